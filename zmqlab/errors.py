@@ -1,0 +1,105 @@
+"""Everything that can go wrong in operation, as one tree of exceptions.
+
+Three kinds of trouble are kept apart. A *broken invariant* is an ``AssertionError``: the node stops, because going on
+could spread a wrong state. A *bad command* (an unknown order, a zero quantity) is no exception at all but a
+deterministic rejection that every node makes alike and that comes back as an ``ExecutionReport``. An *operating
+failure* is one of the classes here; its message says what happened and what to try next.
+
+::
+
+    ZmqlabError
+    ├── SettingsError          an argument or a setting is out of range; exit status 2
+    ├── FrameError             bytes from a socket are not a frame of ours; counted and dropped
+    ├── NodeError              a node could not start or go on
+    │   ├── PortInUse          another process listens there                exit status 3
+    │   ├── JournalMismatch    the journal belongs to another node          exit status 4
+    │   ├── JournalFull        the disk or the journal's map is full        exit status 5
+    │   ├── JournalCorrupt     a stored record fails its check              exit status 6
+    │   └── NodeStartFailed    a launched node ended before it was ready
+    ├── RequestError           a client's request was not carried out
+    │   ├── RequestTimeout     no node answered in time: the outcome is unknown
+    │   ├── NoLeader           no node leads for now: nothing was done
+    │   ├── SessionExpired     the client's session was evicted: the outcome of open requests is unknown
+    │   └── RequestRefused     the cluster said no, with its reason: nothing was done
+    └── ClusterError           the lab was asked for something that it can't do (no such node, not running)
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+"""The command ran and its answer is no: a verdict that fails, a node that died."""
+EXIT_USAGE = 2
+"""The arguments were wrong; the convention of getopt and of Python's own argparse."""
+
+
+class ZmqlabError(Exception):
+    """The root of all operating failures."""
+
+    exit_status = EXIT_FAILED
+
+
+class SettingsError(ZmqlabError):
+    """An argument or a setting has a wrong type or is out of range."""
+
+    exit_status = EXIT_USAGE
+
+
+class FrameError(ZmqlabError):
+    """Bytes from a socket are not a valid frame. The receiver counts and drops them."""
+
+
+class NodeError(ZmqlabError):
+    """A node could not start or could not go on."""
+
+
+class PortInUse(NodeError):
+    """Another process listens on a port that the node needs."""
+
+    exit_status = 3
+
+
+class JournalMismatch(NodeError):
+    """The journal in the data folder was written by another node or another cluster."""
+
+    exit_status = 4
+
+
+class JournalFull(NodeError):
+    """No room is left for the journal; nothing that was promised is lost."""
+
+    exit_status = 5
+
+
+class JournalCorrupt(NodeError):
+    """A stored record fails its checksum; the node does not serve from it."""
+
+    exit_status = 6
+
+
+class NodeStartFailed(NodeError):
+    """A launched node ended, or was not ready in time."""
+
+
+class RequestError(ZmqlabError):
+    """A client's request was not carried out, or its outcome is unknown."""
+
+
+class RequestTimeout(RequestError):
+    """No node answered in time. The request may still be applied; retrying under its number is safe."""
+
+
+class NoLeader(RequestError):
+    """No node leads for now. The request was not applied."""
+
+
+class SessionExpired(RequestError):
+    """The client's session was evicted, so that its open requests may or may not have been applied."""
+
+
+class RequestRefused(RequestError):
+    """The cluster refused the request and did not apply it; the message carries the reason."""
+
+
+class ClusterError(ZmqlabError):
+    """The lab was asked for something that it can't do."""

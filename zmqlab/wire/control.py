@@ -1,0 +1,251 @@
+"""The low-rate messages: queries and their answers, metrics, events and trades, as msgpack through msgspec.
+
+Everything that is read by people or dashboards, and nothing on an order's way, travels as one of these structs: the
+header of :mod:`zmqlab.wire.frames` followed by one msgpack map. The unions are tagged by ``op``. msgspec checks types
+and rejects what does not fit; unknown fields are ignored, so that a newer node can add some.
+
+Left out on purpose: an order's request and its response (:mod:`zmqlab.wire.client`) and all of Raft
+(:mod:`zmqlab.wire.peer`), which are fixed-width for speed.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from zmqlab.errors import FrameError
+from zmqlab.wire.frames import HEADER_BYTES, header
+
+T = TypeVar("T")
+
+
+class NodeStatus(msgspec.Struct, kw_only=True):
+    """A snapshot of one node's replica; published about ten times a second and given to a status query.
+
+    Counters run from the start of the process. Times are nanoseconds of the wall clock unless said otherwise.
+    """
+
+    name: str
+    node_id: int
+    group: int = 0
+    pid: int
+    port: int
+    cluster: str = ""
+    time_ns: int
+    uptime_ms: int
+    role: str
+    """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``."""
+    term: int
+    leader_id: int
+    """0: none known."""
+    leader_name: str = ""
+    first_index: int
+    last_index: int
+    commit_index: int
+    applied_index: int
+    lag: int
+    """Entries that this node knows to exist and has not applied."""
+    hash_index: int = 0
+    """A checkpoint's log index, the same on all nodes (a multiple of the checkpoint interval)."""
+    chain_hash: str = ""
+    """The hash chain over all entries and answers up to ``hash_index``, in hex; equal on nodes that agree."""
+    orders_taken: int = 0
+    """Commands in requests that clients sent to this node."""
+    orders_applied: int = 0
+    rejected_total: int = 0
+    fills_total: int = 0
+    bad_frames_total: int = 0
+    dropped_total: int = 0
+    elections_total: int = 0
+    """Times that this node became leader."""
+    open_orders: int = 0
+    sessions: int = 0
+    pending_requests: int = 0
+    log_bytes: int = 0
+    journal_bytes: int = 0
+    snapshots_total: int = 0
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    turns_total: int = 0
+    turn_ms_max: float = 0.0
+    service_time: dict[str, int] = {}
+    """Interval histogram: from a request's receipt here to its answer; bucket index -> count, see histogram.py."""
+    members: list[Member] = []
+
+
+class Member(msgspec.Struct, kw_only=True):
+    """One member of the cluster as this node knows it."""
+
+    node_id: int
+    name: str
+    host: str
+    port: int
+    match_index: int = 0
+    """On the leader: how far this member is known to have stored the log. Elsewhere 0."""
+    state: str = ""
+    """On the leader: ``probe``, ``replicate`` or ``snapshot``."""
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """Something that a person watching would want to hear of: an election, a death, a step down."""
+
+    time_ns: int
+    node: str
+    kind: str
+    term: int = 0
+    text: str = ""
+
+
+class TradeEvent(msgspec.Struct, kw_only=True):
+    """One fill, as published by the leader on the trade topic."""
+
+    symbol: str
+    price: int
+    quantity: int
+    log_index: int
+    maker_order_id: int
+    taker_order_id: int
+
+
+class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
+    nonce: int
+
+
+class BookQuery(msgspec.Struct, tag_field="op", tag="book"):
+    nonce: int
+    symbol: str
+    levels: int = 10
+    linearizable: bool = True
+
+
+class TradesQuery(msgspec.Struct, tag_field="op", tag="trades"):
+    nonce: int
+    symbol: str
+    linearizable: bool = True
+
+
+class LogQuery(msgspec.Struct, tag_field="op", tag="log"):
+    """Committed entries from ``from_index`` on, at most ``max_bytes`` of data."""
+
+    nonce: int
+    from_index: int
+    max_bytes: int = 524_288
+
+
+class HashQuery(msgspec.Struct, tag_field="op", tag="hash"):
+    nonce: int
+
+
+class TransferQuery(msgspec.Struct, tag_field="op", tag="transfer"):
+    """Ask the leader to hand leadership to ``target``; 0 lets it choose."""
+
+    nonce: int
+    target: int = 0
+
+
+Query = StatusQuery | BookQuery | TradesQuery | LogQuery | HashQuery | TransferQuery
+
+
+class StatusAnswer(msgspec.Struct, tag_field="op", tag="status"):
+    nonce: int
+    status: NodeStatus
+
+
+class BookAnswer(msgspec.Struct, tag_field="op", tag="book"):
+    """Best prices first; a level is (price in ticks, quantity, number of orders)."""
+
+    nonce: int
+    symbol: str
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+    log_index: int
+
+
+class TradesAnswer(msgspec.Struct, tag_field="op", tag="trades"):
+    """Oldest first; a trade is (price, quantity, maker_order_id, taker_order_id)."""
+
+    nonce: int
+    symbol: str
+    trades: list[tuple[int, int, int, int]]
+    log_index: int
+
+
+class LogAnswer(msgspec.Struct, tag_field="op", tag="log"):
+    """Entries are (index, term, kind, data); ``first_index`` is the oldest that the journal still keeps."""
+
+    nonce: int
+    first_index: int
+    commit_index: int
+    entries: list[tuple[int, int, int, bytes]]
+
+
+class HashAnswer(msgspec.Struct, tag_field="op", tag="hash"):
+    """Both hashes are of the state after ``index``, in hex."""
+
+    nonce: int
+    index: int
+    chain_hash: str
+    state_hash: str
+
+
+class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
+    nonce: int
+    text: str = ""
+
+
+class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
+    """``code``: ``no_leader``, ``bad_query``, ``unknown_symbol``, ``busy``."""
+
+    nonce: int
+    code: str
+    message: str
+
+
+Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkAnswer | ErrorAnswer
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_query_decoder = msgspec.msgpack.Decoder(Query)
+_answer_decoder = msgspec.msgpack.Decoder(Answer)
+_status_decoder = msgspec.msgpack.Decoder(NodeStatus)
+_event_decoder = msgspec.msgpack.Decoder(Event)
+_trade_decoder = msgspec.msgpack.Decoder(TradeEvent)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | memoryview) -> T:
+    """One struct from ``body``; whatever is wrong with it becomes a FrameError."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"a control message does not decode: {error}") from None
+
+
+def encode(frame_type: int, struct: msgspec.Struct, group: int = 0) -> bytes:
+    """A whole frame: header and ``struct`` as msgpack."""
+    return header(frame_type, group) + _encode(struct)
+
+
+def decode_query(frame: bytes) -> Query:
+    """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
+    return _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
+
+
+def decode_answer(frame: bytes) -> Answer:
+    """The answer of a whole ANSWER frame. Raises FrameError."""
+    return _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
+
+
+def decode_status(frame: bytes) -> NodeStatus:
+    """The snapshot of a whole METRICS frame. Raises FrameError."""
+    return _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
+
+
+def decode_event(frame: bytes) -> Event:
+    """The event of a whole EVENT frame. Raises FrameError."""
+    return _decode(_event_decoder, memoryview(frame)[HEADER_BYTES:])
+
+
+def decode_trade(frame: bytes) -> TradeEvent:
+    """The trade of a whole TRADE frame. Raises FrameError."""
+    return _decode(_trade_decoder, memoryview(frame)[HEADER_BYTES:])

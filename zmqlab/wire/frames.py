@@ -1,0 +1,83 @@
+"""The header that every frame begins with, and the bounds that every socket enforces.
+
+One ZeroMQ message carries one frame of ours (a ROUTER puts the sender's identity before it)::
+
+    offset  size  field
+    0       2     magic    b"ZL"
+    2       1     version  1
+    3       1     type     one of the constants below
+    4       4     group    the Raft group, little-endian; 0 is the only one so far
+
+A subscriber filters by the first four bytes (:func:`topic`), so that a PUB message needs no topic frame of its own.
+What follows the header belongs to :mod:`~zmqlab.wire.client`, :mod:`~zmqlab.wire.peer` and
+:mod:`~zmqlab.wire.control`. A frame that does not parse raises :class:`~zmqlab.errors.FrameError` and nothing else:
+its receiver counts it and drops it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from zmqlab.errors import FrameError
+
+MAGIC = b"ZL"
+VERSION = 1
+HEADER = struct.Struct("<2sBBI")
+HEADER_BYTES = HEADER.size
+
+REQUEST = 0x01
+RESPONSES = 0x02
+OPEN_SESSION = 0x03
+QUERY = 0x05
+ANSWER = 0x06
+
+APPEND_ENTRIES = 0x10
+APPEND_ENTRIES_RESPONSE = 0x11
+REQUEST_VOTE = 0x12
+REQUEST_VOTE_RESPONSE = 0x13
+INSTALL_SNAPSHOT = 0x14
+INSTALL_SNAPSHOT_RESPONSE = 0x15
+TIMEOUT_NOW = 0x16
+READ_INDEX = 0x17
+READ_INDEX_RESPONSE = 0x18
+FORWARD = 0x19
+HELLO = 0x1A
+
+METRICS = 0x20
+TRADE = 0x21
+EVENT = 0x22
+
+MAX_CLIENT_FRAME_BYTES = 65_536
+"""A full request of 1,024 commands of 40 bytes is 40,992 bytes; anything larger is refused by libzmq itself."""
+MAX_PEER_FRAME_BYTES = 4_194_304
+"""Room for an AppendEntries of 1 MiB of entries, a snapshot chunk, and growth."""
+MAX_ANSWER_BYTES = 4_194_304
+"""What a client must be ready to receive: 1,024 reports, their fills, or a piece of the log."""
+MAX_PARTS = 4
+"""libzmq bounds a frame, not a message: a message of more frames than this is drained and dropped."""
+
+
+def header(frame_type: int, group: int = 0) -> bytes:
+    """The eight bytes that open a frame of ``frame_type``."""
+    return HEADER.pack(MAGIC, VERSION, frame_type, group)
+
+
+def topic(frame_type: int) -> bytes:
+    """What a SUB socket subscribes to in order to get frames of ``frame_type`` of all groups."""
+    return MAGIC + bytes((VERSION, frame_type))
+
+
+def parse_header(frame: bytes) -> tuple[int, int]:
+    """``(type, group)`` of a frame.
+
+    Raises:
+        FrameError: too short, not ours, or of an unknown version.
+    """
+    if len(frame) < HEADER_BYTES:
+        raise FrameError(f"a frame of {len(frame)} bytes is shorter than a header of {HEADER_BYTES}")
+    magic, version, frame_type, group = HEADER.unpack_from(frame)
+    if magic != MAGIC:
+        raise FrameError(f"a frame that opens with {magic!r} is not ours")
+    if version != VERSION:
+        raise FrameError(f"version {version} is not spoken here, {VERSION} is")
+    return frame_type, group

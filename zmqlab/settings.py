@@ -1,0 +1,190 @@
+"""Every limit and every unit in one place: frozen settings, each value checked when it is set.
+
+A wrong value raises :class:`~zmqlab.errors.SettingsError` with one line that names the setting, the value and what
+would be right; the command line prints that line and exits with status 2. Nothing here opens a file or a socket.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal, get_args
+
+from zmqlab.errors import SettingsError
+
+Durability = Literal["os", "fsync", "memory"]
+"""``os``: survives the death of every process. ``fsync``: survives a power cut. ``memory``: survives nothing."""
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+PORTS_PER_NODE = 3
+"""base + 0 PUB, base + 1 peers, base + 2 clients."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})/?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds from ``"30s"``, ``"5m"``, ``"500ms"``, ``"1.5h"`` or a plain number of seconds.
+
+    Raises:
+        SettingsError: not a duration, or not above zero.
+    """
+    match = _DURATION.fullmatch(str(text).strip())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise SettingsError(f"{text!r} is not a duration above zero: write 30s, 5m, 500ms or a number of seconds")
+    return seconds
+
+
+def parse_rate(text: str | float) -> float | None:
+    """Orders a second from ``"5000"``, ``"5_000"``, ``"20k"`` or a number; None for ``"max"``.
+
+    Raises:
+        SettingsError: not a rate, or not above zero.
+    """
+    plain = str(text).strip().lower().replace("_", "")
+    if plain == "max":
+        return None
+    scale = 1000.0 if plain.endswith("k") else 1.0
+    try:
+        rate = float(plain.removesuffix("k")) * scale
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 10_000_000:
+        raise SettingsError(f"{text!r} is not a rate: write orders a second such as 5000 or 20k, or max")
+    return rate
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """``(host, port)`` of ``tcp://host:port``; ``localhost`` becomes 127.0.0.1, so that all spellings agree.
+
+    Raises:
+        SettingsError: not of that form, or the port is out of range.
+    """
+    match = _ENDPOINT.fullmatch(text.strip())
+    if not match or not 1 <= int(match[2]) <= 65_535:
+        raise SettingsError(f"{text!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
+    host = "127.0.0.1" if match[1] == "localhost" else match[1]
+    return host, int(match[2])
+
+
+def parse_endpoints(text: str) -> tuple[str, ...]:
+    """A comma-separated list of endpoints in the canonical spelling; blank gives an empty tuple."""
+    parts = [part for part in text.split(",") if part.strip()]
+    return tuple("tcp://{}:{}".format(*parse_endpoint(part)) for part in parts)
+
+
+def node_id_of(host: str, port: int) -> int:
+    """The Raft identity of a founding member: a hash of where it listens, the same at every node (never 0)."""
+    return int.from_bytes(blake2b(f"{host}:{port}".encode(), digest_size=8).digest(), "little") | 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine can reach ``host``."""
+    return host.startswith(_LOOPBACK)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingsError(message)
+
+
+def _require_range(name: str, value: int, low: int, high: int) -> None:
+    _require(isinstance(value, int) and low <= value <= high, f"{name} is {value!r}: it must be from {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """All that one node process is told. Raises SettingsError from the constructor."""
+
+    name: str
+    port: int
+    """Base port of three consecutive ones."""
+    peers: tuple[str, ...] = ()
+    """Base endpoints of the other founding members; empty is a cluster of one."""
+    leader: bool = False
+    """Campaign at once on a first start, instead of waiting for a time-out."""
+    run_dir: Path = field(default_factory=Path)
+    """``logs/NAME.log`` and ``data/NAME/`` are made below it."""
+    bind: str = "127.0.0.1"
+    advertise: str = ""
+    """The host that peers know this node by; empty: the bind address."""
+    insecure: bool = False
+    """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
+    durability: Durability = "os"
+    cluster: str = ""
+    """Which launcher's cluster this node belongs to, for ``zmqlab ps``."""
+    owner: int = 0
+    """Process id of the launcher; 0 for a node started by hand."""
+    watch_stdin: bool = False
+    """End when standard input reaches its end: the launcher is gone."""
+    log_level: LogLevel = "info"
+    tick_ms: int = 10
+    election_ticks: int = 15
+    """Minimum election time-out: 150 ms, the low end of the Raft paper's range (9.3), some 200 round trips here."""
+    heartbeat_ticks: int = 4
+    snapshot_log_bytes: int = 16_777_216
+    """A snapshot is taken after this many bytes of applied log: about 400,000 orders."""
+    journal_retain_bytes: int = 536_870_912
+    """How much applied log the journal keeps behind snapshots, on disk only, for the verdict and for stragglers."""
+
+    def __post_init__(self) -> None:
+        _require(bool(_NAME.fullmatch(self.name)), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
+        _require_range("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
+        for peer in self.peers:
+            parse_endpoint(peer)
+        _require(len(set(self.peers)) == len(self.peers), "a peer is named twice")
+        _require(self.endpoint not in self.peers, f"{self.endpoint} is this node itself: leave it out of the peers")
+        _require(
+            self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory"
+        )
+        _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
+        _require(
+            is_loopback(self.bind) or self.insecure,
+            f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",
+        )
+        _require_range("tick_ms", self.tick_ms, 1, 1_000)
+        _require_range("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
+        _require_range("election_ticks", self.election_ticks, 2 * self.heartbeat_ticks, 10_000)
+        _require_range("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
+        _require_range("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
+
+    @property
+    def host(self) -> str:
+        """The host that peers know this node by."""
+        return "127.0.0.1" if (self.advertise or self.bind) == "localhost" else (self.advertise or self.bind)
+
+    @property
+    def endpoint(self) -> str:
+        """The base endpoint that identifies this node among its peers."""
+        return f"tcp://{self.host}:{self.port}"
+
+    @property
+    def node_id(self) -> int:
+        """This node's Raft identity."""
+        return node_id_of(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Bounds on what the state machine remembers for exactly-once; part of its definition, alike on all nodes."""
+
+    max_sessions: int = 1_024
+    window_requests: int = 1_024
+    """How far a request number may run ahead of the first unanswered one."""
+    session_bytes: int = 4_194_304
+    """Stored answers of one session; a request beyond is refused until the client says that it has got some."""
+    total_bytes: int = 33_554_432
+    """Stored answers of all sessions; beyond it the session that was used least recently is evicted."""
+
+    def __post_init__(self) -> None:
+        _require_range("max_sessions", self.max_sessions, 1, 1_000_000)
+        _require_range("window_requests", self.window_requests, 1, 1_000_000)
+        _require_range("session_bytes", self.session_bytes, 65_536, 1 << 32)
+        _require_range("total_bytes", self.total_bytes, self.session_bytes, 1 << 36)

@@ -1,0 +1,212 @@
+"""Latency histograms that merge: a fixed logarithmic bucket scheme, the same one everywhere in the lab.
+
+A percentile of percentiles means nothing, so nobody here averages them. What travels in metrics is the
+histogram of an interval; whoever needs a figure over several intervals, nodes or clients merges the
+histograms and reads it there.
+
+The scheme is HdrHistogram's with two significant digits. Values are integers, in nanoseconds throughout the
+lab. Below 256 each value has a bucket of its own; above, every power of two is cut into 128 buckets of
+equal width::
+
+    value   0 .. 255   256 .. 511   512 .. 1023   ...   up to 2**42 - 1 (73 minutes; larger ones are clamped)
+    width   1          2            4             ...   1/128 of the power of two: at most 0.8 % of the value
+
+A percentile is reported as the upper edge of its bucket, but never above the exact maximum: it errs by at
+most 0.8 %, and upwards only. ``max`` is kept exactly as long as it is handed on beside the sparse form.
+
+Rules: no numpy here, for nodes record with it and must start fast; the vectorised twin is in
+:mod:`zmqlab.load.recorder`. ``hdrh`` is imported by the export alone.
+
+Left out on purpose: means and standard deviations, which say little about latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SUB_BUCKET_BITS = 7
+"""Each power of two has 2**7 buckets: two significant digits, some 300 buckets hit in a typical run."""
+SUB_BUCKETS = 1 << SUB_BUCKET_BITS
+SIGNIFICANT_DIGITS = 2
+"""What the scheme is called in HdrHistogram's terms."""
+MAX_VALUE = (1 << 42) - 1
+"""Larger values are counted as this one: no latency of the lab lasts 73 minutes."""
+BUCKET_COUNT = ((MAX_VALUE.bit_length() - SUB_BUCKET_BITS) + 1) * SUB_BUCKETS
+NS_PER_MS = 1_000_000
+
+
+def bucket_index(value: int) -> int:
+    """The bucket of ``value``; negative values belong to bucket 0, those above MAX_VALUE to the last."""
+    if value > MAX_VALUE:
+        value = MAX_VALUE
+    shift = value.bit_length() - SUB_BUCKET_BITS - 1
+    if shift <= 0 or value < 0:
+        return max(value, 0)
+    return (shift << SUB_BUCKET_BITS) + (value >> shift)
+
+
+def bucket_low(index: int) -> int:
+    """The smallest value of a bucket."""
+    shift = max((index >> SUB_BUCKET_BITS) - 1, 0)
+    return (index - (shift << SUB_BUCKET_BITS)) << shift
+
+
+def bucket_high(index: int) -> int:
+    """The largest value of a bucket."""
+    return bucket_low(index + 1) - 1
+
+
+class Histogram:
+    """Counts by bucket, and the exact maximum. Small when sparse: only buckets that were hit take room."""
+
+    __slots__ = ("_counts", "_max")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        """Bucket index -> count; every count is above zero."""
+        self._max = 0
+        """The largest value recorded, exact; 0 with none."""
+
+    def record(self, value: int, count: int = 1) -> None:
+        """Count ``value`` ``count`` times."""
+        index = bucket_index(value)
+        self._counts[index] = self._counts.get(index, 0) + count
+        if value > self._max:
+            self._max = value
+
+    def record_many(self, values: Iterable[int]) -> None:
+        """Count each of ``values`` once."""
+        for value in values:
+            self.record(value)
+
+    def merge(self, other: Histogram) -> None:
+        """Add all that ``other`` has counted."""
+        counts = self._counts
+        for index, count in other._counts.items():
+            counts[index] = counts.get(index, 0) + count
+        self._max = max(self._max, other._max)
+
+    def clear(self) -> None:
+        """Forget everything: the start of a new interval."""
+        self._counts.clear()
+        self._max = 0
+
+    @property
+    def count(self) -> int:
+        """How many values were recorded."""
+        return sum(self._counts.values())
+
+    @property
+    def max(self) -> int:
+        """The largest value, or 0 when nothing was recorded."""
+        return self._max
+
+    def percentile(self, percent: float) -> int:
+        """The smallest bucket edge that ``percent`` per cent of the values do not exceed; 0 when empty."""
+        return self.percentiles((percent,))[0]
+
+    def percentiles(self, percents: Iterable[float]) -> list[int]:
+        """Several percentiles, in the order asked for, in one pass over the buckets."""
+        edges = _cumulative(self._counts)
+        total = edges[-1][1] if edges else 0
+        ranks = (max(math.ceil(total * percent / 100), 1) for percent in percents)
+        return [min(_edge_at(edges, rank), self._max) for rank in ranks]
+
+    def to_sparse(self) -> dict[str, int]:
+        """Bucket index (as text, so that it is valid JSON) -> count."""
+        return {str(index): count for index, count in sorted(self._counts.items())}
+
+    @classmethod
+    def from_sparse(cls, sparse: Mapping[str, int], max_value: int | None = None) -> Histogram:
+        """What :meth:`to_sparse` gave away. Without ``max_value`` the maximum is the top bucket's upper edge.
+
+        Raises:
+            ValueError: an index is no number of a bucket, or a count is not positive.
+        """
+        histogram = cls()
+        for text, count in sparse.items():
+            index = int(text)
+            if not 0 <= index < BUCKET_COUNT or count <= 0:
+                raise ValueError(f"bucket {text!r} with count {count} is not part of a histogram")
+            histogram._counts[index] = count
+        if histogram._counts:
+            histogram._max = bucket_high(max(histogram._counts)) if max_value is None else max_value
+        return histogram
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        return self._counts == other._counts and self._max == other._max
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        p50, p99 = self.percentiles((50, 99))
+        return (
+            f"Histogram(count={self.count}, p50={p50 / NS_PER_MS:.3f} ms, p99={p99 / NS_PER_MS:.3f} ms, "
+            f"max={self._max / NS_PER_MS:.3f} ms)"
+        )
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """``(upper edge, count)`` of every bucket that was hit, ascending: what a chart draws."""
+        return [(bucket_high(index), count) for index, count in sorted(self._counts.items())]
+
+
+def _cumulative(counts: Mapping[int, int]) -> list[tuple[int, int]]:
+    """``(upper edge, values up to it)``, ascending."""
+    edges: list[tuple[int, int]] = []
+    total = 0
+    for index in sorted(counts):
+        total += counts[index]
+        edges.append((bucket_high(index), total))
+    return edges
+
+
+def _edge_at(edges: list[tuple[int, int]], rank: int) -> int:
+    """The upper edge of the bucket that holds the value of this rank, counted from 1."""
+    return next((edge for edge, total in edges if total >= rank), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class HdrLine:
+    """One line of an HdrHistogram log: what was recorded under ``tag`` in an interval of the run."""
+
+    tag: str
+    start_s: float
+    length_s: float
+    histogram: Histogram
+
+
+def write_hdr_log(path: str | Path, lines: Iterable[HdrLine], started_ns: int = 0, comment: str = "") -> None:
+    """Write an HdrHistogram log, version 1.2, with histograms in the V2 encoding.
+
+    Any HdrHistogram tool reads it. Values are nanoseconds; the column of maxima is in milliseconds, as
+    those tools expect. ``started_ns`` is the wall clock at the run's start; the lines count their seconds
+    from there.
+    """
+    head = [f"#{comment}"] if comment else []
+    head += [
+        "#[Histogram log format version 1.2]",
+        f"#[StartTime: {started_ns / 1e9:.3f} (seconds since epoch)]",
+    ]
+    head.append('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"')
+    body = [
+        f"Tag={line.tag},{line.start_s:.3f},{line.length_s:.3f},{line.histogram.max / NS_PER_MS:.3f},"
+        f"{_encode_hdr(line.histogram)}"
+        for line in lines
+    ]
+    Path(path).write_text("\n".join([*head, *body]) + "\n", encoding="ascii")
+
+
+def _encode_hdr(histogram: Histogram) -> str:
+    """The base64 text of the V2 encoding. The schemes coincide: only the exact maximum is lost."""
+    from hdrh.histogram import HdrHistogram  # slow to import, and nodes never need it
+
+    hdr = HdrHistogram(1, MAX_VALUE, SIGNIFICANT_DIGITS)
+    for index, count in histogram._counts.items():
+        hdr.record_value(bucket_low(index), count)
+    encoded: bytes = hdr.encode()
+    return encoded.decode("ascii")

@@ -1,0 +1,221 @@
+"""What a client and a node say to each other about orders: requests, sessions and responses.
+
+A *request* is a numbered batch of commands; it is applied all at once and exactly once, whatever is retried::
+
+    REQUEST       header, client_id u64, request_number u64, answered_below u64,
+                  then 1 to 1,024 COMMAND records
+    OPEN_SESSION  header, nonce u64
+    RESPONSES     header, then one or more response bodies
+    response body client_id u64, request_number u64, log_index u64, status u8, flags u8, report_count u16,
+                  fill_count u32, then the REPORT records, then the FILL records in the order of their reports
+
+``request_number`` counts 1, 2, 3, ... in a session. ``answered_below`` tells that the client has all answers
+to smaller numbers, so that the replicas may forget them (Raft thesis, 6.3). A session is opened by an entry
+of the log, and its ``client_id`` is that entry's index; the response to OPEN_SESSION carries the nonce as its
+``request_number`` and the new id as its ``client_id``. A response *body* has no header of its own: replicas
+keep bodies to answer retries, and a node joins what one turn gave one client into one frame
+(:func:`encode_responses`).
+
+Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says.
+What the commands *mean* is not looked at: the log takes the bytes as they came, and the exchange rejects what
+makes no sense.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from zmqlab.errors import FrameError
+from zmqlab.market.types import ExecutionReport, Fill, Reason, Status
+from zmqlab.wire.frames import (
+    HEADER_BYTES,
+    MAGIC,
+    OPEN_SESSION,
+    REQUEST,
+    RESPONSES,
+    VERSION,
+    header,
+    parse_header,
+)
+from zmqlab.wire.records import COMMAND, FILL, REPORT, CommandTuple, iter_commands
+
+MAX_COMMANDS_PER_REQUEST = 1_024
+"""40,992 bytes with the headers: one request stays well under a millisecond or two of matching and 64 KiB."""
+
+REPLAYED = 1
+"""Response flag: this is the first answer again, to a retry."""
+
+_REQUEST = struct.Struct("<2sBBIQQQ")
+_NONCE = struct.Struct("<2sBBIQ")
+_BODY = struct.Struct("<QQQBBHI")
+_COMMANDS_OFFSET = _REQUEST.size
+_FLAGS_OFFSET = 25
+"""Where in a response body the flags are: after three u64 and the status."""
+_MAX_REQUEST_BYTES = _REQUEST.size + MAX_COMMANDS_PER_REQUEST * COMMAND.size
+
+
+class ResponseStatus(IntEnum):
+    """What became of a request as a whole; what became of its commands is in the reports."""
+
+    OK = 0
+    SESSION_EXPIRED = 1
+    """The session is unknown: evicted, or never opened."""
+    WINDOW_FULL = 2
+    """Too many requests of this session wait for their client's acknowledgement; nothing was done."""
+    STALE = 3
+    """The request is below the client's own ``answered_below``: its answer is forgotten."""
+    MALFORMED = 4
+    BUSY = 5
+    """Not accepted, and nothing is in the log: try again later or elsewhere."""
+    CLOSING = 6
+    """The node shuts down: try elsewhere."""
+
+
+class RequestHeader(NamedTuple):
+    """What a node needs to know of a request before it is applied."""
+
+    client_id: int
+    request_number: int
+    answered_below: int
+    command_count: int
+
+
+class Response(NamedTuple):
+    """One response of a frame; ``reports`` and ``fills`` are views into it, not copies."""
+
+    client_id: int
+    request_number: int
+    log_index: int
+    status: int
+    flags: int
+    report_count: int
+    fill_count: int
+    reports: memoryview
+    fills: memoryview
+
+
+def encode_request(
+    client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0
+) -> bytes:
+    """A whole REQUEST frame; ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
+    return _REQUEST.pack(MAGIC, VERSION, REQUEST, group, client_id, request_number, answered_below) + commands
+
+
+def parse_request(frame: bytes) -> RequestHeader:
+    """The header of a REQUEST frame whose length is checked; its commands are not decoded.
+
+    Raises:
+        FrameError: it is no REQUEST, is truncated, or does not hold 1 to 1,024 whole commands.
+    """
+    size = len(frame)
+    if size > _MAX_REQUEST_BYTES or size <= _COMMANDS_OFFSET:
+        _expect(frame, REQUEST)
+        raise FrameError(f"a request of {size} bytes does not hold 1 to {MAX_COMMANDS_PER_REQUEST} commands")
+    magic, version, frame_type, _, client_id, request_number, answered_below = _REQUEST.unpack_from(frame)
+    if magic != MAGIC or version != VERSION or frame_type != REQUEST:
+        _expect(frame, REQUEST)
+    count, surplus = divmod(size - _COMMANDS_OFFSET, COMMAND.size)
+    if surplus:
+        raise FrameError(f"a request ends {surplus} bytes into a command of {COMMAND.size}")
+    return RequestHeader(client_id, request_number, answered_below, count)
+
+
+def request_commands(frame: bytes) -> Iterator[CommandTuple]:
+    """The commands of a REQUEST frame that :func:`parse_request` has accepted, as tuples of ten integers."""
+    return iter_commands(frame, _COMMANDS_OFFSET)
+
+
+def encode_open_session(nonce: int, group: int = 0) -> bytes:
+    """A whole OPEN_SESSION frame; ``nonce`` is a random u64 by which the client knows its answer."""
+    return _NONCE.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce)
+
+
+def parse_open_session(frame: bytes) -> int:
+    """The nonce of an OPEN_SESSION frame. Raises FrameError."""
+    _expect(frame, OPEN_SESSION)
+    if len(frame) != _NONCE.size:
+        raise FrameError(f"an open-session frame has {_NONCE.size} bytes, not {len(frame)}")
+    nonce: int = _NONCE.unpack(frame)[4]
+    return nonce
+
+
+def encode_response(
+    client_id: int,
+    request_number: int,
+    log_index: int,
+    status: int = ResponseStatus.OK,
+    flags: int = 0,
+    reports: bytes = b"",
+    fills: bytes = b"",
+) -> bytes:
+    """One response body, without a frame's header, fit to be stored and to be joined with others."""
+    counts = len(reports) // REPORT.size, len(fills) // FILL.size
+    return _BODY.pack(client_id, request_number, log_index, status, flags, *counts) + reports + fills
+
+
+def replayed(body: bytes) -> bytes:
+    """The same response body, marked as the first answer given again."""
+    flags = bytes((body[_FLAGS_OFFSET] | REPLAYED,))
+    return body[:_FLAGS_OFFSET] + flags + body[_FLAGS_OFFSET + 1 :]
+
+
+def encode_responses(bodies: Sequence[bytes], group: int = 0) -> bytes:
+    """A whole RESPONSES frame of at least one body."""
+    return header(RESPONSES, group) + b"".join(bodies)
+
+
+def iter_responses(frame: bytes) -> Iterator[Response]:
+    """The responses of a RESPONSES frame, each checked against the frame's bounds before it is handed out.
+
+    Raises:
+        FrameError: it is no RESPONSES frame, holds none, or ends in the middle of one; responses before the
+            damage have been handed out by then.
+    """
+    _expect(frame, RESPONSES)
+    view = memoryview(frame)
+    size = len(frame)
+    offset = HEADER_BYTES
+    if offset == size:
+        raise FrameError("a responses frame holds no response")
+    while offset < size:
+        if size - offset < _BODY.size:
+            raise FrameError(f"{size - offset} bytes at the end of a responses frame are no response")
+        head: tuple[int, int, int, int, int, int, int] = _BODY.unpack_from(frame, offset)
+        fills_offset = offset + _BODY.size + head[5] * REPORT.size
+        end = fills_offset + head[6] * FILL.size
+        if end > size:
+            raise FrameError(f"a response says that it ends at byte {end} of a frame of {size}")
+        yield Response(*head, view[offset + _BODY.size : fills_offset], view[fills_offset:end])
+        offset = end
+
+
+def execution_reports(response: Response) -> list[ExecutionReport]:
+    """The reports of ``response`` for people, each with its fills.
+
+    Raises:
+        FrameError: a code is unknown, or the reports' fill counts do not add up.
+    """
+    fills = list(map(Fill._make, FILL.iter_unpack(response.fills)))
+    result = []
+    start = 0
+    for status, reason, _, count, filled, leaves, order_id, notional in REPORT.iter_unpack(response.reports):
+        own = tuple(fills[start : start + count])
+        start += count
+        try:
+            codes = Status(status), Reason(reason)
+        except ValueError as error:
+            raise FrameError(f"a report does not make sense: {error}") from None
+        result.append(ExecutionReport(*codes, order_id, filled, leaves, notional, own, response.log_index))
+    if start != len(fills):
+        raise FrameError(f"the reports speak of {start} fills, the response holds {len(fills)}")
+    return result
+
+
+def _expect(frame: bytes, frame_type: int) -> None:
+    """Raise FrameError unless ``frame`` opens with a valid header of ``frame_type``."""
+    found, _ = parse_header(frame)
+    if found != frame_type:
+        raise FrameError(f"a frame of type {found:#04x} came where {frame_type:#04x} was expected")

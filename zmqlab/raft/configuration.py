@@ -1,0 +1,126 @@
+"""Who belongs to the group, who votes, and what a quorum is.
+
+A :class:`Configuration` is a value. It takes effect when its entry is appended to a log, committed or not,
+and loses its effect when that entry is truncated (thesis, section 4.1); :class:`ConfigurationHistory` is the
+stack that this needs. A change adds, removes or promotes one server at a time, so that any quorum of the old
+configuration shares a member with any quorum of the new one (section 4.1, figure 4.3)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_COUNTS = struct.Struct("<HH")
+"""How many voters, how many learners; their ids follow as u64, little-endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The members of a group. ``voters`` and ``learners`` are sorted, without repetition, and share no id."""
+
+    voters: tuple[int, ...]
+    """They elect leaders and commit entries."""
+    learners: tuple[int, ...] = ()
+    """They receive the log and count for nothing (section 4.2.1)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "voters", tuple(sorted(set(self.voters))))
+        object.__setattr__(self, "learners", tuple(sorted(set(self.learners))))
+        if set(self.voters) & set(self.learners):
+            raise ValueError(f"voters {self.voters} and learners {self.learners} overlap")
+        if not all(0 < node_id < 1 << 64 for node_id in self.members):
+            raise ValueError(f"node ids must be positive and fit 64 bits: {self.members}")
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Everyone who receives the log."""
+        return self.voters + self.learners
+
+    def differs_by_one(self, other: Configuration) -> bool:
+        """Whether one step leads from here to ``other``: one server added, removed, promoted or demoted."""
+        changed = set(self.voters) ^ set(other.voters) | set(self.learners) ^ set(other.learners)
+        return len(changed) == 1
+
+    def encode(self) -> bytes:
+        """Bytes that are the same for equal configurations."""
+        counts = _COUNTS.pack(len(self.voters), len(self.learners))
+        return counts + struct.pack(f"<{len(self.members)}Q", *self.members)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Configuration:
+        """The configuration that :meth:`encode` wrote.
+
+        Raises:
+            ValueError: these bytes are not a configuration.
+        """
+        try:
+            voters, learners = _COUNTS.unpack_from(data)
+            ids = struct.unpack(f"<{voters + learners}Q", data[_COUNTS.size :])
+        except struct.error as error:
+            raise ValueError(f"{len(data)} bytes are not a configuration") from error
+        return cls(ids[:voters], ids[voters:])
+
+
+def quorum_size(voter_count: int) -> int:
+    """The smallest majority of so many voters."""
+    return voter_count // 2 + 1
+
+
+def quorum_value(values: Iterable[int]) -> int:
+    """The largest value that a quorum has reached, given one value a voter; 0 if there is no voter."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0
+    return ordered[len(ordered) - quorum_size(len(ordered))]
+
+
+class ConfigurationHistory:
+    """The configurations of a log that may still be rolled back to, newest last.
+
+    Invariant: never empty, and the indexes rise strictly; the first one is what held at the log's oldest
+    point."""
+
+    __slots__ = ("_stack",)
+
+    def __init__(self, index: int, configuration: Configuration) -> None:
+        self._stack = [(index, configuration)]
+
+    @property
+    def current(self) -> Configuration:
+        """The one in effect: the latest in the log, committed or not."""
+        return self._stack[-1][1]
+
+    @property
+    def current_index(self) -> int:
+        """The index of the entry that brought :attr:`current`."""
+        return self._stack[-1][0]
+
+    @property
+    def oldest_index(self) -> int:
+        """From where on the configurations are known."""
+        return self._stack[0][0]
+
+    def append(self, index: int, configuration: Configuration) -> None:
+        """An entry with ``configuration`` was appended at ``index``."""
+        assert index > self.current_index
+        self._stack.append((index, configuration))
+
+    def truncate(self, from_index: int) -> bool:
+        """The entries from ``from_index`` on are gone. Returns whether that changed the configuration."""
+        before = len(self._stack)
+        while len(self._stack) > 1 and self.current_index >= from_index:
+            self._stack.pop()
+        return len(self._stack) != before
+
+    def at(self, index: int) -> Configuration:
+        """What was in effect at ``index``, which must not lie before the oldest one kept."""
+        for start, configuration in reversed(self._stack):
+            if start <= index:
+                return configuration
+        raise AssertionError(f"no configuration is kept for index {index}")
+
+    def compact(self, index: int) -> None:
+        """Forget what only entries before ``index`` needed."""
+        while len(self._stack) > 1 and self._stack[1][0] <= index:
+            del self._stack[0]

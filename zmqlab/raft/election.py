@@ -1,0 +1,121 @@
+"""Elections: campaigning, voting, and leading on (thesis, sections 3.4, 3.6.1 and 9.6).
+
+A node that has not heard of a leader for its election timeout first asks whether it *would* be elected,
+without entering a new term: the pre-vote. Only with a quorum's yes does it campaign in earnest. So a node
+that is cut off, or whose log is behind, asks for ever and disturbs nobody, and when it comes back its term is
+everybody's term.
+
+A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself: two votes by
+one node in one term, one before and one after a crash, would make two leaders. A repeated answer counts once.
+"""
+
+from __future__ import annotations
+
+from zmqlab.raft import replication
+from zmqlab.raft.configuration import quorum_size
+from zmqlab.raft.messages import NOBODY, EntryKind, RequestVote, RequestVoteResponse
+from zmqlab.raft.progress import Progress
+from zmqlab.raft.roles import become_follower, leave_role
+from zmqlab.raft.state import RaftState, Role
+
+
+def start_pre_vote(raft: RaftState) -> None:
+    """Ask whether a campaign would succeed. A node that may not lead does nothing."""
+    if not _may_campaign(raft):
+        return
+    leave_role(raft)
+    raft.role = Role.PRE_CANDIDATE
+    raft.leader_id = NOBODY
+    raft.draw_election_timeout()
+    _ask_for_votes(raft, raft.term + 1, pre_vote=True, forced=False)
+
+
+def start_election(raft: RaftState, forced: bool) -> None:
+    """Campaign in a new term, with our own vote. ``forced``: the leader told us to."""
+    if not _may_campaign(raft):
+        return
+    leave_role(raft)
+    raft.role = Role.CANDIDATE
+    raft.leader_id = NOBODY
+    raft.term += 1
+    raft.voted_for = raft.node_id
+    raft.draw_election_timeout()
+    _ask_for_votes(raft, raft.term, pre_vote=False, forced=forced)
+
+
+def handle_request(raft: RaftState, message: RequestVote) -> None:
+    """Vote, or say how we would; a refusal carries our term."""
+    may_vote = raft.voted_for == message.sender or (raft.voted_for == NOBODY and raft.leader_id == NOBODY)
+    if message.pre_vote and message.term > raft.term:
+        may_vote = True
+    granted = may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)
+    if granted and not message.pre_vote:
+        raft.voted_for = message.sender
+        raft.election_elapsed = 0
+    term = message.term if granted else raft.term
+    response = RequestVoteResponse(raft.node_id, message.sender, term, granted, message.pre_vote)
+    raft.send_stored.append(response)
+
+
+def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:
+    """Count an answer, if it is to the question that is open."""
+    if message.pre_vote:
+        asked = raft.role is Role.PRE_CANDIDATE and (not message.granted or message.term == raft.term + 1)
+    else:
+        asked = raft.role is Role.CANDIDATE
+    if asked and message.sender in raft.configuration.voters:
+        raft.votes.setdefault(message.sender, message.granted)
+        _count_votes(raft)
+
+
+def tick(raft: RaftState) -> None:
+    """One tick without being a leader."""
+    raft.election_elapsed += 1
+    if raft.election_elapsed >= raft.election_timeout:
+        start_pre_vote(raft)
+
+
+def _may_campaign(raft: RaftState) -> bool:
+    """Voters may. Leaders need not, and a received snapshot is taken over first."""
+    return raft.role is not Role.LEADER and raft.is_voter and raft.restored is None
+
+
+def _ask_for_votes(raft: RaftState, term: int, pre_vote: bool, forced: bool) -> None:
+    raft.votes[raft.node_id] = True
+    log = raft.log
+    for voter in raft.configuration.voters:
+        if voter != raft.node_id:
+            request = RequestVote(raft.node_id, voter, term, log.last_index, log.last_term, pre_vote, forced)
+            raft.send_stored.append(request)
+    _count_votes(raft)
+
+
+def _count_votes(raft: RaftState) -> None:
+    """Go on if a quorum granted, give up if a quorum can't be had any more, else wait."""
+    voters = raft.configuration.voters
+    quorum = quorum_size(len(voters))
+    granted = sum(raft.votes.get(voter) is True for voter in voters)
+    refused = sum(raft.votes.get(voter) is False for voter in voters)
+    if granted >= quorum:
+        if raft.role is Role.PRE_CANDIDATE:
+            start_election(raft, forced=False)
+        else:
+            _become_leader(raft)
+    elif len(voters) - refused < quorum:
+        become_follower(raft, raft.term, NOBODY)
+
+
+def _become_leader(raft: RaftState) -> None:
+    """Lead: know nothing of the followers, and open the term with a no-op (section 3.6.2)."""
+    leave_role(raft)
+    raft.role = Role.LEADER
+    raft.leader_id = raft.node_id
+    raft.heartbeat_elapsed = 0
+    next_index = raft.log.last_index + 1
+    for member in raft.configuration.members:
+        if member != raft.node_id:
+            raft.progress[member] = Progress(member, next_index, raft.ticks)
+            raft.due.add(member)
+    raft.broadcast_index = raft.log.last_index
+    raft.broadcast_commit = raft.commit_index
+    raft.term_start_index = replication.append(raft, [b""], EntryKind.NO_OP)

@@ -1,0 +1,99 @@
+"""Linearizable reads without a log entry: ReadIndex (thesis, section 6.4).
+
+A leader may answer a read at its commit index if, first, it has committed an entry of its own term (otherwise
+that index may be stale), and second, it still led when the read came in. For the second, all reads of a turn
+become one *batch* with a *round*; when a quorum has answered that round or a later one, no other leader can
+have been elected before the reads began. Any message to followers carries a round, so a busy leader sends
+nothing extra.
+
+A follower asks its leader for the index and waits until it has applied that much. What becomes of a read is
+always reported: done, or failed because no leader is known, the leader changed, or an answer did not come in
+time.
+
+Left out: reads by the leader's clock alone (section 6.4.1), which clock drift would make wrong.
+"""
+
+from __future__ import annotations
+
+from zmqlab.raft.configuration import quorum_value
+from zmqlab.raft.messages import NOBODY, ReadIndex, ReadIndexResponse
+from zmqlab.raft.state import RaftState, ReadBatch, Role
+
+
+def request(raft: RaftState, context: int) -> None:
+    """This node's driver wants to read."""
+    if raft.role is Role.LEADER:
+        raft.requested_reads.append((raft.node_id, context))
+    elif raft.leader_id == NOBODY:
+        raft.failed_reads.append(context)
+    else:
+        raft.forwarded_reads[context] = raft.ticks
+        raft.send_now.append(ReadIndex(raft.node_id, raft.leader_id, raft.term, context))
+
+
+def handle_request(raft: RaftState, message: ReadIndex) -> None:
+    """A follower asks. Nodes that don't lead stay silent; the asker will hear of a new leader, or give up."""
+    if raft.role is Role.LEADER:
+        raft.requested_reads.append((message.sender, message.context))
+
+
+def handle_response(raft: RaftState, message: ReadIndexResponse) -> None:
+    """The leader answers. A second answer, or one that came too late, finds nothing to do."""
+    if raft.forwarded_reads.pop(message.context, None) is not None:
+        raft.done_reads.append((message.context, message.index))
+
+
+def are_startable(raft: RaftState) -> bool:
+    """Whether a leader has reads that a round can be started for."""
+    return bool(raft.requested_reads) and raft.has_committed_in_term
+
+
+def start_batch(raft: RaftState) -> None:
+    """Give all reads that came in so far to the next round."""
+    if not are_startable(raft):
+        return
+    raft.read_batches.append(ReadBatch(raft.round + 1, raft.commit_index, raft.requested_reads))
+    raft.requested_reads = []
+    raft.broadcast_due = True
+    confirm(raft)
+
+
+def confirm(raft: RaftState) -> None:
+    """Finish the batches whose round a quorum has answered. A leader's own answer needs no message."""
+    progress, own = raft.progress, raft.node_id
+    confirmed = quorum_value(
+        raft.round + 1 if voter == own else progress[voter].acked_round for voter in raft.configuration.voters
+    )
+    while raft.read_batches and raft.read_batches[0].round <= confirmed:
+        _finish(raft, raft.read_batches.popleft())
+
+
+def tick(raft: RaftState) -> None:
+    """Give up on answers that are overdue."""
+    overdue = raft.ticks - raft.settings.election_ticks
+    for context, asked_at in list(raft.forwarded_reads.items()):
+        if asked_at > overdue:
+            break
+        del raft.forwarded_reads[context]
+        raft.failed_reads.append(context)
+
+
+def fail_all(raft: RaftState) -> None:
+    """The leader changed: what was asked of the old one has no answer."""
+    own = raft.node_id
+    batches = [raft.requested_reads, *(batch.reads for batch in raft.read_batches)]
+    raft.failed_reads += [context for batch in batches for asker, context in batch if asker == own]
+    raft.failed_reads += raft.forwarded_reads
+    raft.requested_reads = []
+    raft.read_batches.clear()
+    raft.forwarded_reads.clear()
+
+
+def _finish(raft: RaftState, batch: ReadBatch) -> None:
+    for asker, context in batch.reads:
+        if asker == raft.node_id:
+            raft.done_reads.append((context, batch.commit_index))
+        else:
+            raft.send_now.append(
+                ReadIndexResponse(raft.node_id, asker, raft.term, context, batch.commit_index)
+            )

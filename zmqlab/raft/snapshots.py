@@ -1,0 +1,131 @@
+"""Compaction, and snapshots for followers whose next entry is gone (thesis, chapter 5).
+
+The driver takes a snapshot of its state machine at an applied index and hands it to ``compact``; the core
+keeps it, drops the log before it but for a few entries that slow followers may still want, and sends it in
+chunks when it must.
+
+One chunk is under way at a time. The follower answers with the offset that it wants next: this acknowledges,
+asks for a lost chunk again, and starts anew after a restart, all at once. Chunks of different leaders or
+different snapshots are never joined. When all is there it replaces log and state together, in one Ready; but
+a snapshot of what is already committed here replaces nothing, and one that lies within our log (section 5.3)
+just commits up to it.
+
+Left out: writing chunks to disk as they come; an exchange's snapshot fits in memory, where its state is
+anyway."""
+
+from __future__ import annotations
+
+from zmqlab.raft.configuration import Configuration, ConfigurationHistory
+from zmqlab.raft.log import Log
+from zmqlab.raft.messages import InstallSnapshot, InstallSnapshotResponse, Snapshot
+from zmqlab.raft.progress import Progress
+from zmqlab.raft.roles import follow
+from zmqlab.raft.state import IncomingSnapshot, RaftState
+
+
+def make(raft: RaftState, data: bytes) -> Snapshot:
+    """A snapshot of the state machine as it is at ``applied_index``; ``data`` is its state."""
+    index = raft.applied_index
+    term = raft.log.term_at(index)
+    assert term is not None
+    return Snapshot(index, term, raft.configurations.at(index), data)
+
+
+def compact(raft: RaftState, snapshot: Snapshot, keep_entries: int) -> None:
+    """Keep ``snapshot`` and only ``keep_entries`` entries before it. An older one than we have changes
+    nothing."""
+    if raft.snapshot is not None and snapshot.index <= raft.snapshot.index:
+        return
+    assert snapshot.index <= raft.applied_index, "a snapshot of what was not applied"
+    assert raft.log.matches(snapshot.index, snapshot.term), "a snapshot of another log"
+    assert keep_entries >= 0
+    raft.snapshot = snapshot
+    raft.log.compact(min(snapshot.index - keep_entries, raft.log.stored_index))
+    raft.configurations.compact(snapshot.index)
+
+
+def send_chunk(raft: RaftState, progress: Progress) -> None:
+    """Send the chunk that the follower wants next."""
+    snapshot, offset = progress.snapshot, progress.snapshot_offset
+    assert snapshot is not None
+    data = snapshot.data[offset : offset + raft.settings.snapshot_chunk_bytes]
+    progress.sent(raft.ticks, raft.next_round())
+    raft.send_now.append(
+        InstallSnapshot(
+            sender=raft.node_id,
+            to=progress.node_id,
+            term=raft.term,
+            round=raft.round,
+            snapshot_index=snapshot.index,
+            snapshot_term=snapshot.term,
+            offset=offset,
+            done=offset + len(data) == len(snapshot.data),
+            data=data,
+            configuration=snapshot.configuration.encode(),
+        )
+    )
+
+
+def handle_response(raft: RaftState, progress: Progress, message: InstallSnapshotResponse) -> None:
+    """A follower has a chunk, or all it needs. An answer to anything but the last chunk sent is stale."""
+    snapshot = progress.snapshot
+    if (
+        snapshot is None
+        or snapshot.index != message.snapshot_index
+        or message.round != progress.unicast_round
+    ):
+        return
+    if message.done:
+        progress.acknowledge(snapshot.index)
+        progress.start_replicate()
+    else:
+        assert message.offset <= len(snapshot.data)
+        progress.snapshot_offset = message.offset
+        progress.awaiting = False
+    raft.due.add(progress.node_id)
+
+
+def handle_install(raft: RaftState, message: InstallSnapshot) -> None:
+    """Take a leader's chunk."""
+    follow(raft, message.sender)
+    if message.snapshot_index <= raft.commit_index:
+        raft.incoming = None
+        _answer(raft, message, len(message.data), done=True)
+    elif raft.log.matches(message.snapshot_index, message.snapshot_term):
+        raft.commit_index = message.snapshot_index
+        _answer(raft, message, len(message.data), done=True)
+    else:
+        _collect(raft, message)
+
+
+def _collect(raft: RaftState, message: InstallSnapshot) -> None:
+    """Join the chunk to what came before, if it is the next one, and ask for what is next now."""
+    source = (message.sender, message.term, message.snapshot_index, message.snapshot_term)
+    incoming = raft.incoming
+    if incoming is None or incoming.source != source:
+        incoming = raft.incoming = IncomingSnapshot(source)
+    if message.offset == incoming.offset:
+        incoming.chunks.append(message.data)
+        incoming.offset += len(message.data)
+        if message.done:
+            _restore(raft, message, b"".join(incoming.chunks))
+            _answer(raft, message, incoming.offset, done=True)
+            return
+    _answer(raft, message, incoming.offset, done=False)
+
+
+def _restore(raft: RaftState, message: InstallSnapshot, data: bytes) -> None:
+    """Begin anew from a snapshot that is ahead of us."""
+    configuration = Configuration.decode(message.configuration)
+    snapshot = Snapshot(message.snapshot_index, message.snapshot_term, configuration, data)
+    raft.snapshot = raft.restored = snapshot
+    raft.log = Log(snapshot.index, snapshot.term)
+    raft.commit_index = snapshot.index
+    raft.configurations = ConfigurationHistory(snapshot.index, configuration)
+    raft.incoming = None
+
+
+def _answer(raft: RaftState, message: InstallSnapshot, offset: int, done: bool) -> None:
+    index, round_ = message.snapshot_index, message.round
+    answer = InstallSnapshotResponse(raft.node_id, message.sender, raft.term, round_, index, offset, done)
+    raft.send_stored.append(answer)

@@ -149,6 +149,10 @@ class NodeSettings:
             is_loopback(self.bind) or self.insecure,
             f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",
         )
+        _require(
+            self.host not in ("0.0.0.0", "*", "::", "[::]"),
+            f"peers cannot reach {self.host}: say with --advertise by which host they know this node",
+        )
         _require_range("tick_ms", self.tick_ms, 1, 1_000)
         _require_range("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
         _require_range("election_ticks", self.election_ticks, 2 * self.heartbeat_ticks, 10_000)

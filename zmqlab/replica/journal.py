@@ -1,0 +1,108 @@
+"""What must survive a crash, as an interface; and a journal that survives nothing.
+
+A journal holds the hard state (term, vote), the entries, and the newest snapshot. One call of :meth:`Journal.store` is
+one transaction: after a crash all of it is there or none of it. Entries that a snapshot covers may be kept for a while
+(the verdict reads them, and so may a person); ``first_index`` says from where on the log is whole.
+
+The LMDB journal is in :mod:`zmqlab.node.journal`. :class:`MemoryJournal` is ``durability="memory"``, and the disk of
+the simulator is made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zmqlab.raft import HardState, Snapshot
+from zmqlab.raft.messages import Entry
+
+
+@dataclass(slots=True)
+class StoredState:
+    """What a node finds when it starts."""
+
+    hard_state: HardState | None = None
+    snapshot: Snapshot | None = None
+    entries: list[Entry] = field(default_factory=list)
+    """The log after the snapshot, without a gap."""
+
+
+class Journal(Protocol):
+    """Stable storage of one group."""
+
+    first_index: int
+    """The oldest entry that can still be read; 1 in a journal that never forgot."""
+
+    def load(self) -> StoredState:
+        """Everything that survived. Raises JournalCorrupt when a record fails its check."""
+        ...
+
+    def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """One transaction. ``entries[0]`` may be at or below the last stored index: what stood from there on is
+        dropped. A ``snapshot`` here came from the leader: it replaces the log. Raises JournalFull."""
+        ...
+
+    def store_snapshot(self, snapshot: Snapshot) -> None:
+        """Store a snapshot of this node's own state; the log after it stays. May forget old entries."""
+        ...
+
+    def read(self, from_index: int, up_to_index: int, max_bytes: int) -> list[Entry]:
+        """Entries from ``from_index`` to ``up_to_index``, at least one if there is one, at most ``max_bytes``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MemoryJournal:
+    """A journal that lives as long as its object."""
+
+    def __init__(self, retain_bytes: int = 0) -> None:
+        self.first_index = 1
+        self._retain_bytes = retain_bytes
+        self._hard_state: HardState | None = None
+        self._snapshot: Snapshot | None = None
+        self._entries: dict[int, Entry] = {}
+        self._last_index = 0
+        self._bytes = 0
+
+    def load(self) -> StoredState:
+        start = self._snapshot.index + 1 if self._snapshot else 1
+        entries = [self._entries[index] for index in range(start, self._last_index + 1)]
+        return StoredState(self._hard_state, self._snapshot, entries)
+
+    def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        if hard_state is not None:
+            self._hard_state = hard_state
+        if snapshot is not None:
+            self._snapshot, self._entries, self._bytes = snapshot, {}, 0
+            self._last_index, self.first_index = snapshot.index, snapshot.index + 1
+        if entries:
+            self._truncate(entries[0].index)
+        for entry in entries:
+            assert entry.index == self._last_index + 1, "the log has no gaps"
+            self._entries[entry.index] = entry
+            self._last_index = entry.index
+            self._bytes += len(entry.data)
+
+    def _truncate(self, from_index: int) -> None:
+        for index in range(from_index, self._last_index + 1):
+            self._bytes -= len(self._entries.pop(index).data)
+        self._last_index = min(self._last_index, from_index - 1)
+
+    def store_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        while self.first_index <= snapshot.index and self._bytes > self._retain_bytes:
+            self._bytes -= len(self._entries.pop(self.first_index).data)
+            self.first_index += 1
+
+    def read(self, from_index: int, up_to_index: int, max_bytes: int) -> list[Entry]:
+        found: list[Entry] = []
+        for index in range(max(from_index, self.first_index), min(up_to_index, self._last_index) + 1):
+            found.append(self._entries[index])
+            max_bytes -= len(self._entries[index].data)
+            if max_bytes <= 0:
+                break
+        return found
+
+    def close(self) -> None:
+        """Nothing is held open."""

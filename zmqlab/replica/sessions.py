@@ -1,0 +1,158 @@
+"""What the state machine remembers of its clients, so that a request is applied once however often it arrives.
+
+The Raft thesis, section 6.3: a client registers and gets an identity (here the log index of its registration, so that
+it is unique without a random number); it numbers its requests; the state machine stores the answer of each request
+until the client says that it has it (``answered_below``), and gives the stored answer to a retry.
+
+Unlike the thesis' client, ours has many requests under way at once, and they may reach the log out of order, since
+they travel through different nodes. So a session is a window: numbers below ``answered_below`` are over, numbers with
+a stored answer are done, the others are new.
+
+The memory is bounded three ways, each by what is in the log alone, so that all nodes decide alike: a window in
+numbers and in bytes per session, and an eviction of the sessions that were used least recently when there are too
+many or their answers take too much room. A client whose session was evicted is told so; its open requests are not
+guessed at.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from zmqlab.settings import SessionLimits
+
+_COUNT = struct.Struct("<I")
+_SESSION = struct.Struct("<QQI")  # client_id answered_below response_count
+_RESPONSE = struct.Struct("<QI")  # request_number body_bytes
+
+
+class Verdict(Enum):
+    """What is to be done with a request that has come out of the log."""
+
+    APPLY = auto()
+    REPLAY = auto()
+    """It was applied before: give the stored answer."""
+    STALE = auto()
+    """The client itself has said that it has the answer."""
+    WINDOW_FULL = auto()
+    """Too far ahead, or too many bytes of answers stored: not applied, the client may send it again later."""
+    EXPIRED = auto()
+    """No such session (any more)."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One client's window."""
+
+    client_id: int
+    answered_below: int = 1
+    """Never falls; every stored number is at or above it."""
+    responses: dict[int, bytes] = field(default_factory=dict)
+    """request_number -> the encoded response as it was first given."""
+    stored_bytes: int = 0
+    """The sum of the lengths in ``responses``."""
+
+    def forget_below(self, number: int) -> int:
+        """Drop the answers that the client has; returns how many bytes were freed."""
+        if number <= self.answered_below:
+            return 0
+        self.answered_below = number
+        freed = 0
+        for done in [key for key in self.responses if key < number]:
+            freed += len(self.responses.pop(done))
+        self.stored_bytes -= freed
+        return freed
+
+
+class SessionTable:
+    """All sessions, the least recently used first."""
+
+    def __init__(self, limits: SessionLimits | None = None) -> None:
+        self.limits = limits or SessionLimits()
+        self.stored_bytes = 0
+        self._sessions: dict[int, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, client_id: int) -> bool:
+        return client_id in self._sessions
+
+    def open(self, client_id: int) -> None:
+        """Register a client under ``client_id``, the index of the entry that asked for it."""
+        assert client_id not in self._sessions, "a log index registers one session only"
+        self._sessions[client_id] = Session(client_id)
+        self._evict()
+
+    def admit(self, client_id: int, number: int, answered_below: int) -> tuple[Verdict, bytes]:
+        """Decide on a request that came out of the log, and note that its session was used.
+
+        Returns the verdict, and the stored answer where that is REPLAY (otherwise empty).
+        """
+        session = self._sessions.pop(client_id, None)
+        if session is None:
+            return Verdict.EXPIRED, b""
+        self._sessions[client_id] = session  # now the most recently used
+        self.stored_bytes -= session.forget_below(min(answered_below, number))
+        return self._judge(session, number)
+
+    def peek(self, client_id: int, number: int) -> bytes | None:
+        """The stored answer of a request, if it was applied; changes nothing."""
+        session = self._sessions.get(client_id)
+        return session.responses.get(number) if session else None
+
+    def store(self, client_id: int, number: int, body: bytes) -> None:
+        """Remember the answer of a request that was admitted and applied just now."""
+        session = self._sessions[client_id]
+        assert number not in session.responses, "a request is applied once"
+        session.responses[number] = body
+        session.stored_bytes += len(body)
+        self.stored_bytes += len(body)
+        self._evict()
+
+    def _judge(self, session: Session, number: int) -> tuple[Verdict, bytes]:
+        if number < session.answered_below:
+            return Verdict.STALE, b""
+        body = session.responses.get(number)
+        if body is not None:
+            return Verdict.REPLAY, body
+        too_far = number >= session.answered_below + self.limits.window_requests
+        if too_far or session.stored_bytes >= self.limits.session_bytes:
+            return Verdict.WINDOW_FULL, b""
+        return Verdict.APPLY, b""
+
+    def _evict(self) -> None:
+        while len(self._sessions) > self.limits.max_sessions or (
+            self.stored_bytes > self.limits.total_bytes and len(self._sessions) > 1
+        ):
+            oldest = next(iter(self._sessions))
+            self.stored_bytes -= self._sessions.pop(oldest).stored_bytes
+
+    def snapshot(self) -> bytes:
+        """All sessions, in the order of their last use: that order decides who is evicted next."""
+        parts = [_COUNT.pack(len(self._sessions))]
+        for session in self._sessions.values():
+            parts.append(_SESSION.pack(session.client_id, session.answered_below, len(session.responses)))
+            for number in sorted(session.responses):
+                body = session.responses[number]
+                parts.append(_RESPONSE.pack(number, len(body)))
+                parts.append(body)
+        return b"".join(parts)
+
+    def restore(self, data: bytes) -> None:
+        """Replace everything by what :meth:`snapshot` returned."""
+        self._sessions, self.stored_bytes = {}, 0
+        (count,), offset = _COUNT.unpack_from(data), _COUNT.size
+        for _ in range(count):
+            client_id, answered_below, response_count = _SESSION.unpack_from(data, offset)
+            offset += _SESSION.size
+            session = Session(client_id, answered_below)
+            for _ in range(response_count):
+                number, size = _RESPONSE.unpack_from(data, offset)
+                offset += _RESPONSE.size + size
+                session.responses[number] = data[offset - size : offset]
+                session.stored_bytes += size
+            self._sessions[client_id] = session
+            self.stored_bytes += session.stored_bytes
+        assert offset == len(data), "a snapshot of sessions ends where its counts say"

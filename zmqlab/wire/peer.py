@@ -1,0 +1,205 @@
+"""What nodes say to each other, between bytes and the messages of :mod:`zmqlab.raft`.
+
+Each message type has one fixed-width ``struct`` layout, little-endian, right after the frame's header; the three that
+carry bytes of any length (AppendEntries, InstallSnapshot, Forward) append them with their lengths. Decoding checks
+every length against the frame and raises :class:`~zmqlab.errors.FrameError`; it never trusts a count further than the
+bytes that came with it.
+
+An AppendEntries goes out over PUB when its ``to`` is ``BROADCAST`` and over a DEALER otherwise; its bytes are the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from zmqlab.errors import FrameError
+from zmqlab.raft.configuration import Configuration
+from zmqlab.raft.messages import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    InstallSnapshot,
+    InstallSnapshotResponse,
+    Message,
+    ReadIndex,
+    ReadIndexResponse,
+    RequestVote,
+    RequestVoteResponse,
+    TimeoutNow,
+)
+from zmqlab.wire import frames
+from zmqlab.wire.frames import HEADER_BYTES, header
+
+_APPEND = struct.Struct("<QQQQQQQI")  # sender to term prev_index prev_term commit_index round entry_count
+_ENTRY = struct.Struct("<QBI")  # term kind data_bytes; its index follows from prev_index
+_APPEND_RESPONSE = struct.Struct("<QQQQBQQQ")  # sender to term round success index hint_term rejected_index
+_VOTE = struct.Struct("<QQQQQBB")  # sender to term last_index last_term pre_vote forced
+_VOTE_RESPONSE = struct.Struct("<QQQBB")  # sender to term granted pre_vote
+_SNAPSHOT = struct.Struct("<QQQQQQQBII")  # sender to term round index term offset done configuration_bytes data_bytes
+_SNAPSHOT_RESPONSE = struct.Struct("<QQQQQQB")  # sender to term round snapshot_index offset done
+_TIMEOUT_NOW = struct.Struct("<QQQ")  # sender to term
+_READ_INDEX = struct.Struct("<QQQQ")  # sender to term context
+_READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
+_FORWARD = struct.Struct("<QI")  # sender request_count
+_LENGTH = struct.Struct("<I")
+
+_KINDS = {int(kind): kind for kind in EntryKind}
+
+
+def _encode_append(message: AppendEntries) -> list[bytes]:
+    parts = [
+        _APPEND.pack(
+            message.sender,
+            message.to,
+            message.term,
+            message.prev_index,
+            message.prev_term,
+            message.commit_index,
+            message.round,
+            len(message.entries),
+        )
+    ]
+    for entry in message.entries:
+        parts.append(_ENTRY.pack(entry.term, entry.kind, len(entry.data)))
+        parts.append(entry.data)
+    return parts
+
+
+def _decode_append(frame: bytes) -> AppendEntries:
+    sender, to, term, prev_index, prev_term, commit_index, round_, count = _APPEND.unpack_from(frame, HEADER_BYTES)
+    entries, offset = [], HEADER_BYTES + _APPEND.size
+    for index in range(prev_index + 1, prev_index + 1 + min(count, len(frame))):
+        entry_term, kind, size = _ENTRY.unpack_from(frame, offset)
+        start = offset + _ENTRY.size
+        offset = start + size
+        if kind not in _KINDS or offset > len(frame):
+            raise FrameError(f"entry {index} of an AppendEntries is cut short or of unknown kind {kind}")
+        entries.append(Entry(index, entry_term, _KINDS[kind], frame[start:offset]))
+    _expect_end(frame, offset)
+    if count != len(entries):
+        raise FrameError("an AppendEntries promises more entries than it holds")
+    return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries))
+
+
+def _encode_snapshot(message: InstallSnapshot) -> list[bytes]:
+    fixed = _SNAPSHOT.pack(
+        message.sender,
+        message.to,
+        message.term,
+        message.round,
+        message.snapshot_index,
+        message.snapshot_term,
+        message.offset,
+        message.done,
+        len(message.configuration),
+        len(message.data),
+    )
+    return [fixed, message.configuration, message.data]
+
+
+def _decode_snapshot(frame: bytes) -> InstallSnapshot:
+    *fixed, done, configuration_bytes, data_bytes = _SNAPSHOT.unpack_from(frame, HEADER_BYTES)
+    sender, to, term, round_, index, snapshot_term, offset = fixed
+    start = HEADER_BYTES + _SNAPSHOT.size
+    middle = start + configuration_bytes
+    _expect_end(frame, middle + data_bytes)
+    configuration, data = frame[start:middle], frame[middle:]
+    try:
+        Configuration.decode(configuration)
+    except ValueError as error:
+        raise FrameError(f"a snapshot's configuration does not decode: {error}") from None
+    return InstallSnapshot(sender, to, term, round_, index, snapshot_term, offset, bool(done), data, configuration)
+
+
+def _expect_end(frame: bytes, end: int) -> None:
+    if end != len(frame):
+        raise FrameError(f"a frame of {len(frame)} bytes should have {end}")
+
+
+def _fixed(layout: struct.Struct, make: Callable[..., Message], flags: tuple[int, ...] = ()) -> Callable[[bytes], Message]:
+    """A decoder for a message that is one struct; the fields at positions ``flags`` are booleans."""
+
+    def decode(frame: bytes) -> Message:
+        _expect_end(frame, HEADER_BYTES + layout.size)
+        fields = list(layout.unpack_from(frame, HEADER_BYTES))
+        for position in flags:
+            fields[position] = bool(fields[position])
+        return make(*fields)
+
+    return decode
+
+
+_DECODERS: dict[int, Callable[[bytes], Message]] = {
+    frames.APPEND_ENTRIES: _decode_append,
+    frames.APPEND_ENTRIES_RESPONSE: _fixed(_APPEND_RESPONSE, AppendEntriesResponse, flags=(4,)),
+    frames.REQUEST_VOTE: _fixed(_VOTE, RequestVote, flags=(5, 6)),
+    frames.REQUEST_VOTE_RESPONSE: _fixed(_VOTE_RESPONSE, RequestVoteResponse, flags=(3, 4)),
+    frames.INSTALL_SNAPSHOT: _decode_snapshot,
+    frames.INSTALL_SNAPSHOT_RESPONSE: _fixed(_SNAPSHOT_RESPONSE, InstallSnapshotResponse, flags=(6,)),
+    frames.TIMEOUT_NOW: _fixed(_TIMEOUT_NOW, TimeoutNow),
+    frames.READ_INDEX: _fixed(_READ_INDEX, ReadIndex),
+    frames.READ_INDEX_RESPONSE: _fixed(_READ_INDEX_RESPONSE, ReadIndexResponse),
+}
+
+_FIXED_LAYOUTS: dict[type, tuple[int, struct.Struct]] = {
+    AppendEntriesResponse: (frames.APPEND_ENTRIES_RESPONSE, _APPEND_RESPONSE),
+    RequestVote: (frames.REQUEST_VOTE, _VOTE),
+    RequestVoteResponse: (frames.REQUEST_VOTE_RESPONSE, _VOTE_RESPONSE),
+    InstallSnapshotResponse: (frames.INSTALL_SNAPSHOT_RESPONSE, _SNAPSHOT_RESPONSE),
+    TimeoutNow: (frames.TIMEOUT_NOW, _TIMEOUT_NOW),
+    ReadIndex: (frames.READ_INDEX, _READ_INDEX),
+    ReadIndexResponse: (frames.READ_INDEX_RESPONSE, _READ_INDEX_RESPONSE),
+}
+
+
+def encode_message(message: Message, group: int = 0) -> bytes:
+    """A whole frame for one Raft message."""
+    if type(message) is AppendEntries:
+        return b"".join([header(frames.APPEND_ENTRIES, group), *_encode_append(message)])
+    if type(message) is InstallSnapshot:
+        return b"".join([header(frames.INSTALL_SNAPSHOT, group), *_encode_snapshot(message)])
+    frame_type, layout = _FIXED_LAYOUTS[type(message)]
+    fields = (getattr(message, name) for name in message.__slots__)
+    return header(frame_type, group) + layout.pack(*fields)
+
+
+def decode_message(frame_type: int, frame: bytes) -> Message:
+    """The Raft message of a frame whose header was parsed.
+
+    Raises:
+        FrameError: the type is not a Raft message, or the bytes do not fit its layout.
+    """
+    decoder = _DECODERS.get(frame_type)
+    if decoder is None:
+        raise FrameError(f"frame type {frame_type:#04x} is not a Raft message")
+    try:
+        return decoder(frame)
+    except struct.error as error:
+        raise FrameError(f"a frame of type {frame_type:#04x} is cut short: {error}") from None
+
+
+def encode_forward(sender: int, requests: Sequence[bytes], group: int = 0) -> bytes:
+    """Requests of clients on their way from the node that took them to the leader, whole frames in one frame."""
+    parts = [header(frames.FORWARD, group), _FORWARD.pack(sender, len(requests))]
+    for request in requests:
+        parts.append(_LENGTH.pack(len(request)))
+        parts.append(request)
+    return b"".join(parts)
+
+
+def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
+    """``(sender, requests)`` of a FORWARD frame; the requests are not yet parsed. Raises FrameError."""
+    try:
+        sender, count = _FORWARD.unpack_from(frame, HEADER_BYTES)
+        requests, offset = [], HEADER_BYTES + _FORWARD.size
+        while offset < len(frame):
+            (size,) = _LENGTH.unpack_from(frame, offset)
+            offset += _LENGTH.size + size
+            requests.append(frame[offset - size : offset])
+    except struct.error as error:
+        raise FrameError(f"a forwarded batch is cut short: {error}") from None
+    if offset != len(frame) or count != len(requests):
+        raise FrameError("a forwarded batch does not hold what it says")
+    return sender, requests

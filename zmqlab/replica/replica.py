@@ -31,6 +31,7 @@ from zmqlab.raft.messages import Entry, Message
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
 from zmqlab.wire import client as client_wire
+from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
 
 Route = bytes
@@ -288,7 +289,8 @@ class Replica:
 
 def request_key(frame: bytes) -> tuple[int, int]:
     """``(client_id, request_number)`` of a request, ``(0, nonce)`` of an opened session. Raises FrameError."""
-    if client_wire.is_open_session(frame):
+    frame_type, _ = frames.parse_header(frame)
+    if frame_type == frames.OPEN_SESSION:
         return 0, client_wire.parse_open_session(frame)
     header = client_wire.parse_request(frame)
     return header.client_id, header.request_number

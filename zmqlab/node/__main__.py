@@ -1,0 +1,51 @@
+"""``python -m zmqlab.node``: a node without the command line's libraries, for launchers that want a fast start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+from zmqlab.errors import SettingsError
+from zmqlab.settings import Durability, LogLevel, NodeSettings, parse_endpoints
+
+
+def parse_arguments(arguments: list[str]) -> NodeSettings:
+    """Settings from flags; see ``zmqlab node --help`` for what each means. Raises SettingsError, or SystemExit 2."""
+    parser = argparse.ArgumentParser(prog="python -m zmqlab.node", description="Run one node.")
+    parser.add_argument("--node", required=True, dest="name")
+    parser.add_argument("--port", required=True, type=int)
+    parser.add_argument("--peers", default="")
+    parser.add_argument("--leader", action="store_true")
+    parser.add_argument("--run-dir", type=Path, default=Path())
+    parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--advertise", default="")
+    parser.add_argument("--insecure", action="store_true")
+    parser.add_argument("--durability", default="os", choices=get_args(Durability))
+    parser.add_argument("--cluster", default="")
+    parser.add_argument("--owner", type=int, default=0)
+    parser.add_argument("--watch-stdin", action="store_true")
+    parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
+    defaults = NodeSettings(name="defaults", port=1)
+    for name in ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes"):
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
+    values = vars(parser.parse_args(arguments))
+    values["peers"] = parse_endpoints(values["peers"])
+    return NodeSettings(**values)
+
+
+def main() -> int:
+    """Parse, run, return the exit status."""
+    try:
+        settings = parse_arguments(sys.argv[1:])
+    except SettingsError as error:
+        print(f"zmqlab node: {error}", file=sys.stderr)
+        return error.exit_status
+    from zmqlab.node.process import run_node  # after the arguments were checked: a usage error should be quick
+
+    return run_node(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The loop: frames in, the replica's turn, frames out.
+
+Each turn polls all sockets, drains each up to a bound, ticks as often as time has passed, lets the replica carry out
+what follows, and sends the answers: all answers of a turn to one client in one message, since it is messages and
+wake-ups that cost, not bytes. The leader's AppendEntries goes out before its own journal is written.
+
+Frames are checked here: the header, that a Raft message comes from a member and is for this node, that a request is
+whole. What fails is counted, logged at a bounded rate, and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Iterable
+
+import zmq
+
+from zmqlab.errors import FrameError
+from zmqlab.market import symbol_name
+from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
+from zmqlab.node.queries import Queries
+from zmqlab.node.transport import Transport
+from zmqlab.raft import Configuration, Raft, RaftSettings, Role
+from zmqlab.raft.messages import BROADCAST, Entry, Message
+from zmqlab.replica import Applied, Journal, Replica, ReplicaSettings, StateMachine
+from zmqlab.replica.replica import Route
+from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
+
+MAX_PER_TURN = 256
+"""Messages taken from one socket before the others get their turn: about 5 ms of work at most."""
+MAX_TICKS_PER_TURN = 3
+"""After a long pause time does not run backwards, but it does not rush either: peers are heard between the ticks."""
+BAD_FRAMES_LOGGED_PER_S = 5
+TRADES_PER_TURN = 64
+"""Trades published a turn; the tape on the wire is for eyes, the book's own tape is exact."""
+
+log = logging.getLogger("zmqlab.node")
+
+
+class Node:
+    """A node whose journal is open and whose ports are bound; :meth:`run` serves until :meth:`stop`."""
+
+    def __init__(self, settings: NodeSettings, transport: Transport, journal: Journal) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._metrics = Metrics(settings)
+        self._running = False
+        self._now_ns = time.monotonic_ns()
+        self._bad_logged = 0
+        self._snapshots_made = 0
+        self._trades_left = TRADES_PER_TURN
+        self._last_seen: tuple[int, int, Role] | None = None
+        self._outbox: dict[Route, list[bytes]] = {}
+        self.replica = self._make_replica(journal)
+        self._members = frozenset(self.replica.raft.configuration.members)
+        self._queries = Queries(self.replica, self._status)
+
+    def _make_replica(self, journal: Journal) -> Replica:
+        settings = self._settings
+        stored = journal.load()
+        endpoints = (settings.endpoint, *settings.peers)
+        voters = tuple(node_id_of(*parse_endpoint(endpoint)) for endpoint in endpoints)
+        machine = StateMachine()
+        if stored.snapshot is not None:
+            machine.restore(stored.snapshot.data)
+        raft = Raft(
+            settings.node_id,
+            stored.snapshot.configuration if stored.snapshot else Configuration(voters),
+            RaftSettings(election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks),
+            random.Random(),
+            hard_state=stored.hard_state,
+            snapshot=stored.snapshot,
+            entries=stored.entries,
+        )
+        if stored.hard_state is None and (settings.leader or not settings.peers):
+            raft.campaign()
+        limits = ReplicaSettings(snapshot_log_bytes=self._staggered(settings.snapshot_log_bytes))
+        log.info(
+            "start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index
+        )
+        return Replica(raft, machine, journal, self, limits)
+
+    def _staggered(self, snapshot_log_bytes: int) -> int:
+        """Up to a third more, by the node's identity, so that not all nodes pause for a snapshot at once."""
+        return snapshot_log_bytes + snapshot_log_bytes * (self._settings.node_id // 2 % 1_000) // 3_000
+
+    # The loop.
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
+        poller = self._make_poller()
+        tick_ns = self._settings.tick_ms * 1_000_000
+        next_tick_ns = time.monotonic_ns() + tick_ns
+        next_snapshot_ns = time.monotonic_ns()
+        self._running = True
+        while self._running:
+            wait_ms = max(0, (next_tick_ns - time.monotonic_ns() + 999_999) // 1_000_000)
+            ready = dict(poller.poll(wait_ms))
+            started_ns = self._now_ns = time.monotonic_ns()
+            if sys.stdin is not None and ready.get(0):
+                self._check_stdin()
+            self._drain(ready)
+            ticks = 0
+            while next_tick_ns <= started_ns and ticks < MAX_TICKS_PER_TURN:
+                self.replica.tick()
+                next_tick_ns += tick_ns
+                ticks += 1
+            if next_tick_ns <= started_ns:
+                next_tick_ns = started_ns + tick_ns
+            self.replica.turn()
+            self._flush()
+            if started_ns >= next_snapshot_ns:
+                self._publish_snapshot()
+                next_snapshot_ns = started_ns + SNAPSHOT_INTERVAL_NS
+            self._metrics.turns += 1
+            self._metrics.turn_ns_max = max(self._metrics.turn_ns_max, time.monotonic_ns() - started_ns)
+
+    def stop(self) -> None:
+        """End the loop after this turn; may be called from a signal handler."""
+        self._running = False
+
+    def _make_poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
+            poller.register(socket, zmq.POLLIN)
+        if self._settings.watch_stdin:
+            poller.register(0, zmq.POLLIN)
+        return poller
+
+    def _check_stdin(self) -> None:
+        """The launcher never writes; so readable means that it has gone."""
+        if not sys.stdin.buffer.raw.read(4_096):  # type: ignore[attr-defined]
+            log.info("stop: the launcher has gone")
+            self.stop()
+
+    def _drain(self, ready: dict[object, int]) -> None:
+        transport = self._transport
+        if transport.broadcasts in ready:
+            for frame in transport.receive_broadcasts(MAX_PER_TURN):
+                self._handle_peer(frame)
+        if transport.peers in ready:
+            for frame in transport.receive_from_peers(MAX_PER_TURN):
+                self._handle_peer(frame)
+        if transport.clients in ready:
+            for route, frame in transport.receive_from_clients(MAX_PER_TURN):
+                self._handle_client(route, frame)
+
+    # Frames in.
+
+    def _handle_peer(self, frame: bytes) -> None:
+        try:
+            frame_type, group = frames.parse_header(frame)
+            if group != 0:
+                raise FrameError(f"there is no Raft group {group} here")
+            if frame_type == frames.FORWARD:
+                sender, requests = decode_forward(frame)
+                self._expect_member(sender)
+                self.replica.take_forwarded(requests)
+                return
+            message = decode_message(frame_type, frame)
+            self._expect_member(message.sender)
+            if message.to in (BROADCAST, self.replica.raft.node_id):
+                self.replica.step(message)
+        except FrameError as error:
+            self._count_bad("a peer", error)
+
+    def _expect_member(self, sender: int) -> None:
+        if sender not in self._members or sender == self.replica.raft.node_id:
+            raise FrameError(f"{sender:#x} is no other member of this cluster: do all nodes have the same --peers?")
+
+    def _handle_client(self, route: Route, frame: bytes) -> None:
+        try:
+            frame_type, group = frames.parse_header(frame)
+            if group != 0:
+                raise FrameError(f"there is no Raft group {group} here")
+            if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
+                body = self.replica.take_request(route, frame, self._now_ns)
+                if frame_type == frames.REQUEST:
+                    self._metrics.orders_taken += client_wire.parse_request(frame).command_count
+                if body is not None:
+                    self._outbox.setdefault(route, []).append(body)
+            elif frame_type == frames.QUERY:
+                self._handle_query(route, control.decode_query(frame))
+            else:
+                raise FrameError(f"frame type {frame_type:#04x} is not for this socket")
+        except FrameError as error:
+            self._count_bad("a client", error)
+
+    def _handle_query(self, route: Route, query: control.Query) -> None:
+        self._queries.handle(query, lambda answer: self._transport.reply(route, control.encode(frames.ANSWER, answer)))
+
+    def _count_bad(self, source: str, error: FrameError) -> None:
+        self._metrics.bad_frames += 1
+        self._bad_logged += 1
+        if self._bad_logged <= BAD_FRAMES_LOGGED_PER_S:
+            log.warning("bad frame from %s: %s", source, error)
+
+    # Effects: the replica's driver.
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """See :class:`zmqlab.replica.Driver`."""
+        for message in messages:
+            frame = encode_message(message)
+            if message.to == BROADCAST:
+                self._transport.publish(frame)
+            else:
+                self._transport.send_to(message.to, frame)
+
+    def forward(self, leader_id: int, requests: list[bytes]) -> None:
+        """See :class:`zmqlab.replica.Driver`."""
+        self._transport.send_to(leader_id, encode_forward(self.replica.raft.node_id, requests))
+
+    def answer(self, answers: list[tuple[Route, bytes]]) -> None:
+        """See :class:`zmqlab.replica.Driver`: kept until the turn's end, so that a client gets one message."""
+        for route, body in answers:
+            self._outbox.setdefault(route, []).append(body)
+
+    def applied(self, entry: Entry, applied: Applied) -> None:
+        """See :class:`zmqlab.replica.Driver`: the leader publishes trades, as many as eyes can follow."""
+        fills = applied.fills
+        if not fills or self._trades_left <= 0 or self.replica.raft.role is not Role.LEADER:
+            return
+        for trade in self.replica.machine.new_trades(entry, applied, self._trades_left):
+            self._transport.publish(control.encode(frames.TRADE, trade))
+            self._trades_left -= 1
+
+    def _flush(self) -> None:
+        if self._outbox:
+            for route, bodies in self._outbox.items():
+                self._transport.reply(route, client_wire.encode_responses(bodies))
+            self._outbox = {}
+        if self.replica.answered:
+            self._metrics.record_service(self.replica.answered)
+            self.replica.answered = []
+
+    # What is told about it.
+
+    def _status(self) -> control.NodeStatus:
+        transport = self._transport
+        status = self._metrics.status(self.replica, transport.dropped)
+        status.bad_frames_total += transport.bad_messages
+        return status
+
+    def _publish_snapshot(self) -> None:
+        self._metrics.new_interval()
+        self._trades_left = TRADES_PER_TURN
+        status = self._status()
+        self._transport.publish(control.encode(frames.METRICS, status))
+        self._note_changes()
+        self._snapshots_made += 1
+        if self._snapshots_made % LOG_EVERY == 0:
+            log.info(log_line(status))
+            if self._bad_logged > BAD_FRAMES_LOGGED_PER_S:
+                log.warning("%d more bad frames in this second", self._bad_logged - BAD_FRAMES_LOGGED_PER_S)
+            self._bad_logged = 0
+            self._metrics.turn_ns_max = 0
+
+    def _note_changes(self) -> None:
+        """Tell of a new role, term or leader, in the log and on the event topic."""
+        raft = self.replica.raft
+        seen = (raft.term, raft.leader_id, raft.role)
+        if seen == self._last_seen:
+            return
+        before, self._last_seen = self._last_seen, seen
+        kind = "elected" if raft.role is Role.LEADER else "role"
+        if before is not None and before[2] is Role.LEADER and raft.role is not Role.LEADER:
+            kind = "stepped_down"
+        text = f"{self._settings.name} is {raft.role.name.lower()} in term {raft.term}"
+        log.info("%s", text)
+        event = control.Event(
+            time_ns=time.time_ns(), node=self._settings.name, kind=kind, term=raft.term, text=text
+        )
+        self._transport.publish(control.encode(frames.EVENT, event))

@@ -1,0 +1,85 @@
+"""From settings to a running process: folders, log file, signals, exit statuses.
+
+Everything that can go wrong at a start is one line on standard error and an exit status of its own (see
+:mod:`zmqlab.errors`); standard output stays empty. SIGTERM and SIGINT end the loop after its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, JournalFull, ZmqlabError
+from zmqlab.node.journal import LmdbJournal
+from zmqlab.node.node import Node
+from zmqlab.node.transport import Transport
+from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.settings import NodeSettings
+
+log = logging.getLogger("zmqlab.node")
+
+
+def run_node(settings: NodeSettings) -> int:
+    """Run a node until it is told to stop; returns the process' exit status."""
+    try:
+        _open_log(settings)
+        return _serve(settings)
+    except ZmqlabError as error:
+        log.error("%s", error)
+        print(f"zmqlab node {settings.name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except Exception:
+        log.exception("stop: a broken invariant")
+        print(f"zmqlab node {settings.name}: a broken invariant; see its log", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _open_log(settings: NodeSettings) -> None:
+    folder = settings.run_dir / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / f"{settings.name}.log")
+    except OSError as error:
+        raise JournalFull(f"the log below {folder} can't be written: {error}") from None
+    handler.setFormatter(logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T"))
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(settings.log_level.upper())
+
+
+def _serve(settings: NodeSettings) -> int:
+    transport = Transport(settings)
+    try:
+        journal = _open_journal(settings)
+        try:
+            node = Node(settings, transport, journal)
+            _stop_on_signals(node)
+            node.run()
+            log.info("stop")
+        finally:
+            journal.close()
+    finally:
+        transport.close()
+    return EXIT_OK
+
+
+def _open_journal(settings: NodeSettings) -> Journal:
+    if settings.durability == "memory":
+        return MemoryJournal(settings.journal_retain_bytes)
+    return LmdbJournal(
+        settings.run_dir / "data" / settings.name,
+        identity=f"{settings.name} at {settings.endpoint}",
+        fsync=settings.durability == "fsync",
+        retain_bytes=settings.journal_retain_bytes,
+    )
+
+
+def _stop_on_signals(node: Node) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        log.info("stop: signal %s", signal.Signals(number).name)
+        node.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

@@ -1,0 +1,171 @@
+"""The sockets of a node, with a bound on everything that a stranger or a slow reader could grow.
+
+=========  ========  ==========================================================================
+port       socket    carries
+=========  ========  ==========================================================================
+base + 0   PUB       AppendEntries to all followers, metrics, trades, events
+base + 1   ROUTER    what peers send to this node alone; it is never written to
+base + 2   ROUTER    clients: requests and queries in, responses and answers out
+=========  ========  ==========================================================================
+
+Towards each peer a DEALER is connected to its base + 1, and one SUB to every peer's base + 0, for Raft broadcasts only.
+So each direction between two nodes has a connection of its own, and a node's identity is in the frame, not in ZeroMQ.
+
+Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
+here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
+Raft and the clients' retries are made for that. Nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psutil
+import zmq
+
+from zmqlab.errors import PortInUse
+from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.wire import frames
+
+NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
+RCVMORE = int(zmq.RCVMORE)
+
+QUEUE_MESSAGES = 256
+"""High-water mark towards one peer or client: at 4 KiB a batch 1 MiB, a quarter of a second at full rate."""
+RECEIVE_MESSAGES = 1_024
+RECONNECT_MS = 20
+"""First wait before a connection to a peer is tried again: a restarted peer is heard within an election time-out."""
+RECONNECT_MAX_MS = 200
+HEARTBEAT_MS = 2_000
+"""ZMTP pings find a connection whose other end vanished without a word."""
+
+
+def _bounded(socket: zmq.Socket[bytes], max_frame_bytes: int) -> zmq.Socket[bytes]:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HEARTBEAT_MS)
+    return socket
+
+
+def who_listens_on(port: int) -> str:
+    """``python (pid 123)`` where the system tells who has a TCP port, else ``another process``."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid:
+                    return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                break
+    return "another process"
+
+
+class Transport:
+    """All sockets of one node. ``close`` is safe to call twice."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        """Bind the three ports and connect to the peers.
+
+        Raises:
+            PortInUse: another process listens on one of the ports.
+        """
+        self.bad_messages = 0
+        """Messages of too many frames, or empty ones; dropped."""
+        self.dropped = 0
+        """Messages that a full or missing connection did not take."""
+        self._context = zmq.Context(io_threads=1)
+        self._dealers: dict[int, zmq.Socket[bytes]] = {}
+        try:
+            self.publisher = self._bind(settings, 0, zmq.PUB, frames.MAX_CLIENT_FRAME_BYTES)
+            self.peers = self._bind(settings, 1, zmq.ROUTER, frames.MAX_PEER_FRAME_BYTES)
+            self.clients = self._bind(settings, 2, zmq.ROUTER, frames.MAX_CLIENT_FRAME_BYTES)
+            self.broadcasts = _bounded(self._context.socket(zmq.SUB), frames.MAX_PEER_FRAME_BYTES)
+            self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
+            for peer in settings.peers:
+                self._connect(*parse_endpoint(peer))
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, settings: NodeSettings, offset: int, kind: int, max_frame_bytes: int) -> zmq.Socket[bytes]:
+        socket = _bounded(self._context.socket(kind), max_frame_bytes)
+        if kind == zmq.ROUTER:
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
+        port = settings.port + offset
+        try:
+            socket.bind(f"tcp://{settings.bind}:{port}")
+        except zmq.ZMQError as error:
+            socket.close(0)
+            if error.errno != zmq.EADDRINUSE:
+                raise PortInUse(f"{settings.name} can't listen on {settings.bind}:{port}: {error}") from None
+            raise PortInUse(
+                f"{settings.name} can't listen on {settings.bind}:{port}: {who_listens_on(port)} does."
+                " Choose another --port, or end that process; `zmqlab ps` shows the nodes that run"
+            ) from None
+        return socket
+
+    def _connect(self, host: str, port: int) -> None:
+        dealer = _bounded(self._context.socket(zmq.DEALER), frames.MAX_PEER_FRAME_BYTES)
+        dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing queues up for a peer that is not there
+        dealer.connect(f"tcp://{host}:{port + 1}")
+        self.broadcasts.connect(f"tcp://{host}:{port}")
+        self._dealers[node_id_of(host, port)] = dealer
+
+    def publish(self, frame: bytes) -> None:
+        """To every subscriber; a slow one loses it."""
+        self.publisher.send(frame, NOBLOCK)
+
+    def send_to(self, node_id: int, frame: bytes) -> None:
+        """To one peer; lost if it is not connected or does not read."""
+        dealer = self._dealers.get(node_id)
+        try:
+            if dealer is not None:
+                dealer.send(frame, NOBLOCK)
+        except zmq.Again:
+            self.dropped += 1
+
+    def reply(self, route: bytes, frame: bytes) -> None:
+        """To one client; lost if it has gone or does not read."""
+        try:
+            self.clients.send_multipart((route, frame), NOBLOCK)
+        except zmq.ZMQError:
+            self.dropped += 1
+
+    def receive_broadcasts(self, most: int) -> Iterator[bytes]:
+        """Frames that peers published."""
+        for parts in self._receive(self.broadcasts, most, parts_expected=1):
+            yield parts[0]
+
+    def receive_from_peers(self, most: int) -> Iterator[bytes]:
+        """Frames that peers sent to this node alone."""
+        for parts in self._receive(self.peers, most, parts_expected=2):
+            yield parts[1]
+
+    def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes]]:
+        """``(route, frame)`` of what clients sent."""
+        for parts in self._receive(self.clients, most, parts_expected=2):
+            yield parts[0], parts[1]
+
+    def _receive(self, socket: zmq.Socket[bytes], most: int, parts_expected: int) -> Iterator[list[bytes]]:
+        receive, get = socket.recv, socket.getsockopt
+        for _ in range(most):
+            try:
+                parts = [receive(NOBLOCK)]
+            except zmq.Again:
+                return
+            while get(RCVMORE):
+                part = receive(NOBLOCK)
+                if len(parts) < frames.MAX_PARTS:
+                    parts.append(part)
+            if len(parts) == parts_expected:
+                yield parts
+            else:
+                self.bad_messages += 1
+
+    def close(self) -> None:
+        """Close all sockets at once; what is queued is lost."""
+        self._context.destroy(linger=0)

@@ -55,7 +55,7 @@ class Metrics:
     def new_interval(self) -> None:
         """Close the interval: what :meth:`status` tells of it stays until the next call."""
         self._cpu_percent = self._process.cpu_percent()
-        self._service_time = {str(bucket): count for bucket, count in self._histogram.to_dict().items()}
+        self._service_time = self._histogram.to_sparse()
         self._histogram = Histogram()
 
     def status(self, replica: Replica, dropped: int) -> NodeStatus:

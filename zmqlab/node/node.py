@@ -19,9 +19,9 @@ from collections.abc import Iterable
 import zmq
 
 from zmqlab.errors import FrameError
-from zmqlab.market import symbol_name
 from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
 from zmqlab.node.queries import Queries
+from zmqlab.node.trades import trades_of
 from zmqlab.node.transport import Transport
 from zmqlab.raft import Configuration, Raft, RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
@@ -226,7 +226,7 @@ class Node:
         fills = applied.fills
         if not fills or self._trades_left <= 0 or self.replica.raft.role is not Role.LEADER:
             return
-        for trade in self.replica.machine.new_trades(entry, applied, self._trades_left):
+        for trade in trades_of(entry, applied, self._trades_left):
             self._transport.publish(control.encode(frames.TRADE, trade))
             self._trades_left -= 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zmqlab.market import symbol_code
+from zmqlab.market.types import symbol_code
 from zmqlab.replica import Replica
 from zmqlab.wire import frames
 from zmqlab.wire.control import (

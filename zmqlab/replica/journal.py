@@ -33,6 +33,11 @@ class Journal(Protocol):
     first_index: int
     """The oldest entry that can still be read; 1 in a journal that never forgot."""
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the entries take, about."""
+        ...
+
     def load(self) -> StoredState:
         """Everything that survived. Raises JournalCorrupt when a record fails its check."""
         ...
@@ -64,6 +69,10 @@ class MemoryJournal:
         self._entries: dict[int, Entry] = {}
         self._last_index = 0
         self._bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
 
     def load(self) -> StoredState:
         start = self._snapshot.index + 1 if self._snapshot else 1

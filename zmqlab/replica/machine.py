@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 from zmqlab.errors import FrameError
-from zmqlab.market import Exchange
+from zmqlab.market.exchange import Exchange
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
@@ -46,8 +46,9 @@ class Applied(NamedTuple):
 
     key: tuple[int, int]
     body: bytes
+    reports: list[int]
     fills: list[int]
-    """The flat fill records of the batch, for the trade topic; empty on a replay."""
+    """The flat records of the batch, for the trade topic; both empty unless it was applied just now."""
 
 
 class Books(Protocol):
@@ -104,18 +105,18 @@ class StateMachine:
     def _open_session(self, entry: Entry) -> Applied:
         nonce = client_wire.parse_open_session(entry.data)
         self.sessions.open(entry.index)
-        body = client_wire.encode_response(entry.index, nonce, entry.index, ResponseStatus.OK, 0, b"", b"")
-        return Applied((0, nonce), body, [])
+        body = client_wire.encode_response(entry.index, nonce, entry.index, ResponseStatus.OK)
+        return Applied((0, nonce), body, [], [])
 
     def _apply_request(self, entry: Entry) -> Applied:
         client_id, number, answered_below, command_count = client_wire.parse_request(entry.data)
         key = (client_id, number)
         verdict, stored = self.sessions.admit(client_id, number, answered_below)
         if verdict is Verdict.REPLAY:
-            return Applied(key, client_wire.replayed(stored), [])
+            return Applied(key, client_wire.replayed(stored), [], [])
         if verdict is not Verdict.APPLY:
             status = _STATUS_OF[verdict]
-            return Applied(key, client_wire.encode_response(client_id, number, entry.index, status, 0, b"", b""), [])
+            return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), [], [])
         reports, fills = self.exchange.execute(client_wire.request_commands(entry.data))
         self.orders_applied += command_count
         self.rejected_total += reports[::8].count(_REJECTED)
@@ -130,7 +131,7 @@ class StateMachine:
             records.pack_fills(fills),
         )
         self.sessions.store(client_id, number, body)
-        return Applied(key, body, fills)
+        return Applied(key, body, reports, fills)
 
     def state_hash(self) -> bytes:
         """A hash of the whole state: equal on all nodes at an equal index. Costs milliseconds with a large book."""

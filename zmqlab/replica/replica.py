@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from zmqlab.raft import Raft, Ready, Role, Snapshot
+from zmqlab.raft import Raft, Ready, Role
 from zmqlab.raft.messages import Entry, Message
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
@@ -270,9 +270,8 @@ class Replica:
     def take_snapshot(self) -> None:
         """Store a snapshot of the state as it is now, and drop the log behind it."""
         index = self.machine.applied_index
-        snapshot = Snapshot(
-            index, self.raft.term_at(index), self.raft.configuration_at(index), self.machine.snapshot()
-        )
+        assert index == self.raft.applied_index, "a snapshot is taken between two turns of Raft"
+        snapshot = self.raft.make_snapshot(self.machine.snapshot())
         self.journal.store_snapshot(snapshot)
         self.raft.compact(snapshot, self._entries_to_keep(index))
         self._bytes_since_snapshot = 0

@@ -141,9 +141,7 @@ class NodeSettings:
             parse_endpoint(peer)
         _require(len(set(self.peers)) == len(self.peers), "a peer is named twice")
         _require(self.endpoint not in self.peers, f"{self.endpoint} is this node itself: leave it out of the peers")
-        _require(
-            self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory"
-        )
+        _require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
         _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
         _require(
             is_loopback(self.bind) or self.insecure,

@@ -42,7 +42,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"zmqlab node: {error}", file=sys.stderr)
         return error.exit_status
-    from zmqlab.node.process import run_node  # after the arguments were checked: a usage error should be quick
+    from zmqlab.node.process import run_node  # only now: a usage error should be quick
 
     return run_node(settings)
 

@@ -47,8 +47,8 @@ def _seal(*parts: bytes) -> bytes:
     return _CRC.pack(zlib.crc32(body)) + body
 
 
-def _unseal(record: bytes, what: str) -> bytes:
-    body = record[_CRC.size :]
+def _unseal(record: bytes | memoryview, what: str) -> bytes:
+    body = bytes(record[_CRC.size :])
     if len(record) < _CRC.size or _CRC.unpack_from(record)[0] != zlib.crc32(body):
         raise JournalCorrupt(
             f"the journal's record of {what} fails its checksum: the disk has changed it. Move the node's data folder"

@@ -11,8 +11,8 @@ whole. What fails is counted, logged at a bounded rate, and dropped.
 from __future__ import annotations
 
 import logging
+import os
 import random
-import sys
 import time
 from collections.abc import Iterable
 
@@ -32,6 +32,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
 
+STDIN = 0
 MAX_PER_TURN = 256
 """Messages taken from one socket before the others get their turn: about 5 ms of work at most."""
 MAX_TICKS_PER_TURN = 3
@@ -81,9 +82,7 @@ class Node:
         if stored.hard_state is None and (settings.leader or not settings.peers):
             raft.campaign()
         limits = ReplicaSettings(snapshot_log_bytes=self._staggered(settings.snapshot_log_bytes))
-        log.info(
-            "start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index
-        )
+        log.info("start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index)
         return Replica(raft, machine, journal, self, limits)
 
     def _staggered(self, snapshot_log_bytes: int) -> int:
@@ -103,7 +102,7 @@ class Node:
             wait_ms = max(0, (next_tick_ns - time.monotonic_ns() + 999_999) // 1_000_000)
             ready = dict(poller.poll(wait_ms))
             started_ns = self._now_ns = time.monotonic_ns()
-            if sys.stdin is not None and ready.get(0):
+            if STDIN in ready:
                 self._check_stdin()
             self._drain(ready)
             ticks = 0
@@ -130,12 +129,12 @@ class Node:
         for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
             poller.register(socket, zmq.POLLIN)
         if self._settings.watch_stdin:
-            poller.register(0, zmq.POLLIN)
+            poller.register(STDIN, zmq.POLLIN)
         return poller
 
     def _check_stdin(self) -> None:
         """The launcher never writes; so readable means that it has gone."""
-        if not sys.stdin.buffer.raw.read(4_096):  # type: ignore[attr-defined]
+        if not os.read(STDIN, 4_096):
             log.info("stop: the launcher has gone")
             self.stop()
 
@@ -273,7 +272,5 @@ class Node:
             kind = "stepped_down"
         text = f"{self._settings.name} is {raft.role.name.lower()} in term {raft.term}"
         log.info("%s", text)
-        event = control.Event(
-            time_ns=time.time_ns(), node=self._settings.name, kind=kind, term=raft.term, text=text
-        )
+        event = control.Event(time_ns=time.time_ns(), node=self._settings.name, kind=kind, term=raft.term, text=text)
         self._transport.publish(control.encode(frames.EVENT, event))

@@ -43,7 +43,9 @@ def _open_log(settings: NodeSettings) -> None:
         handler = logging.FileHandler(folder / f"{settings.name}.log")
     except OSError as error:
         raise JournalFull(f"the log below {folder} can't be written: {error}") from None
-    handler.setFormatter(logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T"))
+    handler.setFormatter(
+        logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
+    )
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(settings.log_level.upper())

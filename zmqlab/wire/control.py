@@ -228,12 +228,14 @@ def encode(frame_type: int, struct: msgspec.Struct, group: int = 0) -> bytes:
 
 def decode_query(frame: bytes) -> Query:
     """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
-    return _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
+    query: Query = _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
+    return query
 
 
 def decode_answer(frame: bytes) -> Answer:
     """The answer of a whole ANSWER frame. Raises FrameError."""
-    return _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
+    answer: Answer = _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
+    return answer
 
 
 def decode_status(frame: bytes) -> NodeStatus:

@@ -118,7 +118,9 @@ def _expect_end(frame: bytes, end: int) -> None:
         raise FrameError(f"a frame of {len(frame)} bytes should have {end}")
 
 
-def _fixed(layout: struct.Struct, make: Callable[..., Message], flags: tuple[int, ...] = ()) -> Callable[[bytes], Message]:
+def _fixed(
+    layout: struct.Struct, make: Callable[..., Message], flags: tuple[int, ...] = ()
+) -> Callable[[bytes], Message]:
     """A decoder for a message that is one struct; the fields at positions ``flags`` are booleans."""
 
     def decode(frame: bytes) -> Message:

@@ -192,9 +192,7 @@ class Cluster:
         """The names of the nodes whose processes run and are not paused."""
         with self._lock:
             return tuple(
-                name
-                for name, process in self._processes.items()
-                if process.poll() is None and name not in self._paused
+                name for name, process in self._processes.items() if process.poll() is None and name not in self._paused
             )
 
     @property
@@ -226,9 +224,7 @@ class Cluster:
     def feed(self) -> MetricsFeed:
         """The live figures."""
         if self._feed is None:
-            raise ClusterError(
-                "the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()"
-            )
+            raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
         return self._feed
 
     @property
@@ -320,9 +316,7 @@ class Cluster:
                 durability=self._durability,
                 log_level=self._log_level,
             )
-            self._processes = {
-                name: self._launcher.start(settings) for name, settings in self._settings.items()
-            }
+            self._processes = {name: self._launcher.start(settings) for name, settings in self._settings.items()}
             for settings in self._settings.values():
                 self.feed.connect(settings.endpoint)
             try:

@@ -229,9 +229,7 @@ class MetricsFeed:
         if mismatch is not None:
             text = ", ".join(f"{name} {value[:12]}" for name, value in sorted(mismatch.hashes.items()))
             text = f"state differs at index {mismatch.log_index}: {text}"
-            self.record(
-                control.Event(time_ns=time.time_ns(), node=status.name, kind="hash_mismatch", text=text)
-            )
+            self.record(control.Event(time_ns=time.time_ns(), node=status.name, kind="hash_mismatch", text=text))
         _call_each(self._status_callbacks, status)
 
     def _note_checkpoint(self, status: control.NodeStatus) -> Mismatch | None:

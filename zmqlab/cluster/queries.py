@@ -86,28 +86,20 @@ def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:
         return answer
     if isinstance(answer, control.ErrorAnswer):
         raise error_of(answer)
-    raise RequestError(
-        f"{endpoint} answered {type(answer).__name__} to a question that takes {answer_type.__name__}"
-    )
+    raise RequestError(f"{endpoint} answered {type(answer).__name__} to a question that takes {answer_type.__name__}")
 
 
 def error_of(answer: control.ErrorAnswer) -> RequestError:
     """The exception that an ErrorAnswer stands for."""
     if answer.code == "no_leader":
-        return NoLeader(
-            "no node leads for now: an election takes a fraction of a second while a majority runs"
-        )
+        return NoLeader("no node leads for now: an election takes a fraction of a second while a majority runs")
     return RequestRefused(f"the node refused: {answer.message} ({answer.code})")
 
 
 def statuses(endpoints: Iterable[str], timeout_s: float = 1.0) -> dict[str, control.NodeStatus]:
     """The status of every node that answers within ``timeout_s``, by its client endpoint."""
     answers = ask_all(endpoints, lambda _: control.StatusQuery(nonce=new_nonce()), timeout_s)
-    return {
-        endpoint: answer.status
-        for endpoint, answer in answers.items()
-        if isinstance(answer, control.StatusAnswer)
-    }
+    return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
 
 
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:

@@ -76,9 +76,7 @@ def await_cluster(
         if time.monotonic() > deadline:
             names = ", ".join(waiting.values())
             first = log_path(settings[next(iter(waiting.values()))])
-            raise NodeStartFailed(
-                f"not ready within {timeout_s:g} s: {names}; see the logs in {first.parent}"
-            )
+            raise NodeStartFailed(f"not ready within {timeout_s:g} s: {names}; see the logs in {first.parent}")
         time.sleep(POLL_S)
 
 
@@ -89,9 +87,7 @@ def await_answer(settings: NodeSettings, process: NodeProcess, timeout_s: float 
     while not queries.statuses([endpoint], ANSWER_TIMEOUT_S):
         raise_if_ended(settings, process)
         if time.monotonic() > deadline:
-            raise NodeStartFailed(
-                f"{settings.name} did not answer within {timeout_s:g} s: see {log_path(settings)}"
-            )
+            raise NodeStartFailed(f"{settings.name} did not answer within {timeout_s:g} s: see {log_path(settings)}")
 
 
 def raise_if_ended(settings: NodeSettings, process: NodeProcess) -> None:

@@ -91,9 +91,7 @@ class StatusTable(Sequence[NodeState]):
         return len(self.nodes)
 
     def __getitem__(self, key: Any) -> Any:
-        return (
-            next(node for node in self.nodes if node.name == key) if isinstance(key, str) else self.nodes[key]
-        )
+        return next(node for node in self.nodes if node.name == key) if isinstance(key, str) else self.nodes[key]
 
     def __iter__(self) -> Iterator[NodeState]:
         return iter(self.nodes)

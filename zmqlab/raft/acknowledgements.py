@@ -35,7 +35,7 @@ def handle_snapshot_response(raft: RaftState, message: InstallSnapshotResponse) 
 
 
 def report_unreachable(raft: RaftState, node_id: int) -> None:
-    """The driver could not send to a follower: do not go on without hearing from it."""
+    """The driver could not send to a follower: probe it at heartbeats until it answers."""
     progress = raft.progress.get(node_id)
     if progress is not None and progress.state is ProgressState.REPLICATE:
         progress.start_probe(progress.match_index + 1)
@@ -67,9 +67,7 @@ def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapsho
 
 def _accept(raft: RaftState, progress: Progress, index: int) -> None:
     """The follower's log agrees with ours up to ``index``."""
-    assert index <= raft.log.last_index, (
-        f"{progress.node_id} accepts {index}, our log ends at {raft.log.last_index}"
-    )
+    assert index <= raft.log.last_index, f"{progress.node_id} accepts {index}, our log ends at {raft.log.last_index}"
     is_news = progress.acknowledge(index)
     if progress.state is not ProgressState.REPLICATE and _has_caught_on(raft, progress, index):
         progress.start_replicate()

@@ -34,9 +34,7 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
     if entries:
         _append(raft, prev_index, entries)
     raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
-    answer = AppendEntriesResponse(
-        raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0
-    )
+    answer = AppendEntriesResponse(raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0)
     raft.send_stored.append(answer)
 
 

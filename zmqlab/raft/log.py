@@ -58,9 +58,7 @@ class Log:
         for entry in entries:
             last_index += 1
             assert entry.index == last_index, f"entry {entry.index} where {last_index} is next"
-            assert entry.term >= last_term, (
-                f"entry {entry.index} of term {entry.term} follows term {last_term}"
-            )
+            assert entry.term >= last_term, f"entry {entry.index} of term {entry.term} follows term {last_term}"
             last_term = entry.term
             size_bytes += len(entry.data) + ENTRY_OVERHEAD_BYTES
             self._entries.append(entry)
@@ -102,9 +100,7 @@ class Log:
     def slice(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
         """Entries from ``first_index`` to at most ``last_index``, of about ``max_bytes``, but at least one if
         any."""
-        assert first_index > self.base_index, (
-            f"entry {first_index} is compacted, the base is {self.base_index}"
-        )
+        assert first_index > self.base_index, f"entry {first_index} is compacted, the base is {self.base_index}"
         entries, base = self._entries, self.base_index + 1
         start = stop = first_index - base
         end = min(last_index, self.last_index) - base + 1

@@ -65,7 +65,7 @@ class Progress:
         """In PROBE and SNAPSHOT: a message is under way and no other is sent until it is answered or given
         up."""
         self.sent_at = ticks
-        """When that message was sent."""
+        """When the last such message was sent."""
         self.unicast_round = 0
         """The round of the last unicast that carried a probe, entries or a chunk. A rejection of an earlier
         round tells of a time before it, and is stale."""
@@ -111,11 +111,7 @@ class Progress:
     def rejects(self, rejected_index: int, round_: int) -> bool:
         """Whether a rejection tells something new, and is not stale or of a broadcast that was not meant for
         it."""
-        if (
-            self.state is ProgressState.SNAPSHOT
-            or round_ < self.unicast_round
-            or rejected_index <= self.match_index
-        ):
+        if self.state is ProgressState.SNAPSHOT or round_ < self.unicast_round or rejected_index <= self.match_index:
             return False
         if self.state is ProgressState.PROBE:
             return rejected_index == self.next_index - 1

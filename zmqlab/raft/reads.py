@@ -94,6 +94,4 @@ def _finish(raft: RaftState, batch: ReadBatch) -> None:
         if asker == raft.node_id:
             raft.done_reads.append((context, batch.commit_index))
         else:
-            raft.send_now.append(
-                ReadIndexResponse(raft.node_id, asker, raft.term, context, batch.commit_index)
-            )
+            raft.send_now.append(ReadIndexResponse(raft.node_id, asker, raft.term, context, batch.commit_index))

@@ -40,8 +40,7 @@ def commit_by_counting(raft: RaftState) -> None:
     """
     progress, own = raft.progress, raft.node_id
     index = quorum_value(
-        raft.log.stored_index if voter == own else progress[voter].match_index
-        for voter in raft.configuration.voters
+        raft.log.stored_index if voter == own else progress[voter].match_index for voter in raft.configuration.voters
     )
     if index > raft.commit_index and raft.log.term_at(index) == raft.term:
         raft.commit_index = index
@@ -73,10 +72,9 @@ def heartbeat(raft: RaftState) -> None:
     raft.broadcast_due = True
     interval = raft.settings.heartbeat_ticks
     for progress in raft.progress.values():
-        silent = raft.ticks - progress.heard_at > interval
-        if silent or progress.inflight:
+        if raft.ticks - progress.heard_at > interval or progress.inflight:
             _send_ping(raft, progress)
-        elif progress.awaiting and raft.ticks - progress.sent_at >= interval:
+        elif progress.state is not ProgressState.REPLICATE and raft.ticks - progress.sent_at >= interval:
             progress.awaiting = False
             raft.due.add(progress.node_id)
 
@@ -157,7 +155,5 @@ def _send_append(raft: RaftState, to: int, prev_index: int, entries: tuple[Entry
     prev_term = raft.log.term_at(prev_index)
     assert prev_term is not None, f"entry {prev_index} is not in the log"
     round_ = raft.next_round()
-    message = AppendEntries(
-        raft.node_id, to, raft.term, prev_index, prev_term, raft.commit_index, round_, entries
-    )
+    message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, raft.commit_index, round_, entries)
     raft.send_now.append(message)

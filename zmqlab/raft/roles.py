@@ -76,9 +76,7 @@ def follow(raft: RaftState, leader_id: int) -> None:
     """A leader of our own term was heard."""
     assert raft.role is not Role.LEADER, f"nodes {raft.node_id} and {leader_id} both lead in term {raft.term}"
     if raft.role is not Role.FOLLOWER or raft.leader_id != leader_id:
-        assert raft.leader_id in (NOBODY, leader_id), (
-            f"{raft.leader_id} and {leader_id} both lead in {raft.term}"
-        )
+        assert raft.leader_id in (NOBODY, leader_id), f"{raft.leader_id} and {leader_id} both lead in {raft.term}"
         become_follower(raft, raft.term, leader_id)
     raft.election_elapsed = 0
 

@@ -40,5 +40,5 @@ class RaftSettings:
                 raise SettingsError(f"{field.name} is {value!r}, but must be an integer of at least 1")
         if self.heartbeat_ticks >= self.election_ticks:
             raise SettingsError(
-                f"heartbeat_ticks, {self.heartbeat_ticks}, must be below election_ticks, {self.election_ticks}"
+                f"heartbeat_ticks ({self.heartbeat_ticks}) must be below election_ticks {self.election_ticks}"
             )

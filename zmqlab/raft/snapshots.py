@@ -69,11 +69,7 @@ def send_chunk(raft: RaftState, progress: Progress) -> None:
 def handle_response(raft: RaftState, progress: Progress, message: InstallSnapshotResponse) -> None:
     """A follower has a chunk, or all it needs. An answer to anything but the last chunk sent is stale."""
     snapshot = progress.snapshot
-    if (
-        snapshot is None
-        or snapshot.index != message.snapshot_index
-        or message.round != progress.unicast_round
-    ):
+    if snapshot is None or snapshot.index != message.snapshot_index or message.round != progress.unicast_round:
         return
     if message.done:
         progress.acknowledge(snapshot.index)

@@ -86,9 +86,7 @@ class RaftState:
         """The latest one, kept to be sent to followers. ``log.base_index <= snapshot.index <= applied_index``
         once the driver has taken a received one over."""
         self.log = _restored_log(snapshot, entries)
-        self.configurations = ConfigurationHistory(
-            start, snapshot.configuration if snapshot else configuration
-        )
+        self.configurations = ConfigurationHistory(start, snapshot.configuration if snapshot else configuration)
         """Mirrors the CONFIGURATION entries of the log."""
         self.commit_index = max(start, hard_state.commit_index)
         """Known to be committed. Never falls; ``applied_index <= commit_index <= log.last_index``."""
@@ -111,7 +109,8 @@ class RaftState:
         self.ticks = 0
         """All time that this core knows."""
         self.election_elapsed = 0
-        """Ticks since a leader was heard, a vote was given, or a campaign began. Unused by a leader."""
+        """Ticks since a leader was heard, a vote was given, or a campaign began; of a voter that does not lead, below
+        ``election_timeout``."""
         self.election_timeout = 0
         """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait."""
 
@@ -171,6 +170,16 @@ class RaftState:
         return not self.is_voter
 
     @property
+    def may_lead(self) -> bool:
+        """Whether this node may campaign: as a voter, or as one that may yet turn out not to be removed.
+
+        Of two servers, the one that appended its own removal and crashed may be the only one that can be elected
+        (section 4.2.2).
+        """
+        index = self.configurations.current_index
+        return self.is_voter or (index > self.commit_index and self.node_id in self.configurations.at(index - 1).voters)
+
+    @property
     def has_committed_in_term(self) -> bool:
         """Of a leader: whether an entry of its own term is committed."""
         return self.commit_index >= self.term_start_index
@@ -211,9 +220,7 @@ def _restored_log(snapshot: Snapshot | None, entries: Sequence[Entry]) -> Log:
     if not entries or entries[-1].index < base[0]:
         return Log(*base)
     first = entries[0]
-    assert first.index <= base[0] + 1, (
-        f"entries from {first.index} leave a gap after the snapshot at {base[0]}"
-    )
+    assert first.index <= base[0] + 1, f"entries from {first.index} leave a gap after the snapshot at {base[0]}"
     if first.index == base[0] + 1 or first.index == 1:
         return Log(first.index - 1, base[1] if first.index > 1 else 0, entries)
     return Log(first.index, first.term, entries[1:])

@@ -34,6 +34,9 @@ RCVMORE = int(zmq.RCVMORE)
 QUEUE_MESSAGES = 256
 """High-water mark towards one peer or client: at 4 KiB a batch 1 MiB, a quarter of a second at full rate."""
 RECEIVE_MESSAGES = 1_024
+HARD_LIMIT_FACTOR = 4
+"""A frame that is up to so many times too large is counted and dropped here; one beyond is refused by libzmq, which
+ends that connection and tells nobody."""
 RECONNECT_MS = 20
 """First wait before a connection to a peer is tried again: a restarted peer is heard within an election time-out."""
 RECONNECT_MAX_MS = 200
@@ -45,7 +48,7 @@ def _bounded(socket: zmq.Socket[bytes], max_frame_bytes: int) -> zmq.Socket[byte
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES)
     socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
-    socket.setsockopt(zmq.MAXMSGSIZE, max_frame_bytes)
+    socket.setsockopt(zmq.MAXMSGSIZE, HARD_LIMIT_FACTOR * max_frame_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
@@ -95,6 +98,7 @@ class Transport:
         socket = _bounded(self._context.socket(kind), max_frame_bytes)
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that what is dropped can be counted
         port = settings.port + offset
         try:
             socket.bind(f"tcp://{settings.bind}:{port}")
@@ -137,20 +141,23 @@ class Transport:
 
     def receive_broadcasts(self, most: int) -> Iterator[bytes]:
         """Frames that peers published."""
-        for parts in self._receive(self.broadcasts, most, parts_expected=1):
+        for parts in self._receive(self.broadcasts, most, 1, frames.MAX_PEER_FRAME_BYTES):
             yield parts[0]
 
     def receive_from_peers(self, most: int) -> Iterator[bytes]:
         """Frames that peers sent to this node alone."""
-        for parts in self._receive(self.peers, most, parts_expected=2):
+        for parts in self._receive(self.peers, most, 2, frames.MAX_PEER_FRAME_BYTES):
             yield parts[1]
 
     def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes]]:
         """``(route, frame)`` of what clients sent."""
-        for parts in self._receive(self.clients, most, parts_expected=2):
+        for parts in self._receive(self.clients, most, 2, frames.MAX_CLIENT_FRAME_BYTES):
             yield parts[0], parts[1]
 
-    def _receive(self, socket: zmq.Socket[bytes], most: int, parts_expected: int) -> Iterator[list[bytes]]:
+    def _receive(
+        self, socket: zmq.Socket[bytes], most: int, parts_expected: int, max_bytes: int
+    ) -> Iterator[list[bytes]]:
+        """Up to ``most`` messages; one with too many frames or bytes is read to its end and dropped."""
         receive, get = socket.recv, socket.getsockopt
         for _ in range(most):
             try:
@@ -159,9 +166,9 @@ class Transport:
                 return
             while get(RCVMORE):
                 part = receive(NOBLOCK)
-                if len(parts) < frames.MAX_PARTS:
+                if len(parts) <= parts_expected:
                     parts.append(part)
-            if len(parts) == parts_expected:
+            if len(parts) == parts_expected and len(parts[-1]) <= max_bytes:
                 yield parts
             else:
                 self.bad_messages += 1

@@ -48,13 +48,11 @@ TRADE = 0x21
 EVENT = 0x22
 
 MAX_CLIENT_FRAME_BYTES = 65_536
-"""A full request of 1,024 commands of 40 bytes is 40,992 bytes; anything larger is refused by libzmq itself."""
+"""A full request of 1,024 commands of 40 bytes is 40,992 bytes; anything larger is dropped."""
 MAX_PEER_FRAME_BYTES = 4_194_304
 """Room for an AppendEntries of 1 MiB of entries, a snapshot chunk, and growth."""
 MAX_ANSWER_BYTES = 4_194_304
 """What a client must be ready to receive: 1,024 reports, their fills, or a piece of the log."""
-MAX_PARTS = 4
-"""libzmq bounds a frame, not a message: a message of more frames than this is drained and dropped."""
 
 
 def header(frame_type: int, group: int = 0) -> bytes:

@@ -1,0 +1,101 @@
+"""Whatever a stranger sends: counted, dropped, state unchanged, and a good client beside it is served."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+
+import pytest
+
+from tests.node.conftest import LiveNode
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames, records
+from zmqlab.wire.control import HashAnswer, HashQuery
+
+pytestmark = pytest.mark.process
+
+RNG = random.Random(20)
+BUY = (1, 1, 1, 1, 10, 0, 0x4C504141, 100, 1, 0)  # 10 AAPL at 100
+REQUEST = client_wire.encode_request(1, 1, 1, records.pack_commands([BUY]))
+
+BAD_FRAMES = {
+    "random bytes": [RNG.randbytes(size) for size in (1, 7, 8, 40, 1_000)],
+    "empty": [b""],
+    "truncated": [REQUEST[:size] for size in range(0, len(REQUEST), 9)],
+    "too long": [REQUEST + b"x"],
+    "oversized": [frames.header(frames.REQUEST) + bytes(frames.MAX_PEER_FRAME_BYTES * 2)],
+    "unknown version": [REQUEST[:2] + b"\x09" + REQUEST[3:]],
+    "unknown group": [REQUEST[:4] + b"\x07" + REQUEST[5:]],
+    "wrong type": [frames.header(kind) + bytes(64) for kind in (0x00, 0x02, 0x06, 0x20, 0xFF)],
+    "broken msgpack": [frames.header(frames.QUERY) + b"\xc1\xc1", frames.header(frames.QUERY) + b"\x91" * 5_000],
+    "stranger's raft": [frames.header(kind) + RNG.randbytes(58) for kind in range(0x10, 0x1B)],
+}
+
+
+def state_of(node: LiveNode) -> tuple[int, str]:
+    answer = node.ask(HashQuery(5))
+    assert isinstance(answer, HashAnswer)
+    return answer.index, answer.state_hash
+
+
+@pytest.mark.parametrize("offset", [1, 2], ids=["peers", "clients"])
+def test_bad_frames_change_nothing(node: LiveNode, offset: int) -> None:
+    client_id = node.open_session()
+    before = state_of(node)
+    stranger = node.dealer(offset)
+    sent = 0
+    for bad_frames in BAD_FRAMES.values():
+        for frame in bad_frames:
+            stranger.send(frame)
+            sent += 1
+    stranger.send_multipart([REQUEST] * 50)
+    stranger.send_multipart([RNG.randbytes(60_000)] * 200)
+    deadline = time.monotonic() + 10
+    while node.status().bad_frames_total < sent + 2 - 1:  # libzmq itself refuses the oversized one
+        assert time.monotonic() < deadline, f"{node.status().bad_frames_total} of {sent} were counted"
+        time.sleep(0.02)
+    assert state_of(node) == before
+    assert node.request(client_id, 1, BUY).status == client_wire.ResponseStatus.OK
+    log_text = (node.run_dir / "logs" / "node0.log").read_text()
+    assert log_text.count("bad frame from") < sent, "the log's rate is bounded"
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2], ids=["publisher", "peers", "clients"])
+def test_plain_tcp_garbage_changes_nothing(node: LiveNode, offset: int) -> None:
+    client_id = node.open_session()
+    before = state_of(node)
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00" * 500, b"\xff" + bytes(63), RNG.randbytes(4_000)):
+        with socket.create_connection(("127.0.0.1", node.port + offset)) as stranger:
+            stranger.settimeout(0.05)
+            stranger.sendall(garbage)
+            try:
+                stranger.recv(100)
+            except (TimeoutError, ConnectionError):
+                pass  # it hangs, or it was thrown out: both are fine
+    assert state_of(node) == before
+    assert node.request(client_id, 1, BUY).status == client_wire.ResponseStatus.OK
+
+
+def test_a_client_that_never_reads_costs_bounded_memory(node: LiveNode) -> None:
+    client_id = node.open_session()
+    deaf = node.dealer(2, receive_queue=1)
+    query = control.encode(frames.QUERY, control.LogQuery(1, 1, 1 << 20))
+    before = node.status().rss_bytes
+    node.request(client_id, 1, *[BUY] * 1_000)
+    for _ in range(2_000):
+        deaf.send(query)
+    deadline = time.monotonic() + 10
+    while node.status().dropped_total == 0:
+        assert time.monotonic() < deadline, "answers to the deaf client were not dropped"
+        time.sleep(0.02)
+    assert node.request(client_id, 2, BUY).status == client_wire.ResponseStatus.OK
+    assert node.status().rss_bytes - before < 64 << 20
+
+
+def test_a_client_that_comes_back_under_its_identity_is_heard(node: LiveNode) -> None:
+    query = control.encode(frames.QUERY, control.StatusQuery(1))
+    for _ in range(3):
+        again = node.dealer(2, identity=b"the same")
+        again.send(query)
+        assert again.poll(5_000), "a second connection under a known identity was ignored"

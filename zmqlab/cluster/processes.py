@@ -145,7 +145,7 @@ def _kind(arguments: list[str]) -> tuple[str, list[str]]:
             return "node", arguments[position + 2 :]
         if argument == "-m" and following == "zmqlab.cli" and arguments[position + 2 : position + 3] == ["node"]:
             return "node", arguments[position + 3 :]
-        if not argument.startswith("-") and position > 1:
+        if not argument.startswith("-") and position >= 1:
             break  # the command's own arguments begin: a mention of ours in there means nothing
     return "", []
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +23,8 @@ from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
 
 A = TypeVar("A", bound=msgspec.Struct)
 
+RETRY_S = 0.05
+"""Between two rounds of asking while there is no leader; an election takes some 200 ms."""
 RECONNECT_MS = 10
 """A node that is just starting is found quickly; libzmq's default of 100 ms would dominate a start."""
 
@@ -44,6 +46,35 @@ def ask(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: fl
     if answer is None:
         raise RequestTimeout(f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
     return expect(answer, answer_type, endpoint)
+
+
+def ask_any(
+    endpoints: Sequence[str],
+    make_query: Callable[[], control.Query],
+    answer_type: type[A],
+    timeout_s: float = 2.0,
+    patience_s: float = 0.5,
+) -> A:
+    """The answer of any node: one after the other is asked until one answers, round after round.
+
+    A node that says nothing costs ``patience_s``; one that knows of no leader is asked again later.
+
+    Raises:
+        RequestTimeout, NoLeader: nothing better came within ``timeout_s``.
+        RequestRefused: a node said no for another reason, and another node would say the same.
+    """
+    deadline = time.monotonic() + timeout_s
+    problem: RequestError = RequestTimeout("there is no node to ask")
+    while True:
+        for endpoint in endpoints:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise problem
+            try:
+                return ask(endpoint, make_query(), answer_type, min(patience_s, remaining))
+            except (RequestTimeout, NoLeader) as error:
+                problem = error
+        time.sleep(min(RETRY_S, max(0.0, deadline - time.monotonic())))
 
 
 def ask_all(

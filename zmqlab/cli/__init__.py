@@ -1,0 +1,88 @@
+"""The command line: one function a command, and no decision of its own.
+
+:func:`main` turns every foreseen failure into one line on standard error and an exit status: 2 for wrong arguments, a
+:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy
+modules are imported inside the commands, so that ``--help`` and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from zmqlab.cli import load, nodes, processes, quick
+from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
+
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports it."""
+
+_CommandLineError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""The root of typer's own errors, wherever the installed version keeps it."""
+
+app = typer.Typer(
+    name="zmqlab",
+    help="A lab for distributed systems: a replicated order-matching cluster that you run, load, break and check.",
+    epilog="Start here: zmqlab quick",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"zmqlab {version('zmqlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+) -> None:
+    pass
+
+
+app.command("quick")(quick.quick)
+app.command("node")(nodes.node)
+app.command("client")(load.client)
+app.command("status")(nodes.status)
+app.command("book")(nodes.book)
+app.command("ps")(processes.ps)
+app.command("reap")(processes.reap)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    prefix = f"zmqlab {command}".rstrip()
+    try:
+        status = app(args=list(arguments) or ["--help"], standalone_mode=False)
+    except typer.Abort:
+        print(f"{prefix}: given up", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print(f"{prefix}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ZmqlabError as error:
+        print(f"{prefix}: {_one_line(error)}", file=sys.stderr)
+        return error.exit_status
+    except _CommandLineError as error:
+        print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
+        return EXIT_USAGE
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def _one_line(error: Exception) -> str:
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split())
+
+
+def main() -> None:
+    """The ``zmqlab`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""``node``, ``status`` and ``book``: running a node, and asking nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
+from zmqlab.settings import NodeSettings, parse_duration, parse_endpoints
+
+
+def node(
+    name: str = typer.Option(..., "--node", help="The node's name, as in node0: names its log and its journal."),
+    port: int = typer.Option(..., "--port", help="Base port: this one and the next two are used."),
+    peers: str = typer.Option(
+        "", "--peers", help="Base endpoints of the other nodes, separated by commas; empty: a cluster of one."
+    ),
+    leader: bool = typer.Option(
+        False, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
+    ),
+    run_dir: Path = typer.Option(Path(), "--run-dir", help="Where logs/NAME.log and data/NAME/ are made."),
+    bind: str = typer.Option("127.0.0.1", "--bind", help="The address to listen on."),
+    advertise: str = typer.Option("", "--advertise", help="The host by which peers know this node, if not --bind."),
+    insecure: bool = typer.Option(
+        False, "--insecure", help="Allow listening beyond this machine, without encryption or authentication."
+    ),
+    durability: str = typer.Option(
+        "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
+    ),
+    log_level: str = typer.Option("info", "--log-level", help="debug, info, warning or error."),
+    cluster: str = typer.Option("", "--cluster", help="A label for zmqlab ps.", hidden=True),
+    owner: int = typer.Option(0, "--owner", hidden=True),
+    watch_stdin: bool = typer.Option(False, "--watch-stdin", hidden=True),
+    tick_ms: int | None = typer.Option(None, "--tick-ms", help="Length of a Raft tick.", rich_help_panel="Tuning"),
+    election_ticks: int | None = typer.Option(
+        None, "--election-ticks", help="Shortest election time-out.", rich_help_panel="Tuning"
+    ),
+    heartbeat_ticks: int | None = typer.Option(
+        None, "--heartbeat-ticks", help="Ticks between heartbeats.", rich_help_panel="Tuning"
+    ),
+    snapshot_log_bytes: int | None = typer.Option(
+        None, "--snapshot-log-bytes", help="Applied log between two snapshots.", rich_help_panel="Tuning"
+    ),
+    journal_retain_bytes: int | None = typer.Option(
+        None, "--journal-retain-bytes", help="Applied log kept on disk behind snapshots.", rich_help_panel="Tuning"
+    ),
+) -> int:
+    """Run one node in the foreground, until Ctrl-C or SIGTERM.
+
+    Exit status: 2 wrong arguments, 3 a port is in use, 4 the journal is another node's, 5 no room, 6 journal damaged.
+    """
+    tuning = {
+        "tick_ms": tick_ms,
+        "election_ticks": election_ticks,
+        "heartbeat_ticks": heartbeat_ticks,
+        "snapshot_log_bytes": snapshot_log_bytes,
+        "journal_retain_bytes": journal_retain_bytes,
+    }
+    settings = NodeSettings(
+        name=name,
+        port=port,
+        peers=parse_endpoints(peers),
+        leader=leader,
+        run_dir=run_dir,
+        bind=bind,
+        advertise=advertise,
+        insecure=insecure,
+        durability=durability,  # type: ignore[arg-type]  # checked by NodeSettings
+        cluster=cluster,
+        owner=owner,
+        watch_stdin=watch_stdin,
+        log_level=log_level,  # type: ignore[arg-type]  # checked by NodeSettings
+        **{key: value for key, value in tuning.items() if value is not None},
+    )
+    from zmqlab.node.process import run_node
+
+    return run_node(settings)
+
+
+def status(
+    nodes: str = NODES_OPTION,
+    timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Ask nodes for their role, term, commit and applied index, lag and hash."""
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.cluster.queries import statuses
+    from zmqlab.cluster.tables import NodeState, StatusTable
+
+    answers = statuses(endpoints, timeout_s)
+    table = StatusTable(
+        tuple(
+            NodeState(answers[each].name, each, "running", answers[each])
+            if each in answers
+            else NodeState(each, each, "silent")
+            for each in endpoints
+        )
+    )
+    if as_json:
+        print_json([each.as_dict() for each in table])
+    else:
+        typer.echo(repr(table))
+    return EXIT_OK if len(answers) == len(endpoints) else EXIT_FAILED
+
+
+def book(
+    symbol: str = typer.Argument(..., help="As in AAPL: up to 8 of A-Z 0-9 . _ -"),
+    nodes: str = NODES_OPTION,
+    levels: int = typer.Option(10, "--levels", min=1, max=1_000, help="Prices a side."),
+    stale: bool = typer.Option(
+        False, "--stale", help="Take the first node's own view, which may lag, instead of a linearizable one."
+    ),
+    timeout: str = typer.Option("3s", "--timeout", help="How long to wait for an answer."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.cluster.queries import ask_any, new_nonce
+    from zmqlab.market.types import Depth, symbol_code
+    from zmqlab.wire.control import BookAnswer, BookQuery
+
+    try:
+        symbol_code(symbol)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    answer = ask_any(
+        endpoints,
+        lambda: BookQuery(nonce=new_nonce(), symbol=symbol, levels=levels, linearizable=not stale),
+        BookAnswer,
+        timeout_s,
+    )
+    if as_json:
+        print_json(_book_json(answer))
+    else:
+        typer.echo(f"{Depth(symbol, answer.bids, answer.asks)!r}\nat log index {answer.log_index}")
+    return EXIT_OK
+
+
+def _book_json(answer: Any) -> dict[str, Any]:
+    def side(levels: list[tuple[int, int, int]]) -> list[dict[str, int]]:
+        return [{"price": price, "quantity": quantity, "orders": orders} for price, quantity, orders in levels]
+
+    return {
+        "symbol": answer.symbol,
+        "log_index": answer.log_index,
+        "bids": side(answer.bids),
+        "asks": side(answer.asks),
+    }

@@ -1,0 +1,68 @@
+"""``quick``: a whole run in one command: cluster, load, live progress, result, verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK
+from zmqlab.settings import parse_duration, parse_rate
+
+if TYPE_CHECKING:
+    from zmqlab.cluster.load_client import LoadResult
+
+
+def quick(
+    nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
+    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
+    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
+    durability: str = typer.Option(
+        "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
+    ),
+    node_choice: str = typer.Option(
+        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
+    ),
+    run_dir: Path | None = typer.Option(
+        None, "--run-dir", help="Where logs and journals go, and stay; a temporary folder by default."
+    ),
+    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Start a cluster on free ports, load it, show it live, and check every promise at the end.
+
+    The exit status is 0 only if the verdict passes.
+    """
+    parse_rate(rate)
+    parse_duration(duration)
+    from zmqlab.cli.progress import show_progress
+    from zmqlab.cluster.cluster import Cluster
+    from zmqlab.cluster.load_client import LoadClient
+
+    cluster = Cluster(
+        nodes,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        run_dir=run_dir,
+        keep=keep,
+    )
+    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice)
+    with cluster:
+        load.start()
+        show_progress(load, cluster.feed, to_stderr=as_json)
+        result = load.wait()
+        where = str(cluster.run_dir) if cluster.keep else ""
+    return report(result, as_json, where)
+
+
+def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
+    """Print a result; the exit status that it means."""
+    if as_json:
+        print_json(result.as_dict() | {"run_dir": run_dir or None})
+    else:
+        typer.echo(repr(result))
+        if run_dir:
+            typer.echo(f"logs and journals: {run_dir}")
+    return EXIT_OK if result.verdict.ok else EXIT_FAILED

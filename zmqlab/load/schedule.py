@@ -1,0 +1,115 @@
+"""When orders are meant to be sent, fixed before any of them is: the clock of the open loop.
+
+A load generator that sends the next order when the last is answered slows down exactly when the system
+does, and never sees the waiting it causes: coordinated omission (Tene; wrk2's README). Here intended times
+depend on the seed and the rate alone. Whatever happens, each of them is sent, late if need be, and latency
+counts from the intended time.
+
+Times are nanoseconds of the caller's clock. They are made in chunks of 4,096, so that a long run needs no
+memory. Constant arrivals are computed by multiplication from the chunk's origin, so that they do not drift.
+A change of rate keeps what has fallen due, drops what has not, and starts anew at the moment of the change.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zmqlab.load.layout import Ints
+from zmqlab.load.settings import Arrivals
+
+CHUNK = 4_096
+NEVER_NS = (1 << 63) - 1
+_NOTHING: Ints = np.empty(0, np.int64)
+
+
+class Schedule:
+    """Intended send times, ascending, from ``start_ns`` until ``end_ns`` (exclusive)."""
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        arrivals: Arrivals = "poisson",
+        seed: int = 1,
+        start_ns: int = 0,
+        duration_s: float = math.inf,
+    ) -> None:
+        self._rng = np.random.default_rng([seed, 0x5CED])  # a stream of its own beside the flow's
+        self._poisson = arrivals == "poisson"
+        self._rate = rate
+        self.start_ns = start_ns
+        self.end_ns = NEVER_NS if math.isinf(duration_s) else start_ns + round(duration_s * 1e9)
+        self._origin_ns = float(start_ns)
+        """Where the next chunk is counted from; after all times already made."""
+        self._times = _NOTHING
+        self._next = 0
+        """The first of ``_times`` not taken."""
+        self._refill()
+
+    @property
+    def rate(self) -> float:
+        """Orders a second, from the last change on."""
+        return self._rate
+
+    @property
+    def next_due_ns(self) -> int:
+        """The next intended time, or NEVER_NS after the last."""
+        return int(self._times[self._next]) if self._next < len(self._times) else NEVER_NS
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all times of a bounded schedule were taken, or no more can come before its end."""
+        return self.next_due_ns == NEVER_NS
+
+    def due_count(self, now_ns: int) -> int:
+        """How many times up to ``now_ns`` wait to be taken, looking no further than the current chunk."""
+        return int(np.searchsorted(self._times, now_ns, side="right")) - self._next
+
+    def take(self, now_ns: int, limit: int) -> Ints:
+        """Up to ``limit`` times that have fallen due by ``now_ns``, oldest first."""
+        first, available = self._next, self.due_count(now_ns)
+        if available <= 0:
+            return _NOTHING
+        self._next = first + min(available, limit)
+        taken = self._times[first : self._next]
+        if self._next == len(self._times):
+            self._refill()
+            if len(taken) < limit and self._next < len(self._times):
+                return np.concatenate([taken, self.take(now_ns, limit - len(taken))])
+        return taken
+
+    def set_rate(self, rate: float, now_ns: int) -> None:
+        """From ``now_ns`` on, ``rate`` orders a second. What was due before stays due. 0 pauses."""
+        due = [self._times[self._next : self._next + max(self.due_count(now_ns), 0)]]
+        while len(self._times) and self._times[-1] <= now_ns:  # far behind: whole chunks are due
+            self._refill()
+            due.append(self._times[: max(self.due_count(now_ns), 0)])
+        self._rate = rate
+        self._origin_ns = float(max(now_ns, self.start_ns))
+        self._times, self._next = np.concatenate(due), 0
+        if not len(self._times):
+            self._refill()
+
+    def stop(self, now_ns: int) -> None:
+        """No intended times after ``now_ns``; what was due before stays due."""
+        self.end_ns = min(self.end_ns, now_ns + 1)
+        self._times = self._times[: np.searchsorted(self._times, self.end_ns)]
+
+    def _refill(self) -> None:
+        """The next chunk, cut at the end of the run; empty at rate 0 and after the end."""
+        self._next = 0
+        if self._rate <= 0 or self._origin_ns >= self.end_ns:
+            self._times = _NOTHING
+            return
+        gap_ns = 1e9 / self._rate
+        if self._poisson:
+            offsets = np.cumsum(self._rng.exponential(gap_ns, CHUNK))
+            span_ns = offsets[-1]
+        else:
+            offsets = gap_ns * np.arange(CHUNK)
+            span_ns = gap_ns * CHUNK
+        times = (self._origin_ns + offsets).astype(np.int64)
+        self._origin_ns += float(span_ns)
+        self._times = times[times < self.end_ns]

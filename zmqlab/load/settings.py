@@ -1,0 +1,172 @@
+"""What a load client is told: frozen, each value checked, no numpy.
+
+``rate`` is in orders a second, or None for "max": then the client keeps a bounded number of requests
+outstanding and sends the next when one is answered (closed loop), which finds saturation but measures
+service time only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from zmqlab.errors import SettingsError
+from zmqlab.settings import parse_endpoint
+from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
+
+NodeChoice = Literal["random", "round-robin", "leader"]
+"""Which node a request goes to. Followers forward, so that any node will do; ``leader`` saves that hop."""
+
+Arrivals = Literal["poisson", "constant"]
+
+MAX_WINDOW = 1_024
+"""What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingsError(message)
+
+
+def _require_range(name: str, value: float, low: float, high: float) -> None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    _require(good, f"{name} is {value!r}: it must be from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowMix:
+    """Relative shares of what the client sends; they need not add up to 1.
+
+    The default is a calm market: more cancels than trades, and about as many orders leave the book as enter
+    it.
+    """
+
+    passive: float = 0.44
+    """Limit orders away from the mid price: they rest."""
+    marketable: float = 0.12
+    """Limit orders across the spread: they trade, and what is left of them rests."""
+    cancel: float = 0.32
+    replace: float = 0.07
+    post_only: float = 0.02
+    """Passive orders that would rather be rejected than trade."""
+    ioc: float = 0.015
+    fok: float = 0.005
+    market: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, share in asdict(self).items():
+            _require_range(f"share {name}", share, 0, 1_000_000)
+        _require(sum(asdict(self).values()) > 0, "the flow mix is empty: give at least one share above 0")
+        _require(
+            self.passive + self.marketable + self.post_only + self.ioc + self.fok + self.market > 0,
+            "a flow of cancels and replaces alone has nothing to cancel: give some new orders a share",
+        )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each kind's share; they add up to 1."""
+        weights = asdict(self)
+        total = sum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """All that one load client is told. Raises SettingsError from the constructor."""
+
+    nodes: tuple[str, ...]
+    """Client endpoints (base port + 2), as in tcp://127.0.0.1:5002."""
+    rate: float | None = 5_000.0
+    """Orders a second; None is "max"."""
+    duration_s: float = math.inf
+    """How long to send; without end until stopped."""
+    name: str = "load"
+    node_choice: NodeChoice = "round-robin"
+    arrivals: Arrivals = "poisson"
+    mix: FlowMix = field(default_factory=FlowMix)
+    symbols: int = 16
+    accounts: int = 64
+    """Many enough that few orders meet one of their own account."""
+    seed: int = 1
+    timeout_ms: float = 1_000.0
+    """A request unanswered for so long is sent again, to another node, under its number."""
+    suspicion_ms: float = 300.0
+    """A node that says nothing for so long, while others do, is avoided: it may be paused."""
+    window: int = 512
+    """How far request numbers run ahead of the first unanswered one; half of what a session allows."""
+    batch_interval_ms: float = 0.5
+    """Orders that fall due within so long of the last request share the next one. It is part of response
+    time.
+    """
+    resting_target: int = 20_000
+    """Above this many resting orders of ours, more and more of the new ones become cancels."""
+    drain_ms: float = 5_000.0
+    """How long to wait for answers at the end."""
+    closed_requests: int = 16
+    """At rate "max": requests outstanding at a time."""
+    closed_batch: int = 256
+    """At rate "max": orders in each."""
+    ledger_limit: int = 2_000_000
+    """Acknowledged requests remembered for the verdict, 44 bytes each; more are counted but not remembered.
+    """
+
+    def __post_init__(self) -> None:
+        _require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
+        for node in self.nodes:
+            parse_endpoint(node)
+        _require(len(set(self.nodes)) == len(self.nodes), "a node is named twice")
+        if self.rate is not None:
+            _require_range("rate", self.rate, 0, 10_000_000)
+        _require_range("duration_s", self.duration_s, 0.001, math.inf)
+        _require(
+            self.node_choice in get_args(NodeChoice),
+            f"node choice {self.node_choice!r}: choose random, round-robin or leader",
+        )
+        _require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
+        _require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
+        _require_range("symbols", self.symbols, 1, 4_096)
+        _require_range("accounts", self.accounts, 1, 1_000_000)
+        _require_range("seed", self.seed, 0, 2**63)
+        _require_range("timeout_ms", self.timeout_ms, 10, 600_000)
+        _require_range("suspicion_ms", self.suspicion_ms, 10, 600_000)
+        _require_range("window", self.window, 1, MAX_WINDOW)
+        _require_range("batch_interval_ms", self.batch_interval_ms, 0, 1_000)
+        _require_range("resting_target", self.resting_target, 1, 50_000)
+        _require_range("drain_ms", self.drain_ms, 0, 600_000)
+        _require_range("closed_requests", self.closed_requests, 1, self.window)
+        _require_range("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
+        _require_range("ledger_limit", self.ledger_limit, 0, 10_000_000)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an endless duration becomes None."""
+        return asdict(self) | {"duration_s": None if math.isinf(self.duration_s) else self.duration_s}
+
+    def to_json(self) -> str:
+        """One line of JSON that :meth:`from_json` reads."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LoadSettings:
+        """What :meth:`to_dict` gave away. Raises SettingsError for unknown names and wrong values."""
+        unknown = set(values) - {each.name for each in fields(cls)}
+        _require(not unknown, f"unknown load settings: {', '.join(sorted(unknown))}")
+        values = dict(values)
+        if values.get("duration_s", 0) is None:
+            values["duration_s"] = math.inf
+        try:
+            mix = FlowMix(**values.pop("mix", {}))
+            return cls(**values | {"mix": mix, "nodes": tuple(values.get("nodes", ()))})
+        except TypeError as error:
+            raise SettingsError(f"load settings do not fit: {error}") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> LoadSettings:
+        """Raises SettingsError."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"load settings are not JSON: {error}") from None
+        _require(isinstance(values, dict), "load settings must be a JSON object")
+        return cls.from_dict(values)

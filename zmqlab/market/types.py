@@ -161,9 +161,7 @@ class Command(NamedTuple):
         """A new limit order: ``quantity`` at ``price`` ticks or better."""
         flags = POST_ONLY if post_only else 0
         code = symbol_code(symbol)
-        return cls(
-            CommandKind.NEW, side, OrderType.LIMIT, time_in_force, quantity, 0, code, price, account, flags
-        )
+        return cls(CommandKind.NEW, side, OrderType.LIMIT, time_in_force, quantity, 0, code, price, account, flags)
 
     @classmethod
     def market(
@@ -312,9 +310,7 @@ class Depth:
         head = ("orders", "bid", "price", "ask", "orders")
         rows = self._rows()
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        ]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         title = "  ".join(cell.rjust(width) for cell, width in zip(head, widths, strict=True))
         return "\n".join([f"{self.symbol} (spread {self.spread})", title, *(lines or ["(empty)"])])
 

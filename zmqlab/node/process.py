@@ -6,6 +6,7 @@ Everything that can go wrong at a start is one line on standard error and an exi
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -58,6 +59,8 @@ def _serve(settings: NodeSettings) -> int:
         try:
             node = Node(settings, transport, journal)
             _stop_on_signals(node)
+            gc.freeze()
+            gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
             node.run()
             log.info("stop")
         finally:

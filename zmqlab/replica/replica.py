@@ -162,7 +162,7 @@ class Replica:
             self._resend_overdue()
 
     def read(self, finish: Callable[[bool], None]) -> None:
-        """Call ``finish(True)`` when the state machine's answer would be linearizable, ``finish(False)`` if it can't."""
+        """Call ``finish(True)`` once the state machine may be read linearizably, ``finish(False)`` if it can't be."""
         if len(self._reads) >= self.settings.max_reads:
             finish(False)
             return

@@ -1,0 +1,124 @@
+"""The fast exchange and the naive one are the same function of their commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zmqlab.market.exchange import Exchange
+from zmqlab.market.naive import NaiveExchange
+from zmqlab.market.types import symbol_code
+
+SYMBOLS = ["AAPL", "MSFT", "X"]
+CODES = [*map(symbol_code, SYMBOLS), 0, 0x20]
+"""The last two spell no symbol."""
+
+news = st.tuples(
+    st.just(1),
+    st.sampled_from([1, 2, 1, 2, 1, 2, 0, 3]),
+    st.sampled_from([1, 1, 1, 1, 2, 0, 3]),
+    st.sampled_from([1, 1, 1, 2, 3, 0, 4]),
+    st.one_of(st.integers(1, 12), st.sampled_from([0, 2_000_000_000, 2_000_000_001])),
+    st.just(0),
+    st.sampled_from([*CODES[:3] * 4, *CODES[3:]]),
+    st.one_of(st.integers(95, 105), st.sampled_from([0, -1, 2_000_000_000, 2_000_000_001])),
+    st.integers(1, 4),
+    st.sampled_from([0, 0, 0, 1, 2]),
+)
+changes = st.tuples(
+    st.sampled_from([2, 3, 3, 9]),
+    st.just(0),
+    st.just(0),
+    st.just(0),
+    st.one_of(st.integers(0, 12), st.just(2_000_000_001)),
+    st.integers(0, 40),
+    st.sampled_from(CODES[:3]),
+    st.integers(94, 106),
+    st.integers(1, 4),
+    st.just(0),
+)
+flows = st.lists(st.one_of(news, news, news, changes), max_size=120)
+
+
+def assert_alike(fast: Exchange, naive: NaiveExchange) -> None:
+    assert fast.state_hash() == naive.state_hash()
+    assert fast.open_orders == naive.open_orders
+    for symbol in SYMBOLS:
+        assert fast.trades(symbol) == naive.trades(symbol)
+        ours, theirs = fast.depth(symbol, 5), naive.depth(symbol, 5)
+        assert [tuple(level) for level in ours.bids] == [tuple(level) for level in theirs.bids]
+        assert [tuple(level) for level in ours.asks] == [tuple(level) for level in theirs.asks]
+
+
+@settings(max_examples=300, deadline=None)
+@given(flows, st.integers(2, 12), st.integers(1, 3))
+def test_reports_fills_and_state_are_equal_after_each_command(
+    flow: list[tuple[int, ...]], max_open_orders: int, max_symbols: int
+) -> None:
+    fast = Exchange(max_open_orders=max_open_orders, max_symbols=max_symbols)
+    naive = NaiveExchange(max_open_orders=max_open_orders, max_symbols=max_symbols)
+    for command in flow:
+        assert fast.execute([command]) == naive.execute([command]), command  # type: ignore[list-item]
+        fast.check_invariants()
+        assert_alike(fast, naive)
+
+
+@settings(max_examples=100, deadline=None)
+@given(flows, flows)
+def test_a_restored_snapshot_goes_on_as_the_original(
+    before: list[tuple[int, ...]], after: list[tuple[int, ...]]
+) -> None:
+    original, restored = Exchange(), Exchange()
+    original.execute(before)  # type: ignore[arg-type]
+    restored.restore(original.snapshot())
+    restored.check_invariants()
+    assert restored.execute(after) == original.execute(after)  # type: ignore[arg-type]
+    assert restored.snapshot() == original.snapshot()
+
+
+@settings(max_examples=50, deadline=None)
+@given(flows)
+def test_a_batch_is_its_commands_one_by_one(flow: list[tuple[int, ...]]) -> None:
+    batch, single = Exchange(), Exchange()
+    reports, fills = batch.execute(flow)  # type: ignore[arg-type]
+    ones = [single.execute([command]) for command in flow]  # type: ignore[list-item]
+    assert reports == [field for one in ones for field in one[0]]
+    assert fills == [field for one in ones for field in one[1]]
+
+
+def test_long_queues_of_cancelled_orders_are_cleaned_up() -> None:
+    exchange = Exchange()
+    code = symbol_code("AAPL")
+    exchange.execute([(1, 1, 1, 1, 5, 0, code, 100, 1, 0)])
+    for _ in range(10_000):
+        reports, _ = exchange.execute([(1, 1, 1, 1, 5, 0, code, 100, 2, 0)])
+        exchange.execute([(2, 0, 0, 0, 0, reports[6], code, 0, 2, 0)])
+    (level,) = exchange._books[code].bids.levels.values()
+    assert len(level.queue) < 100
+    exchange.check_invariants()
+
+
+HASH_PROGRAM = """
+import random
+from zmqlab.market.exchange import Exchange
+from zmqlab.market.types import symbol_code
+rng, exchange = random.Random(5), Exchange()
+codes = [symbol_code(name) for name in ("ZZZ", "AAPL", "MSFT", "IBM", "X")]
+for _ in range(3000):
+    exchange.execute([(1, rng.choice((1, 2)), 1, 1, rng.randrange(1, 9), 0, rng.choice(codes),
+                       rng.randrange(90, 110), rng.randrange(9), 0)])
+print(exchange.state_hash().hex())
+"""
+
+
+def test_the_state_hash_does_not_depend_on_python_s_hashing() -> None:
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", HASH_PROGRAM], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "77")
+    }
+    assert len(hashes) == 1

@@ -1,1 +1,58 @@
-"""A lab for distributed systems: ZeroMQ, Raft and limit order books, run, broken and measured live."""
+"""A lab for distributed systems: ZeroMQ, Raft and limit order books, run, broken and measured live.
+
+What a notebook or a script needs is here: ``from zmqlab import Cluster, LoadClient``. The names are looked up when
+they are first used, so that a node process, which imports this package too, loads nothing of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zmqlab.cluster.client import Client
+    from zmqlab.cluster.cluster import Cluster
+    from zmqlab.cluster.load_client import LoadClient, LoadResult
+    from zmqlab.cluster.verdict import Verdict
+    from zmqlab.errors import ZmqlabError
+    from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
+
+__all__ = [
+    "Client",
+    "Cluster",
+    "Command",
+    "ExecutionReport",
+    "LoadClient",
+    "LoadResult",
+    "OrderType",
+    "Side",
+    "TimeInForce",
+    "Verdict",
+    "ZmqlabError",
+]
+
+_HOME = {
+    "Client": "zmqlab.cluster.client",
+    "Cluster": "zmqlab.cluster.cluster",
+    "Command": "zmqlab.market.types",
+    "ExecutionReport": "zmqlab.market.types",
+    "LoadClient": "zmqlab.cluster.load_client",
+    "LoadResult": "zmqlab.cluster.load_client",
+    "OrderType": "zmqlab.market.types",
+    "Side": "zmqlab.market.types",
+    "TimeInForce": "zmqlab.market.types",
+    "Verdict": "zmqlab.cluster.verdict",
+    "ZmqlabError": "zmqlab.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

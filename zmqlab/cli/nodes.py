@@ -11,6 +11,10 @@ from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import NodeSettings, parse_duration, parse_endpoints
 
+RUN_DIR_OPTION = typer.Option(
+    Path(), "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
+)
+
 
 def node(
     name: str = typer.Option(..., "--node", help="The node's name, as in node0: names its log and its journal."),
@@ -21,7 +25,7 @@ def node(
     leader: bool = typer.Option(
         False, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
     ),
-    run_dir: Path = typer.Option(Path(), "--run-dir", help="Where logs/NAME.log and data/NAME/ are made."),
+    run_dir: Path = RUN_DIR_OPTION,
     bind: str = typer.Option("127.0.0.1", "--bind", help="The address to listen on."),
     advertise: str = typer.Option("", "--advertise", help="The host by which peers know this node, if not --bind."),
     insecure: bool = typer.Option(

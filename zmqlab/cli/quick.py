@@ -14,6 +14,10 @@ from zmqlab.settings import parse_duration, parse_rate
 if TYPE_CHECKING:
     from zmqlab.cluster.load_client import LoadResult
 
+RUN_DIR_OPTION = typer.Option(
+    None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
+)
+
 
 def quick(
     nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
@@ -26,9 +30,7 @@ def quick(
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
-    run_dir: Path | None = typer.Option(
-        None, "--run-dir", help="Where logs and journals go, and stay; a temporary folder by default."
-    ),
+    run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
     as_json: bool = JSON_OPTION,
 ) -> int:

@@ -24,7 +24,7 @@ from zmqlab.wire import client as wire
 from zmqlab.wire import records
 from zmqlab.wire.frames import OPEN_SESSION, REQUEST, parse_header
 
-BODY_BYTES = 40
+BODY_BYTES = 32
 """A response without its reports and fills."""
 REPORT_BYTES = 32
 

@@ -1,0 +1,105 @@
+"""Bad arguments of every command: one clear line on standard error, exit status 2; help that a person understands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from zmqlab.cli import run
+
+NODES = "tcp://localhost:5002"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("nonsense", "No such command 'nonsense'"),
+        ("--nonsense", "No such option"),
+        ("quick --nodes 0", "nodes is 0: it must be a whole number from 1 to 15"),
+        ("quick --nodes three", "'three' is not a valid int"),
+        ("quick --rate fast", "'fast' is not a rate"),
+        ("quick --rate -5", "'-5' is not a rate"),
+        ("quick --duration 0s", "'0s' is not a duration above zero"),
+        ("quick --durability ram", "durability is 'ram': choose os, fsync, memory"),
+        ("quick --node-choice best", "node choice 'best'"),
+        ("quick --seed -1", "seed is -1"),
+        ("quick extra", "extra"),
+        ("node", "Missing option '--node'"),
+        ("node --node n --port 70000", "port is 70000"),
+        ("node --node n --port x", "'x' is not a valid int"),
+        ("node --node a/b --port 5000", "node name 'a/b'"),
+        ("node --node n --port 5000 --peers localhost:5100", "'localhost:5100' is not an endpoint"),
+        ("node --node n --port 5000 --peers tcp://localhost:5000", "leave it out of the peers"),
+        ("node --node n --port 5000 --bind 0.0.0.0", "--insecure"),
+        ("node --node n --port 5000 --durability ram", "durability 'ram'"),
+        ("node --node n --port 5000 --log-level loud", "log level 'loud'"),
+        ("client", "Missing option '--nodes'"),
+        ("client --nodes 5002", "'5002' is not an endpoint"),
+        (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
+        (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
+        (f"client --nodes {NODES} --symbols 0", "symbols"),
+        ("status", "Missing option '--nodes'"),
+        ("status --nodes ,", "names no node"),
+        (f"status --nodes {NODES},{NODES}", "names a node twice"),
+        (f"status --nodes {NODES} --timeout never", "'never' is not a duration"),
+        (f"book --nodes {NODES}", "Missing argument 'SYMBOL'"),
+        (f"book aapl --nodes {NODES}", "not 'aapl'"),
+        (f"book AAPL --nodes {NODES} --levels 0", "0 is not in the range"),
+        ("ps --loud", "No such option: --loud"),
+        ("reap --loud", "No such option: --loud"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert said in captured.err
+    assert captured.err.startswith("zmqlab")
+
+
+@pytest.mark.parametrize("command", ["", "quick", "node", "client", "status", "book", "ps", "reap"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    assert "Usage: " in capsys.readouterr().out
+
+
+def test_without_arguments_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "Start here: zmqlab quick" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("zmqlab ")
+
+
+def test_nodes_that_do_not_answer_are_shown_and_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["status", "--nodes", "tcp://127.0.0.1:9", "--timeout", "50ms"]
+    assert run(arguments) == 1
+    assert "silent" in capsys.readouterr().out
+    assert run([*arguments, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "silent"
+
+
+def test_a_book_that_nobody_gives_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["book", "AAPL", "--nodes", "tcp://127.0.0.1:9", "--timeout", "50ms"]) == 1
+    assert "did not answer within" in capsys.readouterr().err
+
+
+def test_the_installed_command_is_the_same() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "zmqlab.cli", "quick", "--rate", "fast"], capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "is not a rate" in result.stderr
+
+
+def test_help_comes_without_loading_what_only_a_run_needs() -> None:
+    script = "import sys; import zmqlab.cli; print(*[m for m in ('numpy', 'zmq', 'lmdb', 'hdrh') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.strip() == ""

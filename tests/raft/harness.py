@@ -103,17 +103,19 @@ class Checker:
         self.leaders: dict[int, int] = {}
         self.contents: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.committed: dict[int, Entry] = {}
+        self.committed_by: dict[int, int] = {}
         self.commit_index = 0
         self.reads: dict[tuple[int, int], int] = {}
 
     def check_role(self, raft: Raft) -> None:
-        """Election safety and leader completeness."""
+        """Election safety and leader completeness, of a node whose term is stored; before that it has led
+        nobody."""
         if raft.role is not Role.LEADER or self.leaders.get(raft.term) == raft.node_id:
             return
         assert raft.term not in self.leaders, f"{raft.node_id} and {self.leaders[raft.term]} lead in {raft.term}"
         self.leaders[raft.term] = raft.node_id
         for index, entry in self.committed.items():
-            if index >= raft.first_index:
+            if index >= raft.first_index and self.committed_by[index] < raft.term:
                 assert raft.log.term_at(index) == entry.term, f"leader {raft.node_id} lacks committed entry {index}"
 
     def check_entries(self, prev_term: int, entries: Iterable[Entry]) -> None:
@@ -128,6 +130,7 @@ class Checker:
         """State machine safety, and that reads are not stale."""
         for entry in ready.committed:
             known_entry = self.committed.setdefault(entry.index, entry)
+            self.committed_by.setdefault(entry.index, raft.term)
             assert known_entry == entry, f"two entries committed at {entry.index}: {known_entry} and {entry}"
         self.commit_index = max(self.commit_index, raft.commit_index)
         for context, index in ready.reads:
@@ -181,7 +184,6 @@ class Network:
     def turn(self, node: Node, crash_at: int | None = None) -> None:
         """Handle all Readies of one node; ``crash_at`` says after which step of the first one it dies."""
         raft = node.raft
-        self.checker.check_role(raft)
         while raft.is_ready():
             ready = raft.ready()
             self.checker.check_ready(raft, ready)
@@ -205,6 +207,7 @@ class Network:
             assert prev_term is not None
             self.checker.check_entries(prev_term, ready.entries)
         node.disk.store(ready)
+        self.checker.check_role(node.raft)
 
     def deliver(self, to: int, message: Message) -> None:
         """Hand one message to its node; the node's turn is for later."""

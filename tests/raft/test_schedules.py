@@ -175,6 +175,7 @@ class Schedule:
 
 
 FAILED_ONCE = [
+    (7186, 1, True),  # what was pipelined to a silent follower was compacted; no rejection could be understood any more
     (66, 2, False),  # a follower reported unreachable was never probed again, because others' heartbeats reached it
     (2, 3, True),  # the same
     (1, 2, True),  # of two voters, the one that had appended its own removal did not campaign, the other could not win

@@ -144,8 +144,13 @@ def _send_chunk(raft: RaftState, progress: Progress) -> None:
 
 
 def _send_ping(raft: RaftState, progress: Progress) -> None:
-    """A unicast heartbeat. Where no previous entry can be named, one that will be rejected does as well."""
+    """A unicast heartbeat.
+
+    Where the previous entry is compacted, one that will be rejected does as well: an answer is all that is
+    wanted, and the next heartbeat then begins a snapshot. What was pipelined up to there is given up."""
     prev_index = progress.next_index - 1
+    if prev_index < raft.log.base_index and progress.state is ProgressState.REPLICATE:
+        progress.start_probe(progress.match_index + 1)
     if prev_index < raft.log.base_index or progress.state is ProgressState.SNAPSHOT:
         prev_index = raft.log.last_index
     _send_append(raft, progress.node_id, prev_index, ())

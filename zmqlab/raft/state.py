@@ -109,8 +109,8 @@ class RaftState:
         self.ticks = 0
         """All time that this core knows."""
         self.election_elapsed = 0
-        """Ticks since a leader was heard, a vote was given, or a campaign began; of a voter that does not lead, below
-        ``election_timeout``."""
+        """Ticks since a leader was heard, a vote was given, or a campaign began; of a voter that does not
+        lead, below ``election_timeout``."""
         self.election_timeout = 0
         """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait."""
 
@@ -173,9 +173,8 @@ class RaftState:
     def may_lead(self) -> bool:
         """Whether this node may campaign: as a voter, or as one that may yet turn out not to be removed.
 
-        Of two servers, the one that appended its own removal and crashed may be the only one that can be elected
-        (section 4.2.2).
-        """
+        Of two servers, the one that appended its own removal and crashed may be the only one that can be
+        elected (section 4.2.2)."""
         index = self.configurations.current_index
         return self.is_voter or (index > self.commit_index and self.node_id in self.configurations.at(index - 1).voters)
 

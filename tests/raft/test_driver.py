@@ -1,0 +1,236 @@
+"""What a driver relies on: the contents and the order of Ready, and that calls which are not legal change
+nothing."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from zmqlab.raft import (
+    BROADCAST,
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Raft,
+    RaftSettings,
+    RequestVote,
+    Role,
+    Snapshot,
+)
+
+from .harness import Network, appends
+
+
+def make(node_id: int = 1, members: int = 3, **stored: object) -> Raft:
+    configuration = Configuration(tuple(range(1, members + 1)))
+    return Raft(node_id, configuration, RaftSettings(), random.Random(node_id), **stored)
+
+
+def lead(members: int = 3) -> tuple[Network, Raft]:
+    network = Network(range(1, members + 1), RaftSettings())
+    network.nodes[1].raft.campaign()
+    network.turn(network.nodes[1])
+    network.settle()
+    return network, network.nodes[1].raft
+
+
+def data_entries(*terms: int, first_index: int = 1) -> list[Entry]:
+    return [Entry(index, term, EntryKind.DATA, b"") for index, term in enumerate(terms, first_index)]
+
+
+def test_a_core_at_rest_is_not_ready() -> None:
+    network, raft = lead()
+    assert not any(node.raft.is_ready() for node in network.nodes.values())
+    assert raft.commit_index == raft.applied_index == 1
+
+
+def test_a_vote_is_stored_in_the_turn_that_sends_it() -> None:
+    raft = make()
+    raft.step(RequestVote(2, 1, 5, 0, 0, pre_vote=False, forced=False))
+    ready = raft.ready()
+    assert ready.hard_state == HardState(5, 2, 0)
+    assert not ready.send_now
+    assert len(ready.send_stored) == 1
+
+
+def test_entries_leave_before_they_are_stored_and_in_one_message() -> None:
+    _, raft = lead()
+    raft.propose([b"a", b"b"])
+    raft.propose([b"c"])
+    ready = raft.ready()
+    (message,) = ready.send_now
+    assert isinstance(message, AppendEntries)
+    assert message.to == BROADCAST
+    assert [entry.data for entry in message.entries] == [b"a", b"b", b"c"]
+    assert list(message.entries) == ready.entries
+
+
+def test_nothing_leaves_before_the_term_that_it_is_of_is_stored() -> None:
+    """Else a sole voter could lead one term twice, with different entries, and a learner would hold both."""
+    raft = Raft(1, Configuration((1,), (2,)), RaftSettings(), random.Random(1))
+    raft.campaign()
+    ready = raft.ready()
+    assert ready.hard_state is not None
+    assert not ready.send_now
+    assert any(isinstance(message, AppendEntries) for message in ready.send_stored)
+
+
+def test_a_leader_counts_its_own_copy_only_when_it_is_stored() -> None:
+    _, raft = lead(members=2)
+    raft.propose([b"a"])
+    ready = raft.ready()
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 2, 0, 0))
+    assert raft.commit_index == 1
+    raft.advance(ready)
+    assert raft.commit_index == 2
+
+
+def test_a_commit_is_not_stored_by_itself() -> None:
+    network, raft = lead()
+    raft.propose([b"a"])
+    network.turn(network.nodes[1])
+    states: list[HardState | None] = []
+    network.on_ready = lambda node, ready: states.append(ready.hard_state) if not ready.entries else None
+    network.settle()
+    assert raft.commit_index == 2
+    assert states
+    assert not any(states)
+
+
+def test_a_proposal_after_a_commit_carries_it() -> None:
+    network, raft = lead()
+    raft.propose([b"a"])
+    network.turn(network.nodes[1])
+    for follower in (2, 3):
+        raft.step(AppendEntriesResponse(follower, 1, raft.term, raft.round, True, 2, 0, 0))
+    raft.propose([b"b"])
+    network.in_flight.clear()
+    network.turn(network.nodes[1])
+    (message,) = appends(network, 2)
+    assert message.commit_index == 2
+    assert len(message.entries) == 1
+
+
+def test_two_readies_at_once_are_an_error_of_the_driver() -> None:
+    raft = make()
+    raft.ready()
+    with pytest.raises(AssertionError, match="not advanced"):
+        raft.ready()
+
+
+def test_between_ready_and_advance_messages_may_come() -> None:
+    """The entries handed out to be stored are overwritten before ``advance``: what replaced them is not
+    stored."""
+    raft = make(2)
+    raft.step(AppendEntries(1, 2, 1, 0, 0, 0, 1, tuple(data_entries(1, 1))))
+    ready = raft.ready()
+    raft.step(AppendEntries(3, 2, 2, 1, 1, 0, 1, tuple(data_entries(2, first_index=2))))
+    raft.advance(ready)
+    raft.check_invariants()
+    assert raft.log.stored_index == 0 or raft.log.stored_index == 1
+    again = raft.ready()
+    assert again.entries[-1].term == 2
+    raft.advance(again)
+    assert raft.log.stored_index == 2
+
+
+def test_illegal_calls_change_nothing() -> None:
+    raft = make()
+    assert raft.propose([b"a"]) == 0
+    assert raft.propose_configuration(Configuration((1, 2))) == 0
+    assert not raft.transfer_leadership(2)
+    raft.report_unreachable(2)
+    assert not raft.is_ready()
+    _, leader = lead()
+    assert leader.propose([]) == 0
+    assert not leader.transfer_leadership(1)
+    assert not leader.transfer_leadership(9)
+    assert leader.propose_configuration(Configuration((1, 4, 5))) == 0
+    assert not leader.is_ready()
+
+
+def test_messages_for_others_and_our_own_broadcast_are_ignored() -> None:
+    _, raft = lead()
+    raft.step(RequestVote(2, 3, 99, 9, 9, pre_vote=False, forced=True))
+    raft.step(AppendEntries(1, BROADCAST, raft.term, 0, 0, 0, 9, ()))
+    assert not raft.is_ready()
+    assert raft.role is Role.LEADER
+
+
+def test_two_leaders_in_one_term_stop_a_node() -> None:
+    _, raft = lead()
+    with pytest.raises(AssertionError, match="both lead"):
+        raft.step(AppendEntries(2, 1, raft.term, 0, 0, 0, 9, ()))
+
+
+def test_a_restart_with_entries_from_before_the_snapshot_keeps_them() -> None:
+    snapshot = Snapshot(4, 2, Configuration((1, 2, 3)), b"")
+    stored = {"hard_state": HardState(3, 0, 5), "snapshot": snapshot}
+    raft = make(entries=data_entries(1, 2, 2, 3, first_index=2), **stored)
+    assert (raft.log.base_index, raft.log.base_term, raft.last_index) == (2, 1, 5)
+    assert (raft.applied_index, raft.commit_index) == (4, 5)
+    assert [entry.index for entry in raft.ready().committed] == [5]
+    assert make(entries=data_entries(2, 3, first_index=4), **stored).first_index == 5
+    assert make(entries=data_entries(3, first_index=5), **stored).first_index == 5
+    assert make(entries=[], hard_state=HardState(3, 0, 4), snapshot=snapshot).last_index == 4
+    with pytest.raises(AssertionError, match="gap"):
+        make(entries=data_entries(3, first_index=6), **stored)
+
+
+def test_an_append_from_before_the_compacted_base_is_no_conflict() -> None:
+    snapshot = Snapshot(4, 2, Configuration((1, 2, 3)), b"")
+    raft = make(2, hard_state=HardState(2, 0, 4), snapshot=snapshot)
+    raft.step(AppendEntries(1, 2, 2, 1, 1, 5, 1, tuple(data_entries(1, 2, 2, 2, first_index=2))))
+    (answer,) = raft.ready().send_stored
+    assert isinstance(answer, AppendEntriesResponse)
+    assert (answer.success, answer.index) == (True, 5)
+    assert raft.last_index == raft.commit_index == 5
+
+
+def test_a_dead_follower_is_sent_nothing_but_empty_messages() -> None:
+    network, raft = lead()
+    network.cuts = {(1, 3), (3, 1)}
+    raft.propose([b"x" * 1000])
+    network.turn(network.nodes[1])
+    network.settle()
+    raft.report_unreachable(3)
+    lost: list[AppendEntries] = []
+    network.on_lost = lambda sender, to, message: lost.append(message)  # type: ignore[arg-type]
+    for _ in range(40):
+        raft.tick()
+        network.turn(network.nodes[1])
+        network.settle()
+    assert lost
+    assert sum(len(message.entries) for message in lost) <= 1
+
+
+def test_a_steady_group_sends_heartbeats_and_nothing_else() -> None:
+    network, raft = lead()
+    broadcasts = 0
+    for _ in range(40):
+        raft.tick()
+        network.turn(network.nodes[1])
+        broadcasts += len(appends(network, 2))
+        assert all(not message.entries for message in appends(network, 2))
+        network.settle()
+    assert broadcasts == 40 // RaftSettings().heartbeat_ticks
+    assert raft.term == 1
+
+
+def test_the_same_calls_give_the_same_answers() -> None:
+    def history() -> list[str]:
+        network = Network((1, 2, 3), RaftSettings(), seed=7)
+        seen: list[str] = []
+        network.on_ready = lambda node, ready: seen.append(f"{node.node_id} {ready}")
+        network.tick_all(60)
+        leader = network.leader()
+        assert leader is not None
+        leader.raft.propose([b"a", b"b"])
+        network.tick_all(5)
+        return seen
+
+    assert history() == history()

@@ -105,11 +105,11 @@ class Schedule:
             return
         gap_ns = 1e9 / self._rate
         if self._poisson:
-            offsets = np.cumsum(self._rng.exponential(gap_ns, CHUNK))
-            span_ns = offsets[-1]
+            offsets = np.cumsum(self._rng.exponential(gap_ns, CHUNK), dtype=np.float64)
+            span_ns = float(offsets[-1])
         else:
-            offsets = gap_ns * np.arange(CHUNK)
+            offsets = gap_ns * np.arange(CHUNK, dtype=np.float64)
             span_ns = gap_ns * CHUNK
         times = (self._origin_ns + offsets).astype(np.int64)
-        self._origin_ns += float(span_ns)
+        self._origin_ns += span_ns
         self._times = times[times < self.end_ns]

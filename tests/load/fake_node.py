@@ -1,0 +1,177 @@
+"""Stand-ins for nodes: threads with a ROUTER that answer requests at once, and misbehave when told to.
+
+They share a :class:`FakeLog`, which plays the replicated part: it remembers the answers of each session, gives the
+first answer again to a retry, and counts how often each request was applied. Its exchange is the simplest there is:
+every new order rests, every cancel and replace succeeds, unless ``fill`` is set: then every new order trades
+completely against an order that does not exist.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import zmq
+
+from zmqlab.load.flow import KIND_NEW
+from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
+from zmqlab.market.types import Status
+from zmqlab.wire import client, control, frames
+
+_BY_KIND = [Status.NEW, Status.CANCELED, Status.REPLACED]
+
+
+def answer_rows(rows: Rows, first_id: int) -> Rows:
+    """Reports of an exchange in which everything rests, every cancel and every replace succeeds."""
+    reports = np.zeros(len(rows), REPORT)
+    new = rows["kind"] == KIND_NEW
+    reports["order_id"] = np.where(new, first_id + np.arange(len(rows)), rows["order_id"].astype(np.int64))
+    reports["status"] = np.choose(rows["kind"] - 1, _BY_KIND)
+    reports["leaves_quantity"] = rows["quantity"]
+    return reports
+
+
+@dataclass
+class FakeLog:
+    """What the nodes of a fake cluster agree on."""
+
+    fill: bool = False
+    log_index: int = 0
+    next_order_id: int = 1
+    answers: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    bodies: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """The commands of each applied request."""
+    arrivals: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """How often each request came in, applied or not."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open_session(self, nonce: int) -> bytes:
+        with self.lock:
+            self.log_index += 1
+            return client.encode_response(self.log_index, nonce, self.log_index)
+
+    def apply(self, frame: bytes) -> bytes:
+        head = client.parse_request(frame)
+        key = head.client_id, head.request_number
+        with self.lock:
+            self.arrivals[key] += 1
+            if key in self.answers:
+                return client.replayed(self.answers[key])
+            self.log_index += 1
+            rows = np.frombuffer(frame, COMMAND, offset=len(frame) - head.command_count * COMMAND.itemsize)
+            reports = answer_rows(rows, self.next_order_id)
+            self.next_order_id += len(rows)
+            fills = np.zeros(0, FILL)
+            if self.fill:
+                reports["status"], reports["fill_count"] = Status.FILLED, 1
+                reports["filled_quantity"], reports["leaves_quantity"] = rows["quantity"], 0
+                fills = np.zeros(len(rows), FILL)
+            body = client.encode_response(*key, self.log_index, 0, 0, reports.tobytes(), fills.tobytes())
+            self.answers[key] = body
+            self.bodies[key] = rows.tobytes()
+            return body
+
+
+class FakeNode:
+    """One node; attributes may be changed at any time from the test's thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], log: FakeLog, name: str = "fake") -> None:
+        self.log = log
+        self.name = name
+        self.paused = False
+        """Neither reads nor answers, but keeps its connections."""
+        self.drop_answers = 0
+        """So many of the next requests are applied and not answered."""
+        self.lose_requests = 0
+        """So many of the next requests are neither applied nor answered."""
+        self.refuse_status = 0
+        """Answer every request with this status instead of applying it."""
+        self.refuse_count = 1 << 60
+        """How many times to do so."""
+        self.delay_s = 0.0
+        self.leads = False
+        self.requests = 0
+        self._context = context
+        self._port = 0
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"tcp://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        socket.linger = 0
+        socket.sndhwm = socket.rcvhwm = 100_000
+        if self._port:
+            socket.bind(self.endpoint)
+        else:
+            self._port = socket.bind_to_random_port("tcp://127.0.0.1")
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, args=(socket,), daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """Close all connections at once."""
+        assert self._thread is not None
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self, socket: zmq.Socket[bytes]) -> None:
+        delayed: deque[tuple[float, bytes, bytes]] = deque()
+        while not self._stop.is_set():
+            if self.paused:
+                time.sleep(0.002)
+                continue
+            if socket.poll(1 if delayed else 5):
+                self._take(socket, delayed)
+            while delayed and delayed[0][0] <= time.monotonic():
+                _, route, answer = delayed.popleft()
+                socket.send_multipart([route, answer])
+        socket.close(0)
+
+    def _take(self, socket: zmq.Socket[bytes], delayed: deque[tuple[float, bytes, bytes]]) -> None:
+        while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN and not self.paused:  # type: ignore[operator]
+            route, frame = socket.recv_multipart()
+            answer = self._answer(frame)
+            if answer and self.delay_s:
+                delayed.append((time.monotonic() + self.delay_s, route, answer))
+            elif answer:
+                socket.send_multipart([route, answer])
+
+    def _answer(self, frame: bytes) -> bytes | None:
+        kind, _ = frames.parse_header(frame)
+        if kind == frames.QUERY:
+            query = control.decode_query(frame)
+            return control.encode(frames.ANSWER, control.StatusAnswer(query.nonce, self._status()))
+        if kind == frames.OPEN_SESSION:
+            key = 0, client.parse_open_session(frame)
+        else:
+            self.requests += 1
+            key = client.parse_request(frame)[:2]
+        if self.refuse_status and self.refuse_count > 0:
+            self.refuse_count -= 1
+            return client.encode_responses([client.encode_response(*key, 0, self.refuse_status)])
+        if kind == frames.OPEN_SESSION:
+            return client.encode_responses([self.log.open_session(key[1])])
+        if self.lose_requests > 0:
+            self.lose_requests -= 1
+            return None
+        body = self.log.apply(frame)
+        if self.drop_answers > 0:
+            self.drop_answers -= 1
+            return None
+        return client.encode_responses([body])
+
+    def _status(self) -> control.NodeStatus:
+        values = dict.fromkeys(("node_id", "pid", "time_ns", "uptime_ms", "term", "leader_id"), 1) | dict.fromkeys(
+            ("first_index", "last_index", "commit_index", "applied_index", "lag"), 0
+        )
+        role = "leader" if self.leads else "follower"
+        return control.NodeStatus(name=self.name, port=self._port - 2, role=role, **values)

@@ -161,6 +161,14 @@ def test_messages_for_others_and_our_own_broadcast_are_ignored() -> None:
     assert raft.role is Role.LEADER
 
 
+def test_an_answer_to_an_older_term_answers_no_round() -> None:
+    raft = make(2, hard_state=HardState(3, 0, 0))
+    raft.step(AppendEntries(1, 2, 2, 0, 0, 0, 34, ()))
+    (answer,) = raft.ready().send_stored
+    assert isinstance(answer, AppendEntriesResponse)
+    assert (answer.term, answer.success, answer.round) == (3, False, 0)
+
+
 def test_two_leaders_in_one_term_stop_a_node() -> None:
     _, raft = lead()
     with pytest.raises(AssertionError, match="both lead"):

@@ -175,6 +175,7 @@ class Schedule:
 
 
 FAILED_ONCE = [
+    (203995, 1, True),  # an answer to a message of an older term passed for one to a round of the new term
     (7186, 1, True),  # what was pipelined to a silent follower was compacted; no rejection could be understood any more
     (66, 2, False),  # a follower reported unreachable was never probed again, because others' heartbeats reached it
     (2, 3, True),  # the same

@@ -89,10 +89,14 @@ def _hears_leader(raft: RaftState) -> bool:
 
 
 def _answer_older(raft: RaftState, message: Message) -> None:
-    """Tell a sender that acts in an older term which term it is."""
+    """Tell a sender that acts in an older term which term it is.
+
+    The answer is of our term, but the round was of the old one; were it passed on, a sender that leads again by then
+    would take it for an answer to a round of its new term, and serve a read that nobody confirmed.
+    """
     to, term = message.sender, raft.term
     if isinstance(message, AppendEntries | InstallSnapshot):
-        answer = AppendEntriesResponse(raft.node_id, to, term, message.round, False, 0, 0, 0)
+        answer = AppendEntriesResponse(raft.node_id, to, term, 0, False, 0, 0, 0)
         raft.send_stored.append(answer)
     elif isinstance(message, RequestVote):
         raft.send_stored.append(RequestVoteResponse(raft.node_id, to, term, False, message.pre_vote))

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--node", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--leader", action="store_true")
+    parser.add_argument("--cluster", default="")
     options, _ = parser.parse_known_args()
     if os.environ.get("FAKE_NODE") == "corrupt":
         print("zmqlab node: record 7 fails its check", file=sys.stderr)
@@ -31,27 +32,32 @@ def main() -> int:
     for socket, offset in ((publisher, 0), (router, 2)):
         socket.linger = 0
         socket.bind(f"tcp://127.0.0.1:{options.port + offset}")
+
+    def status() -> control.NodeStatus:
+        return status_of(options.node, options.port, options.leader, options.cluster)
+
     poller = zmq.Poller()
     poller.register(router, zmq.POLLIN)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
     while True:
         ready = dict(poller.poll(20))
-        publisher.send(control.encode(frames.METRICS, status_of(options.node, options.port, options.leader)))
+        publisher.send(control.encode(frames.METRICS, status()))
         if router in ready:
             identity, frame = router.recv_multipart()
             query = control.decode_query(frame)
-            answer = control.StatusAnswer(query.nonce, status_of(options.node, options.port, options.leader))
+            answer = control.StatusAnswer(query.nonce, status())
             router.send_multipart([identity, control.encode(frames.ANSWER, answer)])
         if select.select([sys.stdin], [], [], 0)[0] and not os.read(0, 1):
             return 0
 
 
-def status_of(name: str, port: int, leads: bool) -> control.NodeStatus:
+def status_of(name: str, port: int, leads: bool, cluster: str = "") -> control.NodeStatus:
     return control.NodeStatus(
         name=name,
         node_id=port,
         pid=os.getpid(),
         port=port,
+        cluster=cluster,
         time_ns=time.time_ns(),
         uptime_ms=1,
         role="leader" if leads else "follower",

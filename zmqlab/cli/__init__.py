@@ -18,7 +18,9 @@ from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
 
-_CommandLineError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
+)
 """The root of typer's own errors, wherever the installed version keeps it."""
 
 app = typer.Typer(

@@ -92,17 +92,10 @@ def status(
     """Ask nodes for their role, term, commit and applied index, lag and hash."""
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
     from zmqlab.cluster.queries import statuses
-    from zmqlab.cluster.tables import NodeState, StatusTable
+    from zmqlab.cluster.tables import StatusTable
 
     answers = statuses(endpoints, timeout_s)
-    table = StatusTable(
-        tuple(
-            NodeState(answers[each].name, each, "running", answers[each])
-            if each in answers
-            else NodeState(each, each, "silent")
-            for each in endpoints
-        )
-    )
+    table = StatusTable.of_answers(endpoints, answers)
     if as_json:
         print_json([each.as_dict() for each in table])
     else:

@@ -171,6 +171,7 @@ class Cluster:
         It may still be catching up then: its ``lag`` in :meth:`status` tells.
         """
         self._known(name)
+        self._notice_deaths()
         if name in self._processes:
             self._end(name, signal.SIGTERM, "terminated")
         with self._lock:
@@ -317,16 +318,15 @@ class Cluster:
                 log_level=self._log_level,
             )
             self._processes = {name: self._launcher.start(settings) for name, settings in self._settings.items()}
-            for settings in self._settings.values():
+            for name, settings in self._settings.items():
                 self.feed.connect(settings.endpoint)
+                self._record(name, "started", text=f"pid {self._processes[name].pid}, {settings.endpoint}")
             try:
                 await_cluster(self._settings, self._processes)
             except PortInUse as error:
                 refused = error
                 self._give_up_start()
             else:
-                for name, process in self._processes.items():
-                    self._record(name, "started", text=f"pid {process.pid}, {self._settings[name].endpoint}")
                 return
         raise refused or ClusterError("the cluster did not start")
 

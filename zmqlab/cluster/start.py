@@ -12,6 +12,7 @@ from zmqlab.cluster import queries
 from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.errors import NodeError, NodeStartFailed
 from zmqlab.settings import Durability, LogLevel, NodeSettings
+from zmqlab.wire import control
 
 START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
@@ -67,7 +68,7 @@ def await_cluster(
     waiting = {client_endpoint(node): name for name, node in settings.items()}
     while True:
         for endpoint, status in queries.statuses(waiting, ANSWER_TIMEOUT_S).items():
-            if status.leader_id and status.applied_index >= 1:
+            if _is(settings[waiting[endpoint]], status) and status.leader_id and status.applied_index >= 1:
                 del waiting[endpoint]
         for name, process in processes.items():
             raise_if_ended(settings[name], process)
@@ -84,10 +85,15 @@ def await_answer(settings: NodeSettings, process: NodeProcess, timeout_s: float 
     """Return when the node answers a question, whatever its role. Raises NodeError."""
     deadline = time.monotonic() + timeout_s
     endpoint = client_endpoint(settings)
-    while not queries.statuses([endpoint], ANSWER_TIMEOUT_S):
+    while not any(_is(settings, status) for status in queries.statuses([endpoint], ANSWER_TIMEOUT_S).values()):
         raise_if_ended(settings, process)
         if time.monotonic() > deadline:
             raise NodeStartFailed(f"{settings.name} did not answer within {timeout_s:g} s: see {log_path(settings)}")
+
+
+def _is(settings: NodeSettings, status: control.NodeStatus) -> bool:
+    """Whether the answer is this node's: another process may have come first to its ports and answer there."""
+    return (status.name, status.cluster) == (settings.name, settings.cluster)
 
 
 def raise_if_ended(settings: NodeSettings, process: NodeProcess) -> None:

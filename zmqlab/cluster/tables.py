@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,11 +66,13 @@ class NodeState:
     status: control.NodeStatus | None = None
     """What it said of itself; None unless it runs and answered."""
 
-    def row(self) -> tuple[object, ...]:
+    def row(self, names: Mapping[int, str]) -> tuple[object, ...]:
+        """Cells of a table; ``names`` tells nodes' names by their ids."""
         status = self.status
         if status is None:
             return (self.name, self.state, *("-",) * (len(STATUS_HEAD) - 2))
-        leader = status.leader_name or (str(status.leader_id) if status.leader_id else "-")
+        unknown = f"id {status.leader_id:x}" if status.leader_id else "-"
+        leader = status.leader_name or names.get(status.leader_id, unknown)
         hash_text = status.chain_hash[:12] or "-"
         indexes = (status.commit_index, status.applied_index, status.lag, status.hash_index)
         return (self.name, self.state, status.role, status.term, leader, *indexes, hash_text)
@@ -87,6 +89,18 @@ class StatusTable(Sequence[NodeState]):
 
     nodes: tuple[NodeState, ...] = field(default_factory=tuple)
 
+    @classmethod
+    def of_answers(cls, endpoints: Iterable[str], answers: Mapping[str, control.NodeStatus]) -> StatusTable:
+        """A row for each endpoint; one that gave no answer is ``silent`` and goes by its endpoint."""
+        return cls(
+            tuple(
+                NodeState(answers[each].name, each, "running", answers[each])
+                if each in answers
+                else NodeState(each, each, "silent")
+                for each in endpoints
+            )
+        )
+
     def __len__(self) -> int:
         return len(self.nodes)
 
@@ -96,11 +110,15 @@ class StatusTable(Sequence[NodeState]):
     def __iter__(self) -> Iterator[NodeState]:
         return iter(self.nodes)
 
+    def _rows(self) -> list[tuple[object, ...]]:
+        names = {node.status.node_id: node.name for node in self.nodes if node.status}
+        return [node.row(names) for node in self.nodes]
+
     def __repr__(self) -> str:
-        return text_table(STATUS_HEAD, (node.row() for node in self.nodes))
+        return text_table(STATUS_HEAD, self._rows())
 
     def _repr_html_(self) -> str:
-        return html_table(STATUS_HEAD, (node.row() for node in self.nodes))
+        return html_table(STATUS_HEAD, self._rows())
 
 
 class EventTable(list[control.Event]):

@@ -1,0 +1,51 @@
+"""``client``: load a cluster that runs already, and judge it."""
+
+from __future__ import annotations
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list
+from zmqlab.settings import parse_duration, parse_rate
+
+
+def client(
+    nodes: str = NODES_OPTION,
+    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
+    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
+    node_choice: str = typer.Option(
+        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
+    ),
+    arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
+    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    allow_compacted: bool = typer.Option(
+        False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
+    ),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Load running nodes with orders, show it live, and check every promise at the end.
+
+    All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes.
+    """
+    endpoints = node_list(nodes)
+    parse_rate(rate)
+    parse_duration(duration)
+    from zmqlab.cli.progress import show_progress
+    from zmqlab.cli.quick import report
+    from zmqlab.cluster.load_client import LoadClient
+
+    load = LoadClient(
+        endpoints,
+        rate=rate,
+        duration=duration,
+        seed=seed,
+        node_choice=node_choice,
+        arrivals=arrivals,
+        symbols=symbols,
+        allow_compacted=allow_compacted,
+    )
+    with load:
+        load.start()
+        show_progress(load, load.feed, to_stderr=as_json)
+        result = load.wait()
+    return report(result, as_json, "")

@@ -1,0 +1,89 @@
+"""What a run shows while it runs: a live table in a terminal, one line a second anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from zmqlab.cluster.feed import MetricsFeed
+from zmqlab.cluster.load_client import LoadClient, LoadFigures
+from zmqlab.wire.control import NodeStatus
+
+REFRESH_S = 0.25
+LINE_S = 1.0
+
+
+def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:
+    """Show the figures until the load process has ended; Ctrl-C ends the load early and goes on to its result."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    try:
+        if stream.isatty():
+            _live(load, feed, stream)
+        else:
+            _lines(load, feed, stream)
+    except KeyboardInterrupt:
+        print("interrupted: ending the load", file=sys.stderr)
+        load.stop()
+
+
+def _live(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
+    with Live(console=Console(file=stream), refresh_per_second=4, transient=True) as live:
+        while load.running:
+            live.update(_table(load.metrics, feed.newest()))
+            time.sleep(REFRESH_S)
+
+
+def _lines(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
+    due = time.monotonic() + LINE_S
+    while load.running:
+        if time.monotonic() >= due:
+            due += LINE_S
+            print(_line(load.metrics, feed.newest()), file=stream, flush=True)
+        time.sleep(0.05)
+
+
+def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
+    roles = " ".join(f"{name}:{status.role}/{status.term}" for name, status in sorted(nodes.items()))
+    if figures is None:
+        return f"waiting for the load client  {roles}"
+    return (
+        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  p50 {figures.p50_ms:7.2f} ms  "
+        f"p99 {figures.p99_ms:7.2f} ms  acknowledged {figures.acknowledged:,}  {roles}"
+    )
+
+
+def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Table:
+    table = Table(title=_title(figures), title_justify="left")
+    for column in ("node", "role"):
+        table.add_column(column)
+    for column in ("term", "orders taken", "applied index", "lag", "CPU %", "memory MB"):
+        table.add_column(column, justify="right")
+    for name, status in sorted(nodes.items()):
+        style = "bold green" if status.role == "leader" else ("" if status.role == "follower" else "yellow")
+        table.add_row(
+            name,
+            status.role,
+            str(status.term),
+            f"{status.orders_taken:,}",
+            f"{status.applied_index:,}",
+            f"{status.lag:,}",
+            f"{status.cpu_percent:.0f}",
+            f"{status.rss_bytes / 1e6:.0f}",
+            style=style,
+        )
+    return table
+
+
+def _title(figures: LoadFigures | None) -> str:
+    if figures is None:
+        return "waiting for the load client"
+    return (
+        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   "
+        f"p50 {figures.p50_ms:.2f} ms   p99 {figures.p99_ms:.2f} ms   in all {figures.acknowledged:,}"
+    )

@@ -1,0 +1,270 @@
+"""A client for people: single orders and questions, one after the other, each call returns when it is answered.
+
+Orders go through :class:`~zmqlab.load.requester.Requester`, so that each is applied exactly once whatever nodes do
+meanwhile. Questions about books are linearizable by default: they see every order that was acknowledged before.
+
+When an order is not answered in time, its outcome is unknown: the call raises
+:class:`~zmqlab.errors.RequestTimeout`, and its session is given up, so that nothing is sent again behind the caller's
+back. The next call opens a new one. If the order was never sent, nothing was done: that is
+:class:`~zmqlab.errors.NoLeader`.
+
+Calls from several threads take turns.
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+import threading
+import time
+from collections.abc import Sequence
+
+from zmqlab.cluster import queries
+from zmqlab.cluster.tables import StatusTable, html_table, text_table
+from zmqlab.errors import (
+    NoLeader,
+    RequestError,
+    RequestRefused,
+    RequestTimeout,
+    SettingsError,
+)
+from zmqlab.load.requester import Requester
+from zmqlab.market.types import (
+    MAX_PRICE,
+    MAX_QUANTITY,
+    Command,
+    CommandKind,
+    Depth,
+    ExecutionReport,
+    Side,
+    TimeInForce,
+    Trade,
+    symbol_code,
+)
+from zmqlab.settings import parse_endpoint
+from zmqlab.wire import control, records
+from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
+
+POLL_MS = 100
+MAX_U32 = 2**32 - 1
+MAX_U64 = 2**64 - 1
+
+
+class TradeTable(list[Trade]):
+    """Trades, oldest first, that show themselves as a table."""
+
+    def __repr__(self) -> str:
+        return text_table(Trade._fields, self) if self else "no trades yet"
+
+    def _repr_html_(self) -> str:
+        return html_table(Trade._fields, self)
+
+
+class Client:
+    """Sends orders to a cluster and asks it questions.
+
+    Args:
+        endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``; any of them will do at a time.
+        timeout_s: how long a call waits for its answer.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, timeout_s: float = 5.0) -> None:
+        if isinstance(endpoints, str) or not endpoints:
+            raise SettingsError("endpoints must be a list of at least one, as in ['tcp://127.0.0.1:5002']")
+        if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3_600:
+            raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
+        self.endpoints = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
+        self.timeout_s = timeout_s
+        self._requester: Requester | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets. Calling it twice is fine."""
+        with self._lock:
+            self._closed = True
+            self._give_up()
+
+    def __repr__(self) -> str:
+        session = f"session {self._requester.client_id}" if self._requester else "no session yet"
+        return f"<Client of {len(self.endpoints)} nodes, {'closed' if self._closed else session}>"
+
+    # -- orders --------------------------------------------------------------------------------------------------
+
+    def buy(
+        self,
+        symbol: str,
+        quantity: int,
+        price: int | None = None,
+        *,
+        account: int = 1,
+        time_in_force: TimeInForce | None = None,
+        post_only: bool = False,
+    ) -> ExecutionReport:
+        """Buy ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        return self._new(Side.BUY, symbol, quantity, price, account, time_in_force, post_only)
+
+    def sell(
+        self,
+        symbol: str,
+        quantity: int,
+        price: int | None = None,
+        *,
+        account: int = 1,
+        time_in_force: TimeInForce | None = None,
+        post_only: bool = False,
+    ) -> ExecutionReport:
+        """Sell ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        return self._new(Side.SELL, symbol, quantity, price, account, time_in_force, post_only)
+
+    def cancel(self, order_id: int, symbol: str, *, account: int = 1) -> ExecutionReport:
+        """Take a resting order of ``account`` out of the book."""
+        _check("order_id", order_id, 1, MAX_U64)
+        _check("account", account, 0, MAX_U32)
+        _check_symbol(symbol)
+        return self.send(Command.cancel(order_id, symbol, account=account))[0]
+
+    def replace(
+        self, order_id: int, symbol: str, quantity: int, price: int, *, account: int = 1, post_only: bool = False
+    ) -> ExecutionReport:
+        """Change what rests of an order, and its price; less at the same price keeps its place in the queue."""
+        _check("order_id", order_id, 1, MAX_U64)
+        _check("quantity", quantity, 1, MAX_QUANTITY)
+        _check("price", price, 1, MAX_PRICE)
+        _check("account", account, 0, MAX_U32)
+        _check_symbol(symbol)
+        return self.send(Command.replace(order_id, symbol, quantity, price, account=account, post_only=post_only))[0]
+
+    def send(self, *commands: Command) -> list[ExecutionReport]:
+        """Send up to 1,024 commands as one request: they are applied together, in this order, exactly once.
+
+        Raises:
+            RequestTimeout: no answer in time; the outcome is unknown.
+            NoLeader: the request was not sent, since no node could take it.
+            SessionExpired: the cluster had forgotten this client; the outcome is unknown.
+        """
+        if not 1 <= len(commands) <= MAX_COMMANDS_PER_REQUEST:
+            raise SettingsError(f"{len(commands)} commands: send 1 to {MAX_COMMANDS_PER_REQUEST:,} at a time")
+        try:
+            packed = records.pack_commands(commands)
+        except (struct.error, TypeError, ValueError) as error:
+            raise SettingsError(f"a command does not fit its record: {error}") from None
+        with self._lock:
+            response = self._exchange(packed)
+        if response.status != ResponseStatus.OK:
+            raise RequestRefused(f"the cluster refused the request: {ResponseStatus(response.status).name}")
+        return execution_reports(response)
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def book(self, symbol: str, levels: int = 10, *, linearizable: bool = True) -> Depth:
+        """The best prices of a symbol. ``linearizable=False`` asks the first node alone, which may lag."""
+        _check_symbol(symbol)
+        _check("levels", levels, 1, 1_000)
+
+        def query() -> control.Query:
+            return control.BookQuery(queries.new_nonce(), symbol, levels, linearizable)
+
+        answer = queries.ask_any(self.endpoints, query, control.BookAnswer, self.timeout_s)
+        return Depth(symbol, answer.bids, answer.asks)
+
+    def trades(self, symbol: str, *, linearizable: bool = True) -> TradeTable:
+        """The last trades of a symbol, oldest first."""
+        _check_symbol(symbol)
+
+        def query() -> control.Query:
+            return control.TradesQuery(queries.new_nonce(), symbol, linearizable)
+
+        answer = queries.ask_any(self.endpoints, query, control.TradesAnswer, self.timeout_s)
+        return TradeTable(Trade(*trade) for trade in answer.trades)
+
+    def status(self, timeout_s: float = 1.0) -> StatusTable:
+        """Roles, terms and indexes of all nodes that answer."""
+        return StatusTable.of_answers(self.endpoints, queries.statuses(self.endpoints, timeout_s))
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _new(
+        self,
+        side: Side,
+        symbol: str,
+        quantity: int,
+        price: int | None,
+        account: int,
+        time_in_force: TimeInForce | None,
+        post_only: bool,
+    ) -> ExecutionReport:
+        _check_symbol(symbol)
+        _check("quantity", quantity, 1, MAX_QUANTITY)
+        _check("account", account, 0, MAX_U32)
+        if price is None:
+            if post_only:
+                raise SettingsError("post_only needs a price: an order without one always takes liquidity")
+            force = time_in_force or TimeInForce.IOC
+            command = Command.market(side, symbol, quantity, account=account, time_in_force=force)
+        else:
+            _check("price", price, 1, MAX_PRICE)
+            force = time_in_force or TimeInForce.GTC
+            command = Command.limit(
+                side, symbol, quantity, price, account=account, time_in_force=force, post_only=post_only
+            )
+        assert command.kind == CommandKind.NEW
+        return self.send(command)[0]
+
+    def _exchange(self, packed: bytes) -> Response:
+        """Submit and wait; any failure ends the session, so that nothing is sent again later."""
+        if self._closed:
+            raise RequestError("this client is closed: make another with cluster.client()")
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            requester = self._session(deadline)
+            number = requester.submit(packed)
+            while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
+                for completion in requester.poll(min(POLL_MS, remaining_ms)):
+                    if completion.request_number == number:
+                        return completion.response
+            sent = any(request.attempts for request in requester.open_requests())
+        except (RequestError, KeyboardInterrupt):
+            self._give_up()
+            raise
+        self._give_up()
+        if not sent:
+            raise NoLeader(f"no node could take the order within {self.timeout_s:g} s: nothing was sent")
+        raise RequestTimeout(
+            f"no answer within {self.timeout_s:g} s: the order may or may not have been applied; "
+            "client.book(symbol) and client.trades(symbol) tell, once a majority of the nodes runs"
+        )
+
+    def _session(self, deadline: float) -> Requester:
+        if self._requester is None:
+            self._requester = Requester(self.endpoints, timeout_ms=min(1_000, self.timeout_s * 500))
+            self._requester.open(max(1.0, (deadline - time.monotonic()) * 1000))
+        return self._requester
+
+    def _give_up(self) -> None:
+        if self._requester is not None:
+            self._requester.close()
+            self._requester = None
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    """Raise SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
+    try:
+        good = not isinstance(value, bool) and low <= operator.index(value) <= high
+    except TypeError:
+        good = False
+    if not good:
+        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low:,} to {high:,}")
+
+
+def _check_symbol(symbol: str) -> None:
+    try:
+        symbol_code(symbol)
+    except (ValueError, TypeError, AttributeError):
+        raise SettingsError(f"symbol is {symbol!r}: use 1 to 8 characters of A-Z 0-9 . _ -") from None

@@ -15,9 +15,12 @@ from zmqlab.raft import (
     Entry,
     EntryKind,
     HardState,
+    InstallSnapshot,
+    ProgressState,
     Raft,
     RaftSettings,
     RequestVote,
+    RequestVoteResponse,
     Role,
     Snapshot,
 )
@@ -55,6 +58,12 @@ def test_a_vote_is_stored_in_the_turn_that_sends_it() -> None:
     assert ready.hard_state == HardState(5, 2, 0)
     assert not ready.send_now
     assert len(ready.send_stored) == 1
+
+
+def test_a_vote_in_a_term_that_is_stored_already_is_stored_too() -> None:
+    raft = make(hard_state=HardState(5, 0, 0))
+    raft.step(RequestVote(2, 1, 5, 0, 0, pre_vote=False, forced=False))
+    assert raft.ready().hard_state == HardState(5, 2, 0)
 
 
 def test_entries_leave_before_they_are_stored_and_in_one_message() -> None:
@@ -197,6 +206,53 @@ def test_an_append_from_before_the_compacted_base_is_no_conflict() -> None:
     assert isinstance(answer, AppendEntriesResponse)
     assert (answer.success, answer.index) == (True, 5)
     assert raft.last_index == raft.commit_index == 5
+
+
+def chunk(sender: int, offset: int, data: bytes, done: bool) -> InstallSnapshot:
+    members = Configuration((1, 2, 3)).encode()
+    return InstallSnapshot(sender, 2, 1 + sender // 3, 1, 9, 1, offset, done, data, members)
+
+
+def test_chunks_of_different_leaders_are_not_joined() -> None:
+    raft = make(2)
+    raft.step(chunk(1, 0, b"abc", done=False))
+    raft.step(chunk(3, 3, b"def", done=True))
+    assert raft.snapshot is None
+    raft.step(chunk(3, 0, b"uvw", done=False))
+    raft.step(chunk(3, 3, b"xyz", done=True))
+    assert raft.snapshot is not None
+    assert raft.snapshot.data == b"uvwxyz"
+    raft.advance(raft.ready())
+    raft.check_invariants()
+    assert raft.applied_index == 9
+
+
+def test_members_change_only_once_the_term_has_committed_something() -> None:
+    raft = make(hard_state=HardState(1, 0, 1), entries=data_entries(1))
+    raft.campaign()
+    raft.step(RequestVoteResponse(2, 1, 2, True, True))
+    raft.step(RequestVoteResponse(2, 1, 2, True, False))
+    assert raft.role is Role.LEADER
+    raft.advance(raft.ready())
+    assert raft.propose_configuration(Configuration((1, 2))) == 0
+    raft.step(AppendEntriesResponse(2, 1, 2, 1, True, 2, 0, 0))
+    assert raft.propose_configuration(Configuration((1, 2))) == 3
+
+
+def test_answers_that_come_late_move_a_probe_neither_back_nor_on() -> None:
+    network, raft = lead()
+    raft.propose([b"a", b"b"])
+    network.turn(network.nodes[1])
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 3, 0, 0))
+    raft.report_unreachable(2)
+    progress = raft.progress[2]
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 2, 0, 0))
+    assert progress.state is ProgressState.PROBE
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, False, 1, 1, 3))
+    assert (progress.match_index, progress.next_index) == (3, 4)
+    assert not raft.due
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 3, 0, 0))
+    assert progress.state is ProgressState.REPLICATE
 
 
 def test_a_dead_follower_is_sent_nothing_but_empty_messages() -> None:

@@ -76,8 +76,8 @@ def tick(raft: RaftState) -> None:
 
 
 def _may_campaign(raft: RaftState) -> bool:
-    """Leaders need not, and a received snapshot is taken over first."""
-    return raft.role is not Role.LEADER and raft.may_lead and raft.restored is None
+    """A leader need not, and whoever is no voter must not."""
+    return raft.role is not Role.LEADER and raft.may_lead
 
 
 def _ask_for_votes(raft: RaftState, term: int, pre_vote: bool, forced: bool) -> None:

@@ -58,7 +58,7 @@ def _check_role(raft: RaftState) -> None:
         assert not raft.progress
         assert not raft.due
         assert raft.transfer_target == NOBODY
-        assert raft.election_elapsed < raft.election_timeout or raft.is_learner or raft.restored
+        assert raft.election_elapsed < raft.election_timeout or raft.is_learner
     ticks = raft.settings.election_ticks
     assert ticks <= raft.election_timeout < 2 * ticks
 

@@ -91,8 +91,8 @@ def _hears_leader(raft: RaftState) -> bool:
 def _answer_older(raft: RaftState, message: Message) -> None:
     """Tell a sender that acts in an older term which term it is.
 
-    The answer is of our term, but the round was of the old one; were it passed on, a sender that leads again by then
-    would take it for an answer to a round of its new term, and serve a read that nobody confirmed.
+    The answer is of our term, but the round was of the old one; were it passed on, a sender that leads again
+    by then would take it for an answer to a round of its new term, and serve a read that nobody confirmed.
     """
     to, term = message.sender, raft.term
     if isinstance(message, AppendEntries | InstallSnapshot):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.load.fake_node import answer_rows
 from zmqlab.errors import SettingsError
 from zmqlab.load.flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, symbol_names
-from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.layout import COMMAND, FILL, REPORT
 from zmqlab.load.pool import RestingOrders
 from zmqlab.load.settings import FlowMix
-from zmqlab.market.types import Status
 from zmqlab.wire import records
 
 
@@ -38,24 +38,13 @@ def test_with_no_order_known_cancels_are_sent_as_new_orders() -> None:
     assert (rows["price"][limit] > 0).all()
 
 
-def _answer(rows: Rows, first_id: int) -> Rows:
-    """Reports of an exchange in which everything rests, every cancel and every replace succeeds."""
-    reports = np.zeros(len(rows), REPORT)
-    reports["order_id"] = np.where(
-        rows["kind"] == KIND_NEW, first_id + np.arange(len(rows)), rows["order_id"].astype(np.int64)
-    )
-    reports["status"] = np.choose(rows["kind"] - 1, [Status.NEW, Status.CANCELED, Status.REPLACED])
-    reports["leaves_quantity"] = rows["quantity"]
-    return reports
-
-
 def test_cancels_and_replaces_name_orders_that_rest() -> None:
     flow = OrderFlow(FlowMix(market=0), seed=3, resting_target=500)
     resting: dict[int, tuple[int, int]] = {}
     next_id, cancels, replaces = 1, 0, 0
     for _ in range(300):
         rows = flow.take(50)
-        reports = _answer(rows, next_id)
+        reports = answer_rows(rows, next_id)
         next_id += 50
         for row, order_id in zip(rows, reports["order_id"].tolist(), strict=True):
             owner = (int(row["symbol"]), int(row["account"]))

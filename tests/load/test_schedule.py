@@ -67,7 +67,7 @@ def test_rate_zero_pauses_and_stop_ends() -> None:
     assert schedule.next_due_ns == SECOND_NS
     schedule.stop(SECOND_NS + 9_500_000)
     assert len(drain(schedule, 3 * SECOND_NS, 1_000_000)) == 10
-    assert schedule.exhausted
+    assert schedule.next_due_ns == NEVER_NS
 
 
 @given(st.lists(st.integers(-5, 2 * MAX_VALUE), min_size=1))

@@ -44,9 +44,9 @@ class Schedule:
         self._origin_ns = float(start_ns)
         """Where the next chunk is counted from; after all times already made."""
         self._times = _NOTHING
+        """Times made and not taken, from ``_next`` on; ascending."""
         self._next = 0
-        """The first of ``_times`` not taken."""
-        self._refill()
+        self._reach(start_ns)
 
     @property
     def rate(self) -> float:
@@ -55,54 +55,51 @@ class Schedule:
 
     @property
     def next_due_ns(self) -> int:
-        """The next intended time, or NEVER_NS after the last."""
+        """The next intended time, or NEVER_NS: none before the end, or paused."""
         return int(self._times[self._next]) if self._next < len(self._times) else NEVER_NS
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether all times of a bounded schedule were taken, or no more can come before its end."""
-        return self.next_due_ns == NEVER_NS
-
     def due_count(self, now_ns: int) -> int:
-        """How many times up to ``now_ns`` wait to be taken, looking no further than the current chunk."""
+        """How many times up to ``now_ns`` wait to be taken."""
+        self._reach(now_ns)
         return int(np.searchsorted(self._times, now_ns, side="right")) - self._next
 
     def take(self, now_ns: int, limit: int) -> Ints:
         """Up to ``limit`` times that have fallen due by ``now_ns``, oldest first."""
-        first, available = self._next, self.due_count(now_ns)
-        if available <= 0:
+        count = min(self.due_count(now_ns), limit)
+        if count <= 0:
             return _NOTHING
-        self._next = first + min(available, limit)
-        taken = self._times[first : self._next]
-        if self._next == len(self._times):
-            self._refill()
-            if len(taken) < limit and self._next < len(self._times):
-                return np.concatenate([taken, self.take(now_ns, limit - len(taken))])
+        taken = self._times[self._next : self._next + count]
+        self._next += count
+        self._reach(now_ns)
         return taken
 
     def set_rate(self, rate: float, now_ns: int) -> None:
         """From ``now_ns`` on, ``rate`` orders a second. What was due before stays due. 0 pauses."""
-        due = [self._times[self._next : self._next + max(self.due_count(now_ns), 0)]]
-        while len(self._times) and self._times[-1] <= now_ns:  # far behind: whole chunks are due
-            self._refill()
-            due.append(self._times[: max(self.due_count(now_ns), 0)])
+        due = max(self.due_count(now_ns), 0)
+        self._times, self._next = self._times[self._next : self._next + due], 0
         self._rate = rate
         self._origin_ns = float(max(now_ns, self.start_ns))
-        self._times, self._next = np.concatenate(due), 0
-        if not len(self._times):
-            self._refill()
+        self._reach(now_ns)
 
     def stop(self, now_ns: int) -> None:
         """No intended times after ``now_ns``; what was due before stays due."""
+        self._reach(now_ns)
         self.end_ns = min(self.end_ns, now_ns + 1)
         self._times = self._times[: np.searchsorted(self._times, self.end_ns)]
 
-    def _refill(self) -> None:
-        """The next chunk, cut at the end of the run; empty at rate 0 and after the end."""
-        self._next = 0
+    def _reach(self, now_ns: int) -> None:
+        """Make chunks until there is a time beyond ``now_ns``, or none can come any more."""
+        while self._next >= len(self._times) or self._times[-1] <= now_ns:
+            chunk = self._make_chunk()
+            if not len(chunk):
+                return
+            self._times = np.concatenate([self._times[self._next :], chunk])
+            self._next = 0
+
+    def _make_chunk(self) -> Ints:
+        """The next times, cut at the end of the run; empty at rate 0 and after the end."""
         if self._rate <= 0 or self._origin_ns >= self.end_ns:
-            self._times = _NOTHING
-            return
+            return _NOTHING
         gap_ns = 1e9 / self._rate
         if self._poisson:
             offsets = np.cumsum(self._rng.exponential(gap_ns, CHUNK), dtype=np.float64)
@@ -112,4 +109,4 @@ class Schedule:
             span_ns = gap_ns * CHUNK
         times = (self._origin_ns + offsets).astype(np.int64)
         self._origin_ns += span_ns
-        self._times = times[times < self.end_ns]
+        return times[times < self.end_ns]

@@ -1,0 +1,275 @@
+"""The open loop: sends what is due, whatever has been answered, and measures from when it was due.
+
+One thread, one loop. A turn sends the orders that have fallen due, as one request to one node, then waits on the
+sockets until the next one is due, and takes what was answered. It never spins: orders that fall due within
+``batch_interval_ms`` share a request, and what they wait for it is part of their response time.
+
+When the window is full or no node takes requests, orders wait here. They are all sent later, and late: their response
+time runs on. What was late because of the cluster is counted as ``held_back``; what was late for no such reason is
+counted as ``late``, and when that is more than one order in a hundred the report says that the generator, and not
+the cluster, was the limit.
+
+At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation, and nothing
+else: its response times are service times.
+
+The thread that calls :meth:`Generator.run` owns everything. Other threads may call :meth:`~Generator.stop`,
+:meth:`~Generator.set_rate` and :meth:`~Generator.abort`; the loop looks at what they asked for at least every 20 ms.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import zmq
+
+from zmqlab.errors import SessionExpired, SettingsError
+from zmqlab.load.connection import Configure
+from zmqlab.load.flow import OrderFlow
+from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.publisher import Publisher
+from zmqlab.load.requester import Requester
+from zmqlab.load.schedule import NEVER_NS, Schedule
+from zmqlab.load.settings import LoadSettings
+from zmqlab.load.tally import Sent, Tally
+from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
+
+NS_PER_MS = 1_000_000
+HOUSEKEEPING_MS = 20
+"""How soon a request from outside (stop, another rate) is noticed."""
+CONNECT_PATIENCE_MS = 250
+"""Before the first order: time for the connections to the other nodes to come up, so that load is spread at once."""
+OPEN_TIMEOUT_MS = 15_000
+
+
+def _nothing() -> None:
+    return None
+
+
+class Generator:
+    """Drives a cluster with orders; see the module."""
+
+    def __init__(
+        self,
+        settings: LoadSettings,
+        *,
+        on_metrics: Callable[[LoadMetrics], None] | None = None,
+        on_started: Callable[[int], None] | None = None,
+        on_turn: Callable[[], None] = _nothing,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        configure: Configure | None = None,
+    ) -> None:
+        """Nothing is connected before :meth:`run`.
+
+        Args:
+            on_metrics: called about ten times a second, in the loop's thread: it must not block. on_started:
+            called with the client id before the first order. on_turn: called every 20 ms, for example to look at
+            a control socket. context, configure: of the requester.
+        """
+        self.settings = settings
+        self._on_metrics = on_metrics
+        self._on_started = on_started
+        self._on_turn = on_turn
+        self._context = context
+        self._configure = configure
+        self._stop_asked = False
+        self._abort_asked = False
+        self._rate_asked: float | None = None
+        """The latest :meth:`set_rate` that the loop has not followed yet."""
+        self._flow = OrderFlow(
+            settings.mix,
+            symbols=settings.symbols,
+            accounts=settings.accounts,
+            seed=settings.seed,
+            resting_target=settings.resting_target,
+        )
+        self._tally = Tally(len(settings.nodes), settings.ledger_limit)
+        self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
+        self._next_send_ns = 0
+        """Orders due before it wait for it, unless they fill a request."""
+        self._next_housekeeping_ns = 0
+        self._held_back_until_ns = 0
+        """The last moment at which something was due and the requester had no room."""
+        self._problem = ""
+        self._requester: Requester
+        self._schedule: Schedule
+        self._publisher: Publisher
+
+    # For other threads.
+
+    def stop(self) -> None:
+        """Send nothing new, wait for what is owed, end."""
+        self._stop_asked = True
+
+    def abort(self) -> None:
+        """End at once; what is owed stays unknown."""
+        self._abort_asked = True
+
+    def set_rate(self, rate: float) -> None:
+        """Offer ``rate`` orders a second from now on; 0 pauses.
+
+        Raises:
+            SettingsError: not a rate, or this run has no schedule.
+        """
+        if self.settings.rate is None:
+            raise SettingsError('at rate "max" there is no rate to set: start with a number')
+        if not 0 <= rate <= 10_000_000:
+            raise SettingsError(f"rate is {rate!r}: it must be from 0 to 10,000,000 orders a second")
+        self._rate_asked = rate
+
+    # The run.
+
+    def run(self) -> LoadResult:
+        """Open a session, drive the cluster to the end of the schedule, wait for what is owed, tell the result.
+
+        Raises:
+            NoLeader, RequestTimeout: the session could not be opened; nothing was sent.
+        """
+        settings = self.settings
+        with Requester(
+            settings.nodes,
+            timeout_ms=settings.timeout_ms,
+            suspicion_ms=settings.suspicion_ms,
+            window=settings.window,
+            node_choice=settings.node_choice,
+            rng=random.Random(settings.seed),
+            context=self._context,
+            configure=self._configure,
+        ) as self._requester:
+            self._requester.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
+            self._await_connections()
+            if self._on_started is not None:
+                self._on_started(self._requester.client_id)
+            self._begin()
+            try:
+                while not self._is_over(time.monotonic_ns()):
+                    self._turn()
+            except SessionExpired as error:
+                self._problem = str(error)
+            return self._end()
+
+    def _await_connections(self) -> None:
+        deadline_ns = time.monotonic_ns() + CONNECT_PATIENCE_MS * NS_PER_MS
+        while not all(self._requester.connected) and time.monotonic_ns() < deadline_ns:
+            self._requester.poll(5)
+
+    def _begin(self) -> None:
+        settings = self.settings
+        started_ns = time.monotonic_ns()
+        self._schedule = Schedule(
+            0.0 if settings.rate is None else settings.rate,
+            arrivals=settings.arrivals,
+            seed=settings.seed,
+            start_ns=started_ns,
+            duration_s=settings.duration_s,
+        )
+        self._publisher = Publisher(settings, self._tally, self._requester, started_ns)
+
+    def _is_over(self, now_ns: int) -> bool:
+        if self._abort_asked:
+            return True
+        end_ns = self._schedule.end_ns
+        if now_ns < end_ns:
+            return False
+        if self._schedule.next_due_ns == NEVER_NS and not self._requester.pending:
+            return True
+        return now_ns > end_ns + round(self.settings.drain_ms * NS_PER_MS)
+
+    def _turn(self) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_housekeeping_ns:
+            self._housekeep(now_ns)
+        if self.settings.rate is None:
+            self._keep_outstanding(now_ns)
+        else:
+            self._send_due(now_ns)
+        done = self._requester.poll(self._patience_ms())
+        if done:
+            answered = self._tally.acknowledged(done)
+            if answered is not None:
+                self._flow.observe(answered.rows, answered.reports, answered.fills)
+
+    def _send_due(self, now_ns: int) -> None:
+        """One request with what is due, at most 1,024 orders; the rest has its turn right after."""
+        due = self._schedule.due_count(now_ns)
+        if due <= 0 or (now_ns < self._next_send_ns and due < MAX_COMMANDS_PER_REQUEST):
+            return
+        if self._requester.room <= 0:
+            self._held_back_until_ns = now_ns
+            return
+        intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
+        rows = self._flow.take(len(intended_ns))
+        self._tally.sent(intended_ns, now_ns, self._held_back_until_ns, self._requester.pending > 0)
+        self._requester.submit(rows.tobytes(), Sent(rows, intended_ns))
+        self._next_send_ns = now_ns + self._interval_ns
+
+    def _keep_outstanding(self, now_ns: int) -> None:
+        """The closed loop of rate "max": an order is meant to be sent when it is."""
+        requester, size = self._requester, self.settings.closed_batch
+        while requester.pending < self.settings.closed_requests and requester.room > 0:
+            if now_ns >= self._schedule.end_ns:
+                return
+            rows = self._flow.take(size)
+            now_ns = time.monotonic_ns()
+            intended_ns = np.full(size, now_ns)
+            self._tally.sent(intended_ns, now_ns, 0, requester.pending > 0)
+            requester.submit(rows.tobytes(), Sent(rows, intended_ns))
+
+    def _patience_ms(self) -> float:
+        """How long to wait for answers: until the next order may be sent, or something else is to be done."""
+        now_ns = time.monotonic_ns()
+        until_ns = self._next_housekeeping_ns
+        if self._requester.room > 0:
+            due_ns = self._schedule.next_due_ns
+            if due_ns > now_ns - self._interval_ns:  # further behind, a request may be full: look at once
+                due_ns = max(due_ns, self._next_send_ns)
+            until_ns = min(until_ns, due_ns)
+        return max(until_ns - now_ns, 0) / NS_PER_MS
+
+    def _housekeep(self, now_ns: int) -> None:
+        self._next_housekeeping_ns = now_ns + HOUSEKEEPING_MS * NS_PER_MS
+        self._on_turn()
+        rate, self._rate_asked = self._rate_asked, None
+        if rate is not None:
+            self._schedule.set_rate(rate, now_ns)
+        if self._stop_asked:
+            self._stop_asked = False
+            self._schedule.stop(now_ns)
+        self._follow_counters(now_ns)
+        if self._publisher.is_due(now_ns):
+            self._publish(now_ns, "running" if now_ns < self._schedule.end_ns else "draining")
+
+    def _follow_counters(self, now_ns: int) -> None:
+        """Bring in what others count."""
+        counters, theirs = self._tally.counters, self._requester.counters
+        backlog = 0 if self.settings.rate is None else max(self._schedule.due_count(now_ns), 0)
+        counters.offered = counters.sent + backlog
+        counters.retries = theirs.retries
+        counters.failovers = theirs.failovers
+        counters.duplicates = theirs.duplicates
+        counters.busy = theirs.busy
+
+    def _publish(self, now_ns: int, state: str) -> None:
+        rate = None if self.settings.rate is None else self._schedule.rate
+        metrics = self._publisher.snapshot(now_ns, state, rate, self._flow.pool.count)
+        if self._on_metrics is not None:
+            self._on_metrics(metrics)
+
+    def _end(self) -> LoadResult:
+        now_ns = time.monotonic_ns()
+        self._follow_counters(now_ns)
+        self._publish(now_ns, "ended")
+        return self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
+
+    def _open_outcomes(self) -> list[OpenOutcome]:
+        return [
+            OpenOutcome(request.number, len(request.token.rows), request.first_sent_ns)
+            for request in self._requester.open_requests()
+        ]
+
+
+def run_load(settings: LoadSettings, on_metrics: Callable[[LoadMetrics], None] | None = None) -> LoadResult:
+    """Run a load in this thread, to its end."""
+    return Generator(settings, on_metrics=on_metrics).run()

@@ -1,0 +1,234 @@
+"""What a load client tells while it runs and when it has ended: msgpack structs, no numpy.
+
+Metrics go out about ten times a second on a PUB socket, as a header of type LOAD_METRICS and one :class:`LoadMetrics`.
+Between a load process and its parent there is a DEALER to the parent's ROUTER: :class:`LoadStarted`, then
+:class:`LoadEnded` or :class:`LoadFailed` one way, :class:`Stop` and :class:`SetRate` the other, under LOAD_CONTROL.
+
+Latencies travel as histograms (:mod:`zmqlab.histogram`), never as percentiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from zmqlab.errors import FrameError
+from zmqlab.wire.control import encode
+from zmqlab.wire.frames import HEADER_BYTES, parse_header
+
+LOAD_METRICS = 0x30
+LOAD_CONTROL = 0x31
+MAX_RESULT_BYTES = 268_435_456
+"""What a parent's ROUTER must be ready to receive: 44 bytes an acknowledged request, two million of them, and more."""
+
+
+class LoadCounters(msgspec.Struct, kw_only=True):
+    """What happened to orders and requests; from the start of the run, or in one interval."""
+
+    offered: int = 0
+    """Orders whose intended time has come, sent or not."""
+    sent: int = 0
+    acknowledged: int = 0
+    """Orders whose report has come, rejections included: the cluster is done with them."""
+    rejected: int = 0
+    filled: int = 0
+    """Orders of which anything was filled on arrival."""
+    fills: int = 0
+    failed: int = 0
+    """Orders of requests that got no reports: malformed, stale."""
+    late: int = 0
+    """Orders sent more than 5 ms after their intended time, with nothing but this client to blame."""
+    held_back: int = 0
+    """Orders sent that late because the window was full or no node took requests."""
+    requests: int = 0
+    """Requests acknowledged."""
+    retries: int = 0
+    failovers: int = 0
+    replayed: int = 0
+    """Requests whose answer came as the replay of a first one."""
+    duplicates: int = 0
+    """Answers that came twice and were ignored."""
+    busy: int = 0
+
+    def since(self, earlier: LoadCounters) -> LoadCounters:
+        """What was added after ``earlier``."""
+        names = self.__struct_fields__
+        return LoadCounters(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
+
+    def copy(self) -> LoadCounters:
+        """A snapshot."""
+        return self.since(LoadCounters())
+
+
+class LoadMetrics(msgspec.Struct, kw_only=True):
+    """A snapshot of a running load client."""
+
+    name: str
+    pid: int
+    time_ns: int
+    """Wall clock."""
+    elapsed_s: float
+    """Since the first intended time."""
+    interval_s: float
+    state: str
+    """``running``, ``draining`` or ``ended``."""
+    rate: float | None
+    """Orders a second that are being offered; None is "max"."""
+    total: LoadCounters
+    interval: LoadCounters
+    response_time: dict[str, int]
+    """Histogram of the interval: from the intended send to the answer, in nanoseconds."""
+    response_time_max_ns: int
+    service_time: dict[str, int]
+    """Histogram of the interval: from the actual send to the answer."""
+    service_time_max_ns: int
+    outstanding: int
+    """Requests sent and not answered."""
+    resting: int
+    """Orders of this client that rest, as far as it knows."""
+    connected: list[bool]
+    """By node, in the order of the settings."""
+    orders_by_node: list[int]
+    """Orders acknowledged by each node, since the start."""
+    rejected_by_reason: dict[str, int]
+    """Since the start."""
+    silence_ms: float
+    """How long ago the last acknowledgement was, if one is owed."""
+    longest_gap_ms: float
+    cpu_percent: float
+
+
+class Second(msgspec.Struct, kw_only=True):
+    """One second of the run, by the time of sending and of acknowledgement."""
+
+    start_s: float
+    length_s: float
+    counters: LoadCounters
+    response_time: dict[str, int]
+    response_time_max_ns: int
+    service_time: dict[str, int]
+    service_time_max_ns: int
+
+
+class OpenOutcome(msgspec.Struct, array_like=True):
+    """A request that was sent and never answered: applied or not, nobody told."""
+
+    request_number: int
+    orders: int
+    invoked_ns: int
+
+
+class LoadResult(msgspec.Struct, kw_only=True):
+    """Everything about a run that has ended; :class:`zmqlab.load.report.LoadReport` reads it for people."""
+
+    name: str
+    settings: dict[str, Any]
+    client_id: int
+    started_ns: int
+    """Wall clock of the first intended time."""
+    started_monotonic_ns: int
+    """The same moment on the clock of the ledger."""
+    sending_s: float
+    """From the start to the end of the schedule."""
+    elapsed_s: float
+    """From the start to the last acknowledgement or the end of the schedule, whichever is later."""
+    closed_loop: bool
+    """Rate "max": response time is service time."""
+    total: LoadCounters
+    rejected_by_reason: dict[str, int]
+    orders_by_node: dict[str, int]
+    response_time: dict[str, int]
+    response_time_max_ns: int
+    service_time: dict[str, int]
+    service_time_max_ns: int
+    seconds: list[Second]
+    ledger: bytes
+    """Acknowledged requests: :mod:`zmqlab.load.ledger`."""
+    unremembered: int
+    """Acknowledged requests that the ledger had no room for."""
+    open_requests: list[OpenOutcome]
+    longest_gap_ms: float
+    longest_gap_at_s: float
+    """When the longest time without an acknowledgement that was owed began."""
+    cpu_s: float
+    problem: str = ""
+    """Why the run ended before its time, if it did."""
+
+
+class LoadStarted(msgspec.Struct, tag_field="op", tag="started"):
+    """The session is open, the first order is about to be sent."""
+
+    name: str
+    pid: int
+    client_id: int
+
+
+class LoadEnded(msgspec.Struct, tag_field="op", tag="ended"):
+    result: LoadResult
+
+
+class LoadFailed(msgspec.Struct, tag_field="op", tag="failed"):
+    """The run never began. ``kind`` is the name of a class of :mod:`zmqlab.errors`."""
+
+    kind: str
+    message: str
+
+
+class Stop(msgspec.Struct, tag_field="op", tag="stop"):
+    """Send nothing new, wait for what is owed, tell the result."""
+
+
+class SetRate(msgspec.Struct, tag_field="op", tag="set_rate"):
+    """Orders a second from now on; 0 pauses."""
+
+    rate: float
+
+
+ToParent = LoadStarted | LoadEnded | LoadFailed
+ToLoad = Stop | SetRate
+
+_metrics_decoder = msgspec.msgpack.Decoder(LoadMetrics)
+_parent_decoder: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)
+_load_decoder: msgspec.msgpack.Decoder[ToLoad] = msgspec.msgpack.Decoder(ToLoad)
+
+
+def encode_metrics(metrics: LoadMetrics) -> bytes:
+    """A whole LOAD_METRICS frame."""
+    return encode(LOAD_METRICS, metrics)
+
+
+def encode_control(message: ToParent | ToLoad) -> bytes:
+    """A whole LOAD_CONTROL frame."""
+    return encode(LOAD_CONTROL, message)
+
+
+def decode_metrics(frame: bytes) -> LoadMetrics:
+    """Raises FrameError."""
+    try:
+        return _metrics_decoder.decode(_body(frame, LOAD_METRICS))
+    except msgspec.DecodeError as error:
+        raise FrameError(f"load metrics do not decode: {error}") from None
+
+
+def decode_to_parent(frame: bytes) -> ToParent:
+    """Raises FrameError."""
+    try:
+        return _parent_decoder.decode(_body(frame, LOAD_CONTROL))
+    except msgspec.DecodeError as error:
+        raise FrameError(f"a load client's message does not decode: {error}") from None
+
+
+def decode_to_load(frame: bytes) -> ToLoad:
+    """Raises FrameError."""
+    try:
+        return _load_decoder.decode(_body(frame, LOAD_CONTROL))
+    except msgspec.DecodeError as error:
+        raise FrameError(f"a message to a load client does not decode: {error}") from None
+
+
+def _body(frame: bytes, expected_type: int) -> memoryview:
+    frame_type, _ = parse_header(frame)
+    if frame_type != expected_type:
+        raise FrameError(f"a frame of type {frame_type:#04x} came where {expected_type:#04x} was expected")
+    return memoryview(frame)[HEADER_BYTES:]

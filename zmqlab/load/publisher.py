@@ -1,0 +1,127 @@
+"""Snapshots of a running load, the series of its seconds, and its result, from one tally."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from zmqlab.histogram import Histogram
+from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.requester import Requester
+from zmqlab.load.settings import LoadSettings
+from zmqlab.load.tally import Tally
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+INTERVAL_NS = NS_PER_S // 10
+"""Between two snapshots: as often as a person sees a change, and as nodes publish theirs."""
+
+
+class Publisher:
+    """Cuts the run into intervals and seconds. Every interval belongs to one second, none is counted twice."""
+
+    def __init__(self, settings: LoadSettings, tally: Tally, requester: Requester, started_ns: int) -> None:
+        self._settings = settings
+        self._tally = tally
+        self._requester = requester
+        self._started_ns = started_ns
+        """On the monotonic clock."""
+        self._started_wall_ns = time.time_ns() - (time.monotonic_ns() - started_ns)
+        self._interval_from_ns = started_ns
+        self._interval_cpu_s = self._started_cpu_s = time.process_time()
+        self._at_interval = LoadCounters()
+        """The counters when the interval began."""
+        self._second_from_ns = started_ns
+        self._at_second = LoadCounters()
+        self._second_response, self._second_service = Histogram(), Histogram()
+        self._seconds: list[Second] = []
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether the interval is over."""
+        return now_ns - self._interval_from_ns >= INTERVAL_NS
+
+    def snapshot(self, now_ns: int, state: str, rate: float | None, resting: int) -> LoadMetrics:
+        """End the interval and tell of it."""
+        tally, owed = self._tally, self._requester.pending > 0
+        response_time, service_time = tally.take_interval()
+        self._second_response.merge(response_time)
+        self._second_service.merge(service_time)
+        total = tally.counters.copy()
+        interval_s = (now_ns - self._interval_from_ns) / NS_PER_S
+        cpu_s = time.process_time()
+        silence_ns = tally.silence_ns(now_ns, owed)
+        metrics = LoadMetrics(
+            name=self._settings.name,
+            pid=os.getpid(),
+            time_ns=time.time_ns(),
+            elapsed_s=(now_ns - self._started_ns) / NS_PER_S,
+            interval_s=interval_s,
+            state=state,
+            rate=rate,
+            total=total,
+            interval=total.since(self._at_interval),
+            response_time=response_time.to_sparse(),
+            response_time_max_ns=response_time.max,
+            service_time=service_time.to_sparse(),
+            service_time_max_ns=service_time.max,
+            outstanding=self._requester.pending,
+            resting=resting,
+            connected=self._requester.connected,
+            orders_by_node=list(tally.orders_by_node),
+            rejected_by_reason=tally.rejected_by_reason(),
+            silence_ms=silence_ns / NS_PER_MS,
+            longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
+            cpu_percent=100 * (cpu_s - self._interval_cpu_s) / max(interval_s, 1e-6),
+        )
+        self._interval_from_ns, self._interval_cpu_s, self._at_interval = now_ns, cpu_s, total
+        if now_ns - self._second_from_ns >= NS_PER_S or state == "ended":
+            self._end_second(now_ns, total)
+        return metrics
+
+    def result(self, end_ns: int, open_requests: list[OpenOutcome], problem: str) -> LoadResult:
+        """Everything; after the last snapshot. ``end_ns``: when the schedule ended."""
+        tally, settings = self._tally, self._settings
+        response_time, service_time = tally.response_time.histogram(), tally.service_time.histogram()
+        last_ns = max(tally.last_acknowledged_ns, end_ns)
+        by_node = zip(settings.nodes, tally.orders_by_node, strict=True)
+        return LoadResult(
+            name=settings.name,
+            settings=settings.to_dict(),
+            client_id=self._requester.client_id,
+            started_ns=self._started_wall_ns,
+            started_monotonic_ns=self._started_ns,
+            sending_s=(end_ns - self._started_ns) / NS_PER_S,
+            elapsed_s=(last_ns - self._started_ns) / NS_PER_S,
+            closed_loop=settings.rate is None,
+            total=tally.counters.copy(),
+            rejected_by_reason=tally.rejected_by_reason(),
+            orders_by_node=dict(by_node),
+            response_time=response_time.to_sparse(),
+            response_time_max_ns=response_time.max,
+            service_time=service_time.to_sparse(),
+            service_time_max_ns=service_time.max,
+            seconds=self._seconds,
+            ledger=tally.ledger.to_bytes(),
+            unremembered=tally.ledger.unremembered,
+            open_requests=open_requests,
+            longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
+            longest_gap_at_s=max(tally.longest_gap_at_ns - self._started_ns, 0) / NS_PER_S,
+            cpu_s=time.process_time() - self._started_cpu_s,
+            problem=problem,
+        )
+
+    def _end_second(self, now_ns: int, total: LoadCounters) -> None:
+        self._seconds.append(
+            Second(
+                start_s=(self._second_from_ns - self._started_ns) / NS_PER_S,
+                length_s=(now_ns - self._second_from_ns) / NS_PER_S,
+                counters=total.since(self._at_second),
+                response_time=self._second_response.to_sparse(),
+                response_time_max_ns=self._second_response.max,
+                service_time=self._second_service.to_sparse(),
+                service_time_max_ns=self._second_service.max,
+            )
+        )
+        self._second_from_ns, self._at_second = now_ns, total
+        self._second_response.clear()
+        self._second_service.clear()

@@ -76,7 +76,10 @@ def _decode_append(frame: bytes) -> AppendEntries:
         offset = start + size
         if kind not in _KINDS or offset > len(frame):
             raise FrameError(f"entry {index} of an AppendEntries is cut short or of unknown kind {kind}")
-        entries.append(Entry(index, entry_term, _KINDS[kind], frame[start:offset]))
+        data = frame[start:offset]
+        if kind == EntryKind.CONFIGURATION:
+            _expect_configuration(data)
+        entries.append(Entry(index, entry_term, _KINDS[kind], data))
     _expect_end(frame, offset)
     if count != len(entries):
         raise FrameError("an AppendEntries promises more entries than it holds")
@@ -106,11 +109,16 @@ def _decode_snapshot(frame: bytes) -> InstallSnapshot:
     middle = start + configuration_bytes
     _expect_end(frame, middle + data_bytes)
     configuration, data = frame[start:middle], frame[middle:]
-    try:
-        Configuration.decode(configuration)
-    except ValueError as error:
-        raise FrameError(f"a snapshot's configuration does not decode: {error}") from None
+    _expect_configuration(configuration)
     return InstallSnapshot(sender, to, term, round_, index, snapshot_term, offset, bool(done), data, configuration)
+
+
+def _expect_configuration(data: bytes) -> None:
+    """Raft trusts what it is handed, so that what does not decode must not reach it."""
+    try:
+        Configuration.decode(data)
+    except ValueError as error:
+        raise FrameError(f"a configuration does not decode: {error}") from None
 
 
 def _expect_end(frame: bytes, end: int) -> None:

@@ -69,7 +69,7 @@ def test_a_filled_maker_leaves_the_pool() -> None:
     pool = RestingOrders(table_size=64)
     ids = np.arange(1, 11)
     pool.add(ids, np.full(10, 5), np.full(10, 1), np.full(10, 100), np.full(10, 3))
-    pool.remove(np.array([2, 2, 3, 99]))
+    pool.remove(np.array([2, 2, 3, 99, 0]))  # 0 is no order, though empty slots hold it
     assert pool.count == 8
     assert pool.knows(ids).tolist() == [True, False, False] + [True] * 7
     rng = np.random.default_rng(1)

@@ -45,7 +45,8 @@ class RestingOrders:
 
     def knows(self, order_ids: Ints) -> Mask:
         """Which of these orders are in the pool."""
-        return np.asarray(self.order_id[order_ids & self._mask] == order_ids)
+        found: Mask = (self.order_id[order_ids & self._mask] == order_ids) & (order_ids > 0)
+        return found
 
     def add(
         self, order_ids: Ints, symbols: AnyArray, accounts: AnyArray, prices: AnyArray, quantities: AnyArray
@@ -62,8 +63,7 @@ class RestingOrders:
 
     def remove(self, order_ids: Ints) -> None:
         """These orders are gone; unknown and repeated ids are fine."""
-        slots = order_ids & self._mask
-        slots = slots[self.order_id[slots] == order_ids]
+        slots = order_ids[self.knows(order_ids)] & self._mask
         if slots.size:
             self.order_id[slots] = 0
             self.count -= len(np.unique(slots))

@@ -83,7 +83,7 @@ class LoadSettings:
     duration_s: float = math.inf
     """How long to send; without end until stopped."""
     name: str = "load"
-    node_choice: NodeChoice = "round-robin"
+    node_choice: NodeChoice = "random"
     arrivals: Arrivals = "poisson"
     mix: FlowMix = field(default_factory=FlowMix)
     symbols: int = 16
@@ -135,7 +135,7 @@ class LoadSettings:
         _require_range("batch_interval_ms", self.batch_interval_ms, 0, 1_000)
         _require_range("resting_target", self.resting_target, 1, 50_000)
         _require_range("drain_ms", self.drain_ms, 0, 600_000)
-        _require_range("closed_requests", self.closed_requests, 1, self.window)
+        _require_range("closed_requests", self.closed_requests, 1, MAX_WINDOW)
         _require_range("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
         _require_range("ledger_limit", self.ledger_limit, 0, 10_000_000)
 

@@ -50,7 +50,7 @@ def dead_pid() -> int:
         (["python", "/venv/bin/zmqlab", "node", "--port", "5000", "--node", "n1"], "node", "n1", 5000),
         (["python", "-m", "zmqlab.cli", "node", "--node", "n1", "--port", "5000"], "node", "n1", 5000),
         (["python", "-m", "zmqlab.load.process"], "load", "load", 0),
-        (["python", "-m", "zmqlab.load.process", "--name", "load"], "load", "load", 0),
+        (["python", "-m", "zmqlab.load.process", "--config", '{"settings":{"name":"big"}}'], "load", "big", 0),
     ],
 )
 def test_reads_command_lines(command: list[str], kind: str, name: str, port: int) -> None:

@@ -7,7 +7,7 @@ test that breaks its promise and sees it fail.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zmqlab.cluster.replay import Replayed
@@ -159,6 +159,16 @@ def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) ->
         f"{compared:,} of {len(acknowledgements):,} answers compared with the naive book's, over the first "
         f"{log.commands_replayed:,} of {log.commands_applied:,} commands",
     )
+
+
+def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
+    """At most one node led in each term, as far as the nodes' metrics and events were seen."""
+    name = "one leader a term"
+    crowded = {term: names for term, names in leaders.items() if len(names) > 1}
+    if crowded:
+        term, names = min(crowded.items())
+        return Check(name, False, f"in term {term} {' and '.join(sorted(names))} led")
+    return Check(name, True, f"leaders seen in {len(leaders)} terms")
 
 
 def _requests(acknowledgements: Sequence[Acknowledgement]) -> str:

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -91,6 +92,7 @@ class Cluster:
         """Nodes whose end was ordered, or is already recorded as an event."""
         self._lock = threading.RLock()
         self._feed: MetricsFeed | None = None
+        self._attached: list[Callable[[], None]] = []
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -118,6 +120,8 @@ class Cluster:
     def stop(self) -> None:
         """End all nodes and the feed; remove the temporary folder. Calling it twice is fine."""
         _live.discard(self)
+        while self._attached:
+            self._attached.pop()()
         with self._lock:
             processes = dict(self._processes)
             self._expected_deaths.update(processes)
@@ -134,6 +138,10 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def at_stop(self, close: Callable[[], None]) -> None:
+        """Call ``close`` before the nodes are ended: what works with them ends first."""
+        self._attached.append(close)
 
     # -- faults ------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import zmq
 
 from zmqlab.errors import FrameError
+from zmqlab.load.metrics import LOAD_METRICS
 from zmqlab.wire import control
 from zmqlab.wire.frames import EVENT, METRICS, parse_header, topic
 
@@ -49,13 +50,13 @@ class Mismatch(NamedTuple):
 class MetricsFeed:
     """Collects what a cluster publishes. Close it, or use it as a context manager."""
 
-    def __init__(self, load_types: tuple[int, ...] = ()) -> None:
-        self.load_types = load_types
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._commands: deque[tuple[str, str]] = deque()
         self._newest: dict[str, control.NodeStatus] = {}
         self._history: dict[str, deque[control.NodeStatus]] = {}
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
+        self._leaders: OrderedDict[int, set[str]] = OrderedDict()
         self._checkpoints: OrderedDict[int, dict[str, str]] = OrderedDict()
         self._mismatches: deque[Mismatch] = deque(maxlen=HISTORY_EVENTS)
         self._status_callbacks: list[Callable[[control.NodeStatus], None]] = []
@@ -116,6 +117,11 @@ class MetricsFeed:
         with self._lock:
             return {index: dict(hashes) for index, hashes in self._checkpoints.items()}
 
+    def leaders(self) -> dict[int, frozenset[str]]:
+        """Term -> who said that it leads in it; more than one name is a broken promise."""
+        with self._lock:
+            return {term: frozenset(names) for term, names in self._leaders.items()}
+
     def mismatches(self) -> list[Mismatch]:
         """Every checkpoint at which nodes disagreed; empty unless a promise is broken."""
         with self._lock:
@@ -168,7 +174,7 @@ class MetricsFeed:
         socket = self._context.socket(zmq.SUB)
         socket.linger = 0
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        for frame_type in (METRICS, EVENT, *self.load_types):
+        for frame_type in (METRICS, EVENT, LOAD_METRICS):
             socket.subscribe(topic(frame_type))
         return socket
 
@@ -214,12 +220,17 @@ class MetricsFeed:
         if frame_type == METRICS:
             self._take_status(control.decode_status(frame))
         elif frame_type == EVENT:
-            self.record(control.decode_event(frame))
+            event = control.decode_event(frame)
+            if event.kind == "elected":
+                self._note_leader(event.term, event.node)
+            self.record(event)
 
     def _take_load_frame(self, frame_type: int, frame: bytes) -> None:
         _call_each(self._frame_callbacks, frame_type, frame)
 
     def _take_status(self, status: control.NodeStatus) -> None:
+        if status.role == "leader":
+            self._note_leader(status.term, status.name)
         with self._changed:
             self._newest[status.name] = status
             history = self._history.setdefault(status.name, deque(maxlen=HISTORY_SNAPSHOTS))
@@ -231,6 +242,12 @@ class MetricsFeed:
             text = f"state differs at index {mismatch.log_index}: {text}"
             self.record(control.Event(time_ns=time.time_ns(), node=status.name, kind="hash_mismatch", text=text))
         _call_each(self._status_callbacks, status)
+
+    def _note_leader(self, term: int, name: str) -> None:
+        with self._lock:
+            self._leaders.setdefault(term, set()).add(name)
+            while len(self._leaders) > CHECKPOINTS:
+                self._leaders.popitem(last=False)
 
     def _note_checkpoint(self, status: control.NodeStatus) -> Mismatch | None:
         """Keep a checkpoint; the mismatch if it contradicts another node's for the first time."""

@@ -10,6 +10,7 @@ again that the id still belongs to what was found.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -84,7 +85,7 @@ def find() -> ProcessTable:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.uids().real == os.getuid():
-                described = describe(process.pid, process.create_time(), process.cmdline())
+                described = describe(process.pid, process.create_time(), process.cmdline(), process.ppid())
                 if described is not None:
                     found.append(described)
     return ProcessTable(sorted(found, key=lambda each: (each.created, each.pid)))
@@ -121,16 +122,21 @@ def reap(processes: Iterable[LabProcess], grace_s: float = GRACE_S) -> list[LabP
     return [each for handle, each in handles if handle not in immortal]
 
 
-def describe(pid: int, created: float, command_line: Sequence[str]) -> LabProcess | None:
-    """What a command line says of a process of ours; None if it is none."""
+def describe(pid: int, created: float, command_line: Sequence[str], parent: int = 0) -> LabProcess | None:
+    """What a command line says of a process of ours; None if it is none.
+
+    A load client does not tell its owner: it is always its parent, and process 1 is what orphans get.
+    """
     arguments = list(command_line)
     kind, rest = _kind(arguments)
     if not kind:
         return None
     flags = _flags(rest)
+    if kind == "load":
+        return LabProcess(pid, created, kind, _load_name(flags.get("config", "")), "", 0, parent, parent > 1)
     owner = int(flags["owner"]) if flags.get("owner", "").isdigit() else 0
     port = int(flags["port"]) if flags.get("port", "").isdigit() else 0
-    name = flags.get("node") or flags.get("name") or kind
+    name = flags.get("node") or kind
     alive = owner != 0 and psutil.pid_exists(owner)
     return LabProcess(pid, created, kind, name, flags.get("cluster", ""), port, owner, alive)
 
@@ -148,6 +154,12 @@ def _kind(arguments: list[str]) -> tuple[str, list[str]]:
         if not argument.startswith("-") and position >= 1:
             break  # the command's own arguments begin: a mention of ours in there means nothing
     return "", []
+
+
+def _load_name(config: str) -> str:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(config)["settings"]["name"])
+    return "load"
 
 
 def _flags(arguments: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ beyond the quorum's is not promised."""
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ def judge(
     *,
     unremembered: int = 0,
     mismatches: int = 0,
+    leaders: Mapping[int, Collection[str]] | None = None,
     max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
     allow_compacted: bool = False,
     settle_s: float = evidence.SETTLE_S,
@@ -72,29 +73,33 @@ def judge(
     """Judge a run by the nodes at ``endpoints``, all of which must answer.
 
     Args:
-        endpoints: client endpoints of the nodes that are alive. acknowledgements: what the client was told.
-        unremembered: acknowledged requests that the client counted but had no room to remember. mismatches:
-        checkpoints at which the nodes' published hashes differed. max_replayed_commands: how far the naive
-        book follows. allow_compacted: pass even if the log's beginning is gone everywhere; what can't be
-        checked is left out. settle_s: how long to wait for all nodes to stand at one index.
+        endpoints: client endpoints of the nodes that are alive.
+        acknowledgements: what the client was told.
+        unremembered: acknowledged requests that the client counted but had no room to remember.
+        mismatches: checkpoints at which the nodes' published hashes differed.
+        leaders: term -> the nodes that said that they led in it.
+        max_replayed_commands: how far the naive book follows.
+        allow_compacted: pass even if the log's beginning is gone everywhere; what can't be checked is left out.
+        settle_s: how long to wait for all nodes to stand at one index.
     """
     nodes = evidence.settle(endpoints, settle_s)
     silent = len(endpoints) - len(nodes)
     agree = checks.nodes_agree(nodes, mismatches)
     if silent and agree.ok:
         agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
+    watched = (agree,) if leaders is None else (agree, checks.one_leader(leaders))
     if not nodes:
-        return Verdict((agree,), "nothing: no node answered")
+        return Verdict(watched, "nothing: no node answered")
     last_index = max(node.log_index for node in nodes)
     try:
         log = evidence.pull_log(endpoints, last_index)
     except ZmqlabError as error:
-        return Verdict((agree, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
+        return Verdict((*watched, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
     complete = _log_complete(log, last_index, allow_compacted)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
     if log.first_index > 1 or not complete.ok:
         return Verdict(
-            (complete, agree, checks.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
+            (complete, *watched, checks.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             tuple(nodes),
         )
@@ -104,7 +109,7 @@ def judge(
             complete,
             checks.nothing_lost(acknowledgements, replayed),
             checks.nothing_twice(acknowledgements, replayed, nodes),
-            agree,
+            *watched,
             checks.order_agrees(acknowledgements),
             checks.answers_agree(acknowledgements, replayed),
         ),

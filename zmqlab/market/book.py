@@ -1,103 +1,173 @@
-"""One symbol's limit order book: price levels in order, each a queue in order of arrival.
+"""One symbol's book: two sides of price levels, each a queue of orders; the data structure only, not the rules.
 
-A side is a SortedDict from a key to its level; the key is the price for asks and the negated price for bids, so that
-on both sides the best level has the smallest key. The best level of each side is cached, since nearly every command
-looks at it and a look-up in a SortedDict costs as much as the rest of the command.
+Theory of operation. Both sides are kept alike by *keys*: an ask's key is its price, a bid's is its negated
+price, so that on either side the smallest key is the best and an incoming order with limit ``p`` reaches a
+level of the other side exactly if ``level.key <= limit``, where ``limit`` is ``p`` for a buyer and ``-p`` for
+a seller. An order that rests at ``limit`` has the key ``-limit`` on its own side. One code serves both sides,
+and a market order is one with a limit that every key is below.
 
-A level is a deque. An order that is cancelled stays in it with nothing left (a *tombstone*) until it comes to the front
-or until tombstones outnumber the living; so a cancel is O(1) and a queue's memory stays within twice its orders. A dict
-in order of insertion would seem simpler, but finding its first item is O(n) after n removals from the front.
+A *level* is a deque of orders, oldest first. Trading takes from its left end. A cancel must not search: it
+sets the order's quantity to zero and leaves it where it is (*dead*); dead orders are dropped when they come
+to the front, when nobody in the level lives, or when more than half of the level is dead
+(:meth:`Level.compact`), so that the work for a cancel is constant on average and the memory is bounded by
+twice the live orders. (A dict by order id looks simpler, but finding its first entry scans all that were
+deleted before it, which makes a long queue that is only eaten from the front quadratic.)
+
+An *order* is a list of five, because making a list costs a fifth of making an object with ``__slots__`` and
+an order is made with almost every command; the names of its places are the constants below.
+
+Left out on purpose: totals a level. They would be kept with every command and read only by people (depth) and by
+fill-or-kill orders, which count what they need.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
-MIN_TOMBSTONES = 16
-"""Below so many a queue is not worth cleaning."""
+from zmqlab.market.types import MAX_PRICE, TAPE_LENGTH
+
+Order: TypeAlias = list[Any]
+"""[order_id, account, leaves_quantity (0: dead), symbol code, level]"""
+
+ORDER_ID = 0
+ACCOUNT = 1
+QUANTITY = 2
+SYMBOL = 3
+LEVEL = 4
+
+NO_LEVEL = MAX_PRICE + 2
+"""The best key of an empty side: above every limit, so that nothing ever reaches it."""
+NO_LIMIT = MAX_PRICE + 1
+"""The limit of a market order: above every key and below NO_LEVEL."""
+
+COMPACT_ABOVE = 16
+"""Dead orders that a level may hold whatever its size: rebuilding a short deque is not worth the call."""
 
 
-class Order:
-    """A resting order; with ``leaves_quantity`` 0 it is a tombstone."""
+class Level(deque[Order]):
+    """All orders at one price, oldest first, with dead ones among them."""
 
-    __slots__ = ("account", "leaves_quantity", "level", "order_id", "symbol")
+    __slots__ = ("key", "live", "side")
 
-    def __init__(self, order_id: int, account: int, leaves_quantity: int, symbol: int, level: Level) -> None:
-        self.order_id = order_id
-        self.account = account
-        self.leaves_quantity = leaves_quantity
-        self.symbol = symbol
-        self.level = level
-
-
-class Level:
-    """All orders of one side at one price."""
-
-    __slots__ = ("key", "order_count", "price", "quantity", "queue", "side")
-
-    def __init__(self, side: BookSide, key: int, price: int) -> None:
-        self.side = side
+    def __init__(self, key: int, side: BookSide) -> None:
+        super().__init__()
         self.key = key
-        self.price = price
-        self.quantity = 0
-        """The sum of the living orders' leaves; above zero, or the level is not in its side."""
-        self.order_count = 0
-        """Living orders in ``queue``."""
-        self.queue: deque[Order] = deque()
+        """Price of an ask, negated price of a bid; never changes."""
+        self.live = 0
+        """Orders in this deque whose quantity is not 0; never 0 for a level that is in its side."""
+        self.side = side
 
-    def remove(self, order: Order) -> None:
-        """Turn a living order into a tombstone; drops the level when it was the last."""
-        self.quantity -= order.leaves_quantity
-        self.order_count -= 1
-        order.leaves_quantity = 0
-        if not self.order_count:
-            self.side.drop(self)
-        elif len(self.queue) > 2 * self.order_count + MIN_TOMBSTONES:
-            self.queue = deque(order for order in self.queue if order.leaves_quantity)
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def living(self) -> list[Order]:
-        """The orders in the order of their arrival."""
-        return [order for order in self.queue if order.leaves_quantity]
+    def compact(self) -> None:
+        """Drop the dead."""
+        live = [order for order in self if order[QUANTITY]]
+        self.clear()
+        self.extend(live)
 
 
 class BookSide:
-    """Bids or asks. ``sign`` is -1 for bids, 1 for asks: ``key == sign * price``."""
+    """The levels of one side, by key."""
 
-    __slots__ = ("best", "levels", "sign")
+    __slots__ = ("best", "keys", "levels")
 
-    def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.levels: SortedDict = SortedDict()
-        self.best: Level | None = None
-        """The level with the smallest key; None on an empty side."""
+    def __init__(self) -> None:
+        self.best = NO_LEVEL
+        """The smallest key of ``keys``, or NO_LEVEL."""
+        self.levels: dict[int, Level] = {}
+        self.keys: SortedList = SortedList()
+        """The keys of ``levels``."""
 
-    def level_at(self, price: int) -> Level:
-        """The level of ``price``, made if there is none. The caller puts an order into it at once."""
-        key = self.sign * price
-        level: Level | None = self.levels.get(key)
-        if level is None:
-            level = self.levels[key] = Level(self, key, price)
-            if self.best is None or key < self.best.key:
-                self.best = level
+    def open_level(self, key: int) -> Level:
+        """A new level, which its caller must put an order into."""
+        level = self.levels[key] = Level(key, self)
+        self.keys.add(key)
+        if key < self.best:
+            self.best = key
         return level
 
-    def drop(self, level: Level) -> None:
-        """Forget an empty level."""
-        del self.levels[level.key]
-        if level is self.best:
-            self.best = self.levels.peekitem(0)[1] if self.levels else None
+    def close_level(self, level: Level) -> None:
+        """Forget a level in which nobody lives."""
+        level.clear()  # Dead orders refer to their level: without this they would wait for the cycle collector.
+        key = level.key
+        del self.levels[key]
+        self.keys.remove(key)
+        if key == self.best:
+            self.best = self.keys[0] if self.keys else NO_LEVEL
+
+    def remove(self, order: Order) -> None:
+        """Take a live order out; the caller has taken it out of the table of open orders."""
+        order[QUANTITY] = 0
+        level = order[LEVEL]
+        live = level.live = level.live - 1
+        if not live:
+            self.close_level(level)
+        elif len(level) > 2 * live + COMPACT_ABOVE:
+            level.compact()
+
+    def orders(self) -> Iterator[tuple[int, Order]]:
+        """(price, order) of the live orders in price-time order."""
+        for key in self.keys:
+            price = abs(key)
+            for order in self.levels[key]:
+                if order[QUANTITY]:
+                    yield price, order
+
+    def available(self, limit: int, wanted: int, account: int) -> int:
+        """How much of ``wanted`` can be filled at ``limit`` or better before an order of ``account`` comes up."""
+        found = 0
+        for key in self.keys:
+            if key > limit:
+                return found
+            for order in self.levels[key]:
+                if not order[QUANTITY]:
+                    continue
+                if order[ACCOUNT] == account:
+                    return found
+                found += order[QUANTITY]
+                if found >= wanted:
+                    return wanted
+        return found
+
+    def depth(self, levels: int) -> list[tuple[int, int, int]]:
+        """(price, quantity, orders) of the best ``levels`` levels."""
+        rows = []
+        for key in self.keys[: max(levels, 0)]:
+            level = self.levels[key]
+            rows.append((abs(key), sum([order[QUANTITY] for order in level]), level.live))
+        return rows
+
+    def check_invariants(self) -> None:
+        """Assert what the comments in this file promise."""
+        assert list(self.keys) == sorted(self.levels), "keys are the levels' keys, in order"
+        assert self.best == min(self.levels, default=NO_LEVEL), "best is the smallest key"
+        for key, level in self.levels.items():
+            live = sum(1 for order in level if order[QUANTITY])
+            assert level.key == key
+            assert level.side is self
+            assert level.live == live > 0, "a level that is kept has a live order"
+            assert len(level) <= 2 * max(live, 1) + COMPACT_ABOVE or not level[0][QUANTITY], "the dead are bounded"
 
 
 class Book:
-    """One symbol: both sides, and the tape of its last trades."""
+    """Both sides of a symbol and the tape of its last trades."""
 
-    __slots__ = ("asks", "bids", "symbol", "tape")
+    __slots__ = ("asks", "bids", "tape")
 
-    def __init__(self, symbol: int, tape_length: int) -> None:
-        self.symbol = symbol
-        self.bids = BookSide(-1)
-        self.asks = BookSide(1)
-        self.tape: deque[tuple[int, int, int, int]] = deque(maxlen=tape_length)
+    def __init__(self) -> None:
+        self.bids = BookSide()
+        self.asks = BookSide()
+        self.tape: deque[tuple[int, int, int, int]] = deque(maxlen=TAPE_LENGTH)
         """(price, quantity, maker_order_id, taker_order_id), oldest first."""
+
+    def check_invariants(self) -> None:
+        """Assert that the book is not crossed and each side is sound."""
+        self.bids.check_invariants()
+        self.asks.check_invariants()
+        assert -self.bids.best < self.asks.best, "the best bid is below the best ask"
+        assert all(key < 0 for key in self.bids.levels), "bids have negated prices as keys"
+        assert all(key > 0 for key in self.asks.levels), "asks have prices as keys"

@@ -1,323 +1,407 @@
-"""The exchange: all books, the command loop, snapshots and the state hash.
+"""The exchange: the rules of :mod:`zmqlab.market`, executed fast.
 
-``execute`` takes commands as the wire's tuples of integers and returns flat lists of integers, so that on the way from
-bytes to bytes the only object made for an order is the one that rests. It is a deterministic function of the commands
-so far: no clock, no float, no order of iteration that depends on a hash.
+Rules. Deterministic: the same commands in the same order give the same reports and the same state, in every
+process; no clock, no float, no random number, no iteration over anything ordered by hash. Every input that is
+ten integers gets exactly one report; a command that makes no sense is rejected and changes nothing.
 
-Rules of the book stand in :mod:`zmqlab.market`. A rejected command changes nothing and uses up no order id.
+Theory of operation. ``execute`` is the hot path of every node: it runs once for each command on each replica.
+It handles the two commands that a real flow consists of, a new limit order that comes to rest and a cancel,
+in its own loop without a further call, and hands all others to one method a kind. The fast branch is only a
+short cut: :meth:`Exchange._new` decides every new order in the same way, which the tests hold against a naive
+exchange. Reports and fills go to two flat lists of integers, in the order in which they are packed for the
+wire.
+
+The one object that a command may leave behind is the resting order (:mod:`zmqlab.market.book`). A process
+that holds hundreds of thousands of them should tell the cycle collector so (``gc.freeze()``, a higher
+threshold): orders and levels refer to each other while they rest, but nothing here needs the collector to be
+freed.
+
+Left out on purpose: totals a level, stop orders, auctions, sessions of the trading day, fees.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
-from hashlib import blake2b
+from itertools import chain
 
-from zmqlab.market.book import Book, BookSide, Level, Order
-from zmqlab.market.types import Depth, Trade, symbol_code, symbol_name
+from zmqlab.market.book import (
+    ACCOUNT,
+    COMPACT_ABOVE,
+    LEVEL,
+    NO_LIMIT,
+    ORDER_ID,
+    QUANTITY,
+    SYMBOL,
+    Book,
+    BookSide,
+    Order,
+)
+from zmqlab.market.canonical import SymbolState, decode_state, encode_state, hash_state
+from zmqlab.market.types import (
+    MAX_PRICE,
+    MAX_QUANTITY,
+    POST_ONLY,
+    CommandKind,
+    Depth,
+    OrderType,
+    Reason,
+    Side,
+    Status,
+    TimeInForce,
+    Trade,
+    symbol_code,
+    symbol_name,
+)
 
-HASH_BYTES = 16
-TAPE_LENGTH = 64
-"""Trades a symbol that are remembered as part of the state."""
-MAX_PRICE = MAX_QUANTITY = 2_000_000_000
-
-# The codes of market.types as plain integers: an enum's member costs a look-up at each comparison.
-NEW_COMMAND, CANCEL_COMMAND, REPLACE_COMMAND = 1, 2, 3
-BUY, SELL = 1, 2
-LIMIT, MARKET = 1, 2
-GTC, IOC, FOK = 1, 2, 3
-POST_ONLY = 1
-NEW, PARTIALLY_FILLED, FILLED, CANCELED, REPLACED, REJECTED, EXPIRED = 1, 2, 3, 4, 5, 6, 7
-NONE, UNKNOWN_ORDER, BAD_QUANTITY, BAD_PRICE, BAD_SYMBOL, BAD_SIDE, BAD_TYPE = 0, 1, 2, 3, 4, 5, 6
-WOULD_CROSS, WOULD_NOT_FILL, NO_LIQUIDITY, SELF_TRADE = 7, 8, 9, 10
-TOO_MANY_ORDERS, TOO_MANY_SYMBOLS, UNKNOWN_COMMAND = 11, 12, 13
-ANY_PRICE = 1 << 62
-"""A limit key that every level passes."""
-
-_HEADER = struct.Struct("<QI")  # next_order_id book_count
-_BOOK = struct.Struct("<QIII")  # symbol bid_count ask_count trade_count
-_ORDER = struct.Struct("<QqII")  # order_id price leaves_quantity account
-_TRADE = struct.Struct("<qIQQ")  # price quantity maker_order_id taker_order_id
-
-CommandTuple = tuple[int, int, int, int, int, int, int, int, int, int]
+# Members of an IntEnum are slower to compare and to pack than plain integers.
+_NEW, _CANCEL, _REPLACE = map(int, CommandKind)
+_BUY, _SELL = map(int, Side)
+_LIMIT, _MARKET = map(int, OrderType)
+_GTC, _IOC, _FOK = map(int, TimeInForce)
+_RESTS = int(Status.NEW)
+_PARTIALLY_FILLED = int(Status.PARTIALLY_FILLED)
+_FILLED = int(Status.FILLED)
+_CANCELED = int(Status.CANCELED)
+_REPLACED = int(Status.REPLACED)
+_REJECTED = int(Status.REJECTED)
+_EXPIRED = int(Status.EXPIRED)
+_NONE = int(Reason.NONE)
+_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
+_BAD_QUANTITY = int(Reason.BAD_QUANTITY)
+_BAD_PRICE = int(Reason.BAD_PRICE)
+_BAD_SYMBOL = int(Reason.BAD_SYMBOL)
+_BAD_SIDE = int(Reason.BAD_SIDE)
+_BAD_TYPE = int(Reason.BAD_TYPE)
+_WOULD_CROSS = int(Reason.WOULD_CROSS)
+_WOULD_NOT_FILL = int(Reason.WOULD_NOT_FILL)
+_NO_LIQUIDITY = int(Reason.NO_LIQUIDITY)
+_SELF_TRADE = int(Reason.SELF_TRADE)
+_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
+_TOO_MANY_SYMBOLS = int(Reason.TOO_MANY_SYMBOLS)
+_UNKNOWN_COMMAND = int(Reason.UNKNOWN_COMMAND)
 
 
 class Exchange:
-    """Order books for many symbols. Not thread-safe."""
+    """All books of one Raft group, driven by :meth:`execute`."""
 
     def __init__(self, *, max_open_orders: int = 1_000_000, max_symbols: int = 4_096) -> None:
-        self._max_open_orders = max_open_orders
-        self._max_symbols = max_symbols
+        self.max_open_orders = max_open_orders
+        self.max_symbols = max_symbols
         self._books: dict[int, Book] = {}
+        """By symbol code; a book stays once its symbol's first order was accepted."""
         self._orders: dict[int, Order] = {}
+        """All open orders by id: exactly the live orders of all levels; at most max_open_orders."""
         self._next_order_id = 1
+        """Above the id of every order that was ever accepted."""
 
     @property
     def open_orders(self) -> int:
-        """How many orders rest."""
+        """Orders that rest in the books."""
         return len(self._orders)
 
-    def execute(self, commands: Iterable[CommandTuple]) -> tuple[list[int], list[int]]:
-        """Apply ``commands`` in order.
+    @property
+    def symbols(self) -> list[str]:
+        """The names of all listed symbols, sorted by code as in the snapshot."""
+        return [symbol_name(code) for code in sorted(self._books)]
+
+    def execute(self, commands: Iterable[tuple[int, ...]]) -> tuple[list[int], list[int]]:
+        """Execute ``commands`` in order.
 
         Returns:
-            reports, eight integers a command (status, reason, 0, fill_count, filled_quantity, leaves_quantity,
-            order_id, notional), and fills, four integers each (maker_order_id, price, quantity,
-            maker_leaves_quantity), both flat.
+            The reports (eight integers a command) and the fills (four a fill, in the order of their reports),
+            each as one flat list, ready for :func:`zmqlab.wire.records.pack_reports` and ``pack_fills``.
         """
         reports: list[int] = []
         fills: list[int] = []
-        enter, cancel, replace = self._enter, self._cancel, self._replace
+        books = self._books
+        orders = self._orders
+        max_open_orders = self.max_open_orders
         for command in commands:
-            kind = command[0]
-            if kind == NEW_COMMAND:
-                reports += enter(command, fills)
-            elif kind == CANCEL_COMMAND:
-                reports += cancel(command)
-            elif kind == REPLACE_COMMAND:
-                reports += replace(command, fills)
+            kind, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
+            if kind == _NEW:
+                # The short cut: a sound limit order, in a listed symbol, that reaches nothing and may rest.
+                if (
+                    order_type == _LIMIT
+                    and time_in_force == _GTC
+                    and 0 < quantity <= MAX_QUANTITY
+                    and 0 < price <= MAX_PRICE
+                    and 0 <= flags <= POST_ONLY
+                    and symbol in books
+                    and len(orders) < max_open_orders
+                ):
+                    key = 0
+                    if side == _BUY:
+                        if books[symbol].asks.best > price:
+                            own = books[symbol].bids
+                            key = -price
+                    elif side == _SELL and books[symbol].bids.best > -price:
+                        own = books[symbol].asks
+                        key = price
+                    if key:
+                        order_id = self._next_order_id
+                        self._next_order_id = order_id + 1
+                        level = own.levels.get(key)
+                        if level is None:
+                            level = own.open_level(key)
+                        order = [order_id, account, quantity, symbol, level]
+                        level.append(order)
+                        level.live += 1
+                        orders[order_id] = order
+                        reports += (_RESTS, 0, 0, 0, 0, quantity, order_id, 0)
+                        continue
+                self._new(command, reports, fills)
+            elif kind == _CANCEL:
+                found = orders.get(order_id)
+                if found is None or found[ACCOUNT] != account or found[SYMBOL] != symbol:
+                    reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
+                    continue
+                # BookSide.remove, written out.
+                del orders[order_id]
+                found[QUANTITY] = 0
+                level = found[LEVEL]
+                live = level.live = level.live - 1
+                if not live:
+                    level.side.close_level(level)
+                elif len(level) > 2 * live + COMPACT_ABOVE:
+                    level.compact()
+                reports += (_CANCELED, 0, 0, 0, 0, 0, order_id, 0)
+            elif kind == _REPLACE:
+                self._replace(command, reports, fills)
             else:
-                reports += (REJECTED, UNKNOWN_COMMAND, 0, 0, 0, 0, command[5], 0)
+                reports += (_REJECTED, _UNKNOWN_COMMAND, 0, 0, 0, 0, 0, 0)
         return reports, fills
 
-    def _enter(self, command: CommandTuple, fills: list[int]) -> tuple[int, ...]:
-        """A new order: check it, match it, let the rest rest or drop it."""
+    def _new(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
+        """Any new order: reject it, or match it and rest or drop what is left."""
         _, side, order_type, time_in_force, quantity, _, symbol, price, account, flags = command
-        book = self._books.get(symbol)
-        reason = self._reject_reason(command, book)
+        may_rest = order_type == _LIMIT and time_in_force == _GTC
+        reason = self._refusal(command, may_rest)
         if reason:
-            return (REJECTED, reason, 0, 0, 0, 0, 0, 0)
-        if book is None:
-            book = self._books[symbol] = Book(symbol, TAPE_LENGTH)
-        own, other = (book.bids, book.asks) if side == BUY else (book.asks, book.bids)
-        limit_key = other.sign * price if order_type == LIMIT else ANY_PRICE
-        best = other.best
-        crosses = best is not None and best.key <= limit_key
-        if crosses and flags:
-            return (REJECTED, WOULD_CROSS, 0, 0, 0, 0, 0, 0)
-        if time_in_force == FOK and not _can_fill(other, limit_key, quantity, account):
-            return (REJECTED, WOULD_NOT_FILL, 0, 0, 0, 0, 0, 0)
+            reports += (_REJECTED, reason, 0, 0, 0, 0, 0, 0)
+            return
+        book = self._books.get(symbol) or Book()
+        own, opposite = (book.bids, book.asks) if side == _BUY else (book.asks, book.bids)
+        limit = NO_LIMIT if order_type == _MARKET else price if side == _BUY else -price
+        if flags and opposite.best <= limit:
+            reports += (_REJECTED, _WOULD_CROSS, 0, 0, 0, 0, 0, 0)
+            return
+        self._books[symbol] = book
         order_id = self._next_order_id
         self._next_order_id = order_id + 1
-        if not crosses:
-            if order_type == LIMIT and time_in_force == GTC:
-                self._rest(own, order_id, account, quantity, symbol, price)
-                return (NEW, NONE, 0, 0, 0, quantity, order_id, 0)
-            return (EXPIRED, NO_LIQUIDITY, 0, 0, 0, 0, order_id, 0)
-        first_fill = len(fills)
-        leaves, notional, self_trade = self._match(book, other, limit_key, quantity, order_id, account, fills)
-        fill_count, filled = (len(fills) - first_fill) // 4, quantity - leaves
-        if not leaves:
-            return (FILLED, NONE, 0, fill_count, filled, 0, order_id, notional)
-        if self_trade:
-            return (EXPIRED, SELF_TRADE, 0, fill_count, filled, 0, order_id, notional)
-        if order_type == LIMIT and time_in_force == GTC:
-            self._rest(own, order_id, account, leaves, symbol, price)
-            return (PARTIALLY_FILLED, NONE, 0, fill_count, filled, leaves, order_id, notional)
-        return (EXPIRED, NO_LIQUIDITY, 0, fill_count, filled, 0, order_id, notional)
+        if time_in_force == _FOK and opposite.available(limit, quantity, account) < quantity:
+            reports += (_EXPIRED, _WOULD_NOT_FILL, 0, 0, 0, 0, order_id, 0)
+            return
+        start = len(fills)
+        leaves, notional, own_order = self._match(book, opposite, limit, quantity, account, order_id, fills)
+        status, reason = _FILLED, _NONE
+        if own_order:
+            status, reason = _EXPIRED, _SELF_TRADE
+        elif leaves and not may_rest:
+            status, reason = _EXPIRED, _NO_LIQUIDITY
+        elif leaves:
+            status = _PARTIALLY_FILLED if leaves < quantity else _RESTS
+            self._rest(own, -limit, order_id, account, leaves, symbol)
+        filled = quantity - leaves
+        rests = 0 if status == _EXPIRED else leaves
+        reports += (status, reason, 0, (len(fills) - start) >> 2, filled, rests, order_id, notional)
 
-    def _reject_reason(self, command: CommandTuple, book: Book | None) -> int:
-        """Why a new order can't be taken whatever the book holds; NONE if it can."""
+    def _refusal(self, command: tuple[int, ...], may_rest: bool) -> int:
+        """Why a new order is rejected before the book is looked at; 0: it is not. The first reason counts."""
         _, side, order_type, time_in_force, quantity, _, symbol, price, _, flags = command
-        if book is None and not _is_symbol(symbol):
-            return BAD_SYMBOL
-        if side != BUY and side != SELL:
-            return BAD_SIDE
-        if not 1 <= time_in_force <= FOK or flags > POST_ONLY or not LIMIT <= order_type <= MARKET:
-            return BAD_TYPE
-        if flags and (order_type != LIMIT or time_in_force != GTC):
-            return BAD_TYPE
+        unlisted = symbol not in self._books
+        if unlisted and not _is_symbol_code(symbol):
+            return _BAD_SYMBOL
+        if side not in (_BUY, _SELL):
+            return _BAD_SIDE
+        if order_type not in (_LIMIT, _MARKET) or time_in_force not in (_GTC, _IOC, _FOK):
+            return _BAD_TYPE
+        if flags and (flags != POST_ONLY or not may_rest):
+            return _BAD_TYPE
         if not 0 < quantity <= MAX_QUANTITY:
-            return BAD_QUANTITY
-        if order_type == LIMIT and not 0 < price <= MAX_PRICE:
-            return BAD_PRICE
-        if len(self._orders) >= self._max_open_orders and order_type == LIMIT and time_in_force == GTC:
-            return TOO_MANY_ORDERS
-        if book is None and len(self._books) >= self._max_symbols:
-            return TOO_MANY_SYMBOLS
-        return NONE
+            return _BAD_QUANTITY
+        if order_type == _LIMIT and not 0 < price <= MAX_PRICE:
+            return _BAD_PRICE
+        if unlisted and len(self._books) >= self.max_symbols:
+            return _TOO_MANY_SYMBOLS
+        if may_rest and len(self._orders) >= self.max_open_orders:
+            return _TOO_MANY_ORDERS
+        return _NONE
 
-    def _match(
-        self, book: Book, other: BookSide, limit_key: int, leaves: int, order_id: int, account: int, fills: list[int]
-    ) -> tuple[int, int, bool]:
-        """Trade against ``other`` from its best level on; returns (leaves, notional, stopped by a self-trade)."""
-        notional, tape = 0, book.tape
-        level = other.best
-        while leaves and level is not None and level.key <= limit_key:
-            queue, price = level.queue, level.price
-            while leaves and level.order_count:
-                maker = queue[0]
-                maker_leaves = maker.leaves_quantity
-                if not maker_leaves:
-                    queue.popleft()
-                    continue
-                if maker.account == account:
-                    return leaves, notional, True
-                traded = leaves if leaves < maker_leaves else maker_leaves
-                leaves -= traded
-                maker_leaves -= traded
-                notional += price * traded
-                level.quantity -= traded
-                maker.leaves_quantity = maker_leaves
-                fills += (maker.order_id, price, traded, maker_leaves)
-                tape.append((price, traded, maker.order_id, order_id))
-                if not maker_leaves:
-                    queue.popleft()
-                    level.order_count -= 1
-                    del self._orders[maker.order_id]
-            if not level.order_count:
-                other.drop(level)
-            level = other.best
-        return leaves, notional, False
+    def _replace(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
+        """Change an open order in its place, or take it out and enter it anew under its old id."""
+        _, _, _, _, quantity, order_id, symbol, price, account, flags = command
+        order = self._orders.get(order_id)
+        reason = _NONE
+        if order is None or order[ACCOUNT] != account or order[SYMBOL] != symbol:
+            reason = _UNKNOWN_ORDER
+        elif flags and flags != POST_ONLY:
+            reason = _BAD_TYPE
+        elif not 0 < quantity <= MAX_QUANTITY:
+            reason = _BAD_QUANTITY
+        elif not 0 < price <= MAX_PRICE:
+            reason = _BAD_PRICE
+        if reason or order is None:
+            reports += (_REJECTED, reason, 0, 0, 0, 0, order_id, 0)
+            return
+        key = order[LEVEL].key
+        if quantity <= order[QUANTITY] and (price == key or price == -key):
+            order[QUANTITY] = quantity
+            reports += (_REPLACED, 0, 0, 0, 0, quantity, order_id, 0)
+            return
+        book = self._books[symbol]
+        own, opposite, limit = (book.bids, book.asks, price) if key < 0 else (book.asks, book.bids, -price)
+        if flags and opposite.best <= limit:
+            reports += (_REJECTED, _WOULD_CROSS, 0, 0, 0, 0, order_id, 0)
+            return
+        del self._orders[order_id]
+        own.remove(order)
+        start = len(fills)
+        leaves, notional, own_order = self._match(book, opposite, limit, quantity, account, order_id, fills)
+        status = _REPLACED
+        filled = quantity - leaves
+        if own_order:
+            status, reason, leaves = _EXPIRED, _SELF_TRADE, 0
+        elif leaves:
+            self._rest(own, -limit, order_id, account, leaves, symbol)
+        reports += (status, reason, 0, (len(fills) - start) >> 2, filled, leaves, order_id, notional)
 
-    def _rest(self, own: BookSide, order_id: int, account: int, leaves: int, symbol: int, price: int) -> None:
-        level = own.level_at(price)
-        order = Order(order_id, account, leaves, symbol, level)
-        level.queue.append(order)
-        level.quantity += leaves
-        level.order_count += 1
+    def _rest(self, side: BookSide, key: int, order_id: int, account: int, quantity: int, symbol: int) -> None:
+        """Put an order at the end of its level's queue."""
+        level = side.levels.get(key)
+        if level is None:
+            level = side.open_level(key)
+        order = [order_id, account, quantity, symbol, level]
+        level.append(order)
+        level.live += 1
         self._orders[order_id] = order
 
-    def _cancel(self, command: CommandTuple) -> tuple[int, ...]:
-        order_id = command[5]
-        order = self._orders.get(order_id)
-        if order is None or order.symbol != command[6] or order.account != command[8]:
-            return (REJECTED, UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
-        del self._orders[order_id]
-        order.level.remove(order)
-        return (CANCELED, NONE, 0, 0, 0, 0, order_id, 0)
+    def _match(
+        self,
+        book: Book,
+        opposite: BookSide,
+        limit: int,
+        leaves: int,
+        account: int,
+        taker_id: int,
+        fills: list[int],
+    ) -> tuple[int, int, bool]:
+        """Trade up to ``leaves`` with the orders of ``opposite`` that ``limit`` reaches, best and oldest first.
 
-    def _replace(self, command: CommandTuple, fills: list[int]) -> tuple[int, ...]:
-        """A smaller quantity at the same price keeps the place; anything else is a cancel and a new arrival."""
-        _, _, _, _, quantity, order_id, symbol, price, account, _ = command
-        order = self._orders.get(order_id)
-        if order is None or order.symbol != symbol or order.account != account:
-            return (REJECTED, UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
-        if not 0 < quantity <= MAX_QUANTITY:
-            return (REJECTED, BAD_QUANTITY, 0, 0, 0, 0, order_id, 0)
-        if not 0 < price <= MAX_PRICE:
-            return (REJECTED, BAD_PRICE, 0, 0, 0, 0, order_id, 0)
-        level = order.level
-        if price == level.price and quantity <= order.leaves_quantity:
-            level.quantity -= order.leaves_quantity - quantity
-            order.leaves_quantity = quantity
-            return (REPLACED, NONE, 0, 0, 0, quantity, order_id, 0)
-        own, book = level.side, self._books[symbol]
-        del self._orders[order_id]
-        level.remove(order)
-        other = book.asks if own is book.bids else book.bids
-        first_fill = len(fills)
-        limit_key = other.sign * price
-        leaves, notional, self_trade = self._match(book, other, limit_key, quantity, order_id, account, fills)
-        fill_count, filled = (len(fills) - first_fill) // 4, quantity - leaves
-        if self_trade:
-            return (EXPIRED, SELF_TRADE, 0, fill_count, filled, 0, order_id, notional)
-        if leaves:
-            self._rest(own, order_id, account, leaves, symbol, price)
-        return (REPLACED, NONE, 0, fill_count, filled, leaves, order_id, notional)
-
-    # What people see.
+        Returns:
+            What is left, the notional, and whether it stopped at an order of the same account.
+        """
+        orders = self._orders
+        tape = book.tape
+        notional = 0
+        while leaves and opposite.best <= limit:
+            key = opposite.best
+            level = opposite.levels[key]
+            price = abs(key)
+            while leaves:
+                maker = level[0]
+                quantity = maker[QUANTITY]
+                if not quantity:
+                    level.popleft()
+                    continue
+                if maker[ACCOUNT] == account:
+                    return leaves, notional, True
+                maker_id = maker[ORDER_ID]
+                if quantity > leaves:
+                    maker[QUANTITY] = quantity = quantity - leaves
+                    notional += price * leaves
+                    fills += (maker_id, price, leaves, quantity)
+                    tape.append((price, leaves, maker_id, taker_id))
+                    return 0, notional, False
+                leaves -= quantity
+                notional += price * quantity
+                fills += (maker_id, price, quantity, 0)
+                tape.append((price, quantity, maker_id, taker_id))
+                level.popleft()
+                del orders[maker_id]
+                live = level.live = level.live - 1
+                if not live:
+                    opposite.close_level(level)
+                    break
+        return leaves, notional, False
 
     def depth(self, symbol: str, levels: int = 10) -> Depth:
-        """The best ``levels`` of each side; an unknown symbol's book is empty."""
-        book = self._books.get(symbol_code(symbol))
-        if book is None:
-            return Depth(symbol, [], [])
-        return Depth(symbol, _best_levels(book.bids, levels), _best_levels(book.asks, levels))
+        """The best ``levels`` levels of ``symbol``; empty for a symbol that is not listed.
+
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
+        book = self._books.get(symbol_code(symbol)) or Book()
+        return Depth(symbol, book.bids.depth(levels), book.asks.depth(levels))
 
     def trades(self, symbol: str) -> list[Trade]:
-        """The symbol's last trades, oldest first."""
-        book = self._books.get(symbol_code(symbol))
-        return [Trade(*trade) for trade in book.tape] if book else []
+        """The last trades of ``symbol``, oldest first.
 
-    # The whole state.
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
+        book = self._books.get(symbol_code(symbol)) or Book()
+        return list(map(Trade._make, book.tape))
 
     def snapshot(self) -> bytes:
-        """The state in a canonical form: books by symbol, orders by price and time, bids first."""
-        parts = [_HEADER.pack(self._next_order_id, len(self._books))]
-        for symbol in sorted(self._books):
-            book = self._books[symbol]
-            sides = [_pack_side(book.bids), _pack_side(book.asks)]
-            counts = [len(side) // _ORDER.size for side in sides]
-            parts.append(_BOOK.pack(symbol, *counts, len(book.tape)))
-            parts += sides
-            parts += [_TRADE.pack(*trade) for trade in book.tape]
-        return b"".join(parts)
+        """The whole state; see :mod:`zmqlab.market.canonical`."""
+        listing = []
+        for code in sorted(self._books):
+            book = self._books[code]
+            sides = [
+                [(order[ORDER_ID], price, order[QUANTITY], order[ACCOUNT]) for price, order in side.orders()]
+                for side in (book.bids, book.asks)
+            ]
+            listing.append(SymbolState(code, sides[0], sides[1], list(book.tape)))
+        return encode_state(self._next_order_id, listing)
 
-    def restore(self, data: bytes) -> None:
-        """Replace the state by that of a snapshot."""
-        self._books, self._orders = {}, {}
-        (self._next_order_id, book_count), offset = _HEADER.unpack_from(data), _HEADER.size
-        for _ in range(book_count):
-            symbol, bid_count, ask_count, trade_count = _BOOK.unpack_from(data, offset)
-            offset += _BOOK.size
-            book = self._books[symbol] = Book(symbol, TAPE_LENGTH)
-            for side, count in ((book.bids, bid_count), (book.asks, ask_count)):
-                end = offset + count * _ORDER.size
-                for order_id, price, leaves, account in _ORDER.iter_unpack(data[offset:end]):
-                    self._rest(side, order_id, account, leaves, symbol, price)
-                offset = end
-            end = offset + trade_count * _TRADE.size
-            book.tape.extend(_TRADE.iter_unpack(data[offset:end]))  # type: ignore[arg-type]
-            offset = end
-        assert offset == len(data), "a snapshot ends where its counts say"
+    def restore(self, snapshot: bytes) -> None:
+        """Replace the state by that of a snapshot; the limits stay.
+
+        Raises:
+            JournalCorrupt: the bytes are no snapshot; the state is as it was.
+        """
+        next_order_id, listing = decode_state(snapshot)
+        for book in self._books.values():
+            for level in chain(book.bids.levels.values(), book.asks.levels.values()):
+                level.clear()  # Breaks the cycles of the old state.
+        self._books = {}
+        self._orders = {}
+        self._next_order_id = next_order_id
+        for code, bids, asks, trades in listing:
+            book = self._books[code] = Book()
+            book.tape.extend(trades)
+            for order_id, price, quantity, account in bids:
+                self._rest(book.bids, -price, order_id, account, quantity, code)
+            for order_id, price, quantity, account in asks:
+                self._rest(book.asks, price, order_id, account, quantity, code)
 
     def state_hash(self) -> bytes:
-        """Equal for equal states, however they were reached and stored."""
-        return blake2b(self.snapshot(), digest_size=HASH_BYTES).digest()
+        """16 bytes that are equal for equal states, whatever implementation holds them."""
+        return hash_state(self.snapshot())
 
     def check_invariants(self) -> None:
-        """Assert what must hold between the fields; walks everything."""
-        living = 0
-        for book in self._books.values():
+        """Assert what this class and its books promise; for tests, as it looks at everything."""
+        seen: dict[int, Order] = {}
+        for code, book in self._books.items():
+            assert _is_symbol_code(code)
+            book.check_invariants()
             for side in (book.bids, book.asks):
-                assert side.best is (side.levels.peekitem(0)[1] if side.levels else None)
-                for key, level in side.levels.items():
-                    orders = level.living()
-                    living += len(orders)
-                    assert key == level.key == side.sign * level.price
-                    assert level.order_count == len(orders) > 0
-                    assert level.quantity == sum(order.leaves_quantity for order in orders)
-                    assert all(self._orders[order.order_id] is order for order in orders)
-            if book.bids.best and book.asks.best:
-                assert book.bids.best.price < book.asks.best.price, "the book is crossed"
-        assert living == len(self._orders)
+                for price, order in side.orders():
+                    assert order[ORDER_ID] not in seen, "an order rests in one place"
+                    seen[order[ORDER_ID]] = order
+                    assert order[SYMBOL] == code
+                    assert 0 < order[QUANTITY] <= MAX_QUANTITY
+                    assert 0 < price <= MAX_PRICE
+                    assert order[LEVEL].side is side
+        assert seen == self._orders, "the table of open orders is exactly what rests"
+        assert all(order_id < self._next_order_id for order_id in seen)
+        assert len(seen) <= self.max_open_orders
+        assert len(self._books) <= self.max_symbols
 
 
-def _can_fill(other: BookSide, limit_key: int, quantity: int, account: int) -> bool:
-    """Whether ``quantity`` could trade up to ``limit_key`` before an order of the same account is met."""
-    for key, level in other.levels.items():
-        if key > limit_key:
-            return False
-        for maker in level.queue:
-            if maker.leaves_quantity and maker.account == account:
-                return False
-            quantity -= maker.leaves_quantity
-            if quantity <= 0:
-                return True
-    return False
-
-
-def _is_symbol(code: int) -> bool:
+def _is_symbol_code(code: int) -> bool:
     try:
         symbol_name(code)
     except ValueError:
         return False
     return True
-
-
-def _best_levels(side: BookSide, count: int) -> list[tuple[int, int, int]]:
-    levels: list[Level] = side.levels.values()[:count]
-    return [(level.price, level.quantity, level.order_count) for level in levels]
-
-
-def _pack_side(side: BookSide) -> bytes:
-    pack = _ORDER.pack
-    return b"".join(
-        [
-            pack(order.order_id, level.price, order.leaves_quantity, order.account)
-            for level in side.levels.values()
-            for order in level.queue
-            if order.leaves_quantity
-        ]
-    )

@@ -20,11 +20,31 @@ from zmqlab.wire.control import NodeStatus, StatusAnswer
 class LiveNode:
     """One running node and a DEALER to its client port."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, run_dir: Path) -> None:
-        self.process, self.port, self.run_dir = process, port, run_dir
+    def __init__(self, port: int, run_dir: Path) -> None:
+        self.port, self.run_dir = port, run_dir
         self.context = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         self.client = self.dealer(2)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        arguments = ["--node", "node0", "--port", str(self.port), "--run-dir", str(self.run_dir), "--watch-stdin"]
+        process = subprocess.Popen([sys.executable, "-m", "zmqlab.node", *arguments], stdin=subprocess.PIPE)
+        deadline = time.monotonic() + 10
+        while (status := self.status()).role != "leader" or status.lag or not status.applied_index:
+            assert time.monotonic() < deadline, "the node does not lead itself"
+            time.sleep(0.01)
+        return process
+
+    def kill_and_restart(self) -> None:
+        self.process.kill()
+        self._end()
+        self.process = self._start()
+
+    def _end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
 
     def dealer(self, offset: int, identity: bytes = b"", receive_queue: int = 1_000) -> zmq.Socket[bytes]:
         socket = self.context.socket(zmq.DEALER)
@@ -66,21 +86,13 @@ class LiveNode:
         for socket in self._sockets:
             socket.close(linger=0)
         self.context.term()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(10) == 0
+        self._end()
+        assert self.process.returncode == 0
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[LiveNode]:
     """A cluster of one that leads itself."""
-    port = free_base_ports(1)[0]
-    arguments = ["--node", "node0", "--port", str(port), "--run-dir", str(tmp_path), "--watch-stdin"]
-    process = subprocess.Popen([sys.executable, "-m", "zmqlab.node", *arguments], stdin=subprocess.PIPE)
-    live = LiveNode(process, port, tmp_path)
-    deadline = time.monotonic() + 10
-    while live.status().applied_index < 1:
-        assert time.monotonic() < deadline, "the node does not lead itself"
-        time.sleep(0.01)
+    live = LiveNode(free_base_ports(1)[0], tmp_path)
     yield live
     live.close()

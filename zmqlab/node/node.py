@@ -79,7 +79,8 @@ class Node:
             snapshot=stored.snapshot,
             entries=stored.entries,
         )
-        if stored.hard_state is None and (settings.leader or not settings.peers):
+        first_start = stored.hard_state is None
+        if not settings.peers or (settings.leader and first_start):
             raft.campaign()
         limits = ReplicaSettings(snapshot_log_bytes=self._staggered(settings.snapshot_log_bytes))
         log.info("start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index)

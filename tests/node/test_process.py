@@ -1,0 +1,134 @@
+"""How a node starts, refuses to start, and ends: one clear line, and an exit status for each reason."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from tests.node.conftest import LiveNode
+from zmqlab.cluster.ports import free_base_ports
+from zmqlab.node.__main__ import parse_arguments
+from zmqlab.node.journal import LmdbJournal
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.client import ResponseStatus
+
+pytestmark = pytest.mark.process
+
+BUY = (1, 1, 1, 1, 10, 0, 0x4C504141, 100, 1, 0)
+
+
+def run_node(*arguments: str, shell_prefix: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zmqlab.node", *arguments]
+    if shell_prefix:
+        command = ["/bin/sh", "-c", f'{shell_prefix}; exec "$@"', "sh", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def one_line(finished: subprocess.CompletedProcess[str]) -> str:
+    assert finished.stdout == ""
+    (line,) = finished.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--node", "a b", "--port", "5000"], "node name 'a b'"),
+        (["--node", "a", "--port", "70000"], "port is 70000: it must be from 1 to 65533"),
+        (["--node", "a", "--port", "5000", "--peers", "localhost:1"], "'localhost:1' is not an endpoint"),
+        (["--node", "a", "--port", "5000", "--peers", "tcp://localhost:5000"], "is this node itself"),
+        (["--node", "a", "--port", "5000", "--bind", "0.0.0.0"], "lets others in, unencrypted"),
+        (["--node", "a", "--port", "5000", "--bind", "0.0.0.0", "--insecure"], "--advertise"),
+        (["--node", "a", "--port", "5000", "--election-ticks", "3"], "election_ticks is 3"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_status_2(arguments: list[str], words: str) -> None:
+    finished = run_node(*arguments)
+    assert finished.returncode == 2
+    assert words in one_line(finished)
+
+
+def test_settings_come_from_flags() -> None:
+    flags = "--node n --port 5000 --peers tcp://localhost:5100 --leader --durability fsync --tick-ms 20"
+    expected = NodeSettings(
+        name="n", port=5_000, peers=("tcp://127.0.0.1:5100",), leader=True, durability="fsync", tick_ms=20
+    )
+    assert parse_arguments(flags.split()) == expected
+
+
+def test_a_taken_port_is_status_3_and_names_who_has_it(tmp_path: Path) -> None:
+    port = free_base_ports(1)[0]
+    with socket.create_server(("127.0.0.1", port + 1)):
+        finished = run_node("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
+    assert finished.returncode == 3
+    line = one_line(finished)
+    assert f"can't listen on 127.0.0.1:{port + 1}" in line
+    assert f"(pid {os.getpid()})" in line or "another process" in line
+
+
+def test_another_nodes_journal_is_status_4(tmp_path: Path) -> None:
+    LmdbJournal(tmp_path / "data" / "node0", identity="node0 at tcp://127.0.0.1:1").close()
+    port = free_base_ports(1)[0]
+    finished = run_node("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
+    assert finished.returncode == 4
+    assert "was written by 'node0 at tcp://127.0.0.1:1'" in one_line(finished)
+
+
+def test_no_room_is_status_5(tmp_path: Path) -> None:
+    port = free_base_ports(1)[0]
+    arguments = ("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
+    finished = run_node(*arguments, shell_prefix="ulimit -f 1")
+    assert finished.returncode == 5
+    assert "can't be written" in one_line(finished)
+    assert "nothing that was promised is lost" in one_line(finished)
+
+
+def test_a_damaged_journal_is_status_6(tmp_path: Path) -> None:
+    port = free_base_ports(1)[0]
+    folder = tmp_path / "data" / "node0"
+    journal = LmdbJournal(folder, identity=f"node0 at tcp://127.0.0.1:{port}")
+    journal.store(None, [Entry(1, 1, EntryKind.DATA, b"x")], None)
+    journal.close()
+    with lmdb.open(str(folder), max_dbs=3) as environment:
+        database = environment.open_db(b"entries")
+        with environment.begin(write=True, db=database) as transaction:
+            transaction.put((1).to_bytes(8, "big"), b"not what was written")
+    finished = run_node("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
+    assert finished.returncode == 6
+    assert "entry 1 fails its checksum" in one_line(finished)
+
+
+def test_a_node_ends_with_its_standard_input_and_on_sigterm(node: LiveNode) -> None:
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(10) == 0
+    assert "stop: signal SIGTERM" in (node.run_dir / "logs" / "node0.log").read_text()
+
+
+def test_what_was_answered_survives_a_kill(node: LiveNode) -> None:
+    client_id = node.open_session()
+    for number in range(1, 51):
+        assert node.request(client_id, number, BUY).status == ResponseStatus.OK
+    before = node.status()
+    node.kill_and_restart()
+    after = node.status()
+    assert after.orders_applied == before.orders_applied == 50
+    assert after.open_orders == 50
+    again = node.request(client_id, 50, BUY)
+    assert again.flags == 1, "a retry across the restart gets the first answer"
+    assert node.status().orders_applied == 50
+
+
+def test_a_metrics_line_a_second_is_in_the_log(node: LiveNode) -> None:
+    time.sleep(1.3)
+    lines = [line for line in (node.run_dir / "logs" / "node0.log").read_text().splitlines() if " metrics " in line]
+    assert lines
+    assert " role=leader term=1 " in lines[0]

@@ -75,23 +75,40 @@ class LmdbJournal:
         """
         self._folder = folder
         self._retain_bytes = retain_bytes
+        self._fsync = fsync
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._env = lmdb.open(
-                str(folder), map_size=MAP_BYTES, max_dbs=3, sync=fsync, metasync=fsync, readahead=False, meminit=False
-            )
-            with self._env.begin(write=True) as transaction:
-                self._entries = self._env.open_db(b"entries", transaction)
-                self._snapshots = self._env.open_db(b"snapshot", transaction)
-                self._meta = self._env.open_db(b"meta", transaction)
-                self._check_identity(transaction, identity)
-                first = transaction.get(_FIRST_INDEX_KEY, db=self._meta)
-                self.first_index: int = _KEY.unpack(first)[0] if first else 1
-                self._last_index = self._find_last_index(transaction)
+            self._open(identity)
         except (lmdb.Error, OSError) as error:
             raise self._full(error) from error
         self._forget_up_to = self.first_index - 1
         self._retained_bytes = self._size_of_log()
+
+    def _open(self, identity: str) -> None:
+        self._identity = identity
+        self._env = lmdb.open(
+            str(self._folder),
+            map_size=MAP_BYTES,
+            max_dbs=3,
+            sync=self._fsync,
+            metasync=self._fsync,
+            readahead=False,
+            meminit=False,
+        )
+        with self._env.begin(write=True) as transaction:
+            self._entries = self._env.open_db(b"entries", transaction)
+            self._snapshots = self._env.open_db(b"snapshot", transaction)
+            self._meta = self._env.open_db(b"meta", transaction)
+            self._check_identity(transaction, identity)
+            first = transaction.get(_FIRST_INDEX_KEY, db=self._meta)
+            self.first_index: int = _KEY.unpack(first)[0] if first else 1
+            self._last_index = self._find_last_index(transaction)
+
+    def _unmap(self) -> None:
+        """Open the environment anew: each page of the file that was touched counts as this process' memory until then,
+        and an append touches every page once."""
+        self._env.close()
+        self._open(self._identity)
 
     def _check_identity(self, transaction: lmdb.Transaction, identity: str) -> None:
         stored = transaction.get(_IDENTITY_KEY, db=self._meta)
@@ -136,7 +153,9 @@ class LmdbJournal:
                 hard_state = HardState(*_HARD_STATE.unpack(_unseal(record, "term and vote")))
             snapshot = self._load_snapshot(transaction)
             start = snapshot.index + 1 if snapshot else 1
-            return StoredState(hard_state, snapshot, self._scan(transaction, start, self._last_index, 1 << 62))
+            entries = self._scan(transaction, start, self._last_index, 1 << 62)
+        self._unmap()
+        return StoredState(hard_state, snapshot, entries)
 
     def _load_snapshot(self, transaction: lmdb.Transaction) -> Snapshot | None:
         record = transaction.get(b"snapshot", db=self._snapshots)
@@ -222,6 +241,7 @@ class LmdbJournal:
         try:
             with self._env.begin(write=True) as transaction:
                 self._put_snapshot(transaction, snapshot)
+            self._unmap()
         except (lmdb.Error, OSError) as error:
             raise self._full(error) from error
         self._forget_up_to = snapshot.index

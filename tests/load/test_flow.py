@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 
 from tests.load.fake_node import answer_rows
 from zmqlab.errors import SettingsError
 from zmqlab.load.flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, symbol_names
-from zmqlab.load.layout import COMMAND, FILL, REPORT
+from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
 from zmqlab.load.pool import RestingOrders
 from zmqlab.load.settings import FlowMix
+from zmqlab.market.exchange import Exchange
+from zmqlab.market.types import Status
 from zmqlab.wire import records
 
 
@@ -63,6 +67,28 @@ def test_cancels_and_replaces_name_orders_that_rest() -> None:
     assert replaces > 500
     assert len(resting) < 700, "the target bounds the book even though nothing ever trades"
     assert abs(flow.pool.count - len(resting)) < 50
+
+
+@pytest.mark.parametrize(
+    ("mix", "target"), [(FlowMix(), 20_000), (FlowMix(passive=0.9, cancel=0.05), 1_000)], ids=["default", "passive"]
+)
+def test_the_real_book_settles_and_the_pool_knows_it(mix: FlowMix, target: int) -> None:
+    """Answers come ten requests late, as they do in a run."""
+    flow, exchange = OrderFlow(mix, seed=4, resting_target=target), Exchange()
+    under_way: deque[tuple[Rows, Rows, Rows]] = deque()
+    sizes = []
+    for _ in range(1_000):
+        rows = flow.take(50)
+        reports, fills = exchange.execute(records.iter_commands(rows.tobytes()))
+        answer = np.frombuffer(records.pack_reports(reports), REPORT)
+        under_way.append((rows, answer, np.frombuffer(records.pack_fills(fills), FILL)))
+        if len(under_way) > 10:
+            flow.observe(*under_way.popleft())
+        sizes.append(exchange.open_orders)
+        assert np.mean(answer["status"] == Status.REJECTED) < 0.3
+    assert max(sizes) < max(1.6 * target, 4_000)
+    assert np.mean(sizes[-100:]) < 1.2 * np.mean(sizes[500:600]), "it has stopped growing"
+    assert flow.pool.count == pytest.approx(exchange.open_orders, rel=0.3)
 
 
 def test_a_filled_maker_leaves_the_pool() -> None:

@@ -17,6 +17,10 @@ from zmqlab.wire.control import NodeStatus
 
 REFRESH_S = 0.25
 LINE_S = 1.0
+SILENT_AFTER_NS = 1_000_000_000
+"""A node publishes ten times a second; one that has missed ten snapshots is dead, paused or starved."""
+
+_STYLES = {"leader": "bold green", "follower": "", "silent": "bold red"}
 
 
 def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:
@@ -49,13 +53,18 @@ def _lines(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
 
 
 def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
-    roles = " ".join(f"{name}:{status.role}/{status.term}" for name, status in sorted(nodes.items()))
+    roles = " ".join(f"{name}:{_role(status)}/{status.term}" for name, status in sorted(nodes.items()))
     if figures is None:
         return f"waiting for the load client  {roles}"
     return (
         f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  p50 {figures.p50_ms:7.2f} ms  "
         f"p99 {figures.p99_ms:7.2f} ms  acknowledged {figures.acknowledged:,}  {roles}"
     )
+
+
+def _role(status: NodeStatus) -> str:
+    """The role that a node last told, unless that was too long ago to be true."""
+    return "silent" if time.time_ns() - status.time_ns > SILENT_AFTER_NS else status.role
 
 
 def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Table:
@@ -65,17 +74,17 @@ def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Tabl
     for column in ("term", "orders taken", "applied index", "lag", "CPU %", "memory MB"):
         table.add_column(column, justify="right")
     for name, status in sorted(nodes.items()):
-        style = "bold green" if status.role == "leader" else ("" if status.role == "follower" else "yellow")
+        role = _role(status)
         table.add_row(
             name,
-            status.role,
+            role,
             str(status.term),
             f"{status.orders_taken:,}",
             f"{status.applied_index:,}",
             f"{status.lag:,}",
             f"{status.cpu_percent:.0f}",
             f"{status.rss_bytes / 1e6:.0f}",
-            style=style,
+            style=_STYLES.get(role, "yellow"),
         )
     return table
 

@@ -57,6 +57,14 @@ class LiveNode:
         socket.connect(f"tcp://127.0.0.1:{self.port + offset}")
         return socket
 
+    def subscriber(self, receive_queue: int) -> zmq.Socket[bytes]:
+        socket = self.context.socket(zmq.SUB)
+        self._sockets.append(socket)
+        socket.setsockopt(zmq.RCVHWM, receive_queue)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.connect(f"tcp://127.0.0.1:{self.port}")
+        return socket
+
     def receive(self, timeout_ms: int = 5_000) -> bytes:
         assert self.client.poll(timeout_ms), "the node did not answer"
         return self.client.recv()

@@ -98,3 +98,15 @@ def test_a_client_that_comes_back_under_its_identity_is_heard(node: LiveNode) ->
         again = node.dealer(2, identity=b"the same")
         again.send(query)
         assert again.poll(5_000), "a second connection under a known identity was ignored"
+
+
+def test_a_subscriber_that_never_reads_costs_bounded_memory_and_slows_nobody(node: LiveNode) -> None:
+    client_id = node.open_session()
+    deaf = node.subscriber(receive_queue=1)
+    before = node.status().rss_bytes
+    sell = (1, 2, 1, 1, 10, 0, 0x4C504141, 100, 2, 0)
+    for number in range(1, 201):  # each a thousand trades, of which some are published
+        response = node.request(client_id, number, *[BUY, sell] * 500)
+        assert response.status == client_wire.ResponseStatus.OK
+    assert node.status().rss_bytes - before < 64 << 20
+    assert deaf.poll(1_000), "it did subscribe"

@@ -33,16 +33,18 @@ from zmqlab.cluster.launcher import module_environment
 from zmqlab.cluster.load_result import LoadResult
 from zmqlab.cluster.tables import StatusTable
 from zmqlab.cluster.verdict import MAX_REPLAYED_COMMANDS, Verdict, judge
-from zmqlab.errors import ClusterError, FrameError, SettingsError, ZmqlabError
+from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
 from zmqlab.load import metrics as load_wire
 from zmqlab.load.ledger import read_ledger
 from zmqlab.load.process import command_line
 from zmqlab.load.settings import LoadSettings
 from zmqlab.settings import parse_duration, parse_endpoint, parse_rate
+from zmqlab.wire import control
 
 START_TIMEOUT_S = 20.0
 """Longer than a session may take to open (10 s) on top of starting an interpreter."""
+REACH_TIMEOUT_S = 3.0
 OVERTIME_S = 60.0
 """Beyond its schedule and its drain a load process is stuck."""
 POLL_MS = 50
@@ -132,6 +134,8 @@ class LoadClient:
         if self._cluster is not None:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
             self._cluster.at_stop(self.close)
+        else:
+            self._require_an_answer()
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         router = self._context.socket(zmq.ROUTER)
@@ -276,6 +280,16 @@ class LoadClient:
         return f"<LoadClient {self.settings.name}: {rate}, {state}{said}>"
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _require_an_answer(self) -> None:
+        """Opening a session is tried for long, since a cluster may be electing; a wrong address is told at once."""
+        answers = queries.ask_all(
+            self.settings.nodes, lambda _: control.StatusQuery(queries.new_nonce()), REACH_TIMEOUT_S, enough=bool
+        )
+        if not answers:
+            raise RequestTimeout(
+                f"no node answers at {', '.join(self.settings.nodes)}: do they run, and is this base port + 2?"
+            )
 
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""

@@ -6,12 +6,15 @@ copies of a request counts (:class:`SessionModel`, the rules of the Raft thesis,
 ``docs/wire-format.md`` states them), and what the orders do (:class:`~zmqlab.market.naive.NaiveExchange`,
 an order book of plain lists).
 
-The naive book is slow on purpose, so it replays a bounded number of commands from the beginning of the log;
-sessions are followed to the end. The bounds that sessions have in bytes need the answers' sizes: behind the
-end of the replay an answer counts with its reports alone."""
+The naive book is several times slower than the cluster, so it follows a bounded number of commands, for a bounded
+time, from the beginning of the log; sessions are followed to the end. The bounds that sessions have in bytes need the
+answers' sizes: behind the end of the replay an answer counts with its reports alone.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -107,13 +110,14 @@ class SessionModel:
 
 
 def replay(
-    entries: Iterable[LogEntry], max_commands: int, limits: SessionLimits | None = None, answers: bool = True
+    entries: Iterable[LogEntry], max_commands: int, limits: SessionLimits | None = None, max_s: float = math.inf
 ) -> Replayed:
-    """Follow ``entries`` from the beginning of the log; the first ``max_commands`` also through the naive book."""
+    """Follow ``entries`` from the log's beginning; the first ``max_commands``, for ``max_s``, with the naive book."""
     result = Replayed()
     sessions = SessionModel(limits)
     exchange = NaiveExchange()
-    replaying = answers
+    deadline = time.monotonic() + max_s
+    replaying = True
     for entry, frame_type in _frames(entries):
         if frame_type == OPEN_SESSION:
             sessions.open(entry.log_index)
@@ -128,7 +132,11 @@ def replay(
         result.applied[key] = entry.log_index
         result.commands_applied += request.command_count
         size = BODY_BYTES + request.command_count * REPORT_BYTES
-        replaying = replaying and result.commands_replayed + request.command_count <= max_commands
+        replaying = (
+            replaying
+            and result.commands_replayed + request.command_count <= max_commands
+            and time.monotonic() < deadline
+        )
         if replaying:
             result.commands_replayed += request.command_count
             body = _answer(exchange, entry.data)

@@ -1,0 +1,129 @@
+"""The commands with real processes: quick, the test by hand of the README, status, book, ps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.test_cluster_fake import wait_for
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.ports import free_base_ports
+
+pytestmark = pytest.mark.process
+ZMQLAB = [sys.executable, "-m", "zmqlab.cli"]
+
+
+def zmqlab(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*ZMQLAB, *arguments], capture_output=True, text=True, timeout=timeout_s)
+
+
+def test_quick_shows_progress_and_ends_with_a_verdict() -> None:
+    done = zmqlab("quick", "--rate", "1000", "--duration", "3s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "orders/s  p50" in done.stdout
+    assert "node0:leader/1" in done.stdout
+    for figure in ("throughput", "response time", "service time", "p99.9", "rejected", "filled", "elections"):
+        assert figure in done.stdout
+    for column in ("orders taken", "applied index", "state hash"):
+        assert column in done.stdout
+    assert "verdict: PASSED" in done.stdout
+
+
+def test_quick_as_json_and_kept(tmp_path: Path) -> None:
+    arguments = ("--nodes", "1", "--rate", "500", "--duration", "1s", "--seed", "3")
+    done = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))
+    result = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert result["verdict"]["ok"] is True
+    assert result["settings"]["seed"] == 3
+    assert (tmp_path / "logs" / "node0.log").is_file()
+    assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Iterator[list[list[str]]]:
+    """The README's three command lines, on free ports, started; the nodes end with the test."""
+    bases = free_base_ports(3)
+    lines = []
+    for number, base in enumerate(bases):
+        peers = ",".join(f"tcp://localhost:{other}" for other in bases if other != base)
+        line = [*ZMQLAB, "node", "--node", f"node{number}", "--port", str(base), "--peers", peers]
+        lines.append([*line, "--leader"] if number == 0 else line)
+    running = [subprocess.Popen(line, cwd=tmp_path, stdin=subprocess.DEVNULL) for line in lines]
+    lines.append([",".join(f"tcp://localhost:{base + 2}" for base in bases)])
+    try:
+        yield lines
+    finally:
+        for pid in _nodes_of(tmp_path, bases):
+            os.kill(pid, signal.SIGKILL)
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _nodes_of(folder: Path, bases: list[int]) -> list[int]:
+    from zmqlab.cluster import processes
+
+    return [each.pid for each in processes.find() if each.port in bases]
+
+
+def test_every_process_by_hand_and_a_kill_in_the_middle(by_hand: list[list[str]], tmp_path: Path) -> None:
+    *lines, [nodes] = by_hand
+    assert wait_for(lambda: zmqlab("status", "--nodes", nodes).returncode == 0, 15)
+    client = subprocess.Popen(
+        [*ZMQLAB, "client", "--nodes", nodes, "--duration", "5s", "--rate", "2000", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(2)
+    listed = json.loads(zmqlab("ps", "--json").stdout)
+    ports = [int(endpoint.rsplit(":", 1)[1]) - 2 for endpoint in nodes.split(",")]
+    leader = next(each for each in listed if each["port"] in ports and each["role"] == "leader")
+    os.kill(leader["pid"], signal.SIGKILL)
+    time.sleep(1)
+    again = subprocess.Popen(lines[ports.index(leader["port"])], cwd=tmp_path, stdin=subprocess.DEVNULL)
+    try:
+        out, err = client.communicate(timeout=60)
+        assert client.returncode == 0, out + err
+        result = json.loads(out)
+        assert result["verdict"]["ok"] is True
+        assert result["counters"]["acknowledged"] == result["counters"]["sent"]
+        assert len(result["verdict"]["nodes"]) == 3
+    finally:
+        again.kill()
+        again.wait()
+
+
+def test_status_and_book_of_a_running_cluster(tmp_path: Path) -> None:
+    with Cluster(2, run_dir=tmp_path) as cluster, cluster.client() as client:
+        client.sell("AAPL", 7, 18_950)
+        nodes = ",".join(cluster.endpoints)
+        table = zmqlab("status", "--nodes", nodes).stdout
+        assert "leader" in table
+        assert "follower" in table
+        assert {each["status"]["role"] for each in json.loads(zmqlab("status", "--nodes", nodes, "--json").stdout)} == {
+            "leader",
+            "follower",
+        }
+        assert "18,950" in zmqlab("book", "AAPL", "--nodes", nodes).stdout
+        book = json.loads(zmqlab("book", "AAPL", "--nodes", nodes, "--json").stdout)
+        assert book["asks"] == [{"price": 18_950, "quantity": 7, "orders": 1}]
+        assert cluster.name in zmqlab("ps").stdout
+
+
+def test_a_port_in_use_ends_a_node_with_status_3_and_one_line(tmp_path: Path) -> None:
+    with Cluster(1, run_dir=tmp_path / "first") as cluster:
+        port = int(cluster.endpoints[0].rsplit(":", 1)[1]) - 2
+        done = zmqlab("node", "--node", "second", "--port", str(port), "--run-dir", str(tmp_path / "second"))
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert str(port) in done.stderr

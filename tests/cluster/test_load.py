@@ -18,7 +18,7 @@ from tests.cluster.test_cluster_fake import wait_for
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
 from zmqlab.cluster.verdict import judge
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.errors import ClusterError, RequestTimeout, SettingsError
 
 pytestmark = pytest.mark.process
 

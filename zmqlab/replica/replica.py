@@ -220,6 +220,7 @@ class Replica:
         if ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             self._bytes_since_snapshot = 0
+            self._answer_from_snapshot()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
         if ready.committed:
@@ -241,6 +242,23 @@ class Replica:
             if waiting is not None:
                 answers.append((waiting.route, applied.body))
                 self.answered.append(waiting.received_ns)
+        if answers:
+            self._driver.answer(answers)
+
+    def _answer_from_snapshot(self) -> None:
+        """Requests that wait here may have been applied within the snapshot, and no entry will come to answer them.
+
+        Sent to the leader again, they would fill the log with what is done. A node far behind could so keep itself
+        behind for ever: each resend makes the leader compact, and the next snapshot is due before this one is in.
+        """
+        answers: list[tuple[Route, bytes]] = []
+        for key, waiting in list(self.pending.items()):
+            stored = self.machine.sessions.peek(*key)
+            if stored is not None:
+                answers.append((waiting.route, client_wire.replayed(stored)))
+                self.answered.append(waiting.received_ns)
+            if stored is not None or self.machine.sessions.is_over(*key):
+                del self.pending[key]
         if answers:
             self._driver.answer(answers)
 

@@ -102,6 +102,11 @@ class SessionTable:
         session = self._sessions.get(client_id)
         return session.responses.get(number) if session else None
 
+    def is_over(self, client_id: int, number: int) -> bool:
+        """Whether the client itself has said that it has the answer; changes nothing."""
+        session = self._sessions.get(client_id)
+        return session is not None and number < session.answered_below
+
     def store(self, client_id: int, number: int, body: bytes) -> None:
         """Remember the answer of a request that was admitted and applied just now."""
         session = self._sessions[client_id]

@@ -1,0 +1,223 @@
+"""What must hold whatever happens: one class for each promise, and none of them knows of any fault.
+
+The checkers see what leaves a node (messages), what it writes (hard state, entries), what it applies, and what
+clients asked and were told. They keep their own account and compare. A broken promise raises :class:`Violation`, whose
+text says which promise, where, and both sides of the contradiction.
+
+* :class:`Elections`: at most one leader a term, at most one vote of a node in a term, terms that never fall; a new
+  leader has everything that was committed before its term (thesis, figure 3.2: election safety, leader completeness).
+* :class:`Logs`: an index and a term name one entry and one history (log matching).
+* :class:`Ledger`: the committed log, entry by entry: every node applies the same entries with the same answers and
+  the same chain hash, also after a restart and from a snapshot (state-machine safety); each request is carried out
+  once; each answer is what a naive exchange and session rules written a second time say.
+* :class:`Histories` (in :mod:`~zmqlab.sim.histories`): what clients saw, in real time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zmqlab.market.naive import NaiveExchange
+from zmqlab.market.types import Depth
+from zmqlab.raft import AppendEntries, HardState, Message, Raft, RequestVote, RequestVoteResponse, Role
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica import Applied
+from zmqlab.settings import SessionLimits
+from zmqlab.sim.rules import SessionRules
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import frames, records
+
+
+class Violation(AssertionError):
+    """A promise is broken."""
+
+
+class Elections:
+    """Who leads and who voted for whom."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.leaders: dict[int, int] = {}
+        """term -> node"""
+        self._votes: dict[tuple[int, int], int] = {}
+        """(voter, term) -> candidate, as stored or sent"""
+        self._terms: dict[int, int] = {}
+        """node -> highest term stored"""
+        self._checked: set[int] = set()
+        """Terms whose leader was found complete."""
+        self._ledger = ledger
+
+    def check_leader(self, raft: Raft) -> bool:
+        """After a turn: whether this node has just become leader; then it must lack nothing."""
+        if raft.role is not Role.LEADER:
+            return False
+        self._leads(raft.term, raft.node_id)
+        if raft.term in self._checked:
+            return False
+        self._checked.add(raft.term)
+        for entry, term in self._ledger.committed_from(raft.first_index):
+            if term < raft.term and raft.log.term_at(entry.index) != entry.term:
+                raise Violation(
+                    f"leader completeness: node {raft.node_id} leads term {raft.term} without entry {entry.index} "
+                    f"of term {entry.term}, which was committed by term {term}"
+                )
+        return True
+
+    def _leads(self, term: int, node_id: int) -> None:
+        known = self.leaders.setdefault(term, node_id)
+        if known != node_id:
+            raise Violation(f"election safety: nodes {known} and {node_id} both lead term {term}")
+
+    def sent(self, message: Message) -> None:
+        """A message leaves its node."""
+        if isinstance(message, RequestVoteResponse):
+            if message.granted and not message.pre_vote:
+                self._vote(message.sender, message.term, message.to)
+        elif isinstance(message, RequestVote):
+            if not message.pre_vote:
+                self._vote(message.sender, message.term, message.sender)
+        elif isinstance(message, AppendEntries):
+            self._leads(message.term, message.sender)
+
+    def stored(self, node_id: int, hard_state: HardState) -> None:
+        """A node writes its term and vote."""
+        if hard_state.term < self._terms.get(node_id, 0):
+            raise Violation(f"node {node_id} falls back from term {self._terms[node_id]} to {hard_state.term}")
+        self._terms[node_id] = hard_state.term
+        if hard_state.voted_for:
+            self._vote(node_id, hard_state.term, hard_state.voted_for)
+
+    def _vote(self, voter: int, term: int, candidate: int) -> None:
+        known = self._votes.setdefault((voter, term), candidate)
+        if known != candidate:
+            raise Violation(f"one vote a term: node {voter} voted for {known} and for {candidate} in term {term}")
+
+
+class Logs:
+    """Every entry that was ever sent or stored."""
+
+    def __init__(self) -> None:
+        self._contents: dict[tuple[int, int], tuple[int, int, bytes]] = {}
+        """(index, term) -> (term of the entry before, kind, data)"""
+
+    def saw(self, prev_term: int, entries: Iterable[Entry]) -> None:
+        """Entries that follow one of ``prev_term``, in a message or on a disk."""
+        for entry in entries:
+            content = (prev_term, int(entry.kind), entry.data)
+            known = self._contents.setdefault((entry.index, entry.term), content)
+            if known is not content and known != content:
+                raise Violation(
+                    f"log matching: entry {entry.index} of term {entry.term} is {known[1:]} after term {known[0]} "
+                    f"and {content[1:]} after term {content[0]}"
+                )
+            prev_term = entry.term
+
+
+class Ledger:
+    """The one committed log, and what the rules say that each entry of it does."""
+
+    def __init__(self, limits: SessionLimits) -> None:
+        self.entries: list[Entry] = []
+        """As first applied by any node; position + 1 is the index."""
+        self._limits = limits
+        self._terms: list[int] = []
+        """In which term the node was that applied it first: it was committed in that term or before."""
+        self._chains: list[bytes] = []
+        self._bodies: list[bytes] = []
+        self._executed: dict[tuple[int, int], int] = {}
+        self._books = NaiveExchange()
+        self._sessions = SessionRules(limits)
+
+    @property
+    def last_index(self) -> int:
+        """The highest index that any node has applied."""
+        return len(self.entries)
+
+    def committed_from(self, index: int) -> Iterable[tuple[Entry, int]]:
+        """The committed entries from ``index`` on, each with the term by which it was committed."""
+        start = max(0, index - 1)
+        return zip(self.entries[start:], self._terms[start:], strict=True)
+
+    def body(self, index: int) -> bytes:
+        """The answer that entry ``index`` has; empty if none."""
+        return self._bodies[index - 1]
+
+    def applied(self, node_id: int, term: int, entry: Entry, applied: Applied | None, chain: bytes) -> None:
+        """A node applied a committed entry."""
+        body = applied.body if applied else b""
+        position = entry.index - 1
+        if position == len(self.entries):
+            self._extend(node_id, term, entry, applied, chain)
+            return
+        if position > len(self.entries):
+            raise Violation(f"node {node_id} applies {entry.index}, but nobody applied {len(self.entries) + 1}")
+        if self.entries[position] != entry:
+            raise Violation(
+                f"state-machine safety: node {node_id} applies {entry.index} of term {entry.term}, "
+                f"others applied one of term {self.entries[position].term} there"
+            )
+        if self._bodies[position] != body:
+            raise Violation(f"state-machine safety: node {node_id} gives another answer at {entry.index}")
+        self.same_chain(node_id, entry.index, chain)
+
+    def same_chain(self, node_id: int, index: int, chain: bytes) -> None:
+        """A node is at ``index`` with this chain hash, by applying or from a snapshot."""
+        if index == 0:
+            return
+        if index > len(self.entries):
+            raise Violation(f"node {node_id} has a snapshot at {index}, but nobody applied that yet")
+        if self._chains[index - 1] != chain:
+            raise Violation(f"state-machine safety: node {node_id} has another chain hash at {index}")
+
+    def _extend(self, node_id: int, term: int, entry: Entry, applied: Applied | None, chain: bytes) -> None:
+        expected = self._expected(entry)
+        body = applied.body if applied else b""
+        if body != expected:
+            raise Violation(
+                f"answers: at {entry.index} node {node_id} says {body.hex()}, but by the naive exchange and the "
+                f"session rules it is {expected.hex()}"
+            )
+        if applied is not None and applied.reports:
+            first = self._executed.setdefault(applied.key, entry.index)
+            if first != entry.index:
+                raise Violation(f"exactly once: request {applied.key} is carried out at {first} and {entry.index}")
+        self.entries.append(entry)
+        self._terms.append(term)
+        self._chains.append(chain)
+        self._bodies.append(body)
+
+    def _expected(self, entry: Entry) -> bytes:
+        """What the entry answers by the rules."""
+        if entry.kind != EntryKind.DATA:
+            return b""
+        if frames.parse_header(entry.data)[0] == frames.OPEN_SESSION:
+            self._sessions.open(entry.index)
+            nonce = client_wire.parse_open_session(entry.data)
+            return client_wire.encode_response(entry.index, nonce, entry.index)
+        client_id, number, answered_below, _ = client_wire.parse_request(entry.data)
+        status, stored = self._sessions.judge(client_id, number, answered_below)
+        if stored:
+            return client_wire.replayed(stored)
+        if status:
+            return client_wire.encode_response(client_id, number, entry.index, status)
+        body = _execute(self._books, entry, client_id, number)
+        self._sessions.remember(client_id, number, body)
+        return body
+
+    def depth(self, symbol: str, index: int, levels: int) -> Depth:
+        """The naive book as it was after entry ``index``."""
+        if index == len(self.entries):
+            return self._books.depth(symbol, levels)
+        past = Ledger(self._limits)
+        for entry in self.entries[:index]:
+            past._expected(entry)
+        return past._books.depth(symbol, levels)
+
+    def books_hash(self) -> bytes:
+        """The naive exchange's state hash at the end of the ledger."""
+        return self._books.state_hash()
+
+
+def _execute(books: NaiveExchange, entry: Entry, client_id: int, number: int) -> bytes:
+    reports, fills = books.execute(client_wire.request_commands(entry.data))
+    packed = records.pack_reports(reports), records.pack_fills(fills)
+    return client_wire.encode_response(client_id, number, entry.index, 0, 0, *packed)

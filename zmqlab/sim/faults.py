@@ -1,0 +1,163 @@
+"""What goes wrong, and when: the plan's faults, one after the other at random times, until the time is up.
+
+Each fault is a method named after it. It strikes a running node, tells the story, and arranges its own end where it has
+one; :meth:`Faults.heal` ends everything. No rule of the protocol is known here: too many nodes may be down, and then
+nothing moves until some come back.
+"""
+
+from __future__ import annotations
+
+import random
+
+from zmqlab.raft import Role
+from zmqlab.sim.process import Process, Surroundings
+from zmqlab.sim.settings import MS
+
+
+class Faults:
+    """The nemesis of one run."""
+
+    def __init__(self, processes: dict[int, Process], around: Surroundings, rng: random.Random) -> None:
+        self._processes = processes
+        self._around = around
+        self._rng = rng
+        self._healed = False
+
+    def begin(self) -> None:
+        """Strike from now on."""
+        self._around.at(self._gap_us(), self._strike)
+
+    def heal(self) -> None:
+        """Stop, and make everything whole: links, disks, processes."""
+        self._healed = True
+        self._around.tell("everything is healed")
+        self._around.network.heal()
+        for process in self._processes.values():
+            process.disk.full = False
+            process.crash_in = 0
+            if process.paused:
+                process.resume()
+            if process.replica is None:
+                process.start()
+
+    def _strike(self) -> None:
+        if self._healed:
+            return
+        getattr(self, "_" + self._rng.choice(self._around.plan.faults))()
+        self._around.at(self._gap_us(), self._strike)
+
+    def _gap_us(self) -> int:
+        return int(self._rng.expovariate(1.0) * self._around.plan.fault_gap_us) + 1
+
+    def _victim(self) -> Process | None:
+        """A running node; one time in three the one that leads."""
+        running = [process for process in self._processes.values() if process.replica and not process.paused]
+        leading = [process for process in running if process.running.raft.role is Role.LEADER]
+        if leading and self._rng.random() < 0.33:
+            return self._rng.choice(leading)
+        return self._rng.choice(running) if running else None
+
+    def _after(self, low_ms: int, high_ms: int) -> int:
+        return self._rng.randint(low_ms * MS, high_ms * MS)
+
+    # Processes.
+
+    def _crash(self) -> None:
+        process = self._victim()
+        if process is not None:
+            process.crash("between two turns")
+        self._see_to_restarts()
+
+    def _crash_in_effect(self) -> None:
+        process = self._victim()
+        if process is not None:
+            process.crash_in = self._rng.randint(1, 12)
+        self._see_to_restarts()
+
+    def _see_to_restarts(self) -> None:
+        """Whoever is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
+        for process in self._processes.values():
+            if process.replica is None:
+                self._around.at(self._after(5, 400), self._restart, process)
+
+    def _restart(self, process: Process) -> None:
+        if process.replica is None:
+            process.start()
+            self._around.tell(f"node {process.node_id} is back, its log ends at {process.running.raft.last_index}")
+
+    def _pause(self) -> None:
+        process = self._victim()
+        if process is not None:
+            process.paused = True
+            self._around.tell(f"node {process.node_id} is paused")
+            self._around.at(self._after(20, 900), self._resume, process)
+
+    def _resume(self, process: Process) -> None:
+        if process.paused:
+            self._around.tell(f"node {process.node_id} goes on")
+            process.resume()
+
+    def _disk_full(self) -> None:
+        process = self._victim()
+        if process is not None:
+            process.disk.full = True
+            self._around.tell(f"the disk of node {process.node_id} is full")
+            self._around.at(self._after(20, 300), self._make_room, process)
+        self._see_to_restarts()
+
+    def _make_room(self, process: Process) -> None:
+        process.disk.full = False
+        self._see_to_restarts()
+
+    # The network.
+
+    def _partition(self) -> None:
+        """Two sides, which hear nothing of each other."""
+        nodes = list(self._processes)
+        self._rng.shuffle(nodes)
+        size = self._rng.randint(1, len(nodes) - 1)
+        self._cut(nodes[:size], nodes[size:], both=True)
+        self._around.tell(f"nodes {sorted(nodes[:size])} are cut off from {sorted(nodes[size:])}")
+
+    def _one_way(self) -> None:
+        """One node is not heard by some others, or doesn't hear them."""
+        nodes = list(self._processes)
+        self._rng.shuffle(nodes)
+        size = self._rng.randint(2, len(nodes))
+        sides = [nodes[:1], nodes[1:size]]
+        self._rng.shuffle(sides)
+        self._cut(sides[0], sides[1], both=False)
+        self._around.tell(f"nothing gets from {sorted(sides[0])} to {sorted(sides[1])}")
+
+    def _isolate(self) -> None:
+        """One node loses all others, most likely the leader; clients still reach it."""
+        process = self._victim()
+        if process is not None:
+            others = [node for node in self._processes if node != process.node_id]
+            self._cut([process.node_id], others, both=True)
+            self._around.tell(f"node {process.node_id} is isolated")
+
+    def _cut(self, here: list[int], there: list[int], both: bool) -> None:
+        links = {(a, b) for a in here for b in there}
+        if both:
+            links |= {(b, a) for a, b in links}
+        self._around.network.cut |= links
+        self._around.at(self._after(50, 900), self._join, links)
+
+    def _join(self, links: set[tuple[int, int]]) -> None:
+        self._around.network.cut -= links
+
+    def _slow_link(self) -> None:
+        here, there = self._rng.sample(list(self._processes), 2)
+        self._around.network.slow[here, there] = self._after(5, 150)
+        self._around.tell(f"the link from {here} to {there} is slow")
+        self._around.at(self._after(50, 900), self._around.network.slow.pop, (here, there), None)
+
+    # The cluster's own operations.
+
+    def _transfer(self) -> None:
+        for process in self._processes.values():
+            if process.replica and not process.paused and process.running.raft.role is Role.LEADER:
+                target = self._rng.choice(list(self._processes))
+                if process.running.raft.transfer_leadership(target):
+                    self._around.tell(f"node {process.node_id} hands leadership to node {target}")

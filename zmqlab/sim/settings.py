@@ -1,0 +1,112 @@
+"""What a simulated run is told, and what its seed makes of it.
+
+:class:`SimSettings` are a person's wishes and the same for all seeds. A :class:`Plan` is drawn from the seed: how many
+nodes, how bad the network, which faults at all, how small the limits. Not every run has every fault ("swarm testing"):
+a bug that needs long partitions is found sooner where crashes do not keep resolving them.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from zmqlab.errors import SettingsError
+from zmqlab.raft import RaftSettings
+from zmqlab.replica import ReplicaSettings
+from zmqlab.settings import SessionLimits
+
+MS = 1_000
+"""Microseconds. All virtual time is in whole microseconds."""
+TICK_US = 20 * MS
+"""A node's tick on a clock that goes right. Twice the node's own default: half the events, the same ratios."""
+FAULTS = ("crash", "crash_in_effect", "pause", "partition", "one_way", "isolate", "slow_link", "disk_full", "transfer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimSettings:
+    """The same for every seed. Raises SettingsError."""
+
+    nodes: int = 0
+    """3 or 5; 0 lets the seed choose."""
+    faults_ms: int = 1_500
+    """How long the first phase lasts."""
+    heal_ms_max: int = 10_000
+    """Within this time after the last fault everything must be answered and all nodes agree. An election takes
+    240 ms, a client asks again after at most 400; the slowest of some thousand runs took 2.5 s."""
+    clients: int = 3
+
+    def __post_init__(self) -> None:
+        if self.nodes not in (0, 3, 5):
+            raise SettingsError(f"nodes is {self.nodes}: simulate 3 or 5, or 0 to let the seed choose")
+        for name, low, high in (("faults_ms", 1, 600_000), ("heal_ms_max", 1_000, 600_000), ("clients", 1, 64)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name} is {value}: it must be from {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the seed decided before anything happened."""
+
+    node_count: int
+    faults: tuple[str, ...]
+    """Names from FAULTS that may strike; some twice, to be likelier."""
+    fault_gap_us: int
+    """Mean time between two faults."""
+    delay_us: int
+    """Most messages take up to this long, some ten times as long."""
+    loss: float
+    duplication: float
+    turn_us: int
+    """A node takes its turn up to this long after a frame came, with all that came meanwhile."""
+    clock_rates: tuple[float, ...]
+    """A node's ticks per true tick."""
+    think_us: int
+    """Mean time between two operations of a client."""
+    requests_open_max: int
+    reads: float
+    """Share of reads among the operations."""
+    raft: RaftSettings
+    replica: ReplicaSettings
+    limits: SessionLimits
+    retain_bytes: int
+
+
+def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
+    """Everything that is decided beforehand; small limits, so that every boundary is met."""
+    count = settings.nodes or rng.choice((3, 3, 3, 5))
+    chosen = [fault for fault in FAULTS if rng.random() < 0.5] or ["crash"]
+    return Plan(
+        node_count=count,
+        faults=(*chosen, rng.choice(chosen)),
+        fault_gap_us=rng.choice((40, 80, 160)) * MS,
+        delay_us=rng.choice((500, 2_000, 2_000, 10_000)),
+        loss=rng.choice((0.0, 0.01, 0.05, 0.2)),
+        duplication=rng.choice((0.0, 0.02, 0.2)),
+        turn_us=rng.choice((0, 300, 3_000)),
+        clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(count)),
+        think_us=rng.choice((15, 30, 80)) * MS,
+        requests_open_max=rng.choice((1, 4, 12)),
+        reads=rng.choice((0.1, 0.3)),
+        raft=_raft_settings(rng),
+        replica=ReplicaSettings(
+            max_pending=rng.choice((3, 1_000)),
+            read_ticks=20,
+            snapshot_log_bytes=rng.choice((400, 1_500, 6_000, 1_000_000)),
+            keep_bytes=rng.choice((0, 300, 2_000)),
+            resend_ticks=rng.choice((8, 30)),
+        ),
+        limits=SessionLimits(max_sessions=rng.choice((2, 100, 100)), window_requests=rng.choice((3, 64))),
+        retain_bytes=rng.choice((0, 1_000, 1_000_000)),
+    )
+
+
+def _raft_settings(rng: random.Random) -> RaftSettings:
+    return RaftSettings(
+        election_ticks=6,
+        heartbeat_ticks=2,
+        max_append_bytes=rng.choice((60, 300, 1_048_576)),
+        max_inflight=rng.choice((1, 8)),
+        max_apply_bytes=rng.choice((200, 4_194_304)),
+        snapshot_chunk_bytes=rng.choice((150, 1_000, 262_144)),
+    )

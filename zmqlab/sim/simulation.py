@@ -1,0 +1,196 @@
+"""One run: a whole cluster and its clients under one seed, in virtual time, in two phases.
+
+In the first phase faults strike at random, and nothing forbidden may happen. Then everything is healed, every client
+asks one thing more, and within a bound of virtual time all must be answered, one node must lead, and all nodes must
+have the same state: a cluster that stands still would be safe as well. (The two phases are TigerBeetle's.)
+
+Theory of operation: a heap of events, each with its time and a running number, so that the order is the same in every
+process and at every replay; chance comes from generators that are seeded by the seed and a name. Nothing here reads a
+clock or depends on the order of a set.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from zmqlab.raft import Role
+from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
+from zmqlab.sim.clients import Client
+from zmqlab.sim.faults import Faults
+from zmqlab.sim.histories import Histories
+from zmqlab.sim.network import Network
+from zmqlab.sim.process import Process, Surroundings
+from zmqlab.sim.settings import MS, SimSettings, draw_plan
+
+FIRST_CLIENT = 101
+"""Addresses of clients; those of nodes are 1, 2, 3, ..."""
+CHECK_US = 20 * MS
+"""How often it is looked whether a healed cluster has come to rest."""
+EVENTS_MAX = 500_000
+"""A run has some thousand; so many mean that messages go in circles."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    seed: int
+    ok: bool
+    failure: str = ""
+    """Which promise was broken, with both sides of the contradiction; empty if ``ok``."""
+    story: list[str] = field(default_factory=list)
+    """Who led, what broke, what was decided; one line an event, with its time."""
+    figures: dict[str, int] = field(default_factory=dict)
+
+
+def run(seed: int, settings: SimSettings | None = None) -> Outcome:
+    """Simulate the run that ``seed`` stands for."""
+    simulation = Simulation(seed, settings or SimSettings())
+    failure = ""
+    try:
+        simulation.play()
+    except Violation as violation:
+        failure = str(violation)
+    except Exception as error:  # an assertion of the code under test, or its fault of any other kind
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        file = place.filename.rpartition("/")[2]
+        failure = f"{type(error).__name__} in {file}, line {place.lineno}, {place.name}: {error}"
+    if failure:
+        simulation.tell(f"FAILED: {failure}")
+    return Outcome(seed=seed, ok=not failure, failure=failure, story=simulation.story, figures=simulation.figures())
+
+
+class Simulation:
+    """See the module."""
+
+    def __init__(self, seed: int, settings: SimSettings) -> None:
+        self.story: list[str] = []
+        self.now_us = 0
+        self.events = 0
+        self._settings = settings
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._scheduled = 0
+        self.plan = draw_plan(random.Random(f"{seed} plan"), settings)
+        self.network = Network(self.plan, random.Random(f"{seed} network"), self.at, self._deliver)
+        self.ledger = Ledger(self.plan.limits)
+        self.elections = Elections(self.ledger)
+        around = Surroundings(
+            self.plan, self.at, self._clock, self.network, self.tell, self.elections, Logs(), self.ledger
+        )
+        voters = tuple(range(1, self.plan.node_count + 1))
+        self.processes = {
+            node_id: Process(node_id, voters, around, random.Random(f"{seed} node {node_id}")) for node_id in voters
+        }
+        self.histories = Histories(self.ledger)
+        self.clients = {
+            address: Client(address, len(voters), around, self.histories, random.Random(f"{seed} client {address}"))
+            for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
+        }
+        self.faults = Faults(self.processes, around, random.Random(f"{seed} faults"))
+
+    # Time.
+
+    def at(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Do ``action`` so much later."""
+        self._scheduled += 1
+        heapq.heappush(self._heap, (self.now_us + delay_us, self._scheduled, action, arguments))
+
+    def tell(self, line: str) -> None:
+        """A line of the story."""
+        self.story.append(f"{self.now_us / MS:10.1f} ms  {line}")
+
+    def _clock(self) -> int:
+        return self.now_us
+
+    def _advance(self, until_us: int) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= until_us:
+            self.now_us, _, action, arguments = heapq.heappop(heap)
+            action(*arguments)
+            self.events += 1
+            if self.events > EVENTS_MAX:
+                raise Violation(f"progress: {EVENTS_MAX} events, and no end")
+        self.now_us = until_us
+
+    def _deliver(self, sender: int, to: int, frame: bytes) -> None:
+        if to >= FIRST_CLIENT:
+            self.clients[to].deliver(frame)
+        else:
+            self.processes[to].deliver(sender, frame)
+
+    # The two phases.
+
+    def play(self) -> None:
+        """Both phases. Raises Violation, or whatever the code under test raises."""
+        plan = self.plan
+        self.tell(f"{plan.node_count} nodes, faults: {', '.join(sorted(set(plan.faults)))}")
+        for process in self.processes.values():
+            process.start(campaign=process.node_id == 1)
+        for client in self.clients.values():
+            client.begin()
+        self.faults.begin()
+        self._advance(self._settings.faults_ms * MS)
+        self.faults.heal()
+        for client in self.clients.values():
+            client.finish()
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        end_us = self.now_us + self._settings.heal_ms_max * MS
+        while self._what_is_missing():
+            if self.now_us >= end_us:
+                raise Violation(f"progress: {self._settings.heal_ms_max} ms after healing {self._what_is_missing()}")
+            self._advance(self.now_us + CHECK_US)
+        self._check_states()
+        self.tell(f"at rest: all nodes are at {self.ledger.last_index} and agree")
+
+    def _what_is_missing(self) -> str:
+        waiting = [address for address, client in self.clients.items() if not client.is_done]
+        if waiting:
+            return f"clients {waiting} still wait for answers"
+        rafts = [process.running.raft for process in self.processes.values()]
+        leaders = [raft.node_id for raft in rafts if raft.role is Role.LEADER]
+        if len(leaders) != 1 or any(raft.leader_id != leaders[0] for raft in rafts):
+            return f"nodes {leaders} lead, and {[raft.leader_id for raft in rafts]} are followed"
+        applied = [raft.applied_index for raft in rafts]
+        if min(applied) < self.ledger.last_index:
+            return f"the nodes have applied up to {applied} of {self.ledger.last_index}"
+        return ""
+
+    def _check_states(self) -> None:
+        books = self.ledger.books_hash()
+        states = set()
+        for process in self.processes.values():
+            machine = process.running.machine
+            process.running.raft.check_invariants()
+            states.add(machine.state_hash())
+            if machine.exchange.state_hash() != books:
+                raise Violation(f"node {process.node_id} has other books than the naive exchange")
+        if len(states) != 1:
+            raise Violation(f"the nodes end in {len(states)} different states")
+
+    def figures(self) -> dict[str, int]:
+        """What happened how often."""
+        processes, clients = self.processes.values(), self.clients.values()
+        return {
+            "events": self.events,
+            "virtual_ms": self.now_us // MS,
+            "elections": len(self.elections.leaders),
+            "crashes": sum(process.crashes for process in processes),
+            "snapshots": sum(
+                process.snapshots + (process.replica.snapshots_total if process.replica else 0) for process in processes
+            ),
+            "installs": sum(process.disk.installs for process in processes),
+            "entries": self.ledger.last_index,
+            "requests": sum(client.requests for client in clients),
+            "reads": self.histories.reads,
+            "answered": self.histories.answered,
+            "unknown": sum(client.unknown for client in clients),
+            "messages": self.network.sent,
+            "lost": self.network.lost,
+        }

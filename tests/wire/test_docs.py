@@ -1,0 +1,73 @@
+"""``docs/wire-format.md`` is what the code does: sizes, offsets, types, codes and bounds."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from zmqlab.wire import client, control, frames, records
+from zmqlab.wire.client import ResponseStatus
+
+PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
+SECTIONS = dict(re.findall(r"^#+ (.+?)\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S))
+WIDTHS = {"2 bytes": 2, "8 bytes": 8, "u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8}
+LAYOUTS: list[tuple[str, struct.Struct]] = [
+    ("The header, 8 bytes", frames.HEADER),
+    ("A command, 40 bytes", records.COMMAND),
+    ("A response, 32 bytes + reports + fills", client._BODY),
+    ("A report, 32 bytes", records.REPORT),
+    ("A fill, 24 bytes", records.FILL),
+]
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of a section's table rows, without its head."""
+    lines = [line for line in SECTIONS[section].splitlines() if re.match(r"\| *[\w0]", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(("section", "layout"), LAYOUTS, ids=[section for section, _ in LAYOUTS])
+def test_a_table_has_the_widths_and_the_size_of_its_struct(section: str, layout: struct.Struct) -> None:
+    fields = [row for row in rows(section) if row[0].isdigit() and row[1] in WIDTHS]
+    offset = 0
+    for row in fields:
+        assert int(row[0]) == offset, row
+        offset += WIDTHS[row[1]]
+    assert offset == layout.size == int(re.findall(r"(\d+) bytes", section)[0])
+    assert len(fields) == len(re.sub(r"\d+s", "s", layout.format).lstrip("<"))
+
+
+def test_open_session_and_request_have_the_sizes_of_their_headings() -> None:
+    (open_session,) = [int(size) for size in re.findall(r"## OPEN_SESSION: header \+ (\d+) bytes", PAGE)]
+    (request,) = [int(size) for size in re.findall(r"## REQUEST: header \+ (\d+) bytes", PAGE)]
+    assert len(client.encode_open_session(1)) == frames.HEADER_BYTES + open_session
+    assert len(client.encode_request(1, 1, 1, b"")) == frames.HEADER_BYTES + request
+
+
+def test_the_types_of_frames() -> None:
+    listed = re.findall(r"^\| 0x([0-9A-F]{2}) \| ([A-Z_]+) \|", PAGE, re.M)
+    assert len(listed) == 8
+    assert [(int(code, 16), name) for code, name in listed] == [(getattr(frames, name), name) for _, name in listed]
+    assert (frames.APPEND_ENTRIES, frames.HELLO) == (0x10, 0x1A)
+    assert "`5A 4C 01 20` is metrics" in PAGE
+    assert frames.topic(frames.METRICS).hex(" ").upper() == "5A 4C 01 20"
+
+
+def test_the_codes_of_a_response() -> None:
+    listed = re.findall(r"^\| (\d) \| ([A-Z_]+) \|", PAGE, re.M)
+    assert [(int(code), name) for code, name in listed] == [(int(status), status.name) for status in ResponseStatus]
+
+
+def test_the_bounds() -> None:
+    bounds = (frames.MAX_CLIENT_FRAME_BYTES, frames.MAX_PEER_FRAME_BYTES, client.MAX_COMMANDS_PER_REQUEST)
+    for bound in bounds:
+        assert f"{bound:,}" in PAGE
+
+
+def test_the_queries() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
+    queries = [query.__struct_config__.tag for query in control.Query.__args__]
+    assert listed == queries

@@ -1,0 +1,149 @@
+"""Between nodes: every Raft message comes back equal, and damage raises FrameError."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.wire.damage import damaged, refuses_or_accepts
+from zmqlab.errors import FrameError
+from zmqlab.raft import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    Entry,
+    EntryKind,
+    InstallSnapshot,
+    InstallSnapshotResponse,
+    Message,
+    ReadIndex,
+    ReadIndexResponse,
+    RequestVote,
+    RequestVoteResponse,
+    TimeoutNow,
+)
+from zmqlab.wire import frames
+from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
+
+LARGE = 2**64 - 1
+CONFIGURATION = Configuration((1, 2, LARGE), (9,)).encode()
+ENTRIES = (
+    Entry(8, 3, EntryKind.NO_OP, b""),
+    Entry(9, 3, EntryKind.DATA, b"a request"),
+    Entry(10, 3, EntryKind.CONFIGURATION, CONFIGURATION),
+)
+MESSAGES: list[Message] = [
+    AppendEntries(1, 0, 3, 7, 2, 6, 5, ENTRIES),
+    AppendEntries(LARGE, LARGE, LARGE, 7, 2, 6, LARGE, ()),
+    AppendEntriesResponse(1, 2, 3, 4, True, 5, 6, 7),
+    AppendEntriesResponse(1, 2, 3, 4, False, 5, 6, LARGE),
+    RequestVote(1, 2, 3, 4, 5, True, False),
+    RequestVote(1, 2, 3, 4, 5, False, True),
+    RequestVoteResponse(1, 2, 3, True, False),
+    RequestVoteResponse(1, 2, 3, False, True),
+    InstallSnapshot(1, 2, 3, 4, 5, 6, 7, False, b"a chunk", CONFIGURATION),
+    InstallSnapshot(1, 2, 3, 4, 5, 6, 7, True, b"", CONFIGURATION),
+    InstallSnapshotResponse(1, 2, 3, 4, 5, 6, True),
+    TimeoutNow(1, 2, 3),
+    ReadIndex(1, 2, 3, LARGE),
+    ReadIndexResponse(1, 2, 3, 4, LARGE),
+]
+FRAMES = [encode_message(message) for message in MESSAGES]
+REQUESTS = [b"one", b"", b"three" * 99]
+
+
+def decode(frame: bytes) -> Message:
+    return decode_message(frames.parse_header(frame)[0], frame)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_comes_back(message: Message) -> None:
+    frame = encode_message(message)
+    assert decode(frame) == message
+    assert [type(getattr(decode(frame), name)) for name in message.__slots__] == [
+        type(getattr(message, name)) for name in message.__slots__
+    ]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=[type(message).__name__ for message in MESSAGES])
+def test_a_message_that_is_cut_or_too_long_is_refused(frame: bytes) -> None:
+    for end in range(frames.HEADER_BYTES, len(frame)):
+        with pytest.raises(FrameError):
+            decode(frame[:end])
+    with pytest.raises(FrameError):
+        decode(frame + b"\0")
+
+
+def test_an_unknown_type_is_refused() -> None:
+    for frame_type in (frames.FORWARD, frames.HELLO, frames.REQUEST, 0xFF):
+        with pytest.raises(FrameError, match="not a Raft message"):
+            decode_message(frame_type, frames.header(frame_type))
+
+
+def test_an_entry_of_unknown_kind_is_refused() -> None:
+    frame = bytearray(encode_message(AppendEntries(1, 0, 3, 7, 2, 6, 5, ENTRIES[:1])))
+    frame[-5] = 9
+    with pytest.raises(FrameError, match="unknown kind 9"):
+        decode(bytes(frame))
+
+
+def test_a_promise_of_four_billion_entries_costs_nothing() -> None:
+    frame = bytearray(encode_message(AppendEntries(1, 0, 3, 7, 2, 6, 5, ())))
+    struct.pack_into("<I", frame, len(frame) - 4, 2**32 - 1)
+    with pytest.raises(FrameError):
+        decode(bytes(frame))
+
+
+def test_a_snapshot_without_a_configuration_is_refused() -> None:
+    overlapping = struct.pack("<HHQQ", 1, 1, 5, 5)
+    for wrong in (b"", b"\x01", overlapping):
+        with pytest.raises(FrameError, match="configuration"):
+            decode(encode_message(InstallSnapshot(1, 2, 3, 4, 5, 6, 7, True, b"chunk", wrong)))
+
+
+def test_an_entry_with_a_broken_configuration_is_refused() -> None:
+    broken = Entry(8, 3, EntryKind.CONFIGURATION, CONFIGURATION[:-1])
+    with pytest.raises(FrameError, match="configuration"):
+        decode(encode_message(AppendEntries(1, 0, 3, 7, 2, 6, 5, (broken,))))
+
+
+def test_forwarded_requests_come_back() -> None:
+    assert decode_forward(encode_forward(LARGE, REQUESTS)) == (LARGE, REQUESTS)
+    assert decode_forward(encode_forward(1, [])) == (1, [])
+
+
+def test_forwarded_requests_that_are_cut_are_refused() -> None:
+    frame = encode_forward(1, REQUESTS)
+    for end in range(frames.HEADER_BYTES, len(frame)):
+        with pytest.raises(FrameError):
+            decode_forward(frame[:end])
+
+
+@given(damaged(*FRAMES), st.sampled_from([None, *range(0x10, 0x1B)]))
+def test_a_damaged_message(frame: bytes, claimed_type: int | None) -> None:
+    if claimed_type is None:
+        refuses_or_accepts(decode, frame)
+    else:
+        refuses_or_accepts(lambda data: decode_message(claimed_type, data), frame)
+
+
+@given(damaged(encode_forward(3, REQUESTS)))
+def test_a_damaged_forward(frame: bytes) -> None:
+    refuses_or_accepts(decode_forward, frame)
+
+
+U64 = st.integers(0, LARGE)
+
+
+@given(
+    U64,
+    U64,
+    st.lists(st.tuples(U64, st.sampled_from([EntryKind.NO_OP, EntryKind.DATA]), st.binary(max_size=60)), max_size=20),
+)
+def test_entries_get_their_indexes_back(term: int, round_: int, said: list[tuple[int, EntryKind, bytes]]) -> None:
+    entries = tuple(Entry(index, *fields) for index, fields in enumerate(said, start=101))
+    message = AppendEntries(1, 0, term, 100, 1, 99, round_, entries)
+    assert decode(encode_message(message)) == message

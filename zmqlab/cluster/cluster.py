@@ -22,23 +22,28 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import TYPE_CHECKING
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import Launcher, LocalLauncher, NodeProcess, end_all
 from zmqlab.cluster.ports import free_base_ports
-from zmqlab.cluster.start import START_TIMEOUT_S, await_answer, await_cluster, client_endpoint, plan_nodes
+from zmqlab.cluster.start import (
+    START_TIMEOUT_S,
+    await_answer,
+    await_cluster,
+    check_arguments,
+    client_endpoint,
+    plan_nodes,
+)
 from zmqlab.cluster.tables import EventTable, NodeState, StatusTable
-from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
+from zmqlab.errors import ClusterError, NoLeader, PortInUse
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 from zmqlab.wire import control
 
 if TYPE_CHECKING:
     from zmqlab.cluster.client import Client
 
-MAX_NODES = 15
-"""More on one machine teaches nothing and only takes turns on its cores."""
 START_ATTEMPTS = 5
 """How often other ports are drawn when another process takes one between the probe and the start."""
 STOP_GRACE_S = 3.0
@@ -70,14 +75,7 @@ class Cluster:
         log_level: LogLevel = "info",
         launcher: Launcher | None = None,
     ) -> None:
-        if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= MAX_NODES:
-            raise SettingsError(f"nodes is {nodes!r}: it must be a whole number from 1 to {MAX_NODES}")
-        for name, value, choices in (
-            ("durability", durability, Durability),
-            ("log_level", log_level, LogLevel),
-        ):
-            if value not in get_args(choices):
-                raise SettingsError(f"{name} is {value!r}: choose {', '.join(get_args(choices))}")
+        check_arguments(nodes, durability, log_level)
         self.name = f"lab-{secrets.token_hex(3)}"
         self.keep = keep or run_dir is not None
         self._count = nodes
@@ -399,13 +397,9 @@ class Cluster:
         self._known(name)
         process = self._processes.get(name)
         if process is None or process.poll() is not None:
-            self._refuse_stopped(name)
+            what_to_do = f"cluster.restart({name!r}) starts it" if self._feed else "the cluster has not been started"
+            raise ClusterError(f"{name} is not running: {what_to_do}")
         return process
-
-    def _refuse_stopped(self, name: str) -> NoReturn:
-        if self._feed is None:
-            raise ClusterError(f"{name} is not running: the cluster has not been started")
-        raise ClusterError(f"{name} is not running: cluster.restart({name!r}) starts it")
 
     def _record(self, name: str, kind: str, text: str = "") -> None:
         self.feed.record(control.Event(time_ns=time.time_ns(), node=name, kind=kind, text=text))

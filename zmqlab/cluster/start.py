@@ -6,19 +6,31 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from zmqlab import errors
 from zmqlab.cluster import queries
 from zmqlab.cluster.launcher import NodeProcess
-from zmqlab.errors import NodeError, NodeStartFailed
+from zmqlab.errors import NodeError, NodeStartFailed, SettingsError
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 from zmqlab.wire import control
 
+MAX_NODES = 15
+"""More on one machine teaches nothing and only takes turns on its cores."""
 START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 POLL_S = 0.01
 ANSWER_TIMEOUT_S = 0.04
 """Short, so that a node that just came up is asked again soon; it answers in well under a millisecond."""
+
+
+def check_arguments(nodes: int, durability: str, log_level: str) -> None:
+    """Raise SettingsError unless a cluster can be made of these."""
+    if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= MAX_NODES:
+        raise SettingsError(f"nodes is {nodes!r}: it must be a whole number from 1 to {MAX_NODES}")
+    for name, value, choices in (("durability", durability, Durability), ("log_level", log_level, LogLevel)):
+        if value not in get_args(choices):
+            raise SettingsError(f"{name} is {value!r}: choose {', '.join(get_args(choices))}")
 
 
 def plan_nodes(

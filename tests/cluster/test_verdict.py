@@ -139,7 +139,19 @@ def test_hashes_that_differed_during_the_run_fail_it(run: History, nodes: list[F
     assert failed(judged(run, nodes, mismatches=1)) == {"nodes agree"}
 
 
-def test_a_node_that_does_not_answer_fails_the_run(run: History, nodes: list[FakeNode]) -> None:
+def test_two_leaders_in_one_term_fail_it(run: History, nodes: list[FakeNode]) -> None:
+    endpoints = [node.endpoint for node in nodes]
+    honest = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1"}})
+    assert honest.ok
+    verdict = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1", "node2"}})
+    assert failed(verdict) == {"one leader a term"}
+    assert "in term 2 node1 and node2 led" in repr(verdict)
+
+
+def test_a_node_that_does_not_answer_fails_the_run(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zmqlab.cluster.evidence.ASK_TIMEOUT_S", 0.2)
     endpoints = [nodes[0].endpoint, "tcp://127.0.0.1:9"]
     verdict = judge(endpoints, run.acknowledgements, settle_s=0.1)
     assert "nodes agree" in failed(verdict)

@@ -23,7 +23,7 @@ from zmqlab.errors import ZmqlabError
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
-MAX_REPLAY_S = 15.0
+MAX_REPLAY_S = 10.0
 """Nobody waits longer for a verdict; it says how far it came."""
 
 

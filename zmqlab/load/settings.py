@@ -96,10 +96,10 @@ class LoadSettings:
     """A node that says nothing for so long, while others do, is avoided: it may be paused."""
     window: int = 512
     """How far request numbers run ahead of the first unanswered one; half of what a session allows."""
-    batch_interval_ms: float = 0.5
-    """Orders that fall due within so long of the last request share the next one. It is part of response
-    time.
-    """
+    batch_interval_ms: float = 1.0
+    """Orders that fall due within so long of the last request share the next one. It is part of response time. At
+    30,000 orders/s on two cores, p50 was 2.3, 2.0, 1.6 and 2.0 ms with 0.25, 0.5, 1 and 1.5 ms: wake-ups cost more than
+    waiting."""
     resting_target: int = 20_000
     """Above this many resting orders of ours, more and more of the new ones become cancels."""
     drain_ms: float = 5_000.0

@@ -9,7 +9,7 @@ only what surrounds them. The same seed gives the same run, in every process and
 * :mod:`~zmqlab.sim.network`, :mod:`~zmqlab.sim.disk`, :mod:`~zmqlab.sim.process`: what a node has around it.
 * :mod:`~zmqlab.sim.clients`: who asks. :mod:`~zmqlab.sim.faults`: what breaks.
 * :mod:`~zmqlab.sim.checkers`, :mod:`~zmqlab.sim.histories`, :mod:`~zmqlab.sim.rules`: what must hold regardless.
-
+* :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
 
 Left out so far: membership changes, wiped and corrupt disks, power cuts that take unsynced writes along.
 """

@@ -52,13 +52,30 @@ class Faults:
     def _victim(self) -> Process | None:
         """A running node; one time in three the one that leads."""
         running = [process for process in self._processes.values() if process.replica and not process.paused]
-        leading = [process for process in running if process.running.raft.role is Role.LEADER]
+        leading = self._leading()
         if leading and self._rng.random() < 0.33:
             return self._rng.choice(leading)
         return self._rng.choice(running) if running else None
 
+    def _leading(self) -> list[Process]:
+        running = [process for process in self._processes.values() if process.replica and not process.paused]
+        return [process for process in running if process.running.raft.role is Role.LEADER]
+
     def _after(self, low_ms: int, high_ms: int) -> int:
         return self._rng.randint(low_ms * MS, high_ms * MS)
+
+    def strike_leader(self, process: Process) -> None:
+        """Bad luck of leaders that were just elected: their first entries reach few or nobody."""
+        if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
+            return
+        if self._rng.random() < 0.6:
+            process.crash_in = self._rng.randint(1, 10)
+            self._around.at(self._after(20, 200), self._see_to_restarts)
+        else:
+            self._cut([process.node_id], self._others(process), both=self._rng.random() < 0.5)
+
+    def _others(self, process: Process) -> list[int]:
+        return [node for node in self._processes if node != process.node_id]
 
     # Processes.
 
@@ -97,6 +114,14 @@ class Faults:
             self._around.tell(f"node {process.node_id} goes on")
             process.resume()
 
+    def _freeze(self) -> None:
+        """A leader sleeps, and when it wakes up the others' messages of that time are lost, the clients' are not."""
+        for process in self._leading():
+            process.paused = True
+            self._cut([process.node_id], self._others(process), both=True)
+            self._around.tell(f"node {process.node_id} is frozen")
+            self._around.at(self._after(100, 500), self._resume, process)
+
     def _disk_full(self) -> None:
         process = self._victim()
         if process is not None:
@@ -133,8 +158,7 @@ class Faults:
         """One node loses all others, most likely the leader; clients still reach it."""
         process = self._victim()
         if process is not None:
-            others = [node for node in self._processes if node != process.node_id]
-            self._cut([process.node_id], others, both=True)
+            self._cut([process.node_id], self._others(process), both=True)
             self._around.tell(f"node {process.node_id} is isolated")
 
     def _cut(self, here: list[int], there: list[int], both: bool) -> None:
@@ -142,7 +166,7 @@ class Faults:
         if both:
             links |= {(b, a) for a, b in links}
         self._around.network.cut |= links
-        self._around.at(self._after(50, 900), self._join, links)
+        self._around.at(self._after(50, 600), self._join, links)
 
     def _join(self, links: set[tuple[int, int]]) -> None:
         self._around.network.cut -= links
@@ -151,13 +175,19 @@ class Faults:
         here, there = self._rng.sample(list(self._processes), 2)
         self._around.network.slow[here, there] = self._after(5, 150)
         self._around.tell(f"the link from {here} to {there} is slow")
-        self._around.at(self._after(50, 900), self._around.network.slow.pop, (here, there), None)
+        self._around.at(self._after(50, 600), self._around.network.slow.pop, (here, there), None)
 
     # The cluster's own operations.
 
     def _transfer(self) -> None:
-        for process in self._processes.values():
-            if process.replica and not process.paused and process.running.raft.role is Role.LEADER:
-                target = self._rng.choice(list(self._processes))
-                if process.running.raft.transfer_leadership(target):
-                    self._around.tell(f"node {process.node_id} hands leadership to node {target}")
+        for process in self._leading():
+            target = self._rng.choice(list(self._processes))
+            if process.running.raft.transfer_leadership(target):
+                self._around.tell(f"node {process.node_id} hands leadership to node {target}")
+
+    def _transfer_unheard(self) -> None:
+        """The old leader can speak but hears nothing: it does not learn that its term is over."""
+        for process in self._leading():
+            self._cut(self._others(process), [process.node_id], both=False)
+            self._around.tell(f"node {process.node_id} hears nobody")
+        self._transfer()

@@ -50,8 +50,10 @@ class Network:
                 return
             if chance > 1 - self._plan.duplication:
                 copies = 2
-        for _ in range(copies):
-            self._at(self._delay_us(sender, to), self._deliver, sender, to, frame)
+        self._at(self._delay_us(sender, to), self._deliver, sender, to, frame)
+        if copies == 2:
+            late = int(self._rng.random() * self._plan.second_copy_us)
+            self._at(self._delay_us(sender, to) + late, self._deliver, sender, to, frame)
 
     def _delay_us(self, sender: int, to: int) -> int:
         if self._healed:

@@ -18,7 +18,7 @@ from zmqlab.errors import JournalFull
 from zmqlab.raft import BROADCAST, AppendEntries, Configuration, HardState, Message, Raft
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import Applied, Replica, StateMachine
-from zmqlab.sim.checkers import Elections, Ledger, Logs
+from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
 from zmqlab.sim.disk import Disk
 from zmqlab.sim.network import Network
 from zmqlab.sim.settings import TICK_US, Plan
@@ -43,6 +43,8 @@ class Surroundings:
     now_us: Callable[[], int]
     network: Network
     tell: Callable[[str], None]
+    on_leader: Callable[[Process], None]
+    """A process has become leader; the faults want to know."""
     elections: Elections
     logs: Logs
     ledger: Ledger
@@ -62,7 +64,10 @@ class ObservedMachine(StateMachine):
         return applied
 
     def restore(self, data: bytes) -> None:
+        before = self.applied_index
         super().restore(data)
+        if self.applied_index < before:
+            raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
         self._process.around.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)
 
 
@@ -178,6 +183,7 @@ class Process:
         replica.turn()
         if self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
+            self.around.on_leader(self)
         self._flush()
         replica.answered = []
 

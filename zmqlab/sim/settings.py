@@ -19,7 +19,19 @@ MS = 1_000
 """Microseconds. All virtual time is in whole microseconds."""
 TICK_US = 20 * MS
 """A node's tick on a clock that goes right. Twice the node's own default: half the events, the same ratios."""
-FAULTS = ("crash", "crash_in_effect", "pause", "partition", "one_way", "isolate", "slow_link", "disk_full", "transfer")
+FAULTS = (
+    "crash",
+    "crash_in_effect",
+    "pause",
+    "freeze",
+    "partition",
+    "one_way",
+    "isolate",
+    "slow_link",
+    "disk_full",
+    "transfer",
+    "transfer_unheard",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,10 @@ class Plan:
     """Most messages take up to this long, some ten times as long."""
     loss: float
     duplication: float
+    second_copy_us: int
+    """The second copy of a frame comes up to so much later."""
+    unlucky_leader: float
+    """How likely a leader that was just elected dies in one of its first effects, or is not heard."""
     turn_us: int
     """A node takes its turn up to this long after a frame came, with all that came meanwhile."""
     clock_rates: tuple[float, ...]
@@ -74,20 +90,22 @@ class Plan:
 
 def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
     """Everything that is decided beforehand; small limits, so that every boundary is met."""
-    count = settings.nodes or rng.choice((3, 3, 3, 5))
+    count = settings.nodes or rng.choice((3, 3, 5))
     chosen = [fault for fault in FAULTS if rng.random() < 0.5] or ["crash"]
     return Plan(
         node_count=count,
         faults=(*chosen, rng.choice(chosen)),
-        fault_gap_us=rng.choice((40, 80, 160)) * MS,
+        fault_gap_us=rng.choice((50, 100, 200)) * MS,
         delay_us=rng.choice((500, 2_000, 2_000, 10_000)),
         loss=rng.choice((0.0, 0.01, 0.05, 0.2)),
         duplication=rng.choice((0.0, 0.02, 0.2)),
+        second_copy_us=rng.choice((0, 200 * MS)),
+        unlucky_leader=rng.choice((0.0, 0.0, 0.3, 0.7)),
         turn_us=rng.choice((0, 300, 3_000)),
         clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(count)),
         think_us=rng.choice((15, 30, 80)) * MS,
         requests_open_max=rng.choice((1, 4, 12)),
-        reads=rng.choice((0.1, 0.3)),
+        reads=rng.choice((0.1, 0.5)),
         raft=_raft_settings(rng),
         replica=ReplicaSettings(
             max_pending=rng.choice((3, 1_000)),
@@ -96,15 +114,18 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
             keep_bytes=rng.choice((0, 300, 2_000)),
             resend_ticks=rng.choice((8, 30)),
         ),
-        limits=SessionLimits(max_sessions=rng.choice((2, 100, 100)), window_requests=rng.choice((3, 64))),
+        limits=SessionLimits(
+            max_sessions=rng.choice((settings.clients, 100, 100)), window_requests=rng.choice((3, 64))
+        ),
         retain_bytes=rng.choice((0, 1_000, 1_000_000)),
     )
 
 
 def _raft_settings(rng: random.Random) -> RaftSettings:
+    ticks = rng.choice((3, 6))
     return RaftSettings(
-        election_ticks=6,
-        heartbeat_ticks=2,
+        election_ticks=ticks,
+        heartbeat_ticks=ticks // 3,
         max_append_bytes=rng.choice((60, 300, 1_048_576)),
         max_inflight=rng.choice((1, 8)),
         max_apply_bytes=rng.choice((200, 4_194_304)),

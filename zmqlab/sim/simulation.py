@@ -80,7 +80,15 @@ class Simulation:
         self.ledger = Ledger(self.plan.limits)
         self.elections = Elections(self.ledger)
         around = Surroundings(
-            self.plan, self.at, self._clock, self.network, self.tell, self.elections, Logs(), self.ledger
+            self.plan,
+            self.at,
+            self._clock,
+            self.network,
+            self.tell,
+            self._on_leader,
+            self.elections,
+            Logs(),
+            self.ledger,
         )
         voters = tuple(range(1, self.plan.node_count + 1))
         self.processes = {
@@ -103,6 +111,9 @@ class Simulation:
     def tell(self, line: str) -> None:
         """A line of the story."""
         self.story.append(f"{self.now_us / MS:10.1f} ms  {line}")
+
+    def _on_leader(self, process: Process) -> None:
+        self.faults.strike_leader(process)
 
     def _clock(self) -> int:
         return self.now_us

@@ -1,0 +1,103 @@
+"""Each checker objects to the contradiction that it is there for, shown without a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from zmqlab.market.types import symbol_code
+from zmqlab.raft import AppendEntries, HardState, RequestVoteResponse
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica import Applied, StateMachine
+from zmqlab.settings import SessionLimits
+from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
+from zmqlab.sim.histories import Histories
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import records
+
+ORDER = records.pack_commands([(1, 1, 1, 1, 5, 0, symbol_code("AAA"), 100, 7, 0)])
+OPEN = Entry(1, 1, EntryKind.DATA, client_wire.encode_open_session(9))
+REQUEST = Entry(2, 1, EntryKind.DATA, client_wire.encode_request(1, 1, 1, ORDER))
+LIMITS = SessionLimits()
+
+
+def filled() -> tuple[Ledger, StateMachine]:
+    """A ledger that has seen node 1 apply two entries."""
+    ledger, machine = Ledger(LIMITS), StateMachine(LIMITS)
+    for entry in (OPEN, REQUEST):
+        ledger.applied(1, 1, entry, machine.apply(entry), machine.chain)
+    return ledger, machine
+
+
+def test_two_leaders_of_one_term() -> None:
+    elections = Elections(Ledger(LIMITS))
+    elections.sent(AppendEntries(1, 0, 4, 0, 0, 0, 1, ()))
+    with pytest.raises(Violation, match="election safety: nodes 1 and 2 both lead term 4"):
+        elections.sent(AppendEntries(2, 0, 4, 0, 0, 0, 1, ()))
+
+
+def test_two_votes_and_a_term_that_falls() -> None:
+    elections = Elections(Ledger(LIMITS))
+    elections.stored(1, HardState(4, 2, 0))
+    with pytest.raises(Violation, match="one vote a term"):
+        elections.sent(RequestVoteResponse(1, 3, 4, True, False))
+    with pytest.raises(Violation, match="falls back"):
+        elections.stored(1, HardState(3, 0, 0))
+
+
+def test_one_place_with_two_contents_or_two_histories() -> None:
+    for other in (REQUEST._replace(data=b"other"), REQUEST):
+        logs = Logs()
+        logs.saw(1, [REQUEST])
+        with pytest.raises(Violation, match="log matching"):
+            logs.saw(0 if other is REQUEST else 1, [other])
+
+
+def test_another_entry_another_answer_another_chain() -> None:
+    ledger, machine = filled()
+    body = ledger.body(2)
+    applied = Applied((1, 1), body, [], [])
+    with pytest.raises(Violation, match="of term 2, others applied one of term 1"):
+        ledger.applied(2, 2, REQUEST._replace(term=2), applied, machine.chain)
+    with pytest.raises(Violation, match="another answer"):
+        ledger.applied(2, 1, REQUEST, applied._replace(body=b"x"), machine.chain)
+    with pytest.raises(Violation, match="another chain hash"):
+        ledger.applied(2, 1, REQUEST, applied, b"other")
+
+
+def test_a_request_that_is_carried_out_twice() -> None:
+    """The answer that would pass as a replay is not taken for one when the exchange was moved."""
+    ledger, machine = filled()
+    again = Applied((1, 1), client_wire.replayed(ledger.body(2)), [1] * 8, [])
+    with pytest.raises(Violation, match="exactly once"):
+        ledger.applied(1, 1, REQUEST._replace(index=3), again, machine.chain)
+
+
+def test_an_answer_that_the_naive_exchange_does_not_give() -> None:
+    ledger, machine = filled()
+    entry = Entry(3, 1, EntryKind.DATA, client_wire.encode_request(1, 2, 1, ORDER))
+    applied = machine.apply(entry)
+    assert applied is not None
+    wrong = bytearray(applied.body)
+    wrong[-1] ^= 1
+    with pytest.raises(Violation, match="answers: at 3"):
+        ledger.applied(1, 1, entry, applied._replace(body=bytes(wrong)), machine.chain)
+
+
+def test_an_answer_from_before_the_question() -> None:
+    ledger, _ = filled()
+    histories = Histories(ledger)
+    earlier = histories.invoke(101, 1, ORDER)
+    response = next(client_wire.iter_responses(client_wire.encode_responses([ledger.body(2)])))
+    histories.answer(earlier, response)
+    with pytest.raises(Violation, match="real time"):
+        histories.answer(histories.invoke(101, 1, ORDER), response)
+
+
+def test_a_stale_and_a_wrong_read() -> None:
+    ledger, _ = filled()
+    histories = Histories(ledger)
+    with pytest.raises(Violation, match="reads at 1, though 2 was applied"):
+        histories.read(histories.invoke(101, 1, b""), "AAA", [], [], 1)
+    with pytest.raises(Violation, match="but should be"):
+        histories.read(histories.invoke(101, 1, b""), "AAA", [], [], 2)
+    histories.read(histories.invoke(101, 1, b""), "AAA", [(100, 5, 1)], [], 2)

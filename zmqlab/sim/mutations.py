@@ -1,0 +1,229 @@
+"""Bugs to plant: each a change of a line or two in the real code, each once a real bug of some Raft.
+
+A simulator that finds nothing proves something only if it finds what is there. :func:`planted` rewrites one function:
+its source is read, ``old`` is replaced by ``new``, and the compiled result is put in the function's place wherever that
+is referred to. The text must be there exactly once, so that a mutation can't go stale unnoticed. The tests plant each
+and count seeds until a checker, an assertion or the requirement of progress objects; ``seeds_max`` is the stated bound.
+
+Numbers in the names are those of the list in the issue that asked for them; the others were found wanting here. Not
+here: an older term's entries counted as committed (1), which was planted and *not* found within 2,400 seeds
+(figure 3.7 of the thesis needs three leaders in a row that die at the right effect), so that only the Raft tests hold
+it; the ones about membership (11), which the simulator does not change yet; and a rejoining node that disrupts, which
+breaks no promise that is checked here. A compacted previous entry taken for a conflict (12) was planted too: a
+rejection names the commit index as its hint, so that the leader finds its way, and the bug costs messages only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+from zmqlab.raft import configuration, core, election, follower, log, reads, roles, snapshots
+from zmqlab.replica import machine, replica, sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One bug."""
+
+    name: str
+    function: Callable[..., Any]
+    changes: tuple[tuple[str, str], ...]
+    """(old, new) pieces of the function's source, dedented."""
+    seeds_max: int
+    """Within so many seeds, from ``first_seed`` on, some run fails; about three times what was needed when measured."""
+    first_seed: int = 1
+    """Later for rare bugs, so that the tests stay short. From 1 on, the rarest took 333 seeds (10) and 218 (12)."""
+
+
+@contextmanager
+def planted(mutation: Mutation) -> Iterator[None]:
+    """The bug is in the code for as long as this lasts."""
+    function = mutation.function
+    assert isinstance(function, FunctionType)
+    sound = function.__code__
+    function.__code__ = _mutated(function, mutation.changes)
+    try:
+        yield
+    finally:
+        function.__code__ = sound
+
+
+def _mutated(function: FunctionType, changes: tuple[tuple[str, str], ...]) -> CodeType:
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in changes:
+        assert source.count(old) == 1, f"{function.__name__} does not hold {old!r} exactly once any more"
+        source = source.replace(old, new)
+    outcome: dict[str, Any] = {}
+    exec(compile("from __future__ import annotations\n" + source, f"<mutated {function.__name__}>", "exec"), outcome)
+    code = outcome[function.__name__].__code__
+    assert isinstance(code, CodeType)
+    return code
+
+
+MUTATIONS = (
+    Mutation(
+        "2 commit index moved past what the message verified",
+        follower.handle_append,
+        (("min(message.commit_index, verified)", "min(message.commit_index, raft.log.last_index)"),),
+        30,
+    ),
+    Mutation(
+        "3 a stale AppendEntries truncates good entries",
+        follower._append,
+        (
+            ("new = _skip_known(raft, entries)", "new = entries"),
+            ("_truncate(raft, new[0].index)", "_truncate(raft, prev_index + 1)"),
+        ),
+        30,
+    ),
+    Mutation(
+        "4 the conflicting entry replaced, its tail kept",
+        follower._append,
+        (
+            (
+                "_truncate(raft, new[0].index)",
+                "tail = log.slice(new[-1].index + 1, log.last_index, 1 << 62)\n"
+                "            _truncate(raft, new[0].index)\n"
+                "            new = (*new, *tail)",
+            ),
+        ),
+        30,
+    ),
+    Mutation(
+        "5 the vote not stored",
+        core.Raft._take_out_hard_state,
+        (("HardState(self.term, self.voted_for,", "HardState(self.term, 0,"),),
+        100,
+    ),
+    Mutation(
+        "5 term and vote stored only along with entries",
+        core.Raft._take_out_hard_state,
+        (("if changed or lags:", "if ready.entries:"),),
+        60,
+    ),
+    Mutation(
+        "6 the vote cleared within the same term",
+        roles.become_follower,
+        (
+            (
+                "if term > raft.term:\n        raft.term = term\n        raft.voted_for = NOBODY",
+                "raft.term = term\n    raft.voted_for = NOBODY",
+            ),
+        ),
+        100,
+    ),
+    Mutation(
+        "7 a repeated vote counted twice",
+        election.handle_response,
+        (
+            (
+                "raft.votes.setdefault(message.sender, message.granted)",
+                "others = [voter for voter in raft.configuration.voters if voter not in raft.votes]\n"
+                "        voter = message.sender if message.sender in others or not others else others[0]\n"
+                "        raft.votes.setdefault(voter, message.granted)",
+            ),
+        ),
+        60,
+    ),
+    Mutation(
+        "8 acknowledged before one's own journal write",
+        replica.Replica._carry_out,
+        (
+            (
+                "if ready.send_now:\n        self._driver.send(ready.send_now)",
+                "self._driver.send(ready.send_now + ready.send_stored)",
+            ),
+            ("if ready.send_stored:\n        self._driver.send(ready.send_stored)", "pass"),
+        ),
+        40,
+    ),
+    Mutation(
+        "9 a read served without asking whether one still leads",
+        reads.confirm,
+        (("while raft.read_batches and raft.read_batches[0].round <= confirmed:", "while raft.read_batches:"),),
+        200,
+    ),
+    Mutation(
+        "9 a read served before the leader has committed in its term",
+        reads.are_startable,
+        ((" and raft.has_committed_in_term", ""),),
+        150,
+    ),
+    Mutation(
+        "9 a read served before the read index is applied",
+        replica.Replica._take_reads,
+        ((" and self._ready_reads[0][0] <= self.machine.applied_index", ""),),
+        10,
+    ),
+    Mutation(
+        "10 a message of an older term left without an answer",
+        roles._answer_older,
+        (("to, term = message.sender, raft.term", "return"),),
+        60,
+        first_seed=330,
+    ),
+    Mutation(
+        "12 an old snapshot over newer state",
+        snapshots.handle_install,
+        (
+            ("message.snapshot_index <= raft.commit_index", "False"),
+            ("raft.log.matches(message.snapshot_index, message.snapshot_term)", "False"),
+        ),
+        60,
+        first_seed=215,
+    ),
+    Mutation(
+        "12 the sessions missing from a snapshot",
+        machine.StateMachine.restore,
+        (("self.sessions.restore(data[_SNAPSHOT.size : middle])", "pass"),),
+        40,
+    ),
+    Mutation(
+        "a snapshot that forgets in which order sessions were used",
+        sessions.SessionTable.snapshot,
+        (("in self._sessions.values()", "in sorted(self._sessions.values(), key=lambda each: each.client_id)"),),
+        80,
+    ),
+    Mutation(
+        "half the voters taken for a quorum",
+        configuration.quorum_size,
+        (("voter_count // 2 + 1", "(voter_count + 1) // 2 - (voter_count > 3)"),),
+        30,
+    ),
+    Mutation(
+        "a vote for a log that is not up to date",
+        log.Log.is_up_to_date,
+        (("return (term, index) >= (self.last_term, self.last_index)", "return True"),),
+        30,
+    ),
+    Mutation(
+        "an answered request carried out again",
+        sessions.SessionTable._judge,
+        (("if body is not None:", "if False:"),),
+        10,
+    ),
+    Mutation(
+        "a session that is used does not become the most recently used one",
+        sessions.SessionTable.admit,
+        (
+            (
+                "self._sessions[client_id] = session  # now",
+                "self._sessions = {client_id: session, **self._sessions}  # now",
+            ),
+        ),
+        60,
+    ),
+    Mutation(
+        "the journal's transaction torn: entries without the term",
+        replica.Replica._carry_out,
+        (("self.journal.store(ready.hard_state,", "self.journal.store(None,"),),
+        10,
+    ),
+)
+"""All of them, each found within its ``seeds_max``."""

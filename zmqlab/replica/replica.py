@@ -65,7 +65,7 @@ class ReplicaSettings:
     max_pending: int = 8_192
     """Requests that wait here for their answers; beyond it a client is told BUSY."""
     max_reads: int = 1_024
-    """Queries that wait for a read index."""
+    """Queries that wait for a read index, or for the entries up to it."""
     read_ticks: int = 300
     """A query that could not be answered for so long fails: no leader."""
     snapshot_log_bytes: int = 16_777_216
@@ -163,7 +163,7 @@ class Replica:
 
     def read(self, finish: Callable[[bool], None]) -> None:
         """Call ``finish(True)`` once the state machine may be read linearizably, ``finish(False)`` if it can't be."""
-        if len(self._reads) >= self.settings.max_reads:
+        if len(self._reads) + len(self._ready_reads) >= self.settings.max_reads:
             finish(False)
             return
         context, self._next_context = self._next_context, self._next_context + 1
@@ -278,6 +278,8 @@ class Replica:
         late = [context for context, read in self._reads.items() if read.deadline_tick <= self._tick]
         for context in late:
             self._reads.pop(context).finish(False)
+        while self._ready_reads and self._ready_reads[0][1].deadline_tick <= self._tick:
+            self._ready_reads.popleft()[1].finish(False)  # its index is known, but the entries up to it don't come
 
     # Snapshots.
 

@@ -1,0 +1,324 @@
+"""Three replicas: who answers a request, what a new leader, a restart and a snapshot keep, and when a read may go."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.replica.network import CLIENT, ELECTION_TICKS_MAX, Network, request
+from zmqlab.errors import FrameError
+from zmqlab.raft import Role
+from zmqlab.replica import ReplicaSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import frames
+from zmqlab.wire.client import ResponseStatus
+
+SMALL_LOGS = ReplicaSettings(snapshot_log_bytes=2_000, keep_bytes=0)
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("node_id", [1, 2, 3])
+def test_a_request_is_answered_once_by_the_node_that_took_it(network: Network, node_id: int) -> None:
+    client_id = network.open_session(node_id)
+    node = network.nodes[node_id]
+    node.take(request(client_id, 1))
+    network.settle()
+    network.tick()
+    (response,) = node.answers
+    assert response[:5] == (client_id, 1, response.log_index, ResponseStatus.OK, 0)
+    assert [len(other.answers) for other in network.nodes.values() if other is not node] == [0, 0]
+    assert not node.replica.pending
+    assert [other.machine.orders_applied for other in network.nodes.values()] == [1, 1, 1]
+    network.assert_agreed()
+
+
+def test_a_retry_at_another_node_gets_the_same_answer_and_is_applied_once(network: Network) -> None:
+    client_id = network.open_session()
+    for node in network.nodes.values():
+        node.take(request(client_id, 1))
+        network.settle()
+        network.tick()
+    first, *others = [node.answers[0] for node in network.nodes.values()]
+    assert all(other == first._replace(flags=client_wire.REPLAYED) for other in others)
+    assert [node.machine.orders_applied for node in network.nodes.values()] == [1, 1, 1]
+
+
+def test_a_request_that_reaches_the_log_twice_is_applied_once(network: Network) -> None:
+    """The same request at all nodes in one turn, before any of them could know an answer."""
+    client_id = network.open_session()
+    for node in network.nodes.values():
+        node.take(request(client_id, 1))
+    network.settle()
+    network.tick()
+    answers = [answer for node in network.nodes.values() for answer in node.answers]
+    assert len({(answer.log_index, bytes(answer.reports)) for answer in answers}) == 1
+    assert len(answers) == 3
+    assert network.nodes[1].machine.orders_applied == 1
+    network.assert_agreed()
+
+
+def test_requests_of_one_turn_are_applied_in_the_order_in_which_they_came(network: Network) -> None:
+    client_id = network.open_session(2)
+    for number in range(1, 51):
+        network.nodes[2].take(request(client_id, number))
+    network.settle()
+    network.tick()
+    assert [answer.request_number for answer in network.nodes[2].answers] == list(range(1, 51))
+    indexes = [answer.log_index for answer in network.nodes[2].answers]
+    assert indexes == list(range(indexes[0], indexes[0] + 50))
+
+
+def test_a_broken_forward_changes_nothing(network: Network) -> None:
+    client_id = network.open_session()
+    with pytest.raises(FrameError):
+        network.leader.replica.take_forwarded([request(client_id, 1), b"broken"])
+    network.settle()
+    assert network.leader.machine.orders_applied == 0
+
+
+def test_a_node_with_too_many_requests_waiting_is_busy() -> None:
+    network = Network(ReplicaSettings(max_pending=3))
+    client_id = network.open_session(2)
+    network.cut_off = {2}
+    node = network.nodes[2]
+    for number in range(1, 5):
+        node.take(request(client_id, number))
+    network.settle()
+    (busy,) = node.answers
+    assert busy[:4] == (client_id, 4, 0, ResponseStatus.BUSY)
+    node.take(request(client_id, 3))
+    assert len(node.answers) == 1, "a retry of one that waits is no further request"
+    network.cut_off = set()
+    network.tick(2 * node.replica.settings.resend_ticks)
+    assert sorted(answer.request_number for answer in node.answers[1:]) == [1, 2, 3]
+    assert network.nodes[1].machine.orders_applied == 3, "the refused one was not applied"
+
+
+# Losses.
+
+
+def test_a_pending_request_goes_to_the_new_leader(network: Network) -> None:
+    client_id = network.open_session(2)
+    network.cut_off = {1}
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    assert not network.nodes[2].answers
+    leader = network.elect()
+    network.tick()
+    assert leader is not network.nodes[1]
+    (response,) = network.nodes[2].answers
+    assert (response.request_number, response.status) == (1, ResponseStatus.OK)
+    network.heal()
+    assert len(network.nodes[2].answers) == 1
+    network.assert_agreed()
+
+
+def test_an_old_leader_s_uncommitted_request_is_answered_when_it_is_heard_again(network: Network) -> None:
+    client_id = network.open_session(1)
+    network.cut_off = {1}
+    network.nodes[1].take(request(client_id, 1))
+    network.settle()
+    network.elect()
+    network.nodes[3].take(request(client_id, 2, quantity=7))
+    network.settle()
+    network.heal()
+    (response,) = network.nodes[1].answers
+    assert (response.request_number, response.status) == (1, ResponseStatus.OK)
+    assert [node.machine.orders_applied for node in network.nodes.values()] == [2, 2, 2]
+    network.assert_agreed()
+
+
+def test_an_old_leader_steps_down_and_answers_nothing_while_it_is_alone(network: Network) -> None:
+    client_id = network.open_session(1)
+    network.cut_off = {1}
+    network.nodes[1].take(request(client_id, 1))
+    network.tick(5 * ELECTION_TICKS_MAX)
+    assert network.nodes[1].replica.raft.role is not Role.LEADER
+    assert not network.nodes[1].answers
+    assert len(network.nodes[1].replica.pending) == 1
+
+
+def test_a_forward_that_was_lost_is_sent_again(network: Network) -> None:
+    client_id = network.open_session(2)
+    network.lose = lambda sender, to, frame_type: frame_type == frames.FORWARD
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    network.lose = lambda sender, to, frame_type: False
+    network.tick(2 * network.nodes[2].replica.settings.resend_ticks)
+    assert [answer.request_number for answer in network.nodes[2].answers] == [1]
+    assert network.nodes[1].machine.orders_applied == 1
+
+
+def test_requests_wait_while_leadership_is_handed_over(network: Network) -> None:
+    client_id = network.open_session(1)
+    assert network.nodes[1].replica.raft.transfer_leadership(3)
+    network.nodes[1].take(request(client_id, 1))
+    network.nodes[2].take(request(client_id, 2))
+    network.settle()
+    network.tick(2)
+    assert network.leader is network.nodes[3]
+    assert [answer.request_number for answer in network.nodes[1].answers] == [1]
+    assert [answer.request_number for answer in network.nodes[2].answers] == [2]
+    network.assert_agreed()
+
+
+# Restarts and snapshots.
+
+
+@pytest.mark.parametrize("settings", [ReplicaSettings(), SMALL_LOGS], ids=["log", "snapshots"])
+def test_a_restart_of_all_keeps_everything(settings: ReplicaSettings) -> None:
+    network = Network(settings)
+    client_id = network.open_session()
+    for number in range(1, 101):
+        network.nodes[1 + number % 3].take(request(client_id, number, answered_below=max(1, number - 5)))
+        network.settle()
+    network.tick()
+    network.assert_agreed()
+    books = network.nodes[1].machine.exchange.state_hash()
+    first = network.nodes[1 + 100 % 3].answers[-1]
+    assert (network.nodes[1].replica.snapshots_total > 0) is (settings is SMALL_LOGS)
+    for node in network.nodes.values():
+        node.start()
+    network.elect()
+    network.tick(2)
+    network.assert_agreed()
+    assert network.nodes[1].machine.exchange.state_hash() == books
+    assert network.nodes[1].machine.orders_applied == 100
+    network.nodes[3].take(request(client_id, 100, answered_below=95))
+    network.settle()
+    assert network.nodes[3].answers[-1] == first._replace(flags=client_wire.REPLAYED)
+
+
+def test_a_restarted_follower_catches_up(network: Network) -> None:
+    client_id = network.open_session()
+    for number in range(1, 11):
+        network.cut_off = {3} if number > 5 else set()
+        network.nodes[1].take(request(client_id, number))
+        network.settle()
+    network.nodes[3].start()
+    network.heal()
+    network.assert_agreed()
+    assert network.nodes[3].machine.orders_applied == 10
+
+
+def test_a_node_far_behind_gets_a_snapshot_in_pieces() -> None:
+    network = Network(SMALL_LOGS)
+    client_id = network.open_session()
+    network.cut_off = {3}
+    for number in range(1, 301):
+        network.nodes[2].take(request(client_id, number))
+        network.settle()
+    assert network.leader.replica.raft.first_index > network.nodes[3].machine.applied_index + 1
+    network.delivered.clear()
+    network.heal()
+    pieces = network.delivered.count((network.leader.node_id, 3, frames.INSTALL_SNAPSHOT))
+    assert pieces > 10, "300 orders and their answers don't fit a chunk of 1,000 bytes"
+    network.assert_agreed()
+    node = network.nodes[3]
+    assert node.machine.orders_applied == 300
+    assert node.journal.load().snapshot is not None
+    node.take(request(client_id, 17))
+    assert node.answers[-1].flags == client_wire.REPLAYED, "sessions are part of the snapshot"
+    node.take(request(client_id, 301))
+    network.settle()
+    assert node.answers[-1].request_number == 301
+
+
+def test_the_log_in_memory_stays_bounded() -> None:
+    network = Network(SMALL_LOGS)
+    client_id = network.open_session()
+    for number in range(1, 501):
+        network.nodes[1].take(request(client_id, number, answered_below=number))
+        network.settle()
+        assert network.leader.replica.raft.log_bytes <= 2 * SMALL_LOGS.snapshot_log_bytes
+    assert network.leader.replica.snapshots_total >= 15
+
+
+# Reads.
+
+
+@pytest.mark.parametrize("node_id", [1, 2, 3])
+def test_a_read_sees_every_request_that_was_answered_before(network: Network, node_id: int) -> None:
+    """Also at a follower that has not heard of the commit yet."""
+    client_id = network.open_session()
+    network.lose = lambda sender, to, frame_type: to == 3 and frame_type == frames.APPEND_ENTRIES
+    network.nodes[1].take(request(client_id, 1))
+    network.settle()
+    assert len(network.nodes[1].answers) == 1
+    assert network.nodes[3].machine.orders_applied == 0
+    node, seen = network.nodes[node_id], list[tuple[bool, int]]()
+    node.replica.read(lambda done: seen.append((done, node.machine.orders_applied)))
+    network.settle()
+    if node_id == 3:
+        assert seen == [], "it waits until it has applied what the leader has"
+    network.lose = lambda sender, to, frame_type: False
+    network.tick(10)
+    assert seen == [(True, 1)]
+
+
+def test_a_leader_that_is_alone_answers_no_read(network: Network) -> None:
+    network.cut_off = {1}
+    seen: list[bool] = []
+    network.nodes[1].replica.read(seen.append)
+    network.settle()
+    assert seen == []
+    network.tick(2 * ELECTION_TICKS_MAX)
+    assert seen == [False]
+
+
+def test_a_read_without_a_leader_fails_at_once(network: Network) -> None:
+    network.cut_off = {1, 2, 3}
+    network.tick(2 * ELECTION_TICKS_MAX)
+    seen: list[bool] = []
+    network.nodes[2].replica.read(seen.append)
+    network.settle()
+    assert seen == [False]
+
+
+def test_a_read_that_knows_its_index_and_never_reaches_it_fails_in_time() -> None:
+    """Node 3 hears from the leader how far to read, and is cut off before the entries come."""
+    network = Network(ReplicaSettings(read_ticks=50))
+    client_id = network.open_session()
+    network.lose = lambda sender, to, frame_type: to == 3 and frame_type == frames.APPEND_ENTRIES
+    network.nodes[1].take(request(client_id, 1))
+    network.settle()
+    seen: list[bool] = []
+    network.nodes[3].replica.read(seen.append)
+    network.settle()
+    assert (3, frames.READ_INDEX_RESPONSE) in [said[1:] for said in network.delivered]
+    network.cut_off = {3}
+    network.tick(51)
+    assert seen == [False]
+    network.heal()
+    assert seen == [False], "once is enough"
+
+
+def test_reads_that_wait_are_bounded() -> None:
+    network = Network(ReplicaSettings(max_reads=5))
+    client_id = network.open_session()
+    network.lose = lambda sender, to, frame_type: to == 3 and frame_type == frames.APPEND_ENTRIES
+    network.nodes[1].take(request(client_id, 1))
+    network.settle()
+    seen: list[bool] = []
+    for _ in range(8):
+        network.nodes[3].replica.read(seen.append)
+        network.settle()
+    assert seen == [False] * 3
+    network.heal()
+    assert seen == [False] * 3 + [True] * 5
+
+
+def test_a_client_that_has_gone_gets_no_answer_and_its_request_counts(network: Network) -> None:
+    client_id = network.open_session()
+    network.nodes[2].replica.take_request(CLIENT, request(client_id, 1), 0)
+    network.nodes[2].replica.turn()
+    network.nodes[2].replica.forget_route((client_id, 1))
+    network.settle()
+    assert not network.nodes[2].answers
+    assert network.nodes[1].machine.orders_applied == 1

@@ -155,6 +155,22 @@ def test_a_forward_that_was_lost_is_sent_again(network: Network) -> None:
     assert network.nodes[1].machine.orders_applied == 1
 
 
+def test_a_request_that_is_asked_for_again_and_again_does_not_hold_up_the_others() -> None:
+    """Requests 1 and 2 are lost on their way to the leader; only the first one's client asks again."""
+    network = Network(ReplicaSettings(resend_ticks=10))
+    client_id = network.open_session(2)
+    other_id = network.open_session(3)
+    network.lose = lambda sender, to, frame_type: frame_type == frames.FORWARD
+    network.nodes[2].take(request(client_id, 1))
+    network.nodes[2].take(request(other_id, 2))
+    network.tick(19)
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    network.lose = lambda sender, to, frame_type: False
+    network.tick(5)
+    assert 2 in [answer.request_number for answer in network.nodes[2].answers]
+
+
 def test_requests_wait_while_leadership_is_handed_over(network: Network) -> None:
     client_id = network.open_session(1)
     assert network.nodes[1].replica.raft.transfer_leadership(3)

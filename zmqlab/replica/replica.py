@@ -134,6 +134,7 @@ class Replica:
             return client_wire.replayed(stored)
         if len(self.pending) >= self.settings.max_pending and key not in self.pending:
             return client_wire.encode_response(*key, 0, ResponseStatus.BUSY, 0, b"", b"")
+        self.pending.pop(key, None)  # one that is asked for again moves to the end: the order is that of arrival
         self.pending[key] = Pending(route, frame, now_ns, self._tick)
         self._to_propose.append(frame)
         return None

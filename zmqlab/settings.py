@@ -127,8 +127,8 @@ class NodeSettings:
     log_level: LogLevel = "info"
     tick_ms: int = 10
     election_ticks: int = 20
-    """Minimum election time-out, 200 ms: in the Raft paper's range (9.3). At 150 ms, a machine whose two cores were wanted
-    by others had an election within five minutes; after a kill the median gap was 170 ms."""
+    """Minimum election time-out, 200 ms: in the Raft paper's range (9.3). With 150 ms a machine whose two cores were
+    wanted by others had an election within five minutes, while the median gap after a kill was 170 ms."""
     heartbeat_ticks: int = 4
     snapshot_log_bytes: int = 16_777_216
     """A snapshot is taken after this many bytes of applied log: about 400,000 orders."""

@@ -35,6 +35,8 @@ class Flow:
         self.mids = dict.fromkeys(self.codes, 10000)
         self.known: list[tuple[int, int, int, int, int]] = []
         """(order_id, symbol, account, price, quantity) of orders that rested when last heard of."""
+        self.done: set[int] = set()
+        """Ids of orders that were filled after they had come to rest."""
         self.exchange = Exchange()
 
     def commands(self, count: int) -> list[Command]:
@@ -70,9 +72,7 @@ class Flow:
         )
 
     def change(self, cancel: bool) -> Command:
-        at = self.random.randrange(len(self.known))
-        self.known[at], self.known[-1] = self.known[-1], self.known[at]
-        order_id, code, account, price, quantity = self.known.pop()
+        order_id, code, account, price, quantity = self.take_known()
         if cancel:
             return Command(2, order_id=order_id, symbol=code, account=account)
         if self.random.random() < 0.5:
@@ -81,13 +81,20 @@ class Flow:
             price += self.random.choice((-1, 1))
         return Command(3, 0, 0, 0, quantity, order_id, code, price, account, 0)
 
+    def take_known(self) -> tuple[int, int, int, int, int]:
+        """A random order that still rests (or, in a flow's first moments, maybe not)."""
+        while True:
+            at = self.random.randrange(len(self.known))
+            self.known[at], self.known[-1] = self.known[-1], self.known[at]
+            row = self.known.pop()
+            if row[0] not in self.done or not self.known:
+                return row
+
     def learn(self, command: Command) -> Command:
         reports, fills = self.exchange.execute([command])
         if reports[5]:
             self.known.append((reports[6], command.symbol, command.account, command.price, reports[5]))
-        for maker, leaves in zip(fills[::4], fills[3::4], strict=True):
-            if not leaves:
-                self.known = [row for row in self.known if row[0] != maker] if len(self.known) < 50 else self.known
+        self.done.update(maker for maker, leaves in zip(fills[::4], fills[3::4], strict=True) if not leaves)
         return command
 
 
@@ -113,7 +120,7 @@ def main() -> None:
     packed = [records.pack_commands(batch) for batch in batches]
 
     exchange = Exchange()
-    outcomes = Counter()
+    outcomes: Counter[int] = Counter()
     for batch in batches:
         outcomes.update(exchange.execute(batch)[0][::8])
     print(f"{len(flow):,} commands in batches of {BATCH}, {exchange.open_orders:,} orders open at the end")

@@ -7,11 +7,11 @@ a seller. An order that rests at ``limit`` has the key ``-limit`` on its own sid
 and a market order is one with a limit that every key is below.
 
 A *level* is a deque of orders, oldest first. Trading takes from its left end. A cancel must not search: it
-sets the order's quantity to zero and leaves it where it is (*dead*); dead orders are dropped when they come
-to the front, when nobody in the level lives, or when more than half of the level is dead
-(:meth:`Level.compact`), so that the work for a cancel is constant on average and the memory is bounded by
-twice the live orders. (A dict by order id looks simpler, but finding its first entry scans all that were
-deleted before it, which makes a long queue that is only eaten from the front quadratic.)
+sets the order's quantity to zero and leaves it where it is (*dead*). The dead are dropped when they come to
+the front, when nobody in the level lives, or when a cancel or a fill leaves more than half of the level dead
+(:meth:`Level.compact`). So the work for an order that goes is constant on average, and a level is never longer
+than twice its live orders and a few. (A dict by order id looks simpler, but finding its first entry scans all
+that were deleted before it, which makes a long queue that is only eaten from the front quadratic.)
 
 An *order* is a list of five, because making a list costs a fifth of making an object with ``__slots__`` and
 an order is made with almost every command; the names of its places are the constants below.
@@ -150,7 +150,7 @@ class BookSide:
             assert level.key == key
             assert level.side is self
             assert level.live == live > 0, "a level that is kept has a live order"
-            assert len(level) <= 2 * max(live, 1) + COMPACT_ABOVE or not level[0][QUANTITY], "the dead are bounded"
+            assert len(level) <= 2 * live + COMPACT_ABOVE, "the dead are bounded"
 
 
 class Book:

@@ -322,6 +322,8 @@ class Exchange:
                 if not live:
                     opposite.close_level(level)
                     break
+                if len(level) > 2 * live + COMPACT_ABOVE:
+                    level.compact()
         return leaves, notional, False
 
     def depth(self, symbol: str, levels: int = 10) -> Depth:

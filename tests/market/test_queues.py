@@ -1,0 +1,87 @@
+"""A level's queue: the dead leave it in time, and no pattern of cancels and fills makes it slow."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from zmqlab.market import Command, Exchange, Side
+from zmqlab.market.book import COMPACT_ABOVE, Level
+
+ANN, BOB = 1, 2
+SIZE = 5
+
+
+def resting(count: int) -> Exchange:
+    """An exchange in which ``count`` orders to sell rest at one price, numbered from 1."""
+    exchange = Exchange()
+    exchange.execute([Command.limit(Side.SELL, "ACME", SIZE, 100, account=ANN)] * count)
+    return exchange
+
+
+def only_level(exchange: Exchange) -> Level:
+    (book,) = exchange._books.values()
+    (level,) = book.asks.levels.values()
+    return level
+
+
+def cancel(exchange: Exchange, order_ids: range) -> None:
+    exchange.execute([Command.cancel(order_id, "ACME", account=ANN) for order_id in order_ids])
+
+
+def buy(exchange: Exchange, orders: int) -> None:
+    """Eat so many whole orders from the front, one command each."""
+    exchange.execute([Command.market(Side.BUY, "ACME", SIZE, account=BOB)] * orders)
+
+
+def test_fills_in_front_of_cancelled_orders_leave_the_dead_in_the_minority() -> None:
+    """50 of 150 cancelled at the end is no reason to clean up; when the front has been traded away, it is."""
+    exchange = resting(150)
+    cancel(exchange, range(101, 151))
+    assert len(only_level(exchange)) == 150
+    for left in range(99, 0, -1):
+        buy(exchange, 1)
+        exchange.check_invariants()
+        assert len(only_level(exchange)) <= 2 * left + COMPACT_ABOVE
+    assert exchange.open_orders == 1
+
+
+def test_dead_orders_at_the_front_are_stepped_over_once() -> None:
+    exchange = resting(100)
+    cancel(exchange, range(1, 41))
+    buy(exchange, 1)
+    assert only_level(exchange)[0][0] == 42
+    exchange.check_invariants()
+
+
+def test_a_level_whose_last_order_goes_is_forgotten_with_its_dead() -> None:
+    exchange = resting(10)
+    level = only_level(exchange)
+    cancel(exchange, range(2, 11))
+    buy(exchange, 1)
+    assert not level
+    assert not exchange.depth("ACME").asks
+    exchange.check_invariants()
+
+
+@pytest.mark.parametrize("pattern", ["fills", "cancels from the front", "cancels from the back", "fills over dead"])
+def test_emptying_a_long_queue_takes_linear_time(pattern: str) -> None:
+    """Four times as long a queue takes about four times the time; a quadratic one would take sixteen times."""
+
+    def seconds(count: int) -> float:
+        exchange = resting(count)
+        if pattern == "fills over dead":
+            cancel(exchange, range(2, count + 1, 3))
+        start = time.process_time()
+        if pattern.startswith("fills"):
+            buy(exchange, exchange.open_orders)
+        elif pattern == "cancels from the front":
+            cancel(exchange, range(1, count + 1))
+        else:
+            cancel(exchange, range(count, 0, -1))
+        assert exchange.open_orders == 0
+        return time.process_time() - start
+
+    ratios = [seconds(40_000) / seconds(10_000) for _ in range(3)]
+    assert min(ratios) < 10

@@ -47,6 +47,14 @@ def test_fills_in_front_of_cancelled_orders_leave_the_dead_in_the_minority() -> 
     assert exchange.open_orders == 1
 
 
+def test_a_clean_up_keeps_the_order_of_the_queue() -> None:
+    exchange = resting(100)
+    cancel(exchange, range(11, 91))
+    assert len(only_level(exchange)) < 100, "it was cleaned up"
+    _, fills = exchange.execute([Command.market(Side.BUY, "ACME", 20 * SIZE, account=BOB)])
+    assert fills[::4] == [*range(1, 11), *range(91, 101)]
+
+
 def test_dead_orders_at_the_front_are_stepped_over_once() -> None:
     exchange = resting(100)
     cancel(exchange, range(1, 41))

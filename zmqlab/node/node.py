@@ -37,6 +37,9 @@ MAX_PER_TURN = 256
 """Messages taken from one socket before the others get their turn: about 5 ms of work at most."""
 MAX_TICKS_PER_TURN = 3
 """After a long pause time does not run backwards, but it does not rush either: peers are heard between the ticks."""
+EAGER_TICKS = 300
+"""For so long the node with ``--leader`` goes on asking for votes on its first start: its peers may start later."""
+EAGER_INTERVAL_TICKS = 3
 BAD_FRAMES_LOGGED_PER_S = 5
 TRADES_PER_TURN = 64
 """Trades published a turn; the tape on the wire is for eyes, the book's own tape is exact."""
@@ -79,8 +82,8 @@ class Node:
             snapshot=stored.snapshot,
             entries=stored.entries,
         )
-        first_start = stored.hard_state is None
-        if not settings.peers or (settings.leader and first_start):
+        self._eager_ticks = EAGER_TICKS if settings.leader and stored.hard_state is None else 0
+        if not settings.peers or self._eager_ticks:
             raft.campaign()
         limits = ReplicaSettings(snapshot_log_bytes=self._staggered(settings.snapshot_log_bytes))
         log.info("start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index)
@@ -108,7 +111,7 @@ class Node:
             self._drain(ready)
             ticks = 0
             while next_tick_ns <= started_ns and ticks < MAX_TICKS_PER_TURN:
-                self.replica.tick()
+                self._tick()
                 next_tick_ns += tick_ns
                 ticks += 1
             if next_tick_ns <= started_ns:
@@ -120,6 +123,15 @@ class Node:
                 next_snapshot_ns = started_ns + SNAPSHOT_INTERVAL_NS
             self._metrics.turns += 1
             self._metrics.turn_ns_max = max(self._metrics.turn_ns_max, time.monotonic_ns() - started_ns)
+
+    def _tick(self) -> None:
+        """One tick; the node that is to lead at first campaigns again and again until the others are there."""
+        self.replica.tick()
+        if self._eager_ticks:
+            raft = self.replica.raft
+            self._eager_ticks = 0 if raft.leader_id else self._eager_ticks - 1
+            if self._eager_ticks % EAGER_INTERVAL_TICKS == 1 and raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE):
+                raft.campaign()
 
     def stop(self) -> None:
         """End the loop after this turn; may be called from a signal handler."""

@@ -97,9 +97,7 @@ class Response(NamedTuple):
     fills: memoryview
 
 
-def encode_request(
-    client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0
-) -> bytes:
+def encode_request(client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0) -> bytes:
     """A whole REQUEST frame; ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
     return _REQUEST.pack(MAGIC, VERSION, REQUEST, group, client_id, request_number, answered_below) + commands
 

@@ -16,6 +16,7 @@ BY_CHECKER = {
     "10 a message of an older term left without an answer": "progress",
     "12 the sessions missing from a snapshot": "state-machine safety",
     "a session that is used does not become the most recently used one": "answers",
+    "a vote for a log that is not up to date": "leader completeness",
 }
 """What the failing run says; the other bugs run into one or another, or into an assertion of the code itself."""
 

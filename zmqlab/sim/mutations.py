@@ -200,7 +200,8 @@ MUTATIONS = (
         "a vote for a log that is not up to date",
         log.Log.is_up_to_date,
         (("return (term, index) >= (self.last_term, self.last_index)", "return True"),),
-        30,
+        25,
+        first_seed=5,  # seed 4 finds it too, but state-machine safety speaks first there
     ),
     Mutation(
         "an answered request carried out again",

@@ -334,7 +334,7 @@ def test_a_client_that_has_gone_gets_no_answer_and_its_request_counts(network: N
     client_id = network.open_session()
     network.nodes[2].replica.take_request(CLIENT, request(client_id, 1), 0)
     network.nodes[2].replica.turn()
-    network.nodes[2].replica.forget_route((client_id, 1))
+    network.nodes[2].replica.pending.pop((client_id, 1))
     network.settle()
     assert not network.nodes[2].answers
     assert network.nodes[1].machine.orders_applied == 1

@@ -167,9 +167,7 @@ class Node:
 
     def _handle_peer(self, frame: bytes) -> None:
         try:
-            frame_type, group = frames.parse_header(frame)
-            if group != 0:
-                raise FrameError(f"there is no Raft group {group} here")
+            frame_type = _type_of(frame)
             if frame_type == frames.FORWARD:
                 sender, requests = decode_forward(frame)
                 self._expect_member(sender)
@@ -188,9 +186,7 @@ class Node:
 
     def _handle_client(self, route: Route, frame: bytes) -> None:
         try:
-            frame_type, group = frames.parse_header(frame)
-            if group != 0:
-                raise FrameError(f"there is no Raft group {group} here")
+            frame_type = _type_of(frame)
             if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
                 body = self.replica.take_request(route, frame, self._now_ns)
                 if frame_type == frames.REQUEST:
@@ -287,3 +283,11 @@ class Node:
         log.info("%s", text)
         event = control.Event(time_ns=time.time_ns(), node=self._settings.name, kind=kind, term=raft.term, text=text)
         self._transport.publish(control.encode(frames.EVENT, event))
+
+
+def _type_of(frame: bytes) -> int:
+    """The type of a frame for the one Raft group that there is. Raises FrameError."""
+    frame_type, group = frames.parse_header(frame)
+    if group != 0:
+        raise FrameError(f"there is no Raft group {group} here")
+    return frame_type

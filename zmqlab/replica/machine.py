@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from zmqlab.errors import FrameError
 from zmqlab.market.exchange import Exchange
@@ -49,12 +49,6 @@ class Applied(NamedTuple):
     reports: list[int]
     fills: list[int]
     """The flat records of the batch, for the trade topic; both empty unless it was applied just now."""
-
-
-class Books(Protocol):
-    """What the machine needs of an exchange; the naive one fits as well."""
-
-    def execute(self, commands: object) -> tuple[list[int], list[int]]: ...
 
 
 class StateMachine:

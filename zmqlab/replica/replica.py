@@ -171,10 +171,6 @@ class Replica:
         self._reads[context] = Read(finish, self._tick + self.settings.read_ticks)
         self.raft.read_index(context)
 
-    def forget_route(self, key: tuple[int, int]) -> None:
-        """Nobody waits for this answer any more."""
-        self.pending.pop(key, None)
-
     # What goes out.
 
     def turn(self) -> None:

@@ -135,11 +135,11 @@ def test_what_is_stored_is_only_what_the_log_still_holds() -> None:
 
 @given(voters=st.sets(st.integers(1, 2**64 - 1), max_size=5), learners=st.sets(st.integers(1, 99), max_size=5))
 def test_a_configuration_survives_its_bytes(voters: set[int], learners: set[int]) -> None:
-    configuration = Configuration(tuple(voters), tuple(learners - voters))
+    addresses = tuple((node_id, f"tcp://host:{node_id}") for node_id in voters if node_id % 2)
+    configuration = Configuration(tuple(voters), tuple(learners - voters), addresses)
     assert Configuration.decode(configuration.encode()) == configuration
-    assert (
-        configuration.encode() == Configuration(tuple(reversed(configuration.voters)), configuration.learners).encode()
-    )
+    reversed_voters = tuple(reversed(configuration.voters))
+    assert configuration.encode() == Configuration(reversed_voters, configuration.learners, addresses[::-1]).encode()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", b"\x01\x00\x00\x00", b"\x00\x00\x00\x00x", b"\x01" + b"\x00" * 11])

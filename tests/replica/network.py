@@ -36,12 +36,15 @@ def request(client_id: int, number: int, *, answered_below: int = 1, quantity: i
 class Node:
     """A replica, its journal, and what its clients have heard."""
 
-    def __init__(self, node_id: int, network: Network, settings: ReplicaSettings) -> None:
+    def __init__(
+        self, node_id: int, network: Network, settings: ReplicaSettings, members: tuple[int, ...] = MEMBERS
+    ) -> None:
         self.node_id = node_id
         self.journal = MemoryJournal()
         self.answers: list[Response] = []
         self._network = network
         self._settings = settings
+        self._members = members
         self.start()
 
     def start(self) -> None:
@@ -52,7 +55,7 @@ class Node:
             machine.restore(stored.snapshot.data)
         raft = Raft(
             self.node_id,
-            stored.snapshot.configuration if stored.snapshot else Configuration(MEMBERS),
+            stored.snapshot.configuration if stored.snapshot else Configuration(self._members),
             RAFT,
             random.Random(self.node_id),
             hard_state=stored.hard_state,
@@ -82,9 +85,10 @@ class Node:
 
     def send(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            receivers = [other for other in MEMBERS if other != self.node_id and message.to in (BROADCAST, other)]
-            for to in receivers:
-                self._network.put(self.node_id, to, encode_message(message))
+            everybody = self.replica.raft.configuration.members
+            for to in everybody if message.to == BROADCAST else (message.to,):
+                if to != self.node_id:
+                    self._network.put(self.node_id, to, encode_message(message))
 
     def forward(self, leader_id: int, requests: list[bytes]) -> None:
         self._network.put(self.node_id, leader_id, encode_forward(self.node_id, requests))
@@ -106,10 +110,16 @@ class Network:
         """Of a frame, as (sender, to, frame type)."""
         self.delivered: list[tuple[int, int, int]] = []
         self._queue: deque[tuple[int, int, bytes]] = deque()
-        self.nodes = {node_id: Node(node_id, self, settings or ReplicaSettings()) for node_id in MEMBERS}
+        self._settings = settings or ReplicaSettings()
+        self.nodes = {node_id: Node(node_id, self, self._settings) for node_id in MEMBERS}
         self.nodes[1].replica.raft.campaign()
         self.settle()
         assert self.leader is self.nodes[1]
+
+    def start_stranger(self, node_id: int) -> Node:
+        """One more node, which belongs to nobody yet."""
+        self.nodes[node_id] = Node(node_id, self, self._settings, members=())
+        return self.nodes[node_id]
 
     @property
     def leader(self) -> Node:
@@ -176,4 +186,5 @@ class Network:
             (node.machine.applied_index, node.machine.chain.hex(), node.machine.state_hash().hex())
             for node in self.nodes.values()
         ]
-        assert facts[0] == facts[1] == facts[2]
+        assert len(facts) > 1
+        assert len(set(facts)) == 1, facts

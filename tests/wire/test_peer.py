@@ -26,7 +26,15 @@ from zmqlab.raft import (
     TimeoutNow,
 )
 from zmqlab.wire import frames
-from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
+from zmqlab.wire.peer import (
+    Hello,
+    decode_forward,
+    decode_hello,
+    decode_message,
+    encode_forward,
+    encode_hello,
+    encode_message,
+)
 
 LARGE = 2**64 - 1
 CONFIGURATION = Configuration((1, 2, LARGE), (9,)).encode()
@@ -128,6 +136,24 @@ def test_a_damaged_message(frame: bytes, claimed_type: int | None) -> None:
         refuses_or_accepts(decode, frame)
     else:
         refuses_or_accepts(lambda data: decode_message(claimed_type, data), frame)
+
+
+HELLO = Hello(7, 9, "tcp://10.0.0.1:5000", "node7")
+
+
+def test_a_hello_comes_back() -> None:
+    assert decode_hello(encode_hello(HELLO)) == HELLO
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.1:5000", "tcp://host:70000", "ipc:///tmp/x"])
+def test_a_hello_without_an_endpoint_is_refused(address: str) -> None:
+    with pytest.raises(FrameError):
+        decode_hello(encode_hello(HELLO._replace(address=address)))
+
+
+@given(damaged(encode_hello(HELLO)))
+def test_a_damaged_hello(frame: bytes) -> None:
+    refuses_or_accepts(decode_hello, frame)
 
 
 @given(damaged(encode_forward(3, REQUESTS)))

@@ -3,7 +3,10 @@
 A :class:`Configuration` is a value. It takes effect when its entry is appended to a log, committed or not,
 and loses its effect when that entry is truncated (thesis, section 4.1); :class:`ConfigurationHistory` is the
 stack that this needs. A change adds, removes or promotes one server at a time, so that any quorum of the old
-configuration shares a member with any quorum of the new one (section 4.1, figure 4.3)."""
+configuration shares a member with any quorum of the new one (section 4.1, figure 4.3).
+
+It also carries each member's address, so that a node that is new, or has only a snapshot, knows where the others
+are. Raft itself never looks at addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _COUNTS = struct.Struct("<HH")
-"""How many voters, how many learners; their ids follow as u64, little-endian."""
+"""How many voters, how many learners; their ids follow as u64, then each one's address with its length before it."""
+_LENGTH = struct.Struct("<H")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Configuration:
     """They elect leaders and commit entries."""
     learners: tuple[int, ...] = ()
     """They receive the log and count for nothing (section 4.2.1)."""
+    addresses: tuple[tuple[int, str], ...] = ()
+    """``(node id, where it is)``, sorted; members without one are allowed, addresses of strangers are dropped."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voters", tuple(sorted(set(self.voters))))
@@ -31,6 +37,8 @@ class Configuration:
             raise ValueError(f"voters {self.voters} and learners {self.learners} overlap")
         if not all(0 < node_id < 1 << 64 for node_id in self.members):
             raise ValueError(f"node ids must be positive and fit 64 bits: {self.members}")
+        known = {node_id: address for node_id, address in self.addresses if address and node_id in self.members}
+        object.__setattr__(self, "addresses", tuple(sorted(known.items())))
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -42,10 +50,29 @@ class Configuration:
         changed = set(self.voters) ^ set(other.voters) | set(self.learners) ^ set(other.learners)
         return len(changed) == 1
 
+    def with_learner(self, node_id: int, address: str = "") -> Configuration:
+        """One more member, which does not vote yet."""
+        return Configuration(self.voters, (*self.learners, node_id), (*self.addresses, (node_id, address)))
+
+    def with_voter(self, node_id: int) -> Configuration:
+        """The learner ``node_id`` votes from now on."""
+        learners = tuple(learner for learner in self.learners if learner != node_id)
+        return Configuration((*self.voters, node_id), learners, self.addresses)
+
+    def without(self, node_id: int) -> Configuration:
+        """One member less."""
+        voters, learners = ([each for each in ids if each != node_id] for ids in (self.voters, self.learners))
+        return Configuration(tuple(voters), tuple(learners), self.addresses)
+
     def encode(self) -> bytes:
         """Bytes that are the same for equal configurations."""
-        counts = _COUNTS.pack(len(self.voters), len(self.learners))
-        return counts + struct.pack(f"<{len(self.members)}Q", *self.members)
+        parts = [_COUNTS.pack(len(self.voters), len(self.learners))]
+        parts.append(struct.pack(f"<{len(self.members)}Q", *self.members))
+        addresses = dict(self.addresses)
+        for member in self.members:
+            address = addresses.get(member, "").encode()
+            parts += (_LENGTH.pack(len(address)), address)
+        return b"".join(parts)
 
     @classmethod
     def decode(cls, data: bytes) -> Configuration:
@@ -56,10 +83,17 @@ class Configuration:
         """
         try:
             voters, learners = _COUNTS.unpack_from(data)
-            ids = struct.unpack(f"<{voters + learners}Q", data[_COUNTS.size :])
-        except struct.error as error:
+            ids = struct.unpack_from(f"<{voters + learners}Q", data, _COUNTS.size)
+            offset, addresses = _COUNTS.size + 8 * len(ids), []
+            for node_id in ids:
+                (size,) = _LENGTH.unpack_from(data, offset)
+                offset += _LENGTH.size + size
+                addresses.append((node_id, data[offset - size : offset].decode()))
+        except (struct.error, UnicodeDecodeError) as error:
             raise ValueError(f"{len(data)} bytes are not a configuration") from error
-        return cls(ids[:voters], ids[voters:])
+        if offset != len(data):
+            raise ValueError(f"{len(data)} bytes are not a configuration: it ends at {offset}")
+        return cls(ids[:voters], ids[voters:], tuple(addresses))
 
 
 def quorum_size(voter_count: int) -> int:

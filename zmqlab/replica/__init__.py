@@ -9,18 +9,22 @@ simulated crash can fall between any two effects of the code that production run
 * :mod:`~zmqlab.replica.sessions`: each client's answered requests (Raft thesis, section 6.3), bounded.
 * :mod:`~zmqlab.replica.machine`: the replicated state machine: sessions, exchange, hash chain.
 * :mod:`~zmqlab.replica.replica`: Raft's ``Ready`` turned into effects; who waits for which answer.
+* :mod:`~zmqlab.replica.members`: who is taken in, promoted and let go.
 * :mod:`~zmqlab.replica.journal`: what must survive, as an interface, and a journal in memory.
 """
 
 from zmqlab.replica.journal import Journal, MemoryJournal, StoredState
 from zmqlab.replica.machine import Applied, StateMachine
+from zmqlab.replica.members import Change, Members
 from zmqlab.replica.replica import Driver, Replica, ReplicaSettings
 from zmqlab.replica.sessions import Session, SessionTable
 
 __all__ = [
     "Applied",
+    "Change",
     "Driver",
     "Journal",
+    "Members",
     "MemoryJournal",
     "Replica",
     "ReplicaSettings",

@@ -30,6 +30,7 @@ from zmqlab.raft import Raft, Ready, Role
 from zmqlab.raft.messages import Entry, Message
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
+from zmqlab.replica.members import Members
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
@@ -104,6 +105,7 @@ class Replica:
         self.machine = machine
         self.journal = journal
         self.settings = settings
+        self.members = Members(raft)
         self.pending: dict[tuple[int, int], Pending] = {}
         self.answered: list[int] = []
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
@@ -158,6 +160,7 @@ class Replica:
         """One tick of time has passed."""
         self._tick += 1
         self.raft.tick()
+        self.members.tick()
         self._expire_reads()
         if self._tick % self.settings.resend_ticks == 0:
             self._resend_overdue()
@@ -281,8 +284,10 @@ class Replica:
     # Snapshots.
 
     def _maybe_snapshot(self) -> None:
-        if self._bytes_since_snapshot >= self.settings.snapshot_log_bytes:
-            self.take_snapshot()
+        if self._bytes_since_snapshot < self.settings.snapshot_log_bytes:
+            return
+        if self.raft.configurations.at(self.machine.applied_index).voters:
+            self.take_snapshot()  # a node that joins does not know the members before the entry that took it in
 
     def take_snapshot(self) -> None:
         """Store a snapshot of the state as it is now, and drop the log behind it."""

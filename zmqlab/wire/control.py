@@ -85,6 +85,8 @@ class Member(msgspec.Struct, kw_only=True):
     """On the leader: how far this member is known to have stored the log. Elsewhere 0."""
     state: str = ""
     """On the leader: ``probe``, ``replicate`` or ``snapshot``."""
+    voter: bool = True
+    """False: a learner, which receives the log and does not vote yet."""
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -144,7 +146,24 @@ class TransferQuery(msgspec.Struct, tag_field="op", tag="transfer"):
     target: int = 0
 
 
-Query = StatusQuery | BookQuery | TradesQuery | LogQuery | HashQuery | TransferQuery
+class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
+    """Ask the leader to take ``node_id`` at base endpoint ``address`` in. OK once it votes; until then ask again."""
+
+    nonce: int
+    node_id: int
+    address: str
+
+
+class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
+    """Ask the leader to let ``node_id`` go. OK once the group is without it; until then ask again."""
+
+    nonce: int
+    node_id: int
+
+
+Query = (
+    StatusQuery | BookQuery | TradesQuery | LogQuery | HashQuery | TransferQuery | AddMemberQuery | RemoveMemberQuery
+)
 
 
 class StatusAnswer(msgspec.Struct, tag_field="op", tag="status"):
@@ -195,11 +214,14 @@ class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
 
 
 class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
-    """``code``: ``no_leader``, ``bad_query``, ``unknown_symbol``, ``busy``."""
+    """``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (under way: ask again),
+    ``refused`` (asking again won't help)."""
 
     nonce: int
     code: str
     message: str
+    leader: str = ""
+    """With ``not_leader``: the leader's base endpoint, if it is known."""
 
 
 Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkAnswer | ErrorAnswer

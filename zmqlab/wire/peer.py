@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from zmqlab.errors import FrameError
+from zmqlab.errors import FrameError, SettingsError
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
     AppendEntries,
@@ -29,6 +30,7 @@ from zmqlab.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
+from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
@@ -44,6 +46,7 @@ _READ_INDEX = struct.Struct("<QQQQ")  # sender to term context
 _READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
 _FORWARD = struct.Struct("<QI")  # sender request_count
 _LENGTH = struct.Struct("<I")
+_HELLO = struct.Struct("<QQHH")  # sender to address_bytes name_bytes, then address, then name
 
 _KINDS = {int(kind): kind for kind in EntryKind}
 
@@ -213,3 +216,33 @@ def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
     if offset != len(frame) or count != len(requests):
         raise FrameError("a forwarded batch does not hold what it says")
     return sender, requests
+
+
+class Hello(NamedTuple):
+    """Who a node is and where it can be reached, told to one that may not know."""
+
+    sender: int
+    to: int
+    address: str
+    """Its base endpoint, ``tcp://host:port``."""
+    name: str
+
+
+def encode_hello(hello: Hello, group: int = 0) -> bytes:
+    """A whole HELLO frame."""
+    address, name = hello.address.encode(), hello.name.encode()
+    fixed = _HELLO.pack(hello.sender, hello.to, len(address), len(name))
+    return b"".join((header(frames.HELLO, group), fixed, address, name))
+
+
+def decode_hello(frame: bytes) -> Hello:
+    """The contents of a HELLO frame; its address is an endpoint. Raises FrameError."""
+    try:
+        sender, to, address_bytes, name_bytes = _HELLO.unpack_from(frame, HEADER_BYTES)
+        start = HEADER_BYTES + _HELLO.size
+        _expect_end(frame, start + address_bytes + name_bytes)
+        address, name = frame[start : start + address_bytes].decode(), frame[start + address_bytes :].decode()
+        parse_endpoint(address)
+    except (struct.error, UnicodeDecodeError, SettingsError) as error:
+        raise FrameError(f"a hello does not make sense: {error}") from None
+    return Hello(sender, to, address, name)

@@ -1,0 +1,172 @@
+"""Taking members in, promoting them, letting them go: the policy, on replicas with time by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.replica.network import RAFT, Network, request
+from zmqlab.raft import Role
+from zmqlab.replica import Change, ReplicaSettings
+
+NEW = 4
+
+
+def address(node_id: int) -> str:
+    return f"tcp://127.0.0.1:{5_000 + node_id}"
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+def add(network: Network, node_id: int = NEW) -> None:
+    """Ask again and again until the new node votes."""
+    for _ in range(10 * RAFT.election_ticks):
+        if network.leader.replica.members.add(node_id, address(node_id)) is Change.DONE:
+            return
+        network.tick()
+    raise AssertionError("the new node was never promoted")
+
+
+def remove(network: Network, node_id: int) -> None:
+    for _ in range(10 * RAFT.election_ticks):
+        if network.leader.replica.members.remove(node_id) is Change.DONE:
+            return
+        network.tick()
+    raise AssertionError("the node was never removed")
+
+
+def test_a_new_node_learns_and_then_votes(network: Network) -> None:
+    client = network.open_session()
+    network.nodes[1].take(request(client, 1))
+    network.settle()
+    stranger = network.start_stranger(NEW)
+    assert network.leader.replica.members.add(NEW, address(NEW)) is Change.UNDER_WAY
+    network.settle()
+    assert network.leader.replica.raft.configuration.learners == (NEW,)
+    assert stranger.replica.raft.is_learner
+    add(network)
+    assert stranger.replica.raft.configuration.voters == (1, 2, 3, NEW)
+    assert dict(stranger.replica.raft.configuration.addresses) == {NEW: address(NEW)}
+    network.tick(RAFT.heartbeat_ticks)
+    network.assert_agreed()
+
+
+def test_a_learner_that_is_not_there_is_never_promoted(network: Network) -> None:
+    network.start_stranger(NEW)
+    network.cut_off = {NEW}
+    for _ in range(5 * RAFT.election_ticks):
+        assert network.leader.replica.members.add(NEW, address(NEW)) is Change.UNDER_WAY
+        network.tick()
+    assert network.leader.replica.raft.configuration.learners == (NEW,)
+    network.heal()
+    add(network)
+
+
+def test_a_learner_is_promoted_only_after_a_short_round(network: Network) -> None:
+    """While entries come faster than the learner's round trip, each round takes long."""
+    client = network.open_session()
+    network.start_stranger(NEW)
+    network.cut_off = {NEW}
+    network.leader.replica.members.add(NEW, address(NEW))
+    network.settle()
+    for number in range(1, 2 * RAFT.election_ticks):
+        network.leader.take(request(client, number))
+        network.tick()
+    network.cut_off = set()
+    network.tick()
+    assert network.leader.replica.raft.configuration.learners == (NEW,), "its first round took too long"
+    add(network)
+
+
+def test_only_the_leader_changes_the_members(network: Network) -> None:
+    assert network.nodes[2].replica.members.add(NEW, address(NEW)) is Change.NOT_LEADER
+    assert network.nodes[2].replica.members.remove(3) is Change.NOT_LEADER
+    assert not network.nodes[2].replica.members.hand_over()
+
+
+def test_a_follower_is_let_go(network: Network) -> None:
+    remove(network, 3)
+    assert network.leader.replica.raft.configuration.voters == (1, 2)
+    term = network.leader.replica.raft.term
+    network.tick(10 * RAFT.election_ticks)
+    assert network.leader.replica.raft.term == term, "a removed node does not disrupt"
+
+
+def test_a_leader_hands_over_before_it_goes(network: Network) -> None:
+    term = network.leader.replica.raft.term
+    remove(network, 1)
+    assert network.leader.node_id != 1
+    assert network.leader.replica.raft.term == term + 1, "a transfer, not an election by time-out"
+    assert network.leader.replica.raft.configuration.voters == (2, 3)
+
+
+def test_down_to_one(network: Network) -> None:
+    for _ in range(2):
+        remove(network, network.leader.node_id)
+        network.nodes = {
+            node_id: node
+            for node_id, node in network.nodes.items()
+            if node_id in network.leader.replica.raft.configuration.members
+        }
+    assert network.leader.replica.members.remove(network.leader.node_id) is Change.LAST_VOTER
+    client = network.open_session(network.leader.node_id)
+    network.leader.take(request(client, 1))
+    network.settle()
+    assert network.leader.answers, "a group of one answers"
+
+
+def test_a_removal_that_would_leave_no_majority_is_refused(network: Network) -> None:
+    network.cut_off = {2}
+    network.tick(RAFT.election_ticks)
+    assert network.leader.replica.members.remove(3) is Change.NO_QUORUM
+    remove(network, 2)
+    assert network.leader.replica.raft.configuration.voters == (1, 3)
+
+
+def test_a_new_leader_does_not_take_the_silent_for_living(network: Network) -> None:
+    network.cut_off = {1}
+    leader = network.elect()
+    other = next(node_id for node_id in (2, 3) if node_id != leader.node_id)
+    assert leader.replica.members.remove(other) is Change.NO_QUORUM, "node 1 was not heard in this term"
+
+
+def test_two_members_never_share_an_address(network: Network) -> None:
+    add_four = network.start_stranger(NEW)
+    add(network)
+    assert network.leader.replica.members.add(5, address(NEW)) is Change.ADDRESS_TAKEN
+    remove(network, NEW)
+    assert add_four.replica.raft.role is not Role.LEADER
+    network.start_stranger(5)
+    assert network.leader.replica.members.add(5, address(NEW)) is Change.UNDER_WAY
+
+
+def test_a_new_node_gets_a_snapshot_with_the_members() -> None:
+    network = Network(ReplicaSettings(snapshot_log_bytes=400, keep_bytes=0))
+    client = network.open_session()
+    for number in range(1, 40):
+        network.leader.take(request(client, number))
+        network.settle()
+    assert network.leader.replica.raft.first_index > 1
+    stranger = network.start_stranger(NEW)
+    add(network)
+    assert stranger.replica.raft.snapshot is not None
+    assert stranger.replica.raft.configuration.voters == (1, 2, 3, NEW)
+    network.tick(RAFT.heartbeat_ticks)
+    network.assert_agreed()
+
+
+def test_a_joining_node_takes_no_snapshot_before_it_knows_the_members() -> None:
+    """Its log begins with entries from before the one that took it in; a snapshot there would name no member."""
+    network = Network(ReplicaSettings(snapshot_log_bytes=1_000_000))
+    client = network.open_session()
+    for number in range(1, 20):
+        network.leader.take(request(client, number))
+        network.settle()
+    stranger = network.start_stranger(NEW)
+    stranger.replica.settings = ReplicaSettings(snapshot_log_bytes=1)
+    add(network)
+    snapshot = stranger.journal.load().snapshot
+    assert snapshot is not None
+    assert snapshot.configuration.voters[:3] == (1, 2, 3)

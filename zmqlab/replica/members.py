@@ -1,0 +1,132 @@
+"""Who is taken in, who is promoted, who leaves: the policy above Raft's one-at-a-time membership change.
+
+Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last change is committed. What is added here:
+
+- A new node joins as a learner and is promoted when it has caught up, by the rounds of the thesis (section 4.2.1): in a
+  round the leader sends what its log held when the round began. A learner whose last round took less than an election
+  time-out is close enough not to leave the group without a quorum for longer than an election would.
+- A leader that is to go hands leadership over first, so that clients wait for a transfer and not for an election
+  (section 3.10, 4.2.2).
+- No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither be
+  missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
+- An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
+  votes are forgotten, is removed before the new one is added.
+
+Each call asks for an end and returns how far it is; whoever wants it asks again until it is done, at whatever node
+leads by then. So a request can be lost, or a leader fall, and nothing is left half done for long.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from zmqlab.raft import Raft, Role
+from zmqlab.raft.configuration import quorum_size
+from zmqlab.raft.messages import NOBODY
+
+
+class Change(Enum):
+    """How far a change is."""
+
+    DONE = "done"
+    """It is committed."""
+    UNDER_WAY = "under way"
+    """Ask again: it waits for an entry, for a learner to catch up, or for another change."""
+    NOT_LEADER = "not leader"
+    """Ask the leader."""
+    ADDRESS_TAKEN = "another member has this address: remove that one first"
+    LAST_VOTER = "this is the last voter"
+    NO_QUORUM = "too few of the others are in reach: it would leave no majority"
+
+
+class _Round(NamedTuple):
+    """A learner's catching up, as its leader measures it."""
+
+    target: int
+    """The end of the log when the round began."""
+    began_at: int
+    """In ticks."""
+
+
+class Members:
+    """Changes the members of the group that ``raft`` belongs to. Has effects only while ``raft`` leads."""
+
+    def __init__(self, raft: Raft) -> None:
+        self._raft = raft
+        self._rounds: dict[int, _Round] = {}
+        """By learner; only while leading."""
+
+    def add(self, node_id: int, address: str) -> Change:
+        """Take ``node_id`` in, first as a learner; DONE once it votes."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return Change.NOT_LEADER
+        configuration = raft.configuration
+        if node_id in configuration.members:
+            return Change.DONE if node_id in configuration.voters and self._is_settled else Change.UNDER_WAY
+        if address and address in dict(configuration.addresses).values():
+            return Change.ADDRESS_TAKEN
+        raft.propose_configuration(configuration.with_learner(node_id, address))
+        return Change.UNDER_WAY
+
+    def remove(self, node_id: int) -> Change:
+        """Let ``node_id`` go; DONE once the group is without it."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return Change.NOT_LEADER
+        configuration = raft.configuration
+        if node_id not in configuration.members:
+            return Change.DONE if self._is_settled else Change.UNDER_WAY
+        if node_id in configuration.voters:
+            if len(configuration.voters) == 1:
+                return Change.LAST_VOTER
+            if not self._leaves_a_quorum(node_id):
+                return Change.NO_QUORUM
+            if node_id == raft.node_id:
+                self.hand_over()
+                return Change.UNDER_WAY
+        raft.propose_configuration(configuration.without(node_id))
+        return Change.UNDER_WAY
+
+    def hand_over(self, target: int = NOBODY) -> bool:
+        """Begin to transfer leadership to ``target``, or to the voter that has most of the log. False: not possible."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return False
+        others = [voter for voter in raft.configuration.voters if voter != raft.node_id]
+        best = max(
+            others, key=lambda voter: (self._is_in_reach(voter), raft.progress[voter].match_index), default=NOBODY
+        )
+        return raft.transfer_leadership(target or best)
+
+    def tick(self) -> None:
+        """Watch the learners, and promote one that has caught up. To be called once a tick."""
+        raft = self._raft
+        if raft.role is not Role.LEADER or not raft.configuration.learners:
+            self._rounds.clear()
+            return
+        for learner in raft.configuration.learners:
+            round_ = self._rounds.setdefault(learner, _Round(raft.last_index, raft.ticks))
+            if raft.progress[learner].match_index < round_.target:
+                continue
+            if raft.ticks - round_.began_at < raft.settings.election_ticks:
+                if raft.propose_configuration(raft.configuration.with_voter(learner)):
+                    return
+            self._rounds[learner] = _Round(raft.last_index, raft.ticks)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the configuration in effect is committed."""
+        return self._raft.commit_index >= self._raft.configurations.current_index
+
+    def _is_in_reach(self, voter: int) -> bool:
+        raft = self._raft
+        if voter == raft.node_id:
+            return True
+        progress = raft.progress[voter]
+        return progress.acked_round > 0 and raft.ticks - progress.heard_at < raft.settings.election_ticks
+
+    def _leaves_a_quorum(self, node_id: int) -> bool:
+        rest = [voter for voter in self._raft.configuration.voters if voter != node_id]
+        return sum(map(self._is_in_reach, rest)) >= quorum_size(len(rest))

@@ -9,10 +9,11 @@ import lmdb
 import pytest
 
 from zmqlab.errors import JournalCorrupt, JournalMismatch
-from zmqlab.node.journal import FORGET_AT_ONCE, LmdbJournal
+from zmqlab.node.journal import LmdbJournal
 from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Journal, MemoryJournal
+from zmqlab.replica.record_journal import FORGET_AT_ONCE
 
 THREE = Configuration((1, 2, 3))
 
@@ -94,6 +95,22 @@ def test_old_entries_are_forgotten_once_they_are_too_many(open_journal: Callable
         journal.store(None, entries(index, index), None)
     assert 1_000 < journal.first_index <= 1_991
     assert open_journal().load().entries[0].index == 1_991
+
+
+def test_a_log_that_is_forgotten_to_its_end_goes_on(tmp_path: Path) -> None:
+    """A turn that stores a vote only may forget the last entry; the next entry still follows it."""
+    for reopens in (False, True):
+        journal = LmdbJournal(tmp_path / str(reopens), identity="me")
+        journal.store(None, entries(1, 5), None)
+        journal.store_snapshot(Snapshot(5, 1, THREE, b""))
+        journal.store(HardState(2, 1, 5), [], None)
+        assert journal.first_index == 6
+        if reopens:
+            journal.close()
+            journal = LmdbJournal(tmp_path / str(reopens), identity="me")
+        journal.store(None, entries(6, 7), None)
+        assert journal.load().entries == entries(6, 7)
+        journal.close()
 
 
 def test_another_nodes_journal_is_refused(tmp_path: Path) -> None:

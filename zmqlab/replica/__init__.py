@@ -11,9 +11,10 @@ simulated crash can fall between any two effects of the code that production run
 * :mod:`~zmqlab.replica.replica`: Raft's ``Ready`` turned into effects; who waits for which answer.
 * :mod:`~zmqlab.replica.members`: who is taken in, promoted and let go.
 * :mod:`~zmqlab.replica.journal`: what must survive, as an interface, and a journal in memory.
+* :mod:`~zmqlab.replica.record_journal`, :mod:`~zmqlab.replica.sealing`: the journal on disk, but for the disk.
 """
 
-from zmqlab.replica.journal import Journal, MemoryJournal, StoredState
+from zmqlab.replica.journal import Journal, MemoryJournal, Origin, StoredState
 from zmqlab.replica.machine import Applied, StateMachine
 from zmqlab.replica.members import Change, Members
 from zmqlab.replica.replica import Driver, Replica, ReplicaSettings
@@ -26,6 +27,7 @@ __all__ = [
     "Journal",
     "Members",
     "MemoryJournal",
+    "Origin",
     "Replica",
     "ReplicaSettings",
     "Session",

@@ -4,17 +4,26 @@ A journal holds the hard state (term, vote), the entries, and the newest snapsho
 one transaction: after a crash all of it is there or none of it. Entries that a snapshot covers may be kept for a while
 (the verdict reads them, and so may a person); ``first_index`` says from where on the log is whole.
 
-The LMDB journal is in :mod:`zmqlab.node.journal`. :class:`MemoryJournal` is ``durability="memory"``, and the disk of
-the simulator is made from it.
+The journal on disk is :mod:`zmqlab.replica.record_journal`, over LMDB in :mod:`zmqlab.node.journal`, over a
+simulated disk in :mod:`zmqlab.sim.disk`. :class:`MemoryJournal` is ``durability="memory"``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from zmqlab.raft import HardState, Snapshot
+from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry
+
+
+class Origin(NamedTuple):
+    """What a node is from its first start on. It is stored with the journal and lost with it: a node without its
+    journal has forgotten its votes, and must be another member."""
+
+    node_id: int
+    configuration: Configuration
+    """The founding members; nobody for a node that joins a running cluster."""
 
 
 @dataclass(slots=True)
@@ -36,6 +45,10 @@ class Journal(Protocol):
     @property
     def size_bytes(self) -> int:
         """Bytes that the entries take, about."""
+        ...
+
+    def origin(self, new: Origin) -> Origin:
+        """What this node has been since its first start; ``new`` if this is it."""
         ...
 
     def load(self) -> StoredState:
@@ -64,6 +77,7 @@ class MemoryJournal:
     def __init__(self, retain_bytes: int = 0) -> None:
         self.first_index = 1
         self._retain_bytes = retain_bytes
+        self._origin: Origin | None = None
         self._hard_state: HardState | None = None
         self._snapshot: Snapshot | None = None
         self._entries: dict[int, Entry] = {}
@@ -73,6 +87,10 @@ class MemoryJournal:
     @property
     def size_bytes(self) -> int:
         return self._bytes
+
+    def origin(self, new: Origin) -> Origin:
+        self._origin = self._origin or new
+        return self._origin
 
     def load(self) -> StoredState:
         start = self._snapshot.index + 1 if self._snapshot else 1

@@ -80,9 +80,11 @@ def parse_endpoints(text: str) -> tuple[str, ...]:
     return tuple("tcp://{}:{}".format(*parse_endpoint(part)) for part in parts)
 
 
-def node_id_of(host: str, port: int) -> int:
-    """The Raft identity of a founding member: a hash of where it listens, the same at every node (never 0)."""
-    return int.from_bytes(blake2b(f"{host}:{port}".encode(), digest_size=8).digest(), "little") | 1
+def node_id_of(host: str, port: int, cluster: str = "") -> int:
+    """The Raft identity of a founding member, the same at every node (never 0): a hash of where it listens and of
+    which cluster it is, so that another cluster that comes to use its ports is not taken for it."""
+    text = f"{cluster} {host}:{port}".lstrip()
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") | 1
 
 
 def is_loopback(host: str) -> bool:
@@ -107,7 +109,10 @@ class NodeSettings:
     port: int
     """Base port of three consecutive ones."""
     peers: tuple[str, ...] = ()
-    """Base endpoints of the other founding members; empty is a cluster of one."""
+    """Base endpoints of the other founding members; empty is a cluster of one. Counts at the first start only: from
+    then on the journal knows the members."""
+    join: tuple[str, ...] = ()
+    """Base endpoints of members of a running cluster that this node is to be taken into, instead of ``peers``."""
     leader: bool = False
     """Campaign at once on a first start, instead of waiting for a time-out."""
     run_dir: Path = field(default_factory=Path)
@@ -119,11 +124,13 @@ class NodeSettings:
     """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
     cluster: str = ""
-    """Which launcher's cluster this node belongs to, for ``zmqlab ps``."""
+    """Which launcher's cluster this node belongs to, for ``zmqlab ps``; part of its founders' identities."""
     owner: int = 0
     """Process id of the launcher; 0 for a node started by hand."""
     watch_stdin: bool = False
     """End when standard input reaches its end: the launcher is gone."""
+    allow_faults: bool = False
+    """Let clients make this node deaf to peers (``LinkFaultsQuery``): for labs."""
     log_level: LogLevel = "info"
     tick_ms: int = 10
     election_ticks: int = 20
@@ -138,10 +145,16 @@ class NodeSettings:
     def __post_init__(self) -> None:
         _require(bool(_NAME.fullmatch(self.name)), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
         _require_range("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
-        for peer in self.peers:
+        for peer in (*self.peers, *self.join):
             parse_endpoint(peer)
+        _require(
+            not (self.peers and self.join),
+            "--peers names the founders of a new cluster, --join members of a running one: choose one of them",
+        )
         _require(len(set(self.peers)) == len(self.peers), "a peer is named twice")
-        _require(self.endpoint not in self.peers, f"{self.endpoint} is this node itself: leave it out of the peers")
+        itself = f"{self.endpoint} is this node itself: leave it out of the"
+        _require(self.endpoint not in self.peers, f"{itself} peers")
+        _require(self.endpoint not in self.join, f"{itself} nodes to join")
         _require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
         _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
         _require(
@@ -169,9 +182,10 @@ class NodeSettings:
         return f"tcp://{self.host}:{self.port}"
 
     @property
-    def node_id(self) -> int:
-        """This node's Raft identity."""
-        return node_id_of(self.host, self.port)
+    def founders(self) -> dict[int, str]:
+        """Identity -> base endpoint of the founding members, this node among them; empty for one that joins."""
+        endpoints = () if self.join else (self.endpoint, *self.peers)
+        return {node_id_of(*parse_endpoint(endpoint), self.cluster): endpoint for endpoint in endpoints}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

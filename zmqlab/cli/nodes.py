@@ -22,6 +22,9 @@ def node(
     peers: str = typer.Option(
         "", "--peers", help="Base endpoints of the other nodes, separated by commas; empty: a cluster of one."
     ),
+    join: str = typer.Option(
+        "", "--join", help="Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+    ),
     leader: bool = typer.Option(
         False, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
     ),
@@ -38,6 +41,9 @@ def node(
     cluster: str = typer.Option("", "--cluster", help="A label for zmqlab ps.", hidden=True),
     owner: int = typer.Option(0, "--owner", hidden=True),
     watch_stdin: bool = typer.Option(False, "--watch-stdin", hidden=True),
+    allow_faults: bool = typer.Option(
+        False, "--allow-faults", help="Let clients cut, delay and lose this node's links: for labs."
+    ),
     tick_ms: int | None = typer.Option(None, "--tick-ms", help="Length of a Raft tick.", rich_help_panel="Tuning"),
     election_ticks: int | None = typer.Option(
         None, "--election-ticks", help="Shortest election time-out.", rich_help_panel="Tuning"
@@ -67,6 +73,7 @@ def node(
         name=name,
         port=port,
         peers=parse_endpoints(peers),
+        join=parse_endpoints(join),
         leader=leader,
         run_dir=run_dir,
         bind=bind,
@@ -76,6 +83,7 @@ def node(
         cluster=cluster,
         owner=owner,
         watch_stdin=watch_stdin,
+        allow_faults=allow_faults,
         log_level=log_level,  # type: ignore[arg-type]  # checked by NodeSettings
         **{key: value for key, value in tuning.items() if value is not None},
     )

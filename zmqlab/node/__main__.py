@@ -17,6 +17,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--node", required=True, dest="name")
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--peers", default="")
+    parser.add_argument("--join", default="")
     parser.add_argument("--leader", action="store_true")
     parser.add_argument("--run-dir", type=Path, default=Path())
     parser.add_argument("--bind", default="127.0.0.1")
@@ -26,12 +27,14 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--cluster", default="")
     parser.add_argument("--owner", type=int, default=0)
     parser.add_argument("--watch-stdin", action="store_true")
+    parser.add_argument("--allow-faults", action="store_true")
     parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
     defaults = NodeSettings(name="defaults", port=1)
     for name in ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes"):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
     values = vars(parser.parse_args(arguments))
-    values["peers"] = parse_endpoints(values["peers"])
+    for name in ("peers", "join"):
+        values[name] = parse_endpoints(values[name])
     return NodeSettings(**values)
 
 

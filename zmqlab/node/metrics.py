@@ -13,10 +13,11 @@ import time
 import psutil
 
 from zmqlab.histogram import Histogram
+from zmqlab.node.peers import Peers
 from zmqlab.raft import Role
 from zmqlab.replica import Replica
-from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
-from zmqlab.wire.control import Member, NodeStatus
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.control import NodeStatus
 
 SNAPSHOT_INTERVAL_NS = 100_000_000
 LOG_EVERY = 10
@@ -58,7 +59,7 @@ class Metrics:
         self._service_time = self._histogram.to_sparse()
         self._histogram = Histogram()
 
-    def status(self, replica: Replica, dropped: int) -> NodeStatus:
+    def status(self, replica: Replica, peers: Peers, dropped: int) -> NodeStatus:
         """A snapshot of everything."""
         raft, machine, settings = replica.raft, replica.machine, self._settings
         hash_index, chain = next(reversed(machine.checkpoints.items()), (0, b""))
@@ -70,9 +71,10 @@ class Metrics:
             cluster=settings.cluster,
             time_ns=time.time_ns(),
             uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
-            role=_ROLES.get(raft.role, raft.role.name.lower()),
+            role="learner" if raft.role is Role.FOLLOWER and raft.is_learner else _ROLES[raft.role],
             term=raft.term,
             leader_id=raft.leader_id,
+            leader_name=peers.name_of(raft.leader_id),
             first_index=replica.journal.first_index,
             last_index=raft.last_index,
             commit_index=raft.commit_index,
@@ -98,28 +100,8 @@ class Metrics:
             turns_total=self.turns,
             turn_ms_max=self.turn_ns_max / 1e6,
             service_time=self._service_time,
-            members=self._members(replica),
+            members=peers.table(),
         )
-
-    def _members(self, replica: Replica) -> list[Member]:
-        """The members' addresses as this node was told them, with what a leader knows of each."""
-        progress = replica.raft.progress if replica.raft.role is Role.LEADER else {}
-        members = []
-        for endpoint in sorted((self._settings.endpoint, *self._settings.peers)):
-            host, port = parse_endpoint(endpoint)
-            node_id = node_id_of(host, port)
-            known = progress.get(node_id)
-            members.append(
-                Member(
-                    node_id=node_id,
-                    name=self._settings.name if endpoint == self._settings.endpoint else "",
-                    host=host,
-                    port=port,
-                    match_index=known.match_index if known else 0,
-                    state=known.state.name.lower() if known else "",
-                )
-            )
-        return members
 
 
 def log_line(status: NodeStatus) -> str:

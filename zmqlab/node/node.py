@@ -4,7 +4,7 @@ Each turn polls all sockets, drains each up to a bound, ticks as often as time h
 what follows, and sends the answers: all answers of a turn to one client in one message, since it is messages and
 wake-ups that cost, not bytes. The leader's AppendEntries goes out before its own journal is written.
 
-Frames are checked here: the header, that a Raft message comes from a member and is for this node, that a request is
+Frames are checked here: the header, that a Raft message is for this node (:mod:`zmqlab.node.peers`), that a request is
 whole. What fails is counted, logged at a bounded rate, and dropped.
 """
 
@@ -13,24 +13,27 @@ from __future__ import annotations
 import logging
 import os
 import random
+import secrets
 import time
 from collections.abc import Iterable
 
 import zmq
 
 from zmqlab.errors import FrameError
+from zmqlab.node.joining import Joining
 from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
+from zmqlab.node.peers import Peers
 from zmqlab.node.queries import Queries
 from zmqlab.node.trades import trades_of
 from zmqlab.node.transport import Transport
 from zmqlab.raft import Configuration, Raft, RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
-from zmqlab.replica import Applied, Journal, Replica, ReplicaSettings, StateMachine
+from zmqlab.replica import Applied, Journal, Origin, Replica, ReplicaSettings, StateMachine
 from zmqlab.replica.replica import Route
-from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
+from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 
 STDIN = 0
 MAX_PER_TURN = 256
@@ -62,20 +65,20 @@ class Node:
         self._last_seen: tuple[int, int, Role] | None = None
         self._outbox: dict[Route, list[bytes]] = {}
         self.replica = self._make_replica(journal)
-        self._members = frozenset(self.replica.raft.configuration.members)
-        self._queries = Queries(self.replica, self._status)
+        self._peers = Peers(settings, transport, self.replica.raft)
+        self._joining = Joining(settings, self.replica.raft)
+        self._queries = Queries(self.replica, self._peers, self._status)
 
     def _make_replica(self, journal: Journal) -> Replica:
         settings = self._settings
+        origin = journal.origin(_new_origin(settings))
         stored = journal.load()
-        endpoints = (settings.endpoint, *settings.peers)
-        voters = tuple(node_id_of(*parse_endpoint(endpoint)) for endpoint in endpoints)
         machine = StateMachine()
         if stored.snapshot is not None:
             machine.restore(stored.snapshot.data)
         raft = Raft(
-            settings.node_id,
-            stored.snapshot.configuration if stored.snapshot else Configuration(voters),
+            origin.node_id,
+            stored.snapshot.configuration if stored.snapshot else origin.configuration,
             RaftSettings(election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks),
             random.Random(),
             hard_state=stored.hard_state,
@@ -83,15 +86,17 @@ class Node:
             entries=stored.entries,
         )
         self._eager_ticks = EAGER_TICKS if settings.leader and stored.hard_state is None else 0
-        if not settings.peers or self._eager_ticks:
+        if raft.configuration.voters == (raft.node_id,) or self._eager_ticks:
             raft.campaign()
-        limits = ReplicaSettings(snapshot_log_bytes=self._staggered(settings.snapshot_log_bytes))
-        log.info("start term=%d entries=%d snapshot=%d", raft.term, len(stored.entries), machine.applied_index)
+        limits = ReplicaSettings(snapshot_log_bytes=_staggered(settings.snapshot_log_bytes, raft.node_id))
+        log.info(
+            "start id=%#x term=%d entries=%d snapshot=%d",
+            raft.node_id,
+            raft.term,
+            len(stored.entries),
+            machine.applied_index,
+        )
         return Replica(raft, machine, journal, self, limits)
-
-    def _staggered(self, snapshot_log_bytes: int) -> int:
-        """Up to a third more, by the node's identity, so that not all nodes pause for a snapshot at once."""
-        return snapshot_log_bytes + snapshot_log_bytes * (self._settings.node_id // 2 % 1_000) // 3_000
 
     # The loop.
 
@@ -118,6 +123,7 @@ class Node:
                 next_tick_ns = started_ns + tick_ns
             self.replica.turn()
             self._flush()
+            self._follow_members()
             if started_ns >= next_snapshot_ns:
                 self._publish_snapshot()
                 next_snapshot_ns = started_ns + SNAPSHOT_INTERVAL_NS
@@ -127,6 +133,8 @@ class Node:
     def _tick(self) -> None:
         """One tick; the node that is to lead at first campaigns again and again until the others are there."""
         self.replica.tick()
+        self._peers.tick()
+        self._joining.tick()
         if self._eager_ticks:
             raft = self.replica.raft
             self._eager_ticks = 0 if raft.leader_id else self._eager_ticks - 1
@@ -170,19 +178,16 @@ class Node:
             frame_type = _type_of(frame)
             if frame_type == frames.FORWARD:
                 sender, requests = decode_forward(frame)
-                self._expect_member(sender)
+                self._peers.expect_member(sender)
                 self.replica.take_forwarded(requests)
-                return
-            message = decode_message(frame_type, frame)
-            self._expect_member(message.sender)
-            if message.to in (BROADCAST, self.replica.raft.node_id):
+            elif frame_type == frames.HELLO:
+                self._peers.take_hello(decode_hello(frame))
+            else:
+                message = decode_message(frame_type, frame)
+                self._peers.expect_message(message)
                 self.replica.step(message)
         except FrameError as error:
             self._count_bad("a peer", error)
-
-    def _expect_member(self, sender: int) -> None:
-        if sender not in self._members or sender == self.replica.raft.node_id:
-            raise FrameError(f"{sender:#x} is no other member of this cluster: do all nodes have the same --peers?")
 
     def _handle_client(self, route: Route, frame: bytes) -> None:
         try:
@@ -251,7 +256,7 @@ class Node:
 
     def _status(self) -> control.NodeStatus:
         transport = self._transport
-        status = self._metrics.status(self.replica, transport.dropped)
+        status = self._metrics.status(self.replica, self._peers, transport.dropped)
         status.bad_frames_total += transport.bad_messages
         return status
 
@@ -279,10 +284,33 @@ class Node:
         kind = "elected" if raft.role is Role.LEADER else "role"
         if before is not None and before[2] is Role.LEADER and raft.role is not Role.LEADER:
             kind = "stepped_down"
-        text = f"{self._settings.name} is {raft.role.name.lower()} in term {raft.term}"
+        self._tell(self._settings.name, kind, f"{self._settings.name} is {raft.role.name.lower()} in term {raft.term}")
+
+    def _follow_members(self) -> None:
+        """Follow the configuration; the leader tells who votes from now on."""
+        for node_id in self._peers.follow():
+            if self.replica.raft.role is Role.LEADER:
+                name = self._peers.name_of(node_id) or self._peers.address_of(node_id)
+                self._tell(name, "promoted", f"{name} has caught up and votes")
+
+    def _tell(self, node: str, kind: str, text: str) -> None:
+        """Something happened: to the log and to the event topic."""
         log.info("%s", text)
-        event = control.Event(time_ns=time.time_ns(), node=self._settings.name, kind=kind, term=raft.term, text=text)
+        event = control.Event(time_ns=time.time_ns(), node=node, kind=kind, term=self.replica.raft.term, text=text)
         self._transport.publish(control.encode(frames.EVENT, event))
+
+
+def _new_origin(settings: NodeSettings) -> Origin:
+    """What a node without a journal is: a founder, known to the others by its address, or nobody yet."""
+    founders = settings.founders
+    if not founders:
+        return Origin(secrets.randbits(64) | 1, Configuration(()))
+    return Origin(next(iter(founders)), Configuration(tuple(founders), addresses=tuple(founders.items())))
+
+
+def _staggered(snapshot_log_bytes: int, node_id: int) -> int:
+    """Up to a third more, by the node's identity, so that not all nodes pause for a snapshot at once."""
+    return snapshot_log_bytes + snapshot_log_bytes * (node_id // 2 % 1_000) // 3_000
 
 
 def _type_of(frame: bytes) -> int:

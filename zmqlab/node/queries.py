@@ -1,4 +1,4 @@
-"""What people and tools ask a node: status, books, trades, hashes, the log, a hand-over of leadership.
+"""What people and tools ask a node: status, books, trades, hashes, the log, a change of the leader or the members.
 
 A query about the books is linearizable by default: it waits for a read index (:meth:`Replica.read`) before it looks.
 Everything else is this node's own view, which may lag. Each function answers exactly once, through ``reply``.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zmqlab.errors import SettingsError
 from zmqlab.market.types import symbol_code
-from zmqlab.replica import Replica
+from zmqlab.node.peers import Peers
+from zmqlab.replica import Change, Replica
+from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.control import (
+    AddMemberQuery,
     Answer,
     BookAnswer,
     BookQuery,
@@ -23,6 +27,7 @@ from zmqlab.wire.control import (
     NodeStatus,
     OkAnswer,
     Query,
+    RemoveMemberQuery,
     StatusAnswer,
     StatusQuery,
     TradesAnswer,
@@ -39,8 +44,9 @@ Reply = Callable[[Answer], None]
 class Queries:
     """Answers queries from one replica."""
 
-    def __init__(self, replica: Replica, status: Callable[[], NodeStatus]) -> None:
+    def __init__(self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus]) -> None:
         self._replica = replica
+        self._peers = peers
         self._status = status
 
     def handle(self, query: Query, reply: Reply) -> None:
@@ -58,6 +64,10 @@ class Queries:
                 reply(HashAnswer(query.nonce, machine.applied_index, chain, state))
             case TransferQuery():
                 self._transfer(query, reply)
+            case AddMemberQuery():
+                reply(self._add(query))
+            case RemoveMemberQuery():
+                reply(self._outcome(query.nonce, self._replica.members.remove(query.node_id)))
 
     def _handle_market(self, query: BookQuery | TradesQuery, reply: Reply) -> None:
         try:
@@ -106,15 +116,27 @@ class Queries:
         )
 
     def _transfer(self, query: TransferQuery, reply: Reply) -> None:
-        raft = self._replica.raft
-        target = query.target or self._best_follower()
-        if not target or not raft.transfer_leadership(target):
-            reply(ErrorAnswer(query.nonce, "no_leader", "this node does not lead, or knows no such voter"))
-        else:
+        if self._replica.members.hand_over(query.target):
             reply(OkAnswer(query.nonce, "leadership is being handed over"))
+        else:
+            reply(ErrorAnswer(query.nonce, "no_leader", "this node does not lead, or knows no such voter"))
 
-    def _best_follower(self) -> int:
-        """The voter that has most of the log."""
-        raft = self._replica.raft
-        others = [node_id for node_id in raft.configuration.voters if node_id != raft.node_id]
-        return max(others, key=lambda node_id: raft.progress[node_id].match_index, default=0) if raft.progress else 0
+    def _add(self, query: AddMemberQuery) -> Answer:
+        if not 0 < query.node_id < 1 << 64:
+            return ErrorAnswer(query.nonce, "bad_query", f"{query.node_id} is no node id")
+        try:
+            host, port = parse_endpoint(query.address)
+        except SettingsError as error:
+            return ErrorAnswer(query.nonce, "bad_query", str(error))
+        return self._outcome(query.nonce, self._replica.members.add(query.node_id, f"tcp://{host}:{port}"))
+
+    def _outcome(self, nonce: int, change: Change) -> Answer:
+        """What became of a change of the members, and what to do next."""
+        if change is Change.DONE:
+            return OkAnswer(nonce, change.value)
+        if change is Change.UNDER_WAY:
+            return ErrorAnswer(nonce, "busy", "the change is under way: ask again")
+        if change is Change.NOT_LEADER:
+            leader = self._peers.address_of(self._replica.raft.leader_id)
+            return ErrorAnswer(nonce, "not_leader", "only the leader changes the members", leader)
+        return ErrorAnswer(nonce, "refused", change.value)

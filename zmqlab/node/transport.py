@@ -8,8 +8,9 @@ base + 1   ROUTER    what peers send to this node alone; it is never written to
 base + 2   ROUTER    clients: requests and queries in, responses and answers out
 =========  ========  ==========================================================================
 
-Towards each peer a DEALER is connected to its base + 1, and one SUB to every peer's base + 0, for Raft broadcasts only.
-So each direction between two nodes has a connection of its own, and a node's identity is in the frame, not in ZeroMQ.
+Towards each peer a DEALER is connected to its base + 1, and one SUB to every peer's base + 0, for Raft broadcasts only;
+:meth:`Transport.follow` makes and ends these connections as members come and go. So each direction between two nodes
+has a connection of its own, and a node's identity is in the frame, not in ZeroMQ.
 
 Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
 here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
@@ -19,13 +20,14 @@ Raft and the clients' retries are made for that. Nothing here blocks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import psutil
 import zmq
 
 from zmqlab.errors import PortInUse
-from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.wire import frames
 
 NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
@@ -40,6 +42,8 @@ ends that connection and tells nobody."""
 RECONNECT_MS = 20
 """First wait before a connection to a peer is tried again: a restarted peer is heard within an election time-out."""
 RECONNECT_MAX_MS = 200
+MAX_GUESTS = 16
+"""Nodes that introduced themselves and are no members, to which a connection is kept."""
 HEARTBEAT_MS = 2_000
 """ZMTP pings find a connection whose other end vanished without a word."""
 
@@ -67,11 +71,19 @@ def who_listens_on(port: int) -> str:
     return "another process"
 
 
+class _Peer(NamedTuple):
+    """A connection to one other node."""
+
+    address: str
+    dealer: zmq.Socket[bytes]
+    is_member: bool
+
+
 class Transport:
     """All sockets of one node. ``close`` is safe to call twice."""
 
     def __init__(self, settings: NodeSettings) -> None:
-        """Bind the three ports and connect to the peers.
+        """Bind the three ports; :meth:`follow` connects to the peers.
 
         Raises:
             PortInUse: another process listens on one of the ports.
@@ -81,15 +93,13 @@ class Transport:
         self.dropped = 0
         """Messages that a full or missing connection did not take."""
         self._context = zmq.Context(io_threads=1)
-        self._dealers: dict[int, zmq.Socket[bytes]] = {}
+        self._peers: dict[int, _Peer] = {}
         try:
             self.publisher = self._bind(settings, 0, zmq.PUB, frames.MAX_CLIENT_FRAME_BYTES)
             self.peers = self._bind(settings, 1, zmq.ROUTER, frames.MAX_PEER_FRAME_BYTES)
             self.clients = self._bind(settings, 2, zmq.ROUTER, frames.MAX_CLIENT_FRAME_BYTES)
             self.broadcasts = _bounded(self._context.socket(zmq.SUB), frames.MAX_PEER_FRAME_BYTES)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
-            for peer in settings.peers:
-                self._connect(*parse_endpoint(peer))
         except BaseException:
             self.close()
             raise
@@ -112,12 +122,44 @@ class Transport:
             ) from None
         return socket
 
-    def _connect(self, host: str, port: int) -> None:
+    def follow(self, members: Mapping[int, str]) -> None:
+        """Be connected to these nodes, by their base endpoints, and to no other former member."""
+        for node_id, peer in list(self._peers.items()):
+            if peer.is_member and members.get(node_id) != peer.address:
+                self._disconnect(node_id)
+        for node_id, address in members.items():
+            if node_id in self._peers and not self._peers[node_id].is_member:
+                self._disconnect(node_id)
+            if node_id not in self._peers:
+                self._connect(node_id, address, is_member=True)
+
+    def introduce(self, node_id: int, address: str) -> None:
+        """Be able to answer a node that is no member, as far as is known here; of many, the latest few."""
+        known = self._peers.get(node_id)
+        if known is not None and known.address == address:
+            return
+        if known is not None:
+            self._disconnect(node_id)
+        guests = [guest for guest, peer in self._peers.items() if not peer.is_member]
+        if len(guests) >= MAX_GUESTS:
+            self._disconnect(guests[0])
+        self._connect(node_id, address, is_member=False)
+
+    def _connect(self, node_id: int, address: str, is_member: bool) -> None:
+        host, port = parse_endpoint(address)
         dealer = _bounded(self._context.socket(zmq.DEALER), frames.MAX_PEER_FRAME_BYTES)
         dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing queues up for a peer that is not there
         dealer.connect(f"tcp://{host}:{port + 1}")
-        self.broadcasts.connect(f"tcp://{host}:{port}")
-        self._dealers[node_id_of(host, port)] = dealer
+        if is_member:
+            self.broadcasts.connect(f"tcp://{host}:{port}")
+        self._peers[node_id] = _Peer(address, dealer, is_member)
+
+    def _disconnect(self, node_id: int) -> None:
+        peer = self._peers.pop(node_id)
+        peer.dealer.close(0)
+        if peer.is_member:
+            host, port = parse_endpoint(peer.address)
+            self.broadcasts.disconnect(f"tcp://{host}:{port}")
 
     def publish(self, frame: bytes) -> None:
         """To every subscriber; a slow one loses it."""
@@ -125,10 +167,10 @@ class Transport:
 
     def send_to(self, node_id: int, frame: bytes) -> None:
         """To one peer; lost if it is not connected or does not read."""
-        dealer = self._dealers.get(node_id)
+        peer = self._peers.get(node_id)
         try:
-            if dealer is not None:
-                dealer.send(frame, NOBLOCK)
+            if peer is not None:
+                peer.dealer.send(frame, NOBLOCK)
         except zmq.Again:
             self.dropped += 1
 

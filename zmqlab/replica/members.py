@@ -7,8 +7,8 @@ Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last c
   time-out is close enough not to leave the group without a quorum for longer than an election would.
 - A leader that is to go hands leadership over first, so that clients wait for a transfer and not for an election
   (section 3.10, 4.2.2).
-- No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither be
-  missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
+- No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither
+  be missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
 - An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
   votes are forgotten, is removed before the new one is added.
 
@@ -110,9 +110,9 @@ class Members:
             round_ = self._rounds.setdefault(learner, _Round(raft.last_index, raft.ticks))
             if raft.progress[learner].match_index < round_.target:
                 continue
-            if raft.ticks - round_.began_at < raft.settings.election_ticks:
-                if raft.propose_configuration(raft.configuration.with_voter(learner)):
-                    return
+            is_short = raft.ticks - round_.began_at < raft.settings.election_ticks
+            if is_short and raft.propose_configuration(raft.configuration.with_voter(learner)):
+                return
             self._rounds[learner] = _Round(raft.last_index, raft.ticks)
 
     @property

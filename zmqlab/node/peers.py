@@ -1,0 +1,113 @@
+"""Who the other members are, where they are, and who may say what: follows the configuration as Raft has it.
+
+The members' addresses stand in the configuration (:class:`zmqlab.raft.Configuration`), so that every node learns of a
+change from the log itself. Two things can't come from the log:
+
+- *A leader that this node does not know yet.* A node that was away may have a log from before its leader was taken in.
+  It can't answer such a leader, and the leader can't repair a log without answers. So each node says HELLO to every
+  member now and then, with its address, and a node connects to whoever introduces himself (to a few at a time).
+- *Names*, which are for people: HELLO carries them too.
+
+Who is heard. A broadcast counts only if a member sent it: a SUB socket connects to addresses, and what listens there
+might be a stranger by now. What is sent to this node alone carries its id of 64 bits, which only its cluster knows, and
+is handed to Raft whoever sent it: Raft's own rules (terms, pre-votes) make messages of former members harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zmqlab.errors import FrameError
+from zmqlab.node.transport import Transport
+from zmqlab.raft import Configuration, Raft, Role
+from zmqlab.raft.messages import BROADCAST, Message
+from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.wire.control import Member
+from zmqlab.wire.peer import Hello, encode_hello
+
+HELLO_TICKS = 25
+"""Between two HELLOs: a quarter of a second with ticks of 10 ms."""
+
+
+class Peers:
+    """The other members of one node's group."""
+
+    def __init__(self, settings: NodeSettings, transport: Transport, raft: Raft) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._raft = raft
+        self._names = {raft.node_id: settings.name}
+        self._followed: Configuration | None = None
+        self._members: frozenset[int] = frozenset()
+        self.follow()
+
+    def follow(self) -> tuple[int, ...]:
+        """Connect to new members and leave those that are gone; to be called once a turn.
+
+        Returns those that were promoted since the last call.
+        """
+        configuration = self._raft.configuration
+        if configuration is self._followed:
+            return ()
+        before, self._followed = self._followed, configuration
+        self._members = frozenset(configuration.members)
+        own_id = self._raft.node_id
+        self._transport.follow({member: at for member, at in configuration.addresses if member != own_id})
+        return tuple(voter for voter in configuration.voters if before and voter in before.learners)
+
+    def tick(self) -> None:
+        """Say HELLO when it is time."""
+        if self._raft.ticks % HELLO_TICKS == 0:
+            own_id = self._raft.node_id
+            for member in self._members - {own_id}:
+                hello = Hello(own_id, member, self._settings.endpoint, self._settings.name)
+                self._transport.send_to(member, encode_hello(hello))
+
+    def take_hello(self, hello: Hello) -> None:
+        """Somebody introduces himself. Raises FrameError if it is not meant for this node."""
+        if hello.to != self._raft.node_id or hello.sender in (0, hello.to):
+            raise FrameError(f"a hello to {hello.to:#x} came here")
+        if hello.sender in self._members:
+            self._names[hello.sender] = hello.name
+        else:
+            self._transport.introduce(hello.sender, hello.address)
+
+    def expect_message(self, message: Message) -> None:
+        """Raise FrameError unless ``message`` may be handed to Raft; see the module."""
+        if message.to == BROADCAST:
+            self.expect_member(message.sender)
+        elif message.to != self._raft.node_id:
+            raise FrameError(f"a message to {message.to:#x} came here")
+
+    def expect_member(self, sender: int) -> None:
+        """Raise FrameError unless ``sender`` is another member."""
+        if sender not in self._members or sender == self._raft.node_id:
+            raise FrameError(f"{sender:#x} is no other member of this cluster: do all nodes have the same --peers?")
+
+    def name_of(self, node_id: int) -> str:
+        """The name of a member that has introduced itself; else empty."""
+        return self._names.get(node_id, "") if node_id in self._members else ""
+
+    def address_of(self, node_id: int) -> str:
+        """The base endpoint of a member; empty if it is none."""
+        return dict(self._raft.configuration.addresses).get(node_id, "")
+
+    def table(self) -> list[Member]:
+        """All members with what a leader knows of each, in the order of their addresses."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterable[Member]:
+        raft = self._raft
+        progress = raft.progress if raft.role is Role.LEADER else {}
+        for node_id, address in sorted(raft.configuration.addresses, key=lambda pair: parse_endpoint(pair[1])):
+            host, port = parse_endpoint(address)
+            known = progress.get(node_id)
+            yield Member(
+                node_id=node_id,
+                name=self.name_of(node_id),
+                host=host,
+                port=port,
+                match_index=known.match_index if known else 0,
+                state=known.state.name.lower() if known else "",
+                voter=node_id in raft.configuration.voters,
+            )

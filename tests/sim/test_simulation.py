@@ -9,7 +9,6 @@ import pytest
 
 from zmqlab.errors import SettingsError
 from zmqlab.sim import SimSettings, run
-from zmqlab.sim.__main__ import main
 
 FAILED_ONCE = {
     1338: "requests that waited at a node were answered within a snapshot, and filled the log for ever",
@@ -48,19 +47,6 @@ def test_a_seed_is_the_same_run_in_another_process() -> None:
         command, env={"PYTHONHASHSEED": "99"}, capture_output=True, text=True, timeout=60, check=True
     )
     assert there.stdout.strip("\n") == here
-
-
-def test_the_command_tells_the_story(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "7"]) == 0
-    told = capsys.readouterr().out
-    assert "leads term" in told
-    assert "at rest" in told
-
-
-def test_the_command_counts_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--runs", "3"]) == 0
-    assert "3 runs, 0 failed" in capsys.readouterr().out
-    assert main(["--nodes", "4"]) == 2
 
 
 def test_settings_are_checked() -> None:

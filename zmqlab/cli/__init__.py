@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from zmqlab.cli import load, nodes, processes, quick
+from zmqlab.cli import load, nodes, processes, quick, sim
 from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
 
 EXIT_INTERRUPTED = 130
@@ -57,6 +57,7 @@ app.command("status")(nodes.status)
 app.command("book")(nodes.book)
 app.command("ps")(processes.ps)
 app.command("reap")(processes.reap)
+app.command("sim")(sim.sim)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -113,6 +113,7 @@ class Client:
 
     def _begin(self, number: int, content: bytes) -> None:
         operation = self.open[number] = self._histories.invoke(self.address, number, content)
+        self._around.note("invoked", client=self.address, number=number)
         self._send(operation)
 
     def _send(self, operation: Operation) -> None:
@@ -157,6 +158,7 @@ class Client:
             return
         if isinstance(answer, control.BookAnswer):
             del self.open[answer.nonce]
+            self._around.note("answered", client=self.address, number=operation.number, index=answer.log_index)
             self._histories.read(operation, answer.symbol, answer.bids, answer.asks, answer.log_index)
 
     def _take_response(self, response: Response) -> None:
@@ -168,6 +170,7 @@ class Client:
             return
         if response.status == ResponseStatus.BUSY:
             return
+        self._around.note("answered", client=self.address, number=number, index=response.log_index)
         self._histories.answer(operation, response)
         if response.status == ResponseStatus.WINDOW_FULL:
             return

@@ -17,7 +17,7 @@ from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import MemoryJournal
 
-Stored = Callable[[HardState | None, list[Entry]], None]
+Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
 
 
 class Disk(MemoryJournal):
@@ -35,7 +35,7 @@ class Disk(MemoryJournal):
         self._effect("before a write")
         if self.full:
             raise JournalFull("the simulated disk is full")
-        self._watch(hard_state, entries)
+        self._watch(hard_state, entries, snapshot)
         super().store(hard_state, entries, snapshot)
         self.installs += snapshot is not None
         self._effect("after a write")

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 
 from zmqlab.sim.settings import MS, Plan
+from zmqlab.sim.trace import Trace
 
 Deliver = Callable[[int, int, bytes], None]
 """(sender, to, frame)"""
@@ -24,11 +25,21 @@ TAIL = 0.03
 class Network:
     """All links of one run."""
 
-    def __init__(self, plan: Plan, rng: random.Random, at: Callable[..., None], deliver: Deliver) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        rng: random.Random,
+        at: Callable[..., None],
+        deliver: Deliver,
+        now_us: Callable[[], int],
+        trace: Trace | None,
+    ) -> None:
         self._plan = plan
         self._rng = rng
         self._at = at
         self._deliver = deliver
+        self._now_us = now_us
+        self._trace = trace
         self._healed = False
         self.cut: set[tuple[int, int]] = set()
         self.slow: dict[tuple[int, int], int] = {}
@@ -39,25 +50,30 @@ class Network:
     def send(self, sender: int, to: int, frame: bytes) -> None:
         """Put a frame under way; whether and when it arrives is decided now."""
         self.sent += 1
-        if (sender, to) in self.cut:
+        delays_us = self._draw_delays(sender, to)
+        for delay_us in delays_us:
+            self._at(delay_us, self._deliver, sender, to, frame)
+        if not delays_us:
             self.lost += 1
-            return
-        copies = 1
-        if not self._healed:
-            chance = self._rng.random()
-            if chance < self._plan.loss:
-                self.lost += 1
-                return
-            if chance > 1 - self._plan.duplication:
-                copies = 2
-        self._at(self._delay_us(sender, to), self._deliver, sender, to, frame)
-        if copies == 2:
-            late = int(self._rng.random() * self._plan.second_copy_us)
-            self._at(self._delay_us(sender, to) + late, self._deliver, sender, to, frame)
+        if self._trace is not None:
+            now_us = self._now_us()
+            self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
+
+    def _draw_delays(self, sender: int, to: int) -> tuple[int, ...]:
+        """How long each copy takes; nothing if the frame is lost."""
+        if (sender, to) in self.cut:
+            return ()
+        if self._healed:
+            return (100 + int(self._rng.random() * HEALTHY_DELAY_US),)
+        chance = self._rng.random()
+        if chance < self._plan.loss:
+            return ()
+        if chance <= 1 - self._plan.duplication:
+            return (self._delay_us(sender, to),)
+        late_us = int(self._rng.random() * self._plan.second_copy_us)
+        return self._delay_us(sender, to), self._delay_us(sender, to) + late_us
 
     def _delay_us(self, sender: int, to: int) -> int:
-        if self._healed:
-            return 100 + int(self._rng.random() * HEALTHY_DELAY_US)
         delay = self._rng.random() * self._plan.delay_us
         if self._rng.random() < TAIL:
             delay *= 10

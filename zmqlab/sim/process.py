@@ -13,15 +13,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from zmqlab.errors import JournalFull
-from zmqlab.raft import BROADCAST, AppendEntries, Configuration, HardState, Message, Raft
+from zmqlab.raft import BROADCAST, AppendEntries, Configuration, HardState, Message, Raft, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import Applied, Replica, StateMachine
 from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
 from zmqlab.sim.disk import Disk
 from zmqlab.sim.network import Network
 from zmqlab.sim.settings import TICK_US, Plan
+from zmqlab.sim.trace import Trace
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
@@ -48,6 +50,13 @@ class Surroundings:
     elections: Elections
     logs: Logs
     ledger: Ledger
+    trace: Trace | None
+    """None unless somebody wants one."""
+
+    def note(self, event: str, **fields: Any) -> None:
+        """An event for the trace."""
+        if self.trace is not None:
+            self.trace.add(self.now_us(), event, **fields)
 
 
 class ObservedMachine(StateMachine):
@@ -61,6 +70,9 @@ class ObservedMachine(StateMachine):
         applied = super().apply(entry)
         process = self._process
         process.around.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
+        if process.around.trace is not None:
+            fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
+            process.around.note("applied", node=process.node_id, index=entry.index, **fields)
         return applied
 
     def restore(self, data: bytes) -> None:
@@ -128,10 +140,13 @@ class Process:
         self._inbox, self._outbox, self._turn_is_due, self.paused = [], {}, False, False
         self._next_tick_us = self.around.now_us() + self._tick_us
         self.around.at(self._tick_us, self._tick, self._life)
+        indexes = {"last_index": raft.last_index, "applied_index": machine.applied_index}
+        self.around.note("started", node=self.node_id, term=raft.term, **indexes)
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
         self.around.tell(f"node {self.node_id} crashes {why}")
+        self.around.note("crashed", node=self.node_id, why=why)
         if self.replica is not None:
             self.snapshots += self.replica.snapshots_total
         self.replica = None
@@ -183,6 +198,7 @@ class Process:
         replica.turn()
         if self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
+            self.around.note("leads", node=self.node_id, term=replica.raft.term)
             self.around.on_leader(self)
         self._flush()
         replica.answered = []
@@ -238,13 +254,26 @@ class Process:
             if not self.crash_in:
                 raise Crash(what)
 
-    def _stored(self, hard_state: HardState | None, entries: list[Entry]) -> None:
+    def _stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        if self.around.trace is not None:
+            self._note_stored(hard_state, entries, snapshot)
         if hard_state is not None:
             self.around.elections.stored(self.node_id, hard_state)
         if entries:
             prev_term = self.running.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
             self.around.logs.saw(prev_term, entries)
+
+    def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        self.around.note(
+            "stored",
+            node=self.node_id,
+            term=hard_state.term if hard_state else None,
+            voted_for=hard_state.voted_for if hard_state else None,
+            first_index=entries[0].index if entries else None,
+            last_index=entries[-1].index if entries else None,
+            snapshot_index=snapshot.index if snapshot else None,
+        )
 
     def send(self, messages: Iterable[Message]) -> None:
         """See :class:`zmqlab.replica.Driver`."""

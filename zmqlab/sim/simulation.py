@@ -26,6 +26,7 @@ from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
 from zmqlab.sim.process import Process, Surroundings
 from zmqlab.sim.settings import MS, SimSettings, draw_plan
+from zmqlab.sim.trace import Trace, document
 
 FIRST_CLIENT = 101
 """Addresses of clients; those of nodes are 1, 2, 3, ..."""
@@ -46,11 +47,15 @@ class Outcome:
     story: list[str] = field(default_factory=list)
     """Who led, what broke, what was decided; one line an event, with its time."""
     figures: dict[str, int] = field(default_factory=dict)
+    trace: dict[str, Any] = field(default_factory=dict)
+    """Only if it was asked for: see :mod:`zmqlab.sim.trace`."""
 
 
-def run(seed: int, settings: SimSettings | None = None) -> Outcome:
-    """Simulate the run that ``seed`` stands for."""
-    simulation = Simulation(seed, settings or SimSettings())
+def run(seed: int, settings: SimSettings | None = None, trace: bool = False) -> Outcome:
+    """Simulate the run that ``seed`` stands for; with ``trace``, note everything that happens."""
+    settings = settings or SimSettings()
+    events = Trace() if trace else None
+    simulation = Simulation(seed, settings, events)
     failure = ""
     try:
         simulation.play()
@@ -62,21 +67,27 @@ def run(seed: int, settings: SimSettings | None = None) -> Outcome:
         failure = f"{type(error).__name__} in {file}, line {place.lineno}, {place.name}: {error}"
     if failure:
         simulation.tell(f"FAILED: {failure}")
-    return Outcome(seed=seed, ok=not failure, failure=failure, story=simulation.story, figures=simulation.figures())
+    figures = simulation.figures()
+    outcome = Outcome(seed=seed, ok=not failure, failure=failure, story=simulation.story, figures=figures)
+    if events is not None:
+        outcome.trace = document(events, settings, simulation.plan, seed=seed, failure=failure, figures=figures)
+    return outcome
 
 
 class Simulation:
     """See the module."""
 
-    def __init__(self, seed: int, settings: SimSettings) -> None:
+    def __init__(self, seed: int, settings: SimSettings, trace: Trace | None = None) -> None:
         self.story: list[str] = []
         self.now_us = 0
         self.events = 0
         self._settings = settings
+        self._trace = trace
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
         self.plan = draw_plan(random.Random(f"{seed} plan"), settings)
-        self.network = Network(self.plan, random.Random(f"{seed} network"), self.at, self._deliver)
+        network_rng = random.Random(f"{seed} network")
+        self.network = Network(self.plan, network_rng, self.at, self._deliver, self._clock, trace)
         self.ledger = Ledger(self.plan.limits)
         self.elections = Elections(self.ledger)
         around = Surroundings(
@@ -89,6 +100,7 @@ class Simulation:
             self.elections,
             Logs(),
             self.ledger,
+            trace,
         )
         voters = tuple(range(1, self.plan.node_count + 1))
         self.processes = {
@@ -111,6 +123,8 @@ class Simulation:
     def tell(self, line: str) -> None:
         """A line of the story."""
         self.story.append(f"{self.now_us / MS:10.1f} ms  {line}")
+        if self._trace is not None:
+            self._trace.add(self.now_us, "story", text=line)
 
     def _on_leader(self, process: Process) -> None:
         self.faults.strike_leader(process)

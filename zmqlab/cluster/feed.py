@@ -53,6 +53,7 @@ class MetricsFeed:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._commands: deque[tuple[str, str]] = deque()
+        self._connected: set[str] = set()
         self._newest: dict[str, control.NodeStatus] = {}
         self._history: dict[str, deque[control.NodeStatus]] = {}
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
@@ -84,7 +85,7 @@ class MetricsFeed:
         return f"<MetricsFeed of {', '.join(sorted(self._newest)) or 'no node yet'}>"
 
     def connect(self, endpoint: str) -> None:
-        """Listen to the PUB socket of a node; ``endpoint`` is its base port's."""
+        """Listen to the PUB socket of a node, if that is not done yet; ``endpoint`` is its base port's."""
         self._commands.append(("connect", endpoint))
 
     def disconnect(self, endpoint: str) -> None:
@@ -199,11 +200,14 @@ class MetricsFeed:
     def _do_commands(self) -> None:
         while self._commands:
             command, endpoint = self._commands.popleft()
+            if (command == "connect") == (endpoint in self._connected):
+                continue  # two connections to one socket would bring everything twice
             with contextlib.suppress(zmq.ZMQError):
                 if command == "connect":
                     self._subscriber.connect(endpoint)
                 else:
                     self._subscriber.disconnect(endpoint)
+            self._connected ^= {endpoint}
 
     def _drain(self, socket: zmq.Socket[bytes], take: Callable[[int, bytes], None]) -> None:
         for _ in range(FRAMES_A_TURN):

@@ -77,6 +77,7 @@ def node_arguments(settings: NodeSettings) -> list[str]:
     ]
     for flag, value in (
         ("--peers", ",".join(settings.peers)),
+        ("--join", ",".join(settings.join)),
         ("--advertise", settings.advertise),
         ("--cluster", settings.cluster),
         ("--owner", str(settings.owner) if settings.owner else ""),
@@ -87,6 +88,7 @@ def node_arguments(settings: NodeSettings) -> list[str]:
         ("--leader", settings.leader),
         ("--insecure", settings.insecure),
         ("--watch-stdin", settings.watch_stdin),
+        ("--allow-faults", settings.allow_faults),
     ):
         if given:
             arguments.append(flag)

@@ -49,6 +49,7 @@ def plan_nodes(
             cluster=cluster,
             owner=os.getpid(),
             watch_stdin=True,
+            allow_faults=True,
             log_level=log_level,
         )
         for number, port in enumerate(ports)

@@ -3,7 +3,8 @@
 It asks with the query that anybody could send (:class:`zmqlab.wire.control.AddMemberQuery`), at the client port of the
 members it was told of with ``--join``. A member that does not lead says who does. From there on everything is Raft: the
 leader appends a configuration with this node as a learner, sends it the log, and promotes it when it has caught up.
-The asking ends when the node finds itself among the members in its own log.
+The asking ends when the node finds itself among the members in the committed part of its own log, and does not begin
+again in this process if it is removed later.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Joining:
 
     def __init__(self, settings: NodeSettings, raft: Raft) -> None:
         self._raft = raft
+        self._name = settings.name
         self._own_address = settings.endpoint
         self._seeds = list(settings.join)
         self._target = ""
@@ -41,14 +43,12 @@ class Joining:
         self._give_up_at = 0
         self._last_refusal = ""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether this node is a member, as far as its own log tells; or was never to ask."""
-        return not self._seeds or self._raft.node_id in self._raft.configuration.members
-
     def tick(self) -> None:
         """Look for an answer, and ask again when it is time."""
-        if self.is_over:
+        if not self._seeds:
+            return
+        if self._is_taken_in():
+            self._seeds.clear()
             self.close()
             return
         ticks = self._raft.ticks
@@ -66,6 +66,11 @@ class Joining:
             self._context.destroy(linger=0)
         self._context = self._socket = None
         self._target = ""
+
+    def _is_taken_in(self) -> bool:
+        raft = self._raft
+        settled = raft.commit_index >= raft.configurations.current_index
+        return settled and raft.node_id in raft.configuration.members
 
     def _next_seed(self) -> str:
         """The seeds in turn."""
@@ -88,7 +93,7 @@ class Joining:
 
     def _ask(self, socket: zmq.Socket[bytes]) -> None:
         self._nonce = secrets.randbits(63)
-        query = control.AddMemberQuery(self._nonce, self._raft.node_id, self._own_address)
+        query = control.AddMemberQuery(self._nonce, self._raft.node_id, self._own_address, self._name)
         try:
             socket.send(control.encode(frames.QUERY, query), zmq.NOBLOCK)
         except zmq.Again:

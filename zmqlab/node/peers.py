@@ -27,6 +27,8 @@ from zmqlab.wire.peer import Hello, encode_hello
 
 HELLO_TICKS = 25
 """Between two HELLOs: a quarter of a second with ticks of 10 ms."""
+MAX_STRANGERS = 16
+MAX_NAME = 32
 
 
 class Peers:
@@ -68,7 +70,7 @@ class Peers:
         if hello.to != self._raft.node_id or hello.sender in (0, hello.to):
             raise FrameError(f"a hello to {hello.to:#x} came here")
         if hello.sender in self._members:
-            self._names[hello.sender] = hello.name
+            self.note_name(hello.sender, hello.name)
         else:
             self._transport.introduce(hello.sender, hello.address)
 
@@ -83,6 +85,13 @@ class Peers:
         """Raise FrameError unless ``sender`` is another member."""
         if sender not in self._members or sender == self._raft.node_id:
             raise FrameError(f"{sender:#x} is no other member of this cluster: do all nodes have the same --peers?")
+
+    def note_name(self, node_id: int, name: str) -> None:
+        """A node has said what it is called; the names of a few that are no members yet are kept."""
+        strangers = [known for known in self._names if known not in self._members and known != self._raft.node_id]
+        if len(strangers) >= MAX_STRANGERS:
+            del self._names[strangers[0]]
+        self._names[node_id] = name[:MAX_NAME]
 
     def name_of(self, node_id: int) -> str:
         """The name of a member that has introduced itself; else empty."""

@@ -128,6 +128,7 @@ class Queries:
             host, port = parse_endpoint(query.address)
         except SettingsError as error:
             return ErrorAnswer(query.nonce, "bad_query", str(error))
+        self._peers.note_name(query.node_id, query.name)
         return self._outcome(query.nonce, self._replica.members.add(query.node_id, f"tcp://{host}:{port}"))
 
     def _outcome(self, nonce: int, change: Change) -> Answer:

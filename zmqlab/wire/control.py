@@ -152,6 +152,7 @@ class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
     nonce: int
     node_id: int
     address: str
+    name: str = ""
 
 
 class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):

@@ -127,3 +127,28 @@ def test_a_port_in_use_ends_a_node_with_status_3_and_one_line(tmp_path: Path) ->
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
     assert str(port) in done.stderr
+
+
+def test_a_cluster_by_hand_is_scaled(by_hand: list[list[str]], tmp_path: Path) -> None:
+    *_, [nodes] = by_hand
+    assert wait_for(lambda: zmqlab("status", "--nodes", nodes).returncode == 0, 15)
+    arguments = ("--nodes", nodes, "--run-dir", str(tmp_path))
+    up = zmqlab("scale", "4", *arguments, "--json")
+    assert up.returncode == 0, up.stderr
+    members = json.loads(up.stdout)
+    assert [each["name"] for each in members] == ["node0", "node1", "node2", "node3"]
+    endpoints = ",".join(each["endpoint"] for each in members)
+    load = zmqlab("client", "--nodes", endpoints, "--rate", "500", "--duration", "1s")
+    assert "verdict: PASSED" in load.stdout, load.stdout + load.stderr
+    down = zmqlab("scale", "3", *arguments)
+    assert down.returncode == 0, down.stderr
+    assert "node3 has ended" in down.stdout
+    new_port = int(members[3]["endpoint"].rpartition(":")[2]) - 2
+    assert _nodes_of(tmp_path, [new_port]) == []
+
+
+def test_a_cluster_of_another_process_is_not_scaled_behind_its_back() -> None:
+    with Cluster(1) as cluster:
+        done = zmqlab("scale", "2", "--nodes", cluster.endpoints[0])
+    assert done.returncode == 1
+    assert "belong to the cluster" in done.stderr

@@ -1,4 +1,4 @@
-"""``node``, ``status`` and ``book``: running a node, and asking nodes."""
+"""``node``, ``status``, ``book`` and ``scale``: running a node, asking nodes, starting more of them."""
 
 from __future__ import annotations
 
@@ -109,6 +109,32 @@ def status(
     else:
         typer.echo(repr(table))
     return EXIT_OK if len(answers) == len(endpoints) else EXIT_FAILED
+
+
+def scale(
+    count: int = typer.Argument(..., help="How many nodes there shall be, 1 to 15."),
+    nodes: str = NODES_OPTION,
+    run_dir: Path = RUN_DIR_OPTION,
+    timeout: str = typer.Option("30s", "--timeout", help="How long each change may take."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Add nodes to a cluster that was started by hand on this machine, or remove some, one at a time, while it works.
+
+    New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
+    """
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.cluster.by_hand import ByHand
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    members = ByHand(endpoints, run_dir.absolute(), tell, timeout_s).scale(count)
+    members.sort(key=lambda each: (each.name, each.port))
+    if as_json:
+        print_json([{"name": each.name, "endpoint": f"tcp://{each.host}:{each.port + 2}"} for each in members])
+    else:
+        typer.echo("--nodes " + ",".join(f"tcp://{each.host}:{each.port + 2}" for each in members))
+    return EXIT_OK
 
 
 def book(

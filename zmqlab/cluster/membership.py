@@ -41,6 +41,8 @@ class Reached(NamedTuple):
     """Where clients reach it."""
     members: dict[str, control.Member]
     """By base endpoint."""
+    cluster: str = ""
+    """The name of the :class:`~zmqlab.cluster.cluster.Cluster` that it belongs to; empty if it was started by hand."""
 
 
 class Membership:
@@ -167,7 +169,8 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
         leaders = {endpoint: status for endpoint, status in statuses.items() if status.role == "leader"}
         if leaders:
             endpoint, status = max(leaders.items(), key=lambda item: item[1].term)
-            return Reached(endpoint, {f"tcp://{each.host}:{each.port}": each for each in status.members})
+            members = {f"tcp://{each.host}:{each.port}": each for each in status.members}
+            return Reached(endpoint, members, status.cluster)
         if time.monotonic() > deadline:
             raise NoLeader(
                 f"no leader: {len(statuses)} of {len(endpoints)} nodes answer, and a majority of the members must run"

@@ -27,6 +27,8 @@ from zmqlab.wire.peer import Hello, encode_hello
 
 HELLO_TICKS = 25
 """Between two HELLOs: a quarter of a second with ticks of 10 ms."""
+FIRST_HELLO_TICK = 5
+"""When connections have had the time to be made."""
 MAX_STRANGERS = 16
 MAX_NAME = 32
 
@@ -59,7 +61,7 @@ class Peers:
 
     def tick(self) -> None:
         """Say HELLO when it is time."""
-        if self._raft.ticks % HELLO_TICKS == 0:
+        if self._raft.ticks % HELLO_TICKS == FIRST_HELLO_TICK:
             own_id = self._raft.node_id
             for member in self._members - {own_id}:
                 hello = Hello(own_id, member, self._settings.endpoint, self._settings.name)

@@ -142,6 +142,9 @@ class NodeSettings:
     journal_retain_bytes: int = 536_870_912
     """How much applied log the journal keeps behind snapshots, on disk only, for the verdict and for stragglers."""
 
+    drain_ms: int = 2_000
+    """After SIGTERM: how long to answer what is pending and to hand leadership over, at most."""
+
     def __post_init__(self) -> None:
         _require(bool(_NAME.fullmatch(self.name)), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
         _require_range("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
@@ -168,6 +171,7 @@ class NodeSettings:
         _require_range("tick_ms", self.tick_ms, 1, 1_000)
         _require_range("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
         _require_range("election_ticks", self.election_ticks, 2 * self.heartbeat_ticks, 10_000)
+        _require_range("drain_ms", self.drain_ms, 0, 600_000)
         _require_range("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
         _require_range("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
 

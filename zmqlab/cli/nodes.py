@@ -57,6 +57,9 @@ def node(
     journal_retain_bytes: int | None = typer.Option(
         None, "--journal-retain-bytes", help="Applied log kept on disk behind snapshots.", rich_help_panel="Tuning"
     ),
+    drain_ms: int | None = typer.Option(
+        None, "--drain-ms", help="After SIGTERM: how long to answer and hand over, at most.", rich_help_panel="Tuning"
+    ),
 ) -> int:
     """Run one node in the foreground, until Ctrl-C or SIGTERM.
 
@@ -68,6 +71,7 @@ def node(
         "heartbeat_ticks": heartbeat_ticks,
         "snapshot_log_bytes": snapshot_log_bytes,
         "journal_retain_bytes": journal_retain_bytes,
+        "drain_ms": drain_ms,
     }
     settings = NodeSettings(
         name=name,

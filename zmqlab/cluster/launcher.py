@@ -197,10 +197,14 @@ class LocalNode:
 
 
 def end_all(processes: list[NodeProcess], grace_s: float) -> None:
-    """End every process: SIGTERM to all at once, SIGKILL to what is still there after ``grace_s``."""
+    """End every process at once, SIGKILL to what is still there after ``grace_s``.
+
+    SIGTERM alone would let each node look for a successor among the others that end; that its launcher has gone makes
+    it end after its turn."""
     for process in processes:
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)
+        process.close()
     deadline = time.monotonic() + grace_s
     for process in processes:
         if process.wait(max(0.0, deadline - time.monotonic())) is None:

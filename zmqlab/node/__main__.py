@@ -30,7 +30,14 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--allow-faults", action="store_true")
     parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
     defaults = NodeSettings(name="defaults", port=1)
-    for name in ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes"):
+    for name in (
+        "tick_ms",
+        "election_ticks",
+        "heartbeat_ticks",
+        "snapshot_log_bytes",
+        "journal_retain_bytes",
+        "drain_ms",
+    ):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
     values = vars(parser.parse_args(arguments))
     for name in ("peers", "join"):

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import zmq
 
 from zmqlab.errors import FrameError
+from zmqlab.node.closing import Closing
 from zmqlab.node.joining import Joining
 from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
 from zmqlab.node.peers import Peers
@@ -29,7 +30,7 @@ from zmqlab.node.transport import Transport
 from zmqlab.raft import Configuration, Raft, RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.replica import Applied, Journal, Origin, Replica, ReplicaSettings, StateMachine
-from zmqlab.replica.replica import Route
+from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
@@ -67,6 +68,9 @@ class Node:
         self.replica = self._make_replica(journal)
         self._peers = Peers(settings, transport, self.replica.raft)
         self._joining = Joining(settings, self.replica.raft)
+        self._closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms))
+        self._terminated = 0
+        """SIGTERMs that came; the signal's handler only counts."""
         self._queries = Queries(self.replica, self._peers, self._status)
 
     def _make_replica(self, journal: Journal) -> Replica:
@@ -113,6 +117,8 @@ class Node:
             started_ns = self._now_ns = time.monotonic_ns()
             if STDIN in ready:
                 self._check_stdin()
+            if self._terminated and not self._closing.begun:
+                self._begin_to_close()
             self._drain(ready)
             ticks = 0
             while next_tick_ns <= started_ns and ticks < MAX_TICKS_PER_TURN:
@@ -124,6 +130,8 @@ class Node:
             self.replica.turn()
             self._flush()
             self._follow_members()
+            if self._closing.is_over:
+                self.stop()
             if started_ns >= next_snapshot_ns:
                 self._publish_snapshot()
                 next_snapshot_ns = started_ns + SNAPSHOT_INTERVAL_NS
@@ -135,6 +143,7 @@ class Node:
         self.replica.tick()
         self._peers.tick()
         self._joining.tick()
+        self._closing.tick()
         if self._eager_ticks:
             raft = self.replica.raft
             self._eager_ticks = 0 if raft.leader_id else self._eager_ticks - 1
@@ -144,6 +153,12 @@ class Node:
     def stop(self) -> None:
         """End the loop after this turn; may be called from a signal handler."""
         self._running = False
+
+    def terminate(self) -> None:
+        """End in order (:mod:`zmqlab.node.closing`); the second call ends it at once. For signal handlers."""
+        self._terminated += 1
+        if self._terminated > 1:
+            self.stop()
 
     def _make_poller(self) -> zmq.Poller:
         poller = zmq.Poller()
@@ -193,6 +208,9 @@ class Node:
         try:
             frame_type = _type_of(frame)
             if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
+                if self._closing.begun:
+                    self._refuse(route, frame)
+                    return
                 body = self.replica.take_request(route, frame, self._now_ns)
                 if frame_type == frames.REQUEST:
                     self._metrics.orders_taken += client_wire.parse_request(frame).command_count
@@ -207,6 +225,16 @@ class Node:
 
     def _handle_query(self, route: Route, query: control.Query) -> None:
         self._queries.handle(query, lambda answer: self._transport.reply(route, control.encode(frames.ANSWER, answer)))
+
+    def _begin_to_close(self) -> None:
+        self._closing.begin()
+        role = self.replica.raft.role.name.lower()
+        self._tell(self._settings.name, "closing", f"{self._settings.name} closes, as {role}")
+
+    def _refuse(self, route: Route, frame: bytes) -> None:
+        key = request_key(frame)
+        body = client_wire.encode_response(*key, 0, client_wire.ResponseStatus.CLOSING)
+        self._outbox.setdefault(route, []).append(body)
 
     def _count_bad(self, source: str, error: FrameError) -> None:
         self._metrics.bad_frames += 1

@@ -1,7 +1,8 @@
 """From settings to a running process: folders, log file, signals, exit statuses.
 
 Everything that can go wrong at a start is one line on standard error and an exit status of its own (see
-:mod:`zmqlab.errors`); standard output stays empty. SIGTERM and SIGINT end the loop after its turn.
+:mod:`zmqlab.errors`); standard output stays empty. SIGTERM and SIGINT end a node in order, a second one at once; the
+end of its launcher does that, too.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _open_journal(settings: NodeSettings) -> Journal:
 def _stop_on_signals(node: Node) -> None:
     def stop(number: int, _: FrameType | None) -> None:
         log.info("stop: signal %s", signal.Signals(number).name)
-        node.stop()
+        node.terminate()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

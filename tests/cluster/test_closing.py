@@ -1,0 +1,89 @@
+"""SIGTERM: a node answers what it took, hands leadership over, and ends within a bound."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from zmqlab import Cluster, LoadClient
+from zmqlab.errors import RequestError
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster(3) as running:
+        yield running
+
+
+def text_of_log(cluster: Cluster, name: str) -> str:
+    return cluster.log_path(name).read_text()
+
+
+def test_a_leader_hands_over_and_nobody_waits_for_an_election(cluster: Cluster) -> None:
+    with LoadClient(cluster, rate=2_000, duration=None) as load:
+        load.start()
+        time.sleep(0.5)
+        leader = cluster.leader
+        term = cluster.feed.newest()[leader].term
+        cluster.terminate(leader)
+        assert cluster.leader != leader
+        assert max(status.term for status in cluster.feed.newest().values()) == term + 1
+        time.sleep(0.3)
+        load.stop()
+        result = load.wait()
+    assert result.verdict.ok, result.verdict
+    assert result.total.failed == 0
+    assert "closes, as leader" in text_of_log(cluster, leader)
+    print(f"\nSIGTERM to the leader at 2,000 orders/s: longest gap {result.longest_gap_ms:.0f} ms")
+
+
+def test_a_rolling_restart_is_not_noticed_by_a_client(cluster: Cluster) -> None:
+    with LoadClient(cluster, rate=1_000, duration=None) as load:
+        load.start()
+        for name in cluster.nodes:
+            cluster.restart(name)
+        load.stop()
+        result = load.wait()
+    assert result.verdict.ok, result.verdict
+    assert result.total.failed == 0
+
+
+def test_without_a_majority_it_ends_within_its_bound(cluster: Cluster) -> None:
+    for name in cluster.nodes[1:]:
+        cluster.kill(name)
+    with cluster.client(timeout_s=0.3) as client, pytest.raises(RequestError):
+        client.buy("ACME", 1, 1)  # taken, and never to be answered
+    pid = cluster.pid("node0")
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    process = psutil.Process(pid) if psutil.pid_exists(pid) else None
+    if process is not None:
+        process.wait(10)
+    assert time.monotonic() - began < 5
+    assert text_of_log(cluster, "node0").rstrip().endswith("stop")
+
+
+def test_a_second_signal_ends_it_at_once(cluster: Cluster) -> None:
+    for name in cluster.nodes[1:]:
+        cluster.kill(name)
+    with cluster.client(timeout_s=0.3) as client, pytest.raises(RequestError):
+        client.buy("ACME", 1, 1)
+    pid = cluster.pid("node0")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    while "closes" not in text_of_log(cluster, "node0"):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGTERM)
+    began = time.monotonic()
+    with_end = psutil.Process(pid) if psutil.pid_exists(pid) else None
+    if with_end is not None:
+        with_end.wait(10)
+    assert time.monotonic() - began < 1.5, "it did not wait for its bound of two seconds"

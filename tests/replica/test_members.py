@@ -135,11 +135,35 @@ def test_a_new_leader_does_not_take_the_silent_for_living(network: Network) -> N
 def test_two_members_never_share_an_address(network: Network) -> None:
     add_four = network.start_stranger(NEW)
     add(network)
-    assert network.leader.replica.members.add(5, address(NEW)) is Change.ADDRESS_TAKEN
+    assert network.leader.replica.members.add(5, address(NEW)) is Change.ADDRESS_TAKEN, "it is in reach"
     remove(network, NEW)
     assert add_four.replica.raft.role is not Role.LEADER
     network.start_stranger(5)
     assert network.leader.replica.members.add(5, address(NEW)) is Change.UNDER_WAY
+
+
+def test_a_dead_members_place_can_be_taken(network: Network) -> None:
+    network.start_stranger(NEW)
+    add(network)
+    network.cut_off = {NEW}
+    network.tick(2 * RAFT.election_ticks)
+    network.start_stranger(5)
+    for _ in range(10 * RAFT.election_ticks):
+        if network.leader.replica.members.add(5, address(NEW)) is Change.DONE:
+            break
+        network.tick()
+    configuration = network.leader.replica.raft.configuration
+    assert configuration.voters == (1, 2, 3, 5)
+    assert dict(configuration.addresses)[5] == address(NEW)
+
+
+def test_a_member_moves(network: Network) -> None:
+    network.start_stranger(NEW)
+    add(network)
+    assert network.leader.replica.members.add(NEW, address(9)) is Change.UNDER_WAY
+    network.settle()
+    assert network.leader.replica.members.add(NEW, address(9)) is Change.DONE
+    assert dict(network.nodes[2].replica.raft.configuration.addresses) == {NEW: address(9)}
 
 
 def test_a_new_node_gets_a_snapshot_with_the_members() -> None:

@@ -1,5 +1,7 @@
 """Getting into a cluster: a node that nobody knows asks the members, one after the other, until it is taken in.
 
+A member that was started again at another address does the same, so that the others learn where it is.
+
 It asks with the query that anybody could send (:class:`zmqlab.wire.control.AddMemberQuery`), at the client port of the
 members it was told of with ``--join``. A member that does not lead says who does. From there on everything is Raft: the
 leader appends a configuration with this node as a learner, sends it the log, and promotes it when it has caught up.
@@ -34,7 +36,7 @@ class Joining:
         self._raft = raft
         self._name = settings.name
         self._own_address = settings.endpoint
-        self._seeds = list(settings.join)
+        self._seeds = list(settings.join or self._moved_from(raft))
         self._target = ""
         self._socket: zmq.Socket[bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -70,7 +72,14 @@ class Joining:
     def _is_taken_in(self) -> bool:
         raft = self._raft
         settled = raft.commit_index >= raft.configurations.current_index
-        return settled and raft.node_id in raft.configuration.members
+        return settled and dict(raft.configuration.addresses).get(raft.node_id) == self._own_address
+
+    def _moved_from(self, raft: Raft) -> list[str]:
+        """Whom a member asks that finds itself at another address than its log says: the other members."""
+        addresses = dict(raft.configuration.addresses)
+        if addresses.get(raft.node_id) in (None, self._own_address):
+            return []
+        return [address for member, address in addresses.items() if member != raft.node_id]
 
     def _next_seed(self) -> str:
         """The seeds in turn."""

@@ -76,7 +76,7 @@ def _open_journal(settings: NodeSettings) -> Journal:
         return MemoryJournal(settings.journal_retain_bytes)
     return LmdbJournal(
         settings.run_dir / "data" / settings.name,
-        identity=f"{settings.name} at {settings.endpoint}",
+        identity=settings.name if settings.join else f"{settings.name} at {settings.endpoint}",
         fsync=settings.durability == "fsync",
         retain_bytes=settings.journal_retain_bytes,
     )

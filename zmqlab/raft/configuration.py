@@ -46,9 +46,11 @@ class Configuration:
         return self.voters + self.learners
 
     def differs_by_one(self, other: Configuration) -> bool:
-        """Whether one step leads from here to ``other``: one server added, removed, promoted or demoted."""
+        """Whether one step leads from here to ``other``: one server added, removed, promoted, demoted or moved."""
         changed = set(self.voters) ^ set(other.voters) | set(self.learners) ^ set(other.learners)
-        return len(changed) == 1
+        before, after = dict(self.addresses), dict(other.addresses)
+        stay = set(self.members) & set(other.members)
+        return len(changed | {member for member in stay if before.get(member) != after.get(member)}) == 1
 
     def with_learner(self, node_id: int, address: str = "") -> Configuration:
         """One more member, which does not vote yet."""
@@ -58,6 +60,10 @@ class Configuration:
         """The learner ``node_id`` votes from now on."""
         learners = tuple(learner for learner in self.learners if learner != node_id)
         return Configuration((*self.voters, node_id), learners, self.addresses)
+
+    def with_address(self, node_id: int, address: str) -> Configuration:
+        """The member ``node_id`` is somewhere else from now on."""
+        return Configuration(self.voters, self.learners, tuple({**dict(self.addresses), node_id: address}.items()))
 
     def without(self, node_id: int) -> Configuration:
         """One member less."""

@@ -10,7 +10,7 @@ Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last c
 - No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither
   be missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
 - An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
-  votes are forgotten, is removed before the new one is added.
+  votes are forgotten, is removed before the new one is added. A member may move to another address.
 
 Each call asks for an end and returns how far it is; whoever wants it asks again until it is done, at whatever node
 leads by then. So a request can be lost, or a leader fall, and nothing is left half done for long.
@@ -58,26 +58,33 @@ class Members:
         """By learner; only while leading."""
 
     def add(self, node_id: int, address: str) -> Change:
-        """Take ``node_id`` in, first as a learner; DONE once it votes."""
+        """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
+
+        Whoever had the address before and is not in reach is removed: its place is taken.
+        """
         raft = self._raft
         if raft.role is not Role.LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
-        if node_id in configuration.members:
-            return Change.DONE if node_id in configuration.voters and self._is_settled else Change.UNDER_WAY
-        if address and address in dict(configuration.addresses).values():
-            return Change.ADDRESS_TAKEN
-        raft.propose_configuration(configuration.with_learner(node_id, address))
+        holders = [member for member, where in configuration.addresses if where == address and member != node_id]
+        if address and holders:
+            return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self.remove(holders[0], Change.UNDER_WAY)
+        if node_id not in configuration.members:
+            raft.propose_configuration(configuration.with_learner(node_id, address))
+        elif dict(configuration.addresses).get(node_id, "") != address:
+            raft.propose_configuration(configuration.with_address(node_id, address))
+        elif node_id in configuration.voters and self._is_settled:
+            return Change.DONE
         return Change.UNDER_WAY
 
-    def remove(self, node_id: int) -> Change:
-        """Let ``node_id`` go; DONE once the group is without it."""
+    def remove(self, node_id: int, done: Change = Change.DONE) -> Change:
+        """Let ``node_id`` go; ``done`` once the group is without it."""
         raft = self._raft
         if raft.role is not Role.LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
         if node_id not in configuration.members:
-            return Change.DONE if self._is_settled else Change.UNDER_WAY
+            return done if self._is_settled else Change.UNDER_WAY
         if node_id in configuration.voters:
             if len(configuration.voters) == 1:
                 return Change.LAST_VOTER

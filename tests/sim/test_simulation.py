@@ -51,6 +51,6 @@ def test_a_seed_is_the_same_run_in_another_process() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingsError):
-        SimSettings(nodes=2)
+        SimSettings(nodes=10)
     with pytest.raises(SettingsError):
         SimSettings(clients=0)

@@ -117,13 +117,14 @@ class RecordJournal:
 
         Raises:
             JournalMismatch: the journal there is another node's.
+            JournalCorrupt: the record of its oldest index fails its check.
         """
         self._store = store
         self._retain_bytes = retain_bytes
         with store.write() as transaction:
             _check_identity(transaction, identity)
             first = transaction.meta(_FIRST_INDEX)
-            self.first_index: int = _INDEX.unpack(first)[0] if first else 1
+            self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
             self._last_index = transaction.last_index() or self.first_index - 1
         self._forget_up_to = self.first_index - 1
         self._retained_bytes = store.size_of_entries()
@@ -186,7 +187,7 @@ class RecordJournal:
         self._last_index, self._forget_up_to, self._retained_bytes = snapshot.index, snapshot.index, 0
 
     def _set_first_index(self, transaction: Writing, index: int) -> None:
-        transaction.put_meta(_FIRST_INDEX, _INDEX.pack(index))
+        transaction.put_meta(_FIRST_INDEX, seal(_INDEX.pack(index)))
         self.first_index = index
 
     def store_snapshot(self, snapshot: Snapshot) -> None:

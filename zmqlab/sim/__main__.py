@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=0, help="try so many seeds instead, from --first-seed on")
     parser.add_argument("--first-seed", type=int, default=1, help="where --runs begins")
     parser.add_argument("--nodes", type=int, default=0, help="how many nodes; by default the seed decides")
-    parser.add_argument("--faults-ms", type=int, default=SimSettings().faults_ms, help="length of the first phase")
+    parser.add_argument(
+        "--faults-ms", type=int, default=0, help="length of the first phase; by default the seed decides"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="processes for --runs; by default one for each core")
     parser.add_argument("--trace", type=Path, help="write all events of the replayed seed there, as JSON")
     chosen = parser.parse_args(arguments)

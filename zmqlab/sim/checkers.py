@@ -6,7 +6,9 @@ text says which promise, where, and both sides of the contradiction.
 
 * :class:`Elections`: at most one leader a term, at most one vote of a node in a term, terms that never fall; a new
   leader has everything that was committed before its term (thesis, figure 3.2: election safety, leader completeness).
-* :class:`Logs`: an index and a term name one entry and one history (log matching).
+* :class:`Logs`: an index and a term name one entry and one history (log matching); no follower rejects what it knows
+  to be committed.
+* :class:`Configurations`: the members change by one at a time, from the founders on.
 * :class:`Ledger`: the committed log, entry by entry: every node applies the same entries with the same answers and
   the same chain hash, also after a restart and from a snapshot (state-machine safety); each request is carried out
   once; each answer is what a naive exchange and session rules written a second time say.
@@ -19,7 +21,17 @@ from collections.abc import Iterable
 
 from zmqlab.market.naive import NaiveExchange
 from zmqlab.market.types import Depth
-from zmqlab.raft import AppendEntries, HardState, Message, Raft, RequestVote, RequestVoteResponse, Role
+from zmqlab.raft import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    HardState,
+    Message,
+    Raft,
+    RequestVote,
+    RequestVoteResponse,
+    Role,
+)
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied
 from zmqlab.settings import SessionLimits
@@ -110,6 +122,37 @@ class Logs:
                     f"and {content[1:]} after term {content[0]}"
                 )
             prev_term = entry.term
+
+    def answered(self, response: AppendEntriesResponse, applied_index: int) -> None:
+        """A follower answers that had applied up to ``applied_index`` when its turn began.
+
+        A leader has all that is committed, so that their logs agree there, compacted or not; round 0 only tells a
+        sender of an older term that its term is over.
+        """
+        if not response.success and response.round and response.rejected_index <= applied_index:
+            raise Violation(
+                f"log matching: node {response.sender} has applied {applied_index} and rejects what follows "
+                f"{response.rejected_index}"
+            )
+
+
+class Configurations:
+    """Who the members are, by the committed log."""
+
+    def __init__(self, founders: Configuration) -> None:
+        self._last_index = 0
+        self._last = founders
+
+    def applied(self, entry: Entry) -> None:
+        """A node applied a change of the members."""
+        if entry.index <= self._last_index:
+            return
+        configuration = Configuration.decode(entry.data)
+        if not configuration.differs_by_one(self._last):
+            raise Violation(
+                f"membership: {self._last} and, at {entry.index}, {configuration} differ by more than one member"
+            )
+        self._last_index, self._last = entry.index, configuration
 
 
 class Ledger:

@@ -15,8 +15,8 @@ import random
 from zmqlab.market.types import POST_ONLY, symbol_code
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.histories import Histories, Operation
-from zmqlab.sim.process import Surroundings
 from zmqlab.sim.settings import MS
+from zmqlab.sim.surroundings import Surroundings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import Response, ResponseStatus
@@ -32,16 +32,13 @@ OLD_AGAIN = 0.05
 class Client:
     """One client. Its identity to the network is ``address``."""
 
-    def __init__(
-        self, address: int, nodes: int, around: Surroundings, histories: Histories, rng: random.Random
-    ) -> None:
+    def __init__(self, address: int, around: Surroundings, histories: Histories, rng: random.Random) -> None:
         self.address = address
         self.requests = 0
         self.unknown = 0
         """Operations whose outcome nobody can tell: the session expired."""
         self.open: dict[int, Operation] = {}
         """request_number -> what is not answered; nonces are larger than all of them."""
-        self._nodes = nodes
         self._around = around
         self._histories = histories
         self._rng = rng
@@ -128,7 +125,7 @@ class Client:
         return client_wire.encode_request(self._session, operation.number, answered_below, operation.content)
 
     def _any_node(self) -> int:
-        return self._rng.randint(1, self._nodes)
+        return self._rng.choice(self._around.reachable()).node_id
 
     def _command(self) -> tuple[int, ...]:
         rng = self._rng

@@ -1,48 +1,201 @@
-"""One node's disk: a journal that outlives its process, and that a crash may hit before or after each write.
+"""One node's disk: sealed records that outlive the process, and what can become of them.
 
-A store is one transaction, in the production journal as here (:mod:`zmqlab.replica.journal`): a torn write is a
-transaction that is not there. What the simulation adds is the moment: ``effect`` is called before and after every
-write and may end the process there.
+The journal is production's (:mod:`zmqlab.replica.record_journal`); this is the store under it, where production has
+LMDB. A transaction is there whole or not at all. What a disk can do to it:
 
-Left out: a lost suffix of writes that were reported as stored. With ``durability="os"`` a crash of a *process* loses
-nothing; a power cut of a majority at once may, and the documents say so.
+* The process ends before it, in it or after it: ``effect`` is called at each of these points and may end the process
+  there. In it, nothing of it is there (LMDB writes a new tree beside the old one and switches last).
+* With ``flushes`` (durability "fsync") each transaction is flushed before its write returns. In between, the death of
+  the process loses nothing, since the kernel has it; a power cut (:meth:`Disk.lose_power`) loses any suffix of what is
+  not flushed. Without (durability "os") there is no flushing, and power cuts are not simulated: nothing is promised.
+* The disk is full: no transaction begins.
+* It gives back other bytes than were written (:meth:`Disk.flip_a_bit`).
+
+With durability "memory" there is no disk: :class:`VolatileJournal` dies with its process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from zmqlab.errors import JournalFull
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import MemoryJournal
+from zmqlab.replica.record_journal import RecordJournal
 
+Effect = Callable[[str], None]
 Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
+Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None]
+IDENTITY = b"identity"
+"""The one record that has no checksum: any change of it makes it another node's journal."""
 
 
-class Disk(MemoryJournal):
-    """See the module. ``watch`` is told what is about to be stored, for the checkers."""
+class Disk:
+    """Implements :class:`zmqlab.replica.record_journal.Store`; see the module."""
 
-    def __init__(self, retain_bytes: int, effect: Callable[[str], None], watch: Stored) -> None:
-        super().__init__(retain_bytes)
+    def __init__(self, flushes: bool, effect: Effect) -> None:
         self.full = False
-        self.installs = 0
-        """Snapshots that came from a leader."""
+        self.is_corrupt = False
+        """A bit was flipped: from now on a JournalCorrupt is what is expected."""
+        self._flushes = flushes
+        self._effect = effect
+        self._contents: Contents = {}, {}, None
+        """Meta, entries by rising index, snapshot. Never changed in place: a transaction works on a copy."""
+        self._unflushed: list[Contents] = []
+        """What was there before each transaction that is not flushed, oldest first."""
+
+    def read(self) -> AbstractContextManager[_Transaction]:
+        """See the interface."""
+        return nullcontext(_Transaction(self, self._contents))
+
+    def write(self) -> _Transaction:
+        """See the interface."""
+        self._effect("before a write")
+        if self.full:
+            raise JournalFull("the simulated disk is full")
+        meta, entries, snapshot = self._contents
+        return _Transaction(self, (dict(meta), dict(entries), snapshot))
+
+    def commit(self, contents: Contents) -> None:
+        """A transaction ends."""
+        self._effect("in a write")
+        if self._flushes:
+            self._unflushed.append(self._contents)
+        self._contents = contents
+        if self._flushes:
+            self._effect("before a flush")
+            self._flush()
+        self._effect("after a write")
+
+    def _flush(self) -> None:
+        self._unflushed.clear()
+
+    def size_of_entries(self) -> int:
+        """See the interface."""
+        return sum(map(len, self._contents[1].values()))
+
+    def release_memory(self) -> None:
+        """See the interface."""
+
+    def close(self) -> None:
+        """See the interface."""
+
+    # What goes wrong.
+
+    def lose_power(self, rng: random.Random) -> None:
+        """Of the transactions that are not flushed, the later ones are gone."""
+        if self._unflushed:
+            lost = rng.randint(0, len(self._unflushed))
+            if lost:
+                self._contents = self._unflushed[-lost]
+            self._unflushed.clear()
+
+    def flip_a_bit(self, rng: random.Random) -> str:
+        """Change one bit of one record; returns which record."""
+        meta, entries, snapshot = dict(self._contents[0]), dict(self._contents[1]), self._contents[2]
+        names: list[bytes | int] = [name for name in meta if name != IDENTITY]
+        names += [b"snapshot"] * (snapshot is not None) + list(entries)
+        if not names:
+            return ""
+        self.is_corrupt = True
+        name = rng.choice(names)
+        if isinstance(name, int):
+            entries[name] = _flipped(entries[name], rng)
+        elif name == b"snapshot":
+            assert snapshot is not None
+            snapshot = _flipped(snapshot, rng)
+        else:
+            meta[name] = _flipped(meta[name], rng)
+        self._contents = meta, entries, snapshot
+        return f"entry {name}" if isinstance(name, int) else name.decode()
+
+
+def _flipped(record: bytes, rng: random.Random) -> bytes:
+    bit = rng.randrange(8 * len(record))
+    changed = bytearray(record)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+class _Transaction:
+    """Implements :class:`zmqlab.replica.record_journal.Writing` on a copy of the contents."""
+
+    __slots__ = ("_disk", "_entries", "_meta", "_snapshot")
+
+    def __init__(self, disk: Disk, contents: Contents) -> None:
+        self._disk = disk
+        self._meta, self._entries, self._snapshot = contents
+
+    def __enter__(self) -> _Transaction:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is None:
+            self._disk.commit((self._meta, self._entries, self._snapshot))
+
+    def meta(self, name: bytes) -> bytes | None:
+        return self._meta.get(name)
+
+    def put_meta(self, name: bytes, value: bytes) -> None:
+        self._meta[name] = value
+
+    def snapshot(self) -> bytes | None:
+        return self._snapshot
+
+    def put_snapshot(self, record: bytes) -> None:
+        self._snapshot = record
+
+    def last_index(self) -> int:
+        return next(reversed(self._entries), 0)
+
+    def scan(self, first: int, last: int) -> Iterator[tuple[int, bytes | memoryview]]:
+        for index in range(first, last + 1):
+            if index not in self._entries:
+                return
+            yield index, self._entries[index]
+
+    def append(self, first: int, records: list[bytes]) -> None:
+        for index, record in enumerate(records, first):
+            self._entries[index] = record
+
+    def delete(self, first: int, last: int) -> int:
+        gone = [self._entries.pop(index) for index in range(first, last + 1) if index in self._entries]
+        return sum(map(len, gone))
+
+    def delete_all(self) -> None:
+        self._entries = {}
+
+
+class DiskJournal(RecordJournal):
+    """Production's journal on a simulated disk. ``watch`` is told what is stored and safe."""
+
+    def __init__(self, disk: Disk, identity: str, retain_bytes: int, watch: Stored) -> None:
+        super().__init__(disk, identity=identity, retain_bytes=retain_bytes)
+        self._watch = watch
+
+    def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        super().store(hard_state, entries, snapshot)
+        self._watch(hard_state, entries, snapshot)
+
+
+class VolatileJournal(MemoryJournal):
+    """Production's journal of ``durability="memory"``."""
+
+    def __init__(self, retain_bytes: int, effect: Effect, watch: Stored) -> None:
+        super().__init__(retain_bytes)
         self._effect = effect
         self._watch = watch
 
     def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         self._effect("before a write")
-        if self.full:
-            raise JournalFull("the simulated disk is full")
-        self._watch(hard_state, entries, snapshot)
         super().store(hard_state, entries, snapshot)
-        self.installs += snapshot is not None
+        self._watch(hard_state, entries, snapshot)
         self._effect("after a write")
 
     def store_snapshot(self, snapshot: Snapshot) -> None:
         self._effect("before a snapshot")
-        if self.full:
-            raise JournalFull("the simulated disk is full")
         super().store_snapshot(snapshot)
         self._effect("after a snapshot")

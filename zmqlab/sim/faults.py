@@ -10,15 +10,21 @@ from __future__ import annotations
 import random
 
 from zmqlab.raft import Role
-from zmqlab.sim.process import Process, Surroundings
+from zmqlab.sim.checkers import Violation
+from zmqlab.sim.operator import Operator
+from zmqlab.sim.process import Process
 from zmqlab.sim.settings import MS
+from zmqlab.sim.surroundings import Surroundings
 
 
 class Faults:
     """The nemesis of one run."""
 
-    def __init__(self, processes: dict[int, Process], around: Surroundings, rng: random.Random) -> None:
-        self._processes = processes
+    def __init__(self, operator: Operator, around: Surroundings, rng: random.Random) -> None:
+        self.power_cuts = 0
+        self.corrupted = 0
+        self._operator = operator
+        self._processes = around.processes
         self._around = around
         self._rng = rng
         self._healed = False
@@ -32,12 +38,12 @@ class Faults:
         self._healed = True
         self._around.tell("everything is healed")
         self._around.network.heal()
-        for process in self._processes.values():
+        for process in list(self._processes.values()):
             process.disk.full = False
             process.crash_in = 0
             if process.paused:
                 process.resume()
-            if process.replica is None:
+            if process.replica is None and not process.is_gone:
                 process.start()
 
     def _strike(self) -> None:
@@ -51,15 +57,21 @@ class Faults:
 
     def _victim(self) -> Process | None:
         """A running node; one time in three the one that leads."""
-        running = [process for process in self._processes.values() if process.replica and not process.paused]
+        running = list(self._around.running())
         leading = self._leading()
         if leading and self._rng.random() < 0.33:
             return self._rng.choice(leading)
         return self._rng.choice(running) if running else None
 
     def _leading(self) -> list[Process]:
-        running = [process for process in self._processes.values() if process.replica and not process.paused]
-        return [process for process in running if process.running.raft.role is Role.LEADER]
+        return [process for process in self._around.running() if process.running.raft.role is Role.LEADER]
+
+    def _may_crash(self, process: Process) -> bool:
+        """In memory, a crash costs the journal."""
+        return self._around.plan.durability != "memory" or self._operator.may_lose(process)
+
+    def _nodes(self) -> list[int]:
+        return [process.node_id for process in self._around.reachable()]
 
     def _after(self, low_ms: int, high_ms: int) -> int:
         return self._rng.randint(low_ms * MS, high_ms * MS)
@@ -69,38 +81,75 @@ class Faults:
         if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
             return
         if self._rng.random() < 0.6:
+            if not self._may_crash(process):
+                return
             process.crash_in = self._rng.randint(1, 10)
             self._around.at(self._after(20, 200), self._see_to_restarts)
         else:
             self._cut([process.node_id], self._others(process), both=self._rng.random() < 0.5)
 
     def _others(self, process: Process) -> list[int]:
-        return [node for node in self._processes if node != process.node_id]
+        return [node for node in self._nodes() if node != process.node_id]
 
     # Processes.
 
     def _crash(self) -> None:
         process = self._victim()
-        if process is not None:
+        if process is not None and self._may_crash(process):
             process.crash("between two turns")
         self._see_to_restarts()
 
     def _crash_in_effect(self) -> None:
         process = self._victim()
-        if process is not None:
+        if process is not None and self._may_crash(process):
             process.crash_in = self._rng.randint(1, 12)
+            process.by_power_cut = "power_cut" in self._around.plan.faults and self._rng.random() < 0.5
         self._see_to_restarts()
+
+    def _power_cut(self) -> None:
+        """Some or all nodes at once, wherever each is just then."""
+        for process in list(self._around.running()):
+            if self._rng.random() < 0.7:
+                self.power_cuts += 1
+                process.by_power_cut = True
+                process.crash_in = self._rng.randint(1, 4)
+                self._around.at(self._rng.randint(0, 5 * MS), self._cut_power, process)
+        self._around.at(5 * MS, self._see_to_restarts)
+
+    def _cut_power(self, process: Process) -> None:
+        """Where no effect came meanwhile."""
+        if process.replica and process.by_power_cut:
+            process.crash("as its power is cut")
+
+    def _corrupt(self) -> None:
+        """A bit flips, and the node must see it: when it starts again, or when somebody reads its log."""
+        process = self._victim()
+        if process is None or process.disk.full or not self._operator.may_lose(process):
+            return
+        process.crash("between two turns")
+        record = process.disk.flip_a_bit(self._rng)
+        self._around.tell(f"the disk of node {process.node_id} flips a bit of {record or 'nothing'}")
+        if not record:
+            self._see_to_restarts()
+            return
+        self.corrupted += 1
+        process.start()
+        if process.replica:
+            process.read_whole_log()
+        if process.replica:
+            raise Violation(f"journal: node {process.node_id} does not see that {record} was changed")
 
     def _see_to_restarts(self) -> None:
         """Whoever is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
         for process in self._processes.values():
-            if process.replica is None:
+            if process.replica is None and not process.is_gone:
                 self._around.at(self._after(5, 400), self._restart, process)
 
     def _restart(self, process: Process) -> None:
-        if process.replica is None:
+        if process.replica is None and not process.is_gone:
             process.start()
-            self._around.tell(f"node {process.node_id} is back, its log ends at {process.running.raft.last_index}")
+            if process.replica:
+                self._around.tell(f"node {process.node_id} is back, its log ends at {process.running.raft.last_index}")
 
     def _pause(self) -> None:
         process = self._victim()
@@ -138,7 +187,9 @@ class Faults:
 
     def _partition(self) -> None:
         """Two sides, which hear nothing of each other."""
-        nodes = list(self._processes)
+        nodes = self._nodes()
+        if len(nodes) < 2:
+            return
         self._rng.shuffle(nodes)
         size = self._rng.randint(1, len(nodes) - 1)
         self._cut(nodes[:size], nodes[size:], both=True)
@@ -146,7 +197,9 @@ class Faults:
 
     def _one_way(self) -> None:
         """One node is not heard by some others, or doesn't hear them."""
-        nodes = list(self._processes)
+        nodes = self._nodes()
+        if len(nodes) < 2:
+            return
         self._rng.shuffle(nodes)
         size = self._rng.randint(2, len(nodes))
         sides = [nodes[:1], nodes[1:size]]
@@ -172,7 +225,9 @@ class Faults:
         self._around.network.cut -= links
 
     def _slow_link(self) -> None:
-        here, there = self._rng.sample(list(self._processes), 2)
+        if len(self._nodes()) < 2:
+            return
+        here, there = self._rng.sample(self._nodes(), 2)
         self._around.network.slow[here, there] = self._after(5, 150)
         self._around.tell(f"the link from {here} to {there} is slow")
         self._around.at(self._after(50, 600), self._around.network.slow.pop, (here, there), None)
@@ -181,7 +236,7 @@ class Faults:
 
     def _transfer(self) -> None:
         for process in self._leading():
-            target = self._rng.choice(list(self._processes))
+            target = self._rng.choice(self._nodes())
             if process.running.raft.transfer_leadership(target):
                 self._around.tell(f"node {process.node_id} hands leadership to node {target}")
 

@@ -37,7 +37,7 @@ class Network:
         self._plan = plan
         self._rng = rng
         self._at = at
-        self._deliver = deliver
+        self._hand_over = deliver
         self._now_us = now_us
         self._trace = trace
         self._healed = False
@@ -58,6 +58,15 @@ class Network:
         if self._trace is not None:
             now_us = self._now_us()
             self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
+
+    def _deliver(self, sender: int, to: int, frame: bytes) -> None:
+        """A frame arrives; unless its link is cut by now and took it along, as a broken connection does."""
+        if self.cut and self._plan.cuts_lose_all and (sender, to) in self.cut:
+            self.lost += 1
+            if self._trace is not None:
+                self._trace.add(self._now_us(), "lost", sender=sender, to=to)
+            return
+        self._hand_over(sender, to, frame)
 
     def _draw_delays(self, sender: int, to: int) -> tuple[int, ...]:
         """How long each copy takes; nothing if the frame is lost."""

@@ -2,28 +2,41 @@
 
 This is the node's loop (:mod:`zmqlab.node.node`) with virtual sockets and a virtual clock: frames wait in an inbox
 until the turn, a turn handles them, ticks as often as time has passed (at most three times, as there), lets the
-replica act, and sends the answers. Replica, state machine, Raft and the wire's encoding are the production ones.
+replica act, and sends the answers. Replica, journal, state machine, Raft and the wire's encoding are the production
+ones. As there, a broadcast counts only if a member sent it, and what is sent to one node is handed to Raft whoever it
+came from.
 
-A process can end at any effect. ``crash_in`` counts down with each message sent, each write begun and each write done;
-at zero :class:`Crash` is raised there, and what was not yet sent or stored is gone.
+A process can end at any effect. ``crash_in`` counts down with each message sent, each write begun, half done and done;
+at zero :class:`Crash` is raised there, and what was not yet sent or stored is gone. A process whose journal is lost
+(wiped, corrupt, or in memory only) is *gone*: it never comes back under its old identity.
+
+Left out: that a node can speak only to those whose address it knows (HELLO); real processes are tested for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
-from zmqlab.errors import JournalFull
-from zmqlab.raft import BROADCAST, AppendEntries, Configuration, HardState, Message, Raft, Snapshot
-from zmqlab.raft.messages import Entry
-from zmqlab.replica import Applied, Replica, StateMachine
-from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
-from zmqlab.sim.disk import Disk
-from zmqlab.sim.network import Network
-from zmqlab.sim.settings import TICK_US, Plan
-from zmqlab.sim.trace import Trace
+from zmqlab.errors import FrameError, JournalCorrupt, JournalFull
+from zmqlab.raft import (
+    BROADCAST,
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    HardState,
+    Message,
+    Raft,
+    Snapshot,
+)
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica import Applied, Journal, Origin, Replica, StateMachine
+from zmqlab.sim.checkers import Violation
+from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
+from zmqlab.sim.queries import answer_query
+from zmqlab.sim.settings import TICK_US
+from zmqlab.sim.surroundings import Surroundings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
@@ -34,29 +47,6 @@ MAX_TICKS_PER_TURN = 3
 
 class Crash(Exception):
     """The process ends here."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What all processes of a run share."""
-
-    plan: Plan
-    at: Callable[..., None]
-    now_us: Callable[[], int]
-    network: Network
-    tell: Callable[[str], None]
-    on_leader: Callable[[Process], None]
-    """A process has become leader; the faults want to know."""
-    elections: Elections
-    logs: Logs
-    ledger: Ledger
-    trace: Trace | None
-    """None unless somebody wants one."""
-
-    def note(self, event: str, **fields: Any) -> None:
-        """An event for the trace."""
-        if self.trace is not None:
-            self.trace.add(self.now_us(), event, **fields)
 
 
 class ObservedMachine(StateMachine):
@@ -70,6 +60,8 @@ class ObservedMachine(StateMachine):
         applied = super().apply(entry)
         process = self._process
         process.around.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
+        if entry.kind == EntryKind.CONFIGURATION:
+            process.around.configurations.applied(entry)
         if process.around.trace is not None:
             fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
             process.around.note("applied", node=process.node_id, index=entry.index, **fields)
@@ -86,19 +78,32 @@ class ObservedMachine(StateMachine):
 class Process:
     """See the module. ``replica`` is None while it is down."""
 
-    def __init__(self, node_id: int, voters: tuple[int, ...], around: Surroundings, rng: random.Random) -> None:
+    def __init__(
+        self, node_id: int, address: str, founders: Configuration, around: Surroundings, rng: random.Random
+    ) -> None:
+        """A founder is in ``founders``; a node that joins has none."""
+        plan = around.plan
         self.node_id = node_id
+        self.address = address
         self.around = around
         self.replica: Replica | None = None
+        self.is_gone = False
+        """Never to run again: its journal is lost, or it was removed and switched off."""
         self.crash_in = 0
         """Effects until the process ends; 0: it does not."""
+        self.by_power_cut = False
+        """That end, if it comes, takes along what is not flushed."""
         self.paused = False
         self.crashes = 0
         self.snapshots = 0
-        self.disk = Disk(around.plan.retain_bytes, self._effect, self._stored)
-        self._voters = voters
+        self.installs = 0
+        """Snapshots that came from a leader."""
+        self.disk = Disk(plan.durability == "fsync", self._effect)
+        self.last_configurations: list[Configuration] = [founders]
+        """In effect and committed, as known when it was last running."""
+        self._origin = Origin(node_id, founders)
         self._rng = rng
-        self._tick_us = round(TICK_US / around.plan.clock_rates[node_id - 1])
+        self._tick_us = round(TICK_US / plan.clock_rates[node_id % len(plan.clock_rates)])
         self._life = 0
         """Counts starts, so that an event of an earlier life is known."""
         self._inbox: list[tuple[int, bytes]] = []
@@ -116,26 +121,47 @@ class Process:
         assert self.replica is not None, "the process is down"
         return self.replica
 
+    def configurations(self) -> list[Configuration]:
+        """What this node goes by, or may go by again: the configuration in effect, and the committed one."""
+        if self.replica is not None:
+            raft = self.replica.raft
+            committed = max(raft.commit_index, raft.configurations.oldest_index)
+            self.last_configurations = [raft.configuration, raft.configurations.at(committed)]
+        return self.last_configurations
+
     # Life and death.
 
     def start(self, campaign: bool = False) -> None:
-        """Begin from what the disk has, as the node does."""
-        stored = self.disk.load()
+        """Begin from what the journal has, as the node does."""
+        assert not self.is_gone, "a node without its journal must not come back as the same member"
+        try:
+            journal = self._open_journal()
+            origin = journal.origin(self._origin)
+            stored = journal.load()
+        except JournalFull:
+            self.around.tell(f"node {self.node_id} does not start: its disk is full")
+            return
+        except JournalCorrupt:
+            self.lose("its journal is corrupt")
+            return
+        if origin != self._origin:
+            raise Violation(f"journal: node {self.node_id} was {self._origin} and is {origin} now")
+        self._check_loaded(stored.hard_state, stored.entries, stored.snapshot)
         machine = ObservedMachine(self)
         if stored.snapshot is not None:
             machine.restore(stored.snapshot.data)
         raft = Raft(
-            self.node_id,
-            stored.snapshot.configuration if stored.snapshot else Configuration(self._voters),
+            origin.node_id,
+            stored.snapshot.configuration if stored.snapshot else origin.configuration,
             self.around.plan.raft,
             self._rng,
             hard_state=stored.hard_state,
             snapshot=stored.snapshot,
             entries=stored.entries,
         )
-        if campaign:
+        if campaign or raft.configuration.voters == (raft.node_id,):
             raft.campaign()
-        self.replica = Replica(raft, machine, self.disk, self, self.around.plan.replica)
+        self.replica = Replica(raft, machine, journal, self, self.around.plan.replica)
         self._life += 1
         self._inbox, self._outbox, self._turn_is_due, self.paused = [], {}, False, False
         self._next_tick_us = self.around.now_us() + self._tick_us
@@ -143,15 +169,66 @@ class Process:
         indexes = {"last_index": raft.last_index, "applied_index": machine.applied_index}
         self.around.note("started", node=self.node_id, term=raft.term, **indexes)
 
+    def _open_journal(self) -> Journal:
+        retain_bytes = self.around.plan.retain_bytes
+        if self.around.plan.durability == "memory":
+            return VolatileJournal(retain_bytes, self._effect, self._stored)
+        return DiskJournal(self.disk, f"node {self.node_id}", retain_bytes, self._stored)
+
+    def _check_loaded(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """What was safe is there; what is there is told, since a crash may have come before it could be."""
+        self.around.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
+        self.around.logs.saw(snapshot.term if snapshot else 0, entries)
+
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
+        self.configurations()
         self.around.tell(f"node {self.node_id} crashes {why}")
         self.around.note("crashed", node=self.node_id, why=why)
         if self.replica is not None:
             self.snapshots += self.replica.snapshots_total
         self.replica = None
-        self.crash_in = 0
         self.crashes += 1
+        self.crash_in = 0
+        if self.by_power_cut:
+            self.by_power_cut = False
+            self.disk.lose_power(self._rng)
+        if self.around.plan.durability == "memory" and not self.is_gone:
+            self.is_gone = True
+            self.around.on_lost(self)
+
+    def cut_power(self) -> None:
+        """A crash that takes along what is not flushed."""
+        self.by_power_cut = True
+        self.crash("as its power is cut")
+
+    def lose(self, why: str) -> None:
+        """Its journal is lost: it ends, and never comes back as the same member."""
+        if self.is_gone:
+            return
+        if why == "its journal is corrupt" and not self.disk.is_corrupt:
+            raise Violation(f"journal: node {self.node_id} takes its sound journal for a corrupt one")
+        self.is_gone = True
+        self.crash(f"for good: {why}")
+        self.around.on_lost(self)
+
+    def read_whole_log(self) -> None:
+        """Read every entry that the journal has; that is how a bit that flipped in an old one is seen."""
+        try:
+            replica = self.running
+            entries = replica.journal.read(replica.journal.first_index, replica.machine.applied_index, 1 << 62)
+        except JournalCorrupt:
+            self.lose("its journal is corrupt")
+            return
+        for entry in entries:
+            if self.around.ledger.entries[entry.index - 1] != entry:
+                raise Violation(f"journal: node {self.node_id} keeps another entry {entry.index} than was committed")
+
+    def retire(self) -> None:
+        """Switched off after its removal."""
+        self.is_gone = True
+        if self.replica is not None:
+            self.crash("for good: it is switched off")
 
     def resume(self) -> None:
         """After a pause: everything that came meanwhile is there."""
@@ -189,6 +266,8 @@ class Process:
             self.crash(str(crash))
         except JournalFull:
             self.crash("because its disk is full")
+        except JournalCorrupt:
+            self.lose("its journal is corrupt")
 
     def _take_turn(self, replica: Replica) -> None:
         inbox, self._inbox = self._inbox, []
@@ -219,26 +298,25 @@ class Process:
             if body is not None:
                 self._outbox.setdefault(sender, []).append(body)
         elif frame_type == frames.QUERY:
-            query = control.decode_query(frame)
-            assert isinstance(query, control.BookQuery), "the simulated clients read books"
-            self._read(replica, sender, query)
-        elif frame_type == frames.FORWARD:
-            replica.take_forwarded(decode_forward(frame)[1])
+            answer_query(self, sender, control.decode_query(frame))
         else:
-            replica.step(decode_message(frame_type, frame))
+            with contextlib.suppress(FrameError):  # the node counts them
+                self._handle_peer(replica, frame_type, frame)
 
-    def _read(self, replica: Replica, sender: int, query: control.BookQuery) -> None:
-        def finish(readable: bool) -> None:
-            machine = replica.machine
-            depth = machine.exchange.depth(query.symbol, query.levels)
-            bids = [(row[0], row[1], row[2]) for row in depth.bids]
-            asks = [(row[0], row[1], row[2]) for row in depth.asks]
-            answer: control.Answer = control.BookAnswer(query.nonce, query.symbol, bids, asks, machine.applied_index)
-            if not readable:
-                answer = control.ErrorAnswer(query.nonce, "no_leader", "no leader confirmed the read")
-            self.around.network.send(self.node_id, sender, control.encode(frames.ANSWER, answer))
+    def _handle_peer(self, replica: Replica, frame_type: int, frame: bytes) -> None:
+        if frame_type == frames.FORWARD:
+            sender, requests = decode_forward(frame)
+            self._expect_member(replica, sender)
+            replica.take_forwarded(requests)
+            return
+        message = decode_message(frame_type, frame)
+        if message.to == BROADCAST:
+            self._expect_member(replica, message.sender)
+        replica.step(message)
 
-        replica.read(finish)
+    def _expect_member(self, replica: Replica, sender: int) -> None:
+        if sender not in replica.raft.configuration.members:
+            raise FrameError(f"{sender} is no member")
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, {}
@@ -255,8 +333,10 @@ class Process:
                 raise Crash(what)
 
     def _stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """Something is stored and safe."""
         if self.around.trace is not None:
             self._note_stored(hard_state, entries, snapshot)
+        self.installs += snapshot is not None
         if hard_state is not None:
             self.around.elections.stored(self.node_id, hard_state)
         if entries:
@@ -277,16 +357,21 @@ class Process:
 
     def send(self, messages: Iterable[Message]) -> None:
         """See :class:`zmqlab.replica.Driver`."""
+        around = self.around
         for message in messages:
             self._effect("before a message")
-            self.around.elections.sent(message)
+            around.elections.sent(message)
             if isinstance(message, AppendEntries):
-                self.around.logs.saw(message.prev_term, message.entries)
+                around.logs.saw(message.prev_term, message.entries)
+            elif isinstance(message, AppendEntriesResponse):
+                around.logs.answered(message, self.running.raft.applied_index)
             frame = encode_message(message)
-            receivers = (message.to,) if message.to != BROADCAST else self._voters
-            for receiver in receivers:
-                if receiver != self.node_id:
-                    self.around.network.send(self.node_id, receiver, frame)
+            if message.to != BROADCAST:
+                around.network.send(self.node_id, message.to, frame)
+                continue
+            for node_id, process in around.processes.items():
+                if process is not self and not process.is_gone:
+                    around.network.send(self.node_id, node_id, frame)
 
     def forward(self, leader_id: int, requests: list[bytes]) -> None:
         """See :class:`zmqlab.replica.Driver`."""

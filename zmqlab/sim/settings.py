@@ -31,7 +31,16 @@ FAULTS = (
     "disk_full",
     "transfer",
     "transfer_unheard",
+    "power_cut",
+    "corrupt",
 )
+OPERATIONS = ("add", "remove", "replace", "read_log")
+"""What the operator may do beside replacing lost nodes."""
+NODES_MAX = 9
+
+
+FAULTS_MS = (1_500,)
+"""Lengths of the first phase, by their weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +48,22 @@ class SimSettings:
     """The same for every seed. Raises SettingsError."""
 
     nodes: int = 0
-    """3 or 5; 0 lets the seed choose."""
-    faults_ms: int = 1_500
-    """How long the first phase lasts."""
+    """From 1 to 9 founding members; 0 lets the seed choose."""
+    faults_ms: int = 0
+    """How long the first phase lasts; 0 lets the seed choose."""
     heal_ms_max: int = 10_000
     """Within this time after the last fault everything must be answered and all nodes agree. An election takes
     up to 240 ms, a client asks again after at most 400; of 7,642 runs the median took 0.4 s, the slowest 2.4 s."""
     clients: int = 3
 
     def __post_init__(self) -> None:
-        if self.nodes not in (0, 3, 5):
-            raise SettingsError(f"nodes is {self.nodes}: simulate 3 or 5, or 0 to let the seed choose")
-        for name, low, high in (("faults_ms", 1, 600_000), ("heal_ms_max", 1_000, 600_000), ("clients", 1, 64)):
+        limits = (
+            ("nodes", 0, NODES_MAX),
+            ("faults_ms", 0, 600_000),
+            ("heal_ms_max", 1_000, 600_000),
+            ("clients", 1, 64),
+        )
+        for name, low, high in limits:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name} is {value}: it must be from {low} to {high}")
@@ -61,6 +74,11 @@ class Plan:
     """What the seed decided before anything happened."""
 
     node_count: int
+    """Founding members."""
+    faults_ms: int
+    """Length of the first phase."""
+    durability: str
+    """As of the node: "fsync" with power cuts, "os" with deaths of processes only, "memory" with nothing that stays."""
     faults: tuple[str, ...]
     """Names from FAULTS that may strike; some twice, to be likelier."""
     fault_gap_us: int
@@ -73,6 +91,22 @@ class Plan:
     """The second copy of a frame comes up to so much later."""
     unlucky_leader: float
     """How likely a leader that was just elected dies in one of its first effects, or is not heard."""
+    cuts_lose_all: bool
+    """A link that is cut loses also what is under way on it."""
+    operations: tuple[str, ...]
+    """Names from OPERATIONS; none in some runs."""
+    operations_gap_us: int
+    """Mean time between two of the operator's wishes."""
+    goals_max: int
+    """How many wishes the operator has at a time."""
+    members_min: int
+    """Nobody is removed from fewer members."""
+    changes_its_mind: float
+    """How likely the operator asks for something else before it has what it asked for."""
+    patience: float
+    """Time between two questions, as a multiple of the ordinary."""
+    probes: bool
+    """After the end, a node is cut off and comes back, and nobody may be disturbed."""
     turn_us: int
     """A node takes its turn up to this long after a frame came, with all that came meanwhile."""
     clock_rates: tuple[float, ...]
@@ -90,10 +124,20 @@ class Plan:
 
 def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
     """Everything that is decided beforehand; small limits, so that every boundary is met."""
-    count = settings.nodes or rng.choice((3, 3, 5))
+    count = settings.nodes or rng.choice((3, 3, 3, 3, 3, 3, 5, 5, 5, 4, 2, 1, rng.randint(6, NODES_MAX)))
+    durability = rng.choice(("os", "os", "os", "fsync", "fsync", "fsync", "memory"))
     chosen = [fault for fault in FAULTS if rng.random() < 0.5] or ["crash"]
+    if durability != "fsync":
+        chosen = [fault for fault in chosen if fault != "power_cut"] or ["pause"]
+    if durability == "memory":
+        chosen = [fault for fault in chosen if fault not in ("corrupt", "disk_full")] or ["pause"]
+    operations = tuple(name for name in OPERATIONS if rng.random() < 0.6) if rng.random() < 0.4 else ()
+    if durability == "memory":  # a node that is removed leaves fewer to survive the next crash, which nobody foresees
+        operations = tuple(name for name in operations if name != "remove")
     return Plan(
         node_count=count,
+        faults_ms=settings.faults_ms or rng.choice(FAULTS_MS),
+        durability=durability,
         faults=(*chosen, rng.choice(chosen)),
         fault_gap_us=rng.choice((50, 100, 200)) * MS,
         delay_us=rng.choice((500, 2_000, 2_000, 10_000)),
@@ -101,8 +145,16 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         duplication=rng.choice((0.0, 0.02, 0.2)),
         second_copy_us=rng.choice((0, 200 * MS)),
         unlucky_leader=rng.choice((0.0, 0.0, 0.3, 0.7)),
+        cuts_lose_all=rng.random() < 0.5,
+        operations=operations,
+        operations_gap_us=rng.choice((40, 150, 400)) * MS,
+        goals_max=rng.choice((1, 2, 4)),
+        members_min=rng.choice((1, 3)),
+        changes_its_mind=rng.choice((0.0, 0.1, 0.5)),
+        patience=rng.choice((0.2, 1.0, 1.0)),
+        probes=rng.random() < 0.25,
         turn_us=rng.choice((0, 300, 3_000)),
-        clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(count)),
+        clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(NODES_MAX)),
         think_us=rng.choice((15, 30, 80)) * MS,
         requests_open_max=rng.choice((1, 4, 12)),
         reads=rng.choice((0.1, 0.5)),

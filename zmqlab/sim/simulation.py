@@ -18,20 +18,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from zmqlab.raft import Role
-from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
+from zmqlab.raft import Configuration, Role
+from zmqlab.replica import Replica
+from zmqlab.sim import operator
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.faults import Faults
 from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
-from zmqlab.sim.process import Process, Surroundings
+from zmqlab.sim.process import Process
 from zmqlab.sim.settings import MS, SimSettings, draw_plan
+from zmqlab.sim.surroundings import Surroundings
 from zmqlab.sim.trace import Trace, document
 
 FIRST_CLIENT = 101
 """Addresses of clients; those of nodes are 1, 2, 3, ..."""
 CHECK_US = 20 * MS
 """How often it is looked whether a healed cluster has come to rest."""
+PROBE_US = 300 * MS
+"""Two of the longest election time-outs."""
 EVENTS_MAX = 500_000
 """A run has some thousand; so many mean that messages go in circles."""
 
@@ -90,28 +95,44 @@ class Simulation:
         self.network = Network(self.plan, network_rng, self.at, self._deliver, self._clock, trace)
         self.ledger = Ledger(self.plan.limits)
         self.elections = Elections(self.ledger)
+        ids = tuple(range(1, self.plan.node_count + 1))
+        founders = Configuration(ids, addresses=tuple((node_id, f"tcp://10.0.0.{node_id}:5000") for node_id in ids))
         around = Surroundings(
-            self.plan,
-            self.at,
-            self._clock,
-            self.network,
-            self.tell,
-            self._on_leader,
-            self.elections,
-            Logs(),
-            self.ledger,
-            trace,
+            plan=self.plan,
+            at=self.at,
+            now_us=self._clock,
+            network=self.network,
+            tell=self.tell,
+            on_leader=self._on_leader,
+            on_lost=self._on_lost,
+            elections=self.elections,
+            logs=Logs(),
+            ledger=self.ledger,
+            configurations=Configurations(founders),
+            trace=trace,
         )
-        voters = tuple(range(1, self.plan.node_count + 1))
-        self.processes = {
-            node_id: Process(node_id, voters, around, random.Random(f"{seed} node {node_id}")) for node_id in voters
-        }
+        self._around = around
+        self._seed = seed
+        for node_id, address in founders.addresses:
+            self._new_process(node_id, address, founders)
+        self.operator = operator.Operator(self._join, around, random.Random(f"{seed} operator"))
         self.histories = Histories(self.ledger)
         self.clients = {
-            address: Client(address, len(voters), around, self.histories, random.Random(f"{seed} client {address}"))
+            address: Client(address, around, self.histories, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
         }
-        self.faults = Faults(self.processes, around, random.Random(f"{seed} faults"))
+        self.faults = Faults(self.operator, around, random.Random(f"{seed} faults"))
+
+    def _new_process(self, node_id: int, address: str, founders: Configuration) -> Process:
+        process = Process(node_id, address, founders, self._around, random.Random(f"{self._seed} node {node_id}"))
+        self._around.processes[node_id] = process
+        return process
+
+    def _join(self, address: str) -> Process:
+        """A node without a journal starts: a new member, or none yet."""
+        process = self._new_process(len(self._around.processes) + 1, address, Configuration(()))
+        process.start()
+        return process
 
     # Time.
 
@@ -129,6 +150,9 @@ class Simulation:
     def _on_leader(self, process: Process) -> None:
         self.faults.strike_leader(process)
 
+    def _on_lost(self, process: Process) -> None:
+        self.operator.lost(process)
+
     def _clock(self) -> int:
         return self.now_us
 
@@ -143,27 +167,35 @@ class Simulation:
         self.now_us = until_us
 
     def _deliver(self, sender: int, to: int, frame: bytes) -> None:
-        if to >= FIRST_CLIENT:
+        if to < operator.ADDRESS:
+            self._around.processes[to].deliver(sender, frame)
+        elif to >= FIRST_CLIENT:
             self.clients[to].deliver(frame)
         else:
-            self.processes[to].deliver(sender, frame)
+            self.operator.deliver(sender, frame)
 
     # The two phases.
 
     def play(self) -> None:
         """Both phases. Raises Violation, or whatever the code under test raises."""
         plan = self.plan
-        self.tell(f"{plan.node_count} nodes, faults: {', '.join(sorted(set(plan.faults)))}")
-        for process in self.processes.values():
+        faults = ", ".join(sorted(set(plan.faults)))
+        operations = ", ".join(plan.operations) or "none"
+        self.tell(f"{plan.node_count} nodes, durability {plan.durability}, faults: {faults}; operations: {operations}")
+        for process in list(self._around.processes.values()):
             process.start(campaign=process.node_id == 1)
         for client in self.clients.values():
             client.begin()
         self.faults.begin()
-        self._advance(self._settings.faults_ms * MS)
+        self.operator.begin()
+        self._advance(plan.faults_ms * MS)
         self.faults.heal()
+        self.operator.finish()
         for client in self.clients.values():
             client.finish()
         self._come_to_rest()
+        if plan.probes:
+            self._probe()
 
     def _come_to_rest(self) -> None:
         end_us = self.now_us + self._settings.heal_ms_max * MS
@@ -172,13 +204,22 @@ class Simulation:
                 raise Violation(f"progress: {self._settings.heal_ms_max} ms after healing {self._what_is_missing()}")
             self._advance(self.now_us + CHECK_US)
         self._check_states()
-        self.tell(f"at rest: all nodes are at {self.ledger.last_index} and agree")
+        members = self.operator.members
+        self.tell(f"at rest: nodes {sorted(members)} are at {self.ledger.last_index} and agree")
+
+    def _members(self) -> list[Process]:
+        return [self._around.processes[node_id] for node_id in self.operator.members]
 
     def _what_is_missing(self) -> str:
         waiting = [address for address, client in self.clients.items() if not client.is_done]
         if waiting:
             return f"clients {waiting} still wait for answers"
-        rafts = [process.running.raft for process in self.processes.values()]
+        self.operator.reconcile()
+        if not self.operator.is_done:
+            return "the operator still waits for a change of the members"
+        if any(process.replica is None for process in self._members()):
+            return "members are down"
+        rafts = [process.running.raft for process in self._members()]
         leaders = [raft.node_id for raft in rafts if raft.role is Role.LEADER]
         if len(leaders) != 1 or any(raft.leader_id != leaders[0] for raft in rafts):
             return f"nodes {leaders} lead, and {[raft.leader_id for raft in rafts]} are followed"
@@ -188,20 +229,51 @@ class Simulation:
         return ""
 
     def _check_states(self) -> None:
+        """All members have the same books, sessions, log and members."""
         books = self.ledger.books_hash()
         states = set()
-        for process in self.processes.values():
-            machine = process.running.machine
-            process.running.raft.check_invariants()
-            states.add(machine.state_hash())
-            if machine.exchange.state_hash() != books:
-                raise Violation(f"node {process.node_id} has other books than the naive exchange")
+        for process in self._members():
+            replica = process.running
+            replica.raft.check_invariants()
+            states.add(replica.machine.state_hash())
+            if replica.machine.exchange.state_hash() != books:
+                raise Violation(f"final state: node {process.node_id} has other books than the naive exchange")
+            self._check_configuration(replica)
+            process.read_whole_log()
         if len(states) != 1:
-            raise Violation(f"the nodes end in {len(states)} different states")
+            raise Violation(f"final state: the nodes end in {len(states)} different states")
+
+    def _check_configuration(self, replica: Replica) -> None:
+        configuration = replica.raft.configuration
+        if configuration.learners or set(configuration.voters) != set(self.operator.members):
+            raise Violation(
+                f"final state: node {replica.raft.node_id} ends with {configuration}, "
+                f"but the members are {sorted(self.operator.members)}"
+            )
+
+    def _probe(self) -> None:
+        """Nothing is wrong now, and a node that was cut off, or removed, disturbs nobody (thesis, 4.2.3 and 9.6)."""
+        leader = next(process for process in self._members() if process.running.raft.role is Role.LEADER)
+        others = [process.node_id for process in self._around.reachable() if process is not leader]
+        alone = random.Random(f"{self._seed} probe").choice([*others, leader.node_id])
+        cuts = alone != leader.node_id and (
+            alone not in self.operator.members or len(self.operator.members) > 2
+        )  # of two, each is the quorum
+        term = leader.term
+        self.tell(f"node {alone} is cut off and comes back" if cuts else "all is quiet")
+        if cuts:
+            others = [node_id for node_id in self._around.processes if node_id != alone]
+            self.network.cut |= {(alone, other) for other in others} | {(other, alone) for other in others}
+        self._advance(self.now_us + PROBE_US)
+        self.network.join()
+        self._advance(self.now_us + PROBE_US)
+        if leader.term != term or leader.running.raft.role is not Role.LEADER:
+            raise Violation(f"disruption: node {leader.node_id} led term {term} undisturbed, and does not any more")
+        self.tell(f"node {leader.node_id} still leads term {term}")
 
     def figures(self) -> dict[str, int]:
         """What happened how often."""
-        processes, clients = self.processes.values(), self.clients.values()
+        processes, clients = self._around.processes.values(), self.clients.values()
         return {
             "events": self.events,
             "virtual_ms": self.now_us // MS,
@@ -210,7 +282,12 @@ class Simulation:
             "snapshots": sum(
                 process.snapshots + (process.replica.snapshots_total if process.replica else 0) for process in processes
             ),
-            "installs": sum(process.disk.installs for process in processes),
+            "installs": sum(process.installs for process in processes),
+            "added": self.operator.added,
+            "removed": self.operator.removed,
+            "power_cuts": self.faults.power_cuts,
+            "corrupted": self.faults.corrupted,
+            "logs_read": self.operator.logs_read,
             "entries": self.ledger.last_index,
             "requests": sum(client.requests for client in clients),
             "reads": self.histories.reads,

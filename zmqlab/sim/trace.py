@@ -14,7 +14,8 @@ event      fields
 ========== ============================================================================================
 story      ``text``: a line of the story, as printed
 frame      ``sender``, ``to``, ``type`` (as in docs/wire-format.md), ``bytes``, ``arrives_us``: when each copy
-           arrives, none if it is lost
+           is to arrive, none if it is lost
+lost       ``sender``, ``to``: a copy that was under way went with its link
 started    ``node``, ``term``, ``last_index``, ``applied_index``
 crashed    ``node``, ``why``
 leads      ``node``, ``term``

@@ -1,0 +1,243 @@
+"""Who runs the cluster: adds nodes, removes some, replaces those that lost their journals, and reads their logs.
+
+The operator wants one thing after the other (:class:`Goal`) and asks for it until it is done, over the network, at
+whichever node seems to lead: what it asks may be lost, come late or come twice. A replacement is a removal and an
+addition at the same address. A node that was removed is switched off, or goes on for ever without knowing.
+
+What is not allowed, as the promise holds only "while a majority of journals survive": :meth:`Operator.may_lose` says
+whether one more journal may be lost, whichever of the configurations that any node knows of comes into effect.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zmqlab.errors import FrameError
+from zmqlab.raft import quorum_size
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.sim.checkers import Violation
+from zmqlab.sim.process import Process
+from zmqlab.sim.settings import MS
+from zmqlab.sim.surroundings import Surroundings
+from zmqlab.wire import control, frames
+
+ADDRESS = 100
+"""To the network."""
+NODES_MAX = 9
+ASK_US = 25 * MS
+HOLD_US = 400 * MS
+"""After a journal was lost nobody is removed for so long: until then a leader may count the dead node among those in
+reach (an election time-out, at most 150 ms here), and the removal would take the quorum away."""
+RETRACT_US = 800 * MS
+"""A question may be under way for so long."""
+LOG_BYTES = 4_000
+
+
+@dataclass(slots=True)
+class Goal:
+    """A node that shall vote, or shall be gone."""
+
+    node_id: int
+    address: str
+    is_addition: bool
+
+
+class Operator:
+    """See the module."""
+
+    def __init__(self, join: Callable[[str], Process], around: Surroundings, rng: random.Random) -> None:
+        self.members = [process.node_id for process in around.processes.values()]
+        """Who shall be members when all goals are reached."""
+        self.added = 0
+        self.removed = 0
+        self.logs_read = 0
+        self._join = join
+        self._around = around
+        self._rng = rng
+        self._goals: deque[Goal] = deque()
+        self._nonces: dict[int, Goal] = {}
+        self._next_nonce = ADDRESS << 32
+        self._leader = 0
+        self._hold_until_us = 0
+        self._removal_at_us = -RETRACT_US
+        self._places = len(self.members)
+        self._is_ending = False
+
+    @property
+    def is_done(self) -> bool:
+        """All is as it shall be."""
+        return not self._goals
+
+    def begin(self) -> None:
+        """Act from now on."""
+        self._around.at(ASK_US, self._ask)
+        self._around.at(self._gap_us(), self._act)
+
+    def finish(self) -> None:
+        """Want nothing new any more."""
+        self._is_ending = True
+
+    # Wanting.
+
+    def _gap_us(self) -> int:
+        return int(self._rng.expovariate(1.0) * self._around.plan.operations_gap_us) + 1
+
+    def _act(self) -> None:
+        if self._is_ending:
+            return
+        if self._around.plan.operations and len(self._goals) < self._around.plan.goals_max:
+            getattr(self, "_" + self._rng.choice(self._around.plan.operations))()
+        self._around.at(self._gap_us(), self._act)
+
+    def _add(self) -> None:
+        if len(self.members) < NODES_MAX:
+            self._places += 1
+            self._want_new(f"tcp://10.0.0.{self._places}:5000")
+
+    def _remove(self) -> None:
+        """Anyone, the leader too; also one that has not been taken in yet."""
+        if len(self.members) > self._around.plan.members_min:
+            node_id = self._rng.choice(self.members)
+            self._removal_at_us = self._around.now_us()
+            self._want_gone(node_id)
+
+    def _replace(self) -> None:
+        """A disk is wiped, and its node comes back as another member."""
+        process = self._around.processes[self._rng.choice(self.members)]
+        if self.may_lose(process):
+            process.lose("its disk is wiped")
+
+    def _read_log(self) -> None:
+        """The oldest entries that a node still has, among them those that it has no use for itself."""
+        reachable = self._around.reachable()
+        if reachable:
+            self.read_log(self._rng.choice(reachable).node_id)
+
+    def _want_new(self, address: str) -> None:
+        process = self._join(address)
+        self.members.append(process.node_id)
+        self._goals.append(Goal(process.node_id, address, is_addition=True))
+        self._around.tell(f"node {process.node_id} starts and wants to join")
+
+    def _want_gone(self, node_id: int) -> None:
+        self.members.remove(node_id)
+        self._goals = deque(goal for goal in self._goals if goal.node_id != node_id)
+        self._goals.append(Goal(node_id, self._around.processes[node_id].address, is_addition=False))
+        self._around.tell(f"node {node_id} is to be removed")
+
+    def lost(self, process: Process) -> None:
+        """A process has lost its journal: it is replaced, before anything else."""
+        self._hold_until_us = self._around.now_us() + HOLD_US
+        if process.node_id in self.members:
+            self._want_gone(process.node_id)
+            self._want_new(process.address)
+            self._goals.rotate(2)
+
+    def may_lose(self, process: Process) -> bool:
+        """Whether the cluster can do without this one's journal too."""
+        around = self._around
+        if process.is_gone or process.crash_in or not process.replica:
+            return False
+        spare = int(around.now_us() - self._removal_at_us < RETRACT_US or self._has_removals())
+        for other in around.reachable():
+            for configuration in other.configurations():
+                voters = configuration.voters
+                kept = sum(self._keeps(voter) for voter in voters if voter != process.node_id)
+                if voters and kept - spare < quorum_size(len(voters) - spare):
+                    return False
+        return True
+
+    def _has_removals(self) -> bool:
+        return any(not goal.is_addition for goal in self._goals)
+
+    def _keeps(self, node_id: int) -> bool:
+        """Whether a node will not lose its journal: in memory it does, as soon as the process ends."""
+        process = self._around.processes[node_id]
+        is_doomed = self._around.plan.durability == "memory" and process.crash_in > 0
+        return not process.is_gone and not is_doomed
+
+    # Asking.
+
+    def _ask(self) -> None:
+        if self._goals and self._around.now_us() >= self._hold_until_us:
+            if not self._is_ending and self._rng.random() < self._around.plan.changes_its_mind:
+                self._goals.rotate(-1)
+            self._ask_for(self._goals[0])
+        self._around.at(int(ASK_US * self._around.plan.patience), self._ask)
+
+    def _ask_for(self, goal: Goal) -> None:
+        reachable = self._around.reachable()
+        targets = [process.node_id for process in reachable]
+        if self._leader not in targets or self._rng.random() < 0.3:
+            self._leader = self._rng.choice(targets)
+        self._next_nonce += 1
+        self._nonces[self._next_nonce] = goal
+        query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id)
+        if goal.is_addition:
+            query = control.AddMemberQuery(self._next_nonce, goal.node_id, goal.address)
+        self._send(self._leader, query)
+
+    def _send(self, node_id: int, query: control.Query) -> None:
+        self._around.network.send(ADDRESS, node_id, control.encode(frames.QUERY, query))
+
+    def read_log(self, node_id: int) -> None:
+        """Ask a node for the oldest entries of its log."""
+        self._next_nonce += 1
+        self._send(node_id, control.LogQuery(self._next_nonce, 1, LOG_BYTES))
+
+    def deliver(self, sender: int, frame: bytes) -> None:
+        """An answer from a node."""
+        if frames.parse_header(frame)[0] != frames.ANSWER:
+            raise FrameError("nodes answer the operator")
+        answer = control.decode_answer(frame)
+        if isinstance(answer, control.LogAnswer):
+            self._compare(sender, answer)
+            return
+        goal = self._nonces.pop(answer.nonce, None)
+        if goal is None:
+            return
+        if isinstance(answer, control.OkAnswer):
+            self._leader = sender
+            self._reached(goal)
+        elif isinstance(answer, control.ErrorAnswer):
+            self._leader = 0 if answer.code == "not_leader" else sender
+            if answer.code == "refused" and self._goals and goal is self._goals[0]:
+                self._goals.rotate(-1)  # another change must come first
+
+    def _reached(self, goal: Goal) -> None:
+        if goal not in self._goals:
+            return
+        self._goals.remove(goal)
+        if goal.is_addition:
+            self.added += 1
+            self._around.tell(f"node {goal.node_id} is a voter")
+            return
+        self.removed += 1
+        self._around.tell(f"node {goal.node_id} is no member any more")
+        process = self._around.processes[goal.node_id]
+        if not process.is_gone and self._rng.random() < 0.5:
+            process.retire()
+
+    def _compare(self, node_id: int, answer: control.LogAnswer) -> None:
+        """What a node reads from its journal is what was committed."""
+        self.logs_read += 1
+        ledger = self._around.ledger
+        for index, term, kind, data in answer.entries:
+            if ledger.entries[index - 1] != Entry(index, term, EntryKind(kind), data):
+                raise Violation(f"journal: node {node_id} serves an entry {index} that was never committed there")
+
+    def reconcile(self) -> None:
+        """At the end: an old question may have come late and changed the members once more."""
+        leader = next((each for each in self._around.running() if each.running.raft.leader_id == each.node_id), None)
+        if self._goals or leader is None:
+            return
+        configuration = leader.running.raft.configuration
+        for node_id in configuration.members:
+            if node_id not in self.members:
+                self._goals.append(Goal(node_id, "", is_addition=False))
+        for node_id in self.members:
+            if node_id not in configuration.voters:
+                self._goals.append(Goal(node_id, self._around.processes[node_id].address, is_addition=True))

@@ -1,0 +1,52 @@
+"""What all processes, clients and the operator of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
+from zmqlab.sim.network import Network
+from zmqlab.sim.settings import Plan
+from zmqlab.sim.trace import Trace
+
+if TYPE_CHECKING:
+    from zmqlab.sim.process import Process
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """See the module. Callbacks keep the parts from knowing each other."""
+
+    plan: Plan
+    at: Callable[..., None]
+    """Do something so many microseconds later."""
+    now_us: Callable[[], int]
+    network: Network
+    tell: Callable[[str], None]
+    on_leader: Callable[[Process], None]
+    """A process has become leader; the faults want to know."""
+    on_lost: Callable[[Process], None]
+    """A process has lost its journal; the operator wants to know."""
+    elections: Elections
+    logs: Logs
+    ledger: Ledger
+    configurations: Configurations
+    trace: Trace | None
+    """None unless somebody wants one."""
+    processes: dict[int, Process] = field(default_factory=dict)
+    """All that there ever were, by node id."""
+
+    def note(self, event: str, **fields: Any) -> None:
+        """An event for the trace."""
+        if self.trace is not None:
+            self.trace.add(self.now_us(), event, **fields)
+
+    def reachable(self) -> list[Process]:
+        """Those that a message can be sent to, running or not: all that have not gone for ever."""
+        return [process for process in self.processes.values() if not process.is_gone]
+
+    def running(self) -> Iterable[Process]:
+        """Those that work just now."""
+        return (process for process in self.processes.values() if process.replica and not process.paused)

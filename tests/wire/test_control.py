@@ -25,6 +25,9 @@ QUERIES: list[control.Query] = [
     control.LogQuery(4, 17, 1_000),
     control.HashQuery(5),
     control.TransferQuery(6, 2),
+    control.AddMemberQuery(7, 2**64 - 1, "tcp://127.0.0.1:5000", "n2"),
+    control.RemoveMemberQuery(8, 7),
+    control.LinkFaultsQuery(9, [control.LinkFault(sender="tcp://127.0.0.1:5000", cut=True, delay_ms=1.5, loss=0.2)]),
 ]
 ANSWERS: list[control.Answer] = [
     control.StatusAnswer(1, STATUS),

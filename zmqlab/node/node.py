@@ -16,12 +16,14 @@ import random
 import secrets
 import time
 from collections.abc import Iterable
+from itertools import islice
 
 import zmq
 
 from zmqlab.errors import FrameError
 from zmqlab.node.closing import Closing
 from zmqlab.node.joining import Joining
+from zmqlab.node.links import Links
 from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
 from zmqlab.node.peers import Peers
 from zmqlab.node.queries import Queries
@@ -71,7 +73,8 @@ class Node:
         self._closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms))
         self._terminated = 0
         """SIGTERMs that came; the signal's handler only counts."""
-        self._queries = Queries(self.replica, self._peers, self._status)
+        self._links = Links(random.Random(), self._peers.address_of)
+        self._queries = Queries(self.replica, self._peers, self._status, self._links if settings.allow_faults else None)
 
     def _make_replica(self, journal: Journal) -> Replica:
         settings = self._settings
@@ -112,7 +115,8 @@ class Node:
         next_snapshot_ns = time.monotonic_ns()
         self._running = True
         while self._running:
-            wait_ms = max(0, (next_tick_ns - time.monotonic_ns() + 999_999) // 1_000_000)
+            wake_ns = min(next_tick_ns, self._links.next_due_ns or next_tick_ns)
+            wait_ms = max(0, (wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
             ready = dict(poller.poll(wait_ms))
             started_ns = self._now_ns = time.monotonic_ns()
             if STDIN in ready:
@@ -185,12 +189,17 @@ class Node:
         if transport.clients in ready:
             for route, frame in transport.receive_from_clients(MAX_PER_TURN):
                 self._handle_client(route, frame)
+        if self._links.active:
+            for frame in islice(self._links.due(self._now_ns), MAX_PER_TURN):
+                self._handle_peer(frame, was_delayed=True)
 
     # Frames in.
 
-    def _handle_peer(self, frame: bytes) -> None:
+    def _handle_peer(self, frame: bytes, was_delayed: bool = False) -> None:
         try:
             frame_type = _type_of(frame)
+            if self._links.active and not was_delayed and not self._links.admit(frame, self._now_ns):
+                return
             if frame_type == frames.FORWARD:
                 sender, requests = decode_forward(frame)
                 self._peers.expect_member(sender)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from zmqlab.errors import SettingsError
 from zmqlab.market.types import symbol_code
+from zmqlab.node.links import Links
 from zmqlab.node.peers import Peers
 from zmqlab.replica import Change, Replica
 from zmqlab.settings import parse_endpoint
@@ -22,6 +23,7 @@ from zmqlab.wire.control import (
     ErrorAnswer,
     HashAnswer,
     HashQuery,
+    LinkFaultsQuery,
     LogAnswer,
     LogQuery,
     NodeStatus,
@@ -44,10 +46,14 @@ Reply = Callable[[Answer], None]
 class Queries:
     """Answers queries from one replica."""
 
-    def __init__(self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus]) -> None:
+    def __init__(
+        self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus], links: Links | None = None
+    ) -> None:
+        """Without ``links`` nobody may ask for faults."""
         self._replica = replica
         self._peers = peers
         self._status = status
+        self._links = links
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -68,6 +74,8 @@ class Queries:
                 reply(self._add(query))
             case RemoveMemberQuery():
                 reply(self._outcome(query.nonce, self._replica.members.remove(query.node_id)))
+            case LinkFaultsQuery():
+                reply(self._link_faults(query))
 
     def _handle_market(self, query: BookQuery | TradesQuery, reply: Reply) -> None:
         try:
@@ -130,6 +138,15 @@ class Queries:
             return ErrorAnswer(query.nonce, "bad_query", str(error))
         self._peers.note_name(query.node_id, query.name)
         return self._outcome(query.nonce, self._replica.members.add(query.node_id, f"tcp://{host}:{port}"))
+
+    def _link_faults(self, query: LinkFaultsQuery) -> Answer:
+        if self._links is None:
+            return ErrorAnswer(query.nonce, "not_allowed", "faults are for nodes that were started with --allow-faults")
+        try:
+            self._links.replace(query.links)
+        except SettingsError as error:
+            return ErrorAnswer(query.nonce, "bad_query", str(error))
+        return OkAnswer(query.nonce, f"{len(query.links)} links are faulty")
 
     def _outcome(self, nonce: int, change: Change) -> Answer:
         """What became of a change of the members, and what to do next."""

@@ -162,8 +162,34 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     node_id: int
 
 
+class LinkFault(msgspec.Struct, kw_only=True):
+    """What is wrong with the link from one peer to the node that is told of it."""
+
+    sender: str
+    """The peer's base endpoint."""
+    cut: bool = False
+    delay_ms: float = 0.0
+    loss: float = 0.0
+    """The share of frames that are lost."""
+
+
+class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):
+    """From now on hear peers just so badly; those that are not named, well. For nodes with ``--allow-faults``."""
+
+    nonce: int
+    links: list[LinkFault] = []
+
+
 Query = (
-    StatusQuery | BookQuery | TradesQuery | LogQuery | HashQuery | TransferQuery | AddMemberQuery | RemoveMemberQuery
+    StatusQuery
+    | BookQuery
+    | TradesQuery
+    | LogQuery
+    | HashQuery
+    | TransferQuery
+    | AddMemberQuery
+    | RemoveMemberQuery
+    | LinkFaultsQuery
 )
 
 
@@ -216,7 +242,7 @@ class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
 
 class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
     """``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (under way: ask again),
-    ``refused`` (asking again won't help)."""
+    ``refused`` (asking again won't help), ``not_allowed`` (this node was not started with ``--allow-faults``)."""
 
     nonce: int
     code: str

@@ -34,6 +34,7 @@ from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
+_SENDER = struct.Struct("<Q")  # how each of the following begins
 _APPEND = struct.Struct("<QQQQQQQI")  # sender to term prev_index prev_term commit_index round entry_count
 _ENTRY = struct.Struct("<QBI")  # term kind data_bytes; its index follows from prev_index
 _APPEND_RESPONSE = struct.Struct("<QQQQBQQQ")  # sender to term round success index hint_term rejected_index
@@ -191,6 +192,14 @@ def decode_message(frame_type: int, frame: bytes) -> Message:
         return decoder(frame)
     except struct.error as error:
         raise FrameError(f"a frame of type {frame_type:#04x} is cut short: {error}") from None
+
+
+def sender_of(frame: bytes) -> int:
+    """The id of the node that a frame of any of these types says it is from. Raises FrameError."""
+    if len(frame) < HEADER_BYTES + _SENDER.size:
+        raise FrameError(f"a frame of {len(frame)} bytes names no sender")
+    sender: int = _SENDER.unpack_from(frame, HEADER_BYTES)[0]
+    return sender
 
 
 def encode_forward(sender: int, requests: Sequence[bytes], group: int = 0) -> bytes:

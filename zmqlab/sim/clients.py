@@ -141,7 +141,7 @@ class Client:
 
     # Being answered.
 
-    def deliver(self, frame: bytes) -> None:
+    def deliver(self, _: int, frame: bytes) -> None:
         """A frame from a node."""
         if frames.parse_header(frame)[0] == frames.ANSWER:
             self._take_answer(control.decode_answer(frame))

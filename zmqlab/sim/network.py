@@ -15,8 +15,8 @@ from collections.abc import Callable
 from zmqlab.sim.settings import MS, Plan
 from zmqlab.sim.trace import Trace
 
-Deliver = Callable[[int, int, bytes], None]
-"""(sender, to, frame)"""
+Receiver = Callable[[int, bytes], None]
+"""(sender, frame)"""
 HEALTHY_DELAY_US = 1 * MS
 TAIL = 0.03
 """Share of frames that take up to ten times as long as the others."""
@@ -30,17 +30,17 @@ class Network:
         plan: Plan,
         rng: random.Random,
         at: Callable[..., None],
-        deliver: Deliver,
         now_us: Callable[[], int],
         trace: Trace | None,
     ) -> None:
         self._plan = plan
         self._rng = rng
         self._at = at
-        self._hand_over = deliver
         self._now_us = now_us
         self._trace = trace
         self._healed = False
+        self.receivers: dict[int, Receiver] = {}
+        """Whoever has an address."""
         self.cut: set[tuple[int, int]] = set()
         self.slow: dict[tuple[int, int], int] = {}
         """Links that take so many microseconds more."""
@@ -53,8 +53,7 @@ class Network:
         delays_us = self._draw_delays(sender, to)
         for delay_us in delays_us:
             self._at(delay_us, self._deliver, sender, to, frame)
-        if not delays_us:
-            self.lost += 1
+        self.lost += not delays_us
         if self._trace is not None:
             now_us = self._now_us()
             self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
@@ -66,15 +65,15 @@ class Network:
             if self._trace is not None:
                 self._trace.add(self._now_us(), "lost", sender=sender, to=to)
             return
-        self._hand_over(sender, to, frame)
+        self.receivers[to](sender, frame)
 
     def _draw_delays(self, sender: int, to: int) -> tuple[int, ...]:
         """How long each copy takes; nothing if the frame is lost."""
-        if (sender, to) in self.cut:
+        if self.cut and (sender, to) in self.cut:
             return ()
-        if self._healed:
-            return (100 + int(self._rng.random() * HEALTHY_DELAY_US),)
         chance = self._rng.random()
+        if self._healed:
+            return (100 + int(chance * HEALTHY_DELAY_US),)
         if chance < self._plan.loss:
             return ()
         if chance <= 1 - self._plan.duplication:

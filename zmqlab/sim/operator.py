@@ -144,9 +144,10 @@ class Operator:
         spare = int(around.now_us() - self._removal_at_us < RETRACT_US or self._has_removals())
         for other in around.reachable():
             for configuration in other.configurations():
-                voters = configuration.voters
-                kept = sum(self._keeps(voter) for voter in voters if voter != process.node_id)
-                if voters and kept - spare < quorum_size(len(voters) - spare):
+                kept = [self._keeps(member) and member != process.node_id for member in configuration.members]
+                voters = len(configuration.voters)
+                lost_learners = kept[voters:].count(False)  # one may be promoted just now, by what it said before
+                if voters and kept[:voters].count(True) - spare < quorum_size(voters - spare + lost_learners):
                     return False
         return True
 

@@ -39,8 +39,9 @@ OPERATIONS = ("add", "remove", "replace", "read_log")
 NODES_MAX = 9
 
 
-FAULTS_MS = (1_500,)
-"""Lengths of the first phase, by their weights."""
+FAULTS_MS = (400,) * 10 + (800,) * 6 + (1_500,) * 3 + (4_000,)
+"""Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
+long past."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

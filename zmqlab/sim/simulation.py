@@ -92,7 +92,7 @@ class Simulation:
         self._scheduled = 0
         self.plan = draw_plan(random.Random(f"{seed} plan"), settings)
         network_rng = random.Random(f"{seed} network")
-        self.network = Network(self.plan, network_rng, self.at, self._deliver, self._clock, trace)
+        self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits)
         self.elections = Elections(self.ledger)
         ids = tuple(range(1, self.plan.node_count + 1))
@@ -121,11 +121,14 @@ class Simulation:
             address: Client(address, around, self.histories, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
         }
+        self.network.receivers[operator.ADDRESS] = self.operator.deliver
+        self.network.receivers.update({address: client.deliver for address, client in self.clients.items()})
         self.faults = Faults(self.operator, around, random.Random(f"{seed} faults"))
 
     def _new_process(self, node_id: int, address: str, founders: Configuration) -> Process:
         process = Process(node_id, address, founders, self._around, random.Random(f"{self._seed} node {node_id}"))
         self._around.processes[node_id] = process
+        self.network.receivers[node_id] = process.deliver
         return process
 
     def _join(self, address: str) -> Process:
@@ -157,22 +160,14 @@ class Simulation:
         return self.now_us
 
     def _advance(self, until_us: int) -> None:
-        heap = self._heap
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until_us:
-            self.now_us, _, action, arguments = heapq.heappop(heap)
+            self.now_us, _, action, arguments = pop(heap)
             action(*arguments)
             self.events += 1
             if self.events > EVENTS_MAX:
                 raise Violation(f"progress: {EVENTS_MAX} events, and no end")
         self.now_us = until_us
-
-    def _deliver(self, sender: int, to: int, frame: bytes) -> None:
-        if to < operator.ADDRESS:
-            self._around.processes[to].deliver(sender, frame)
-        elif to >= FIRST_CLIENT:
-            self.clients[to].deliver(frame)
-        else:
-            self.operator.deliver(sender, frame)
 
     # The two phases.
 

@@ -19,6 +19,9 @@ Durability = Literal["os", "fsync", "memory"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+LogFormat = Literal["text", "json"]
+"""``json``: one object a line, for collectors of logs."""
+
 PORTS_PER_NODE = 3
 """base + 0 PUB, base + 1 peers, base + 2 clients."""
 
@@ -106,6 +109,7 @@ class NodeSettings:
     """All that one node process is told. Raises SettingsError from the constructor."""
 
     name: str
+    """Names its log and its journal: up to 32 letters, digits, ``.`` ``_`` ``-``."""
     port: int
     """Base port of three consecutive ones."""
     peers: tuple[str, ...] = ()
@@ -118,11 +122,13 @@ class NodeSettings:
     run_dir: Path = field(default_factory=Path)
     """``logs/NAME.log`` and ``data/NAME/`` are made below it."""
     bind: str = "127.0.0.1"
+    """The address to listen on."""
     advertise: str = ""
     """The host that peers know this node by; empty: the bind address."""
     insecure: bool = False
     """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
+    """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
     cluster: str = ""
     """Which launcher's cluster this node belongs to, for ``zmqlab ps``; part of its founders' identities."""
     owner: int = 0
@@ -132,16 +138,20 @@ class NodeSettings:
     allow_faults: bool = False
     """Let clients make this node deaf to peers (``LinkFaultsQuery``): for labs."""
     log_level: LogLevel = "info"
+    """``debug``, ``info``, ``warning`` or ``error``."""
+    log_format: LogFormat = "text"
+    """``text``, or ``json``: one object a line, for collectors of logs."""
     tick_ms: int = 10
+    """Length of a Raft tick, the unit of all time-outs in ticks."""
     election_ticks: int = 20
     """Minimum election time-out, 200 ms: in the Raft paper's range (9.3). With 150 ms a machine whose two cores were
     wanted by others had an election within five minutes, while the median gap after a kill was 170 ms."""
     heartbeat_ticks: int = 4
+    """Ticks between a leader's heartbeats."""
     snapshot_log_bytes: int = 16_777_216
     """A snapshot is taken after this many bytes of applied log: about 400,000 orders."""
     journal_retain_bytes: int = 536_870_912
     """How much applied log the journal keeps behind snapshots, on disk only, for the verdict and for stragglers."""
-
     drain_ms: int = 2_000
     """After SIGTERM: how long to answer what is pending and to hand leadership over, at most."""
 
@@ -160,6 +170,7 @@ class NodeSettings:
         _require(self.endpoint not in self.join, f"{itself} nodes to join")
         _require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
         _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
+        _require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
         _require(
             is_loopback(self.bind) or self.insecure,
             f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",

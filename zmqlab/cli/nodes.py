@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,88 +10,80 @@ import typer
 
 from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
-from zmqlab.settings import NodeSettings, parse_duration, parse_endpoints
+from zmqlab.settings import parse_duration, parse_endpoints
 
 RUN_DIR_OPTION = typer.Option(
-    Path(), "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
+    None, "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
+)
+CONFIG_OPTION = typer.Option(
+    None, "--config", help="A TOML file with settings; flags and ZMQLAB_... variables come before it."
 )
 
 
+def _tuning(flag: str, meaning: str) -> Any:
+    return typer.Option(None, flag, help=meaning, rich_help_panel="Tuning")
+
+
 def node(
-    name: str = typer.Option(..., "--node", help="The node's name, as in node0: names its log and its journal."),
-    port: int = typer.Option(..., "--port", help="Base port: this one and the next two are used."),
-    peers: str = typer.Option(
-        "", "--peers", help="Base endpoints of the other nodes, separated by commas; empty: a cluster of one."
+    name: str | None = typer.Option(
+        None, "--node", help="The node's name, as in node0: names its log and its journal."
     ),
-    join: str = typer.Option(
-        "", "--join", help="Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+    port: int | None = typer.Option(None, "--port", help="Base port: this one and the next two are used."),
+    peers: str | None = typer.Option(
+        None, "--peers", help="Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
     ),
-    leader: bool = typer.Option(
-        False, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
+    join: str | None = typer.Option(
+        None,
+        "--join",
+        help="Instead of --peers: base endpoints of members of a running cluster that takes this node in.",
     ),
-    run_dir: Path = RUN_DIR_OPTION,
-    bind: str = typer.Option("127.0.0.1", "--bind", help="The address to listen on."),
-    advertise: str = typer.Option("", "--advertise", help="The host by which peers know this node, if not --bind."),
-    insecure: bool = typer.Option(
-        False, "--insecure", help="Allow listening beyond this machine, without encryption or authentication."
+    leader: bool | None = typer.Option(
+        None, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
     ),
-    durability: str = typer.Option(
-        "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
+    run_dir: Path | None = RUN_DIR_OPTION,
+    config: Path | None = CONFIG_OPTION,
+    bind: str | None = typer.Option(None, "--bind", help="The address to listen on.", show_default="127.0.0.1"),
+    advertise: str | None = typer.Option(
+        None, "--advertise", help="The host by which peers know this node, if not --bind."
     ),
-    log_level: str = typer.Option("info", "--log-level", help="debug, info, warning or error."),
-    cluster: str = typer.Option("", "--cluster", help="A label for zmqlab ps.", hidden=True),
-    owner: int = typer.Option(0, "--owner", hidden=True),
-    watch_stdin: bool = typer.Option(False, "--watch-stdin", hidden=True),
-    allow_faults: bool = typer.Option(
-        False, "--allow-faults", help="Let clients cut, delay and lose this node's links: for labs."
+    insecure: bool | None = typer.Option(
+        None, "--insecure", help="Allow listening beyond this machine, without encryption or authentication."
     ),
-    tick_ms: int | None = typer.Option(None, "--tick-ms", help="Length of a Raft tick.", rich_help_panel="Tuning"),
-    election_ticks: int | None = typer.Option(
-        None, "--election-ticks", help="Shortest election time-out.", rich_help_panel="Tuning"
+    durability: str | None = typer.Option(
+        None,
+        "--durability",
+        help="os: survives the death of every process; fsync: a power cut; memory: nothing.",
+        show_default="os",
     ),
-    heartbeat_ticks: int | None = typer.Option(
-        None, "--heartbeat-ticks", help="Ticks between heartbeats.", rich_help_panel="Tuning"
+    log_level: str | None = typer.Option(
+        None, "--log-level", help="debug, info, warning or error.", show_default="info"
     ),
-    snapshot_log_bytes: int | None = typer.Option(
-        None, "--snapshot-log-bytes", help="Applied log between two snapshots.", rich_help_panel="Tuning"
+    log_format: str | None = typer.Option(None, "--log-format", help="text or json.", show_default="text"),
+    cluster: str | None = typer.Option(None, "--cluster", help="A label for zmqlab ps.", hidden=True),
+    owner: int | None = typer.Option(None, "--owner", hidden=True),
+    watch_stdin: bool | None = typer.Option(None, "--watch-stdin", hidden=True),
+    allow_faults: bool | None = typer.Option(
+        None, "--allow-faults", help="Let clients cut, delay and lose this node's links: for labs."
     ),
-    journal_retain_bytes: int | None = typer.Option(
-        None, "--journal-retain-bytes", help="Applied log kept on disk behind snapshots.", rich_help_panel="Tuning"
-    ),
-    drain_ms: int | None = typer.Option(
-        None, "--drain-ms", help="After SIGTERM: how long to answer and hand over, at most.", rich_help_panel="Tuning"
-    ),
+    tick_ms: int | None = _tuning("--tick-ms", "Length of a Raft tick."),
+    election_ticks: int | None = _tuning("--election-ticks", "Shortest election time-out."),
+    heartbeat_ticks: int | None = _tuning("--heartbeat-ticks", "Ticks between heartbeats."),
+    snapshot_log_bytes: int | None = _tuning("--snapshot-log-bytes", "Applied log between two snapshots."),
+    journal_retain_bytes: int | None = _tuning("--journal-retain-bytes", "Applied log kept on disk behind snapshots."),
+    drain_ms: int | None = _tuning("--drain-ms", "After SIGTERM: how long to answer and hand over, at most."),
 ) -> int:
     """Run one node in the foreground, until Ctrl-C or SIGTERM.
 
+    Every setting can also stand in a file (--config) or in the environment (ZMQLAB_PORT for --port, and so on).
+
     Exit status: 2 wrong arguments, 3 a port is in use, 4 the journal is another node's, 5 no room, 6 journal damaged.
     """
-    tuning = {
-        "tick_ms": tick_ms,
-        "election_ticks": election_ticks,
-        "heartbeat_ticks": heartbeat_ticks,
-        "snapshot_log_bytes": snapshot_log_bytes,
-        "journal_retain_bytes": journal_retain_bytes,
-        "drain_ms": drain_ms,
-    }
-    settings = NodeSettings(
-        name=name,
-        port=port,
-        peers=parse_endpoints(peers),
-        join=parse_endpoints(join),
-        leader=leader,
-        run_dir=run_dir,
-        bind=bind,
-        advertise=advertise,
-        insecure=insecure,
-        durability=durability,  # type: ignore[arg-type]  # checked by NodeSettings
-        cluster=cluster,
-        owner=owner,
-        watch_stdin=watch_stdin,
-        allow_faults=allow_faults,
-        log_level=log_level,  # type: ignore[arg-type]  # checked by NodeSettings
-        **{key: value for key, value in tuning.items() if value is not None},
-    )
+    flags = {key: value for key, value in locals().items() if key != "config"}
+    for key in ("peers", "join"):
+        flags[key] = None if flags[key] is None else parse_endpoints(flags[key])
+    from zmqlab.node.options import node_settings
+
+    settings = node_settings(flags, os.environ, config)
     from zmqlab.node.process import run_node
 
     return run_node(settings)
@@ -118,7 +111,7 @@ def status(
 def scale(
     count: int = typer.Argument(..., help="How many nodes there shall be, 1 to 15."),
     nodes: str = NODES_OPTION,
-    run_dir: Path = RUN_DIR_OPTION,
+    run_dir: Path | None = RUN_DIR_OPTION,
     timeout: str = typer.Option("30s", "--timeout", help="How long each change may take."),
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -132,7 +125,7 @@ def scale(
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    members = ByHand(endpoints, run_dir.absolute(), tell, timeout_s).scale(count)
+    members = ByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
     members.sort(key=lambda each: (each.name, each.port))
     if as_json:
         print_json([{"name": each.name, "endpoint": f"tcp://{each.host}:{each.port + 2}"} for each in members])

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
@@ -66,32 +67,18 @@ class Launcher(Protocol):
 
 def node_arguments(settings: NodeSettings) -> list[str]:
     """The command line (behind ``python -m zmqlab.node``) that makes exactly ``settings``."""
-    arguments = ["--node", settings.name, "--port", str(settings.port), "--run-dir", str(settings.run_dir)]
-    arguments += [
-        "--bind",
-        settings.bind,
-        "--durability",
-        settings.durability,
-        "--log-level",
-        settings.log_level,
-    ]
-    for flag, value in (
-        ("--peers", ",".join(settings.peers)),
-        ("--join", ",".join(settings.join)),
-        ("--advertise", settings.advertise),
-        ("--cluster", settings.cluster),
-        ("--owner", str(settings.owner) if settings.owner else ""),
-    ):
-        if value:
-            arguments += [flag, value]
-    for flag, given in (
-        ("--leader", settings.leader),
-        ("--insecure", settings.insecure),
-        ("--watch-stdin", settings.watch_stdin),
-        ("--allow-faults", settings.allow_faults),
-    ):
-        if given:
-            arguments.append(flag)
+    arguments: list[str] = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        flag = "--node" if field.name == "name" else "--" + field.name.replace("_", "-")
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(flag)  # all switches are off by default
+        elif isinstance(value, tuple):
+            arguments += [flag, ",".join(value)]
+        else:
+            arguments += [flag, str(value)]
     return arguments
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import Durability, LogLevel, NodeSettings, parse_endpoints
+from zmqlab.settings import Durability, LogFormat, LogLevel, NodeSettings, parse_endpoints
 
 
 def parse_arguments(arguments: list[str]) -> NodeSettings:
@@ -29,6 +29,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--watch-stdin", action="store_true")
     parser.add_argument("--allow-faults", action="store_true")
     parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
+    parser.add_argument("--log-format", default="text", choices=get_args(LogFormat))
     defaults = NodeSettings(name="defaults", port=1)
     for name in (
         "tick_ms",

@@ -8,9 +8,11 @@ end of its launcher does that, too.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import signal
 import sys
+from datetime import UTC, datetime
 from types import FrameType
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, JournalFull, ZmqlabError
@@ -38,6 +40,21 @@ def run_node(settings: NodeSettings) -> int:
         return EXIT_FAILED
 
 
+class JsonFormatter(logging.Formatter):
+    """One object a line: ``time`` (RFC 3339, UTC), ``node``, ``level``, ``message``, and ``error`` with a traceback."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": moment, "node": self._node, "level": record.levelname.lower(), "message": record.getMessage()}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
 def _open_log(settings: NodeSettings) -> None:
     folder = settings.run_dir / "logs"
     try:
@@ -45,9 +62,8 @@ def _open_log(settings: NodeSettings) -> None:
         handler = logging.FileHandler(folder / f"{settings.name}.log")
     except OSError as error:
         raise JournalFull(f"the log below {folder} can't be written: {error}") from None
-    handler.setFormatter(
-        logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
-    )
+    text = logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
+    handler.setFormatter(JsonFormatter(settings.name) if settings.log_format == "json" else text)
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(settings.log_level.upper())

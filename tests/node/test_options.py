@@ -1,0 +1,86 @@
+"""A node's settings from flags, environment, file and defaults, in this order; and the page that lists them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from zmqlab.errors import SettingsError
+from zmqlab.node import reference
+from zmqlab.node.options import node_settings
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
+FLAGS = {"name": "node0", "port": 5_000}
+
+
+def test_flags_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('node = "from-file"\nport = 1000\nelection_ticks = 40\nheartbeat_ticks = 5\ntick_ms = 7\n')
+    environ = {"ZMQLAB_PORT": "2000", "ZMQLAB_ELECTION_TICKS": "50", "ZMQLAB_CONFIG": str(file)}
+    settings = node_settings({"port": 3_000, "bind": None}, environ)
+    assert (settings.name, settings.port, settings.election_ticks) == ("from-file", 3_000, 50)
+    assert (settings.heartbeat_ticks, settings.tick_ms, settings.bind) == (5, 7, "127.0.0.1")
+
+
+def test_the_flag_names_another_file_than_the_environment(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f'node = "{name}"\nport = 1000\n')
+    assert node_settings({}, {"ZMQLAB_CONFIG": str(tmp_path / "one")}, tmp_path / "two").name == "two"
+
+
+@pytest.mark.parametrize(
+    "written", ['peers = ["tcp://localhost:1", "tcp://b:2"]', 'peers = "tcp://localhost:1, tcp://b:2"']
+)
+def test_endpoints_are_a_list_or_a_string(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(written)
+    assert node_settings(FLAGS, {}, file).peers == ("tcp://127.0.0.1:1", "tcp://b:2")
+
+
+def test_switches_in_the_environment() -> None:
+    assert node_settings(FLAGS, {"ZMQLAB_LEADER": "yes"}).leader
+    assert not node_settings(FLAGS, {"ZMQLAB_LEADER": "0"}).leader
+    assert not node_settings({**FLAGS, "leader": False}, {"ZMQLAB_LEADER": "1"}).leader
+
+
+def test_a_node_that_joins_finds_its_name_and_its_ports() -> None:
+    settings = node_settings({"join": ("tcp://seed:5000",), "bind": "0.0.0.0", "insecure": True}, {})
+    assert settings.port == 5_000
+    assert settings.name == settings.host == socket.gethostname()[:32]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("port = 'x'", "port in .* is 'x': it must be a whole number"),
+        ("port = true", "it must be a whole number"),
+        ("leader = 'perhaps'", "it must be true or false"),
+        ("peers = 7", "it must be endpoints"),
+        ("bind = 7", "it must be text"),
+        ("prot = 1", "no setting is called 'prot'; there are node, port, peers"),
+        ("owner = 1", "no setting is called 'owner'"),
+        ("port =", "is not TOML"),
+        ("election_ticks = 1", "election_ticks is 1"),
+    ],
+)
+def test_what_makes_no_sense_is_said(tmp_path: Path, written: str, said: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(written)
+    with pytest.raises(SettingsError, match=said):
+        node_settings({} if written.startswith("port") else FLAGS, {}, file)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"can't be read: No such file"):
+        node_settings(FLAGS, {}, tmp_path / "none.toml")
+
+
+def test_a_variable_is_named_where_it_is_wrong() -> None:
+    with pytest.raises(SettingsError, match="ZMQLAB_TICK_MS is 'soon'"):
+        node_settings(FLAGS, {"ZMQLAB_TICK_MS": "soon"})
+
+
+def test_the_page_of_all_settings_is_up_to_date() -> None:
+    assert PAGE.read_text() == reference.page(), "python -m zmqlab.node.reference > docs/settings.md"

@@ -1,0 +1,125 @@
+"""A node's settings from where a person puts them: flags, environment, a file, defaults. The first that says wins.
+
+===========  ==========================  =============================================
+from         as in                       for
+===========  ==========================  =============================================
+a flag       ``--election-ticks 30``     one start
+environment  ``ZMQLAB_ELECTION_TICKS``   containers and supervisors
+a file       ``election_ticks = 30``     a node's own ``node.toml``, named by ``--config``
+a default    of the settings class
+===========  ==========================  =============================================
+
+Names are those of :class:`~zmqlab.settings.NodeSettings`, but that its ``name`` is ``node`` to people. Lists of
+endpoints are one string with commas, or a list in TOML. What is not known is an error that names what is, in a file; in
+the environment it is somebody else's. A node that joins finds its name and its port by itself: the machine's name, and
+5000.
+
+Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
+it asks for is what it gets.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from zmqlab.errors import SettingsError
+from zmqlab.settings import NodeSettings, parse_endpoints
+
+PREFIX = "ZMQLAB_"
+CONFIG_VARIABLE = "ZMQLAB_CONFIG"
+DEFAULT_PORT = 5_000
+"""Of a node that joins, in a container or on a machine of its own."""
+LAUNCHERS_ONLY = ("owner", "watch_stdin")
+WILDCARDS = ("0.0.0.0", "*", "::", "[::]")
+
+KINDS: dict[str, str] = {field.name: str(field.type) for field in fields(NodeSettings)}
+"""Setting -> its type, as written."""
+SETTINGS: dict[str, str] = {("node" if name == "name" else name): name for name in KINDS if name not in LAUNCHERS_ONLY}
+"""What people write, with underscores -> the setting's name in the class."""
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "")
+
+
+def node_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> NodeSettings:
+    """The settings that these add up to.
+
+    Args:
+        flags: by the class' names; those that were not given are None or missing.
+        environ: variables, as of the process.
+        config: a TOML file; else the one that ``ZMQLAB_CONFIG`` names, if it does.
+
+    Raises:
+        SettingsError: a value does not fit, the file can't be read, or the name or the port is missing.
+    """
+    file = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    values = _from_file(file) if file else {}
+    values |= _from_environment(environ)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return NodeSettings(**_found_by_itself(values))
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"the settings in {path} can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    unknown = sorted(set(table) - set(SETTINGS))
+    if unknown:
+        raise SettingsError(f"{path}: no setting is called {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+    return {SETTINGS[key]: _convert(value, SETTINGS[key], f"{key} in {path}") for key, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    variables = {PREFIX + key.upper(): name for key, name in SETTINGS.items()}
+    return {
+        name: _convert(environ[variable], name, variable) for variable, name in variables.items() if variable in environ
+    }
+
+
+def _convert(value: Any, name: str, where: str) -> Any:
+    """``value``, text or of a TOML type, as the setting's type."""
+    kind = KINDS[name]
+    if kind == "bool":
+        return _to_bool(value, where)
+    if kind == "int":
+        if isinstance(value, str) and re.fullmatch(r"-?\d[\d_]*", value.strip()):
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise SettingsError(f"{where} is {value!r}: it must be a whole number")
+    if kind.startswith("tuple"):
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, str) for part in parts):
+            raise SettingsError(f"{where} is {value!r}: it must be endpoints, as in tcp://localhost:5000")
+        return parse_endpoints(",".join(parts))
+    if not isinstance(value, str):
+        raise SettingsError(f"{where} is {value!r}: it must be text")
+    return Path(value) if kind == "Path" else value
+
+
+def _to_bool(value: Any, where: str) -> bool:
+    word = str(value).strip().lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise SettingsError(f"{where} is {value!r}: it must be true or false")
+
+
+def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
+    """A name, a port and a host where none was given and one can be found."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    if values.get("join"):
+        values = {"name": host[:32].strip("-._"), "port": DEFAULT_PORT} | values
+    for name, flag in (("name", "--node"), ("port", "--port")):
+        if name not in values:
+            raise SettingsError(f"Missing option '{flag}'; only a node that joins (--join) finds it by itself")
+    if values.get("bind") in WILDCARDS and values.get("join") and not values.get("advertise"):
+        values["advertise"] = host
+    return values

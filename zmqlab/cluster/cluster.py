@@ -19,13 +19,14 @@ import shutil
 import signal
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.feed import MetricsFeed
-from zmqlab.cluster.launcher import Launcher, LocalLauncher
+from zmqlab.cluster.launcher import Launcher, LocalLauncher, NodeProcess
+from zmqlab.cluster.links import ClusterLinks, LinkFault
 from zmqlab.cluster.membership import CHANGE_TIMEOUT_S, Membership
 from zmqlab.cluster.nodes import Nodes
 from zmqlab.cluster.ports import free_base_ports
@@ -83,6 +84,7 @@ class Cluster:
         self._feed: MetricsFeed | None = None
         self._nodes: Nodes | None = None
         self._membership: Membership | None = None
+        self._links: ClusterLinks | None = None
         self._attached: list[Callable[[], None]] = []
 
     # -- life --------------------------------------------------------------------------------------------
@@ -99,7 +101,8 @@ class Cluster:
             self._run_dir = Path(tempfile.mkdtemp(prefix="zmqlab-"))
         self._feed = MetricsFeed()
         self._nodes = Nodes(self._launcher, self._feed, self._keep_evidence)
-        self._membership = Membership(self._nodes)
+        self._links = ClusterLinks(self._nodes)
+        self._membership = Membership(self._nodes, self._tell_links)
         _live.add(self)
         try:
             self._start_nodes()
@@ -149,6 +152,7 @@ class Cluster:
     def resume(self, name: str) -> None:
         """SIGCONT a paused node."""
         self._started.resume(name)
+        self._wires.tell(name)
 
     def restart(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start a node again from its journal, ending it first if it runs; returns when it answers.
@@ -165,6 +169,31 @@ class Cluster:
         if name in (*nodes.running, *nodes.paused):
             nodes.end(name, signal.SIGTERM, "terminated")
         await_answer(settings, nodes.start(settings, "restarted"), timeout_s)
+        self._wires.tell(name)
+
+    def link(self, source: str, target: str, *, cut: bool = False, delay_ms: float = 0.0, loss: float = 0.0) -> None:
+        """One direction of one link: what ``target`` hears of ``source`` is cut, late, or lost in part; or whole again.
+
+        Clients reach every node all the same. A node that restarts is told its faults again.
+        """
+        self._wires.change(source, target, LinkFault(cut, delay_ms, loss))
+
+    def cut(self, source: str, target: str) -> None:
+        """``target`` hears nothing of ``source`` any more; the other direction stays as it is."""
+        self.link(source, target, cut=True)
+
+    def partition(self, *groups: Sequence[str]) -> None:
+        """Cut all links between the groups, both ways: ``partition(["node0"], ["node1", "node2"])``."""
+        self._wires.partition(groups)
+
+    def heal(self) -> None:
+        """Make all links whole again."""
+        self._wires.heal()
+
+    @property
+    def links(self) -> dict[tuple[str, str], LinkFault]:
+        """``(source, target)`` -> what is wrong, for the links that are not whole."""
+        return self._links.table if self._links else {}
 
     # -- members -----------------------------------------------------------------------------------------
 
@@ -335,6 +364,18 @@ class Cluster:
         """What a new node is like but for its name, its ports and whom it joins."""
         nodes = self._started
         return nodes.settings(nodes.names[0])
+
+    @property
+    def _wires(self) -> ClusterLinks:
+        if self._links is None:
+            raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
+        return self._links
+
+    def _tell_links(self, settings: NodeSettings, process: NodeProcess) -> None:
+        """A node that returns to its place is told its faults as soon as it listens."""
+        if self._wires.concerns(settings.name):
+            await_answer(settings, process)
+            self._wires.tell(settings.name)
 
     def _keep_evidence(self) -> None:
         self.keep = True  # its log is what someone will want to read

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zmqlab.cluster import queries
+from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.cluster.nodes import Nodes, wipe_journal
 from zmqlab.cluster.ports import free_base_ports
 from zmqlab.cluster.start import MAX_NODES, raise_if_ended
@@ -48,8 +49,12 @@ class Reached(NamedTuple):
 class Membership:
     """Changes the members of the cluster that ``nodes`` are the processes of; one change at a time."""
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(
+        self, nodes: Nodes, when_started: Callable[[NodeSettings, NodeProcess], None] = lambda _settings, _process: None
+    ) -> None:
+        """``when_started`` is called with each node that is started, before it is taken in."""
         self._nodes = nodes
+        self._when_started = when_started
         self._one_at_a_time = threading.RLock()
 
     def add(self, like: NodeSettings, timeout_s: float) -> str:
@@ -128,6 +133,7 @@ class Membership:
 
     def _bring_in(self, settings: NodeSettings, kind: str, timeout_s: float) -> None:
         process = self._nodes.start(settings, kind)
+        self._when_started(settings, process)
         deadline = time.monotonic() + timeout_s
         while True:
             reached = reach_leader(self._endpoints(), deadline)

@@ -161,6 +161,14 @@ def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) ->
     )
 
 
+def one_log(conflicts: Sequence[object], compared: int) -> Check:
+    """Whatever node was asked for a committed entry, at whatever time, said the same."""
+    name = "one log"
+    if conflicts:
+        return Check(name, False, f"{len(conflicts):,} committed entries differ between nodes: {conflicts[0]}")
+    return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
+
+
 def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
     """At most one node led in each term, as far as the nodes' metrics and events were seen."""
     name = "one leader a term"

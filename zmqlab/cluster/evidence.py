@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.checks import NodeEvidence
+from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.replay import LogEntry
 from zmqlab.errors import RequestError, ZmqlabError
 from zmqlab.wire import control
@@ -28,7 +29,7 @@ class LogPiece(NamedTuple):
 
     first_index: int
     """The oldest entry that this node still has; 1 if it has all."""
-    entries: list[LogEntry]
+    entries: Sequence[LogEntry]
 
 
 def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEvidence]:
@@ -42,13 +43,17 @@ def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEv
         time.sleep(POLL_S)
 
 
-def pull_log(endpoints: Sequence[str], last_index: int) -> LogPiece:
-    """The entries up to ``last_index`` from the first node that has all of them, else from the one that has
-    most.
+def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector | None = None) -> LogPiece:
+    """The entries up to ``last_index``: what was collected during the run if that is complete, else from the first
+    node that has all of them, else from the one that has most.
 
     Raises:
         ZmqlabError: no node gives its log.
     """
+    if collector is not None:
+        collected = collector.catch_up(endpoints, last_index)
+        if len(collected) == last_index:
+            return LogPiece(1, collected)
     best: LogPiece | None = None
     problem: ZmqlabError = RequestError("no node to take the log from")
     for endpoint in endpoints:

@@ -28,6 +28,7 @@ from zmqlab import errors
 from zmqlab.cluster import queries
 from zmqlab.cluster.checks import Acknowledgement
 from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import module_environment
 from zmqlab.cluster.load_result import LoadResult
@@ -80,6 +81,7 @@ class LoadClient:
         target: a Cluster, or the client endpoints of nodes that run already.
         rate: orders a second, as a number or as in "20k"; "max" finds saturation.
         duration: seconds, or as in "10s"; None: until :meth:`stop`.
+        collector: what reads the log along with the run; the verdict has the whole log then, whatever nodes forgot.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
         max_replayed_commands: how far answers are compared with a naive book.
         settings: anything else that :class:`~zmqlab.load.settings.LoadSettings` takes, as ``seed=7``,
@@ -92,6 +94,7 @@ class LoadClient:
         rate: float | str = 5_000,
         duration: float | str | None = "10s",
         *,
+        collector: LogCollector | None = None,
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
         **settings: Any,
@@ -107,6 +110,7 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
+        self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
         self._own_feed: MetricsFeed | None = None
@@ -347,7 +351,8 @@ class LoadClient:
     def _status(self) -> StatusTable:
         if self._cluster is not None:
             return self._cluster.status()
-        return StatusTable.of_answers(self.settings.nodes, queries.statuses(self.settings.nodes))
+        members = queries.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
+        return StatusTable.of_answers(members, queries.statuses(members))
 
     def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult) -> Verdict:
         return judge(
@@ -358,6 +363,7 @@ class LoadClient:
             leaders=self.feed.leaders(),
             max_replayed_commands=self._max_replayed_commands,
             allow_compacted=self._allow_compacted,
+            collector=self._collector,
         )
 
 

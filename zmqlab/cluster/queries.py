@@ -133,6 +133,21 @@ def statuses(endpoints: Iterable[str], timeout_s: float = 1.0) -> dict[str, cont
     return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
 
 
+def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str, ...]:
+    """Where clients reach all members now, as those at the ``known`` endpoints say who got furthest in the log.
+
+    A member that answers at a known endpoint keeps this spelling of it; with no answer, the known ones are returned.
+    """
+    answers = statuses(known, timeout_s)
+    if not answers:
+        return tuple(known)
+    newest = max(answers.values(), key=lambda status: (status.commit_index, status.term))
+    spelled = {status.node_id: endpoint for endpoint, status in answers.items()}
+    return tuple(
+        spelled.get(member.node_id, f"tcp://{member.host}:{member.port + 2}") for member in newest.members
+    ) or tuple(known)
+
+
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.DEALER)
     socket.linger = 0

@@ -17,6 +17,7 @@ from typing import Any
 
 from zmqlab.cluster import checks, evidence
 from zmqlab.cluster.checks import Acknowledgement, Check, NodeEvidence
+from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.replay import replay
 from zmqlab.cluster.tables import html_table
 from zmqlab.errors import ZmqlabError
@@ -72,6 +73,7 @@ def judge(
     max_replay_s: float = MAX_REPLAY_S,
     allow_compacted: bool = False,
     settle_s: float = evidence.SETTLE_S,
+    collector: LogCollector | None = None,
 ) -> Verdict:
     """Judge a run by the nodes at ``endpoints``, all of which must answer.
 
@@ -85,20 +87,23 @@ def judge(
         max_replay_s: and for how long.
         allow_compacted: pass even if the log's beginning is gone everywhere; what can't be checked is left out.
         settle_s: how long to wait for all nodes to stand at one index.
+        collector: what read the log along with the run, for a log that no node may have in full any more.
     """
     nodes = evidence.settle(endpoints, settle_s)
     silent = len(endpoints) - len(nodes)
     agree = checks.nodes_agree(nodes, mismatches)
     if silent and agree.ok:
         agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
-    watched = (agree,) if leaders is None else (agree, checks.one_leader(leaders))
+    watched: tuple[Check, ...] = (agree,) if leaders is None else (agree, checks.one_leader(leaders))
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
     last_index = max(node.log_index for node in nodes)
     try:
-        log = evidence.pull_log(endpoints, last_index)
+        log = evidence.pull_log(endpoints, last_index, collector)
     except ZmqlabError as error:
         return Verdict((*watched, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
+    if collector is not None:
+        watched = (*watched, checks.one_log(collector.conflicts, collector.compared))
     complete = _log_complete(log, last_index, allow_compacted)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
     if log.first_index > 1 or not complete.ok:

@@ -80,13 +80,31 @@ class Faults:
         """Bad luck of leaders that were just elected: their first entries reach few or nobody."""
         if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
             return
-        if self._rng.random() < 0.6:
-            if not self._may_crash(process):
-                return
-            process.crash_in = self._rng.randint(1, 10)
-            self._around.at(self._after(20, 200), self._see_to_restarts)
+        if self._rng.random() < 0.4:
+            self._around.at(self._after(3, 60), self._strike_if_leading, process)
         else:
-            self._cut([process.node_id], self._others(process), both=self._rng.random() < 0.5)
+            self._strike_if_leading(process)
+
+    def _strike_if_leading(self, process: Process) -> None:
+        """It dies in one of its next effects, or most of the others lose it; a few may still hear it."""
+        if self._healed or not process.replica or process.running.raft.role is not Role.LEADER:
+            return
+        if self._rng.random() < 0.5:
+            if self._may_crash(process):
+                process.crash_in = self._rng.randint(1, 10)
+                self._around.at(self._after(20, 60), self._see_to_restarts)
+            return
+        others = self._others(process)
+        if others:
+            cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
+            self._cut([process.node_id], cut_off, both=self._rng.random() < 0.7)
+            self._around.tell(f"node {process.node_id} loses {sorted(cut_off)}")
+
+    def strike_candidate(self, process: Process) -> None:
+        """A candidate that nobody hears; should the old leader live, the candidate is ahead of it in term."""
+        if not self._healed and self._rng.random() < self._around.plan.unlucky_candidate:
+            self._cut([process.node_id], self._others(process), both=True)
+            self._around.tell(f"node {process.node_id} is cut off as it stands for election in term {process.term}")
 
     def _others(self, process: Process) -> list[int]:
         return [node for node in self._nodes() if node != process.node_id]
@@ -143,7 +161,7 @@ class Faults:
         """Whoever is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
         for process in self._processes.values():
             if process.replica is None and not process.is_gone:
-                self._around.at(self._after(5, 400), self._restart, process)
+                self._around.at(self._after(5, self._around.plan.restart_ms_max), self._restart, process)
 
     def _restart(self, process: Process) -> None:
         if process.replica is None and not process.is_gone:

@@ -110,6 +110,8 @@ class Process:
         self._outbox: dict[int, list[bytes]] = {}
         self._next_tick_us = 0
         self._turn_is_due = False
+        self._stood_in = 0
+        """The last term in which this process was a candidate."""
 
     @property
     def term(self) -> int:
@@ -339,6 +341,9 @@ class Process:
         self.installs += snapshot is not None
         if hard_state is not None:
             self.around.elections.stored(self.node_id, hard_state)
+            if hard_state.voted_for == self.node_id and hard_state.term > self._stood_in:
+                self._stood_in = hard_state.term
+                self.around.on_candidate(self)
         if entries:
             prev_term = self.running.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"

@@ -91,7 +91,11 @@ class Plan:
     second_copy_us: int
     """The second copy of a frame comes up to so much later."""
     unlucky_leader: float
-    """How likely a leader that was just elected dies in one of its first effects, or is not heard."""
+    """How likely a leader that was just elected is struck, at once or when it has begun to work."""
+    unlucky_candidate: float
+    """How likely a node that has just stored its vote for itself is cut off: its term is ahead of everybody's."""
+    restart_ms_max: int
+    """A dead process is back after up to so long."""
     cuts_lose_all: bool
     """A link that is cut loses also what is under way on it."""
     operations: tuple[str, ...]
@@ -140,12 +144,14 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         faults_ms=settings.faults_ms or rng.choice(FAULTS_MS),
         durability=durability,
         faults=(*chosen, rng.choice(chosen)),
-        fault_gap_us=rng.choice((50, 100, 200)) * MS,
+        fault_gap_us=rng.choice((30, 60, 120, 200)) * MS,
         delay_us=rng.choice((500, 2_000, 2_000, 10_000)),
         loss=rng.choice((0.0, 0.01, 0.05, 0.2)),
-        duplication=rng.choice((0.0, 0.02, 0.2)),
+        duplication=rng.choice((0.0, 0.05, 0.3)),
         second_copy_us=rng.choice((0, 200 * MS)),
-        unlucky_leader=rng.choice((0.0, 0.0, 0.3, 0.7)),
+        unlucky_leader=rng.choice((0.0, 0.3, 0.7, 0.9)),
+        unlucky_candidate=rng.choice((0.0, 0.0, 0.3)),
+        restart_ms_max=rng.choice((60, 400)),
         cuts_lose_all=rng.random() < 0.5,
         operations=operations,
         operations_gap_us=rng.choice((40, 150, 400)) * MS,

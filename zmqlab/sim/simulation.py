@@ -103,8 +103,9 @@ class Simulation:
             now_us=self._clock,
             network=self.network,
             tell=self.tell,
-            on_leader=self._on_leader,
-            on_lost=self._on_lost,
+            on_leader=lambda process: self.faults.strike_leader(process),
+            on_candidate=lambda process: self.faults.strike_candidate(process),
+            on_lost=lambda process: self.operator.lost(process),
             elections=self.elections,
             logs=Logs(),
             ledger=self.ledger,
@@ -149,12 +150,6 @@ class Simulation:
         self.story.append(f"{self.now_us / MS:10.1f} ms  {line}")
         if self._trace is not None:
             self._trace.add(self.now_us, "story", text=line)
-
-    def _on_leader(self, process: Process) -> None:
-        self.faults.strike_leader(process)
-
-    def _on_lost(self, process: Process) -> None:
-        self.operator.lost(process)
 
     def _clock(self) -> int:
         return self.now_us

@@ -27,6 +27,8 @@ class Surroundings:
     tell: Callable[[str], None]
     on_leader: Callable[[Process], None]
     """A process has become leader; the faults want to know."""
+    on_candidate: Callable[[Process], None]
+    """A process has stored its vote for itself; nobody has been asked yet."""
     on_lost: Callable[[Process], None]
     """A process has lost its journal; the operator wants to know."""
     elections: Elections

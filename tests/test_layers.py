@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "wire": {"msgspec"},
     "replica": set(),
     "sim": set(),
-    "node": {"zmq", "lmdb", "psutil", "msgspec"},
+    "node": {"zmq", "lmdb", "psutil", "msgspec", "prometheus_client"},
 }
 """What the layers below the lab may import from outside; those that are not named may import anything."""
 OURS_OF_STANDARD = {"raft": {"time", "socket", "threading", "asyncio"}, "market": {"time", "random", "threading"}}

@@ -137,6 +137,8 @@ class NodeSettings:
     """End when standard input reaches its end: the launcher is gone."""
     allow_faults: bool = False
     """Let clients make this node deaf to peers (``LinkFaultsQuery``): for labs."""
+    metrics_port: int = 0
+    """Where ``/metrics``, ``/healthz`` and ``/readyz`` are served, on the bind address; 0: nowhere."""
     log_level: LogLevel = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
     log_format: LogFormat = "text"
@@ -178,6 +180,11 @@ class NodeSettings:
         _require(
             self.host not in ("0.0.0.0", "*", "::", "[::]"),
             f"peers cannot reach {self.host}: say with --advertise by which host they know this node",
+        )
+        _require_range("metrics_port", self.metrics_port, 0, 65_535)
+        _require(
+            not self.port <= self.metrics_port < self.port + PORTS_PER_NODE,
+            f"metrics_port is {self.metrics_port}: port {self.port} and the next two are taken by the node itself",
         )
         _require_range("tick_ms", self.tick_ms, 1, 1_000)
         _require_range("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)

@@ -55,6 +55,9 @@ def node(
         help="os: survives the death of every process; fsync: a power cut; memory: nothing.",
         show_default="os",
     ),
+    metrics_port: int | None = typer.Option(
+        None, "--metrics-port", help="Serve /metrics, /healthz and /readyz on this port.", show_default="not served"
+    ),
     log_level: str | None = typer.Option(
         None, "--log-level", help="debug, info, warning or error.", show_default="info"
     ),

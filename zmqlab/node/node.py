@@ -15,7 +15,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import zmq
@@ -50,14 +50,20 @@ BAD_FRAMES_LOGGED_PER_S = 5
 TRADES_PER_TURN = 64
 """Trades published a turn; the tape on the wire is for eyes, the book's own tape is exact."""
 
+Observe = Callable[[control.NodeStatus, Replica, bool], None]
+"""Shown each snapshot that is published, and whether the node is closing; must be quick."""
+
 log = logging.getLogger("zmqlab.node")
 
 
 class Node:
     """A node whose journal is open and whose ports are bound; :meth:`run` serves until :meth:`stop`."""
 
-    def __init__(self, settings: NodeSettings, transport: Transport, journal: Journal) -> None:
+    def __init__(
+        self, settings: NodeSettings, transport: Transport, journal: Journal, observe: Observe | None = None
+    ) -> None:
         self._settings = settings
+        self._observe = observe
         self._transport = transport
         self._metrics = Metrics(settings)
         self._running = False
@@ -302,6 +308,8 @@ class Node:
         self._trades_left = TRADES_PER_TURN
         status = self._status()
         self._transport.publish(control.encode(frames.METRICS, status))
+        if self._observe is not None:
+            self._observe(status, self.replica, self._closing.begun)
         self._note_changes()
         self._snapshots_made += 1
         if self._snapshots_made % LOG_EVERY == 0:

@@ -17,7 +17,7 @@ from types import FrameType
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, JournalFull, ZmqlabError
 from zmqlab.node.journal import LmdbJournal
-from zmqlab.node.node import Node
+from zmqlab.node.node import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -72,9 +72,10 @@ def _open_log(settings: NodeSettings) -> None:
 def _serve(settings: NodeSettings) -> int:
     transport = Transport(settings)
     try:
+        observe = _show_metrics(settings)
         journal = _open_journal(settings)
         try:
-            node = Node(settings, transport, journal)
+            node = Node(settings, transport, journal, observe)
             _stop_on_signals(node)
             gc.freeze()
             gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
@@ -85,6 +86,14 @@ def _serve(settings: NodeSettings) -> int:
     finally:
         transport.close()
     return EXIT_OK
+
+
+def _show_metrics(settings: NodeSettings) -> Observe | None:
+    if not settings.metrics_port:
+        return None
+    from zmqlab.node.prometheus import NodeExporter  # not before it is needed: it brings an HTTP server along
+
+    return NodeExporter(settings).observe
 
 
 def _open_journal(settings: NodeSettings) -> Journal:

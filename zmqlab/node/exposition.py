@@ -1,0 +1,235 @@
+"""An HTTP endpoint for Prometheus and for probes, in threads of its own, and the histograms that it shows.
+
+``/metrics`` in Prometheus' text format, ``/healthz`` and ``/readyz`` with 200 or, with a reason, 503. What is shown is
+handed over by the caller: a function that gives finished figures. So the threads here never touch what a loop is
+working on, take no lock that it takes, and a reader that is slow, or that asks too often, waits for itself.
+
+They share the interpreter with the loop, though. That is why the plain text format is served even to those who would
+rather have OpenMetrics, which takes prometheus-client half as long again to write, and why connections stay open:
+setting one up costs as much as an answer. ``benchmarks/scraping.py`` measures what is left.
+
+Histograms: the lab's have some 300 narrow buckets (:mod:`zmqlab.histogram`), far too many series for Prometheus. They
+are added up into :data:`BOUNDS_S`, a few to each power of ten. A narrow bucket across a bound counts to the wider
+side, so that a value is never shown as smaller than it was; as larger, by 0.8 % at most.
+
+Left out on purpose: TLS and passwords. The endpoint listens where the node itself does, and by default that is this
+machine only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from zmqlab.errors import PortInUse
+from zmqlab.histogram import BUCKET_COUNT, bucket_high, bucket_low
+
+# fmt: off
+BOUNDS_S = (
+    0.00002, 0.00005, 0.0001, 0.00015, 0.0002, 0.00025, 0.0003, 0.0004, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003,
+    0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0,
+)
+# fmt: on
+"""Upper bounds in seconds: finest from 0.1 to 0.5 ms, where the median is, and still 10, 15, 20 ms, where p99 is."""
+MAX_CONNECTIONS = 16
+"""A Prometheus or two, a browser, some probes. One more is refused, so that strangers can't make threads at will."""
+IDLE_S = 75.0
+"""A connection on which nothing was asked for so long is closed: longer than the longest usual scrape interval."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BOUNDS_NS = [round(bound * 1e9) for bound in BOUNDS_S]
+_LABELS = [*(f"{bound:.5f}".rstrip("0").rstrip(".") for bound in BOUNDS_S), "+Inf"]
+_COARSE = [bisect_left(_BOUNDS_NS, bucket_high(index)) for index in range(BUCKET_COUNT)]
+"""Bucket of the lab's scheme -> bucket of Prometheus'; the last one is +Inf."""
+_MIDDLE_NS = [(bucket_low(index) + bucket_high(index)) // 2 for index in range(BUCKET_COUNT)]
+
+log = logging.getLogger("zmqlab.node")
+
+
+class Distribution(NamedTuple):
+    """What was counted up to a moment; a finished copy."""
+
+    counts: tuple[int, ...] = (0,) * len(_LABELS)
+    """By bucket, not cumulative."""
+    sum_ns: int = 0
+    """The sum of all values, to 0.4 %: each counts as the middle of its narrow bucket."""
+
+
+class Total:
+    """Adds up the histograms of intervals. Owned by one thread; :meth:`view` is for all."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(_LABELS)
+        self._sum_ns = 0
+
+    def add(self, sparse: Mapping[str, int]) -> None:
+        """A histogram as :meth:`zmqlab.histogram.Histogram.to_sparse` gives it away."""
+        counts = self._counts
+        for text, count in sparse.items():
+            index = int(text)
+            counts[_COARSE[index]] += count
+            self._sum_ns += _MIDDLE_NS[index] * count
+
+    def view(self) -> Distribution:
+        """What was counted up to now."""
+        return Distribution(tuple(self._counts), self._sum_ns)
+
+
+def histogram_family(name: str, help_text: str, distribution: Distribution) -> HistogramMetricFamily:
+    """A histogram in seconds."""
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for label, count in zip(_LABELS, distribution.counts, strict=True):
+        total += count
+        buckets.append((label, total))
+    return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=distribution.sum_ns / 1e9)
+
+
+class _Families(Collector):
+    """What one scrape shows."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def render(families: Iterable[Metric]) -> bytes:
+    """Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(list(families)))
+    return generate_latest(registry)
+
+
+class Pages(NamedTuple):
+    """What the endpoint shows; each function is called in the threads of the endpoint."""
+
+    families: Callable[[], Iterable[Metric] | None]
+    """None: nothing to show yet."""
+    why_not_alive: Callable[[], str]
+    """Empty: alive."""
+    why_not_ready: Callable[[], str]
+    """Empty: ready."""
+
+
+class Endpoint:
+    """Serves :class:`Pages` from the constructor on, until :meth:`close`."""
+
+    def __init__(self, host: str, port: int, pages: Pages, owner: str) -> None:
+        """Listen on ``host`` as a node's ``--bind`` names it; ``owner`` is who says so when that fails.
+
+        Raises:
+            PortInUse: another process listens there, or this machine has no such address.
+        """
+        try:
+            self._server = _Server(host, port, pages)
+        except OSError as error:
+            raise PortInUse(
+                f"{owner} can't show its metrics on {host}:{port}: {error.strerror or error}."
+                " Choose another --metrics-port, or end the process that has it"
+            ) from None
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="zmqlab-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and end all connections."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.end_connections()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, host: str, port: int, pages: Pages) -> None:
+        self.pages = pages
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._connections: set[socket.socket] = set()
+        host = "" if host == "*" else host.strip("[]")
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's would ask for this machine's name, which may take seconds
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.discard(request)
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if isinstance(sys.exception(), OSError):
+            log.debug("a reader of the metrics went away", exc_info=True)
+        else:
+            log.exception("the metrics can't be shown")
+
+    def end_connections(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "zmqlab", ""
+    timeout = IDLE_S
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave in one piece
+    server: _Server
+
+    def do_GET(self) -> None:
+        pages = self.server.pages
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                families = pages.families()
+                if families is None:
+                    self._answer(503, b"starting: there are no figures yet\n")
+                else:
+                    self._answer(200, render(families), CONTENT_TYPE)
+            case "/healthz":
+                self._answer_probe(pages.why_not_alive())
+            case "/readyz":
+                self._answer_probe(pages.why_not_ready())
+            case _:
+                self._answer(404, b"there are /metrics, /healthz and /readyz\n")
+
+    do_HEAD = do_GET  # noqa: N815  # the standard library's naming
+
+    def _answer_probe(self, why_not: str) -> None:
+        self._answer(503 if why_not else 200, f"{why_not or 'ok'}\n".encode())
+
+    def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: ten lines a second would be the whole log."""

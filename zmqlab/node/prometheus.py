@@ -1,0 +1,255 @@
+"""What a node tells Prometheus, and when it calls itself alive and ready.
+
+The loop hands a finished :class:`View` over ten times a second, with the snapshot that it publishes anyway; the threads
+of :mod:`zmqlab.node.exposition` write it down when somebody asks. The hand-over is one assignment. This module, with
+prometheus-client, is imported only by a node that was given ``--metrics-port``.
+
+Names follow Prometheus' conventions: base units, ``_total`` on what only grows, ``process_`` names for what every
+process has. The role is one series a role, of which one is 1. Nothing carries the node's name: that is a label of the
+target, which discovery sets, and ``zmqlab_node_info`` tells it to those who have no discovery.
+
+**Do the nodes agree?** Each publishes its hash chain at checkpoints, but Prometheus sees nodes at different moments,
+when their newest checkpoints are different ones, and only hashes at equal indexes must be equal. A series for each
+index would be exact, and a new one at every scrape. So each node shows its chain at *several* spacings: the newest
+checkpoint whose index is a multiple of 256, of 1,024, and so on up to 262,144 entries. At some spacing two nodes that
+were seen a few seconds apart stand at the same index, whatever the load; at rest they do at all of them. A chain that
+has parted never meets again, so that one comparison is enough, whenever it comes. The value is the chain's first 48
+bits, which a float holds exactly; two different chains have them in common once in 280,000,000,000,000.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from zmqlab.node.exposition import Distribution, Endpoint, Pages, Total, histogram_family
+from zmqlab.node.journal import LmdbJournal
+from zmqlab.replica import Replica
+from zmqlab.replica.machine import CHECKPOINT_INTERVAL
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.control import NodeStatus
+
+ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner")
+SPACINGS = tuple(CHECKPOINT_INTERVAL * 4**step for step in range(6))
+"""Entries between the checkpoints that are shown."""
+HASH_HEX_DIGITS = 12
+"""48 bits, of the 53 that a float has."""
+STALLED_S = 1.0
+"""A loop that has not come round for so long is stuck: it turns at each tick, every 10 ms."""
+READY_LAG_ENTRIES = 1_000
+"""About a second's worth under load. More: answers here would be late, so clients should be sent elsewhere."""
+LONGEST_TURN_OVER = 150
+"""Snapshots over which the longest turn is told: 15 s, the usual scrape interval, so that none is missed."""
+
+
+class View(NamedTuple):
+    """Everything that a scrape or a probe needs, made in the loop and never changed."""
+
+    status: NodeStatus
+    service_time: Distribution
+    journal_write: Distribution | None
+    """None: there is no journal on disk."""
+    chain: Mapping[int, tuple[int, str]]
+    """Spacing -> (index, chain hash in hex) of the newest checkpoint there, for those that were passed."""
+    turn_s_max: float
+    closing: bool
+    made_at_s: float
+    """Monotonic clock."""
+
+
+class _Series(NamedTuple):
+    """A metric without labels, read from the snapshot."""
+
+    name: str
+    help_text: str
+    read: Callable[[NodeStatus], float]
+
+
+_GAUGES = (
+    _Series("zmqlab_term", "Raft's current term.", lambda s: s.term),
+    _Series("zmqlab_leader_known", "1 if this node knows a leader, itself included.", lambda s: bool(s.leader_id)),
+    _Series("zmqlab_last_index", "Index of the newest entry in this node's log.", lambda s: s.last_index),
+    _Series("zmqlab_commit_index", "Index up to which a majority is known to have the log.", lambda s: s.commit_index),
+    _Series("zmqlab_applied_index", "Index up to which this node has executed the log.", lambda s: s.applied_index),
+    _Series("zmqlab_lag_entries", "Entries that this node knows of and has not applied.", lambda s: s.lag),
+    _Series("zmqlab_open_orders", "Orders that rest in the books.", lambda s: s.open_orders),
+    _Series("zmqlab_sessions", "Clients' sessions that are remembered.", lambda s: s.sessions),
+    _Series("zmqlab_pending_requests", "Requests taken here and not answered yet.", lambda s: s.pending_requests),
+    _Series("zmqlab_log_bytes", "Log entries in memory.", lambda s: s.log_bytes),
+    _Series("zmqlab_journal_bytes", "Log entries on disk.", lambda s: s.journal_bytes),
+    _Series("process_resident_memory_bytes", "Resident memory.", lambda s: s.rss_bytes),
+    _Series("process_start_time_seconds", "Start, since the epoch.", lambda s: s.time_ns / 1e9 - s.uptime_ms / 1e3),
+)
+_COUNTERS = (
+    _Series("zmqlab_orders_taken_total", "Orders that clients sent to this very node.", lambda s: s.orders_taken),
+    _Series(
+        "zmqlab_orders_applied_total",
+        "Orders executed, in the cluster's whole life; the same on all nodes at the same index.",
+        lambda s: s.orders_applied,
+    ),
+    _Series("zmqlab_orders_rejected_total", "Of the orders executed, those rejected.", lambda s: s.rejected_total),
+    _Series("zmqlab_fills_total", "Fills, in the cluster's whole life.", lambda s: s.fills_total),
+    _Series("zmqlab_bad_frames_total", "Frames that made no sense and were dropped.", lambda s: s.bad_frames_total),
+    _Series("zmqlab_dropped_messages_total", "Messages that a queue had no room for.", lambda s: s.dropped_total),
+    _Series("zmqlab_elections_won_total", "Times that this node became leader.", lambda s: s.elections_total),
+    _Series("zmqlab_snapshots_total", "Snapshots that this node took.", lambda s: s.snapshots_total),
+    _Series("zmqlab_turns_total", "Turns of the node's loop.", lambda s: s.turns_total),
+)
+
+
+def families(view: View) -> Iterator[Metric]:
+    """The whole of ``/metrics``."""
+    status = view.status
+    info = {
+        "node": status.name,
+        "cluster": status.cluster,
+        "node_id": f"{status.node_id:#x}",
+    }
+    yield _labelled("zmqlab_node_info", "Who this is; always 1.", tuple(info), [(tuple(info.values()), 1)])
+    roles = [((role,), float(status.role == role)) for role in ROLES]
+    yield _labelled("zmqlab_role", "1 for the role that this node has, 0 for the others.", ("role",), roles)
+    for name, help_text, read in _GAUGES:
+        yield GaugeMetricFamily(name, help_text, value=float(read(status)))
+    for name, help_text, read in _COUNTERS:
+        yield CounterMetricFamily(name, help_text, value=float(read(status)))
+    cpu_s = time.process_time()
+    yield CounterMetricFamily("process_cpu_seconds_total", "Processor time, user and system.", value=cpu_s)
+    yield GaugeMetricFamily("zmqlab_turn_max_seconds", "Longest turn of the loop in the last 15 s.", view.turn_s_max)
+    yield from _members(status)
+    yield from _chain(view.chain)
+    yield histogram_family(
+        "zmqlab_service_time_seconds", "From a request's receipt here to its answer, by request.", view.service_time
+    )
+    if view.journal_write is not None:
+        yield histogram_family(
+            "zmqlab_journal_write_seconds",
+            "One transaction of the journal: a turn's entries.",
+            view.journal_write,
+        )
+
+
+def _members(status: NodeStatus) -> Iterator[Metric]:
+    voters = sum(member.voter for member in status.members)
+    counts = [(("voter",), voters), (("learner",), len(status.members) - voters)]
+    yield _labelled("zmqlab_members", "Members of the cluster, as this node knows them.", ("kind",), counts)
+    behind = [
+        ((member.name or f"{member.host}:{member.port}",), max(0, status.last_index - member.match_index))
+        for member in status.members
+        if status.role == "leader" and member.node_id != status.node_id
+    ]
+    yield _labelled(
+        "zmqlab_member_lag_entries",
+        "On the leader only: entries that it has and the other member is not known to have stored.",
+        ("member",),
+        behind,
+    )
+
+
+def _chain(chain: Mapping[int, tuple[int, str]]) -> Iterator[Metric]:
+    indexes = [((str(spacing),), index) for spacing, (index, _) in chain.items()]
+    hashes = [((str(spacing),), int(text[:HASH_HEX_DIGITS], 16)) for spacing, (_, text) in chain.items()]
+    yield _labelled(
+        "zmqlab_chain_index", "Index of the newest checkpoint that is a multiple of `every`.", ("every",), indexes
+    )
+    yield _labelled(
+        "zmqlab_chain_hash",
+        "First 48 bits of the hash chain at that checkpoint; equal on all nodes at the same index.",
+        ("every",),
+        hashes,
+    )
+
+
+def _labelled(
+    name: str, help_text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, float(value))
+    return family
+
+
+class NodeExporter:
+    """Takes what the loop hands over, and shows it. Raises PortInUse."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._view: View | None = None
+        self._service_time = Total()
+        self._journal_write = Total()
+        self._chain: dict[int, tuple[int, str]] = {}
+        self._turns_s: deque[float] = deque(maxlen=LONGEST_TURN_OVER)
+        pages = Pages(self._families, self._why_not_alive, self._why_not_ready)
+        self._endpoint = Endpoint(settings.bind, settings.metrics_port, pages, settings.name)
+
+    def observe(self, status: NodeStatus, replica: Replica, closing: bool) -> None:
+        """In the loop's thread, once for each interval of ``status.service_time``."""
+        self._service_time.add(status.service_time)
+        self._follow_chain(replica.machine.checkpoints)
+        self._turns_s.append(status.turn_ms_max / 1e3)
+        self._view = View(
+            status=status,
+            service_time=self._service_time.view(),
+            journal_write=self._take_writes(replica),
+            chain=dict(self._chain),
+            turn_s_max=max(self._turns_s),
+            closing=closing,
+            made_at_s=time.monotonic(),
+        )
+
+    def _take_writes(self, replica: Replica) -> Distribution | None:
+        journal = replica.journal
+        if not isinstance(journal, LmdbJournal):
+            return None
+        self._journal_write.add(journal.write_time.to_sparse())
+        journal.write_time.clear()
+        return self._journal_write.view()
+
+    def _follow_chain(self, checkpoints: Mapping[int, bytes]) -> None:
+        newest_seen = self._chain.get(CHECKPOINT_INTERVAL, (0, ""))[0]
+        passed = []
+        for index, chain in reversed(list(checkpoints.items())):
+            if index <= newest_seen:
+                break
+            passed.append((index, chain))
+        for index, chain in reversed(passed):
+            for spacing in SPACINGS:
+                if index % spacing:
+                    break
+                self._chain[spacing] = (index, chain.hex())
+
+    # What follows runs in the endpoint's threads.
+
+    def _families(self) -> Iterator[Metric] | None:
+        return families(self._view) if self._view else None
+
+    def _why_not_alive(self) -> str:
+        if self._view is None:
+            return "starting: the loop has not begun"
+        silent_s = time.monotonic() - self._view.made_at_s
+        return f"the loop has not turned for {silent_s:.1f} s" if silent_s > STALLED_S else ""
+
+    def _why_not_ready(self) -> str:
+        return self._why_not_alive() or (why_not_ready(self._view) if self._view else "")
+
+
+def why_not_ready(view: View) -> str:
+    """Why clients should be sent to other nodes; empty if they need not be.
+
+    A learner is not ready: it is promoted as soon as it has caught up (:mod:`zmqlab.replica.members`).
+    """
+    status = view.status
+    if view.closing:
+        return "closing: requests are refused"
+    itself = next((member for member in status.members if member.node_id == status.node_id), None)
+    if itself is None:
+        return "no member of the cluster, or not taken in yet"
+    if not itself.voter:
+        return "a learner that has not caught up"
+    if not status.leader_id:
+        return f"no leader known in term {status.term}"
+    if status.lag > READY_LAG_ENTRIES:
+        return f"{status.lag} entries behind"
+    return ""

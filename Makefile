@@ -1,7 +1,10 @@
 # Two commands set everything up on a fresh machine:
 #   make quick    run a cluster, load it, and check every promise   (NODES=5 RATE=20000 DURATION=30s SEED=7)
 #   make test     the whole test suite
-# Both make the virtual environment first, and again only when pyproject.toml changes.
+# and these open the lab:
+#   make lab      JupyterLab with the chapters, in notebooks/       (LAB_ARGS=--no-browser)
+#   make app      the panel alone, as a page without code           (LAB_ARGS=--no-browser)
+# All make the virtual environment first, and again only when pyproject.toml changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,10 +14,11 @@ RATE ?= 5000
 DURATION ?= 10s
 SEED ?= 1
 DURABILITY ?= os
+LAB_ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: quick test clean help
+.PHONY: quick test lab app clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -31,7 +35,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,test]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-lab
+
+$(VENV)/.installed-lab: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab]'
 	@touch $@ $(VENV)/.installed
 
 quick: $(VENV)/.installed
@@ -41,6 +49,13 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
+
+# PATH: the kernel and the nodes are this environment's Python, whatever the shell's is.
+lab: $(VENV)/.installed-lab
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks $(LAB_ARGS)
+
+app: $(VENV)/.installed-lab
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila notebooks/panel.ipynb $(LAB_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,130 @@
+"""One symbol's order book as it stands: resting quantity by price, and beside it the prices of the last trades.
+
+Both share the price axis. Asks are above, bids below; the gap between them is the spread. Trades run from left to
+right, the newest at the right, sized by their quantity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bokeh.models import ColumnDataSource, HBar, HoverTool, LegendItem, NumeralTickFormatter, Range1d, UIElement
+from bokeh.plotting import figure
+
+from zmqlab.widgets.bookwatch import TRADES_SHOWN, BookView
+from zmqlab.widgets.charts.scene import HEIGHT_PX, Scene, dress, steady_top
+from zmqlab.widgets.data import Sampler
+from zmqlab.widgets.frame import Frame
+from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR
+
+TRADE_PX = (4.0, 12.0)
+"""Diameters of the smallest and of the largest trade."""
+QUANTITY = ("quantity", "@quantity{0,0}")
+LEAST_TICKS = 6.0
+"""The price axis spans at least so many to either side."""
+
+
+class Book:
+    """Shows what ``view()`` gives; someone else keeps that up to date."""
+
+    name = "book"
+
+    def __init__(self, view: Callable[[], BookView]) -> None:
+        self._view = view
+        self._top = 0.0
+
+    def draw(self, scene: Scene) -> list[UIElement]:
+        prices = Range1d(start=0, end=1, name="book_y")
+        self._depth_range = Range1d(start=0, end=1, name="book_depth")
+        depth = _figure("book", "Order book", prices, self._depth_range, "resting quantity")
+        depth.yaxis.axis_label = "price, ticks"
+        empty: dict[str, Any] = {name: [] for name in ("price", "quantity", "orders")}
+        items = []
+        for side, colour in (("bids", BID_COLOUR), ("asks", ASK_COLOUR)):
+            source = ColumnDataSource(data=dict(empty), name=side)
+            bar = HBar(y="price", right="quantity", left=0, height=0.8, fill_color=colour, line_color=None)
+            renderer = depth.add_glyph(source, bar)
+            items.append(LegendItem(label=side, renderers=[renderer]))
+            tooltips = [
+                (side.removesuffix("s"), "@price{0,0}"),
+                ("quantity", "@quantity{0,0}"),
+                ("orders", "@orders{0,0}"),
+            ]
+            depth.add_tools(HoverTool(renderers=[renderer], tooltips=tooltips))
+        scene.legend(depth, items)
+        scene.empty_note(depth, "No orders rest: start the load, or client.buy(...).")
+
+        trades = _figure(
+            "trades", "Last trades", prices, Range1d(start=-TRADES_SHOWN, end=1), "trades, the newest at the right"
+        )
+        trades.min_border_left = 12
+        trades.yaxis.visible = False
+        columns: dict[str, Any] = {name: [] for name in ("ago", "price", "quantity", "size")}
+        tape = ColumnDataSource(data=columns, name="tape")
+        trades.step("ago", "price", source=tape, line_color="#8c8c8c", line_width=1.0, mode="after")
+        dots = trades.scatter("ago", "price", size="size", source=tape, color="#009E73", alpha=0.75, line_color=None)
+        trades.add_tools(HoverTool(renderers=[dots], tooltips=[("price", "@price{0,0}"), QUANTITY]))
+        scene.legend(trades, [LegendItem(label="size: quantity", renderers=[dots])])
+        scene.empty_note(trades, "No trades of it yet.")
+        return [depth, trades]
+
+    def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
+        view = self._view()
+        bids, asks, trades = view.bids, view.asks, view.trades
+        frame.tables["bids"], frame.tables["asks"] = _levels(bids), _levels(asks)
+        largest = max((trade[1] for trade in trades), default=1)
+        frame.tables["tape"] = {
+            "ago": list(range(-len(trades) + 1, 1)),
+            "price": [price for price, _ in trades],
+            "quantity": [quantity for _, quantity in trades],
+            "size": [TRADE_PX[0] + (TRADE_PX[1] - TRADE_PX[0]) * (quantity / largest) ** 0.5 for _, quantity in trades],
+        }
+        levels = [*bids, *asks]
+        prices = [level[0] for level in levels] + [price for price, _ in trades]
+        if prices:
+            middle = (max(prices) + min(prices)) / 2
+            reach = max(max(prices) - middle + 1.0, LEAST_TICKS)
+            frame.properties["book_y", "start"], frame.properties["book_y", "end"] = middle - reach, middle + reach
+        self._top = steady_top(self._top, max((level[1] for level in levels), default=1) * 1.05)
+        frame.properties["book_depth", "end"] = self._top
+        frame.properties["book_title", "text"] = f"Order book of {view.symbol}"
+        frame.properties["trades_title", "text"] = f"Last trades of {view.symbol}"
+        frame.properties["book_empty", "visible"] = not levels
+        frame.properties["trades_empty", "visible"] = not trades
+
+    def summary(self, sampler: Sampler) -> str:
+        view = self._view()
+        best = f"best bid {view.bids[0][0]:,}" if view.bids else "no bids"
+        return f"{view.symbol}: {best}, " + (f"best ask {view.asks[0][0]:,}" if view.asks else "no asks")
+
+
+def _figure(name: str, title: str, y_range: Range1d, x_range: Range1d, x_label: str) -> figure:
+    chart = figure(
+        name=name,
+        title=title,
+        height=HEIGHT_PX,
+        sizing_mode="stretch_width",
+        x_range=x_range,
+        y_range=y_range,
+        x_axis_label=x_label,
+        tools="",
+        toolbar_location=None,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border_left=62,
+        min_border_right=26,
+    )
+    dress(chart)
+    chart.title.name = f"{name}_title"
+    chart.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    return chart
+
+
+def _levels(levels: list[tuple[int, int, int]]) -> dict[str, list[Any]]:
+    return {
+        "price": [price for price, _, _ in levels],
+        "quantity": [quantity for _, quantity, _ in levels],
+        "orders": [orders for _, _, orders in levels],
+    }

@@ -1,0 +1,301 @@
+"""What all figures of one widget share: the time axis, the sources, and the marks over them.
+
+A :class:`Scene` is one bokeh document's worth of figures. Whoever draws on it says which columns it needs
+(:meth:`Scene.line`, :meth:`Scene.node_lines`); only those travel. Every time axis is the same range, so that figures
+scroll, zoom and stop together.
+
+A y axis doesn't jump: it ends at a round number, grows at once, and shrinks when two fifths of it would do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from bokeh.core.properties import value
+from bokeh.models import (
+    ColumnDataSource,
+    CrosshairTool,
+    DatetimeTicker,
+    DatetimeTickFormatter,
+    FixedTicker,
+    GlyphRenderer,
+    HoverTool,
+    Label,
+    Legend,
+    LegendItem,
+    Line,
+    LinearScale,
+    NumeralTickFormatter,
+    Range1d,
+    Text,
+    VSpan,
+    VStrip,
+)
+from bokeh.plotting import figure
+
+from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
+from zmqlab.widgets.frame import Frame, Stream
+from zmqlab.widgets.marks import LANES, Band, band_columns, mark_columns
+from zmqlab.widgets.palette import FAINT, FONT, INK, node_colour, node_dash
+from zmqlab.widgets.ring import Column
+
+HEIGHT_PX = 236
+WINDOW_MS = 60_000.0
+WINDOW_ROWS = 600
+LANE_TOP, LANE_BOTTOM = 0.35, 17.0
+"""The marks' own y range, in lanes: the first label hangs a third of a lane below the frame's top."""
+SHRINK_AT = 0.4
+COUNT_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+EVERY_SERIES = "series"
+
+
+class Scene:
+    """Figures that share a time axis."""
+
+    def __init__(self) -> None:
+        empty: dict[str, Any] = {name: [] for name in COLUMNS}
+        self.series = ColumnDataSource(data=empty, name=EVERY_SERIES)
+        self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
+        self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
+        self.x_range = Range1d(start=-WINDOW_MS, end=0, name="time")
+        self._names: list[str] = ["t"]
+        self._node_names: list[str] = []
+        self._by_slot: dict[int, list[GlyphRenderer]] = {slot: [] for slot in range(MAX_SLOTS)}
+        self._items: dict[int, list[LegendItem]] = {slot: [] for slot in range(MAX_SLOTS)}
+        self._hovers: list[tuple[HoverTool, list[tuple[str, str]], str, str]] = []
+        self._tops: dict[str, float] = {}
+
+    # -- drawing -----------------------------------------------------------------------------------------------
+
+    def time_figure(self, name: str, title: str, y_label: str, *, log: bool = False, y_range: Any = None) -> figure:
+        """An empty figure over the time axis, with bands below and marks above what will be drawn."""
+        chart = figure(
+            name=name,
+            title=title,
+            height=HEIGHT_PX,
+            sizing_mode="stretch_width",
+            x_range=self.x_range,
+            y_range=y_range or Range1d(start=0.1 if log else 0, end=100 if log else 1, name=f"{name}_y"),
+            x_axis_type="datetime",
+            y_axis_type="log" if log else "auto",
+            y_axis_label=y_label,
+            tools="xpan,xwheel_zoom",
+            toolbar_location=None,
+            min_border_left=62,
+            min_border_right=26,
+            background_fill_color=None,
+            border_fill_color=None,
+            outline_line_color=None,
+        )
+        chart.toolbar.active_scroll = None
+        dress(chart)
+        chart.xaxis.formatter = clock_format()
+        chart.xaxis.ticker = DatetimeTicker(desired_num_ticks=5)
+        chart.add_glyph(
+            self.bands,
+            VStrip(x0="start", x1="end", fill_color="colour", fill_alpha=0.13, line_color=None),
+            level="underlay",
+        )
+        chart.extra_y_ranges = {"lanes": Range1d(start=-LANE_BOTTOM, end=LANE_TOP)}
+        chart.extra_y_scales = {"lanes": LinearScale()}
+        chart.add_glyph(
+            self.marks, VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9), level="annotation"
+        )
+        text = Text(
+            x="t",
+            y="y",
+            text="label",
+            text_color="colour",
+            text_font_size="10px",
+            text_font=value(FONT),
+            text_font_style="bold",
+            text_align="right",
+            text_baseline="top",
+            x_offset=-3,
+        )
+        chart.add_glyph(self.marks, text, y_range_name="lanes", level="annotation")
+        return chart
+
+    def empty_note(self, chart: figure, text: str) -> Label:
+        """The words that stand in a chart until there is something in it."""
+        label = Label(
+            x=12,
+            y=(HEIGHT_PX - 70) // 2,
+            x_units="screen",
+            y_units="screen",
+            text=text,
+            text_font_size="12px",
+            text_font=FONT,
+            name=f"{chart.name}_empty",
+            tags=[FAINT],
+        )
+        chart.add_layout(label)
+        return label
+
+    def line(self, chart: figure, column: str, **style: Any) -> GlyphRenderer:
+        """A column over time, in a colour or, without one, in ink."""
+        self._need(column)
+        tags = [] if "line_color" in style else [INK]
+        glyph = Line(x="t", y=column, tags=tags, **({"line_width": 1.6, "line_color": "#000000"} | style))
+        return chart.add_glyph(self.series, glyph)
+
+    def node_lines(self, chart: figure, prefix: str, *, legend: bool = True, **style: Any) -> list[LegendItem]:
+        """A line for each node that is or may come, in its colour; those that aren't there are hidden."""
+        if prefix not in self._node_names:
+            self._node_names.append(prefix)
+        items = []
+        for slot in range(MAX_SLOTS):
+            look = {"line_color": node_colour(slot), "line_dash": node_dash(slot), "line_width": 1.5} | style
+            renderer = chart.add_glyph(self.series, Line(x="t", y=f"{prefix}{slot}", **look), visible=False)
+            renderer.name = f"{chart.name}_{prefix}{slot}"
+            self._by_slot[slot].append(renderer)
+            if legend:
+                item = LegendItem(label=f"node{slot}", renderers=[renderer], visible=False)
+                item.name = f"{chart.name}_{prefix}{slot}_item"
+                self._items[slot].append(item)
+                items.append(item)
+        return items
+
+    def legend(self, chart: figure, items: list[LegendItem]) -> None:
+        """A legend in one line above the figure."""
+        chart.add_layout(
+            Legend(
+                items=items,
+                orientation="horizontal",
+                label_text_font_size="10px",
+                label_text_font=FONT,
+                label_standoff=3,
+                glyph_width=14,
+                glyph_height=12,
+                spacing=7,
+                padding=0,
+                margin=2,
+                border_line_color=None,
+                background_fill_alpha=0,
+            ),
+            "above",
+        )
+
+    def hover(
+        self, chart: figure, renderer: GlyphRenderer, rows: list[tuple[str, str]], node_prefix: str, unit: str
+    ) -> None:
+        """Values at the mouse's moment; with ``node_prefix`` a row for each node."""
+        tool = HoverTool(
+            renderers=[renderer],
+            mode="vline",
+            line_policy="nearest",
+            tooltips=[("at", "@t{%H:%M:%S.%3N}"), *rows],
+            formatters={"@t": "datetime"},
+            name=f"{chart.name}_hover",
+        )
+        chart.add_tools(tool, CrosshairTool(dimensions="height", line_alpha=0.4, line_color="#8c8c8c"))
+        self._hovers.append((tool, rows, node_prefix, unit))
+
+    def _need(self, column: str) -> None:
+        if column not in self._names:
+            self._names.append(column)
+
+    # -- what it shows at one moment ---------------------------------------------------------------------------
+
+    def frame(self, sampler: Sampler) -> Frame:
+        """The shared part: series, marks, bands, and which nodes there are."""
+        now_ms = sampler.now_ms
+        names = self.names(sampler)
+        ring = sampler.ring
+        frame = Frame(now_ms)
+        total = ring.total
+        frame.streams[EVERY_SERIES] = Stream(total, names, lambda count: ring.newest(names, count))
+        timeline = sampler.timeline
+        frame.tables["marks"] = mark_columns(timeline.marks)
+        bands: list[Band] = [*timeline.bands, *timeline.silences]
+        frame.tables["bands"] = band_columns(bands, now_ms)
+        self._show_nodes(frame, sampler)
+        return frame
+
+    def names(self, sampler: Sampler) -> tuple[str, ...]:
+        """The columns that are needed for the nodes that there are."""
+        slots = sorted(track.slot for track in sampler.nodes.values())
+        return (*self._names, *(f"{prefix}{slot}" for prefix in self._node_names for slot in slots))
+
+    def _show_nodes(self, frame: Frame, sampler: Sampler) -> None:
+        present = {track.slot: name for name, track in sampler.nodes.items()}
+        for slot in range(MAX_SLOTS):
+            for renderer in self._by_slot[slot]:
+                frame.properties[str(renderer.name), "visible"] = slot in present
+            for item in self._items[slot]:
+                frame.properties[str(item.name), "visible"] = slot in present
+                frame.properties[str(item.name), "label"] = {"value": present.get(slot, f"node{slot}")}
+        for tool, rows, prefix, unit in self._hovers:
+            nodes = [[name, f"@{prefix}{slot}{{0,0}} {unit}"] for slot, name in sorted(present.items()) if prefix]
+            tooltips = [["at", "@t{%H:%M:%S.%3N}"], *map(list, rows), *nodes]
+            frame.properties[str(tool.name), "tooltips"] = tooltips
+
+    def fit(self, frame: Frame, chart: figure, columns: Mapping[str, Column], least: float) -> None:
+        """Let the y axis of ``chart`` hold ``columns``; room for labels above."""
+        highest = max((float(np.nanmax(values)) for values in columns.values() if _any(values)), default=0.0)
+        top = steady_top(self._tops.get(str(chart.name), 0.0), max(highest * 1.12, least))
+        self._tops[str(chart.name)] = top
+        frame.properties[f"{chart.name}_y", "end"] = top
+
+    def fit_log(self, frame: Frame, chart: figure, low: Column, high: Column) -> None:
+        """The same on a logarithmic axis: from the decade's half below to a round number above."""
+        lowest = float(np.nanmin(low[low > 0])) if _any(low) and (low > 0).any() else 0.5
+        highest = float(np.nanmax(high)) if _any(high) else 50.0
+        bottom = _log_step(lowest / 1.2, math.floor)
+        top = max(_log_step(highest * 2.0, math.ceil), bottom * 30)
+        frame.properties[f"{chart.name}_y", "start"] = bottom
+        frame.properties[f"{chart.name}_y", "end"] = top
+
+
+def dress(chart: figure) -> None:
+    """Type sizes and lines of a figure; colours come from the theme."""
+    chart.title.text_font = FONT
+    chart.title.text_font_size = "13px"
+    chart.title.standoff = 4
+    for axis in chart.axis:
+        axis.axis_label_text_font = FONT
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_font_size = "11px"
+        axis.major_label_text_font = FONT
+        axis.major_label_text_font_size = "10px"
+        axis.minor_tick_line_color = None
+        axis.axis_label_standoff = 6
+    chart.yaxis.formatter = NumeralTickFormatter(format="0,0[.]0")
+    chart.xgrid.visible = False
+
+
+def clock_format() -> DatetimeTickFormatter:
+    """The time of day, to the millisecond where one has zoomed in so far."""
+    scales = ("seconds", "minsec", "minutes", "hourmin", "hours", "days")
+    return DatetimeTickFormatter(milliseconds="%H:%M:%S.%3N", **dict.fromkeys(scales, "%H:%M:%S"))
+
+
+def log_ticks(chart: figure) -> None:
+    """Ticks at powers of ten that read as numbers of milliseconds."""
+    chart.yaxis.ticker = FixedTicker(ticks=[10.0**exponent for exponent in range(-3, 7)])
+    chart.yaxis.formatter = NumeralTickFormatter(format="0,0[.]000")
+    chart.ygrid.ticker = chart.yaxis[0].ticker
+
+
+def steady_top(before: float, wanted: float) -> float:
+    """A round number above ``wanted``; ``before`` as long as it is not too small and not much too large."""
+    if before * SHRINK_AT <= wanted <= before:
+        return before
+    decade = 10.0 ** math.floor(math.log10(wanted))
+    return next(step * decade for step in COUNT_STEPS if step * decade >= wanted)
+
+
+def _log_step(value: float, rounding: Callable[[float], int]) -> float:
+    """1 or 3 times a power of ten, below or above ``value``."""
+    half_decades = rounding(2 * math.log10(value))
+    return float(10.0 ** (half_decades // 2) * (3.0 if half_decades % 2 else 1.0))
+
+
+def _any(values: Column) -> bool:
+    return bool(np.isfinite(values).any())
+
+
+__all__ = ["HEIGHT_PX", "LANES", "Scene", "dress", "log_ticks", "steady_top"]

@@ -1,0 +1,46 @@
+"""The whole panel: nodes, load, charts, links, what happened and what it cost, on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets
+
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.load_client import LoadClient
+from zmqlab.widgets.data import sampler_of
+from zmqlab.widgets.live_charts import AllCharts, with_html
+from zmqlab.widgets.nodes import NodeTable
+
+
+class Lab(ipywidgets.VBox):
+    """A cluster in the hand: ``Lab(cluster, load)`` as a cell's last line.
+
+    Its parts are attributes, and widgets of their own. :meth:`close` takes the panel away and raises what a background
+    thread died of, if one did; the cluster goes on.
+    """
+
+    def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
+        self._sampler = sampler_of(cluster)
+        self.nodes = NodeTable(cluster)
+        self.charts = AllCharts(cluster)
+        super().__init__(children=[self.nodes, self.charts])
+        self.add_class("zl-lab")
+        self.layout.width = "100%"
+
+    def close(self) -> None:
+        """Take the panel away; raises what a thread of it died of."""
+        for part in self.children:
+            part.close()
+        super().close()
+        if self._sampler.error is not None:
+            raise self._sampler.error
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        return "".join(part._repr_html_() for part in self.children)
+
+    def __repr__(self) -> str:
+        return "Lab()"

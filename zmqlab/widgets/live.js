@@ -1,0 +1,236 @@
+// A live bokeh figure. What travels is described in live.py; nothing here knows what the figures mean.
+
+const libraries = (globalThis.__zmqlab_bokeh ??= {});
+
+// BokehJS out of the kernel, once for a page, whoever asks first.
+function loadBokeh(version, compressed) {
+  if (globalThis.Bokeh?.version === version) return globalThis.Bokeh;
+  return (libraries[version] ??= (async () => {
+    const stream = new Blob([compressed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = await new Response(stream).arrayBuffer();
+    const src = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+    await new Promise((resolve, reject) =>
+      document.head.append(Object.assign(document.createElement("script"), { src, onload: resolve, onerror: reject })));
+    URL.revokeObjectURL(src);
+    return globalThis.Bokeh;
+  })());
+}
+
+const floats = (view) => new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+// The last `keep` values of `old` followed by `added`.
+function tail(old, added, keep) {
+  const length = Math.min(keep, old.length + added.length);
+  const result = new Float64Array(length);
+  const kept = length - added.length;
+  if (kept > 0) result.set(old.subarray(old.length - kept));
+  result.set(added.subarray(Math.max(0, -kept)), Math.max(0, kept));
+  return result;
+}
+
+// Columns that a source knows and that were not sent (nodes that aren't there): all unknown.
+function blank(source, sent) {
+  const nothing = new Float64Array(Object.values(sent)[0]?.length ?? 0).fill(NaN);
+  return Object.fromEntries(Object.keys(source.data).map((column) => [column, nothing]));
+}
+
+// JSON has no numbers as keys; what is looked up by a number needs them back.
+const numbered = (plain) => new Map(Object.entries(plain).map(([key, value]) => [Number(key), value]));
+
+const isDark = () => {
+  const said = document.body.dataset.jpThemeLight;
+  return said === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : said === "false";
+};
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+// The row above the figures: pause, and what Python put into `_toolbar`.
+function makeToolbar(model, state, onPause) {
+  const bar = element("div", { className: "zl-live-bar" });
+  const pause = element("button", { type: "button", className: "zl-button" });
+  pause.onclick = () => onPause(!state.paused);
+  const options = element("span", { className: "zl-live-options" });
+  const draw = () => {
+    options.replaceChildren(...model.get("_toolbar").map((each) => {
+      const change = (value) => model.send({ say: "option", key: each.key, value });
+      if (each.kind === "toggle") {
+        const box = element("input", { type: "checkbox", checked: each.value });
+        box.onchange = () => change(box.checked);
+        return element("label", {}, box, each.label);
+      }
+      const select = element("select", {});
+      select.append(...each.options.map((value) =>
+        element("option", { value, textContent: value, selected: value === each.value })));
+      select.onchange = () => change(select.value);
+      return element("label", {}, each.label, select);
+    }));
+  };
+  const show = () => {
+    pause.textContent = state.paused ? "▶ go on" : "❚❚ pause to look";
+    pause.title = state.paused ? "Show what has come meanwhile, and follow it" : "Stop the charts; then drag and zoom. Nothing else stops.";
+    bar.classList.toggle("zl-paused", state.paused);
+  };
+  bar.append(pause, options);
+  draw();
+  show();
+  model.on("change:_toolbar", draw);
+  return { bar, show, close: () => model.off("change:_toolbar", draw) };
+}
+
+async function render({ model, el }) {
+  el.classList.add("zl-live");
+  const view = Math.random().toString(36).slice(2);
+  const say = (what) => model.send({ say: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq });
+  const state = { seq: NaN, now: 0, paused: false, visible: true, waiting: false };
+  const data = {};                 // source -> columns, as last received
+  const dirty = new Set();         // sources that the figures don't show yet
+  const properties = new Map();    // "model property" -> [model, property, value] not yet set
+  let doc, painting = 0, saidAt = 0, themeDirty = true;
+
+  const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
+
+  function setTheme() {
+    themeDirty = false;
+    for (const [id, name, value] of model.get("_themes")[isDark() ? "dark" : "light"]) {
+      const target = doc.get_model_by_id(id);
+      if (target) target[name] = value;
+    }
+  }
+
+  function paint() {
+    painting = 0;
+    if (!doc || state.paused || !state.visible) return;
+    if (themeDirty) setTheme();
+    for (const [target, name, value] of properties.values()) {
+      const found = doc.get_model_by_name(target);
+      if (found) found[name] = name.endsWith("_overrides") ? numbered(value) : value;
+    }
+    properties.clear();
+    const range = doc.get_model_by_name("time");
+    if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
+    for (const source of dirty) {
+      const found = doc.get_model_by_name(source);
+      if (found) found.data = { ...blank(found, data[source]), ...data[source] };
+    }
+    dirty.clear();
+    el.dataset.seq = state.seq;
+    if (performance.now() - saidAt > 450) {
+      saidAt = performance.now();
+      say("painted");
+    }
+  }
+  const schedule = () => (painting ||= requestAnimationFrame(paint));
+
+  function onMessage(message, buffers) {
+    if (message.seq === undefined) return;
+    if (!message.key && message.seq !== state.seq + 1) {
+      if (!state.waiting) say("gap");
+      state.waiting = true;
+      return;
+    }
+    state.waiting = false;
+    state.seq = message.seq;
+    state.now = message.now;
+    let buffer = 0;
+    for (const [source, columns, keep] of message.streams) {
+      const next = {};
+      for (const column of columns) {
+        const added = floats(buffers[buffer++]);
+        next[column] = message.key ? added : tail(data[source][column], added, keep);
+      }
+      data[source] = next;
+      dirty.add(source);
+    }
+    for (const [source, columns] of Object.entries(message.tables)) {
+      data[source] = columns;
+      dirty.add(source);
+    }
+    for (const each of message.set) properties.set(`${each[0]} ${each[1]}`, each);
+    schedule();
+  }
+
+  function pauseFigures(paused) {
+    if (paused === state.paused) return;
+    state.paused = paused;
+    for (const figure of doc?.roots() ? allFigures(doc) : []) {
+      const wheel = figure.toolbar.tools.find((tool) => tool.type === "WheelZoomTool");
+      figure.toolbar.active_scroll = paused && wheel ? wheel : null;
+      if (wheel) wheel.active = paused;
+    }
+    toolbar.show();
+    if (!paused) {
+      say("visible");              // a long pause looks like a page that went away
+      schedule();
+    }
+  }
+  const allFigures = (within) => [...within._all_models.values()].filter((each) => each.type === "Figure");
+
+  const toolbar = makeToolbar(model, state, pauseFigures);
+  const place = element("div", { className: "zl-live-figures" });
+  const problem = element("div", { className: "zl-problem", hidden: true });
+  const showProblem = () => {
+    problem.textContent = model.get("_problem");
+    problem.hidden = !problem.textContent;
+  };
+  el.append(toolbar.bar, problem, place);
+  showProblem();
+  model.on("change:_problem", showProblem);
+  model.on("msg:custom", onMessage);
+  model.on("change:_toolbar", schedule);
+
+  const library = await model.widget_manager.get_model(model.get("_library").replace("IPY_MODEL_", ""));
+  const Bokeh = await loadBokeh(library.get("version"), library.get("code"));
+  const views = await Bokeh.embed.embed_item(model.get("_item"), place);
+  const rootView = views instanceof Map ? [...views.values()][0] : [...views][0];
+  doc = rootView.model.document;
+  for (const figure of allFigures(doc)) figure.on_event("panstart", () => pauseFigures(true));
+  setTheme();
+
+  let onScreen = true;
+  const look = () => {
+    const visible = onScreen && !document.hidden;
+    if (visible === state.visible) return;
+    state.visible = visible;
+    state.waiting = visible;       // what was missed comes as a key frame
+    say(visible ? "visible" : "hidden");
+  };
+  const watcher = new IntersectionObserver(([entry]) => {
+    onScreen = entry.isIntersecting;
+    look();
+  }, { rootMargin: "200px" });
+  watcher.observe(el);
+  document.addEventListener("visibilitychange", look);
+  const retheme = () => {
+    themeDirty = true;
+    if (!state.paused) schedule();
+    else setTheme();
+  };
+  const themes = new MutationObserver(retheme);
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const leave = () => say("gone");
+  window.addEventListener("pagehide", leave);
+
+  say("ready");
+  schedule();
+  return () => {
+    leave();
+    model.off("msg:custom", onMessage);
+    model.off("change:_problem", showProblem);
+    model.off("change:_toolbar", schedule);
+    toolbar.close();
+    cancelAnimationFrame(painting);
+    watcher.disconnect();
+    themes.disconnect();
+    document.removeEventListener("visibilitychange", look);
+    window.removeEventListener("pagehide", leave);
+    views.clear?.();
+    const index = Bokeh.documents.indexOf(doc);
+    if (index >= 0) Bokeh.documents.splice(index, 1);
+  };
+}
+
+export default { render };

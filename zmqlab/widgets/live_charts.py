@@ -1,0 +1,212 @@
+"""Charts of a cluster as widgets: each alone, or several on one time axis.
+
+A chart draws once (:mod:`zmqlab.widgets.charts`); here its frames go to the page, from the sampler's thread.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import Column, UIElement
+
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.load.flow import SYMBOL_NAMES
+from zmqlab.widgets.bookwatch import BookView, BookWatch
+from zmqlab.widgets.charts.base import Chart
+from zmqlab.widgets.charts.book import Book
+from zmqlab.widgets.charts.latency import Latency
+from zmqlab.widgets.charts.leaders import Leaders
+from zmqlab.widgets.charts.replication import Replication
+from zmqlab.widgets.charts.scene import WINDOW_MS, Scene
+from zmqlab.widgets.charts.throughput import Throughput
+from zmqlab.widgets.data import Sampler, sampler_of
+from zmqlab.widgets.frame import Frame
+from zmqlab.widgets.live import LiveFigure
+from zmqlab.widgets.palette import ThemeName, apply_theme
+
+GRID = {
+    "display": "grid",
+    "grid-template-columns": "repeat(auto-fit, minmax(min(400px, 100%), 1fr))",
+    "gap": "14px 10px",
+}
+WINDOW = {
+    "key": "window",
+    "kind": "select",
+    "label": "show the last",
+    "value": "60 s",
+    "options": ["30 s", "60 s", "120 s"],
+}
+SERVICE = {"key": "service", "kind": "toggle", "label": "service time beside response time", "value": False}
+
+
+class LiveCharts(LiveFigure):
+    """Any charts, in a grid that follows the page's width."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        make_charts: Callable[[], Sequence[Chart]],
+        toolbar: Sequence[dict[str, Any]] = (WINDOW,),
+    ) -> None:
+        self._cluster = cluster
+        self._make_charts = make_charts
+        self._charts = tuple(make_charts())
+        self._sampler = sampler_of(cluster)
+        self._scene = Scene()
+        super().__init__(draw(self._scene, self._charts), toolbar=toolbar)
+        self._unregister = self._sampler.on_tick(self._tick)
+
+    def static(self, theme: ThemeName = "light") -> UIElement:
+        """The charts as they are now, as a bokeh layout: for ``bokeh.plotting.save`` or ``bokeh.embed``."""
+        scene, charts = Scene(), self._make_charts()
+        layout = draw(scene, charts)
+        fill(layout, frame_of(scene, charts, self._sampler, self._options()))
+        apply_theme(layout, theme)
+        return layout
+
+    def close(self) -> None:
+        """Take it from the page; the cluster and its figures stay."""
+        self._unregister()
+        super().close()
+
+    def _options(self) -> dict[str, Any]:
+        return {each["key"]: each["value"] for each in self._toolbar}
+
+    def _tick(self) -> None:
+        """Runs in the sampler's thread."""
+        if self._sampler.error is not None and not self._problem:
+            self._problem = f"These charts have stopped: {self._sampler.error!r}"
+        self.refresh(lambda: frame_of(self._scene, self._charts, self._sampler, self._options()))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        lines = [f"<li>{chart.name}: {html.escape(chart.summary(self._sampler))}</li>" for chart in self._charts]
+        head = (
+            f"Charts of cluster {html.escape(self._cluster.name)}, live in JupyterLab; at {time.strftime('%H:%M:%S')}:"
+        )
+        return f"<p>{head}</p><ul>{''.join(lines)}</ul>"
+
+
+class ThroughputChart(LiveCharts):
+    """Orders a second: offered, acknowledged, and taken by each node."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, lambda: [Throughput()])
+
+
+class LatencyChart(LiveCharts):
+    """Response time: p50, p99, p99.9 and maximum of the last second, with service time on demand."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, lambda: [Latency()], [WINDOW, SERVICE])
+
+
+class ReplicationChart(LiveCharts):
+    """How far each node is behind, and who leads."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, lambda: [Replication(), Leaders()])
+
+
+class _WithBook(LiveCharts):
+    """Charts one of which is a book: somebody has to ask for it while it is seen."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        make_charts: Callable[[Callable[[], BookView]], Sequence[Chart]],
+        toolbar: Sequence[dict[str, Any]],
+        symbol: str,
+    ) -> None:
+        self._watch = BookWatch(cluster, symbol, lambda: self._seen())
+        cluster.at_stop(self._watch.stop)
+        super().__init__(cluster, lambda: make_charts(lambda: self._watch.view), toolbar)
+
+    def set_option(self, key: str, value: Any) -> None:
+        """Another symbol is another book."""
+        super().set_option(key, value)
+        if key == "symbol":
+            self._watch.watch(str(value))
+
+    def close(self) -> None:
+        """Take it from the page."""
+        self._watch.stop()
+        super().close()
+
+    def _seen(self) -> bool:
+        return "_flow" in vars(self) and self.watched
+
+    def _tick(self) -> None:
+        if self._watch.error is not None and self._sampler.error is None:
+            self._sampler.error = self._watch.error
+        super()._tick()
+
+
+class BookChart(_WithBook):
+    """The depth of a symbol's book and its last trades."""
+
+    def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
+        super().__init__(cluster, lambda view: [Book(view)], [symbol_option(symbol)], symbol)
+
+
+class AllCharts(_WithBook):
+    """Everything on one time axis: what :class:`~zmqlab.widgets.lab.Lab` shows."""
+
+    def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
+        super().__init__(
+            cluster,
+            lambda view: [Throughput(), Latency(), Replication(), Leaders(), Book(view)],
+            [WINDOW, SERVICE, symbol_option(symbol)],
+            symbol,
+        )
+
+
+def symbol_option(symbol: str) -> dict[str, Any]:
+    """The choice of a book."""
+    options = list(SYMBOL_NAMES) if symbol in SYMBOL_NAMES else [symbol, *SYMBOL_NAMES]
+    return {"key": "symbol", "kind": "select", "label": "book of", "value": symbol, "options": options}
+
+
+def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
+    """A layout of all the charts' figures."""
+    figures: list[UIElement] = []
+    for chart in charts:
+        figures += chart.draw(scene)
+    return Column(children=figures, sizing_mode="stretch_width", styles=GRID)
+
+
+def frame_of(scene: Scene, charts: Sequence[Chart], sampler: Sampler, options: Mapping[str, Any]) -> Frame:
+    """What they all show now."""
+    frame = scene.frame(sampler)
+    for chart in charts:
+        chart.update(scene, sampler, frame, options)
+    return frame
+
+
+def fill(layout: UIElement, frame: Frame) -> None:
+    """Give the models of ``layout`` what ``frame`` shows, as a page does."""
+    named = {model.name: model for model in layout.references() if isinstance(getattr(model, "name", None), str)}
+    for name, stream in frame.streams.items():
+        rows = dict(stream.newest(None))
+        unknown = np.full(len(rows["t"]), np.nan)
+        named[name].data = dict.fromkeys(named[name].data, unknown) | rows
+    for name, table in frame.tables.items():
+        if name in named:
+            named[name].data = table
+    for (name, prop), value in frame.properties.items():
+        setattr(named[name], prop, value)
+    if "time" in named:
+        named["time"].start, named["time"].end = frame.now_ms - WINDOW_MS, frame.now_ms
+
+
+def with_html(bundle: Any, text: str) -> Any:
+    """A widget's mimebundle with a static HTML beside it, for places that have no widgets."""
+    if isinstance(bundle, tuple):
+        return ({**bundle[0], "text/html": text}, *bundle[1:])
+    return {**bundle, "text/html": text} if bundle is not None else {"text/html": text}

@@ -1,0 +1,100 @@
+// The table of nodes.
+
+const ROLES = {
+  leader: ["crown", "#009E73"], follower: ["dot", "#8c8c8c"], candidate: ["triangle", "#E69F00"],
+  "pre-candidate": ["triangle", "#E69F00"], learner: ["ring", "#56B4E9"], paused: ["bars", "#E69F00"],
+  stopped: ["cross", "#D55E00"], silent: ["ring", "#D55E00"], running: ["ring", "#8c8c8c"],
+};
+const HEAD = [["node"], ["role"], ["term", "zl-num"], ["applied", "zl-num", "log index that the node has applied"],
+  ["lag", "zl-num", "entries that the node knows of and has not applied"],
+  ["state hash", "", "chain hash at the newest checkpoint that all running nodes have told"],
+  ["orders/s", "zl-num", "orders that clients sent to this node"], ["CPU", "zl-num", "of one core"], ["memory", "zl-num"], [""]];
+
+export default panel(({ el, button, send, busy, forget }) => {
+  const title = h("h4", { textContent: "Nodes" });
+  const summary = h("span", { className: "zl-faint" });
+  const stepper = h("span", { className: "zl-stepper", title: "members of the cluster" });
+  const body = h("tbody");
+  const head = h("tr", {}, ...HEAD.map(([text, className, title]) =>
+    h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
+  const killLeader = button("kill the leader", "kill_leader", { do: "kill_leader" },
+    { className: "zl-button zl-danger", title: "kill -9 whoever leads" });
+  const heal = button("heal all", "heal", { do: "heal" },
+    { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
+  el.append(
+    h("div", { className: "zl-head" }, title, summary, h("span", { className: "zl-space" }),
+      h("span", { className: "zl-faint", textContent: "scale to" }), stepper, killLeader, heal),
+    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)));
+  let drawnFor = "";
+
+  const actions = (node) => {
+    const made = (label, action, title, className = "zl-button") =>
+      button(label, `${action}:${node.name}`, { do: action, node: node.name }, { title, className });
+    if (node.state === "stopped") return [made("restart", "restart", "start it from its journal"),
+      made("wipe and rejoin", "wipe", "delete its journal; it comes back as a new member")];
+    return [
+      made("kill -9", "kill", "SIGKILL", "zl-button zl-danger"),
+      made("terminate", "terminate", "SIGTERM: it ends by itself"),
+      node.state === "paused" ? made("resume", "resume", "SIGCONT") : made("pause", "pause", "SIGSTOP: it hangs, sockets open"),
+      made("restart", "restart", "end it and start it from its journal"),
+      made("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member"),
+    ];
+  };
+
+  // Rows are made when nodes or their states change; in between only texts are set, so that a click is never lost.
+  function makeRows(state) {
+    forget(body);
+    body.replaceChildren(...state.nodes.map((node) => {
+      const row = h("tr", { data: { node: node.name } }, ...HEAD.map(([, className]) => h("td", { className: className ?? "" })));
+      row.cells[0].append(h("span", { className: "zl-swatch", style: { background: node.colour } }), node.name);
+      row.lastChild.className = "zl-do";
+      row.lastChild.append(...actions(node));
+      return row;
+    }));
+  }
+
+  function fillRow(row, node, state) {
+    row.className = node.leads ? "zl-leads" : node.state === "running" ? "" : "zl-down";
+    const [shape, colour] = ROLES[node.role] ?? ROLES.running;
+    row.cells[0].title = node.pid ? `process ${node.pid}` : "";
+    row.cells[1].replaceChildren(h("span", { className: "zl-role" }, svgShape(shape, colour), node.role));
+    row.cells[2].textContent = number(node.term);
+    row.cells[3].textContent = number(node.applied);
+    row.cells[4].textContent = number(node.lag);
+    const mark = node.agrees ? ["zl-agree", " ✓"] : ["zl-differ", " ≠"];
+    row.cells[5].replaceChildren(h("span", { className: "zl-hash", textContent: node.hash || "–" }),
+      node.hash ? h("span", { className: mark[0], textContent: mark[1] }) : "");
+    row.cells[6].textContent = number(node.orders);
+    row.cells[7].textContent = node.cpu === null ? "–" : `${node.cpu} %`;
+    row.cells[8].textContent = node.memory_mib === null ? "–" : `${node.memory_mib} MiB`;
+  }
+
+  function drawStepper(state) {
+    const now = state.nodes.length;
+    const counts = Array.from({ length: state.scale_max }, (_, index) => index + 1);
+    const target = state.scaling_to;
+    forget(stepper);
+    stepper.replaceChildren(...counts.map((count) => {
+      const made = h("button", { type: "button", className: "zl-button", textContent: count, data: { count },
+        title: count === now ? "as it is" : `scale to ${count}` });
+      made.classList.toggle("zl-now", count === now);
+      made.classList.toggle("zl-busy", count === target);
+      made.disabled = Boolean(target) || count === now;
+      made.onclick = () => { made.classList.add("zl-busy"); send({ do: "scale", count }); };
+      return made;
+    }));
+  }
+
+  let stepperFor = "";
+  return (state) => {
+    const key = JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));
+    if (key !== drawnFor) { makeRows(state); drawnFor = key; }
+    state.nodes.forEach((node, index) => fillRow(body.rows[index], node, state));
+    const stepperKey = `${state.nodes.length} ${state.scaling_to} ${state.alive}`;
+    if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
+    const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
+      : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
+    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "nobody leads") : "the cluster has stopped";
+    summary.replaceChildren(leads, agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
+  };
+});

@@ -1,0 +1,91 @@
+"""Colours of the panel: told apart by colour-blind people, readable on light and on dark pages.
+
+Nodes wear six colours of Okabe and Ito's palette and a grey; from the eighth node on a dash tells those of one colour
+apart. Vermilion is kept for faults and for nothing else. Ink, grid lines and paper depend on the page's theme: what has
+to follow it is found by :func:`themed`, once for each theme, so that a page can change its theme while it is open.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from bokeh.model import Model
+from bokeh.models import Axis, Grid, Legend, Title
+
+ThemeName = Literal["light", "dark"]
+
+NODE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#B59B00", "#8C8C8C")
+"""Blue, orange, bluish green, reddish purple, sky blue, yellow (darker than theirs: it must show on white), grey."""
+NODE_DASHES = ("solid", "dashed", "dotted")
+FAULT_COLOUR = "#D55E00"
+ELECTION_COLOUR = "#009E73"
+CHANGE_COLOUR = "#0072B2"
+BID_COLOUR = "#0072B2"
+ASK_COLOUR = "#E69F00"
+
+INK = "ink"
+"""A tag: lines and texts of this model take the ink of the theme."""
+FAINT = "faint"
+"""A tag: the same in a weaker ink."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+_THEMES: dict[ThemeName, dict[str, str]] = {
+    "light": {INK: "#1f2328", FAINT: "#59636e", "grid": "#e6e8eb", "paper": "#ffffff"},
+    "dark": {INK: "#e6e8eb", FAINT: "#a3abb5", "grid": "#3a3f46", "paper": "#111111"},
+}
+
+
+def node_colour(slot: int) -> str:
+    """The colour of the node in this slot."""
+    return NODE_COLOURS[slot % len(NODE_COLOURS)]
+
+
+def node_dash(slot: int) -> str:
+    """How its lines are drawn."""
+    return NODE_DASHES[slot // len(NODE_COLOURS) % len(NODE_DASHES)]
+
+
+def themed(root: Model, theme: ThemeName) -> list[tuple[str, str, str]]:
+    """What a theme sets: ``(model id, property, colour)`` for all models below ``root`` that depend on it."""
+    colours = _THEMES[theme]
+    found: list[tuple[str, str, str]] = []
+    for model in sorted(root.references(), key=lambda each: each.id):
+        found += [(model.id, name, colours[role]) for name, role in _roles(model).items()]
+    return found
+
+
+def apply_theme(root: Model, theme: ThemeName) -> None:
+    """Give a figure the colours of a theme, paper included: for pages that are made once, as reports are."""
+    models = {model.id: model for model in root.references()}
+    for model_id, name, colour in themed(root, theme):
+        setattr(models[model_id], name, colour)
+    for model in models.values():
+        for name in ("background_fill_color", "border_fill_color"):
+            if "Plot" in type(model).__mro__[1].__name__ or type(model).__name__ == "figure":
+                setattr(model, name, _THEMES[theme]["paper"])
+
+
+def _roles(model: Model) -> dict[str, str]:
+    """Property -> role in the theme, for one model."""
+    if isinstance(model, Axis):
+        return {
+            "axis_label_text_color": FAINT,
+            "major_label_text_color": FAINT,
+            "axis_line_color": "grid",
+            "major_tick_line_color": "grid",
+        }
+    if isinstance(model, Grid):
+        return {"grid_line_color": "grid"}
+    if isinstance(model, Title):
+        return {"text_color": INK}
+    if isinstance(model, Legend):
+        return {"label_text_color": INK}
+    role = next((tag for tag in model.tags if tag in (INK, FAINT)), None)
+    return dict.fromkeys(_inked(model), role) if role else {}
+
+
+def _inked(model: Any) -> list[str]:
+    """The colours of a tagged glyph that are drawn at all."""
+    known = set(model.properties())
+    return [name for name in ("line_color", "text_color", "fill_color") if name in known and getattr(model, name)]

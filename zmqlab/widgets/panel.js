@@ -1,0 +1,99 @@
+// What all panels have in common. Stands in front of each panel's own file.
+
+function h(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  const { style, data, ...rest } = properties;
+  Object.assign(made, rest);
+  if (style) for (const [name, value] of Object.entries(style)) made.style.setProperty(name, value);
+  if (data) Object.assign(made.dataset, data);
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+const svgShape = (shape, colour) => {
+  const paths = {
+    crown: "M1 12 L1 4 L4.5 7.5 L7 2 L9.5 7.5 L13 4 L13 12 Z",
+    dot: "M7 3.5 A3.5 3.5 0 1 1 6.99 3.5 Z",
+    ring: "M7 3 A4 4 0 1 1 6.99 3 Z M7 4.7 A2.3 2.3 0 1 0 7.01 4.7 Z",
+    cross: "M2.5 4 L4 2.5 L7 5.5 L10 2.5 L11.5 4 L8.5 7 L11.5 10 L10 11.5 L7 8.5 L4 11.5 L2.5 10 L5.5 7 Z",
+    bars: "M3 2 L6 2 L6 12 L3 12 Z M8 2 L11 2 L11 12 L8 12 Z",
+    triangle: "M7 2 L12.5 11.5 L1.5 11.5 Z",
+  };
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 14 14");
+  svg.setAttribute("class", "zl-shape");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", paths[shape]);
+  path.setAttribute("fill", colour);
+  path.setAttribute("fill-rule", "evenodd");
+  svg.append(path);
+  return svg;
+};
+
+const number = (value, digits = 0) => value === null || value === undefined ? "–" :
+  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+// A panel: `build(tools)` makes the parts and returns `draw(state)`, which is called at each change.
+function panel(build) {
+  return {
+    render({ model, el }) {
+      el.classList.add("zl-panel");
+      const waiting = new Map();     // keys of clicks that Python has not taken up yet
+      const buttons = new Map();     // key -> buttons
+      const busy = (key) => waiting.has(key) || model.get("_busy").includes(key);
+      const showBusy = () => {
+        for (const key of model.get("_busy")) waiting.delete(key);
+        for (const [key, made] of buttons) for (const each of made) mark(each, key);
+      };
+      const mark = (each, key) => {
+        const now = busy(key);
+        each.classList.toggle("zl-busy", now);
+        each.disabled = now || each.zlDisabled === true;
+      };
+      const send = (message, key) => {
+        if (key) {
+          waiting.set(key, true);
+          setTimeout(() => { waiting.delete(key); showBusy(); }, 3000);
+          showBusy();
+        }
+        model.send(message);
+      };
+      // A button that works while its action runs. `key` is what Python calls the action.
+      const button = (label, key, message, properties = {}) => {
+        const { disabled, ...rest } = properties;
+        const made = h("button", { type: "button", className: "zl-button", textContent: label, ...rest });
+        made.zlDisabled = Boolean(disabled);
+        made.onclick = () => send(typeof message === "function" ? message() : message, key);
+        if (!buttons.has(key)) buttons.set(key, new Set());
+        buttons.get(key).add(made);
+        mark(made, key);
+        return made;
+      };
+      const problem = h("div", { className: "zl-problem", hidden: true });
+      const showProblem = () => {
+        const text = model.get("_problem");
+        problem.hidden = !text;
+        problem.replaceChildren(h("span", { textContent: text }),
+          h("button", { type: "button", className: "zl-close", textContent: "×", title: "dismiss",
+            onclick: () => model.send({ do: "dismiss" }) }));
+      };
+      const forget = (within) => {
+        for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
+      };
+      const draw = build({ model, el, button, send, busy, forget });
+      el.append(problem);
+      const show = () => draw(model.get("_state"));
+      show();
+      showProblem();
+      model.on("change:_state", show);
+      model.on("change:_busy", showBusy);
+      model.on("change:_problem", showProblem);
+      return () => {
+        model.off("change:_state", show);
+        model.off("change:_busy", showBusy);
+        model.off("change:_problem", showProblem);
+      };
+    },
+  };
+}
+

@@ -95,7 +95,10 @@ class LoadMetrics(msgspec.Struct, kw_only=True):
     """Since the start."""
     silence_ms: float
     """How long ago the last acknowledgement was, if one is owed."""
+    gap_ms: float = 0.0
+    """The longest time in which answers were owed and none came, of those that ended or went on in the interval."""
     longest_gap_ms: float
+    """The same since the start."""
     cpu_percent: float
 
 

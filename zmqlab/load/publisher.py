@@ -70,6 +70,7 @@ class Publisher:
             orders_by_node=list(tally.orders_by_node),
             rejected_by_reason=tally.rejected_by_reason(),
             silence_ms=silence_ns / NS_PER_MS,
+            gap_ms=tally.take_gap_ns() / NS_PER_MS,
             longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
             cpu_percent=100 * (cpu_s - self._interval_cpu_s) / max(interval_s, 1e-6),
         )

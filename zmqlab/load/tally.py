@@ -60,6 +60,7 @@ class Tally:
         self.longest_gap_ns = 0
         self.longest_gap_at_ns = 0
         """When it began."""
+        self._interval_gap_ns = 0
         self.last_acknowledged_ns = 0
         self._reasons: Ints = np.zeros(REASON_COUNT, np.int64)
         self._gap_from_ns = 0
@@ -97,6 +98,11 @@ class Tally:
         silence_ns = now_ns - self._gap_from_ns
         self._note_gap(silence_ns)
         return silence_ns
+
+    def take_gap_ns(self) -> int:
+        """The longest time without an owed acknowledgement that ended, or went on, since the last call."""
+        gap_ns, self._interval_gap_ns = self._interval_gap_ns, 0
+        return gap_ns
 
     def rejected_by_reason(self) -> dict[str, int]:
         """Rejections since the start, by the name of their reason."""
@@ -144,6 +150,7 @@ class Tally:
         self.ledger.append((number, log_index, each.first_sent_ns, completed_ns, orders, crc, each.node, flags))
 
     def _note_gap(self, gap_ns: int) -> None:
+        self._interval_gap_ns = max(self._interval_gap_ns, gap_ns)
         if gap_ns > self.longest_gap_ns:
             self.longest_gap_ns = gap_ns
             self.longest_gap_at_ns = self._gap_from_ns

@@ -81,7 +81,7 @@ class Faults:
         if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
             return
         if self._rng.random() < 0.4:
-            self._around.at(self._after(3, 60), self._strike_if_leading, process)
+            self._around.at(self._after(1, self._around.plan.strike_ms_max), self._strike_if_leading, process)
         else:
             self._strike_if_leading(process)
 
@@ -99,6 +99,14 @@ class Faults:
             cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
             self._cut([process.node_id], cut_off, both=self._rng.random() < 0.7)
             self._around.tell(f"node {process.node_id} loses {sorted(cut_off)}")
+
+    def strike_change(self, process: Process) -> None:
+        """A leader that has just stored a change of the members: nobody, or few, will hear of it from him."""
+        others = self._others(process)
+        if others and not self._healed and self._rng.random() < self._around.plan.unlucky_change:
+            cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
+            self._cut([process.node_id], cut_off, both=True)
+            self._around.tell(f"node {process.node_id} loses {sorted(cut_off)} as it changes the members")
 
     def strike_candidate(self, process: Process) -> None:
         """A candidate that nobody hears; should the old leader live, the candidate is ahead of it in term."""

@@ -28,6 +28,7 @@ from zmqlab.raft import (
     HardState,
     Message,
     Raft,
+    Role,
     Snapshot,
 )
 from zmqlab.raft.messages import Entry, EntryKind
@@ -348,6 +349,8 @@ class Process:
             prev_term = self.running.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
             self.around.logs.saw(prev_term, entries)
+            if self.running.raft.role is Role.LEADER and any(e.kind == EntryKind.CONFIGURATION for e in entries):
+                self.around.on_change(self)
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         self.around.note(

@@ -27,6 +27,8 @@ class Surroundings:
     tell: Callable[[str], None]
     on_leader: Callable[[Process], None]
     """A process has become leader; the faults want to know."""
+    on_change: Callable[[Process], None]
+    """A leader has stored a change of the members."""
     on_candidate: Callable[[Process], None]
     """A process has stored its vote for itself; nobody has been asked yet."""
     on_lost: Callable[[Process], None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list
-from zmqlab.settings import parse_duration, parse_rate
+from zmqlab.errors import SettingsError
+from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
 
 def client(
@@ -21,6 +22,11 @@ def client(
     allow_compacted: bool = typer.Option(
         False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
     ),
+    metrics_port: int | None = typer.Option(
+        None, "--metrics-port", min=1, max=65_535, help="Show /metrics to Prometheus on this port while it runs."
+    ),
+    bind: str = typer.Option("127.0.0.1", "--bind", help="The address for --metrics-port."),
+    insecure: bool = typer.Option(False, "--insecure", help="Allow --bind to let others in, unencrypted."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Load running nodes with orders, show it live, and check every promise at the end.
@@ -30,6 +36,8 @@ def client(
     endpoints = node_list(nodes)
     parse_rate(rate)
     parse_duration(duration)
+    if not (is_loopback(bind) or insecure):
+        raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.cli.progress import show_progress
     from zmqlab.cli.quick import report
     from zmqlab.cluster.load_client import LoadClient
@@ -43,6 +51,8 @@ def client(
         arrivals=arrivals,
         symbols=symbols,
         allow_compacted=allow_compacted,
+        metrics_port=metrics_port,
+        metrics_host=bind,
     )
     with load:
         load.start()

@@ -38,6 +38,7 @@ from zmqlab.cluster.start import (
     plan_nodes,
 )
 from zmqlab.cluster.tables import EventTable, NodeState, StatusTable
+from zmqlab.cluster.targets import Targets
 from zmqlab.errors import ClusterError, NoLeader, PortInUse
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 
@@ -60,6 +61,7 @@ class Cluster:
             itself or a verdict failed.
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files.
+        metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
         launcher: where nodes run; processes on this machine by default.
     """
 
@@ -71,6 +73,7 @@ class Cluster:
         run_dir: str | Path | None = None,
         keep: bool = False,
         log_level: LogLevel = "info",
+        metrics: bool = False,
         launcher: Launcher | None = None,
     ) -> None:
         check_arguments(nodes, durability, log_level)
@@ -79,6 +82,9 @@ class Cluster:
         self._count = nodes
         self._durability: Durability = durability
         self._log_level: LogLevel = log_level
+        self._metrics = metrics
+        self.targets: Targets | None = None
+        """What Prometheus is told, with ``metrics``; made by :meth:`start`."""
         self._run_dir = Path(run_dir).absolute() if run_dir is not None else None
         self._launcher = launcher or LocalLauncher()
         self._feed: MetricsFeed | None = None
@@ -100,7 +106,9 @@ class Cluster:
         if self._run_dir is None:
             self._run_dir = Path(tempfile.mkdtemp(prefix="zmqlab-"))
         self._feed = MetricsFeed()
-        self._nodes = Nodes(self._launcher, self._feed, self._keep_evidence)
+        self.targets = Targets(self._run_dir, self.name) if self._metrics else None
+        on_change = self.targets.show_nodes if self.targets else None
+        self._nodes = Nodes(self._launcher, self._feed, self._keep_evidence, on_change)
         self._links = ClusterLinks(self._nodes)
         self._membership = Membership(self._nodes, self._tell_links)
         _live.add(self)
@@ -120,6 +128,8 @@ class Cluster:
             self._attached.pop()()
         if self._nodes is not None:
             self._nodes.end_all()
+        if self.targets is not None:
+            self.targets.clear()
         if self._feed is not None:
             self._feed.close()
         if self._run_dir is not None and not self.keep:
@@ -392,6 +402,7 @@ class Cluster:
                 run_dir=self.run_dir,
                 durability=self._durability,
                 log_level=self._log_level,
+                metrics=self._metrics,
             )
             processes = {name: self._started.start(settings) for name, settings in plan.items()}
             try:

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
@@ -42,6 +42,9 @@ from zmqlab.load.process import command_line
 from zmqlab.load.settings import LoadSettings
 from zmqlab.settings import parse_duration, parse_endpoint, parse_rate
 from zmqlab.wire import control
+
+if TYPE_CHECKING:
+    from zmqlab.cluster.load_exporter import LoadExporter
 
 START_TIMEOUT_S = 20.0
 """Longer than a session may take to open (10 s) on top of starting an interpreter."""
@@ -84,6 +87,9 @@ class LoadClient:
         collector: what reads the log along with the run; the verdict has the whole log then, whatever nodes forgot.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
         max_replayed_commands: how far answers are compared with a naive book.
+        metrics_port: where metrics are shown to Prometheus; None: nowhere, but with a Cluster that shows its own, at
+            a free port that its targets name.
+        metrics_host: the address for that.
         settings: anything else that :class:`~zmqlab.load.settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
     """
@@ -97,6 +103,8 @@ class LoadClient:
         collector: LogCollector | None = None,
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
+        metrics_port: int | None = None,
+        metrics_host: str = "127.0.0.1",
         **settings: Any,
     ) -> None:
         self._cluster = target if isinstance(target, Cluster) else None
@@ -113,6 +121,8 @@ class LoadClient:
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
+        self._metrics_at = (metrics_host, metrics_port)
+        self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
@@ -140,6 +150,7 @@ class LoadClient:
             self._cluster.at_stop(self.close)
         else:
             self._require_an_answer()
+        self._exporter = self._show_metrics()
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         router = self._context.socket(zmq.ROUTER)
@@ -214,6 +225,8 @@ class LoadClient:
         self._context.term()
         self._stderr.close()
         self._unsubscribe()
+        if self._exporter is not None:
+            self._exporter.close()
         if self._own_feed is not None:
             self._own_feed.close()
 
@@ -295,12 +308,23 @@ class LoadClient:
                 f"no node answers at {', '.join(self.settings.nodes)}: do they run, and is this base port + 2?"
             )
 
+    def _show_metrics(self) -> LoadExporter | None:
+        host, port = self._metrics_at
+        targets = self._cluster.targets if self._cluster else None
+        if port is None and targets is None:
+            return None
+        from zmqlab.cluster.load_exporter import LoadExporter  # not before it is needed: it brings an HTTP server along
+
+        return LoadExporter(self.settings, host, port or 0, targets)
+
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""
         with contextlib.suppress(FrameError):
             snapshot = load_wire.decode_metrics(frame)
             if self._process is not None and snapshot.pid == self._process.pid:
                 self._recent.append(snapshot)
+                if self._exporter is not None:
+                    self._exporter.take(snapshot)
 
     def _listen(self, router: zmq.Socket[bytes]) -> None:
         """The thread: passes messages between the load process and this object until the process has ended."""

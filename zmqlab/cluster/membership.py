@@ -22,7 +22,7 @@ from typing import NamedTuple
 from zmqlab.cluster import queries
 from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.cluster.nodes import Nodes, wipe_journal
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.cluster.ports import METRICS_OFFSET, free_base_ports
 from zmqlab.cluster.start import MAX_NODES, raise_if_ended
 from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
 from zmqlab.settings import NodeSettings, parse_endpoint
@@ -68,7 +68,11 @@ class Membership:
             for _ in range(START_ATTEMPTS):
                 (port,) = free_base_ports(1, exclude=tried)
                 tried.add(port)
-                settings = replace(like, name=name, port=port, peers=(), join=self._to_join(name), leader=False)
+                metrics_port = port + METRICS_OFFSET if like.metrics_port else 0
+                join = self._to_join(name)
+                settings = replace(
+                    like, name=name, port=port, peers=(), join=join, leader=False, metrics_port=metrics_port
+                )
                 try:
                     self._bring_in(settings, "added", timeout_s)
                 except PortInUse as error:

@@ -30,11 +30,19 @@ SIGNALS = {-number.value: number.name for number in signal.Signals}
 class Nodes:
     """The nodes of one cluster. Safe to use from several threads."""
 
-    def __init__(self, launcher: Launcher, feed: MetricsFeed, on_failure: Callable[[], None]) -> None:
-        """``on_failure`` is called when a node ended by itself and badly."""
+    def __init__(
+        self,
+        launcher: Launcher,
+        feed: MetricsFeed,
+        on_failure: Callable[[], None],
+        on_change: Callable[[Iterable[NodeSettings]], None] | None = None,
+    ) -> None:
+        """``on_failure`` is called when a node ended by itself and badly, ``on_change`` with all nodes when one came or
+        went for good."""
         self._launcher = launcher
         self._feed = feed
         self._on_failure = on_failure
+        self._on_change = on_change or (lambda _: None)
         self._settings: dict[str, NodeSettings] = {}
         self._processes: dict[str, NodeProcess] = {}
         self._paused: set[str] = set()
@@ -99,6 +107,7 @@ class Nodes:
             self._settings[settings.name] = settings
             self._processes[settings.name] = process
             self._expected_deaths.discard(settings.name)
+            self._on_change(self._settings.values())
         self._feed.connect(settings.endpoint)
         self.record(settings.name, kind, f"pid {process.pid}, {settings.endpoint}")
         return process
@@ -145,6 +154,7 @@ class Nodes:
             known = [self._settings.pop(name) for name in names if name in self._settings]
             processes = [self._processes.pop(settings.name, None) for settings in known]
             self._paused.difference_update(settings.name for settings in known)
+            self._on_change(self._settings.values())
         end_all([process for process in processes if process is not None], STOP_GRACE_S)
         for settings in known:
             self._feed.disconnect(settings.endpoint)

@@ -1,8 +1,8 @@
 """Free ports for nodes on this machine.
 
-A node needs three consecutive ports, and all nodes must know each other's before the first one starts, so
-that "bind to port 0 and see" is no way. Candidates are tried by binding them for a moment. They lie below
-the range from which the system hands out ports by itself (32768 up on Linux, 49152 up on macOS): above it,
+A node needs three consecutive ports, one more if it shows metrics, and all nodes must know each other's before the
+first one starts, so that "bind to port 0 and see" is no way. Candidates are tried by binding them for a moment. They
+lie below the range from which the system hands out ports by itself (32768 up on Linux, 49152 up on macOS): above it,
 any outgoing connection could take one in between.
 
 Between the probe and the node's own bind another process may still come first. The node then ends with the
@@ -22,13 +22,15 @@ from zmqlab.settings import PORTS_PER_NODE
 FIRST_PORT = 20_000
 LAST_PORT = 32_000
 """Below every system's ephemeral range, and above what well-known services use."""
+METRICS_OFFSET = 3
+"""A node that shows metrics does so on the port behind its own three."""
 STEP = 10
 """Base ports are round numbers, which are easier to read in a table of nodes."""
 
 
 def is_free(base: int, host: str = "127.0.0.1") -> bool:
-    """Whether all ports of a node with base port ``base`` can be bound now."""
-    return all(_can_bind(host, base + offset) for offset in range(PORTS_PER_NODE))
+    """Whether all ports of a node with base port ``base`` can be bound now, that of its metrics among them."""
+    return all(_can_bind(host, base + offset) for offset in (*range(PORTS_PER_NODE), METRICS_OFFSET))
 
 
 def free_base_ports(

@@ -11,6 +11,7 @@ from typing import get_args
 from zmqlab import errors
 from zmqlab.cluster import queries
 from zmqlab.cluster.launcher import NodeProcess
+from zmqlab.cluster.ports import METRICS_OFFSET
 from zmqlab.errors import NodeError, NodeStartFailed, SettingsError
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 from zmqlab.wire import control
@@ -34,7 +35,13 @@ def check_arguments(nodes: int, durability: str, log_level: str) -> None:
 
 
 def plan_nodes(
-    ports: list[int], *, cluster: str, run_dir: Path, durability: Durability, log_level: LogLevel
+    ports: list[int],
+    *,
+    cluster: str,
+    run_dir: Path,
+    durability: Durability,
+    log_level: LogLevel,
+    metrics: bool = False,
 ) -> dict[str, NodeSettings]:
     """Settings of ``node0``, ``node1``, ... on loopback; node0 campaigns first."""
     endpoints = [f"tcp://127.0.0.1:{port}" for port in ports]
@@ -51,6 +58,7 @@ def plan_nodes(
             watch_stdin=True,
             allow_faults=True,
             log_level=log_level,
+            metrics_port=port + METRICS_OFFSET if metrics else 0,
         )
         for number, port in enumerate(ports)
     )

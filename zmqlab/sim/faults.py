@@ -80,7 +80,7 @@ class Faults:
         """Bad luck of leaders that were just elected: their first entries reach few or nobody."""
         if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
             return
-        if self._rng.random() < 0.4:
+        if self._rng.random() >= self._around.plan.strikes_at_once:
             self._around.at(self._after(1, self._around.plan.strike_ms_max), self._strike_if_leading, process)
         else:
             self._strike_if_leading(process)
@@ -89,7 +89,9 @@ class Faults:
         """It dies in one of its next effects, or most of the others lose it; a few may still hear it."""
         if self._healed or not process.replica or process.running.raft.role is not Role.LEADER:
             return
-        if self._rng.random() < 0.5:
+        if self._rng.random() < self._around.plan.strikes_kill:
+            if self._rng.random() < 0.3:  # or one of those that hear it first
+                process = self._rng.choice(list(self._around.running()))
             if self._may_crash(process):
                 process.crash_in = self._rng.randint(1, 10)
                 self._around.at(self._after(20, 60), self._see_to_restarts)

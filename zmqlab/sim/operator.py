@@ -174,12 +174,13 @@ class Operator:
         targets = [process.node_id for process in reachable]
         if self._leader not in targets or self._rng.random() < 0.3:
             self._leader = self._rng.choice(targets)
-        self._next_nonce += 1
-        self._nonces[self._next_nonce] = goal
-        query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id)
-        if goal.is_addition:
-            query = control.AddMemberQuery(self._next_nonce, goal.node_id, goal.address)
-        self._send(self._leader, query)
+        for target in targets if self._around.plan.asks_everybody else (self._leader,):
+            self._next_nonce += 1
+            self._nonces[self._next_nonce] = goal
+            query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id)
+            if goal.is_addition:
+                query = control.AddMemberQuery(self._next_nonce, goal.node_id, goal.address)
+            self._send(target, query)
 
     def _send(self, node_id: int, query: control.Query) -> None:
         self._around.network.send(ADDRESS, node_id, control.encode(frames.QUERY, query))

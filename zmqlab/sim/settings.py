@@ -37,7 +37,7 @@ FAULTS = (
 OPERATIONS = ("add", "remove", "replace", "read_log")
 """What the operator may do beside replacing lost nodes."""
 NODES_MAX = 9
-FOCUSES = ("figure-8", "members", "ahead")
+FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads")
 """Plans aimed at one kind of bug; see :func:`_focused`."""
 
 
@@ -98,8 +98,12 @@ class Plan:
     """The second copy of a frame comes up to so much later."""
     unlucky_leader: float
     """How likely a leader that was just elected is struck, at once or when it has begun to work."""
+    strikes_at_once: float
+    """How many of these leaders are struck before they have sent anything more."""
     strike_ms_max: int
-    """How long a leader may work before it is struck."""
+    """How long the others may work before."""
+    strikes_kill: float
+    """How many of them die; the others are cut off from half of the nodes or more."""
     unlucky_change: float
     """How likely a leader that has just appended a change of the members is not heard any more."""
     unlucky_candidate: float
@@ -118,6 +122,8 @@ class Plan:
     """Nobody is removed from fewer members."""
     changes_its_mind: float
     """How likely the operator asks for something else before it has what it asked for."""
+    asks_everybody: bool
+    """Whether the operator asks all nodes at once, and not only whom it takes for the leader."""
     patience: float
     """Time between two questions, as a multiple of the ordinary."""
     probes: bool
@@ -160,7 +166,9 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         duplication=rng.choice((0.0, 0.05, 0.3)),
         second_copy_us=rng.choice((0, 200 * MS)),
         unlucky_leader=rng.choice((0.0, 0.3, 0.7, 0.9)),
+        strikes_at_once=0.6,
         strike_ms_max=60,
+        strikes_kill=0.5,
         unlucky_change=rng.choice((0.0, 0.3)),
         unlucky_candidate=rng.choice((0.0, 0.0, 0.3)),
         restart_ms_max=rng.choice((60, 400)),
@@ -170,6 +178,7 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         goals_max=rng.choice((1, 2, 4)),
         members_min=rng.choice((1, 3)),
         changes_its_mind=rng.choice((0.0, 0.1, 0.5)),
+        asks_everybody=rng.random() < 0.3,
         patience=rng.choice((0.2, 1.0, 1.0)),
         probes=rng.random() < 0.25,
         turn_us=rng.choice((0, 300, 3_000)),
@@ -200,6 +209,9 @@ def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
       again when they have begun to hand on what an older term left.
     * "members": four nodes, an operator that wants many things at once of whoever leads, and leaders that are lost
       with a change that nobody heard of.
+    * "snapshots": small ones, sent often, and whose late copies arrive when the receiver is further on.
+    * "crashes": of leaders that were just elected and of those that hear them first, in the middle of what they do.
+    * "reads": many, at leaders that are frozen or cut off while others go on.
     * "ahead": leadership is handed to nodes that are then not heard: they are ahead of everybody in term.
     """
     if focus == "figure-8":
@@ -227,18 +239,62 @@ def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
             node_count=settings.nodes or 4,
             faults_ms=settings.faults_ms or 1_500,
             durability="os",
-            operations=("add", "remove", "remove"),
+            faults=("crash", "transfer"),
+            fault_gap_us=200 * MS,
+            delay_us=500,
+            loss=0.0,
+            operations=("add", "remove", "remove", "remove"),
             operations_gap_us=40 * MS,
-            goals_max=4,
+            goals_max=3,
             members_min=2,
             changes_its_mind=0.5,
-            patience=0.1,
-            unlucky_leader=0.7,
+            patience=0.4,
+            asks_everybody=True,
+            unlucky_leader=0.8,
+            strikes_at_once=0.9,
+            strikes_kill=0.1,
             unlucky_change=0.8,
             restart_ms_max=60,
             strike_ms_max=8,
             cuts_lose_all=True,
             raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1),
+        )
+    if focus == "snapshots":
+        return replace(
+            plan,
+            faults=("crash", "isolate", "pause", "partition"),
+            fault_gap_us=60 * MS,
+            duplication=0.3,
+            second_copy_us=200 * MS,
+            loss=0.05,
+            operations=("add", "replace") if plan.durability != "memory" else (),
+            operations_gap_us=150 * MS,
+            think_us=15 * MS,
+            raft=replace(plan.raft, snapshot_chunk_bytes=262_144),
+            replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
+        )
+    if focus == "crashes":
+        return replace(
+            plan,
+            durability="fsync",
+            faults=("crash_in_effect", "crash_in_effect", "power_cut"),
+            fault_gap_us=60 * MS,
+            unlucky_leader=0.9,
+            strikes_kill=1.0,
+            restart_ms_max=60,
+        )
+    if focus == "reads":
+        return replace(
+            plan,
+            node_count=settings.nodes or 3,
+            faults=("freeze", "freeze", "isolate", "transfer_unheard"),
+            fault_gap_us=120 * MS,
+            operations=(),
+            unlucky_leader=0.0,
+            unlucky_candidate=0.0,
+            think_us=15 * MS,
+            requests_open_max=12,
+            reads=0.5,
         )
     if focus == "ahead":
         return replace(

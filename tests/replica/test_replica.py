@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 
 from zmqlab.market.types import symbol_code
-from zmqlab.raft import Configuration, Message, Raft, RaftSettings
+from zmqlab.raft import AppendEntries, Configuration, Message, Raft, RaftSettings, ReadIndex, ReadIndexResponse
 from zmqlab.raft.messages import Entry, EntryKind, InstallSnapshot
 from zmqlab.replica import Applied, MemoryJournal, Replica, ReplicaSettings, StateMachine
 from zmqlab.wire import client as client_wire
@@ -22,9 +22,11 @@ class Effects:
     def __init__(self) -> None:
         self.answers: list[tuple[bytes, bytes]] = []
         self.forwarded: list[bytes] = []
+        self.asked: list[int] = []
+        """Contexts of reads that the leader was asked about."""
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Nobody listens."""
+        self.asked += [message.context for message in messages if isinstance(message, ReadIndex)]
 
     def forward(self, leader_id: int, requests: list[bytes]) -> None:
         self.forwarded += requests
@@ -64,3 +66,34 @@ def test_a_snapshot_answers_what_waits() -> None:
     replica.tick()
     replica.turn()
     assert {client_wire.parse_request(frame).request_number for frame in effects.forwarded} == {3}
+
+
+def test_an_answer_to_an_earlier_life_finishes_no_read() -> None:
+    """Node 1 asks leader 2 about a read, dies, comes back and asks about another; only then the first answer comes.
+
+    Both lives named their first read 1, so that the new read was served at the index of the old one, from before what
+    others had applied meanwhile. The messages of a DEALER wait while its peer is away, so that an answer can outlive
+    the process that asked (found by ``zmqlab.sim``, seed 11863).
+    """
+    journal = MemoryJournal()
+    first, second = life(journal, 1), life(journal, 2)
+    finished: list[bool] = []
+    for replica, effects in (first, second):
+        replica.step(AppendEntries(2, 1, 1, 0, 0, 0, 1, ()))
+        replica.read(finished.append)
+        replica.turn()
+        assert len(effects.asked) == 1
+    replica, effects = second
+    replica.step(ReadIndexResponse(2, 1, 1, first[1].asked[0], 0))
+    replica.turn()
+    assert finished == []
+    replica.step(ReadIndexResponse(2, 1, 1, effects.asked[0], 0))
+    replica.turn()
+    assert finished == [True]
+
+
+def life(journal: MemoryJournal, seed: int) -> tuple[Replica, Effects]:
+    """A replica that starts from what the journal holds."""
+    effects = Effects()
+    raft = Raft(1, MEMBERS, RaftSettings(), random.Random(seed), hard_state=journal.load().hard_state)
+    return Replica(raft, StateMachine(), journal, effects, ReplicaSettings()), effects

@@ -117,7 +117,7 @@ class Replica:
         self._leader_seen = (0, 0)  # (term, leader_id) that pending requests were last sent to
         self._reads: dict[int, Read] = {}
         self._ready_reads: deque[tuple[int, Read]] = deque()  # (index, read), in the order of their indexes
-        self._next_context = 1
+        self._next_context = raft.rng.getrandbits(62) + 1  # an answer to an earlier life of this node must not fit
         self._bytes_since_snapshot = 0
 
     # What comes in.

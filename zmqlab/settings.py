@@ -27,7 +27,8 @@ PORTS_PER_NODE = 3
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-_ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})/?")
+_ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})/?")
+"""A host as libzmq takes it: one that begins with a dot or a dash makes it fail, and so does none."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
@@ -75,6 +76,23 @@ def parse_endpoint(text: str) -> tuple[str, int]:
         raise SettingsError(f"{text!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
     host = "127.0.0.1" if match[1] == "localhost" else match[1]
     return host, int(match[2])
+
+
+def parse_base_endpoint(text: str) -> tuple[str, int]:
+    """As :func:`parse_endpoint`, of a node's base endpoint: there must be room for all its ports.
+
+    Raises:
+        SettingsError: see there.
+    """
+    host, port = parse_endpoint(text)
+    if port > 65_535 - PORTS_PER_NODE + 1:
+        raise SettingsError(f"{text!r} is no base endpoint: a node has {PORTS_PER_NODE} ports from there on")
+    return host, port
+
+
+def is_node_name(text: str) -> bool:
+    """Whether ``text`` is a name that a node may have."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
@@ -158,7 +176,7 @@ class NodeSettings:
     """After SIGTERM: how long to answer what is pending and to hand leadership over, at most."""
 
     def __post_init__(self) -> None:
-        _require(bool(_NAME.fullmatch(self.name)), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
+        _require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
         _require_range("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
         for peer in (*self.peers, *self.join):
             parse_endpoint(peer)

@@ -3,7 +3,8 @@
 Each message type has one fixed-width ``struct`` layout, little-endian, right after the frame's header; the three that
 carry bytes of any length (AppendEntries, InstallSnapshot, Forward) append them with their lengths. Decoding checks
 every length against the frame and raises :class:`~zmqlab.errors.FrameError`; it never trusts a count further than the
-bytes that came with it.
+bytes that came with it. What Raft takes for granted of a message, and what nobody could connect to, is checked here,
+too: terms that fall along a log, an address that is none.
 
 An AppendEntries goes out over PUB when its ``to`` is ``BROADCAST`` and over a DEALER otherwise; its bytes are the same.
 """
@@ -30,7 +31,7 @@ from zmqlab.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import is_node_name, parse_base_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
@@ -74,12 +75,18 @@ def _encode_append(message: AppendEntries) -> list[bytes]:
 def _decode_append(frame: bytes) -> AppendEntries:
     sender, to, term, prev_index, prev_term, commit_index, round_, count = _APPEND.unpack_from(frame, HEADER_BYTES)
     entries, offset = [], HEADER_BYTES + _APPEND.size
+    last_term = prev_term
     for index in range(prev_index + 1, prev_index + 1 + min(count, len(frame))):
         entry_term, kind, size = _ENTRY.unpack_from(frame, offset)
         start = offset + _ENTRY.size
         offset = start + size
         if kind not in _KINDS or offset > len(frame):
             raise FrameError(f"entry {index} of an AppendEntries is cut short or of unknown kind {kind}")
+        if entry_term < last_term:
+            raise FrameError(
+                f"entry {index} of an AppendEntries is of term {entry_term}, the one before of {last_term}"
+            )
+        last_term = entry_term
         data = frame[start:offset]
         if kind == EntryKind.CONFIGURATION:
             _expect_configuration(data)
@@ -87,6 +94,8 @@ def _decode_append(frame: bytes) -> AppendEntries:
     _expect_end(frame, offset)
     if count != len(entries):
         raise FrameError("an AppendEntries promises more entries than it holds")
+    if last_term > term:
+        raise FrameError(f"an AppendEntries of term {term} speaks of term {last_term}")
     return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries))
 
 
@@ -118,10 +127,16 @@ def _decode_snapshot(frame: bytes) -> InstallSnapshot:
 
 
 def _expect_configuration(data: bytes) -> None:
-    """Raft trusts what it is handed, so that what does not decode must not reach it."""
+    """Raft trusts what it is handed, so that what does not decode, or names nobody who could vote, must not reach it.
+
+    Nor may an address that is none: every node would try to connect to it, now and at each start."""
     try:
-        Configuration.decode(data)
-    except ValueError as error:
+        configuration = Configuration.decode(data)
+        for _, address in configuration.addresses:
+            parse_base_endpoint(address)
+        if not configuration.voters:
+            raise ValueError("nobody votes")
+    except (ValueError, SettingsError) as error:
         raise FrameError(f"a configuration does not decode: {error}") from None
 
 
@@ -251,7 +266,9 @@ def decode_hello(frame: bytes) -> Hello:
         start = HEADER_BYTES + _HELLO.size
         _expect_end(frame, start + address_bytes + name_bytes)
         address, name = frame[start : start + address_bytes].decode(), frame[start + address_bytes :].decode()
-        parse_endpoint(address)
+        parse_base_endpoint(address)
+        if not is_node_name(name):
+            raise SettingsError(f"{name[:40]!r} is no name of a node")
     except (struct.error, UnicodeDecodeError, SettingsError) as error:
         raise FrameError(f"a hello does not make sense: {error}") from None
     return Hello(sender, to, address, name)

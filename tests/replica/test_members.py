@@ -7,6 +7,7 @@ import pytest
 from tests.replica.network import RAFT, Network, request
 from zmqlab.raft import Role
 from zmqlab.replica import Change, ReplicaSettings
+from zmqlab.replica.members import MAX_MEMBERS, SILENT_LEARNER_TIMEOUTS
 
 NEW = 4
 
@@ -155,6 +156,46 @@ def test_a_dead_members_place_can_be_taken(network: Network) -> None:
     configuration = network.leader.replica.raft.configuration
     assert configuration.voters == (1, 2, 3, 5)
     assert dict(configuration.addresses)[5] == address(NEW)
+
+
+def test_one_learner_at_a_time_and_a_silent_one_makes_room(network: Network) -> None:
+    members = network.leader.replica.members
+    network.start_stranger(100)
+    network.cut_off = {100}
+    for node_id in range(100, 200):
+        assert members.add(node_id, address(node_id)) is Change.UNDER_WAY
+        network.tick()
+    assert network.leader.replica.raft.configuration.learners == (100,), "the one that came first"
+    network.start_stranger(NEW)
+    network.tick(SILENT_LEARNER_TIMEOUTS * RAFT.election_ticks)
+    add(network)
+    configuration = network.leader.replica.raft.configuration
+    assert configuration.members == (1, 2, 3, NEW), "who never said a word is gone"
+
+
+def test_a_learner_that_answers_is_not_put_out_by_another(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    network.start_stranger(NEW)
+    members = network.leader.replica.members
+    monkeypatch.setattr(members, "tick", lambda: None)  # it is never promoted, however well it answers
+    members.add(NEW, address(NEW))
+    for _ in range(2 * SILENT_LEARNER_TIMEOUTS * RAFT.election_ticks):
+        assert members.add(5, address(5)) is Change.UNDER_WAY
+        network.tick()
+    assert network.leader.replica.raft.configuration.learners == (NEW,)
+
+
+def test_a_group_has_so_many_members_and_no_more(network: Network) -> None:
+    for node_id in range(NEW, MAX_MEMBERS + 1):
+        network.start_stranger(node_id)
+        add(network, node_id)
+    length = network.leader.replica.raft.last_index
+    for node_id in range(100, 200):
+        assert network.leader.replica.members.add(node_id, address(node_id)) is Change.FULL
+    assert len(network.leader.replica.raft.configuration.members) == MAX_MEMBERS
+    assert network.leader.replica.raft.last_index == length
+    remove(network, 2)
+    network.start_stranger(99)
+    add(network, 99)
 
 
 def test_a_member_moves(network: Network) -> None:

@@ -11,6 +11,9 @@ Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last c
   be missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
 - An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
   votes are forgotten, is removed before the new one is added. A member may move to another address.
+- Whoever can reach a node may ask to be taken in, and need not exist. So there is one learner at a time, who makes room
+  for the next one if he stays silent, and there are at most :data:`MAX_MEMBERS`: a flood of such requests costs a few
+  entries a minute.
 
 Each call asks for an end and returns how far it is; whoever wants it asks again until it is done, at whatever node
 leads by then. So a request can be lost, or a leader fall, and nothing is left half done for long.
@@ -25,6 +28,11 @@ from zmqlab.raft import Raft, Role
 from zmqlab.raft.configuration import quorum_size
 from zmqlab.raft.messages import NOBODY
 
+MAX_MEMBERS = 15
+"""Of a group; its leader sends every entry to each of them."""
+SILENT_LEARNER_TIMEOUTS = 25
+"""Election time-outs without a word, five seconds by default, after which a learner is in the way of others."""
+
 
 class Change(Enum):
     """How far a change is."""
@@ -37,6 +45,7 @@ class Change(Enum):
     """Ask the leader."""
     ADDRESS_TAKEN = "another member has this address: remove that one first"
     LAST_VOTER = "this is the last voter"
+    FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
     NO_QUORUM = "too few of the others are in reach: it would leave no majority"
 
 
@@ -70,11 +79,24 @@ class Members:
         if address and holders:
             return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self.remove(holders[0], Change.UNDER_WAY)
         if node_id not in configuration.members:
-            raft.propose_configuration(configuration.with_learner(node_id, address))
-        elif dict(configuration.addresses).get(node_id, "") != address:
+            return self._take_in(node_id, address)
+        if dict(configuration.addresses).get(node_id, "") != address:
             raft.propose_configuration(configuration.with_address(node_id, address))
         elif node_id in configuration.voters and self._is_settled:
             return Change.DONE
+        return Change.UNDER_WAY
+
+    def _take_in(self, node_id: int, address: str) -> Change:
+        """A new learner, as soon as there is no other."""
+        raft, configuration = self._raft, self._raft.configuration
+        patience = SILENT_LEARNER_TIMEOUTS * raft.settings.election_ticks
+        for learner in configuration.learners:
+            if raft.ticks - raft.progress[learner].heard_at > patience:
+                return self.remove(learner, Change.UNDER_WAY)
+            return Change.UNDER_WAY
+        if len(configuration.members) >= MAX_MEMBERS:
+            return Change.FULL
+        raft.propose_configuration(configuration.with_learner(node_id, address))
         return Change.UNDER_WAY
 
     def remove(self, node_id: int, done: Change = Change.DONE) -> Change:

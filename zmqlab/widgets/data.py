@@ -52,6 +52,8 @@ LATENCY_COLUMNS = ("p50", "p99", "p99_9", "max")
 SERVICE_COLUMNS = tuple(f"service_{name}" for name in LATENCY_COLUMNS)
 NODE_COLUMNS = ("taken", "commit", "applied")
 """Of each slot, as in ``taken3``: orders/s from clients, entries behind in commit index and in applied index."""
+IDLE = {"offered": 0.0, "acknowledged": 0.0}
+"""While no load runs: nothing is offered, and latencies are unknown."""
 COLUMNS = (
     *("t", "offered", "acknowledged"),
     *LATENCY_COLUMNS,
@@ -113,7 +115,7 @@ class Sampler:
         self._fresh: deque[LoadMetrics] = deque()
         """Snapshots that came since the last turn."""
         self._load_heard_s = float("-inf")
-        self._load_row: dict[str, float] = {}
+        self._load_row: dict[str, float] = IDLE
         self._response = MovingPercentiles(LATENCY_INTERVALS)
         self._service = MovingPercentiles(LATENCY_INTERVALS)
         self._watchers: list[Callable[[], None]] = []
@@ -271,7 +273,7 @@ class Sampler:
         fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
         if not fresh:
             if now_s - self._load_heard_s >= STALE_S:
-                self._load_row = {}
+                self._load_row = IDLE
                 self._response.clear()
                 self._service.clear()
             return self._load_row

@@ -8,9 +8,14 @@ import ipywidgets
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
+from zmqlab.cluster.load_result import LoadResult
+from zmqlab.widgets.card import FaultCards
+from zmqlab.widgets.controls import LoadControls
 from zmqlab.widgets.data import sampler_of
+from zmqlab.widgets.events import EventLog
 from zmqlab.widgets.live_charts import AllCharts, with_html
 from zmqlab.widgets.nodes import NodeTable
+from zmqlab.widgets.partition import PartitionMatrix
 
 
 class Lab(ipywidgets.VBox):
@@ -23,14 +28,28 @@ class Lab(ipywidgets.VBox):
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
         self._sampler = sampler_of(cluster)
         self.nodes = NodeTable(cluster)
+        self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
-        super().__init__(children=[self.nodes, self.charts])
+        self.cards = FaultCards(cluster)
+        self.links = PartitionMatrix(cluster)
+        self.events = EventLog(cluster)
+        self.load.on_judged(self._judged)
+        below = ipywidgets.Box([self.links, self.events])
+        below.add_class("zl-row")
+        super().__init__(children=[self.nodes, self.load, self.cards, self.charts, below])
         self.add_class("zl-lab")
         self.layout.width = "100%"
 
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+
+    def _judged(self, result: LoadResult) -> None:
+        self.cards.judged(result.verdict, result.report.result.started_ns)
+
     def close(self) -> None:
         """Take the panel away; raises what a thread of it died of."""
-        for part in self.children:
+        for part in self._parts:
             part.close()
         super().close()
         if self._sampler.error is not None:
@@ -40,7 +59,7 @@ class Lab(ipywidgets.VBox):
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
 
     def _repr_html_(self) -> str:
-        return "".join(part._repr_html_() for part in self.children)
+        return "".join(part._repr_html_() for part in self._parts)
 
     def __repr__(self) -> str:
         return "Lab()"

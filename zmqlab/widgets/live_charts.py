@@ -178,6 +178,7 @@ def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
     figures: list[UIElement] = []
     for chart in charts:
         figures += chart.draw(scene)
+    scene.finish()
     return Column(children=figures, sizing_mode="stretch_width", styles=GRID)
 
 

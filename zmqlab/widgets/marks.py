@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
@@ -28,7 +28,7 @@ _FAULTS = {
     "died": "{node} died",
     "paused": "{node} paused",
     "partitioned": "partition",
-    "cut": "{node} cut",
+    "cut": "{link} cut",
     "wiped": "{node} wiped",
     "hash_mismatch": "states differ",
 }
@@ -38,8 +38,8 @@ _CHANGES = {
     "added": "{node} added",
     "removed": "{node} removed",
     "promoted": "{node} votes",
-    "healed": "healed",
-    "link": "link changed",
+    "healed": "{link} whole",
+    "link": "{link} slow or lossy",
 }
 _ELECTIONS = {"elected": "{node} leads, term {term}"}
 _LABELS = _FAULTS | _CHANGES | _ELECTIONS
@@ -89,25 +89,35 @@ def marks_of(events: Iterable[Event]) -> list[Mark]:
 def bands_of(events: Iterable[Event]) -> list[Band]:
     """Pauses, from their start to the end of it, and the time in which links between nodes were not whole."""
     bands: list[Band] = []
-    open_since: dict[str, tuple[float, str]] = {}
+    paused: dict[str, Band] = {}
+    links: set[str] = set()
+    cut_ms = 0.0
     for event in sorted(events, key=lambda each: each.time_ns):
         at_ms = clock_ms(event.time_ns)
         if event.kind == "paused":
-            open_since.setdefault(event.node, (at_ms, f"{event.node} paused"))
-        elif event.kind in _ENDS_OF_PAUSE and event.node in open_since:
-            start_ms, label = open_since.pop(event.node)
-            bands.append(Band(start_ms, at_ms, label, FAULT_COLOUR))
+            paused.setdefault(event.node, Band(at_ms, None, f"{event.node} paused", FAULT_COLOUR))
+        elif event.kind in _ENDS_OF_PAUSE and event.node in paused:
+            bands.append(replace(paused.pop(event.node), end_ms=at_ms))
         elif event.kind in ("partitioned", "cut"):
-            open_since.setdefault("", (at_ms, "links cut"))
-        elif event.kind == "healed" and "" in open_since:
-            start_ms, label = open_since.pop("")
-            bands.append(Band(start_ms, at_ms, label, FAULT_COLOUR))
-    return bands + [Band(start_ms, None, label, FAULT_COLOUR) for start_ms, label in open_since.values()]
+            cut_ms = cut_ms if links else at_ms
+            links.add(_link(event))
+        elif event.kind == "healed" and links:
+            links = links - {_link(event)} if event.node else set()
+            if not links:
+                bands.append(Band(cut_ms, at_ms, "links cut", FAULT_COLOUR))
+    if links:
+        bands.append(Band(cut_ms, None, "links cut", FAULT_COLOUR))
+    return bands + list(paused.values())
+
+
+def _link(event: Event) -> str:
+    """Of an event about one link: which, as in ``node0 → node1``; the text begins with it."""
+    return event.text.split(":")[0].replace("->", "→") if event.node else "all links"
 
 
 def _mark(event: Event, free_from_ms: list[float]) -> Mark:
     at_ms = clock_ms(event.time_ns)
-    label = _LABELS[event.kind].format(node=event.node, term=event.term)
+    label = _LABELS[event.kind].format(node=event.node, term=event.term, link=_link(event))
     width_ms = (len(label) + 2) * MS_PER_CHARACTER
     lane = next((lane for lane in range(LANES) if free_from_ms[lane] <= at_ms - width_ms), LANES)
     if lane < LANES:

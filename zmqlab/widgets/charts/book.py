@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bokeh.models import ColumnDataSource, HBar, HoverTool, LegendItem, NumeralTickFormatter, Range1d, UIElement
+from bokeh.models import ColumnDataSource, HBar, HoverTool, NumeralTickFormatter, Range1d, Scatter, UIElement
 from bokeh.plotting import figure
 
 from zmqlab.widgets.bookwatch import TRADES_SHOWN, BookView
@@ -45,7 +45,8 @@ class Book:
             source = ColumnDataSource(data=dict(empty), name=side)
             bar = HBar(y="price", right="quantity", left=0, height=0.8, fill_color=colour, line_color=None)
             renderer = depth.add_glyph(source, bar)
-            items.append(LegendItem(label=side, renderers=[renderer]))
+            still = HBar(y="y", right="x", left=0, height=0.8, fill_color=colour, line_color=None)
+            items.append(scene.key(depth, side, still))
             tooltips = [
                 (side.removesuffix("s"), "@price{0,0}"),
                 ("quantity", "@quantity{0,0}"),
@@ -65,7 +66,8 @@ class Book:
         trades.step("ago", "price", source=tape, line_color="#8c8c8c", line_width=1.0, mode="after")
         dots = trades.scatter("ago", "price", size="size", source=tape, color="#009E73", alpha=0.75, line_color=None)
         trades.add_tools(HoverTool(renderers=[dots], tooltips=[("price", "@price{0,0}"), QUANTITY]))
-        scene.legend(trades, [LegendItem(label="size: quantity", renderers=[dots])])
+        still = Scatter(x="x", y="y", size=8, fill_color="#009E73", line_color=None)
+        scene.legend(trades, [scene.key(trades, "size: quantity", still)])
         scene.empty_note(trades, "No trades of it yet.")
         return [depth, trades]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bokeh.models import LegendItem, UIElement
+from bokeh.models import Line, UIElement
 
 from zmqlab.widgets.charts.scene import WINDOW_ROWS, Scene, log_ticks
 from zmqlab.widgets.data import LATENCY_COLUMNS, SERVICE_COLUMNS, Sampler
@@ -38,9 +38,13 @@ class Latency:
             renderer = scene.line(chart, column, line_color=colour, line_width=1.3, line_dash="dashed")
             renderer.name, renderer.visible = f"latency_{column}", False
             self._service.append(renderer)
-        items = [LegendItem(label=label, renderers=[line]) for label, line in zip(LABELS, lines, strict=True)]
-        service = LegendItem(label="service time (dashed)", renderers=[self._service[0]], visible=False)
-        service.name = "latency_service_item"
+        items = [
+            scene.key(chart, label, Line(x="x", y="y", line_color=colour, line_width=1.7))
+            for label, colour in zip(LABELS, COLOURS, strict=True)
+        ]
+        dashed = Line(x="x", y="y", line_color=COLOURS[0], line_width=1.3, line_dash="dashed")
+        service = scene.key(chart, "service time", dashed)
+        service.visible, service.name = False, "latency_service_item"
         scene.legend(chart, [*items, service])
         rows = [(label, f"@{name}{{0,0.00}} ms") for label, name in zip(LABELS, LATENCY_COLUMNS, strict=True)]
         rows += [("service p50", "@service_p50{0,0.00} ms"), ("service p99", "@service_p99{0,0.00} ms")]

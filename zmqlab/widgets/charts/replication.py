@@ -20,10 +20,10 @@ class Replication:
     def draw(self, scene: Scene) -> list[UIElement]:
         title = "Behind the leader (dashed: commit index)"
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
-        items = scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
-        scene.node_lines(chart, "commit", legend=False, line_width=1.4, line_dash="dashed")
+        scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
+        scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")
         clock = scene.line(chart, "t", line_alpha=0.0, line_color="#8c8c8c")
-        scene.legend(chart, items)
+        scene.legend(chart, scene.node_keys(chart))
         scene.hover(chart, clock, [], "applied", "entries to apply")
         scene.empty_note(chart, "No node has said anything yet: cluster.start() starts them.")
         return [chart]

@@ -21,6 +21,7 @@ from bokeh.models import (
     DatetimeTicker,
     DatetimeTickFormatter,
     FixedTicker,
+    Glyph,
     GlyphRenderer,
     HoverTool,
     Label,
@@ -60,18 +61,21 @@ class Scene:
         self.series = ColumnDataSource(data=empty, name=EVERY_SERIES)
         self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
         self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
+        self._still = ColumnDataSource(data={"x": [math.nan], "y": [math.nan]})
+        """Behind the legends: bokeh makes a legend's entries anew whenever the data behind them change."""
         self.x_range = Range1d(start=-WINDOW_MS, end=0, name="time")
         self._names: list[str] = ["t"]
         self._node_names: list[str] = []
         self._by_slot: dict[int, list[GlyphRenderer]] = {slot: [] for slot in range(MAX_SLOTS)}
         self._items: dict[int, list[LegendItem]] = {slot: [] for slot in range(MAX_SLOTS)}
         self._hovers: list[tuple[HoverTool, list[tuple[str, str]], str, str]] = []
+        self._time_figures: list[figure] = []
         self._tops: dict[str, float] = {}
 
     # -- drawing -----------------------------------------------------------------------------------------------
 
     def time_figure(self, name: str, title: str, y_label: str, *, log: bool = False, y_range: Any = None) -> figure:
-        """An empty figure over the time axis, with bands below and marks above what will be drawn."""
+        """An empty figure over the time axis, with bands below what will be drawn."""
         chart = figure(
             name=name,
             title=title,
@@ -101,23 +105,27 @@ class Scene:
         )
         chart.extra_y_ranges = {"lanes": Range1d(start=-LANE_BOTTOM, end=LANE_TOP)}
         chart.extra_y_scales = {"lanes": LinearScale()}
-        chart.add_glyph(
-            self.marks, VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9), level="annotation"
-        )
-        text = Text(
-            x="t",
-            y="y",
-            text="label",
-            text_color="colour",
-            text_font_size="10px",
-            text_font=value(FONT),
-            text_font_style="bold",
-            text_align="right",
-            text_baseline="top",
-            x_offset=-3,
-        )
-        chart.add_glyph(self.marks, text, y_range_name="lanes", level="annotation")
+        self._time_figures.append(chart)
         return chart
+
+    def finish(self) -> None:
+        """Draw the marks over all that was drawn; clipped to the frame, which bokeh's annotations are not."""
+        for chart in self._time_figures:
+            line = VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9)
+            chart.add_glyph(self.marks, line)
+            text = Text(
+                x="t",
+                y="y",
+                text="label",
+                text_color="colour",
+                text_font_size="10px",
+                text_font=value(FONT),
+                text_font_style="bold",
+                text_align="right",
+                text_baseline="top",
+                x_offset=-3,
+            )
+            chart.add_glyph(self.marks, text, y_range_name="lanes")
 
     def empty_note(self, chart: figure, text: str) -> Label:
         """The words that stand in a chart until there is something in it."""
@@ -142,22 +150,29 @@ class Scene:
         glyph = Line(x="t", y=column, tags=tags, **({"line_width": 1.6, "line_color": "#000000"} | style))
         return chart.add_glyph(self.series, glyph)
 
-    def node_lines(self, chart: figure, prefix: str, *, legend: bool = True, **style: Any) -> list[LegendItem]:
+    def node_lines(self, chart: figure, prefix: str, **style: Any) -> None:
         """A line for each node that is or may come, in its colour; those that aren't there are hidden."""
         if prefix not in self._node_names:
             self._node_names.append(prefix)
-        items = []
         for slot in range(MAX_SLOTS):
-            look = {"line_color": node_colour(slot), "line_dash": node_dash(slot), "line_width": 1.5} | style
-            renderer = chart.add_glyph(self.series, Line(x="t", y=f"{prefix}{slot}", **look), visible=False)
+            glyph = Line(x="t", y=f"{prefix}{slot}", **(_node_style(slot) | style))
+            renderer = chart.add_glyph(self.series, glyph, visible=False)
             renderer.name = f"{chart.name}_{prefix}{slot}"
             self._by_slot[slot].append(renderer)
-            if legend:
-                item = LegendItem(label=f"node{slot}", renderers=[renderer], visible=False)
-                item.name = f"{chart.name}_{prefix}{slot}_item"
-                self._items[slot].append(item)
-                items.append(item)
+
+    def node_keys(self, chart: figure) -> list[LegendItem]:
+        """An entry of the legend for each node; those that aren't there are hidden."""
+        items = []
+        for slot in range(MAX_SLOTS):
+            item = self.key(chart, f"node{slot}", Line(x="x", y="y", **_node_style(slot)))
+            item.visible, item.name = False, f"{chart.name}_key{slot}"
+            self._items[slot].append(item)
+            items.append(item)
         return items
+
+    def key(self, chart: figure, label: str, *glyphs: Glyph) -> LegendItem:
+        """An entry of the legend, looking like ``glyphs``; their columns are x and y."""
+        return LegendItem(label=label, renderers=[chart.add_glyph(self._still, glyph) for glyph in glyphs])
 
     def legend(self, chart: figure, items: list[LegendItem]) -> None:
         """A legend in one line above the figure."""
@@ -248,6 +263,10 @@ class Scene:
         top = max(_log_step(highest * 2.0, math.ceil), bottom * 30)
         frame.properties[f"{chart.name}_y", "start"] = bottom
         frame.properties[f"{chart.name}_y", "end"] = top
+
+
+def _node_style(slot: int) -> dict[str, Any]:
+    return {"line_color": node_colour(slot), "line_dash": node_dash(slot), "line_width": 1.5}
 
 
 def dress(chart: figure) -> None:

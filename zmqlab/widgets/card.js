@@ -1,0 +1,55 @@
+// The cards: what each fault cost.
+
+const ms = (value) => value === null ? "–" : value < 10 ? `${number(value, 1)} ms` : `${number(value)} ms`;
+
+export default panel(({ el }) => {
+  const newest = h("div", { className: "zl-strip" });
+  const note = h("span", { className: "zl-faint",
+    textContent: "Nothing has been broken yet: kill the leader, and this row tells what it cost." });
+  const count = h("summary");
+  const earlier = h("details", { hidden: true }, count);
+  const older = h("div", { className: "zl-scroll" });
+  earlier.append(older);
+  el.append(h("div", { className: "zl-head" }, h("h4", { textContent: "What the last fault cost" })), newest, earlier);
+
+  // What there is to say of one fault: [figure, label, explanation].
+  function figures(card) {
+    const later = card.young ? "…" : "–";
+    const nobody = card.led ? later : "no election";
+    const judged = (said) => said || "judged at the end";
+    return [
+      [card.detected_ms === null ? nobody : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],
+      [card.elected_ms === null ? nobody : ms(card.elected_ms), card.new_leader ? `elected after: ${card.new_leader}` : "elected after", ""],
+      [card.silence_ms === null ? "no load" : ms(card.silence_ms), "no acknowledgement for",
+        "the longest time in which answers were owed and none came"],
+      [card.p99_during_ms === null ? "–" : `${ms(card.p99_before_ms)} → ${ms(card.p99_during_ms)}`, "p99 before → during",
+        "response time in the 5 s before and in the 3 s after the fault"],
+      [judged(card.lost), "orders lost", "acknowledged orders that are not in the log: the verdict says, when the load is stopped"],
+      [judged(card.duplicated), "orders duplicated", "orders that were applied twice: the verdict says, when the load is stopped"],
+    ];
+  }
+  const title = (card) => card.title + (card.led ? " (it led)" : "");
+
+  function draw(card) {
+    const tone = (value) => value === "0" ? " zl-good" : value.includes("judged") || value.includes("no ") ? " zl-open" : "";
+    return [
+      h("div", { className: "zl-card-title" }, h("b", { textContent: title(card) }), h("span", { className: "zl-faint", textContent: card.at })),
+      ...figures(card).map(([value, label, explained]) => h("div", { className: `zl-figure${tone(value)}`, title: explained },
+        h("b", { textContent: value }), h("span", { className: "zl-faint", textContent: label }))),
+    ];
+  }
+
+  const row = (card) => h("tr", {}, h("td", { textContent: card.at }), h("td", { textContent: title(card) }),
+    ...figures(card).map(([value]) => h("td", { textContent: value })));
+
+  return (state) => {
+    const [first, ...rest] = state.cards;
+    newest.classList.toggle("zl-none", !first);
+    newest.replaceChildren(...(first ? draw(first) : [note]));
+    earlier.hidden = rest.length === 0;
+    count.textContent = `${rest.length} earlier`;
+    if (rest.length) older.replaceChildren(h("table", {}, h("thead", {}, h("tr", {},
+      ...["at", "fault", "detected", "elected", "no acknowledgement", "p99", "lost", "duplicated"].map((text) => h("th", { textContent: text })))),
+      h("tbody", {}, ...rest.map(row))));
+  };
+});

@@ -1,0 +1,92 @@
+// The load: start, stop, rate, flow.
+
+export default panel(({ model, el, button, send }) => {
+  const start = button("▶ start", "start", { do: "start" }, { className: "zl-button zl-main" });
+  const stop = button("■ stop and judge", "stop", { do: "stop" });
+  const judge = button("judge it", "judge", { do: "judge" });
+  const calibrate = button("what can this machine do?", "calibrate", { do: "calibrate" },
+    { title: "three seconds at full speed" });
+  const status = h("span", { className: "zl-faint" });
+  const slider = h("input", { type: "range", min: 0, max: 1000, step: 1 });
+  const rateText = h("span", { className: "zl-value", style: { "min-width": "96px" } });
+  const choices = {};
+  const choice = (name, label) => {
+    choices[name] = h("select", { onchange: () => send({ do: "choose", [name]: choices[name].value }) });
+    return h("label", {}, label, choices[name]);
+  };
+  const figures = h("div", { className: "zl-figures" });
+  const limit = h("div", { className: "zl-quiet", hidden: true });
+  const machine = h("span", { className: "zl-faint" });
+  const verdict = h("div", { className: "zl-note", hidden: true });
+  const next = h("span", { className: "zl-faint", textContent: "from the next start on", hidden: true });
+  el.append(
+    h("div", { className: "zl-head" }, h("h4", { textContent: "Load" }), start, stop, judge, status,
+      h("span", { className: "zl-space" }), machine, calibrate),
+    h("div", { className: "zl-form" }, h("label", {}, "rate", slider, rateText),
+      choice("mix", "flow"), choice("node_choice", "to"), choice("arrivals", "arrivals"), next),
+    figures, limit, verdict);
+
+  let state = model.get("_state"), dragging = false;
+  const toRate = (place) => {
+    const rate = state.rate_min * (state.rate_max / state.rate_min) ** (place / 1000);
+    const digits = 10 ** Math.max(Math.floor(Math.log10(rate)) - 1, 0);
+    return Math.min(Math.round(rate / digits) * digits, state.rate_max);
+  };
+  const toPlace = (rate) => 1000 * Math.log(rate / state.rate_min) / Math.log(state.rate_max / state.rate_min);
+  const showRate = (rate) => { rateText.textContent = `${number(rate)} orders/s`; };
+  slider.oninput = () => { dragging = true; showRate(toRate(slider.value)); };
+  slider.onchange = () => { dragging = false; send({ do: "choose", rate: toRate(slider.value) }); };
+
+  const setOptions = (select, options, value) => {
+    const known = [...select.options].map((each) => each.value);
+    if (JSON.stringify(known) !== JSON.stringify(options))
+      select.replaceChildren(...options.map((each) => h("option", { value: each, textContent: each })));
+    select.value = value;
+  };
+  const figure = (value, label) => h("span", {}, h("b", { textContent: value }), ` ${label}`);
+
+  function drawVerdict(said) {
+    verdict.hidden = !said;
+    if (!said) return;
+    verdict.replaceChildren(
+      h("div", {}, h("b", { className: said.ok ? "zl-agree" : "zl-differ", textContent: said.ok ? "✓ Every promise was kept. " : "✗ A promise was broken. " }),
+        said.summary),
+      ...said.checks.map((check) => h("div", {}, h("span", { className: check.ok ? "zl-agree" : "zl-differ", textContent: check.ok ? "✓ " : "✗ " }),
+        `${check.name}: `, h("span", { className: "zl-faint", textContent: check.detail }))),
+      ...said.warnings.map((text) => h("div", { className: "zl-faint", textContent: `Note: ${text}` })));
+  }
+
+  return (given) => {
+    state = given;
+    const { running, phase } = state;
+    start.hidden = running || phase === "judging";
+    stop.hidden = !running && phase !== "judging";
+    judge.hidden = !state.judge || running || Boolean(phase);
+    calibrate.hidden = running || phase === "judging";
+    for (const each of [start, stop, judge, calibrate]) {
+      each.zlDisabled = !state.alive;
+      each.disabled = each.classList.contains("zl-busy") || !state.alive;
+    }
+    status.textContent = phase === "judging" ? "judging: reading the log, replaying it on the naive book …" :
+      phase === "measuring" ? "measuring: three seconds at full speed …" : running ? "" : "no load is running";
+    machine.textContent = state.machine;
+    if (!dragging) { slider.value = toPlace(state.rate); showRate(state.rate); }
+    slider.disabled = state.fixed;
+    setOptions(choices.mix, state.mixes, state.mix);
+    setOptions(choices.node_choice, state.node_choices, state.node_choice);
+    setOptions(choices.arrivals, state.all_arrivals, state.arrivals);
+    next.hidden = !running;
+    next.textContent = "flow, target and arrivals count from the next start";
+    const now = state.figures;
+    figures.hidden = !now;
+    if (now) figures.replaceChildren(
+      figure(`${number(now.elapsed_s)} s`, now.state), figure(number(now.offered), "offered"),
+      figure(number(now.acknowledged), "acknowledged"), figure(number(now.rejected), "of them rejected"),
+      figure(number(now.outstanding), "requests under way"), figure(number(now.retries), "retries"),
+      figure(`${now.cpu} %`, "CPU of the generator"));
+    limit.hidden = !now;           // always one line while a load runs, so that nothing below it jumps
+    limit.className = state.warning ? "zl-warning" : "zl-quiet";
+    limit.textContent = state.warning || "Orders go out when they are due, and the cluster keeps up.";
+    drawVerdict(state.verdict);
+  };
+});

@@ -1,0 +1,162 @@
+"""What a fault cost: how long until it was noticed, until somebody led, until orders were acknowledged again.
+
+An :class:`Incident` is read off the events and the load client's snapshots around a fault. It is complete some seconds
+after it and is not touched again then. *Detected* is when another node began to campaign, which is when it had missed
+the leader's heartbeats for its election time-out; a fault of a follower is detected by nobody, since nothing depends on
+that node. *Lost* and *duplicated* are the verdict's to say: nobody knows before the run has been judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from zmqlab.cluster.verdict import Verdict
+from zmqlab.histogram import Histogram
+from zmqlab.load.metrics import LoadMetrics
+from zmqlab.widgets.marks import is_fault
+from zmqlab.wire.control import Event
+
+SETTLE_NS = 8_000_000_000
+"""After so long an incident is taken to be over."""
+BEFORE_NS = 5_000_000_000
+DURING_NS = 3_000_000_000
+"""An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
+TOGETHER_NS = 1_500_000_000
+"""Links that are cut one after the other by hand are one fault."""
+MAX_INCIDENTS = 6
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One fault. Times in milliseconds after it; None: not (yet) known, or there was none."""
+
+    time_ns: int
+    title: str
+    led: bool
+    """The node that it hit led."""
+    detected_ms: float | None = None
+    elected_ms: float | None = None
+    new_leader: str = ""
+    silence_ms: float | None = None
+    """The longest time in which answers were owed and none came."""
+    p99_before_ms: float | None = None
+    p99_during_ms: float | None = None
+    lost: str = ""
+    """The verdict's words; empty: not judged yet."""
+    duplicated: str = ""
+
+
+class Incidents:
+    """All faults of a cluster's life that are young enough to be shown, newest last."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Incident] = {}
+        """By the time of the fault, ascending."""
+
+    @property
+    def newest(self) -> list[Incident]:
+        """The last few."""
+        return list(self._known.values())[-MAX_INCIDENTS:]
+
+    def follow(self, events: Sequence[Event], snapshots: Sequence[LoadMetrics], now_ns: int) -> None:
+        """Complete what is young, add what is new."""
+        for fault in faults_of(events):
+            known = self._known.get(fault.time_ns)
+            if known is None or now_ns - fault.time_ns < SETTLE_NS:
+                measured = measure(fault, events, snapshots)
+                lost = known or measured
+                self._known[fault.time_ns] = replace(measured, lost=lost.lost, duplicated=lost.duplicated)
+
+    def judged(self, verdict: Verdict, since_ns: int) -> None:
+        """Write the verdict of a run that began then into the incidents that fell into it."""
+        lost, twice = said_of(verdict, "nothing lost"), said_of(verdict, "nothing twice")
+        for time_ns, incident in self._known.items():
+            if time_ns >= since_ns:
+                self._known[time_ns] = replace(incident, lost=lost, duplicated=twice)
+
+
+def said_of(verdict: Verdict, name: str) -> str:
+    """``0`` if that promise was kept; what was found otherwise."""
+    check = next((check for check in verdict.checks if check.name == name), None)
+    if check is None:
+        return "not checked"
+    return "0" if check.ok else check.detail
+
+
+def faults_of(events: Iterable[Event]) -> list[Event]:
+    """The events that begin an incident. Of faults in a row to links the first counts, and of a kill and the wiping
+    that goes with it the kill."""
+    faults: list[Event] = []
+    for event in sorted(events, key=lambda each: each.time_ns):
+        if not is_fault(event.kind):
+            continue
+        last = faults[-1] if faults else None
+        close = last is not None and event.time_ns - last.time_ns < TOGETHER_NS
+        if last is not None and close and (event.kind == last.kind == "cut" or event.kind == "wiped"):
+            continue
+        faults.append(event)
+    return faults
+
+
+def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics]) -> Incident:
+    """All that can be said of one fault now."""
+    ordered = sorted(events, key=lambda each: each.time_ns)
+    before = [event for event in ordered if event.time_ns < fault.time_ns]
+    after = [event for event in ordered if fault.time_ns < event.time_ns < fault.time_ns + SETTLE_NS]
+    elected = next((event for event in after if event.kind == "elected"), None)
+    noticed = next((event for event in after if _campaigns(event) and event.node != fault.node), None)
+    if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):
+        noticed = None
+    silence_ms = _silence_ms(fault, elected, snapshots)
+    return Incident(
+        time_ns=fault.time_ns,
+        title=_title(fault),
+        led=bool(fault.node) and _leader_of(before) == fault.node,
+        detected_ms=_ms_after(fault, noticed),
+        elected_ms=_ms_after(fault, elected),
+        new_leader=elected.node if elected else "",
+        silence_ms=silence_ms,
+        p99_before_ms=_p99_ms(snapshots, fault.time_ns - BEFORE_NS, fault.time_ns),
+        p99_during_ms=_p99_ms(snapshots, fault.time_ns, fault.time_ns + DURING_NS),
+    )
+
+
+def _title(fault: Event) -> str:
+    if fault.kind == "partitioned":
+        return f"partition {fault.text}"
+    return f"{fault.text}" if fault.kind in ("cut", "hash_mismatch") else f"{fault.node} {fault.kind}"
+
+
+def _campaigns(event: Event) -> bool:
+    return event.kind in ("role", "elected") and ("candidate" in event.text or event.kind == "elected")
+
+
+def _leader_of(events: Sequence[Event]) -> str:
+    """Who led after these events."""
+    leader = ""
+    for event in events:
+        if event.kind == "elected":
+            leader = event.node
+        elif event.kind in ("stepped_down", "killed", "terminated", "died") and event.node == leader:
+            leader = ""
+    return leader
+
+
+def _ms_after(fault: Event, event: Event | None) -> float | None:
+    return None if event is None else (event.time_ns - fault.time_ns) / NS_PER_MS
+
+
+def _silence_ms(fault: Event, elected: Event | None, snapshots: Sequence[LoadMetrics]) -> float | None:
+    end_ns = (elected or fault).time_ns + DURING_NS
+    gaps = [each.gap_ms for each in snapshots if fault.time_ns < each.time_ns < end_ns]
+    return max(gaps) if gaps else None
+
+
+def _p99_ms(snapshots: Sequence[LoadMetrics], from_ns: int, to_ns: int) -> float | None:
+    merged = Histogram()
+    for each in snapshots:
+        if from_ns < each.time_ns <= to_ns:
+            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+    return merged.percentile(99) / NS_PER_MS if merged.count else None

@@ -11,6 +11,10 @@ change from the log itself. Two things can't come from the log:
 Who is heard. A broadcast counts only if a member sent it: a SUB socket connects to addresses, and what listens there
 might be a stranger by now. What is sent to this node alone carries its id of 64 bits, which only its cluster knows, and
 is handed to Raft whoever sent it: Raft's own rules (terms, pre-votes) make messages of former members harmless.
+
+What no node that keeps the rules can say is refused before it gets there, since Raft takes such a contradiction for a
+broken invariant, and the node would stop: a second leader of a term, an answer to what was not asked, a log that
+disagrees with what is committed, a term that no number of elections explains.
 """
 
 from __future__ import annotations
@@ -20,7 +24,16 @@ from collections.abc import Iterable
 from zmqlab.errors import FrameError
 from zmqlab.node.transport import Transport
 from zmqlab.raft import Configuration, Raft, Role
-from zmqlab.raft.messages import BROADCAST, Message
+from zmqlab.raft.messages import (
+    BROADCAST,
+    NOBODY,
+    AppendEntries,
+    AppendEntriesResponse,
+    InstallSnapshot,
+    InstallSnapshotResponse,
+    Message,
+    TimeoutNow,
+)
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.wire.control import Member
 from zmqlab.wire.peer import Hello, encode_hello
@@ -31,6 +44,8 @@ FIRST_HELLO_TICK = 5
 """When connections have had the time to be made."""
 MAX_STRANGERS = 16
 MAX_NAME = 32
+MAX_TERMS_AHEAD = 1 << 32
+"""An election a millisecond needs 49 days for so many; and a forged term can't use up the 64 bits that there are."""
 
 
 class Peers:
@@ -43,6 +58,8 @@ class Peers:
         self._names = {raft.node_id: settings.name}
         self._followed: Configuration | None = None
         self._members: frozenset[int] = frozenset()
+        self._introduced_at = -1
+        """The tick at which a stranger was last connected to."""
         self.follow()
 
     def follow(self) -> tuple[int, ...]:
@@ -73,8 +90,8 @@ class Peers:
             raise FrameError(f"a hello to {hello.to:#x} came here")
         if hello.sender in self._members:
             self.note_name(hello.sender, hello.name)
-        else:
-            self._transport.introduce(hello.sender, hello.address)
+        elif self._raft.ticks != self._introduced_at and self._transport.introduce(hello.sender, hello.address):
+            self._introduced_at = self._raft.ticks  # one a tick: libzmq gives sockets back with a delay
 
     def expect_message(self, message: Message) -> None:
         """Raise FrameError unless ``message`` may be handed to Raft; see the module."""
@@ -82,6 +99,7 @@ class Peers:
             self.expect_member(message.sender)
         elif message.to != self._raft.node_id:
             raise FrameError(f"a message to {message.to:#x} came here")
+        _expect_plausible(self._raft, message)
 
     def expect_member(self, sender: int) -> None:
         """Raise FrameError unless ``sender`` is another member."""
@@ -122,3 +140,45 @@ class Peers:
                 state=known.state.name.lower() if known else "",
                 voter=node_id in raft.configuration.voters,
             )
+
+
+def _expect_plausible(raft: Raft, message: Message) -> None:
+    """Raise FrameError if no node that keeps Raft's rules can have sent ``message``, by all that is known here."""
+    sender, term = message.sender, message.term
+    if sender in (NOBODY, raft.node_id):
+        raise FrameError(f"a message from {sender:#x} came here")
+    if term > raft.term + MAX_TERMS_AHEAD:
+        raise FrameError(f"term {term} is too far from {raft.term}")
+    if isinstance(message, AppendEntries | InstallSnapshot | TimeoutNow):
+        if term == raft.term and raft.leader_id not in (NOBODY, sender):
+            raise FrameError(f"{sender:#x} says that it leads in term {term}, but {raft.leader_id:#x} does")
+        if isinstance(message, AppendEntries):
+            _expect_same_past(raft, message)
+    elif isinstance(message, AppendEntriesResponse | InstallSnapshotResponse) and term == raft.term:
+        _expect_asked(raft, message)
+
+
+def _expect_same_past(raft: Raft, message: AppendEntries) -> None:
+    """What is committed here stands in the log of every later leader (thesis, 3.6.3)."""
+    covered = raft.commit_index - message.prev_index
+    if message.term < raft.term or not 0 < covered <= len(message.entries):
+        return
+    entry = message.entries[covered - 1]
+    if not raft.log.matches(entry.index, entry.term):
+        raise FrameError(f"{message.sender:#x} has another entry {entry.index} than the one that is committed")
+
+
+def _expect_asked(raft: Raft, message: AppendEntriesResponse | InstallSnapshotResponse) -> None:
+    """An answer is to something that this leader has said, and tells of nothing that it does not have."""
+    progress = raft.progress.get(message.sender)
+    if progress is None:
+        return
+    if message.round > raft.round:
+        raise FrameError(f"round {message.round} is answered before it was begun")
+    if isinstance(message, AppendEntriesResponse):
+        is_beyond = message.success and message.index > raft.last_index
+    else:
+        snapshot = progress.snapshot
+        is_beyond = snapshot is not None and message.offset > len(snapshot.data)
+    if is_beyond:
+        raise FrameError(f"{message.sender:#x} says that it has more than this leader")

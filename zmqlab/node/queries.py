@@ -13,7 +13,7 @@ from zmqlab.market.types import symbol_code
 from zmqlab.node.links import Links
 from zmqlab.node.peers import Peers
 from zmqlab.replica import Change, Replica
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import is_node_name, parse_base_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.control import (
     AddMemberQuery,
@@ -133,10 +133,13 @@ class Queries:
         if not 0 < query.node_id < 1 << 64:
             return ErrorAnswer(query.nonce, "bad_query", f"{query.node_id} is no node id")
         try:
-            host, port = parse_endpoint(query.address)
+            host, port = parse_base_endpoint(query.address)
         except SettingsError as error:
             return ErrorAnswer(query.nonce, "bad_query", str(error))
-        self._peers.note_name(query.node_id, query.name)
+        if query.name:
+            if not is_node_name(query.name):
+                return ErrorAnswer(query.nonce, "bad_query", f"{query.name[:40]!r} is no name of a node")
+            self._peers.note_name(query.node_id, query.name)
         return self._outcome(query.nonce, self._replica.members.add(query.node_id, f"tcp://{host}:{port}"))
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:

@@ -133,17 +133,20 @@ class Transport:
             if node_id not in self._peers:
                 self._connect(node_id, address, is_member=True)
 
-    def introduce(self, node_id: int, address: str) -> None:
-        """Be able to answer a node that is no member, as far as is known here; of many, the latest few."""
+    def introduce(self, node_id: int, address: str) -> bool:
+        """Be able to answer a node that is no member, as far as is known here; of many, the latest few.
+
+        Returns whether a connection had to be made for it."""
         known = self._peers.get(node_id)
         if known is not None and known.address == address:
-            return
+            return False
         if known is not None:
             self._disconnect(node_id)
         guests = [guest for guest, peer in self._peers.items() if not peer.is_member]
         if len(guests) >= MAX_GUESTS:
             self._disconnect(guests[0])
         self._connect(node_id, address, is_member=False)
+        return True
 
     def _connect(self, node_id: int, address: str, is_member: bool) -> None:
         host, port = parse_endpoint(address)

@@ -77,7 +77,7 @@ class Members:
         configuration = raft.configuration
         holders = [member for member, where in configuration.addresses if where == address and member != node_id]
         if address and holders:
-            return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self.remove(holders[0], Change.UNDER_WAY)
+            return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._make_room(holders[0])
         if node_id not in configuration.members:
             return self._take_in(node_id, address)
         if dict(configuration.addresses).get(node_id, "") != address:
@@ -89,15 +89,20 @@ class Members:
     def _take_in(self, node_id: int, address: str) -> Change:
         """A new learner, as soon as there is no other."""
         raft, configuration = self._raft, self._raft.configuration
-        patience = SILENT_LEARNER_TIMEOUTS * raft.settings.election_ticks
-        for learner in configuration.learners:
-            if raft.ticks - raft.progress[learner].heard_at > patience:
-                return self.remove(learner, Change.UNDER_WAY)
-            return Change.UNDER_WAY
+        if configuration.learners:
+            return self._make_room(configuration.learners[0])
         if len(configuration.members) >= MAX_MEMBERS:
             return Change.FULL
         raft.propose_configuration(configuration.with_learner(node_id, address))
         return Change.UNDER_WAY
+
+    def _make_room(self, member: int) -> Change:
+        """Remove a member that is in the way of another; a learner gets some time to say its first word."""
+        raft = self._raft
+        patience = SILENT_LEARNER_TIMEOUTS * raft.settings.election_ticks
+        if member in raft.configuration.learners and raft.ticks - raft.progress[member].heard_at <= patience:
+            return Change.UNDER_WAY
+        return self.remove(member, Change.UNDER_WAY)
 
     def remove(self, node_id: int, done: Change = Change.DONE) -> Change:
         """Let ``node_id`` go; ``done`` once the group is without it."""

@@ -1,0 +1,153 @@
+"""A client without a safety net: each frame is sent once, to the node that is named, and answers may be left unread.
+
+:class:`~zmqlab.cluster.client.Client` retries, changes nodes and numbers requests by itself, so that nobody has to
+think of it. This one leaves all of that to its caller, and so shows what happens: lose an answer, send twice, use a
+number again. For notebooks and tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import zmq
+
+from zmqlab.cluster import queries
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.errors import RequestTimeout
+from zmqlab.market.types import Command, ExecutionReport
+from zmqlab.wire import client as wire
+from zmqlab.wire import records
+from zmqlab.wire.frames import MAX_ANSWER_BYTES, RESPONSES, parse_header
+
+TIMEOUT_S = 2.0
+RECONNECT_MS = 20
+
+
+class BareAnswer(NamedTuple):
+    """One answer, as it came."""
+
+    status: str
+    """``OK``, or why nothing was done."""
+    log_index: int
+    """Where in the log the request was applied."""
+    replayed: bool
+    """Whether this is the first answer, given again."""
+    reports: tuple[ExecutionReport, ...]
+    frame: bytes
+    """All bytes of it."""
+
+    def __repr__(self) -> str:
+        again = ", the first answer again" if self.replayed else ""
+        reports = "".join(f", {report}" for report in self.reports)
+        return f"<{self.status} at log index {self.log_index}{again}{reports}>"
+
+
+class BareClient:
+    """One connection to each node, and one session.
+
+    Args:
+        nodes: a Cluster, or names of nodes and their client endpoints.
+    """
+
+    def __init__(self, nodes: Cluster | Mapping[str, str]) -> None:
+        if isinstance(nodes, Cluster):
+            nodes = dict(zip(nodes.nodes, nodes.endpoints, strict=True))
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets = {name: self._connect(endpoint) for name, endpoint in nodes.items()}
+        self.session = 0
+        """The session's id, once it is open: the log index of its opening."""
+
+    def __enter__(self) -> BareClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<BareClient of {', '.join(self._sockets)}, session {self.session or 'not open'}>"
+
+    def open(self, node: str, timeout_s: float = 5.0) -> int:
+        """Open a session through ``node``; returns its id.
+
+        Raises:
+            RequestTimeout: no answer.
+        """
+        nonce = queries.new_nonce()
+        answer = self._first(node, wire.encode_open_session(nonce), nonce, timeout_s)
+        self.session = answer.client_id
+        return self.session
+
+    def request(self, number: int, *commands: Command, answered_below: int = 1, session: int | None = None) -> bytes:
+        """The frame of a request. Nothing is sent yet."""
+        client_id = self.session if session is None else session
+        return wire.encode_request(client_id, number, answered_below, records.pack_commands(commands))
+
+    def send(self, node: str, frame: bytes) -> None:
+        """Hand a frame to ``node``, and wait for nothing."""
+        self._sockets[node].send(frame)
+
+    def receive(self, node: str, timeout_s: float = TIMEOUT_S) -> BareAnswer | None:
+        """The next answer that ``node`` gives to a request; None if there is none in time."""
+        response = self._next(node, time.monotonic() + timeout_s)
+        return None if response is None else _answer_of(*response)
+
+    def ask(self, node: str, frame: bytes, timeout_s: float = TIMEOUT_S) -> BareAnswer:
+        """:meth:`send`, then :meth:`receive`.
+
+        Raises:
+            RequestTimeout: no answer. The outcome is unknown.
+        """
+        self.send(node, frame)
+        answer = self.receive(node, timeout_s)
+        if answer is None:
+            raise RequestTimeout(f"{node} did not answer within {timeout_s:g} s: applied or not, nobody told")
+        return answer
+
+    def drop(self, node: str) -> None:
+        """Close the connection to ``node`` and make a new one: an answer on its way is lost."""
+        socket = self._sockets[node]
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        socket.close(0)
+        self._sockets[node] = self._connect(endpoint)
+
+    def close(self) -> None:
+        """Close the sockets. Calling it twice is fine."""
+        self._context.destroy(0)
+
+    def _connect(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_BYTES)
+        socket.connect(endpoint)
+        return socket
+
+    def _next(self, node: str, deadline: float) -> tuple[wire.Response, bytes] | None:
+        """The next response frame; a node answers a lone request with a frame of its own."""
+        socket = self._sockets[node]
+        while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
+            if socket.poll(max(1, int(remaining_ms))):
+                frame = socket.recv()
+                if parse_header(frame)[0] == RESPONSES:
+                    return next(wire.iter_responses(frame)), frame
+        return None
+
+    def _first(self, node: str, frame: bytes, nonce: int, timeout_s: float) -> wire.Response:
+        self.send(node, frame)
+        deadline = time.monotonic() + timeout_s
+        while (found := self._next(node, deadline)) is not None:
+            if found[0].request_number == nonce and found[0].status == wire.ResponseStatus.OK:
+                return found[0]
+        raise RequestTimeout(f"{node} opened no session within {timeout_s:g} s: is it running, and is there a leader?")
+
+
+def _answer_of(response: wire.Response, frame: bytes) -> BareAnswer:
+    return BareAnswer(
+        wire.ResponseStatus(response.status).name,
+        response.log_index,
+        bool(response.flags & wire.REPLAYED),
+        tuple(wire.execution_reports(response)),
+        frame,
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from zmqlab.market.types import symbol_code
-from zmqlab.raft import AppendEntries, HardState, RequestVoteResponse
+from zmqlab.raft import AppendEntries, AppendEntriesResponse, Configuration, HardState, RequestVoteResponse
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, StateMachine
 from zmqlab.settings import SessionLimits
-from zmqlab.sim.checkers import Elections, Ledger, Logs, Violation
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
 from zmqlab.sim.histories import Histories
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import records
@@ -50,6 +50,25 @@ def test_one_place_with_two_contents_or_two_histories() -> None:
         logs.saw(1, [REQUEST])
         with pytest.raises(Violation, match="log matching"):
             logs.saw(0 if other is REQUEST else 1, [other])
+
+
+def test_a_rejection_of_what_is_applied() -> None:
+    def rejection(index: int, round_: int) -> AppendEntriesResponse:
+        return AppendEntriesResponse(2, 1, 4, round_, False, 9, 3, index)
+
+    logs = Logs()
+    logs.answered(rejection(8, 5), applied_index=7)
+    logs.answered(rejection(0, 0), applied_index=7)  # says that the sender's term is over
+    with pytest.raises(Violation, match="log matching: node 2 has applied 7 and rejects what follows 7"):
+        logs.answered(rejection(7, 5), applied_index=7)
+
+
+def test_two_members_more_at_once() -> None:
+    configurations = Configurations(Configuration((1, 2, 3)))
+    configurations.applied(Entry(4, 1, EntryKind.CONFIGURATION, Configuration((1, 2, 3), (4,)).encode()))
+    five = Entry(6, 1, EntryKind.CONFIGURATION, Configuration((1, 2, 3, 4, 5)).encode())
+    with pytest.raises(Violation, match=r"membership: .* differ by more than one member"):
+        configurations.applied(five)
 
 
 def test_another_entry_another_answer_another_chain() -> None:

@@ -14,6 +14,8 @@ from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 if TYPE_CHECKING:
     from zmqlab.sim.settings import SimSettings
 
+FOCUSES = "figure-8, members, ahead, snapshots, crashes or reads."
+
 
 def sim(
     seed: int = typer.Option(1, "--seed", help="The run to replay, with its story."),
@@ -21,6 +23,7 @@ def sim(
     first_seed: int = typer.Option(1, "--first-seed", help="Where --runs begins."),
     nodes: int = typer.Option(0, "--nodes", help="How many nodes; by default each seed decides."),
     faults_ms: int = typer.Option(0, "--faults-ms", min=0, help="How long faults strike; by default the seed decides."),
+    focus: str = typer.Option("", "--focus", help="Aim at one kind of bug: " + FOCUSES),
     jobs: int = typer.Option(0, "--jobs", min=0, help="Processes for --runs; by default one for each core."),
     trace: str = typer.Option("", "--trace", help="Write all events of the run there, as JSON.", metavar="FILE"),
 ) -> int:
@@ -32,7 +35,7 @@ def sim(
     from zmqlab.sim.__main__ import replay
     from zmqlab.sim.settings import SimSettings
 
-    settings = SimSettings(nodes=nodes, faults_ms=faults_ms or SimSettings().faults_ms)
+    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus)
     if not runs:
         return replay(seed, settings, Path(trace) if trace else None)
     if trace:

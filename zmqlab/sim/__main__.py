@@ -1,7 +1,6 @@
 """``python -m zmqlab.sim``: replay one seed with its story, or try many.
 
-The same as ``zmqlab sim`` without what that needs (typer, rich): for a machine that has the standard library and
-sortedcontainers only.
+The same as ``zmqlab sim`` without what that needs (typer, rich).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
 from zmqlab.sim.many import Totals, run_many
-from zmqlab.sim.settings import SimSettings
+from zmqlab.sim.settings import FOCUSES, SimSettings
 from zmqlab.sim.simulation import run
 
 PROGRESS_EVERY_S = 5.0
@@ -31,11 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--faults-ms", type=int, default=0, help="length of the first phase; by default the seed decides"
     )
+    parser.add_argument("--focus", default="", help=f"aim at one kind of bug: {', '.join(FOCUSES)}")
     parser.add_argument("--jobs", type=int, default=0, help="processes for --runs; by default one for each core")
     parser.add_argument("--trace", type=Path, help="write all events of the replayed seed there, as JSON")
     chosen = parser.parse_args(arguments)
     try:
-        settings = SimSettings(nodes=chosen.nodes, faults_ms=chosen.faults_ms)
+        settings = SimSettings(nodes=chosen.nodes, faults_ms=chosen.faults_ms, focus=chosen.focus)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

@@ -125,6 +125,9 @@ class Client:
         return client_wire.encode_request(self._session, operation.number, answered_below, operation.content)
 
     def _any_node(self) -> int:
+        """Mostly a member, as far as clients know; in the first phase also one that was removed or is none yet."""
+        if self._ending or self._rng.random() < 0.8:
+            return self._rng.choice(self._around.members)
         return self._rng.choice(self._around.reachable()).node_id
 
     def _command(self) -> tuple[int, ...]:

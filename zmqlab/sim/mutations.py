@@ -180,6 +180,13 @@ MUTATIONS = (
         SimSettings(focus="reads"),
     ),
     Mutation(
+        "9 a read served by the answer to a read of an earlier life",
+        replica.Replica.__init__,
+        (("self._next_context = raft.rng.getrandbits(62) + 1", "self._next_context = 1"),),
+        120,
+        SimSettings(focus="reads", clients=10),
+    ),
+    Mutation(
         "10 a message of an older term left without an answer",
         roles._answer_older,
         (("to, term = message.sender, raft.term", "return"),),

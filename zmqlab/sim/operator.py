@@ -49,7 +49,7 @@ class Operator:
     """See the module."""
 
     def __init__(self, join: Callable[[str], Process], around: Surroundings, rng: random.Random) -> None:
-        self.members = [process.node_id for process in around.processes.values()]
+        self.members = around.members
         """Who shall be members when all goals are reached."""
         self.added = 0
         self.removed = 0

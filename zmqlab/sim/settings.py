@@ -211,7 +211,8 @@ def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
       with a change that nobody heard of.
     * "snapshots": small ones, sent often, and whose late copies arrive when the receiver is further on.
     * "crashes": of leaders that were just elected and of those that hear them first, in the middle of what they do.
-    * "reads": many, at leaders that are frozen or cut off while others go on.
+    * "reads": many, at leaders that are frozen or cut off while others go on, and at nodes that die and come back so
+      fast that answers to their last life still arrive.
     * "ahead": leadership is handed to nodes that are then not heard: they are ahead of everybody in term.
     """
     if focus == "figure-8":
@@ -287,8 +288,12 @@ def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
         return replace(
             plan,
             node_count=settings.nodes or 3,
-            faults=("freeze", "freeze", "isolate", "transfer_unheard"),
-            fault_gap_us=120 * MS,
+            durability="os",
+            faults=("freeze", "isolate", "transfer_unheard", "crash", "crash", "crash"),
+            fault_gap_us=60 * MS,
+            duplication=0.3,
+            second_copy_us=200 * MS,
+            restart_ms_max=20,
             operations=(),
             unlucky_leader=0.0,
             unlucky_candidate=0.0,

@@ -117,6 +117,7 @@ class Simulation:
         self._seed = seed
         for node_id, address in founders.addresses:
             self._new_process(node_id, address, founders)
+        around.members = list(ids)
         self.operator = operator.Operator(self._join, around, random.Random(f"{seed} operator"))
         self.histories = Histories(self.ledger)
         self.clients = {

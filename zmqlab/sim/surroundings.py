@@ -42,6 +42,9 @@ class Surroundings:
     processes: dict[int, Process] = field(default_factory=dict)
     """All that there ever were, by node id."""
 
+    members: list[int] = field(default_factory=list)
+    """Who shall be members, as the operator has it."""
+
     def note(self, event: str, **fields: Any) -> None:
         """An event for the trace."""
         if self.trace is not None:

@@ -139,6 +139,7 @@ class Node:
                 next_tick_ns = started_ns + tick_ns
             self.replica.turn()
             self._flush()
+            self._note_changes()
             self._follow_members()
             if self._closing.is_over:
                 self.stop()
@@ -310,7 +311,6 @@ class Node:
         self._transport.publish(control.encode(frames.METRICS, status))
         if self._observe is not None:
             self._observe(status, self.replica, self._closing.begun)
-        self._note_changes()
         self._snapshots_made += 1
         if self._snapshots_made % LOG_EVERY == 0:
             log.info(log_line(status))
@@ -320,7 +320,10 @@ class Node:
             self._metrics.turn_ns_max = 0
 
     def _note_changes(self) -> None:
-        """Tell of a new role, term or leader, in the log and on the event topic."""
+        """Tell of a new role, term or leader, in the log and on the event topic.
+
+        Each turn, for a candidacy lasts a few milliseconds, and people measure elections by these events.
+        """
         raft = self.replica.raft
         seen = (raft.term, raft.leader_id, raft.role)
         if seen == self._last_seen:

@@ -58,7 +58,7 @@ class FaultCards(Panel):
 
     def _follow(self) -> None:
         sampler = self._sampler
-        self._incidents.follow(sampler.events, list(sampler.load_frames), time.time_ns())
+        self._incidents.follow(sampler.events, list(sampler.load_frames), time.time_ns(), sampler.leader_at)
 
     def _tick(self) -> None:
         newest = self._incidents.newest

@@ -76,6 +76,9 @@ class LoadControls(Panel):
         self._machine = ""
         self._phase = ""
         self._judged_of: LoadClient | None = None
+        """The run that the verdict, or the problem, is of."""
+        self._own: LoadClient | None = None
+        """The client that was started here last; one that was handed in is its owner's to wait for."""
         self._on_judged: list[Callable[[LoadResult], None]] = []
         super().__init__()
         self._unregister = self._sampler.on_tick(self._tick)
@@ -145,7 +148,7 @@ class LoadControls(Panel):
         if self.load is not None and self.load.running:
             raise ClusterError("a load is running already: stop it first")
         self.result = None
-        self.load = self._new_client(self._chosen["rate"], None).start()
+        self.load = self._own = self._new_client(self._chosen["rate"], None).start()
 
     def _stop(self) -> None:
         if self.load is None or not self.load.running:
@@ -157,10 +160,9 @@ class LoadControls(Panel):
         load = self.load
         if load is None:
             raise ClusterError("there is no run to judge: start one")
-        self._phase = "judging"
+        self._phase, self._judged_of = "judging", load
         try:
             self.result = load.wait(JUDGE_TIMEOUT_S)
-            self._judged_of = load
         finally:
             self._phase = ""
         for callback in self._on_judged:
@@ -203,6 +205,8 @@ class LoadControls(Panel):
 
     def _tick(self) -> None:
         running = self.load is not None and self.load.running
+        if self._own is self.load is not None and not running and not self._busy and self._ended_unjudged():
+            self.act("judge", self._judge)  # it ended without being told to: its verdict or its error says why
         self.refresh(now=running != self._state["running"] or self._sampler.alive != self._state["alive"])
 
 

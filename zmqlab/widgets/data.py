@@ -148,6 +148,14 @@ class Sampler:
         ]
         return max(leaders, key=lambda status: status.term).name if leaders else ""
 
+    def leader_at(self, time_ns: int) -> str:
+        """Who led then, as far as has been heard; empty if nobody did."""
+        at_ms = clock_ms(time_ns)
+        slots = {track.slot: name for name, track in self.nodes.items()}
+        spans = [span for span in tuple(self.timeline.leaders) if span.start_ms <= at_ms]
+        spans = [span for span in spans if at_ms <= span.end_ms + 1000 * STALE_S]
+        return slots.get(spans[-1].slot, "") if spans else ""
+
     def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call ``watcher`` after each row, and once more at the end; returns a function that ends this."""
         self._watchers.append(watcher)

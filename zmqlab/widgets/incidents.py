@@ -8,7 +8,7 @@ that node. *Lost* and *duplicated* are the verdict's to say: nobody knows before
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from zmqlab.cluster.verdict import Verdict
@@ -26,6 +26,9 @@ TOGETHER_NS = 1_500_000_000
 """Links that are cut one after the other by hand are one fault."""
 MAX_INCIDENTS = 6
 NS_PER_MS = 1e6
+
+LeaderAt = Callable[[int], str]
+"""Who led at a time in nanoseconds; empty: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class Incidents:
         """The last few."""
         return list(self._known.values())[-MAX_INCIDENTS:]
 
-    def follow(self, events: Sequence[Event], snapshots: Sequence[LoadMetrics], now_ns: int) -> None:
+    def follow(
+        self, events: Sequence[Event], snapshots: Sequence[LoadMetrics], now_ns: int, leader_at: LeaderAt
+    ) -> None:
         """Complete what is young, add what is new."""
         for fault in faults_of(events):
             known = self._known.get(fault.time_ns)
             if known is None or now_ns - fault.time_ns < SETTLE_NS:
-                measured = measure(fault, events, snapshots)
+                measured = measure(fault, events, snapshots, leader_at)
                 lost = known or measured
                 self._known[fault.time_ns] = replace(measured, lost=lost.lost, duplicated=lost.duplicated)
 
@@ -100,10 +105,9 @@ def faults_of(events: Iterable[Event]) -> list[Event]:
     return faults
 
 
-def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics]) -> Incident:
+def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics], leader_at: LeaderAt) -> Incident:
     """All that can be said of one fault now."""
     ordered = sorted(events, key=lambda each: each.time_ns)
-    before = [event for event in ordered if event.time_ns < fault.time_ns]
     after = [event for event in ordered if fault.time_ns < event.time_ns < fault.time_ns + SETTLE_NS]
     elected = next((event for event in after if event.kind == "elected"), None)
     noticed = next((event for event in after if _campaigns(event) and event.node != fault.node), None)
@@ -113,7 +117,7 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     return Incident(
         time_ns=fault.time_ns,
         title=_title(fault),
-        led=bool(fault.node) and _leader_of(before) == fault.node,
+        led=bool(fault.node) and leader_at(fault.time_ns) == fault.node,
         detected_ms=_ms_after(fault, noticed),
         elected_ms=_ms_after(fault, elected),
         new_leader=elected.node if elected else "",
@@ -131,17 +135,6 @@ def _title(fault: Event) -> str:
 
 def _campaigns(event: Event) -> bool:
     return event.kind in ("role", "elected") and ("candidate" in event.text or event.kind == "elected")
-
-
-def _leader_of(events: Sequence[Event]) -> str:
-    """Who led after these events."""
-    leader = ""
-    for event in events:
-        if event.kind == "elected":
-            leader = event.node
-        elif event.kind in ("stepped_down", "killed", "terminated", "died") and event.node == leader:
-            leader = ""
-    return leader
 
 
 def _ms_after(fault: Event, event: Event | None) -> float | None:

@@ -22,14 +22,16 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.fuzz.hostile import Hostile, View
+from tests.fuzz.hostile import SOCKETS, Hostile, View
 from tests.fuzz.in_process import Group, make_group
-from tests.fuzz.legal import Verdict, verdict
+from tests.fuzz.legal import Verdict, is_whole_snapshot, verdict
 from zmqlab.node.node import MAX_PER_TURN
 
 BATCHES_PER_WHOLE_CHECK = 200
 BATCHES_PER_LOOK = 400
 """The generator gets to know the world anew so often: that makes its pool of drawn messages another one."""
+FORGED_BATCH = 64
+FORGED_BATCHES_PER_LOOK = 10
 MAX_GROWTH_BYTES = 64 << 20
 
 Progress = Callable[[int], None]
@@ -46,6 +48,8 @@ class Outcome:
     harmless: int = 0
     left_out: int = 0
     """Drawn, but fit to be said by a legal peer or client."""
+    legal: int = 0
+    """Fit to be said by a legal peer or client, and sent all the same: in the forged run only."""
     odd: int = 0
     """Messages of another number of ZeroMQ frames than one."""
     seconds: float = 0.0
@@ -56,11 +60,19 @@ class Outcome:
 
     def __str__(self) -> str:
         rate = self.frames / self.seconds if self.seconds else 0.0
+        counts = {
+            "refused": self.bad,
+            "harmless": self.harmless,
+            "legal": self.legal,
+            "of many parts": self.odd,
+            "left out": self.left_out,
+        }
+        told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+        end = [f"good client waited {self.answer_ms_max:.1f} ms"] if self.answer_ms_max else []
+        end += [f"memory {self.grown_bytes / 2**20:+.1f} MiB", *self.notes]
         return (
-            f"{self.what:28} {self.frames:>9,} frames in {self.seconds:6.1f} s ({rate:>7,.0f}/s): {self.bad:,} refused,"
-            f" {self.harmless:,} harmless, {self.odd:,} of many parts, {self.left_out:,} legal and left out;"
-            f" good client waited {self.answer_ms_max:.1f} ms at most, memory {self.grown_bytes / 2**20:+.1f} MiB"
-            + "".join(f"; {note}" for note in self.notes)
+            f"{self.what:28}{self.frames:>10,} frames in {self.seconds:6.1f} s, {rate:>7,.0f}/s: {told}; "
+            + ", ".join(end)
         )
 
 
@@ -120,6 +132,54 @@ def _attack(socket: str, subject: Subject, count: int, seed: int, progress: Prog
     outcome.grown_bytes = resident_bytes() - memory
     assert outcome.grown_bytes < MAX_GROWTH_BYTES
     return outcome
+
+
+def run_forged(count: int, seed: int, progress: Progress = lambda _: None) -> Outcome:
+    """``count`` frames for all sockets of a node of three whose companions are dead, legal ones with them."""
+    outcome = Outcome("forged, a node of 3")
+    group = make_group(3, attack_leader=False, seed=seed)
+    target = group.target
+    for node_id in [node_id for node_id in group.nodes if node_id != target.node_id]:
+        del group.nodes[node_id]
+    rng = random.Random(seed)
+    sources = {socket: Hostile(socket, group.view(), rng, pool=200) for socket in SOCKETS}
+    memory, began, batches, bad = resident_bytes(), time.perf_counter(), 0, target.bad_frames
+    try:
+        while outcome.frames < count:
+            batches += 1
+            for socket, hostile in sources.items():
+                if batches % FORGED_BATCHES_PER_LOOK == 0:
+                    hostile.look(group.view())
+                _one_forged_batch(socket, group, hostile, outcome)
+            target.raft.check_invariants()
+            group.assert_bounded()
+            if batches % BATCHES_PER_WHOLE_CHECK == 0:
+                progress(outcome.frames)
+    except BaseException as error:
+        error.add_note(f"{outcome.what}: seed {seed}, after {outcome.frames:,} frames, in batch {batches}")
+        raise
+    outcome.bad = target.bad_frames - bad
+    outcome.harmless = outcome.frames - outcome.bad - outcome.legal
+    outcome.seconds = time.perf_counter() - began
+    outcome.grown_bytes = resident_bytes() - memory
+    raft = target.raft
+    outcome.notes.append(f"ended in term {raft.term:,}, log of {raft.last_index:,}, role {raft.role.name.lower()}")
+    return outcome
+
+
+def _one_forged_batch(socket: str, group: Group, hostile: Hostile, outcome: Outcome) -> None:
+    """What a legal peer or client could have said is sent, too, but for a snapshot of nothing."""
+    queue = getattr(group.target.transport, socket).messages
+    view = group.view()
+    for parts in hostile.messages(FORGED_BATCH):
+        if is_whole_snapshot(parts[0], view):
+            outcome.left_out += 1
+            continue
+        outcome.odd += len(parts) != 1
+        outcome.legal += len(parts) == 1 and verdict(socket, parts[0], view) is Verdict.LEGAL
+        outcome.frames += 1
+        queue.append(parts if socket == "broadcasts" else [b"stranger", *parts])
+    group.turn()
 
 
 def _one_batch(socket: str, group: Group, hostile: Hostile, outcome: Outcome, most: int) -> None:

@@ -85,8 +85,9 @@ Parts = list[bytes]
 class Hostile:
     """An endless source of hostile messages for one socket."""
 
-    def __init__(self, socket: str, view: View, rng: random.Random) -> None:
+    def __init__(self, socket: str, view: View, rng: random.Random, pool: int = POOL) -> None:
         self._rng = rng
+        self._pool_size = pool
         self._socket = socket
         self._numbers: tuple[int, ...] = ()
         self.look(view)
@@ -106,16 +107,25 @@ class Hostile:
         """The world has moved on: know that from now on."""
         self.view = view
         near = [view.term, view.last_index, view.commit_index, view.round]
-        self._numbers = (*HURTFUL, *view.members, STRANGER, view.session, *near, *(n + 1 for n in near))
+        self._numbers = (
+            *HURTFUL,
+            *view.members,
+            STRANGER,
+            view.session,
+            *near,
+            *(n + 1 for n in near),
+            max(0, view.term - 1),
+        )
         drawn_client, drawn_peer = self._drawn_client_frame, self._drawn_peer_frame
-        clients = [*client_frames(view), *(drawn_client() for _ in range(POOL // 10))]
-        peers = [*peer_frames(view), *(drawn_peer() for _ in range(POOL // 10))]
+        more = range(self._pool_size // 10)
+        clients = [*client_frames(view), *(drawn_client() for _ in more)]
+        peers = [*peer_frames(view), *(drawn_peer() for _ in more)]
         self._corpus = clients if self._socket == "clients" else peers
-        self._pool = [drawn_client() if self._socket == "clients" else drawn_peer() for _ in range(POOL)]
+        self._pool = [drawn_client() if self._socket == "clients" else drawn_peer() for _ in range(self._pool_size)]
         if self._socket == "broadcasts":
             appends = [frame for frame in self._corpus if frame[3] == frames.APPEND_ENTRIES]
             self._corpus = appends * 8 + self._corpus
-            self._pool = [encode_message(self._drawn_append(BROADCAST)) for _ in range(POOL)]
+            self._pool = [encode_message(self._drawn_append(BROADCAST)) for _ in range(self._pool_size)]
 
     def messages(self, count: int) -> Iterator[Parts]:
         """``count`` messages of one frame, and a few of another number of frames."""

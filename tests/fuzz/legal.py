@@ -13,8 +13,9 @@ check, as narrowly as can be said. :func:`verdict` sorts each frame into one of
   this term is over (Raft thesis, 3.3). An introduction from a place beyond this machine is left out too: the node
   would connect to it.
 
-Only the last kind is not sent. It is sent in the *forged* run, which does not ask that nothing changes, but that the
-node goes on and its invariants hold.
+The last kind is sent in the *forged* run only, which does not ask that nothing changes, but that the node goes on and
+that its invariants hold. Even there one thing is left out (:func:`is_whole_snapshot`): the last piece of a snapshot in
+the name of the leader. Whoever can say that is believed to be the leader, and its state is taken for the state.
 """
 
 from __future__ import annotations
@@ -134,3 +135,12 @@ def _of_later_term(message: Message, view: View) -> Verdict:
     if isinstance(message, RequestVoteResponse) and message.pre_vote and message.granted:
         return Verdict.HARMLESS
     return Verdict.LEGAL
+
+
+def is_whole_snapshot(frame: bytes, view: View) -> bool:
+    """Whether it ends a snapshot, of more than is committed here, which the node must believe."""
+    if frame[3:4] != bytes((frames.INSTALL_SNAPSHOT,)) or verdict("peers", frame, view) is not Verdict.LEGAL:
+        return False
+    message = decode_message(frames.INSTALL_SNAPSHOT, frame)
+    assert isinstance(message, InstallSnapshot)
+    return message.done and message.snapshot_index > view.commit_index

@@ -88,19 +88,22 @@ class BareClient:
         """Hand a frame to ``node``, and wait for nothing."""
         self._sockets[node].send(frame)
 
-    def receive(self, node: str, timeout_s: float = TIMEOUT_S) -> BareAnswer | None:
-        """The next answer that ``node`` gives to a request; None if there is none in time."""
-        response = self._next(node, time.monotonic() + timeout_s)
-        return None if response is None else _answer_of(*response)
+    def receive(self, node: str, timeout_s: float = TIMEOUT_S, number: int | None = None) -> BareAnswer | None:
+        """The next answer that ``node`` gives, to request ``number`` if that is said; None if there is none in time."""
+        deadline = time.monotonic() + timeout_s
+        while (found := self._next(node, deadline)) is not None:
+            if number is None or found[0].request_number == number:
+                return _answer_of(*found)
+        return None
 
     def ask(self, node: str, frame: bytes, timeout_s: float = TIMEOUT_S) -> BareAnswer:
-        """:meth:`send`, then :meth:`receive`.
+        """:meth:`send`, then :meth:`receive` the answer to this very request.
 
         Raises:
             RequestTimeout: no answer. The outcome is unknown.
         """
         self.send(node, frame)
-        answer = self.receive(node, timeout_s)
+        answer = self.receive(node, timeout_s, wire.parse_request(frame).request_number)
         if answer is None:
             raise RequestTimeout(f"{node} did not answer within {timeout_s:g} s: applied or not, nobody told")
         return answer

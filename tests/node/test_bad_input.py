@@ -13,6 +13,7 @@ from tests.node.conftest import LiveNode
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.control import HashAnswer, HashQuery
+from zmqlab.wire.peer import Hello, encode_hello
 
 pytestmark = pytest.mark.process
 
@@ -21,6 +22,7 @@ BUY = (1, 1, 1, 1, 10, 0, 0x4C504141, 100, 1, 0)  # 10 AAPL at 100
 REQUEST = client_wire.encode_request(1, 1, 1, records.pack_commands([BUY]))
 
 BAD_FRAMES = {
+    "a long address": [encode_hello(Hello(1, 2, "tcp://" + "a" * 50_000, "x"))],
     "random bytes": [RNG.randbytes(size) for size in (1, 7, 8, 40, 1_000)],
     "empty": [b""],
     "truncated": [REQUEST[:size] for size in range(0, len(REQUEST), 9)],
@@ -60,6 +62,7 @@ def test_bad_frames_change_nothing(node: LiveNode, offset: int) -> None:
     assert node.request(client_id, 1, BUY).status == client_wire.ResponseStatus.OK
     log_text = (node.run_dir / "logs" / "node0.log").read_text()
     assert log_text.count("bad frame from") < sent, "the log's rate is bounded"
+    assert max(map(len, log_text.splitlines())) < 400, "and so are its lines"
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2], ids=["publisher", "peers", "clients"])
@@ -90,6 +93,40 @@ def test_a_client_that_never_reads_costs_bounded_memory(node: LiveNode) -> None:
         time.sleep(0.02)
     assert node.request(client_id, 2, BUY).status == client_wire.ResponseStatus.OK
     assert node.status().rss_bytes - before < 64 << 20
+
+
+def test_a_client_that_never_reads_long_answers_costs_bounded_memory(node: LiveNode) -> None:
+    client_id = node.open_session()
+    for number in range(1, 41):  # 1.6 MB of log
+        node.request(client_id, number, *[BUY] * 1_000)
+    deaf = node.dealer(2, receive_queue=1)
+    before = node.status().rss_bytes
+    query = control.encode(frames.QUERY, control.LogQuery(1, 1, 1 << 30))
+    for _ in range(1_000):
+        deaf.send(query)
+    deadline = time.monotonic() + 20
+    while node.status().dropped_total == 0:
+        assert time.monotonic() < deadline, "answers to the deaf client were not dropped"
+        time.sleep(0.02)
+    assert node.status().rss_bytes - before < 192 << 20
+
+
+def test_costly_questions_without_end_hold_nobody_up(node: LiveNode) -> None:
+    """The whole state is hashed only when it has changed, and the turn ends when it has taken long enough."""
+    client_id = node.open_session()
+    for number in range(1, 51):
+        orders = [(1, 1, 1, 1, 10, 0, 0x4C504141, 1_000 - price % 500, 1, 0) for price in range(1_000)]
+        assert node.request(client_id, number, *orders).status == client_wire.ResponseStatus.OK
+    stranger = node.dealer(2)
+    for _ in range(200):
+        stranger.send(control.encode(frames.QUERY, HashQuery(1)))
+        stranger.send(control.encode(frames.QUERY, control.LogQuery(1, 1, 1 << 30)))
+    slowest = 0.0
+    for number in range(51, 101):
+        began = time.monotonic()
+        assert node.request(client_id, number, BUY).status == client_wire.ResponseStatus.OK
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 1.0
 
 
 def test_a_client_that_comes_back_under_its_identity_is_heard(node: LiveNode) -> None:

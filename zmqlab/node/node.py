@@ -41,6 +41,9 @@ from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encod
 STDIN = 0
 MAX_PER_TURN = 256
 """Messages taken from one socket before the others get their turn: about 5 ms of work at most."""
+MAX_CLIENT_NS_PER_TURN = 20_000_000
+"""No more is taken from clients in a turn that has taken so long: hashing 100,000 open orders takes 100 ms, and
+256 such questions in one turn would let everybody else wait for half a minute."""
 MAX_TICKS_PER_TURN = 3
 """After a long pause time does not run backwards, but it does not rush either: peers are heard between the ticks."""
 EAGER_TICKS = 300
@@ -196,6 +199,8 @@ class Node:
         if transport.clients in ready:
             for route, frame in transport.receive_from_clients(MAX_PER_TURN):
                 self._handle_client(route, frame)
+                if time.monotonic_ns() - self._now_ns > MAX_CLIENT_NS_PER_TURN:
+                    break
         if self._links.active:
             for frame in islice(self._links.due(self._now_ns), MAX_PER_TURN):
                 self._handle_peer(frame, was_delayed=True)
@@ -256,7 +261,7 @@ class Node:
         self._metrics.bad_frames += 1
         self._bad_logged += 1
         if self._bad_logged <= BAD_FRAMES_LOGGED_PER_S:
-            log.warning("bad frame from %s: %s", source, error)
+            log.warning("bad frame from %s: %.200s", source, error)
 
     # Effects: the replica's driver.
 

@@ -14,7 +14,6 @@ from zmqlab.node.links import Links
 from zmqlab.node.peers import Peers
 from zmqlab.replica import Change, Replica
 from zmqlab.settings import is_node_name, parse_base_endpoint
-from zmqlab.wire import frames
 from zmqlab.wire.control import (
     AddMemberQuery,
     Answer,
@@ -38,7 +37,8 @@ from zmqlab.wire.control import (
 )
 
 MAX_LEVELS = 1_000
-MAX_LOG_BYTES = frames.MAX_ANSWER_BYTES // 2
+MAX_LOG_BYTES = 524_288
+"""Of one answer. A client that asks and never reads fills its queue: 256 of them, 128 MiB."""
 
 Reply = Callable[[Answer], None]
 
@@ -54,6 +54,8 @@ class Queries:
         self._peers = peers
         self._status = status
         self._links = links
+        self._hashed = (-1, "")
+        """The index of the state that was last hashed, and its hash: with 100,000 open orders that takes 100 ms."""
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -65,9 +67,7 @@ class Queries:
             case LogQuery():
                 reply(self._log(query))
             case HashQuery():
-                machine = self._replica.machine
-                chain, state = machine.chain.hex(), machine.state_hash().hex()
-                reply(HashAnswer(query.nonce, machine.applied_index, chain, state))
+                reply(self._hash(query))
             case TransferQuery():
                 self._transfer(query, reply)
             case AddMemberQuery():
@@ -122,6 +122,12 @@ class Queries:
             replica.raft.commit_index,
             [(entry.index, entry.term, int(entry.kind), entry.data) for entry in entries],
         )
+
+    def _hash(self, query: HashQuery) -> HashAnswer:
+        machine = self._replica.machine
+        if self._hashed[0] != machine.applied_index:
+            self._hashed = machine.applied_index, machine.state_hash().hex()
+        return HashAnswer(query.nonce, machine.applied_index, machine.chain.hex(), self._hashed[1])
 
     def _transfer(self, query: TransferQuery, reply: Reply) -> None:
         if self._replica.members.hand_over(query.target):

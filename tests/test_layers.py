@@ -21,6 +21,7 @@ LAYERS = [
     "load",
     "cluster",
     "widgets",
+    "lesson",
     "cli",
 ]
 THIRD_PARTY = {

@@ -1,0 +1,24 @@
+"""What the chapters in ``notebooks/`` need beside the lab itself.
+
+A chapter runs in less than a minute. Under ``ZMQLAB_QUICK=1``, which continuous integration sets, its figures are
+smaller, so that all of them together take a few minutes; what is claimed and checked stays the same.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+QUICK_VARIABLE = "ZMQLAB_QUICK"
+
+
+def is_quick() -> bool:
+    """Whether ``ZMQLAB_QUICK`` is set to anything but nothing and 0."""
+    return os.environ.get(QUICK_VARIABLE, "") not in ("", "0")
+
+
+def pick(full: T, *, quick: T) -> T:
+    """``full`` for a person, ``quick`` for a machine that only checks that it works."""
+    return quick if is_quick() else full

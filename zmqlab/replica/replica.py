@@ -215,10 +215,11 @@ class Replica:
     def _carry_out(self, ready: Ready) -> None:
         if ready.send_now:
             self._driver.send(ready.send_now)
+        if ready.snapshot is not None:
+            self.machine.restore(ready.snapshot.data)  # first: what fails here must not meet us at the next start
         if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
             self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
         if ready.snapshot is not None:
-            self.machine.restore(ready.snapshot.data)
             self._bytes_since_snapshot = 0
             self._answer_from_snapshot()
         if ready.send_stored:

@@ -1,0 +1,324 @@
+"""What is shown, to whom, and at which cost to the one who works: without a node, without Prometheus' server."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.monitoring.fakes import a_status, a_view
+from zmqlab.errors import PortInUse, SettingsError
+from zmqlab.histogram import Histogram, bucket_high
+from zmqlab.node.exposition import BOUNDS_S, MAX_CONNECTIONS, Endpoint, Pages, Total, histogram_family, render
+from zmqlab.node.prometheus import SPACINGS, NodeExporter, View, families, why_not_ready
+from zmqlab.replica import Replica
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.control import Member, NodeStatus
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    view = a_view(a_status())
+    with closing(Endpoint("127.0.0.1", 0, Pages(lambda: families(view), str, lambda: "it rains"), "a test")) as served:
+        yield served
+
+
+# -- histograms ----------------------------------------------------------------------------------------------
+
+
+def buckets_of(total: Total) -> dict[float, float]:
+    (family,) = text_string_to_metric_families(render([histogram_family("t_seconds", "T.", total.view())]).decode())
+    return {float(each.labels["le"]): each.value for each in family.samples if "le" in each.labels}
+
+
+@pytest.mark.parametrize("value_ns", [1, 20_000, 149_999, 150_001, 200_000, 9_900_000, 10_000_000_000, 60_000_000_000])
+def test_a_value_is_never_shown_smaller_and_hardly_larger(value_ns: int) -> None:
+    histogram, total = Histogram(), Total()
+    histogram.record(value_ns, 3)
+    total.add(histogram.to_sparse())
+    shown = buckets_of(total)
+    assert list(shown) == [*BOUNDS_S, float("inf")]
+    for bound, count in shown.items():
+        if value_ns > bound * 1e9:
+            assert count == 0
+        elif value_ns * 1.008 + 1 <= bound * 1e9:
+            assert count == 3
+
+
+def test_intervals_add_up_and_the_sum_is_close() -> None:
+    total, values = Total(), [200_000, 210_000, 10_000_000, 7]
+    for value in values:
+        histogram = Histogram()
+        histogram.record(value)
+        total.add(histogram.to_sparse())
+    view = total.view()
+    assert sum(view.counts) == len(values)
+    assert view.sum_ns == pytest.approx(sum(values), rel=0.004)
+
+
+def test_the_median_and_p99_of_a_lab_have_buckets_near_them() -> None:
+    for at_s in (0.000_2, 0.01):
+        above = next(bound for bound in BOUNDS_S if bound > at_s)
+        below = max(bound for bound in BOUNDS_S if bound < at_s)
+        assert above <= 1.5 * at_s
+        assert below >= 0.7 * at_s
+    assert bucket_high(0) < BOUNDS_S[0] * 1e9
+
+
+# -- the endpoint --------------------------------------------------------------------------------------------
+
+
+def test_pages(endpoint: Endpoint) -> None:
+    status, text = get(endpoint.port, "/metrics?x=1")
+    assert status == 200
+    assert "zmqlab_term 7.0" in text
+    assert get(endpoint.port, "/healthz") == (200, "ok\n")
+    assert get(endpoint.port, "/readyz") == (503, "it rains\n")
+    assert get(endpoint.port, "/")[0] == 404
+
+
+def test_a_connection_serves_many_scrapes(endpoint: Endpoint) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)) as connection:
+        for _ in range(3):
+            connection.request("GET", "/metrics")
+            assert b"zmqlab_role" in connection.getresponse().read()
+            assert connection.sock is not None  # kept open
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"200 OK"),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", b"200 OK"),
+        (b"HEAD /metrics HTTP/1.1\nConnection: close\n\n", b"200 OK"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
+        (b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"431 "),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", b"400 "),
+        (b"\x00\xff\x01\r\n", b"400 "),
+        (b"GET /metrics\r\n", b"400 "),
+        (b"GET /\xff%2e HTTP/1.1\r\n\r\n", b"404 "),
+    ],
+)
+def test_whatever_is_sent_gets_an_answer(endpoint: Endpoint, sent: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (b"HEAD" in sent) == (not body)
+    assert (b"keep-alive" in head) == (b"HTTP/1.1" in sent and status in (b"200 OK", b"404 ") and b"close" not in sent)
+
+
+def test_strangers_cannot_make_threads_at_will(endpoint: Endpoint) -> None:
+    idle = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(MAX_CONNECTIONS)]
+    try:
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+            get(endpoint.port, "/healthz")
+    finally:
+        for each in idle:
+            each.close()
+    deadline = time.monotonic() + 5
+    while True:  # and when they have gone there is room again
+        try:
+            assert get(endpoint.port, "/healthz")[0] == 200
+            return
+        except (http.client.RemoteDisconnected, ConnectionError):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_scrapes_leave_no_cycles_behind(endpoint: Endpoint) -> None:
+    """A node runs without the cycle collector: what only it could free would stay for ever."""
+    get(endpoint.port, "/metrics")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            get(endpoint.port, "/metrics")
+        deadline = time.monotonic() + 5
+        while (left := gc.collect()) and time.monotonic() < deadline:
+            for _ in range(20):
+                get(endpoint.port, "/metrics")
+        assert left == 0
+    finally:
+        gc.enable()
+
+
+def test_a_port_that_is_taken(endpoint: Endpoint) -> None:
+    settings = NodeSettings(name="node7", port=5_000, metrics_port=endpoint.port)
+    with pytest.raises(PortInUse, match=rf"node7 can't show its metrics on 127.0.0.1:{endpoint.port}: Address already"):
+        NodeExporter(settings)
+
+
+def test_a_port_that_the_node_needs_itself() -> None:
+    with pytest.raises(SettingsError, match="metrics_port is 5002: port 5000 and the next two"):
+        NodeSettings(name="node0", port=5_000, metrics_port=5_002)
+
+
+def test_beyond_this_machine_only_if_that_was_said() -> None:
+    with pytest.raises(SettingsError, match="--insecure"):
+        NodeSettings(name="node0", port=5_000, metrics_port=5_003, bind="0.0.0.0", advertise="here")
+
+
+def test_a_node_without_metrics_does_not_load_what_they_need() -> None:
+    code = "import sys, zmqlab.node.process; print([m for m in sys.modules if m.startswith(('prometheus', 'http'))])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+# -- alive and ready -----------------------------------------------------------------------------------------
+
+
+class Machine:
+    """As much of a replica as the exporter looks at."""
+
+    journal = None
+
+    def __init__(self, indexes: dict[int, bytes]) -> None:
+        self.machine = self
+        self.checkpoints = indexes
+
+
+def observe(exporter: NodeExporter, status: NodeStatus, indexes: dict[int, bytes] | None = None) -> None:
+    exporter.observe(status, cast(Replica, Machine(indexes or {})), False)
+
+
+@pytest.fixture
+def exporter() -> Iterator[NodeExporter]:
+    with closing(Endpoint("127.0.0.1", 0, Pages(lambda: None, str, str), "a test")) as probe:
+        port = probe.port
+    made = NodeExporter(NodeSettings(name="node1", port=5_000, metrics_port=port))
+    yield made
+    made._endpoint.close()
+
+
+def test_alive_while_the_loop_turns(exporter: NodeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = exporter._endpoint.port
+    assert get(port, "/healthz") == (503, "starting: the loop has not begun\n")
+    assert get(port, "/metrics")[0] == 503
+    observe(exporter, a_status())
+    assert get(port, "/healthz")[0] == 200
+    assert get(port, "/readyz")[0] == 200
+    monkeypatch.setattr("zmqlab.node.prometheus.STALLED_S", -1.0)
+    for page in ("/healthz", "/readyz"):
+        status, reason = get(port, page)
+        assert status == 503
+        assert reason.startswith("the loop has not turned for 0.")
+
+
+LEARNER = [Member(node_id=1, name="node1", host="h", port=1, voter=False)]
+STRANGERS = [Member(node_id=3, name="node3", host="h", port=1)]
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [
+        (a_view(a_status()), ""),
+        (a_view(a_status(lag=1_000)), ""),
+        (a_view(a_status(lag=1_001)), "1001 entries behind"),
+        (a_view(a_status(leader_id=0)), "no leader known in term 7"),
+        (a_view(a_status(), closing=True), "closing: requests are refused"),
+    ],
+)
+def test_ready_or_why_not(view: View, reason: str) -> None:
+    assert why_not_ready(view) == reason
+
+
+@pytest.mark.parametrize(("members", "reason"), [(LEARNER, "learner"), (STRANGERS, "no member"), ([], "no member")])
+def test_not_ready_before_it_votes(members: list[Member], reason: str) -> None:
+    status = a_status()
+    status.members = members
+    assert reason in why_not_ready(a_view(status))
+
+
+# -- the chain of hashes -------------------------------------------------------------------------------------
+
+
+def chain_of(exporter: NodeExporter) -> dict[int, int]:
+    assert exporter._view is not None
+    return {spacing: index for spacing, (index, _) in exporter._view.chain.items()}
+
+
+def test_the_chain_is_shown_at_several_spacings(exporter: NodeExporter) -> None:
+    every = SPACINGS[0]
+
+    def reach(index: int) -> None:
+        first = max(every, index // every * every - 63 * every)  # a machine keeps 64
+        kept = {each: each.to_bytes(16) for each in range(first, index + 1, every)}
+        observe(exporter, a_status(), kept)
+
+    reach(0)
+    assert chain_of(exporter) == {}
+    reach(every)
+    assert chain_of(exporter) == {256: 256}
+    reach(5 * every)
+    assert chain_of(exporter) == {256: 1_280, 1_024: 1_024}
+    reach(17 * every)
+    assert chain_of(exporter) == {256: 4_352, 1_024: 4_096, 4_096: 4_096}
+    reach(17 * every)
+    assert chain_of(exporter) == {256: 4_352, 1_024: 4_096, 4_096: 4_096}
+    assert exporter._view is not None
+    assert exporter._view.chain[1_024] == (4_096, (4_096).to_bytes(16).hex())
+
+
+def test_a_hash_survives_the_text_format() -> None:
+    view = a_view(a_status(), chain="fffffffffffe" + "0" * 20)
+    shown = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(render(families(view)).decode())
+        for sample in family.samples
+    }
+    assert shown["zmqlab_chain_hash"] == 0xFFFFFFFFFFFE
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def all_families() -> list[Any]:
+    status = a_status(role="leader")
+    return list(families(a_view(status)))
+
+
+def test_names_follow_the_conventions() -> None:
+    for family in all_families():
+        assert family.name.startswith(("zmqlab_", "process_"))
+        assert family.documentation.endswith(".")
+        assert not any(unit in family.name for unit in ("_ms", "_ns", "_mib", "percent"))
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+
+
+def test_the_role_is_one_of_all() -> None:
+    (roles,) = [family for family in all_families() if family.name == "zmqlab_role"]
+    assert {sample.labels["role"]: sample.value for sample in roles.samples} == {
+        "leader": 1,
+        "follower": 0,
+        "candidate": 0,
+        "pre_candidate": 0,
+        "learner": 0,
+    }
+
+
+def test_the_settings_reach_the_process(tmp_path: Path) -> None:
+    from zmqlab.cluster.launcher import node_arguments
+    from zmqlab.node.__main__ import parse_arguments
+
+    settings = NodeSettings(name="node0", port=5_000, metrics_port=5_003, run_dir=tmp_path)
+    assert parse_arguments(node_arguments(settings)) == settings

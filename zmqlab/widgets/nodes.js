@@ -23,18 +23,21 @@ export default panel(({ el, button, send, busy, forget }) => {
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
     h("div", { className: "zl-head" }, title, summary, h("span", { className: "zl-space" }),
-      h("span", { className: "zl-faint", textContent: "scale to" }), stepper, killLeader, heal),
+      h("span", {}, h("span", { className: "zl-faint", textContent: "scale to " }), stepper), killLeader, heal),
     h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)));
   let drawnFor = "";
 
   const actions = (node) => {
-    const made = (label, action, title, className = "zl-button") =>
-      button(label, `${action}:${node.name}`, { do: action, node: node.name }, { title, className });
+    const made = (label, action, title, className = "zl-button", short = label) => {
+      const it = button("", `${action}:${node.name}`, { do: action, node: node.name }, { title, className });
+      it.append(h("span", { className: "zl-long", textContent: label }), h("span", { className: "zl-short", textContent: short }));
+      return it;
+    };
     if (node.state === "stopped") return [made("restart", "restart", "start it from its journal"),
       made("wipe and rejoin", "wipe", "delete its journal; it comes back as a new member")];
     return [
       made("kill -9", "kill", "SIGKILL", "zl-button zl-danger"),
-      made("terminate", "terminate", "SIGTERM: it ends by itself"),
+      made("terminate", "terminate", "SIGTERM: it ends by itself", "zl-button", "term"),
       node.state === "paused" ? made("resume", "resume", "SIGCONT") : made("pause", "pause", "SIGSTOP: it hangs, sockets open"),
       made("restart", "restart", "end it and start it from its journal"),
       made("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member"),

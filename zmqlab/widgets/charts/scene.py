@@ -217,16 +217,14 @@ class Scene:
 
     def frame(self, sampler: Sampler) -> Frame:
         """The shared part: series, marks, bands, and which nodes there are."""
-        now_ms = sampler.now_ms
-        names = self.names(sampler)
-        ring = sampler.ring
-        frame = Frame(now_ms)
-        total = ring.total
-        frame.streams[EVERY_SERIES] = Stream(total, names, lambda count: ring.newest(names, count))
-        timeline = sampler.timeline
+        frame = Frame(sampler.now_ms)
+        if not self._time_figures:
+            return frame
+        names, ring, timeline = self.names(sampler), sampler.ring, sampler.timeline
+        frame.streams[EVERY_SERIES] = Stream(ring.total, names, lambda count: ring.newest(names, count))
         frame.tables["marks"] = mark_columns(timeline.marks)
         bands: list[Band] = [*timeline.bands, *timeline.silences]
-        frame.tables["bands"] = band_columns(bands, now_ms)
+        frame.tables["bands"] = band_columns(bands, sampler.now_ms)
         self._show_nodes(frame, sampler)
         return frame
 

@@ -1,0 +1,29 @@
+"""Fixtures of the widgets' tests: a cluster without processes, a sampler that turns by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from tests.widgets.fake_cluster import FakeCluster
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.widgets import data
+from zmqlab.widgets.data import Sampler
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    made = FakeCluster()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def sampler(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sampler]:
+    """The cluster's sampler; no thread turns it, the test does, also for the widgets that are made of the cluster."""
+    monkeypatch.setattr(Sampler, "start", lambda self: self)
+    made = data.sampler_of(cast(Cluster, cluster))
+    yield made
+    made.close()

@@ -1,0 +1,127 @@
+"""A cluster without processes: a real feed that is told what nodes would publish, and a record of what was asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zmqlab.cluster.feed import MetricsFeed
+from zmqlab.cluster.links import LinkFault
+from zmqlab.errors import ClusterError
+from zmqlab.load.metrics import LoadCounters, LoadMetrics, encode_metrics
+from zmqlab.wire.control import Event, NodeStatus
+
+MS = 1_000_000
+
+
+class FakeCluster:
+    """As much of :class:`zmqlab.Cluster` as the widgets use."""
+
+    def __init__(self, *names: str) -> None:
+        self.name = "fake"
+        self.feed = MetricsFeed()
+        self.nodes: tuple[str, ...] = names or ("node0", "node1", "node2")
+        self.running: tuple[str, ...] = self.nodes
+        self.paused: tuple[str, ...] = ()
+        self.leader = "node0"
+        self.links: dict[tuple[str, str], LinkFault] = {}
+        self.living_endpoints: tuple[str, ...] = ()
+        self.done: list[tuple[Any, ...]] = []
+        self.broken = False
+        self._closers: list[Callable[[], None]] = []
+
+    def at_stop(self, close: Callable[[], None]) -> None:
+        self._closers.append(close)
+
+    def stop(self) -> None:
+        while self._closers:
+            self._closers.pop()()
+        self.feed.close()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Any action: it is recorded, or fails."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def action(*arguments: Any, **named: Any) -> None:
+            if self.broken:
+                raise ClusterError(f"{arguments[0] if arguments else 'it'} is not running: cluster.restart starts it")
+            self.done.append((name, *arguments, *named.items()))
+
+        return action
+
+    # What nodes and load clients would publish.
+
+    def say(self, name: str, time_ns: int | None = None, **fields: Any) -> None:
+        """A snapshot of one node."""
+        values: dict[str, Any] = {
+            "name": name,
+            "node_id": 1 + int(name[4:]),
+            "pid": 100,
+            "port": 5000,
+            "time_ns": time.time_ns() if time_ns is None else time_ns,
+            "uptime_ms": 1,
+            "role": "leader" if name == self.leader else "follower",
+            "term": 1,
+            "leader_id": 1,
+            "first_index": 1,
+            "last_index": 10,
+            "commit_index": 10,
+            "applied_index": 10,
+            "lag": 0,
+        }
+        self.feed._take_status(NodeStatus(**values | fields))
+
+    def happen(self, kind: str, node: str = "", time_ns: int | None = None, term: int = 0, text: str = "") -> None:
+        """An event."""
+        at_ns = time.time_ns() if time_ns is None else time_ns
+        self.feed.record(Event(time_ns=at_ns, node=node, kind=kind, term=term, text=text))
+
+    def load(self, **fields: Any) -> None:
+        """A snapshot of a load client."""
+        self.feed._take_load_frame(0, encode_metrics(snapshot(**fields)))
+
+
+def snapshot(
+    *,
+    offered: int = 100,
+    acknowledged: int = 100,
+    time_ns: int | None = None,
+    latency_ns: int = 2 * MS,
+    late: int = 0,
+    held_back: int = 0,
+    **fields: Any,
+) -> LoadMetrics:
+    """A load client's snapshot of 100 ms."""
+    from zmqlab.histogram import Histogram
+
+    histogram = Histogram()
+    if acknowledged:
+        histogram.record(latency_ns, acknowledged)
+    counters = LoadCounters(offered=offered, sent=offered, acknowledged=acknowledged, late=late, held_back=held_back)
+    values: dict[str, Any] = {
+        "name": "load",
+        "pid": 7,
+        "time_ns": time.time_ns() if time_ns is None else time_ns,
+        "elapsed_s": 1.0,
+        "interval_s": 0.1,
+        "state": "running",
+        "rate": 1_000.0,
+        "total": counters,
+        "interval": counters,
+        "response_time": histogram.to_sparse(),
+        "response_time_max_ns": histogram.max,
+        "service_time": histogram.to_sparse(),
+        "service_time_max_ns": histogram.max,
+        "outstanding": 1,
+        "resting": 0,
+        "connected": [True],
+        "orders_by_node": [100],
+        "rejected_by_reason": {},
+        "silence_ms": 0.0,
+        "gap_ms": 1.0,
+        "longest_gap_ms": 1.0,
+        "cpu_percent": 10.0,
+    }
+    return LoadMetrics(**values | fields)

@@ -1,0 +1,157 @@
+"""The charts as bokeh figures: complete, without a complaint of bokeh's, themed, and never empty without a word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from bokeh.embed import file_html
+from bokeh.resources import INLINE
+
+from tests.widgets.fake_cluster import MS, FakeCluster
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.widgets import live_charts
+from zmqlab.widgets.bookwatch import BookView, BookWatch
+from zmqlab.widgets.charts.scene import steady_top
+from zmqlab.widgets.data import Sampler
+from zmqlab.widgets.live_charts import AllCharts, LatencyChart, ThroughputChart
+from zmqlab.widgets.palette import NODE_COLOURS, node_colour, node_dash, themed
+
+UNITS = {"throughput": "orders/s", "latency": "ms", "replication": "log entries"}
+pytestmark = pytest.mark.usefixtures("quiet_book")
+
+
+@pytest.fixture
+def quiet_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A book that nobody asks for: no node is there to be asked."""
+    monkeypatch.setattr(BookWatch, "_run", lambda self: None)
+
+
+@pytest.fixture
+def charts(cluster: FakeCluster, sampler: Sampler) -> Iterator[AllCharts]:
+    sampler.turn()
+    made = AllCharts(cast(Cluster, cluster))
+    yield made
+    made.close()
+
+
+def models(charts: AllCharts, theme: Any = "light") -> dict[str, Any]:
+    return {str(model.name): model for model in charts.static(theme).references() if getattr(model, "name", None)}
+
+
+def busy(cluster: FakeCluster, sampler: Sampler) -> None:
+    """A minute in two turns: load, a kill, an election."""
+    now = time.time_ns()
+    for name in cluster.nodes:
+        cluster.say(name, now)
+    cluster.load()
+    sampler.turn()
+    cluster.happen("killed", "node0", now + 10 * MS)
+    cluster.happen("elected", "node1", now + 200 * MS, term=2)
+    for name in cluster.nodes:
+        cluster.say(name, now + 100 * MS, orders_taken=300)
+    cluster.load(offered=400, gap_ms=200.0)
+    sampler.turn()
+
+
+def test_bokeh_has_nothing_to_say(
+    cluster: FakeCluster, sampler: Sampler, charts: AllCharts, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy(cluster, sampler)
+    with caplog.at_level(logging.WARNING):
+        for theme in ("light", "dark"):
+            html = file_html(charts.static(theme), INLINE, "report")  # type: ignore[arg-type]
+            assert "orders/s" in html
+    assert caplog.records == []
+
+
+def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
+    found = models(charts)
+    notes = [model for name, model in found.items() if name.endswith("_empty")]
+    assert len(notes) == 6
+    assert all(note.visible for note in notes)
+    assert "load.start()" in found["throughput_empty"].text
+
+
+def test_the_words_go_when_there_is_something_to_see(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    busy(cluster, sampler)
+    charts._watch.view = BookView("AAPL", [(99, 5, 1)], [(101, 7, 2)], [(100, 3)])
+    found = models(charts)
+    assert [name for name, model in found.items() if name.endswith("_empty") and model.visible] == []
+    assert found["series"].data["offered"][-1] == pytest.approx(4_000)
+    assert found["throughput_y"].end >= 4_000
+    assert found["marks"].data["label"] == ["node0 killed", "node1 leads, term 2"]
+    assert found["bands"].data["label"] == ["no acknowledgement for 200 ms"]
+    assert found["bids"].data["price"] == [99]
+    assert found["book_y"].start < 99 < 101 < found["book_y"].end
+
+
+def test_all_time_charts_share_range_and_marks(charts: AllCharts) -> None:
+    layout = charts.static()
+    figures = [model for model in layout.references() if type(model).__name__ == "figure"]
+    timed = [each for each in figures if each.x_range.name == "time"]
+    assert {each.name for each in timed} == {"throughput", "latency", "replication", "leaders"}
+    assert len({id(each.x_range) for each in timed}) == 1
+    for each in timed:
+        sources = [getattr(renderer.data_source, "name", None) for renderer in each.renderers]
+        assert sources.count("marks") == 2, "the line and its label"
+        assert sources.count("bands") == 1
+        assert each.yaxis[0].axis_label == UNITS.get(each.name)
+
+
+def test_the_nodes_of_now_are_shown(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    cluster.nodes = cluster.running = ("node0", "node1", "node2", "node3", "node4")
+    sampler.turn()
+    found = models(charts)
+    shown = [slot for slot in range(15) if found[f"throughput_key{slot}"].visible]
+    assert shown == [0, 1, 2, 3, 4]
+    assert found["throughput_taken4"].visible
+    assert not found["throughput_taken5"].visible
+    assert ["node4", "@taken4{0,0} orders/s"] in [list(each) for each in found["throughput_hover"].tooltips]
+
+
+def test_service_time_comes_on_demand(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    busy(cluster, sampler)
+    assert not models(charts)["latency_service_p50"].visible
+    charts.set_option("service", True)
+    assert models(charts)["latency_service_p50"].visible
+
+
+def test_themes_differ_in_what_depends_on_them(charts: AllCharts) -> None:
+    layout = charts.static()
+    light, dark = themed(layout, "light"), themed(layout, "dark")
+    assert [each[:2] for each in light] == [each[:2] for each in dark]
+    assert all(one[2] != other[2] for one, other in zip(light, dark, strict=True))
+    assert models(charts, "dark")["throughput"].background_fill_color == "#111111"
+
+
+def test_nodes_can_be_told_apart() -> None:
+    assert len({(node_colour(slot), node_dash(slot)) for slot in range(15)}) == 15
+    assert "#D55E00" not in NODE_COLOURS, "kept for faults"
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "top"),
+    [(0, 95, 100), (100, 50, 100), (100, 101, 150), (100, 30, 30), (6_000, 5_500, 6_000), (0, 0.7, 0.8)],
+)
+def test_an_axis_ends_at_a_round_number_and_does_not_jump(before: float, wanted: float, top: float) -> None:
+    assert steady_top(before, wanted) == pytest.approx(top)
+
+
+def test_without_widgets_there_are_words(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    busy(cluster, sampler)
+    bundle = charts._repr_mimebundle_()
+    bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "4,000 orders/s offered" in bundle["text/html"] or "orders/s offered" in bundle["text/html"]
+    assert bundle["text/plain"] == "AllCharts()"
+
+
+def test_the_parts_stand_alone(cluster: FakeCluster, sampler: Sampler) -> None:
+    for part in (ThroughputChart, LatencyChart, live_charts.ReplicationChart, live_charts.BookChart):
+        made = part(cast(Cluster, cluster))
+        assert made.static() is not None
+        assert made._repr_html_()
+        made.close()

@@ -1,0 +1,164 @@
+"""The sampler: a row a turn, from what nodes and load clients publish."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from tests.widgets.fake_cluster import MS, FakeCluster
+from zmqlab.widgets.data import STALE_S, Sampler
+from zmqlab.widgets.marks import clock_ms
+
+
+def newest(sampler: Sampler, *names: str) -> list[float]:
+    rows = sampler.ring.newest(names, 1)
+    return [float(rows[name][0]) for name in names]
+
+
+def test_rates_of_a_load(cluster: FakeCluster, sampler: Sampler) -> None:
+    cluster.load(offered=120, acknowledged=100)
+    cluster.load(offered=80, acknowledged=50)
+    sampler.turn()
+    assert newest(sampler, "offered", "acknowledged") == pytest.approx([1_000, 750])
+    sampler.turn()
+    assert newest(sampler, "offered") == pytest.approx([1_000]), "nothing came in this turn: as before"
+
+
+def test_two_load_clients_add_up(cluster: FakeCluster, sampler: Sampler) -> None:
+    cluster.load(offered=100, pid=1)
+    cluster.load(offered=100, pid=2)
+    sampler.turn()
+    assert newest(sampler, "offered") == pytest.approx([2_000])
+
+
+def test_percentiles_are_of_the_last_second(cluster: FakeCluster, sampler: Sampler) -> None:
+    cluster.load(acknowledged=99, latency_ns=MS)
+    cluster.load(acknowledged=1, latency_ns=100 * MS)
+    sampler.turn()
+    p50, highest = newest(sampler, "p50", "max")
+    assert p50 == pytest.approx(1.0, rel=0.01)
+    assert highest == pytest.approx(100.0)
+    for _ in range(10):
+        cluster.load(latency_ns=MS)
+        sampler.turn()
+    assert newest(sampler, "max") == pytest.approx([1.0])
+
+
+def test_a_load_that_falls_silent_is_over(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.load()
+    sampler.turn()
+    assert sampler.load is not None
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
+    sampler.turn()
+    assert sampler.load is None
+    offered, p50 = newest(sampler, "offered", "p50")
+    assert offered == 0
+    assert math.isnan(p50)
+
+
+def test_orders_of_each_node(cluster: FakeCluster, sampler: Sampler) -> None:
+    start = time.time_ns()
+    cluster.say("node1", start, orders_taken=1_000)
+    sampler.turn()
+    cluster.say("node1", start + 100 * MS, orders_taken=1_250)
+    sampler.turn()
+    assert newest(sampler, "taken1") == pytest.approx([2_500])
+    cluster.say("node1", start + 200 * MS, orders_taken=10, pid=101)
+    sampler.turn()
+    assert newest(sampler, "taken1") == [0.0], "another process counts from zero again"
+
+
+def test_lag_is_told_at_one_moment(cluster: FakeCluster, sampler: Sampler) -> None:
+    """The leader publishes every 100 ms; a follower that published in between is compared with what was then."""
+    start = time.time_ns()
+    cluster.say("node0", start, commit_index=1_000, applied_index=1_000)
+    sampler.turn()
+    cluster.say("node1", start + 50 * MS, commit_index=1_495, applied_index=1_490)
+    cluster.say("node0", start + 100 * MS, commit_index=2_000, applied_index=2_000)
+    sampler.turn()
+    assert newest(sampler, "commit1", "applied1") == [5, 10]
+
+
+def test_a_dead_node_falls_behind(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = time.time_ns()
+    cluster.say("node1", start, commit_index=10, applied_index=10)
+    sampler.turn()
+    cluster.feed.forget("node1")
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
+    cluster.say("node0", start + 900 * MS, commit_index=500)
+    sampler.turn()
+    assert newest(sampler, "applied1", "taken1") == [490, 0]
+
+
+def test_slots_stay_and_are_taken_again(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    cluster.nodes = ("node0", "node2", "node3", "other")
+    sampler.turn()
+    assert {name: track.slot for name, track in sampler.nodes.items()} == {
+        "node0": 0,
+        "node2": 2,
+        "node3": 3,
+        "other": 1,
+    }
+
+
+def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None:
+    now = time.time_ns()
+    cluster.happen("elected", "node0", now - 50 * MS, term=1)
+    cluster.say("node0")
+    sampler.turn()
+    cluster.leader = "node1"
+    cluster.say("node0", term=2)
+    cluster.say("node1", term=2)
+    sampler.turn()
+    spans = list(sampler.timeline.leaders)
+    assert [(span.slot, span.term) for span in spans] == [(0, 1), (1, 2)]
+    assert spans[0].start_ms == clock_ms(now - 50 * MS), "from its election on, not from when it was noticed"
+    assert sampler.leader_at(now) == "node0"
+
+
+def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:
+    start = time.time_ns()
+    cluster.load(time_ns=start, silence_ms=200.0, gap_ms=200.0, acknowledged=0)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert band.end_ms is None
+    cluster.load(time_ns=start + 100 * MS, silence_ms=3.0, gap_ms=260.0)
+    sampler.turn()
+    (band,) = sampler.timeline.silences
+    assert band.start_ms == pytest.approx(clock_ms(start) - 200)
+    assert band.end_ms == pytest.approx(clock_ms(start) + 60)
+    assert "260 ms" in band.label
+
+
+def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> None:
+    sampler = Sampler(cluster, interval_s=0.01).start()  # type: ignore[arg-type]
+
+    def fail() -> None:
+        raise RuntimeError("the watcher failed")
+
+    others: list[int] = []
+    sampler.on_tick(fail)
+    sampler.on_tick(lambda: others.append(1))
+    deadline = time.monotonic() + 5
+    while len(others) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(others) >= 3, "the others go on"
+    with pytest.raises(RuntimeError, match="the watcher failed"):
+        sampler.close()
+
+
+def test_a_thread_that_dies_is_told_of_at_the_end(cluster: FakeCluster) -> None:
+    sampler = Sampler(cluster, interval_s=0.01)  # type: ignore[arg-type]
+    cluster.nodes = None  # type: ignore[assignment]
+    sampler.start()
+    sampler._thread.join(5)
+    assert not sampler.alive
+    with pytest.raises(TypeError):
+        sampler.close()

@@ -1,0 +1,90 @@
+"""What a fault cost, read off events and snapshots."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.widgets.fake_cluster import MS, snapshot
+from zmqlab.cluster.checks import Check
+from zmqlab.cluster.verdict import Verdict
+from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
+from zmqlab.wire.control import Event
+
+START = 1_700_000_000_000_000_000
+
+
+def event(at_ms: float, kind: str, node: str, text: str = "") -> Event:
+    return Event(time_ns=START + round(at_ms * MS), node=node, kind=kind, text=text)
+
+
+KILL = [
+    event(0, "killed", "node0"),
+    event(210, "role", "node2", "node2 is pre_candidate in term 1"),
+    event(214, "elected", "node2", "node2 is leader in term 2"),
+]
+
+
+def led_by(name: str):  # type: ignore[no-untyped-def]
+    return lambda time_ns: name
+
+
+def test_the_death_of_a_leader() -> None:
+    load = [snapshot(time_ns=START + step * 100 * MS, latency_ns=2 * MS) for step in range(-40, 1)]
+    load += [snapshot(time_ns=START + 100 * MS, acknowledged=0, gap_ms=98.0, silence_ms=98.0)]
+    load += [snapshot(time_ns=START + 300 * MS, latency_ns=250 * MS, gap_ms=231.0)]
+    load += [snapshot(time_ns=START + step * 100 * MS, latency_ns=3 * MS) for step in range(4, 60)]
+    incident = measure(KILL[0], KILL, load, led_by("node0"))
+    assert incident.title == "node0 killed"
+    assert incident.led
+    assert (incident.detected_ms, incident.elected_ms, incident.new_leader) == (210, 214, "node2")
+    assert incident.silence_ms == 231
+    assert incident.p99_before_ms == pytest.approx(2, rel=0.01)
+    assert incident.p99_during_ms == pytest.approx(250, rel=0.01)
+    assert incident.lost == "", "nobody knows before the verdict"
+
+
+def test_the_death_of_a_follower_is_nobodys_business() -> None:
+    incident = measure(KILL[0], KILL[:1], [], led_by("node1"))
+    assert not incident.led
+    assert incident.detected_ms is incident.elected_ms is None
+    assert incident.silence_ms is None, "no load ran"
+
+
+def test_an_election_long_after_is_not_its_doing() -> None:
+    late = event(SETTLE_NS / MS + 1, "elected", "node2")
+    assert measure(KILL[0], [KILL[0], late], [], led_by("node0")).elected_ms is None
+
+
+def test_cuts_in_a_row_are_one_fault() -> None:
+    cuts = [event(step * 300, "cut", "node1", f"node{step} -> node1: cut") for step in range(3)]
+    assert len(faults_of(cuts)) == 1
+    assert len(faults_of([*cuts, event(5_000, "cut", "node1")])) == 2
+
+
+def test_wiping_is_one_fault_with_its_kill() -> None:
+    events = [event(0, "killed", "node1"), event(20, "wiped", "node1"), event(400, "restarted", "node1")]
+    assert [fault.kind for fault in faults_of(events)] == ["killed"]
+
+
+def test_the_verdict_completes_what_fell_into_its_run() -> None:
+    incidents = Incidents()
+    incidents.follow(KILL, [], START + SETTLE_NS + 1, led_by("node0"))
+    incidents.judged(_verdict(True), START + 1)
+    assert incidents.newest[0].lost == "", "that run began after the fault"
+    incidents.judged(_verdict(True), START - 1)
+    assert (incidents.newest[0].lost, incidents.newest[0].duplicated) == ("0", "0")
+    incidents.judged(_verdict(False), START - 1)
+    assert incidents.newest[0].lost == "2 requests"
+    incidents.follow(KILL, [], START + 1, led_by("node0"))
+    assert incidents.newest[0].lost == "2 requests", "what is measured again keeps it"
+
+
+def test_what_was_not_checked_is_not_told_as_kept() -> None:
+    incidents = Incidents()
+    incidents.follow(KILL, [], START, led_by("node0"))
+    incidents.judged(Verdict((Check("nothing lost", True, ""),), "a part"), START - 1)
+    assert incidents.newest[0].duplicated == "not checked"
+
+
+def _verdict(ok: bool) -> Verdict:
+    return Verdict((Check("nothing lost", ok, "2 requests"), Check("nothing twice", True, "")), "all")

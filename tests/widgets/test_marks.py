@@ -1,0 +1,66 @@
+"""Events become marks and bands; labels don't cover each other."""
+
+from __future__ import annotations
+
+from zmqlab.widgets.marks import LANES, MS_PER_CHARACTER, bands_of, clock_ms, is_fault, marks_of
+from zmqlab.widgets.palette import ELECTION_COLOUR, FAULT_COLOUR
+from zmqlab.wire.control import Event
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+
+def event(at_s: float, kind: str, node: str = "node1", term: int = 0, text: str = "") -> Event:
+    return Event(time_ns=START + round(at_s * SECOND), node=node, kind=kind, term=term, text=text)
+
+
+def test_what_is_marked() -> None:
+    marks = marks_of([event(0, "killed"), event(0.2, "role"), event(0.3, "elected", "node2", 4)])
+    assert [(mark.label, mark.colour) for mark in marks] == [
+        ("node1 killed", FAULT_COLOUR),
+        ("node2 leads, term 4", ELECTION_COLOUR),
+    ]
+    assert marks[0].at_ms == clock_ms(START), "at the moment when it happened"
+
+
+def test_labels_of_one_lane_do_not_touch() -> None:
+    marks = marks_of([event(step * 0.7, "killed" if step % 2 else "restarted", f"node{step}") for step in range(40)])
+    for lane in range(LANES):
+        row = [mark for mark in marks if mark.lane == lane]
+        for before, after in zip(row, row[1:], strict=False):
+            assert after.at_ms - before.at_ms >= len(after.label) * MS_PER_CHARACTER
+    assert any(mark.lane == LANES and not mark.label for mark in marks), "a full house: the line stands without a label"
+
+
+def test_events_may_come_in_any_order() -> None:
+    events = [event(2, "restarted"), event(0, "killed")]
+    assert [mark.kind for mark in marks_of(events)] == ["killed", "restarted"]
+
+
+def test_a_pause_is_a_band_until_it_ends() -> None:
+    (band,) = bands_of([event(0, "paused")])
+    assert band.end_ms is None
+    (band,) = bands_of([event(0, "paused"), event(3, "resumed")])
+    assert band.end_ms == clock_ms(START + 3 * SECOND)
+    (band,) = bands_of([event(0, "paused"), event(1, "killed"), event(3, "restarted")])
+    assert band.end_ms == clock_ms(START + SECOND)
+
+
+def test_cut_links_are_one_band_until_the_last_is_whole() -> None:
+    cuts = [event(0, "cut", text="node0 -> node1: cut"), event(1, "cut", "node2", text="node0 -> node2: cut")]
+    one_left = [*cuts, event(2, "healed", text="node0 -> node1: whole")]
+    assert [band.end_ms for band in bands_of(one_left)] == [None]
+    whole = [*one_left, event(3, "healed", "node2", text="node0 -> node2: whole")]
+    assert [band.end_ms for band in bands_of(whole)] == [clock_ms(START + 3 * SECOND)]
+    healed = [event(0, "partitioned", ""), *cuts, event(4, "healed", "", text="all links are whole")]
+    assert [band.end_ms for band in bands_of(healed)] == [clock_ms(START + 4 * SECOND)]
+
+
+def test_a_link_is_named_by_its_ends() -> None:
+    (mark,) = marks_of([event(0, "cut", text="node0 -> node1: cut")])
+    assert mark.label == "node0 → node1 cut"
+
+
+def test_faults_are_what_someone_broke() -> None:
+    assert all(map(is_fault, ("killed", "died", "paused", "partitioned", "hash_mismatch")))
+    assert not any(map(is_fault, ("elected", "restarted", "healed", "promoted")))

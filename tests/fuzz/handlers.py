@@ -163,6 +163,7 @@ def run_forged(count: int, seed: int, progress: Progress = lambda _: None) -> Ou
     outcome.seconds = time.perf_counter() - began
     outcome.grown_bytes = resident_bytes() - memory
     raft = target.raft
+    assert outcome.grown_bytes < MAX_GROWTH_BYTES
     outcome.notes.append(f"ended in term {raft.term:,}, log of {raft.last_index:,}, role {raft.role.name.lower()}")
     return outcome
 
@@ -179,6 +180,7 @@ def _one_forged_batch(socket: str, group: Group, hostile: Hostile, outcome: Outc
         outcome.legal += len(parts) == 1 and verdict(socket, parts[0], view) is Verdict.LEGAL
         outcome.frames += 1
         queue.append(parts if socket == "broadcasts" else [b"stranger", *parts])
+    group.target.drain(socket)
     group.turn()
 
 
@@ -199,7 +201,7 @@ def _one_batch(socket: str, group: Group, hostile: Hostile, outcome: Outcome, mo
         outcome.frames += 1
         queue.append(parts if socket == "broadcasts" else [b"stranger", *parts])
     sent = list(queue)
-    target.turn()
+    target.drain(socket)
     refused = target.bad_frames - before
     if refused != bad:
         raise AssertionError(f"{refused} frames were refused, {bad} are bad: {_blame(socket, sent, view, group)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
@@ -134,12 +135,21 @@ class Driven:
     def turn(self) -> None:
         """What :meth:`Node.run` does in one turn, but for ticks."""
         transport, node = self.transport, self.node
+        node._now_ns = time.monotonic_ns()
         sockets = (transport.broadcasts, transport.peers, transport.clients)
         node._drain({socket: zmq.POLLIN for socket in sockets if socket.messages})
         node.replica.turn()
         node._flush()
         node._follow_members()
         transport.fake_context.reap()
+
+    def drain(self, socket: str) -> None:
+        """Turns until all messages of ``socket`` are read. A turn takes one at least, and as many as there is time."""
+        queue = getattr(self.transport, socket).messages
+        for _ in range(len(queue)):
+            if queue:
+                self.turn()
+        assert not queue, f"{len(queue)} messages were not read"
 
     def tick(self) -> None:
         self.node._tick()

@@ -1,0 +1,206 @@
+"""What being scraped costs: CPU time a scrape, CPU time an order at a fixed rate, throughput at saturation.
+
+One cluster, one load client, and a process that scrapes every node ten times a second, or pauses. Windows with and
+without scraping alternate (off on on off, and so on), so that what the machine does meanwhile falls on both alike. Each
+pair of neighbours gives one ratio. Throughput at saturation wavers by several per cent from window to window; CPU time
+an order is steadier, and says the same where CPU is what is short. Steadiest is the CPU time of a scrape, taken without
+load: so many of them a second are a known share of a core, and a node that is saturated has just one.
+
+    python benchmarks/scraping.py [--pairs 20] [--window 2] [--rate 10000] [--scrapes 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import psutil
+
+from zmqlab import Cluster, LoadClient
+from zmqlab.histogram import Histogram
+from zmqlab.load.metrics import LoadMetrics, decode_metrics
+
+WARM_UP_S = 3.0
+SETTLE_S = 0.3
+"""After a switch, before a window begins."""
+BOUND_PERCENT = 2.0
+IDLE_S = 5.0
+
+
+class Window(NamedTuple):
+    """What was measured in one window."""
+
+    orders_per_s: float
+    cpu_us_per_order: float
+    """Of all nodes together."""
+    p50_ms: float
+    p99_ms: float
+
+
+def scrape(addresses: list[str], interval_s: float) -> int:
+    """The scraping process: a line ``1`` on standard input turns it on, ``0`` off, the end ends it."""
+    import selectors
+
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    connections = [http.client.HTTPConnection(address, timeout=5) for address in addresses]
+    on, scrapes = False, 0
+    due = time.monotonic()
+    while True:
+        if selector.select(max(0.0, due - time.monotonic()) if on else None):
+            line = sys.stdin.readline()
+            if not line:
+                print(scrapes)
+                return 0
+            on, due = line.strip() == "1", time.monotonic()
+            continue
+        for connection in connections:
+            connection.request("GET", "/metrics")
+            body = connection.getresponse().read()
+            assert b"zmqlab_role" in body
+            scrapes += 1
+        due = max(due + interval_s, time.monotonic())
+
+
+class Meter:
+    """Counts what the load client tells, while it is asked to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._nodes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
+        self._snapshots: list[LoadMetrics] = []
+
+    def take(self, frame: bytes) -> None:
+        """In the feed's thread."""
+        self._snapshots.append(decode_metrics(frame))
+
+    def measure(self, window_s: float) -> Window:
+        """One window, from now on."""
+        self._snapshots.clear()
+        before_s, began = cpu_s(self._nodes), time.monotonic()
+        time.sleep(window_s)
+        spent_s, took_s = cpu_s(self._nodes) - before_s, time.monotonic() - began
+        snapshots = list(self._snapshots)
+        latency = Histogram()
+        for each in snapshots:
+            latency.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+        orders = sum(each.interval.acknowledged for each in snapshots)
+        over_s = sum(each.interval_s for each in snapshots)
+        p50, p99 = latency.percentiles((50, 99))
+        return Window(orders / over_s, spent_s / took_s / (orders / over_s) * 1e6, p50 / 1e6, p99 / 1e6)
+
+
+def measure_a_scrape(scrapes: float) -> float:
+    """CPU milliseconds of a node, a scrape; at ten times the pace, so that it stands out, and without load."""
+    with Cluster(3, metrics=True) as cluster:
+        scraper, _ = start_scraper(cluster, 10 * scrapes)
+        nodes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
+        time.sleep(1.0)
+        spent_s = []
+        for on in (False, True):
+            switch(scraper, on)
+            before_s = cpu_s(nodes)
+            time.sleep(IDLE_S)
+            spent_s.append(cpu_s(nodes) - before_s)
+        switch(scraper, False)
+        said, _ = scraper.communicate()
+    return 1_000 * (spent_s[1] - spent_s[0]) / int(said)
+
+
+def start_scraper(cluster: Cluster, scrapes: float) -> tuple[subprocess.Popen[str], list[str]]:
+    """The scraping process, off, and the addresses of the nodes that it scrapes."""
+    assert cluster.targets is not None
+    groups = json.loads(cluster.targets.path.read_text())
+    addresses = [each["targets"][0] for each in groups if each["labels"]["job"] == "zmqlab"]
+    command = [sys.executable, __file__, "--scrape", ",".join(addresses), "--scrapes", str(scrapes)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True), addresses
+
+
+def switch(scraper: subprocess.Popen[str], on: bool) -> None:
+    """Scrape, or pause."""
+    assert scraper.stdin is not None
+    scraper.stdin.write(f"{int(on)}\n")
+    scraper.stdin.flush()
+    time.sleep(SETTLE_S)
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """CPU seconds of all together, since they began."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
+
+
+def run(rate: float | str, pairs: int, window_s: float, scrapes: float) -> dict[bool, list[Window]]:
+    """Windows without and with scraping, in the order in which they pair."""
+    windows: dict[bool, list[Window]] = {False: [], True: []}
+    with Cluster(3, metrics=True) as cluster, LoadClient(cluster, rate=rate, duration=None) as load:
+        load.start()
+        scraper, addresses = start_scraper(cluster, scrapes)
+        meter = Meter(cluster)
+        stop = cluster.feed.on_load_frame(meter.take)
+        time.sleep(WARM_UP_S)
+        for pair in range(pairs):
+            for on in (pair % 2 == 1, pair % 2 == 0):
+                switch(scraper, on)
+                windows[on].append(meter.measure(window_s))
+        stop()
+        said, _ = scraper.communicate()
+        print(f"  {said.strip()} scrapes of {len(addresses)} nodes", flush=True)
+        expected = pairs * (window_s + SETTLE_S) * scrapes * len(addresses)
+        if int(said) < 0.9 * expected:
+            print(f"  that is less than nine tenths of the {expected:.0f} that were due: the machine was too busy")
+    return windows
+
+
+def report(title: str, windows: dict[bool, list[Window]], name: str) -> float:
+    """Print one figure's medians and the cost in per cent; returns the cost."""
+    off, on = ([getattr(each, name) for each in windows[key]] for key in (False, True))
+    more_is_worse = name != "orders_per_s"
+    costs = sorted(
+        100 * ((after / before - 1) if more_is_worse else (1 - after / before))
+        for before, after in zip(off, on, strict=True)
+    )
+    cost = statistics.median(costs)
+    low, high = costs[len(costs) // 4], costs[-1 - len(costs) // 4]
+    print(
+        f"  {title:26} {statistics.median(off):10,.2f} {statistics.median(on):10,.2f}"
+        f"   cost {cost:+6.2f} %  (half of the pairs from {low:+.2f} to {high:+.2f})",
+        flush=True,
+    )
+    return cost
+
+
+def main() -> int:
+    """Measure all three; fail if the cost by any is over 2 %."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--window", type=float, default=2.0, help="seconds")
+    parser.add_argument("--rate", type=float, default=10_000, help="of the run at a fixed rate")
+    parser.add_argument("--scrapes", type=float, default=10.0, help="a second and node")
+    parser.add_argument("--scrape", default="", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.scrape:
+        return scrape(arguments.scrape.split(","), 1 / arguments.scrapes)
+    scrape_ms = measure_a_scrape(arguments.scrapes)
+    share = scrape_ms * arguments.scrapes / 10
+    print(f"a scrape: {scrape_ms:.3f} ms of CPU at the node; {arguments.scrapes:g} a second: {share:.2f} % of one core")
+    print(f"{arguments.pairs} pairs of windows of {arguments.window:g} s; {'off':>19} {'on':>10}")
+    print(f"fixed rate, {arguments.rate:,.0f} orders/s:", flush=True)
+    windows = run(arguments.rate, arguments.pairs, arguments.window, arguments.scrapes)
+    costs = [share, report("CPU of nodes, us/order", windows, "cpu_us_per_order")]
+    report("p50, ms", windows, "p50_ms")
+    report("p99, ms", windows, "p99_ms")
+    print("saturation:", flush=True)
+    windows = run("max", arguments.pairs, arguments.window, arguments.scrapes)
+    costs.append(report("orders/s", windows, "orders_per_s"))
+    costs.append(report("CPU of nodes, us/order", windows, "cpu_us_per_order"))
+    return 0 if max(costs) < BOUND_PERCENT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

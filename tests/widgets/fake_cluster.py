@@ -116,6 +116,7 @@ def snapshot(
         "service_time_max_ns": histogram.max,
         "outstanding": 1,
         "resting": 0,
+        "endpoints": ["tcp://127.0.0.1:5002"],
         "connected": [True],
         "orders_by_node": [100],
         "rejected_by_reason": {},

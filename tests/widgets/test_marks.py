@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from zmqlab.widgets.marks import LANES, MS_PER_CHARACTER, bands_of, clock_ms, is_fault, marks_of
 from zmqlab.widgets.palette import ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
@@ -27,7 +29,7 @@ def test_labels_of_one_lane_do_not_touch() -> None:
     marks = marks_of([event(step * 0.7, "killed" if step % 2 else "restarted", f"node{step}") for step in range(40)])
     for lane in range(LANES):
         row = [mark for mark in marks if mark.lane == lane]
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in pairwise(row):
             assert after.at_ms - before.at_ms >= len(after.label) * MS_PER_CHARACTER
     assert any(mark.lane == LANES and not mark.label for mark in marks), "a full house: the line stands without a label"
 

@@ -48,6 +48,11 @@ NODES = "tcp://localhost:5002"
         (f"book --nodes {NODES}", "Missing argument"),
         (f"book aapl --nodes {NODES}", "not 'aapl'"),
         (f"book AAPL --nodes {NODES} --levels 0", "Invalid value for '--levels'"),
+        ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
+        ("torture --faults kill,flood", "no fault is called 'flood'"),
+        ("torture --rate max", "write orders a second"),
+        ("torture --duration soon", "'soon' is not a duration"),
+        ("torture --durability memory", "survives nothing"),
         ("ps --loud", "No such option: --loud"),
         ("reap --loud", "No such option: --loud"),
     ],
@@ -61,7 +66,7 @@ def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capsys
     assert captured.err.startswith("zmqlab")
 
 
-@pytest.mark.parametrize("command", ["", "quick", "node", "client", "status", "book", "ps", "reap"])
+@pytest.mark.parametrize("command", ["", "quick", "node", "client", "status", "book", "torture", "ps", "reap"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert "Usage: " in capsys.readouterr().out

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from zmqlab.cli import load, nodes, processes, quick, sim
+from zmqlab.cli import load, nodes, processes, quick, sim, torture
 from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
 
 EXIT_INTERRUPTED = 130
@@ -59,6 +59,7 @@ app.command("scale")(nodes.scale)
 app.command("ps")(processes.ps)
 app.command("reap")(processes.reap)
 app.command("sim")(sim.sim)
+app.command("torture")(torture.torture)
 
 
 def run(arguments: Sequence[str]) -> int:

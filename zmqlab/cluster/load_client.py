@@ -33,7 +33,7 @@ from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import module_environment
 from zmqlab.cluster.load_result import LoadResult
 from zmqlab.cluster.tables import StatusTable
-from zmqlab.cluster.verdict import MAX_REPLAYED_COMMANDS, Verdict, judge
+from zmqlab.cluster.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
 from zmqlab.load import metrics as load_wire
@@ -87,6 +87,7 @@ class LoadClient:
         collector: what reads the log along with the run; the verdict has the whole log then, whatever nodes forgot.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
         max_replayed_commands: how far answers are compared with a naive book.
+        max_replay_s: and for how long at most.
         metrics_port: where metrics are shown to Prometheus; None: nowhere, but with a Cluster that shows its own, at
             a free port that its targets name.
         metrics_host: the address for that.
@@ -103,6 +104,7 @@ class LoadClient:
         collector: LogCollector | None = None,
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
+        max_replay_s: float = MAX_REPLAY_S,
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
         **settings: Any,
@@ -121,6 +123,7 @@ class LoadClient:
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
+        self._max_replay_s = max_replay_s
         self._metrics_at = (metrics_host, metrics_port)
         self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None
@@ -386,6 +389,7 @@ class LoadClient:
             mismatches=len(self.feed.mismatches()),
             leaders=self.feed.leaders(),
             max_replayed_commands=self._max_replayed_commands,
+            max_replay_s=self._max_replay_s,
             allow_compacted=self._allow_compacted,
             collector=self._collector,
         )

@@ -160,7 +160,7 @@ class Driven:
 
     @property
     def bad_frames(self) -> int:
-        return self.node._metrics.bad_frames + self.transport.bad_messages
+        return self.node._metrics.bad_frames + int(self.transport.bad_messages)
 
     def sizes(self) -> dict[str, int]:
         """Everything that a stranger could make grow."""

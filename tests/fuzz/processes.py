@@ -24,22 +24,27 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import zmq
 
 from tests.fuzz.handlers import MAX_GROWTH_BYTES, Outcome
 from tests.fuzz.hostile import Hostile, Parts, View
 from tests.fuzz.legal import Verdict, verdict
+from zmqlab.cluster import queries
 from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.launcher import LocalLauncher, LocalNode
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import HashAnswer, HashQuery, NodeStatus, StatusAnswer, StatusQuery
+from zmqlab.wire.control import HashAnswer, HashQuery, NodeStatus, OkAnswer, StatusAnswer, StatusQuery, TransferQuery
 
 BATCH = 1_000
 BATCHES_PER_CONNECTION = 20
 """Then the stranger comes back under another identity."""
 BATCHES_PER_LOOK = 200
 ANSWER_TIMEOUT_S = 5.0
+ELECTION_TICKS = 200
 MANY_ROUNDS = 1_000_000
 """More than a leader begins in such a run."""
 
@@ -127,7 +132,7 @@ class Target:
         return control.decode_answer(self._receive())
 
     def _receive(self) -> bytes:
-        assert self._good.poll(ANSWER_TIMEOUT_S * 1e3), f"{self.endpoint} does not answer a good client"
+        assert self._good.poll(int(ANSWER_TIMEOUT_S * 1e3)), f"{self.endpoint} does not answer a good client"
         return self._good.recv()
 
     def _open_session(self) -> int:
@@ -267,8 +272,10 @@ def _choose(socket: str, hostile: Hostile, targets: list[Target], outcome: Outco
 
 def _attack_subscribers(count: int, seed: int, progress: Progress) -> Outcome:
     with _cluster(3) as cluster, zmq.Context() as context:
-        dead = cluster.leader  # so that there is an older term to speak of
+        dead = cluster.leader  # it hands over before it dies, so that there is an older term to speak of
         endpoints = dict(zip(cluster.nodes, cluster.endpoints, strict=True))
+        queries.ask(endpoints[dead], TransferQuery(1), OkAnswer)
+        _await_other_leader(cluster, dead)
         port = int(endpoints[dead].rpartition(":")[2]) - 2
         targets = [Target(context, endpoints[name]) for name in cluster.nodes if name != dead]
         cluster.kill(dead)
@@ -281,6 +288,13 @@ def _attack_subscribers(count: int, seed: int, progress: Progress) -> Outcome:
             publisher.close()
             for target in targets:
                 target.close()
+
+
+def _await_other_leader(cluster: Cluster, than: str) -> None:
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while cluster.leader in ("", than):
+        assert time.monotonic() < deadline, "leadership is not handed over"
+        time.sleep(0.05)
 
 
 def _await_subscriptions(publisher: Publisher, targets: list[Target]) -> None:
@@ -297,10 +311,18 @@ def _await_subscriptions(publisher: Publisher, targets: list[Target]) -> None:
         target.look()
 
 
+class PatientLauncher(LocalLauncher):
+    """Nodes that wait long before they call an election, so that a change of term is not the doing of a machine on
+    which others work."""
+
+    def start(self, settings: NodeSettings) -> LocalNode:
+        return super().start(replace(settings, election_ticks=ELECTION_TICKS))
+
+
 @contextmanager
 def _cluster(size: int) -> Iterator[Cluster]:
     """A cluster with orders in its book, whose processes must all be there at the end, and take orders."""
-    with Cluster(nodes=size) as cluster, cluster.client() as client:
+    with Cluster(nodes=size, launcher=PatientLauncher()) as cluster, cluster.client() as client:
         for price in range(90, 100):
             client.buy("AAPL", 10, price)
             client.sell("AAPL", 10, price + 20)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from zmqlab.cli import run as zmqlab
@@ -93,11 +94,20 @@ def test_all_cores_give_the_same_results_as_one() -> None:
     assert [result.seed for result in here] == list(range(3, 15))
 
 
+def wait_for_workers(pid: int, count: int) -> None:
+    """Until the processes are there: Python itself is rough with an interrupt while it imports."""
+    end = time.monotonic() + 30
+    while sum("spawn_main" in str(child.cmdline()) for child in psutil.Process(pid).children()) < count:
+        assert time.monotonic() < end, "no workers within 30 s"
+        time.sleep(0.05)
+    time.sleep(0.2)
+
+
 def test_an_interrupt_ends_all_processes_and_tells_how_far_it_was() -> None:
     command = [sys.executable, "-m", "zmqlab.cli", "sim", "--runs", "100000", "--jobs", "2"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
     try:
-        time.sleep(2)
+        wait_for_workers(running.pid, 2)
         os.killpg(running.pid, signal.SIGINT)
         out, err = running.communicate(timeout=20)
     finally:

@@ -81,14 +81,13 @@ class Elections:
 
     def sent(self, message: Message) -> None:
         """A message leaves its node."""
-        if isinstance(message, RequestVoteResponse):
+        if isinstance(message, AppendEntries):
+            self._leads(message.term, message.sender)
+        elif isinstance(message, RequestVoteResponse):
             if message.granted and not message.pre_vote:
                 self._vote(message.sender, message.term, message.to)
-        elif isinstance(message, RequestVote):
-            if not message.pre_vote:
-                self._vote(message.sender, message.term, message.sender)
-        elif isinstance(message, AppendEntries):
-            self._leads(message.term, message.sender)
+        elif isinstance(message, RequestVote) and not message.pre_vote:
+            self._vote(message.sender, message.term, message.sender)
 
     def stored(self, node_id: int, hard_state: HardState) -> None:
         """A node writes its term and vote."""

@@ -91,7 +91,7 @@ class Faults:
             return
         if self._rng.random() < self._around.plan.strikes_kill:
             if self._rng.random() < 0.3:  # or one of those that hear it first
-                process = self._rng.choice(list(self._around.running()))
+                process = self._rng.choice(list(self._around.running()) or [process])
             if self._may_crash(process):
                 process.crash_in = self._rng.randint(1, 10)
                 self._around.at(self._after(20, 60), self._see_to_restarts)

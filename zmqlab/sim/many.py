@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.pool import Pool
 
 from zmqlab.sim.settings import SimSettings
 from zmqlab.sim.simulation import run
@@ -62,7 +64,7 @@ def run_many(first_seed: int, runs: int, settings: SimSettings, jobs: int = 0) -
         return
     end = first_seed + runs
     tasks = [(seed, min(seed + SEEDS_AT_ONCE, end), settings) for seed in range(first_seed, end, SEEDS_AT_ONCE)]
-    with multiprocessing.get_context("spawn").Pool(jobs, _ignore_interrupts) as pool:  # leaving it ends the workers
+    with _start_workers(jobs) as pool:  # leaving it ends the workers
         for results in pool.imap_unordered(_work, tasks):
             yield from results
 
@@ -70,6 +72,17 @@ def run_many(first_seed: int, runs: int, settings: SimSettings, jobs: int = 0) -
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_workers(jobs: int) -> Pool:
+    """Workers inherit that Ctrl-C is ignored, so that it finds none of them while they still load their modules."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+    try:
+        return multiprocessing.get_context("spawn").Pool(jobs, _ignore_interrupts)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _ignore_interrupts() -> None:

@@ -15,7 +15,6 @@ Left out: that a node can speak only to those whose address it knows (HELLO); re
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Iterable
 
@@ -95,6 +94,8 @@ class Process:
         self.by_power_cut = False
         """That end, if it comes, takes along what is not flushed."""
         self.paused = False
+        self.strangers = 0
+        """Frames refused, as their sender was no member."""
         self.crashes = 0
         self.snapshots = 0
         self.installs = 0
@@ -273,20 +274,24 @@ class Process:
             self.lose("its journal is corrupt")
 
     def _take_turn(self, replica: Replica) -> None:
-        inbox, self._inbox = self._inbox, []
-        for sender, frame in inbox:
-            self._handle(replica, sender, frame)
-        self._let_time_pass(replica)
+        if self._inbox:
+            inbox, self._inbox = self._inbox, []
+            for sender, frame in inbox:
+                self._handle(replica, sender, frame)
+        now_us = self.around.now_us()
+        if self._next_tick_us <= now_us:
+            self._let_time_pass(replica, now_us)
         replica.turn()
-        if self.around.elections.check_leader(replica.raft):
+        if replica.raft.role is Role.LEADER and self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
             self.around.note("leads", node=self.node_id, term=replica.raft.term)
             self.around.on_leader(self)
-        self._flush()
-        replica.answered = []
+        if self._outbox:
+            self._flush()
+        replica.answered.clear()
 
-    def _let_time_pass(self, replica: Replica) -> None:
-        now_us, ticks = self.around.now_us(), 0
+    def _let_time_pass(self, replica: Replica, now_us: int) -> None:
+        ticks = 0
         while self._next_tick_us <= now_us and ticks < MAX_TICKS_PER_TURN:
             replica.tick()
             self._next_tick_us += self._tick_us
@@ -296,15 +301,17 @@ class Process:
 
     def _handle(self, replica: Replica, sender: int, frame: bytes) -> None:
         frame_type, _ = frames.parse_header(frame)
-        if frame_type in (frames.REQUEST, frames.OPEN_SESSION):
+        if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
             body = replica.take_request(sender.to_bytes(2, "little"), frame, self.around.now_us() * 1_000)
             if body is not None:
                 self._outbox.setdefault(sender, []).append(body)
         elif frame_type == frames.QUERY:
             answer_query(self, sender, control.decode_query(frame))
         else:
-            with contextlib.suppress(FrameError):  # the node counts them
+            try:
                 self._handle_peer(replica, frame_type, frame)
+            except FrameError:
+                self.strangers += 1
 
     def _handle_peer(self, replica: Replica, frame_type: int, frame: bytes) -> None:
         if frame_type == frames.FORWARD:

@@ -280,6 +280,7 @@ class Simulation:
             "power_cuts": self.faults.power_cuts,
             "corrupted": self.faults.corrupted,
             "logs_read": self.operator.logs_read,
+            "refused": sum(process.strangers for process in processes),
             "entries": self.ledger.last_index,
             "requests": sum(client.requests for client in clients),
             "reads": self.histories.reads,

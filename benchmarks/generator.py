@@ -42,8 +42,11 @@ def serve(ready: Connection) -> None:
     while not ready.poll():
         for socket, _ in poller.poll(50):
             route, frame = socket.recv_multipart()
+            frame_type, _ = frames.parse_header(frame)
+            if frame_type == frames.QUERY:
+                continue
             log_index += 1
-            if frames.parse_header(frame)[0] == frames.OPEN_SESSION:
+            if frame_type == frames.OPEN_SESSION:
                 body = client.encode_response(log_index, client.parse_open_session(frame), log_index)
             else:
                 head = client.parse_request(frame)

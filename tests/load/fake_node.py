@@ -8,9 +8,11 @@ completely against an order that does not exist.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +23,7 @@ from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
 from zmqlab.market.types import Status
 from zmqlab.wire import client, control, frames
 
+_node_ids = itertools.count(1)
 _BY_KIND = [Status.NEW, Status.CANCELED, Status.REPLACED]
 
 
@@ -93,12 +96,24 @@ class FakeNode:
         """How many times to do so."""
         self.delay_s = 0.0
         self.leads = False
+        self.node_id = next(_node_ids)
+        self.term = 1
+        self.commit_index = 0
+        self.members: list[FakeNode] = []
+        """Who belongs to the cluster, by this node's word; empty: it says nothing of it."""
+        self.learners: list[FakeNode] = []
+        """Those of ``members`` that do not vote."""
+        self.on_query: Callable[[], None] = lambda: None
         self.requests = 0
         self._context = context
         self._port = 0
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.start()
+
+    def says(self, *members: FakeNode, commit_index: int) -> None:
+        """From now on these are its members."""
+        self.members, self.commit_index = list(members), commit_index
 
     @property
     def endpoint(self) -> str:
@@ -148,6 +163,7 @@ class FakeNode:
     def _answer(self, frame: bytes) -> bytes | None:
         kind, _ = frames.parse_header(frame)
         if kind == frames.QUERY:
+            self.on_query()
             query = control.decode_query(frame)
             return control.encode(frames.ANSWER, control.StatusAnswer(query.nonce, self._status()))
         if kind == frames.OPEN_SESSION:
@@ -170,8 +186,19 @@ class FakeNode:
         return client.encode_responses([body])
 
     def _status(self) -> control.NodeStatus:
-        values = dict.fromkeys(("node_id", "pid", "time_ns", "uptime_ms", "term", "leader_id"), 1) | dict.fromkeys(
-            ("first_index", "last_index", "commit_index", "applied_index", "lag"), 0
-        )
+        zeros = ("pid", "time_ns", "uptime_ms", "leader_id", "first_index", "last_index", "applied_index", "lag")
         role = "leader" if self.leads else "follower"
-        return control.NodeStatus(name=self.name, port=self._port - 2, role=role, **values)
+        return control.NodeStatus(
+            name=self.name,
+            node_id=self.node_id,
+            port=self._port - 2,
+            role=role,
+            term=self.term,
+            commit_index=self.commit_index,
+            members=[member.as_member(member not in self.learners) for member in self.members],
+            **dict.fromkeys(zeros, 0),
+        )
+
+    def as_member(self, voter: bool) -> control.Member:
+        """What others say of it."""
+        return control.Member(node_id=self.node_id, name=self.name, host="127.0.0.1", port=self._port - 2, voter=voter)

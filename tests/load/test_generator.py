@@ -283,3 +283,38 @@ def test_settings_travel_as_json() -> None:
     assert LoadSettings.from_json(settings.to_json()) == settings
     with pytest.raises(SettingsError, match="not JSON"):
         LoadSettings.from_json("{")
+
+
+def test_nodes_come_and_go_under_load(make_nodes: MakeNodes, log: FakeLog) -> None:
+    """Figures by node grow with the nodes, and stay with them."""
+    nodes = make_nodes(4)
+    first, rest = nodes[:2], nodes[2:]
+    for node in nodes:
+        node.says(*first, commit_index=1)
+    seen: list[LoadMetrics] = []
+
+    def change() -> None:
+        time.sleep(0.4)
+        for node in nodes:
+            node.says(*nodes, commit_index=2)
+        time.sleep(1.4)
+        for node in nodes:
+            node.says(*rest, commit_index=3)
+        time.sleep(1.4)
+        first[0].kill()
+        first[1].kill()
+
+    generator = Generator(settings_for(first, duration_s=4.0), on_metrics=seen.append)
+    result = run_while(generator, change)
+    total = result.total
+    assert total.acknowledged == total.sent == total.offered
+    assert total.failed == total.held_back == 0
+    assert list(result.orders_by_node) == [node.endpoint for node in nodes]
+    assert sum(result.orders_by_node.values()) == total.acknowledged
+    assert min(result.orders_by_node.values()) > 300
+    assert (len(seen[1].endpoints), len(seen[-1].endpoints)) == (2, 4)
+    assert seen[-1].connected == [False, False, True, True]
+    assert all(len(each.endpoints) == len(each.connected) == len(each.orders_by_node) for each in seen)
+    ledger_agrees(result, log)
+    for node in first:
+        node.start()

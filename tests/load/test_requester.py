@@ -14,7 +14,9 @@ from tests.load.fake_node import FakeLog, FakeNode
 from zmqlab.errors import NoLeader, RequestTimeout, SessionExpired
 from zmqlab.load.choice import choose_node
 from zmqlab.load.flow import OrderFlow
-from zmqlab.load.requester import WINDOW_BYTES, Completion, Requester
+from zmqlab.load.requester import Requester
+from zmqlab.load.requests import Completion
+from zmqlab.load.window import WINDOW_BYTES
 from zmqlab.wire.client import REPLAYED, ResponseStatus
 
 ONE_ORDER = OrderFlow(seed=1).take(1).tobytes()

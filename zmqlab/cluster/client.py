@@ -8,11 +8,15 @@ When an order is not answered in time, its outcome is unknown: the call raises
 back. The next call opens a new one. If the order was never sent, nothing was done: that is
 :class:`~zmqlab.errors.NoLeader`.
 
+Nodes may come and go: the session learns of it by itself, and questions first ask, every few seconds at most, who
+belongs to the cluster now. The endpoints that were given are the last resort.
+
 Calls from several threads take turns.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import struct
 import threading
@@ -46,6 +50,9 @@ from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
 
 POLL_MS = 100
+LOOK_S = 2.0
+"""Questions go to nodes that were members so long ago at most, as far as nodes answered."""
+LOOK_TIMEOUT_S = 0.3
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
 
@@ -73,11 +80,20 @@ class Client:
             raise SettingsError("endpoints must be a list of at least one, as in ['tcp://127.0.0.1:5002']")
         if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3_600:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
-        self.endpoints = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
+        self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
+        self._known = self._given
+        """Where the nodes are, as far as was heard."""
+        self._looked_at = -math.inf
+        """When that was asked last."""
         self.timeout_s = timeout_s
         self._requester: Requester | None = None
         self._closed = False
         self._lock = threading.Lock()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the nodes are, by what was heard last."""
+        return self._known
 
     def __enter__(self) -> Client:
         return self
@@ -171,7 +187,7 @@ class Client:
         def query() -> control.Query:
             return control.BookQuery(queries.new_nonce(), symbol, levels, linearizable)
 
-        answer = queries.ask_any(self.endpoints, query, control.BookAnswer, self.timeout_s)
+        answer = queries.ask_any(self._look(), query, control.BookAnswer, self.timeout_s)
         return Depth(symbol, answer.bids, answer.asks)
 
     def trades(self, symbol: str, *, linearizable: bool = True) -> TradeTable:
@@ -181,12 +197,13 @@ class Client:
         def query() -> control.Query:
             return control.TradesQuery(queries.new_nonce(), symbol, linearizable)
 
-        answer = queries.ask_any(self.endpoints, query, control.TradesAnswer, self.timeout_s)
+        answer = queries.ask_any(self._look(), query, control.TradesAnswer, self.timeout_s)
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
         """Roles, terms and indexes of all nodes that answer."""
-        return StatusTable.of_answers(self.endpoints, queries.statuses(self.endpoints, timeout_s))
+        endpoints = self._look()
+        return StatusTable.of_answers(endpoints, queries.statuses(endpoints, timeout_s))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -226,7 +243,9 @@ class Client:
             requester = self._session(deadline)
             number = requester.submit(packed)
             while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
-                for completion in requester.poll(min(POLL_MS, remaining_ms)):
+                done = requester.poll(min(POLL_MS, remaining_ms))
+                self._known = requester.endpoints
+                for completion in done:
                     if completion.request_number == number:
                         return completion.response
             sent = any(request.attempts for request in requester.open_requests())
@@ -243,9 +262,18 @@ class Client:
 
     def _session(self, deadline: float) -> Requester:
         if self._requester is None:
-            self._requester = Requester(self.endpoints, timeout_ms=min(1_000, self.timeout_s * 500))
+            timeout_ms = min(1_000, self.timeout_s * 500)
+            self._requester = Requester(self._known, fallbacks=self._given, timeout_ms=timeout_ms)
             self._requester.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._requester
+
+    def _look(self) -> tuple[str, ...]:
+        """Who is there now: asked of a majority of those that were there, unless that was done just now."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            self._known = queries.follow_members(self._known, LOOK_TIMEOUT_S) or self._given
+        return self._known
 
     def _give_up(self) -> None:
         if self._requester is not None:

@@ -148,6 +148,27 @@ def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str,
     ) or tuple(known)
 
 
+def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, ...]:
+    """:func:`member_endpoints` for those who ask often: it waits for a majority of the ``known`` only.
+
+    What was known comes first, in its order, and is dropped only if a majority has answered: a few that are cut off
+    may not know who took whose place. Empty if nobody answers.
+    """
+    majority = len(known) // 2 + 1
+    answers = ask_all(
+        known, lambda _: control.StatusQuery(new_nonce()), timeout_s, lambda answers: len(answers) >= majority
+    )
+    told = {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
+    if not told:
+        return ()
+    newest = max(told.values(), key=lambda status: (status.commit_index, status.term))
+    members = {member.node_id: f"tcp://{member.host}:{member.port + 2}" for member in newest.members}
+    by_endpoint = {endpoint: node_id for node_id, endpoint in members.items()}
+    ids = {each: told[each].node_id if each in told else by_endpoint.get(each, 0) for each in known}
+    kept = [each for each in known if ids[each] in members or not members or len(told) < majority]
+    return (*kept, *(endpoint for node_id, endpoint in members.items() if node_id not in ids.values()))
+
+
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.DEALER)
     socket.linger = 0

@@ -12,6 +12,7 @@ bounded.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,20 @@ class Connection:
     """Sends frames to one node and receives its answers. Owned by one thread."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], index: int, endpoint: str, configure: Configure | None = None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        index: int,
+        endpoint: str,
+        configure: Configure | None = None,
+        *,
+        may_be_alias: bool = False,
     ) -> None:
         self.index = index
         self.endpoint = endpoint
+        self.may_be_alias = may_be_alias
+        """Whether the caller named this endpoint, and no member has called itself so."""
+        self.node_id = 0
+        """Who answers there, by its own word; 0 until it has said so."""
         self.connected = False
         """Whether the monitor has reported a handshake, and no disconnection since."""
         self.outstanding: dict[int, OpenRequest] = {}
@@ -60,7 +71,6 @@ class Connection:
         """It said BUSY or CLOSING: nothing is sent to it until then."""
         self.busy_level = 0
         """Times in a row that it said BUSY; 0 after any other answer."""
-        self.requests_sent = 0
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -84,8 +94,12 @@ class Connection:
             self._socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             return False
-        self.requests_sent += 1
         return True
+
+    def send_query(self, frame: bytes) -> None:
+        """Hand over a question that may get lost: it is asked again."""
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(frame, zmq.NOBLOCK)
 
     def receive(self) -> bytes | None:
         """The next frame, or None. A message of several frames is none of ours: it comes back as its first part,

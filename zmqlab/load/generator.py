@@ -31,6 +31,7 @@ from zmqlab.load.flow import OrderFlow
 from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.requester import Requester
+from zmqlab.load.roster import Numbering
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.settings import LoadSettings
 from zmqlab.load.tally import Sent, Tally
@@ -85,7 +86,8 @@ class Generator:
             seed=settings.seed,
             resting_target=settings.resting_target,
         )
-        self._tally = Tally(len(settings.nodes), settings.ledger_limit)
+        self._tally = Tally(settings.ledger_limit)
+        self._numbering = Numbering()
         self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
         self._next_send_ns = 0
         """Orders due before it wait for it, unless they fill a request."""
@@ -137,6 +139,7 @@ class Generator:
             rng=random.Random(settings.seed),
             context=self._context,
             configure=self._configure,
+            numbering=self._numbering,
         ) as self._requester:
             self._requester.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
             self._await_connections()
@@ -152,7 +155,7 @@ class Generator:
 
     def _await_connections(self) -> None:
         deadline_ns = time.monotonic_ns() + CONNECT_PATIENCE_MS * NS_PER_MS
-        while not all(self._requester.connected) and time.monotonic_ns() < deadline_ns:
+        while not self._requester.all_connected and time.monotonic_ns() < deadline_ns:
             self._requester.poll(5)
 
     def _begin(self) -> None:
@@ -165,7 +168,7 @@ class Generator:
             start_ns=started_ns,
             duration_s=settings.duration_s,
         )
-        self._publisher = Publisher(settings, self._tally, self._requester, started_ns)
+        self._publisher = Publisher(settings, self._tally, self._requester, self._numbering.endpoints, started_ns)
 
     def _is_over(self, now_ns: int) -> bool:
         if self._abort_asked:

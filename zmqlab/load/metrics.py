@@ -87,10 +87,13 @@ class LoadMetrics(msgspec.Struct, kw_only=True):
     """Requests sent and not answered."""
     resting: int
     """Orders of this client that rest, as far as it knows."""
+    endpoints: list[str] = []
+    """Where nodes are or were, in the order in which this client learned of them. Grows when nodes come; those that
+    go keep their place."""
     connected: list[bool]
-    """By node, in the order of the settings."""
+    """By node, in the order of ``endpoints``; False for one that was left."""
     orders_by_node: list[int]
-    """Orders acknowledged by each node, since the start."""
+    """Orders acknowledged by each node since the start, in the order of ``endpoints``."""
     rejected_by_reason: dict[str, int]
     """Since the start."""
     silence_ms: float
@@ -141,6 +144,7 @@ class LoadResult(msgspec.Struct, kw_only=True):
     total: LoadCounters
     rejected_by_reason: dict[str, int]
     orders_by_node: dict[str, int]
+    """By endpoint; of all nodes that this client ever knew."""
     response_time: dict[str, int]
     response_time_max_ns: int
     service_time: dict[str, int]

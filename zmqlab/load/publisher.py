@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from zmqlab.histogram import Histogram
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
@@ -20,10 +21,14 @@ INTERVAL_NS = NS_PER_S // 10
 class Publisher:
     """Cuts the run into intervals and seconds. Every interval belongs to one second, none is counted twice."""
 
-    def __init__(self, settings: LoadSettings, tally: Tally, requester: Requester, started_ns: int) -> None:
+    def __init__(
+        self, settings: LoadSettings, tally: Tally, requester: Requester, endpoints: Sequence[str], started_ns: int
+    ) -> None:
+        """``endpoints`` by node index; it may grow."""
         self._settings = settings
         self._tally = tally
         self._requester = requester
+        self._endpoints = endpoints
         self._started_ns = started_ns
         """On the monotonic clock."""
         self._started_wall_ns = time.time_ns() - (time.monotonic_ns() - started_ns)
@@ -66,8 +71,9 @@ class Publisher:
             service_time_max_ns=service_time.max,
             outstanding=self._requester.pending,
             resting=resting,
+            endpoints=list(self._endpoints),
             connected=self._requester.connected,
-            orders_by_node=list(tally.orders_by_node),
+            orders_by_node=self._orders_by_node(),
             rejected_by_reason=tally.rejected_by_reason(),
             silence_ms=silence_ns / NS_PER_MS,
             gap_ms=tally.take_gap_ns() / NS_PER_MS,
@@ -84,7 +90,7 @@ class Publisher:
         tally, settings = self._tally, self._settings
         response_time, service_time = tally.response_time.histogram(), tally.service_time.histogram()
         last_ns = max(tally.last_acknowledged_ns, end_ns)
-        by_node = zip(settings.nodes, tally.orders_by_node, strict=True)
+        by_node = zip(self._endpoints, self._orders_by_node(), strict=True)
         return LoadResult(
             name=settings.name,
             settings=settings.to_dict(),
@@ -110,6 +116,11 @@ class Publisher:
             cpu_s=time.process_time() - self._started_cpu_s,
             problem=problem,
         )
+
+    def _orders_by_node(self) -> list[int]:
+        """One figure for each endpoint, those without orders included."""
+        counts = self._tally.orders_by_node
+        return counts + [0] * (len(self._endpoints) - len(counts))
 
     def _end_second(self, now_ns: int, total: LoadCounters) -> None:
         self._seconds.append(

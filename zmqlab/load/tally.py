@@ -51,12 +51,13 @@ class Answered(NamedTuple):
 class Tally:
     """All figures of one run."""
 
-    def __init__(self, node_count: int, ledger_limit: int) -> None:
+    def __init__(self, ledger_limit: int) -> None:
         self.counters = LoadCounters()
         self.response_time = LatencyRecorder()
         self.service_time = LatencyRecorder()
         self.ledger = Ledger(ledger_limit)
-        self.orders_by_node = [0] * node_count
+        self.orders_by_node: list[int] = []
+        """Orders acknowledged, by node index; as long as the largest index among them takes."""
         self.longest_gap_ns = 0
         self.longest_gap_at_ns = 0
         """When it began."""
@@ -144,6 +145,8 @@ class Tally:
         self._gap_from_ns = self.last_acknowledged_ns = completed_ns
         self.counters.requests += 1
         self.counters.replayed += response.flags & REPLAYED
+        if each.node >= len(self.orders_by_node):
+            self.orders_by_node += [0] * (each.node + 1 - len(self.orders_by_node))
         self.orders_by_node[each.node] += orders
         crc = crc32(response.fills, crc32(response.reports))
         number, log_index, flags = each.request_number, response.log_index, response.flags

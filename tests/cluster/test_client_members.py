@@ -1,0 +1,79 @@
+"""The client for people follows the cluster: its questions go to nodes that belong to it now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from tests.load.fake_node import FakeLog, FakeNode
+from zmqlab.cluster import queries
+from zmqlab.cluster.client import Client
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[FakeNode]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    log = FakeLog()
+    made = [FakeNode(context, log, f"node{number}") for number in range(5)]
+    yield made
+    for node in made:
+        node.kill()
+    context.term()
+
+
+def say(nodes: list[FakeNode], *members: FakeNode, commit_index: int) -> None:
+    for node in nodes:
+        node.says(*members, commit_index=commit_index)
+
+
+def endpoints(nodes: list[FakeNode]) -> tuple[str, ...]:
+    return tuple(node.endpoint for node in nodes)
+
+
+def test_members_are_followed_from_any_that_is_known(nodes: list[FakeNode]) -> None:
+    say(nodes, *nodes[:3], commit_index=5)
+    assert set(queries.follow_members(endpoints(nodes[:1]))) == set(endpoints(nodes[:3]))
+    say(nodes, *nodes[1:], commit_index=6)
+    assert queries.follow_members(endpoints(nodes[:3])) == endpoints(nodes[1:])
+
+
+def test_a_minority_drops_nobody(nodes: list[FakeNode]) -> None:
+    say(nodes, *nodes[3:], commit_index=5)
+    nodes[1].paused = nodes[2].paused = True
+    assert queries.follow_members(endpoints(nodes[:3]), 0.1) == endpoints(nodes)
+
+
+def test_nobody_answers(nodes: list[FakeNode]) -> None:
+    nodes[0].paused = True
+    assert queries.follow_members(endpoints(nodes[:1]), 0.05) == ()
+
+
+def test_a_node_that_says_nothing_of_members_changes_nothing(nodes: list[FakeNode]) -> None:
+    assert queries.follow_members(endpoints(nodes[:2])) == endpoints(nodes[:2])
+
+
+def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmqlab.cluster.client.LOOK_S", 0)
+    say(nodes, *nodes, commit_index=5)
+    with Client(endpoints(nodes[:2]), timeout_s=3) as client:
+        assert len(client.status()) == 5
+        say(nodes[2:], *nodes[2:], commit_index=6)
+        for node in nodes[:2]:
+            node.kill()
+        assert sorted(node.endpoint for node in client.status()) == sorted(endpoints(nodes[2:]))
+        assert client.buy("AAPL", 5, 100).order_id == 1
+        assert set(client.endpoints) == set(endpoints(nodes[2:]))
+        for node in nodes[:2]:
+            node.start()
+
+
+def test_an_order_learns_too(nodes: list[FakeNode]) -> None:
+    say(nodes, *nodes[:3], commit_index=5)
+    with Client(endpoints(nodes[:1]), timeout_s=3) as client:
+        deadline = 400
+        while len(client.endpoints) < 3 and deadline:
+            client.buy("AAPL", 5, 100)
+            deadline -= 1
+        assert client.endpoints == endpoints(nodes[:3])

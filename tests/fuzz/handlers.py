@@ -26,6 +26,7 @@ from tests.fuzz.hostile import SOCKETS, Hostile, View
 from tests.fuzz.in_process import Group, make_group
 from tests.fuzz.legal import Verdict, is_whole_snapshot, verdict
 from zmqlab.node.node import MAX_PER_TURN
+from zmqlab.wire.control import LinkFault
 
 BATCHES_PER_WHOLE_CHECK = 200
 BATCHES_PER_LOOK = 400
@@ -88,12 +89,18 @@ class Subject:
     name: str
     size: int
     attack_leader: bool
+    allow_faults: bool = False
+    """Frames of peers pass the filter of faulty links, which lets all of them through; clients may fill its table."""
 
+
+SOMEWHERE_ELSE = "tcp://127.0.0.1:7"
+ALONE = Subject("alone", 1, True, allow_faults=True)
+LEADER = Subject("leader of 3", 3, True)
 
 SUBJECTS = {
-    "clients": (Subject("alone", 1, True), Subject("leader of 3", 3, True), Subject("follower of 3", 3, False)),
-    "peers": (Subject("alone", 1, True), Subject("leader of 3", 3, True), Subject("follower of 3", 3, False)),
-    "broadcasts": (Subject("leader of 3", 3, True), Subject("follower of 3", 3, False)),
+    "clients": (ALONE, LEADER, Subject("follower of 3", 3, False)),
+    "peers": (ALONE, LEADER, Subject("follower of 3", 3, False, allow_faults=True)),
+    "broadcasts": (LEADER, Subject("follower of 3", 3, False, allow_faults=True)),
 }
 """A node that is alone hears no broadcasts."""
 
@@ -109,7 +116,9 @@ def run_handlers(socket: str, count: int, seed: int, progress: Progress = lambda
 
 def _attack(socket: str, subject: Subject, count: int, seed: int, progress: Progress) -> Outcome:
     outcome = Outcome(f"{socket}, {subject.name}")
-    group = make_group(subject.size, attack_leader=subject.attack_leader, seed=seed)
+    group = make_group(subject.size, attack_leader=subject.attack_leader, seed=seed, allow_faults=subject.allow_faults)
+    if subject.allow_faults:
+        group.target.node._links.replace([LinkFault(sender=SOMEWHERE_ELSE, cut=True)])
     hostile = Hostile(socket, group.view(), random.Random(seed))
     before = group.fingerprint(), group.state_hash()
     memory, began, batches = resident_bytes(), time.perf_counter(), 0

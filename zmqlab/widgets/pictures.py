@@ -1,0 +1,201 @@
+"""Pictures of what was measured: bokeh figures that don't move, for chapters and reports.
+
+:class:`Picture` brings a figure to the page the way :class:`~zmqlab.widgets.live.LiveFigure` does, without a network.
+Its figure is an ordinary bokeh layout, and its text says the same in words, for places without widgets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from bokeh.embed import json_item
+from bokeh.layouts import column
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJSTickFormatter,
+    FixedTicker,
+    HoverTool,
+    LegendItem,
+    NumeralTickFormatter,
+    Range1d,
+    UIElement,
+)
+from bokeh.plotting import figure
+from ipywidgets import widget_serialization
+
+from zmqlab.cluster.sweep import Sweep
+from zmqlab.cluster.tables import html_table
+from zmqlab.histogram import Histogram
+from zmqlab.load.report import LatencySummary
+from zmqlab.widgets.charts.scene import Scene, dress, log_ticks
+from zmqlab.widgets.live import BokehLibrary, bokeh_library
+from zmqlab.widgets.live_charts import with_html
+from zmqlab.widgets.palette import NODE_COLOURS, themed
+
+HERE = Path(__file__).parent
+HEIGHT_PX = 300
+WIDTH_PX = 760
+DASHES = ("solid", "dashed", "dotted")
+NS_PER_MS = 1_000_000
+NINES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
+STEPS_A_DECADE = 24
+
+
+def _script() -> str:
+    """live.js up to its ``render``, then pictures.js."""
+    shared, found, _ = (HERE / "live.js").read_text(encoding="utf-8").partition("async function render")
+    assert found, "live.js has no render() where its shared part ends"
+    return shared + (HERE / "pictures.js").read_text(encoding="utf-8")
+
+
+class Picture(anywidget.AnyWidget):
+    """A bokeh layout on a page. ``layout`` is the figure itself: for ``bokeh.plotting.save``, for instance."""
+
+    _esm = _script()
+    _css = HERE / "live.css"
+    _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
+    _item = traitlets.Dict().tag(sync=True)
+    _themes = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, layout: UIElement, text: str) -> None:
+        self.layout_model = layout
+        self._text = text
+        super().__init__(
+            _library=bokeh_library(),
+            _item=json_item(layout),
+            _themes={"light": themed(layout, "light"), "dark": themed(layout, "dark")},
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Picture()"
+
+
+def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
+    """Latency by percentile, a curve each: the plot of HdrHistogram. Values in nanoseconds.
+
+    The x axis gives as much room to the last hundredth as to the ninety-nine before it, since that is where people
+    wait.
+    """
+    chart = _figure("Latency by percentile", "this share of the orders was at most so slow", "ms", x_log=False)
+    chart.x_range = Range1d(start=0, end=_nines(NINES[-1]))
+    chart.xaxis.ticker = FixedTicker(ticks=[_nines(percent) for percent in NINES])
+    chart.xaxis.formatter = CustomJSTickFormatter(code="return `${+(100 * (1 - 10 ** -tick)).toFixed(3)} %`")
+    items = []
+    for number, (label, histogram) in enumerate(histograms.items()):
+        last = min(math.log10(max(histogram.count, 10)), _nines(NINES[-1]))  # beyond that there is only the maximum
+        steps = range(int(last * STEPS_A_DECADE) + 1)
+        percents = [100 * (1 - 10 ** (-step / STEPS_A_DECADE)) for step in steps]
+        values = [max(value / NS_PER_MS, 0.001) for value in histogram.percentiles(percents)]
+        source = ColumnDataSource(
+            {
+                "x": [_nines(percent) for percent in percents],
+                "percent": percents,
+                "ms": values,
+                "label": [label] * len(values),
+            }
+        )
+        line = chart.line("x", "ms", source=source, line_width=2, **_style(number))
+        items.append(LegendItem(label=label, renderers=[line]))
+        tooltips = [("", "@label"), ("percentile", "@percent{0.[000]} %"), ("latency", "@ms{0,0.00} ms")]
+        chart.add_tools(HoverTool(renderers=[line], tooltips=tooltips, mode="vline" if number == 0 else "mouse"))
+    Scene().legend(chart, items)
+    rows = [(label, *(f"{value:.2f}" for value in LatencySummary.of(each))) for label, each in histograms.items()]
+    return Picture(chart, html_table(("ms", "p50", "p90", "p99", "p99.9", "max"), rows))
+
+
+def sweep_curves(sweep: Sweep) -> Picture:
+    """What came back, and how long it took, over what was offered."""
+    columns = {
+        "offered": [step.offered for step in sweep],
+        "acknowledged": [step.acknowledged for step in sweep],
+        "p50": [step.response_time.p50_ms for step in sweep],
+        "p99": [step.response_time.p99_ms for step in sweep],
+        "p99_9": [step.response_time.p99_9_ms for step in sweep],
+    }
+    source = ColumnDataSource(columns)
+    tooltips = [
+        ("offered", "@offered{0,0} orders/s"),
+        ("acknowledged", "@acknowledged{0,0} orders/s"),
+        ("p50, p99, p99.9", "@p50{0,0.0}, @p99{0,0.0}, @p99_9{0,0.0} ms"),
+    ]
+    rates = _figure("Throughput: what came back", "", "orders/s", x_log=True)
+    ends = [min(columns["offered"]), max(columns["offered"])]
+    ideal = rates.line(ends, ends, line_dash="dotted", line_color="#8c8c8c", line_width=1.5)
+    done = _points(rates, source, "acknowledged", 0)
+    times = _figure("Response time", "orders/s offered", "ms", x_log=True)
+    items = [
+        LegendItem(label=label, renderers=_points(times, source, name, number))
+        for number, (name, label) in enumerate({"p50": "p50", "p99": "p99", "p99_9": "p99.9"}.items())
+    ]
+    for chart in (rates, times):
+        chart.x_range = rates.x_range
+        chart.xaxis.formatter = NumeralTickFormatter(format="0,0")
+        chart.xaxis.ticker = FixedTicker(ticks=_round_rates(*ends))
+        chart.add_tools(HoverTool(tooltips=tooltips, mode="mouse"))
+    rates.yaxis.ticker = rates.xaxis[0].ticker
+    rates.ygrid.ticker = rates.xaxis[0].ticker
+    rates.yaxis.formatter = NumeralTickFormatter(format="0,0")
+    scene = Scene()
+    scene.legend(
+        rates, [LegendItem(label="acknowledged", renderers=done), LegendItem(label="offered", renderers=[ideal])]
+    )
+    scene.legend(times, items)
+    layout = column(rates, times, sizing_mode="stretch_width", max_width=WIDTH_PX)
+    return Picture(layout, sweep._repr_html_())
+
+
+def _figure(title: str, x_label: str, y_label: str, *, x_log: bool) -> figure:
+    """An empty figure with a logarithmic y axis."""
+    chart = figure(
+        title=title,
+        height=HEIGHT_PX,
+        sizing_mode="stretch_width",
+        max_width=WIDTH_PX,
+        x_axis_type="log" if x_log else "linear",
+        y_axis_type="log",
+        x_axis_label=x_label or None,
+        y_axis_label=y_label,
+        tools="",
+        toolbar_location=None,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border_left=70,
+        min_border_right=30,
+    )
+    dress(chart)
+    log_ticks(chart)
+    return chart
+
+
+def _points(chart: figure, source: ColumnDataSource, name: str, number: int) -> list[Any]:
+    colour = _style(number)["line_color"]
+    line = chart.line("offered", name, source=source, line_width=2, **_style(number))
+    dots = chart.scatter("offered", name, source=source, size=7, color=colour, line_color=None)
+    return [line, dots]
+
+
+def _style(number: int) -> dict[str, str]:
+    return {"line_color": NODE_COLOURS[number % len(NODE_COLOURS)], "line_dash": DASHES[number % len(DASHES)]}
+
+
+def _nines(percent: float) -> float:
+    """How many nines: 90 is one, 99 is two, 99.9 is three."""
+    return -math.log10(1 - percent / 100)
+
+
+def _round_rates(low: float, high: float) -> Sequence[float]:
+    """1, 3, 10, 30, ... from below ``low`` to above ``high``."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**exponent for exponent in exponents for step in (1, 3)]

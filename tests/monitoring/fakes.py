@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from zmqlab.node.exposition import Distribution, Endpoint, Pages
-from zmqlab.node.prometheus import View, families
+from zmqlab.node.exposition import Distribution, Endpoint, Pages, render
+from zmqlab.node.prometheus import View, figures
 from zmqlab.wire.control import Member, NodeStatus
 
 HONEST_CHAIN = "f" * 32
@@ -55,7 +55,7 @@ class FakeNode:
 
     def __init__(self, role: str = "follower", term: int = 7, chain: str = HONEST_CHAIN) -> None:
         view = a_view(a_status(role, term), chain)
-        self._endpoint = Endpoint("127.0.0.1", 0, Pages(lambda: families(view), str, str), "a fake")
+        self._endpoint = Endpoint("127.0.0.1", 0, Pages(lambda: render(figures(view)), str, str), "a fake")
         self.port = self._endpoint.port
 
     def close(self) -> None:

@@ -19,8 +19,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.monitoring.fakes import a_status, a_view
 from zmqlab.errors import PortInUse, SettingsError
 from zmqlab.histogram import Histogram, bucket_high
-from zmqlab.node.exposition import BOUNDS_S, MAX_CONNECTIONS, Endpoint, Pages, Total, histogram_family, render
-from zmqlab.node.prometheus import SPACINGS, NodeExporter, View, families, why_not_ready
+from zmqlab.node.exposition import (
+    BOUNDS_S,
+    MAX_CONNECTIONS,
+    Endpoint,
+    Pages,
+    Total,
+    Writer,
+    family_of,
+    histogram,
+    render,
+)
+from zmqlab.node.prometheus import SPACINGS, NodeExporter, View, figures, why_not_ready
 from zmqlab.replica import Replica
 from zmqlab.settings import NodeSettings
 from zmqlab.wire.control import Member, NodeStatus
@@ -36,7 +46,9 @@ def get(port: int, path: str) -> tuple[int, str]:
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     view = a_view(a_status())
-    with closing(Endpoint("127.0.0.1", 0, Pages(lambda: families(view), str, lambda: "it rains"), "a test")) as served:
+    with closing(
+        Endpoint("127.0.0.1", 0, Pages(lambda: render(figures(view)), str, lambda: "it rains"), "a test")
+    ) as served:
         yield served
 
 
@@ -44,7 +56,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def buckets_of(total: Total) -> dict[float, float]:
-    (family,) = text_string_to_metric_families(render([histogram_family("t_seconds", "T.", total.view())]).decode())
+    (family,) = text_string_to_metric_families(render([histogram("t_seconds", "T.", total.view())]).decode())
     return {float(each.labels["le"]): each.value for each in family.samples if "le" in each.labels}
 
 
@@ -80,6 +92,40 @@ def test_the_median_and_p99_of_a_lab_have_buckets_near_them() -> None:
         assert above <= 1.5 * at_s
         assert below >= 0.7 * at_s
     assert bucket_high(0) < BOUNDS_S[0] * 1e9
+
+
+# -- the text ------------------------------------------------------------------------------------------------
+
+
+def parsed(text: bytes) -> list[Any]:
+    return [
+        (each.name, each.type, each.documentation, each.samples)
+        for each in text_string_to_metric_families(text.decode())
+    ]
+
+
+def test_the_quick_writer_says_what_prometheus_client_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after values, roles and members have changed; the numbers may be written in another way."""
+    monkeypatch.setattr("time.process_time", lambda: 1.25)
+    writer = Writer()
+    total = Total()
+    for turn, role in enumerate(("follower", "leader", "leader", "learner", "leader")):
+        status = a_status(role, term=10**turn, lag=turn)
+        status.members = [
+            *status.members[:turn],
+            Member(node_id=9, name=f'100 %s "\\\u2028{turn // 2}"', host="h", port=1),
+        ]
+        total.add({str(index): 1 + turn for index in range(0, 4_000, 37)})
+        view = a_view(status, chain="0123456789ab" + "f" * 20)._replace(service_time=total.view(), turn_s_max=1e-7)
+        assert parsed(writer.write(figures(view))) == parsed(render(figures(view)))
+
+
+def test_the_pattern_is_kept_while_only_values_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer()
+    writer.write(figures(a_view(a_status())))
+    monkeypatch.setattr("zmqlab.node.exposition.render", lambda _: pytest.fail("written anew"))
+    text = writer.write(figures(a_view(a_status("candidate", term=8, leader_id=0), chain="a" * 32)))
+    assert b"\nzmqlab_term 8\n" in text
 
 
 # -- the endpoint --------------------------------------------------------------------------------------------
@@ -202,7 +248,7 @@ def observe(exporter: NodeExporter, status: NodeStatus, indexes: dict[int, bytes
 
 @pytest.fixture
 def exporter() -> Iterator[NodeExporter]:
-    with closing(Endpoint("127.0.0.1", 0, Pages(lambda: None, str, str), "a test")) as probe:
+    with closing(Endpoint("127.0.0.1", 0, Pages(bytes, str, str), "a test")) as probe:
         port = probe.port
     made = NodeExporter(NodeSettings(name="node1", port=5_000, metrics_port=port))
     yield made
@@ -282,7 +328,7 @@ def test_a_hash_survives_the_text_format() -> None:
     view = a_view(a_status(), chain="fffffffffffe" + "0" * 20)
     shown = {
         sample.name: sample.value
-        for family in text_string_to_metric_families(render(families(view)).decode())
+        for family in text_string_to_metric_families(render(figures(view)).decode())
         for sample in family.samples
     }
     assert shown["zmqlab_chain_hash"] == 0xFFFFFFFFFFFE
@@ -293,7 +339,7 @@ def test_a_hash_survives_the_text_format() -> None:
 
 def all_families() -> list[Any]:
     status = a_status(role="leader")
-    return list(families(a_view(status)))
+    return [family_of(each) for each in figures(a_view(status))]
 
 
 def test_names_follow_the_conventions() -> None:

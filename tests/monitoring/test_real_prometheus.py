@@ -63,6 +63,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("monitoring")
     targets = folder / "lab" / "prometheus"
+    targets.mkdir(parents=True)  # what is there when Prometheus starts is watched; the rest is looked at every 5 s
     with ExitStack() as stack:
         prometheus = stack.enter_context(closing(Prometheus(folder, targets)))
         cluster = stack.enter_context(Cluster(3, run_dir=folder / "lab", metrics=True))

@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from zmqlab.cluster.targets import Targets
 from zmqlab.load.metrics import LoadMetrics
 from zmqlab.load.settings import LoadSettings
-from zmqlab.node.exposition import Distribution, Endpoint, Pages, Total, histogram_family
+from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
 
 PREFIX = "zmqlab_load_"
 
@@ -52,7 +50,7 @@ _COUNTERS = (
     _Series("busy_total", "Answers that a node was too busy.", lambda m: m.total.busy),
 )
 _GAUGES = (
-    _Series("running", "1 while orders are sent.", lambda m: m.state == "running"),
+    _Series("running", "1 while orders are sent.", lambda m: int(m.state == "running")),
     _Series("outstanding_requests", "Requests sent and not answered.", lambda m: m.outstanding),
     _Series("silence_seconds", "Since the last answer, while one is owed.", lambda m: m.silence_ms / 1e3),
     _Series(
@@ -61,19 +59,17 @@ _GAUGES = (
 )
 
 
-def families(view: View) -> Iterator[Metric]:
+def figures(view: View) -> Iterator[Figure]:
     """The whole of ``/metrics``."""
     snapshot = view.snapshot
     for name, help_text, read in _COUNTERS:
-        yield CounterMetricFamily(PREFIX + name, help_text, value=float(read(snapshot)))
+        yield Figure("counter", PREFIX + name, help_text, [read(snapshot)])
     for name, help_text, read in _GAUGES:
-        yield GaugeMetricFamily(PREFIX + name, help_text, value=float(read(snapshot)))
-    yield histogram_family(
-        PREFIX + "response_time_seconds", "From an order's due time to its answer, by order.", view.response_time
-    )
-    yield histogram_family(
-        PREFIX + "service_time_seconds", "From an order's sending to its answer, by order.", view.service_time
-    )
+        yield Figure("gauge", PREFIX + name, help_text, [read(snapshot)])
+    text = "From an order's due time to its answer, by order."
+    yield histogram(PREFIX + "response_time_seconds", text, view.response_time)
+    text = "From an order's sending to its answer, by order."
+    yield histogram(PREFIX + "service_time_seconds", text, view.service_time)
 
 
 class LoadExporter:
@@ -86,8 +82,9 @@ class LoadExporter:
             PortInUse: another process listens there.
         """
         self._view: View | None = None
+        self._writer = Writer()
         self._response_time, self._service_time = Total(), Total()
-        pages = Pages(self._families, lambda: "", self._why_not_ready)
+        pages = Pages(self._metrics, lambda: "", self._why_not_ready)
         self._endpoint = Endpoint(host, port, pages, f"load client {settings.name}")
         self._address = f"{host}:{self._endpoint.port}"
         self._targets = targets
@@ -111,8 +108,8 @@ class LoadExporter:
             self._targets.hide_load(self._address)
         self._endpoint.close()
 
-    def _families(self) -> Iterator[Metric] | None:
-        return families(self._view) if self._view else None
+    def _metrics(self) -> bytes:
+        return self._writer.write(figures(self._view)) if self._view else b""
 
     def _why_not_ready(self) -> str:
         state = self._view.snapshot.state if self._view else "starting"

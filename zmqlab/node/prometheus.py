@@ -21,12 +21,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
-from zmqlab.node.exposition import Distribution, Endpoint, Pages, Total, histogram_family
+from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
 from zmqlab.node.journal import LmdbJournal
 from zmqlab.replica import Replica
 from zmqlab.replica.machine import CHECKPOINT_INTERVAL
@@ -34,6 +32,8 @@ from zmqlab.settings import NodeSettings
 from zmqlab.wire.control import NodeStatus
 
 ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner")
+_ROLE = ("role",), [(role,) for role in ROLES]
+_KIND = ("kind",), [("voter",), ("learner",)]
 SPACINGS = tuple(CHECKPOINT_INTERVAL * 4**step for step in range(6))
 """Entries between the checkpoints that are shown."""
 HASH_HEX_DIGITS = 12
@@ -71,7 +71,7 @@ class _Series(NamedTuple):
 
 _GAUGES = (
     _Series("zmqlab_term", "Raft's current term.", lambda s: s.term),
-    _Series("zmqlab_leader_known", "1 if this node knows a leader, itself included.", lambda s: bool(s.leader_id)),
+    _Series("zmqlab_leader_known", "1 if this node knows a leader, itself included.", lambda s: int(s.leader_id > 0)),
     _Series("zmqlab_last_index", "Index of the newest entry in this node's log.", lambda s: s.last_index),
     _Series("zmqlab_commit_index", "Index up to which a majority is known to have the log.", lambda s: s.commit_index),
     _Series("zmqlab_applied_index", "Index up to which this node has executed the log.", lambda s: s.applied_index),
@@ -101,75 +101,51 @@ _COUNTERS = (
 )
 
 
-def families(view: View) -> Iterator[Metric]:
+def figures(view: View) -> Iterator[Figure]:
     """The whole of ``/metrics``."""
     status = view.status
-    info = {
-        "node": status.name,
-        "cluster": status.cluster,
-        "node_id": f"{status.node_id:#x}",
-    }
-    yield _labelled("zmqlab_node_info", "Who this is; always 1.", tuple(info), [(tuple(info.values()), 1)])
-    roles = [((role,), float(status.role == role)) for role in ROLES]
-    yield _labelled("zmqlab_role", "1 for the role that this node has, 0 for the others.", ("role",), roles)
+    who = (status.name, status.cluster, f"{status.node_id:#x}")
+    yield Figure("gauge", "zmqlab_node_info", "Who this is; always 1.", [1], ("node", "cluster", "node_id"), [who])
+    roles = [int(status.role == role) for role in ROLES]
+    yield Figure("gauge", "zmqlab_role", "1 for the role that this node has, 0 for the others.", roles, *_ROLE)
     for name, help_text, read in _GAUGES:
-        yield GaugeMetricFamily(name, help_text, value=float(read(status)))
+        yield Figure("gauge", name, help_text, [read(status)])
     for name, help_text, read in _COUNTERS:
-        yield CounterMetricFamily(name, help_text, value=float(read(status)))
-    cpu_s = time.process_time()
-    yield CounterMetricFamily("process_cpu_seconds_total", "Processor time, user and system.", value=cpu_s)
-    yield GaugeMetricFamily("zmqlab_turn_max_seconds", "Longest turn of the loop in the last 15 s.", view.turn_s_max)
+        yield Figure("counter", name, help_text, [read(status)])
+    yield Figure("counter", "process_cpu_seconds_total", "Processor time, user and system.", [time.process_time()])
+    yield Figure("gauge", "zmqlab_turn_max_seconds", "Longest turn of the loop in the last 15 s.", [view.turn_s_max])
     yield from _members(status)
     yield from _chain(view.chain)
-    yield histogram_family(
-        "zmqlab_service_time_seconds", "From a request's receipt here to its answer, by request.", view.service_time
-    )
+    text = "From a request's receipt here to its answer, by request."
+    yield histogram("zmqlab_service_time_seconds", text, view.service_time)
     if view.journal_write is not None:
-        yield histogram_family(
-            "zmqlab_journal_write_seconds",
-            "One transaction of the journal: a turn's entries.",
-            view.journal_write,
-        )
+        text = "One transaction of the journal: a turn's entries."
+        yield histogram("zmqlab_journal_write_seconds", text, view.journal_write)
 
 
-def _members(status: NodeStatus) -> Iterator[Metric]:
+def _members(status: NodeStatus) -> Iterator[Figure]:
     voters = sum(member.voter for member in status.members)
-    counts = [(("voter",), voters), (("learner",), len(status.members) - voters)]
-    yield _labelled("zmqlab_members", "Members of the cluster, as this node knows them.", ("kind",), counts)
-    behind = [
-        ((member.name or f"{member.host}:{member.port}",), max(0, status.last_index - member.match_index))
-        for member in status.members
-        if status.role == "leader" and member.node_id != status.node_id
-    ]
-    yield _labelled(
+    counts = [voters, len(status.members) - voters]
+    yield Figure("gauge", "zmqlab_members", "Members of the cluster, as this node knows them.", counts, *_KIND)
+    others = [each for each in status.members if status.role == "leader" and each.node_id != status.node_id]
+    yield Figure(
+        "gauge",
         "zmqlab_member_lag_entries",
         "On the leader only: entries that it has and the other member is not known to have stored.",
+        [max(0, status.last_index - each.match_index) for each in others],
         ("member",),
-        behind,
+        [(each.name or f"{each.host}:{each.port}",) for each in others],
     )
 
 
-def _chain(chain: Mapping[int, tuple[int, str]]) -> Iterator[Metric]:
-    indexes = [((str(spacing),), index) for spacing, (index, _) in chain.items()]
-    hashes = [((str(spacing),), int(text[:HASH_HEX_DIGITS], 16)) for spacing, (_, text) in chain.items()]
-    yield _labelled(
-        "zmqlab_chain_index", "Index of the newest checkpoint that is a multiple of `every`.", ("every",), indexes
-    )
-    yield _labelled(
-        "zmqlab_chain_hash",
-        "First 48 bits of the hash chain at that checkpoint; equal on all nodes at the same index.",
-        ("every",),
-        hashes,
-    )
-
-
-def _labelled(
-    name: str, help_text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, float(value))
-    return family
+def _chain(chain: Mapping[int, tuple[int, str]]) -> Iterator[Figure]:
+    keys = [(str(spacing),) for spacing in chain]
+    indexes = [index for index, _ in chain.values()]
+    hashes = [int(text[:HASH_HEX_DIGITS], 16) for _, text in chain.values()]
+    text = "Index of the newest checkpoint that is a multiple of `every`."
+    yield Figure("gauge", "zmqlab_chain_index", text, indexes, ("every",), keys)
+    text = "First 48 bits of the hash chain at that checkpoint; equal on all nodes at the same index."
+    yield Figure("gauge", "zmqlab_chain_hash", text, hashes, ("every",), keys)
 
 
 class NodeExporter:
@@ -177,11 +153,12 @@ class NodeExporter:
 
     def __init__(self, settings: NodeSettings) -> None:
         self._view: View | None = None
+        self._writer = Writer()
         self._service_time = Total()
         self._journal_write = Total()
         self._chain: dict[int, tuple[int, str]] = {}
         self._turns_s: deque[float] = deque(maxlen=LONGEST_TURN_OVER)
-        pages = Pages(self._families, self._why_not_alive, self._why_not_ready)
+        pages = Pages(self._metrics, self._why_not_alive, self._why_not_ready)
         self._endpoint = Endpoint(settings.bind, settings.metrics_port, pages, settings.name)
 
     def observe(self, status: NodeStatus, replica: Replica, closing: bool) -> None:
@@ -222,8 +199,8 @@ class NodeExporter:
 
     # What follows runs in the endpoint's threads.
 
-    def _families(self) -> Iterator[Metric] | None:
-        return families(self._view) if self._view else None
+    def _metrics(self) -> bytes:
+        return self._writer.write(figures(self._view)) if self._view else b""
 
     def _why_not_alive(self) -> str:
         if self._view is None:

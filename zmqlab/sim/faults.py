@@ -102,6 +102,12 @@ class Faults:
             self._cut([process.node_id], cut_off, both=self._rng.random() < 0.7)
             self._around.tell(f"node {process.node_id} loses {sorted(cut_off)}")
 
+    def strike_repair(self, process: Process) -> None:
+        """What was handed on of older terms could be called committed now, wrongly (thesis, figure 3.7)."""
+        if not self._healed and self._rng.random() < self._around.plan.unlucky_repair:
+            self._cut([process.node_id], self._others(process), both=True)
+            self._around.tell(f"node {process.node_id} is cut off with older entries on a majority")
+
     def strike_change(self, process: Process) -> None:
         """A leader that has just stored a change of the members: nobody, or few, will hear of it from him."""
         others = self._others(process)

@@ -71,7 +71,7 @@ MUTATIONS = (
         "1 an older term's entries counted as committed",
         replication.commit_by_counting,
         ((" and raft.log.term_at(index) == raft.term", ""),),
-        200,
+        60,
         SimSettings(focus="figure-8"),
     ),
     Mutation(

@@ -29,6 +29,7 @@ from zmqlab.raft import (
     Raft,
     Role,
     Snapshot,
+    quorum_value,
 )
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, Journal, Origin, Replica, StateMachine
@@ -112,6 +113,7 @@ class Process:
         self._outbox: dict[int, list[bytes]] = {}
         self._next_tick_us = 0
         self._turn_is_due = False
+        self._commit_when_elected = 0
         self._stood_in = 0
         """The last term in which this process was a candidate."""
 
@@ -285,10 +287,23 @@ class Process:
         if replica.raft.role is Role.LEADER and self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
             self.around.note("leads", node=self.node_id, term=replica.raft.term)
+            self._commit_when_elected = replica.raft.commit_index
             self.around.on_leader(self)
+        if self.around.plan.unlucky_repair and replica.raft.role is Role.LEADER:
+            self._look_at_repair(replica.raft)
         if self._outbox:
             self._flush()
         replica.answered.clear()
+
+    def _look_at_repair(self, raft: Raft) -> None:
+        """Whether this leader is where figure 3.7 (c) of the thesis has it: entries of older terms are on a majority,
+        and its own no-op is not."""
+        matches = [
+            raft.log.last_index if voter == raft.node_id else raft.progress[voter].match_index
+            for voter in raft.configuration.voters
+        ]
+        if self._commit_when_elected < quorum_value(matches) < raft.term_start_index:
+            self.around.on_repair(self)
 
     def _let_time_pass(self, replica: Replica, now_us: int) -> None:
         ticks = 0

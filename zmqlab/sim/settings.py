@@ -104,6 +104,8 @@ class Plan:
     """How long the others may work before."""
     strikes_kill: float
     """How many of them die; the others are cut off from half of the nodes or more."""
+    unlucky_repair: float
+    """How likely a leader is lost when a majority holds what it handed on of older terms, and nothing of its own."""
     unlucky_change: float
     """How likely a leader that has just appended a change of the members is not heard any more."""
     unlucky_candidate: float
@@ -169,6 +171,7 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         strikes_at_once=0.6,
         strike_ms_max=60,
         strikes_kill=0.5,
+        unlucky_repair=0.0,
         unlucky_change=rng.choice((0.0, 0.3)),
         unlucky_candidate=rng.choice((0.0, 0.0, 0.3)),
         restart_ms_max=rng.choice((60, 400)),
@@ -228,6 +231,8 @@ def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
             loss=0.0,
             unlucky_leader=0.95,
             strike_ms_max=8,
+            strikes_kill=0.3,
+            unlucky_repair=0.7,
             unlucky_candidate=0.0,
             restart_ms_max=60,
             cuts_lose_all=True,

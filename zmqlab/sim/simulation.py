@@ -104,6 +104,7 @@ class Simulation:
             network=self.network,
             tell=self.tell,
             on_leader=lambda process: self.faults.strike_leader(process),
+            on_repair=lambda process: self.faults.strike_repair(process),
             on_change=lambda process: self.faults.strike_change(process),
             on_candidate=lambda process: self.faults.strike_candidate(process),
             on_lost=lambda process: self.operator.lost(process),

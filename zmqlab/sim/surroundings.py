@@ -27,6 +27,8 @@ class Surroundings:
     tell: Callable[[str], None]
     on_leader: Callable[[Process], None]
     """A process has become leader; the faults want to know."""
+    on_repair: Callable[[Process], None]
+    """What a leader handed on of older terms is on a majority, and nothing of its own is."""
     on_change: Callable[[Process], None]
     """A leader has stored a change of the members."""
     on_candidate: Callable[[Process], None]

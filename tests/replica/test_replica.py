@@ -97,3 +97,19 @@ def life(journal: MemoryJournal, seed: int) -> tuple[Replica, Effects]:
     effects = Effects()
     raft = Raft(1, MEMBERS, RaftSettings(), random.Random(seed), hard_state=journal.load().hard_state)
     return Replica(raft, StateMachine(), journal, effects, ReplicaSettings()), effects
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    journal = MemoryJournal()
+    raft = Raft(1, MEMBERS, RaftSettings(), random.Random(1), hard_state=journal.load().hard_state)
+    replica = Replica(raft, StateMachine(), journal, Effects(), ReplicaSettings(max_pending_bytes=3 * len(request(1))))
+    answers = [replica.take_request(b"c", request(number), 0) for number in (1, 2, 3, 4)]
+    assert answers[:3] == [None] * 3
+    (refused,) = client_wire.iter_responses(client_wire.encode_responses([answers[3] or b""]))
+    assert (refused.request_number, refused.status) == (4, client_wire.ResponseStatus.BUSY)
+    assert replica.take_request(b"c", request(2), 0) is None, "one that waits already may be asked for again"
+    assert list(replica.pending) == [(1, 1), (1, 3), (1, 2)]
+
+
+def request(number: int) -> bytes:
+    return client_wire.encode_request(1, number, 1, ORDER)

@@ -63,6 +63,8 @@ class Driver(Protocol):
 class ReplicaSettings:
     """Bounds of one replica."""
 
+    max_pending_bytes: int = 67_108_864
+    """Of those requests: without a leader nothing is answered, and 8,192 of the largest would be 335 MB."""
     max_pending: int = 8_192
     """Requests that wait here for their answers; beyond it a client is told BUSY."""
     max_reads: int = 1_024
@@ -107,6 +109,8 @@ class Replica:
         self.settings = settings
         self.members = Members(raft)
         self.pending: dict[tuple[int, int], Pending] = {}
+        self._pending_bytes = 0
+        """The sum of the pending frames."""
         self.answered: list[int] = []
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
         self.snapshots_total = 0
@@ -134,10 +138,12 @@ class Replica:
         stored = self.machine.sessions.peek(*key) if key[0] else None
         if stored is not None:
             return client_wire.replayed(stored)
-        if len(self.pending) >= self.settings.max_pending and key not in self.pending:
+        self._forget(key)  # one that is asked for again moves to the end: the order is that of arrival
+        room = self.settings.max_pending_bytes - self._pending_bytes
+        if len(self.pending) >= self.settings.max_pending or len(frame) > room:
             return client_wire.encode_response(*key, 0, ResponseStatus.BUSY, 0, b"", b"")
-        self.pending.pop(key, None)  # one that is asked for again moves to the end: the order is that of arrival
         self.pending[key] = Pending(route, frame, now_ns, self._tick)
+        self._pending_bytes += len(frame)
         self._to_propose.append(frame)
         return None
 
@@ -185,6 +191,13 @@ class Replica:
             self._resend_to_new_leader()
             self._propose()
         self._maybe_snapshot()
+
+    def _forget(self, key: tuple[int, int]) -> Pending | None:
+        """Take a request out of those that wait, if it is one."""
+        waiting = self.pending.pop(key, None)
+        if waiting is not None:
+            self._pending_bytes -= len(waiting.frame)
+        return waiting
 
     def _resend_to_new_leader(self) -> None:
         seen = (self.raft.term, self.raft.leader_id)
@@ -239,7 +252,7 @@ class Replica:
             if applied is None:
                 continue
             self._driver.applied(entry, applied)
-            waiting = self.pending.pop(applied.key, None)
+            waiting = self._forget(applied.key)
             if waiting is not None:
                 answers.append((waiting.route, applied.body))
                 self.answered.append(waiting.received_ns)
@@ -259,7 +272,7 @@ class Replica:
                 answers.append((waiting.route, client_wire.replayed(stored)))
                 self.answered.append(waiting.received_ns)
             if stored is not None or self.machine.sessions.is_over(*key):
-                del self.pending[key]
+                self._forget(key)
         if answers:
             self._driver.answer(answers)
 

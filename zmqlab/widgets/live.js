@@ -84,7 +84,13 @@ function makeToolbar(model, state, onPause) {
 async function render({ model, el }) {
   el.classList.add("zl-live");
   const view = Math.random().toString(36).slice(2);
-  const say = (what) => model.send({ say: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq });
+  const say = (what) => {
+    try {
+      model.send({ say: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq });
+    } catch {
+      // The kernel is gone or restarts: nobody is there to be told.
+    }
+  };
   const state = { seq: NaN, now: 0, paused: false, visible: true, waiting: false };
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources that the figures don't show yet

@@ -56,7 +56,13 @@ function panel(build) {
           setTimeout(() => { waiting.delete(key); showBusy(); }, 3000);
           showBusy();
         }
-        model.send(message);
+        try {
+          model.send(message);
+        } catch {
+          waiting.clear();
+          showBusy();
+          showProblem("The kernel is not there: run the notebook again.");
+        }
       };
       // A button that works while its action runs. `key` is what Python calls the action.
       const button = (label, key, message, properties = {}) => {
@@ -70,12 +76,12 @@ function panel(build) {
         return made;
       };
       const problem = h("div", { className: "zl-problem", hidden: true });
-      const showProblem = () => {
-        const text = model.get("_problem");
+      const showProblem = (said) => {
+        const text = typeof said === "string" ? said : model.get("_problem");
         problem.hidden = !text;
         problem.replaceChildren(h("span", { textContent: text }),
           h("button", { type: "button", className: "zl-close", textContent: "×", title: "dismiss",
-            onclick: () => model.send({ do: "dismiss" }) }));
+            onclick: () => { problem.hidden = true; send({ do: "dismiss" }); } }));
       };
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "zmqlab"
 LAYERS = [
     "errors",
     "settings",
+    "names",
     "histogram",
     "raft",
     "market",

@@ -12,7 +12,8 @@ from zmqlab.errors import SettingsError
 from zmqlab.settings import parse_endpoints
 
 NODES_HELP = (
-    "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102"
+    "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102."
+    " A name stands for all its addresses."
 )
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
@@ -20,13 +21,15 @@ NODES_OPTION = typer.Option(..., "--nodes", help=NODES_HELP, metavar="ENDPOINTS"
 
 
 def node_list(text: str) -> tuple[str, ...]:
-    """The endpoints of ``--nodes``; at least one. Raises SettingsError."""
+    """The endpoints of ``--nodes``, of each name all its addresses; at least one. Raises SettingsError."""
     endpoints = parse_endpoints(text)
     if not endpoints:
         raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
     if len(set(endpoints)) < len(endpoints):
         raise SettingsError("--nodes names a node twice")
-    return endpoints
+    from zmqlab.names import known_endpoints
+
+    return known_endpoints(endpoints)
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,10 @@ change from the log itself. Two things can't come from the log:
   member now and then, with its address, and a node connects to whoever introduces himself (to a few at a time).
 - *Names*, which are for people: HELLO carries them too.
 
+Nor can *an election*, when members come back at other addresses than their logs say: to commit where they are takes a
+leader, and to elect one takes to reach them. So while no leader is known, and where the log has no address, a member is
+believed that says where it is, by HELLO or by asking to be moved (:meth:`Peers.note_moved`); the log has the last word.
+
 Who is heard. A broadcast counts only if a member sent it: a SUB socket connects to addresses, and what listens there
 might be a stranger by now. What is sent to this node alone carries its id of 64 bits, which only its cluster knows, and
 is handed to Raft whoever sent it: Raft's own rules (terms, pre-votes) make messages of former members harmless.
@@ -58,6 +62,8 @@ class Peers:
         self._names = {raft.node_id: settings.name}
         self._followed: Configuration | None = None
         self._members: frozenset[int] = frozenset()
+        self._moved: dict[int, str] = {}
+        """Where members say that they are, other than the configuration says."""
         self._introduced_at = -1
         """The tick at which a stranger was last connected to."""
         self.follow()
@@ -72,9 +78,33 @@ class Peers:
             return ()
         before, self._followed = self._followed, configuration
         self._members = frozenset(configuration.members)
-        own_id = self._raft.node_id
-        self._transport.follow({member: at for member, at in configuration.addresses if member != own_id})
+        known = dict(configuration.addresses)
+        self._moved = {
+            member: at for member, at in self._moved.items() if member in self._members and known.get(member) != at
+        }
+        self._connect()
         return tuple(voter for voter in configuration.voters if before and voter in before.learners)
+
+    def _connect(self) -> None:
+        addresses = dict(self._raft.configuration.addresses) | self._moved
+        self._transport.follow({member: at for member, at in addresses.items() if member != self._raft.node_id})
+
+    def note_moved(self, node_id: int, address: str) -> None:
+        """A node says where it is. Believed of a member if no leader is there to commit it; see the module."""
+        known = dict(self._raft.configuration.addresses).get(node_id, "")
+        is_news = node_id in self._members and node_id != self._raft.node_id and self.address_of(node_id) != address
+        if is_news and (not known or not self._raft.leader_id):
+            self._moved.pop(node_id, None)
+            if known != address:
+                self._moved[node_id] = address
+            self._connect()
+
+    @property
+    def elsewhere(self) -> frozenset[int]:
+        """Members that are known not to be where the configuration says, this node among them."""
+        own_id = self._raft.node_id
+        own = dict(self._raft.configuration.addresses).get(own_id, self._settings.endpoint)
+        return frozenset(self._moved) | ({own_id} if own != self._settings.endpoint else set())
 
     def tick(self) -> None:
         """Say HELLO when it is time."""
@@ -90,6 +120,7 @@ class Peers:
             raise FrameError(f"a hello to {hello.to:#x} came here")
         if hello.sender in self._members:
             self.note_name(hello.sender, hello.name)
+            self.note_moved(hello.sender, hello.address)
         elif self._raft.ticks != self._introduced_at and self._transport.introduce(hello.sender, hello.address):
             self._introduced_at = self._raft.ticks  # one a tick: libzmq gives sockets back with a delay
 
@@ -119,7 +150,7 @@ class Peers:
 
     def address_of(self, node_id: int) -> str:
         """The base endpoint of a member; empty if it is none."""
-        return dict(self._raft.configuration.addresses).get(node_id, "")
+        return self._moved.get(node_id) or dict(self._raft.configuration.addresses).get(node_id, "")
 
     def table(self) -> list[Member]:
         """All members with what a leader knows of each, in the order of their addresses."""

@@ -146,7 +146,9 @@ class Queries:
             if not is_node_name(query.name):
                 return ErrorAnswer(query.nonce, "bad_query", f"{query.name[:40]!r} is no name of a node")
             self._peers.note_name(query.node_id, query.name)
-        return self._outcome(query.nonce, self._replica.members.add(query.node_id, f"tcp://{host}:{port}"))
+        address = f"tcp://{host}:{port}"
+        self._peers.note_moved(query.node_id, address)
+        return self._outcome(query.nonce, self._replica.members.add(query.node_id, address, self._peers.elsewhere))
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:
         if self._links is None:

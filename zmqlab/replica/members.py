@@ -10,7 +10,8 @@ Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last c
 - No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither
   be missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
 - An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
-  votes are forgotten, is removed before the new one is added. A member may move to another address.
+  votes are forgotten, is removed before the new one is added. A member may move to another address, also to one that
+  another member has just left: hosts that are given their addresses anew may exchange them.
 - Whoever can reach a node may ask to be taken in, and need not exist. So there is one learner at a time, who makes room
   for the next one if he stays silent, and there are at most :data:`MAX_MEMBERS`: a flood of such requests costs a few
   entries a minute.
@@ -21,6 +22,7 @@ leads by then. So a request can be lost, or a leader fall, and nothing is left h
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from typing import NamedTuple
 
@@ -66,16 +68,20 @@ class Members:
         self._rounds: dict[int, _Round] = {}
         """By learner; only while leading."""
 
-    def add(self, node_id: int, address: str) -> Change:
+    def add(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
         """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
 
-        Whoever had the address before and is not in reach is removed: its place is taken.
+        Whoever had the address before and is not in reach is removed: its place is taken. Those in ``elsewhere``, who
+        are known to be at other addresses by now, only lose their claim to it; they will ask to be moved themselves.
         """
         raft = self._raft
         if raft.role is not Role.LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
         holders = [member for member, where in configuration.addresses if where == address and member != node_id]
+        if address and holders and holders[0] in elsewhere:
+            raft.propose_configuration(configuration.with_address(holders[0], ""))
+            return Change.UNDER_WAY
         if address and holders:
             return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._make_room(holders[0])
         if node_id not in configuration.members:

@@ -22,6 +22,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 """``json``: one object a line, for collectors of logs."""
 
+LogTo = Literal["file", "stderr"]
+"""``stderr``: for containers and supervisors, which collect it."""
+
 PORTS_PER_NODE = 3
 """base + 0 PUB, base + 1 peers, base + 2 clients."""
 
@@ -134,7 +137,11 @@ class NodeSettings:
     """Base endpoints of the other founding members; empty is a cluster of one. Counts at the first start only: from
     then on the journal knows the members."""
     join: tuple[str, ...] = ()
-    """Base endpoints of members of a running cluster that this node is to be taken into, instead of ``peers``."""
+    """Base endpoints of members of a running cluster that this node is to be taken into, instead of ``peers``. A name
+    stands for all its addresses."""
+    bootstrap_ms: int = 0
+    """With ``join``, for one node, the seed: on its first start it founds a cluster if for so long none of those in
+    ``join`` belonged to one; 0: never."""
     leader: bool = False
     """Campaign at once on a first start, instead of waiting for a time-out."""
     run_dir: Path = field(default_factory=Path)
@@ -161,6 +168,8 @@ class NodeSettings:
     """``debug``, ``info``, ``warning`` or ``error``."""
     log_format: LogFormat = "text"
     """``text``, or ``json``: one object a line, for collectors of logs."""
+    log_to: LogTo = "file"
+    """``file``: ``logs/NAME.log``; ``stderr``: standard error, for containers and supervisors."""
     tick_ms: int = 10
     """Length of a Raft tick, the unit of all time-outs in ticks."""
     election_ticks: int = 20
@@ -174,6 +183,9 @@ class NodeSettings:
     """How much applied log the journal keeps behind snapshots, on disk only, for the verdict and for stragglers."""
     drain_ms: int = 2_000
     """After SIGTERM: how long to answer what is pending and to hand leadership over, at most."""
+    leave: bool = False
+    """On SIGTERM leave the group, so that it needs one vote less for a majority; a start with ``join`` comes back. For
+    nodes whose number changes, as with ``docker compose up --scale``."""
 
     def __post_init__(self) -> None:
         _require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
@@ -191,6 +203,12 @@ class NodeSettings:
         _require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
         _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
         _require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
+        _require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")
+        _require(
+            bool(self.join) or not (self.bootstrap_ms or self.leave),
+            "bootstrap_ms and leave are for nodes that join: say with --join whom",
+        )
+        _require_range("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         _require(
             is_loopback(self.bind) or self.insecure,
             f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",
@@ -223,8 +241,8 @@ class NodeSettings:
 
     @property
     def founders(self) -> dict[int, str]:
-        """Identity -> base endpoint of the founding members, this node among them; empty for one that joins."""
-        endpoints = () if self.join else (self.endpoint, *self.peers)
+        """Identity -> base endpoint of several founding members, this node first."""
+        endpoints = (self.endpoint, *self.peers)
         return {node_id_of(*parse_endpoint(endpoint), self.cluster): endpoint for endpoint in endpoints}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zmqlab.errors import SettingsError
-from zmqlab.node import reference
+from zmqlab.node import options, reference
 from zmqlab.node.options import node_settings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
@@ -45,10 +45,36 @@ def test_switches_in_the_environment() -> None:
     assert not node_settings({**FLAGS, "leader": False}, {"ZMQLAB_LEADER": "1"}).leader
 
 
-def test_a_node_that_joins_finds_its_name_and_its_ports() -> None:
-    settings = node_settings({"join": ("tcp://seed:5000",), "bind": "0.0.0.0", "insecure": True}, {})
+JOINS = {"join": ("tcp://node:5000", "tcp://seed:5000"), "bind": "0.0.0.0", "insecure": True}
+
+
+def test_a_node_that_joins_finds_its_name_its_port_and_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "addresses_of", {"seed": ("10.9.0.1",), "node": ()}.__getitem__)
+    monkeypatch.setattr(options, "_source_towards", lambda address, _: {"10.9.0.1": "10.9.0.5"}[address])
+    settings = node_settings({**JOINS, "run_dir": tmp_path}, {})
     assert settings.port == 5_000
-    assert settings.name == settings.host == socket.gethostname()[:32]
+    assert settings.name == socket.gethostname()[:32]
+    assert settings.endpoint == "tcp://10.9.0.5:5000"
+
+
+def test_an_address_is_found_where_those_to_join_are_not_known_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = socket.gethostname()
+    monkeypatch.setattr(options, "addresses_of", lambda host: ("127.0.1.1", "10.9.0.6") if host == own else ())
+    assert node_settings({**JOINS, "run_dir": tmp_path}, {}).host == "10.9.0.6"
+
+
+def test_a_node_that_joins_goes_by_the_name_of_its_journal(tmp_path: Path) -> None:
+    flags = {"join": ("tcp://127.0.0.1:5100",), "run_dir": tmp_path}
+    (tmp_path / "data" / "old-name").mkdir(parents=True)
+    assert node_settings(flags, {}).name == "old-name"
+    assert node_settings({**flags, "name": "mine"}, {}).name == "mine"
+    (tmp_path / "data" / "other").mkdir()
+    with pytest.raises(SettingsError, match="has journals of old-name, other: say which with --node"):
+        node_settings(flags, {})
 
 
 @pytest.mark.parametrize(

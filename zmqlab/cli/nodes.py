@@ -37,6 +37,15 @@ def node(
         "--join",
         help="Instead of --peers: base endpoints of members of a running cluster that takes this node in.",
     ),
+    bootstrap_ms: int | None = typer.Option(
+        None,
+        "--bootstrap-ms",
+        help="With --join, for one node: found a cluster if for so long nobody there belonged to one.",
+        show_default="never",
+    ),
+    leave: bool | None = typer.Option(
+        None, "--leave", help="On SIGTERM leave the group; a start with --join comes back."
+    ),
     leader: bool | None = typer.Option(
         None, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
     ),
@@ -62,6 +71,9 @@ def node(
         None, "--log-level", help="debug, info, warning or error.", show_default="info"
     ),
     log_format: str | None = typer.Option(None, "--log-format", help="text or json.", show_default="text"),
+    log_to: str | None = typer.Option(
+        None, "--log-to", help="file: logs/NAME.log; stderr: standard error.", show_default="file"
+    ),
     cluster: str | None = typer.Option(None, "--cluster", help="A label for zmqlab ps.", hidden=True),
     owner: int | None = typer.Option(None, "--owner", hidden=True),
     watch_stdin: bool | None = typer.Option(None, "--watch-stdin", hidden=True),

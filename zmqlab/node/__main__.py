@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import Durability, LogFormat, LogLevel, NodeSettings, parse_endpoints
+from zmqlab.settings import Durability, LogFormat, LogLevel, LogTo, NodeSettings, parse_endpoints
 
 
 def parse_arguments(arguments: list[str]) -> NodeSettings:
@@ -19,6 +19,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--peers", default="")
     parser.add_argument("--join", default="")
     parser.add_argument("--leader", action="store_true")
+    parser.add_argument("--leave", action="store_true")
     parser.add_argument("--run-dir", type=Path, default=Path())
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--advertise", default="")
@@ -31,6 +32,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--metrics-port", type=int, default=0)
     parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
     parser.add_argument("--log-format", default="text", choices=get_args(LogFormat))
+    parser.add_argument("--log-to", default="file", choices=get_args(LogTo))
     defaults = NodeSettings(name="defaults", port=1)
     for name in (
         "tick_ms",
@@ -39,6 +41,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
         "snapshot_log_bytes",
         "journal_retain_bytes",
         "drain_ms",
+        "bootstrap_ms",
     ):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
     values = vars(parser.parse_args(arguments))

@@ -23,6 +23,7 @@ import zmq
 from zmqlab.errors import FrameError
 from zmqlab.node.closing import Closing
 from zmqlab.node.joining import Joining
+from zmqlab.node.leaving import Leaving
 from zmqlab.node.links import Links
 from zmqlab.node.metrics import LOG_EVERY, SNAPSHOT_INTERVAL_NS, Metrics, log_line
 from zmqlab.node.peers import Peers
@@ -63,8 +64,14 @@ class Node:
     """A node whose journal is open and whose ports are bound; :meth:`run` serves until :meth:`stop`."""
 
     def __init__(
-        self, settings: NodeSettings, transport: Transport, journal: Journal, observe: Observe | None = None
+        self,
+        settings: NodeSettings,
+        transport: Transport,
+        journal: Journal,
+        observe: Observe | None = None,
+        founds: bool = False,
     ) -> None:
+        """``founds``: without a journal, found a cluster of one, even if the settings name nodes to join."""
         self._settings = settings
         self._observe = observe
         self._transport = transport
@@ -76,18 +83,19 @@ class Node:
         self._trades_left = TRADES_PER_TURN
         self._last_seen: tuple[int, int, Role] | None = None
         self._outbox: dict[Route, list[bytes]] = {}
-        self.replica = self._make_replica(journal)
+        self.replica = self._make_replica(journal, founds or not settings.join)
         self._peers = Peers(settings, transport, self.replica.raft)
         self._joining = Joining(settings, self.replica.raft)
-        self._closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms))
+        leaving = Leaving(self.replica.raft) if settings.leave else None
+        self._closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._terminated = 0
         """SIGTERMs that came; the signal's handler only counts."""
         self._links = Links(random.Random(), self._peers.address_of)
         self._queries = Queries(self.replica, self._peers, self._status, self._links if settings.allow_faults else None)
 
-    def _make_replica(self, journal: Journal) -> Replica:
+    def _make_replica(self, journal: Journal, founds: bool) -> Replica:
         settings = self._settings
-        origin = journal.origin(_new_origin(settings))
+        origin = journal.origin(_new_origin(settings, founds))
         stored = journal.load()
         machine = StateMachine()
         if stored.snapshot is not None:
@@ -353,12 +361,13 @@ class Node:
         self._transport.publish(control.encode(frames.EVENT, event))
 
 
-def _new_origin(settings: NodeSettings) -> Origin:
-    """What a node without a journal is: a founder, known to the others by its address, or nobody yet."""
-    founders = settings.founders
-    if not founders:
-        return Origin(secrets.randbits(64) | 1, Configuration(()))
-    return Origin(next(iter(founders)), Configuration(tuple(founders), addresses=tuple(founders.items())))
+def _new_origin(settings: NodeSettings, founds: bool) -> Origin:
+    """What a node without a journal is: nobody yet; a lone founder, whom nobody need know beforehand; or one of several
+    founders, known to the others by its address."""
+    own_id = secrets.randbits(64) | 1
+    founders = settings.founders if settings.peers else {own_id: settings.endpoint} if founds else {}
+    first = next(iter(founders), own_id)
+    return Origin(first, Configuration(tuple(founders), addresses=tuple(founders.items())))
 
 
 def _staggered(snapshot_log_bytes: int, node_id: int) -> int:

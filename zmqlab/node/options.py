@@ -11,8 +11,12 @@ a default    of the settings class
 
 Names are those of :class:`~zmqlab.settings.NodeSettings`, but that its ``name`` is ``node`` to people. Lists of
 endpoints are one string with commas, or a list in TOML. What is not known is an error that names what is, in a file; in
-the environment it is somebody else's. A node that joins finds its name and its port by itself: the machine's name, and
-5000.
+the environment it is somebody else's.
+
+A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
+made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all
+addresses, it tells the others the one from which it reaches those that it joins: an address and no name, since libzmq
+looks names up where a slow answer holds up all connections, and a member may change its address anyway.
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.
@@ -29,7 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import NodeSettings, parse_endpoints
+from zmqlab.names import addresses_of
+from zmqlab.settings import NodeSettings, is_loopback, is_node_name, parse_endpoint, parse_endpoints
 
 PREFIX = "ZMQLAB_"
 CONFIG_VARIABLE = "ZMQLAB_CONFIG"
@@ -113,13 +118,42 @@ def _to_bool(value: Any, where: str) -> bool:
 
 
 def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
-    """A name, a port and a host where none was given and one can be found."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    """A name, a port and an address where none was given and one can be found."""
     if values.get("join"):
-        values = {"name": host[:32].strip("-._"), "port": DEFAULT_PORT} | values
+        values = {"name": _own_name(values.get("run_dir", Path())), "port": DEFAULT_PORT} | values
     for name, flag in (("name", "--node"), ("port", "--port")):
         if name not in values:
             raise SettingsError(f"Missing option '{flag}'; only a node that joins (--join) finds it by itself")
     if values.get("bind") in WILDCARDS and values.get("join") and not values.get("advertise"):
-        values["advertise"] = host
+        values["advertise"] = _own_address(values["join"])
     return values
+
+
+def _own_name(run_dir: Path) -> str:
+    """The name of the one journal that is there, else the machine's."""
+    journals = [folder.name for folder in sorted((run_dir / "data").glob("*/")) if is_node_name(folder.name)]
+    if len(journals) > 1:
+        raise SettingsError(f"{run_dir / 'data'} has journals of {', '.join(journals)}: say which with --node")
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    return journals[0] if journals else host[:32].strip("-._")
+
+
+def _own_address(join: tuple[str, ...]) -> str:
+    """The address from which this machine reaches those it joins, else the one that its own name stands for."""
+    for endpoint in join:
+        host, port = parse_endpoint(endpoint)
+        for address in addresses_of(host):
+            if (own := _source_towards(address, port)) and not is_loopback(own):
+                return own
+    host = socket.gethostname()
+    return next((address for address in addresses_of(host) if not is_loopback(address)), host)
+
+
+def _source_towards(address: str, port: int) -> str:
+    """The address that packets to ``address`` would come from; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, port))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])

@@ -12,10 +12,12 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, JournalFull, ZmqlabError
+from zmqlab.node.founding import may_found
 from zmqlab.node.journal import LmdbJournal
 from zmqlab.node.node import Node, Observe
 from zmqlab.node.transport import Transport
@@ -58,8 +60,10 @@ class JsonFormatter(logging.Formatter):
 def _open_log(settings: NodeSettings) -> None:
     folder = settings.run_dir / "logs"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"{settings.name}.log")
+        handler: logging.Handler = logging.StreamHandler()
+        if settings.log_to == "file":
+            folder.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(folder / f"{settings.name}.log")
     except OSError as error:
         raise JournalFull(f"the log below {folder} can't be written: {error}") from None
     text = logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
@@ -70,16 +74,20 @@ def _open_log(settings: NodeSettings) -> None:
 
 
 def _serve(settings: NodeSettings) -> int:
+    signals = _Signals()
     transport = Transport(settings)
     try:
         observe = _show_metrics(settings)
         journal = _open_journal(settings)
         try:
-            node = Node(settings, transport, journal, observe)
-            _stop_on_signals(node)
-            gc.freeze()
-            gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
-            node.run()
+            is_seed = settings.bootstrap_ms > 0 and journal.is_new
+            founds = is_seed and may_found(settings, lambda: signals.came)
+            if not signals.came:
+                node = Node(settings, transport, journal, observe, founds)
+                signals.tell(node.terminate)
+                gc.freeze()
+                gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
+                node.run()
             log.info("stop")
         finally:
             journal.close()
@@ -107,10 +115,22 @@ def _open_journal(settings: NodeSettings) -> Journal:
     )
 
 
-def _stop_on_signals(node: Node) -> None:
-    def stop(number: int, _: FrameType | None) -> None:
-        log.info("stop: signal %s", signal.Signals(number).name)
-        node.terminate()
+class _Signals:
+    """SIGTERM and SIGINT, noted until there is somebody to tell."""
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    def __init__(self) -> None:
+        self.came = False
+        self._listener: Callable[[], None] = lambda: None
+        signal.signal(signal.SIGTERM, self._take)
+        signal.signal(signal.SIGINT, self._take)
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` at each signal from now on, and now if one has come."""
+        self._listener = listener
+        if self.came:
+            listener()
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        log.info("stop: signal %s", signal.Signals(number).name)
+        self.came = True
+        self._listener()

@@ -22,8 +22,9 @@ A setting comes from a flag of `zmqlab node`, else from the environment, else fr
 `ZMQLAB_CONFIG`) names, else it has its default. In the file the name is that of the flag with underscores, as in
 `election_ticks = 30`; `peers` and `join` are lists or one string with commas.
 
-A node that joins (`--join`) may leave out its name and its port: it takes the machine's name, and 5000. With `--bind
-0.0.0.0` and no `--advertise` it tells the others that it is reached by the machine's name.
+A node that joins (`--join`) may leave out its name and its port: it takes the name of the journal that it finds, else
+the machine's, and port 5000. With `--bind 0.0.0.0` and no `--advertise` it tells the others the address from which it
+reaches those that it joins.
 
 | flag | environment | default | meaning |
 | --- | --- | --- | --- |

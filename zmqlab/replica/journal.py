@@ -47,6 +47,11 @@ class Journal(Protocol):
         """Bytes that the entries take, about."""
         ...
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this is the node's first start: it has no origin yet."""
+        ...
+
     def origin(self, new: Origin) -> Origin:
         """What this node has been since its first start; ``new`` if this is it."""
         ...
@@ -87,6 +92,10 @@ class MemoryJournal:
     @property
     def size_bytes(self) -> int:
         return self._bytes
+
+    @property
+    def is_new(self) -> bool:
+        return self._origin is None
 
     def origin(self, new: Origin) -> Origin:
         self._origin = self._origin or new

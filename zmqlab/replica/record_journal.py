@@ -134,6 +134,12 @@ class RecordJournal:
         """Bytes that the entries take on disk, about."""
         return self._retained_bytes
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this is the node's first start."""
+        with self._store.read() as view:
+            return view.meta(_ORIGIN) is None
+
     def origin(self, new: Origin) -> Origin:
         """What this node has been since its first start; ``new`` if this is it. Raises JournalCorrupt, JournalFull."""
         with self._store.write() as transaction:

@@ -46,10 +46,10 @@ def ledger_agrees(result: LoadResult, log: FakeLog) -> None:
     """Each acknowledged request is in the log once, with the answer that the client got."""
     ledger = read_ledger(result.ledger)
     assert len(ledger) == result.total.requests
-    assert len(np.unique(ledger["request_number"])) == len(ledger)
+    assert len(np.unique(ledger[["client_id", "request_number"]])) == len(ledger)
     assert (ledger["invoked_ns"] <= ledger["completed_ns"]).all()
     for row in ledger:
-        body = log.answers[(result.client_id, int(row["request_number"]))]
+        body = log.answers[(int(row["client_id"]), int(row["request_number"]))]
         (response,) = client.iter_responses(client.encode_responses([body]))
         assert response.log_index == row["log_index"]
         assert response.report_count == row["orders"]
@@ -269,6 +269,8 @@ def test_the_report_reads_well_and_exports(make_nodes: MakeNodes, tmp_path: Path
         ({"mix": {"nonsense": 1}}, "do not fit"),
         ({"window": 5_000}, "window"),
         ({"closed_requests": 0}, "closed_requests"),
+        ({"clients": 0}, "clients is 0"),
+        ({"clients": 1.5}, "whole number"),
         ({"colour": "red"}, "unknown load settings: colour"),
     ],
 )

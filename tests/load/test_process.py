@@ -81,7 +81,7 @@ def test_it_starts_obeys_and_tells_its_result(make_nodes: MakeNodes, parent: Par
     ended = parent.hear()
     assert isinstance(ended, metrics.LoadEnded)
     result = ended.result
-    assert result.client_id == started.client_id
+    assert result.client_ids == started.client_ids
     assert result.total.acknowledged == result.total.offered > 300
     assert LoadSettings.from_dict(result.settings) == settings
     assert process.wait(5) == 0

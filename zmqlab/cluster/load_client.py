@@ -397,11 +397,10 @@ class LoadClient:
 
 def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
     """The ledger of a run in the form that the verdict takes."""
-    client_id = outcome.client_id
     rows = read_ledger(outcome.ledger)
-    names = ("request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
+    names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
     columns = (rows[name].tolist() for name in names)
-    return [Acknowledgement(client_id, *row) for row in zip(*columns, strict=True)]
+    return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ The thread that calls :meth:`Generator.run` owns everything. Other threads may c
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
@@ -30,9 +29,8 @@ from zmqlab.load.connection import Configure
 from zmqlab.load.flow import OrderFlow
 from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
 from zmqlab.load.publisher import Publisher
-from zmqlab.load.requester import Requester
-from zmqlab.load.roster import Numbering
 from zmqlab.load.schedule import NEVER_NS, Schedule
+from zmqlab.load.sessions import Sessions
 from zmqlab.load.settings import LoadSettings
 from zmqlab.load.tally import Sent, Tally
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
@@ -57,7 +55,7 @@ class Generator:
         settings: LoadSettings,
         *,
         on_metrics: Callable[[LoadMetrics], None] | None = None,
-        on_started: Callable[[int], None] | None = None,
+        on_started: Callable[[list[int]], None] | None = None,
         on_turn: Callable[[], None] = _nothing,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         configure: Configure | None = None,
@@ -66,8 +64,8 @@ class Generator:
 
         Args:
             on_metrics: called about ten times a second, in the loop's thread: it must not block. on_started:
-            called with the client id before the first order. on_turn: called every 20 ms, for example to look at
-            a control socket. context, configure: of the requester.
+            called with the client ids before the first order. on_turn: called every 20 ms, for example to look at
+            a control socket. context, configure: of the sessions.
         """
         self.settings = settings
         self._on_metrics = on_metrics
@@ -87,7 +85,6 @@ class Generator:
             resting_target=settings.resting_target,
         )
         self._tally = Tally(settings.ledger_limit)
-        self._numbering = Numbering()
         self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
         self._next_send_ns = 0
         """Orders due before it wait for it, unless they fill a request."""
@@ -95,7 +92,7 @@ class Generator:
         self._held_back_until_ns = 0
         """The last moment at which something was due and the requester had no room."""
         self._problem = ""
-        self._requester: Requester
+        self._sessions: Sessions
         self._schedule: Schedule
         self._publisher: Publisher
 
@@ -124,27 +121,16 @@ class Generator:
     # The run.
 
     def run(self) -> LoadResult:
-        """Open a session, drive the cluster to the end of the schedule, wait for what is owed, tell the result.
+        """Open the sessions, drive the cluster to the end of the schedule, wait for what is owed, tell the result.
 
         Raises:
-            NoLeader, RequestTimeout: the session could not be opened; nothing was sent.
+            NoLeader, RequestTimeout: a session could not be opened; nothing was sent.
         """
-        settings = self.settings
-        with Requester(
-            settings.nodes,
-            timeout_ms=settings.timeout_ms,
-            suspicion_ms=settings.suspicion_ms,
-            window=settings.window,
-            node_choice=settings.node_choice,
-            rng=random.Random(settings.seed),
-            context=self._context,
-            configure=self._configure,
-            numbering=self._numbering,
-        ) as self._requester:
-            self._requester.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
+        with Sessions(self.settings, context=self._context, configure=self._configure) as self._sessions:
+            self._sessions.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
             self._await_connections()
             if self._on_started is not None:
-                self._on_started(self._requester.client_id)
+                self._on_started(self._sessions.client_ids)
             self._begin()
             try:
                 while not self._is_over(time.monotonic_ns()):
@@ -155,8 +141,8 @@ class Generator:
 
     def _await_connections(self) -> None:
         deadline_ns = time.monotonic_ns() + CONNECT_PATIENCE_MS * NS_PER_MS
-        while not self._requester.all_connected and time.monotonic_ns() < deadline_ns:
-            self._requester.poll(5)
+        while not self._sessions.all_connected and time.monotonic_ns() < deadline_ns:
+            self._sessions.poll(5)
 
     def _begin(self) -> None:
         settings = self.settings
@@ -168,7 +154,7 @@ class Generator:
             start_ns=started_ns,
             duration_s=settings.duration_s,
         )
-        self._publisher = Publisher(settings, self._tally, self._requester, self._numbering.endpoints, started_ns)
+        self._publisher = Publisher(settings, self._tally, self._sessions, started_ns)
 
     def _is_over(self, now_ns: int) -> bool:
         if self._abort_asked:
@@ -176,7 +162,7 @@ class Generator:
         end_ns = self._schedule.end_ns
         if now_ns < end_ns:
             return False
-        if self._schedule.next_due_ns == NEVER_NS and not self._requester.pending:
+        if self._schedule.next_due_ns == NEVER_NS and not self._sessions.pending:
             return True
         return now_ns > end_ns + round(self.settings.drain_ms * NS_PER_MS)
 
@@ -188,7 +174,7 @@ class Generator:
             self._keep_outstanding(now_ns)
         else:
             self._send_due(now_ns)
-        done = self._requester.poll(self._patience_ms())
+        done = self._sessions.poll(self._patience_ms())
         if done:
             answered = self._tally.acknowledged(done)
             if answered is not None:
@@ -199,32 +185,33 @@ class Generator:
         due = self._schedule.due_count(now_ns)
         if due <= 0 or (now_ns < self._next_send_ns and due < MAX_COMMANDS_PER_REQUEST):
             return
-        if self._requester.room <= 0:
+        if self._sessions.room <= 0:
             self._held_back_until_ns = now_ns
             return
         intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
         rows = self._flow.take(len(intended_ns))
-        self._tally.sent(intended_ns, now_ns, self._held_back_until_ns, self._requester.pending > 0)
-        self._requester.submit(rows.tobytes(), Sent(rows, intended_ns))
+        self._tally.sent(intended_ns, now_ns, self._held_back_until_ns, self._sessions.pending > 0)
+        self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
         self._next_send_ns = now_ns + self._interval_ns
 
     def _keep_outstanding(self, now_ns: int) -> None:
         """The closed loop of rate "max": an order is meant to be sent when it is."""
-        requester, size = self._requester, self.settings.closed_batch
-        while requester.pending < self.settings.closed_requests and requester.room > 0:
+        sessions, size = self._sessions, self.settings.closed_batch
+        most = self.settings.closed_requests * self.settings.clients
+        while sessions.pending < most and sessions.room > 0:
             if now_ns >= self._schedule.end_ns:
                 return
             rows = self._flow.take(size)
             now_ns = time.monotonic_ns()
             intended_ns = np.full(size, now_ns)
-            self._tally.sent(intended_ns, now_ns, 0, requester.pending > 0)
-            requester.submit(rows.tobytes(), Sent(rows, intended_ns))
+            self._tally.sent(intended_ns, now_ns, 0, sessions.pending > 0)
+            sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
 
     def _patience_ms(self) -> float:
         """How long to wait for answers: until the next order may be sent, or something else is to be done."""
         now_ns = time.monotonic_ns()
         until_ns = self._next_housekeeping_ns
-        if self._requester.room > 0:
+        if self._sessions.room > 0:
             due_ns = self._schedule.next_due_ns
             if due_ns > now_ns - self._interval_ns:  # further behind, a request may be full: look at once
                 due_ns = max(due_ns, self._next_send_ns)
@@ -246,7 +233,7 @@ class Generator:
 
     def _follow_counters(self, now_ns: int) -> None:
         """Bring in what others count."""
-        counters, theirs = self._tally.counters, self._requester.counters
+        counters, theirs = self._tally.counters, self._sessions.counters
         backlog = 0 if self.settings.rate is None else max(self._schedule.due_count(now_ns), 0)
         counters.offered = counters.sent + backlog
         counters.retries = theirs.retries
@@ -268,8 +255,8 @@ class Generator:
 
     def _open_outcomes(self) -> list[OpenOutcome]:
         return [
-            OpenOutcome(request.number, len(request.token.rows), request.first_sent_ns)
-            for request in self._requester.open_requests()
+            OpenOutcome(client_id, request.number, len(request.token.rows), request.first_sent_ns)
+            for client_id, request in self._sessions.open_requests()
         ]
 
 

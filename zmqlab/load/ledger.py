@@ -1,6 +1,6 @@
 """What the cluster has promised: one record for each acknowledged request, kept for the verdict.
 
-44 bytes a request. Times are of the monotonic clock, which all processes of a machine share. ``invoked_ns`` is the
+52 bytes a request. Times are of the monotonic clock, which all processes of a machine share. ``invoked_ns`` is the
 first time that the request was handed to a socket, so that the request took effect between ``invoked_ns`` and
 ``completed_ns`` if the cluster is linearizable. ``answer_crc`` is the CRC-32 of the report and fill records as they
 came: the verdict replays the log and compares.
@@ -14,6 +14,7 @@ from zmqlab.load.layout import Rows
 
 RECORD = np.dtype(
     [
+        ("client_id", "<u8"),
         ("request_number", "<u8"),
         ("log_index", "<u8"),
         ("invoked_ns", "<i8"),
@@ -25,7 +26,7 @@ RECORD = np.dtype(
     ]
 )
 BLOCK = 4_096
-Entry = tuple[int, int, int, int, int, int, int, int]
+Entry = tuple[int, int, int, int, int, int, int, int, int]
 """One record's fields, in order."""
 
 

@@ -19,8 +19,8 @@ from zmqlab.wire.frames import HEADER_BYTES, parse_header
 
 LOAD_METRICS = 0x30
 LOAD_CONTROL = 0x31
-MAX_RESULT_BYTES = 268_435_456
-"""What a parent's ROUTER must be ready to receive: 44 bytes an acknowledged request, two million of them, and more."""
+MAX_RESULT_BYTES = 536_870_912
+"""What a parent's ROUTER must be ready to receive: 52 bytes an acknowledged request, ten million of them, and more."""
 
 
 class LoadCounters(msgspec.Struct, kw_only=True):
@@ -120,6 +120,7 @@ class Second(msgspec.Struct, kw_only=True):
 class OpenOutcome(msgspec.Struct, array_like=True):
     """A request that was sent and never answered: applied or not, nobody told."""
 
+    client_id: int
     request_number: int
     orders: int
     invoked_ns: int
@@ -130,7 +131,8 @@ class LoadResult(msgspec.Struct, kw_only=True):
 
     name: str
     settings: dict[str, Any]
-    client_id: int
+    client_ids: list[int]
+    """The sessions; one for each of ``settings.clients``."""
     started_ns: int
     """Wall clock of the first intended time."""
     started_monotonic_ns: int
@@ -164,11 +166,11 @@ class LoadResult(msgspec.Struct, kw_only=True):
 
 
 class LoadStarted(msgspec.Struct, tag_field="op", tag="started"):
-    """The session is open, the first order is about to be sent."""
+    """The sessions are open, the first order is about to be sent."""
 
     name: str
     pid: int
-    client_id: int
+    client_ids: list[int]
 
 
 class LoadEnded(msgspec.Struct, tag_field="op", tag="ended"):

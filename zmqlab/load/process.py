@@ -78,8 +78,8 @@ class LoadProcess:
     def _publish(self, snapshot: metrics.LoadMetrics) -> None:
         self._publisher.send(metrics.encode_metrics(snapshot))
 
-    def _tell_start(self, client_id: int) -> None:
-        self._control.send(metrics.encode_control(metrics.LoadStarted(self._name, os.getpid(), client_id)))
+    def _tell_start(self, client_ids: list[int]) -> None:
+        self._control.send(metrics.encode_control(metrics.LoadStarted(self._name, os.getpid(), client_ids)))
 
     def _take_control(self) -> None:
         with contextlib.suppress(zmq.Again):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 
 from zmqlab.histogram import Histogram
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
-from zmqlab.load.requester import Requester
+from zmqlab.load.sessions import Sessions
 from zmqlab.load.settings import LoadSettings
 from zmqlab.load.tally import Tally
 
@@ -21,14 +20,10 @@ INTERVAL_NS = NS_PER_S // 10
 class Publisher:
     """Cuts the run into intervals and seconds. Every interval belongs to one second, none is counted twice."""
 
-    def __init__(
-        self, settings: LoadSettings, tally: Tally, requester: Requester, endpoints: Sequence[str], started_ns: int
-    ) -> None:
-        """``endpoints`` by node index; it may grow."""
+    def __init__(self, settings: LoadSettings, tally: Tally, sessions: Sessions, started_ns: int) -> None:
         self._settings = settings
         self._tally = tally
-        self._requester = requester
-        self._endpoints = endpoints
+        self._sessions = sessions
         self._started_ns = started_ns
         """On the monotonic clock."""
         self._started_wall_ns = time.time_ns() - (time.monotonic_ns() - started_ns)
@@ -47,7 +42,7 @@ class Publisher:
 
     def snapshot(self, now_ns: int, state: str, rate: float | None, resting: int) -> LoadMetrics:
         """End the interval and tell of it."""
-        tally, owed = self._tally, self._requester.pending > 0
+        tally, owed = self._tally, self._sessions.pending > 0
         response_time, service_time = tally.take_interval()
         self._second_response.merge(response_time)
         self._second_service.merge(service_time)
@@ -69,10 +64,10 @@ class Publisher:
             response_time_max_ns=response_time.max,
             service_time=service_time.to_sparse(),
             service_time_max_ns=service_time.max,
-            outstanding=self._requester.pending,
+            outstanding=self._sessions.pending,
             resting=resting,
-            endpoints=list(self._endpoints),
-            connected=self._requester.connected,
+            endpoints=list(self._sessions.endpoints),
+            connected=self._sessions.connected,
             orders_by_node=self._orders_by_node(),
             rejected_by_reason=tally.rejected_by_reason(),
             silence_ms=silence_ns / NS_PER_MS,
@@ -90,11 +85,11 @@ class Publisher:
         tally, settings = self._tally, self._settings
         response_time, service_time = tally.response_time.histogram(), tally.service_time.histogram()
         last_ns = max(tally.last_acknowledged_ns, end_ns)
-        by_node = zip(self._endpoints, self._orders_by_node(), strict=True)
+        by_node = zip(self._sessions.endpoints, self._orders_by_node(), strict=True)
         return LoadResult(
             name=settings.name,
             settings=settings.to_dict(),
-            client_id=self._requester.client_id,
+            client_ids=self._sessions.client_ids,
             started_ns=self._started_wall_ns,
             started_monotonic_ns=self._started_ns,
             sending_s=(end_ns - self._started_ns) / NS_PER_S,
@@ -120,7 +115,7 @@ class Publisher:
     def _orders_by_node(self) -> list[int]:
         """One figure for each endpoint, those without orders included."""
         counts = self._tally.orders_by_node
-        return counts + [0] * (len(self._endpoints) - len(counts))
+        return counts + [0] * (len(self._sessions.endpoints) - len(counts))
 
     def _end_second(self, now_ns: int, total: LoadCounters) -> None:
         self._seconds.append(

@@ -21,6 +21,8 @@ NodeChoice = Literal["random", "round-robin", "leader"]
 
 Arrivals = Literal["poisson", "constant"]
 
+MAX_CLIENTS = 100
+"""Each has a few sockets to every node."""
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
 
@@ -33,6 +35,11 @@ def _require(condition: bool, message: str) -> None:
 def _require_range(name: str, value: float, low: float, high: float) -> None:
     good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     _require(good, f"{name} is {value!r}: it must be from {low:g} to {high:g}")
+
+
+def _require_whole(name: str, value: int, low: int, high: int) -> None:
+    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    _require(good, f"{name} is {value!r}: it must be a whole number from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,8 @@ class LoadSettings:
     """Orders a second; None is "max"."""
     duration_s: float = math.inf
     """How long to send; without end until stopped."""
+    clients: int = 1
+    """Sessions, each with its own connections, numbers and window; they share the rate evenly."""
     name: str = "load"
     node_choice: NodeChoice = "random"
     arrivals: Arrivals = "poisson"
@@ -105,11 +114,11 @@ class LoadSettings:
     drain_ms: float = 5_000.0
     """How long to wait for answers at the end."""
     closed_requests: int = 16
-    """At rate "max": requests outstanding at a time."""
+    """At rate "max": requests outstanding at a time, of each client."""
     closed_batch: int = 256
     """At rate "max": orders in each."""
     ledger_limit: int = 2_000_000
-    """Acknowledged requests remembered for the verdict, 44 bytes each; more are counted but not remembered.
+    """Acknowledged requests remembered for the verdict, 52 bytes each; more are counted but not remembered.
     """
 
     def __post_init__(self) -> None:
@@ -126,6 +135,7 @@ class LoadSettings:
         )
         _require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
         _require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
+        _require_whole("clients", self.clients, 1, MAX_CLIENTS)
         _require_range("symbols", self.symbols, 1, 4_096)
         _require_range("accounts", self.accounts, 1, 1_000_000)
         _require_range("seed", self.seed, 0, 2**63)

@@ -149,8 +149,9 @@ class Tally:
             self.orders_by_node += [0] * (each.node + 1 - len(self.orders_by_node))
         self.orders_by_node[each.node] += orders
         crc = crc32(response.fills, crc32(response.reports))
-        number, log_index, flags = each.request_number, response.log_index, response.flags
-        self.ledger.append((number, log_index, each.first_sent_ns, completed_ns, orders, crc, each.node, flags))
+        client_id, number, log_index = response[:3]
+        times_ns = each.first_sent_ns, completed_ns
+        self.ledger.append((client_id, number, log_index, *times_ns, orders, crc, each.node, response.flags))
 
     def _note_gap(self, gap_ns: int) -> None:
         self._interval_gap_ns = max(self._interval_gap_ns, gap_ns)

@@ -1,0 +1,33 @@
+"""Several clients at once on real nodes, nodes that come and go beneath them, and one verdict over all of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
+
+pytestmark = pytest.mark.process
+
+
+def test_ten_clients_while_nodes_come_and_go(tmp_path: Path) -> None:
+    with Cluster(3, run_dir=tmp_path / "run") as cluster:
+        first = cluster.endpoints
+        load = LoadClient(cluster, rate=2_000, duration="6s", clients=10).start()
+        time.sleep(0.5)
+        cluster.add()
+        cluster.kill(cluster.leader)
+        time.sleep(1)
+        for name in tuple(cluster.nodes)[:2]:
+            cluster.remove(name)
+        result = load.wait()
+        outcome = result.report.result
+        assert result.verdict.ok, result.verdict
+        assert result.total.acknowledged == result.total.sent == result.total.offered
+        assert result.total.failed == 0
+        assert len({each.client_id for each in acknowledgements_of(outcome)}) == 10
+        assert set(outcome.orders_by_node) == {*first, *cluster.endpoints}
+        assert outcome.orders_by_node[cluster.endpoints[-1]] > 200, "the new one had its share"

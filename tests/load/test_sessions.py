@@ -1,0 +1,113 @@
+"""Several clients in one load process: each has its share, its numbers and its window, and one verdict covers all."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tests.load.conftest import MakeNodes
+from tests.load.fake_node import FakeLog
+from tests.load.test_generator import ledger_agrees, run_while, settings_for
+from tests.load.test_requester import ONE_ORDER
+from zmqlab.load.generator import Generator
+from zmqlab.load.ledger import read_ledger
+from zmqlab.load.sessions import Sessions
+from zmqlab.wire.client import ResponseStatus
+
+
+def test_each_client_has_an_even_share(make_nodes: MakeNodes, log: FakeLog) -> None:
+    nodes = make_nodes(3)
+    result = Generator(settings_for(nodes, clients=5, rate=3_000)).run()
+    ledger = read_ledger(result.ledger)
+    assert len(set(result.client_ids)) == 5
+    assert set(ledger["client_id"].tolist()) == set(result.client_ids)
+    assert result.total.acknowledged == result.total.sent == result.total.offered
+    for client_id in result.client_ids:
+        own = ledger[ledger["client_id"] == client_id]
+        assert len(own) == pytest.approx(len(ledger) / 5, abs=2), "requests go to the sessions in turn"
+        assert sorted(own["request_number"].tolist()) == list(range(1, len(own) + 1)), "numbers of its own"
+        assert int(own["orders"].sum()) == pytest.approx(600, rel=0.3)
+    assert sum(result.orders_by_node.values()) == result.total.acknowledged
+    ledger_agrees(result, log)
+
+
+def test_clients_overlap_in_time(make_nodes: MakeNodes, log: FakeLog) -> None:
+    nodes = make_nodes(1)
+    nodes[0].delay_s = 0.02
+    result = Generator(settings_for(nodes, clients=4, rate=1_000)).run()
+    ledger = read_ledger(result.ledger)
+    at = int(np.median(ledger["invoked_ns"]))
+    open_then = ledger[(ledger["invoked_ns"] <= at) & (ledger["completed_ns"] > at)]
+    assert len(set(open_then["client_id"].tolist())) == 4
+
+
+def test_a_client_without_room_does_not_hold_up_the_others(make_nodes: MakeNodes, log: FakeLog) -> None:
+    (node,) = make_nodes(1)
+    with Sessions(settings_for([node], clients=3, window=2, timeout_ms=60_000, suspicion_ms=60_000)) as sessions:
+        sessions.open(2_000)
+        node.lose_requests = 1
+        assert sessions.room == 6
+        answered = 0
+        for _ in range(20):
+            sessions.submit(ONE_ORDER)
+            answered += len(sessions.poll(500))
+        deadline = time.monotonic() + 2
+        while answered < 19 and time.monotonic() < deadline:
+            answered += len(sessions.poll(50))
+        assert answered == 19
+        assert sessions.pending == 1
+        assert sessions.room == 4, "of the client that lost one, nothing"
+        ((client_id, request),) = sessions.open_requests()
+        assert (client_id, request.number) == (sessions.client_ids[0], 1)
+        while sessions.room:
+            sessions.submit(ONE_ORDER)
+        with pytest.raises(AssertionError, match="room"):
+            sessions.submit(ONE_ORDER)
+
+
+def test_waiting_follows_nodes_that_come(make_nodes: MakeNodes, log: FakeLog) -> None:
+    old, new = (nodes := make_nodes(2))
+    for node in nodes:
+        node.says(old, new, commit_index=5)
+    with Sessions(settings_for([old], clients=2)) as sessions:
+        sessions.open(2_000)
+        deadline = time.monotonic() + 4
+        while sessions.connected != [True, True] or not sessions.all_connected:
+            assert time.monotonic() < deadline
+            sessions.poll(5)
+        for node in nodes:
+            node.says(new, commit_index=6)
+        while sessions.connected != [False, True] or not sessions.all_connected:
+            assert time.monotonic() < deadline
+            sessions.poll(5)
+        sessions.poll(0)
+        sessions.submit(ONE_ORDER)
+        started = time.monotonic()
+        while not (done := sessions.poll(1_000)):
+            assert time.monotonic() < started + 1
+        assert done[0].node == 1
+
+
+def test_one_expired_session_ends_the_run_after_the_last_answers(make_nodes: MakeNodes, log: FakeLog) -> None:
+    (node,) = make_nodes(1)
+
+    def expire() -> None:
+        time.sleep(0.3)
+        node.refuse_status, node.refuse_count = ResponseStatus.SESSION_EXPIRED, 1
+
+    result = run_while(Generator(settings_for([node], clients=3, duration_s=30)), expire)
+    assert "unknown to the cluster" in result.problem
+    assert len(result.open_requests) >= 1
+    assert result.open_requests[0].client_id in result.client_ids
+    assert result.total.acknowledged + sum(each.orders for each in result.open_requests) == result.total.sent
+    ledger_agrees(result, log)
+
+
+def test_rate_max_with_several(make_nodes: MakeNodes, log: FakeLog) -> None:
+    settings = settings_for(make_nodes(2), rate=None, clients=3, duration_s=0.4, closed_requests=2, closed_batch=50)
+    result = Generator(settings).run()
+    assert result.total.sent == result.total.acknowledged > 1_000
+    assert len(set(read_ledger(result.ledger)["client_id"].tolist())) == 3
+    ledger_agrees(result, log)

@@ -7,7 +7,11 @@ smaller, so that all of them together take a few minutes; what is claimed and ch
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from zmqlab.cluster.cluster import Cluster
+    from zmqlab.cluster.load_client import LoadClient
 
 T = TypeVar("T")
 
@@ -22,3 +26,19 @@ def is_quick() -> bool:
 def pick(full: T, *, quick: T) -> T:
     """``full`` for a person, ``quick`` for a machine that only checks that it works."""
     return quick if is_quick() else full
+
+
+def finish(cluster: Cluster, load: LoadClient | None = None) -> None:
+    """End a chapter: load and nodes stop, the charts stay as they are.
+
+    Raises:
+        Exception: what a thread behind the charts died of. It passes unseen otherwise.
+    """
+    from zmqlab.widgets.data import sampler_of  # a chapter without widgets needs none of them
+
+    problem = sampler_of(cluster).error
+    if load is not None:
+        load.close()
+    cluster.stop()
+    if problem is not None:
+        raise problem

@@ -15,7 +15,7 @@ export default panel(({ el }) => {
   // What there is to say of one fault: [figure, label, explanation].
   function figures(card) {
     const later = card.young ? "…" : "–";
-    const nobody = card.led ? later : "no election";
+    const nobody = card.led || (card.links && card.young) ? later : "no election";
     const judged = (said) => said || "judged at the end";
     return [
       [card.detected_ms === null ? nobody : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],

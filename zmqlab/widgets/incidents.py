@@ -25,6 +25,7 @@ DURING_NS = 3_000_000_000
 TOGETHER_NS = 1_500_000_000
 """Links that are cut one after the other by hand are one fault."""
 MAX_INCIDENTS = 6
+LINK_KINDS = ("cut", "partitioned")
 NS_PER_MS = 1e6
 
 LeaderAt = Callable[[int], str]
@@ -38,7 +39,9 @@ class Incident:
     time_ns: int
     title: str
     led: bool
-    """The node that it hit led."""
+    """It hit a node, and that node led."""
+    links: bool = False
+    """It hit links: nobody can tell beforehand whether there will be an election."""
     detected_ms: float | None = None
     elected_ms: float | None = None
     new_leader: str = ""
@@ -117,7 +120,8 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     return Incident(
         time_ns=fault.time_ns,
         title=_title(fault),
-        led=bool(fault.node) and leader_at(fault.time_ns) == fault.node,
+        led=bool(fault.node) and fault.kind not in LINK_KINDS and leader_at(fault.time_ns) == fault.node,
+        links=fault.kind in LINK_KINDS,
         detected_ms=_ms_after(fault, noticed),
         elected_ms=_ms_after(fault, elected),
         new_leader=elected.node if elected else "",
@@ -130,7 +134,7 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
 def _title(fault: Event) -> str:
     if fault.kind == "partitioned":
         return f"partition {fault.text}"
-    return f"{fault.text}" if fault.kind in ("cut", "hash_mismatch") else f"{fault.node} {fault.kind}"
+    return fault.text.replace("->", "→") if fault.kind in ("cut", "hash_mismatch") else f"{fault.node} {fault.kind}"
 
 
 def _campaigns(event: Event) -> bool:

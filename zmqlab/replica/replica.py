@@ -182,15 +182,25 @@ class Replica:
 
     # What goes out.
 
-    def turn(self) -> None:
-        """Carry out everything that can be done now."""
+    def turn(self) -> bool:
+        """Carry out what can be done now; returns whether there is more, for another turn right after this one.
+
+        Of a long log one portion is applied a turn (``RaftSettings.max_apply_bytes``). A node that starts again replays
+        its log: seconds of work, in which it must hear its peers, vote, and store what they send, or a majority that
+        runs would not be one that serves.
+        """
         self._resend_to_new_leader()
         self._propose()
-        while self.raft.is_ready():
-            self._carry_out(self.raft.ready())
+        more = False
+        while not more and self.raft.is_ready():
+            commit_index = self.raft.commit_index
+            ready = self.raft.ready()
+            self._carry_out(ready)
+            more = bool(ready.committed) and ready.committed[-1].index < commit_index
             self._resend_to_new_leader()
             self._propose()
         self._maybe_snapshot()
+        return more
 
     def _forget(self, key: tuple[int, int]) -> Pending | None:
         """Take a request out of those that wait, if it is one."""

@@ -283,7 +283,8 @@ class Process:
         now_us = self.around.now_us()
         if self._next_tick_us <= now_us:
             self._let_time_pass(replica, now_us)
-        replica.turn()
+        while replica.turn():
+            pass
         if replica.raft.role is Role.LEADER and self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
             self.around.note("leads", node=self.node_id, term=replica.raft.term)

@@ -131,9 +131,11 @@ class Node:
         next_tick_ns = time.monotonic_ns() + tick_ns
         next_snapshot_ns = time.monotonic_ns()
         self._running = True
+        more = False
+        """Whether the replica has work left, of the kind that it does in portions."""
         while self._running:
             wake_ns = min(next_tick_ns, self._links.next_due_ns or next_tick_ns)
-            wait_ms = max(0, (wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
+            wait_ms = 0 if more else max(0, (wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
             ready = dict(poller.poll(wait_ms))
             started_ns = self._now_ns = time.monotonic_ns()
             if STDIN in ready:
@@ -148,7 +150,7 @@ class Node:
                 ticks += 1
             if next_tick_ns <= started_ns:
                 next_tick_ns = started_ns + tick_ns
-            self.replica.turn()
+            more = self.replica.turn()
             self._flush()
             self._note_changes()
             self._follow_members()

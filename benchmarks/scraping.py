@@ -6,6 +6,9 @@ pair of neighbours gives one ratio. Throughput at saturation wavers by several p
 an order is steadier, and says the same where CPU is what is short. Steadiest is the CPU time of a scrape, taken without
 load: so many of them a second are a known share of a core, and a node that is saturated has just one.
 
+On a machine that others use, too, how many entries share a turn, and with that the CPU time an order, changes by far
+more than scraping costs: then only the first figure means anything, and this says so.
+
     python benchmarks/scraping.py [--pairs 20] [--window 2] [--rate 10000] [--scrapes 10]
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +35,7 @@ SETTLE_S = 0.3
 """After a switch, before a window begins."""
 BOUND_PERCENT = 2.0
 IDLE_S = 5.0
+BUSY_LOAD = 0.5
 
 
 class Window(NamedTuple):
@@ -186,6 +191,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.scrape:
         return scrape(arguments.scrape.split(","), 1 / arguments.scrapes)
+    if os.getloadavg()[0] > BUSY_LOAD:
+        print(
+            f"This machine is busy (load average {os.getloadavg()[0]:.1f}): only the cost of a scrape is to be trusted."
+        )
     scrape_ms = measure_a_scrape(arguments.scrapes)
     share = scrape_ms * arguments.scrapes / 10
     print(f"a scrape: {scrape_ms:.3f} ms of CPU at the node; {arguments.scrapes:g} a second: {share:.2f} % of one core")

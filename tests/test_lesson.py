@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,9 +24,10 @@ def test_a_chapters_end_stops_all_and_tells_what_died(monkeypatch: pytest.Monkey
     from zmqlab.widgets import data
 
     ended: list[str] = []
-    cluster: Any = SimpleNamespace(stop=lambda: ended.append("cluster"))
-    load: Any = SimpleNamespace(close=lambda: ended.append("load"))
-    monkeypatch.setattr(data, "sampler_of", lambda _: SimpleNamespace(error=error))
+    cluster, load = Mock(), Mock()
+    cluster.stop.side_effect = lambda: ended.append("cluster")
+    load.close.side_effect = lambda: ended.append("load")
+    monkeypatch.setattr(data, "_samplers", {cluster: SimpleNamespace(error=error)})
     if error is None:
         finish(cluster, load)
     else:

@@ -385,6 +385,13 @@ def sampler_of(cluster: Cluster) -> Sampler:
         return sampler
 
 
+def problem_of(cluster: Cluster) -> BaseException | None:
+    """What the thread behind the cluster's charts died of, if it did."""
+    with _samplers_lock:
+        sampler = _samplers.get(cluster)
+    return sampler.error if sampler is not None else None
+
+
 def _retire(cluster: Cluster) -> None:
     with _samplers_lock:
         sampler = _samplers.pop(cluster, None)

@@ -1,0 +1,150 @@
+"""Every chapter runs from top to bottom, with the figures of ``ZMQLAB_QUICK=1``, one after the other.
+
+What checks what:
+
+- nbval runs the cells in a fresh kernel. It fails on a cell that raises, and so on each claim: chapters are saved
+  without outputs, so what they claim stands in an ``assert`` in the cell that shows it, not in a stored output. Outputs
+  themselves are not compared (``--nbval-lax``), since times and process ids differ.
+- ``--nbval-cell-timeout`` fails a cell that hangs or is slow; :data:`CHAPTER_S` bounds the whole.
+- A thread behind the charts that dies raises in the last cell: ``zmqlab.lesson.finish``.
+- Afterwards no process of the chapter may be left, and no folder of a cluster: that is kept only if a node died by
+  itself or a verdict failed.
+
+The last tests break each of these on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.notebooks.test_saved import CHAPTERS, NOTEBOOKS, name_of
+from zmqlab.cluster.processes import LabProcess, find, reap
+from zmqlab.lesson import QUICK_VARIABLE
+
+pytest.importorskip("nbval", reason="nbval runs the chapters: pip install 'zmqlab[lab,test]'")
+
+pytestmark = pytest.mark.process
+
+SLACK = float(os.environ.get("ZMQLAB_SLACK", "1"))
+"""More for a machine that others use as well."""
+CELL_S = 20 * SLACK
+"""The slowest cell takes 5 s on two cores."""
+CHAPTER_S = 60 * SLACK
+"""What a chapter may take in full; with small figures it takes a third of it."""
+LINGER_S = 5.0
+"""A node sees the end of its owner at once; a busy machine takes a moment to end it."""
+MARK = "ZMQLAB_TEST_CHAPTER"
+"""A variable that all processes of a run inherit, so that its own are told from others'."""
+
+
+class Outcome(NamedTuple):
+    """How one notebook ran."""
+
+    ok: bool
+    said: str
+    left_processes: list[LabProcess]
+    left_folders: list[Path]
+
+
+def run(notebook: Path, folder: Path, cell_s: float = CELL_S) -> Outcome:
+    """Run a notebook with nbval; ``folder`` becomes its home, its Jupyter's, and the place of its temporary files."""
+    mark = uuid.uuid4().hex
+    options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_s:g}", "-x", "-q", "--durations=3"]
+    completed = subprocess.run(
+        # Its own configuration: this project's makes errors of warnings that are nbval's.
+        [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", *options, str(notebook)],
+        env=environment(folder) | {MARK: mark},
+        cwd=NOTEBOOKS,
+        capture_output=True,
+        text=True,
+        timeout=CHAPTER_S + 30,
+    )
+    folders = sorted((folder / "tmp").glob("zmqlab-*"))
+    return Outcome(completed.returncode == 0, completed.stdout + completed.stderr, lingering(mark), folders)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    own = {
+        "HOME": "home",
+        "TMPDIR": "tmp",
+        "IPYTHONDIR": "ipython",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+    }
+    for each in own.values():
+        (folder / each).mkdir()
+    return os.environ | {name: str(folder / each) for name, each in own.items()} | {QUICK_VARIABLE: "1"}
+
+
+def lingering(mark: str) -> list[LabProcess]:
+    """The nodes and load clients of the run that bears ``mark`` that are still there after a moment."""
+    deadline = time.monotonic() + LINGER_S
+    while left := [process for process in find() if bears(process, mark)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def bears(process: LabProcess, mark: str) -> bool:
+    try:
+        return psutil.Process(process.pid).environ().get(MARK) == mark
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.timeout(CHAPTER_S + 60)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=name_of)
+def test_a_chapter_runs(chapter: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    outcome = run(chapter, tmp_path)
+    assert outcome.ok, outcome.said
+    assert outcome.left_processes == []
+    assert outcome.left_folders == []
+    assert time.monotonic() - start < CHAPTER_S, outcome.said
+
+
+def written(folder: Path, *cells: str) -> Path:
+    path = folder / "made.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), path)
+    return path
+
+
+def test_a_false_claim_fails(tmp_path: Path) -> None:
+    outcome = run(written(tmp_path, "x = 1", "assert x == 2, 'the claim is false'"), tmp_path)
+    assert not outcome.ok
+    assert "the claim is false" in outcome.said
+
+
+def test_a_slow_cell_fails(tmp_path: Path) -> None:
+    outcome = run(written(tmp_path, "import time; time.sleep(30)"), tmp_path, cell_s=1)
+    assert not outcome.ok
+    assert "timeout" in outcome.said.lower()
+
+
+def test_a_process_that_is_left_is_seen(tmp_path: Path) -> None:
+    cell = (
+        "import subprocess, sys, tempfile\n"
+        "from zmqlab.cluster.ports import free_base_ports\n"
+        "command = [sys.executable, '-m', 'zmqlab.node', '--node', 'left', '--port', str(free_base_ports(1)[0])]\n"
+        "run_dir = tempfile.mkdtemp(prefix='zmqlab-')\n"
+        "subprocess.Popen([*command, '--run-dir', run_dir], start_new_session=True)\n"
+    )
+    outcome = run(written(tmp_path, cell), tmp_path)
+    try:
+        assert [process.name for process in outcome.left_processes] == ["left"]
+        assert len(outcome.left_folders) == 1
+    finally:
+        reap(outcome.left_processes)

@@ -4,7 +4,7 @@ The fake nodes run in another process and are cheap, so that what is measured is
 generator's process (its ZeroMQ I/O thread included), CPU an order, and how well it keeps its schedule. Run it with
 nothing else going on:
 
-    python -m benchmarks.generator [--rates 5000,20000,50000,100000] [--seconds 5]
+    python -m benchmarks.generator [--rates 5000,20000,50000,100000] [--seconds 5] [--history FILE]
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def serve(ready: Connection) -> None:
     context.destroy(linger=0)
 
 
-def measure(endpoints: list[str], rate: float | None, seconds: float) -> str:
+def measure(endpoints: list[str], rate: float | None, seconds: float, history: str | None) -> str:
     """One line of the table."""
-    settings = LoadSettings(nodes=tuple(endpoints), rate=rate, duration_s=seconds)
+    settings = LoadSettings(nodes=tuple(endpoints), rate=rate, duration_s=seconds, history=history)
     result = run_load(settings)
     report, total = LoadReport(result), result.total
     return (
@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="5000,20000,50000,100000,max")
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--history", help="write the operations there, to see what that costs")
     arguments = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
@@ -89,7 +90,7 @@ def main() -> None:
     print("    rate  orders/s  CPU % us/order  orders/   response ms             service   late")
     print("                                    request    p50      p99      max     p50")
     for rate in arguments.rates.split(","):
-        print(measure(endpoints, parse_rate(rate), arguments.seconds), flush=True)
+        print(measure(endpoints, parse_rate(rate), arguments.seconds, arguments.history), flush=True)
         time.sleep(0.2)
     ours.send("stop")
     server.join(5)

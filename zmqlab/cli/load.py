@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list
 from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
+
+HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
 def client(
@@ -19,6 +23,8 @@ def client(
     ),
     arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
     symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
+    history: Path | None = HISTORY_OPTION,
     allow_compacted: bool = typer.Option(
         False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
     ),
@@ -50,6 +56,8 @@ def client(
         node_choice=node_choice,
         arrivals=arrivals,
         symbols=symbols,
+        clients=clients,
+        history=history,
         allow_compacted=allow_compacted,
         metrics_port=metrics_port,
         metrics_host=bind,

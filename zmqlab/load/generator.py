@@ -24,9 +24,10 @@ from collections.abc import Callable
 import numpy as np
 import zmq
 
-from zmqlab.errors import SessionExpired, SettingsError
+from zmqlab.errors import RequestError, SessionExpired, SettingsError
 from zmqlab.load.connection import Configure
 from zmqlab.load.flow import OrderFlow
+from zmqlab.load.history_writer import HistoryWriter
 from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.schedule import NEVER_NS, Schedule
@@ -92,6 +93,7 @@ class Generator:
         self._held_back_until_ns = 0
         """The last moment at which something was due and the requester had no room."""
         self._problem = ""
+        self._history: HistoryWriter | None = None
         self._sessions: Sessions
         self._schedule: Schedule
         self._publisher: Publisher
@@ -127,7 +129,9 @@ class Generator:
             NoLeader, RequestTimeout: a session could not be opened; nothing was sent.
         """
         with Sessions(self.settings, context=self._context, configure=self._configure) as self._sessions:
-            self._sessions.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
+            if self.settings.history is not None:
+                self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
+            self._open()
             self._await_connections()
             if self._on_started is not None:
                 self._on_started(self._sessions.client_ids)
@@ -138,6 +142,17 @@ class Generator:
             except SessionExpired as error:
                 self._problem = str(error)
             return self._end()
+
+    def _open(self) -> None:
+        sessions = self._sessions
+        try:
+            sessions.open(OPEN_TIMEOUT_MS, lambda: self._abort_asked or self._stop_asked)
+        except RequestError as error:
+            if self._history is not None:
+                self._history.close((), (), str(error))
+            raise
+        if self._history is not None:
+            self._history.opened(sessions.client_ids, sessions.opened_ns)
 
     def _await_connections(self) -> None:
         deadline_ns = time.monotonic_ns() + CONNECT_PATIENCE_MS * NS_PER_MS
@@ -176,6 +191,8 @@ class Generator:
             self._send_due(now_ns)
         done = self._sessions.poll(self._patience_ms())
         if done:
+            if self._history is not None:
+                self._history.completed(done)
             answered = self._tally.acknowledged(done)
             if answered is not None:
                 self._flow.observe(answered.rows, answered.reports, answered.fills)
@@ -251,7 +268,11 @@ class Generator:
         now_ns = time.monotonic_ns()
         self._follow_counters(now_ns)
         self._publish(now_ns, "ended")
-        return self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
+        result = self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
+        if self._history is not None:
+            self._history.close(self._sessions.open_requests(), self._sessions.expired, self._problem)
+            result.history_problem = self._history.problem
+        return result
 
     def _open_outcomes(self) -> list[OpenOutcome]:
         return [

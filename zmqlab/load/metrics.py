@@ -163,6 +163,8 @@ class LoadResult(msgspec.Struct, kw_only=True):
     cpu_s: float
     problem: str = ""
     """Why the run ended before its time, if it did."""
+    history_problem: str = ""
+    """Why the history file is not whole, if it is not."""
 
 
 class LoadStarted(msgspec.Struct, tag_field="op", tag="started"):

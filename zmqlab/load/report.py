@@ -80,6 +80,8 @@ class LoadReport:
         found = []
         if result.problem:
             found.append(f"the run ended early: {result.problem}")
+        if result.history_problem:
+            found.append(result.history_problem)
         if result.closed_loop:
             found.append('closed loop (rate "max"): response time is service time')
         if self.generator_limited:

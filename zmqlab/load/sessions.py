@@ -62,6 +62,8 @@ class Sessions:
         ]
         self._turn = 0
         """The session that is next to send."""
+        self.expired: list[int] = []
+        """Client ids that the cluster has forgotten."""
         self._expired: SessionExpired | None = None
         """Of one of them; raised when the last answers have been handed out."""
         self._waiter = self._new_waiter()
@@ -144,12 +146,9 @@ class Sessions:
             SessionExpired: the cluster has forgotten one of the sessions.
         """
         if len(self._all) == 1:
-            return self._all[0].poll(timeout_ms)
-        done = self._poll_each()
-        if not done and timeout_ms > 0 and self._expired is None:
-            self._follow_sockets()
-            if self._waiter.wait(min(each.patience_ms(timeout_ms) for each in self._all)):
-                done = self._poll_each()
+            done = self._poll_one(self._all[0], timeout_ms)
+        else:
+            done = self._poll_all(timeout_ms)
         if self._expired is not None and not done:
             raise self._expired
         return done
@@ -167,14 +166,22 @@ class Sessions:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _poll_each(self) -> list[Completion]:
-        done: list[Completion] = []
-        for each in self._all:
-            try:
-                done += each.poll()
-            except SessionExpired as error:
-                self._expired = error
+    def _poll_all(self, timeout_ms: float) -> list[Completion]:
+        done = [completion for each in self._all for completion in self._poll_one(each, 0)]
+        if not done and timeout_ms > 0 and self._expired is None:
+            self._follow_sockets()
+            if self._waiter.wait(min(each.patience_ms(timeout_ms) for each in self._all)):
+                done = [completion for each in self._all for completion in self._poll_one(each, 0)]
         return done
+
+    def _poll_one(self, requester: Requester, timeout_ms: float) -> list[Completion]:
+        try:
+            return requester.poll(timeout_ms)
+        except SessionExpired as error:
+            self._expired = error
+            if requester.client_id not in self.expired:
+                self.expired.append(requester.client_id)
+            return []
 
     def _follow_sockets(self) -> None:
         changes = sum(each.changes for each in self._all)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -117,11 +118,17 @@ class LoadSettings:
     """At rate "max": requests outstanding at a time, of each client."""
     closed_batch: int = 256
     """At rate "max": orders in each."""
+    history: str | None = None
+    """Write every operation to this file (:mod:`zmqlab.load.history`), compressed if its name ends in ``.gz``: about
+    200 bytes and 3 µs an order. A path is taken as well."""
     ledger_limit: int = 2_000_000
     """Acknowledged requests remembered for the verdict, 52 bytes each; more are counted but not remembered.
     """
 
     def __post_init__(self) -> None:
+        if self.history is not None:
+            _require(isinstance(self.history, str | os.PathLike), f"history is {self.history!r}: give a file's path")
+            object.__setattr__(self, "history", os.fspath(self.history))
         _require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
         for node in self.nodes:
             parse_endpoint(node)

@@ -1,0 +1,139 @@
+"""The history of clients on real nodes: a checker that knows nothing but the file finds nothing wrong, and would.
+
+The second check is the worked example of docs/history-format.md: it splits the history by symbol, as a general checker
+of linearizability would be given it, and takes the order ids from the answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.load.test_history import answer_of, check_against_ledger, commands_of
+from zmqlab.cluster.cluster import Cluster
+from zmqlab.cluster.load_client import LoadClient
+from zmqlab.load.history import Command, History, Report, Request, read_history
+from zmqlab.market.naive import NaiveExchange
+
+pytestmark = pytest.mark.process
+UNKNOWN_ID = 1 << 60
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    folder = tmp_path_factory.mktemp("history")
+    path = folder / "run.jsonl"
+    with Cluster(3, run_dir=folder / "cluster") as cluster:
+        load = LoadClient(cluster, rate=1_000, duration="4s", clients=10, symbols=16, history=path).start()
+        time.sleep(1)
+        cluster.kill(cluster.leader)
+        time.sleep(0.8)
+        cluster.restart(next(name for name in cluster.nodes if name not in cluster.running))
+        cluster.pause(cluster.leader)
+        time.sleep(0.7)
+        for name in cluster.paused:
+            cluster.resume(name)
+        result = load.wait()
+        assert result.verdict.ok, result.verdict
+    read = read_history(path)
+    check_against_ledger(read, result.report.result)
+    assert read.end is not None
+    assert read.end.unknown == 0
+    assert any(each.attempts > 1 for each in read.requests), "the faults were felt"
+    return read
+
+
+def violations(requests: list[Request]) -> Iterator[str]:
+    """What is wrong with the order that the log indexes claim: real time, every answer, the order ids."""
+    ordered = sorted((each for each in requests if each.outcome == "ok"), key=lambda each: each.log_index)
+    earliest_ns = 1 << 63
+    for each in reversed(ordered):
+        if each.invoked_ns > earliest_ns:
+            yield f"log index {each.log_index} was sent after a later one had been answered"
+        earliest_ns = min(earliest_ns, each.completed_ns)
+    exchange = NaiveExchange()
+    for each in ordered:
+        if exchange.execute(commands_of(each)) != answer_of(each):
+            yield f"log index {each.log_index} was answered otherwise than the naive book does"
+
+
+def test_the_whole_is_linearizable_in_the_order_of_the_log(history: History) -> None:
+    assert list(violations(history.requests)) == []
+
+
+def test_what_is_wrong_is_found(history: History) -> None:
+    requests = [each for each in history.requests if each.outcome == "ok"]
+    first, last = min(requests, key=lambda each: each.log_index), max(requests, key=lambda each: each.log_index)
+    for one, changes in (
+        (first, {"invoked_ns": last.completed_ns + 1, "completed_ns": last.completed_ns + 2}),
+        (last, {"reports": []}),
+        (first, {"log_index": last.log_index + 1}),
+    ):
+        before = {name: getattr(one, name) for name in changes}
+        for name, value in changes.items():
+            setattr(one, name, value)
+        assert list(violations(requests)), changes
+        for name, value in before.items():
+            setattr(one, name, value)
+
+
+class SymbolModel:
+    """One symbol's book, for a checker that is given the commands of this symbol alone.
+
+    The order ids are given by one counter for all symbols, so that this book can't know the next one. It takes the id
+    of a new order from the answer, demands that ids grow, and translates.
+    """
+
+    def __init__(self) -> None:
+        self._exchange = NaiveExchange()
+        self._own_ids: dict[int, int] = {}
+        """Order id of the history -> of this book."""
+        self._ids: dict[int, int] = {}
+        """The other way round."""
+        self._latest_id = 0
+
+    def accepts(self, command: Command, report: Report) -> bool:
+        """Apply a command; whether ``report`` is what becomes of it."""
+        (row,) = commands_of(Request(client=1, number=1, outcome="ok", attempts=1, commands=[command]))
+        row = row._replace(order_id=self._own_ids.get(command.order_id, UNKNOWN_ID) if command.order_id else 0)
+        reports, fills = self._exchange.execute([row])
+        own_id = reports[6]
+        if command.kind == "new" and own_id:
+            if report.order_id <= self._latest_id:
+                return False
+            self._latest_id = report.order_id
+            self._own_ids[report.order_id], self._ids[own_id] = own_id, report.order_id
+        reports[6] = command.order_id if command.kind != "new" else self._ids.get(own_id, 0)
+        fills[::4] = [self._ids[maker] for maker in fills[::4]]
+        told = answer_of(Request(client=1, number=1, outcome="ok", attempts=1, commands=[command], reports=[report]))
+        return (reports, fills) == told
+
+
+def test_each_symbol_is_linearizable_by_itself(history: History) -> None:
+    by_symbol: dict[str, list[tuple[Command, Report]]] = defaultdict(list)
+    ids = []
+    for each in sorted(history.requests, key=lambda each: each.log_index):
+        for command, report in zip(each.commands, each.reports, strict=True):
+            by_symbol[command.symbol].append((command, report))
+            if command.kind == "new" and report.order_id:
+                ids.append(report.order_id)
+    assert len(by_symbol) == 16
+    assert ids == list(range(1, len(ids) + 1)), "one counter for all, without a gap"
+    for operations in by_symbol.values():
+        model = SymbolModel()
+        assert all(model.accepts(command, report) for command, report in operations)
+
+
+def test_a_wrong_answer_is_found_within_its_symbol(history: History) -> None:
+    operations = [
+        (command, report)
+        for each in sorted(history.requests, key=lambda each: each.log_index)
+        for command, report in zip(each.commands, each.reports, strict=True)
+        if command.symbol == "AAPL"
+    ]
+    model = SymbolModel()
+    operations[0], operations[-1] = operations[-1], operations[0]
+    assert not all(model.accepts(command, report) for command, report in operations)

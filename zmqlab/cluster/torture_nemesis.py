@@ -330,6 +330,47 @@ class Nemesis:
         yield f"{before} -> {count} -> {before}"
         self._cluster.scale(before)
 
+    @contextmanager
+    def _mixed(self, fault: Fault, rng: random.Random) -> Iterator[str]:
+        """Two at once, of which a majority survives both."""
+        mix = {
+            "loss, leader killed": self._kill_under_loss,
+            "delay, follower wiped": self._wipe_under_delay,
+            "scale up, leader killed": self._kill_while_growing,
+        }
+        with mix[fault.variant](fault, rng) as what:
+            yield what
+
+    @contextmanager
+    def _kill_under_loss(self, fault: Fault, rng: random.Random) -> Iterator[str]:
+        with self._bad_links(self._pairs("all", rng), loss=fault.amount):
+            leader = self._leader()
+            self._cluster.kill(leader)
+            yield f"{fault.amount:.0%}, {leader}"
+            self._restart([leader])
+
+    @contextmanager
+    def _wipe_under_delay(self, fault: Fault, rng: random.Random) -> Iterator[str]:
+        with self._bad_links(self._pairs("all", rng), delay_ms=fault.amount):
+            (victim,) = self._victims("follower", rng)
+            self._cluster.wipe(victim)
+            yield f"{fault.amount:.0f} ms, {victim}"
+
+    @contextmanager
+    def _kill_while_growing(self, fault: Fault, rng: random.Random) -> Iterator[str]:
+        """The leader dies while it takes a new member in, at a moment that ``amount`` decides."""
+        before = len(self._cluster.nodes)
+        with ThreadPoolExecutor(1) as pool:
+            growing = pool.submit(self._cluster.scale, before + 1)
+            time.sleep(fault.amount)
+            leader = self._leader()
+            self._cluster.kill(leader)
+            self._hold(fault.hold_s)
+            self._restart([leader])
+            growing.result()
+        yield f"{before} -> {before + 1} -> {before}, {leader} after {fault.amount:.2f} s"
+        self._cluster.scale(before)
+
     def _restart(self, names: Sequence[str]) -> None:
         """All at once, as after a power cut."""
         if not names:

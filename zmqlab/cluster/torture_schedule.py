@@ -63,6 +63,9 @@ VARIANTS = (
     Variant("wipe", "follower", (0.0, 0.0)),
     Variant("scale", "up", (1.0, 3.0), (1, 2)),
     Variant("scale", "down", (1.0, 3.0), (1, 1)),
+    Variant("mixed", "loss, leader killed", (0.5, 2.0), (0.02, 0.15)),
+    Variant("mixed", "delay, follower wiped", (0.5, 2.0), (2, 20)),
+    Variant("mixed", "scale up, leader killed", (0.5, 2.0), (0.0, 0.6)),
 )
 KINDS = tuple(dict.fromkeys(variant.kind for variant in VARIANTS))
 TOTAL = {("kill-all", "at once"), ("pause", "all")}
@@ -83,7 +86,7 @@ class Fault:
     rest_s: float
     """What passes before it strikes."""
     amount: float
-    """Milliseconds, a share, or a number of nodes or times."""
+    """Milliseconds, a share, a number of nodes or times, or seconds until the second of two faults."""
     pick: int
     """Seeds the choice among several victims."""
 

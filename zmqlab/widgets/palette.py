@@ -19,7 +19,8 @@ NODE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#B59B00"
 NODE_DASHES = ("solid", "dashed", "dotted")
 FAULT_COLOUR = "#D55E00"
 ELECTION_COLOUR = "#009E73"
-CHANGE_COLOUR = "#0072B2"
+CHANGE_COLOUR = "#2B83C6"
+"""Between their two blues: as small text it must be read on white and on black."""
 BID_COLOUR = "#0072B2"
 ASK_COLOUR = "#E69F00"
 

@@ -118,6 +118,26 @@ def test_a_page_can_only_ask_for_actions(cluster: FakeCluster, table: NodeTable)
     assert table._problem == ""
 
 
+def test_a_hidden_page_is_shown_only_what_changes_a_state(cluster: FakeCluster, table: NodeTable) -> None:
+    def shown() -> int:
+        table._shown_s = 0.0
+        cluster.say("node1", applied_index=next(numbers))
+        table._sampler.turn()
+        table._tick()
+        return int(table._state["nodes"][1]["applied"])
+
+    numbers = iter(range(100, 200))
+    assert shown() == 100, "before any page has spoken"
+    table._on_message(None, {"say": "visible", "view": "a"}, [])
+    assert shown() == 101
+    table._on_message(None, {"say": "hidden", "view": "a"}, [])
+    assert shown() == 101
+    cluster.running = ("node0", "node1")
+    assert shown() == 103, "a node has died"
+    table._on_message(None, {"say": "visible", "view": "b"}, [])
+    assert shown() == 104
+
+
 def test_the_grid_of_links(cluster: FakeCluster, sampler: Sampler) -> None:
     sampler.turn()
     matrix = PartitionMatrix(cast(Cluster, cluster))

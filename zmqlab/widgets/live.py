@@ -13,8 +13,8 @@ back goes to :class:`~zmqlab.widgets.flow.Flow`, which decides when there is a p
 
 Figures stay ordinary bokeh models: :meth:`LiveFigure.static` gives one for a report, filled with what is there.
 
-Compared with four other ways (push_notebook, jupyter_bokeh, an embedded bokeh server, images) this one took the least
-of kernel, browser and notebook file, and was right after a page reload; see docs/architecture.md.
+Compared with three other ways (push_notebook, jupyter_bokeh, an embedded bokeh server) this one took the least of
+kernel, browser and notebook file, and was right after a page reload; see docs/architecture.md.
 """
 
 from __future__ import annotations

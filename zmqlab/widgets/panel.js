@@ -94,7 +94,23 @@ function panel(build) {
       model.on("change:_state", show);
       model.on("change:_busy", showBusy);
       model.on("change:_problem", showProblem);
+      const view = Math.random().toString(36).slice(2);
+      const say = (what) => {
+        try {
+          model.send({ say: what, view });
+        } catch {
+          // The kernel is gone: nobody is there to be told.
+        }
+      };
+      const look = () => say(document.hidden ? "hidden" : "visible");
+      const leave = () => say("gone");
+      document.addEventListener("visibilitychange", look);
+      window.addEventListener("pagehide", leave);
+      look();
       return () => {
+        leave();
+        document.removeEventListener("visibilitychange", look);
+        window.removeEventListener("pagehide", leave);
         model.off("change:_state", show);
         model.off("change:_busy", showBusy);
         model.off("change:_problem", showProblem);

@@ -45,6 +45,8 @@ class Panel(anywidget.AnyWidget):
     def __init__(self, interval_s: float = 0.5) -> None:
         self._guard = threading.RLock()
         """The state is set from the sampler's thread and from those of actions."""
+        self._views: dict[str, bool] = {}
+        """Which of the pages that have spoken are visible; empty before the first has."""
         self._interval_s = interval_s
         self._shown_s = float("-inf")
         super().__init__(_state=self.make_state())
@@ -59,9 +61,14 @@ class Panel(anywidget.AnyWidget):
         raise NotImplementedError
 
     def refresh(self, now: bool = False) -> None:
-        """Show what has changed; at most every ``interval_s`` unless ``now``. From any thread."""
+        """Show what has changed; at most every ``interval_s``, and not on a hidden page, unless ``now``.
+
+        From any thread.
+        """
         now_s = time.monotonic()
         with self._guard:
+            if not now and self._views and not any(self._views.values()):
+                return
             if not now and now_s - self._shown_s < self._interval_s - 0.02:
                 return
             self._shown_s = now_s
@@ -101,7 +108,12 @@ class Panel(anywidget.AnyWidget):
                 done()
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:
-        """A click. What is not an action of this widget is not done."""
+        """A click, or a page that is seen or not. What is not an action of this widget is not done."""
+        if "say" in content:
+            with self._guard:
+                self._views[str(content.get("view"))] = content["say"] == "visible"
+            self.refresh()
+            return
         name = str(content.get("do"))
         if name == "dismiss":
             self.tell("")

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from zmqlab.cluster.torture_nemesis import Nemesis, Progress, Strike
 from zmqlab.cluster.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.cluster.torture_schedule import KINDS, VARIANTS, Fault, faults, parse_kinds
 from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.load.history import read_history
 
 MS = 1_000_000
 ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS
@@ -56,7 +58,9 @@ def test_only_the_kinds_that_are_wanted() -> None:
         faults(1, 2)
 
 
-@pytest.mark.parametrize("value", [{"nodes": 2}, {"durability": "memory"}, {"duration_s": 0.0}, {"kinds": ("flood",)}])
+@pytest.mark.parametrize(
+    "value", [{"nodes": 2}, {"durability": "memory"}, {"duration_s": 0.0}, {"kinds": ("flood",)}, {"clients": 0}]
+)
 def test_settings_that_make_no_sense(value: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         TortureSettings(**value)  # type: ignore[arg-type]
@@ -124,17 +128,21 @@ SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
-def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
     monkeypatch.setattr("zmqlab.cluster.torture_schedule.faults", lambda *_: iter(wanted))
     began = time.monotonic()
-    run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5)).start()
+    history = tmp_path / "history.jsonl"
+    run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()
     result = run.result()
     assert result.ok, result
     assert len(result.outcomes) == len(wanted) >= 25, f"only so many in {time.monotonic() - began:.0f} s"
     assert {row[0] for row in result.rows()} == {fault.name for fault in wanted} | {"calm"}
     assert all(each.gap_ms > 0 for each in result.outcomes)
     assert result.as_dict()["ok"] is True
+    told = [request for request in read_history(history).requests if request.outcome == "ok"]
+    assert sum(len(request.commands) for request in told) == result.load.total.acknowledged
+    assert len({request.client for request in told}) == 4
     assert "torture: PASSED" in repr(result)
     assert "torture passed" in result._repr_html_()
 
@@ -153,6 +161,7 @@ def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(monkeypatch: p
     monkeypatch.setattr(load_client, "acknowledgements_of", lie)
     run = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",))).start()
     result = run.result()
+    assert not result.load.verdict.ok
     assert not result.ok
     assert "torture: FAILED" in repr(result)
     assert result.run_dir

@@ -25,7 +25,7 @@ LINES_S = 10.0
 SHOWN = 10
 """Faults that are over, in the live table."""
 
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
+HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
 )

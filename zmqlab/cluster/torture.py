@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ BATCH_INTERVAL_MS = 5.0
 """Orders that fall due within so long share a request, for each client: a log of a size that can be judged."""
 LEDGER_MAX = 4_000_000
 """Requests remembered; some 300 bytes each when they are judged."""
+PLACEHOLDER = "tcp://127.0.0.1:1"
 REPLAY_S = 120.0
 """The judgement may take so long for comparing answers with the naive book's."""
 
@@ -59,7 +60,7 @@ class TortureSettings:
     symbols: int = 16
     kinds: tuple[str, ...] = torture_schedule.KINDS
     history: Path | None = None
-    """Where the operations' history goes."""
+    """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
     run_dir: Path | None = None
     keep: bool = False
@@ -70,6 +71,20 @@ class TortureSettings:
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         if not 0 < self.duration_s < 7 * 86_400:
             raise SettingsError(f"duration_s is {self.duration_s!r}: from above 0 up to a week")
+        LoadSettings(nodes=(PLACEHOLDER,), **self.load)  # says what is wrong with them before anything is started
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """What the load client is told of all this."""
+        return {
+            "rate": self.rate,
+            "seed": self.seed,
+            "symbols": self.symbols,
+            "clients": self.clients,
+            "history": None if self.history is None else str(self.history),
+            "batch_interval_ms": BATCH_INTERVAL_MS,
+            "ledger_limit": LEDGER_MAX,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -178,16 +193,11 @@ class Torture:
         settings = self.settings
         return LoadClient(
             self.cluster,
-            rate=settings.rate,
             duration=None,
             collector=collector,
-            seed=settings.seed,
-            symbols=settings.symbols,
-            batch_interval_ms=BATCH_INTERVAL_MS,
-            ledger_limit=LEDGER_MAX,
             max_replayed_commands=round(2 * settings.rate * settings.duration_s) + 1_000_000,
             max_replay_s=REPLAY_S,
-            **_optional(clients=settings.clients, history=settings.history),
+            **settings.load,
         )
 
     def _break(self, load: LoadClient) -> list[str]:
@@ -236,9 +246,3 @@ def _errors_at_the_client(result: LoadResult) -> list[str]:
     if outcome.open_requests:
         problems.append(f"{len(outcome.open_requests):,} requests were never answered")
     return problems
-
-
-def _optional(**settings: Any) -> dict[str, Any]:
-    """Of these settings the ones that this version's load client knows and that are not None."""
-    known = {each.name for each in fields(LoadSettings)}
-    return {name: value for name, value in settings.items() if value is not None and name in known}

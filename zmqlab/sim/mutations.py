@@ -128,8 +128,8 @@ MUTATIONS = (
                 "raft.term = term\n    raft.voted_for = NOBODY",
             ),
         ),
-        100,
-        SimSettings(focus="members"),
+        60,
+        SimSettings(focus="figure-8"),
     ),
     Mutation(
         "7 a repeated vote counted twice",

@@ -32,9 +32,10 @@ from zmqlab.raft import (
     quorum_value,
 )
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Applied, Journal, Origin, Replica, StateMachine
+from zmqlab.replica import Applied, Journal, Origin, Replica
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
+from zmqlab.sim.machine import ObservedMachine
 from zmqlab.sim.queries import answer_query
 from zmqlab.sim.settings import TICK_US
 from zmqlab.sim.surroundings import Surroundings
@@ -44,36 +45,12 @@ from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, enc
 
 MAX_TICKS_PER_TURN = 3
 """As in the node."""
+PORTION_US = 1_000
+"""How long a node works at one portion of a long log that it applies."""
 
 
 class Crash(Exception):
     """The process ends here."""
-
-
-class ObservedMachine(StateMachine):
-    """The production state machine, watched by the ledger."""
-
-    def __init__(self, process: Process) -> None:
-        super().__init__(process.around.plan.limits)
-        self._process = process
-
-    def apply(self, entry: Entry) -> Applied | None:
-        applied = super().apply(entry)
-        process = self._process
-        process.around.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
-        if entry.kind == EntryKind.CONFIGURATION:
-            process.around.configurations.applied(entry)
-        if process.around.trace is not None:
-            fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
-            process.around.note("applied", node=process.node_id, index=entry.index, **fields)
-        return applied
-
-    def restore(self, data: bytes) -> None:
-        before = self.applied_index
-        super().restore(data)
-        if self.applied_index < before:
-            raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
-        self._process.around.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)
 
 
 class Process:
@@ -283,8 +260,8 @@ class Process:
         now_us = self.around.now_us()
         if self._next_tick_us <= now_us:
             self._let_time_pass(replica, now_us)
-        while replica.turn():
-            pass
+        if replica.turn():
+            self.around.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
         if replica.raft.role is Role.LEADER and self.around.elections.check_leader(replica.raft):
             self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
             self.around.note("leads", node=self.node_id, term=replica.raft.term)

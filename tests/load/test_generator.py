@@ -128,12 +128,13 @@ def test_a_dead_node_costs_nothing_but_a_retry(make_nodes: MakeNodes, log: FakeL
     nodes = make_nodes(3)
 
     def kill_one() -> None:
-        time.sleep(0.5)
+        while nodes[1].requests < 20:
+            time.sleep(0.01)
         nodes[1].delay_s = 0.02
         time.sleep(0.1)
         nodes[1].kill()
 
-    result = run_while(Generator(settings_for(nodes)), kill_one)
+    result = run_while(Generator(settings_for(nodes, duration_s=2.0)), kill_one)
     assert result.total.acknowledged == result.total.sent
     assert result.total.failovers == 1
     assert result.total.retries >= 1

@@ -123,7 +123,10 @@ def test_of_equal_indexes_the_later_term_counts(make_nodes: MakeNodes) -> None:
     with connect(nodes) as requester:
         poll_for(requester, 0.2)
         nodes[1].term = 2
-        poll_for(requester, 1.2)
+        heard: list[int] = []
+        nodes[1].on_query = lambda: heard.append(1)
+        poll_until(requester, lambda: bool(heard))
+        poll_for(requester, 0.3)
         nodes[0].says(nodes[0], commit_index=50)
         poll_for(requester, 1.2)
         assert requester.connected == [True, True], "an uncommitted membership of an old leader"

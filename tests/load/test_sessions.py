@@ -28,7 +28,7 @@ def test_each_client_has_an_even_share(make_nodes: MakeNodes, log: FakeLog) -> N
         own = ledger[ledger["client_id"] == client_id]
         assert len(own) == pytest.approx(len(ledger) / 5, abs=2), "requests go to the sessions in turn"
         assert sorted(own["request_number"].tolist()) == list(range(1, len(own) + 1)), "numbers of its own"
-        assert int(own["orders"].sum()) == pytest.approx(600, rel=0.3)
+        assert int(own["orders"].sum()) > 300, "half of the mean; how many orders share a request is chance"
     assert sum(result.orders_by_node.values()) == result.total.acknowledged
     ledger_agrees(result, log)
 

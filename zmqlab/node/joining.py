@@ -9,8 +9,9 @@ learner, sends it the log, and promotes it when it has caught up. So also
   cluster comes back at other addresses, it is by this that an election becomes possible;
 - a member that was *removed while it was away*: its own log does not tell it so, but then no leader speaks to it.
 
-The asking ends when a leader is heard and the committed part of this node's log has it as a member where it is. It does
-not begin again in this process if the node is removed later.
+The asking ends when a leader is heard and the committed part of this node's log has it as a voter where it is. (A
+learner that was slow may have had to make room for another.) It does not begin again in this process if the node is
+removed later.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Joining:
         self._seeds = settings.join
         self._names = names or Names()
         self._was_in = False
-        """Whether a leader has had this node as a member, where it is, since its start."""
+        """Whether a leader has had this node as a voter, where it is, since its start."""
         self._asker = Asker(
             lambda nonce: control.AddMemberQuery(nonce, raft.node_id, self._own_address, settings.name),
             "does not take this node in",
@@ -52,7 +53,8 @@ class Joining:
         raft = self._raft
         is_member = raft.node_id in raft.configuration.members
         is_here = dict(raft.configuration.addresses).get(raft.node_id) == self._own_address
-        if is_here and raft.leader_id and raft.commit_index >= raft.configurations.current_index:
+        is_settled = raft.leader_id and raft.commit_index >= raft.configurations.current_index
+        if is_here and is_settled and raft.node_id in raft.configuration.voters:
             self._was_in = True
         if self._was_in:
             return is_member and not is_here

@@ -134,3 +134,11 @@ def test_a_damaged_record_is_detected(tmp_path: Path) -> None:
     with pytest.raises(JournalCorrupt, match="entry 2 fails its checksum"):
         journal.load()
     journal.close()
+
+
+def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
+    journal = LmdbJournal(tmp_path, identity="me")
+    with pytest.raises(JournalMismatch, match="is in use: another node runs with this journal"):
+        LmdbJournal(tmp_path, identity="me")
+    journal.close()
+    LmdbJournal(tmp_path, identity="me").close()

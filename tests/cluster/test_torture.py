@@ -148,7 +148,9 @@ def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.process
-def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The client claims one request that is in nobody's log."""
     from zmqlab.cluster import load_client
 
@@ -159,7 +161,7 @@ def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(monkeypatch: p
         return [*told, told[-1]._replace(request_number=10**6)]
 
     monkeypatch.setattr(load_client, "acknowledgements_of", lie)
-    run = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",))).start()
+    run = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",), run_dir=tmp_path)).start()
     result = run.result()
     assert not result.load.verdict.ok
     assert not result.ok

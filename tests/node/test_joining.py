@@ -204,3 +204,20 @@ def test_leaving_and_founding_are_for_those_that_join(capsys: pytest.CaptureFixt
     for flags in (["--leave"], ["--bootstrap-ms", "5"]):
         assert run(["node", "--node", "n", "--port", "5000", *flags]) == 2
         assert "say with --join whom" in capsys.readouterr().err
+
+
+def test_a_dead_member_is_taken_out_by_name(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    from zmqlab.cli import run
+
+    group = make(3)
+    group.form()
+    group.end(2, signal.SIGKILL)
+    nodes = ",".join(group.client(number) for number in (0, 1))
+    assert run(["remove", "n7", "--nodes", nodes]) == 1
+    assert "no members are called n7: there are n0 at 127.0.0.1:" in capsys.readouterr().err
+    assert run(["remove", "n2", "--nodes", nodes]) == 0
+    assert capsys.readouterr().out == f"n2 at 127.0.0.1:{group.ports[2]} is out of the group\n"
+    group.until_voters(0, 1)
+    leader = next(number for number, status in group.statuses().items() if status.role == "leader")
+    assert run(["remove", f"127.0.0.1:{group.ports[leader]}", "--nodes", nodes]) == 0
+    group.until_voters(1 - leader)

@@ -1,4 +1,4 @@
-"""``node``, ``status``, ``book`` and ``scale``: running a node, asking nodes, starting more of them."""
+"""``node``, ``status``, ``book``, ``scale``, ``remove``: running a node, asking nodes, starting more or fewer."""
 
 from __future__ import annotations
 
@@ -146,6 +146,28 @@ def scale(
         print_json([{"name": each.name, "endpoint": f"tcp://{each.host}:{each.port + 2}"} for each in members])
     else:
         typer.echo("--nodes " + ",".join(f"tcp://{each.host}:{each.port + 2}" for each in members))
+    return EXIT_OK
+
+
+def remove(
+    member: str = typer.Argument(..., help="Its name, as `zmqlab status` shows it, or its base endpoint, HOST:PORT."),
+    nodes: str = NODES_OPTION,
+    timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
+) -> int:
+    """Take MEMBER out of its group, so that the others need it no longer for a majority.
+
+    For one that will not come back, or before its process is ended; a leader hands over first. Its process goes on, and
+    a later start with --join brings it back.
+    """
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    import time
+
+    from zmqlab.cluster.membership import member_called, reach_leader, remove_member
+
+    deadline = time.monotonic() + timeout_s
+    found = member_called(member, reach_leader(endpoints, deadline))
+    remove_member(lambda: endpoints, found.node_id, deadline)
+    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of the group")
     return EXIT_OK
 
 

@@ -188,6 +188,22 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
         time.sleep(POLL_S)
 
 
+def member_called(name: str, reached: Reached) -> control.Member:
+    """The member of that name or, where several share it or it has told none, at that base endpoint.
+
+    Raises:
+        ClusterError: there is none, or there are several.
+    """
+    address = name if name.startswith("tcp://") else f"tcp://{name}"
+    if address in reached.members:
+        return reached.members[address]
+    called = [member for member in reached.members.values() if name and member.name == name]
+    if len(called) == 1:
+        return called[0]
+    listed = ", ".join(f"{each.name or 'nameless'} at {each.host}:{each.port}" for each in reached.members.values())
+    raise ClusterError(f"{len(called) or 'no'} members are called {name}: there are {listed}")
+
+
 def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline: float) -> None:
     """Ask whoever leads until the group is without ``node_id``.
 

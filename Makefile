@@ -52,7 +52,8 @@ test: $(VENV)/.installed-test
 
 # PATH: the kernel and the nodes are this environment's Python, whatever the shell's is.
 lab: $(VENV)/.installed-lab
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks $(LAB_ARGS)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 
 app: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila notebooks/panel.ipynb $(LAB_ARGS)

@@ -83,9 +83,7 @@ def _decode_append(frame: bytes) -> AppendEntries:
         if kind not in _KINDS or offset > len(frame):
             raise FrameError(f"entry {index} of an AppendEntries is cut short or of unknown kind {kind}")
         if entry_term < last_term:
-            raise FrameError(
-                f"entry {index} of an AppendEntries is of term {entry_term}, the one before of {last_term}"
-            )
+            raise FrameError(f"entry {index} is of term {entry_term}, the one before it of term {last_term}")
         last_term = entry_term
         data = frame[start:offset]
         if kind == EntryKind.CONFIGURATION:

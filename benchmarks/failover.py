@@ -23,9 +23,9 @@ from zmqlab import Cluster, LoadClient
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.launcher import LocalLauncher, module_command
 from zmqlab.cluster.load_client import acknowledgements_of
-from zmqlab.cluster.torture_nemesis import Nemesis, Progress, Strike
-from zmqlab.cluster.torture_report import outcomes
-from zmqlab.cluster.torture_schedule import Fault
+from zmqlab.torture.nemesis import Nemesis, Progress, Strike
+from zmqlab.torture.report import outcomes
+from zmqlab.torture.schedule import Fault
 
 HOLD_S = 1.0
 """How long the dead leader stays away: longer than an election."""

@@ -21,6 +21,7 @@ LAYERS = [
     "node",
     "load",
     "cluster",
+    "torture",
     "widgets",
     "lesson",
     "cli",

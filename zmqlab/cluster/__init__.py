@@ -3,7 +3,7 @@
 - :mod:`.cluster` starts nodes (:mod:`.launcher`, :mod:`.start`, :mod:`.ports`), hurts them, and watches them
   (:mod:`.feed`); :mod:`.queries` asks them; :mod:`.tables` shows what they say.
 - :mod:`.client` sends single orders, :mod:`.load_client` very many.
-- :mod:`.links` makes links between nodes bad; :mod:`.torture` breaks everything in turn, under load, from a seed.
+- :mod:`.membership` adds, removes and replaces nodes; :mod:`.links` makes links between them bad.
 - :mod:`.verdict` judges a run: :mod:`.evidence` is collected (:mod:`.collector` reads the log along with it), the log
   is replayed (:mod:`.replay`), each promise has a function in :mod:`.checks`.
 - :mod:`.processes` finds what runs on this machine and ends what a crash left behind.

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from zmqlab.cluster.load_result import LoadResult
 from zmqlab.cluster.tables import html_table, text_table
-from zmqlab.cluster.torture_nemesis import Strike
-from zmqlab.cluster.torture_schedule import VARIANTS
+from zmqlab.torture.nemesis import Strike
+from zmqlab.torture.schedule import VARIANTS
 
 Times = npt.NDArray[np.int64]
 

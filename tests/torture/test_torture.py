@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from zmqlab import Cluster
-from zmqlab.cluster.torture import Torture, TortureSettings
-from zmqlab.cluster.torture_nemesis import Nemesis, Progress, Strike
-from zmqlab.cluster.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
-from zmqlab.cluster.torture_schedule import KINDS, VARIANTS, Fault, faults, parse_kinds
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.load.history import read_history
+from zmqlab.torture.nemesis import Nemesis, Progress, Strike
+from zmqlab.torture.report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
+from zmqlab.torture.run import Torture, TortureSettings
+from zmqlab.torture.schedule import KINDS, VARIANTS, Fault, faults, parse_kinds
 
 MS = 1_000_000
 ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS
@@ -130,7 +130,7 @@ SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(
 @pytest.mark.timeout(240)
 def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
-    monkeypatch.setattr("zmqlab.cluster.torture_schedule.faults", lambda *_: iter(wanted))
+    monkeypatch.setattr("zmqlab.torture.schedule.faults", lambda *_: iter(wanted))
     began = time.monotonic()
     history = tmp_path / "history.jsonl"
     run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()

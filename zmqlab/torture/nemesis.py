@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.torture_schedule import Fault
 from zmqlab.errors import ClusterError, ZmqlabError
 from zmqlab.load.metrics import LoadMetrics, decode_metrics
+from zmqlab.torture.schedule import Fault
 
 RECOVERY_S = 20.0
 """A wiped node gets a snapshot of some megabytes and replays seconds of log, on two cores that serve a load."""

@@ -1,9 +1,9 @@
 """Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
 
 A run starts a cluster, a load client and a :class:`~zmqlab.cluster.collector.LogCollector`; the nemesis
-(:mod:`.torture_nemesis`) carries out the faults of the seed's schedule (:mod:`.torture_schedule`), one after the other,
-until the time is up. Then all is mended, the load ends, and :mod:`.verdict` judges; :mod:`.torture_report` says how
-long nobody was served under each kind of fault.
+(:mod:`.nemesis`) carries out the faults of the seed's schedule (:mod:`.schedule`), one after the other, until the time
+is up. Then all is mended, the load ends, and :mod:`zmqlab.cluster.verdict` judges; :mod:`.report` says how long nobody
+was served under each kind of fault.
 
 A run fails if the verdict fails, if the cluster does not recover from a fault within its bound, or if a client saw an
 error. Its folder with logs and journals is kept then.
@@ -22,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from zmqlab.cluster import torture_schedule
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
 from zmqlab.cluster.load_result import LoadResult
-from zmqlab.cluster.torture_nemesis import Nemesis, Progress, Strike
-from zmqlab.cluster.torture_report import TortureResult, calm_gap_ms, outcomes
 from zmqlab.errors import SettingsError
 from zmqlab.load.settings import LoadSettings
 from zmqlab.settings import Durability
+from zmqlab.torture import schedule
+from zmqlab.torture.nemesis import Nemesis, Progress, Strike
+from zmqlab.torture.report import TortureResult, calm_gap_ms, outcomes
 
 WARM_UP_S = 1.0
 COOL_DOWN_S = 1.0
@@ -58,7 +58,7 @@ class TortureSettings:
     """Of the faults and of the orders."""
     clients: int = 10
     symbols: int = 16
-    kinds: tuple[str, ...] = torture_schedule.KINDS
+    kinds: tuple[str, ...] = schedule.KINDS
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
@@ -66,7 +66,7 @@ class TortureSettings:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        torture_schedule.faults(self.seed, self.nodes, self.kinds)
+        schedule.faults(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         if not 0 < self.duration_s < 7 * 86_400:
@@ -205,7 +205,7 @@ class Torture:
         nemesis = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
         self._wait(WARM_UP_S, load)
         self._phase = "breaking"
-        for fault in torture_schedule.faults(self.settings.seed, self.settings.nodes, self.settings.kinds):
+        for fault in schedule.faults(self.settings.seed, self.settings.nodes, self.settings.kinds):
             self._doing = "calm"
             self._wait(fault.rest_s, load)
             if self._is_over(load):

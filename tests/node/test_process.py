@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from tests.node.conftest import LiveNode
 from zmqlab.cluster.ports import free_base_ports
+from zmqlab.errors import JournalFull
 from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind
@@ -90,6 +92,27 @@ def test_no_room_is_status_5(tmp_path: Path) -> None:
     assert finished.returncode == 5
     assert "can't be written" in one_line(finished)
     assert "nothing that was promised is lost" in one_line(finished)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_of_somebody_else_is_status_5(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    os.seteuid(10001)
+    try:
+        with pytest.raises(JournalFull, match=r"this user \(10001\) may not"):
+            LmdbJournal(tmp_path / "data" / "node0", identity="node0")
+    finally:
+        os.seteuid(0)
+
+
+def test_in_a_container_an_error_is_said_once(tmp_path: Path) -> None:
+    LmdbJournal(tmp_path / "data" / "node0", identity="node0 at tcp://127.0.0.1:1").close()
+    port = free_base_ports(1)[0]
+    flags = ("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
+    finished = run_node(*flags, "--log-to", "stderr", "--log-format", "json")
+    assert finished.returncode == 4
+    assert json.loads(one_line(finished))["level"] == "error"
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_damaged_journal_is_status_6(tmp_path: Path) -> None:

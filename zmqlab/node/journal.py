@@ -114,6 +114,11 @@ class LmdbStore:
             self._meta = self._env.open_db(b"meta", transaction)
 
     def _full(self, error: Exception) -> JournalFull:
+        if isinstance(error, PermissionError):
+            return JournalFull(
+                f"the journal in {self._folder} can't be written: this user ({os.geteuid()}) may not. Give it the"
+                " folder, or name another one with --run-dir"
+            )
         free_mib = -1
         with contextlib.suppress(OSError):
             free_mib = shutil.disk_usage(self._folder).free >> 20

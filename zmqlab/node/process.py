@@ -34,11 +34,13 @@ def run_node(settings: NodeSettings) -> int:
         return _serve(settings)
     except ZmqlabError as error:
         log.error("%s", error)
-        print(f"zmqlab node {settings.name}: {error}", file=sys.stderr)
+        if settings.log_to == "file":
+            print(f"zmqlab node {settings.name}: {error}", file=sys.stderr)
         return error.exit_status
     except Exception:
         log.exception("stop: a broken invariant")
-        print(f"zmqlab node {settings.name}: a broken invariant; see its log", file=sys.stderr)
+        if settings.log_to == "file":
+            print(f"zmqlab node {settings.name}: a broken invariant; see its log", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -114,10 +114,13 @@ class Container:
     def end(self) -> None:
         """At once."""
         if self._outer is not None and self._outer.poll() is None:
-            with contextlib.suppress(psutil.Error, AssertionError):
+            with contextlib.suppress(psutil.Error, OSError, AssertionError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._outer.kill()
-            self._outer.wait(5)
+            try:
+                self._outer.wait(5)  # it has waited for process 1, then
+            except subprocess.TimeoutExpired:
+                self._outer.kill()
+                self._outer.wait(5)
 
 
 class Project:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,7 +110,6 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     container = project.up("node")
     pid, namespace = container.pid, container.namespace
     project.close()
-    time.sleep(0.1)
     assert not Path(f"/proc/{pid}").exists()
     assert not Path(f"/run/netns/{namespace}").exists()
     assert not Path(f"/etc/netns/{namespace}").exists()

@@ -149,7 +149,8 @@ class NodeSettings:
     bind: str = "127.0.0.1"
     """The address to listen on."""
     advertise: str = ""
-    """The host that peers know this node by; empty: the bind address."""
+    """The host that peers know this node by; empty: the bind address. An address is better than a name: libzmq looks
+    names up in the thread that moves all data, and a name server that does not answer stops it for seconds."""
     insecure: bool = False
     """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"

@@ -15,7 +15,7 @@ import pytest
 from zmqlab.cluster import queries
 from zmqlab.cluster.membership import reach_leader, remove_member
 from zmqlab.cluster.ports import free_base_ports
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
 
 pytestmark = pytest.mark.process
 
@@ -153,10 +153,19 @@ def test_a_seed_is_stopped_while_it_asks(make: Make) -> None:
     assert time.monotonic() - began < 5
 
 
+def hand_over(group: Group) -> None:
+    (leader,) = (number for number, status in group.statuses().items() if status.role == "leader")
+    term = group.statuses()[leader].term
+    queries.ask(group.client(leader), TransferQuery(queries.new_nonce(), 0), OkAnswer)
+    group.until(lambda statuses: any(each.role == "leader" and each.term > term for each in statuses.values()))
+
+
 def test_a_member_that_was_removed_while_it_was_away_comes_back(make: Make) -> None:
     group = make(3)
     group.form()
     before = ids(group.statuses())
+    for _ in range(3):  # each new leader's entry brings along, to disk, that the last ones are committed
+        hand_over(group)
     group.end(2)
     clients = [group.client(0), group.client(1)]
     deadline = time.monotonic() + TIMEOUT_S

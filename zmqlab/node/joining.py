@@ -7,18 +7,19 @@ learner, sends it the log, and promotes it when it has caught up. So also
 - a member that was started again *at another address*, so that the others learn where it is. Where no node leads, those
   who are asked note the new address for the time being (:meth:`zmqlab.node.peers.Peers.note_moved`): when a whole
   cluster comes back at other addresses, it is by this that an election becomes possible;
-- a member that was *removed while it was away*: its own log does not tell it so, but then no leader speaks to it.
+- a member that was *removed while it was away*. Its own log can't tell it so, and it still hears the leader's
+  broadcasts, by which Raft neither repairs it nor lets it know.
 
-The asking ends when a leader is heard and the committed part of this node's log has it as a voter where it is. (A
-learner that was slow may have had to make room for another.) It does not begin again in this process if the node is
-removed later.
+So the asking ends with the leader's word that this node votes, where it is; that costs a member that was only restarted
+one question. (Being a learner is not enough: one that is slow may have to make room for another.) It does not begin
+again in this process if the node is removed later.
 """
 
 from __future__ import annotations
 
 from zmqlab.names import Names
 from zmqlab.node.asking import Asker
-from zmqlab.raft import Raft
+from zmqlab.raft import Raft, Role
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
 
@@ -32,7 +33,7 @@ class Joining:
         self._seeds = settings.join
         self._names = names or Names()
         self._was_in = False
-        """Whether a leader has had this node as a voter, where it is, since its start."""
+        """Whether a leader has said since this node's start that it votes, where it is."""
         self._asker = Asker(
             lambda nonce: control.AddMemberQuery(nonce, raft.node_id, self._own_address, settings.name),
             "does not take this node in",
@@ -53,8 +54,8 @@ class Joining:
         raft = self._raft
         is_member = raft.node_id in raft.configuration.members
         is_here = dict(raft.configuration.addresses).get(raft.node_id) == self._own_address
-        is_settled = raft.leader_id and raft.commit_index >= raft.configurations.current_index
-        if is_here and is_settled and raft.node_id in raft.configuration.voters:
+        leads = raft.role is Role.LEADER and raft.commit_index >= raft.configurations.current_index
+        if isinstance(self._asker.answer, control.OkAnswer) or (is_here and leads):
             self._was_in = True
         if self._was_in:
             return is_member and not is_here

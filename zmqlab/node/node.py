@@ -166,7 +166,8 @@ class Node:
         """One tick; the node that is to lead at first campaigns again and again until the others are there."""
         self.replica.tick()
         self._peers.tick()
-        self._joining.tick()
+        if not self._closing.begun:  # a node that leaves must not ask to come back
+            self._joining.tick()
         self._closing.tick()
         if self._eager_ticks:
             raft = self.replica.raft

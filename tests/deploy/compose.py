@@ -266,6 +266,8 @@ class Project:
         for container in self.containers:
             _remove_namespace(container.namespace)
         _remove_namespace(self._switch)
+        with contextlib.suppress(OSError):
+            NETNS.rmdir()  # unless somebody else has something there
 
 
 def _hardware_address(address: str) -> str:

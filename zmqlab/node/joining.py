@@ -32,6 +32,7 @@ class Joining:
         self._own_address = settings.endpoint
         self._seeds = settings.join
         self._names = names or Names()
+        self._began_at = raft.last_index
         self._was_in = False
         """Whether a leader has said since this node's start that it votes, where it is."""
         self._asker = Asker(
@@ -54,8 +55,11 @@ class Joining:
         raft = self._raft
         is_member = raft.node_id in raft.configuration.members
         is_here = dict(raft.configuration.addresses).get(raft.node_id) == self._own_address
-        leads = raft.role is Role.LEADER and raft.commit_index >= raft.configurations.current_index
-        if isinstance(self._asker.answer, control.OkAnswer) or (is_here and leads):
+        settled = raft.commit_index >= raft.configurations.current_index
+        # What the log told at the start may be old; that it was promoted since then is not.
+        promoted = raft.is_voter and raft.configurations.current_index > self._began_at
+        in_for_sure = is_here and settled and (promoted or raft.role is Role.LEADER)
+        if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:
             self._was_in = True
         if self._was_in:
             return is_member and not is_here

@@ -27,6 +27,8 @@ LogTo = Literal["file", "stderr"]
 
 PORTS_PER_NODE = 3
 """base + 0 PUB, base + 1 peers, base + 2 clients."""
+CLIENT_PORT = 2
+"""What clients' port is above a node's base port."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -102,6 +104,11 @@ def parse_endpoints(text: str) -> tuple[str, ...]:
     """A comma-separated list of endpoints in the canonical spelling; blank gives an empty tuple."""
     parts = [part for part in text.split(",") if part.strip()]
     return tuple("tcp://{}:{}".format(*parse_endpoint(part)) for part in parts)
+
+
+def client_endpoint(host: str, port: int) -> str:
+    """Where clients reach the node with this base port."""
+    return f"tcp://{host}:{port + CLIENT_PORT}"
 
 
 def node_id_of(host: str, port: int, cluster: str = "") -> int:
@@ -239,6 +246,11 @@ class NodeSettings:
     def endpoint(self) -> str:
         """The base endpoint that identifies this node among its peers."""
         return f"tcp://{self.host}:{self.port}"
+
+    @property
+    def client_endpoint(self) -> str:
+        """Where clients reach this node."""
+        return client_endpoint(self.host, self.port)
 
     @property
     def founders(self) -> dict[int, str]:

@@ -143,9 +143,9 @@ def scale(
     members = ByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
     members.sort(key=lambda each: (each.name, each.port))
     if as_json:
-        print_json([{"name": each.name, "endpoint": f"tcp://{each.host}:{each.port + 2}"} for each in members])
+        print_json([{"name": each.name, "endpoint": each.client_endpoint} for each in members])
     else:
-        typer.echo("--nodes " + ",".join(f"tcp://{each.host}:{each.port + 2}" for each in members))
+        typer.echo("--nodes " + ",".join(each.client_endpoint for each in members))
     return EXIT_OK
 
 

@@ -17,7 +17,7 @@ from zmqlab.cluster import processes, queries
 from zmqlab.cluster.launcher import module_command, module_environment, node_arguments
 from zmqlab.cluster.membership import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member
 from zmqlab.cluster.ports import free_base_ports
-from zmqlab.cluster.start import MAX_NODES, log_path, start_error
+from zmqlab.cluster.start import MAX_NODES, free_name, log_path, start_error
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.settings import NodeSettings, is_loopback
 from zmqlab.wire.control import Member
@@ -69,7 +69,7 @@ class ByHand:
         strange = [address for address, each in reached.members.items() if not is_loopback(each.host)]
         if strange:
             raise ClusterError(f"{strange[0]} is on another machine: start and stop nodes there (zmqlab node --join)")
-        self._seeds = tuple(f"tcp://{each.host}:{each.port + 2}" for each in reached.members.values())
+        self._seeds = tuple(each.client_endpoint for each in reached.members.values())
         return reached
 
     def _add(self, members: dict[str, Member]) -> None:
@@ -77,7 +77,7 @@ class ByHand:
             status.name
             for status in queries.statuses(self._seeds).values()  # one that started just now has not told
         }
-        name = next(name for n in range(len(taken) + 1) if (name := f"node{n}") not in taken)
+        name = free_name(taken)
         (port,) = free_base_ports(1, exclude=[each.port for each in members.values()])
         settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir)
         log = log_path(settings)
@@ -110,7 +110,7 @@ class ByHand:
         address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
         name = member.name or address
         remove_member(lambda: self._seeds, member.node_id, time.monotonic() + self._timeout_s)
-        self._seeds = tuple(seed for seed in self._seeds if seed != f"tcp://{member.host}:{member.port + 2}")
+        self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)
         self._tell(f"{name} is out of the group")
         processes.reap(each for each in processes.find() if each.kind == "node" and each.port == member.port)
         self._tell(f"{name} has ended")

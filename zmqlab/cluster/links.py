@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.nodes import Nodes
-from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.node.links import MAX_DELAY_MS
+from zmqlab.errors import ClusterError
+from zmqlab.node.links import check_fault
 from zmqlab.wire import control
 
 ANSWER_TIMEOUT_S = 0.5
@@ -73,7 +73,7 @@ class ClusterLinks:
         Raises:
             SettingsError: a delay or a share is out of range. ClusterError: no such node, or it does not obey.
         """
-        _check(fault)
+        check_fault(fault.delay_ms, fault.loss)
         if source == target:
             raise ClusterError(f"{source} is no peer of itself: name two nodes")
         with self._lock:
@@ -161,10 +161,3 @@ class ClusterLinks:
             if hears == target
         ]
         return control.LinkFaultsQuery(queries.new_nonce(), links)
-
-
-def _check(fault: LinkFault) -> None:
-    if not 0 <= fault.delay_ms <= MAX_DELAY_MS:
-        raise SettingsError(f"delay_ms is {fault.delay_ms!r}: it must be from 0 to {MAX_DELAY_MS:g}")
-    if not 0 <= fault.loss <= 1:
-        raise SettingsError(f"loss is {fault.loss!r}: it must be a share from 0 to 1")

@@ -23,9 +23,9 @@ from zmqlab.cluster import queries
 from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.cluster.nodes import Nodes, wipe_journal
 from zmqlab.cluster.ports import METRICS_OFFSET, free_base_ports
-from zmqlab.cluster.start import MAX_NODES, raise_if_ended
+from zmqlab.cluster.start import MAX_NODES, free_name, raise_if_ended
 from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import control
 
 CHANGE_TIMEOUT_S = 30.0
@@ -62,7 +62,7 @@ class Membership:
         with self._one_at_a_time:
             if len(self._nodes.names) >= MAX_NODES:
                 raise ClusterError(f"{len(self._nodes.names)} nodes run already: {MAX_NODES} are the most")
-            name = next(f"node{n}" for n in range(MAX_NODES) if f"node{n}" not in self._nodes.names)
+            name = free_name(self._nodes.names)
             refused: PortInUse | None = None
             tried = set(self._nodes.ports)
             for _ in range(START_ATTEMPTS):
@@ -229,13 +229,6 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
         if not isinstance(answer, control.ErrorAnswer) or answer.code != "busy":
-            target = _client_endpoint(answer.leader) if isinstance(answer, control.ErrorAnswer) else ""
+            leader = answer.leader if isinstance(answer, control.ErrorAnswer) else ""
+            target = client_endpoint(*parse_endpoint(leader)) if leader else ""
         time.sleep(POLL_S)
-
-
-def _client_endpoint(base: str) -> str:
-    """Where clients reach the node with this base endpoint; empty for an empty one."""
-    if not base:
-        return ""
-    host, port = parse_endpoint(base)
-    return f"tcp://{host}:{port + 2}"

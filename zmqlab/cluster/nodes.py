@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable
 
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import Launcher, NodeProcess, end_all
-from zmqlab.cluster.start import client_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
@@ -88,7 +87,7 @@ class Nodes:
 
     def endpoint(self, name: str) -> str:
         """Where clients reach a node."""
-        return client_endpoint(self.settings(name))
+        return self.settings(name).client_endpoint
 
     def process(self, name: str) -> NodeProcess:
         """The process of a running or paused node. Raises ClusterError if it is stopped."""

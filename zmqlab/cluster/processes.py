@@ -21,7 +21,7 @@ import psutil
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.tables import html_table, text_table
-from zmqlab.settings import PORTS_PER_NODE
+from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 
 NODE_MODULE = "zmqlab.node"
 LOAD_MODULE = "zmqlab.load.process"
@@ -176,7 +176,7 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
     """Base port -> role of every node that answers on loopback."""
     ports = [each.port for each in found if each.port]
-    endpoints = {f"tcp://127.0.0.1:{port + 2}": port for port in ports}
+    endpoints = {client_endpoint("127.0.0.1", port): port for port in ports}
     answered = queries.statuses(endpoints, 0.3)
     return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 

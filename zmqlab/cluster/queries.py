@@ -143,9 +143,7 @@ def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str,
         return tuple(known)
     newest = max(answers.values(), key=lambda status: (status.commit_index, status.term))
     spelled = {status.node_id: endpoint for endpoint, status in answers.items()}
-    return tuple(
-        spelled.get(member.node_id, f"tcp://{member.host}:{member.port + 2}") for member in newest.members
-    ) or tuple(known)
+    return tuple(spelled.get(member.node_id, member.client_endpoint) for member in newest.members) or tuple(known)
 
 
 def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, ...]:
@@ -162,7 +160,7 @@ def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, .
     if not told:
         return ()
     newest = max(told.values(), key=lambda status: (status.commit_index, status.term))
-    members = {member.node_id: f"tcp://{member.host}:{member.port + 2}" for member in newest.members}
+    members = {member.node_id: member.client_endpoint for member in newest.members}
     by_endpoint = {endpoint: node_id for node_id, endpoint in members.items()}
     ids = {each: told[each].node_id if each in told else by_endpoint.get(each, 0) for each in known}
     kept = [each for each in known if ids[each] in members or not members or len(told) < majority]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -65,9 +65,9 @@ def plan_nodes(
     return {settings.name: settings for settings in planned}
 
 
-def client_endpoint(settings: NodeSettings) -> str:
-    """Where clients reach a node: its third port."""
-    return f"tcp://{settings.host}:{settings.port + 2}"
+def free_name(taken: Collection[str]) -> str:
+    """The first of ``node0``, ``node1``, ... that nobody has."""
+    return next(name for number in range(len(taken) + 1) if (name := f"node{number}") not in taken)
 
 
 def log_path(settings: NodeSettings) -> Path:
@@ -86,7 +86,7 @@ def await_cluster(
         NodeError: a node ended, or is not ready in time.
     """
     deadline = time.monotonic() + timeout_s
-    waiting = {client_endpoint(node): name for name, node in settings.items()}
+    waiting = {node.client_endpoint: name for name, node in settings.items()}
     while True:
         for endpoint, status in queries.statuses(waiting, ANSWER_TIMEOUT_S).items():
             if _is(settings[waiting[endpoint]], status) and status.leader_id and status.applied_index >= 1:
@@ -105,7 +105,7 @@ def await_cluster(
 def await_answer(settings: NodeSettings, process: NodeProcess, timeout_s: float = START_TIMEOUT_S) -> None:
     """Return when the node answers a question, whatever its role. Raises NodeError."""
     deadline = time.monotonic() + timeout_s
-    endpoint = client_endpoint(settings)
+    endpoint = settings.client_endpoint
     while not any(_is(settings, status) for status in queries.statuses([endpoint], ANSWER_TIMEOUT_S).values()):
         raise_if_ended(settings, process)
         if time.monotonic() > deadline:

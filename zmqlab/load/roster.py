@@ -35,8 +35,6 @@ from zmqlab.wire import control
 NS_PER_MS = 1_000_000
 FALLBACK_MS = 500
 """Twice the longest pause between two tries of a connection: a cluster that is restarted is found where it was."""
-CLIENT_PORT = 2
-"""A node listens for clients so many ports above its base port."""
 
 
 class Numbering:
@@ -111,7 +109,7 @@ class Roster:
         progress = (status.commit_index, status.term)
         if progress < self._newest or all(member.node_id != status.node_id for member in status.members):
             return
-        voters = {each.node_id: f"tcp://{each.host}:{each.port + CLIENT_PORT}" for each in status.members if each.voter}
+        voters = {each.node_id: each.client_endpoint for each in status.members if each.voter}
         if voters:
             self._newest = progress
             self._unsettled = self._unsettled or voters != self._voters

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from zmqlab.errors import FrameError
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire import control, frames
 
 ASK_TICKS = 10
@@ -97,7 +97,7 @@ class Asker:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 8)
         self._socket.setsockopt(zmq.MAXMSGSIZE, frames.MAX_ANSWER_BYTES)
-        self._socket.connect(f"tcp://{host}:{port + 2}")
+        self._socket.connect(client_endpoint(host, port))
 
     def _ask(self, socket: zmq.Socket[bytes]) -> None:
         self._nonce = secrets.randbits(63)

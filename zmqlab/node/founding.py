@@ -25,7 +25,7 @@ import zmq
 
 from zmqlab.errors import FrameError
 from zmqlab.names import Names
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import control, frames
 
 ROUND_MS = 250
@@ -61,10 +61,9 @@ def _member_among(targets: list[str], deadline: float) -> str:
     asked: dict[zmq.Socket[bytes], str] = {}
     try:
         for target in targets:
-            host, port = parse_endpoint(target)
             socket = context.socket(zmq.DEALER)
             socket.setsockopt(zmq.MAXMSGSIZE, frames.MAX_ANSWER_BYTES)
-            socket.connect(f"tcp://{host}:{port + 2}")
+            socket.connect(client_endpoint(*parse_endpoint(target)))
             socket.send(control.encode(frames.QUERY, control.StatusQuery(1)))
             asked[socket] = target
             poller.register(socket, zmq.POLLIN)

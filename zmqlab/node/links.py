@@ -72,7 +72,7 @@ class Links:
         table: dict[str, LinkFault] = {}
         for fault in faults:
             address = "tcp://{}:{}".format(*parse_endpoint(fault.sender))
-            _check(fault)
+            check_fault(fault.delay_ms, fault.loss)
             if fault.cut or fault.delay_ms or fault.loss:
                 table[address] = fault
         if len(table) > MAX_LINKS:
@@ -132,8 +132,9 @@ class Links:
         self._waiting_bytes += len(frame)
 
 
-def _check(fault: LinkFault) -> None:
-    if not 0 <= fault.delay_ms <= MAX_DELAY_MS:
-        raise SettingsError(f"delay_ms is {fault.delay_ms!r}: it must be from 0 to {MAX_DELAY_MS:g}")
-    if not 0 <= fault.loss <= 1:
-        raise SettingsError(f"loss is {fault.loss!r}: it must be a share from 0 to 1")
+def check_fault(delay_ms: float, loss: float) -> None:
+    """Raise SettingsError unless a link can be so late and so lossy."""
+    if not 0 <= delay_ms <= MAX_DELAY_MS:
+        raise SettingsError(f"delay_ms is {delay_ms!r}: it must be from 0 to {MAX_DELAY_MS:g}")
+    if not 0 <= loss <= 1:
+        raise SettingsError(f"loss is {loss!r}: it must be a share from 0 to 1")

@@ -38,7 +38,7 @@ OPERATIONS = ("add", "remove", "replace", "read_log")
 """What the operator may do beside replacing lost nodes."""
 NODES_MAX = 9
 FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads")
-"""Plans aimed at one kind of bug; see :func:`_focused`."""
+"""Plans aimed at one kind of bug; see the functions in ``_FOCUSED``."""
 
 
 FAULTS_MS = (400,) * 10 + (800,) * 6 + (1_500,) * 3 + (4_000,)
@@ -202,121 +202,138 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         ),
         retain_bytes=rng.choice((0, 1_000, 1_000_000)),
     )
-    return _focused(plan, settings.focus or rng.choice((*("",) * 12, *FOCUSES)), settings)
+    focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES))
+    return _FOCUSED[focus](plan, settings) if focus else plan
 
 
-def _focused(plan: Plan, focus: str, settings: SimSettings) -> Plan:
-    """The same plan, bent to where a certain kind of bug shows.
+def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
+    """Five nodes, entries that travel one by one, and leaders that are lost again and again when they have begun to
+    hand on what an older term left (thesis, figure 3.7)."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 5,
+        faults_ms=settings.faults_ms or 1_500,
+        durability="os",
+        faults=("crash", "isolate"),
+        fault_gap_us=200 * MS,
+        operations=(),
+        delay_us=2_000,
+        loss=0.0,
+        unlucky_leader=0.95,
+        strike_ms_max=8,
+        strikes_kill=0.3,
+        unlucky_repair=0.7,
+        unlucky_candidate=0.0,
+        restart_ms_max=60,
+        cuts_lose_all=True,
+        raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1, max_append_bytes=60, max_inflight=1),
+        replica=replace(plan.replica, snapshot_log_bytes=1_000_000),
+    )
 
-    * "figure-8" (thesis, figure 3.7): five nodes, entries that travel one by one, and leaders that are lost again and
-      again when they have begun to hand on what an older term left.
-    * "members": four nodes, an operator that wants many things at once of whoever leads, and leaders that are lost
-      with a change that nobody heard of.
-    * "snapshots": small ones, sent often, and whose late copies arrive when the receiver is further on.
-    * "crashes": of leaders that were just elected and of those that hear them first, in the middle of what they do.
-    * "reads": many, at leaders that are frozen or cut off while others go on, and at nodes that die and come back so
-      fast that answers to their last life still arrive.
-    * "ahead": leadership is handed to nodes that are then not heard: they are ahead of everybody in term.
-    """
-    if focus == "figure-8":
-        return replace(
-            plan,
-            node_count=settings.nodes or 5,
-            faults_ms=settings.faults_ms or 1_500,
-            durability="os",
-            faults=("crash", "isolate"),
-            fault_gap_us=200 * MS,
-            operations=(),
-            delay_us=2_000,
-            loss=0.0,
-            unlucky_leader=0.95,
-            strike_ms_max=8,
-            strikes_kill=0.3,
-            unlucky_repair=0.7,
-            unlucky_candidate=0.0,
-            restart_ms_max=60,
-            cuts_lose_all=True,
-            raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1, max_append_bytes=60, max_inflight=1),
-            replica=replace(plan.replica, snapshot_log_bytes=1_000_000),
-        )
-    if focus == "members":
-        return replace(
-            plan,
-            node_count=settings.nodes or 4,
-            faults_ms=settings.faults_ms or 1_500,
-            durability="os",
-            faults=("crash", "transfer"),
-            fault_gap_us=200 * MS,
-            delay_us=500,
-            loss=0.0,
-            operations=("add", "remove", "remove", "remove"),
-            operations_gap_us=40 * MS,
-            goals_max=3,
-            members_min=2,
-            changes_its_mind=0.5,
-            patience=0.4,
-            asks_everybody=True,
-            unlucky_leader=0.8,
-            strikes_at_once=0.9,
-            strikes_kill=0.1,
-            unlucky_change=0.8,
-            restart_ms_max=60,
-            strike_ms_max=8,
-            cuts_lose_all=True,
-            raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1),
-        )
-    if focus == "snapshots":
-        return replace(
-            plan,
-            faults=("crash", "isolate", "pause", "partition"),
-            fault_gap_us=60 * MS,
-            duplication=0.3,
-            second_copy_us=200 * MS,
-            loss=0.05,
-            operations=("add", "replace") if plan.durability != "memory" else (),
-            operations_gap_us=150 * MS,
-            think_us=15 * MS,
-            raft=replace(plan.raft, snapshot_chunk_bytes=262_144),
-            replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
-        )
-    if focus == "crashes":
-        return replace(
-            plan,
-            durability="fsync",
-            faults=("crash_in_effect", "crash_in_effect", "power_cut"),
-            fault_gap_us=60 * MS,
-            unlucky_leader=0.9,
-            strikes_kill=1.0,
-            restart_ms_max=60,
-        )
-    if focus == "reads":
-        return replace(
-            plan,
-            node_count=settings.nodes or 3,
-            durability="os",
-            faults=("freeze", "isolate", "transfer_unheard", "crash", "crash", "crash"),
-            fault_gap_us=60 * MS,
-            duplication=0.3,
-            second_copy_us=200 * MS,
-            restart_ms_max=20,
-            operations=(),
-            unlucky_leader=0.0,
-            unlucky_candidate=0.0,
-            think_us=15 * MS,
-            requests_open_max=12,
-            reads=0.5,
-        )
-    if focus == "ahead":
-        return replace(
-            plan,
-            node_count=settings.nodes or 3,
-            faults=("transfer", "transfer", "crash", "pause"),
-            fault_gap_us=60 * MS,
-            unlucky_leader=0.0,
-            unlucky_candidate=0.7,
-            cuts_lose_all=True,
-        )
-    return plan
+
+def _members(plan: Plan, settings: SimSettings) -> Plan:
+    """Four nodes, an operator that wants many things at once of whoever leads, and leaders that are lost with a change
+    that nobody heard of."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 4,
+        faults_ms=settings.faults_ms or 1_500,
+        durability="os",
+        faults=("crash", "transfer"),
+        fault_gap_us=200 * MS,
+        delay_us=500,
+        loss=0.0,
+        operations=("add", "remove", "remove", "remove"),
+        operations_gap_us=40 * MS,
+        goals_max=3,
+        members_min=2,
+        changes_its_mind=0.5,
+        patience=0.4,
+        asks_everybody=True,
+        unlucky_leader=0.8,
+        strikes_at_once=0.9,
+        strikes_kill=0.1,
+        unlucky_change=0.8,
+        restart_ms_max=60,
+        strike_ms_max=8,
+        cuts_lose_all=True,
+        raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1),
+    )
+
+
+def _snapshots(plan: Plan, settings: SimSettings) -> Plan:
+    """Small ones, sent often, and whose late copies arrive when the receiver is further on."""
+    return replace(
+        plan,
+        faults=("crash", "isolate", "pause", "partition"),
+        fault_gap_us=60 * MS,
+        duplication=0.3,
+        second_copy_us=200 * MS,
+        loss=0.05,
+        operations=("add", "replace") if plan.durability != "memory" else (),
+        operations_gap_us=150 * MS,
+        think_us=15 * MS,
+        raft=replace(plan.raft, snapshot_chunk_bytes=262_144),
+        replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
+    )
+
+
+def _crashes(plan: Plan, settings: SimSettings) -> Plan:
+    """Of leaders that were just elected and of those that hear them first, in the middle of what they do."""
+    return replace(
+        plan,
+        durability="fsync",
+        faults=("crash_in_effect", "crash_in_effect", "power_cut"),
+        fault_gap_us=60 * MS,
+        unlucky_leader=0.9,
+        strikes_kill=1.0,
+        restart_ms_max=60,
+    )
+
+
+def _reads(plan: Plan, settings: SimSettings) -> Plan:
+    """Many, at leaders that are frozen or cut off while others go on, and at nodes that die and come back so fast that
+    answers to their last life still arrive."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        durability="os",
+        faults=("freeze", "isolate", "transfer_unheard", "crash", "crash", "crash"),
+        fault_gap_us=60 * MS,
+        duplication=0.3,
+        second_copy_us=200 * MS,
+        restart_ms_max=20,
+        operations=(),
+        unlucky_leader=0.0,
+        unlucky_candidate=0.0,
+        think_us=15 * MS,
+        requests_open_max=12,
+        reads=0.5,
+    )
+
+
+def _ahead(plan: Plan, settings: SimSettings) -> Plan:
+    """Leadership is handed to nodes that are then not heard: they are ahead of everybody in term."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        faults=("transfer", "transfer", "crash", "pause"),
+        fault_gap_us=60 * MS,
+        unlucky_leader=0.0,
+        unlucky_candidate=0.7,
+        cuts_lose_all=True,
+    )
+
+
+_FOCUSED = {
+    "figure-8": _figure_8,
+    "members": _members,
+    "snapshots": _snapshots,
+    "crashes": _crashes,
+    "reads": _reads,
+    "ahead": _ahead,
+}
+"""Focus -> how it bends a plan."""
 
 
 def _raft_settings(rng: random.Random) -> RaftSettings:

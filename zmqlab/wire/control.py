@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
+from zmqlab.settings import client_endpoint
 from zmqlab.wire.frames import HEADER_BYTES, header
 
 T = TypeVar("T")
@@ -87,6 +88,11 @@ class Member(msgspec.Struct, kw_only=True):
     """On the leader: ``probe``, ``replicate`` or ``snapshot``."""
     voter: bool = True
     """False: a learner, which receives the log and does not vote yet."""
+
+    @property
+    def client_endpoint(self) -> str:
+        """Where clients reach it."""
+        return client_endpoint(self.host, self.port)
 
 
 class Event(msgspec.Struct, kw_only=True):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bokeh.core.properties import value
-from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Range1d, Text, UIElement
+from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Range1d, UIElement
 
-from zmqlab.widgets.charts.scene import Scene
+from zmqlab.widgets.charts.scene import Scene, bold_label
 from zmqlab.widgets.data import Sampler
 from zmqlab.widgets.frame import Frame
-from zmqlab.widgets.palette import FONT, node_colour
+from zmqlab.widgets.palette import node_colour
 
 LABEL_MS = 6_500.0
 """A bar shorter than this has no room for its term."""
@@ -31,18 +30,7 @@ class Leaders:
         source = ColumnDataSource(data=empty, name="leader_spans")
         bar = HBar(y="row", left="start", right="end", height=0.62, fill_color="colour", line_color=None)
         bars = chart.add_glyph(source, bar)
-        text = Text(
-            x="end",
-            y="row",
-            text="label",
-            text_color="#ffffff",
-            text_font_size="10px",
-            text_font=value(FONT),
-            text_font_style="bold",
-            text_align="right",
-            text_baseline="middle",
-            x_offset=-6,
-        )
+        text = bold_label(x="end", y="row", text_color="#ffffff", text_baseline="middle", x_offset=-6)
         chart.add_glyph(source, text)
         chart.ygrid.visible = False
         chart.yaxis.ticker = FixedTicker(ticks=[0, 1, 2], name="leaders_ticker")

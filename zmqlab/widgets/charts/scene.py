@@ -113,18 +113,7 @@ class Scene:
         for chart in self._time_figures:
             line = VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9)
             chart.add_glyph(self.marks, line)
-            text = Text(
-                x="t",
-                y="y",
-                text="label",
-                text_color="colour",
-                text_font_size="10px",
-                text_font=value(FONT),
-                text_font_style="bold",
-                text_align="right",
-                text_baseline="top",
-                x_offset=-3,
-            )
+            text = bold_label(x="t", y="y", text_color="colour", text_baseline="top", x_offset=-3)
             chart.add_glyph(self.marks, text, y_range_name="lanes")
 
     def empty_note(self, chart: figure, text: str) -> Label:
@@ -265,6 +254,12 @@ class Scene:
 
 def _node_style(slot: int) -> dict[str, Any]:
     return {"line_color": node_colour(slot), "line_dash": node_dash(slot), "line_width": 1.5}
+
+
+def bold_label(**where: Any) -> Text:
+    """The texts of a column ``label``, small and bold, that end at their x; ``where`` and in which colour."""
+    small = {"text_font_size": "10px", "text_font": value(FONT), "text_font_style": "bold"}
+    return Text(text="label", text_align="right", **small, **where)
 
 
 def dress(chart: figure) -> None:

@@ -10,9 +10,9 @@ learner, sends it the log, and promotes it when it has caught up. So also
 - a member that was *removed while it was away*. Its own log can't tell it so, and it still hears the leader's
   broadcasts, by which Raft neither repairs it nor lets it know.
 
-So the asking ends with the leader's word that this node votes, where it is; that costs a member that was only restarted
-one question. (Being a learner is not enough: one that is slow may have to make room for another.) It does not begin
-again in this process if the node is removed later.
+So the asking ends with the leader's word that this node votes, where it is, or when the log that came in since the
+start says so; that costs a member that was only restarted one question. (Being a learner is not enough: one that is
+slow may have to make room for another.) It does not begin again in this process if the node is removed later.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Joining:
         self._seeds = settings.join
         self._names = names or Names()
         self._began_at = raft.last_index
+        """What the log told up to here may be old."""
         self._was_in = False
-        """Whether a leader has said since this node's start that it votes, where it is."""
+        """Whether it is known since this node's start that it votes, where it is."""
         self._asker = Asker(
             lambda nonce: control.AddMemberQuery(nonce, raft.node_id, self._own_address, settings.name),
             "does not take this node in",
@@ -42,7 +43,7 @@ class Joining:
 
     def tick(self) -> None:
         """Ask while there is a reason to."""
-        if self._is_wanted():
+        if self.is_wanted():
             self._asker.tick(self._raft.ticks, self._targets)
         else:
             self._asker.close()
@@ -51,12 +52,12 @@ class Joining:
         """Close the socket, if there is one."""
         self._asker.close()
 
-    def _is_wanted(self) -> bool:
+    def is_wanted(self) -> bool:
+        """Whether there is a reason to ask."""
         raft = self._raft
         is_member = raft.node_id in raft.configuration.members
         is_here = dict(raft.configuration.addresses).get(raft.node_id) == self._own_address
         settled = raft.commit_index >= raft.configurations.current_index
-        # What the log told at the start may be old; that it was promoted since then is not.
         promoted = raft.is_voter and raft.configurations.current_index > self._began_at
         in_for_sure = is_here and settled and (promoted or raft.role is Role.LEADER)
         if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:

@@ -1,0 +1,55 @@
+"""When a node asks to be taken in, and when it has been told enough: without sockets, by what its log says."""
+
+from __future__ import annotations
+
+import random
+
+from zmqlab.node.joining import Joining
+from zmqlab.raft import AppendEntries, Configuration, HardState, Raft, RaftSettings
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.settings import NodeSettings
+
+OWN, LEADER = 4, 1
+SETTINGS = NodeSettings(name="node3", port=5_300, join=("tcp://127.0.0.1:5000",))
+ALONE = Configuration((LEADER,))
+LEARNER = ALONE.with_learner(OWN, SETTINGS.endpoint)
+VOTER = LEARNER.with_voter(OWN)
+
+
+def log_of(*configurations: Configuration) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(index, 1, EntryKind.CONFIGURATION, each.encode()) for index, each in enumerate(configurations, start=1)
+    )
+
+
+def node(*stored: Configuration) -> tuple[Raft, Joining]:
+    entries = log_of(*stored)
+    known = HardState(1, 0, len(entries)) if entries else None
+    raft = Raft(OWN, Configuration(()), RaftSettings(), random.Random(1), hard_state=known, entries=entries)
+    return raft, Joining(SETTINGS, raft)
+
+
+def hear(raft: Raft, joining: Joining, *configurations: Configuration) -> list[bool]:
+    """The log grows to these, one at a time, each committed; whether the node would ask after each."""
+    wanted = []
+    for index, entry in enumerate(log_of(*configurations), start=1):
+        if index > raft.last_index:
+            raft.step(AppendEntries(LEADER, OWN, 1, index - 1, int(index > 1), index, index, (entry,)))
+            while raft.is_ready():
+                raft.advance(raft.ready())
+            wanted.append(joining.is_wanted())
+    return wanted
+
+
+def test_one_that_was_promoted_and_then_removed_does_not_ask_to_come_back() -> None:
+    """It saw its promotion in its log, and was removed before the leader had answered its question."""
+    raft, joining = node()
+    assert joining.is_wanted()
+    assert hear(raft, joining, ALONE, LEARNER, VOTER, ALONE) == [True, True, False, False]
+
+
+def test_one_whose_old_log_says_that_it_votes_asks_all_the_same() -> None:
+    """It may have been removed while it was away."""
+    raft, joining = node(ALONE, LEARNER, VOTER)
+    assert joining.is_wanted()
+    assert hear(raft, joining, ALONE, LEARNER, VOTER, ALONE) == [True]

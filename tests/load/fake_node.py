@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import zmq
 
+from zmqlab.cluster.ports import free_base_ports
 from zmqlab.load.flow import KIND_NEW
 from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
 from zmqlab.market.types import Status
@@ -106,7 +107,7 @@ class FakeNode:
         self.on_query: Callable[[], None] = lambda: None
         self.requests = 0
         self._context = context
-        self._port = 0
+        self._port = free_base_ports(1)[0]
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.start()
@@ -120,14 +121,11 @@ class FakeNode:
         return f"tcp://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Listen, on the same port as before if there was one."""
+        """Listen, always on the same port."""
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = 100_000
-        if self._port:
-            socket.bind(self.endpoint)
-        else:
-            self._port = socket.bind_to_random_port("tcp://127.0.0.1")
+        self._bind(socket)
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, args=(socket,), daemon=True)
         self._thread.start()
@@ -137,6 +135,18 @@ class FakeNode:
         assert self._thread is not None
         self._stop.set()
         self._thread.join()
+
+    def _bind(self, socket: zmq.Socket[bytes]) -> None:
+        """A socket that :meth:`kill` closed keeps its port until libzmq's reaper has come to it."""
+        give_up = time.monotonic() + 5.0
+        while True:
+            try:
+                socket.bind(self.endpoint)
+                return
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.005)
 
     def _run(self, socket: zmq.Socket[bytes]) -> None:
         delayed: deque[tuple[float, bytes, bytes]] = deque()

@@ -7,6 +7,7 @@ import pytest
 from tests.widgets.fake_cluster import MS, snapshot
 from zmqlab.cluster.checks import Check
 from zmqlab.cluster.verdict import Verdict
+from zmqlab.load.metrics import LoadMetrics
 from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.wire.control import Event
 
@@ -48,6 +49,37 @@ def test_the_death_of_a_follower_is_nobodys_business() -> None:
     assert not incident.led
     assert incident.detected_ms is incident.elected_ms is None
     assert incident.silence_ms is None, "no load ran"
+
+
+def silence(from_ms: int, to_ms: int, since_ms: int) -> list[LoadMetrics]:
+    """Snapshots in which nothing came."""
+    return [
+        snapshot(time_ns=START + at * MS, acknowledged=0, gap_ms=at - since_ms, silence_ms=at - since_ms)
+        for at in range(from_ms, to_ms, 100)
+    ]
+
+
+def test_while_nobody_is_served_there_is_no_p99() -> None:
+    """Two of three are dead: what was answered in the last moment before says nothing of those that wait."""
+    before = [snapshot(time_ns=START + at * MS, latency_ns=2 * MS) for at in range(-900, 1, 100)]
+    last = snapshot(time_ns=START + 50 * MS, latency_ns=2 * MS)
+    kill = KILL[:1]
+    incidents = Incidents()
+    dark = silence(150, 20_000, since_ms=40)
+    incidents.follow(kill, [*before, last, *dark], START + 20_000 * MS, led_by("node0"))
+    seen = incidents.newest[0]
+    assert seen.unserved
+    assert seen.p99_during_ms is None
+    assert seen.silence_ms == pytest.approx(19_910)
+
+    light = [snapshot(time_ns=START + 20_000 * MS, latency_ns=19_000 * MS, gap_ms=19_950.0)]
+    light += [snapshot(time_ns=START + at * MS, latency_ns=2 * MS) for at in range(20_100, 40_000, 100)]
+    incidents.follow(kill, [*dark[100:], *light], START + 40_000 * MS, led_by("node0"))
+    seen = incidents.newest[0]
+    assert not seen.unserved
+    assert seen.silence_ms == 19_950
+    assert seen.p99_during_ms == pytest.approx(19_000, rel=0.01)
+    assert seen.p99_before_ms == pytest.approx(2, rel=0.01), "kept, though those snapshots are gone"
 
 
 def test_an_election_long_after_is_not_its_doing() -> None:

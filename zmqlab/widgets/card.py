@@ -62,7 +62,7 @@ class FaultCards(Panel):
 
     def _tick(self) -> None:
         newest = self._incidents.newest
-        young = newest and time.time_ns() - newest[-1].time_ns < 2 * SETTLE_NS
+        young = newest and (newest[-1].unserved or time.time_ns() - newest[-1].time_ns < 2 * SETTLE_NS)
         if young or any(event.time_ns > (newest[-1].time_ns if newest else 0) for event in self._sampler.events[-20:]):
             with self._guard:
                 if time.monotonic() - self._shown_s >= self._interval_s - 0.02:

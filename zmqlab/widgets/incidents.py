@@ -1,9 +1,10 @@
 """What a fault cost: how long until it was noticed, until somebody led, until orders were acknowledged again.
 
 An :class:`Incident` is read off the events and the load client's snapshots around a fault. It is complete some seconds
-after it and is not touched again then. *Detected* is when another node began to campaign, which is when it had missed
-the leader's heartbeats for its election time-out; a fault of a follower is detected by nobody, since nothing depends on
-that node. *Lost* and *duplicated* are the verdict's to say: nobody knows before the run has been judged.
+after it, or when orders are acknowledged again if that is later, and is not touched again then. *Detected* is when
+another node began to campaign, which is when it had missed the leader's heartbeats for its election time-out; a fault of
+a follower is detected by nobody, since nothing depends on that node. *Lost* and *duplicated* are the verdict's to say:
+nobody knows before the run has been judged.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ SETTLE_NS = 8_000_000_000
 BEFORE_NS = 5_000_000_000
 DURING_NS = 3_000_000_000
 """An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
+UNSERVED_MS = 1_000.0
+"""After so long a silence nobody is served, which is no matter of one election any more."""
 TOGETHER_NS = 1_500_000_000
 """Links that are cut one after the other by hand are one fault."""
 MAX_INCIDENTS = 6
@@ -46,7 +49,9 @@ class Incident:
     elected_ms: float | None = None
     new_leader: str = ""
     silence_ms: float | None = None
-    """The longest time in which answers were owed and none came."""
+    """The longest time in which answers were owed and none came; so far, if :attr:`unserved`."""
+    unserved: bool = False
+    """The silence goes on."""
     p99_before_ms: float | None = None
     p99_during_ms: float | None = None
     lost: str = ""
@@ -72,10 +77,9 @@ class Incidents:
         """Complete what is young, add what is new."""
         for fault in faults_of(events):
             known = self._known.get(fault.time_ns)
-            if known is None or now_ns - fault.time_ns < SETTLE_NS:
+            if known is None or known.unserved or now_ns - fault.time_ns < SETTLE_NS:
                 measured = measure(fault, events, snapshots, leader_at)
-                lost = known or measured
-                self._known[fault.time_ns] = replace(measured, lost=lost.lost, duplicated=lost.duplicated)
+                self._known[fault.time_ns] = measured if known is None else _completed(known, measured)
 
     def judged(self, verdict: Verdict, since_ns: int) -> None:
         """Write the verdict of a run that began then into the incidents that fell into it."""
@@ -83,6 +87,11 @@ class Incidents:
         for time_ns, incident in self._known.items():
             if time_ns >= since_ns:
                 self._known[time_ns] = replace(incident, lost=lost, duplicated=twice)
+
+
+def _completed(known: Incident, measured: Incident) -> Incident:
+    """What was measured again, with what can't be any more: the verdict's words, and what was before a long silence."""
+    return replace(measured, lost=known.lost, duplicated=known.duplicated, p99_before_ms=known.p99_before_ms)
 
 
 def said_of(verdict: Verdict, name: str) -> str:
@@ -116,7 +125,8 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     noticed = next((event for event in after if _campaigns(event) and event.node != fault.node), None)
     if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):
         noticed = None
-    silence_ms = _silence_ms(fault, elected, snapshots)
+    during = _during(fault, elected, snapshots)
+    unserved = bool(during) and during[-1].silence_ms > UNSERVED_MS
     return Incident(
         time_ns=fault.time_ns,
         title=_title(fault),
@@ -125,9 +135,10 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
         detected_ms=_ms_after(fault, noticed),
         elected_ms=_ms_after(fault, elected),
         new_leader=elected.node if elected else "",
-        silence_ms=silence_ms,
-        p99_before_ms=_p99_ms(snapshots, fault.time_ns - BEFORE_NS, fault.time_ns),
-        p99_during_ms=_p99_ms(snapshots, fault.time_ns, fault.time_ns + DURING_NS),
+        silence_ms=max((each.gap_ms for each in during), default=None),
+        unserved=unserved,
+        p99_before_ms=_p99_ms(each for each in snapshots if -BEFORE_NS < each.time_ns - fault.time_ns <= 0),
+        p99_during_ms=None if unserved else _p99_ms(during),
     )
 
 
@@ -145,15 +156,21 @@ def _ms_after(fault: Event, event: Event | None) -> float | None:
     return None if event is None else (event.time_ns - fault.time_ns) / NS_PER_MS
 
 
-def _silence_ms(fault: Event, elected: Event | None, snapshots: Sequence[LoadMetrics]) -> float | None:
+def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics]) -> list[LoadMetrics]:
+    """The snapshots from the fault to so long after it, after the election and after the silence that came of it."""
     end_ns = (elected or fault).time_ns + DURING_NS
-    gaps = [each.gap_ms for each in snapshots if fault.time_ns < each.time_ns < end_ns]
-    return max(gaps) if gaps else None
+    during: list[LoadMetrics] = []
+    for each in snapshots:
+        silent_since_ns = each.time_ns - each.gap_ms * NS_PER_MS
+        if each.time_ns > fault.time_ns and silent_since_ns < end_ns:
+            during.append(each)
+            if each.gap_ms > UNSERVED_MS:
+                end_ns = max(end_ns, each.time_ns + DURING_NS)
+    return during
 
 
-def _p99_ms(snapshots: Sequence[LoadMetrics], from_ns: int, to_ns: int) -> float | None:
+def _p99_ms(snapshots: Iterable[LoadMetrics]) -> float | None:
     merged = Histogram()
     for each in snapshots:
-        if from_ns < each.time_ns <= to_ns:
-            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+        merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
     return merged.percentile(99) / NS_PER_MS if merged.count else None

@@ -2,9 +2,9 @@
 
 An :class:`Incident` is read off the events and the load client's snapshots around a fault. It is complete some seconds
 after it, or when orders are acknowledged again if that is later, and is not touched again then. *Detected* is when
-another node began to campaign, which is when it had missed the leader's heartbeats for its election time-out; a fault of
-a follower is detected by nobody, since nothing depends on that node. *Lost* and *duplicated* are the verdict's to say:
-nobody knows before the run has been judged.
+another node began to campaign, which is when it had missed the leader's heartbeats for its election time-out; a fault
+of a follower is detected by nobody, since nothing depends on that node. *Lost* and *duplicated* are the verdict's to
+say: nobody knows before the run has been judged.
 """
 
 from __future__ import annotations

@@ -61,6 +61,14 @@ def test_three_five_three_under_load(cluster: Cluster) -> None:
     assert [kind for _, kind in kinds(cluster)].count("promoted") == 2
 
 
+def test_a_client_that_was_given_addresses_watches_those_that_come(cluster: Cluster) -> None:
+    with LoadClient(list(cluster.endpoints), rate=1_000, duration=None) as load:
+        load.start()
+        assert load.feed.wait_until(lambda: set(load.feed.newest()) == {"node0", "node1", "node2"}, 5)
+        name = cluster.add()
+        assert load.feed.wait_until(lambda: name in load.feed.newest(), 10)
+
+
 def test_the_leader_is_removed_by_a_transfer(cluster: Cluster) -> None:
     leader = cluster.leader
     before = max(status.term for status in cluster.feed.newest().values())

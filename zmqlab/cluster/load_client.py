@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,6 +127,7 @@ class LoadClient:
         self._metrics_at = (metrics_host, metrics_port)
         self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None
+        self._watched: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
         self._orders: deque[load_wire.ToLoad] = deque()
@@ -253,9 +254,7 @@ class LoadClient:
             return self._cluster.feed
         if self._own_feed is None:
             self._own_feed = MetricsFeed()
-            for endpoint in self.settings.nodes:
-                host, port = parse_endpoint(endpoint)
-                self._own_feed.connect(f"tcp://{host}:{port - 2}")
+            self._watch(self.settings.nodes)
         return self._own_feed
 
     @property
@@ -320,12 +319,23 @@ class LoadClient:
 
         return LoadExporter(self.settings, host, port or 0, targets)
 
+    def _watch(self, endpoints: Iterable[str]) -> None:
+        """Listen to what these nodes publish, unless a cluster sees to it: they come, and move, while the load runs."""
+        if self._own_feed is None:
+            return
+        for endpoint in endpoints:
+            if endpoint not in self._watched:
+                self._watched.add(endpoint)
+                host, port = parse_endpoint(endpoint)
+                self._own_feed.connect(f"tcp://{host}:{port - 2}")
+
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""
         with contextlib.suppress(FrameError):
             snapshot = load_wire.decode_metrics(frame)
             if self._process is not None and snapshot.pid == self._process.pid:
                 self._recent.append(snapshot)
+                self._watch(snapshot.endpoints)
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 

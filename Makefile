@@ -55,8 +55,10 @@ lab: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 
+# The template: a page that asks nobody outside for anything (notebooks/voila/).
 app: $(VENV)/.installed-lab
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila notebooks/panel.ipynb $(LAB_ARGS)
+	PATH="$(abspath $(BIN)):$$PATH" JUPYTER_PATH="$(CURDIR)/notebooks:$$JUPYTER_PATH" \
+		$(BIN)/voila notebooks/panel.ipynb --template=offline $(LAB_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

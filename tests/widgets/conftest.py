@@ -1,9 +1,9 @@
-"""Fixtures of the widgets' tests: a cluster without processes, a sampler that turns by hand."""
+"""Fixtures of the widgets' tests: a cluster without processes, a sampler that turns by hand, a browser."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -11,6 +11,9 @@ from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.widgets import data
 from zmqlab.widgets.data import Sampler
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -27,3 +30,15 @@ def sampler(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     made = data.sampler_of(cast(Cluster, cluster))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    from tests.widgets.browser import CHROMIUM, FLAGS
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield started
+        started.close()

@@ -5,95 +5,38 @@ Screenshots of each step are kept in the folder that ``ZMQLAB_SCREENSHOTS`` name
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.widgets.jupyter import CHROMIUM, FAILED, FLAGS, JupyterLab, Visit
+from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of, seconds_until
+from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.process,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
-]
+pytestmark = MARKS
 
-CELLS = [
-    "from zmqlab import Cluster, LoadClient\nfrom zmqlab.widgets import Lab\ncluster = Cluster(nodes=3).start()\n"
-    "load = LoadClient(cluster, rate=2_000, duration=None).start()\nlab = Lab(cluster, load)\nlab",
-    "print(cluster)",
-]
+CHAPTER = Path(__file__).parents[2] / "notebooks" / "01_start_a_cluster.ipynb"
 MOVING_S = 10.0
 """From Run All to charts that move. Seen: 3 to 5 s."""
 DEAD_S = 0.3
 """From the click to the dead process. Seen: 0.02 to 0.1 s; the bound is wide for a busy machine."""
 LINE_S = 0.5
-SLACK = float(os.environ.get("ZMQLAB_SLACK", "2"))
-"""Two cores run the browser, the server, the kernel, three to five nodes and the load; more for a busier machine."""
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
-    server = JupyterLab(tmp_path_factory.mktemp("jupyter"), CELLS)
+    server = JupyterLab(tmp_path_factory.mktemp("jupyter"), CHAPTER)
     yield server
     server.close()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield started
-        started.close()
-
-
-def node_processes(lab: JupyterLab) -> set[int]:
-    """The nodes that this server's kernels run now."""
-    found = set()
-    for process in psutil.Process(lab.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "zmqlab.node" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-    return found
-
-
-def living(pids: set[int]) -> set[int]:
-    """Those that still run."""
-    found = set()
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.add(pid)
-    return found
-
-
-def keep(visit: Visit, name: str) -> None:
-    folder = os.environ.get("ZMQLAB_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        visit.page.screenshot(path=f"{folder}/{name}.png")
-
-
-def seconds_until(condition: Callable[[], object], timeout_s: float) -> float:
-    """How long it takes until the condition holds."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, "it did not happen in time"
-        time.sleep(0.005)
-    return time.monotonic() - start
-
-
 @pytest.fixture
-def visit(lab: JupyterLab, browser: Browser) -> Iterator[Visit]:
+def visit(lab: JupyterLab, browser: Browser) -> Iterator[LabVisit]:
     opened = lab.open(browser, 1400, 1900)
     opened.command("application:toggle-left-area")
     yield opened
@@ -101,7 +44,7 @@ def visit(lab: JupyterLab, browser: Browser) -> Iterator[Visit]:
     opened.page.close()
 
 
-def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: Visit) -> None:
+def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVisit) -> None:
     page = visit.page
 
     # Run All: charts move, in their data and in their pixels.
@@ -117,8 +60,14 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: Visit
     assert charts.screenshot() != one
     keep(visit, "load")
 
+    # The chapter's own story, to its end: it kills the leader, and starts it again.
+    visit.await_kernel()
+    assert page.evaluate(FAILED) == 0
+    assert "leads; orders are acknowledged again" in page.evaluate(PRINTED)
+    page.locator(".zl-lab").scroll_into_view_if_needed()
+
     # Kill the leader: a process is dead, another node leads, the line and the card appear, the charts go on.
-    nodes = node_processes(lab)
+    nodes = nodes_of(lab.pid)
     assert len(nodes) == 3
     leader = page.locator("tr.zl-leads").get_attribute("data-node")
     page.get_by_role("button", name="kill the leader").click()
@@ -141,7 +90,7 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: Visit
     page.locator(".zl-stepper [data-count='5']").click()
     page.wait_for_selector("tr[data-node='node4']", timeout=30_000)
     page.wait_for_function("() => document.querySelectorAll('tr[data-node] .zl-agree').length === 5", timeout=30_000)
-    nodes |= node_processes(lab)
+    nodes |= nodes_of(lab.pid)
     assert len(living(nodes)) == 5
     keep(visit, "five")
 
@@ -182,6 +131,6 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: Visit
 
     # The kernel restarts: no process is left.
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    seconds_until(lambda: not living(nodes | node_processes(lab)), 15)
+    seconds_until(lambda: not living(nodes | nodes_of(lab.pid)), 15)
     assert visit.outside == []
     assert visit.errors == []

@@ -1,0 +1,141 @@
+"""A headless Chromium, and what a test wants to know of a page and of the servers behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+START_TIMEOUT_S = 60
+SLACK = float(os.environ.get("ZMQLAB_SLACK", "2"))
+"""Two cores run the browser, the server, the kernel, three to five nodes and the load; more for a busier machine."""
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.process,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+
+class Visit:
+    """One page of a server at ``url``, and what it did that it should not have."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.outside: list[str] = []
+        """Requests that would have left the machine."""
+        self.errors: list[str] = []
+        page.on("request", lambda request: self._asked(request.url, url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self._said(message.type, message.text))
+
+    def model(self, name: str, path: str) -> Any:
+        """A value of one of the figures' models, as in ``model("series", "data.t.length")``."""
+        return self.page.evaluate(f"() => Bokeh.documents[0].get_model_by_name({name!r}).{path}")
+
+    def await_model(self, name: str, condition: str, timeout_ms: float = 10_000) -> None:
+        """Until a condition on a model ``m`` holds."""
+        script = (
+            f"() => {{ const m = window.Bokeh?.documents[0]?.get_model_by_name({name!r}); return m && ({condition}); }}"
+        )
+        self.page.wait_for_function(script, timeout=timeout_ms)
+
+    def _asked(self, url: str, own: str) -> None:
+        if not url.startswith((own, own.replace("http", "ws"), "data:", "blob:")):
+            self.outside.append(url)
+
+    def _said(self, kind: str, text: str) -> None:
+        if kind == "error":
+            self.errors.append(text)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process' environment, but for Jupyter's settings, which are those of a new user."""
+    own = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {name: str(folder / each) for name, each in own.items()} | {"PATH": path}
+
+
+def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a server that was just started answers."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=START_TIMEOUT_S):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            alive = process.poll() is None and time.monotonic() < deadline
+            assert alive, f"it did not start: {log.read_text()[-2_000:]}"
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    """One that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def nodes_of(server: int) -> set[int]:
+    """The nodes that the kernels of a server, by its pid, run now."""
+    found = set()
+    for process in psutil.Process(server).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "zmqlab.node" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return found
+
+
+def living(pids: set[int]) -> set[int]:
+    """Those that still run."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.add(pid)
+    return found
+
+
+def keep(visit: Visit, name: str) -> None:
+    """A screenshot for whoever asked for them: ``ZMQLAB_SCREENSHOTS`` names a folder."""
+    folder = os.environ.get("ZMQLAB_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        visit.page.screenshot(path=f"{folder}/{name}.png")
+
+
+def seconds_until(condition: Callable[[], object], timeout_s: float) -> float:
+    """How long it takes until the condition holds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < timeout_s, "it did not happen in time"
+        time.sleep(0.005)
+    return time.monotonic() - start

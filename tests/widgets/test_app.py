@@ -1,0 +1,86 @@
+"""``make app``: the panel as a page without code, by Voilà, for a demo in front of a class that has no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
+
+from playwright.sync_api import Browser
+
+from tests.widgets.browser import (
+    MARKS,
+    Visit,
+    await_answer,
+    environment,
+    free_port,
+    keep,
+    living,
+    nodes_of,
+    seconds_until,
+)
+
+pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")]
+
+ROOT = Path(__file__).parents[2]
+
+
+class App:
+    """The server that the Makefile's rule starts, in the environment that runs this test."""
+
+    def __init__(self, folder: Path) -> None:
+        port, log = free_port(), folder / "voila.log"
+        self.url = f"http://127.0.0.1:{port}"
+        installed = f"{sys.prefix}/.installed-lab"
+        command = ["make", "app", f"VENV={sys.prefix}", "-o", installed, f"LAB_ARGS=--no-browser --port={port}"]
+        with log.open("w") as out:
+            own = environment(folder)
+            self._make = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
+        await_answer(f"{self.url}/static/none", self._make, log)
+
+    @property
+    def pid(self) -> int:
+        """What all else descends from."""
+        return self._make.pid
+
+    def close(self) -> None:
+        """As Ctrl-C does: the signal goes to make and to the server."""
+        if self._make.poll() is None:
+            os.killpg(self._make.pid, signal.SIGINT)
+            self._make.wait(30)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    server = App(tmp_path)
+    yield server
+    server.close()
+
+
+def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
+    visit = Visit(browser.new_page(viewport={"width": 1400, "height": 1500}), app.url)
+    page = visit.page
+    page.goto(app.url)
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=60_000)
+    assert "LoadClient(" not in page.inner_text("body"), "the code is not shown"
+    nodes = nodes_of(app.pid)
+    assert len(nodes) == 3
+    leader = page.locator("tr.zl-leads").get_attribute("data-node")
+    page.get_by_role("button", name="kill the leader").click()
+    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=10_000)
+    page.wait_for_selector(f"tr.zl-leads:not([data-node='{leader}'])", timeout=10_000)
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
+    keep(visit, "app")
+    assert visit.outside == []
+    assert visit.errors == []
+    page.close()
+    app.close()
+    seconds_until(lambda: not living(nodes), 15)

@@ -34,6 +34,13 @@ function blank(source, sent) {
   return Object.fromEntries(Object.keys(source.data).map((column) => [column, nothing]));
 }
 
+// The rows of a stream from `from` on, and one before, so that a line begins at the edge.
+function since(columns, from) {
+  if (!(columns.t instanceof Float64Array)) return columns;
+  const first = Math.max(0, columns.t.findIndex((t) => t >= from) - 1);
+  return Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values.subarray(first)]));
+}
+
 // JSON has no numbers as keys; what is looked up by a number needs them back.
 const numbered = (plain) => new Map(Object.entries(plain).map(([key, value]) => [Number(key), value]));
 
@@ -95,7 +102,7 @@ async function render({ model, el }) {
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources that the figures don't show yet
   const properties = new Map();    // "model property" -> [model, property, value] not yet set
-  let doc, painting = 0, saidAt = 0, themeDirty = true;
+  let doc, parts = [], painting = 0, saidAt = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
@@ -104,6 +111,17 @@ async function render({ model, el }) {
     for (const [id, name, value] of model.get("_themes")[isDark() ? "dark" : "light"]) {
       const target = doc.get_model_by_id(id);
       if (target) target[name] = value;
+    }
+  }
+
+  // Give the figures what is in sight of a source; all of it to look at while they stand still.
+  function show(source) {
+    const sent = state.paused ? data[source] : since(data[source], state.now - windowMs());
+    const found = doc.get_model_by_name(source);
+    if (found) found.data = { ...blank(found, sent), ...sent };
+    for (const part of parts.filter((each) => each.name.startsWith(`${source}/`))) {
+      const own = Object.keys(part.data);
+      if (own.every((column) => column in sent)) part.data = Object.fromEntries(own.map((column) => [column, sent[column]]));
     }
   }
 
@@ -118,10 +136,7 @@ async function render({ model, el }) {
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
-    for (const source of dirty) {
-      const found = doc.get_model_by_name(source);
-      if (found) found.data = { ...blank(found, data[source]), ...data[source] };
-    }
+    for (const source of dirty) show(source);
     dirty.clear();
     el.dataset.seq = state.seq;
     if (performance.now() - saidAt > 450) {
@@ -168,7 +183,8 @@ async function render({ model, el }) {
       if (wheel) wheel.active = paused;
     }
     toolbar.show();
-    if (!paused) {
+    if (paused) Object.keys(data).forEach(show);
+    else {
       say("visible");              // a long pause looks like a page that went away
       schedule();
     }
@@ -193,6 +209,7 @@ async function render({ model, el }) {
   const views = await Bokeh.embed.embed_item(model.get("_item"), place);
   const rootView = views instanceof Map ? [...views.values()][0] : [...views][0];
   doc = rootView.model.document;
+  parts = [...doc._all_models.values()].filter((each) => each.name?.includes("/"));
   for (const figure of allFigures(doc)) figure.on_event("panstart", () => pauseFigures(true));
   setTheme();
 

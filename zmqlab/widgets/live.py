@@ -7,7 +7,8 @@ as a bokeh JSON item, and from then on messages with a sequence number::
      set: [[model name, property, value], ...]}     and one binary buffer a stream's column
 
 A *stream* is a source that grows by rows; only new rows travel, and the page drops old ones. A *table* is a small
-source that travels whole when it has changed. *set* are properties of named models: ranges, labels, visibility. A *key
+source that travels whole when it has changed. A source named ``NAME/...`` is a *part* of stream ``NAME``: the page fills
+it with the columns that it has in common with the stream, if they all came. *set* are properties of named models: ranges, labels, visibility. A *key
 frame* carries all of it; a page that misses a number waits for the next key frame and asks for one. What the page says
 back goes to :class:`~zmqlab.widgets.flow.Flow`, which decides when there is a push at all.
 

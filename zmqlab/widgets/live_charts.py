@@ -197,6 +197,8 @@ def fill(layout: UIElement, frame: Frame) -> None:
         rows = dict(stream.newest(None))
         unknown = np.full(len(rows["t"]), np.nan)
         named[name].data = dict.fromkeys(named[name].data, unknown) | rows
+        for part in (model for other, model in named.items() if other.startswith(f"{name}/")):
+            part.data = {column: rows.get(column, unknown) for column in part.data}
     for name, table in frame.tables.items():
         if name in named:
             named[name].data = table

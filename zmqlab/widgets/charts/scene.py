@@ -59,6 +59,11 @@ class Scene:
     def __init__(self) -> None:
         empty: dict[str, Any] = {name: [] for name in COLUMNS}
         self.series = ColumnDataSource(data=empty, name=EVERY_SERIES)
+        """All columns; what belongs to one node is drawn from a part of it."""
+        self._parts = {
+            slot: ColumnDataSource(data={"t": []}, name=f"{EVERY_SERIES}/{slot}") for slot in range(MAX_SLOTS)
+        }
+        """Of each slot. bokeh works at every glyph of a source that changes, hidden ones too."""
         self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
         self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
         self._still = ColumnDataSource(data={"x": [math.nan], "y": [math.nan]})
@@ -143,9 +148,10 @@ class Scene:
         """A line for each node that is or may come, in its colour; those that aren't there are hidden."""
         if prefix not in self._node_names:
             self._node_names.append(prefix)
-        for slot in range(MAX_SLOTS):
+        for slot, part in self._parts.items():
+            part.data = {**part.data, f"{prefix}{slot}": []}
             glyph = Line(x="t", y=f"{prefix}{slot}", **(_node_style(slot) | style))
-            renderer = chart.add_glyph(self.series, glyph, visible=False)
+            renderer = chart.add_glyph(part, glyph, visible=False)
             renderer.name = f"{chart.name}_{prefix}{slot}"
             self._by_slot[slot].append(renderer)
 

@@ -2,6 +2,14 @@
 
 const libraries = (globalThis.__zmqlab_bokeh ??= {});
 
+// At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and asks for a computed
+// style next: 40 times a paint the browser works out the styles of the whole page. That was a third of a paint's time.
+function leaveStylesAlone(Bokeh) {
+  const sheet = Bokeh.require?.("core/dom")?.InlineStyleSheet?.prototype;
+  const update = sheet?._update;
+  if (update) sheet._update = function (css) { if (this.css !== css) update.call(this, css); };
+}
+
 // BokehJS out of the kernel, once for a page, whoever asks first.
 function loadBokeh(version, compressed) {
   if (globalThis.Bokeh?.version === version) return globalThis.Bokeh;
@@ -12,6 +20,7 @@ function loadBokeh(version, compressed) {
     await new Promise((resolve, reject) =>
       document.head.append(Object.assign(document.createElement("script"), { src, onload: resolve, onerror: reject })));
     URL.revokeObjectURL(src);
+    leaveStylesAlone(globalThis.Bokeh);
     return globalThis.Bokeh;
   })());
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
+from typing import cast
 
 import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
+from zmqlab.cluster.cluster import Cluster
 from zmqlab.widgets.data import STALE_S, Sampler
 from zmqlab.widgets.marks import clock_ms
 
@@ -24,6 +28,16 @@ def test_rates_of_a_load(cluster: FakeCluster, sampler: Sampler) -> None:
     assert newest(sampler, "offered", "acknowledged") == pytest.approx([1_000, 750])
     sampler.turn()
     assert newest(sampler, "offered") == pytest.approx([1_000]), "nothing came in this turn: as before"
+
+
+def test_news_is_told_before_the_next_row_is_due(cluster: FakeCluster) -> None:
+    with contextlib.closing(Sampler(cast(Cluster, cluster), interval_s=60).start()) as sampler:
+        told = threading.Event()
+        cluster.feed.wait_until(lambda: sampler.ring.total > 0, 5)
+        sampler.on_tick(told.set)
+        cluster.happen("killed", "node1")
+        assert told.wait(5)
+        assert [mark.label for mark in sampler.timeline.marks] == ["node1 killed"]
 
 
 def test_two_load_clients_add_up(cluster: FakeCluster, sampler: Sampler) -> None:

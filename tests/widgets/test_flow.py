@@ -35,6 +35,15 @@ def test_ten_a_second_and_no_more() -> None:
     assert 18 <= sent <= 24
 
 
+def test_news_does_not_wait_but_for_a_slow_page() -> None:
+    flow = ready()
+    assert flow.may_push(1, 0.0, False)
+    flow.pushed(0.0)
+    assert not flow.may_push(2, 0.03, False)
+    assert flow.may_push(2, 0.03, False, news=True)
+    assert not flow.may_push(MAX_BEHIND + 1, 0.03, False, news=True)
+
+
 def test_a_slow_page_gets_two_a_second() -> None:
     flow = ready()
     assert len(pushes(flow, 0, 1.2)) == MAX_BEHIND

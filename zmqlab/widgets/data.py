@@ -120,7 +120,12 @@ class Sampler:
         self._service = MovingPercentiles(LATENCY_INTERVALS)
         self._watchers: list[Callable[[], None]] = []
         self._closing = threading.Event()
-        self._unregister = self.feed.on_load_frame(self._take_load_frame)
+        self._news = threading.Event()
+        """Something has happened, and whoever looks should see it at once."""
+        self._unregister = (
+            self.feed.on_load_frame(self._take_load_frame),
+            self.feed.on_event(lambda _event: self._news.set()),
+        )
         self._thread = threading.Thread(target=self._run, name="zmqlab-sampler", daemon=True)
 
     def start(self) -> Sampler:
@@ -157,7 +162,7 @@ class Sampler:
         return slots.get(spans[-1].slot, "") if spans else ""
 
     def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Call ``watcher`` after each row, and once more at the end; returns a function that ends this."""
+        """Call ``watcher`` after each row, at each event, and at the end; returns a function that ends this."""
         self._watchers.append(watcher)
 
         def unregister() -> None:
@@ -169,9 +174,11 @@ class Sampler:
     def stop(self) -> None:
         """End the thread; what was sampled can still be read."""
         self._closing.set()
+        self._news.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5)
-        self._unregister()
+        for unregister in self._unregister:
+            unregister()
 
     def close(self) -> None:
         """:meth:`stop`, and raise what the thread died of."""
@@ -198,10 +205,18 @@ class Sampler:
                 self.turn()
                 self._tell()
                 due_s = max(due_s + self._interval_s, time.monotonic())
-                self._closing.wait(max(0.0, due_s - time.monotonic()))
+                self._rest(due_s)
         except BaseException as error:
             self.error = error
         self._tell()
+
+    def _rest(self, until_s: float) -> None:
+        """Wait for the next row's time; what happens meanwhile is told at once, a click must not wait for its line."""
+        while not self._closing.is_set() and self._news.wait(max(0.0, until_s - time.monotonic())):
+            self._news.clear()
+            if not self._closing.is_set():
+                self._follow_events()
+                self._tell()
 
     def _tell(self) -> None:
         """A watcher's failure is the thread's: it is kept, and told by close()."""

@@ -1,5 +1,7 @@
 """When a page may be sent more: at most ten times a second, less when it is slow, nothing when nobody sees it.
 
+Only news, a fault or an election, does not wait for its tenth of a second.
+
 A page says that it is there, that it has painted a push, that it is hidden, that it is gone. What it says reaches this
 process only while the kernel is free: a cell that runs for a minute delivers all of it a minute late. So silence means
 two things, and the rules are
@@ -64,10 +66,10 @@ class Flow:
             known.acknowledged = sequence
             self._key_wanted = True
 
-    def may_push(self, sequence: int, now_s: float, kernel_busy: bool) -> bool:
+    def may_push(self, sequence: int, now_s: float, kernel_busy: bool, news: bool = False) -> bool:
         """Whether push number ``sequence`` may go out now."""
         since_s = now_s - self._pushed_s + EARLY_S
-        if since_s < INTERVAL_S:
+        if since_s < INTERVAL_S and not news:
             return False
         if not self._spoken:
             return kernel_busy or now_s - self._born_s < NEWBORN_S

@@ -7,10 +7,11 @@ as a bokeh JSON item, and from then on messages with a sequence number::
      set: [[model name, property, value], ...]}     and one binary buffer a stream's column
 
 A *stream* is a source that grows by rows; only new rows travel, and the page drops old ones. A *table* is a small
-source that travels whole when it has changed. A source named ``NAME/...`` is a *part* of stream ``NAME``: the page fills
-it with the columns that it has in common with the stream, if they all came. *set* are properties of named models: ranges, labels, visibility. A *key
-frame* carries all of it; a page that misses a number waits for the next key frame and asks for one. What the page says
-back goes to :class:`~zmqlab.widgets.flow.Flow`, which decides when there is a push at all.
+source that travels whole when it has changed. A source named ``NAME/...`` is a *part* of stream ``NAME``: the page
+fills it with the columns that it has in common with the stream, if they all came. *set* are properties of named models:
+ranges, labels, visibility. A *key frame* carries all of it; a page that misses a number waits for the next key frame
+and asks for one. What the page says back goes to :class:`~zmqlab.widgets.flow.Flow`, which decides when there is a push
+at all.
 
 Figures stay ordinary bokeh models: :meth:`LiveFigure.static` gives one for a report, filled with what is there.
 
@@ -109,11 +110,11 @@ class LiveFigure(anywidget.AnyWidget):
         with self._lock:
             return self._flow.may_push(self._sequence + 1, time.monotonic() + 1.0, kernel_is_busy())
 
-    def refresh(self, make_frame: Callable[[], Frame]) -> bool:
+    def refresh(self, make_frame: Callable[[], Frame], news: bool = False) -> bool:
         """Push what ``make_frame`` gives, if a page may be sent something now; whether it was. From any thread."""
         with self._lock:
             now_s = time.monotonic()
-            if not self._flow.may_push(self._sequence + 1, now_s, kernel_is_busy()):
+            if not self._flow.may_push(self._sequence + 1, now_s, kernel_is_busy(), news):
                 return False
             frame = make_frame()
             if {name: each.names for name, each in frame.streams.items()} != {

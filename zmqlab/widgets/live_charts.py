@@ -26,6 +26,7 @@ from zmqlab.widgets.charts.throughput import Throughput
 from zmqlab.widgets.data import Sampler, sampler_of
 from zmqlab.widgets.frame import Frame
 from zmqlab.widgets.live import LiveFigure
+from zmqlab.widgets.marks import Mark
 from zmqlab.widgets.palette import ThemeName, apply_theme
 
 GRID = {
@@ -57,6 +58,8 @@ class LiveCharts(LiveFigure):
         self._charts = tuple(make_charts())
         self._sampler = sampler_of(cluster)
         self._scene = Scene()
+        self._told: list[Mark] = []
+        """The newest mark that was pushed, if there is one."""
         super().__init__(draw(self._scene, self._charts), toolbar=toolbar)
         self._unregister = self._sampler.on_tick(self._tick)
 
@@ -80,7 +83,11 @@ class LiveCharts(LiveFigure):
         """Runs in the sampler's thread."""
         if self._sampler.error is not None and not self._problem:
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
-        self.refresh(lambda: frame_of(self._scene, self._charts, self._sampler, self._options()))
+        marks = self._sampler.timeline.marks[-1:]
+        if self.refresh(
+            lambda: frame_of(self._scene, self._charts, self._sampler, self._options()), marks != self._told
+        ):
+            self._told = marks
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())

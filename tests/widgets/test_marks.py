@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from zmqlab.widgets.marks import LANES, MS_PER_CHARACTER, bands_of, clock_ms, is_fault, marks_of
+import pytest
+
+from zmqlab.widgets.marks import (
+    CHARACTER_SHARE,
+    LANES,
+    bands_of,
+    clock_ms,
+    is_fault,
+    lanes_of,
+    mark_columns,
+    marks_of,
+)
 from zmqlab.widgets.palette import ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
 
@@ -25,13 +36,17 @@ def test_what_is_marked() -> None:
     assert marks[0].at_ms == clock_ms(START), "at the moment when it happened"
 
 
-def test_labels_of_one_lane_do_not_touch() -> None:
+@pytest.mark.parametrize("window_ms", [30_000, 120_000])
+def test_labels_of_one_lane_do_not_touch(window_ms: float) -> None:
     marks = marks_of([event(step * 0.7, "killed" if step % 2 else "restarted", f"node{step}") for step in range(40)])
+    lanes = lanes_of(marks, window_ms)
     for lane in range(LANES):
-        row = [mark for mark in marks if mark.lane == lane]
+        row = [mark for mark, own in zip(marks, lanes, strict=True) if own == lane]
         for before, after in pairwise(row):
-            assert after.at_ms - before.at_ms >= len(after.label) * MS_PER_CHARACTER
-    assert any(mark.lane == LANES and not mark.label for mark in marks), "a full house: the line stands without a label"
+            assert after.at_ms - before.at_ms >= len(after.label) * CHARACTER_SHARE * window_ms
+    labels = mark_columns(marks, window_ms)["label"]
+    assert [bool(label) for label in labels] == [lane < LANES for lane in lanes]
+    assert LANES in lanes, "a full house: the line stands without a label"
 
 
 def test_events_may_come_in_any_order() -> None:

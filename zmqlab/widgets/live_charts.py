@@ -191,7 +191,7 @@ def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
 
 def frame_of(scene: Scene, charts: Sequence[Chart], sampler: Sampler, options: Mapping[str, Any]) -> Frame:
     """What they all show now."""
-    frame = scene.frame(sampler)
+    frame = scene.frame(sampler, 1000 * float(str(options["window"]).split()[0]) if "window" in options else WINDOW_MS)
     for chart in charts:
         chart.update(scene, sampler, frame, options)
     return frame

@@ -16,8 +16,10 @@ from typing import Any
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
 
-MS_PER_CHARACTER = 850.0
-"""A label's width in time: 6 pixels a character, where 60 s are some 430 pixels wide."""
+WINDOW_MS = 60_000.0
+"""What a chart shows at first."""
+CHARACTER_SHARE = 0.85 / 60
+"""A character's width, as a share of the chart's: 6 pixels of some 430."""
 LANES = 4
 MAX_MARKS = 120
 NS_PER_MS = 1e6
@@ -60,8 +62,6 @@ class Mark:
     node: str
     label: str
     colour: str
-    lane: int
-    """Counted from the top; LANES: no room for a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,9 @@ def is_fault(kind: str) -> bool:
 
 
 def marks_of(events: Iterable[Event]) -> list[Mark]:
-    """The newest marks, oldest first, with their lanes."""
+    """The newest marks, oldest first."""
     shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in _LABELS][-MAX_MARKS:]
-    free_from_ms = [float("-inf")] * LANES
-    return [_mark(event, free_from_ms) for event in shown]
+    return [_mark(event) for event in shown]
 
 
 def bands_of(events: Iterable[Event]) -> list[Band]:
@@ -115,14 +114,9 @@ def _link(event: Event) -> str:
     return event.text.split(":")[0].replace("->", "→") if event.node else "all links"
 
 
-def _mark(event: Event, free_from_ms: list[float]) -> Mark:
-    at_ms = clock_ms(event.time_ns)
+def _mark(event: Event) -> Mark:
     label = _LABELS[event.kind].format(node=event.node, term=event.term, link=_link(event))
-    width_ms = (len(label) + 2) * MS_PER_CHARACTER
-    lane = next((lane for lane in range(LANES) if free_from_ms[lane] <= at_ms - width_ms), LANES)
-    if lane < LANES:
-        free_from_ms[lane] = at_ms
-    return Mark(at_ms, event.kind, event.node, label if lane < LANES else "", _colour(event.kind), lane)
+    return Mark(clock_ms(event.time_ns), event.kind, event.node, label, _colour(event.kind))
 
 
 def _colour(kind: str) -> str:
@@ -131,13 +125,28 @@ def _colour(kind: str) -> str:
     return ELECTION_COLOUR if kind in _ELECTIONS else CHANGE_COLOUR
 
 
-def mark_columns(marks: Iterable[Mark]) -> dict[str, list[Any]]:
+def lanes_of(marks: Iterable[Mark], window_ms: float) -> list[int]:
+    """For each mark, oldest first, its label's lane, counted from the top, where so much time is shown; LANES: there is
+    no room."""
+    free_from_ms = [float("-inf")] * LANES
+    lanes = []
+    for mark in marks:
+        start_ms = mark.at_ms - (len(mark.label) + 2) * CHARACTER_SHARE * window_ms
+        lane = next((lane for lane in range(LANES) if free_from_ms[lane] <= start_ms), LANES)
+        if lane < LANES:
+            free_from_ms[lane] = mark.at_ms
+        lanes.append(lane)
+    return lanes
+
+
+def mark_columns(marks: Iterable[Mark], window_ms: float = WINDOW_MS) -> dict[str, list[Any]]:
     """As columns of a bokeh source; ``y`` counts in lanes, downwards."""
     rows = list(marks)
+    lanes = lanes_of(rows, window_ms)
     return {
         "t": [mark.at_ms for mark in rows],
-        "y": [-float(mark.lane) for mark in rows],
-        "label": [mark.label for mark in rows],
+        "y": [-float(lane) for lane in lanes],
+        "label": [mark.label if lane < LANES else "" for mark, lane in zip(rows, lanes, strict=True)],
         "colour": [mark.colour for mark in rows],
     }
 

@@ -21,6 +21,8 @@ from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR
 TRADE_PX = (4.0, 12.0)
 """Diameters of the smallest and of the largest trade."""
 QUANTITY = ("quantity", "@quantity{0,0}")
+EMPTY = 100.0
+"""Where the axes end while there is nothing to show: ticks at whole numbers."""
 LEAST_TICKS = 6.0
 """The price axis spans at least so many to either side."""
 
@@ -35,8 +37,8 @@ class Book:
         self._top = 0.0
 
     def draw(self, scene: Scene) -> list[UIElement]:
-        prices = Range1d(start=0, end=1, name="book_y")
-        self._depth_range = Range1d(start=0, end=1, name="book_depth")
+        prices = Range1d(start=0, end=EMPTY, name="book_y")
+        self._depth_range = Range1d(start=0, end=EMPTY, name="book_depth")
         depth = _figure("book", "Order book", prices, self._depth_range, "resting quantity")
         depth.yaxis.axis_label = "price, ticks"
         empty: dict[str, Any] = {name: [] for name in ("price", "quantity", "orders")}
@@ -88,7 +90,7 @@ class Book:
             middle = (max(prices) + min(prices)) / 2
             reach = max(max(prices) - middle + 1.0, LEAST_TICKS)
             frame.properties["book_y", "start"], frame.properties["book_y", "end"] = middle - reach, middle + reach
-        self._top = steady_top(self._top, max((level[1] for level in levels), default=1) * 1.05)
+        self._top = steady_top(self._top, max((level[1] for level in levels), default=0) * 1.05 or EMPTY)
         frame.properties["book_depth", "end"] = self._top
         frame.properties["book_title", "text"] = f"Order book of {view.symbol}"
         frame.properties["trades_title", "text"] = f"Last trades of {view.symbol}"

@@ -39,12 +39,11 @@ from bokeh.plotting import figure
 
 from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
 from zmqlab.widgets.frame import Frame, Stream
-from zmqlab.widgets.marks import LANES, Band, band_columns, mark_columns
+from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, band_columns, mark_columns
 from zmqlab.widgets.palette import FAINT, FONT, INK, node_colour, node_dash
 from zmqlab.widgets.ring import Column
 
 HEIGHT_PX = 236
-WINDOW_MS = 60_000.0
 WINDOW_ROWS = 600
 LANE_TOP, LANE_BOTTOM = 0.35, 17.0
 """The marks' own y range, in lanes: the first label hangs a third of a lane below the frame's top."""
@@ -210,14 +209,14 @@ class Scene:
 
     # -- what it shows at one moment ---------------------------------------------------------------------------
 
-    def frame(self, sampler: Sampler) -> Frame:
+    def frame(self, sampler: Sampler, window_ms: float = WINDOW_MS) -> Frame:
         """The shared part: series, marks, bands, and which nodes there are."""
         frame = Frame(sampler.now_ms)
         if not self._time_figures:
             return frame
         names, ring, timeline = self.names(sampler), sampler.ring, sampler.timeline
         frame.streams[EVERY_SERIES] = Stream(ring.total, names, lambda count: ring.newest(names, count))
-        frame.tables["marks"] = mark_columns(timeline.marks)
+        frame.tables["marks"] = mark_columns(timeline.marks, window_ms)
         bands: list[Band] = [*timeline.bands, *timeline.silences]
         frame.tables["bands"] = band_columns(bands, sampler.now_ms)
         self._show_nodes(frame, sampler)
@@ -316,4 +315,4 @@ def _any(values: Column) -> bool:
     return bool(np.isfinite(values).any())
 
 
-__all__ = ["HEIGHT_PX", "LANES", "Scene", "dress", "log_ticks", "steady_top"]
+__all__ = ["HEIGHT_PX", "LANES", "WINDOW_MS", "Scene", "dress", "log_ticks", "steady_top"]

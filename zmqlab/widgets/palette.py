@@ -29,11 +29,14 @@ INK = "ink"
 FAINT = "faint"
 """A tag: the same in a weaker ink."""
 
+BACKED = "backed"
+"""A tag: what is behind this text shines through it no more than a little."""
+
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 _THEMES: dict[ThemeName, dict[str, str]] = {
-    "light": {INK: "#1f2328", FAINT: "#59636e", "grid": "#e6e8eb", "paper": "#ffffff"},
-    "dark": {INK: "#e6e8eb", FAINT: "#a3abb5", "grid": "#3a3f46", "paper": "#111111"},
+    "light": {INK: "#1f2328", FAINT: "#59636e", "grid": "#e6e8eb", "paper": "#ffffff", BACKED: "#ffffff"},
+    "dark": {INK: "#e6e8eb", FAINT: "#a3abb5", "grid": "#3a3f46", "paper": "#111111", BACKED: "#212121"},
 }
 
 
@@ -82,6 +85,8 @@ def _roles(model: Model) -> dict[str, str]:
         return {"text_color": INK}
     if isinstance(model, Legend):
         return {"label_text_color": INK}
+    if BACKED in model.tags:
+        return {"background_fill_color": BACKED}
     role = next((tag for tag in model.tags if tag in (INK, FAINT)), None)
     return dict.fromkeys(_inked(model), role) if role else {}
 

@@ -40,7 +40,7 @@ from bokeh.plotting import figure
 from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
 from zmqlab.widgets.frame import Frame, Stream
 from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, band_columns, mark_columns
-from zmqlab.widgets.palette import FAINT, FONT, INK, node_colour, node_dash
+from zmqlab.widgets.palette import BACKED, FAINT, FONT, INK, node_colour, node_dash
 from zmqlab.widgets.ring import Column
 
 HEIGHT_PX = 236
@@ -117,7 +117,8 @@ class Scene:
         for chart in self._time_figures:
             line = VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9)
             chart.add_glyph(self.marks, line)
-            text = bold_label(x="t", y="y", text_color="colour", text_baseline="top", x_offset=-3)
+            backed = {"background_fill_color": "#ffffff", "background_fill_alpha": 0.7, "tags": [BACKED]}
+            text = bold_label(x="t", y="y", text_color="colour", text_baseline="top", x_offset=-3, **backed)
             chart.add_glyph(self.marks, text, y_range_name="lanes")
 
     def empty_note(self, chart: figure, text: str) -> Label:

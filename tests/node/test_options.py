@@ -75,6 +75,7 @@ def test_a_node_that_joins_goes_by_the_name_of_its_journal(tmp_path: Path) -> No
     (tmp_path / "data" / "other").mkdir()
     with pytest.raises(SettingsError, match="has journals of old-name, other: say which with --node"):
         node_settings(flags, {})
+    assert node_settings({**flags, "name": "mine"}, {}).name == "mine"
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ def _to_bool(value: Any, where: str) -> bool:
 def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
     """A name, a port and an address where none was given and one can be found."""
     if values.get("join"):
-        values = {"name": _own_name(values.get("run_dir", Path())), "port": DEFAULT_PORT} | values
+        if "name" not in values:
+            values["name"] = _own_name(values.get("run_dir", Path()))
+        values.setdefault("port", DEFAULT_PORT)
     for name, flag in (("name", "--node"), ("port", "--port")):
         if name not in values:
             raise SettingsError(f"Missing option '{flag}'; only a node that joins (--join) finds it by itself")

@@ -25,7 +25,7 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 START_TIMEOUT_S = 60
-SLACK = float(os.environ.get("ZMQLAB_SLACK", "2"))
+SLACK = float(os.environ.get("ZMQLAB_SLACK", "3"))
 """Two cores run the browser, the server, the kernel, three to five nodes and the load; more for a busier machine."""
 MARKS = [
     pytest.mark.browser,

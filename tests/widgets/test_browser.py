@@ -103,13 +103,17 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     link.click()
     page.wait_for_function("() => !document.querySelector('.zl-cut')", timeout=5_000)
 
-    # A pause to look, in the dark.
+    # A pause to look, in the dark: back beyond what is shown otherwise.
+    visit.await_model("series", "m.data.t.length > 330", timeout_ms=40_000)
+    page.locator(".zl-live-options select").first.select_option("30 s")
+    visit.await_model("series", "m.data.t.length < 320")
     visit.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
     page.get_by_role("button", name="pause to look").click()
     page.wait_for_timeout(300)
     still = visit.model("time", "end")
     page.wait_for_timeout(500)
     assert visit.model("time", "end") == still
+    assert visit.model("series", "data.t.length") > 330
     keep(visit, "dark")
     page.get_by_role("button", name="go on").click()
     visit.await_model("time", f"m.end > {still}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
@@ -82,6 +83,10 @@ def test_the_words_go_when_there_is_something_to_see(cluster: FakeCluster, sampl
     found = models(charts)
     assert [name for name, model in found.items() if name.endswith("_empty") and model.visible] == []
     assert found["series"].data["offered"][-1] == pytest.approx(4_000)
+    own = found["series/1"].data
+    assert np.array_equal(own["applied1"], found["series"].data["applied1"], equal_nan=True), "drawn of a node"
+    assert len(own["taken1"]) == len(own["t"]) == len(found["series"].data["t"])
+    assert np.isnan(found["series/9"].data["applied9"]).all(), "no such node"
     assert found["throughput_y"].end >= 4_000
     assert found["marks"].data["label"] == ["node0 killed", "node1 leads, term 2"]
     assert found["bands"].data["label"] == ["no acknowledgement for 200 ms"]

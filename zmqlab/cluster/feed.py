@@ -183,6 +183,7 @@ class MetricsFeed:
         poller = zmq.Poller()
         poller.register(self._subscriber, zmq.POLLIN)
         poller.register(self._load_subscriber, zmq.POLLIN)
+        turn_due_s = time.monotonic()
         try:
             while not self._closing:
                 self._do_commands()
@@ -191,7 +192,9 @@ class MetricsFeed:
                     self._drain(self._subscriber, self._take_node_frame)
                 if self._load_subscriber in ready:
                     self._drain(self._load_subscriber, self._take_load_frame)
-                _call_each(self._turn_callbacks)
+                if time.monotonic() >= turn_due_s:
+                    _call_each(self._turn_callbacks)
+                    turn_due_s = time.monotonic() + POLL_MS / 1000
         finally:
             self._subscriber.close(0)
             self._load_subscriber.close(0)

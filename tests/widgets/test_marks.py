@@ -46,7 +46,8 @@ def test_labels_of_one_lane_do_not_touch(window_ms: float) -> None:
             assert after.at_ms - before.at_ms >= len(after.label) * CHARACTER_SHARE * window_ms
     labels = mark_columns(marks, window_ms)["label"]
     assert [bool(label) for label in labels] == [lane < LANES for lane in lanes]
-    assert LANES in lanes, "a full house: the line stands without a label"
+    assert LANES in lanes, "a full house: an old line stands without its label"
+    assert LANES not in lanes[-LANES:], "what has just happened is told"
 
 
 def test_events_may_come_in_any_order() -> None:

@@ -2,14 +2,14 @@
 
 A mark is made of an :class:`~zmqlab.wire.control.Event`; the moments at which nodes merely follow make none. Labels are
 laid out in lanes from the top of a chart so that two that are close in time don't cover each other; a label reaches
-from its line to the left, since what has just happened stands at the right edge. When all lanes are taken the line
-stands without its label: the event log has it.
+from its line to the left, since what has just happened stands at the right edge. When all lanes are taken the oldest
+label makes room, and its line stands without one: the event log has it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,16 +125,20 @@ def _colour(kind: str) -> str:
     return ELECTION_COLOUR if kind in _ELECTIONS else CHANGE_COLOUR
 
 
-def lanes_of(marks: Iterable[Mark], window_ms: float) -> list[int]:
-    """For each mark, oldest first, its label's lane, counted from the top, where so much time is shown; LANES: there is
-    no room."""
-    free_from_ms = [float("-inf")] * LANES
-    lanes = []
+def lanes_of(marks: Sequence[Mark], window_ms: float) -> list[int]:
+    """For each mark, oldest first, its label's lane, counted from the top, where so much time is shown; LANES: it made
+    room for newer ones."""
+    ends_ms = [float("-inf")] * LANES
+    lanes: list[int] = []
     for mark in marks:
         start_ms = mark.at_ms - (len(mark.label) + 2) * CHARACTER_SHARE * window_ms
-        lane = next((lane for lane in range(LANES) if free_from_ms[lane] <= start_ms), LANES)
-        if lane < LANES:
-            free_from_ms[lane] = mark.at_ms
+        free = (lane for lane in range(LANES) if ends_ms[lane] <= start_ms)
+        lane = next(free, ends_ms.index(min(ends_ms)))
+        place = len(lanes) - 1
+        while place >= 0 and marks[place].at_ms > start_ms:
+            lanes[place] = LANES if lanes[place] == lane else lanes[place]
+            place -= 1
+        ends_ms[lane] = mark.at_ms
         lanes.append(lane)
     return lanes
 

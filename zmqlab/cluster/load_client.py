@@ -40,7 +40,7 @@ from zmqlab.load import metrics as load_wire
 from zmqlab.load.ledger import read_ledger
 from zmqlab.load.process import command_line
 from zmqlab.load.settings import LoadSettings
-from zmqlab.settings import parse_duration, parse_endpoint, parse_rate
+from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
 from zmqlab.wire import control
 
 if TYPE_CHECKING:
@@ -127,7 +127,6 @@ class LoadClient:
         self._metrics_at = (metrics_host, metrics_port)
         self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None
-        self._watched: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
         self._orders: deque[load_wire.ToLoad] = deque()
@@ -324,10 +323,8 @@ class LoadClient:
         if self._own_feed is None:
             return
         for endpoint in endpoints:
-            if endpoint not in self._watched:
-                self._watched.add(endpoint)
-                host, port = parse_endpoint(endpoint)
-                self._own_feed.connect(f"tcp://{host}:{port - 2}")
+            host, port = parse_endpoint(endpoint)
+            self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
 
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""

@@ -21,12 +21,12 @@ from zmqlab.widgets.charts.book import Book
 from zmqlab.widgets.charts.latency import Latency
 from zmqlab.widgets.charts.leaders import Leaders
 from zmqlab.widgets.charts.replication import Replication
-from zmqlab.widgets.charts.scene import WINDOW_MS, Scene
+from zmqlab.widgets.charts.scene import Scene
 from zmqlab.widgets.charts.throughput import Throughput
 from zmqlab.widgets.data import Sampler, sampler_of
 from zmqlab.widgets.frame import Frame
 from zmqlab.widgets.live import LiveFigure
-from zmqlab.widgets.marks import Mark
+from zmqlab.widgets.marks import WINDOW_MS, Mark
 from zmqlab.widgets.palette import ThemeName, apply_theme
 
 GRID = {

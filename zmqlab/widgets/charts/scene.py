@@ -39,7 +39,7 @@ from bokeh.plotting import figure
 
 from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
 from zmqlab.widgets.frame import Frame, Stream
-from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, band_columns, mark_columns
+from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, Mark, band_columns, mark_columns
 from zmqlab.widgets.palette import BACKED, FAINT, FONT, INK, node_colour, node_dash
 from zmqlab.widgets.ring import Column
 
@@ -64,6 +64,8 @@ class Scene:
         }
         """Of each slot. bokeh works at every glyph of a source that changes, hidden ones too."""
         self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
+        self._laid_out: tuple[list[Mark], float, dict[str, list[Any]]] = ([], 0.0, {})
+        """Marks, the window that they were laid out for, and their columns: they change much less often than frames."""
         self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
         self._still = ColumnDataSource(data={"x": [math.nan], "y": [math.nan]})
         """Behind the legends: bokeh makes a legend's entries anew whenever the data behind them change."""
@@ -217,11 +219,18 @@ class Scene:
             return frame
         names, ring, timeline = self.names(sampler), sampler.ring, sampler.timeline
         frame.streams[EVERY_SERIES] = Stream(ring.total, names, lambda count: ring.newest(names, count))
-        frame.tables["marks"] = mark_columns(timeline.marks, window_ms)
+        frame.tables["marks"] = self._mark_columns(timeline.marks, window_ms)
         bands: list[Band] = [*timeline.bands, *timeline.silences]
         frame.tables["bands"] = band_columns(bands, sampler.now_ms)
         self._show_nodes(frame, sampler)
         return frame
+
+    def _mark_columns(self, marks: list[Mark], window_ms: float) -> dict[str, list[Any]]:
+        known, known_ms, columns = self._laid_out
+        if marks is not known or window_ms != known_ms:
+            columns = mark_columns(marks, window_ms)
+            self._laid_out = marks, window_ms, columns
+        return columns
 
     def names(self, sampler: Sampler) -> tuple[str, ...]:
         """The columns that are needed for the nodes that there are."""
@@ -316,4 +325,4 @@ def _any(values: Column) -> bool:
     return bool(np.isfinite(values).any())
 
 
-__all__ = ["HEIGHT_PX", "LANES", "WINDOW_MS", "Scene", "dress", "log_ticks", "steady_top"]
+__all__ = ["HEIGHT_PX", "LANES", "Scene", "dress", "log_ticks", "steady_top"]

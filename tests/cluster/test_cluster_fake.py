@@ -6,27 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import seconds_until
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.launcher import LocalLauncher
 from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture
@@ -61,7 +52,7 @@ def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluste
 
 def test_a_death_that_nobody_ordered_becomes_an_event(cluster: Cluster) -> None:
     os.kill(cluster.pid("node2"), signal.SIGKILL)
-    assert wait_for(lambda: any(event.kind == "died" for event in cluster.events))
+    seconds_until(lambda: any(event.kind == "died" for event in cluster.events))
     assert "SIGKILL" in cluster.events[-1].text
     assert cluster.running == ("node0", "node1")
 
@@ -148,4 +139,4 @@ def test_no_node_outlives_a_launcher_that_is_killed_not_even_a_paused_one(tmp_pa
         assert all(psutil.pid_exists(pid) for pid in pids)
         launcher.kill()
         launcher.wait()
-        assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        seconds_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))

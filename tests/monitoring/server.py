@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from zmqlab.cluster.ports import free_base_ports
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 CONFIG, RULES = DEPLOY / "prometheus" / "prometheus.yml", DEPLOY / "prometheus" / "alerts.yml"
@@ -59,7 +60,7 @@ class Prometheus:
     def __init__(self, folder: Path, targets: Path) -> None:
         (folder / "prometheus.yml").write_text(hurried_config(CONFIG.read_text(), targets))
         (folder / "alerts.yml").write_text(hurried_rules(RULES.read_text()))
-        port = _free_port()
+        (port,) = free_base_ports(1)
         self._url = f"http://127.0.0.1:{port}"
         self._log = (folder / "prometheus.log").open("wb")
         self._process = subprocess.Popen(
@@ -149,9 +150,3 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             with error:
                 raise AssertionError(f"{arguments}: {json.load(error)['error']}") from None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -28,6 +28,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.jupyter_folders import own_folders
 from tests.notebooks.test_saved import CHAPTERS, NOTEBOOKS, name_of
 from zmqlab.cluster.processes import LabProcess, find, reap
 from zmqlab.lesson import QUICK_VARIABLE
@@ -75,17 +76,7 @@ def run(notebook: Path, folder: Path, cell_s: float = CELL_S) -> Outcome:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    own = {
-        "HOME": "home",
-        "TMPDIR": "tmp",
-        "IPYTHONDIR": "ipython",
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-    }
-    for each in own.values():
-        (folder / each).mkdir()
-    return os.environ | {name: str(folder / each) for name, each in own.items()} | {QUICK_VARIABLE: "1"}
+    return own_folders(folder, HOME="home", TMPDIR="tmp") | {QUICK_VARIABLE: "1"}
 
 
 def lingering(mark: str) -> list[LabProcess]:

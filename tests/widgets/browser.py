@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,16 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
+from tests.jupyter_folders import own_folders
+from zmqlab.cluster.processes import find
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
 START_TIMEOUT_S = 60
-SLACK = float(os.environ.get("ZMQLAB_SLACK", "3"))
+SLACK = float(os.environ.get("ZMQLAB_SLACK", "2"))
 """Two cores run the browser, the server, the kernel, three to five nodes and the load; more for a busier machine."""
 MARKS = [
     pytest.mark.browser,
@@ -68,17 +69,9 @@ class Visit:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This process' environment, but for Jupyter's settings, which are those of a new user."""
-    own = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "IPYTHONDIR": "ipython",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {name: str(folder / each) for name, each in own.items()} | {"PATH": path}
+    """Of a new user, whose first Python is the one that runs this."""
+    own = own_folders(folder, JUPYTERLAB_SETTINGS_DIR="settings", JUPYTERLAB_WORKSPACES_DIR="workspaces")
+    return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"}
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -88,7 +81,8 @@ def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=START_TIMEOUT_S):
                 return
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return
         except OSError:
             alive = process.poll() is None and time.monotonic() < deadline
@@ -96,22 +90,10 @@ def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.1)
 
 
-def free_port() -> int:
-    """One that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def nodes_of(server: int) -> set[int]:
     """The nodes that the kernels of a server, by its pid, run now."""
-    found = set()
-    for process in psutil.Process(server).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "zmqlab.node" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-    return found
+    below = {process.pid for process in psutil.Process(server).children(recursive=True)}
+    return below & {process.pid for process in find() if process.kind == "node"}
 
 
 def living(pids: set[int]) -> set[int]:
@@ -130,12 +112,3 @@ def keep(visit: Visit, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         visit.page.screenshot(path=f"{folder}/{name}.png")
-
-
-def seconds_until(condition: Callable[[], object], timeout_s: float) -> float:
-    """How long it takes until the condition holds."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, "it did not happen in time"
-        time.sleep(0.005)
-    return time.monotonic() - start

@@ -11,7 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
-from tests.widgets.browser import Visit, await_answer, environment, free_port
+from tests.widgets.browser import Visit, await_answer, environment
+from zmqlab.cluster.ports import free_base_ports
 
 READY = """() => {
     const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
@@ -55,7 +56,7 @@ class JupyterLab:
         news = settings / "@jupyterlab" / "apputils-extension"
         news.mkdir(parents=True)
         (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        port = free_port()
+        (port,) = free_base_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         options = [
             *("--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),

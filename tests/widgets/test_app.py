@@ -16,17 +16,9 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 
 from playwright.sync_api import Browser
 
-from tests.widgets.browser import (
-    MARKS,
-    Visit,
-    await_answer,
-    environment,
-    free_port,
-    keep,
-    living,
-    nodes_of,
-    seconds_until,
-)
+from tests.waiting import seconds_until
+from tests.widgets.browser import MARKS, Visit, await_answer, environment, keep, living, nodes_of
+from zmqlab.cluster.ports import free_base_ports
 
 pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")]
 
@@ -37,7 +29,7 @@ class App:
     """The server that the Makefile's rule starts, in the environment that runs this test."""
 
     def __init__(self, folder: Path) -> None:
-        port, log = free_port(), folder / "voila.log"
+        (port,), log = free_base_ports(1), folder / "voila.log"
         self.url = f"http://127.0.0.1:{port}"
         installed = f"{sys.prefix}/.installed-lab"
         command = ["make", "app", f"VENV={sys.prefix}", "-o", installed, f"LAB_ARGS=--no-browser --port={port}"]

@@ -15,7 +15,8 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 
 from playwright.sync_api import Browser
 
-from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of, seconds_until
+from tests.waiting import seconds_until
+from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of
 from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
 
 pytestmark = MARKS

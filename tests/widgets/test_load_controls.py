@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import seconds_until
 from zmqlab import Cluster, LoadClient
 from zmqlab.widgets import LoadControls
 
@@ -21,20 +21,13 @@ def controls() -> Iterator[LoadControls]:
         made.close()
 
 
-def await_true(condition: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def test_start_stop_and_judge(controls: LoadControls) -> None:
     controls.do_start()
-    await_true(lambda: controls.load is not None and controls.load.metrics)
+    seconds_until(lambda: controls.load is not None and controls.load.metrics, 30)
     controls.do_calibrate()
-    await_true(lambda: "a load is running" in controls._problem)
+    seconds_until(lambda: "a load is running" in controls._problem, 30)
     controls.do_stop()
-    await_true(lambda: controls.result)
+    seconds_until(lambda: controls.result, 30)
     assert controls.result is not None
     assert controls.result.verdict.ok
     assert controls.make_state()["verdict"]["ok"]
@@ -43,8 +36,8 @@ def test_start_stop_and_judge(controls: LoadControls) -> None:
 def test_what_this_machine_can_do(controls: LoadControls) -> None:
     top = controls.make_state()["rate_max"]
     controls.do_calibrate()
-    await_true(lambda: controls.make_state()["phase"] == "measuring")
-    await_true(lambda: not controls._busy)
+    seconds_until(lambda: controls.make_state()["phase"] == "measuring", 30)
+    seconds_until(lambda: not controls._busy, 30)
     state = controls.make_state()
     assert controls._problem == ""
     assert "This machine, with 1 node: about" in state["machine"]

@@ -6,10 +6,18 @@ import time
 from collections.abc import Callable
 
 
-def seconds_until(condition: Callable[[], object], timeout_s: float = 5.0) -> float:
+def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> bool:
+    """Whether the condition comes to hold in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def seconds_until(condition: Callable[[], object], timeout_s: float) -> float:
     """How long it takes until the condition holds; fails if it does not in time."""
     start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, "it did not happen in time"
-        time.sleep(0.005)
+    assert wait_for(condition, timeout_s), "it did not happen in time"
     return time.monotonic() - start

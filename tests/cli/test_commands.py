@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_cluster_fake import wait_for
+from tests.waiting import wait_for
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.ports import free_base_ports
 

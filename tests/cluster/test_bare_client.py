@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.test_cluster_fake import wait_for
+from tests.waiting import wait_for
 from zmqlab import Cluster, Command, Side
 from zmqlab.cluster.bare_client import BareClient
 from zmqlab.cluster.looking import anatomy, log_of

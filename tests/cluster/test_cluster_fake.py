@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.waiting import seconds_until
+from tests.waiting import wait_for
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.launcher import LocalLauncher
 from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
@@ -52,7 +52,7 @@ def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluste
 
 def test_a_death_that_nobody_ordered_becomes_an_event(cluster: Cluster) -> None:
     os.kill(cluster.pid("node2"), signal.SIGKILL)
-    seconds_until(lambda: any(event.kind == "died" for event in cluster.events))
+    assert wait_for(lambda: any(event.kind == "died" for event in cluster.events))
     assert "SIGKILL" in cluster.events[-1].text
     assert cluster.running == ("node0", "node1")
 
@@ -139,4 +139,4 @@ def test_no_node_outlives_a_launcher_that_is_killed_not_even_a_paused_one(tmp_pa
         assert all(psutil.pid_exists(pid) for pid in pids)
         launcher.kill()
         launcher.wait()
-        seconds_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.cluster.history import FakeNode, History, small_run
-from tests.cluster.test_cluster_fake import wait_for
 from tests.cluster.test_verdict import failed
+from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.cluster import collector as module
 from zmqlab.cluster.collector import CollectedLog, LogCollector, LogPrefix

@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from tests.cluster.fake_node import status_of
-from tests.cluster.test_cluster_fake import wait_for
+from tests.waiting import wait_for
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.wire import control, frames
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.cluster.test_cluster_fake import wait_for
+from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.cluster.client import Client
 from zmqlab.cluster.links import LinkFault

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.test_cluster_fake import wait_for
+from tests.waiting import wait_for
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
 from zmqlab.cluster.verdict import judge

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.waiting import seconds_until
+from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.widgets import LoadControls
 
@@ -23,11 +23,11 @@ def controls() -> Iterator[LoadControls]:
 
 def test_start_stop_and_judge(controls: LoadControls) -> None:
     controls.do_start()
-    seconds_until(lambda: controls.load is not None and controls.load.metrics, 30)
+    assert wait_for(lambda: controls.load is not None and controls.load.metrics, 30)
     controls.do_calibrate()
-    seconds_until(lambda: "a load is running" in controls._problem, 30)
+    assert wait_for(lambda: "a load is running" in controls._problem, 30)
     controls.do_stop()
-    seconds_until(lambda: controls.result, 30)
+    assert wait_for(lambda: controls.result, 30)
     assert controls.result is not None
     assert controls.result.verdict.ok
     assert controls.make_state()["verdict"]["ok"]
@@ -36,8 +36,8 @@ def test_start_stop_and_judge(controls: LoadControls) -> None:
 def test_what_this_machine_can_do(controls: LoadControls) -> None:
     top = controls.make_state()["rate_max"]
     controls.do_calibrate()
-    seconds_until(lambda: controls.make_state()["phase"] == "measuring", 30)
-    seconds_until(lambda: not controls._busy, 30)
+    assert wait_for(lambda: controls.make_state()["phase"] == "measuring", 30)
+    assert wait_for(lambda: not controls._busy, 30)
     state = controls.make_state()
     assert controls._problem == ""
     assert "This machine, with 1 node: about" in state["machine"]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.waiting import seconds_until
+from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.links import LinkFault
@@ -70,18 +70,18 @@ def test_stopped_and_paused_nodes(cluster: FakeCluster, table: NodeTable) -> Non
 @pytest.mark.parametrize("action", ["kill", "terminate", "pause", "resume", "restart", "wipe"])
 def test_buttons_of_a_node(cluster: FakeCluster, table: NodeTable, action: str) -> None:
     click(table, action, node="node1")
-    seconds_until(lambda: cluster.done == [(action, "node1")] and not table._busy)
+    assert wait_for(lambda: cluster.done == [(action, "node1")] and not table._busy)
 
 
 def test_buttons_of_the_cluster(cluster: FakeCluster, table: NodeTable) -> None:
     click(table, "kill_leader")
-    seconds_until(lambda: cluster.done == [("kill", "node0")])
+    assert wait_for(lambda: cluster.done == [("kill", "node0")])
     click(table, "scale", count=5)
-    seconds_until(lambda: cluster.done[-1] == ("scale", 5))
+    assert wait_for(lambda: cluster.done[-1] == ("scale", 5))
     cluster.running, cluster.paused = ("node0",), ("node1",)
     cluster.links = {("node0", "node1"): LinkFault(cut=True)}
     click(table, "heal")
-    seconds_until(lambda: len(cluster.done) == 6)
+    assert wait_for(lambda: len(cluster.done) == 6)
     assert cluster.done[2:] == [("heal",), ("resume", "node1"), ("restart", "node1"), ("restart", "node2")]
 
 
@@ -90,13 +90,13 @@ def test_a_click_returns_at_once_and_its_button_works_meanwhile(table: NodeTable
     table.act("slow", lambda: go_on.wait(5))
     assert table._busy == ["slow"]
     go_on.set()
-    seconds_until(lambda: table._busy == [])
+    assert wait_for(lambda: table._busy == [])
 
 
 def test_an_error_is_told_in_the_panel(cluster: FakeCluster, table: NodeTable) -> None:
     cluster.broken = True
     click(table, "kill", node="node1")
-    seconds_until(lambda: "node1 is not running" in table._problem)
+    assert wait_for(lambda: "node1 is not running" in table._problem)
     assert not table._busy
     click(table, "dismiss")
     assert table._problem == ""
@@ -135,16 +135,16 @@ def test_the_grid_of_links(cluster: FakeCluster, sampler: Sampler) -> None:
     sampler.turn()
     matrix = PartitionMatrix(cast(Cluster, cluster))
     click(matrix, "toggle", source="node0", target="node1")
-    seconds_until(lambda: cluster.done == [("link", "node0", "node1", ("cut", True))] and not matrix._busy)
+    assert wait_for(lambda: cluster.done == [("link", "node0", "node1", ("cut", True))] and not matrix._busy)
     cluster.links = {("node0", "node1"): LinkFault(cut=True), ("node1", "node2"): LinkFault(delay_ms=50, loss=0.1)}
     click(matrix, "toggle", source="node0", target="node1")
-    seconds_until(lambda: cluster.done[-1] == ("link", "node0", "node1", ("cut", False)))
+    assert wait_for(lambda: cluster.done[-1] == ("link", "node0", "node1", ("cut", False)))
     click(matrix, "set", source="node1", target="node0", delay_ms=20, loss=0.5)
-    seconds_until(lambda: cluster.done[-1] == ("link", "node1", "node0", ("delay_ms", 20.0), ("loss", 0.5)))
+    assert wait_for(lambda: cluster.done[-1] == ("link", "node1", "node0", ("delay_ms", 20.0), ("loss", 0.5)))
     click(matrix, "isolate", node="node2")
-    seconds_until(lambda: cluster.done[-1] == ("partition", ["node2"], ["node0", "node1"]))
+    assert wait_for(lambda: cluster.done[-1] == ("partition", ["node2"], ["node0", "node1"]))
     click(matrix, "isolate_leader")
-    seconds_until(lambda: cluster.done[-1] == ("partition", ["node0"], ["node1", "node2"]))
+    assert wait_for(lambda: cluster.done[-1] == ("partition", ["node0"], ["node1", "node2"]))
     assert [link["cut"] for link in matrix.make_state()["links"]] == [True, False]
     assert "50 ms late, 10% lost" in matrix.html()
 
@@ -202,7 +202,7 @@ def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:
     click(controls, "choose", mix="many trades", nonsense=1)
     assert controls.make_state()["mix"] == "many trades"
     click(controls, "start")
-    seconds_until(lambda: "running already" in controls._problem)
+    assert wait_for(lambda: "running already" in controls._problem)
 
 
 def test_the_whole(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ LAYERS = [
     "errors",
     "settings",
     "names",
+    "net",
     "histogram",
     "raft",
     "market",
@@ -32,6 +33,7 @@ THIRD_PARTY = {
     "wire": {"msgspec"},
     "replica": set(),
     "sim": set(),
+    "net": {"zmq", "psutil"},
     "node": {"zmq", "lmdb", "psutil", "msgspec", "prometheus_client"},
 }
 """What the layers below the lab may import from outside; those that are not named may import anything."""

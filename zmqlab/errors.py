@@ -12,6 +12,8 @@ failure* is one of the classes here; its message says what happened and what to 
     ├── FrameError             bytes from a socket are not a frame of ours; counted and dropped
     ├── NodeError              a node could not start or go on
     │   ├── PortInUse          another process listens there                exit status 3
+    │   ├── ListenFailed       no such address here, or no right to it      exit status 7
+    │   ├── LogUnwritable      the log file can't be written                exit status 8
     │   ├── JournalMismatch    the journal belongs to another node          exit status 4
     │   ├── JournalFull        the disk or the journal's map is full        exit status 5
     │   ├── JournalCorrupt     a stored record fails its check              exit status 6
@@ -57,6 +59,18 @@ class PortInUse(NodeError):
     """Another process listens on a port that the node needs."""
 
     exit_status = 3
+
+
+class ListenFailed(NodeError):
+    """The node can't listen where it was told to: this machine has no such address, or the port needs other rights."""
+
+    exit_status = 7
+
+
+class LogUnwritable(NodeError):
+    """The node's log can't be written: the folder is missing its rights, or a file stands in its place."""
+
+    exit_status = 8
 
 
 class JournalMismatch(NodeError):

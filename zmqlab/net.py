@@ -1,0 +1,162 @@
+"""The one module that creates ZeroMQ sockets.
+
+Every socket of zmqlab is made here, so that one place decides what a socket may cost and whom it may talk to. A test
+holds the rule (``tests/test_net.py``): ``.socket(`` and ``zmq.Context`` stand in no other module.
+
+Rules:
+
+- Each socket has bounds (:class:`SocketBounds`): the length of its queues, the size of a frame, how long it lingers.
+  libzmq's own defaults (no limit on a frame, a linger without end) are never used.
+- Each socket is owned by one thread. A context may be shared by threads.
+- A failure to listen is an error of our own (:class:`~zmqlab.errors.PortInUse`,
+  :class:`~zmqlab.errors.ListenFailed`) that says what to do next.
+
+:class:`Waiter` is here too, since it depends on how libzmq signals that something has arrived.
+
+Left out: what travels (:mod:`zmqlab.wire`), and who is connected to whom (each owner of sockets).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import select
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psutil
+import zmq
+
+from zmqlab.errors import ListenFailed, PortInUse
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[zmq.Socket[bytes]]
+
+SELECT_LIMIT = 1_024
+"""``select`` refuses file descriptors from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketBounds:
+    """What one socket may cost. A value of 0 leaves out a heartbeat; queues and frames are always bounded."""
+
+    frame_bytes: int
+    """``ZMQ_MAXMSGSIZE``: libzmq ends the connection on which a larger frame arrives, and tells neither side."""
+    send_messages: int = 256
+    """High-water mark towards each connection."""
+    receive_messages: int = 1_024
+    linger_ms: int = 0
+    """How long a closed socket still tries to send what is queued."""
+    reconnect_ms: int = 20
+    """First pause before a lost connection is tried again; it doubles up to ``reconnect_max_ms``."""
+    reconnect_max_ms: int = 200
+    heartbeat_ms: int = 0
+    """Interval of ZMTP pings, which find a connection whose other end vanished without a word."""
+    only_connected: bool = False
+    """``ZMQ_IMMEDIATE``: nothing is queued for a connection that does not stand; a send fails instead."""
+
+
+def new_context() -> Context:
+    """A context with one I/O thread. Its owner ends it with ``destroy(linger=0)`` or ``term()``."""
+    return zmq.Context(io_threads=1)
+
+
+def open_socket(context: Context, kind: int, bounds: SocketBounds) -> Socket:
+    """A socket of this kind (``zmq.DEALER``, ...) within its bounds, neither bound nor connected."""
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, bounds.linger_ms)
+    socket.setsockopt(zmq.SNDHWM, bounds.send_messages)
+    socket.setsockopt(zmq.RCVHWM, bounds.receive_messages)
+    socket.setsockopt(zmq.MAXMSGSIZE, bounds.frame_bytes)
+    socket.setsockopt(zmq.RECONNECT_IVL, bounds.reconnect_ms)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, bounds.reconnect_max_ms)
+    if bounds.heartbeat_ms:
+        socket.setsockopt(zmq.HEARTBEAT_IVL, bounds.heartbeat_ms)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, bounds.heartbeat_ms)
+    if bounds.only_connected:
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+    return socket
+
+
+def connect(context: Context, kind: int, endpoint: str, bounds: SocketBounds, topics: Iterable[bytes] = ()) -> Socket:
+    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint`` (``tcp://host:port``)."""
+    socket = open_socket(context, kind, bounds)
+    for topic in topics:
+        socket.setsockopt(zmq.SUBSCRIBE, topic)
+    socket.connect(endpoint)
+    return socket
+
+
+def bind(socket: Socket, host: str, port: int, name: str) -> None:
+    """Listen at ``tcp://host:port``; ``name`` says in an error which node wants to.
+
+    Raises:
+        PortInUse: another process listens there.
+        ListenFailed: this machine has no such address, or the port needs rights that the process lacks.
+    """
+    try:
+        socket.bind(f"tcp://{host}:{port}")
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise PortInUse(
+                f"{name} can't listen on {host}:{port}: {who_listens_on(port)} does."
+                " Choose another --port, or end that process; `zmqlab ps` shows the nodes that run"
+            ) from None
+        raise ListenFailed(f"{name} can't listen on {host}:{port}: {_advice_on(error, host, port)}") from None
+
+
+def _advice_on(error: zmq.ZMQError, host: str, port: int) -> str:
+    if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
+        return f"no interface of this machine has the address {host}. Choose one that `ip address` shows for --bind"
+    if error.errno == errno.EACCES:
+        return f"port {port} is for privileged processes. Choose a --port from 1024 on"
+    return f"{error.strerror}"
+
+
+def bind_to_free_port(socket: Socket, host: str = "127.0.0.1") -> str:
+    """Listen on a port that the system chooses; returns the endpoint."""
+    socket.bind(f"tcp://{host}:*")
+    return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+
+def monitor(socket: Socket, events: int) -> Socket:
+    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it."""
+    return socket.get_monitor_socket(events)
+
+
+def who_listens_on(port: int) -> str:
+    """``python (pid 123)`` where the system tells which process has a TCP port, else ``another process``."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid:
+                    return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                break
+    return "another process"
+
+
+class Waiter:
+    """Waits until one of several sockets may have something to receive, with less than a millisecond's precision.
+
+    ``zmq_poll`` and ``epoll`` count in whole milliseconds, which is too coarse for orders that fall due every 200 µs,
+    and spinning would take a core from the cluster. ``select`` takes microseconds, on the file descriptors that ZeroMQ
+    gives out. Those are edge-triggered: each becomes readable once for what has arrived. So the owner must look at
+    every socket's ``ZMQ_EVENTS`` after its last send or receive on that socket and right before it waits.
+
+    ``select`` refuses descriptors from 1,024 on; then ``zmq_poll`` serves, with its milliseconds.
+    """
+
+    def __init__(self, sockets: Sequence[Socket]) -> None:
+        self._descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
+        self._poller: zmq.Poller | None = None
+        if max(self._descriptors) >= SELECT_LIMIT:
+            self._poller = zmq.Poller()
+            for socket in sockets:
+                self._poller.register(socket, zmq.POLLIN)
+
+    def wait(self, timeout_ms: float) -> bool:
+        """False if the time passed and nothing happened."""
+        if self._poller is not None:
+            return bool(self._poller.poll(math.ceil(timeout_ms)))
+        return bool(select.select(self._descriptors, (), (), timeout_ms / 1000)[0])

@@ -270,9 +270,13 @@ class SessionLimits:
     """Stored answers of one session; a request beyond is refused until the client says that it has got some."""
     total_bytes: int = 33_554_432
     """Stored answers of all sessions; beyond it the session that was used least recently is evicted."""
+    answer_fills: int = 40_000
+    """Fills that one answer carries: 960 KB, a quarter of what a client must be ready to receive. The totals in its
+    reports are always those of the whole execution."""
 
     def __post_init__(self) -> None:
         _require_range("max_sessions", self.max_sessions, 1, 1_000_000)
         _require_range("window_requests", self.window_requests, 1, 1_000_000)
-        _require_range("session_bytes", self.session_bytes, 65_536, 1 << 32)
+        _require_range("session_bytes", self.session_bytes, 1_024, 1 << 32)
         _require_range("total_bytes", self.total_bytes, self.session_bytes, 1 << 36)
+        _require_range("answer_fills", self.answer_fills, 1, 100_000)

@@ -25,7 +25,7 @@ import psutil
 from tests.fuzz.hostile import SOCKETS, Hostile, View
 from tests.fuzz.in_process import Group, make_group
 from tests.fuzz.legal import Verdict, is_whole_snapshot, verdict
-from zmqlab.node.node import MAX_PER_TURN
+from zmqlab.engine.engine import MAX_PER_TURN
 from zmqlab.wire.control import LinkFault
 
 BATCHES_PER_WHOLE_CHECK = 200
@@ -118,7 +118,7 @@ def _attack(socket: str, subject: Subject, count: int, seed: int, progress: Prog
     outcome = Outcome(f"{socket}, {subject.name}")
     group = make_group(subject.size, attack_leader=subject.attack_leader, seed=seed, allow_faults=subject.allow_faults)
     if subject.allow_faults:
-        group.target.node._links.replace([LinkFault(sender=SOMEWHERE_ELSE, cut=True)])
+        group.target.engine.links.replace([LinkFault(sender=SOMEWHERE_ELSE, cut=True)])
     hostile = Hostile(socket, group.view(), random.Random(seed))
     before = group.fingerprint(), group.state_hash()
     memory, began, batches = resident_bytes(), time.perf_counter(), 0

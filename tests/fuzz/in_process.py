@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,7 +17,8 @@ from typing import Any, cast
 import zmq
 
 from tests.fuzz.hostile import Parts, View
-from zmqlab.node.node import MAX_PER_TURN, Node
+from zmqlab.engine.engine import MAX_PER_TURN
+from zmqlab.node.loop import Node
 from zmqlab.node.transport import Transport
 from zmqlab.raft import Role
 from zmqlab.raft.messages import NOBODY
@@ -92,7 +92,8 @@ class FakeTransport(Transport):
         self.bad_messages = self.dropped = 0
         self.fake_context = FakeContext()
         self._context = cast(Any, self.fake_context)
-        self._peers = {}
+        self._dealers = {}
+        self._questions = {}
         self._nodes = nodes
         self.publisher, self.peers, self.clients, self.broadcasts = (
             cast(Any, FakeSocket(self.fake_context)) for _ in range(4)
@@ -103,7 +104,7 @@ class FakeTransport(Transport):
     @property
     def peer_count(self) -> int:
         """Connections to members and guests."""
-        return len(self._peers)
+        return len(self._dealers)
 
     def publish(self, frame: bytes) -> None:
         if frame.startswith(frames.topic(frames.APPEND_ENTRIES)):
@@ -111,9 +112,10 @@ class FakeTransport(Transport):
                 if other.transport is not self:
                     other.transport.broadcasts.messages.append([frame])
 
-    def send_to(self, node_id: int, frame: bytes) -> None:
-        if node_id in self._nodes and node_id in self._peers:
-            self._nodes[node_id].transport.peers.messages.append([b"peer", frame])
+    def send_to(self, address: str, frame: bytes) -> None:
+        for node in self._nodes.values():
+            if address in self._dealers and node.address == address:
+                node.transport.peers.messages.append([b"peer", frame])
 
     def reply(self, route: bytes, frame: bytes) -> None:
         self.replies += 1
@@ -128,19 +130,21 @@ class Driven:
     ) -> None:
         self.transport: Any = transport or FakeTransport(nodes)
         self.node = Node(settings, self.transport, MemoryJournal())
-        self.replica = self.node.replica
-        self.raft = self.replica.raft
+        self.engine = self.node.engine
+        self.engine._next_tick_ns = self.engine._next_snapshot_ns = 1 << 62  # time passes by hand
+        (self.group,) = self.engine.groups.values()
+        self.replica = self.group.replica
+        self.raft: Any = self.replica.replication
         self.node_id = self.raft.node_id
+        self.address = settings.endpoint
 
     def turn(self) -> None:
         """What :meth:`Node.run` does in one turn, but for ticks."""
-        transport, node = self.transport, self.node
-        node._now_ns = time.monotonic_ns()
+        transport, engine = self.transport, self.engine
+        engine.begin_turn()
         sockets = (transport.broadcasts, transport.peers, transport.clients)
-        node._drain({socket: zmq.POLLIN for socket in sockets if socket.messages})
-        node.replica.turn()
-        node._flush()
-        node._follow_members()
+        self.node._drain({socket: zmq.POLLIN for socket in sockets if socket.messages})
+        engine.turn()
         transport.fake_context.reap()
 
     def drain(self, socket: str) -> None:
@@ -152,30 +156,31 @@ class Driven:
         assert not queue, f"{len(queue)} messages were not read"
 
     def tick(self) -> None:
-        self.node._tick()
+        self.engine._tick()
 
     def publish_snapshot(self) -> None:
         """What happens ten times a second."""
-        self.node._publish_snapshot()
+        self.engine._publish_statuses()
 
     @property
     def bad_frames(self) -> int:
-        return self.node._metrics.bad_frames + int(self.transport.bad_messages)
+        return self.group.counters.bad_frames + int(self.transport.bad_messages)
 
     def sizes(self) -> dict[str, int]:
         """Everything that a stranger could make grow."""
-        node, replica, raft = self.node, self.replica, self.raft
+        group, replica, raft, links = self.group, self.replica, self.raft, self.engine.links
         return {
             "pending": len(replica.pending),
             "unproposed": len(replica._to_propose),
             "reads": len(replica._reads) + len(replica._ready_reads),
+            "proposed": len(replica._proposed),
             "leader's reads": len(raft.requested_reads) + sum(len(batch.reads) for batch in raft.read_batches),
-            "names": len(node._peers._names),
+            "names": len(group.peers._names),
             "connections": self.transport.peer_count,
             "members": len(raft.configuration.members),
-            "outbox": len(node._outbox),
+            "outbox": len(group._outbox),
             "messages": len(raft.send_now) + len(raft.send_stored),
-            "links": len(node._links._faults) + len(node._links._guests) + len(node._links._waiting),
+            "links": len(links._faults) + len(links._guests) + len(links._waiting),
         }
 
 
@@ -183,6 +188,7 @@ MOST = {
     "pending": 8_192,
     "unproposed": 16_384 + 8_192,
     "reads": 1_024,
+    "proposed": 16_384 + 8_192,
     "leader's reads": MAX_PER_TURN,
     "names": 40,
     "connections": 40,

@@ -151,7 +151,7 @@ def test_two_nodes_that_are_new_are_both_heard(led: Group) -> None:
             hello = Hello(0xABC00 + number, led.target.node_id, f"tcp://127.0.0.1:{number}", "x")
             led.target.transport.peers.messages.append([b"stranger", encode_hello(hello)])
         led.turn()
-    assert {0xABC01, 0xABC02} <= set(led.target.transport._peers)
+    assert {"tcp://127.0.0.1:1", "tcp://127.0.0.1:2"} <= set(led.target.transport._dealers)
 
 
 def test_a_second_leader_of_a_term(led: Group, follower: Group) -> None:

@@ -147,3 +147,9 @@ def test_a_subscriber_that_never_reads_costs_bounded_memory_and_slows_nobody(nod
         assert response.status == client_wire.ResponseStatus.OK
     assert node.status().rss_bytes - before < 64 << 20
     assert deaf.poll(1_000), "it did subscribe"
+
+
+def test_a_node_that_was_not_told_to_allows_no_faults(node: LiveNode) -> None:
+    answer = node.ask(control.LinkFaultsQuery(3, [control.LinkFault(sender="tcp://127.0.0.1:5000", cut=True)]))
+    assert isinstance(answer, control.ErrorAnswer)
+    assert (answer.nonce, answer.code) == (3, "not_allowed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zmqlab.errors import SettingsError
-from zmqlab.node import options, reference
+from zmqlab.node import options
 from zmqlab.node.options import node_settings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
@@ -110,4 +110,4 @@ def test_a_variable_is_named_where_it_is_wrong() -> None:
 
 
 def test_the_page_of_all_settings_is_up_to_date() -> None:
-    assert PAGE.read_text() == reference.page(), "python -m zmqlab.node.reference > docs/settings.md"
+    assert PAGE.read_text() == options.settings_page(), "python -m zmqlab.node.options > docs/settings.md"

@@ -18,7 +18,7 @@ from tests.node.conftest import LiveNode
 from zmqlab.cluster.ports import free_base_ports
 from zmqlab.errors import JournalFull
 from zmqlab.node.__main__ import parse_arguments
-from zmqlab.node.journal import LmdbJournal
+from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.settings import NodeSettings
 from zmqlab.wire.client import ResponseStatus

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from zmqlab.market import Command, Side
-from zmqlab.raft import Configuration, Message, Raft, RaftSettings, Role
+from zmqlab.raft import Configuration, Message, RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry
-from zmqlab.replica import Applied, MemoryJournal, Replica, ReplicaSettings, StateMachine
+from zmqlab.replica import Applied, MemoryJournal, RaftByQuorum, Replica, ReplicaSettings, Start, StateMachine
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response
@@ -53,16 +53,10 @@ class Node:
         machine = StateMachine()
         if stored.snapshot is not None:
             machine.restore(stored.snapshot.data)
-        raft = Raft(
-            self.node_id,
-            stored.snapshot.configuration if stored.snapshot else Configuration(self._members),
-            RAFT,
-            random.Random(self.node_id),
-            hard_state=stored.hard_state,
-            snapshot=stored.snapshot,
-            entries=stored.entries,
+        replication = RaftByQuorum(
+            Start(self.node_id, Configuration(self._members), stored, RAFT, random.Random(self.node_id))
         )
-        self.replica = Replica(raft, machine, self.journal, self, self._settings)
+        self.replica = Replica(replication, machine, self.journal, self, self._settings, first_context=1)
 
     @property
     def machine(self) -> StateMachine:
@@ -85,7 +79,7 @@ class Node:
 
     def send(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            everybody = self.replica.raft.configuration.members
+            everybody = self.replica.replication.configuration.members
             for to in everybody if message.to == BROADCAST else (message.to,):
                 if to != self.node_id:
                     self._network.put(self.node_id, to, encode_message(message))
@@ -112,7 +106,7 @@ class Network:
         self._queue: deque[tuple[int, int, bytes]] = deque()
         self._settings = settings or ReplicaSettings()
         self.nodes = {node_id: Node(node_id, self, self._settings) for node_id in MEMBERS}
-        self.nodes[1].replica.raft.campaign()
+        self.nodes[1].replica.replication.campaign()
         self.settle()
         assert self.leader is self.nodes[1]
 
@@ -124,8 +118,8 @@ class Network:
     @property
     def leader(self) -> Node:
         """The leader of the highest term among those that can be heard."""
-        leaders = [node for node in self.connected if node.replica.raft.role is Role.LEADER]
-        return max(leaders, key=lambda node: node.replica.raft.term)
+        leaders = [node for node in self.connected if node.replica.replication.role is Role.LEADER]
+        return max(leaders, key=lambda node: node.replica.replication.term)
 
     @property
     def connected(self) -> list[Node]:
@@ -139,7 +133,7 @@ class Network:
         for _ in range(MAX_ROUNDS):
             for node in self.nodes.values():
                 node.replica.turn()
-                node.replica.raft.check_invariants()
+                node.replica.replication.check_invariants()
             if not self._queue:
                 return
             batch, self._queue = self._queue, deque()
@@ -164,7 +158,7 @@ class Network:
         """Let time pass until those that are not cut off have a leader of their own; returns it."""
         for _ in range(20 * ELECTION_TICKS_MAX):
             self.tick()
-            if any(node.replica.raft.role is Role.LEADER for node in self.connected):
+            if any(node.replica.replication.role is Role.LEADER for node in self.connected):
                 return self.leader
         raise AssertionError("nobody was elected")
 

@@ -9,7 +9,7 @@ import lmdb
 import pytest
 
 from zmqlab.errors import JournalCorrupt, JournalMismatch
-from zmqlab.node.journal import LmdbJournal
+from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Journal, MemoryJournal

@@ -6,7 +6,7 @@ import pytest
 
 from tests.replica.network import RAFT, Network, request
 from zmqlab.raft import Role
-from zmqlab.replica import Change, ReplicaSettings
+from zmqlab.replica import Change, Members, ReplicaSettings
 from zmqlab.replica.members import MAX_MEMBERS, SILENT_LEARNER_TIMEOUTS
 
 NEW = 4
@@ -24,7 +24,7 @@ def network() -> Network:
 def add(network: Network, node_id: int = NEW) -> None:
     """Ask again and again until the new node votes."""
     for _ in range(10 * RAFT.election_ticks):
-        if network.leader.replica.members.add(node_id, address(node_id)) is Change.DONE:
+        if network.leader.replica.replication.add_member(node_id, address(node_id)) is Change.DONE:
             return
         network.tick()
     raise AssertionError("the new node was never promoted")
@@ -32,7 +32,7 @@ def add(network: Network, node_id: int = NEW) -> None:
 
 def remove(network: Network, node_id: int) -> None:
     for _ in range(10 * RAFT.election_ticks):
-        if network.leader.replica.members.remove(node_id) is Change.DONE:
+        if network.leader.replica.replication.remove_member(node_id) is Change.DONE:
             return
         network.tick()
     raise AssertionError("the node was never removed")
@@ -43,13 +43,13 @@ def test_a_new_node_learns_and_then_votes(network: Network) -> None:
     network.nodes[1].take(request(client, 1))
     network.settle()
     stranger = network.start_stranger(NEW)
-    assert network.leader.replica.members.add(NEW, address(NEW)) is Change.UNDER_WAY
+    assert network.leader.replica.replication.add_member(NEW, address(NEW)) is Change.UNDER_WAY
     network.settle()
-    assert network.leader.replica.raft.configuration.learners == (NEW,)
-    assert stranger.replica.raft.is_learner
+    assert network.leader.replica.replication.configuration.learners == (NEW,)
+    assert stranger.replica.replication.is_learner
     add(network)
-    assert stranger.replica.raft.configuration.voters == (1, 2, 3, NEW)
-    assert dict(stranger.replica.raft.configuration.addresses) == {NEW: address(NEW)}
+    assert stranger.replica.replication.configuration.voters == (1, 2, 3, NEW)
+    assert dict(stranger.replica.replication.configuration.addresses) == {NEW: address(NEW)}
     network.tick(RAFT.heartbeat_ticks)
     network.assert_agreed()
 
@@ -58,9 +58,9 @@ def test_a_learner_that_is_not_there_is_never_promoted(network: Network) -> None
     network.start_stranger(NEW)
     network.cut_off = {NEW}
     for _ in range(5 * RAFT.election_ticks):
-        assert network.leader.replica.members.add(NEW, address(NEW)) is Change.UNDER_WAY
+        assert network.leader.replica.replication.add_member(NEW, address(NEW)) is Change.UNDER_WAY
         network.tick()
-    assert network.leader.replica.raft.configuration.learners == (NEW,)
+    assert network.leader.replica.replication.configuration.learners == (NEW,)
     network.heal()
     add(network)
 
@@ -70,37 +70,37 @@ def test_a_learner_is_promoted_only_after_a_short_round(network: Network) -> Non
     client = network.open_session()
     network.start_stranger(NEW)
     network.cut_off = {NEW}
-    network.leader.replica.members.add(NEW, address(NEW))
+    network.leader.replica.replication.add_member(NEW, address(NEW))
     network.settle()
     for number in range(1, 2 * RAFT.election_ticks):
         network.leader.take(request(client, number))
         network.tick()
     network.cut_off = set()
     network.tick()
-    assert network.leader.replica.raft.configuration.learners == (NEW,), "its first round took too long"
+    assert network.leader.replica.replication.configuration.learners == (NEW,), "its first round took too long"
     add(network)
 
 
 def test_only_the_leader_changes_the_members(network: Network) -> None:
-    assert network.nodes[2].replica.members.add(NEW, address(NEW)) is Change.NOT_LEADER
-    assert network.nodes[2].replica.members.remove(3) is Change.NOT_LEADER
-    assert not network.nodes[2].replica.members.hand_over()
+    assert network.nodes[2].replica.replication.add_member(NEW, address(NEW)) is Change.NOT_LEADER
+    assert network.nodes[2].replica.replication.remove_member(3) is Change.NOT_LEADER
+    assert not network.nodes[2].replica.replication.hand_over()
 
 
 def test_a_follower_is_let_go(network: Network) -> None:
     remove(network, 3)
-    assert network.leader.replica.raft.configuration.voters == (1, 2)
-    term = network.leader.replica.raft.term
+    assert network.leader.replica.replication.configuration.voters == (1, 2)
+    term = network.leader.replica.replication.term
     network.tick(10 * RAFT.election_ticks)
-    assert network.leader.replica.raft.term == term, "a removed node does not disrupt"
+    assert network.leader.replica.replication.term == term, "a removed node does not disrupt"
 
 
 def test_a_leader_hands_over_before_it_goes(network: Network) -> None:
-    term = network.leader.replica.raft.term
+    term = network.leader.replica.replication.term
     remove(network, 1)
     assert network.leader.node_id != 1
-    assert network.leader.replica.raft.term == term + 1, "a transfer, not an election by time-out"
-    assert network.leader.replica.raft.configuration.voters == (2, 3)
+    assert network.leader.replica.replication.term == term + 1, "a transfer, not an election by time-out"
+    assert network.leader.replica.replication.configuration.voters == (2, 3)
 
 
 def test_down_to_one(network: Network) -> None:
@@ -109,9 +109,9 @@ def test_down_to_one(network: Network) -> None:
         network.nodes = {
             node_id: node
             for node_id, node in network.nodes.items()
-            if node_id in network.leader.replica.raft.configuration.members
+            if node_id in network.leader.replica.replication.configuration.members
         }
-    assert network.leader.replica.members.remove(network.leader.node_id) is Change.LAST_VOTER
+    assert network.leader.replica.replication.remove_member(network.leader.node_id) is Change.LAST_VOTER
     client = network.open_session(network.leader.node_id)
     network.leader.take(request(client, 1))
     network.settle()
@@ -121,26 +121,26 @@ def test_down_to_one(network: Network) -> None:
 def test_a_removal_that_would_leave_no_majority_is_refused(network: Network) -> None:
     network.cut_off = {2}
     network.tick(RAFT.election_ticks)
-    assert network.leader.replica.members.remove(3) is Change.NO_QUORUM
+    assert network.leader.replica.replication.remove_member(3) is Change.NO_QUORUM
     remove(network, 2)
-    assert network.leader.replica.raft.configuration.voters == (1, 3)
+    assert network.leader.replica.replication.configuration.voters == (1, 3)
 
 
 def test_a_new_leader_does_not_take_the_silent_for_living(network: Network) -> None:
     network.cut_off = {1}
     leader = network.elect()
     other = next(node_id for node_id in (2, 3) if node_id != leader.node_id)
-    assert leader.replica.members.remove(other) is Change.NO_QUORUM, "node 1 was not heard in this term"
+    assert leader.replica.replication.remove_member(other) is Change.NO_QUORUM, "node 1 was not heard in this term"
 
 
 def test_two_members_never_share_an_address(network: Network) -> None:
     add_four = network.start_stranger(NEW)
     add(network)
-    assert network.leader.replica.members.add(5, address(NEW)) is Change.ADDRESS_TAKEN, "it is in reach"
+    assert network.leader.replica.replication.add_member(5, address(NEW)) is Change.ADDRESS_TAKEN, "it is in reach"
     remove(network, NEW)
-    assert add_four.replica.raft.role is not Role.LEADER
+    assert add_four.replica.replication.role is not Role.LEADER
     network.start_stranger(5)
-    assert network.leader.replica.members.add(5, address(NEW)) is Change.UNDER_WAY
+    assert network.leader.replica.replication.add_member(5, address(NEW)) is Change.UNDER_WAY
 
 
 def test_a_dead_members_place_can_be_taken(network: Network) -> None:
@@ -150,49 +150,49 @@ def test_a_dead_members_place_can_be_taken(network: Network) -> None:
     network.tick(2 * RAFT.election_ticks)
     network.start_stranger(5)
     for _ in range(10 * RAFT.election_ticks):
-        if network.leader.replica.members.add(5, address(NEW)) is Change.DONE:
+        if network.leader.replica.replication.add_member(5, address(NEW)) is Change.DONE:
             break
         network.tick()
-    configuration = network.leader.replica.raft.configuration
+    configuration = network.leader.replica.replication.configuration
     assert configuration.voters == (1, 2, 3, 5)
     assert dict(configuration.addresses)[5] == address(NEW)
 
 
 def test_one_learner_at_a_time_and_a_silent_one_makes_room(network: Network) -> None:
-    members = network.leader.replica.members
+    members = network.leader.replica.replication
     network.start_stranger(100)
     network.cut_off = {100}
     for node_id in range(100, 200):
-        assert members.add(node_id, address(node_id)) is Change.UNDER_WAY
+        assert members.add_member(node_id, address(node_id)) is Change.UNDER_WAY
         network.tick()
-    assert network.leader.replica.raft.configuration.learners == (100,), "the one that came first"
+    assert network.leader.replica.replication.configuration.learners == (100,), "the one that came first"
     network.start_stranger(NEW)
     network.tick(SILENT_LEARNER_TIMEOUTS * RAFT.election_ticks)
     add(network)
-    configuration = network.leader.replica.raft.configuration
+    configuration = network.leader.replica.replication.configuration
     assert configuration.members == (1, 2, 3, NEW), "who never said a word is gone"
 
 
 def test_a_learner_that_answers_is_not_put_out_by_another(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     network.start_stranger(NEW)
-    members = network.leader.replica.members
-    monkeypatch.setattr(members, "tick", lambda: None)  # it is never promoted, however well it answers
-    members.add(NEW, address(NEW))
+    members = network.leader.replica.replication
+    monkeypatch.setattr(Members, "tick", lambda _: None)  # it is never promoted, however well it answers
+    members.add_member(NEW, address(NEW))
     for _ in range(2 * SILENT_LEARNER_TIMEOUTS * RAFT.election_ticks):
-        assert members.add(5, address(5)) is Change.UNDER_WAY
+        assert members.add_member(5, address(5)) is Change.UNDER_WAY
         network.tick()
-    assert network.leader.replica.raft.configuration.learners == (NEW,)
+    assert network.leader.replica.replication.configuration.learners == (NEW,)
 
 
 def test_a_group_has_so_many_members_and_no_more(network: Network) -> None:
     for node_id in range(NEW, MAX_MEMBERS + 1):
         network.start_stranger(node_id)
         add(network, node_id)
-    length = network.leader.replica.raft.last_index
+    length = network.leader.replica.replication.last_index
     for node_id in range(100, 200):
-        assert network.leader.replica.members.add(node_id, address(node_id)) is Change.FULL
-    assert len(network.leader.replica.raft.configuration.members) == MAX_MEMBERS
-    assert network.leader.replica.raft.last_index == length
+        assert network.leader.replica.replication.add_member(node_id, address(node_id)) is Change.FULL
+    assert len(network.leader.replica.replication.configuration.members) == MAX_MEMBERS
+    assert network.leader.replica.replication.last_index == length
     remove(network, 2)
     network.start_stranger(99)
     add(network, 99)
@@ -201,10 +201,10 @@ def test_a_group_has_so_many_members_and_no_more(network: Network) -> None:
 def test_a_member_moves(network: Network) -> None:
     network.start_stranger(NEW)
     add(network)
-    assert network.leader.replica.members.add(NEW, address(9)) is Change.UNDER_WAY
+    assert network.leader.replica.replication.add_member(NEW, address(9)) is Change.UNDER_WAY
     network.settle()
-    assert network.leader.replica.members.add(NEW, address(9)) is Change.DONE
-    assert dict(network.nodes[2].replica.raft.configuration.addresses) == {NEW: address(9)}
+    assert network.leader.replica.replication.add_member(NEW, address(9)) is Change.DONE
+    assert dict(network.nodes[2].replica.replication.configuration.addresses) == {NEW: address(9)}
 
 
 def test_two_members_that_exchanged_their_addresses_both_move(network: Network) -> None:
@@ -212,13 +212,13 @@ def test_two_members_that_exchanged_their_addresses_both_move(network: Network) 
     add(network)
     network.start_stranger(5)
     add(network, 5)
-    members = network.leader.replica.members
-    assert members.add(NEW, address(5)) is Change.ADDRESS_TAKEN, "as far as is known, that one is there"
+    members = network.leader.replica.replication
+    assert members.add_member(NEW, address(5)) is Change.ADDRESS_TAKEN, "as far as is known, that one is there"
     for _ in range(10):
-        changes = {members.add(node_id, address(9 - node_id), elsewhere=(NEW, 5)) for node_id in (NEW, 5)}
+        changes = {members.add_member(node_id, address(9 - node_id), elsewhere=(NEW, 5)) for node_id in (NEW, 5)}
         network.settle()
     assert changes == {Change.DONE}
-    configuration = network.leader.replica.raft.configuration
+    configuration = network.leader.replica.replication.configuration
     assert dict(configuration.addresses) == {NEW: address(5), 5: address(NEW)}
     assert configuration.voters == (1, 2, 3, NEW, 5)
 
@@ -229,11 +229,11 @@ def test_a_new_node_gets_a_snapshot_with_the_members() -> None:
     for number in range(1, 40):
         network.leader.take(request(client, number))
         network.settle()
-    assert network.leader.replica.raft.first_index > 1
+    assert network.leader.replica.replication.first_index > 1
     stranger = network.start_stranger(NEW)
     add(network)
-    assert stranger.replica.raft.snapshot is not None
-    assert stranger.replica.raft.configuration.voters == (1, 2, 3, NEW)
+    assert stranger.replica.replication.snapshot is not None
+    assert stranger.replica.replication.configuration.voters == (1, 2, 3, NEW)
     network.tick(RAFT.heartbeat_ticks)
     network.assert_agreed()
 

@@ -11,13 +11,12 @@ from zmqlab.raft import (
     Configuration,
     HardState,
     Message,
-    Raft,
     RaftSettings,
     ReadIndex,
     ReadIndexResponse,
 )
 from zmqlab.raft.messages import BROADCAST, Entry, EntryKind, InstallSnapshot, RequestVote, RequestVoteResponse
-from zmqlab.replica import Applied, MemoryJournal, Replica, ReplicaSettings, StateMachine
+from zmqlab.replica import Applied, MemoryJournal, RaftByQuorum, Replica, ReplicaSettings, Start, StateMachine
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import records
 
@@ -50,6 +49,24 @@ class Effects:
         """Nobody counts."""
 
 
+def make_replica(
+    effects: Effects,
+    journal: MemoryJournal | None = None,
+    *,
+    node_id: int = 1,
+    seed: int = 1,
+    raft: RaftSettings | None = None,
+    settings: ReplicaSettings | None = None,
+) -> Replica:
+    """A replica that starts from what the journal holds."""
+    journal = journal or MemoryJournal()
+    rng = random.Random(seed)
+    replication = RaftByQuorum(Start(node_id, MEMBERS, journal.load(), raft or RaftSettings(), rng))
+    return Replica(
+        replication, StateMachine(), journal, effects, settings or ReplicaSettings(), first_context=rng.getrandbits(62)
+    )
+
+
 def test_a_snapshot_answers_what_waits() -> None:
     """Requests 1 and 2 wait here and were applied elsewhere; the client has the answer of the first already.
 
@@ -64,8 +81,7 @@ def test_a_snapshot_answers_what_waits() -> None:
     ]
     bodies = [elsewhere.apply(Entry(index, 1, EntryKind.DATA, frame)) for index, frame in enumerate(frames, 1)]
     effects = Effects()
-    raft = Raft(1, MEMBERS, RaftSettings(), random.Random(1))
-    replica = Replica(raft, StateMachine(), MemoryJournal(), effects, ReplicaSettings(resend_ticks=1))
+    replica = make_replica(effects, settings=ReplicaSettings(resend_ticks=1))
     for frame in (frames[1], frames[2], client_wire.encode_request(1, 3, 2, ORDER)):
         assert replica.take_request(b"route", frame, 0) is None
     replica.step(InstallSnapshot(2, 1, 1, 1, 3, 1, 0, True, elsewhere.snapshot(), MEMBERS.encode()))
@@ -107,14 +123,11 @@ def test_an_answer_to_an_earlier_life_finishes_no_read() -> None:
 def life(journal: MemoryJournal, seed: int) -> tuple[Replica, Effects]:
     """A replica that starts from what the journal holds."""
     effects = Effects()
-    raft = Raft(1, MEMBERS, RaftSettings(), random.Random(seed), hard_state=journal.load().hard_state)
-    return Replica(raft, StateMachine(), journal, effects, ReplicaSettings()), effects
+    return make_replica(effects, journal, seed=seed), effects
 
 
 def test_what_waits_is_bounded_in_bytes() -> None:
-    journal = MemoryJournal()
-    raft = Raft(1, MEMBERS, RaftSettings(), random.Random(1), hard_state=journal.load().hard_state)
-    replica = Replica(raft, StateMachine(), journal, Effects(), ReplicaSettings(max_pending_bytes=3 * len(request(1))))
+    replica = make_replica(Effects(), settings=ReplicaSettings(max_pending_bytes=3 * len(request(1))))
     answers = [replica.take_request(b"c", request(number), 0) for number in (1, 2, 3, 4)]
     assert answers[:3] == [None] * 3
     (refused,) = client_wire.iter_responses(client_wire.encode_responses([answers[3] or b""]))
@@ -136,15 +149,9 @@ def test_a_long_log_is_replayed_a_portion_a_turn_and_votes_are_given_between() -
     entries = [Entry(index, 1, EntryKind.DATA, client_wire.encode_open_session(index)) for index in range(1, 101)]
     portion = 10 * len(entries[0].data)
     effects = Effects()
-    raft = Raft(
-        3,
-        MEMBERS,
-        RaftSettings(max_apply_bytes=portion),
-        random.Random(1),
-        hard_state=HardState(1, 2, 0),
-        entries=entries,
-    )
-    replica = Replica(raft, StateMachine(), MemoryJournal(), effects, ReplicaSettings())
+    journal = MemoryJournal()
+    journal.store(HardState(1, 2, 0), entries, None)
+    replica = make_replica(effects, journal, node_id=3, raft=RaftSettings(max_apply_bytes=portion))
     replica.step(AppendEntries(2, BROADCAST, 1, 100, 1, 100, 1, ()))
     assert replica.turn()
     applied = replica.machine.applied_index

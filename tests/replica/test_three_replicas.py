@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.replica.network import CLIENT, ELECTION_TICKS_MAX, Network, request
@@ -139,7 +141,7 @@ def test_an_old_leader_steps_down_and_answers_nothing_while_it_is_alone(network:
     network.cut_off = {1}
     network.nodes[1].take(request(client_id, 1))
     network.tick(5 * ELECTION_TICKS_MAX)
-    assert network.nodes[1].replica.raft.role is not Role.LEADER
+    assert network.nodes[1].replica.replication.role is not Role.LEADER
     assert not network.nodes[1].answers
     assert len(network.nodes[1].replica.pending) == 1
 
@@ -167,13 +169,90 @@ def test_a_request_that_is_asked_for_again_and_again_does_not_hold_up_the_others
     network.nodes[2].take(request(client_id, 1))
     network.settle()
     network.lose = lambda sender, to, frame_type: False
-    network.tick(5)
+    network.tick(11)  # the second pause before a request goes again is twice the first
     assert 2 in [answer.request_number for answer in network.nodes[2].answers]
+
+
+def test_what_is_pending_goes_to_the_leader_in_slices_that_it_accepts() -> None:
+    """More waits at node 2 than fits one frame: all of it went in one frame, which the leader dropped, and again a
+    second later, for ever. (150 requests of 1,024 commands that arrive while a follower sleeps.)"""
+    network = Network(ReplicaSettings(forward_bytes=1_000, resend_ticks=10))
+    client_id = network.open_session(2)
+    sizes: list[int] = []
+    network.nodes[2].forward = watching(network.nodes[2].forward, sizes)  # type: ignore[method-assign]
+    for number in range(1, 101):
+        network.nodes[2].take(request(client_id, number))
+    network.settle()
+    assert len(network.nodes[2].answers) == 100
+    assert len(sizes) > 5
+    assert max(sizes) <= 1_000
+
+
+def watching(forward: Callable[[int, list[bytes]], None], sizes: list[int]) -> Callable[[int, list[bytes]], None]:
+    """``forward``, which notes how many bytes of requests each frame has."""
+
+    def watched(leader_id: int, requests: list[bytes]) -> None:
+        sizes.append(sum(map(len, requests)))
+        forward(leader_id, requests)
+
+    return watched
+
+
+def test_a_copy_of_a_request_that_the_leader_has_proposed_costs_no_entry() -> None:
+    """Nodes and clients ask again while a slow cluster is still at it: that made 3.2 to 3.7 entries of a request."""
+    network = Network(ReplicaSettings(resend_ticks=10))
+    client_id = network.open_session(2)
+    before = network.leader.replica.replication.last_index
+    network.lose = lambda sender, to, frame_type: frame_type == frames.APPEND_ENTRIES_RESPONSE
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    for _ in range(4):
+        network.nodes[2].take(request(client_id, 1))
+        network.nodes[3].take(request(client_id, 1))
+        network.settle()
+    assert network.leader.replica.replication.last_index == before + 1
+    network.heal()
+    assert {answer.request_number for node in (2, 3) for answer in network.nodes[node].answers} == {1}
+    network.nodes[1].take(request(client_id, 1))
+    network.leader.replica.take_forwarded([request(client_id, 1)])
+    network.settle()
+    assert network.leader.replica.replication.last_index == before + 1, "nor does one that is applied"
+
+
+def test_late_requests_go_again_at_doubling_intervals() -> None:
+    network = Network(ReplicaSettings(resend_ticks=10))
+    client_id = network.open_session(2)
+    forwarded: list[int] = []
+    network.lose = lambda sender, to, frame_type: frame_type == frames.FORWARD
+    network.nodes[2].forward = watching(network.nodes[2].forward, forwarded)  # type: ignore[method-assign]
+    network.nodes[2].take(request(client_id, 1))
+    network.tick(200)
+    assert 4 <= len(forwarded) <= 6, "at 0, 10, 30, 70 and 150 ticks, or a check later"
+
+
+def test_a_cluster_that_is_slow_gets_more_time_before_it_is_asked_again() -> None:
+    """Answers take 5 ticks. Requests of that age were sent again and again, without regard to that."""
+    network = Network(ReplicaSettings(resend_ticks=2))
+    client_id = network.open_session(2)
+    forwarded: list[int] = []
+    network.nodes[2].forward = watching(network.nodes[2].forward, forwarded)  # type: ignore[method-assign]
+    copies = []
+    for number in range(1, 21):
+        network.lose = lambda sender, to, frame_type: to == 1 and frame_type == frames.APPEND_ENTRIES_RESPONSE
+        forwarded.clear()
+        network.nodes[2].take(request(client_id, number, answered_below=number))
+        network.tick(5)
+        network.lose = lambda sender, to, frame_type: False
+        network.tick(7)
+        copies.append(len(forwarded))
+    assert copies[0] > 1
+    assert network.nodes[2].replica.pending == {}
+    assert copies[-1] == 1, "by now it knows how long an answer takes"
 
 
 def test_requests_wait_while_leadership_is_handed_over(network: Network) -> None:
     client_id = network.open_session(1)
-    assert network.nodes[1].replica.raft.transfer_leadership(3)
+    assert network.nodes[1].replica.replication.transfer_leadership(3)
     network.nodes[1].take(request(client_id, 1))
     network.nodes[2].take(request(client_id, 2))
     network.settle()
@@ -230,7 +309,7 @@ def test_a_node_far_behind_gets_a_snapshot_in_pieces() -> None:
     for number in range(1, 301):
         network.nodes[2].take(request(client_id, number))
         network.settle()
-    assert network.leader.replica.raft.first_index > network.nodes[3].machine.applied_index + 1
+    assert network.leader.replica.replication.first_index > network.nodes[3].machine.applied_index + 1
     network.delivered.clear()
     network.heal()
     pieces = network.delivered.count((network.leader.node_id, 3, frames.INSTALL_SNAPSHOT))
@@ -252,7 +331,7 @@ def test_the_log_in_memory_stays_bounded() -> None:
     for number in range(1, 501):
         network.nodes[1].take(request(client_id, number, answered_below=number))
         network.settle()
-        assert network.leader.replica.raft.log_bytes <= 2 * SMALL_LOGS.snapshot_log_bytes
+        assert network.leader.replica.replication.log_bytes <= 2 * SMALL_LOGS.snapshot_log_bytes
     assert network.leader.replica.snapshots_total >= 15
 
 

@@ -19,7 +19,7 @@ from zmqlab.cli import run as zmqlab
 from zmqlab.sim.__main__ import main
 from zmqlab.sim.many import Result, run_many
 from zmqlab.sim.mutations import MUTATIONS, planted
-from zmqlab.sim.settings import SimSettings
+from zmqlab.sim.plan import SimSettings
 
 QUICK = SimSettings(faults_ms=100)
 

@@ -11,7 +11,7 @@ import pytest
 
 from zmqlab.errors import SettingsError
 from zmqlab.sim import SimSettings, run
-from zmqlab.sim.settings import FOCUSES
+from zmqlab.sim.plan import FOCUSES
 
 once = cache(run)
 """Outcomes of seeds that more than one test looks at."""

@@ -12,7 +12,7 @@ import typer
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 
 if TYPE_CHECKING:
-    from zmqlab.sim.settings import SimSettings
+    from zmqlab.sim.plan import SimSettings
 
 FOCUSES = "figure-8, members, ahead, snapshots, crashes or reads."
 
@@ -33,7 +33,7 @@ def sim(
     exit status is 1 if a promise was broken, and then the seed that breaks it is printed.
     """
     from zmqlab.sim.__main__ import replay
-    from zmqlab.sim.settings import SimSettings
+    from zmqlab.sim.plan import SimSettings
 
     settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus)
     if not runs:

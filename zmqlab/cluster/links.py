@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from zmqlab.cluster import queries
 from zmqlab.cluster.nodes import Nodes
+from zmqlab.engine.link_faults import check_fault
 from zmqlab.errors import ClusterError
-from zmqlab.node.links import check_fault
 from zmqlab.wire import control
 
 ANSWER_TIMEOUT_S = 0.5

@@ -1,13 +1,20 @@
-"""One node as a process: sockets, a journal on disk, metrics, and the one loop that drives a replica.
+"""One node as a process: sockets, a journal on disk, logs, signals, metrics, around an engine.
 
-Rules: one thread, one poll loop, no asyncio. A turn takes what has arrived, bounded per socket, lets the replica work,
-and looks again; nothing waits for a batch to fill. Everything that a stranger can send is checked in
-:mod:`~zmqlab.node.transport` and :mod:`~zmqlab.node.node` before the replica sees it.
+Everything that a node decides is in :mod:`zmqlab.engine`. This package gives it a world: ZeroMQ sockets, LMDB, the
+clock, the operating system's signals.
 
+Rules: one thread and one poll loop serve the node, without asyncio. (Scrapes and name look-ups have threads of their
+own, which never touch what the loop works on.) A turn takes what has arrived, bounded per socket. Nothing waits for a
+batch to fill. Every socket and every message is bounded in :mod:`~zmqlab.node.transport` before the engine sees a
+frame.
+
+In reading order:
+
+* :mod:`~zmqlab.node.loop`: the loop between sockets and engine.
 * :mod:`~zmqlab.node.transport`: the three bound sockets and the connections to peers, each bounded.
-* :mod:`~zmqlab.node.journal`: stable storage in LMDB.
-* :mod:`~zmqlab.node.node`: the loop; frames in, effects out.
-* :mod:`~zmqlab.node.queries`: what people and tools ask.
-* :mod:`~zmqlab.node.metrics`: the snapshot that is published ten times a second.
-* :mod:`~zmqlab.node.process`: start, ports, exit statuses, log file.
+* :mod:`~zmqlab.node.lmdb_journal`: stable storage in LMDB.
+* :mod:`~zmqlab.node.process`: from settings to a running process: log file, signals, exit statuses.
+* :mod:`~zmqlab.node.options`: settings from flags, environment and a file; the page that explains them.
+* :mod:`~zmqlab.node.exposition`: an HTTP endpoint for Prometheus and for probes.
+* :mod:`~zmqlab.node.prometheus`: what a node tells Prometheus.
 """

@@ -20,15 +20,22 @@ looks names up where a slow answer holds up all connections, and a member may ch
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.
+
+``python -m zmqlab.node.options`` writes the page that explains every setting. What a setting means stands below its
+field in :class:`~zmqlab.settings.NodeSettings`, and nowhere else.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
 import socket
+import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +166,56 @@ def _source_towards(address: str, port: int) -> str:
         except OSError:
             return ""
         return str(probe.getsockname()[0])
+
+
+# The page of all settings.
+
+PAGE_HEAD = """# Every setting of a node
+
+Made by `python -m zmqlab.node.options` from `zmqlab/settings.py`; a test holds that it is up to date.
+
+A setting comes from a flag of `zmqlab node`, else from the environment, else from the TOML file that `--config` (or
+`ZMQLAB_CONFIG`) names, else it has its default. In the file the name is that of the flag with underscores, as in
+`election_ticks = 30`; `peers` and `join` are lists or one string with commas.
+
+A node that joins (`--join`) may leave out its name and its port: it takes the name of the journal that it finds, else
+the machine's, and port 5000. With `--bind 0.0.0.0` and no `--advertise` it tells the others the address from which it
+reaches those that it joins.
+
+| flag | environment | default | meaning |
+| --- | --- | --- | --- |
+"""
+
+
+def explanations() -> dict[str, str]:
+    """Field -> the string below it."""
+    tree = ast.parse(inspect.getsource(NodeSettings))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found = {}
+    for statement, following in itertools.pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            said = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                found[statement.target.id] = " ".join(said.value.split()).replace("``", "`")
+    return found
+
+
+def settings_page() -> str:
+    """The whole page, as Markdown."""
+    said = explanations()
+    by_name = {field.name: field for field in fields(NodeSettings)}
+    rows = []
+    for key, name in SETTINGS.items():
+        default = by_name[name].default
+        if default is MISSING:
+            shown = "the current folder" if name == "run_dir" else "none: must be given"
+        else:
+            shown = "" if default in ("", ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        flag = "--" + key.replace("_", "-")
+        meaning = said[name].replace("|", "\\|")
+        rows.append(f"| `{flag}` | `{PREFIX}{key.upper()}` | {shown} | {meaning} |")
+    return PAGE_HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_page())

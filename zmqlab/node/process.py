@@ -16,10 +16,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
-from zmqlab.errors import EXIT_FAILED, EXIT_OK, JournalFull, ZmqlabError
-from zmqlab.node.founding import may_found
-from zmqlab.node.journal import LmdbJournal
-from zmqlab.node.node import Node, Observe
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
+from zmqlab.node.lmdb_journal import LmdbJournal
+from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -67,7 +66,9 @@ def _open_log(settings: NodeSettings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(folder / f"{settings.name}.log")
     except OSError as error:
-        raise JournalFull(f"the log below {folder} can't be written: {error}") from None
+        raise LogUnwritable(
+            f"the log below {folder} can't be written: {error}. Give that folder to this user, or use another --run-dir"
+        ) from None
     text = logging.Formatter(f"%(asctime)s.%(msecs)03d {settings.name} %(levelname)s %(message)s", "%FT%T")
     handler.setFormatter(JsonFormatter(settings.name) if settings.log_format == "json" else text)
     log.handlers = [handler]
@@ -82,14 +83,11 @@ def _serve(settings: NodeSettings) -> int:
         observe = _show_metrics(settings)
         journal = _open_journal(settings)
         try:
-            is_seed = settings.bootstrap_ms > 0 and journal.is_new
-            founds = is_seed and may_found(settings, lambda: signals.came)
-            if not signals.came:
-                node = Node(settings, transport, journal, observe, founds)
-                signals.tell(node.terminate)
-                gc.freeze()
-                gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
-                node.run()
+            node = Node(settings, transport, journal, observe)
+            signals.tell(node.terminate)
+            gc.freeze()
+            gc.disable()  # no cycles arise on an order's way, and a full collection over the books takes 20 ms
+            node.run()
             log.info("stop")
         finally:
             journal.close()
@@ -118,7 +116,7 @@ def _open_journal(settings: NodeSettings) -> Journal:
 
 
 class _Signals:
-    """SIGTERM and SIGINT, noted until there is somebody to tell."""
+    """SIGTERM and SIGINT, noted until there is a listener."""
 
     def __init__(self) -> None:
         self.came = False

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
-from zmqlab.node.journal import LmdbJournal
+from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.replica import Replica
 from zmqlab.replica.machine import CHECKPOINT_INTERVAL
 from zmqlab.settings import NodeSettings

@@ -1,6 +1,6 @@
 """The replicated state machine: sessions, the exchange, and a hash chain over all that they did.
 
-``apply`` takes a committed entry and returns the answer for whoever waits for it. It is deterministic: the same
+``apply`` takes a committed entry and returns the answer for the client that waits for it. It is deterministic: the same
 entries give the same answers and the same hashes on every node, in every process, at every replay.
 
 The *chain hash* after an entry is a hash of the chain before it, the entry and its answer. Two nodes that differ at an
@@ -22,7 +22,7 @@ from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
-from zmqlab.wire import frames, records
+from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
 
 HASH_BYTES = 16
@@ -42,7 +42,7 @@ _REJECTED = 6  # market.Status.REJECTED as a plain integer: compared once a repo
 
 
 class Applied(NamedTuple):
-    """An answer and for whom: ``key`` is (client_id, request_number), or (0, nonce) for a new session."""
+    """An answer and its request: ``key`` is (client_id, request_number), or (0, nonce) for a new session."""
 
     key: tuple[int, int]
     body: bytes
@@ -57,6 +57,7 @@ class StateMachine:
     def __init__(self, limits: SessionLimits | None = None, exchange: Exchange | None = None) -> None:
         self.exchange = exchange or Exchange()
         self.sessions = SessionTable(limits)
+        self._answer_fills = self.sessions.limits.answer_fills
         self.applied_index = 0
         self.chain = bytes(HASH_BYTES)
         self.orders_applied = 0
@@ -66,7 +67,7 @@ class StateMachine:
         """index -> chain hash, for the newest multiples of CHECKPOINT_INTERVAL; not replicated."""
 
     def apply(self, entry: Entry) -> Applied | None:
-        """Apply the next committed entry; None where nobody can be waiting (a no-op, a configuration)."""
+        """Apply the next committed entry; None where no client can be waiting (a no-op, a configuration)."""
         assert entry.index == self.applied_index + 1, "entries are applied in order, each once"
         self.applied_index = entry.index
         applied = self._apply_data(entry) if entry.kind == EntryKind.DATA else None
@@ -115,15 +116,7 @@ class StateMachine:
         self.orders_applied += command_count
         self.rejected_total += reports[::8].count(_REJECTED)
         self.fills_total += len(fills) // 4
-        body = client_wire.encode_response(
-            client_id,
-            number,
-            entry.index,
-            ResponseStatus.OK,
-            0,
-            records.pack_reports(reports),
-            records.pack_fills(fills),
-        )
+        body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, self._answer_fills)
         self.sessions.store(client_id, number, body)
         return Applied(key, body, reports, fills)
 

@@ -1,54 +1,39 @@
-"""Who is taken in, who is promoted, who leaves: the policy above Raft's one-at-a-time membership change.
+"""The policy of membership above Raft's one-at-a-time change: joining, promotion, removal.
 
-Raft (:mod:`zmqlab.raft.membership`) changes the members by one, when the last change is committed. What is added here:
+Raft (:mod:`zmqlab.raft.membership`) changes the members by one server, once the last change is committed. This module
+adds:
 
-- A new node joins as a learner and is promoted when it has caught up, by the rounds of the thesis (section 4.2.1): in a
-  round the leader sends what its log held when the round began. A learner whose last round took less than an election
-  time-out is close enough not to leave the group without a quorum for longer than an election would.
-- A leader that is to go hands leadership over first, so that clients wait for a transfer and not for an election
-  (section 3.10, 4.2.2).
-- No removal may leave so few voters in reach that nothing could be committed any more: then a dead node could neither
-  be missed nor replaced. (Who is in reach: who answered within an election time-out, as for CheckQuorum.)
-- An address belongs to one member. A node whose disk was wiped is another member at the same place: the old one, whose
+- *Learners first.* A new node joins as a learner. It is promoted when it has caught up, by the rounds of the thesis
+  (section 4.2.1): in a round the leader sends what its log held when the round began. A learner whose last round took
+  less than an election time-out does not leave the group without a quorum for longer than an election would.
+- *Hand-over before removal.* A leader that is to go hands leadership over first. Clients then wait for a transfer and
+  not for an election (sections 3.10, 4.2.2).
+- *A quorum stays.* A removal is refused if it would leave so few voters in reach that nothing could be committed any
+  more: then a dead node could neither be missed nor replaced. A voter is in reach if it has answered within an election
+  time-out, as for CheckQuorum.
+- *One member for an address.* A node whose disk was wiped is another member at the same address. The old member, whose
   votes are forgotten, is removed before the new one is added. A member may move to another address, also to one that
-  another member has just left: hosts that are given their addresses anew may exchange them.
-- Whoever can reach a node may ask to be taken in, and need not exist. So there is one learner at a time, who makes room
-  for the next one if he stays silent, and there are at most :data:`MAX_MEMBERS`: a flood of such requests costs a few
-  entries a minute.
+  another member has just left: hosts that get new addresses may exchange them.
+- *Bounds.* Any process that can reach a node may ask for a membership, for a node that need not exist. So there is one
+  learner at a time, which makes room for the next one if it stays silent, and there are at most :data:`MAX_MEMBERS`: a
+  flood of such requests costs a few entries a minute.
 
-Each call asks for an end and returns how far it is; whoever wants it asks again until it is done, at whatever node
-leads by then. So a request can be lost, or a leader fall, and nothing is left half done for long.
+Each call states the wanted end and returns how far it is. The caller repeats it until it is done, at the leader of that
+time. So a request can be lost, or a leader can fall, and nothing stays half done for long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import Enum
 from typing import NamedTuple
 
 from zmqlab.raft import Raft, Role
 from zmqlab.raft.configuration import quorum_size
 from zmqlab.raft.messages import NOBODY
+from zmqlab.replica.replication import MAX_MEMBERS, Change
 
-MAX_MEMBERS = 15
-"""Of a group; its leader sends every entry to each of them."""
 SILENT_LEARNER_TIMEOUTS = 25
 """Election time-outs without a word, five seconds by default, after which a learner is in the way of others."""
-
-
-class Change(Enum):
-    """How far a change is."""
-
-    DONE = "done"
-    """It is committed."""
-    UNDER_WAY = "under way"
-    """Ask again: it waits for an entry, for a learner to catch up, or for another change."""
-    NOT_LEADER = "not leader"
-    """Ask the leader."""
-    ADDRESS_TAKEN = "another member has this address: remove that one first"
-    LAST_VOTER = "this is the last voter"
-    FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
-    NO_QUORUM = "too few of the others are in reach: it would leave no majority"
 
 
 class _Round(NamedTuple):
@@ -71,8 +56,9 @@ class Members:
     def add(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
         """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
 
-        Whoever had the address before and is not in reach is removed: its place is taken. Those in ``elsewhere``, who
-        are known to be at other addresses by now, only lose their claim to it; they will ask to be moved themselves.
+        A member that had the address before and is not in reach is removed: its place is taken. A member in
+        ``elsewhere``, which is known to be at another address by now, only loses its claim to this one; it will ask to
+        be moved itself.
         """
         raft = self._raft
         if raft.role is not Role.LEADER:

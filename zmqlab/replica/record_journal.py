@@ -2,36 +2,39 @@
 
 This is the logic of the journal on disk: which records a store call writes, how a conflict drops the tail, when old
 entries are forgotten, what is loaded. Where the records lie is the business of a :class:`Store`: LMDB in
-:mod:`zmqlab.node.journal`, a simulated disk with power cuts and flipped bits in :mod:`zmqlab.sim.disk`. So the
+:mod:`zmqlab.node.lmdb_journal`, a simulated disk with power cuts and flipped bits in :mod:`zmqlab.sim.disk`. So the
 simulator runs the journal that production runs.
 
 A store keeps three things: entries (by their index), one snapshot, and a few small records by name (``meta``). All that
 is done in one ``with store.write()`` is there whole or not at all afterwards.
 
 Entries behind the newest snapshot are kept while they fit ``retain_bytes``, then forgotten a few at a time.
+
+A disk may give back other bytes than were written: a flipped bit, a page of an older file. So each record is sealed
+with a CRC-32 of its contents. A damaged one is an error when it is read (:class:`~zmqlab.errors.JournalCorrupt`),
+never an answer. All is little-endian:
+
+========== ===============================================================
+record     after the checksum
+========== ===============================================================
+hard state term, voted_for, commit_index
+entry      term, kind, then its data; the index is the record's key
+snapshot   index, term, configuration_bytes, then configuration, then data
+========== ===============================================================
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from zmqlab.errors import JournalMismatch
+from zmqlab.errors import JournalCorrupt, JournalMismatch
 from zmqlab.raft import Configuration, HardState, Snapshot
-from zmqlab.raft.messages import Entry
+from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Origin, StoredState
-from zmqlab.replica.sealing import (
-    seal,
-    seal_entry,
-    seal_hard_state,
-    seal_snapshot,
-    unseal,
-    unseal_entry,
-    unseal_hard_state,
-    unseal_snapshot,
-)
 
 FORGET_AT_ONCE = 512
 """Old entries deleted in one transaction: some 0.3 ms, so that no turn is held up."""
@@ -244,3 +247,66 @@ def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]
         if max_bytes <= 0:
             break
     return found
+
+
+# The records.
+
+_CRC = struct.Struct("<I")
+_HARD_STATE_RECORD = struct.Struct("<QQQ")
+_ENTRY_RECORD = struct.Struct("<QB")
+_SNAPSHOT_RECORD = struct.Struct("<QQI")
+
+_KINDS = {int(kind): kind for kind in EntryKind}
+
+
+def seal(*parts: bytes) -> bytes:
+    """One record with its checksum before it."""
+    body = b"".join(parts)
+    return _CRC.pack(zlib.crc32(body)) + body
+
+
+def unseal(record: bytes | memoryview, what: str) -> bytes:
+    """The contents of a sealed record. Raises JournalCorrupt."""
+    body = bytes(record[_CRC.size :])
+    if len(record) < _CRC.size or _CRC.unpack_from(record)[0] != zlib.crc32(body):
+        raise JournalCorrupt(
+            f"the journal's record of {what} fails its checksum: the disk has changed it. Move the node's data folder"
+            " away and start the node again as a new member; its old copy is not to be trusted"
+        )
+    return body
+
+
+def seal_hard_state(hard_state: HardState) -> bytes:
+    """The record of term and vote."""
+    return seal(_HARD_STATE_RECORD.pack(hard_state.term, hard_state.voted_for, hard_state.commit_index))
+
+
+def unseal_hard_state(record: bytes | memoryview) -> HardState:
+    """What :func:`seal_hard_state` sealed. Raises JournalCorrupt."""
+    return HardState(*_HARD_STATE_RECORD.unpack(unseal(record, "term and vote")))
+
+
+def seal_entry(term: int, kind: int, data: bytes) -> bytes:
+    """The record of an entry."""
+    return seal(_ENTRY_RECORD.pack(term, kind), data)
+
+
+def unseal_entry(index: int, record: bytes | memoryview) -> Entry:
+    """What :func:`seal_entry` sealed. Raises JournalCorrupt."""
+    body = unseal(record, f"entry {index}")
+    term, kind = _ENTRY_RECORD.unpack_from(body)
+    return Entry(index, term, _KINDS[kind], body[_ENTRY_RECORD.size :])
+
+
+def seal_snapshot(snapshot: Snapshot) -> bytes:
+    """The record of a snapshot."""
+    configuration = snapshot.configuration.encode()
+    return seal(_SNAPSHOT_RECORD.pack(snapshot.index, snapshot.term, len(configuration)), configuration, snapshot.data)
+
+
+def unseal_snapshot(record: bytes | memoryview) -> Snapshot:
+    """What :func:`seal_snapshot` sealed. Raises JournalCorrupt."""
+    body = unseal(record, "the snapshot")
+    index, term, configuration_bytes = _SNAPSHOT_RECORD.unpack_from(body)
+    middle = _SNAPSHOT_RECORD.size + configuration_bytes
+    return Snapshot(index, term, Configuration.decode(body[_SNAPSHOT_RECORD.size : middle]), body[middle:])

@@ -1,20 +1,24 @@
-"""One replica: a Raft core, a state machine and a journal, made to work together; and who waits for which answer.
+"""One replica: a replication, a state machine and a journal, made to work together; and the requests that wait.
 
-A turn of the node's loop hands in what has arrived (requests of clients, forwarded requests, Raft messages, ticks) and
-then calls :meth:`Replica.turn`, which carries out Raft's ``Ready`` contract until nothing is left to do:
+A turn of the node's loop hands in what has arrived (requests of clients, forwarded requests, messages, ticks) and then
+calls :meth:`Replica.turn`, which carries out the ``Ready`` contract (:mod:`zmqlab.raft`) until nothing is left to do:
 
 1. send what promises nothing (a leader's appends go out while its own copy is still to be written; thesis, 10.2.1);
 2. store term, vote and entries in one transaction;
 3. send what that promised (votes, acknowledgements);
-4. apply what is committed, and answer the clients whose requests this node took;
-5. tell Raft, which may have more.
+4. apply what may be applied, and answer the clients whose requests this node took;
+5. tell the replication, which may have more.
 
-A request waits in ``pending`` at the node that took it, and only there, until this node itself applies it. It goes to
-the leader with all others of the turn in one frame. When the leader changes, all that is pending is sent again: the
-sessions make that harmless. A client that asks again makes its request go again, too.
+*Requests.* A request waits in ``pending`` at the node that took it, and only there, until this node itself applies it
+and the replication lets it answer. It goes to the leader with the other requests of the turn, in frames of at most
+``forward_bytes``: a peer drops a frame above its limit, and the next try would be as large. When the leader changes,
+all that is pending is sent again. Otherwise a request goes again only if its answer is late, measured by how long
+answers take at this time, and at doubling intervals. The leader drops a copy of a request that it has already proposed
+in its term or applied: while it leads, the first copy stands in its log. So a slow cluster does not get more work
+because it is slow. The sessions make any further copy harmless.
 
-Reads are linearizable through Raft's ReadIndex (thesis, section 6.4): a query waits until this node has applied the
-index that the leader confirmed.
+*Reads* are linearizable through ReadIndex (thesis, section 6.4): a query waits until this node has applied the index
+that the leader confirmed.
 
 Left out on purpose: time (the node measures it), sockets, and what a query means (the caller gives a function).
 """
@@ -26,17 +30,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from zmqlab.raft import Raft, Ready, Role
+from zmqlab.raft import Ready, Role
 from zmqlab.raft.messages import Entry, Message
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
-from zmqlab.replica.members import Members
+from zmqlab.replica.replication import Replication
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
 
 Route = bytes
 """How the node finds a client again: what its ROUTER calls it."""
+Key = tuple[int, int]
+"""``(client_id, request_number)`` of a request, ``(0, nonce)`` of a session that is being opened."""
+
+MAX_DOUBLINGS = 4
+"""Of the pause before a request is sent to the leader again: 16 times the first one."""
+LATE_FACTOR = 3
+"""An answer is late after so many times the time that answers take."""
 
 
 class Driver(Protocol):
@@ -47,7 +58,7 @@ class Driver(Protocol):
         ...
 
     def forward(self, leader_id: int, requests: list[bytes]) -> None:
-        """Requests of clients to the leader; may be lost."""
+        """Requests of clients to the leader, in one frame; may be lost."""
         ...
 
     def answer(self, answers: list[tuple[Route, bytes]]) -> None:
@@ -64,7 +75,7 @@ class ReplicaSettings:
     """Bounds of one replica."""
 
     max_pending_bytes: int = 67_108_864
-    """Of those requests: without a leader nothing is answered, and 8,192 of the largest would be 335 MB."""
+    """Of the pending requests: without a leader none is answered, and 8,192 of the largest would be 335 MB."""
     max_pending: int = 8_192
     """Requests that wait here for their answers; beyond it a client is told BUSY."""
     max_reads: int = 1_024
@@ -77,16 +88,23 @@ class ReplicaSettings:
     max_unproposed: int = 16_384
     """Forwarded requests that wait while leadership is being handed over."""
     resend_ticks: int = 100
-    """A request that has waited for so long goes to the leader again: its frame may have been lost on the way."""
+    """The shortest pause before a request goes to the leader again: its frame may have been lost on the way."""
+    forward_bytes: int = 1_048_576
+    """Of the requests in one FORWARD frame: a quarter of what a peer accepts."""
 
 
-class Pending(NamedTuple):
+@dataclass(slots=True)
+class Pending:
     """A request that this node took and has not answered."""
 
     route: Route
     frame: bytes
     received_ns: int
     received_tick: int
+    sent_tick: int
+    """When it last went to the leader, or began to wait for one; ``>= received_tick``."""
+    resends: int = 0
+    """How often it went to the same leader again."""
 
 
 class Read(NamedTuple):
@@ -97,18 +115,35 @@ class Read(NamedTuple):
     deadline_tick: int
 
 
+class Held(NamedTuple):
+    """An answer whose entry is applied and that may not be given yet."""
+
+    log_index: int
+    route: Route
+    body: bytes
+    received_ns: int
+
+
 class Replica:
     """See the module. Not thread-safe: one loop owns it."""
 
     def __init__(
-        self, raft: Raft, machine: StateMachine, journal: Journal, driver: Driver, settings: ReplicaSettings
+        self,
+        replication: Replication,
+        machine: StateMachine,
+        journal: Journal,
+        driver: Driver,
+        settings: ReplicaSettings,
+        first_context: int,
     ) -> None:
-        self.raft = raft
+        """``first_context``: a random number of 62 bits, so that an answer to a read of an earlier life of this node
+        does not fit a read of this one."""
+        self.replication = replication
         self.machine = machine
         self.journal = journal
         self.settings = settings
-        self.members = Members(raft)
-        self.pending: dict[tuple[int, int], Pending] = {}
+        self.pending: dict[Key, Pending] = {}
+        """In the order of arrival."""
         self._pending_bytes = 0
         """The sum of the pending frames."""
         self.answered: list[int] = []
@@ -117,11 +152,17 @@ class Replica:
         self.elections_total = 0
         self._driver = driver
         self._tick = 0
-        self._to_propose: list[bytes] = []
+        self._to_propose: list[tuple[Key, bytes]] = []
+        self._proposed: set[Key] = set()
+        """Of a leader: requests that it has proposed in ``_proposed_in`` and not applied. Each stands in its log."""
+        self._proposed_in = 0
         self._leader_seen = (0, 0)  # (term, leader_id) that pending requests were last sent to
+        self._answer_ticks = 0.0
+        """How long answers take: a moving mean, in ticks."""
+        self._held: list[Held] = []
         self._reads: dict[int, Read] = {}
         self._ready_reads: deque[tuple[int, Read]] = deque()  # (index, read), in the order of their indexes
-        self._next_context = raft.rng.getrandbits(62) + 1  # an answer to an earlier life of this node must not fit
+        self._next_context = first_context
         self._bytes_since_snapshot = 0
 
     # What comes in.
@@ -137,39 +178,46 @@ class Replica:
         key = request_key(frame)
         stored = self.machine.sessions.peek(*key) if key[0] else None
         if stored is not None:
-            return client_wire.replayed(stored)
+            return self._replay(route, stored, now_ns)
         self._forget(key)  # one that is asked for again moves to the end: the order is that of arrival
         room = self.settings.max_pending_bytes - self._pending_bytes
         if len(self.pending) >= self.settings.max_pending or len(frame) > room:
             return client_wire.encode_response(*key, 0, ResponseStatus.BUSY, 0, b"", b"")
-        self.pending[key] = Pending(route, frame, now_ns, self._tick)
+        self.pending[key] = Pending(route, frame, now_ns, self._tick, self._tick)
         self._pending_bytes += len(frame)
-        self._to_propose.append(frame)
+        self._to_propose.append((key, frame))
+        return None
+
+    def _replay(self, route: Route, stored: bytes, now_ns: int) -> bytes | None:
+        """The first answer again; later, if even the first one may not be given yet."""
+        body = client_wire.replayed(stored)
+        index = client_wire.log_index_of(body)
+        if index <= self.replication.answerable_index:
+            return body
+        self._held.append(Held(index, route, body, now_ns))
         return None
 
     def take_forwarded(self, requests: list[bytes]) -> None:
-        """Requests that other nodes took. Only a leader wants them; their takers send them again when it changes.
+        """Requests that other nodes took. Only a leader wants them; the other nodes send them again when it changes.
 
         Raises:
             FrameError: one of them is not a valid request. Nothing has changed.
         """
-        for frame in requests:
-            request_key(frame)
-        if self.raft.role is Role.LEADER and len(self._to_propose) < self.settings.max_unproposed:
-            self._to_propose.extend(requests)
+        keyed = [(request_key(frame), frame) for frame in requests]
+        if self.replication.role is Role.LEADER and len(self._to_propose) < self.settings.max_unproposed:
+            self._to_propose.extend(keyed)
 
     def step(self, message: Message) -> None:
-        """A Raft message from a peer."""
-        self.raft.step(message)
+        """A message of the replication from a peer."""
+        self.replication.step(message)
 
     def tick(self) -> None:
         """One tick of time has passed."""
         self._tick += 1
-        self.raft.tick()
-        self.members.tick()
+        self.replication.tick()
         self._expire_reads()
         if self._tick % self.settings.resend_ticks == 0:
-            self._resend_overdue()
+            self._resend_late()
 
     def read(self, finish: Callable[[bool], None]) -> None:
         """Call ``finish(True)`` once the state machine may be read linearizably, ``finish(False)`` if it can't be."""
@@ -178,7 +226,7 @@ class Replica:
             return
         context, self._next_context = self._next_context, self._next_context + 1
         self._reads[context] = Read(finish, self._tick + self.settings.read_ticks)
-        self.raft.read_index(context)
+        self.replication.read_index(context)
 
     # What goes out.
 
@@ -192,9 +240,9 @@ class Replica:
         self._resend_to_new_leader()
         self._propose()
         more = False
-        while not more and self.raft.is_ready():
-            commit_index = self.raft.commit_index
-            ready = self.raft.ready()
+        while not more and self.replication.is_ready():
+            commit_index = self.replication.commit_index
+            ready = self.replication.ready()
             self._carry_out(ready)
             more = bool(ready.committed) and ready.committed[-1].index < commit_index
             self._resend_to_new_leader()
@@ -202,7 +250,7 @@ class Replica:
         self._maybe_snapshot()
         return more
 
-    def _forget(self, key: tuple[int, int]) -> Pending | None:
+    def _forget(self, key: Key) -> Pending | None:
         """Take a request out of those that wait, if it is one."""
         waiting = self.pending.pop(key, None)
         if waiting is not None:
@@ -210,30 +258,51 @@ class Replica:
         return waiting
 
     def _resend_to_new_leader(self) -> None:
-        seen = (self.raft.term, self.raft.leader_id)
-        if seen != self._leader_seen and self.raft.leader_id:
+        seen = (self.replication.term, self.replication.leader_id)
+        if seen != self._leader_seen and self.replication.leader_id:
             self._leader_seen = seen
-            self._to_propose = [waiting.frame for waiting in self.pending.values()]
+            for waiting in self.pending.values():
+                waiting.sent_tick, waiting.resends = self._tick, 0
+            self._to_propose = self._all_pending()
 
-    def _resend_overdue(self) -> None:
-        for waiting in self.pending.values():
+    def _all_pending(self) -> list[tuple[Key, bytes]]:
+        return [(key, waiting.frame) for key, waiting in self.pending.items()]
+
+    def _resend_late(self) -> None:
+        """Send again what waits for much longer than answers take, each request at doubling intervals."""
+        pause = max(self.settings.resend_ticks, LATE_FACTOR * self._answer_ticks)
+        for key, waiting in self.pending.items():
             if waiting.received_tick > self._tick - self.settings.resend_ticks:
                 break  # the pending ones stand in the order of their arrival
-            self._to_propose.append(waiting.frame)
+            if self._tick - waiting.sent_tick >= pause * 2 ** min(waiting.resends, MAX_DOUBLINGS):
+                waiting.sent_tick = self._tick
+                waiting.resends += 1
+                self._to_propose.append((key, waiting.frame))
 
     def _propose(self) -> None:
-        """Hand this turn's requests to Raft, or to the leader; keep them while there is none."""
+        """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
         requests = self._to_propose
         if not requests:
             return
-        if self.raft.role is Role.LEADER:
-            if self.raft.propose(requests):
-                self._to_propose = []
-        elif self.raft.leader_id:
+        if self.replication.role is Role.LEADER:
+            self._propose_as_leader(requests)
+        elif self.replication.leader_id:
             self._to_propose = []
-            self._driver.forward(self.raft.leader_id, requests)
+            for batch in slices([frame for _, frame in requests], self.settings.forward_bytes):
+                self._driver.forward(self.replication.leader_id, batch)
         elif len(requests) > len(self.pending):
-            self._to_propose = [waiting.frame for waiting in self.pending.values()]
+            self._to_propose = self._all_pending()
+
+    def _propose_as_leader(self, requests: list[tuple[Key, bytes]]) -> None:
+        if self._proposed_in != self.replication.term:
+            self._proposed_in, self._proposed = self.replication.term, set()
+        proposed, peek = self._proposed, self.machine.sessions.peek
+        new = {key: frame for key, frame in requests if key not in proposed and not (key[0] and peek(*key))}
+        if not new:
+            self._to_propose = []
+        elif self.replication.propose(list(new.values())):
+            self._to_propose = []
+            self._proposed |= new.keys()
 
     def _carry_out(self, ready: Ready) -> None:
         if ready.send_now:
@@ -249,25 +318,46 @@ class Replica:
             self._driver.send(ready.send_stored)
         if ready.committed:
             self._apply(ready.committed)
-        if ready.role_changed and self.raft.role is Role.LEADER:
+        if ready.role_changed and self.replication.role is Role.LEADER:
             self.elections_total += 1
-        self.raft.advance(ready)
+        self.replication.advance(ready)
+        if self._held:
+            self._give_held()
         self._take_reads(ready)
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []
+        answerable_index = self.replication.answerable_index
+        waiting = None
         for entry in entries:
             self._bytes_since_snapshot += len(entry.data)
             applied = self.machine.apply(entry)
             if applied is None:
                 continue
             self._driver.applied(entry, applied)
-            waiting = self._forget(applied.key)
-            if waiting is not None:
-                answers.append((waiting.route, applied.body))
-                self.answered.append(waiting.received_ns)
+            self._proposed.discard(applied.key)
+            taken = self._forget(applied.key)
+            if taken is None:
+                continue
+            waiting = taken
+            if entry.index <= answerable_index:
+                answers.append((taken.route, applied.body))
+                self.answered.append(taken.received_ns)
+            else:
+                self._held.append(Held(entry.index, taken.route, applied.body, taken.received_ns))
         if answers:
             self._driver.answer(answers)
+        if waiting is not None:
+            self._answer_ticks += (self._tick - waiting.received_tick - self._answer_ticks) / 8
+
+    def _give_held(self) -> None:
+        """Answers whose entries were applied before they could be answered."""
+        answerable_index = self.replication.answerable_index
+        due = [held for held in self._held if held.log_index <= answerable_index]
+        if due:
+            self._held = [held for held in self._held if held.log_index > answerable_index]
+            self.answered += [held.received_ns for held in due]
+            self._driver.answer([(held.route, held.body) for held in due])
 
     def _answer_from_snapshot(self) -> None:
         """Requests that wait here may have been applied within the snapshot, and no entry will come to answer them.
@@ -310,32 +400,49 @@ class Replica:
     def _maybe_snapshot(self) -> None:
         if self._bytes_since_snapshot < self.settings.snapshot_log_bytes:
             return
-        if self.raft.configurations.at(self.machine.applied_index).voters:
+        if self.replication.members_at(self.machine.applied_index).voters:
             self.take_snapshot()  # a node that joins does not know the members before the entry that took it in
 
     def take_snapshot(self) -> None:
         """Store a snapshot of the state as it is now, and drop the log behind it."""
         index = self.machine.applied_index
-        assert index == self.raft.applied_index, "a snapshot is taken between two turns of Raft"
-        snapshot = self.raft.make_snapshot(self.machine.snapshot())
+        assert index == self.replication.applied_index, "a snapshot is taken between two turns"
+        snapshot = self.replication.make_snapshot(self.machine.snapshot())
         self.journal.store_snapshot(snapshot)
-        self.raft.compact(snapshot, self._entries_to_keep(index))
+        self.replication.compact(snapshot, self._entries_to_keep(index))
         self._bytes_since_snapshot = 0
         self.snapshots_total += 1
 
     def _entries_to_keep(self, index: int) -> int:
         """How many entries up to ``index`` fit the memory that is kept for followers a little behind."""
-        entries = index - self.raft.first_index + 1
+        replication = self.replication
+        entries = index - replication.first_index + 1
         if entries <= 0:
             return 0
-        mean_bytes = max(1, self.raft.log_bytes // max(1, self.raft.last_index - self.raft.first_index + 1))
+        log_entries = replication.last_index - replication.first_index + 1
+        mean_bytes = max(1, replication.log_bytes // max(1, log_entries))
         return min(entries, self.settings.keep_bytes // mean_bytes)
 
 
-def request_key(frame: bytes) -> tuple[int, int]:
+def request_key(frame: bytes) -> Key:
     """``(client_id, request_number)`` of a request, ``(0, nonce)`` of an opened session. Raises FrameError."""
     frame_type, _ = frames.parse_header(frame)
     if frame_type == frames.OPEN_SESSION:
         return 0, client_wire.parse_open_session(frame)
     header = client_wire.parse_request(frame)
     return header.client_id, header.request_number
+
+
+def slices(parts: list[bytes], max_bytes: int) -> list[list[bytes]]:
+    """``parts`` in their order, in groups of at most ``max_bytes``; a larger part is a group of its own."""
+    if sum(map(len, parts)) <= max_bytes:
+        return [parts]
+    groups: list[list[bytes]] = []
+    size = max_bytes + 1
+    for part in parts:
+        if size + len(part) > max_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
+        size += len(part)
+    return groups

@@ -36,7 +36,10 @@ class Verdict(Enum):
     STALE = auto()
     """The client itself has said that it has the answer."""
     WINDOW_FULL = auto()
-    """Too far ahead, or too many bytes of answers stored: not applied, the client may send it again later."""
+    """Too far ahead, or too many bytes of answers stored: not applied, the client may send it again later.
+
+    The first unanswered request of a session is never refused for its bytes: later ones may have been applied before
+    it, and their answers are kept until it is answered."""
     EXPIRED = auto()
     """No such session (any more)."""
 
@@ -123,7 +126,8 @@ class SessionTable:
         if body is not None:
             return Verdict.REPLAY, body
         too_far = number >= session.answered_below + self.limits.window_requests
-        if too_far or session.stored_bytes >= self.limits.session_bytes:
+        is_full = session.stored_bytes >= self.limits.session_bytes and number > session.answered_below
+        if too_far or is_full:
             return Verdict.WINDOW_FULL, b""
         return Verdict.APPLY, b""
 

@@ -5,7 +5,7 @@ requires progress. The replica, the journal, the state machine, Raft and the enc
 ones; simulated are only what surrounds them. The same seed gives the same run, in every process and on every machine.
 
 * :mod:`~zmqlab.sim.simulation`: time, the two phases, the outcome.
-* :mod:`~zmqlab.sim.settings`: what a person wishes, and what a seed draws.
+* :mod:`~zmqlab.sim.plan`: what a person wishes, and what a seed draws.
 * :mod:`~zmqlab.sim.network`, :mod:`~zmqlab.sim.disk`, :mod:`~zmqlab.sim.process`: what a node has around it.
 * :mod:`~zmqlab.sim.clients`: who asks. :mod:`~zmqlab.sim.operator`: who adds, removes and replaces nodes.
   :mod:`~zmqlab.sim.faults`: what breaks.
@@ -14,7 +14,7 @@ ones; simulated are only what surrounds them. The same seed gives the same run, 
 * :mod:`~zmqlab.sim.many`: all cores. :mod:`~zmqlab.sim.trace`: one run for tools.
 """
 
-from zmqlab.sim.settings import SimSettings
+from zmqlab.sim.plan import SimSettings
 from zmqlab.sim.simulation import Outcome, run
 
 __all__ = ["Outcome", "SimSettings", "run"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
 from zmqlab.sim.many import Totals, run_many
-from zmqlab.sim.settings import FOCUSES, SimSettings
+from zmqlab.sim.plan import FOCUSES, SimSettings
 from zmqlab.sim.simulation import run
 
 PROGRESS_EVERY_S = 5.0

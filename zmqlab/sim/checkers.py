@@ -35,9 +35,9 @@ from zmqlab.raft import (
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied
 from zmqlab.settings import SessionLimits
-from zmqlab.sim.rules import SessionRules
 from zmqlab.wire import client as client_wire
-from zmqlab.wire import frames, records
+from zmqlab.wire import frames
+from zmqlab.wire.client import ResponseStatus
 
 
 class Violation(AssertionError):
@@ -241,7 +241,9 @@ class Ledger:
             return client_wire.replayed(stored)
         if status:
             return client_wire.encode_response(client_id, number, entry.index, status)
-        body = _execute(self._books, entry, client_id, number)
+        reports, fills = self._books.execute(client_wire.request_commands(entry.data))
+        max_fills = self._limits.answer_fills
+        body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, max_fills)
         self._sessions.remember(client_id, number, body)
         return body
 
@@ -259,7 +261,55 @@ class Ledger:
         return self._books.state_hash()
 
 
-def _execute(books: NaiveExchange, entry: Entry, client_id: int, number: int) -> bytes:
-    reports, fills = books.execute(client_wire.request_commands(entry.data))
-    packed = records.pack_reports(reports), records.pack_fills(fills)
-    return client_wire.encode_response(client_id, number, entry.index, 0, 0, *packed)
+class SessionRules:
+    """Which copy of a request counts: the session rules a second time.
+
+    Written from the documents (Raft thesis, 6.3, and ``docs/wire-format.md``), not from
+    :mod:`zmqlab.replica.sessions`: a list of clients in the order of their last use, a dictionary of answers each.
+    """
+
+    def __init__(self, limits: SessionLimits) -> None:
+        self._limits = limits
+        self._by_use: list[int] = []
+        self._below: dict[int, int] = {}
+        self._answers: dict[int, dict[int, bytes]] = {}
+
+    def open(self, client_id: int) -> None:
+        """A registration; too many sessions cost the one that was used least recently."""
+        self._by_use.append(client_id)
+        self._below[client_id] = 1
+        self._answers[client_id] = {}
+        self._evict()
+
+    def judge(self, client_id: int, number: int, answered_below: int) -> tuple[ResponseStatus, bytes]:
+        """The status, and the stored answer of a request that was answered before."""
+        if client_id not in self._below:
+            return ResponseStatus.SESSION_EXPIRED, b""
+        self._by_use.remove(client_id)
+        self._by_use.append(client_id)
+        below = self._below[client_id] = max(self._below[client_id], min(answered_below, number))
+        kept = {done: body for done, body in self._answers[client_id].items() if done >= below}
+        self._answers[client_id] = kept
+        if number < below:
+            return ResponseStatus.STALE, b""
+        if number in kept:
+            return ResponseStatus.OK, kept[number]
+        is_full = number > below and sum(map(len, kept.values())) >= self._limits.session_bytes
+        if is_full or number >= below + self._limits.window_requests:
+            return ResponseStatus.WINDOW_FULL, b""
+        return ResponseStatus.OK, b""
+
+    def remember(self, client_id: int, number: int, body: bytes) -> None:
+        """The request was carried out with this answer; too many bytes cost whole sessions, but never the last one."""
+        self._answers[client_id][number] = body
+        self._evict()
+
+    def _evict(self) -> None:
+        while len(self._by_use) > self._limits.max_sessions or (
+            len(self._by_use) > 1 and self._stored_bytes() > self._limits.total_bytes
+        ):
+            oldest = self._by_use.pop(0)
+            del self._below[oldest], self._answers[oldest]
+
+    def _stored_bytes(self) -> int:
+        return sum(len(body) for answers in self._answers.values() for body in answers.values())

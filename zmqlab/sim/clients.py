@@ -15,8 +15,8 @@ import random
 from zmqlab.market.types import POST_ONLY, symbol_code
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.histories import Histories, Operation
-from zmqlab.sim.settings import MS
-from zmqlab.sim.surroundings import Surroundings
+from zmqlab.sim.plan import MS
+from zmqlab.sim.world import World
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import Response, ResponseStatus
@@ -32,7 +32,7 @@ OLD_AGAIN = 0.05
 class Client:
     """One client. Its identity to the network is ``address``."""
 
-    def __init__(self, address: int, around: Surroundings, histories: Histories, rng: random.Random) -> None:
+    def __init__(self, address: int, around: World, histories: Histories, rng: random.Random) -> None:
         self.address = address
         self.requests = 0
         self.unknown = 0
@@ -168,7 +168,7 @@ class Client:
         opens = number > self.address << 32
         if operation is None or not (opens or response.client_id == self._session):
             return
-        if response.status == ResponseStatus.BUSY:
+        if response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
             return
         self._around.note("answered", client=self.address, number=number, index=response.log_index)
         self._histories.answer(operation, response)

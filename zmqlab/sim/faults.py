@@ -9,118 +9,122 @@ from __future__ import annotations
 
 import random
 
-from zmqlab.raft import Role
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.operator import Operator
+from zmqlab.sim.plan import MS
 from zmqlab.sim.process import Process
-from zmqlab.sim.settings import MS
-from zmqlab.sim.surroundings import Surroundings
+from zmqlab.sim.world import World
+from zmqlab.wire.control import LinkFault
 
 
 class Faults:
     """The nemesis of one run."""
 
-    def __init__(self, operator: Operator, around: Surroundings, rng: random.Random) -> None:
+    def __init__(self, operator: Operator, world: World, rng: random.Random) -> None:
         self.power_cuts = 0
         self.corrupted = 0
         self._operator = operator
-        self._processes = around.processes
-        self._around = around
+        self._processes = world.processes
+        self._world = world
         self._rng = rng
         self._healed = False
 
     def begin(self) -> None:
         """Strike from now on."""
-        self._around.at(self._gap_us(), self._strike)
+        self._world.at(self._gap_us(), self._strike)
 
     def heal(self) -> None:
         """Stop, and make everything whole: links, disks, processes."""
         self._healed = True
-        self._around.tell("everything is healed")
-        self._around.network.heal()
+        self._world.tell("everything is healed")
+        self._world.network.heal()
         for process in list(self._processes.values()):
             process.disk.full = False
             process.crash_in = 0
             if process.paused:
                 process.resume()
-            if process.replica is None and not process.is_gone:
+            if process.is_closing:
+                process.crash("before it has ended in order")
+            if process.engine is None and not process.is_gone:
                 process.start()
+            if process.engine is not None:
+                process.engine.links.replace([])
 
     def _strike(self) -> None:
         if self._healed:
             return
-        getattr(self, "_" + self._rng.choice(self._around.plan.faults))()
-        self._around.at(self._gap_us(), self._strike)
+        getattr(self, "_" + self._rng.choice(self._world.plan.faults))()
+        self._world.at(self._gap_us(), self._strike)
 
     def _gap_us(self) -> int:
-        return int(self._rng.expovariate(1.0) * self._around.plan.fault_gap_us) + 1
+        return int(self._rng.expovariate(1.0) * self._world.plan.fault_gap_us) + 1
 
     def _victim(self) -> Process | None:
         """A running node; one time in three the one that leads."""
-        running = list(self._around.running())
+        running = list(self._world.running())
         leading = self._leading()
         if leading and self._rng.random() < 0.33:
             return self._rng.choice(leading)
         return self._rng.choice(running) if running else None
 
     def _leading(self) -> list[Process]:
-        return [process for process in self._around.running() if process.running.raft.role is Role.LEADER]
+        return [process for process in self._world.running() if process.leads]
 
     def _may_crash(self, process: Process) -> bool:
         """In memory, a crash costs the journal."""
-        return self._around.plan.durability != "memory" or self._operator.may_lose(process)
+        return self._world.plan.durability != "memory" or self._operator.may_lose(process)
 
     def _nodes(self) -> list[int]:
-        return [process.node_id for process in self._around.reachable()]
+        return [process.node_id for process in self._world.reachable()]
 
     def _after(self, low_ms: int, high_ms: int) -> int:
         return self._rng.randint(low_ms * MS, high_ms * MS)
 
     def strike_leader(self, process: Process) -> None:
         """Bad luck of leaders that were just elected: their first entries reach few or nobody."""
-        if self._healed or self._rng.random() >= self._around.plan.unlucky_leader:
+        if self._healed or self._rng.random() >= self._world.plan.unlucky_leader:
             return
-        if self._rng.random() >= self._around.plan.strikes_at_once:
-            self._around.at(self._after(1, self._around.plan.strike_ms_max), self._strike_if_leading, process)
+        if self._rng.random() >= self._world.plan.strikes_at_once:
+            self._world.at(self._after(1, self._world.plan.strike_ms_max), self._strike_if_leading, process)
         else:
             self._strike_if_leading(process)
 
     def _strike_if_leading(self, process: Process) -> None:
         """It dies in one of its next effects, or most of the others lose it; a few may still hear it."""
-        if self._healed or not process.replica or process.running.raft.role is not Role.LEADER:
+        if self._healed or not process.leads:
             return
-        if self._rng.random() < self._around.plan.strikes_kill:
+        if self._rng.random() < self._world.plan.strikes_kill:
             if self._rng.random() < 0.3:  # or one of those that hear it first
-                process = self._rng.choice(list(self._around.running()) or [process])
+                process = self._rng.choice(list(self._world.running()) or [process])
             if self._may_crash(process):
                 process.crash_in = self._rng.randint(1, 10)
-                self._around.at(self._after(20, 60), self._see_to_restarts)
+                self._world.at(self._after(20, 60), self._see_to_restarts)
             return
         others = self._others(process)
         if others:
             cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
             self._cut([process.node_id], cut_off, both=self._rng.random() < 0.7)
-            self._around.tell(f"node {process.node_id} loses {sorted(cut_off)}")
+            self._world.tell(f"node {process.node_id} loses {sorted(cut_off)}")
 
     def strike_repair(self, process: Process) -> None:
         """What was handed on of older terms could be called committed now, wrongly (thesis, figure 3.7)."""
-        if not self._healed and self._rng.random() < self._around.plan.unlucky_repair:
+        if not self._healed and self._rng.random() < self._world.plan.unlucky_repair:
             self._cut([process.node_id], self._others(process), both=True)
-            self._around.tell(f"node {process.node_id} is cut off with older entries on a majority")
+            self._world.tell(f"node {process.node_id} is cut off with older entries on a majority")
 
     def strike_change(self, process: Process) -> None:
         """A leader that has just stored a change of the members: nobody, or few, will hear of it from him."""
         others = self._others(process)
-        if others and not self._healed and self._rng.random() < self._around.plan.unlucky_change:
+        if others and not self._healed and self._rng.random() < self._world.plan.unlucky_change:
             cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
             self._cut([process.node_id], cut_off, both=True)
-            self._around.tell(f"node {process.node_id} loses {sorted(cut_off)} as it changes the members")
+            self._world.tell(f"node {process.node_id} loses {sorted(cut_off)} as it changes the members")
 
     def strike_candidate(self, process: Process) -> None:
         """A candidate that nobody hears; should the old leader live, the candidate is ahead of it in term."""
-        if not self._healed and self._rng.random() < self._around.plan.unlucky_candidate:
+        if not self._healed and self._rng.random() < self._world.plan.unlucky_candidate:
             self._cut([process.node_id], self._others(process), both=True)
-            self._around.tell(f"node {process.node_id} is cut off as it stands for election in term {process.term}")
+            self._world.tell(f"node {process.node_id} is cut off as it stands for election in term {process.term}")
 
     def _others(self, process: Process) -> list[int]:
         return [node for node in self._nodes() if node != process.node_id]
@@ -137,18 +141,18 @@ class Faults:
         process = self._victim()
         if process is not None and self._may_crash(process):
             process.crash_in = self._rng.randint(1, 12)
-            process.by_power_cut = "power_cut" in self._around.plan.faults and self._rng.random() < 0.5
+            process.by_power_cut = "power_cut" in self._world.plan.faults and self._rng.random() < 0.5
         self._see_to_restarts()
 
     def _power_cut(self) -> None:
         """Some or all nodes at once, wherever each is just then."""
-        for process in list(self._around.running()):
+        for process in list(self._world.running()):
             if self._rng.random() < 0.7:
                 self.power_cuts += 1
                 process.by_power_cut = True
                 process.crash_in = self._rng.randint(1, 4)
-                self._around.at(self._rng.randint(0, 5 * MS), self._cut_power, process)
-        self._around.at(5 * MS, self._see_to_restarts)
+                self._world.at(self._rng.randint(0, 5 * MS), self._cut_power, process)
+        self._world.at(5 * MS, self._see_to_restarts)
 
     def _cut_power(self, process: Process) -> None:
         """Where no effect came meanwhile."""
@@ -162,7 +166,7 @@ class Faults:
             return
         process.crash("between two turns")
         record = process.disk.flip_a_bit(self._rng)
-        self._around.tell(f"the disk of node {process.node_id} flips a bit of {record or 'nothing'}")
+        self._world.tell(f"the disk of node {process.node_id} flips a bit of {record or 'nothing'}")
         if not record:
             self._see_to_restarts()
             return
@@ -176,25 +180,53 @@ class Faults:
     def _see_to_restarts(self) -> None:
         """Whoever is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
         for process in self._processes.values():
-            if process.replica is None and not process.is_gone:
-                self._around.at(self._after(5, self._around.plan.restart_ms_max), self._restart, process)
+            if process.engine is None and not process.is_gone:
+                self._world.at(self._after(5, self._world.plan.restart_ms_max), self._restart, process)
 
     def _restart(self, process: Process) -> None:
-        if process.replica is None and not process.is_gone:
+        if process.engine is None and not process.is_gone:
             process.start()
             if process.replica:
-                self._around.tell(f"node {process.node_id} is back, its log ends at {process.running.raft.last_index}")
+                self._world.tell(f"node {process.node_id} is back, its log ends at {process.raft.last_index}")
+
+    def _terminate(self) -> None:
+        """SIGTERM: a node ends in order, or within its bound; now and then a second one ends it at once."""
+        process = self._victim()
+        if process is not None and not process.is_closing:
+            self._world.tell(f"node {process.node_id} is told to end")
+            if process.settings.leave:
+                self._operator.note_leaving()
+            process.terminate()
+            if self._rng.random() < 0.2:
+                self._world.at(self._after(1, 100), process.terminate)
+            self._world.at(self._after(50, 600), self._see_to_restarts)
+
+    def _faulty_links(self) -> None:
+        """A node is told to hear some of its peers badly, and later well again; either message may be lost."""
+        process = self._victim()
+        if process is None:
+            return
+        faults = []
+        for other in self._world.reachable():
+            if other is not process and self._rng.random() < 0.6:
+                cut, late = self._rng.random() < 0.4, self._rng.choice((0.0, 5.0, 60.0))
+                faults.append(
+                    LinkFault(sender=other.address, cut=cut, delay_ms=late, loss=self._rng.choice((0.0, 0.3)))
+                )
+        self._operator.tell_links(process.node_id, faults)
+        self._world.tell(f"node {process.node_id} hears {len(faults)} of its peers badly")
+        self._world.at(self._after(50, 600), self._operator.tell_links, process.node_id, [])
 
     def _pause(self) -> None:
         process = self._victim()
         if process is not None:
             process.paused = True
-            self._around.tell(f"node {process.node_id} is paused")
-            self._around.at(self._after(20, 900), self._resume, process)
+            self._world.tell(f"node {process.node_id} is paused")
+            self._world.at(self._after(20, 900), self._resume, process)
 
     def _resume(self, process: Process) -> None:
         if process.paused:
-            self._around.tell(f"node {process.node_id} goes on")
+            self._world.tell(f"node {process.node_id} goes on")
             process.resume()
 
     def _freeze(self) -> None:
@@ -202,15 +234,15 @@ class Faults:
         for process in self._leading():
             process.paused = True
             self._cut([process.node_id], self._others(process), both=True)
-            self._around.tell(f"node {process.node_id} is frozen")
-            self._around.at(self._after(100, 500), self._resume, process)
+            self._world.tell(f"node {process.node_id} is frozen")
+            self._world.at(self._after(100, 500), self._resume, process)
 
     def _disk_full(self) -> None:
         process = self._victim()
         if process is not None:
             process.disk.full = True
-            self._around.tell(f"the disk of node {process.node_id} is full")
-            self._around.at(self._after(20, 300), self._make_room, process)
+            self._world.tell(f"the disk of node {process.node_id} is full")
+            self._world.at(self._after(20, 300), self._make_room, process)
         self._see_to_restarts()
 
     def _make_room(self, process: Process) -> None:
@@ -227,7 +259,7 @@ class Faults:
         self._rng.shuffle(nodes)
         size = self._rng.randint(1, len(nodes) - 1)
         self._cut(nodes[:size], nodes[size:], both=True)
-        self._around.tell(f"nodes {sorted(nodes[:size])} are cut off from {sorted(nodes[size:])}")
+        self._world.tell(f"nodes {sorted(nodes[:size])} are cut off from {sorted(nodes[size:])}")
 
     def _one_way(self) -> None:
         """One node is not heard by some others, or doesn't hear them."""
@@ -239,44 +271,44 @@ class Faults:
         sides = [nodes[:1], nodes[1:size]]
         self._rng.shuffle(sides)
         self._cut(sides[0], sides[1], both=False)
-        self._around.tell(f"nothing gets from {sorted(sides[0])} to {sorted(sides[1])}")
+        self._world.tell(f"nothing gets from {sorted(sides[0])} to {sorted(sides[1])}")
 
     def _isolate(self) -> None:
         """One node loses all others, most likely the leader; clients still reach it."""
         process = self._victim()
         if process is not None:
             self._cut([process.node_id], self._others(process), both=True)
-            self._around.tell(f"node {process.node_id} is isolated")
+            self._world.tell(f"node {process.node_id} is isolated")
 
     def _cut(self, here: list[int], there: list[int], both: bool) -> None:
         links = {(a, b) for a in here for b in there}
         if both:
             links |= {(b, a) for a, b in links}
-        self._around.network.cut |= links
-        self._around.at(self._after(50, 600), self._join, links)
+        self._world.network.cut |= links
+        self._world.at(self._after(50, 600), self._join, links)
 
     def _join(self, links: set[tuple[int, int]]) -> None:
-        self._around.network.cut -= links
+        self._world.network.cut -= links
 
     def _slow_link(self) -> None:
         if len(self._nodes()) < 2:
             return
         here, there = self._rng.sample(self._nodes(), 2)
-        self._around.network.slow[here, there] = self._after(5, 150)
-        self._around.tell(f"the link from {here} to {there} is slow")
-        self._around.at(self._after(50, 600), self._around.network.slow.pop, (here, there), None)
+        self._world.network.slow[here, there] = self._after(5, 150)
+        self._world.tell(f"the link from {here} to {there} is slow")
+        self._world.at(self._after(50, 600), self._world.network.slow.pop, (here, there), None)
 
     # The cluster's own operations.
 
     def _transfer(self) -> None:
         for process in self._leading():
             target = self._rng.choice(self._nodes())
-            if process.running.raft.transfer_leadership(target):
-                self._around.tell(f"node {process.node_id} hands leadership to node {target}")
+            if process.raft.transfer_leadership(target):
+                self._world.tell(f"node {process.node_id} hands leadership to node {target}")
 
     def _transfer_unheard(self) -> None:
         """The old leader can speak but hears nothing: it does not learn that its term is over."""
         for process in self._leading():
             self._cut(self._others(process), [process.node_id], both=False)
-            self._around.tell(f"node {process.node_id} hears nobody")
+            self._world.tell(f"node {process.node_id} hears nobody")
         self._transfer()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.pool import Pool
 
-from zmqlab.sim.settings import SimSettings
+from zmqlab.sim.plan import SimSettings
 from zmqlab.sim.simulation import run
 
 SEEDS_AT_ONCE = 5

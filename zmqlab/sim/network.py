@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from zmqlab.sim.settings import MS, Plan
+from zmqlab.sim.plan import MS, Plan
 from zmqlab.sim.trace import Trace
 
 Receiver = Callable[[int, bytes], None]

@@ -1,8 +1,12 @@
-"""Who runs the cluster: adds nodes, removes some, replaces those that lost their journals, and reads their logs.
+"""The operator of the cluster: adds, removes, replaces and moves nodes, and reads their logs.
 
 The operator wants one thing after the other (:class:`Goal`) and asks for it until it is done, over the network, at
-whichever node seems to lead: what it asks may be lost, come late or come twice. A replacement is a removal and an
-addition at the same address. A node that was removed is switched off, or goes on for ever without knowing.
+whichever node seems to lead: what it asks may be lost, come late or come twice. A node that joins asks for itself
+(:class:`zmqlab.engine.lifecycle.Joining`), or the operator asks for it, as the plan has it. A replacement is a removal
+and an addition at the same address. A node that was removed is switched off, or goes on for ever without knowing.
+
+A node that joined may be started again at another address, or two may exchange theirs: their own asking and HELLO must
+sort that out.
 
 What is not allowed, as the promise holds only "while a majority of journals survive": :meth:`Operator.may_lose` says
 whether one more journal may be lost, whichever of the configurations that any node knows of comes into effect.
@@ -19,9 +23,9 @@ from zmqlab.errors import FrameError
 from zmqlab.raft import quorum_size
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.plan import MS
 from zmqlab.sim.process import Process
-from zmqlab.sim.settings import MS
-from zmqlab.sim.surroundings import Surroundings
+from zmqlab.sim.world import World
 from zmqlab.wire import control, frames
 
 ADDRESS = 100
@@ -48,14 +52,16 @@ class Goal:
 class Operator:
     """See the module."""
 
-    def __init__(self, join: Callable[[str], Process], around: Surroundings, rng: random.Random) -> None:
-        self.members = around.members
+    def __init__(self, join: Callable[[str, bool], Process], world: World, rng: random.Random) -> None:
+        """``join`` starts a new node at an address; the flag says whether it is a seed that lost its disk."""
+        self.members = world.members
         """Who shall be members when all goals are reached."""
         self.added = 0
         self.removed = 0
+        self.moved = 0
         self.logs_read = 0
         self._join = join
-        self._around = around
+        self._world = world
         self._rng = rng
         self._goals: deque[Goal] = deque()
         self._nonces: dict[int, Goal] = {}
@@ -73,8 +79,8 @@ class Operator:
 
     def begin(self) -> None:
         """Act from now on."""
-        self._around.at(ASK_US, self._ask)
-        self._around.at(self._gap_us(), self._act)
+        self._world.at(ASK_US, self._ask)
+        self._world.at(self._gap_us(), self._act)
 
     def finish(self) -> None:
         """Want nothing new any more."""
@@ -83,14 +89,14 @@ class Operator:
     # Wanting.
 
     def _gap_us(self) -> int:
-        return int(self._rng.expovariate(1.0) * self._around.plan.operations_gap_us) + 1
+        return int(self._rng.expovariate(1.0) * self._world.plan.operations_gap_us) + 1
 
     def _act(self) -> None:
         if self._is_ending:
             return
-        if self._around.plan.operations and len(self._goals) < self._around.plan.goals_max:
-            getattr(self, "_" + self._rng.choice(self._around.plan.operations))()
-        self._around.at(self._gap_us(), self._act)
+        if self._world.plan.operations and len(self._goals) < self._world.plan.goals_max:
+            getattr(self, "_" + self._rng.choice(self._world.plan.operations))()
+        self._world.at(self._gap_us(), self._act)
 
     def _add(self) -> None:
         if len(self.members) < NODES_MAX:
@@ -99,50 +105,104 @@ class Operator:
 
     def _remove(self) -> None:
         """Anyone, the leader too; also one that has not been taken in yet."""
-        if len(self.members) > self._around.plan.members_min:
+        if len(self.members) > self._world.plan.members_min:
             node_id = self._rng.choice(self.members)
-            self._removal_at_us = self._around.now_us()
+            self._removal_at_us = self._world.now_us()
             self._want_gone(node_id)
 
     def _replace(self) -> None:
         """A disk is wiped, and its node comes back as another member."""
-        process = self._around.processes[self._rng.choice(self.members)]
+        process = self._world.processes[self._rng.choice(self.members)]
         if self.may_lose(process):
             process.lose("its disk is wiped")
 
     def _read_log(self) -> None:
         """The oldest entries that a node still has, among them those that it has no use for itself."""
-        reachable = self._around.reachable()
+        reachable = self._world.reachable()
         if reachable:
             self.read_log(self._rng.choice(reachable).node_id)
 
-    def _want_new(self, address: str) -> None:
-        process = self._join(address)
+    def expect(self, node_id: int) -> None:
+        """A node of the beginning that joins the seed."""
+        self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=True))
+
+    def _move(self) -> None:
+        """A node that joined is started again at another address."""
+        process = self._pick_movable()
+        if process is not None and self._is_settled():
+            self._places += 1
+            process.crash("to be moved")
+            self._world.at(self._gap_us() // 4, self._start_at, process, f"tcp://10.0.0.{self._places}:5000")
+
+    def _exchange(self) -> None:
+        """Two nodes that joined are started again, each at the other's address."""
+        one, other = self._pick_movable(), self._pick_movable()
+        if one is not None and other is not None and one is not other and self._is_settled():
+            addresses = one.address, other.address
+            one.crash("to be moved")
+            other.crash("to be moved")
+            self._world.at(self._gap_us() // 4, self._start_at, one, addresses[1])
+            self._world.at(self._gap_us() // 4, self._start_at, other, addresses[0])
+
+    def _pick_movable(self) -> Process | None:
+        movable = [
+            process
+            for process in self._world.running()
+            if process.settings.join and process.node_id in self.members and not process.is_closing
+        ]
+        return self._rng.choice(movable) if movable else None
+
+    def _start_at(self, process: Process, address: str) -> None:
+        if process.is_gone:
+            return
+        if process.engine is not None:  # it was restarted where it was, meanwhile
+            process.crash("to be moved")
+        process.move(address)
+        self.moved += 1
+        self._world.tell(f"node {process.node_id} starts at {address}")
+        process.start()
+
+    def _is_settled(self) -> bool:
+        """Whether all members are where the log says, no node is about to leave, and none is under way elsewhere."""
+        world = self._world
+        leader = next((each for each in world.running() if each.leads), None)
+        if leader is None or any(process.is_closing for process in world.processes.values()):
+            return False
+        configuration = leader.raft.configuration
+        is_committed = leader.raft.commit_index >= leader.raft.configuration_index
+        real = {member: world.processes[member].address for member in configuration.members}
+        up = all(world.processes[member].replica is not None for member in self.members)
+        return is_committed and up and real == dict(configuration.addresses) and set(self.members) == set(real)
+
+    def _want_new(self, address: str, is_seed: bool = False) -> None:
+        process = self._join(address, is_seed)
         self.members.append(process.node_id)
         self._goals.append(Goal(process.node_id, address, is_addition=True))
-        self._around.tell(f"node {process.node_id} starts and wants to join")
+        self._world.tell(f"node {process.node_id} starts and wants to join")
 
     def _want_gone(self, node_id: int) -> None:
         self.members.remove(node_id)
         self._goals = deque(goal for goal in self._goals if goal.node_id != node_id)
-        self._goals.append(Goal(node_id, self._around.processes[node_id].address, is_addition=False))
-        self._around.tell(f"node {node_id} is to be removed")
+        self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=False))
+        self._world.tell(f"node {node_id} is to be removed")
 
     def lost(self, process: Process) -> None:
         """A process has lost its journal: it is replaced, before anything else."""
-        self._hold_until_us = self._around.now_us() + HOLD_US
+        self._hold_until_us = self._world.now_us() + HOLD_US
         if process.node_id in self.members:
             self._want_gone(process.node_id)
-            self._want_new(process.address)
+            self._want_new(process.address, is_seed=process.settings.bootstrap_ms > 0)
             self._goals.rotate(2)
 
     def may_lose(self, process: Process) -> bool:
         """Whether the cluster can do without this one's journal too."""
-        around = self._around
+        world = self._world
         if process.is_gone or process.crash_in or not process.replica:
             return False
-        spare = int(around.now_us() - self._removal_at_us < RETRACT_US or self._has_removals())
-        for other in around.reachable():
+        if any(each.has_moved or (each.is_closing and each.settings.leave) for each in world.reachable()):
+            return False  # a member that is about to move or to leave may be removed meanwhile
+        spare = int(world.now_us() - self._removal_at_us < RETRACT_US or self._has_removals())
+        for other in world.reachable():
             for configuration in other.configurations():
                 kept = [self._keeps(member) and member != process.node_id for member in configuration.members]
                 voters = len(configuration.voters)
@@ -156,25 +216,45 @@ class Operator:
 
     def _keeps(self, node_id: int) -> bool:
         """Whether a node will not lose its journal: in memory it does, as soon as the process ends."""
-        process = self._around.processes[node_id]
-        is_doomed = self._around.plan.durability == "memory" and process.crash_in > 0
+        process = self._world.processes[node_id]
+        is_doomed = self._world.plan.durability == "memory" and process.crash_in > 0
         return not process.is_gone and not is_doomed
 
     # Asking.
 
     def _ask(self) -> None:
-        if self._goals and self._around.now_us() >= self._hold_until_us:
-            if not self._is_ending and self._rng.random() < self._around.plan.changes_its_mind:
+        if self._goals and self._world.now_us() >= self._hold_until_us:
+            if not self._is_ending and self._rng.random() < self._world.plan.changes_its_mind:
                 self._goals.rotate(-1)
-            self._ask_for(self._goals[0])
-        self._around.at(int(ASK_US * self._around.plan.patience), self._ask)
+            goal = self._goals[0]
+            if not goal.is_addition or not self._asks_itself(goal.node_id):
+                self._ask_for(goal)
+            elif self._votes(goal.node_id):
+                self._reached(goal)
+            elif not self._is_ending or self._rng.random() < 0.5:
+                self._goals.rotate(-1)
+        self._world.at(int(ASK_US * self._world.plan.patience), self._ask)
+
+    def _asks_itself(self, node_id: int) -> bool:
+        """Whether a new node will be taken in without the operator's help: it was told of one that is a member
+        still."""
+        listening = self._world.listening
+        named = [listening[each].node_id for each in self._world.processes[node_id].settings.join if each in listening]
+        return self._world.plan.nodes_ask and any(other in self.members for other in named)
+
+    def _votes(self, node_id: int) -> bool:
+        """Whether a leader's committed configuration says so."""
+        leaders = [process.raft for process in self._world.running() if process.leads]
+        return any(
+            node_id in raft.configuration.voters and raft.commit_index >= raft.configuration_index for raft in leaders
+        )
 
     def _ask_for(self, goal: Goal) -> None:
-        reachable = self._around.reachable()
+        reachable = self._world.reachable()
         targets = [process.node_id for process in reachable]
         if self._leader not in targets or self._rng.random() < 0.3:
             self._leader = self._rng.choice(targets)
-        for target in targets if self._around.plan.asks_everybody else (self._leader,):
+        for target in targets if self._world.plan.asks_everybody else (self._leader,):
             self._next_nonce += 1
             self._nonces[self._next_nonce] = goal
             query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id)
@@ -183,7 +263,16 @@ class Operator:
             self._send(target, query)
 
     def _send(self, node_id: int, query: control.Query) -> None:
-        self._around.network.send(ADDRESS, node_id, control.encode(frames.QUERY, query))
+        self._world.network.send(ADDRESS, node_id, control.encode(frames.QUERY, query))
+
+    def note_leaving(self) -> None:
+        """A node is about to leave the group, as if it had been removed."""
+        self._removal_at_us = self._world.now_us()
+
+    def tell_links(self, node_id: int, faults: list[control.LinkFault]) -> None:
+        """Ask a node to hear its peers as badly as this from now on."""
+        self._next_nonce += 1
+        self._send(node_id, control.LinkFaultsQuery(self._next_nonce, faults))
 
     def read_log(self, node_id: int) -> None:
         """Ask a node for the oldest entries of its log."""
@@ -215,31 +304,40 @@ class Operator:
         self._goals.remove(goal)
         if goal.is_addition:
             self.added += 1
-            self._around.tell(f"node {goal.node_id} is a voter")
+            self._world.tell(f"node {goal.node_id} is a voter")
             return
         self.removed += 1
-        self._around.tell(f"node {goal.node_id} is no member any more")
-        process = self._around.processes[goal.node_id]
-        if not process.is_gone and self._rng.random() < 0.5:
-            process.retire()
+        self._world.tell(f"node {goal.node_id} is no member any more")
+        process = self._world.processes[goal.node_id]
+        if not process.is_gone and (process.settings.join or self._rng.random() < 0.5):
+            process.retire()  # one that joined would ask to come back when it is started again
 
     def _compare(self, node_id: int, answer: control.LogAnswer) -> None:
         """What a node reads from its journal is what was committed."""
         self.logs_read += 1
-        ledger = self._around.ledger
+        ledger = self._world.ledger
         for index, term, kind, data in answer.entries:
             if ledger.entries[index - 1] != Entry(index, term, EntryKind(kind), data):
                 raise Violation(f"journal: node {node_id} serves an entry {index} that was never committed there")
 
+    def look_after(self) -> None:
+        """At the end: start what is down, since its port was taken; a late question may have made links faulty
+        again."""
+        for process in self._world.reachable():
+            if process.engine is None:
+                process.start()
+            else:
+                process.engine.links.replace([])
+
     def reconcile(self) -> None:
         """At the end: an old question may have come late and changed the members once more."""
-        leader = next((each for each in self._around.running() if each.running.raft.leader_id == each.node_id), None)
+        leader = next((each for each in self._world.running() if each.leads), None)
         if self._goals or leader is None:
             return
-        configuration = leader.running.raft.configuration
+        configuration = leader.raft.configuration
         for node_id in configuration.members:
             if node_id not in self.members:
                 self._goals.append(Goal(node_id, "", is_addition=False))
         for node_id in self.members:
             if node_id not in configuration.voters:
-                self._goals.append(Goal(node_id, self._around.processes[node_id].address, is_addition=True))
+                self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=True))

@@ -1,52 +1,51 @@
-"""One simulated node process: a disk that stays, and a production replica that comes and goes.
+"""One simulated node process: a disk that stays, and a production engine that comes and goes.
 
-This is the node's loop (:mod:`zmqlab.node.node`) with virtual sockets and a virtual clock: frames wait in an inbox
-until the turn, a turn handles them, ticks as often as time has passed (at most three times, as there), lets the
-replica act, and sends the answers. Replica, journal, state machine, Raft and the wire's encoding are the production
-ones. As there, a broadcast counts only if a member sent it, and what is sent to one node is handed to Raft whoever it
-came from.
+What a node decides is in its engine (:mod:`zmqlab.engine`), and that is production's. This is what surrounds it: frames
+wait in an inbox until the turn, the clock may go wrong, effects become frames on the simulated network. Also as in
+production: a frame above the limit is dropped, a queue that is full loses frames, a SUB socket hears the nodes that its
+engine subscribed to and no other, a question goes to whichever node listens at the address by then.
 
-A process can end at any effect. ``crash_in`` counts down with each message sent, each write begun, half done and done;
+A process can end at any effect. ``crash_in`` counts down with each frame sent, each write begun, half done and done;
 at zero :class:`Crash` is raised there, and what was not yet sent or stored is gone. A process whose journal is lost
 (wiped, corrupt, or in memory only) is *gone*: it never comes back under its old identity.
-
-Left out: that a node can speak only to those whose address it knows (HELLO); real processes are tested for that.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import cast
 
-from zmqlab.errors import FrameError, JournalCorrupt, JournalFull
+from zmqlab.engine import Design, Engine, Group, Identities, Vitals
+from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import (
-    BROADCAST,
     AppendEntries,
     AppendEntriesResponse,
     Configuration,
     HardState,
     Message,
-    Raft,
     Role,
     Snapshot,
     quorum_value,
 )
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Applied, Journal, Origin, Replica
+from zmqlab.replica import Applied, Journal, RaftByQuorum, Replica, StateMachine
+from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
-from zmqlab.sim.machine import ObservedMachine
-from zmqlab.sim.queries import answer_query
-from zmqlab.sim.settings import TICK_US
-from zmqlab.sim.surroundings import Surroundings
-from zmqlab.wire import client as client_wire
-from zmqlab.wire import control, frames
-from zmqlab.wire.peer import decode_forward, decode_message, encode_forward, encode_message
+from zmqlab.sim.world import World
+from zmqlab.wire import frames
+from zmqlab.wire.control import NodeStatus
 
-MAX_TICKS_PER_TURN = 3
-"""As in the node."""
 PORTION_US = 1_000
 """How long a node works at one portion of a long log that it applies."""
+SNAPSHOT_INTERVAL_NS = 1_000_000_000
+"""Between two published snapshots of a node: production's, ten a second, would take a tenth of a run's time."""
+
+_FROM_CLIENTS = (frames.REQUEST, frames.OPEN_SESSION, frames.QUERY)
+_APPENDS = frames.topic(frames.APPEND_ENTRIES)
 
 
 class Crash(Exception):
@@ -54,17 +53,16 @@ class Crash(Exception):
 
 
 class Process:
-    """See the module. ``replica`` is None while it is down."""
+    """See the module. It is the :class:`~zmqlab.engine.Effects` of its engine."""
 
-    def __init__(
-        self, node_id: int, address: str, founders: Configuration, around: Surroundings, rng: random.Random
-    ) -> None:
-        """A founder is in ``founders``; a node that joins has none."""
-        plan = around.plan
-        self.node_id = node_id
-        self.address = address
-        self.around = around
-        self.replica: Replica | None = None
+    def __init__(self, number: int, settings: NodeSettings, world: World, rng: random.Random) -> None:
+        """``number`` is the node's identity, and what the network and the story call it."""
+        plan = world.plan
+        self.node_id = number
+        self.settings = settings
+        self.world = world
+        self.engine: Engine | None = None
+        """None while the process is down."""
         self.is_gone = False
         """Never to run again: its journal is lost, or it was removed and switched off."""
         self.crash_in = 0
@@ -72,113 +70,195 @@ class Process:
         self.by_power_cut = False
         """That end, if it comes, takes along what is not flushed."""
         self.paused = False
-        self.strangers = 0
-        """Frames refused, as their sender was no member."""
         self.crashes = 0
+        self.ended = 0
+        """Ends in order, after a signal."""
         self.snapshots = 0
         self.installs = 0
         """Snapshots that came from a leader."""
+        self.bad_frames = 0
+        """Of earlier lives; see :attr:`refused`."""
+        self.too_large = 0
+        """Frames above a limit."""
+        self.overflowed = 0
+        """Frames that found a queue full."""
         self.disk = Disk(plan.durability == "fsync", self._effect)
-        self.last_configurations: list[Configuration] = [founders]
+        self.last_configurations: list[Configuration] = []
         """In effect and committed, as known when it was last running."""
-        self._origin = Origin(node_id, founders)
         self._rng = rng
-        self._tick_us = round(TICK_US / plan.clock_rates[node_id % len(plan.clock_rates)])
+        self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self._life = 0
         """Counts starts, so that an event of an earlier life is known."""
         self._inbox: list[tuple[int, bytes]] = []
-        self._outbox: dict[int, list[bytes]] = {}
-        self._next_tick_us = 0
+        self._waiting: Counter[int] = Counter()
+        """Sender -> frames of it in the inbox."""
+        self._connected: set[str] = set()
+        self.subscribed: set[str] = set()
+        """Addresses whose broadcasts it hears. Two members there count once, as for a SUB socket of libzmq."""
+        self._asked: dict[int, str] = {}
+        """Nodes that were asked a question, and the addresses at which they were."""
+        self._wake_at_us = 0
+        self._signals = 0
+        """SIGTERMs that its engine was not told of yet."""
         self._turn_is_due = False
         self._commit_when_elected = 0
         self._stood_in = 0
         """The last term in which this process was a candidate."""
 
+    # What is known of it.
+
     @property
-    def term(self) -> int:
-        """Of a running process; otherwise 0."""
-        return self.replica.raft.term if self.replica else 0
+    def address(self) -> str:
+        """Where it listens: its base endpoint."""
+        return self.settings.endpoint
+
+    @property
+    def replica(self) -> Replica | None:
+        """None while the process is down, or is a seed that has not decided yet."""
+        group = self.engine.groups.get(0) if self.engine is not None else None
+        return group.replica if group is not None else None
 
     @property
     def running(self) -> Replica:
-        assert self.replica is not None, "the process is down"
-        return self.replica
+        """Of a process that runs."""
+        replica = self.replica
+        assert replica is not None, "the process is down"
+        return replica
+
+    @property
+    def raft(self) -> RaftByQuorum:
+        """Of a process that runs."""
+        return cast(RaftByQuorum, self.running.replication)
+
+    @property
+    def term(self) -> int:
+        """Of a process that runs; otherwise 0."""
+        replica = self.replica
+        return replica.replication.term if replica else 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether it runs and leads."""
+        replica = self.replica
+        return replica is not None and replica.replication.role is Role.LEADER
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it runs and was told to end."""
+        groups = self.engine.groups.values() if self.engine is not None else ()
+        return bool(self._signals) or any(group.closing.begun for group in groups)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the members in effect, as it knows them, say that it is at another address."""
+        known = (dict(each.addresses) for each in self.configurations())
+        return any(addresses.get(self.node_id, self.address) != self.address for addresses in known)
+
+    @property
+    def refused(self) -> int:
+        """Frames that its engines refused, over all lives."""
+        groups = self.engine.groups.values() if self.engine is not None else ()
+        return self.bad_frames + sum(group.counters.bad_frames for group in groups)
 
     def configurations(self) -> list[Configuration]:
         """What this node goes by, or may go by again: the configuration in effect, and the committed one."""
         if self.replica is not None:
-            raft = self.replica.raft
+            raft = self.raft
             committed = max(raft.commit_index, raft.configurations.oldest_index)
             self.last_configurations = [raft.configuration, raft.configurations.at(committed)]
         return self.last_configurations
 
     # Life and death.
 
-    def start(self, campaign: bool = False) -> None:
-        """Begin from what the journal has, as the node does."""
+    def start(self) -> None:
+        """Begin from what the journal has, as the node's process does."""
         assert not self.is_gone, "a node without its journal must not come back as the same member"
+        other = self.world.listening.get(self.address)
+        if other is not None and other is not self and other.engine is not None:
+            self.world.tell(f"node {self.node_id} does not start: node {other.node_id} listens there")
+            return
+        self._life += 1
+        self._wake_at_us = self._signals = 0
+        self._inbox, self._turn_is_due, self.paused = [], False, False
+        self._waiting.clear()
+        self._connected, self.subscribed, self._asked = set(), set(), {}
+        self.world.listening[self.address] = self
+        plan = self.world.plan
+        design = Design(
+            plan.make_replication, lambda: ObservedMachine(self), plan.raft, plan.replica, plan.answer_frame_bytes
+        )
         try:
-            journal = self._open_journal()
-            origin = journal.origin(self._origin)
-            stored = journal.load()
+            self.engine = Engine(
+                self.settings,
+                self._open_journal(),
+                self,
+                clock=self._clock,
+                rng=self._rng,
+                identities=Identities(self.world.founder_id, lambda: self.node_id),
+                design=design,
+                group_class=WatchedGroup,
+                snapshot_interval_ns=SNAPSHOT_INTERVAL_NS,
+            )
         except JournalFull:
-            self.around.tell(f"node {self.node_id} does not start: its disk is full")
+            self.world.tell(f"node {self.node_id} does not start: its disk is full")
             return
         except JournalCorrupt:
             self.lose("its journal is corrupt")
             return
-        if origin != self._origin:
-            raise Violation(f"journal: node {self.node_id} was {self._origin} and is {origin} now")
-        self._check_loaded(stored.hard_state, stored.entries, stored.snapshot)
-        machine = ObservedMachine(self)
-        if stored.snapshot is not None:
-            machine.restore(stored.snapshot.data)
-        raft = Raft(
-            origin.node_id,
-            stored.snapshot.configuration if stored.snapshot else origin.configuration,
-            self.around.plan.raft,
-            self._rng,
-            hard_state=stored.hard_state,
-            snapshot=stored.snapshot,
-            entries=stored.entries,
-        )
-        if campaign or raft.configuration.voters == (raft.node_id,):
-            raft.campaign()
-        self.replica = Replica(raft, machine, journal, self, self.around.plan.replica)
-        self._life += 1
-        self._inbox, self._outbox, self._turn_is_due, self.paused = [], {}, False, False
-        self._next_tick_us = self.around.now_us() + self._tick_us
-        self.around.at(self._tick_us, self._tick, self._life)
-        indexes = {"last_index": raft.last_index, "applied_index": machine.applied_index}
-        self.around.note("started", node=self.node_id, term=raft.term, **indexes)
+        except Crash as crash:
+            self.crash(str(crash))
+            return
+        self._wake_later()
+
+    def check_started(self, replica: Replica) -> None:
+        """The engine has opened its group."""
+        replication = replica.replication
+        if replication.node_id != self.node_id:
+            raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
+        indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
+        self.world.note("started", node=self.node_id, term=replication.term, **indexes)
+
+    def _clock(self) -> int:
+        """Monotonic nanoseconds, by a clock that may go wrong."""
+        return int(self.world.now_us() * 1_000 * self._clock_rate)
 
     def _open_journal(self) -> Journal:
-        retain_bytes = self.around.plan.retain_bytes
-        if self.around.plan.durability == "memory":
-            return VolatileJournal(retain_bytes, self._effect, self._stored)
-        return DiskJournal(self.disk, f"node {self.node_id}", retain_bytes, self._stored)
+        plan = self.world.plan
+        journal: DiskJournal | VolatileJournal
+        if plan.durability == "memory":
+            journal = VolatileJournal(plan.retain_bytes, self._effect, self._stored)
+        else:
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._stored)
+        if not journal.is_new:
+            stored = journal.load()
+            self._check_loaded(stored.hard_state, stored.entries, stored.snapshot)
+        return journal
 
     def _check_loaded(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         """What was safe is there; what is there is told, since a crash may have come before it could be."""
-        self.around.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
-        self.around.logs.saw(snapshot.term if snapshot else 0, entries)
+        self.world.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
+        self.world.logs.saw(snapshot.term if snapshot else 0, entries)
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
+        self.world.tell(f"node {self.node_id} crashes {why}")
+        self.crashes += 1
+        self._end(why)
+
+    def _end(self, why: str) -> None:
         self.configurations()
-        self.around.tell(f"node {self.node_id} crashes {why}")
-        self.around.note("crashed", node=self.node_id, why=why)
+        self.world.note("crashed", node=self.node_id, why=why)
         if self.replica is not None:
             self.snapshots += self.replica.snapshots_total
-        self.replica = None
-        self.crashes += 1
+        self.bad_frames = self.refused
+        self.engine = None
         self.crash_in = 0
         if self.by_power_cut:
             self.by_power_cut = False
             self.disk.lose_power(self._rng)
-        if self.around.plan.durability == "memory" and not self.is_gone:
+        if self.world.plan.durability == "memory" and not self.is_gone:
             self.is_gone = True
-            self.around.on_lost(self)
+            self.world.on_lost(self)
 
     def cut_power(self) -> None:
         """A crash that takes along what is not flushed."""
@@ -193,7 +273,7 @@ class Process:
             raise Violation(f"journal: node {self.node_id} takes its sound journal for a corrupt one")
         self.is_gone = True
         self.crash(f"for good: {why}")
-        self.around.on_lost(self)
+        self.world.on_lost(self)
 
     def read_whole_log(self) -> None:
         """Read every entry that the journal has; that is how a bit that flipped in an old one is seen."""
@@ -204,47 +284,77 @@ class Process:
             self.lose("its journal is corrupt")
             return
         for entry in entries:
-            if self.around.ledger.entries[entry.index - 1] != entry:
+            if self.world.ledger.entries[entry.index - 1] != entry:
                 raise Violation(f"journal: node {self.node_id} keeps another entry {entry.index} than was committed")
 
     def retire(self) -> None:
         """Switched off after its removal."""
         self.is_gone = True
-        if self.replica is not None:
+        if self.engine is not None:
             self.crash("for good: it is switched off")
+
+    def terminate(self) -> None:
+        """SIGTERM: it ends in order, as soon as it can."""
+        if self.engine is not None:
+            self._signals += 1
+            self._turn(self._life)
+
+    def move(self, address: str) -> None:
+        """It will start at another address."""
+        if self.world.listening.get(self.address) is self:
+            del self.world.listening[self.address]
+        host, _ = parse_endpoint(address)
+        join = tuple(other for other in self.settings.join if other != address)
+        self.settings = replace(self.settings, bind=host, join=join or (self.address,))
 
     def resume(self) -> None:
         """After a pause: everything that came meanwhile is there."""
         self.paused = False
-        if self.replica is not None:
+        if self.engine is not None:
             self._turn(self._life)
+            self._wake_later()
 
     # The loop.
 
     def deliver(self, sender: int, frame: bytes) -> None:
         """A frame has arrived."""
-        if self.replica is None:
+        if self.engine is None:
             return
+        if self._waiting[sender] >= self.world.plan.queue_frames:
+            self.overflowed += 1
+            return
+        self._waiting[sender] += 1
         self._inbox.append((sender, frame))
         if not self._turn_is_due:
             self._turn_is_due = True
-            turn_us = self.around.plan.turn_us
+            turn_us = self.world.plan.turn_us
             if turn_us:
-                self.around.at(int(self._rng.random() * turn_us), self._turn, self._life)
+                self.world.at(int(self._rng.random() * turn_us), self._turn, self._life)
             else:
                 self._turn(self._life)
 
-    def _tick(self, life: int) -> None:
-        if life == self._life and self.replica is not None:
+    def _wake(self, life: int) -> None:
+        if life == self._life and self.engine is not None:
+            self._wake_at_us = 0
             self._turn(life)
-            self.around.at(self._tick_us, self._tick, life)
+            self._wake_later()
+
+    def _wake_later(self) -> None:
+        """Wake up when the engine wants to, unless that is arranged."""
+        if self.engine is None or self.paused:
+            return
+        wait_ns = (self.engine.wake_ns - self._clock()) / self._clock_rate
+        due_us = self.world.now_us() + max(1, -int(-wait_ns // 1_000))
+        if not self._wake_at_us or due_us < self._wake_at_us:
+            self._wake_at_us = due_us
+            self.world.at(due_us - self.world.now_us(), self._wake, self._life)
 
     def _turn(self, life: int) -> None:
-        if life != self._life or self.replica is None or self.paused:
+        if life != self._life or self.engine is None or self.paused:
             return
         self._turn_is_due = False
         try:
-            self._take_turn(self.replica)
+            self._take_turn(self.engine)
         except Crash as crash:
             self.crash(str(crash))
         except JournalFull:
@@ -252,28 +362,62 @@ class Process:
         except JournalCorrupt:
             self.lose("its journal is corrupt")
 
-    def _take_turn(self, replica: Replica) -> None:
-        if self._inbox:
+    def _take_turn(self, engine: Engine) -> None:
+        engine.begin_turn()
+        while self._signals:
+            self._signals -= 1
+            engine.on_signal()
+        if self._inbox and engine.takes_frames:
             inbox, self._inbox = self._inbox, []
+            self._waiting.clear()
             for sender, frame in inbox:
-                self._handle(replica, sender, frame)
-        now_us = self.around.now_us()
-        if self._next_tick_us <= now_us:
-            self._let_time_pass(replica, now_us)
-        if replica.turn():
-            self.around.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
-        if replica.raft.role is Role.LEADER and self.around.elections.check_leader(replica.raft):
-            self.around.tell(f"node {self.node_id} leads term {replica.raft.term}")
-            self.around.note("leads", node=self.node_id, term=replica.raft.term)
-            self._commit_when_elected = replica.raft.commit_index
-            self.around.on_leader(self)
-        if self.around.plan.unlucky_repair and replica.raft.role is Role.LEADER:
-            self._look_at_repair(replica.raft)
-        if self._outbox:
-            self._flush()
-        replica.answered.clear()
+                self._hand_in(engine, sender, frame)
+        elif self._inbox:
+            self._hand_in_answers(engine)
+        if engine.turn():
+            self.world.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
+        if engine.links.active:
+            self._wake_later()
+        if self.leads:
+            self._look_at_leader(self.raft)
+        if engine.is_over:
+            self.ended += 1
+            self.world.tell(f"node {self.node_id} ends in order")
+            self._end("in order")
 
-    def _look_at_repair(self, raft: Raft) -> None:
+    def _hand_in(self, engine: Engine, sender: int, frame: bytes) -> None:
+        frame_type = frame[3]
+        if frame_type == frames.ANSWER:
+            if sender in self._asked:
+                engine.on_answer(self._asked[sender], frame)
+        elif frame_type in _FROM_CLIENTS:
+            engine.on_client_frame(sender.to_bytes(2, "little"), frame)
+        elif len(frame) <= self.world.plan.peer_frame_bytes:
+            engine.on_peer_frame(frame)
+        else:
+            self.too_large += 1
+
+    def _hand_in_answers(self, engine: Engine) -> None:
+        """Of a seed that has not decided: all other frames wait in their sockets."""
+        inbox, self._inbox = self._inbox, []
+        for sender, frame in inbox:
+            if frame[3] == frames.ANSWER:
+                self._waiting[sender] -= 1
+                self._hand_in(engine, sender, frame)
+            else:
+                self._inbox.append((sender, frame))
+
+    def _look_at_leader(self, raft: RaftByQuorum) -> None:
+        world = self.world
+        if world.elections.check_leader(raft):
+            world.tell(f"node {self.node_id} leads term {raft.term}")
+            world.note("leads", node=self.node_id, term=raft.term)
+            self._commit_when_elected = raft.commit_index
+            world.on_leader(self)
+        if world.plan.unlucky_repair:
+            self._look_at_repair(raft)
+
+    def _look_at_repair(self, raft: RaftByQuorum) -> None:
         """Whether this leader is where figure 3.7 (c) of the thesis has it: entries of older terms are on a majority,
         and its own no-op is not."""
         matches = [
@@ -281,53 +425,9 @@ class Process:
             for voter in raft.configuration.voters
         ]
         if self._commit_when_elected < quorum_value(matches) < raft.term_start_index:
-            self.around.on_repair(self)
+            self.world.on_repair(self)
 
-    def _let_time_pass(self, replica: Replica, now_us: int) -> None:
-        ticks = 0
-        while self._next_tick_us <= now_us and ticks < MAX_TICKS_PER_TURN:
-            replica.tick()
-            self._next_tick_us += self._tick_us
-            ticks += 1
-        if self._next_tick_us <= now_us:
-            self._next_tick_us = now_us + self._tick_us
-
-    def _handle(self, replica: Replica, sender: int, frame: bytes) -> None:
-        frame_type, _ = frames.parse_header(frame)
-        if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
-            body = replica.take_request(sender.to_bytes(2, "little"), frame, self.around.now_us() * 1_000)
-            if body is not None:
-                self._outbox.setdefault(sender, []).append(body)
-        elif frame_type == frames.QUERY:
-            answer_query(self, sender, control.decode_query(frame))
-        else:
-            try:
-                self._handle_peer(replica, frame_type, frame)
-            except FrameError:
-                self.strangers += 1
-
-    def _handle_peer(self, replica: Replica, frame_type: int, frame: bytes) -> None:
-        if frame_type == frames.FORWARD:
-            sender, requests = decode_forward(frame)
-            self._expect_member(replica, sender)
-            replica.take_forwarded(requests)
-            return
-        message = decode_message(frame_type, frame)
-        if message.to == BROADCAST:
-            self._expect_member(replica, message.sender)
-        replica.step(message)
-
-    def _expect_member(self, replica: Replica, sender: int) -> None:
-        if sender not in replica.raft.configuration.members:
-            raise FrameError(f"{sender} is no member")
-
-    def _flush(self) -> None:
-        outbox, self._outbox = self._outbox, {}
-        for client, bodies in outbox.items():
-            self._effect("before an answer")
-            self.around.network.send(self.node_id, client, client_wire.encode_responses(bodies))
-
-    # Effects: the replica's driver, and the disk's hooks.
+    # Effects: the disk's hooks.
 
     def _effect(self, what: str) -> None:
         if self.crash_in:
@@ -337,23 +437,24 @@ class Process:
 
     def _stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         """Something is stored and safe."""
-        if self.around.trace is not None:
+        world = self.world
+        if world.trace is not None:
             self._note_stored(hard_state, entries, snapshot)
         self.installs += snapshot is not None
         if hard_state is not None:
-            self.around.elections.stored(self.node_id, hard_state)
+            world.elections.stored(self.node_id, hard_state)
             if hard_state.voted_for == self.node_id and hard_state.term > self._stood_in:
                 self._stood_in = hard_state.term
-                self.around.on_candidate(self)
+                world.on_candidate(self)
         if entries:
-            prev_term = self.running.raft.log.term_at(entries[0].index - 1)
+            prev_term = self.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
-            self.around.logs.saw(prev_term, entries)
-            if self.running.raft.role is Role.LEADER and any(e.kind == EntryKind.CONFIGURATION for e in entries):
-                self.around.on_change(self)
+            world.logs.saw(prev_term, entries)
+            if self.leads and any(entry.kind == EntryKind.CONFIGURATION for entry in entries):
+                world.on_change(self)
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
-        self.around.note(
+        self.world.note(
             "stored",
             node=self.node_id,
             term=hard_state.term if hard_state else None,
@@ -363,33 +464,111 @@ class Process:
             snapshot_index=snapshot.index if snapshot else None,
         )
 
+    # Effects: the engine's; see :class:`zmqlab.engine.Effects`.
+
+    def publish(self, frame: bytes) -> None:
+        self._effect("before it publishes")
+        if frame.startswith(_APPENDS):
+            for process in self.world.reachable():
+                if self.address in process.subscribed and process is not self:
+                    self.world.network.send(self.node_id, process.node_id, frame)
+
+    def send(self, address: str, frame: bytes) -> None:
+        self._effect("before a message")
+        assert address in self._connected, f"node {self.node_id} sends to {address} without a connection"
+        peer = self.world.listening.get(address)
+        if peer is not None:
+            self.world.network.send(self.node_id, peer.node_id, frame)
+
+    def reply(self, route: bytes, frame: bytes) -> None:
+        self._effect("before an answer")
+        self.world.network.send(self.node_id, int.from_bytes(route, "little"), frame)
+
+    def connect(self, address: str) -> None:
+        self._connected.add(address)
+
+    def disconnect(self, address: str) -> None:
+        self._connected.remove(address)
+
+    def subscribe(self, address: str) -> None:
+        self.subscribed.add(address)
+
+    def unsubscribe(self, address: str) -> None:
+        self.subscribed.discard(address)
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        return tuple(endpoints)
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self._effect("before a question")
+        peer = self.world.listening.get(address)
+        if peer is not None:
+            self._asked[peer.node_id] = address
+            self.world.network.send(self.node_id, peer.node_id, frame)
+
+    def hang_up(self, address: str) -> None:
+        self._asked = {number: asked for number, asked in self._asked.items() if asked != address}
+
+    def vitals(self) -> Vitals:
+        now_us = self.world.now_us()
+        return Vitals(
+            pid=self.node_id,
+            time_ns=now_us * 1_000,
+            uptime_ms=now_us // 1_000,
+            cpu_percent=0.0,
+            rss_bytes=0,
+            dropped=self.overflowed,
+            bad_messages=self.too_large,
+        )
+
+    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        """Nothing is exported here."""
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        """The story has its own lines."""
+
+
+class WatchedGroup(Group):
+    """Production's group; its messages are shown to the checkers as they leave."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._process = cast(Process, self._effects)
+        self._process.check_started(self.replica)
+
     def send(self, messages: Iterable[Message]) -> None:
-        """See :class:`zmqlab.replica.Driver`."""
-        around = self.around
+        """Each message leaves, and is looked at."""
+        world = self._process.world
         for message in messages:
-            self._effect("before a message")
-            around.elections.sent(message)
+            super().send((message,))
+            world.elections.sent(message)
             if isinstance(message, AppendEntries):
-                around.logs.saw(message.prev_term, message.entries)
+                world.logs.saw(message.prev_term, message.entries)
             elif isinstance(message, AppendEntriesResponse):
-                around.logs.answered(message, self.running.raft.applied_index)
-            frame = encode_message(message)
-            if message.to != BROADCAST:
-                around.network.send(self.node_id, message.to, frame)
-                continue
-            for node_id, process in around.processes.items():
-                if process is not self and not process.is_gone:
-                    around.network.send(self.node_id, node_id, frame)
+                world.logs.answered(message, self.replica.replication.applied_index)
 
-    def forward(self, leader_id: int, requests: list[bytes]) -> None:
-        """See :class:`zmqlab.replica.Driver`."""
-        self._effect("before it forwards")
-        self.around.network.send(self.node_id, leader_id, encode_forward(self.node_id, requests))
 
-    def answer(self, answers: list[tuple[bytes, bytes]]) -> None:
-        """See :class:`zmqlab.replica.Driver`: kept until the turn's end, as in the node."""
-        for route, body in answers:
-            self._outbox.setdefault(int.from_bytes(route, "little"), []).append(body)
+class ObservedMachine(StateMachine):
+    """Production's state machine, watched by the ledger."""
 
-    def applied(self, entry: Entry, applied: Applied) -> None:
-        """See :class:`zmqlab.replica.Driver`; the ledger was told by the machine itself."""
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.world.plan.limits)
+        self._process = process
+
+    def apply(self, entry: Entry) -> Applied | None:
+        applied = super().apply(entry)
+        process, world = self._process, self._process.world
+        world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
+        if entry.kind == EntryKind.CONFIGURATION:
+            world.configurations.applied(entry)
+        if world.trace is not None:
+            fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
+            world.note("applied", node=process.node_id, index=entry.index, **fields)
+        return applied
+
+    def restore(self, data: bytes) -> None:
+        before = self.applied_index
+        super().restore(data)
+        if self.applied_index < before:
+            raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
+        self._process.world.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)

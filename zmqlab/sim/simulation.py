@@ -14,22 +14,23 @@ from __future__ import annotations
 import heapq
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zmqlab.raft import Configuration, Role
-from zmqlab.replica import Replica
+from zmqlab.replica import MakeReplication, RaftByQuorum
+from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.faults import Faults
 from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
+from zmqlab.sim.plan import MS, TICK_US, SimSettings, draw_plan
 from zmqlab.sim.process import Process
-from zmqlab.sim.settings import MS, SimSettings, draw_plan
-from zmqlab.sim.surroundings import Surroundings
 from zmqlab.sim.trace import Trace, document
+from zmqlab.sim.world import World
 
 FIRST_CLIENT = 101
 """Addresses of clients; those of nodes are 1, 2, 3, ..."""
@@ -37,8 +38,16 @@ CHECK_US = 20 * MS
 """How often it is looked whether a healed cluster has come to rest."""
 PROBE_US = 300 * MS
 """Two of the longest election time-outs."""
+SEED_MS = 100
+"""How long a seed asks at the beginning, when there is no cluster that it could miss."""
+FOR_EVER_MS = 600_000
 EVENTS_MAX = 500_000
 """A run has some thousand; so many mean that messages go in circles."""
+
+
+def address_of(number: int) -> str:
+    """The base endpoint of place ``number``; no node is ever at place 100."""
+    return f"tcp://10.0.0.{number}:5000"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,11 +65,21 @@ class Outcome:
     """Only if it was asked for: see :mod:`zmqlab.sim.trace`."""
 
 
-def run(seed: int, settings: SimSettings | None = None, trace: bool = False) -> Outcome:
-    """Simulate the run that ``seed`` stands for; with ``trace``, note everything that happens."""
+def run(
+    seed: int,
+    settings: SimSettings | None = None,
+    trace: bool = False,
+    make_replication: MakeReplication = RaftByQuorum,
+) -> Outcome:
+    """Simulate the run that ``seed`` stands for.
+
+    Args:
+        trace: note everything that happens.
+        make_replication: how the nodes copy their log; production's by default.
+    """
     settings = settings or SimSettings()
     events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events)
+    simulation = Simulation(seed, settings, events, make_replication)
     failure = ""
     try:
         simulation.play()
@@ -82,7 +101,13 @@ def run(seed: int, settings: SimSettings | None = None, trace: bool = False) -> 
 class Simulation:
     """See the module."""
 
-    def __init__(self, seed: int, settings: SimSettings, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        settings: SimSettings,
+        trace: Trace | None = None,
+        make_replication: MakeReplication = RaftByQuorum,
+    ) -> None:
         self.story: list[str] = []
         self.now_us = 0
         self.events = 0
@@ -90,14 +115,15 @@ class Simulation:
         self._trace = trace
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
-        self.plan = draw_plan(random.Random(f"{seed} plan"), settings)
+        self.plan = draw_plan(random.Random(f"{seed} plan"), settings, make_replication)
         network_rng = random.Random(f"{seed} network")
         self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits)
         self.elections = Elections(self.ledger)
         ids = tuple(range(1, self.plan.node_count + 1))
-        founders = Configuration(ids, addresses=tuple((node_id, f"tcp://10.0.0.{node_id}:5000") for node_id in ids))
-        around = Surroundings(
+        founding = ids[:1] if self.plan.begins_with_seed else ids
+        founders = Configuration(founding, addresses=tuple((node_id, address_of(node_id)) for node_id in founding))
+        world = World(
             plan=self.plan,
             at=self.at,
             now_us=self._clock,
@@ -114,30 +140,67 @@ class Simulation:
             configurations=Configurations(founders),
             trace=trace,
         )
-        self._around = around
+        self._world = world
         self._seed = seed
-        for node_id, address in founders.addresses:
-            self._new_process(node_id, address, founders)
-        around.members = list(ids)
-        self.operator = operator.Operator(self._join, around, random.Random(f"{seed} operator"))
+        for node_id in ids:
+            self._new_process(self._first_settings(node_id, ids))
+        world.members = list(ids)
+        self.operator = operator.Operator(self._join, world, random.Random(f"{seed} operator"))
         self.histories = Histories(self.ledger)
         self.clients = {
-            address: Client(address, around, self.histories, random.Random(f"{seed} client {address}"))
+            address: Client(address, world, self.histories, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
         }
         self.network.receivers[operator.ADDRESS] = self.operator.deliver
         self.network.receivers.update({address: client.deliver for address, client in self.clients.items()})
-        self.faults = Faults(self.operator, around, random.Random(f"{seed} faults"))
+        self.faults = Faults(self.operator, world, random.Random(f"{seed} faults"))
 
-    def _new_process(self, node_id: int, address: str, founders: Configuration) -> Process:
-        process = Process(node_id, address, founders, self._around, random.Random(f"{self._seed} node {node_id}"))
-        self._around.processes[node_id] = process
+    def _first_settings(self, node_id: int, ids: Sequence[int]) -> NodeSettings:
+        """What a node of the beginning is started with: a founder, the seed, or a node that joins the seed."""
+        others = tuple(address_of(other) for other in ids if other != node_id)
+        if not self.plan.begins_with_seed:
+            return self._settings_of(node_id, address_of(node_id), peers=others, leader=node_id == 1)
+        if node_id == 1:
+            join = others or (address_of(100),)
+            return self._settings_of(node_id, address_of(node_id), join=join, bootstrap_ms=SEED_MS)
+        return self._settings_of(node_id, address_of(node_id), join=others)
+
+    def _settings_of(self, node_id: int, address: str, **fields: Any) -> NodeSettings:
+        host, port = parse_endpoint(address)
+        return NodeSettings(
+            name=f"node{node_id}",
+            port=port,
+            bind=host,
+            insecure=True,  # nothing really listens
+            tick_ms=TICK_US // MS,
+            election_ticks=self.plan.raft.election_ticks,
+            heartbeat_ticks=self.plan.raft.heartbeat_ticks,
+            drain_ms=self.plan.drain_ms,
+            leave=self.plan.leaves and bool(fields.get("join")),
+            allow_faults=True,
+            **fields,
+        )
+
+    def _new_process(self, settings: NodeSettings) -> Process:
+        node_id = len(self._world.processes) + 1
+        process = Process(node_id, settings, self._world, random.Random(f"{self._seed} node {node_id}"))
+        self._world.processes[node_id] = process
         self.network.receivers[node_id] = process.deliver
         return process
 
-    def _join(self, address: str) -> Process:
-        """A node without a journal starts: a new member, or none yet."""
-        process = self._new_process(len(self._around.processes) + 1, address, Configuration(()))
+    def _join(self, address: str, is_seed: bool) -> Process:
+        """A node without a journal starts, and is to be a member.
+
+        A seed that lost its disk asks for as long as it takes: with a bound it may found a second cluster if it reaches
+        no member for all that time, which is documented and not a bug.
+        """
+        node_id = len(self._world.processes) + 1
+        members = [self._world.processes[member].address for member in self._world.members]
+        join = tuple(dict.fromkeys(member for member in members if member != address)) or (address_of(100),)
+        bootstrap_ms = FOR_EVER_MS if is_seed else 0
+        asks = self.plan.nodes_ask
+        fields = {"join": join, "bootstrap_ms": bootstrap_ms} if asks else {"join": (address_of(100),)}
+        process = self._new_process(self._settings_of(node_id, address, **fields))
         process.start()
         return process
 
@@ -175,8 +238,11 @@ class Simulation:
         faults = ", ".join(sorted(set(plan.faults)))
         operations = ", ".join(plan.operations) or "none"
         self.tell(f"{plan.node_count} nodes, durability {plan.durability}, faults: {faults}; operations: {operations}")
-        for process in list(self._around.processes.values()):
-            process.start(campaign=process.node_id == 1)
+        for process in list(self._world.processes.values()):
+            process.start()
+        if plan.begins_with_seed:
+            for node_id in self.operator.members[1:]:
+                self.operator.expect(node_id)
         for client in self.clients.values():
             client.begin()
         self.faults.begin()
@@ -195,13 +261,14 @@ class Simulation:
         while self._what_is_missing():
             if self.now_us >= end_us:
                 raise Violation(f"progress: {self._settings.heal_ms_max} ms after healing {self._what_is_missing()}")
+            self.operator.look_after()
             self._advance(self.now_us + CHECK_US)
         self._check_states()
         members = self.operator.members
         self.tell(f"at rest: nodes {sorted(members)} are at {self.ledger.last_index} and agree")
 
     def _members(self) -> list[Process]:
-        return [self._around.processes[node_id] for node_id in self.operator.members]
+        return [self._world.processes[node_id] for node_id in self.operator.members]
 
     def _what_is_missing(self) -> str:
         waiting = [address for address, client in self.clients.items() if not client.is_done]
@@ -212,10 +279,13 @@ class Simulation:
             return "the operator still waits for a change of the members"
         if any(process.replica is None for process in self._members()):
             return "members are down"
-        rafts = [process.running.raft for process in self._members()]
+        rafts = [process.raft for process in self._members()]
         leaders = [raft.node_id for raft in rafts if raft.role is Role.LEADER]
         if len(leaders) != 1 or any(raft.leader_id != leaders[0] for raft in rafts):
             return f"nodes {leaders} lead, and {[raft.leader_id for raft in rafts]} are followed"
+        addresses = {process.node_id: process.address for process in self._members()}
+        if any(dict(raft.configuration.addresses) != addresses for raft in rafts):
+            return f"members are at {addresses}, and the log does not say so"
         applied = [raft.applied_index for raft in rafts]
         if min(applied) < self.ledger.last_index:
             return f"the nodes have applied up to {applied} of {self.ledger.last_index}"
@@ -227,27 +297,30 @@ class Simulation:
         states = set()
         for process in self._members():
             replica = process.running
-            replica.raft.check_invariants()
+            process.raft.check_invariants()
             states.add(replica.machine.state_hash())
             if replica.machine.exchange.state_hash() != books:
                 raise Violation(f"final state: node {process.node_id} has other books than the naive exchange")
-            self._check_configuration(replica)
+            self._check_configuration(process)
             process.read_whole_log()
         if len(states) != 1:
             raise Violation(f"final state: the nodes end in {len(states)} different states")
 
-    def _check_configuration(self, replica: Replica) -> None:
-        configuration = replica.raft.configuration
+    def _check_configuration(self, process: Process) -> None:
+        configuration = process.raft.configuration
         if configuration.learners or set(configuration.voters) != set(self.operator.members):
             raise Violation(
-                f"final state: node {replica.raft.node_id} ends with {configuration}, "
+                f"final state: node {process.node_id} ends with {configuration}, "
                 f"but the members are {sorted(self.operator.members)}"
             )
+        for peer in self._members():
+            if peer is not process and peer.address not in process.subscribed:
+                raise Violation(f"final state: node {process.node_id} does not hear what node {peer.node_id} publishes")
 
     def _probe(self) -> None:
         """Nothing is wrong now, and a node that was cut off, or removed, disturbs nobody (thesis, 4.2.3 and 9.6)."""
-        leader = next(process for process in self._members() if process.running.raft.role is Role.LEADER)
-        others = [process.node_id for process in self._around.reachable() if process is not leader]
+        leader = next(process for process in self._members() if process.raft.role is Role.LEADER)
+        others = [process.node_id for process in self._world.reachable() if process is not leader]
         alone = random.Random(f"{self._seed} probe").choice([*others, leader.node_id])
         cuts = alone != leader.node_id and (
             alone not in self.operator.members or len(self.operator.members) > 2
@@ -255,18 +328,18 @@ class Simulation:
         term = leader.term
         self.tell(f"node {alone} is cut off and comes back" if cuts else "all is quiet")
         if cuts:
-            others = [node_id for node_id in self._around.processes if node_id != alone]
+            others = [node_id for node_id in self._world.processes if node_id != alone]
             self.network.cut |= {(alone, other) for other in others} | {(other, alone) for other in others}
         self._advance(self.now_us + PROBE_US)
         self.network.join()
         self._advance(self.now_us + PROBE_US)
-        if leader.term != term or leader.running.raft.role is not Role.LEADER:
+        if leader.term != term or leader.raft.role is not Role.LEADER:
             raise Violation(f"disruption: node {leader.node_id} led term {term} undisturbed, and does not any more")
         self.tell(f"node {leader.node_id} still leads term {term}")
 
     def figures(self) -> dict[str, int]:
         """What happened how often."""
-        processes, clients = self._around.processes.values(), self.clients.values()
+        processes, clients = self._world.processes.values(), self.clients.values()
         return {
             "events": self.events,
             "virtual_ms": self.now_us // MS,
@@ -276,12 +349,16 @@ class Simulation:
                 process.snapshots + (process.replica.snapshots_total if process.replica else 0) for process in processes
             ),
             "installs": sum(process.installs for process in processes),
+            "ended": sum(process.ended for process in processes),
+            "moved": self.operator.moved,
+            "too_large": sum(process.too_large for process in processes),
+            "overflowed": sum(process.overflowed for process in processes),
             "added": self.operator.added,
             "removed": self.operator.removed,
             "power_cuts": self.faults.power_cuts,
             "corrupted": self.faults.corrupted,
             "logs_read": self.operator.logs_read,
-            "refused": sum(process.strangers for process in processes),
+            "refused": sum(process.refused for process in processes),
             "entries": self.ledger.last_index,
             "requests": sum(client.requests for client in clients),
             "reads": self.histories.reads,

@@ -5,8 +5,8 @@
     {"format": "zmqlab sim trace", "version": 1, "seed": 7, "ok": true, "failure": "",
      "settings": {...}, "plan": {...}, "figures": {...}, "events": [...]}
 
-``settings`` and ``plan`` are the fields of :class:`~zmqlab.sim.settings.SimSettings` and of the
-:class:`~zmqlab.sim.settings.Plan` that the seed drew. Each event has ``at_us``, the virtual time in microseconds, and
+``settings`` and ``plan`` are the fields of :class:`~zmqlab.sim.plan.SimSettings` and of the
+:class:`~zmqlab.sim.plan.Plan` that the seed drew. Each event has ``at_us``, the virtual time in microseconds, and
 ``event``, which names its kind and its other fields:
 
 ========== ============================================================================================
@@ -35,7 +35,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from zmqlab.sim.settings import Plan, SimSettings
+from zmqlab.sim.plan import Plan, SimSettings
 from zmqlab.wire import frames
 
 FORMAT, VERSION = "zmqlab sim trace", 1
@@ -75,7 +75,7 @@ def document(
         "ok": not failure,
         "failure": failure,
         "settings": dataclasses.asdict(settings),
-        "plan": dataclasses.asdict(plan),
+        "plan": {**dataclasses.asdict(plan), "make_replication": plan.make_replication.__name__},
         "figures": figures,
         "events": trace.events,
     }

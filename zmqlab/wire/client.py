@@ -40,7 +40,18 @@ from zmqlab.wire.frames import (
     header,
     parse_header,
 )
-from zmqlab.wire.records import COMMAND, FILL, REPORT, CommandTuple, iter_commands
+from zmqlab.wire.records import (
+    COMMAND,
+    FILL,
+    FILL_COUNT,
+    FILL_WIDTH,
+    REPORT,
+    REPORT_WIDTH,
+    CommandTuple,
+    iter_commands,
+    pack_fills,
+    pack_reports,
+)
 
 MAX_COMMANDS_PER_REQUEST = 1_024
 """40,992 bytes with the headers: one request stays well under a millisecond or two of matching and 64 KiB."""
@@ -48,10 +59,15 @@ MAX_COMMANDS_PER_REQUEST = 1_024
 REPLAYED = 1
 """Response flag: this is the first answer again, to a retry."""
 
+FILLS_CUT = 2
+"""Response flag: the request had more fills than a response carries; see :func:`encode_execution`."""
+
 _REQUEST = struct.Struct("<2sBBIQQQ")
 _NONCE = struct.Struct("<2sBBIQ")
 _BODY = struct.Struct("<QQQBBHI")
 _COMMANDS_OFFSET = _REQUEST.size
+_U64 = struct.Struct("<Q")
+_LOG_INDEX_OFFSET = 16
 _FLAGS_OFFSET = 25
 """Where in a response body the flags are: after three u64 and the status."""
 _MAX_REQUEST_BYTES = _REQUEST.size + MAX_COMMANDS_PER_REQUEST * COMMAND.size
@@ -152,6 +168,33 @@ def encode_response(
     """One response body, without a frame's header, fit to be stored and to be joined with others."""
     counts = len(reports) // REPORT.size, len(fills) // FILL.size
     return _BODY.pack(client_id, request_number, log_index, status, flags, *counts) + reports + fills
+
+
+def encode_execution(
+    client_id: int, request_number: int, log_index: int, reports: Sequence[int], fills: Sequence[int], max_fills: int
+) -> bytes:
+    """The body that answers an executed request, from its flat reports and fills.
+
+    One order may trade with hundreds of thousands of others. Of the fills only the first ``max_fills`` are
+    in the answer. Then the flag FILLS_CUT is set, and each report's ``fill_count`` counts the fills that are there.
+    The totals of each report (filled and remaining quantity, notional) are always of the whole execution.
+    """
+    if len(fills) <= max_fills * FILL_WIDTH:
+        packed = pack_reports(reports), pack_fills(fills)
+        return encode_response(client_id, request_number, log_index, ResponseStatus.OK, 0, *packed)
+    room = max_fills
+    cut = list(reports)
+    for position in range(FILL_COUNT, len(cut), REPORT_WIDTH):
+        cut[position] = min(cut[position], room)
+        room -= cut[position]
+    packed = pack_reports(cut), pack_fills(fills[: max_fills * FILL_WIDTH])
+    return encode_response(client_id, request_number, log_index, ResponseStatus.OK, FILLS_CUT, *packed)
+
+
+def log_index_of(body: bytes) -> int:
+    """Where in the log the request of this response body was applied."""
+    index: int = _U64.unpack_from(body, _LOG_INDEX_OFFSET)[0]
+    return index
 
 
 def replayed(body: bytes) -> bytes:

@@ -37,6 +37,8 @@ FILL = struct.Struct("<" + FILL_FIELDS)
 
 REPORT_WIDTH = len(REPORT_FIELDS)
 """Integers of one report in a flat list."""
+FILL_COUNT = 3
+"""Position of a report's ``fill_count`` among its integers."""
 FILL_WIDTH = len(FILL_FIELDS)
 """Integers of one fill in a flat list."""
 

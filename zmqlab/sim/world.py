@@ -1,4 +1,4 @@
-"""What all processes, clients and the operator of a run share."""
+"""What all processes, clients and the operator of a run share: time, network, checkers, and which nodes there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
 from zmqlab.sim.network import Network
-from zmqlab.sim.settings import Plan
+from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, kw_only=True)
-class Surroundings:
+class World:
     """See the module. Callbacks keep the parts from knowing each other."""
 
     plan: Plan
@@ -40,12 +40,17 @@ class Surroundings:
     ledger: Ledger
     configurations: Configurations
     trace: Trace | None
-    """None unless somebody wants one."""
+    """None unless one is wanted."""
     processes: dict[int, Process] = field(default_factory=dict)
     """All that there ever were, by node id."""
-
+    listening: dict[str, Process] = field(default_factory=dict)
+    """Base endpoint -> the process that was started there last, running or not."""
     members: list[int] = field(default_factory=list)
-    """Who shall be members, as the operator has it."""
+    """Which nodes shall be members, as the operator has it."""
+
+    def founder_id(self, endpoint: str) -> int:
+        """The number of the founder at ``endpoint``: ``tcp://10.0.0.NUMBER:5000``."""
+        return int(endpoint.split(":")[1].rpartition(".")[2])
 
     def note(self, event: str, **fields: Any) -> None:
         """An event for the trace."""
@@ -53,9 +58,9 @@ class Surroundings:
             self.trace.add(self.now_us(), event, **fields)
 
     def reachable(self) -> list[Process]:
-        """Those that a message can be sent to, running or not: all that have not gone for ever."""
+        """The processes that a message can be sent to, running or not: all that have not gone for ever."""
         return [process for process in self.processes.values() if not process.is_gone]
 
     def running(self) -> Iterable[Process]:
-        """Those that work just now."""
+        """The processes that work just now."""
         return (process for process in self.processes.values() if process.replica and not process.paused)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
-from zmqlab.node.joining import Joining
-from zmqlab.raft import AppendEntries, Configuration, HardState, Raft, RaftSettings
+from tests.engine.fake_effects import FakeEffects
+from zmqlab.engine.lifecycle import Joining
+from zmqlab.raft import AppendEntries, Configuration, HardState, RaftSettings
 from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica import RaftByQuorum, Start, StoredState
 from zmqlab.settings import NodeSettings
 
 OWN, LEADER = 4, 1
@@ -22,14 +24,15 @@ def log_of(*configurations: Configuration) -> tuple[Entry, ...]:
     )
 
 
-def node(*stored: Configuration) -> tuple[Raft, Joining]:
-    entries = log_of(*stored)
+def node(*stored: Configuration) -> tuple[RaftByQuorum, Joining]:
+    entries = list(log_of(*stored))
     known = HardState(1, 0, len(entries)) if entries else None
-    raft = Raft(OWN, Configuration(()), RaftSettings(), random.Random(1), hard_state=known, entries=entries)
-    return raft, Joining(SETTINGS, raft)
+    rng = random.Random(1)
+    raft = RaftByQuorum(Start(OWN, Configuration(()), StoredState(known, None, entries), RaftSettings(), rng))
+    return raft, Joining(SETTINGS, FakeEffects(), rng, raft)
 
 
-def hear(raft: Raft, joining: Joining, *configurations: Configuration) -> list[bool]:
+def hear(raft: RaftByQuorum, joining: Joining, *configurations: Configuration) -> list[bool]:
     """The log grows to these, one at a time, each committed; whether the node would ask after each."""
     wanted = []
     for index, entry in enumerate(log_of(*configurations), start=1):

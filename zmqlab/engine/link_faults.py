@@ -1,20 +1,20 @@
 """Faulty links on demand: what a node hears of each peer can be cut, delayed and thinned out, for labs.
 
 The receiver does it, so that no root rights, no firewall and no proxy are needed: each frame of a peer passes
-:meth:`Links.admit` before anything looks into it. The fault is of one direction, from a sender to this node; a link
-that is cut both ways is two faults, at two nodes. All that peers say is meant alike: broadcasts, unicast messages,
-forwarded requests, introductions. What clients send, and what is published for people, is never touched: the lab must
-go on seeing a node that its peers don't.
+:meth:`LinkFaults.admit` before the node reads its contents. The fault is of one direction, from a sender to this node;
+a link that is cut both ways is two faults, at two nodes. All frames of a peer are treated alike: broadcasts, unicast
+messages, forwarded requests, introductions. Frames of clients, and what is published for people, are never touched:
+the lab must go on seeing a node that its peers don't.
 
 Rules: pure; the clock and the random generator are handed in, so that a test decides what is lost and when.
 
-Faults name a sender by its base endpoint and not by its id, since a node whose disk was wiped returns to its place with
-another one. Ids are looked up among the members; of a sender that is none, the address is known from its HELLO, which
-passes through here too. Until its first HELLO, at most a quarter of a second, such a node is heard.
+Faults name a sender by its base endpoint and not by its id, since a node whose disk was wiped returns to its place
+with another id. Ids are looked up among the members. Of a sender that is no member the address is known from its
+HELLO, which passes through here too. Until its first HELLO, at most a quarter of a second, such a node is heard.
 
 A delayed frame waits in a heap and comes out when it is due, in order for each link, since the delay is the same for
-all. The heap is bounded in frames and bytes: what would not fit is lost, as in a full queue of a router. Frames that
-wait when the table changes keep the delay that they had.
+all its frames. The heap is bounded in frames and bytes: what would not fit is lost, as in a full queue of a router.
+Frames that wait when the table changes keep the delay that they had.
 
 Left out on purpose: reordering and duplicates, which TCP and ZeroMQ do not show to a node, and which the simulator
 tries (:mod:`zmqlab.sim.network`).
@@ -43,7 +43,7 @@ MAX_GUESTS = 64
 """Senders that are no members and whose address is remembered."""
 
 
-class Links:
+class LinkFaults:
     """The filter of one node. ``active`` is False as long as it would change nothing."""
 
     def __init__(self, rng: random.Random, address_of: Callable[[int], str]) -> None:

@@ -1,17 +1,17 @@
-"""What people and tools ask a node: status, books, trades, hashes, the log, a change of the leader or the members.
+"""What people and tools ask a node, and its answers: status, books, trades, hashes, the log, leader and members.
 
 A query about the books is linearizable by default: it waits for a read index (:meth:`Replica.read`) before it looks.
-Everything else is this node's own view, which may lag. Each function answers exactly once, through ``reply``.
+Every other answer is this node's own view, which may lag. Each query is answered exactly once, through ``reply``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.peers import Peers
 from zmqlab.errors import SettingsError
 from zmqlab.market.types import symbol_code
-from zmqlab.node.links import Links
-from zmqlab.node.peers import Peers
 from zmqlab.replica import Change, Replica
 from zmqlab.settings import is_node_name, parse_base_endpoint
 from zmqlab.wire.control import (
@@ -43,13 +43,13 @@ MAX_LOG_BYTES = 524_288
 Reply = Callable[[Answer], None]
 
 
-class Queries:
+class Answers:
     """Answers queries from one replica."""
 
     def __init__(
-        self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus], links: Links | None = None
+        self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus], links: LinkFaults | None
     ) -> None:
-        """Without ``links`` nobody may ask for faults."""
+        """Without ``links`` a query that asks for faults is refused."""
         self._replica = replica
         self._peers = peers
         self._status = status
@@ -73,7 +73,7 @@ class Queries:
             case AddMemberQuery():
                 reply(self._add(query))
             case RemoveMemberQuery():
-                reply(self._outcome(query.nonce, self._replica.members.remove(query.node_id)))
+                reply(self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id)))
             case LinkFaultsQuery():
                 reply(self._link_faults(query))
 
@@ -119,7 +119,7 @@ class Queries:
         return LogAnswer(
             query.nonce,
             replica.journal.first_index,
-            replica.raft.commit_index,
+            replica.replication.commit_index,
             [(entry.index, entry.term, int(entry.kind), entry.data) for entry in entries],
         )
 
@@ -130,7 +130,7 @@ class Queries:
         return HashAnswer(query.nonce, machine.applied_index, machine.chain.hex(), self._hashed[1])
 
     def _transfer(self, query: TransferQuery, reply: Reply) -> None:
-        if self._replica.members.hand_over(query.target):
+        if self._replica.replication.hand_over(query.target):
             reply(OkAnswer(query.nonce, "leadership is being handed over"))
         else:
             reply(ErrorAnswer(query.nonce, "no_leader", "this node does not lead, or knows no such voter"))
@@ -147,8 +147,9 @@ class Queries:
                 return ErrorAnswer(query.nonce, "bad_query", f"{query.name[:40]!r} is no name of a node")
             self._peers.note_name(query.node_id, query.name)
         address = f"tcp://{host}:{port}"
-        self._peers.note_moved(query.node_id, address)
-        return self._outcome(query.nonce, self._replica.members.add(query.node_id, address, self._peers.elsewhere))
+        self._peers.note_address(query.node_id, address)
+        change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
+        return self._outcome(query.nonce, change)
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:
         if self._links is None:
@@ -166,6 +167,6 @@ class Queries:
         if change is Change.UNDER_WAY:
             return ErrorAnswer(nonce, "busy", "the change is under way: ask again")
         if change is Change.NOT_LEADER:
-            leader = self._peers.address_of(self._replica.raft.leader_id)
+            leader = self._peers.address_of(self._replica.replication.leader_id)
             return ErrorAnswer(nonce, "not_leader", "only the leader changes the members", leader)
         return ErrorAnswer(nonce, "refused", change.value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from zmqlab.errors import SettingsError
 from zmqlab.raft import RaftSettings
-from zmqlab.replica import ReplicaSettings
+from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import SessionLimits
 
 MS = 1_000
@@ -33,11 +33,15 @@ FAULTS = (
     "transfer_unheard",
     "power_cut",
     "corrupt",
+    "terminate",
+    "faulty_links",
 )
-OPERATIONS = ("add", "remove", "replace", "read_log")
+OPERATIONS = ("add", "remove", "replace", "read_log", "move", "exchange")
 """What the operator may do beside replacing lost nodes."""
+NEEDS_DISK = ("corrupt", "disk_full", "terminate")
+"""Faults that make no sense, or lose a journal, with durability "memory"."""
 NODES_MAX = 9
-FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads")
+FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards")
 """Plans aimed at one kind of bug; see the functions in ``_FOCUSED``."""
 
 
@@ -143,9 +147,27 @@ class Plan:
     replica: ReplicaSettings
     limits: SessionLimits
     retain_bytes: int
+    begins_with_seed: bool
+    """The cluster begins with a seed, which asks first and founds; all others join it. Otherwise with founders."""
+    nodes_ask: bool
+    """Nodes that join ask for it themselves, as in production; otherwise the operator asks for them."""
+    leaves: bool
+    """A node that joined leaves the group when it is terminated, and asks to come back when it is started again."""
+    drain_ms: int
+    """How long a node that is terminated tries to end in order."""
+    peer_frame_bytes: int
+    """What a node accepts of a peer in one frame; at least four times ``replica.forward_bytes``, as in production."""
+    answer_frame_bytes: int
+    """What a client accepts of a node in one frame; room for the largest answer of one request."""
+    queue_frames: int
+    """Frames of one sender that wait at a node; more are lost."""
+    large_requests: float
+    """Share of requests with more than 128 commands, which are packed in pieces."""
+    make_replication: MakeReplication
+    """How groups copy their logs; production's but in tests of the seam."""
 
 
-def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
+def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
     """Everything that is decided beforehand; small limits, so that every boundary is met."""
     count = settings.nodes or rng.choice((3, 3, 3, 3, 3, 3, 5, 5, 5, 4, 2, 1, rng.randint(6, NODES_MAX)))
     durability = rng.choice(("os", "os", "os", "fsync", "fsync", "fsync", "memory"))
@@ -153,10 +175,12 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
     if durability != "fsync":
         chosen = [fault for fault in chosen if fault != "power_cut"] or ["pause"]
     if durability == "memory":
-        chosen = [fault for fault in chosen if fault not in ("corrupt", "disk_full")] or ["pause"]
+        chosen = [fault for fault in chosen if fault not in NEEDS_DISK] or ["pause"]
     operations = tuple(name for name in OPERATIONS if rng.random() < 0.6) if rng.random() < 0.4 else ()
-    if durability == "memory":  # a node that is removed leaves fewer to survive the next crash, which nobody foresees
-        operations = tuple(name for name in operations if name != "remove")
+    if durability == "memory":  # a node that is removed leaves fewer to survive the next crash, which is not foreseen
+        operations = tuple(name for name in operations if name not in ("remove", "move", "exchange"))
+    small_frames = rng.random() < 0.3
+    begins_with_seed = rng.random() < 0.3
     plan = Plan(
         node_count=count,
         faults_ms=settings.faults_ms or rng.choice(FAULTS_MS),
@@ -189,18 +213,27 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         think_us=rng.choice((15, 30, 80)) * MS,
         requests_open_max=rng.choice((1, 4, 12)),
         reads=rng.choice((0.1, 0.5)),
-        raft=_raft_settings(rng),
+        raft=_raft_settings(rng, small_frames),
         replica=ReplicaSettings(
             max_pending=rng.choice((3, 1_000)),
+            max_pending_bytes=rng.choice((1_000, 20_000, 67_108_864)),
+            forward_bytes=rng.choice((300, 2_000)) if small_frames else 1_048_576,
             read_ticks=20,
             snapshot_log_bytes=rng.choice((400, 1_500, 6_000, 1_000_000)),
             keep_bytes=rng.choice((0, 300, 2_000)),
             resend_ticks=rng.choice((8, 30)),
         ),
-        limits=SessionLimits(
-            max_sessions=rng.choice((settings.clients, 100, 100)), window_requests=rng.choice((3, 64))
-        ),
+        limits=_session_limits(rng, settings.clients),
         retain_bytes=rng.choice((0, 1_000, 1_000_000)),
+        begins_with_seed=begins_with_seed,
+        nodes_ask=begins_with_seed or rng.random() < 0.7,
+        leaves=durability != "memory" and rng.random() < 0.3,
+        drain_ms=rng.choice((40, 400)),
+        peer_frame_bytes=8_000 if small_frames else 4_194_304,
+        answer_frame_bytes=16_000 if small_frames else 4_194_304,
+        queue_frames=rng.choice((30, 256, 1_280)),
+        large_requests=rng.choice((0.0, 0.0, 0.05)),
+        make_replication=make_replication,
     )
     focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES))
     return _FOCUSED[focus](plan, settings) if focus else plan
@@ -273,7 +306,7 @@ def _snapshots(plan: Plan, settings: SimSettings) -> Plan:
         operations=("add", "replace") if plan.durability != "memory" else (),
         operations_gap_us=150 * MS,
         think_us=15 * MS,
-        raft=replace(plan.raft, snapshot_chunk_bytes=262_144),
+        raft=replace(plan.raft, snapshot_chunk_bytes=min(262_144, plan.peer_frame_bytes // 4)),
         replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
     )
 
@@ -325,6 +358,50 @@ def _ahead(plan: Plan, settings: SimSettings) -> Plan:
     )
 
 
+def _moves(plan: Plan, settings: SimSettings) -> Plan:
+    """A seed and nodes that join it; they move, exchange addresses, leave and come back, and few other things
+    happen."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 4,
+        faults_ms=settings.faults_ms or 2_500,
+        durability="os",
+        faults=("terminate", "crash", "one_way"),
+        fault_gap_us=400 * MS,
+        loss=min(plan.loss, 0.05),
+        operations=("move", "exchange", "exchange"),
+        operations_gap_us=150 * MS,
+        begins_with_seed=True,
+        nodes_ask=True,
+        unlucky_leader=0.0,
+        unlucky_change=0.0,
+        unlucky_candidate=0.0,
+    )
+
+
+def _forwards(plan: Plan, settings: SimSettings) -> Plan:
+    """Many large requests at nodes that sleep or have no leader, and small frames, queues and sessions."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        faults=("pause", "freeze", "isolate", "faulty_links", "terminate"),
+        durability="os",
+        operations=(),
+        fault_gap_us=60 * MS,
+        think_us=15 * MS,
+        requests_open_max=12,
+        reads=0.1,
+        large_requests=0.3,
+        peer_frame_bytes=8_000,
+        answer_frame_bytes=16_000,
+        unlucky_leader=0.3,
+        raft=replace(plan.raft, max_append_bytes=2_000, snapshot_chunk_bytes=1_000),
+        replica=replace(
+            plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=100_000, resend_ticks=8
+        ),
+    )
+
+
 _FOCUSED = {
     "figure-8": _figure_8,
     "members": _members,
@@ -332,17 +409,30 @@ _FOCUSED = {
     "crashes": _crashes,
     "reads": _reads,
     "ahead": _ahead,
+    "moves": _moves,
+    "forwards": _forwards,
 }
 """Focus -> how it bends a plan."""
 
 
-def _raft_settings(rng: random.Random) -> RaftSettings:
+def _session_limits(rng: random.Random, clients: int) -> SessionLimits:
+    session_bytes = rng.choice((1_500, 4_194_304))
+    return SessionLimits(
+        max_sessions=rng.choice((clients, 100, 100)),
+        window_requests=rng.choice((3, 64)),
+        session_bytes=session_bytes,
+        total_bytes=max(session_bytes, rng.choice((4_000, 33_554_432, 33_554_432))),
+        answer_fills=rng.choice((2, 40_000)),
+    )
+
+
+def _raft_settings(rng: random.Random, small_frames: bool) -> RaftSettings:
     ticks = rng.choice((3, 6))
     return RaftSettings(
         election_ticks=ticks,
         heartbeat_ticks=ticks // 3,
-        max_append_bytes=rng.choice((60, 300, 1_048_576)),
+        max_append_bytes=rng.choice((60, 300, 2_000 if small_frames else 1_048_576)),
         max_inflight=rng.choice((1, 8)),
         max_apply_bytes=rng.choice((200, 4_194_304)),
-        snapshot_chunk_bytes=rng.choice((150, 1_000, 262_144)),
+        snapshot_chunk_bytes=rng.choice((150, 1_000, 2_000 if small_frames else 262_144)),
     )

@@ -7,12 +7,11 @@ import random
 
 import pytest
 
-from tests.node.conftest import LiveNode
+from zmqlab.engine import link_faults as module
+from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.errors import FrameError, SettingsError
-from zmqlab.node import links as module
-from zmqlab.node.links import Links
 from zmqlab.raft.messages import AppendEntriesResponse, TimeoutNow
-from zmqlab.wire import control, frames
+from zmqlab.wire import frames
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.peer import Hello, encode_forward, encode_hello, encode_message
 
@@ -22,8 +21,8 @@ MEMBERS = {1: ONE, 2: TWO}
 OWN_ID = 9
 
 
-def make(*faults: LinkFault, seed: int = 1) -> Links:
-    links = Links(random.Random(seed), lambda node_id: MEMBERS.get(node_id, ""))
+def make(*faults: LinkFault, seed: int = 1) -> LinkFaults:
+    links = LinkFaults(random.Random(seed), lambda node_id: MEMBERS.get(node_id, ""))
     links.replace(faults)
     return links
 
@@ -149,10 +148,3 @@ def test_a_fault_that_makes_no_sense_changes_nothing(fault: LinkFault, said: str
 def test_too_many_links() -> None:
     with pytest.raises(SettingsError, match="more than 64"):
         make(*(LinkFault(sender=f"tcp://127.0.0.1:{port}", cut=True) for port in range(1_000, 1_065)))
-
-
-@pytest.mark.process
-def test_a_node_that_was_not_told_to_allows_no_faults(node: LiveNode) -> None:
-    answer = node.ask(control.LinkFaultsQuery(3, [LinkFault(sender=ONE, cut=True)]))
-    assert isinstance(answer, control.ErrorAnswer)
-    assert (answer.nonce, answer.code) == (3, "not_allowed")

@@ -1,0 +1,106 @@
+"""The world around an engine, for tests: what it was asked to do is kept, in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from zmqlab.engine import Design, Engine, Identities, Vitals
+from zmqlab.replica import Journal, MemoryJournal, Replica
+from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.wire.control import NodeStatus
+
+MS = 1_000_000
+
+
+class FakeEffects:
+    """Keeps effects. ``subscribed`` behaves as a SUB socket of libzmq: connecting twice counts once."""
+
+    def __init__(self) -> None:
+        self.published: list[bytes] = []
+        self.sent: list[tuple[str, bytes]] = []
+        self.replies: list[tuple[bytes, bytes]] = []
+        self.connected: set[str] = set()
+        self.subscribed: set[str] = set()
+        self.asked: list[tuple[str, bytes]] = []
+        self.notes: list[str] = []
+
+    def publish(self, frame: bytes) -> None:
+        self.published.append(frame)
+
+    def send(self, address: str, frame: bytes) -> None:
+        assert address in self.connected
+        self.sent.append((address, frame))
+
+    def reply(self, route: bytes, frame: bytes) -> None:
+        self.replies.append((route, frame))
+
+    def connect(self, address: str) -> None:
+        assert address not in self.connected, "an address is connected to once"
+        self.connected.add(address)
+
+    def disconnect(self, address: str) -> None:
+        self.connected.remove(address)
+
+    def subscribe(self, address: str) -> None:
+        self.subscribed.add(address)
+
+    def unsubscribe(self, address: str) -> None:
+        self.subscribed.remove(address)
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        return tuple(endpoints)
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self.asked.append((address, frame))
+
+    def hang_up(self, address: str) -> None:
+        """Questions to it are over."""
+
+    def vitals(self) -> Vitals:
+        return Vitals(pid=1, time_ns=0, uptime_ms=0, cpu_percent=0.0, rss_bytes=0, dropped=0, bad_messages=0)
+
+    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        """Not looked at."""
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        self.notes.append(text)
+
+
+def founder_id(endpoint: str) -> int:
+    """The identity of a founder, as the node draws it."""
+    return node_id_of(*parse_endpoint(endpoint))
+
+
+class Driven:
+    """An engine whose clock is turned by hand."""
+
+    def __init__(self, settings: NodeSettings, journal: Journal | None = None, design: Design | None = None) -> None:
+        self.now_ns = 0
+        self.effects = FakeEffects()
+        rng = random.Random(settings.port)
+        self.engine = Engine(
+            settings,
+            journal or MemoryJournal(),
+            self.effects,
+            clock=lambda: self.now_ns,
+            rng=rng,
+            identities=Identities(founder_id, lambda: rng.getrandbits(64) | 1),
+            design=design,
+        )
+
+    def turn(self, *, peers: Sequence[bytes] = (), clients: Sequence[bytes] = ()) -> None:
+        """One turn, or as many as the engine wants, with these frames in the first one."""
+        self.engine.begin_turn()
+        for frame in peers:
+            self.engine.on_peer_frame(frame)
+        for frame in clients:
+            self.engine.on_client_frame(b"client", frame)
+        while self.engine.turn():
+            self.engine.begin_turn()
+
+    def pass_time(self, ticks: int) -> None:
+        """So many ticks pass, each with a turn."""
+        for _ in range(ticks):
+            self.now_ns = self.engine.wake_ns
+            self.turn()

@@ -1,0 +1,217 @@
+"""A whole node without I/O: what it connects to, what it says to clients, how it begins and ends."""
+
+from __future__ import annotations
+
+from tests.engine.fake_effects import Driven, founder_id
+from zmqlab.market import Command, Side
+from zmqlab.raft import Role
+from zmqlab.settings import NodeSettings, SessionLimits
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames, records
+from zmqlab.wire.client import FILLS_CUT, Response, ResponseStatus
+from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.peer import Hello, encode_hello
+
+A, B, C, D = (f"tcp://127.0.0.1:{port}" for port in (5_000, 5_100, 5_200, 5_300))
+MAX_FILLS = SessionLimits().answer_fills
+ID_B, ID_C = founder_id(B), founder_id(C)
+
+
+def one_of_three() -> Driven:
+    return Driven(NodeSettings(name="node0", port=5_000, peers=(B, C)))
+
+
+def alone() -> Driven:
+    driven = Driven(NodeSettings(name="node0", port=5_000))
+    driven.turn()
+    return driven
+
+
+def hello(driven: Driven, sender: int, address: str) -> None:
+    """The HELLO of a member comes a tick after the last one."""
+    own_id = driven.engine.groups[0].replica.replication.node_id
+    driven.pass_time(1)
+    driven.turn(peers=[encode_hello(Hello(sender, own_id, address, "node9"))])
+
+
+def test_members_that_exchange_their_addresses_are_both_heard_throughout() -> None:
+    """While the two HELLOs come one by one, both members stand at one address.
+
+    libzmq ignored the second subscription to it, and the later one's end removed the only one: the node stayed deaf to
+    one member's broadcasts until it was restarted (p50 2.4 ms before, 74 ms after). No test moved two members at once.
+    """
+    driven = one_of_three()
+    assert driven.effects.subscribed == driven.effects.connected == {B, C}
+    hello(driven, ID_B, C)
+    assert driven.effects.subscribed == driven.effects.connected == {B, C}
+    hello(driven, ID_C, B)
+    assert driven.effects.subscribed == driven.effects.connected == {B, C}
+    hello(driven, ID_B, B)
+    hello(driven, ID_C, C)
+    assert driven.effects.subscribed == driven.effects.connected == {B, C}
+
+
+def test_frames_for_a_member_that_has_moved_go_to_both_addresses_until_the_log_says_where_it_is() -> None:
+    """A follower that was behind knew its leader's old address only, and did not believe its HELLO, since there was a
+    leader: its answers went astray, and it was never repaired (found by ``zmqlab sim``, focus moves)."""
+    driven = one_of_three()
+    hello(driven, ID_B, D)
+    assert driven.effects.subscribed == driven.effects.connected == {B, C, D}
+    driven.effects.sent.clear()
+    driven.pass_time(30)
+    said = {address for address, frame in driven.effects.sent if frame[3] == frames.HELLO}
+    assert said == {B, C, D}
+    hello(driven, ID_B, B)
+    assert driven.effects.subscribed == driven.effects.connected == {B, C}
+
+
+def responses(driven: Driven) -> list[Response]:
+    found = []
+    for _, frame in driven.effects.replies:
+        assert len(frame) <= frames.MAX_ANSWER_BYTES, "a client's connection ends at a larger one"
+        found += list(client_wire.iter_responses(frame))
+    driven.effects.replies.clear()
+    return found
+
+
+def open_session(driven: Driven) -> int:
+    driven.turn(clients=[client_wire.encode_open_session(1)])
+    (opened,) = responses(driven)
+    return opened.client_id
+
+
+def request(client_id: int, number: int, commands: list[Command]) -> bytes:
+    return client_wire.encode_request(client_id, number, number, records.pack_commands(commands))
+
+
+def fill_book(driven: Driven, client_id: int, orders: int, first_number: int) -> int:
+    """So many orders to sell one piece; returns the next number."""
+    sell = Command.limit(Side.SELL, "ACME", 1, 100, account=1)
+    for number in range(first_number, first_number + -(-orders // 1_024)):
+        count = min(1_024, orders)
+        orders -= count
+        driven.turn(clients=[request(client_id, number, [sell] * count)])
+        (answer,) = responses(driven)
+        assert answer.status == ResponseStatus.OK
+        first_number = number + 1
+    return first_number
+
+
+def test_an_order_with_more_fills_than_an_answer_carries_is_answered() -> None:
+    """180,000 fills are 4.3 MB: the order was executed, and its answer reached no client, nor did any retry's."""
+    driven = alone()
+    client_id = open_session(driven)
+    fills = MAX_FILLS + 5
+    number = fill_book(driven, client_id, fills, 1)
+    sweep = [
+        Command.limit(Side.BUY, "ACME", 10, 100, account=2),
+        Command.limit(Side.BUY, "ACME", fills, 100, account=2),
+    ]
+    driven.turn(clients=[request(client_id, number, sweep)])
+    (answer,) = responses(driven)
+    assert answer.status == ResponseStatus.OK
+    assert answer.flags & FILLS_CUT
+    first, second = client_wire.execution_reports(answer)
+    assert (first.filled_quantity, len(first.fills)) == (10, 10)
+    assert second.filled_quantity == fills - 10, "the totals are those of the whole execution"
+    assert second.notional == (fills - 10) * 100
+    assert len(second.fills) == MAX_FILLS - 10
+
+
+def test_answers_of_a_turn_that_together_are_too_large_come_in_several_messages() -> None:
+    """Six answers of 0.96 MB to one client in one turn: joined, libzmq ended the connection on them."""
+    driven = alone()
+    client_id = open_session(driven)
+    number = 1
+    for _ in range(3):
+        number = fill_book(driven, client_id, 2 * MAX_FILLS, number)
+        sweeps = [
+            request(client_id, number + step, [Command.limit(Side.BUY, "ACME", MAX_FILLS, 100, account=2)])
+            for step in range(2)
+        ]
+        number += 2
+        driven.turn(clients=sweeps)
+        assert [answer.fill_count for answer in responses(driven)] == [MAX_FILLS] * 2
+
+
+def statuses(driven: Driven) -> list[NodeStatus]:
+    topic = frames.topic(frames.METRICS)
+    return [control.decode_status(frame) for frame in driven.effects.published if frame.startswith(topic)]
+
+
+def test_a_seed_asks_first_and_takes_no_frames_meanwhile() -> None:
+    driven = Driven(NodeSettings(name="node0", port=5_000, join=(B,), bootstrap_ms=500))
+    assert not driven.engine.takes_frames
+    driven.pass_time(40)
+    asked = {address for address, _ in driven.effects.asked}
+    assert asked == {B}
+    assert not driven.engine.takes_frames
+    driven.pass_time(20)
+    assert driven.engine.takes_frames
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.role is Role.LEADER
+    assert group.replica.replication.configuration.addresses == ((group.replica.replication.node_id, A),)
+
+
+def test_a_seed_that_finds_a_cluster_joins_it() -> None:
+    member = alone()
+    driven = Driven(NodeSettings(name="node1", port=5_100, join=(A,), bootstrap_ms=500))
+    driven.pass_time(1)
+    (address, question), *_ = driven.effects.asked
+    member.turn(clients=[question])
+    (_, answer), *_ = member.effects.replies
+    driven.engine.on_answer(address, answer)
+    driven.pass_time(30)
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.members == ()
+    queries = [control.decode_query(frame) for _, frame in driven.effects.asked]
+    assert isinstance(queries[-1], control.AddMemberQuery)
+
+
+def test_trades_are_published_again_after_each_snapshot() -> None:
+    """The bound on trades was called one of a turn and was one of a snapshot."""
+    driven = alone()
+    client_id = open_session(driven)
+    trade = [Command.limit(Side.SELL, "ACME", 1, 100, account=1), Command.limit(Side.BUY, "ACME", 1, 100, account=2)]
+    number = 1
+    for _ in range(3):
+        driven.effects.published.clear()
+        for _ in range(3):
+            driven.turn(clients=[request(client_id, number, trade * 50)])
+            number += 1
+        topic = frames.topic(frames.TRADE)
+        assert sum(frame.startswith(topic) for frame in driven.effects.published) == 64
+        driven.pass_time(10)
+        assert statuses(driven)
+
+
+def test_a_closing_node_answers_what_is_pending_and_refuses_what_is_new() -> None:
+    """The answer of an order that the node took must not be lost by its orderly end."""
+    driven = one_of_three()
+    driven.turn(clients=[client_wire.encode_open_session(1)])
+    driven.engine.on_signal()
+    driven.turn(clients=[client_wire.encode_open_session(2)])
+    (refused,) = responses(driven)
+    assert (refused.request_number, refused.status) == (2, ResponseStatus.CLOSING)
+    assert not driven.engine.is_over, "request 1 still waits for a leader"
+    driven.pass_time(199)
+    assert not driven.engine.is_over
+    driven.pass_time(1)
+    assert driven.engine.is_over, "a node without a majority ends after drain_ms"
+
+
+def test_a_second_signal_ends_the_node_at_once() -> None:
+    driven = one_of_three()
+    driven.turn(clients=[client_wire.encode_open_session(1)])
+    driven.engine.on_signal()
+    driven.turn()
+    assert not driven.engine.is_over
+    driven.engine.on_signal()
+    assert driven.engine.is_over
+
+
+def test_a_frame_for_a_group_that_is_not_here_is_refused() -> None:
+    driven = alone()
+    driven.turn(clients=[client_wire.encode_open_session(1, group=3)])
+    assert driven.effects.replies == []
+    assert "there is no group 3 here" in driven.effects.notes[-1]

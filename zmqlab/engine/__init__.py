@@ -1,0 +1,26 @@
+"""A whole node without I/O: everything that a node decides, in one place that a simulator can run.
+
+An :class:`Engine` is told what arrived (frames, answers, signals) and what time it is, and calls its effects: send,
+publish, reply, connect, subscribe, ask, store. The node's process (:mod:`zmqlab.node`) wraps it in sockets and files,
+the simulator (:mod:`zmqlab.sim`) in virtual ones. Both run exactly this code.
+
+Rules: no socket, no file, no thread, no clock of its own (one is handed in), no global chance. A frame that does not
+make sense raises FrameError inside, is counted, and changes nothing.
+
+In reading order:
+
+* :mod:`~zmqlab.engine.effects`: what an engine asks of the process around it.
+* :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
+* :mod:`~zmqlab.engine.group`: one group's share of a node; which frames count; answers of a turn; events.
+* :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, and the connections to them.
+* :mod:`~zmqlab.engine.lifecycle`: how a node founds, joins, moves, leaves and ends.
+* :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.
+* :mod:`~zmqlab.engine.link_faults`: links that are cut, late or lossy on demand.
+* :mod:`~zmqlab.engine.status`: counters, and the snapshot that a node publishes.
+"""
+
+from zmqlab.engine.effects import Effects, Identities, Vitals
+from zmqlab.engine.engine import Engine
+from zmqlab.engine.group import Design, Group
+
+__all__ = ["Design", "Effects", "Engine", "Group", "Identities", "Vitals"]

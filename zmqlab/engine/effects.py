@@ -1,0 +1,99 @@
+"""What an engine asks of the process around it, as one interface.
+
+:class:`zmqlab.engine.engine.Engine` decides; an :class:`Effects` carries out. The node (:mod:`zmqlab.node.loop`)
+implements it with sockets, the simulator (:mod:`zmqlab.sim.process`) with virtual ones, and may crash in any call. What
+must be stored is the one effect that is not here: it goes through :class:`zmqlab.replica.Journal`.
+
+All effects but storing may fail silently: a frame may be lost, late or twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from zmqlab.replica import Replica
+from zmqlab.replica.replica import Route
+from zmqlab.wire.control import NodeStatus
+
+
+class Vitals(NamedTuple):
+    """What only the process knows of itself, for its status."""
+
+    pid: int
+    time_ns: int
+    """Wall clock."""
+    uptime_ms: int
+    cpu_percent: float
+    rss_bytes: int
+    dropped: int
+    """Messages that a full or missing connection did not take."""
+    bad_messages: int
+    """Messages of the wrong number of frames, or too large; they never reached the engine."""
+
+
+class Effects(Protocol):
+    """See the module."""
+
+    # To nodes and clients.
+
+    def publish(self, frame: bytes) -> None:
+        """To every subscriber: members and watchers."""
+        ...
+
+    def send(self, address: str, frame: bytes) -> None:
+        """To the node at an address that :meth:`connect` named."""
+        ...
+
+    def reply(self, route: Route, frame: bytes) -> None:
+        """To one client."""
+        ...
+
+    # Connections to nodes. Addresses are base endpoints, ``tcp://host:port``.
+
+    def connect(self, address: str) -> None:
+        """Be able to send to the node at ``address``. Called once for an address until it is disconnected."""
+        ...
+
+    def disconnect(self, address: str) -> None: ...
+
+    def subscribe(self, address: str) -> None:
+        """Hear what the node at ``address`` publishes for its group. Called once for an address until unsubscribed."""
+        ...
+
+    def unsubscribe(self, address: str) -> None: ...
+
+    # Questions to other nodes, as a client asks them; answers come in through ``Engine.on_answer``.
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        """The same base endpoints with addresses in place of names, all addresses of each name. Does not block."""
+        ...
+
+    def ask(self, address: str, frame: bytes) -> None:
+        """A QUERY to the node at ``address``, through a connection that is kept until :meth:`hang_up`."""
+        ...
+
+    def hang_up(self, address: str) -> None:
+        """End the connection that :meth:`ask` made to ``address``, if there is one."""
+        ...
+
+    # What the process knows.
+
+    def vitals(self) -> Vitals: ...
+
+    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        """Shown each snapshot that is published; must be quick."""
+        ...
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        """A line for the log."""
+        ...
+
+
+class Identities(NamedTuple):
+    """Where identities of nodes come from; the simulator numbers its nodes."""
+
+    founder: Callable[[str], int]
+    """Of one of several founders, from its base endpoint: the same at every node."""
+    drawn: Callable[[], int]
+    """Of any other node: drawn at random from 64 bits, so that no two lives of a node share one."""

@@ -1,0 +1,266 @@
+"""A whole node without I/O: frames, time and signals in, effects out.
+
+Whoever runs an engine (a node's process, or the simulator) does this over and over:
+
+1. :meth:`Engine.begin_turn`;
+2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_client_frame`, :meth:`Engine.on_answer`,
+   :meth:`Engine.on_signal`;
+3. :meth:`Engine.turn`, which lets due ticks pass, carries out all that follows, and answers;
+4. wait until something arrives or :attr:`Engine.wake_ns` has come. Do not wait if ``turn`` said that there is more. End
+   when :attr:`Engine.is_over`.
+
+Nothing that decides is left outside. The effects are calls of :class:`~zmqlab.engine.effects.Effects` and of the
+journal, in the order in which they must happen; a crash may fall between any two of them.
+
+*Batching is never a timer.* A turn takes what has arrived, works, and looks again.
+
+*Time.* A tick is due every ``tick_ms`` of the clock that is handed in. After a long pause time does not run backwards,
+but it does not rush either: at most ``MAX_TICKS_PER_TURN`` ticks pass between two looks at what the peers have sent.
+
+*A seed* that starts for the first time has no group until it is decided whether it founds one
+(:class:`~zmqlab.engine.lifecycle.Founding`). Until then :attr:`Engine.takes_frames` is False, and frames wait where
+they are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import islice
+
+from zmqlab.engine.effects import Effects, Identities
+from zmqlab.engine.group import Design, Group, new_origin
+from zmqlab.engine.lifecycle import Founding
+from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.peers import Connections
+from zmqlab.engine.status import log_line
+from zmqlab.errors import FrameError
+from zmqlab.replica import Journal
+from zmqlab.replica.replica import Route
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import control, frames
+
+MAX_PER_TURN = 256
+"""Messages taken from one source before the others get their turn: about 5 ms of work at most."""
+MAX_TICKS_PER_TURN = 3
+SNAPSHOT_INTERVAL_NS = 100_000_000
+"""Between two snapshots that are published."""
+LOG_EVERY = 10
+"""Snapshots between two ``metrics`` lines of the log: one a second."""
+BAD_FRAMES_LOGGED = 5
+"""Between two ``metrics`` lines: a flood of bad frames is counted, not written down."""
+ONLY_GROUP = 0
+
+
+class Engine:
+    """See the module. Not thread-safe: one loop owns it."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        journal: Journal,
+        effects: Effects,
+        *,
+        clock: Callable[[], int],
+        rng: random.Random,
+        identities: Identities,
+        design: Design | None = None,
+        group_class: type[Group] = Group,
+        snapshot_interval_ns: int = SNAPSHOT_INTERVAL_NS,
+    ) -> None:
+        """Begin from what the journal has.
+
+        Args:
+            clock: a monotonic clock, in nanoseconds.
+            rng: the only source of chance: election time-outs, nonces, losses on faulty links.
+            identities: what nodes are called by each other.
+            design: what groups are made of.
+            group_class: a subclass that watches its group.
+
+        Raises:
+            JournalCorrupt, JournalFull: the journal can't be read, or not be begun.
+        """
+        self.groups: dict[int, Group] = {}
+        """By number; empty only while a seed finds out whether there is a cluster."""
+        self.links = LinkFaults(rng, self._address_of)
+        self.is_over = False
+        """Whether the node has ended."""
+        self._settings = settings
+        self._journal = journal
+        self._effects = effects
+        self._connections = Connections(effects)
+        self._clock = clock
+        self._rng = rng
+        self._identities = identities
+        self._design = design or Design()
+        self._group_class = group_class
+        self._snapshot_interval_ns = snapshot_interval_ns
+        self._now_ns = clock()
+        self._tick_ns = settings.tick_ms * 1_000_000
+        self._next_tick_ns = self._now_ns + self._tick_ns
+        self._next_snapshot_ns = self._now_ns
+        self._snapshots_made = 0
+        self._bad_logged = 0
+        self._is_closing = False
+        self._founding: Founding | None = None
+        is_seed = bool(settings.join) and settings.bootstrap_ms > 0
+        if is_seed and journal.is_new:
+            self._founding = Founding(settings, effects, rng)
+        else:
+            self._open_group(founds=not settings.join)
+
+    def _open_group(self, founds: bool) -> None:
+        origin = new_origin(self._settings, founds, self._identities)
+        self.groups[ONLY_GROUP] = self._group_class(
+            ONLY_GROUP,
+            self._settings,
+            self._effects,
+            self._connections,
+            self._journal,
+            self.links,
+            self._rng,
+            origin,
+            self._design,
+        )
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether frames of peers and clients may be handed in; see the module."""
+        return bool(self.groups)
+
+    @property
+    def wake_ns(self) -> int:
+        """When the next turn is due, even if nothing arrives; by the engine's clock."""
+        return min(self._next_tick_ns, self.links.next_due_ns or self._next_tick_ns)
+
+    # What comes in.
+
+    def begin_turn(self) -> None:
+        """A turn begins now; to be called before anything is handed in."""
+        self._now_ns = self._clock()
+
+    def on_peer_frame(self, frame: bytes) -> None:
+        """A frame that a peer published, or sent to this node alone."""
+        try:
+            if self.links.active and not self.links.admit(frame, self._now_ns):
+                return
+            self._hand_to_group(frame)
+        except FrameError as error:
+            self._count_bad("a peer", error)
+
+    def _hand_to_group(self, frame: bytes) -> None:
+        frame_type, number = frames.parse_header(frame)
+        self._group(number).on_peer_frame(frame_type, frame)
+
+    def on_client_frame(self, route: Route, frame: bytes) -> None:
+        """A frame that a client sent; ``route`` is what its connection is called here."""
+        try:
+            frame_type, number = frames.parse_header(frame)
+            self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
+        except FrameError as error:
+            self._count_bad("a client", error)
+
+    def on_answer(self, address: str, frame: bytes) -> None:
+        """A frame that came back from the node at ``address``, which :meth:`Effects.ask` asked."""
+        try:
+            frame_type, number = frames.parse_header(frame)
+            if frame_type != frames.ANSWER:
+                raise FrameError(f"frame type {frame_type:#04x} is no answer")
+            answer = control.decode_answer(frame)
+            if self._founding is not None:
+                self._founding.take(address, answer)
+            elif number in self.groups:
+                self.groups[number].on_answer(address, answer)
+        except FrameError as error:
+            self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
+
+    def on_signal(self) -> None:
+        """End in order (:class:`~zmqlab.engine.lifecycle.Closing`); the second call ends at once."""
+        if self._is_closing or not self.groups:
+            self.is_over = True
+        self._is_closing = True
+        for group in self.groups.values():
+            group.begin_to_close()
+
+    def _group(self, number: int) -> Group:
+        group = self.groups.get(number)
+        if group is None:
+            raise FrameError(f"there is no group {number} here")
+        return group
+
+    def _address_of(self, node_id: int) -> str:
+        """The base endpoint of a member of any group; empty for any other node."""
+        return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
+
+    def _count_bad(self, source: str, error: FrameError) -> None:
+        group = next(iter(self.groups.values()))
+        group.counters.bad_frames += 1
+        self._bad_logged += 1
+        if self._bad_logged <= BAD_FRAMES_LOGGED:
+            self._effects.note(f"bad frame from {source}: {str(error)[:200]}", is_warning=True)
+
+    # The turn.
+
+    def turn(self) -> bool:
+        """Carry out all that follows from what came in; returns whether there is more to do at once."""
+        if self.links.active:
+            self._take_delayed()
+        self._let_time_pass()
+        more = False
+        for group in self.groups.values():
+            more = group.turn() or more
+        self._flush()
+        if self._is_closing and all(group.closing.is_over for group in self.groups.values()):
+            self.is_over = True
+        if self.groups and self._now_ns >= self._next_snapshot_ns:
+            self._publish_statuses()
+        return more
+
+    def _take_delayed(self) -> None:
+        """Frames that a faulty link has held back, and whose time has come."""
+        for frame in islice(self.links.due(self._now_ns), MAX_PER_TURN):
+            try:
+                self._hand_to_group(frame)
+            except FrameError as error:
+                self._count_bad("a peer", error)
+
+    def _let_time_pass(self) -> None:
+        ticks = 0
+        while self._next_tick_ns <= self._now_ns and ticks < MAX_TICKS_PER_TURN:
+            self._tick()
+            self._next_tick_ns += self._tick_ns
+            ticks += 1
+        if self._next_tick_ns <= self._now_ns:
+            self._next_tick_ns = self._now_ns + self._tick_ns
+
+    def _tick(self) -> None:
+        if self._founding is not None:
+            self._founding.tick()
+            if self._founding.founds is not None:
+                founds, self._founding = self._founding.founds, None
+                self._open_group(founds)
+            return
+        for group in self.groups.values():
+            group.tick()
+
+    def _flush(self) -> None:
+        now_ns = self._clock()
+        for group in self.groups.values():
+            group.flush(now_ns)
+            group.counters.turns += 1
+            group.counters.turn_ns_max = max(group.counters.turn_ns_max, now_ns - self._now_ns)
+
+    def _publish_statuses(self) -> None:
+        self._next_snapshot_ns = self._now_ns + self._snapshot_interval_ns
+        self._snapshots_made += 1
+        is_logged = self._snapshots_made % LOG_EVERY == 0
+        for group in self.groups.values():
+            status = group.publish_status()
+            if is_logged:
+                self._effects.note(log_line(status))
+                group.counters.turn_ns_max = 0
+        if is_logged:
+            if self._bad_logged > BAD_FRAMES_LOGGED:
+                more = self._bad_logged - BAD_FRAMES_LOGGED
+                self._effects.note(f"{more} more bad frames in this second", is_warning=True)
+            self._bad_logged = 0

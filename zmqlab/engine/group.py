@@ -1,0 +1,322 @@
+"""One group's share of a node: its replica, its peers, its members' coming and going, its answers to people.
+
+A node hosts a dictionary of groups (:mod:`zmqlab.engine.engine`), even while there is one. A group decides alone: it
+gets the frames whose header names it, and all that it does to the outside is an effect (:mod:`zmqlab.engine.effects`)
+or a call of its journal.
+
+Frames are checked here: that a message is for this node and from a member (:mod:`zmqlab.engine.peers`), that a request
+is whole. A frame that fails raises FrameError, and nothing has changed.
+
+The group is its replica's :class:`~zmqlab.replica.replica.Driver`. Answers are kept until the turn's end, so that a
+client gets all its answers of a turn in one message: messages and wake-ups cost, bytes do not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from zmqlab.engine.answers import Answers
+from zmqlab.engine.effects import Effects, Identities
+from zmqlab.engine.lifecycle import Closing, Joining, Leaving
+from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.peers import Connections, Peers
+from zmqlab.engine.status import Counters, status_of
+from zmqlab.errors import FrameError
+from zmqlab.market.types import symbol_name
+from zmqlab.raft import Configuration, RaftSettings, Role
+from zmqlab.raft.messages import BROADCAST, Entry, Message
+from zmqlab.replica import (
+    Applied,
+    Journal,
+    MakeReplication,
+    Origin,
+    RaftByQuorum,
+    Replica,
+    ReplicaSettings,
+    Start,
+    StateMachine,
+)
+from zmqlab.replica.replica import Route, request_key, slices
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
+from zmqlab.wire.records import FILL_COUNT, FILL_WIDTH, REPORT_WIDTH
+
+EAGER_TICKS = 300
+"""For so long the node with ``--leader`` goes on asking for votes on its first start: its peers may start later."""
+EAGER_INTERVAL_TICKS = 3
+TRADES_PER_SNAPSHOT = 64
+"""Trades published between two snapshots; the tape on the wire is for eyes, the book's own tape is exact."""
+
+_ORDER_ID = 6  # position in a report
+_SYMBOL = 6  # position in a command
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What a group is made of, where production and simulator differ. The defaults are production's."""
+
+    make_replication: MakeReplication = RaftByQuorum
+    make_machine: Callable[[], StateMachine] = StateMachine
+    raft: RaftSettings | None = None
+    """None: from the node's settings."""
+    replica: ReplicaSettings | None = None
+    """None: from the node's settings."""
+    answer_bytes: int = frames.MAX_ANSWER_BYTES
+    """What a client accepts in one frame."""
+
+
+class Group:
+    """See the module. Owned by one engine."""
+
+    def __init__(
+        self,
+        number: int,
+        settings: NodeSettings,
+        effects: Effects,
+        connections: Connections,
+        journal: Journal,
+        links: LinkFaults,
+        rng: random.Random,
+        origin: Origin,
+        design: Design,
+    ) -> None:
+        """``origin``: what this node is if the journal is new."""
+        self.number = number
+        self.counters = Counters()
+        self._settings = settings
+        self._effects = effects
+        self._answer_bytes = design.answer_bytes - frames.HEADER_BYTES
+        self._trades_left = TRADES_PER_SNAPSHOT
+        self._last_seen: tuple[int, int, Role] | None = None
+        self._outbox: dict[Route, list[bytes]] = {}
+        self.replica = self._make_replica(journal, origin, rng, design)
+        self.peers = Peers(number, settings, effects, connections, self.replica.replication)
+        self.joining = Joining(settings, effects, rng, self.replica.replication)
+        leaving = Leaving(effects, rng, self.replica.replication) if settings.leave else None
+        self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
+        self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
+
+    def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
+        settings = self._settings
+        origin = journal.origin(origin)
+        stored = journal.load()
+        machine = design.make_machine()
+        if stored.snapshot is not None:
+            machine.restore(stored.snapshot.data)
+        raft_settings = design.raft or RaftSettings(
+            election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks
+        )
+        replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
+        self._eager_ticks = EAGER_TICKS if settings.leader and stored.hard_state is None else 0
+        if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
+            replication.campaign()
+        limits = design.replica or ReplicaSettings(
+            snapshot_log_bytes=_staggered(settings.snapshot_log_bytes, replication.node_id)
+        )
+        self._effects.note(
+            f"start id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
+            f" snapshot={machine.applied_index}"
+        )
+        return Replica(replication, machine, journal, self, limits, first_context=rng.getrandbits(62) + 1)
+
+    # Frames in.
+
+    def on_peer_frame(self, frame_type: int, frame: bytes) -> None:
+        """A frame of another node. Raises FrameError."""
+        if frame_type == frames.FORWARD:
+            sender, requests = decode_forward(frame)
+            self.peers.expect_member(sender)
+            self.replica.take_forwarded(requests)
+        elif frame_type == frames.HELLO:
+            self.peers.take_hello(decode_hello(frame))
+        else:
+            message = decode_message(frame_type, frame)
+            self.peers.expect_message(message)
+            self.replica.step(message)
+
+    def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int) -> None:
+        """A frame of a client. Raises FrameError."""
+        if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
+            self._take_request(frame_type, route, frame, now_ns)
+        elif frame_type == frames.QUERY:
+            self._answers.handle(control.decode_query(frame), lambda answer: self._reply(route, answer))
+        else:
+            raise FrameError(f"frame type {frame_type:#04x} is not for this socket")
+
+    def on_answer(self, address: str, answer: control.Answer) -> None:
+        """An answer to a question that this group asked the node at ``address``."""
+        self.joining.take(address, answer)
+        self.closing.take(address, answer)
+
+    def _take_request(self, frame_type: int, route: Route, frame: bytes, now_ns: int) -> None:
+        if self.closing.begun:
+            key = request_key(frame)
+            body: bytes | None = client_wire.encode_response(*key, 0, client_wire.ResponseStatus.CLOSING)
+        else:
+            body = self.replica.take_request(route, frame, now_ns)
+            if frame_type == frames.REQUEST:
+                self.counters.orders_taken += client_wire.parse_request(frame).command_count
+        if body is not None:
+            self._outbox.setdefault(route, []).append(body)
+
+    def _reply(self, route: Route, answer: control.Answer) -> None:
+        self._effects.reply(route, control.encode(frames.ANSWER, answer, self.number))
+
+    # Time, and the turn.
+
+    def tick(self) -> None:
+        """One tick; a node that is to lead at first campaigns again and again until the others are there."""
+        self.replica.tick()
+        self.peers.tick()
+        if not self.closing.begun:  # a node that leaves must not ask to come back
+            self.joining.tick()
+        self.closing.tick()
+        if self._eager_ticks:
+            replication = self.replica.replication
+            self._eager_ticks = 0 if replication.leader_id else self._eager_ticks - 1
+            is_waiting = replication.role in (Role.FOLLOWER, Role.PRE_CANDIDATE)
+            if self._eager_ticks % EAGER_INTERVAL_TICKS == 1 and is_waiting:
+                replication.campaign()
+
+    def begin_to_close(self) -> None:
+        """Take no more requests; hand over what can be handed over."""
+        if not self.closing.begun:
+            self.closing.begin()
+            self.joining.close()
+            role = self.replica.replication.role.name.lower()
+            self._tell(self._settings.name, "closing", f"{self._settings.name} closes, as {role}")
+
+    def turn(self) -> bool:
+        """Carry out what follows from all that came in; returns whether there is more to do at once."""
+        more = self.replica.turn()
+        self._note_changes()
+        for node_id in self.peers.follow():
+            self._note_promotion(node_id)
+        return more
+
+    def flush(self, now_ns: int) -> None:
+        """Give the turn's answers, each client's in as few messages as it can receive."""
+        if self._outbox:
+            for route, bodies in self._outbox.items():
+                for batch in slices(bodies, self._answer_bytes):
+                    self._effects.reply(route, client_wire.encode_responses(batch, self.number))
+            self._outbox = {}
+        if self.replica.answered:
+            self.counters.record_service(self.replica.answered, now_ns)
+            self.replica.answered = []
+
+    # Effects: the replica's driver.
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """See :class:`zmqlab.replica.Driver`."""
+        for message in messages:
+            frame = encode_message(message, self.number)
+            if message.to == BROADCAST:
+                self._effects.publish(frame)
+            else:
+                self.peers.send(message.to, frame)
+
+    def forward(self, leader_id: int, requests: list[bytes]) -> None:
+        """See :class:`zmqlab.replica.Driver`."""
+        node_id = self.replica.replication.node_id
+        self.peers.send(leader_id, encode_forward(node_id, requests, self.number))
+
+    def answer(self, answers: list[tuple[Route, bytes]]) -> None:
+        """See :class:`zmqlab.replica.Driver`: kept until :meth:`flush`."""
+        for route, body in answers:
+            self._outbox.setdefault(route, []).append(body)
+
+    def applied(self, entry: Entry, applied: Applied) -> None:
+        """See :class:`zmqlab.replica.Driver`: the leader publishes trades, as many as eyes can follow."""
+        if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not Role.LEADER:
+            return
+        for trade in islice(_trades_of(entry, applied), self._trades_left):
+            self._effects.publish(control.encode(frames.TRADE, trade, self.number))
+            self._trades_left -= 1
+
+    # What is told about it.
+
+    def status(self) -> control.NodeStatus:
+        """A snapshot of everything."""
+        vitals = self._effects.vitals()
+        return status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
+
+    def publish_status(self) -> control.NodeStatus:
+        """Publish a snapshot, and begin a new interval."""
+        self.counters.close_interval()
+        self._trades_left = TRADES_PER_SNAPSHOT
+        status = self.status()
+        self._effects.publish(control.encode(frames.METRICS, status, self.number))
+        self._effects.observe(status, self.replica, self.closing.begun)
+        return status
+
+    def _note_changes(self) -> None:
+        """Tell of a new role, term or leader, in the log and on the event topic.
+
+        Each turn, for a candidacy lasts a few milliseconds, and people measure elections by these events.
+        """
+        replication = self.replica.replication
+        seen = (replication.term, replication.leader_id, replication.role)
+        if seen == self._last_seen:
+            return
+        before, self._last_seen = self._last_seen, seen
+        kind = "elected" if replication.role is Role.LEADER else "role"
+        if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
+            kind = "stepped_down"
+        name, role = self._settings.name, replication.role.name.lower()
+        self._tell(name, kind, f"{name} is {role} in term {replication.term}")
+
+    def _note_promotion(self, node_id: int) -> None:
+        if self.replica.replication.role is Role.LEADER:
+            name = self.peers.name_of(node_id) or self.peers.address_of(node_id)
+            self._tell(name, "promoted", f"{name} has caught up and votes")
+
+    def _tell(self, node: str, kind: str, text: str) -> None:
+        """Something happened: to the log and to the event topic."""
+        self._effects.note(text)
+        term, time_ns = self.replica.replication.term, self._effects.vitals().time_ns
+        event = control.Event(time_ns=time_ns, node=node, kind=kind, term=term, text=text)
+        self._effects.publish(control.encode(frames.EVENT, event, self.number))
+
+
+def new_origin(settings: NodeSettings, founds: bool, identities: Identities) -> Origin:
+    """What a node without a journal is.
+
+    One of several founders is known to the others by its address. A lone founder draws its identity at random: no
+    other node needs to know it beforehand, and a founder that lost its disk must not pass for the one it was. A node
+    that joins draws its identity too, and knows no members.
+    """
+    if settings.peers:
+        founders = {identities.founder(endpoint): endpoint for endpoint in (settings.endpoint, *settings.peers)}
+        configuration = Configuration(tuple(founders), addresses=tuple(founders.items()))
+        return Origin(identities.founder(settings.endpoint), configuration)
+    own_id = identities.drawn()
+    if not founds:
+        return Origin(own_id, Configuration(()))
+    return Origin(own_id, Configuration((own_id,), addresses=((own_id, settings.endpoint),)))
+
+
+def _staggered(snapshot_log_bytes: int, node_id: int) -> int:
+    """Up to a third more, by the node's identity, so that not all nodes pause for a snapshot at once."""
+    return snapshot_log_bytes + snapshot_log_bytes * (node_id // 2 % 1_000) // 3_000
+
+
+def _trades_of(entry: Entry, applied: Applied) -> Iterator[control.TradeEvent]:
+    """The trades of one applied request, in the order in which they happened."""
+    fills = zip(*[iter(applied.fills)] * FILL_WIDTH, strict=True)
+    reports = zip(*[iter(applied.reports)] * REPORT_WIDTH, strict=True)
+    for command, report in zip(client_wire.request_commands(entry.data), reports, strict=True):
+        for maker_order_id, price, quantity, _ in islice(fills, report[FILL_COUNT]):
+            yield control.TradeEvent(
+                symbol=symbol_name(command[_SYMBOL]),
+                price=price,
+                quantity=quantity,
+                log_index=entry.index,
+                maker_order_id=maker_order_id,
+                taker_order_id=report[_ORDER_ID],
+            )

@@ -1,0 +1,355 @@
+"""How a node gets in, moves, leaves and ends. All of it asks, and waits for no answer.
+
+Each class here is driven by ``tick`` and never blocks. What a node wants of its group (to be taken in, to be moved, to
+be let go) it asks for with the queries that a person's tool sends too (:mod:`zmqlab.wire.control`), at the members'
+client ports, one member after the other (:class:`Asker`). A member that does not lead says which one does, and that
+one is asked next. A member that knows of no leader, or says nothing, is left for the next in the list, so that a node
+that is itself waiting to be taken in holds no other node up.
+
+- :class:`Founding`: the first start of a seed. Is there a cluster already? If not, found one.
+- :class:`Joining`: a node with ``--join``, or a member at another address, asks until it is taken in.
+- :class:`Leaving`: a node with ``--leave`` asks to be removed before it ends.
+- :class:`Closing`: a node's end by SIGTERM: in order, and within a bound.
+
+Why a seed, and not ``--bootstrap-expect N``, where N equal nodes agree to begin? With more than N started at once, two
+disjoint sets of N can each see themselves as complete, and there are two clusters. With one seed there is one that
+decides.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from zmqlab.engine.effects import Effects
+from zmqlab.raft import Role
+from zmqlab.replica import Replica
+from zmqlab.replica.replication import Replication
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import control, frames
+
+ASKS = 2
+"""Questions in an election time-out: one every 100 ms with the node's own settings."""
+SILENT_TIMEOUTS = 2.5
+"""A member that has not answered for so many election time-outs is given up for the next one."""
+ROUND_TIMEOUTS = 1.25
+"""Between two rounds of a seed's questions. Names are looked up anew for each, since hosts are starting."""
+HAND_OVERS = 2
+"""Tries in an election time-out to hand leadership over: a successor that does not answer is not waited for longer."""
+
+
+class Asker:
+    """Asks the same question of one member after the other. The questions are repeated until the owner stops asking."""
+
+    def __init__(
+        self,
+        effects: Effects,
+        rng: random.Random,
+        election_ticks: int,
+        make_query: Callable[[int], control.Query],
+        refused: str,
+    ) -> None:
+        """``make_query`` gets a nonce; ``refused`` completes the sentence "ENDPOINT ..." in the log."""
+        self._ask_ticks = max(1, election_ticks // ASKS)
+        self._silent_ticks = round(SILENT_TIMEOUTS * election_ticks)
+        self._effects = effects
+        self._rng = rng
+        self._make_query = make_query
+        self._refused = refused
+        self._target = ""
+        """The base endpoint of the member that is asked; empty: none."""
+        self._redirected = ""
+        """The leader, as the target says."""
+        self._give_up = False
+        self._last_asked = ""
+        self._nonce = 0
+        self._ask_at = 0
+        self._silent_at = 0
+        self._last_refusal = ""
+        self.answer: control.Answer | None = None
+        """The newest answer that does not only say which node to ask; for its owner to look at."""
+
+    def tick(self, ticks: int, targets: Callable[[], Sequence[str]]) -> None:
+        """Ask again when it is time.
+
+        Args:
+            ticks: the time.
+            targets: gives the base endpoints of the nodes that may be asked now.
+        """
+        if ticks < self._ask_at:
+            return
+        self._ask_at = ticks + self._ask_ticks
+        if self._redirected:
+            self._turn_to(self._redirected, ticks)
+        elif not self._target or self._give_up or ticks >= self._silent_at:
+            self._turn_to(self._next_of(targets()), ticks)
+        if self._target:
+            self._nonce = self._rng.getrandbits(63)
+            self._effects.ask(self._target, control.encode(frames.QUERY, self._make_query(self._nonce)))
+
+    def close(self) -> None:
+        """Ask no more; a later tick begins anew."""
+        if self._target:
+            self._effects.hang_up(self._target)
+        self._target = self._redirected = ""
+
+    def take(self, address: str, answer: control.Answer, ticks: int) -> None:
+        """An answer from the node at ``address``; one to another question is ignored."""
+        if address != self._target or answer.nonce != self._nonce:
+            return
+        self._silent_at = ticks + self._silent_ticks
+        if isinstance(answer, control.ErrorAnswer) and answer.code == "not_leader":
+            self._redirected = answer.leader if answer.leader != self._target else ""
+            self._give_up = not self._redirected
+            return
+        self.answer = answer
+        if isinstance(answer, control.ErrorAnswer) and answer.code == "refused":
+            self._note_refusal(answer.message)
+
+    def _note_refusal(self, message: str) -> None:
+        if message != self._last_refusal:
+            self._last_refusal = message
+            self._effects.note(f"{self._target} {self._refused}: {message}", is_warning=True)
+
+    def _next_of(self, targets: Sequence[str]) -> str:
+        """The one behind the one that was asked last; the first, if that one is no longer there."""
+        if not targets:
+            return ""
+        after = targets.index(self._last_asked) + 1 if self._last_asked in targets else 0
+        self._last_asked = targets[after % len(targets)]
+        return self._last_asked
+
+    def _turn_to(self, target: str, ticks: int) -> None:
+        """Ask ``target`` from now on; no node if it is empty."""
+        self._give_up, self._redirected = False, ""
+        self._silent_at = ticks + self._silent_ticks
+        if target != self._target:
+            self.close()
+            self._target = target
+
+
+class Founding:
+    """The first start of a seed: a node with ``--join`` *and* ``--bootstrap-ms``, and an empty data folder.
+
+    For so long it asks all nodes that it may join whether one of them belongs to a cluster, by its own log. If one
+    does, this node joins like any other. If none does, it founds a cluster of one, which the others join.
+
+    Why ask first? A seed that has lost its disk can be told from one that starts for the first time only by what the
+    others say. What remains: a seed that has lost its disk *and* reaches no member of its cluster for all that time
+    founds a second one. The two never mix, since a lone founder draws its identity at random: what the old cluster
+    sends to its lost member is not for this one. Nothing that was acknowledged is lost, and the stray cluster can be
+    ended.
+    """
+
+    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random) -> None:
+        self._settings = settings
+        self._effects = effects
+        self._nonce = rng.getrandbits(63)
+        self._ticks = 0
+        self._round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
+        self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)
+        self._asked: set[str] = set()
+        self.founds: bool | None = None
+        """None while it is not decided."""
+        effects.note(f"a first start: is there a cluster at {', '.join(settings.join)}?")
+
+    def tick(self) -> None:
+        """Ask all of them again when it is time; decide when the time is over."""
+        if self.founds is not None:
+            return
+        if self._ticks >= self._ends_at:
+            self._effects.note("no node there belongs to a cluster: this node founds one")
+            self._decide(True)
+        elif self._ticks % self._round_ticks == 0:
+            for target in self._effects.resolve(self._settings.join):
+                if target != self._settings.endpoint:
+                    self._asked.add(target)
+                    self._effects.ask(target, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+        self._ticks += 1
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        is_status = isinstance(answer, control.StatusAnswer) and answer.nonce == self._nonce
+        if self.founds is None and is_status and answer.status.members:  # type: ignore[union-attr]
+            self._effects.note(f"{address} belongs to a cluster: this node joins it")
+            self._decide(False)
+
+    def _decide(self, founds: bool) -> None:
+        self.founds = founds
+        for address in sorted(self._asked):
+            self._effects.hang_up(address)
+
+
+class Joining:
+    """Asks to be taken in, or to be moved.
+
+    It asks the nodes that were named with ``--join``, all addresses of each name, and the members that its log names.
+    From there on everything is Raft: the leader appends a configuration with this node as a learner, sends it the log,
+    and promotes it when it has caught up. So also
+
+    - a member that was started again *at another address*, so that the others learn where it is. Where no node leads,
+      the nodes that are asked note the new address for the time being (:meth:`zmqlab.engine.peers.Peers.note_address`):
+      when a whole cluster comes back at other addresses, it is by this that an election becomes possible;
+    - a member that was *removed while it was away*. Its own log can't tell it so, and it still hears the leader's
+      broadcasts, by which Raft neither repairs it nor lets it know.
+
+    So the asking ends with the leader's word that this node votes, where it is, or when the log that came in since the
+    start says so; that costs a member that was only restarted one question. (Being a learner is not enough: a slow one
+    may have to make room for another.) It does not begin again in this process if the node is removed later.
+    """
+
+    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, replication: Replication) -> None:
+        self._replication = replication
+        self._effects = effects
+        self._own_address = settings.endpoint
+        self._seeds = settings.join
+        self._began_at = replication.last_index
+        """What the log told up to here may be old."""
+        self._was_in = False
+        """Whether it is known since this node's start that it votes, where it is."""
+        self._asker = Asker(
+            effects,
+            rng,
+            replication.election_ticks,
+            lambda nonce: control.AddMemberQuery(nonce, replication.node_id, self._own_address, settings.name),
+            "does not take this node in",
+        )
+
+    def tick(self) -> None:
+        """Ask while there is a reason to."""
+        if self.is_wanted():
+            self._asker.tick(self._replication.ticks, self._targets)
+        else:
+            self._asker.close()
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        self._asker.take(address, answer, self._replication.ticks)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._asker.close()
+
+    def is_wanted(self) -> bool:
+        """Whether there is a reason to ask."""
+        replication = self._replication
+        configuration, own_id = replication.configuration, replication.node_id
+        is_member = own_id in configuration.members
+        is_here = dict(configuration.addresses).get(own_id) == self._own_address
+        settled = replication.commit_index >= replication.configuration_index
+        promoted = own_id in configuration.voters and replication.configuration_index > self._began_at
+        in_for_sure = is_here and settled and (promoted or replication.role is Role.LEADER)
+        if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:
+            self._was_in = True
+        if self._was_in:
+            return is_member and not is_here
+        return bool(self._seeds) or (is_member and not is_here)
+
+    def _targets(self) -> list[str]:
+        """The nodes that were named, then those that the log knows; never this node."""
+        replication = self._replication
+        members = [at for member, at in replication.configuration.addresses if member != replication.node_id]
+        named = self._effects.resolve(self._seeds) if self._seeds else ()
+        return [target for target in dict.fromkeys([*named, *members]) if target != self._own_address]
+
+
+class Leaving:
+    """Asks to be removed, as the last thing that a node does (``--leave``).
+
+    A node that is only stopped stays a member, and counts for the majority that the others need: right for a restart,
+    wrong for one of many that are scaled away, for with three of five gone the two that are left could do nothing more.
+    The leader removes one at a time and never so many that no majority is in reach (:mod:`zmqlab.replica.members`); a
+    leader that leaves hands over first, and the last voter stays.
+
+    Its journal is worth keeping: a later start with ``--join`` is taken in under the same identity, and needs only
+    what it has missed.
+    """
+
+    def __init__(self, effects: Effects, rng: random.Random, replication: Replication) -> None:
+        self._replication = replication
+        self._asker = Asker(
+            effects,
+            rng,
+            replication.election_ticks,
+            lambda nonce: control.RemoveMemberQuery(nonce, replication.node_id),
+            "does not let this node go for now",
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this node is out, or is the only voter."""
+        replication = self._replication
+        others = [voter for voter in replication.configuration.voters if voter != replication.node_id]
+        return isinstance(self._asker.answer, control.OkAnswer) or not others
+
+    def tick(self) -> None:
+        """Ask until it is over."""
+        if self.is_over:
+            self._asker.close()
+        else:
+            self._asker.tick(self._replication.ticks, self._targets)
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        self._asker.take(address, answer, self._replication.ticks)
+
+    def _targets(self) -> list[str]:
+        replication = self._replication
+        addresses = dict(replication.configuration.addresses)
+        ids = [replication.leader_id, *replication.configuration.voters]
+        return list(dict.fromkeys(addresses[each] for each in ids if each != replication.node_id and each in addresses))
+
+
+class Closing:
+    """A node's end: begun by :meth:`begin`, carried on by :meth:`tick` until :attr:`is_over`.
+
+    From the signal on, requests of clients are refused with CLOSING, which sends them to another node at once. What
+    this node has taken before is answered when it is applied, and a leader hands leadership over, so that clients do
+    not wait for an election (thesis, 3.10). The node ends when nothing is left to do, or after ``drain_ticks``:
+    without a majority neither can be done, and a person who stops a node should not have to wait for what will not
+    come.
+    """
+
+    def __init__(self, replica: Replica, drain_ticks: int, leaving: Leaving | None) -> None:
+        """``leaving``: of a node that shall be out of the group when it ends."""
+        self._replica = replica
+        self._leaving = leaving
+        self._drain_ticks = drain_ticks
+        self._hand_over_ticks = max(1, replica.replication.election_ticks // HAND_OVERS)
+        self._ticks_left = -1
+
+    @property
+    def begun(self) -> bool:
+        """Whether the node takes no more requests."""
+        return self._ticks_left >= 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node may end now."""
+        if not self.begun:
+            return False
+        stays = self._leaving is not None and not self._leaving.is_over
+        return self._ticks_left == 0 or not (self._replica.pending or self._leads_others() or stays)
+
+    def begin(self) -> None:
+        """Take no more requests from now on."""
+        self._ticks_left = self._drain_ticks
+
+    def tick(self) -> None:
+        """Let one tick pass."""
+        if not self.begun:
+            return
+        if self._ticks_left % self._hand_over_ticks == 0 and self._leads_others():
+            self._replica.replication.hand_over()
+        if self._leaving is not None:
+            self._leaving.tick()
+        self._ticks_left = max(0, self._ticks_left - 1)
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        if self._leaving is not None:
+            self._leaving.take(address, answer)
+
+    def _leads_others(self) -> bool:
+        replication = self._replica.replication
+        return replication.role is Role.LEADER and len(replication.configuration.voters) > 1

@@ -1,0 +1,246 @@
+"""The members of one group as this node sees them: where they are, how they are called, which of them are heard.
+
+The members' addresses stand in the configuration (:class:`zmqlab.raft.Configuration`), so that every node learns of a
+change from the log itself. Three things can't come from the log:
+
+- *A leader that this node does not know yet.* A node that was away may have a log from before its leader was taken in.
+  It can't answer such a leader, and the leader can't repair a log without answers. So each node says HELLO to every
+  member now and then, with its address, and a node connects to a node that introduces itself. Such a node is a
+  *guest*; the number of guests is bounded.
+- *Names*, which are for people: HELLO carries them too.
+- *A member that has moved.* To commit its new address takes a leader, to elect one takes connections, and to be
+  repaired by one takes a connection to where the leader is now. So what a member says of its own address, by HELLO or
+  by asking to be moved, is *claimed*: frames for it go to both addresses, and broadcasts are heard from both, until
+  the log says where it is. At the wrong address they are refused, since each frame names the node that it is for.
+
+*Which frames count.* A broadcast counts only if a member sent it: a subscription is to an address, and a stranger's
+process might listen there by now. A message to this node alone carries the node's id of 64 bits, which only its
+cluster knows, and is handed to the replication whichever node sent it: Raft's own rules (terms, pre-votes) make
+messages of former members harmless. What no node can say that keeps the rules is refused by
+:meth:`zmqlab.replica.replication.Replication.expect`.
+
+*Connections* go by address, not by member (:class:`Connections`). While two members exchange their addresses, both
+stand at one address for a moment; the connection and the subscription to it stay when one of them leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zmqlab.engine.effects import Effects
+from zmqlab.errors import FrameError
+from zmqlab.raft import Configuration
+from zmqlab.raft.messages import BROADCAST, Message
+from zmqlab.replica.replication import Replication
+from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.wire.control import Member
+from zmqlab.wire.peer import Hello, encode_hello
+
+HELLOS = 0.8
+"""In an election time-out: one every 250 ms with the node's own settings."""
+FIRST_HELLO = 0.25
+"""Of an election time-out after the start: when connections have had the time to be made."""
+MAX_GUESTS = 16
+"""Nodes that introduced themselves and are no members, to which a connection is kept; and whose names are kept."""
+MAX_NAME = 32
+
+
+class Connections:
+    """The connections of one node, for all its groups: each address once, for as long as any group wants it."""
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+        self._wanted: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
+        """Group -> the addresses that it sends to, and those whose broadcasts it hears."""
+        self._connected: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+
+    def want(self, group: int, connected: Iterable[str], subscribed: Iterable[str]) -> None:
+        """``group`` sends to the nodes at ``connected``, and hears those at ``subscribed``, and no others."""
+        self._wanted[group] = frozenset(connected), frozenset(subscribed)
+        wanted = frozenset().union(*(each for each, _ in self._wanted.values()))
+        heard = frozenset().union(*(each for _, each in self._wanted.values()))
+        for address in sorted(self._subscribed - heard):
+            self._effects.unsubscribe(address)
+        for address in sorted(self._connected - wanted):
+            self._effects.disconnect(address)
+        for address in sorted(wanted - self._connected):
+            self._effects.connect(address)
+        for address in sorted(heard - self._subscribed):
+            self._effects.subscribe(address)
+        self._connected, self._subscribed = wanted, heard
+
+
+class Peers:
+    """The other members of one node's group."""
+
+    def __init__(
+        self,
+        group: int,
+        settings: NodeSettings,
+        effects: Effects,
+        connections: Connections,
+        replication: Replication,
+    ) -> None:
+        self._group = group
+        self._settings = settings
+        self._effects = effects
+        self._connections = connections
+        self._replication = replication
+        self._names = {replication.node_id: settings.name}
+        self._followed: Configuration | None = None
+        self._members: frozenset[int] = frozenset()
+        self._claimed: dict[int, str] = {}
+        """Other members that last said of themselves that they are elsewhere than the configuration says, and where."""
+        self._guests: dict[int, str] = {}
+        """Nodes that are no members and have introduced themselves, and where they are; the latest last."""
+        self._routes: dict[int, tuple[str, ...]] = {}
+        """Node -> the addresses that frames for it go to; members and guests, never this node."""
+        self._introduced_at = -1
+        """The tick at which connections were last changed on the word of a node."""
+        self._hello_ticks = max(1, round(replication.election_ticks / HELLOS))
+        self._first_hello = min(round(replication.election_ticks * FIRST_HELLO), self._hello_ticks - 1)
+        self.follow()
+
+    # Connections.
+
+    def follow(self) -> tuple[int, ...]:
+        """Connect to new members and leave those that are gone; to be called once a turn.
+
+        Returns the members that were promoted since the last call.
+        """
+        configuration = self._replication.configuration
+        if configuration is self._followed:
+            return ()
+        before, self._followed = self._followed, configuration
+        self._members = frozenset(configuration.members)
+        known = dict(configuration.addresses)
+        claimed = {member: at for member, at in self._claimed.items() if member in self._members}
+        self._claimed = {member: at for member, at in claimed.items() if known.get(member) != at}
+        self._guests = {guest: at for guest, at in self._guests.items() if guest not in self._members}
+        self._connect()
+        return tuple(voter for voter in configuration.voters if before and voter in before.learners)
+
+    def _connect(self) -> None:
+        """Be connected to where members and guests are, and say they are."""
+        own_id, own_address = self._replication.node_id, self._settings.endpoint
+        members = [*self._replication.configuration.addresses, *self._claimed.items()]
+        routes: dict[int, tuple[str, ...]] = {}
+        for node_id, address in (*members, *self._guests.items()):
+            if node_id != own_id and address != own_address:
+                routes[node_id] = (*routes.get(node_id, ()), address)
+        self._routes = routes
+        heard = (address for node_id in self._members for address in routes.get(node_id, ()))
+        self._connections.want(self._group, (each for route in routes.values() for each in route), heard)
+
+    def send(self, node_id: int, frame: bytes) -> None:
+        """To a member or a guest; lost if its address is not known."""
+        for address in self._routes.get(node_id, ()):
+            self._effects.send(address, frame)
+
+    # Introductions and moves.
+
+    def tick(self) -> None:
+        """Say HELLO when it is time."""
+        if self._replication.ticks % self._hello_ticks == self._first_hello:
+            own_id = self._replication.node_id
+            for member in sorted(self._members - {own_id}):
+                hello = Hello(own_id, member, self._settings.endpoint, self._settings.name)
+                self.send(member, encode_hello(hello, self._group))
+
+    def take_hello(self, hello: Hello) -> None:
+        """A node introduces itself. Raises FrameError if the HELLO is not meant for this node."""
+        if hello.to != self._replication.node_id or hello.sender in (0, hello.to):
+            raise FrameError(f"a hello to {hello.to:#x} came here")
+        if hello.sender in self._members:
+            self.note_name(hello.sender, hello.name)
+            self.note_address(hello.sender, hello.address)
+        elif self._guests.get(hello.sender) != hello.address and self._may_change():
+            self._guests.pop(hello.sender, None)
+            if len(self._guests) >= MAX_GUESTS:
+                del self._guests[next(iter(self._guests))]
+            self._guests[hello.sender] = hello.address
+            self._connect()
+
+    def note_address(self, node_id: int, address: str) -> None:
+        """A node says where it is; its word counts if it is another member."""
+        if node_id not in self._members or node_id == self._replication.node_id:
+            return
+        known = dict(self._replication.configuration.addresses).get(node_id, "")
+        claim = "" if address == known else address
+        if self._claimed.get(node_id, "") != claim and self._may_change():
+            self._claimed.pop(node_id, None)
+            if claim:
+                self._claimed[node_id] = claim
+            self._connect()
+
+    def _may_change(self) -> bool:
+        """Whether connections may change on a node's word now: once a tick, since libzmq gives sockets back late."""
+        if self._replication.ticks == self._introduced_at:
+            return False
+        self._introduced_at = self._replication.ticks
+        return True
+
+    @property
+    def elsewhere(self) -> frozenset[int]:
+        """Members that say they are not where the configuration says, this node among them.
+
+        A leader must know them: two members that exchanged their addresses are each in the other's way.
+        """
+        own_id = self._replication.node_id
+        own = dict(self._replication.configuration.addresses).get(own_id, self._settings.endpoint)
+        return frozenset(self._claimed) | ({own_id} if own != self._settings.endpoint else set())
+
+    # Which frames count.
+
+    def expect_message(self, message: Message) -> None:
+        """Raise FrameError unless ``message`` may be handed to the replication; see the module."""
+        if message.to == BROADCAST:
+            self.expect_member(message.sender)
+        elif message.to != self._replication.node_id:
+            raise FrameError(f"a message to {message.to:#x} came here")
+        self._replication.expect(message)
+
+    def expect_member(self, sender: int) -> None:
+        """Raise FrameError unless ``sender`` is another member."""
+        if sender not in self._members or sender == self._replication.node_id:
+            raise FrameError(f"{sender:#x} is no other member of this cluster: do all nodes have the same --peers?")
+
+    # Names and addresses.
+
+    def note_name(self, node_id: int, name: str) -> None:
+        """A node has said what it is called; the names of a few that are no members yet are kept."""
+        own_id = self._replication.node_id
+        strangers = [known for known in self._names if known not in self._members and known != own_id]
+        if len(strangers) >= MAX_GUESTS:
+            del self._names[strangers[0]]
+        self._names[node_id] = name[:MAX_NAME]
+
+    def name_of(self, node_id: int) -> str:
+        """The name of a member that has introduced itself; else empty."""
+        return self._names.get(node_id, "") if node_id in self._members else ""
+
+    def address_of(self, node_id: int) -> str:
+        """The base endpoint of a member; empty for any other node."""
+        return self._claimed.get(node_id) or dict(self._replication.configuration.addresses).get(node_id, "")
+
+    def table(self) -> list[Member]:
+        """All members with what a leader knows of each, in the order of their addresses."""
+        return list(self._rows())
+
+    def _rows(self) -> Iterable[Member]:
+        replication = self._replication
+        followers = replication.followers
+        configuration = replication.configuration
+        for node_id, address in sorted(configuration.addresses, key=lambda pair: parse_endpoint(pair[1])):
+            host, port = parse_endpoint(address)
+            known = followers.get(node_id)
+            yield Member(
+                node_id=node_id,
+                name=self.name_of(node_id),
+                host=host,
+                port=port,
+                match_index=known.match_index if known else 0,
+                state=known.state.name.lower() if known else "",
+                voter=node_id in configuration.voters,
+            )

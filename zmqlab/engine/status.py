@@ -1,0 +1,121 @@
+"""What a node counts, and the snapshot of itself that it publishes.
+
+Counters are plain integers that the turn adds to; nothing is computed until a snapshot is made. The service time (from
+a request's receipt at this node to its answer) is a histogram of the interval, so that a reader can merge intervals
+and nodes: percentiles are never averaged.
+"""
+
+from __future__ import annotations
+
+from zmqlab.engine.effects import Vitals
+from zmqlab.engine.peers import Peers
+from zmqlab.histogram import Histogram
+from zmqlab.raft import Role
+from zmqlab.replica import Replica
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.control import NodeStatus
+
+_ROLES = {
+    Role.FOLLOWER: "follower",
+    Role.PRE_CANDIDATE: "pre_candidate",
+    Role.CANDIDATE: "candidate",
+    Role.LEADER: "leader",
+}
+
+
+class Counters:
+    """What has happened at one node since it started, and in the present interval."""
+
+    def __init__(self) -> None:
+        self.orders_taken = 0
+        """Commands in requests that clients sent to this node."""
+        self.bad_frames = 0
+        """Frames that were refused; for whatever reason."""
+        self.turns = 0
+        self.turn_ns_max = 0
+        """Of the turns since the last ``metrics`` line of the log."""
+        self.service_time: dict[str, int] = {}
+        """The histogram of the last interval that was closed."""
+        self._histogram = Histogram()
+
+    def record_service(self, received_ns: list[int], now_ns: int) -> None:
+        """Requests that were answered just now, by the times when they came."""
+        for received in received_ns:
+            self._histogram.record(now_ns - received)
+
+    def close_interval(self) -> None:
+        """Begin a new interval; :attr:`service_time` tells of the one that ends here."""
+        self.service_time = self._histogram.to_sparse()
+        self._histogram = Histogram()
+
+
+def status_of(
+    settings: NodeSettings, group: int, replica: Replica, peers: Peers, counters: Counters, vitals: Vitals
+) -> NodeStatus:
+    """A snapshot of everything."""
+    replication, machine = replica.replication, replica.machine
+    hash_index, chain = next(reversed(machine.checkpoints.items()), (0, b""))
+    is_voter = replication.node_id in replication.configuration.voters
+    role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
+    return NodeStatus(
+        name=settings.name,
+        node_id=replication.node_id,
+        group=group,
+        pid=vitals.pid,
+        port=settings.port,
+        cluster=settings.cluster,
+        time_ns=vitals.time_ns,
+        uptime_ms=vitals.uptime_ms,
+        role=role,
+        term=replication.term,
+        leader_id=replication.leader_id,
+        leader_name=peers.name_of(replication.leader_id),
+        first_index=replica.journal.first_index,
+        last_index=replication.last_index,
+        commit_index=replication.commit_index,
+        applied_index=machine.applied_index,
+        lag=max(replication.last_index, replication.commit_index) - machine.applied_index,
+        hash_index=hash_index,
+        chain_hash=chain.hex(),
+        orders_taken=counters.orders_taken,
+        orders_applied=machine.orders_applied,
+        rejected_total=machine.rejected_total,
+        fills_total=machine.fills_total,
+        bad_frames_total=counters.bad_frames + vitals.bad_messages,
+        dropped_total=vitals.dropped,
+        elections_total=replica.elections_total,
+        open_orders=machine.exchange.open_orders,
+        sessions=len(machine.sessions),
+        pending_requests=len(replica.pending),
+        log_bytes=replication.log_bytes,
+        journal_bytes=replica.journal.size_bytes,
+        snapshots_total=replica.snapshots_total,
+        cpu_percent=vitals.cpu_percent,
+        rss_bytes=vitals.rss_bytes,
+        turns_total=counters.turns,
+        turn_ms_max=counters.turn_ns_max / 1e6,
+        service_time=counters.service_time,
+        members=peers.table(),
+    )
+
+
+def log_line(status: NodeStatus) -> str:
+    """The ``metrics`` line of the log, for grep and awk: key=value, one line a second."""
+    fields = {
+        "role": status.role,
+        "term": status.term,
+        "commit": status.commit_index,
+        "applied": status.applied_index,
+        "lag": status.lag,
+        "taken": status.orders_taken,
+        "orders": status.orders_applied,
+        "pending": status.pending_requests,
+        "open_orders": status.open_orders,
+        "bad_frames": status.bad_frames_total,
+        "dropped": status.dropped_total,
+        "snapshots": status.snapshots_total,
+        "cpu_percent": round(status.cpu_percent, 1),
+        "rss_mib": status.rss_bytes >> 20,
+        "turn_ms_max": round(status.turn_ms_max, 1),
+    }
+    return "metrics " + " ".join(f"{key}={value}" for key, value in fields.items())

@@ -1,0 +1,190 @@
+"""The loop of a node's process: it moves frames between the sockets and the engine, and decides nothing.
+
+Each turn polls all sockets, drains each up to a bound, and lets the engine take its turn
+(:class:`zmqlab.engine.Engine`). The loop is the engine's :class:`~zmqlab.engine.effects.Effects`: what the engine wants
+to send, publish, connect or know is one call of the transport or of the operating system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+import zmq
+
+from zmqlab.engine import Design, Engine, Identities, Vitals
+from zmqlab.engine.engine import MAX_PER_TURN
+from zmqlab.names import Names
+from zmqlab.node.transport import Transport
+from zmqlab.replica import Journal, Replica
+from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.wire.control import NodeStatus
+
+STDIN = 0
+MAX_CLIENT_NS_PER_TURN = 20_000_000
+"""No more is taken from clients in a turn that has taken so long: hashing 100,000 open orders takes 100 ms, and
+256 such questions in one turn would let every other client wait for half a minute."""
+CPU_INTERVAL_NS = 100_000_000
+"""Over at least so long the CPU share is measured."""
+
+Observe = Callable[[NodeStatus, Replica, bool], None]
+"""Shown each snapshot that is published, and whether the node is closing; must be quick."""
+
+log = logging.getLogger("zmqlab.node")
+
+
+class Node:
+    """A node whose journal is open and whose ports are bound; :meth:`run` serves until :meth:`stop`."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        transport: Transport,
+        journal: Journal,
+        observe: Observe | None = None,
+        design: Design | None = None,
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._observe = observe
+        self._names = Names()
+        self._process = psutil.Process()
+        self._process.cpu_percent()  # the first call only sets the point that the second measures from
+        self._cpu_percent = 0.0
+        self._cpu_measured_ns = self._started_ns = time.monotonic_ns()
+        self._running = False
+        self._signals = 0
+        """SIGTERMs that came and were not handed to the engine yet; the signal's handler only counts."""
+        rng = random.SystemRandom()
+        self.engine = Engine(
+            settings,
+            journal,
+            self,
+            clock=time.monotonic_ns,
+            rng=rng,
+            identities=Identities(self._founder_id, lambda: rng.getrandbits(64) | 1),
+            design=design,
+        )
+
+    def _founder_id(self, endpoint: str) -> int:
+        return node_id_of(*parse_endpoint(endpoint), self._settings.cluster)
+
+    # The loop.
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
+        engine = self.engine
+        poller = self._make_poller()
+        self._running = True
+        more = False
+        """Whether the engine has work left, of the kind that it does in portions."""
+        while self._running and not engine.is_over:
+            wait_ms = 0 if more else max(0, (engine.wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
+            ready = dict(poller.poll(wait_ms))
+            engine.begin_turn()
+            if STDIN in ready:
+                self._check_stdin()
+            while self._signals:
+                self._signals -= 1
+                engine.on_signal()
+            for address, frame in self._transport.receive_answers(MAX_PER_TURN):
+                engine.on_answer(address, frame)
+            if engine.takes_frames:
+                self._drain(ready)
+            else:
+                time.sleep(0.001)  # frames wait in their sockets, and the poll returns at once
+            more = engine.turn()
+
+    def stop(self) -> None:
+        """End the loop after this turn; may be called from a signal handler."""
+        self._running = False
+
+    def terminate(self) -> None:
+        """End in order; the second call ends the node at once. For signal handlers."""
+        self._signals += 1
+
+    def _make_poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
+            poller.register(socket, zmq.POLLIN)
+        if self._settings.watch_stdin:
+            poller.register(STDIN, zmq.POLLIN)
+        return poller
+
+    def _check_stdin(self) -> None:
+        """The launcher never writes; so readable means that it has gone."""
+        if not os.read(STDIN, 4_096):
+            log.info("stop: the launcher has gone")
+            self.stop()
+
+    def _drain(self, ready: dict[object, int]) -> None:
+        transport, engine = self._transport, self.engine
+        if transport.broadcasts in ready:
+            for frame in transport.receive_broadcasts(MAX_PER_TURN):
+                engine.on_peer_frame(frame)
+        if transport.peers in ready:
+            for frame in transport.receive_from_peers(MAX_PER_TURN):
+                engine.on_peer_frame(frame)
+        if transport.clients in ready:
+            give_up_ns = time.monotonic_ns() + MAX_CLIENT_NS_PER_TURN
+            for route, frame in transport.receive_from_clients(MAX_PER_TURN):
+                engine.on_client_frame(route, frame)
+                if time.monotonic_ns() > give_up_ns:
+                    break
+
+    # Effects of the engine; see :class:`zmqlab.engine.Effects`.
+
+    def publish(self, frame: bytes) -> None:
+        self._transport.publish(frame)
+
+    def send(self, address: str, frame: bytes) -> None:
+        self._transport.send_to(address, frame)
+
+    def reply(self, route: bytes, frame: bytes) -> None:
+        self._transport.reply(route, frame)
+
+    def connect(self, address: str) -> None:
+        self._transport.connect(address)
+
+    def disconnect(self, address: str) -> None:
+        self._transport.disconnect(address)
+
+    def subscribe(self, address: str) -> None:
+        self._transport.subscribe(address)
+
+    def unsubscribe(self, address: str) -> None:
+        self._transport.unsubscribe(address)
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        return self._names.spread(endpoints)
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self._transport.ask(address, frame)
+
+    def hang_up(self, address: str) -> None:
+        self._transport.hang_up(address)
+
+    def vitals(self) -> Vitals:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._cpu_measured_ns >= CPU_INTERVAL_NS:
+            self._cpu_percent, self._cpu_measured_ns = self._process.cpu_percent(), now_ns
+        return Vitals(
+            pid=os.getpid(),
+            time_ns=time.time_ns(),
+            uptime_ms=(now_ns - self._started_ns) // 1_000_000,
+            cpu_percent=self._cpu_percent,
+            rss_bytes=self._process.memory_info().rss,
+            dropped=self._transport.dropped,
+            bad_messages=self._transport.bad_messages,
+        )
+
+    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        if self._observe is not None:
+            self._observe(status, replica, is_closing)
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)

@@ -1,0 +1,166 @@
+"""The seam between a replica and the way in which its group copies the log.
+
+A :class:`~zmqlab.replica.replica.Replica` owns the state machine, the journal and the requests that wait for an
+answer. It does not know how the nodes agree. It drives a :class:`Replication`: it hands in what has arrived (requests,
+messages, ticks, reads), takes one :class:`~zmqlab.raft.Ready` after the other, carries out its effects in the order
+that the Ready prescribes, and gives an answer to a client as soon as the entry of the request is applied here *and*
+:attr:`Replication.answerable_index` has reached it.
+
+So a replication decides four things: who takes requests, what is sent and stored and in which order, what may be
+applied, and when an answer may be given. :class:`~zmqlab.replica.raft_by_quorum.RaftByQuorum` is the only one in
+production: Raft, with an answer after a majority has stored the entry. ``tests/replica/leader_acknowledges.py`` is
+another one, which answers before the quorum; the simulator shows the order that it loses.
+
+Rules: a replication does no I/O and knows no clock, as :mod:`zmqlab.raft`. It trusts nothing that it has not checked:
+:meth:`Replication.expect` refuses a message that no node can have sent that keeps the protocol.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from zmqlab.raft import Configuration, Message, Progress, RaftSettings, Ready, Role, Snapshot
+from zmqlab.raft.messages import NOBODY
+from zmqlab.replica.journal import StoredState
+
+MAX_MEMBERS = 15
+"""Of a group; its leader sends every entry to each of them."""
+
+
+class Change(Enum):
+    """How far a change of the members is. The values are what a person is told."""
+
+    DONE = "done"
+    """It is committed."""
+    UNDER_WAY = "under way"
+    """Ask again: it waits for an entry, for a learner to catch up, or for another change."""
+    NOT_LEADER = "not leader"
+    """Ask the leader."""
+    ADDRESS_TAKEN = "another member has this address: remove that one first"
+    LAST_VOTER = "this is the last voter"
+    FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
+    NO_QUORUM = "too few of the others are in reach: it would leave no majority"
+
+
+class Start(NamedTuple):
+    """What a replication begins with when its node starts."""
+
+    node_id: int
+    founders: Configuration
+    """The members at the first start of the group. A later configuration in ``stored`` takes its place."""
+    stored: StoredState
+    settings: RaftSettings
+    rng: random.Random
+
+
+class Replication(Protocol):
+    """How one group copies its log; see the module. One replica owns it and calls it from one thread."""
+
+    # What is known. All of it may be read at any time.
+
+    @property
+    def node_id(self) -> int: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def term(self) -> int:
+        """Never falls. A change of the leader raises it."""
+
+    @property
+    def leader_id(self) -> int:
+        """The node that takes requests now, as far as is known; NOBODY if none is known."""
+
+    @property
+    def ticks(self) -> int:
+        """Ticks since this node started."""
+
+    @property
+    def election_ticks(self) -> int:
+        """After so many ticks of silence a leader counts as gone."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members in effect. The same object as long as nothing has changed."""
+
+    @property
+    def configuration_index(self) -> int:
+        """The index of the entry that brought :attr:`configuration`; 0 for the founders'."""
+
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def applied_index(self) -> int: ...
+    @property
+    def log_bytes(self) -> int: ...
+    @property
+    def answerable_index(self) -> int:
+        """Up to here an applied entry may be answered. Never falls."""
+
+    @property
+    def followers(self) -> Mapping[int, Progress]:
+        """Of a leader: what it knows of every other member. Elsewhere empty."""
+
+    def members_at(self, index: int) -> Configuration:
+        """The members by the log up to ``index``."""
+        ...
+
+    # What comes in.
+
+    def propose(self, datas: Sequence[bytes]) -> int:
+        """Append one entry for each of ``datas``. Returns the index of the first, or 0 if this node may not now."""
+        ...
+
+    def expect(self, message: Message) -> None:
+        """Raise FrameError if no node that keeps the protocol can have sent ``message``, by all that is known here."""
+        ...
+
+    def step(self, message: Message) -> None:
+        """Handle one message."""
+        ...
+
+    def tick(self) -> None:
+        """Let one tick of time pass."""
+        ...
+
+    def read_index(self, context: int) -> None:
+        """Ask up to which index to apply before a read; a Ready brings ``context`` back."""
+        ...
+
+    # What is to be done: the Ready contract of :mod:`zmqlab.raft`.
+
+    def is_ready(self) -> bool: ...
+    def ready(self) -> Ready: ...
+    def advance(self, ready: Ready) -> None: ...
+
+    # Snapshots.
+
+    def make_snapshot(self, data: bytes) -> Snapshot:
+        """A snapshot at :attr:`applied_index`, of which the state machine's part is ``data``."""
+        ...
+
+    def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
+        """Drop the log up to the snapshot's end, but for ``keep_entries``."""
+        ...
+
+    # The members. Each call says what shall be and returns how far that is; it is repeated until it is DONE.
+
+    def campaign(self) -> None:
+        """Try to lead now."""
+        ...
+
+    def add_member(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change: ...
+    def remove_member(self, node_id: int) -> Change: ...
+    def hand_over(self, target: int = NOBODY) -> bool:
+        """Begin to hand leadership to ``target``, or to the best follower. False: not possible now."""
+        ...
+
+
+MakeReplication = Callable[[Start], Replication]
+"""Makes the replication of a node that starts."""

@@ -9,7 +9,7 @@ follows it is what it prints. Nodes run only when a command makes them.
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries
     lead 1                        campaign and stabilize, without printing each step
-    campaign 1 | tick 1 [count] | propose 1 a b | read 1 7 | transfer 1 2 | unreachable 1 2
+    campaign 1 | tick 1 [count] | propose 1 a b | read 1 7 | transfer 1 2
     members 1 voters=1,2 learners=3
     snapshot 1 [keep]             take a snapshot and keep so many entries before it
     deliver 1 2 [count]           the messages under way from 1 to 2, in order, all or so many; 2 answers each
@@ -151,9 +151,6 @@ class Script:
         if not self.node(name).raft.transfer_leadership(int(target)):
             self.lines.append(f"{name} refuses")
         self.turn(self.node(name))
-
-    def do_unreachable(self, name: str, target: str) -> None:
-        self.node(name).raft.report_unreachable(int(target))
 
     def do_snapshot(self, name: str, keep: str = "0") -> None:
         node = self.node(name)

@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import inspect
 import random
 
 import pytest
@@ -43,6 +44,13 @@ def lead(members: int = 3) -> tuple[Network, Raft]:
 
 def data_entries(*terms: int, first_index: int = 1) -> list[Entry]:
     return [Entry(index, term, EntryKind.DATA, b"") for index, term in enumerate(terms, first_index)]
+
+
+def test_a_core_names_what_it_is_made_from() -> None:
+    parameters = inspect.signature(Raft).parameters
+    wanted = ["node_id", "configuration", "settings", "rng", "hard_state", "snapshot", "entries", "applied_index"]
+    assert list(parameters) == wanted
+    assert [name for name, each in parameters.items() if each.default is each.empty] == wanted[:4]
 
 
 def test_a_core_at_rest_is_not_ready() -> None:
@@ -152,7 +160,6 @@ def test_illegal_calls_change_nothing() -> None:
     assert raft.propose([b"a"]) == 0
     assert raft.propose_configuration(Configuration((1, 2))) == 0
     assert not raft.transfer_leadership(2)
-    raft.report_unreachable(2)
     assert not raft.is_ready()
     _, leader = lead()
     assert leader.propose([]) == 0
@@ -244,8 +251,8 @@ def test_answers_that_come_late_move_a_probe_neither_back_nor_on() -> None:
     raft.propose([b"a", b"b"])
     network.turn(network.nodes[1])
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 3, 0, 0))
-    raft.report_unreachable(2)
     progress = raft.progress[2]
+    progress.start_probe(progress.match_index + 1)
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 2, 0, 0))
     assert progress.state is ProgressState.PROBE
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, False, 1, 1, 3))
@@ -261,7 +268,7 @@ def test_a_dead_follower_is_sent_nothing_but_empty_messages() -> None:
     raft.propose([b"x" * 1000])
     network.turn(network.nodes[1])
     network.settle()
-    raft.report_unreachable(3)
+    raft.progress[3].start_probe(raft.progress[3].match_index + 1)
     lost: list[AppendEntries] = []
     network.on_lost = lambda sender, to, message: lost.append(message)  # type: ignore[arg-type]
     for _ in range(40):

@@ -231,7 +231,9 @@ def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapsho
 
 def _accept(raft: RaftState, progress: Progress, index: int) -> None:
     """The follower's log agrees with the leader's up to ``index``."""
-    assert index <= raft.log.last_index, f"{progress.node_id} accepts {index}, our log ends at {raft.log.last_index}"
+    assert index <= raft.log.last_index, (
+        f"{progress.node_id} accepts {index}, the leader's log ends at {raft.log.last_index}"
+    )
     is_news = progress.acknowledge(index)
     if progress.state is not ProgressState.REPLICATE and _has_caught_on(raft, progress, index):
         progress.start_replicate()

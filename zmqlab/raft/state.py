@@ -199,7 +199,7 @@ class RaftState:
         self.node_id, self.settings, self.rng = node_id, settings, rng
         self._restore(configuration, hard_state or HardState(0, NOBODY, 0), snapshot, entries, applied_index)
         self._begin_as_follower()
-        self._lead_nobody()
+        self._reset_leadership()
         self.requested_reads, self.read_batches, self.forwarded_reads = [], deque(), {}
         self.done_reads, self.failed_reads = [], []
         self.send_now, self.send_stored = [], []
@@ -233,8 +233,8 @@ class RaftState:
         self.votes = {}
         self.ticks = self.election_elapsed = self.election_timeout = 0
 
-    def _lead_nobody(self) -> None:
-        """The fields of a leader, before there is one."""
+    def _reset_leadership(self) -> None:
+        """The fields of a leader, as they are while this node does not lead."""
         self.progress, self.due = {}, set()
         self.heartbeat_elapsed = self.round = 0
         self.broadcast_index = self.broadcast_commit = self.term_start_index = 0

@@ -1,5 +1,4 @@
-"""What a driver relies on: the contents and the order of Ready, and that calls which are not legal change
-nothing."""
+"""What a driver relies on: the contents and the order of Ready; a call that is not legal changes nothing."""
 
 from __future__ import annotations
 
@@ -87,7 +86,7 @@ def test_entries_leave_before_they_are_stored_and_in_one_message() -> None:
 
 
 def test_nothing_leaves_before_the_term_that_it_is_of_is_stored() -> None:
-    """Else a sole voter could lead one term twice, with different entries, and a learner would hold both."""
+    """Otherwise a sole voter could lead one term twice, with different entries, and a learner would hold both."""
     raft = Raft(1, Configuration((1,), (2,)), RaftSettings(), random.Random(1))
     raft.campaign()
     ready = raft.ready()
@@ -140,8 +139,7 @@ def test_two_readies_at_once_are_an_error_of_the_driver() -> None:
 
 
 def test_between_ready_and_advance_messages_may_come() -> None:
-    """The entries handed out to be stored are overwritten before ``advance``: what replaced them is not
-    stored."""
+    """Entries are handed out to be stored and overwritten before ``advance``. Their successors are not stored."""
     raft = make(2)
     raft.step(AppendEntries(1, 2, 1, 0, 0, 0, 1, tuple(data_entries(1, 1))))
     ready = raft.ready()

@@ -1,8 +1,8 @@
-"""Random schedules: messages dropped, doubled and reordered, nodes cut off, crashed in mid-turn and
-restarted.
+"""Random schedules: messages are dropped, doubled and reordered; nodes are cut off, crash in mid-turn and restart.
 
-Nothing bad may happen while it lasts (the harness checks after every step), and after it has ended the group
-must elect a leader, commit, and agree: a core that does nothing would be safe as well."""
+Nothing bad may happen meanwhile: the harness checks after every step. Afterwards the group must elect a leader, commit
+and agree, because a core that does nothing would be safe as well.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SMALL = RaftSettings(
     max_apply_bytes=200,
     snapshot_chunk_bytes=40,
 )
-"""Small limits, so that portions, windows and chunks all come into play."""
+"""Small limits, so that portions, windows and chunks are all used."""
 EVENTS = 600
 LOSS, DOUBLE, CRASH = 0.1, 0.1, 0.3
-"""Of each message the first two, of each crash event whether it strikes in the middle of a turn."""
+"""The chance that a message is lost, that it is doubled, and that a crash strikes in the middle of a turn."""
 
 
 class Schedule:
@@ -150,7 +150,7 @@ class Schedule:
         raft.propose_configuration(Configuration(tuple(voters), tuple(learners)))
 
     def recover(self) -> None:
-        """With the network whole again, somebody leads, a proposal commits, and all members agree."""
+        """With the network whole again, one node leads, a proposal commits, and all members agree."""
         network = self.network
         self.heal()
         for node in network.nodes.values():
@@ -184,8 +184,8 @@ FAILED_ONCE = [
     (2, 3, True),  # the same
     (1, 2, True),  # of two voters, the one that had appended its own removal did not campaign, the other could not win
 ]
-"""Every schedule that ever found a fault, as long as its dice still fall the same way: seed, voters, changing
-members."""
+"""Every schedule that ever found a bug: seed, voters, and whether members change. The comments say which bug it was; a
+change of the schedules may have changed what a seed does."""
 
 
 @pytest.mark.parametrize(("seed", "voters", "members_change"), FAILED_ONCE)

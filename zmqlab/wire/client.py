@@ -29,7 +29,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
-from zmqlab.market.types import ExecutionReport, Fill, Reason, Status
+from zmqlab.market.types import ExecutionReport, Reason, Status
 from zmqlab.wire.frames import (
     HEADER_BYTES,
     MAGIC,
@@ -40,7 +40,7 @@ from zmqlab.wire.frames import (
     header,
     parse_header,
 )
-from zmqlab.wire.records import COMMAND, FILL, REPORT, CommandTuple, iter_commands
+from zmqlab.wire.records import COMMAND, FILL, REPORT, CommandTuple, iter_commands, unpack_fills, unpack_reports
 
 MAX_COMMANDS_PER_REQUEST = 1_024
 """40,992 bytes with the headers: one request stays well under a millisecond or two of matching and 64 KiB."""
@@ -196,17 +196,18 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
     Raises:
         FrameError: a code is unknown, or the reports' fill counts do not add up.
     """
-    fills = list(map(Fill._make, FILL.iter_unpack(response.fills)))
+    fills = unpack_fills(response.fills)
     result = []
     start = 0
-    for status, reason, _, count, filled, leaves, order_id, notional in REPORT.iter_unpack(response.reports):
-        own = tuple(fills[start : start + count])
-        start += count
+    for each in unpack_reports(response.reports):
+        own = tuple(fills[start : start + each.fill_count])
+        start += each.fill_count
         try:
-            codes = Status(status), Reason(reason)
+            codes = Status(each.status), Reason(each.reason)
         except ValueError as error:
             raise FrameError(f"a report does not make sense: {error}") from None
-        result.append(ExecutionReport(*codes, order_id, filled, leaves, notional, own, response.log_index))
+        sums = each.filled_quantity, each.leaves_quantity, each.notional
+        result.append(ExecutionReport(*codes, each.order_id, *sums, own, response.log_index))
     if start != len(fills):
         raise FrameError(f"the reports speak of {start} fills, the response holds {len(fills)}")
     return result

@@ -14,26 +14,31 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
-from zmqlab.market.types import CommandKind, OrderType, Reason, Side, Status, TimeInForce, symbol_name
+from zmqlab.market.types import (
+    Command,
+    CommandKind,
+    Fill,
+    OrderType,
+    Reason,
+    Report,
+    Side,
+    Status,
+    TimeInForce,
+    symbol_name,
+)
 from zmqlab.wire import client
 from zmqlab.wire.frames import OPEN_SESSION, REQUEST, RESPONSES, parse_header
 from zmqlab.wire.records import COMMAND_FIELDS, FILL_FIELDS, REPORT_FIELDS
 
 _HEADER = ("2sBBI", ("magic", "version", "type", "group"))
 _REQUEST = ("QQQ", ("client_id", "request_number", "answered_below"))
-_COMMAND = (
-    COMMAND_FIELDS,
-    ("kind", "side", "order_type", "time_in_force", "quantity", "order_id", "symbol", "price", "account", "flags"),
-)
+_COMMAND = (COMMAND_FIELDS, Command._fields)
 _BODY = (
     "QQQBBHI",
     ("client_id", "request_number", "log_index", "status", "flags", "report_count", "fill_count"),
 )
-_REPORT = (
-    REPORT_FIELDS,
-    ("status", "reason", "reserved", "fill_count", "filled_quantity", "leaves_quantity", "order_id", "notional"),
-)
-_FILL = (FILL_FIELDS, ("maker_order_id", "price", "quantity", "maker_leaves_quantity"))
+_REPORT = (REPORT_FIELDS, Report._fields)
+_FILL = (FILL_FIELDS, Fill._fields)
 _TYPES = {REQUEST: "REQUEST", RESPONSES: "RESPONSES", OPEN_SESSION: "OPEN_SESSION"}
 
 _Layout = tuple[str, Sequence[str]]

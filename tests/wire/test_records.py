@@ -27,7 +27,7 @@ def test_the_sizes_of_the_records() -> None:
 
 def test_a_command_s_bytes() -> None:
     command = Command.limit(Side.SELL, "ACME", 100, 2_500, account=7, post_only=True)
-    assert records.pack_command(command) == bytes.fromhex(
+    assert records.pack_commands([command]) == bytes.fromhex(
         "01020101"  # new, sell, limit, good till cancelled
         "64000000"  # quantity
         "0000000000000000"  # order id
@@ -97,4 +97,4 @@ def test_a_field_that_does_not_fit_is_refused(field: int, value: int) -> None:
     command = [0] * 10
     command[field] = value
     with pytest.raises(struct.error):
-        records.pack_command(command)
+        records.pack_commands([command])

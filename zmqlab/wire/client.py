@@ -1,6 +1,6 @@
-"""What a client and a node say to each other about orders: requests, sessions and responses.
+"""Orders between a client and a node: requests, sessions and responses.
 
-A *request* is a numbered batch of commands; it is applied all at once and exactly once, whatever is retried::
+A *request* is a numbered batch of commands. It is applied all at once and exactly once, however often it is sent::
 
     REQUEST       header, client_id u64, request_number u64, answered_below u64,
                   then 1 to 1,024 COMMAND records
@@ -9,16 +9,15 @@ A *request* is a numbered batch of commands; it is applied all at once and exact
     response body client_id u64, request_number u64, log_index u64, status u8, flags u8, report_count u16,
                   fill_count u32, then the REPORT records, then the FILL records in the order of their reports
 
-``request_number`` counts 1, 2, 3, ... in a session. ``answered_below`` tells that the client has all answers
-to smaller numbers, so that the replicas may forget them (Raft thesis, 6.3). A session is opened by an entry
-of the log, and its ``client_id`` is that entry's index; the response to OPEN_SESSION carries the nonce as its
-``request_number`` and the new id as its ``client_id``. A response *body* has no header of its own: replicas
-keep bodies to answer retries, and a node joins what one turn gave one client into one frame
+``request_number`` counts 1, 2, 3, ... in a session. ``answered_below`` says that the client has the answers to all
+smaller numbers, so that the replicas may forget them (Raft thesis, section 6.3). An entry of the log opens a session,
+and the index of that entry is the session's ``client_id``. The response to OPEN_SESSION carries the nonce as its
+``request_number`` and the new id as its ``client_id``. A response *body* has no header of its own. Replicas keep bodies
+to answer retries, and a node joins all bodies that one turn has for one client into one frame
 (:func:`encode_responses`).
 
-Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says.
-What the commands *mean* is not looked at: the log takes the bytes as they came, and the exchange rejects what
-makes no sense.
+Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says. The *meaning*
+of commands is not judged here: the log takes the bytes as they came, and the exchange rejects a senseless command.
 """
 
 from __future__ import annotations
@@ -43,39 +42,39 @@ from zmqlab.wire.frames import (
 from zmqlab.wire.records import COMMAND, FILL, REPORT, CommandTuple, iter_commands, unpack_fills, unpack_reports
 
 MAX_COMMANDS_PER_REQUEST = 1_024
-"""40,992 bytes with the headers: one request stays well under a millisecond or two of matching and 64 KiB."""
+"""40,992 bytes with the headers: one request takes less than two milliseconds of matching, and fits 64 KiB."""
 
 REPLAYED = 1
-"""Response flag: this is the first answer again, to a retry."""
+"""Response flag: the first answer once more, to a retry."""
 
 _REQUEST = struct.Struct("<2sBBIQQQ")
 _NONCE = struct.Struct("<2sBBIQ")
 _BODY = struct.Struct("<QQQBBHI")
 _COMMANDS_OFFSET = _REQUEST.size
 _FLAGS_OFFSET = 25
-"""Where in a response body the flags are: after three u64 and the status."""
+"""The offset of the flags in a response body: after three u64 and the status."""
 _MAX_REQUEST_BYTES = _REQUEST.size + MAX_COMMANDS_PER_REQUEST * COMMAND.size
 
 
 class ResponseStatus(IntEnum):
-    """What became of a request as a whole; what became of its commands is in the reports."""
+    """What became of a request as a whole. Its reports say what became of each command."""
 
     OK = 0
     SESSION_EXPIRED = 1
-    """The session is unknown: evicted, or never opened."""
+    """The session is unknown: it was evicted, or it was never opened."""
     WINDOW_FULL = 2
-    """Too many requests of this session wait for their client's acknowledgement; nothing was done."""
+    """Too many answers of this session wait for the client's ``answered_below``. Nothing was done."""
     STALE = 3
     """The request is below the client's own ``answered_below``: its answer is forgotten."""
     MALFORMED = 4
     BUSY = 5
-    """Not accepted, and nothing is in the log: try again later or elsewhere."""
+    """Not accepted, and not in the log: try again later, or at another node."""
     CLOSING = 6
-    """The node shuts down: try elsewhere."""
+    """The node shuts down: try another node."""
 
 
 class RequestHeader(NamedTuple):
-    """What a node needs to know of a request before it is applied."""
+    """The header of a request: all that a node reads before the request is applied."""
 
     client_id: int
     request_number: int
@@ -84,7 +83,7 @@ class RequestHeader(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One response of a frame; ``reports`` and ``fills`` are views into it, not copies."""
+    """One response in a frame. ``reports`` and ``fills`` are views into the frame, not copies."""
 
     client_id: int
     request_number: int
@@ -98,15 +97,15 @@ class Response(NamedTuple):
 
 
 def encode_request(client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0) -> bytes:
-    """A whole REQUEST frame; ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
+    """A whole REQUEST frame. ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
     return _REQUEST.pack(MAGIC, VERSION, REQUEST, group, client_id, request_number, answered_below) + commands
 
 
 def parse_request(frame: bytes) -> RequestHeader:
-    """The header of a REQUEST frame whose length is checked; its commands are not decoded.
+    """The header of a REQUEST frame. The frame's length is checked; its commands are not decoded.
 
     Raises:
-        FrameError: it is no REQUEST, is truncated, or does not hold 1 to 1,024 whole commands.
+        FrameError: it is no REQUEST, is cut short, or does not hold 1 to 1,024 whole commands.
     """
     size = len(frame)
     if size > _MAX_REQUEST_BYTES or size <= _COMMANDS_OFFSET:
@@ -122,17 +121,21 @@ def parse_request(frame: bytes) -> RequestHeader:
 
 
 def request_commands(frame: bytes) -> Iterator[CommandTuple]:
-    """The commands of a REQUEST frame that :func:`parse_request` has accepted, as tuples of ten integers."""
+    """The commands of a REQUEST frame that :func:`parse_request` accepted, as plain tuples."""
     return iter_commands(frame, _COMMANDS_OFFSET)
 
 
 def encode_open_session(nonce: int, group: int = 0) -> bytes:
-    """A whole OPEN_SESSION frame; ``nonce`` is a random u64 by which the client knows its answer."""
+    """A whole OPEN_SESSION frame. ``nonce`` is a random u64 by which the client recognizes the answer."""
     return _NONCE.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce)
 
 
 def parse_open_session(frame: bytes) -> int:
-    """The nonce of an OPEN_SESSION frame. Raises FrameError."""
+    """The nonce of an OPEN_SESSION frame.
+
+    Raises:
+        FrameError: it is no OPEN_SESSION frame, or has another length.
+    """
     _expect(frame, OPEN_SESSION)
     if len(frame) != _NONCE.size:
         raise FrameError(f"an open-session frame has {_NONCE.size} bytes, not {len(frame)}")
@@ -149,13 +152,13 @@ def encode_response(
     reports: bytes = b"",
     fills: bytes = b"",
 ) -> bytes:
-    """One response body, without a frame's header, fit to be stored and to be joined with others."""
+    """One response body. It has no frame header, so it can be stored, and joined with others."""
     counts = len(reports) // REPORT.size, len(fills) // FILL.size
     return _BODY.pack(client_id, request_number, log_index, status, flags, *counts) + reports + fills
 
 
 def replayed(body: bytes) -> bytes:
-    """The same response body, marked as the first answer given again."""
+    """The same response body, marked as the first answer once more."""
     flags = bytes((body[_FLAGS_OFFSET] | REPLAYED,))
     return body[:_FLAGS_OFFSET] + flags + body[_FLAGS_OFFSET + 1 :]
 
@@ -169,8 +172,8 @@ def iter_responses(frame: bytes) -> Iterator[Response]:
     """The responses of a RESPONSES frame, each checked against the frame's bounds before it is handed out.
 
     Raises:
-        FrameError: it is no RESPONSES frame, holds none, or ends in the middle of one; responses before the
-            damage have been handed out by then.
+        FrameError: it is no RESPONSES frame, holds none, or ends in the middle of one. The responses before the
+            damage were handed out by then.
     """
     _expect(frame, RESPONSES)
     view = memoryview(frame)
@@ -194,7 +197,7 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
     """The reports of ``response`` for people, each with its fills.
 
     Raises:
-        FrameError: a code is unknown, or the reports' fill counts do not add up.
+        FrameError: a code is unknown, or the fill counts of the reports do not add up.
     """
     fills = unpack_fills(response.fills)
     result = []
@@ -214,7 +217,7 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
 
 
 def _expect(frame: bytes, frame_type: int) -> None:
-    """Raise FrameError unless ``frame`` opens with a valid header of ``frame_type``."""
+    """Raise FrameError unless ``frame`` begins with a valid header of ``frame_type``."""
     found, _ = parse_header(frame)
     if found != frame_type:
         raise FrameError(f"a frame of type {found:#04x} came where {frame_type:#04x} was expected")

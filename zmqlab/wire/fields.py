@@ -1,9 +1,9 @@
-"""What a client's frame says, field by field, for people who want to see it.
+"""A client's frame, field by field, for people.
 
-Follows the layouts of :mod:`~zmqlab.wire.frames`, :mod:`~zmqlab.wire.client` and :mod:`~zmqlab.wire.records`; a test
-holds that the fields cover each frame without a gap. Not on an order's way.
+It follows the layouts of :mod:`~zmqlab.wire.frames`, :mod:`~zmqlab.wire.client` and :mod:`~zmqlab.wire.records`. A test
+checks that the fields cover each frame without a gap. It is not on the way of an order, so it may be slow.
 
-Left out on purpose: the frames between nodes, and the msgpack maps, which name their fields themselves.
+Left out on purpose: the frames between nodes, and the msgpack maps, which name their own fields.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Field(NamedTuple):
     name: str
     data: bytes
     value: str
-    """For people: codes by their names."""
+    """For people: codes with their names."""
 
 
 def fields_of(frame: bytes) -> list[Field]:
-    """All fields of a REQUEST, OPEN_SESSION or RESPONSES frame, in their order.
+    """All fields of a REQUEST, OPEN_SESSION or RESPONSES frame, in order.
 
     Raises:
-        FrameError: it is none of these, or does not fit its layout.
+        FrameError: it is of another type, or does not fit its layout.
     """
     frame_type, _ = parse_header(frame)
     if frame_type not in _TYPES:
@@ -86,7 +86,7 @@ def fields_of(frame: bytes) -> list[Field]:
 
 
 class _Reader:
-    """Cuts a frame into fields from its beginning on."""
+    """Cuts a frame into fields, from the beginning on."""
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
@@ -104,7 +104,7 @@ class _Reader:
 
 
 def _codes(formats: str) -> Iterator[str]:
-    """The codes of a struct's format, one a field: ``2sB`` has two."""
+    """The codes of a struct's format, one for each field: ``2sB`` has two."""
     count = ""
     for letter in formats:
         if letter.isdigit():
@@ -126,7 +126,7 @@ _ENUMS: dict[tuple[str, str], type[IntEnum]] = {
 
 
 def _said(part: str, name: str, value: int | bytes) -> str:
-    """A value as people read it."""
+    """A value for people to read."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if (part, name) == ("header", "type"):

@@ -53,17 +53,12 @@ def _fills_struct(count: int) -> struct.Struct:
     return struct.Struct("<" + FILL_FIELDS * count)
 
 
-def pack_command(command: Sequence[int]) -> bytes:
-    """One command as 40 bytes.
+def pack_commands(commands: Iterable[Sequence[int]]) -> bytes:
+    """A batch of commands, as it follows the header of a request: 40 bytes each.
 
     Raises:
         struct.error: a field does not fit its width.
     """
-    return COMMAND.pack(*command)
-
-
-def pack_commands(commands: Iterable[Sequence[int]]) -> bytes:
-    """A batch of commands, as it follows the header of a request."""
     pack = COMMAND.pack
     return b"".join([pack(*command) for command in commands])
 

@@ -8,8 +8,7 @@ A notebook or a script needs only the names of this module::
 orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. Each name is imported
 when it is first used: a node process imports this package too, and must not load the lab.
 
-The layers, from the ground up. A module imports only from its own layer and from earlier ones; the first ten know
-nothing of the lab above them.
+The layers, from the ground up. A module imports only from its own layer and from earlier ones.
 
 * :mod:`~zmqlab.errors`: the tree of all errors in operation
 * :mod:`~zmqlab.settings`: the settings of a node; durations, rates and endpoints as people write them

@@ -1,13 +1,8 @@
 """The fixed-width records on an order's way: commands in, reports and fills out.
 
-The fields, their order and their widths are those of :class:`~zmqlab.market.types.Command`,
-:class:`~zmqlab.market.types.Report` and :class:`~zmqlab.market.types.Fill`, little-endian and without padding::
-
-    COMMAND 40   kind u8, side u8, order_type u8, time_in_force u8, quantity u32, order_id u64, symbol u64,
-                 price i64, account u32, flags u32
-    REPORT  32   status u8, reason u8, reserved u16 (0), fill_count u32, filled_quantity u32,
-                 leaves_quantity u32, order_id u64, notional i64
-    FILL    24   maker_order_id u64, price i64, quantity u32, maker_leaves_quantity u32
+The fields, their order and their widths are those of :class:`~zmqlab.market.types.Command` (40 bytes),
+:class:`~zmqlab.market.types.Report` (32 bytes) and :class:`~zmqlab.market.types.Fill` (24 bytes), little-endian and
+without padding. ``docs/wire-format.md`` has them as tables.
 
 One call of one :class:`struct.Struct` packs a whole batch of reports; its format repeats that of a report. This is
 several times faster than a call for each record. The Structs are cached by the number of records. The cache is bounded:

@@ -52,6 +52,11 @@ def test_a_core_names_what_it_is_made_from() -> None:
     assert [name for name, each in parameters.items() if each.default is each.empty] == wanted[:4]
 
 
+def test_a_core_has_no_other_fields_than_those_it_declares() -> None:
+    with pytest.raises(AttributeError):
+        make().comit_index = 1  # type: ignore[attr-defined]
+
+
 def test_a_core_at_rest_is_not_ready() -> None:
     network, raft = lead()
     assert not any(node.raft.is_ready() for node in network.nodes.values())

@@ -279,6 +279,8 @@ REPORT_WIDTH = len(Report._fields)
 """Integers of one report in a flat list."""
 REPORT_STATUS = Report._fields.index("status")
 """The position of the status in a report."""
+REPORT_FILL_COUNT = Report._fields.index("fill_count")
+"""The position of the number of fills in a report."""
 FILL_WIDTH = len(Fill._fields)
 """Integers of one fill in a flat list."""
 

@@ -101,6 +101,8 @@ class Raft(RaftState):
         AssertionError: what was stored contradicts itself.
     """
 
+    __slots__ = ("_handed_out",)
+
     def __init__(
         self,
         node_id: int,

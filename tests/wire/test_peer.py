@@ -176,7 +176,7 @@ def test_entries_get_their_indexes_back(term: int, round_: int, said: list[tuple
     if terms == sorted(terms):
         assert decode(encode_message(message)) == message
     else:
-        with pytest.raises(FrameError, match=f"of term {term} speaks of term {terms[-2]}"):
+        with pytest.raises(FrameError, match=f"of term {term} mentions the later term {terms[-2]}"):
             decode(encode_message(message))
 
 

@@ -100,7 +100,7 @@ class RaftState:
     settings: RaftSettings
     rng: random.Random
 
-    # What is stored, or stands for what is stored.
+    # Stored state, and the log and snapshots in memory.
 
     term: int
     """Never falls."""

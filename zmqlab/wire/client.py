@@ -212,7 +212,7 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
         sums = each.filled_quantity, each.leaves_quantity, each.notional
         result.append(ExecutionReport(*codes, each.order_id, *sums, own, response.log_index))
     if start != len(fills):
-        raise FrameError(f"the reports speak of {start} fills, the response holds {len(fills)}")
+        raise FrameError(f"the reports count {start} fills, the response holds {len(fills)}")
     return result
 
 

@@ -91,9 +91,9 @@ def _decode_append(frame: bytes) -> AppendEntries:
         entries.append(Entry(index, entry_term, _KINDS[kind], data))
     _expect_end(frame, offset)
     if count != len(entries):
-        raise FrameError("an AppendEntries promises more entries than it holds")
+        raise FrameError(f"an AppendEntries says that it holds {count} entries, and holds {len(entries)}")
     if last_term > term:
-        raise FrameError(f"an AppendEntries of term {term} speaks of term {last_term}")
+        raise FrameError(f"an AppendEntries of term {term} mentions the later term {last_term}")
     return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries))
 
 
@@ -246,7 +246,7 @@ def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
     except struct.error as error:
         raise FrameError(f"a forwarded batch is cut short: {error}") from None
     if offset != len(frame) or count != len(requests):
-        raise FrameError("a forwarded batch does not hold what it says")
+        raise FrameError(f"a forwarded batch of {len(frame)} bytes says that it holds {count} requests, and does not")
     return sender, requests
 
 

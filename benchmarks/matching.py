@@ -18,7 +18,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from zmqlab.market import Command, Exchange, NaiveExchange, OrderType, Side, Status, TimeInForce, symbol_code
+from zmqlab.market import (
+    Command,
+    Exchange,
+    NaiveExchange,
+    OrderType,
+    Side,
+    Status,
+    TimeInForce,
+    fills_in,
+    reports_in,
+    symbol_code,
+)
 from zmqlab.wire import records
 
 BATCH = 64
@@ -92,9 +103,11 @@ class Flow:
 
     def learn(self, command: Command) -> Command:
         reports, fills = self.exchange.execute([command])
-        if reports[5]:
-            self.known.append((reports[6], command.symbol, command.account, command.price, reports[5]))
-        self.done.update(maker for maker, leaves in zip(fills[::4], fills[3::4], strict=True) if not leaves)
+        (report,) = reports_in(reports)
+        leaves = report.leaves_quantity
+        if leaves:
+            self.known.append((report.order_id, command.symbol, command.account, command.price, leaves))
+        self.done.update(fill.maker_order_id for fill in fills_in(fills) if not fill.maker_leaves_quantity)
         return command
 
 
@@ -122,7 +135,7 @@ def main() -> None:
     exchange = Exchange()
     outcomes: Counter[int] = Counter()
     for batch in batches:
-        outcomes.update(exchange.execute(batch)[0][::8])
+        outcomes.update(report.status for report in reports_in(exchange.execute(batch)[0]))
     print(f"{len(flow):,} commands in batches of {BATCH}, {exchange.open_orders:,} orders open at the end")
     print("  " + ", ".join(f"{Status(s).name} {n / len(flow):.1%}" for s, n in sorted(outcomes.items())))
 

@@ -1,4 +1,4 @@
-"""The bucket scheme against arithmetic, percentiles against sorting, the export against HdrHistogram."""
+"""Buckets compared with arithmetic, percentiles with sorting, the export with HdrHistogram."""
 
 from __future__ import annotations
 

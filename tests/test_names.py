@@ -1,4 +1,4 @@
-"""A name stands for all its addresses, and looking it up holds nobody up."""
+"""A name stands for all its addresses, and a caller does not wait for its look-up."""
 
 from __future__ import annotations
 

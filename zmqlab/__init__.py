@@ -1,7 +1,35 @@
 """A lab for distributed systems: ZeroMQ, Raft and limit order books, run, broken and measured live.
 
-What a notebook or a script needs is here: ``from zmqlab import Cluster, LoadClient``. The names are looked up when
-they are first used, so that a node process, which imports this package too, loads nothing of it.
+A notebook or a script needs only the names of this module::
+
+    from zmqlab import Cluster, LoadClient, Side
+
+:class:`Cluster` starts nodes and breaks them, :class:`LoadClient` puts them under load, :class:`Client` sends single
+orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. Each name is imported
+when it is first used: a node process imports this package too, and must not load the lab.
+
+The layers, from the ground up. A module imports only from its own layer and from earlier ones.
+
+* :mod:`~zmqlab.errors`: the tree of all errors in operation
+* :mod:`~zmqlab.settings`: the settings of a node; durations, rates and endpoints as people write them
+* :mod:`~zmqlab.names`: names of hosts and the addresses behind them
+* :mod:`~zmqlab.histogram`: latency histograms that merge
+* :mod:`~zmqlab.net`: the only module that creates sockets
+* :mod:`~zmqlab.raft`: consensus without I/O
+* :mod:`~zmqlab.market`: the exchange, fast and naive
+* :mod:`~zmqlab.wire`: bytes to messages and back
+* :mod:`~zmqlab.replica`: one Raft group's share of a node: sessions, state machine, members
+* :mod:`~zmqlab.engine`: a whole node without I/O: frames, ticks and signals in, effects out
+* :mod:`~zmqlab.node`: the process around the engine: sockets, journal, logs, signals
+* :mod:`~zmqlab.client`: a client's sessions, with and without sockets
+* :mod:`~zmqlab.load`: order flow, schedule, generator, report
+* :mod:`~zmqlab.sim`: engine and clients under one seed, with virtual clock, network and disks
+* :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
+* :mod:`~zmqlab.judge`: evidence of a run, and the verdict on it
+* :mod:`~zmqlab.scenarios`: faults from a seed on real processes, under load
+* :mod:`~zmqlab.widgets`: the panel in the notebook
+* :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
+* :mod:`~zmqlab.cli`: one function for each command
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ failure* is one of the classes here; its message says what happened and what to 
     ZmqlabError
     ├── SettingsError          an argument or a setting is out of range; exit status 2
     ├── FrameError             bytes from a socket are not a frame of ours; counted and dropped
+    ├── StateInvalid           bytes are no canonical state of the market; nothing was restored from them
     ├── NodeError              a node could not start or go on
     │   ├── PortInUse          another process listens there                exit status 3
     │   ├── ListenFailed       no such address here, or no right to it      exit status 7
@@ -49,6 +50,10 @@ class SettingsError(ZmqlabError):
 
 class FrameError(ZmqlabError):
     """Bytes from a socket are not a valid frame. The receiver counts and drops them."""
+
+
+class StateInvalid(ZmqlabError):
+    """Bytes are not the canonical state of an exchange. The exchange that was to take them is as it was."""
 
 
 class NodeError(ZmqlabError):

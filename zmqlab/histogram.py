@@ -1,21 +1,19 @@
 """Latency histograms that merge: a fixed logarithmic bucket scheme, the same one everywhere in the lab.
 
-A percentile of percentiles means nothing, so nobody here averages them. What travels in metrics is the
-histogram of an interval; whoever needs a figure over several intervals, nodes or clients merges the
-histograms and reads it there.
+A percentile of percentiles means nothing, so no code of the lab averages them. Metrics carry the histogram of an
+interval. A figure over several intervals, nodes or clients is read from their merged histograms.
 
-The scheme is HdrHistogram's with two significant digits. Values are integers, in nanoseconds throughout the
-lab. Below 256 each value has a bucket of its own; above, every power of two is cut into 128 buckets of
-equal width::
+The scheme is that of HdrHistogram with two significant digits. Values are integers, in nanoseconds throughout the lab.
+Below 256 each value has its own bucket. Above, each power of two is cut into 128 buckets of equal width::
 
     value   0 .. 255   256 .. 511   512 .. 1023   ...   up to 2**42 - 1 (73 minutes; larger ones are clamped)
     width   1          2            4             ...   1/128 of the power of two: at most 0.8 % of the value
 
-A percentile is reported as the upper edge of its bucket, but never above the exact maximum: it errs by at
-most 0.8 %, and upwards only. ``max`` is kept exactly as long as it is handed on beside the sparse form.
+A percentile is reported as the upper edge of its bucket, but never above the exact maximum. So it errs by at most 0.8
+%, and upwards only. ``max`` stays exact if it is handed on beside the sparse form.
 
-Rules: no numpy here, for nodes record with it and must start fast; the vectorised twin is in
-:mod:`zmqlab.load.recorder`. ``hdrh`` is imported by the export alone.
+Rules: no numpy, because nodes record with this module and must start fast; the load client has a vectorised twin of it.
+Only the export imports ``hdrh``.
 
 Left out on purpose: means and standard deviations, which say little about latency.
 """
@@ -28,18 +26,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUB_BUCKET_BITS = 7
-"""Each power of two has 2**7 buckets: two significant digits, some 300 buckets hit in a typical run."""
+"""Each power of two has 2**7 buckets. That gives two significant digits, and some 300 used buckets in a typical run."""
 SUB_BUCKETS = 1 << SUB_BUCKET_BITS
 SIGNIFICANT_DIGITS = 2
-"""What the scheme is called in HdrHistogram's terms."""
+"""The name of this scheme in HdrHistogram's terms."""
 MAX_VALUE = (1 << 42) - 1
-"""Larger values are counted as this one: no latency of the lab lasts 73 minutes."""
+"""Larger values are counted as this one. No latency of the lab lasts 73 minutes."""
 BUCKET_COUNT = ((MAX_VALUE.bit_length() - SUB_BUCKET_BITS) + 1) * SUB_BUCKETS
 NS_PER_MS = 1_000_000
 
 
 def bucket_index(value: int) -> int:
-    """The bucket of ``value``; negative values belong to bucket 0, those above MAX_VALUE to the last."""
+    """The bucket of ``value``. Negative values belong to bucket 0, values above MAX_VALUE to the last one."""
     if value > MAX_VALUE:
         value = MAX_VALUE
     shift = value.bit_length() - SUB_BUCKET_BITS - 1
@@ -60,15 +58,15 @@ def bucket_high(index: int) -> int:
 
 
 class Histogram:
-    """Counts by bucket, and the exact maximum. Small when sparse: only buckets that were hit take room."""
+    """Counts by bucket, and the exact maximum. Only buckets with values take room."""
 
     __slots__ = ("_counts", "_max")
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
-        """Bucket index -> count; every count is above zero."""
+        """Bucket index -> count. Every count is above zero."""
         self._max = 0
-        """The largest value recorded, exact; 0 with none."""
+        """The largest recorded value, exact; 0 without values."""
 
     def record(self, value: int, count: int = 1) -> None:
         """Count ``value`` ``count`` times."""
@@ -83,14 +81,14 @@ class Histogram:
             self.record(value)
 
     def merge(self, other: Histogram) -> None:
-        """Add all that ``other`` has counted."""
+        """Add all counts of ``other``."""
         counts = self._counts
         for index, count in other._counts.items():
             counts[index] = counts.get(index, 0) + count
         self._max = max(self._max, other._max)
 
     def clear(self) -> None:
-        """Forget everything: the start of a new interval."""
+        """Forget all counts: a new interval starts."""
         self._counts.clear()
         self._max = 0
 
@@ -101,30 +99,31 @@ class Histogram:
 
     @property
     def max(self) -> int:
-        """The largest value, or 0 when nothing was recorded."""
+        """The largest recorded value, exact; 0 without values."""
         return self._max
 
     def percentile(self, percent: float) -> int:
-        """The smallest bucket edge that ``percent`` per cent of the values do not exceed; 0 when empty."""
+        """The smallest edge of a bucket that ``percent`` per cent of the values do not exceed; 0 without values."""
         return self.percentiles((percent,))[0]
 
     def percentiles(self, percents: Iterable[float]) -> list[int]:
-        """Several percentiles, in the order asked for, in one pass over the buckets."""
+        """Several percentiles, in the order of ``percents``, in one pass over the buckets."""
         edges = _cumulative(self._counts)
         total = edges[-1][1] if edges else 0
         ranks = (max(math.ceil(total * percent / 100), 1) for percent in percents)
         return [min(_edge_at(edges, rank), self._max) for rank in ranks]
 
     def to_sparse(self) -> dict[str, int]:
-        """Bucket index (as text, so that it is valid JSON) -> count."""
+        """Bucket index -> count. The index is text, so that the result is valid JSON."""
         return {str(index): count for index, count in sorted(self._counts.items())}
 
     @classmethod
     def from_sparse(cls, sparse: Mapping[str, int], max_value: int | None = None) -> Histogram:
-        """What :meth:`to_sparse` gave away. Without ``max_value`` the maximum is the top bucket's upper edge.
+        """The histogram of which :meth:`to_sparse` made ``sparse``. Without ``max_value`` its maximum is the top
+        bucket's edge.
 
         Raises:
-            ValueError: an index is no number of a bucket, or a count is not positive.
+            ValueError: an index is not that of a bucket, or a count is not positive.
         """
         histogram = cls()
         for text, count in sparse.items():
@@ -151,12 +150,12 @@ class Histogram:
         )
 
     def buckets(self) -> list[tuple[int, int]]:
-        """``(upper edge, count)`` of every bucket that was hit, ascending: what a chart draws."""
+        """``(upper edge, count)`` of every bucket with values, ascending, for charts."""
         return [(bucket_high(index), count) for index, count in sorted(self._counts.items())]
 
 
 def _cumulative(counts: Mapping[int, int]) -> list[tuple[int, int]]:
-    """``(upper edge, values up to it)``, ascending."""
+    """``(upper edge, number of values up to it)``, ascending."""
     edges: list[tuple[int, int]] = []
     total = 0
     for index in sorted(counts):
@@ -166,13 +165,13 @@ def _cumulative(counts: Mapping[int, int]) -> list[tuple[int, int]]:
 
 
 def _edge_at(edges: list[tuple[int, int]], rank: int) -> int:
-    """The upper edge of the bucket that holds the value of this rank, counted from 1."""
+    """The upper edge of the bucket with the value of rank ``rank``, counted from 1."""
     return next((edge for edge, total in edges if total >= rank), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class HdrLine:
-    """One line of an HdrHistogram log: what was recorded under ``tag`` in an interval of the run."""
+    """One line of an HdrHistogram log: the values recorded under ``tag`` in one interval of the run."""
 
     tag: str
     start_s: float
@@ -183,9 +182,11 @@ class HdrLine:
 def write_hdr_log(path: str | Path, lines: Iterable[HdrLine], started_ns: int = 0, comment: str = "") -> None:
     """Write an HdrHistogram log, version 1.2, with histograms in the V2 encoding.
 
-    Any HdrHistogram tool reads it. Values are nanoseconds; the column of maxima is in milliseconds, as
-    those tools expect. ``started_ns`` is the wall clock at the run's start; the lines count their seconds
-    from there.
+    Every HdrHistogram tool reads it. Values are nanoseconds; the column of maxima is in milliseconds, as those tools
+    expect. ``started_ns`` is the wall clock at the start of the run, from which the lines count their seconds.
+
+    Raises:
+        OSError: ``path`` can't be written.
     """
     head = [f"#{comment}"] if comment else []
     head += [
@@ -202,7 +203,7 @@ def write_hdr_log(path: str | Path, lines: Iterable[HdrLine], started_ns: int = 
 
 
 def _encode_hdr(histogram: Histogram) -> str:
-    """The base64 text of the V2 encoding. The schemes coincide: only the exact maximum is lost."""
+    """The base64 text of the V2 encoding. Both schemes have the same buckets, so only the exact maximum is lost."""
     from hdrh.histogram import HdrHistogram  # slow to import, and nodes never need it
 
     hdr = HdrHistogram(1, MAX_VALUE, SIGNIFICANT_DIGITS)

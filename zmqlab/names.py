@@ -1,11 +1,12 @@
-"""Names of hosts and the addresses behind them.
+"""Names of hosts, and the addresses behind them.
 
-A name may stand for several hosts: in Compose and Kubernetes the name of a service has an address for each replica.
-libzmq connects to the first of them only, and looks names up in the thread that moves all its data: a name server that
-does not answer holds up every connection of a process for seconds. So zmqlab looks names up by itself, beforehand, and
-gives libzmq numbers.
+A name may stand for several hosts: in Compose and Kubernetes the name of a service has one address for each replica.
+libzmq connects to the first address only. And it looks names up in the thread that moves all its data, so a name server
+that does not answer stops every connection of a process for seconds. Therefore zmqlab looks names up itself,
+beforehand, and gives addresses to libzmq.
 
-Numbers of IPv4 only, since libzmq speaks IPv6 only where it is told to.
+Only IPv4 addresses are looked up, because libzmq uses IPv6 only where a socket asks for it. An IPv6 address in brackets
+stands for itself.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from zmqlab.errors import SettingsError
 from zmqlab.settings import parse_endpoint
 
 LOOK_AGAIN_S = 1.0
-"""How old an answer may be. Hosts come and go while a cluster is formed; who looks up a name is mostly waiting."""
+"""The age at which an answer is looked up again. Hosts come and go while a cluster forms, and a caller mostly waits
+then."""
 
 
 def addresses_of(host: str) -> tuple[str, ...]:
-    """All addresses of ``host``, in numerical order; itself if it is one; none if it is not known. May block."""
+    """All addresses of ``host`` in numerical order; none if the name is not known. May block for seconds."""
     if host.startswith("["):
         return (host,)
     try:
@@ -34,7 +36,7 @@ def addresses_of(host: str) -> tuple[str, ...]:
 
 
 def spread(endpoints: Iterable[str], look_up: Callable[[str], tuple[str, ...]] = addresses_of) -> tuple[str, ...]:
-    """Each endpoint, or one for each address of its host, without repetition; none for a host that nobody knows."""
+    """One endpoint for each address of each endpoint's host, without repetition; none for a host that is not known."""
     found = []
     for endpoint in endpoints:
         host, port = parse_endpoint(endpoint)
@@ -43,10 +45,10 @@ def spread(endpoints: Iterable[str], look_up: Callable[[str], tuple[str, ...]] =
 
 
 def known_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
-    """Like :func:`spread`, for what a person has written; an endpoint whose host is not known now stays as it is.
+    """Like :func:`spread`, for endpoints that a person wrote. An endpoint whose host is not known now stays as it is.
 
     Raises:
-        SettingsError: none of the hosts is known.
+        SettingsError: no address is known for any of the hosts.
     """
     written = tuple(endpoints)
     by_endpoint = {endpoint: spread([endpoint]) for endpoint in written}
@@ -57,17 +59,17 @@ def known_endpoints(endpoints: Iterable[str]) -> tuple[str, ...]:
 
 
 class Names:
-    """Looks names up in a thread of its own, for a loop that must not wait."""
+    """Looks names up in its own thread, for a loop that must not wait."""
 
     def __init__(self, look_up: Callable[[str], tuple[str, ...]] = addresses_of) -> None:
         self._look_up = look_up
         self._found: dict[str, tuple[str, ...]] = {}
-        """By host, as of the last look."""
+        """Host -> addresses, as of the last look-up."""
         self._looked_at_s = 0.0
         self._thread: threading.Thread | None = None
 
     def spread(self, endpoints: Iterable[str]) -> tuple[str, ...]:
-        """:func:`spread`, as far as is known by now; what is old is looked up behind the caller's back."""
+        """:func:`spread` with the addresses known so far. Old ones are looked up in the background, for later calls."""
         wanted = tuple(endpoints)
         hosts = {parse_endpoint(endpoint)[0] for endpoint in wanted}
         is_old = time.monotonic() - self._looked_at_s > LOOK_AGAIN_S or not hosts <= self._found.keys()

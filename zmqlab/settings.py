@@ -1,7 +1,11 @@
-"""Every limit and every unit in one place: frozen settings, each value checked when it is set.
+"""The settings of a node and the bounds of its sessions, and how people write durations, rates and endpoints.
 
-A wrong value raises :class:`~zmqlab.errors.SettingsError` with one line that names the setting, the value and what
-would be right; the command line prints that line and exits with status 2. Nothing here opens a file or a socket.
+Settings are frozen, and each value is checked when it is set. A wrong value raises
+:class:`~zmqlab.errors.SettingsError` with one line that names the setting, the value and a right one. The command line
+prints that line and exits with status 2. Units stand last in a name (``tick_ms``, ``snapshot_log_bytes``).
+
+Nothing here opens a file or a socket. Left out: the settings of a Raft core (:class:`zmqlab.raft.RaftSettings`), of the
+load client and of the simulator, which stand in their own packages.
 """
 
 from __future__ import annotations
@@ -15,25 +19,25 @@ from typing import Literal, get_args
 from zmqlab.errors import SettingsError
 
 Durability = Literal["os", "fsync", "memory"]
-"""``os``: survives the death of every process. ``fsync``: survives a power cut. ``memory``: survives nothing."""
+"""``os``: the journal survives the death of every process. ``fsync``: also a power cut. ``memory``: nothing."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LogFormat = Literal["text", "json"]
-"""``json``: one object a line, for collectors of logs."""
+"""``json``: one object for each line, for collectors of logs."""
 
 LogTo = Literal["file", "stderr"]
-"""``stderr``: for containers and supervisors, which collect it."""
+"""``stderr``: for containers and supervisors, which collect standard error."""
 
 PORTS_PER_NODE = 3
-"""base + 0 PUB, base + 1 peers, base + 2 clients."""
+"""Base port + 0: PUB; + 1: ROUTER for peers; + 2: ROUTER for clients."""
 CLIENT_PORT = 2
-"""What clients' port is above a node's base port."""
+"""How far the port for clients is above the base port."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})/?")
-"""A host as libzmq takes it: one that begins with a dot or a dash makes it fail, and so does none."""
+"""A host as libzmq takes it. libzmq fails at an empty host, and at one that begins with a dot or a dash."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
@@ -42,7 +46,7 @@ def parse_duration(text: str | float) -> float:
     """Seconds from ``"30s"``, ``"5m"``, ``"500ms"``, ``"1.5h"`` or a plain number of seconds.
 
     Raises:
-        SettingsError: not a duration, or not above zero.
+        SettingsError: it is no duration, or not above zero.
     """
     match = _DURATION.fullmatch(str(text).strip())
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
@@ -52,10 +56,10 @@ def parse_duration(text: str | float) -> float:
 
 
 def parse_rate(text: str | float) -> float | None:
-    """Orders a second from ``"5000"``, ``"5_000"``, ``"20k"`` or a number; None for ``"max"``.
+    """Orders per second from ``"5000"``, ``"5_000"``, ``"20k"`` or a number; None for ``"max"``.
 
     Raises:
-        SettingsError: not a rate, or not above zero.
+        SettingsError: it is no rate, not above zero, or above 10,000,000.
     """
     plain = str(text).strip().lower().replace("_", "")
     if plain == "max":
@@ -71,10 +75,11 @@ def parse_rate(text: str | float) -> float | None:
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """``(host, port)`` of ``tcp://host:port``; ``localhost`` becomes 127.0.0.1, so that all spellings agree.
+    """``(host, port)`` of ``tcp://host:port``. ``localhost`` becomes 127.0.0.1, so that both spellings are one
+    endpoint.
 
     Raises:
-        SettingsError: not of that form, or the port is out of range.
+        SettingsError: it has another form, or the port is out of range.
     """
     match = _ENDPOINT.fullmatch(text.strip())
     if not match or not 1 <= int(match[2]) <= 65_535:
@@ -84,10 +89,10 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 
 def parse_base_endpoint(text: str) -> tuple[str, int]:
-    """As :func:`parse_endpoint`, of a node's base endpoint: there must be room for all its ports.
+    """``(host, port)`` of a node's base endpoint, as :func:`parse_endpoint`.
 
     Raises:
-        SettingsError: see there.
+        SettingsError: it is no endpoint, or there is no room for all ports of a node.
     """
     host, port = parse_endpoint(text)
     if port > 65_535 - PORTS_PER_NODE + 1:
@@ -96,24 +101,30 @@ def parse_base_endpoint(text: str) -> tuple[str, int]:
 
 
 def is_node_name(text: str) -> bool:
-    """Whether ``text`` is a name that a node may have."""
+    """Whether ``text`` may be the name of a node: up to 32 letters, digits, ``.`` ``_`` ``-``."""
     return _NAME.fullmatch(text) is not None
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
-    """A comma-separated list of endpoints in the canonical spelling; blank gives an empty tuple."""
+    """The endpoints of a comma-separated list in one spelling; an empty tuple for a blank text.
+
+    Raises:
+        SettingsError: one of them is no endpoint.
+    """
     parts = [part for part in text.split(",") if part.strip()]
     return tuple("tcp://{}:{}".format(*parse_endpoint(part)) for part in parts)
 
 
 def client_endpoint(host: str, port: int) -> str:
-    """Where clients reach the node with this base port."""
+    """The endpoint at which clients reach the node with base port ``port``."""
     return f"tcp://{host}:{port + CLIENT_PORT}"
 
 
 def node_id_of(host: str, port: int, cluster: str = "") -> int:
-    """The Raft identity of a founding member, the same at every node (never 0): a hash of where it listens and of
-    which cluster it is, so that another cluster that comes to use its ports is not taken for it."""
+    """The Raft id of a founding member, never 0: a hash of its address and of the cluster's name.
+
+    Every node computes the same id. A node of another cluster that uses the same ports later has another id.
+    """
     text = f"{cluster} {host}:{port}".lstrip()
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") | 1
 
@@ -134,66 +145,73 @@ def _require_range(name: str, value: int, low: int, high: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """All that one node process is told. Raises SettingsError from the constructor."""
+    """The settings of one node process.
+
+    Raises:
+        SettingsError: a value is wrong, or two of them contradict each other.
+    """
 
     name: str
-    """Names its log and its journal: up to 32 letters, digits, ``.`` ``_`` ``-``."""
+    """The name of the node, its log and its journal: up to 32 letters, digits, ``.`` ``_`` ``-``."""
     port: int
-    """Base port of three consecutive ones."""
+    """The base port: the first of three consecutive ports."""
     peers: tuple[str, ...] = ()
-    """Base endpoints of the other founding members; empty is a cluster of one. Counts at the first start only: from
-    then on the journal knows the members."""
+    """Base endpoints of the other founding members; empty for a cluster of one. They count at the first start only;
+    afterwards the journal knows the members."""
     join: tuple[str, ...] = ()
-    """Base endpoints of members of a running cluster that this node is to be taken into, instead of ``peers``. A name
+    """Base endpoints of members of a running cluster that this node wants to join, instead of ``peers``. A host's name
     stands for all its addresses."""
     bootstrap_ms: int = 0
-    """With ``join``, for one node, the seed: on its first start it founds a cluster if for so long none of those in
-    ``join`` belonged to one; 0: never."""
+    """With ``join``, for one node of a new cluster, the seed: at its first start it founds a cluster, if for this time
+    no node in ``join`` belonged to one. 0: it never does."""
     leader: bool = False
-    """Campaign at once on a first start, instead of waiting for a time-out."""
+    """Campaign at once at the first start, instead of waiting for an election time-out."""
     run_dir: Path = field(default_factory=Path)
-    """``logs/NAME.log`` and ``data/NAME/`` are made below it."""
+    """The folder in which ``logs/NAME.log`` and ``data/NAME/`` are made."""
     bind: str = "127.0.0.1"
     """The address to listen on."""
     advertise: str = ""
-    """The host that peers know this node by; empty: the bind address. An address is better than a name: libzmq looks
-    names up in the thread that moves all data, and a name server that does not answer stops it for seconds."""
+    """The host by which peers know this node; empty: the bind address. An address is better than a name: libzmq looks
+    names up in the thread that moves all data, and a name server that does not answer stops that thread for seconds."""
     insecure: bool = False
     """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
     """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
     cluster: str = ""
-    """Which launcher's cluster this node belongs to, for ``zmqlab ps``; part of its founders' identities."""
+    """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; it is part of the ids of the
+    founders."""
     owner: int = 0
-    """Process id of the launcher; 0 for a node started by hand."""
+    """The process id of the launcher; 0 for a node that a person started."""
     watch_stdin: bool = False
-    """End when standard input reaches its end: the launcher is gone."""
+    """End when standard input ends, because then the launcher is gone."""
     allow_faults: bool = False
-    """Let clients make this node deaf to peers (``LinkFaultsQuery``): for labs."""
+    """Let clients damage the links from peers to this node (``LinkFaultsQuery``). For labs."""
     metrics_port: int = 0
-    """Where ``/metrics``, ``/healthz`` and ``/readyz`` are served, on the bind address; 0: nowhere."""
+    """The port of ``/metrics``, ``/healthz`` and ``/readyz`` on the bind address; 0: they are not served."""
     log_level: LogLevel = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
     log_format: LogFormat = "text"
-    """``text``, or ``json``: one object a line, for collectors of logs."""
+    """``text``, or ``json``: one object for each line, for collectors of logs."""
     log_to: LogTo = "file"
-    """``file``: ``logs/NAME.log``; ``stderr``: standard error, for containers and supervisors."""
+    """``file``: ``logs/NAME.log``. ``stderr``: standard error, for containers and supervisors."""
     tick_ms: int = 10
-    """Length of a Raft tick, the unit of all time-outs in ticks."""
+    """The length of a Raft tick, the unit of all time-outs in ticks."""
     election_ticks: int = 20
-    """Minimum election time-out, 200 ms: in the Raft paper's range (9.3). With 150 ms a machine whose two cores were
-    wanted by others had an election within five minutes, while the median gap after a kill was 170 ms."""
+    """The minimum election time-out: 20 ticks are 200 ms, within the range of the Raft paper (section 9.3). With 150
+    ms, a busy machine of two cores had a needless election within five minutes; the median gap after a kill was 170
+    ms."""
     heartbeat_ticks: int = 4
     """Ticks between a leader's heartbeats."""
     snapshot_log_bytes: int = 16_777_216
     """A snapshot is taken after this many bytes of applied log: about 400,000 orders."""
     journal_retain_bytes: int = 536_870_912
-    """How much applied log the journal keeps behind snapshots, on disk only, for the verdict and for stragglers."""
+    """How many bytes of applied log the journal keeps behind snapshots, on disk only, for the verdict and for followers
+    that are far behind."""
     drain_ms: int = 2_000
-    """After SIGTERM: how long to answer what is pending and to hand leadership over, at most."""
+    """After SIGTERM: the longest time for answering pending requests and handing leadership over."""
     leave: bool = False
-    """On SIGTERM leave the group, so that it needs one vote less for a majority; a start with ``join`` comes back. For
-    nodes whose number changes, as with ``docker compose up --scale``."""
+    """On SIGTERM leave the group, so that fewer votes make a majority. A later start with ``join`` comes back. For
+    clusters that are scaled up and down, as with ``docker compose up --scale``."""
 
     def __post_init__(self) -> None:
         _require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
@@ -202,9 +220,9 @@ class NodeSettings:
             parse_endpoint(peer)
         _require(
             not (self.peers and self.join),
-            "--peers names the founders of a new cluster, --join members of a running one: choose one of them",
+            "--peers names the founders of a new cluster, --join names members of a running one: choose one of them",
         )
-        _require(len(set(self.peers)) == len(self.peers), "a peer is named twice")
+        _require(len(set(self.peers)) == len(self.peers), "--peers names an endpoint twice: name each peer once")
         itself = f"{self.endpoint} is this node itself: leave it out of the"
         _require(self.endpoint not in self.peers, f"{itself} peers")
         _require(self.endpoint not in self.join, f"{itself} nodes to join")
@@ -214,7 +232,7 @@ class NodeSettings:
         _require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")
         _require(
             bool(self.join) or not (self.bootstrap_ms or self.leave),
-            "bootstrap_ms and leave are for nodes that join: say with --join whom",
+            "bootstrap_ms and leave are for nodes that join a cluster: name its members with --join",
         )
         _require_range("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         _require(
@@ -223,7 +241,7 @@ class NodeSettings:
         )
         _require(
             self.host not in ("0.0.0.0", "*", "::", "[::]"),
-            f"peers cannot reach {self.host}: say with --advertise by which host they know this node",
+            f"peers cannot reach {self.host}: give the host by which they know this node with --advertise",
         )
         _require_range("metrics_port", self.metrics_port, 0, 65_535)
         _require(
@@ -239,7 +257,7 @@ class NodeSettings:
 
     @property
     def host(self) -> str:
-        """The host that peers know this node by."""
+        """The host by which peers know this node."""
         return "127.0.0.1" if (self.advertise or self.bind) == "localhost" else (self.advertise or self.bind)
 
     @property
@@ -249,27 +267,33 @@ class NodeSettings:
 
     @property
     def client_endpoint(self) -> str:
-        """Where clients reach this node."""
+        """The endpoint at which clients reach this node."""
         return client_endpoint(self.host, self.port)
 
     @property
     def founders(self) -> dict[int, str]:
-        """Identity -> base endpoint of several founding members, this node first."""
+        """Raft id -> base endpoint of each founding member, this node first."""
         endpoints = (self.endpoint, *self.peers)
         return {node_id_of(*parse_endpoint(endpoint), self.cluster): endpoint for endpoint in endpoints}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """Bounds on what the state machine remembers for exactly-once; part of its definition, alike on all nodes."""
+    """Bounds on what the state machine remembers for exactly-once. They are part of its definition: all nodes need the
+    same.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
 
     max_sessions: int = 1_024
     window_requests: int = 1_024
-    """How far a request number may run ahead of the first unanswered one."""
+    """How far a request number may be ahead of the first unanswered one."""
     session_bytes: int = 4_194_304
-    """Stored answers of one session; a request beyond is refused until the client says that it has got some."""
+    """Bytes of stored answers of one session. Beyond that its requests are refused, until the client acknowledges
+    answers."""
     total_bytes: int = 33_554_432
-    """Stored answers of all sessions; beyond it the session that was used least recently is evicted."""
+    """Bytes of stored answers of all sessions. Beyond that the least recently used session is evicted."""
     answer_fills: int = 40_000
     """Fills that one answer carries: 960 KB, a quarter of what a client must be ready to receive. The totals in its
     reports are always those of the whole execution."""

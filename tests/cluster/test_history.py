@@ -17,6 +17,7 @@ from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
 from zmqlab.load.history import Command, History, Report, Request, read_history
 from zmqlab.market.naive import NaiveExchange
+from zmqlab.market.types import fills_in, reports_in
 
 pytestmark = pytest.mark.process
 UNKNOWN_ID = 1 << 60
@@ -100,14 +101,17 @@ class SymbolModel:
         (row,) = commands_of(Request(client=1, number=1, outcome="ok", attempts=1, commands=[command]))
         row = row._replace(order_id=self._own_ids.get(command.order_id, UNKNOWN_ID) if command.order_id else 0)
         reports, fills = self._exchange.execute([row])
-        own_id = reports[6]
+        (own,) = reports_in(reports)
+        own_id = own.order_id
         if command.kind == "new" and own_id:
             if report.order_id <= self._latest_id:
                 return False
             self._latest_id = report.order_id
             self._own_ids[report.order_id], self._ids[own_id] = own_id, report.order_id
-        reports[6] = command.order_id if command.kind != "new" else self._ids.get(own_id, 0)
-        fills[::4] = [self._ids[maker] for maker in fills[::4]]
+        theirs = command.order_id if command.kind != "new" else self._ids.get(own_id, 0)
+        reports = list(own._replace(order_id=theirs))
+        renamed = [each._replace(maker_order_id=self._ids[each.maker_order_id]) for each in fills_in(fills)]
+        fills = [value for each in renamed for value in each]
         told = answer_of(Request(client=1, number=1, outcome="ok", attempts=1, commands=[command], reports=[report]))
         return (reports, fills) == told
 

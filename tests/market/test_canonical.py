@@ -1,4 +1,4 @@
-"""The canonical state: its bytes, its hash, and what is refused."""
+"""The canonical state: its bytes, its hash, and the bytes that are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
-from zmqlab.errors import JournalCorrupt
+from zmqlab.errors import StateInvalid
 from zmqlab.market import Command, Exchange, NaiveExchange, Side, symbol_code
 
 EMPTY = b"ZLMS" + struct.pack("<IQI", 1, 1, 0)
@@ -39,7 +39,7 @@ STATE = b"".join(
 
 @pytest.mark.parametrize("make", [Exchange, NaiveExchange])
 def test_the_state_hash_is_of_the_documented_bytes(make: type[Exchange] | type[NaiveExchange]) -> None:
-    """Spelled out here by hand, so that neither exchange is the judge of the other."""
+    """The bytes are spelled out here, so that neither exchange judges the other."""
     exchange = make()
     assert exchange.state_hash() == blake2b(EMPTY, digest_size=16).digest()
     exchange.execute(FLOW)
@@ -53,7 +53,7 @@ def test_the_snapshot_is_the_documented_bytes() -> None:
 
 
 def test_the_way_to_a_state_does_not_show() -> None:
-    """Dead orders, levels that are gone and the order in which symbols were met are not state."""
+    """Dead orders, removed levels and the order in which symbols came up are no state."""
     exchange, restored = Exchange(), Exchange()
     for name in ("B", "A"):
         exchange.execute([Command.limit(Side.BUY, name, 5, price, account=1) for price in (100, 100, 101)])
@@ -70,7 +70,7 @@ def test_a_snapshot_that_is_cut_anywhere_is_refused_and_changes_nothing() -> Non
     exchange.execute(FLOW)
     before = exchange.snapshot()
     for end in range(len(STATE)):
-        with pytest.raises(JournalCorrupt):
+        with pytest.raises(StateInvalid):
             exchange.restore(STATE[:end])
     assert exchange.snapshot() == before
 
@@ -87,5 +87,5 @@ def test_a_snapshot_that_is_cut_anywhere_is_refused_and_changes_nothing() -> Non
     ids=["a byte too many", "magic", "version", "number of symbols", "number of orders"],
 )
 def test_a_damaged_snapshot_is_refused(damaged: bytes) -> None:
-    with pytest.raises(JournalCorrupt):
+    with pytest.raises(StateInvalid):
         Exchange().restore(damaged)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.naive import NaiveExchange
-from zmqlab.market.types import symbol_code
+from zmqlab.market.types import reports_in, symbol_code
 
 SYMBOLS = ["AAPL", "MSFT", "X"]
 CODES = [*map(symbol_code, SYMBOLS), 0, 0x20]
-"""The last two spell no symbol."""
+"""The last two are no symbol codes."""
 
 news = st.tuples(
     st.just(1),
@@ -95,7 +95,8 @@ def test_long_queues_of_cancelled_orders_are_cleaned_up() -> None:
     exchange.execute([(1, 1, 1, 1, 5, 0, code, 100, 1, 0)])
     for _ in range(10_000):
         reports, _ = exchange.execute([(1, 1, 1, 1, 5, 0, code, 100, 2, 0)])
-        exchange.execute([(2, 0, 0, 0, 0, reports[6], code, 0, 2, 0)])
+        (report,) = reports_in(reports)
+        exchange.execute([(2, 0, 0, 0, 0, report.order_id, code, 0, 2, 0)])
     (level,) = exchange._books[code].bids.levels.values()
     assert len(level) < 100
     exchange.check_invariants()

@@ -1,15 +1,25 @@
 """Long seeded flows that know which orders rest, on both exchanges at once, until every outcome has been seen.
 
-Hypothesis (:mod:`tests.market.test_equivalence`) finds small odd cases and makes them smaller, but it draws order ids
-blindly and so seldom hits an order that rests. Here a cancel or a replace names an order that the reports have
-told of, most of the time with the right account and symbol, and queues grow long enough to hold many dead orders.
+Hypothesis (:mod:`tests.market.test_equivalence`) finds small odd cases and makes them smaller. But it draws order ids
+blindly and so seldom hits an order that rests. Here a cancel or a replace names an order from the reports, most of the
+time with the right account and symbol, and queues grow long enough to hold many dead orders.
 """
 
 from __future__ import annotations
 
 import random
 
-from zmqlab.market import Command, Exchange, NaiveExchange, Reason, Status, symbol_code
+from zmqlab.market import (
+    Command,
+    Exchange,
+    NaiveExchange,
+    Reason,
+    Report,
+    Status,
+    fills_in,
+    reports_in,
+    symbol_code,
+)
 
 COMMANDS = 2_500
 SEEDS = range(6)
@@ -17,7 +27,7 @@ NAMES = ["A", "BB", "C.C", "D-1234_8", "E"]
 CODES = list(map(symbol_code, NAMES))
 MAX_SYMBOLS = 4
 MAX_OPEN_ORDERS = (20, 400)
-"""By turns: one that is often full, one that lets queues grow."""
+"""In turn: a bound that is often reached, and one that lets queues grow."""
 
 REJECTIONS = set(Reason) - {Reason.NONE, Reason.WOULD_NOT_FILL, Reason.NO_LIQUIDITY, Reason.SELF_TRADE}
 OUTCOMES = {
@@ -31,11 +41,11 @@ OUTCOMES = {
     (Status.EXPIRED, Reason.SELF_TRADE),
     *((Status.REJECTED, reason) for reason in REJECTIONS),
 }
-"""Everything that can become of a command."""
+"""Every outcome that a command can have."""
 
 
 class Flow:
-    """Draws commands, mostly sensible ones, from what it has heard of the book."""
+    """Draws commands, mostly sensible ones, from the reports so far."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -76,18 +86,18 @@ class Flow:
         new_price = draw.choice((price, draw.randint(96, 104)))
         return Command(3, 0, 0, 0, draw.randint(1, 20), order_id, symbol, new_price, account, draw.choice((0, 0, 1)))
 
-    def hear(self, command: Command, report: list[int], fills: list[int]) -> None:
-        if report[5]:
-            self.known[report[6]] = (command.symbol, command.account, command.price)
-        elif report[0] == Status.CANCELED:
-            del self.known[report[6]]
-        for maker, leaves in zip(fills[::4], fills[3::4], strict=True):
-            if not leaves:
-                self.known.pop(maker, None)
+    def hear(self, command: Command, report: Report, fills: list[int]) -> None:
+        if report.leaves_quantity:
+            self.known[report.order_id] = (command.symbol, command.account, command.price)
+        elif report.status == Status.CANCELED:
+            del self.known[report.order_id]
+        for fill in fills_in(fills):
+            if not fill.maker_leaves_quantity:
+                self.known.pop(fill.maker_order_id, None)
 
 
 def run(seed: int) -> set[tuple[Status, Reason]]:
-    """One flow on both exchanges; the outcomes that it had."""
+    """Run one flow on both exchanges. Returns the outcomes that it had."""
     flow = Flow(seed)
     max_open_orders = MAX_OPEN_ORDERS[seed % 2]
     fast = Exchange(max_open_orders=max_open_orders, max_symbols=MAX_SYMBOLS)
@@ -95,11 +105,12 @@ def run(seed: int) -> set[tuple[Status, Reason]]:
     outcomes: set[tuple[Status, Reason]] = set()
     for number in range(COMMANDS):
         command = flow.next()
-        report, fills = fast.execute([command])
-        assert (report, fills) == naive.execute([command]), f"seed {seed}, command {number}: {command}"
+        reports, fills = fast.execute([command])
+        assert (reports, fills) == naive.execute([command]), f"seed {seed}, command {number}: {command}"
         fast.check_invariants()
+        (report,) = reports_in(reports)
         flow.hear(command, report, fills)
-        outcomes.add((Status(report[0]), Reason(report[1])))
+        outcomes.add((Status(report.status), Reason(report.reason)))
         if number == COMMANDS // 2:
             fast.restore(fast.snapshot())
         if number % 50 == 0:

@@ -1,6 +1,6 @@
-"""The rules of a book, a scenario each, on the fast exchange and on the naive one.
+"""The rules of a book: one scenario each, on the fast exchange and on the naive one.
 
-A scenario reads from top to bottom: commands, what each reports, and the book as people draw it, asks above bids with
+A scenario reads from top to bottom: commands, the report of each, and the book as people draw it, asks above bids with
 the best in the middle. A resting order is written ``id:quantity``, in the order of its queue::
 
     102  4:5
@@ -8,8 +8,7 @@ the best in the middle. A resting order is written ``id:quantity``, in the order
     ---
      99  1:10
 
-The ids are those that the exchange gives: 1, 2, 3, ... Where a scenario doesn't care, each order has an account of its
-own.
+The exchange gives the ids 1, 2, 3, ... Where accounts don't matter to a scenario, each order has an account of its own.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 LARGEST = 2_000_000_000
 ANN, BOB = 7, 8
-"""Two accounts, where it matters whose an order is."""
+"""Two accounts, for scenarios in which it matters whose order it is."""
 SWEEPER = 9
-"""Looks into copies, and has no order in any book."""
+"""The account that looks into copies. It has no order in any book."""
 MARKET = None
 """As a price."""
 
 
 class Market:
-    """An exchange as people speak to it; it remembers the commands, so that a copy can be looked into."""
+    """An exchange with calls for people. It remembers the commands, so that a test can look into a copy."""
 
     def __init__(self, exchange: Exchange | NaiveExchange) -> None:
         self.exchange = exchange
@@ -54,7 +53,7 @@ class Market:
         self._accounts = itertools.count(1_001)
 
     def send(self, command: tuple[int, ...]) -> ExecutionReport:
-        """One command; its report with its fills, whose sums are checked here once for all scenarios."""
+        """Execute one command. Returns its report with its fills; their sums are checked here for all scenarios."""
         self._history.append(command)
         report, flat = self.exchange.execute([command])
         status, reason, reserved, fill_count, filled, leaves, order_id, notional = report
@@ -75,7 +74,7 @@ class Market:
         post_only: bool = False,
         symbol: str = ACME,
     ) -> ExecutionReport:
-        """A new order; without an account, one that nobody else has."""
+        """A new order. Without ``account`` it gets an account of its own."""
         account = account or next(self._accounts)
         if price is MARKET:
             return self.send(Command.market(side, symbol, quantity, account=account, time_in_force=time_in_force))
@@ -123,7 +122,7 @@ def market(request: pytest.FixtureRequest) -> Market:
 
 
 def outcome(report: ExecutionReport) -> tuple[Status, Reason, int, int]:
-    """Status, reason, filled and leaves quantity: what most scenarios are about."""
+    """Status, reason, filled and leaves quantity: the subject of most scenarios."""
     return report.status, report.reason, report.filled_quantity, report.leaves_quantity
 
 

@@ -212,7 +212,7 @@ def test_leaving_and_founding_are_for_those_that_join(capsys: pytest.CaptureFixt
     flags: Any
     for flags in (["--leave"], ["--bootstrap-ms", "5"]):
         assert run(["node", "--node", "n", "--port", "5000", *flags]) == 2
-        assert "say with --join whom" in capsys.readouterr().err
+        assert "name its members with --join" in capsys.readouterr().err
 
 
 def test_a_dead_member_is_taken_out_by_name(make: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
-"""``pytest tests/raft --rewrite`` writes anew what the golden scripts print. Commit only a diff that you can
-explain."""
+"""``pytest tests/raft --rewrite`` rewrites the transcripts of the golden scripts. Commit only a diff that you can
+explain.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""A group of Raft cores in one process, with disks that survive a crash and a network that does as it is
-told.
+"""A group of Raft cores in one process, with disks that survive a crash and a network under the test's control.
 
-Every turn goes through ``Ready`` in the order that a real driver keeps. What must hold between nodes is
-checked here, whatever the test is about: at most one leader a term, one content for each (index, term), one
-committed entry for each index, no leader without all that was committed before, and no read below what was
-committed when it began."""
+Every turn goes through ``Ready`` in the order that a real driver keeps. Whatever a test is about, the harness checks
+what must hold between nodes: at most one leader a term, one content for each (index, term), one committed entry for
+each index, no leader that lacks a committed entry, and no read below the index that was committed when it began.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +28,11 @@ from zmqlab.raft import (
 
 
 class Crash(Exception):
-    """The node dies here, in the middle of its turn."""
+    """The node dies at this point, in the middle of its turn."""
 
 
 class Disk:
-    """What one node has stored."""
+    """The stored state of one node."""
 
     def __init__(self) -> None:
         self.hard_state: HardState | None = None
@@ -41,7 +40,7 @@ class Disk:
         self.entries: list[Entry] = []
 
     def store(self, ready: Ready) -> None:
-        """All of one Ready, as in one transaction."""
+        """Store one Ready, as in one transaction."""
         if ready.hard_state is not None:
             self.hard_state = ready.hard_state
         if ready.snapshot is not None:
@@ -52,13 +51,13 @@ class Disk:
             self.entries = [entry for entry in self.entries if entry.index < first] + ready.entries
 
     def compact(self, snapshot: Snapshot, first_index: int) -> None:
-        """Replace all before ``first_index`` by ``snapshot``."""
+        """Replace all entries before ``first_index`` by ``snapshot``."""
         self.snapshot = snapshot
         self.entries = [entry for entry in self.entries if entry.index >= first_index]
 
 
 class Node:
-    """A core, its disk, and a state machine that is the list of all data applied."""
+    """A core, its disk, and a state machine that lists all applied data."""
 
     def __init__(self, node_id: int, configuration: Configuration, settings: RaftSettings, seed: int) -> None:
         self.node_id = node_id
@@ -69,7 +68,7 @@ class Node:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again from what is on disk."""
+        """Begin again from the disk."""
         disk = self.disk
         self.raft = Raft(
             self.node_id,
@@ -83,14 +82,14 @@ class Node:
         self.applied: list[str] = json.loads(disk.snapshot.data) if disk.snapshot else []
 
     def take_snapshot(self, keep_entries: int) -> None:
-        """Snapshot what is applied, and compact."""
+        """Take a snapshot of the applied state, and compact."""
         snapshot = self.raft.make_snapshot(json.dumps(self.applied).encode())
         self.raft.compact(snapshot, keep_entries)
         if self.raft.snapshot is snapshot:
             self.disk.compact(snapshot, self.raft.first_index)
 
     def apply(self, ready: Ready) -> None:
-        """What the state machine does with one Ready."""
+        """Apply one Ready to the state machine."""
         if ready.snapshot is not None:
             self.applied = json.loads(ready.snapshot.data)
         self.applied += [entry.data.decode() for entry in ready.committed if entry.kind == EntryKind.DATA]
@@ -108,8 +107,8 @@ class Checker:
         self.reads: dict[tuple[int, int], int] = {}
 
     def check_role(self, raft: Raft) -> None:
-        """Election safety and leader completeness, of a node whose term is stored; before that it has led
-        nobody."""
+        """Election safety and leader completeness, for a node whose term is stored. Before that it leads no
+        follower."""
         if raft.role is not Role.LEADER or self.leaders.get(raft.term) == raft.node_id:
             return
         assert raft.term not in self.leaders, f"{raft.node_id} and {self.leaders[raft.term]} lead in {raft.term}"
@@ -119,7 +118,7 @@ class Checker:
                 assert raft.log.term_at(index) == entry.term, f"leader {raft.node_id} lacks committed entry {index}"
 
     def check_entries(self, prev_term: int, entries: Iterable[Entry]) -> None:
-        """Log matching, of entries that are stored or sent."""
+        """Log matching, for entries that are stored or sent."""
         for entry in entries:
             content = (prev_term, entry.data)
             known = self.contents.setdefault((entry.index, entry.term), content)
@@ -127,7 +126,7 @@ class Checker:
             prev_term = entry.term
 
     def check_ready(self, raft: Raft, ready: Ready) -> None:
-        """State machine safety, and that reads are not stale."""
+        """State machine safety; and reads are not stale."""
         for entry in ready.committed:
             known_entry = self.committed.setdefault(entry.index, entry)
             self.committed_by.setdefault(entry.index, raft.term)
@@ -182,7 +181,7 @@ class Network:
             self.in_flight.append((message.sender, to, message))
 
     def turn(self, node: Node, crash_at: int | None = None) -> None:
-        """Handle all Readies of one node; ``crash_at`` says after which step of the first one it dies."""
+        """Handle all Readies of one node. It dies after step ``crash_at`` of the first one."""
         raft = node.raft
         while raft.is_ready():
             ready = raft.ready()
@@ -210,18 +209,18 @@ class Network:
         self.checker.check_role(node.raft)
 
     def deliver(self, to: int, message: Message) -> None:
-        """Hand one message to its node; the node's turn is for later."""
+        """Hand one message to its node. The node takes its turn later."""
         raft = self.nodes[to].raft
         raft.step(message)
         raft.check_invariants()
 
     def read(self, node_id: int, context: int) -> None:
-        """Begin a read that must see all that is committed by now."""
+        """Begin a read that must see everything that is committed by now."""
         self.checker.reads[node_id, context] = self.checker.commit_index
         self.nodes[node_id].raft.read_index(context)
 
     def settle(self, limit: int = 200) -> None:
-        """Deliver everything and let everybody take turns until nothing happens any more."""
+        """Deliver all messages and let all nodes take turns until nothing happens any more."""
         for _ in range(limit):
             messages, self.in_flight = self.in_flight, []
             for _, to, message in messages:
@@ -233,7 +232,7 @@ class Network:
         raise AssertionError("the group does not come to rest: messages go in circles")
 
     def tick_all(self, count: int = 1) -> None:
-        """Let time pass for everybody, and everybody answer."""
+        """Let time pass for all nodes, and let all of them answer."""
         for _ in range(count):
             for node in self.nodes.values():
                 node.raft.tick()

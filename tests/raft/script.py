@@ -1,7 +1,7 @@
 """Golden scripts: commands to a group of Raft cores, and the transcript that they must print.
 
-A script opens with comment lines that state the scenario. A line that starts with ``>`` is a command; what
-follows it is what it prints. Nodes run only when a command makes them.
+A script opens with comment lines that state the scenario. A line that starts with ``>`` is a command; the lines after
+it are its output. Nodes run only when a command makes them.
 
 ::
 
@@ -9,21 +9,21 @@ follows it is what it prints. Nodes run only when a command makes them.
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries
     lead 1                        campaign and stabilize, without printing each step
-    campaign 1 | tick 1 [count] | propose 1 a b | read 1 7 | transfer 1 2 | unreachable 1 2
+    campaign 1 | tick 1 [count] | propose 1 a b | read 1 7 | transfer 1 2
     members 1 voters=1,2 learners=3
     snapshot 1 [keep]             take a snapshot and keep so many entries before it
     deliver 1 2 [count]           the messages under way from 1 to 2, in order, all or so many; 2 answers each
-    drop, postpone 1 2 [count]    lose them; or let everything else overtake them
+    drop, postpone 1 2 [count]    lose them; or let all other messages overtake them
     repeat 1 2                    deliver again what was delivered last
     double 1 2                    the first message under way will come once more, after all others
-    stabilize                     deliver everything, to everybody, until nothing is under way
+    stabilize                     deliver all messages to all nodes until nothing is under way
     cut 1 2 | deaf 2 | heal       messages from 1 to 2 get lost; broadcasts to 2 get lost; none do
     crash 1                       restart node 1 from its disk
     crash-in 1 store|answer|apply node 1 dies in its next turn just before it stores, answers or applies
-    status | log | pending        what everybody believes; everybody's log; what is under way
+    status | log | pending        what each node believes; the log of each node; the messages under way
 
-In a transcript ``->`` is a unicast, ``=>`` a broadcast, ``x>`` one that got lost; ``3/2`` is entry 3 of term
-2."""
+In a transcript ``->`` is a unicast, ``=>`` a broadcast, ``x>`` a message that got lost; ``3/2`` is entry 3 of term 2.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ STEPS = {"store": 1, "answer": 2, "apply": 3}
 
 
 def run(text: str) -> str:
-    """The script with its transcript as it is now."""
+    """The script with the transcript that it prints now."""
     script = Script()
     lines: list[str] = []
     for line in text.splitlines():
@@ -78,7 +78,7 @@ class Script:
         self.crash_at: dict[int, int] = {}
 
     def command(self, line: str) -> list[str]:
-        """Carry out one command. Returns what it prints."""
+        """Carry out one command. Returns its output."""
         name, *words = line.split()
         arguments = [word for word in words if "=" not in word]
         options = dict(word.split("=") for word in words if "=" in word)
@@ -151,9 +151,6 @@ class Script:
         if not self.node(name).raft.transfer_leadership(int(target)):
             self.lines.append(f"{name} refuses")
         self.turn(self.node(name))
-
-    def do_unreachable(self, name: str, target: str) -> None:
-        self.node(name).raft.report_unreachable(int(target))
 
     def do_snapshot(self, name: str, keep: str = "0") -> None:
         node = self.node(name)
@@ -279,7 +276,7 @@ def describe_entries(entries: Iterable[Entry]) -> str:
 
 
 def describe_data(entry: Entry) -> str:
-    """What an entry holds."""
+    """The content of an entry in words."""
     if entry.kind == EntryKind.NO_OP:
         return "no-op"
     if entry.kind == EntryKind.DATA:

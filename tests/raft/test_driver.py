@@ -1,8 +1,8 @@
-"""What a driver relies on: the contents and the order of Ready, and that calls which are not legal change
-nothing."""
+"""What a driver relies on: the contents and the order of Ready; a call that is not legal changes nothing."""
 
 from __future__ import annotations
 
+import inspect
 import random
 
 import pytest
@@ -45,6 +45,18 @@ def data_entries(*terms: int, first_index: int = 1) -> list[Entry]:
     return [Entry(index, term, EntryKind.DATA, b"") for index, term in enumerate(terms, first_index)]
 
 
+def test_a_core_names_what_it_is_made_from() -> None:
+    parameters = inspect.signature(Raft).parameters
+    wanted = ["node_id", "configuration", "settings", "rng", "hard_state", "snapshot", "entries", "applied_index"]
+    assert list(parameters) == wanted
+    assert [name for name, each in parameters.items() if each.default is each.empty] == wanted[:4]
+
+
+def test_a_core_has_no_other_fields_than_those_it_declares() -> None:
+    with pytest.raises(AttributeError):
+        make().comit_index = 1  # type: ignore[attr-defined]
+
+
 def test_a_core_at_rest_is_not_ready() -> None:
     network, raft = lead()
     assert not any(node.raft.is_ready() for node in network.nodes.values())
@@ -79,7 +91,7 @@ def test_entries_leave_before_they_are_stored_and_in_one_message() -> None:
 
 
 def test_nothing_leaves_before_the_term_that_it_is_of_is_stored() -> None:
-    """Else a sole voter could lead one term twice, with different entries, and a learner would hold both."""
+    """Otherwise a sole voter could lead one term twice, with different entries, and a learner would hold both."""
     raft = Raft(1, Configuration((1,), (2,)), RaftSettings(), random.Random(1))
     raft.campaign()
     ready = raft.ready()
@@ -132,8 +144,7 @@ def test_two_readies_at_once_are_an_error_of_the_driver() -> None:
 
 
 def test_between_ready_and_advance_messages_may_come() -> None:
-    """The entries handed out to be stored are overwritten before ``advance``: what replaced them is not
-    stored."""
+    """Entries are handed out to be stored and overwritten before ``advance``. Their successors are not stored."""
     raft = make(2)
     raft.step(AppendEntries(1, 2, 1, 0, 0, 0, 1, tuple(data_entries(1, 1))))
     ready = raft.ready()
@@ -152,7 +163,6 @@ def test_illegal_calls_change_nothing() -> None:
     assert raft.propose([b"a"]) == 0
     assert raft.propose_configuration(Configuration((1, 2))) == 0
     assert not raft.transfer_leadership(2)
-    raft.report_unreachable(2)
     assert not raft.is_ready()
     _, leader = lead()
     assert leader.propose([]) == 0
@@ -244,8 +254,8 @@ def test_answers_that_come_late_move_a_probe_neither_back_nor_on() -> None:
     raft.propose([b"a", b"b"])
     network.turn(network.nodes[1])
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 3, 0, 0))
-    raft.report_unreachable(2)
     progress = raft.progress[2]
+    progress.start_probe(progress.match_index + 1)
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 2, 0, 0))
     assert progress.state is ProgressState.PROBE
     raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, False, 1, 1, 3))
@@ -261,7 +271,7 @@ def test_a_dead_follower_is_sent_nothing_but_empty_messages() -> None:
     raft.propose([b"x" * 1000])
     network.turn(network.nodes[1])
     network.settle()
-    raft.report_unreachable(3)
+    raft.progress[3].start_probe(raft.progress[3].match_index + 1)
     lost: list[AppendEntries] = []
     network.on_lost = lambda sender, to, message: lost.append(message)  # type: ignore[arg-type]
     for _ in range(40):

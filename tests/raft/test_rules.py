@@ -1,4 +1,4 @@
-"""The rules that are pure functions or small values, each against a plainer account of the same thing."""
+"""Rules that are pure functions or small values, each compared with a plainer version of itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zmqlab.raft.configuration import ConfigurationHistory
 from zmqlab.raft.log import ENTRY_OVERHEAD_BYTES, Log
 
 TERMS = st.lists(st.integers(1, 5), max_size=12).map(sorted)
-"""A log, given by the terms of its entries."""
+"""Logs, each given by the terms of its entries."""
 
 
 def entries_of(terms: list[int], first_index: int = 1) -> list[Entry]:
@@ -48,7 +48,7 @@ def test_any_two_quorums_share_a_member(count: int) -> None:
 
 @given(terms=TERMS, matches=st.lists(st.integers(0, 13), min_size=2, max_size=6))
 def test_the_commit_rule_against_a_search(terms: list[int], matches: list[int]) -> None:
-    """Commit the last entry of our own term that a majority holds, or nothing new."""
+    """The commit index by sorting: the last entry of the leader's term that a majority holds, or no new one."""
     voters = tuple(range(1, len(matches) + 2))
     term = max(terms, default=0)
     raft = Raft(

@@ -1,4 +1,4 @@
-"""Every script in ``scripts/`` prints what it printed when somebody last read it."""
+"""Every script in ``scripts/`` prints its transcript."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Another way to replicate, for tests: the leader answers as soon as it has stored an entry itself.
 
-What ``acks=1`` is elsewhere. It is Raft but for one rule: what the leader has stored counts as committed, so that nothing
-waits for a quorum. When that leader is lost, its successor may never have heard of an order that was acknowledged.
+What ``acks=1`` is elsewhere. It is Raft but for one rule: what the leader has stored counts as committed, so that
+nothing waits for a quorum. When that leader is lost, its successor may never have heard of an order that was
+acknowledged.
 """
 
 from __future__ import annotations

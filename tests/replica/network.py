@@ -30,7 +30,7 @@ MAX_ROUNDS = 10_000
 def request(client_id: int, number: int, *, answered_below: int = 1, quantity: int = 5) -> bytes:
     """A request of one order to buy, which rests."""
     order = Command.limit(Side.BUY, "ACME", quantity, 100, account=1)
-    return client_wire.encode_request(client_id, number, answered_below, records.pack_command(order))
+    return client_wire.encode_request(client_id, number, answered_below, records.pack_commands([order]))
 
 
 class Node:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zmqlab.errors import JournalCorrupt
 from zmqlab.market import Command, Side, Status
 from zmqlab.raft import Entry, EntryKind
 from zmqlab.replica import Applied, StateMachine
@@ -236,6 +237,13 @@ def test_a_restored_machine_goes_on_as_the_original(cut: int) -> None:
     assert restored.snapshot() == original.snapshot()
     totals = [(each.orders_applied, each.rejected_total, each.fills_total) for each in (restored, original)]
     assert totals[0] == totals[1]
+
+
+def test_a_snapshot_that_the_exchange_refuses_is_a_corrupt_journal(machine: StateMachine) -> None:
+    with pytest.raises(
+        JournalCorrupt, match="can't be restored: a state of the market ends at byte 20"
+    ):
+        machine.restore(machine.snapshot() + b"\0")
 
 
 def test_a_retry_across_a_snapshot_is_still_a_replay(machine: StateMachine) -> None:

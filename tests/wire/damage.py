@@ -1,4 +1,4 @@
-"""Frames gone wrong, for the parsers that must say FrameError to all of them and nothing else."""
+"""Damaged frames, for parsers that must raise FrameError at each of them and no other exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADERS = st.builds(frames.header, st.integers(0, 0x23), st.integers(0, 1))
 
 @st.composite
 def mutated(draw: st.DrawFn, valid: bytes) -> bytes:
-    """``valid`` after up to three bytes were changed, a piece was cut out, or some bytes came to its end."""
+    """``valid`` with up to three bytes changed, a piece cut out, or some bytes appended."""
     frame = bytearray(valid)
     for _ in range(draw(st.integers(0, 3))):
         frame[draw(st.integers(0, len(frame) - 1))] = draw(st.integers(0, 255))
@@ -24,7 +24,7 @@ def mutated(draw: st.DrawFn, valid: bytes) -> bytes:
 
 
 def damaged(*valid: bytes) -> st.SearchStrategy[bytes]:
-    """Any bytes, any bytes behind a good header, and each of ``valid`` mutated."""
+    """Any bytes, any bytes after a good header, and each of ``valid`` damaged."""
     noise = st.binary(max_size=200)
     behind_header = st.builds(bytes.__add__, HEADERS, noise)
     own_headers = st.builds(bytes.__add__, st.sampled_from([frame[: frames.HEADER_BYTES] for frame in valid]), noise)
@@ -32,7 +32,7 @@ def damaged(*valid: bytes) -> st.SearchStrategy[bytes]:
 
 
 def refuses_or_accepts(parse: Callable[[bytes], object], frame: bytes) -> None:
-    """Any other exception than FrameError goes through and fails the test."""
+    """Parse ``frame``. An exception other than FrameError goes through and fails the test."""
     try:
         parse(frame)
     except FrameError as error:

@@ -1,4 +1,4 @@
-"""Queries, answers and what is published: they come back, what doesn't fit raises FrameError, news is ignored."""
+"""Queries, answers and published structs: they come back equal, damage raises FrameError, new fields are ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``docs/wire-format.md`` is what the code does: sizes, offsets, types, codes and bounds."""
+"""``docs/wire-format.md`` says what the code does: sizes, offsets, types, codes and bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYOUTS: list[tuple[str, struct.Struct]] = [
 
 
 def rows(section: str) -> list[list[str]]:
-    """The cells of a section's table rows, without its head."""
+    """The cells of the rows of a section's table, without the table's head."""
     lines = [line for line in SECTIONS[section].splitlines() if re.match(r"\| *[\w0]", line)]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 

@@ -1,4 +1,4 @@
-"""Frames taken apart for people: every byte belongs to one field, and the fields say what was packed."""
+"""Frames taken apart for people: every byte belongs to one field, and the fields show the packed values."""
 
 from __future__ import annotations
 

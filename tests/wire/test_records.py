@@ -1,4 +1,4 @@
-"""Records: each has its size, its field order, and comes back as it went."""
+"""Records: each has its size and the order of its fields, and unpacking gives what was packed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqlab.market.types import Command, ExecutionReport, Side
+from zmqlab.market.types import FILL_WIDTH, Command, ExecutionReport, Fill, Report, Side, fills_in, reports_in
 from zmqlab.wire import records
 
 U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
@@ -27,7 +27,7 @@ def test_the_sizes_of_the_records() -> None:
 
 def test_a_command_s_bytes() -> None:
     command = Command.limit(Side.SELL, "ACME", 100, 2_500, account=7, post_only=True)
-    assert records.pack_command(command) == bytes.fromhex(
+    assert records.pack_commands([command]) == bytes.fromhex(
         "01020101"  # new, sell, limit, good till cancelled
         "64000000"  # quantity
         "0000000000000000"  # order id
@@ -38,14 +38,29 @@ def test_a_command_s_bytes() -> None:
     )
 
 
-def test_a_command_has_as_many_fields_as_its_record() -> None:
-    assert len(Command._fields) == len(records.COMMAND_FIELDS)
+def test_the_fields_of_the_records() -> None:
+    """Spelled out here: the wire and stored logs depend on them."""
+    assert (records.COMMAND_FIELDS, records.REPORT_FIELDS, records.FILL_FIELDS) == ("BBBBIQQqII", "BBHIIIQq", "QqII")
+    assert ",".join(Command._fields) == (
+        "kind,side,order_type,time_in_force,quantity,order_id,symbol,price,account,flags"
+    )
+    assert ",".join(Report._fields) == (
+        "status,reason,reserved,fill_count,filled_quantity,leaves_quantity,order_id,notional"
+    )
+    assert ",".join(Fill._fields) == "maker_order_id,price,quantity,maker_leaves_quantity"
 
 
 def test_a_report_s_bytes_and_a_fill_s() -> None:
     assert records.pack_reports([2, 3, 0, 4, 5, 6, 7, -1]) == struct.pack("<BBHIIIQq", 2, 3, 0, 4, 5, 6, 7, -1)
     assert records.pack_fills([9, 8, 7, 6]) == struct.pack("<QqII", 9, 8, 7, 6)
-    assert "order_id" in ExecutionReport.__slots__
+    assert set(Report._fields) - {"reserved", "fill_count"} < set(ExecutionReport.__slots__)
+
+
+def test_a_flat_list_gets_its_names_back() -> None:
+    assert list(reports_in([*range(8), *range(10, 18)])) == [Report(*range(8)), Report(*range(10, 18))]
+    assert list(fills_in(range(8))) == [Fill(0, 1, 2, 3), Fill(4, 5, 6, 7)]
+    with pytest.raises(ValueError, match="shorter"):
+        list(reports_in(range(9)))
 
 
 @given(st.lists(COMMANDS, max_size=20), st.integers(0, 64))
@@ -73,7 +88,7 @@ def test_a_batch_of_any_size_is_its_records_in_order(count: int) -> None:
 
 def test_the_caches_of_structs_are_bounded() -> None:
     for count in range(400):
-        records.pack_fills([0] * records.FILL_WIDTH * count)
+        records.pack_fills([0] * FILL_WIDTH * count)
     assert records._fills_struct.cache_info().currsize <= records.MAX_RECORDS_PER_CALL + 1
 
 
@@ -82,4 +97,4 @@ def test_a_field_that_does_not_fit_is_refused(field: int, value: int) -> None:
     command = [0] * 10
     command[field] = value
     with pytest.raises(struct.error):
-        records.pack_command(command)
+        records.pack_commands([command])

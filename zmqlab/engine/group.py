@@ -25,7 +25,7 @@ from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.status import Counters, status_of
 from zmqlab.errors import FrameError
-from zmqlab.market.types import symbol_name
+from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
 from zmqlab.raft import Configuration, RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.replica import (
@@ -44,16 +44,12 @@ from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
-from zmqlab.wire.records import FILL_COUNT, FILL_WIDTH, REPORT_WIDTH
 
 EAGER_TICKS = 300
 """For so long the node with ``--leader`` goes on asking for votes on its first start: its peers may start later."""
 EAGER_INTERVAL_TICKS = 3
 TRADES_PER_SNAPSHOT = 64
 """Trades published between two snapshots; the tape on the wire is for eyes, the book's own tape is exact."""
-
-_ORDER_ID = 6  # position in a report
-_SYMBOL = 6  # position in a command
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,15 +304,15 @@ def _staggered(snapshot_log_bytes: int, node_id: int) -> int:
 
 def _trades_of(entry: Entry, applied: Applied) -> Iterator[control.TradeEvent]:
     """The trades of one applied request, in the order in which they happened."""
-    fills = zip(*[iter(applied.fills)] * FILL_WIDTH, strict=True)
-    reports = zip(*[iter(applied.reports)] * REPORT_WIDTH, strict=True)
-    for command, report in zip(client_wire.request_commands(entry.data), reports, strict=True):
-        for maker_order_id, price, quantity, _ in islice(fills, report[FILL_COUNT]):
+    fills = fills_in(applied.fills)
+    commands = map(Command._make, client_wire.request_commands(entry.data))
+    for command, report in zip(commands, reports_in(applied.reports), strict=True):
+        for fill in islice(fills, report.fill_count):
             yield control.TradeEvent(
-                symbol=symbol_name(command[_SYMBOL]),
-                price=price,
-                quantity=quantity,
+                symbol=symbol_name(command.symbol),
+                price=fill.price,
+                quantity=fill.quantity,
                 log_index=entry.index,
-                maker_order_id=maker_order_id,
-                taker_order_id=report[_ORDER_ID],
+                maker_order_id=fill.maker_order_id,
+                taker_order_id=report.order_id,
             )

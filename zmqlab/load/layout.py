@@ -1,8 +1,8 @@
 """The wire's fixed-width records as numpy types, byte for byte.
 
-:mod:`zmqlab.wire.records` is the truth; a test holds these against it. An array of ``COMMAND`` rows is a
-request's body through ``tobytes()``, and a response's body is an array of ``REPORT`` rows through
-``np.frombuffer``.
+They are made from the fields in :mod:`zmqlab.market.types`; a test compares them with :mod:`zmqlab.wire.records`. An
+array of ``COMMAND`` rows is a request's body through ``tobytes()``, and a response's body is an array of ``REPORT``
+rows through ``np.frombuffer``.
 """
 
 from __future__ import annotations
@@ -12,38 +12,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from zmqlab.market.types import Command, Fill, Report, record_fields
+
 Rows: TypeAlias = NDArray[np.void]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 AnyArray: TypeAlias = NDArray[Any]
 
-COMMAND = np.dtype(
-    [
-        ("kind", "u1"),
-        ("side", "u1"),
-        ("order_type", "u1"),
-        ("time_in_force", "u1"),
-        ("quantity", "<u4"),
-        ("order_id", "<u8"),
-        ("symbol", "<u8"),
-        ("price", "<i8"),
-        ("account", "<u4"),
-        ("flags", "<u4"),
-    ]
-)
+_TYPES = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8"}
+"""numpy's names of the widths, by their codes in a ``struct`` format."""
 
-REPORT = np.dtype(
-    [
-        ("status", "u1"),
-        ("reason", "u1"),
-        ("reserved", "<u2"),
-        ("fill_count", "<u4"),
-        ("filled_quantity", "<u4"),
-        ("leaves_quantity", "<u4"),
-        ("order_id", "<u8"),
-        ("notional", "<i8"),
-    ]
+COMMAND, REPORT, FILL = (
+    np.dtype([(name, _TYPES[code]) for name, code in record_fields(record)]) for record in (Command, Report, Fill)
 )
-
-FILL = np.dtype([("maker_order_id", "<u8"), ("price", "<i8"), ("quantity", "<u4"), ("maker_leaves_quantity", "<u4")])

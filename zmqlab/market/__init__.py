@@ -1,27 +1,36 @@
 """The market: limit order books with price-time priority, as a deterministic state machine.
 
 Rules of this layer: integers only, no clock, no chance, no I/O, and no iteration whose order depends on a hash. The
-same commands give the same reports, the same books and the same state hash in every process.
+same commands give the same reports, the same books and the same state hash in every process. It knows neither the wire
+nor the log; bytes occur only in the canonical state.
 
 The rules of a book:
 
-* **Priority.** An incoming order trades with the best price first, and at one price with the order that came first.
-  It trades at the resting order's price.
+* **Priority.** An incoming order trades with the best price first, and at one price with the oldest order. It trades at
+  the resting order's price.
 * **Order types.** A *limit* order trades up to its price. A *market* order trades at any price and never rests.
-* **Time in force.** *GTC*: what is not filled rests. *IOC*: it is dropped. *FOK*: unless all can be filled at once,
-  nothing trades and the order expires.
-* **Post-only.** A limit order with this flag is rejected rather than trade on arrival.
-* **Cancel.** Names the order, its symbol and its account; otherwise the order is unknown, whoever asks.
-* **Replace.** The same price and a quantity that is not larger keep the order's place. Anything else loses it: the
-  order leaves the book and arrives anew, so that it may trade, under its old id; with the post-only flag the replace
-  is rejected rather than that.
-* **Self-trade prevention, cancel newest.** An incoming order that would trade with a resting one of the same account
-  stops there; what it has filled stands, the rest of it is dropped.
+* **Time in force.** *GTC*: what can't be filled at once rests. *IOC*: it is dropped. *FOK*: unless all can be filled at
+  once, nothing trades and the order expires.
+* **Post-only.** A limit order with this flag is rejected if it would trade on arrival.
+* **Cancel.** Names the order, its symbol and its account. If one of them is wrong, the order is unknown.
+* **Replace.** The same price with a quantity that is not larger keeps the order's place. Any other change loses it: the
+  order leaves the book and arrives again under its old id, so it may trade. With the post-only flag such a replace is
+  rejected if the order would trade.
+* **Self-trade prevention, cancel newest.** An incoming order that meets a resting order of the same account stops
+  there. Its fills stand; the rest of it is dropped.
 * **Rejections** change nothing, use up no order id, and carry a reason.
 
-A command is a tuple of ten integers, in the order of the wire (:mod:`zmqlab.wire.records`); :class:`Command` makes
-them for people. :class:`Exchange` is the fast implementation, :class:`NaiveExchange` the obvious one that it is held
-against. Left out on purpose: fees, auctions, hidden and stop orders, tick-size tables.
+A command is a tuple of ten integers; :class:`Command` makes them for people. :class:`Exchange` is the fast
+implementation, :class:`NaiveExchange` the obvious one that it is compared with. Left out on purpose: fees, auctions,
+hidden and stop orders, tick-size tables.
+
+Modules, in reading order:
+
+* :mod:`~zmqlab.market.types`: codes, limits, the fields of each record, and the objects that people read
+* :mod:`~zmqlab.market.naive`: the exchange in the obvious way; read it to learn the rules
+* :mod:`~zmqlab.market.book`: the fast book: price levels with queues of orders
+* :mod:`~zmqlab.market.exchange`: the fast exchange
+* :mod:`~zmqlab.market.canonical`: the state as bytes: snapshot and state hash
 """
 
 from zmqlab.market.exchange import Exchange
@@ -35,10 +44,13 @@ from zmqlab.market.types import (
     Fill,
     OrderType,
     Reason,
+    Report,
     Side,
     Status,
     TimeInForce,
     Trade,
+    fills_in,
+    reports_in,
     symbol_code,
     symbol_name,
 )
@@ -54,10 +66,13 @@ __all__ = [
     "NaiveExchange",
     "OrderType",
     "Reason",
+    "Report",
     "Side",
     "Status",
     "TimeInForce",
     "Trade",
+    "fills_in",
+    "reports_in",
     "symbol_code",
     "symbol_name",
 ]

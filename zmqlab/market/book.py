@@ -1,23 +1,23 @@
-"""One symbol's book: two sides of price levels, each a queue of orders; the data structure only, not the rules.
+"""The book of one symbol: two sides of price levels, each a queue of orders. The data structure only, not the rules.
 
-Theory of operation. Both sides are kept alike by *keys*: an ask's key is its price, a bid's is its negated
-price, so that on either side the smallest key is the best and an incoming order with limit ``p`` reaches a
-level of the other side exactly if ``level.key <= limit``, where ``limit`` is ``p`` for a buyer and ``-p`` for
-a seller. An order that rests at ``limit`` has the key ``-limit`` on its own side. One code serves both sides,
-and a market order is one with a limit that every key is below.
+Theory of operation. Both sides are kept alike by *keys*. The key of an ask is its price; the key of a bid is its
+negated price. So on either side the smallest key is the best. An incoming order reaches a level of the other side
+exactly if ``level.key <= limit``, where ``limit`` is the price of a buyer and the negated price of a seller. An order
+that rests at ``limit`` has the key ``-limit`` on its own side. One code serves both sides, and a market order has a
+limit that is above every key.
 
-A *level* is a deque of orders, oldest first. Trading takes from its left end. A cancel must not search: it
-sets the order's quantity to zero and leaves it where it is (*dead*). The dead are dropped when they come to
-the front, when nobody in the level lives, or when a cancel or a fill leaves more than half of the level dead
-(:meth:`Level.compact`). So the work for an order that goes is constant on average, and a level is never longer
-than twice its live orders and a few. (A dict by order id looks simpler, but finding its first entry scans all
-that were deleted before it, which makes a long queue that is only eaten from the front quadratic.)
+A *level* is a deque of orders, oldest first. Trading takes orders from its left end. A cancel must not search, so it
+sets the order's quantity to zero and leaves the order where it is: the order is *dead*. Dead orders are dropped when
+they come to the front, when no order in the level is live, or when a cancel or a fill leaves more than half of the
+level dead (:meth:`Level.compact`). So removing an order takes constant time on average, and a level is never longer
+than twice its live orders and a few more. (A dict by order id looks simpler. But finding its first entry scans all
+entries that were deleted before it, which makes trading through a long queue quadratic.)
 
-An *order* is a list of five, because making a list costs a fifth of making an object with ``__slots__`` and
-an order is made with almost every command; the names of its places are the constants below.
+An *order* is a list of five, because making a list takes a fifth of the time of making an object with ``__slots__``,
+and almost every command makes an order. The constants below name its places.
 
-Left out on purpose: totals a level. They would be kept with every command and read only by people (depth) and by
-fill-or-kill orders, which count what they need.
+Left out on purpose: totals for each level. Every command would update them, and only people (depth) and fill-or-kill
+orders would read them; those count for themselves.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ SYMBOL = 3
 LEVEL = 4
 
 NO_LEVEL = MAX_PRICE + 2
-"""The best key of an empty side: above every limit, so that nothing ever reaches it."""
+"""The best key of an empty side: above every limit, so that no order ever reaches it."""
 NO_LIMIT = MAX_PRICE + 1
 """The limit of a market order: above every key and below NO_LEVEL."""
 
 COMPACT_ABOVE = 16
-"""Dead orders that a level may hold whatever its size: rebuilding a short deque is not worth the call."""
+"""How many dead orders a level of any size may hold: rebuilding a short deque is not worth the call."""
 
 
 class Level(deque[Order]):
-    """All orders at one price, oldest first, with dead ones among them."""
+    """All orders at one price, oldest first, dead ones included."""
 
     __slots__ = ("key", "live", "side")
 
     def __init__(self, key: int, side: BookSide) -> None:
         super().__init__()
         self.key = key
-        """Price of an ask, negated price of a bid; never changes."""
+        """The price of an ask, the negated price of a bid. Never changes."""
         self.live = 0
-        """Orders in this deque whose quantity is not 0; never 0 for a level that is in its side."""
+        """How many orders in this deque have a quantity above 0. Never 0 for a level that is in its side."""
         self.side = side
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
     def compact(self) -> None:
-        """Drop the dead."""
+        """Drop the dead orders."""
         live = [order for order in self if order[QUANTITY]]
         self.clear()
         self.extend(live)
 
 
 class BookSide:
-    """The levels of one side, by key."""
+    """The price levels of one side of a book."""
 
     __slots__ = ("best", "keys", "levels")
 
@@ -83,7 +83,7 @@ class BookSide:
         """The keys of ``levels``."""
 
     def open_level(self, key: int) -> Level:
-        """A new level, which its caller must put an order into."""
+        """A new level. The caller must put an order into it."""
         level = self.levels[key] = Level(key, self)
         self.keys.add(key)
         if key < self.best:
@@ -91,7 +91,7 @@ class BookSide:
         return level
 
     def close_level(self, level: Level) -> None:
-        """Forget a level in which nobody lives."""
+        """Forget a level without live orders."""
         level.clear()  # Dead orders refer to their level: without this they would wait for the cycle collector.
         key = level.key
         del self.levels[key]
@@ -100,7 +100,7 @@ class BookSide:
             self.best = self.keys[0] if self.keys else NO_LEVEL
 
     def remove(self, order: Order) -> None:
-        """Take a live order out; the caller has taken it out of the table of open orders."""
+        """Take a live order out. The caller has taken it out of the table of open orders."""
         order[QUANTITY] = 0
         level = order[LEVEL]
         live = level.live = level.live - 1
@@ -110,7 +110,7 @@ class BookSide:
             level.compact()
 
     def orders(self) -> Iterator[tuple[int, Order]]:
-        """(price, order) of the live orders in price-time order."""
+        """``(price, order)`` of the live orders, in price-time order."""
         for key in self.keys:
             price = abs(key)
             for order in self.levels[key]:
@@ -118,7 +118,8 @@ class BookSide:
                     yield price, order
 
     def available(self, limit: int, wanted: int, account: int) -> int:
-        """How much of ``wanted`` can be filled at ``limit`` or better before an order of ``account`` comes up."""
+        """How much of ``wanted`` can be filled at ``limit`` or better, before an order of ``account`` stops the
+        trading."""
         found = 0
         for key in self.keys:
             if key > limit:
@@ -134,7 +135,7 @@ class BookSide:
         return found
 
     def depth(self, levels: int) -> list[tuple[int, int, int]]:
-        """(price, quantity, orders) of the best ``levels`` levels."""
+        """``(price, quantity, orders)`` of the best ``levels`` levels."""
         rows = []
         for key in self.keys[: max(levels, 0)]:
             level = self.levels[key]
@@ -142,7 +143,7 @@ class BookSide:
         return rows
 
     def check_invariants(self) -> None:
-        """Assert what the comments in this file promise."""
+        """Assert what the docstrings of this class and of its levels promise."""
         assert list(self.keys) == sorted(self.levels), "keys are the levels' keys, in order"
         assert self.best == min(self.levels, default=NO_LEVEL), "best is the smallest key"
         for key, level in self.levels.items():
@@ -154,7 +155,7 @@ class BookSide:
 
 
 class Book:
-    """Both sides of a symbol and the tape of its last trades."""
+    """Both sides of one symbol, and the tape of its last trades."""
 
     __slots__ = ("asks", "bids", "tape")
 
@@ -162,7 +163,7 @@ class Book:
         self.bids = BookSide()
         self.asks = BookSide()
         self.tape: deque[tuple[int, int, int, int]] = deque(maxlen=TAPE_LENGTH)
-        """(price, quantity, maker_order_id, taker_order_id), oldest first."""
+        """``(price, quantity, maker_order_id, taker_order_id)``, oldest first."""
 
     def check_invariants(self) -> None:
         """Assert that the book is not crossed and each side is sound."""

@@ -1,19 +1,39 @@
-"""The state of an exchange as bytes, whichever way it is kept: the snapshot and what the state hash is made of.
+"""The state of an exchange as bytes: the snapshot, and the input of the state hash.
 
-The bytes are *canonical*: two exchanges in the same state give the same bytes, whatever their data structures
-and whatever way led there. So the snapshot and the input of the state hash are the same thing.
-Little-endian::
+The bytes are *canonical*: two exchanges in the same state give the same bytes, whatever their data structures are and
+however they got there. So one form serves as snapshot and as input of the hash. All integers are little-endian and
+unsigned::
 
-    state   magic b"ZLMS", version u32, next_order_id u64, symbols u32, then the symbols by rising code symbol
-    code u64, bids u32, asks u32, trades u32, then the columns of the bids, the asks and the trades side    in
-    price-time order: all order_ids u64, all prices u32, all leaves quantities u32, all accounts u32 trades
-    oldest first: all prices u32, all quantities u32, all maker_order_ids u64, all taker_order_ids u64
+    offset  size  field
+                  the state
+    0       4     magic              b"ZLMS"
+    4       4     version            1
+    8       8     next_order_id
+    16      4     symbols            how many symbols follow, by rising code
 
-Columns, because one ``struct`` call then packs any number of values with a short format. A symbol is in the state
-from its first accepted order on, even while its book is empty.
+                  each symbol
+    0       8     code
+    8       4     bids               how many orders
+    12      4     asks               how many orders
+    16      4     trades             how many trades
+    20            the columns of the bids, then of the asks, then of the trades
 
-Left out on purpose: the limits, which are settings, and dead orders, spare levels and the like, which are not
-state.
+                  the columns of n orders of one side, in price-time order
+    0       8n    order_id
+    8n      4n    price
+    12n     4n    leaves_quantity
+    16n     4n    account
+
+                  the columns of n trades, oldest first
+    0       4n    price
+    4n      4n    quantity
+    8n      8n    maker_order_id
+    16n     8n    taker_order_id
+
+The tables are in columns, so that one ``struct`` call with a short format packs any number of values. A symbol is in
+the state from its first accepted order on, even while its book is empty.
+
+Left out on purpose: the limits, because they are settings; dead orders and spare levels, because they are no state.
 """
 
 from __future__ import annotations
@@ -23,7 +43,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from zmqlab.errors import JournalCorrupt
+from zmqlab.errors import StateInvalid
 
 MAGIC = b"ZLMS"
 VERSION = 1
@@ -39,7 +59,7 @@ Row = tuple[int, int, int, int]
 
 
 class SymbolState(NamedTuple):
-    """One symbol, listed plainly."""
+    """The state of one symbol as plain rows."""
 
     code: int
     bids: Sequence[Row]
@@ -50,7 +70,7 @@ class SymbolState(NamedTuple):
 
 
 def encode_state(next_order_id: int, symbols: Sequence[SymbolState]) -> bytes:
-    """The canonical bytes of a state; ``symbols`` must be sorted by code."""
+    """The canonical bytes of a state. ``symbols`` must be sorted by code."""
     parts = [_HEADER.pack(MAGIC, VERSION, next_order_id, len(symbols))]
     for code, bids, asks, trades in symbols:
         parts.append(_SYMBOL.pack(code, len(bids), len(asks), len(trades)))
@@ -61,15 +81,18 @@ def encode_state(next_order_id: int, symbols: Sequence[SymbolState]) -> bytes:
 
 
 def decode_state(data: bytes) -> tuple[int, list[SymbolState]]:
-    """``(next_order_id, symbols)`` of :func:`encode_state`'s bytes.
+    """``(next_order_id, symbols)`` from the bytes of :func:`encode_state`.
 
     Raises:
-        JournalCorrupt: the bytes are not exactly one state.
+        StateInvalid: the bytes are not exactly one state.
     """
     try:
         magic, version, next_order_id, count = _HEADER.unpack_from(data)
         if magic != MAGIC or version != VERSION:
-            raise JournalCorrupt(f"a snapshot of the market opens with {magic!r} version {version}")
+            raise StateInvalid(
+                f"a state of the market begins with {magic!r}, version {version}; this zmqlab reads {MAGIC!r}, "
+                f"version {VERSION}"
+            )
         symbols = []
         offset = _HEADER.size
         for _ in range(count):
@@ -81,9 +104,9 @@ def decode_state(data: bytes) -> tuple[int, list[SymbolState]]:
                 offset += rows * sum(_WIDTHS[column] for column in columns)
             symbols.append(SymbolState(code, *tables))
     except struct.error as error:
-        raise JournalCorrupt(f"a snapshot of the market is cut short: {error}") from None
+        raise StateInvalid(f"a state of the market is cut short: {error}") from None
     if offset != len(data):
-        raise JournalCorrupt(f"a snapshot of the market has {len(data) - offset} bytes too many")
+        raise StateInvalid(f"a state of the market ends at byte {offset} of {len(data)}")
     return next_order_id, symbols
 
 

@@ -1,22 +1,21 @@
 """The exchange: the rules of :mod:`zmqlab.market`, executed fast.
 
-Rules. Deterministic: the same commands in the same order give the same reports and the same state, in every
-process; no clock, no float, no random number, no iteration over anything ordered by hash. Every input that is
-ten integers gets exactly one report; a command that makes no sense is rejected and changes nothing.
+Rules. The exchange is deterministic: the same commands in the same order give the same reports and the same state in
+every process. It uses no clock, no float, no random number, and no iteration in the order of a hash. Ten integers get
+exactly one report, whatever they are; a command that makes no sense is rejected and changes nothing.
 
-Theory of operation. ``execute`` is the hot path of every node: it runs once for each command on each replica.
-It handles the two commands that a real flow consists of, a new limit order that comes to rest and a cancel,
-in its own loop without a further call, and hands all others to one method a kind. The fast branch is only a
-short cut: :meth:`Exchange._new` decides every new order in the same way, which the tests hold against a naive
-exchange. Reports and fills go to two flat lists of integers, in the order in which they are packed for the
-wire.
+Theory of operation. ``execute`` is the hot path of every node: it runs once for each command on each replica. A real
+flow consists mostly of two commands: a new limit order that comes to rest, and a cancel. ``execute`` handles these two
+in its own loop without a further call, and hands all others to one method for each kind. The fast branch is only a
+short cut. :meth:`Exchange._new` decides every new order in the same way, and the tests compare both with the naive
+exchange. Reports and fills go to two flat lists of integers, in the order of the fields of
+:class:`~zmqlab.market.types.Report` and :class:`~zmqlab.market.types.Fill`.
 
-The one object that a command may leave behind is the resting order (:mod:`zmqlab.market.book`). A process
-that holds hundreds of thousands of them should tell the cycle collector so (``gc.freeze()``, a higher
-threshold): orders and levels refer to each other while they rest, but nothing here needs the collector to be
-freed.
+A command leaves at most one object behind: the resting order (:mod:`zmqlab.market.book`). Orders and levels refer to
+each other while they rest, but they are freed without the cycle collector. A process that holds hundreds of thousands
+of orders should keep the collector away from them (``gc.freeze()``, or a higher threshold).
 
-Left out on purpose: totals a level, stop orders, auctions, sessions of the trading day, fees.
+Left out on purpose: totals for each level, stop orders, auctions, sessions of the trading day, fees.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from zmqlab.market.book import (
 )
 from zmqlab.market.canonical import SymbolState, decode_state, encode_state, hash_state
 from zmqlab.market.types import (
+    FILL_WIDTH,
     MAX_PRICE,
     MAX_QUANTITY,
     POST_ONLY,
@@ -88,15 +88,15 @@ class Exchange:
         self.max_open_orders = max_open_orders
         self.max_symbols = max_symbols
         self._books: dict[int, Book] = {}
-        """By symbol code; a book stays once its symbol's first order was accepted."""
+        """By symbol code. A book stays from the first accepted order of its symbol on."""
         self._orders: dict[int, Order] = {}
-        """All open orders by id: exactly the live orders of all levels; at most max_open_orders."""
+        """All open orders by id: exactly the live orders of all levels, at most max_open_orders."""
         self._next_order_id = 1
         """Above the id of every order that was ever accepted."""
 
     @property
     def open_orders(self) -> int:
-        """Orders that rest in the books."""
+        """How many orders rest in the books."""
         return len(self._orders)
 
     @property
@@ -108,14 +108,12 @@ class Exchange:
         """Execute ``commands`` in order.
 
         Returns:
-            The reports (eight integers a command) and the fills (four a fill, in the order of their reports),
-            each as one flat list, ready for :func:`zmqlab.wire.records.pack_reports` and ``pack_fills``.
+            The reports, one for each command, and the fills, in the order of their reports. Each is one flat list,
+            ready for ``pack_reports`` and ``pack_fills`` of :mod:`zmqlab.wire.records`.
         """
         reports: list[int] = []
         fills: list[int] = []
-        books = self._books
-        orders = self._orders
-        max_open_orders = self.max_open_orders
+        books, orders = self._books, self._orders
         for command in commands:
             kind, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
             if kind == _NEW:
@@ -127,26 +125,22 @@ class Exchange:
                     and 0 < price <= MAX_PRICE
                     and 0 <= flags <= POST_ONLY
                     and symbol in books
-                    and len(orders) < max_open_orders
+                    and len(orders) < self.max_open_orders
                 ):
                     key = 0
-                    if side == _BUY:
-                        if books[symbol].asks.best > price:
-                            own = books[symbol].bids
-                            key = -price
+                    if side == _BUY and books[symbol].asks.best > price:
+                        own, key = books[symbol].bids, -price
                     elif side == _SELL and books[symbol].bids.best > -price:
-                        own = books[symbol].asks
-                        key = price
+                        own, key = books[symbol].asks, price
                     if key:
                         order_id = self._next_order_id
                         self._next_order_id = order_id + 1
                         level = own.levels.get(key)
                         if level is None:
                             level = own.open_level(key)
-                        order = [order_id, account, quantity, symbol, level]
+                        order = orders[order_id] = [order_id, account, quantity, symbol, level]
                         level.append(order)
                         level.live += 1
-                        orders[order_id] = order
                         reports += (_RESTS, 0, 0, 0, 0, quantity, order_id, 0)
                         continue
                 self._new(command, reports, fills)
@@ -172,7 +166,7 @@ class Exchange:
         return reports, fills
 
     def _new(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
-        """Any new order: reject it, or match it and rest or drop what is left."""
+        """Any new order: reject it, or match it and let the rest of it rest or expire."""
         _, side, order_type, time_in_force, quantity, _, symbol, price, account, flags = command
         may_rest = order_type == _LIMIT and time_in_force == _GTC
         reason = self._refusal(command, may_rest)
@@ -203,10 +197,10 @@ class Exchange:
             self._rest(own, -limit, order_id, account, leaves, symbol)
         filled = quantity - leaves
         rests = 0 if status == _EXPIRED else leaves
-        reports += (status, reason, 0, (len(fills) - start) >> 2, filled, rests, order_id, notional)
+        reports += (status, reason, 0, (len(fills) - start) // FILL_WIDTH, filled, rests, order_id, notional)
 
     def _refusal(self, command: tuple[int, ...], may_rest: bool) -> int:
-        """Why a new order is rejected before the book is looked at; 0: it is not. The first reason counts."""
+        """The first reason to reject a new order, whatever the book holds; 0 if there is none."""
         _, side, order_type, time_in_force, quantity, _, symbol, price, _, flags = command
         unlisted = symbol not in self._books
         if unlisted and not _is_symbol_code(symbol):
@@ -228,7 +222,7 @@ class Exchange:
         return _NONE
 
     def _replace(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
-        """Change an open order in its place, or take it out and enter it anew under its old id."""
+        """Change an open order in its place, or take it out and enter it again under its old id."""
         _, _, _, _, quantity, order_id, symbol, price, account, flags = command
         order = self._orders.get(order_id)
         reason = _NONE
@@ -263,7 +257,7 @@ class Exchange:
             status, reason, leaves = _EXPIRED, _SELF_TRADE, 0
         elif leaves:
             self._rest(own, -limit, order_id, account, leaves, symbol)
-        reports += (status, reason, 0, (len(fills) - start) >> 2, filled, leaves, order_id, notional)
+        reports += (status, reason, 0, (len(fills) - start) // FILL_WIDTH, filled, leaves, order_id, notional)
 
     def _rest(self, side: BookSide, key: int, order_id: int, account: int, quantity: int, symbol: int) -> None:
         """Put an order at the end of its level's queue."""
@@ -288,7 +282,7 @@ class Exchange:
         """Trade up to ``leaves`` with the orders of ``opposite`` that ``limit`` reaches, best and oldest first.
 
         Returns:
-            What is left, the notional, and whether it stopped at an order of the same account.
+            The quantity that is left, the notional, and whether an order of the same account stopped the trading.
         """
         orders = self._orders
         tape = book.tape
@@ -327,7 +321,7 @@ class Exchange:
         return leaves, notional, False
 
     def depth(self, symbol: str, levels: int = 10) -> Depth:
-        """The best ``levels`` levels of ``symbol``; empty for a symbol that is not listed.
+        """The best ``levels`` levels of ``symbol``; empty for a symbol that has had no order.
 
         Raises:
             ValueError: ``symbol`` can't be the name of a symbol.
@@ -345,7 +339,7 @@ class Exchange:
         return list(map(Trade._make, book.tape))
 
     def snapshot(self) -> bytes:
-        """The whole state; see :mod:`zmqlab.market.canonical`."""
+        """The whole state as canonical bytes; see :mod:`zmqlab.market.canonical`."""
         listing = []
         for code in sorted(self._books):
             book = self._books[code]
@@ -357,10 +351,10 @@ class Exchange:
         return encode_state(self._next_order_id, listing)
 
     def restore(self, snapshot: bytes) -> None:
-        """Replace the state by that of a snapshot; the limits stay.
+        """Replace the state by that of a snapshot. The limits stay.
 
         Raises:
-            JournalCorrupt: the bytes are no snapshot; the state is as it was.
+            StateInvalid: the bytes are no snapshot. The state is as it was.
         """
         next_order_id, listing = decode_state(snapshot)
         for book in self._books.values():
@@ -378,11 +372,11 @@ class Exchange:
                 self._rest(book.asks, price, order_id, account, quantity, code)
 
     def state_hash(self) -> bytes:
-        """16 bytes that are equal for equal states, whatever implementation holds them."""
+        """16 bytes that are equal for equal states, in this implementation and in the naive one."""
         return hash_state(self.snapshot())
 
     def check_invariants(self) -> None:
-        """Assert what this class and its books promise; for tests, as it looks at everything."""
+        """Assert the invariants of this class and of its books. It looks at every order, so it is for tests."""
         seen: dict[int, Order] = {}
         for code, book in self._books.items():
             assert _is_symbol_code(code)

@@ -1,36 +1,50 @@
-"""The vocabulary of the market: enumerations, limits, and what people read.
+"""The vocabulary of the market: codes, limits, the fields of each record, and the objects that people read.
 
-Rules. Nothing here is on an order's way: inside the engine and on the wire a command is a tuple of ten plain
-integers and a report is eight of them, in the order of :class:`Command` and :class:`ExecutionReport`. The
-classes of this module are for building the former and showing the latter. Everything is an integer: prices
-are ticks, a symbol is its *symbol code* (its up to eight characters as one little-endian integer), an average
-price is computed only for people.
+Everything is an integer. A price is a number of ticks. A symbol is its *symbol code*: its up to eight characters as one
+little-endian integer. Only the average price, which is for people, is a float.
 
-Codes are part of the wire format and of stored logs: a number, once given, keeps its meaning.
+*Codes* are part of the wire format and of stored logs: a number, once given, keeps its meaning.
+
+*Records.* :class:`Command`, :class:`Report` and :class:`Fill` are the only definition of what travels and is stored:
+the names of the fields, their order and their widths. The wire, the load client, the tests and the tools derive their
+layouts from :func:`record_fields`. On the way of an order a record is a plain tuple, or a run of integers in a flat
+list, in the order of these fields; :func:`reports_in` and :func:`fills_in` give the integers their names back.
+
+A new order type is a code in :class:`OrderType`, a field of :class:`Command` if it needs one, and a rule in
+:mod:`~zmqlab.market.exchange` and :mod:`~zmqlab.market.naive`.
+
+Left out: bytes. :mod:`zmqlab.wire.records` packs records, and :mod:`~zmqlab.market.canonical` packs the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from html import escape
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias, get_type_hints
+
+U8: TypeAlias = Annotated[int, "B"]
+U16: TypeAlias = Annotated[int, "H"]
+U32: TypeAlias = Annotated[int, "I"]
+U64: TypeAlias = Annotated[int, "Q"]
+I64: TypeAlias = Annotated[int, "q"]
+"""The widths of fields, each with its code in a ``struct`` format."""
 
 MAX_PRICE = 2_000_000_000
-"""Ticks. MAX_PRICE * MAX_QUANTITY is 4e18 and fits a signed 64-bit notional."""
+"""In ticks. MAX_PRICE * MAX_QUANTITY is 4e18 and fits a signed 64-bit notional."""
 MAX_QUANTITY = 2_000_000_000
-"""Fits an unsigned 32-bit field, with room to see an overflow."""
+"""Fits an unsigned 32-bit field, with room to notice an overflow."""
 SYMBOL_BYTES = 8
 SYMBOL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 TAPE_LENGTH = 64
-"""Trades of a symbol that are kept, as part of the state: enough to show, cheap to copy in a snapshot."""
+"""How many trades of a symbol the state keeps: enough to show, cheap to copy into a snapshot."""
 POST_ONLY = 1
-"""Command flag: reject the order rather than let it take liquidity."""
+"""Command flag: reject the order if it would take liquidity."""
 
 
 class CommandKind(IntEnum):
-    """What a command asks for."""
+    """What a command does."""
 
     NEW = 1
     CANCEL = 2
@@ -52,14 +66,14 @@ class OrderType(IntEnum):
 
 
 class TimeInForce(IntEnum):
-    """What happens to the quantity that can't be filled at once."""
+    """What happens to quantity that can't be filled at once."""
 
     GTC = 1
     """Good till cancelled: it rests in the book."""
     IOC = 2
     """Immediate or cancel: it is dropped."""
     FOK = 3
-    """Fill or kill: unless all can be filled at once, nothing is."""
+    """Fill or kill: if not all of it can be filled at once, nothing is filled."""
 
 
 class Status(IntEnum):
@@ -72,11 +86,11 @@ class Status(IntEnum):
     FILLED = 3
     CANCELED = 4
     REPLACED = 5
-    """The replace was done. It may have filled too: see ``filled_quantity`` and ``leaves_quantity``."""
+    """The order was changed. It may have traded as well: see ``filled_quantity`` and ``leaves_quantity``."""
     REJECTED = 6
-    """The command changed nothing; no order id was used up."""
+    """The command changed nothing, and no order id was used up."""
     EXPIRED = 7
-    """The remainder was dropped; ``filled_quantity`` tells how much had been done before."""
+    """The remainder was dropped. ``filled_quantity`` says how much was filled before."""
 
 
 class Reason(IntEnum):
@@ -84,19 +98,19 @@ class Reason(IntEnum):
 
     NONE = 0
     UNKNOWN_ORDER = 1
-    """No open order has this id, symbol and account; whose order it is, is not told."""
+    """No open order has this id, symbol and account. An order of another account is unknown too."""
     BAD_QUANTITY = 2
     BAD_PRICE = 3
     BAD_SYMBOL = 4
     BAD_SIDE = 5
     BAD_TYPE = 6
-    """Order type, time in force or flags are unknown or don't go together."""
+    """Order type, time in force or flags are unknown, or don't go together."""
     WOULD_CROSS = 7
     """A post-only order would have taken liquidity."""
     WOULD_NOT_FILL = 8
     """A fill-or-kill order could not have been filled completely."""
     NO_LIQUIDITY = 9
-    """The other side had nothing (more) at an acceptable price."""
+    """The other side had no (more) orders at an acceptable price."""
     SELF_TRADE = 10
     """The next order to trade with belongs to the same account."""
     TOO_MANY_ORDERS = 11
@@ -105,7 +119,7 @@ class Reason(IntEnum):
 
 
 def symbol_code(name: str) -> int:
-    """The integer that stands for the symbol ``name`` on the wire and in the engine.
+    """The integer that stands for the symbol ``name`` on the wire and in the exchange.
 
     Raises:
         ValueError: ``name`` is not 1 to 8 characters of ``A-Z 0-9 . _ -``.
@@ -130,21 +144,29 @@ def symbol_name(code: int) -> str:
 
 
 class Command(NamedTuple):
-    """One command; as a tuple exactly the ten integers that travel and that the exchange executes.
+    """One command: the ten integers that travel, that the log stores and that the exchange executes.
 
     Use the class methods to build one, for example ``Command.limit(Side.BUY, "ACME", 100, 2_500)``.
     """
 
-    kind: int
-    side: int = 0
-    order_type: int = 0
-    time_in_force: int = 0
-    quantity: int = 0
-    order_id: int = 0
-    symbol: int = 0
-    price: int = 0
-    account: int = 0
-    flags: int = 0
+    kind: U8
+    """A :class:`CommandKind`."""
+    side: U8 = 0
+    """A :class:`Side`, of a new order."""
+    order_type: U8 = 0
+    """An :class:`OrderType`, of a new order."""
+    time_in_force: U8 = 0
+    """A :class:`TimeInForce`, of a new order."""
+    quantity: U32 = 0
+    order_id: U64 = 0
+    """The order to cancel or to replace."""
+    symbol: U64 = 0
+    """A symbol code."""
+    price: I64 = 0
+    """In ticks; 0 of a market order."""
+    account: U32 = 0
+    flags: U32 = 0
+    """POST_ONLY, or 0."""
 
     @classmethod
     def limit(
@@ -158,7 +180,11 @@ class Command(NamedTuple):
         time_in_force: TimeInForce = TimeInForce.GTC,
         post_only: bool = False,
     ) -> Command:
-        """A new limit order: ``quantity`` at ``price`` ticks or better."""
+        """A new limit order: ``quantity`` at ``price`` ticks or better.
+
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
         flags = POST_ONLY if post_only else 0
         code = symbol_code(symbol)
         return cls(CommandKind.NEW, side, OrderType.LIMIT, time_in_force, quantity, 0, code, price, account, flags)
@@ -173,13 +199,21 @@ class Command(NamedTuple):
         account: int = 0,
         time_in_force: TimeInForce = TimeInForce.IOC,
     ) -> Command:
-        """A new market order: ``quantity`` at whatever price there is; the rest is dropped."""
+        """A new market order: ``quantity`` at any price. What can't be filled is dropped.
+
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
         code = symbol_code(symbol)
         return cls(CommandKind.NEW, side, OrderType.MARKET, time_in_force, quantity, 0, code, 0, account, 0)
 
     @classmethod
     def cancel(cls, order_id: int, symbol: str, *, account: int = 0) -> Command:
-        """Take a resting order out of the book."""
+        """Take a resting order out of the book.
+
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
         return cls(CommandKind.CANCEL, order_id=order_id, symbol=symbol_code(symbol), account=account)
 
     @classmethod
@@ -193,7 +227,11 @@ class Command(NamedTuple):
         account: int = 0,
         post_only: bool = False,
     ) -> Command:
-        """Change a resting order's leaves quantity and price; less at the same price keeps its place."""
+        """Change leaves quantity and price of a resting order. Less quantity at the same price keeps its place.
+
+        Raises:
+            ValueError: ``symbol`` can't be the name of a symbol.
+        """
         return cls(
             CommandKind.REPLACE,
             quantity=quantity,
@@ -205,14 +243,62 @@ class Command(NamedTuple):
         )
 
 
-class Fill(NamedTuple):
-    """One trade of a command with one resting order, seen from the command."""
+class Report(NamedTuple):
+    """What became of one command, as it travels. :class:`ExecutionReport` is the same for people."""
 
-    maker_order_id: int
-    price: int
-    quantity: int
-    maker_leaves_quantity: int
-    """0: the resting order is done and gone."""
+    status: U8
+    """A :class:`Status`."""
+    reason: U8
+    """A :class:`Reason`."""
+    reserved: U16
+    """Always 0."""
+    fill_count: U32
+    """How many of the fills after the reports belong to this one."""
+    filled_quantity: U32
+    """What this command filled."""
+    leaves_quantity: U32
+    """What rests in the book afterwards."""
+    order_id: U64
+    """The new order's id, or the id in the command; 0 for a rejected new order."""
+    notional: I64
+    """Sum of price * quantity over the fills."""
+
+
+class Fill(NamedTuple):
+    """One trade of a command with one resting order, as the command sees it."""
+
+    maker_order_id: U64
+    """The resting order."""
+    price: I64
+    quantity: U32
+    maker_leaves_quantity: U32
+    """What is left of the resting order; at 0 it leaves the book."""
+
+
+REPORT_WIDTH = len(Report._fields)
+"""Integers of one report in a flat list."""
+REPORT_STATUS = Report._fields.index("status")
+"""The position of the status in a report."""
+REPORT_FILL_COUNT = Report._fields.index("fill_count")
+"""The position of the number of fills in a report."""
+FILL_WIDTH = len(Fill._fields)
+"""Integers of one fill in a flat list."""
+
+
+def record_fields(record: type[tuple[int, ...]]) -> tuple[tuple[str, str], ...]:
+    """``(name, struct code)`` of each field of :class:`Command`, :class:`Report` or :class:`Fill`, in order."""
+    hints = get_type_hints(record, include_extras=True)
+    return tuple((name, hint.__metadata__[0]) for name, hint in hints.items())
+
+
+def reports_in(flat: Iterable[int]) -> Iterator[Report]:
+    """The reports of a flat list, as :meth:`Exchange.execute` returns it."""
+    return map(Report._make, zip(*[iter(flat)] * REPORT_WIDTH, strict=True))
+
+
+def fills_in(flat: Iterable[int]) -> Iterator[Fill]:
+    """The fills of a flat list, as :meth:`Exchange.execute` returns it."""
+    return map(Fill._make, zip(*[iter(flat)] * FILL_WIDTH, strict=True))
 
 
 class Trade(NamedTuple):
@@ -226,29 +312,29 @@ class Trade(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ExecutionReport:
-    """What became of one command."""
+    """What became of one command, for people; it shows itself as a table in a notebook."""
 
     status: Status
     reason: Reason = Reason.NONE
     order_id: int = 0
-    """The new order's id, or the one that the command named; 0 for a rejected new order."""
+    """The new order's id, or the id in the command; 0 for a rejected new order."""
     filled_quantity: int = 0
-    """What this command filled, not what the order filled in its life."""
+    """What this command filled. Earlier fills of the same order are not in it."""
     leaves_quantity: int = 0
     """What rests in the book afterwards."""
     notional: int = 0
     """Sum of price * quantity over ``fills``."""
     fills: tuple[Fill, ...] = ()
     log_index: int = 0
-    """Where in the replicated log the command stands; 0: it came from no log."""
+    """The index of the command in the replicated log; 0 if it came from no log."""
 
     @property
     def average_price(self) -> float | None:
-        """Ticks, weighted by quantity; None if nothing was filled."""
+        """The price in ticks, weighted by quantity; None if nothing was filled."""
         return self.notional / self.filled_quantity if self.filled_quantity else None
 
     def _facts(self) -> list[tuple[str, str]]:
-        """What there is to say, as (name, value); facts that say nothing are left out."""
+        """(name, value) of the fields that say something."""
         facts = [("order_id", str(self.order_id))] if self.order_id else []
         if self.reason:
             facts.append(("reason", self.reason.name))
@@ -277,14 +363,6 @@ class ExecutionReport:
         return f"<table><caption><b>{self.status.name}</b></caption>{facts}{fills}</table>"
 
 
-class Level(NamedTuple):
-    """One price of a :class:`Depth`."""
-
-    price: int
-    quantity: int
-    orders: int
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Depth:
     """The best levels of one symbol's book, best first on both sides."""
@@ -297,7 +375,7 @@ class Depth:
 
     @property
     def spread(self) -> int | None:
-        """Best ask less best bid, in ticks; None if a side is empty."""
+        """Best ask minus best bid, in ticks; None if a side is empty."""
         return self.asks[0][0] - self.bids[0][0] if self.bids and self.asks else None
 
     def _rows(self) -> list[tuple[str, str, str, str, str]]:

@@ -1,103 +1,154 @@
-"""Raft consensus without any input or output: a core that is told what happened and says what is to be done.
+"""Raft consensus without any input or output: a core that is told what happened and says what to do next.
+
+What consensus is for
+---------------------
+Every node holds the same order books. They stay the same if every node executes the same commands in the same order,
+because the exchange is deterministic. Consensus gives that order: one log, of which all nodes agree on every entry that
+counts, even while messages get lost, processes die and links break. The group serves as long as a majority of the
+voters is alive and connected. It never answers wrongly, however few are alive.
+
+"Thesis" below is Diego Ongaro, *Consensus: Bridging Theory and Practice* (Stanford, 2014). Names and section numbers in
+this package are from there.
 
 Rules
------ The core knows no clock, socket, thread, file or global random generator. Time comes as ``tick()``,
-chance as a ``random.Random`` that is handed in, messages as values through ``step()``. Whoever drives it (a
-node's process, or a simulation of a whole cluster under one seed) runs exactly this code, and gets exactly
-the same answers from the same calls. It imports the standard library and the project's errors, nothing else.
+-----
+* The core knows no clock, socket, thread, file or global random generator. Time comes as ``tick()``, chance as a
+  ``random.Random`` that the driver hands in, messages as values through ``step()``. A node's process and a simulation
+  of a whole cluster under one seed run exactly this code, and the same calls give the same answers.
+* It imports the standard library and the project's errors, and nothing else.
+* A *call that is not legal now* (a proposal to a follower) returns a falsy value and leaves the state untouched.
+* A *broken invariant* is an ``AssertionError``. The node must stop, because going on could spread a wrong state. Each
+  field states its invariant where it is defined, in :mod:`~zmqlab.raft.state` and :mod:`~zmqlab.raft.progress`;
+  :mod:`~zmqlab.raft.invariants` checks them.
 
-What goes wrong falls into two kinds. A *call that is not legal now* (a proposal to a follower) returns a
-falsy value and leaves the state untouched. A *broken invariant* is an assertion: the node must stop, because
-going on could spread a wrong state. Every field says its invariant where it is defined, in
-:mod:`~zmqlab.raft.state` and :mod:`~zmqlab.raft.progress`; :mod:`~zmqlab.raft.invariants` checks them.
-
-Theory of operation
-------------------- The group keeps a *log*, the same on all nodes as far as it is committed; each node
-applies it, in order, to its state machine. Time is divided into *terms*, each with at most one *leader*,
-which alone appends. An entry is committed once a majority has stored it in the leader's own term. Any two
-majorities share a node, and a node votes only for a candidate whose log is not behind its own; so every later
-leader has every committed entry.
-
-A driver calls these, at any time::
+How a driver runs it
+--------------------
+The driver is the code around the core: it owns the sockets, the disk and the state machine. It calls these at any
+time::
 
     step(message)   tick()   propose(datas)   read_index(context)   campaign()   transfer_leadership(target)
 
-and then, as long as ``is_ready()``, takes one :class:`Ready` after the other and does what it says, in this
-order::
+Then, as long as ``is_ready()``, it takes one :class:`Ready` after the other and carries it out in this order::
 
     1. send   ready.send_now                            nothing in it depends on this node's disk
-    2. store  ready.hard_state, .snapshot, .entries     one transaction
+    2. store  ready.hard_state, .snapshot, .entries     in one transaction
     3. send   ready.send_stored                         votes and answers: promises about what was just stored
     4. apply  ready.snapshot, .committed; serve .reads
     5. raft.advance(ready)
 
-The order is the heart of it. A vote that is sent before it is stored can be given twice, and an entry
-acknowledged before it is stored can be lost after it was committed. A leader's own entries may be sent before
-they are stored (thesis, section 10.2.1), because the leader counts its own copy only in step 5. The exception
-is a term that is itself not stored yet: then everything waits for step 2.
+The order is the heart of it. A vote that is sent before it is stored can be given twice: once before a crash and once
+after it. An entry that is acknowledged before it is stored can be lost after it was committed. A leader may send its
+own entries before it stores them (section 10.2.1), because it counts its own copy only in step 5. There is one
+exception: while the term itself is not stored yet, all messages wait for step 2.
 
-Nothing is a message until ``ready()``: all that was proposed in a turn leaves in one AppendEntries, all reads
-of a turn share one round of answers. A batch is what has come in since the last turn; there is no timer for
-it.
+Nothing becomes a message before ``ready()``. So all proposals of a turn leave in one AppendEntries, and all reads of a
+turn share one round of answers. A batch is what came in since the last turn; no timer delays it.
+
+Terms and logs
+--------------
+Time is divided into *terms*, numbered 1, 2, 3, ... Each term has at most one *leader*, and only the leader appends to
+the log. Every message carries its sender's term. A node that hears of a higher term enters it as a follower (section
+3.3).
+
+An entry is known by its index and its term. If two logs hold an entry with the same index and term, they are identical
+up to there (*log matching*, section 3.5). An AppendEntries names the entry before its first one; a follower accepts it
+only if its own log holds that entry, and otherwise says where the two logs may agree. A follower drops entries only
+where they conflict with the leader's.
+
+Commit rule
+-----------
+An entry is committed once a majority of the voters has stored it *and* it is of the leader's own term; older entries
+commit along with it (section 3.6.2, figure 3.7). Counting copies of older entries is not enough: a later leader could
+still overwrite them. Therefore a new leader opens its term with an empty entry, the no-op. Nodes apply committed
+entries in the order of the log.
+
+Elections
+---------
+A voter that has heard no leader for a random time-out asks the others for their votes (section 3.4). A node votes once
+a term, and only for a candidate whose log is at least as up to date as its own (section 3.6.1). Any two majorities
+share a node, so a new leader always has every committed entry.
+
+Two rules protect a working leader. In the *pre-vote* a node first asks whether it would be elected, without entering a
+new term (section 9.6). And a node refuses its vote while it hears a leader (section 4.2.3). A third rule protects
+clients: with *check-quorum* a leader that has not heard a majority for an election time-out steps down (section 6.2).
 
 How entries travel
------------------- The thesis' leader speaks with each follower; this one speaks to all at once. New entries
-go out as *one* AppendEntries ``to=BROADCAST``, for all followers *in step*: those in REPLICATE whose
-``next_index`` is where the broadcast starts. Their ``next_index`` moves on without waiting for answers
-(pipelining, section 10.2.2). Everybody else is served unicast: a probe that looks for where the logs agree,
-the entries that are missing, a snapshot in chunks.
+------------------
+The leader of the thesis speaks with each follower; this one speaks to all at once. New entries go out as *one*
+AppendEntries ``to=BROADCAST`` for all followers *in step*: those in REPLICATE whose ``next_index`` is where the
+broadcast starts. Their ``next_index`` moves on without waiting for answers (pipelining, section 10.2.2). Other
+followers are served by unicast: a probe that looks for the place where the logs agree, the entries that are missing, or
+a snapshot in chunks.
 
-Every follower may hear a broadcast, also one that it is not in step with, and unicasts overtake broadcasts.
-So lost, repeated and reordered messages are the ordinary case. The follower truncates only at an entry that
-really conflicts, commits only what the message at hand verified, and answers with what that message verified.
-The leader tells news from noise by the *round*, a number that rises with each message it sends and comes back
-in the answer: a rejection of an earlier round than the last repair is stale. One lost broadcast therefore
-costs one repair, however many broadcasts were under way behind it.
+A broadcast also reaches followers that are not in step, and unicasts overtake broadcasts. So lost, repeated and
+reordered messages are the ordinary case. A follower truncates only at an entry that really conflicts. It commits only
+what the message at hand verified, and it answers with what that message verified. The leader tells news from noise by
+the *round*: a number that rises with each message and comes back in the answer. A rejection of an earlier round than
+the last repair is stale. One lost broadcast therefore costs one repair, however many broadcasts followed it.
 
-Where to read on
----------------- ==========================================  ============================================
-====================== module                                      what it is
-thesis ==========================================  ============================================
-====================== :mod:`~zmqlab.raft.messages`                all messages, entries, what is stored
-figure 3.1 :mod:`~zmqlab.raft.configuration`           members and quorums                           4.1
-:mod:`~zmqlab.raft.log`                     the log in memory                             3.5
-:mod:`~zmqlab.raft.progress`                what a leader knows of a follower             figure 3.1, 10.2.2
-:mod:`~zmqlab.raft.state`                   every field, with its invariant               figure 3.1
-:mod:`~zmqlab.raft.roles`                   terms; follower, candidate, leader            3.3, 4.2.3
-:mod:`~zmqlab.raft.election`                pre-vote, votes, becoming leader              3.4, 3.6.1, 9.6
-:mod:`~zmqlab.raft.follower`                accepting and rejecting entries               3.5, 3.6
-:mod:`~zmqlab.raft.replication`             sending entries, the commit rule              3.5, 3.6.2, 10.2
-:mod:`~zmqlab.raft.acknowledgements`        what answers teach the leader; CheckQuorum    3.5, 6.2
-:mod:`~zmqlab.raft.reads`                   linearizable reads by ReadIndex               6.4
-:mod:`~zmqlab.raft.transfer`                leadership transfer                           3.10
-:mod:`~zmqlab.raft.snapshots`               compaction, snapshots in chunks               5
-:mod:`~zmqlab.raft.membership`              one server at a time, learners                4.1, 4.2
-:mod:`~zmqlab.raft.core`                    the front: calls in, Ready out                figure 3.1
-==========================================  ============================================
-======================
+Membership
+----------
+The members are an entry in the log. A new configuration is in effect as soon as it is appended, and a truncation takes
+it back (section 4.1). A change adds, removes or promotes one server, so that every majority of the old group shares a
+voter with every majority of the new one. The next change waits until the last one is committed. A new server first
+receives the log as a *learner* and does not vote (section 4.2.1). A leader that removes itself leads until that is
+committed (4.2.2).
+
+Reads
+-----
+A read needs no log entry (ReadIndex, section 6.4). The leader notes its commit index and lets a majority confirm that
+it still leads; the read may be answered as soon as that index is applied. A follower asks its leader for the index. The
+leader must have committed an entry of its own term first, because before that its commit index may be stale.
+
+Leadership transfer
+-------------------
+The leader stops taking proposals, brings the target up to date and tells it to campaign at once (section 3.10). A node
+that shuts down hands leadership over this way, and the group is spared an election time-out.
+
+Snapshots
+---------
+The driver takes a snapshot of its state machine and lets the core drop the log before it (chapter 5). A follower whose
+next entry is gone receives the snapshot in chunks, and then the log after it.
 
 Where it departs from the thesis
 --------------------------------
-* A leader steps down when no quorum has answered for an election timeout (section 6.2 suggests it; here it is
-  always on), and a follower refuses its vote while it hears a leader (4.2.3, also always on). A message of an
-  older term is therefore answered with the newer term, else a node that got ahead could neither join nor win.
-* ``commit_index`` is stored along with other writes. It need not be, but it saves a restarted node the wait.
-* A rejection's hint skips a whole divergent term at a time (end of section 3.5), as etcd's does.
+* Check-quorum and the refusal of votes while a leader is heard are always on. A message of an older term is therefore
+  answered with the newer term. Without that answer a node that got ahead in term could neither rejoin nor win.
+* ``commit_index`` is stored along with other writes. That is not needed for safety; it saves a restarted node a wait.
+* The hint in a rejection skips a whole divergent term at a time (end of section 3.5), as in etcd.
 
-What is left out, on purpose
-----------------------------
-* Joint consensus (4.3): one server at a time is enough, and simpler.
-* Reads by a leader's lease (6.4.1): they trust clocks.
-* Client sessions (6.3): they belong to the state machine, and so to :mod:`zmqlab.replica`.
-* Bounding what is proposed but uncommitted: the driver sees ``log_bytes``, ``last_index`` and
-  ``commit_index``, and knows better whom to make wait.
-* Byzantine nodes. Also a node that *lost* what it had stored: it would have forgotten its votes and
-  acknowledgements, so it must come back under a new id. Under its old one it is not repaired by a leader that
-  it acknowledged more to.
+What is left out on purpose
+---------------------------
+* Joint consensus (section 4.3): one server at a time is enough, and simpler.
+* Reads by a leader's lease (section 6.4.1): they trust clocks.
+* Client sessions (section 6.3): they belong to the state machine, and so to :mod:`zmqlab.replica`.
+* A bound on entries that are proposed and not committed: the driver sees ``log_bytes``, ``last_index`` and
+  ``commit_index``, and decides which requests have to wait.
+* Byzantine nodes.
+* A node that *lost* what it had stored. It has forgotten its votes and acknowledgements, so it must come back under a
+  new id. Under its old id the leader would not send it again what it once acknowledged.
+
+Modules, in reading order
+-------------------------
+* :mod:`~zmqlab.raft.messages`: all messages, log entries, and the values that are stored (figure 3.1)
+* :mod:`~zmqlab.raft.configuration`: members, voters and quorums (section 4.1)
+* :mod:`~zmqlab.raft.log`: the log in memory (section 3.5)
+* :mod:`~zmqlab.raft.progress`: what a leader knows of one follower (figure 3.1, section 10.2.2)
+* :mod:`~zmqlab.raft.state`: the settings, and every field of a core with its invariant (figure 3.1)
+* :mod:`~zmqlab.raft.roles`: terms, and the moves between follower, candidate and leader (sections 3.3, 4.2.3)
+* :mod:`~zmqlab.raft.election`: pre-vote, votes, becoming leader, leadership transfer (sections 3.4, 3.6.1, 3.10, 9.6)
+* :mod:`~zmqlab.raft.follower`: accepting and rejecting entries (sections 3.5, 3.6)
+* :mod:`~zmqlab.raft.replication`: sending entries, learning from answers, commit rule, check-quorum (3.5, 3.6.2, 6.2,
+  10.2)
+* :mod:`~zmqlab.raft.reads`: linearizable reads by ReadIndex (section 6.4)
+* :mod:`~zmqlab.raft.snapshots`: compaction, and snapshots in chunks (chapter 5)
+* :mod:`~zmqlab.raft.membership`: changing the members, one server at a time (sections 4.1, 4.2)
+* :mod:`~zmqlab.raft.invariants`: what must hold between the fields after every call
+* :mod:`~zmqlab.raft.core`: the front of it all: a driver's calls in, :class:`Ready` out
 """
 
 from zmqlab.raft.configuration import Configuration, quorum_size, quorum_value
-from zmqlab.raft.core import Raft
+from zmqlab.raft.core import Raft, Ready
 from zmqlab.raft.messages import (
     BROADCAST,
     NOBODY,
@@ -117,9 +168,7 @@ from zmqlab.raft.messages import (
     TimeoutNow,
 )
 from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.ready import Ready
-from zmqlab.raft.settings import RaftSettings
-from zmqlab.raft.state import Role
+from zmqlab.raft.state import RaftSettings, Role
 
 __all__ = [
     "BROADCAST",

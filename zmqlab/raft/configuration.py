@@ -1,12 +1,13 @@
-"""Who belongs to the group, who votes, and what a quorum is.
+"""The members of a group, the voters among them, and the size of a quorum.
 
-A :class:`Configuration` is a value. It takes effect when its entry is appended to a log, committed or not,
-and loses its effect when that entry is truncated (thesis, section 4.1); :class:`ConfigurationHistory` is the
-stack that this needs. A change adds, removes or promotes one server at a time, so that any quorum of the old
-configuration shares a member with any quorum of the new one (section 4.1, figure 4.3).
+A :class:`Configuration` is a value. It takes effect as soon as its entry is appended to a log, committed or not, and
+loses its effect if that entry is truncated (thesis, section 4.1). :class:`ConfigurationHistory` is the stack that this
+needs. A change adds, removes or promotes one server at a time. So any quorum of the old configuration shares a member
+with any quorum of the new one (section 4.1, figure 4.3).
 
-It also carries each member's address, so that a node that is new, or has only a snapshot, knows where the others
-are. Raft itself never looks at addresses."""
+A configuration also carries the address of each member. A node that is new, or that has only a snapshot, learns from it
+where the other members are. Raft itself never looks at addresses.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +16,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _COUNTS = struct.Struct("<HH")
-"""How many voters, how many learners; their ids follow as u64, then each one's address with its length before it."""
+"""Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it."""
 _LENGTH = struct.Struct("<H")
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The members of a group. ``voters`` and ``learners`` are sorted, without repetition, and share no id."""
+    """The members of a group. ``voters`` and ``learners`` are sorted, without repetition, and share no id.
+
+    Raises:
+        ValueError: a node is voter and learner, or an id is not positive or does not fit 64 bits.
+    """
 
     voters: tuple[int, ...]
-    """They elect leaders and commit entries."""
+    """Ids of the members that elect leaders and commit entries."""
     learners: tuple[int, ...] = ()
-    """They receive the log and count for nothing (section 4.2.1)."""
+    """Ids of the members that receive the log and do not vote (section 4.2.1)."""
     addresses: tuple[tuple[int, str], ...] = ()
-    """``(node id, where it is)``, sorted; members without one are allowed, addresses of strangers are dropped."""
+    """``(node id, address)``, sorted. A member may have none. Addresses of nodes that are no members are dropped."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voters", tuple(sorted(set(self.voters))))
@@ -42,31 +47,31 @@ class Configuration:
 
     @property
     def members(self) -> tuple[int, ...]:
-        """Everyone who receives the log."""
+        """Ids of all members: they receive the log."""
         return self.voters + self.learners
 
     def differs_by_one(self, other: Configuration) -> bool:
-        """Whether one step leads from here to ``other``: one server added, removed, promoted, demoted or moved."""
+        """Whether ``other`` is one step away: one server added, removed, promoted, demoted or moved."""
         changed = set(self.voters) ^ set(other.voters) | set(self.learners) ^ set(other.learners)
         before, after = dict(self.addresses), dict(other.addresses)
         stay = set(self.members) & set(other.members)
         return len(changed | {member for member in stay if before.get(member) != after.get(member)}) == 1
 
     def with_learner(self, node_id: int, address: str = "") -> Configuration:
-        """One more member, which does not vote yet."""
+        """The configuration with one more member, which does not vote yet."""
         return Configuration(self.voters, (*self.learners, node_id), (*self.addresses, (node_id, address)))
 
     def with_voter(self, node_id: int) -> Configuration:
-        """The learner ``node_id`` votes from now on."""
+        """The configuration in which the learner ``node_id`` votes."""
         learners = tuple(learner for learner in self.learners if learner != node_id)
         return Configuration((*self.voters, node_id), learners, self.addresses)
 
     def with_address(self, node_id: int, address: str) -> Configuration:
-        """The member ``node_id`` is somewhere else from now on."""
+        """The configuration in which the member ``node_id`` has another address."""
         return Configuration(self.voters, self.learners, tuple({**dict(self.addresses), node_id: address}.items()))
 
     def without(self, node_id: int) -> Configuration:
-        """One member less."""
+        """The configuration without the member ``node_id``."""
         voters, learners = ([each for each in ids if each != node_id] for ids in (self.voters, self.learners))
         return Configuration(tuple(voters), tuple(learners), self.addresses)
 
@@ -82,7 +87,7 @@ class Configuration:
 
     @classmethod
     def decode(cls, data: bytes) -> Configuration:
-        """The configuration that :meth:`encode` wrote.
+        """The configuration in the bytes of :meth:`encode`.
 
         Raises:
             ValueError: these bytes are not a configuration.
@@ -103,12 +108,12 @@ class Configuration:
 
 
 def quorum_size(voter_count: int) -> int:
-    """The smallest majority of so many voters."""
+    """The size of the smallest majority of ``voter_count`` voters."""
     return voter_count // 2 + 1
 
 
 def quorum_value(values: Iterable[int]) -> int:
-    """The largest value that a quorum has reached, given one value a voter; 0 if there is no voter."""
+    """The largest value that a quorum has reached, given one value for each voter; 0 without voters."""
     ordered = sorted(values)
     if not ordered:
         return 0
@@ -116,10 +121,10 @@ def quorum_value(values: Iterable[int]) -> int:
 
 
 class ConfigurationHistory:
-    """The configurations of a log that may still be rolled back to, newest last.
+    """The configurations that a log may still be rolled back to, newest last.
 
-    Invariant: never empty, and the indexes rise strictly; the first one is what held at the log's oldest
-    point."""
+    Invariant: never empty, and the indexes rise strictly. The first configuration held at the oldest point of the log.
+    """
 
     __slots__ = ("_stack",)
 
@@ -128,17 +133,17 @@ class ConfigurationHistory:
 
     @property
     def current(self) -> Configuration:
-        """The one in effect: the latest in the log, committed or not."""
+        """The configuration in effect: the latest in the log, committed or not."""
         return self._stack[-1][1]
 
     @property
     def current_index(self) -> int:
-        """The index of the entry that brought :attr:`current`."""
+        """The index of the entry that holds :attr:`current`."""
         return self._stack[-1][0]
 
     @property
     def oldest_index(self) -> int:
-        """From where on the configurations are known."""
+        """The index from which on the configurations are known."""
         return self._stack[0][0]
 
     def append(self, index: int, configuration: Configuration) -> None:
@@ -147,20 +152,20 @@ class ConfigurationHistory:
         self._stack.append((index, configuration))
 
     def truncate(self, from_index: int) -> bool:
-        """The entries from ``from_index`` on are gone. Returns whether that changed the configuration."""
+        """The entries from ``from_index`` on were dropped. Returns whether that changed the configuration."""
         before = len(self._stack)
         while len(self._stack) > 1 and self.current_index >= from_index:
             self._stack.pop()
         return len(self._stack) != before
 
     def at(self, index: int) -> Configuration:
-        """What was in effect at ``index``, which must not lie before the oldest one kept."""
+        """The configuration in effect at ``index``, which must not lie before the oldest one kept."""
         for start, configuration in reversed(self._stack):
             if start <= index:
                 return configuration
         raise AssertionError(f"no configuration is kept for index {index}")
 
     def compact(self, index: int) -> None:
-        """Forget what only entries before ``index`` needed."""
+        """Forget configurations that only entries before ``index`` need."""
         while len(self._stack) > 1 and self._stack[1][0] <= index:
             del self._stack[0]

@@ -1,29 +1,21 @@
-"""The front of the core: what a driver calls, and the dispatch of messages to their handlers.
+"""The front of the core: the calls of a driver, the dispatch of messages to their handlers, and :class:`Ready`.
 
-A driver's loop is: ``step`` every message that came, ``tick`` as time passes, ``propose``; then, while
-``is_ready()``, take ``ready()``, do what it says in the order that :mod:`~zmqlab.raft.ready` gives, and call
-``advance``. Between ``ready()`` and ``advance()`` it may step, tick and propose, but not take another Ready.
+A driver's loop is: ``step`` every message that came, ``tick`` as time passes, ``propose``. Then, while ``is_ready()``,
+take ``ready()``, carry it out in the order of its fields, and call ``advance``. Between ``ready()`` and ``advance()``
+the driver may step, tick and propose, but it may not take another Ready.
 
-A call that is not legal now (a proposal to a follower, a transfer to a learner) returns a falsy value and
-changes nothing. A broken invariant is an ``AssertionError``: the node must stop."""
+A call that is not legal now (a proposal to a follower, a transfer to a learner) returns a falsy value and changes
+nothing. A broken invariant is an ``AssertionError``: the node must stop.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from zmqlab.raft import (
-    acknowledgements,
-    election,
-    follower,
-    invariants,
-    membership,
-    reads,
-    replication,
-    roles,
-    snapshots,
-    transfer,
-)
+from zmqlab.raft import election, follower, invariants, membership, reads, replication, roles, snapshots
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -43,48 +35,93 @@ from zmqlab.raft.messages import (
     Snapshot,
     TimeoutNow,
 )
-from zmqlab.raft.ready import Ready
-from zmqlab.raft.state import RaftState, Role
+from zmqlab.raft.state import RaftSettings, RaftState, Role
 
 _HANDLERS: dict[type[Any], Callable[[RaftState, Any], None]] = {
     AppendEntries: follower.handle_append,
-    AppendEntriesResponse: acknowledgements.handle_append_response,
+    AppendEntriesResponse: replication.handle_append_response,
     RequestVote: election.handle_request,
     RequestVoteResponse: election.handle_response,
     InstallSnapshot: snapshots.handle_install,
-    InstallSnapshotResponse: acknowledgements.handle_snapshot_response,
-    TimeoutNow: transfer.handle_timeout_now,
+    InstallSnapshotResponse: replication.handle_snapshot_response,
+    TimeoutNow: election.handle_timeout_now,
     ReadIndex: reads.handle_request,
     ReadIndexResponse: reads.handle_response,
 }
 
 
+@dataclass(slots=True)
+class Ready:
+    """One turn's work, in the order in which a driver does it. All fields may be empty.
+
+    1. send ``send_now``
+    2. store ``hard_state``, ``snapshot`` and ``entries`` in one transaction
+    3. send ``send_stored``
+    4. take over ``snapshot``, then apply ``committed``
+    5. call ``advance(ready)``
+
+    Steps 1 and 2 may overlap: the messages of step 1 promise nothing about this node's disk.
+    """
+
+    send_now: list[Message] = field(default_factory=list)
+    """Send before storing, or while storing."""
+    hard_state: HardState | None = None
+    """Replaces the stored one."""
+    entries: list[Entry] = field(default_factory=list)
+    """To store. They may start at or below the last stored index: then drop the stored entries from there on first."""
+    snapshot: Snapshot | None = None
+    """A received one. It replaces the stored log, the stored snapshot and the state machine."""
+    send_stored: list[Message] = field(default_factory=list)
+    """Votes and answers. They promise what this turn stores."""
+    committed: list[Entry] = field(default_factory=list)
+    """To apply, each exactly once and in order. They are of any kind."""
+    reads: list[tuple[int, int]] = field(default_factory=list)
+    """``(context, index)``: the read may be answered as soon as ``index`` is applied."""
+    failed_reads: list[int] = field(default_factory=list)
+    """Contexts of reads that got no answer. The driver may ask again."""
+    role_changed: bool = False
+    """Role, term or leader differ from those at the last Ready."""
+
+
 class Raft(RaftState):
     """One node's part in one Raft group.
 
-    Parameters
-    ----------
-    node_id:
-        Positive. A node that lost its stored state must come back under another id.
-    configuration:
-        The members to begin with, the same on all nodes; a snapshot's, or one in the log, takes its place.
-    settings, rng:
-        The numbers, and the source of chance for election timeouts.
-    hard_state, snapshot, entries:
-        What was stored; nothing at a first start. ``entries`` has no gap and may begin before the snapshot's
-        end.
-    applied_index:
-        What the state machine has applied; by default what the snapshot holds.
+    Args:
+        node_id: positive. A node that lost its stored state must come back under another id.
+        configuration: the members to begin with, the same on all nodes. A configuration in ``snapshot`` or ``entries``
+            takes its place.
+        settings: the time-outs in ticks, and the sizes of messages.
+        rng: the source of chance for election time-outs.
+        hard_state: term, vote and commit index as stored; None at a first start.
+        snapshot: the newest stored snapshot, if there is one.
+        entries: the stored log, without a gap. It may begin before the snapshot's end.
+        applied_index: what the state machine has applied; None: what ``snapshot`` holds.
+
+    Raises:
+        AssertionError: what was stored contradicts itself.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    __slots__ = ("_handed_out",)
+
+    def __init__(
+        self,
+        node_id: int,
+        configuration: Configuration,
+        settings: RaftSettings,
+        rng: random.Random,
+        hard_state: HardState | None = None,
+        snapshot: Snapshot | None = None,
+        entries: Sequence[Entry] = (),
+        applied_index: int | None = None,
+    ) -> None:
+        super().__init__(node_id, configuration, settings, rng, hard_state, snapshot, entries, applied_index)
         self._handed_out: Ready | None = None
+        """The Ready that the driver works on and has not given back to :meth:`advance`."""
         self.draw_election_timeout()
         self.check_invariants()
 
     def step(self, message: Message) -> None:
-        """Handle one message. One for somebody else, or our own broadcast come back, is ignored."""
+        """Handle one message. A message for another node, and this node's own broadcast, are ignored."""
         if message.to not in (BROADCAST, self.node_id) or message.sender == self.node_id:
             return
         if message.term == self.term or roles.admit(self, message):
@@ -101,47 +138,45 @@ class Raft(RaftState):
             reads.tick(self)
 
     def campaign(self) -> None:
-        """Try to become leader now, without waiting for a timeout. The pre-vote is held all the same."""
+        """Try to become leader now, without waiting for a time-out. The pre-vote is held as always."""
         election.start_pre_vote(self)
 
     def propose(self, datas: Sequence[bytes]) -> int:
-        """Append one DATA entry for each of ``datas``. Returns the index of the first, or 0 if we may not."""
+        """Append one DATA entry for each of ``datas``.
+
+        Returns:
+            The index of the first entry; 0 if this node may not propose now, or ``datas`` is empty.
+        """
         if self.role is not Role.LEADER or self.transfer_target != NOBODY or not datas:
             return 0
         return replication.append(self, datas, EntryKind.DATA)
 
     def propose_configuration(self, configuration: Configuration) -> int:
-        """Change the members by one server. Returns the entry's index, or 0 if that is not possible now."""
+        """Change the members by one server. Returns the entry's index, or 0 if the change is not possible now."""
         return membership.propose(self, configuration)
 
     def read_index(self, context: int) -> None:
-        """Ask up to where to apply before reading; ``context`` comes back in ``reads`` or
-        ``failed_reads``."""
+        """Ask which index to apply before reading. ``context`` comes back in ``Ready.reads`` or ``failed_reads``."""
         reads.request(self, context)
 
     def transfer_leadership(self, target: int) -> bool:
-        """Begin to hand leadership to the voter ``target``; only a leader can."""
-        return transfer.start(self, target)
+        """Begin to hand leadership to the voter ``target``. Returns False if this node does not lead or can't."""
+        return election.start_transfer(self, target)
 
     def make_snapshot(self, data: bytes) -> Snapshot:
-        """A snapshot at ``applied_index``, of which the state machine's part is ``data``."""
+        """A snapshot at ``applied_index``; ``data`` is the state machine's part of it."""
         return snapshots.make(self, data)
 
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
-        """Keep ``snapshot`` to send to others, and drop entries but for ``keep_entries`` before its end."""
+        """Keep ``snapshot`` to send to others, and drop all but ``keep_entries`` of the entries that it covers."""
         snapshots.compact(self, snapshot, keep_entries)
 
-    def report_unreachable(self, node_id: int) -> None:
-        """The driver knows that messages to ``node_id`` get lost."""
-        acknowledgements.report_unreachable(self, node_id)
-
     def entries(self, from_index: int, max_bytes: int) -> list[Entry]:
-        """Entries from ``from_index``, or from the oldest kept, committed or not; about ``max_bytes`` of
-        them."""
+        """About ``max_bytes`` of the entries from ``from_index``, or from the oldest kept one; committed or not."""
         return self.log.slice(max(from_index, self.first_index), self.last_index, max_bytes)
 
     def is_ready(self) -> bool:
-        """Whether ``ready()`` would have anything to do."""
+        """Whether ``ready()`` would have work for the driver."""
         return bool(
             self.send_now
             or self.send_stored
@@ -156,8 +191,7 @@ class Raft(RaftState):
         )
 
     def ready(self) -> Ready:
-        """Take out all that is to be done. Each Ready must be given back to ``advance`` before the next is
-        taken."""
+        """Take out all work that is due. It must be given back to ``advance`` before the next Ready is taken."""
         assert self._handed_out is None, "the last Ready was not advanced"
         if self.role is Role.LEADER:
             reads.start_batch(self)
@@ -173,7 +207,7 @@ class Raft(RaftState):
         return ready
 
     def advance(self, ready: Ready) -> None:
-        """All that ``ready`` asked for is done: its writes are stored, its entries applied."""
+        """The work of ``ready`` is done: its writes are stored, its entries are applied."""
         assert ready is self._handed_out, "not the Ready that was handed out"
         self._handed_out = None
         if ready.snapshot is not None:
@@ -189,7 +223,7 @@ class Raft(RaftState):
             membership.step_down_if_removed(self)
 
     def check_invariants(self) -> None:
-        """Assert what must hold between the fields. For tests and for the curious; it walks the log."""
+        """Assert what must hold between the fields. It walks the whole log, so it is for tests and for a start."""
         invariants.check(self)
 
     def _tick_leader(self) -> None:
@@ -197,11 +231,11 @@ class Raft(RaftState):
         if self.heartbeat_elapsed >= self.settings.heartbeat_ticks:
             self.heartbeat_elapsed = 0
             replication.heartbeat(self)
-        transfer.tick(self)
-        acknowledgements.check_quorum(self)
+        election.tick_transfer(self)
+        replication.check_quorum(self)
 
     def _take_out_hard_state(self, ready: Ready) -> None:
-        """Term and vote whenever they changed; the commit index only along with something else to store."""
+        """Store term and vote whenever they changed, and the commit index only along with another write."""
         changed = self.stored_vote != (self.term, self.voted_for)
         lags = self.stored_commit < self.commit_index and (ready.entries or ready.snapshot)
         if changed or lags:
@@ -209,10 +243,11 @@ class Raft(RaftState):
             self.stored_commit = self.commit_index
 
     def _take_out_messages(self, ready: Ready) -> None:
-        """Also what promises nothing waits if it is of a term that is not stored yet.
+        """Hand out the messages. While the term is not stored yet, all of them wait until it is.
 
-        Else a sole voter could lead a term, forget that in a crash, and lead the same term again with other
-        entries."""
+        Otherwise a sole voter could lead a term, forget that in a crash, and lead the same term again with other
+        entries.
+        """
         now, stored = self.send_now, self.send_stored
         self.send_now, self.send_stored = [], []
         if self.stored_vote != (self.term, self.voted_for):

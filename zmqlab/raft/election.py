@@ -1,26 +1,29 @@
-"""Elections: campaigning, voting, and leading on (thesis, sections 3.4, 3.6.1 and 9.6).
+"""Elections (thesis, sections 3.4, 3.6.1 and 9.6) and leadership transfer (section 3.10).
 
-A node that has not heard of a leader for its election timeout first asks whether it *would* be elected,
-without entering a new term: the pre-vote. Only with a quorum's yes does it campaign in earnest. So a node
-that is cut off, or whose log is behind, asks for ever and disturbs nobody, and when it comes back its term is
-everybody's term.
+A node that has heard no leader for its election time-out first asks whether it *would* be elected, without entering a
+new term: the pre-vote. It campaigns in a new term only after a quorum said yes. So a node that is cut off, or whose log
+is behind, keeps asking and disturbs no leader, and it comes back with the same term as the others.
 
-A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself: two votes by
-one node in one term, one before and one after a crash, would make two leaders. A repeated answer counts once.
+A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself. Two votes of one node in
+one term, one before a crash and one after it, would make two leaders. A repeated answer counts once.
+
+A leader that transfers leadership takes no more proposals. It brings the target up to date and tells it to campaign at
+once. The request of the target is ``forced``: nodes that still hear the old leader vote all the same. If no new term
+has begun after an election time-out, the leader goes on as before.
 """
 
 from __future__ import annotations
 
 from zmqlab.raft import replication
 from zmqlab.raft.configuration import quorum_size
-from zmqlab.raft.messages import NOBODY, EntryKind, RequestVote, RequestVoteResponse
+from zmqlab.raft.messages import NOBODY, EntryKind, RequestVote, RequestVoteResponse, TimeoutNow
 from zmqlab.raft.progress import Progress
-from zmqlab.raft.roles import become_follower, leave_role
+from zmqlab.raft.roles import become_follower, follow, leave_role
 from zmqlab.raft.state import RaftState, Role
 
 
 def start_pre_vote(raft: RaftState) -> None:
-    """Ask whether a campaign would succeed. A node that may not lead does nothing."""
+    """Ask the voters whether a campaign would succeed. A node that may not lead does nothing."""
     if not _may_campaign(raft):
         return
     leave_role(raft)
@@ -31,7 +34,7 @@ def start_pre_vote(raft: RaftState) -> None:
 
 
 def start_election(raft: RaftState, forced: bool) -> None:
-    """Campaign in a new term, with our own vote. ``forced``: the leader told us to."""
+    """Campaign in a new term, with this node's own vote. ``forced``: the leader asked for this election."""
     if not _may_campaign(raft):
         return
     leave_role(raft)
@@ -44,7 +47,7 @@ def start_election(raft: RaftState, forced: bool) -> None:
 
 
 def handle_request(raft: RaftState, message: RequestVote) -> None:
-    """Vote, or say how we would; a refusal carries our term."""
+    """Vote, or answer a pre-vote. A refusal carries this node's term."""
     may_vote = raft.voted_for == message.sender or (raft.voted_for == NOBODY and raft.leader_id == NOBODY)
     if message.pre_vote and message.term > raft.term:
         may_vote = True
@@ -58,7 +61,7 @@ def handle_request(raft: RaftState, message: RequestVote) -> None:
 
 
 def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:
-    """Count an answer, if it is to the question that is open."""
+    """Count an answer, if it belongs to the campaign that is going on."""
     if message.pre_vote:
         asked = raft.role is Role.PRE_CANDIDATE and (not message.granted or message.term == raft.term + 1)
     else:
@@ -68,15 +71,43 @@ def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:
         _count_votes(raft)
 
 
+def start_transfer(raft: RaftState, target: int) -> bool:
+    """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on."""
+    if raft.role is not Role.LEADER or target == raft.node_id or target not in raft.configuration.voters:
+        return False
+    if raft.transfer_target != target:
+        raft.transfer_target = target
+        raft.transfer_elapsed = 0
+        raft.due.add(target)
+        replication.hand_over_if_caught_up(raft)
+    return True
+
+
+def tick_transfer(raft: RaftState) -> None:
+    """Give up a transfer that takes longer than an election time-out, or whose target is no member any more."""
+    if raft.transfer_target == NOBODY:
+        return
+    raft.transfer_elapsed += 1
+    if raft.transfer_elapsed >= raft.settings.election_ticks or raft.transfer_target not in raft.progress:
+        raft.transfer_target = NOBODY
+
+
+def handle_timeout_now(raft: RaftState, message: TimeoutNow) -> None:
+    """The leader wants this node to lead. There is no pre-vote: nodes that hear the leader would refuse it."""
+    if raft.role is not Role.LEADER:
+        follow(raft, message.sender)
+        start_election(raft, forced=True)
+
+
 def tick(raft: RaftState) -> None:
-    """One tick without being a leader."""
+    """One tick of a node that does not lead."""
     raft.election_elapsed += 1
     if raft.election_elapsed >= raft.election_timeout:
         start_pre_vote(raft)
 
 
 def _may_campaign(raft: RaftState) -> bool:
-    """A leader need not, and whoever is no voter must not."""
+    """Whether a campaign makes sense: a leader need not campaign, and a node that may not lead must not."""
     return raft.role is not Role.LEADER and raft.may_lead
 
 
@@ -91,7 +122,7 @@ def _ask_for_votes(raft: RaftState, term: int, pre_vote: bool, forced: bool) -> 
 
 
 def _count_votes(raft: RaftState) -> None:
-    """Go on if a quorum granted, give up if a quorum can't be had any more, else wait."""
+    """Go on if a quorum granted; give up if a quorum is out of reach; else wait for more answers."""
     voters = raft.configuration.voters
     quorum = quorum_size(len(voters))
     granted = sum(raft.votes.get(voter) is True for voter in voters)
@@ -106,7 +137,7 @@ def _count_votes(raft: RaftState) -> None:
 
 
 def _become_leader(raft: RaftState) -> None:
-    """Lead: know nothing of the followers, and open the term with a no-op (section 3.6.2)."""
+    """Lead: assume nothing about the followers, and open the term with a no-op (section 3.6.2)."""
     leave_role(raft)
     raft.role = Role.LEADER
     raft.leader_id = raft.node_id

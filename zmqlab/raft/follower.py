@@ -1,15 +1,14 @@
-"""What a follower does with the entries and the commit index that its leader sends (thesis, sections 3.5 and
-3.6).
+"""What a follower does with the entries and the commit index of its leader (thesis, sections 3.5 and 3.6).
 
-An AppendEntries may come late, twice, or out of order: broadcasts and unicasts are different connections. So
+An AppendEntries may come late, twice, or out of order, because broadcasts and unicasts are different connections. So:
 
-* an entry is truncated only if the message holds *another* entry for its place, never because the message is
-  shorter than the log;
-* the commit index moves at most to what this very message verified: beyond that the log may still diverge,
-  whatever the leader has committed;
-* the answer says what this message verified, not where the log ends;
-* at or below the commit index nothing can conflict, so a message that starts there is read from there on, and
-  one whose previous entry is compacted is never taken for a conflict.
+* A follower drops an entry only if the message holds *another* entry for its place, and never because the message is
+  shorter than the log.
+* The commit index moves at most to the end of what this message verified. Beyond that the log may still diverge,
+  whatever the leader has committed.
+* The answer says what this message verified, not where the log ends.
+* At or below the commit index nothing can conflict. A message that starts there is read from the commit index on. A
+  message whose previous entry is compacted is never taken for a conflict.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from zmqlab.raft.state import RaftState
 
 
 def handle_append(raft: RaftState, message: AppendEntries) -> None:
-    """Accept or reject a leader's message of our own term."""
+    """Accept or reject a leader's message of this term."""
     follow(raft, message.sender)
     prev_index, entries = message.prev_index, message.entries
     if prev_index < raft.commit_index:
@@ -39,7 +38,7 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
 
 
 def _append(raft: RaftState, prev_index: int, entries: tuple[Entry, ...]) -> None:
-    """Take over what is new of ``entries``, which follow ``prev_index``."""
+    """Take over the new ones of ``entries``, which follow ``prev_index``."""
     log = raft.log
     if prev_index == log.last_index:
         new: tuple[Entry, ...] = entries
@@ -52,7 +51,7 @@ def _append(raft: RaftState, prev_index: int, entries: tuple[Entry, ...]) -> Non
 
 
 def _skip_known(raft: RaftState, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Those of ``entries`` from the first one that the log lacks or contradicts."""
+    """The part of ``entries`` from the first entry on that the log lacks or contradicts."""
     for position, entry in enumerate(entries):
         if not raft.log.matches(entry.index, entry.term):
             return entries[position:]
@@ -67,8 +66,7 @@ def _truncate(raft: RaftState, from_index: int) -> None:
 
 
 def _reject(raft: RaftState, message: AppendEntries) -> None:
-    """Say where the logs may agree: not after an entry of a higher term than the leader has there (section
-    3.5)."""
+    """Say where the logs may agree: not after an entry of a higher term than the leader has there (section 3.5)."""
     log = raft.log
     hint = log.last_index_with_term_at_most(message.prev_term, min(message.prev_index, log.last_index))
     hint = max(hint, raft.commit_index)

@@ -1,5 +1,8 @@
-"""What must hold between the fields of one core after every call. What must hold between nodes is for tests
-to say."""
+"""What must hold between the fields of one core after every call.
+
+A driver may check it after each call; the tests and the simulator do. It walks the whole log. What must hold *between*
+nodes is checked elsewhere: by ``tests/raft`` and by :mod:`zmqlab.sim`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from zmqlab.raft.state import RaftState, Role
 
 
 def check(raft: RaftState) -> None:
-    """Assert all of them."""
+    """Assert every invariant of one core.
+
+    Raises:
+        AssertionError: an invariant is broken; the node must stop.
+    """
     _check_indexes(raft)
     _check_log(raft)
     _check_role(raft)

@@ -1,7 +1,7 @@
-"""The log: entries in memory after a base that compaction moves up, and how far of them is stored.
+"""The log: the entries in memory, the base before them that compaction moves up, and how many of them are stored.
 
-The base is the position before the first entry kept: its term is known, its entry is gone. Everything at or
-below it is committed, so a question about an older position has no answer here and needs none.
+The base is the position before the first kept entry. Its term is known; its entry is gone. Everything at or below the
+base is committed. So no question about an older position can be answered here, and none needs to be.
 
 ::
 
@@ -10,7 +10,7 @@ below it is committed, so a question about an older position has no answer here 
     ------+======================+~~~~~~~~~~~~~~~~~~~~+
     gone     kept and on disk      to be stored next
 
-Appending never copies the log. Terms never fall along a log, so a position by its term is found by bisection.
+Appending never copies the log. Terms never fall along a log, so bisection finds a position by its term.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from operator import itemgetter
 from zmqlab.raft.messages import Entry
 
 ENTRY_OVERHEAD_BYTES = 32
-"""What an entry without data counts for; about what it costs on the wire and in the journal."""
+"""The size that an entry without data is counted as: about its cost on the wire and in the journal."""
 _term_of = itemgetter(1)
 
 
 class Log:
-    """The entries of one node, ``base_index < index <= last_index``."""
+    """The entries of one node: those with ``base_index < index <= last_index``."""
 
     __slots__ = (
         "_entries",
@@ -42,18 +42,18 @@ class Log:
     def __init__(self, base_index: int = 0, base_term: int = 0, entries: Iterable[Entry] = ()) -> None:
         self._entries: list[Entry] = []
         self.base_index = base_index
-        """Everything up to here is compacted; ``0 <= base_index <= stored_index <= last_index``."""
+        """Everything up to here is compacted. ``0 <= base_index <= stored_index <= last_index``."""
         self.base_term = base_term
         self.last_index = base_index
         self.last_term = base_term
         self.stored_index = base_index
         self.size_bytes = 0
-        """Data of all entries kept, with :data:`ENTRY_OVERHEAD_BYTES` for each."""
+        """The data of all kept entries, with :data:`ENTRY_OVERHEAD_BYTES` for each."""
         self.append(entries)
         self.stored_index = self.last_index
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Add entries at the end; their indexes must go on without a gap."""
+        """Add entries at the end. Their indexes must go on without a gap."""
         last_index, last_term, size_bytes = self.last_index, self.last_term, self.size_bytes
         for entry in entries:
             last_index += 1
@@ -65,7 +65,7 @@ class Log:
         self.last_index, self.last_term, self.size_bytes = last_index, last_term, size_bytes
 
     def truncate(self, from_index: int) -> None:
-        """Drop the entry at ``from_index`` and all that follow it."""
+        """Drop the entry at ``from_index`` and all entries after it."""
         assert self.base_index < from_index <= self.last_index
         position = from_index - self.base_index - 1
         self.size_bytes -= self._size_of(self._entries[position:])
@@ -75,7 +75,7 @@ class Log:
         self.stored_index = min(self.stored_index, self.last_index)
 
     def compact(self, index: int) -> None:
-        """Move the base up to ``index``; a lower one changes nothing."""
+        """Move the base up to ``index``. A lower index changes nothing."""
         if index <= self.base_index:
             return
         assert index <= self.stored_index, f"compaction to {index} beyond what is stored, {self.stored_index}"
@@ -93,13 +93,12 @@ class Log:
         return self.base_term if position == -1 else None
 
     def matches(self, index: int, term: int) -> bool:
-        """Whether the log holds an entry of ``term`` at ``index``; by log matching, then all before it agree
-        too."""
+        """Whether the log holds an entry of ``term`` at ``index``. If so, all earlier entries match too (log
+        matching)."""
         return self.term_at(index) == term
 
     def slice(self, first_index: int, last_index: int, max_bytes: int) -> list[Entry]:
-        """Entries from ``first_index`` to at most ``last_index``, of about ``max_bytes``, but at least one if
-        any."""
+        """Entries from ``first_index`` to ``last_index``, about ``max_bytes`` of them; at least one if there is one."""
         assert first_index > self.base_index, f"entry {first_index} is compacted, the base is {self.base_index}"
         entries, base = self._entries, self.base_index + 1
         start = stop = first_index - base
@@ -113,24 +112,22 @@ class Log:
         return entries[start:stop]
 
     def unstored(self) -> list[Entry]:
-        """What is still to be stored."""
+        """The entries that are not stored yet."""
         return self._entries[self.stored_index - self.base_index :]
 
     def mark_stored(self, last: Entry) -> None:
-        """Everything up to ``last`` is on disk, if the log still holds it."""
+        """Everything up to ``last`` is stored, if the log still holds that entry."""
         if last.index > self.stored_index and self.matches(last.index, last.term):
             self.stored_index = last.index
 
     def is_up_to_date(self, index: int, term: int) -> bool:
-        """Whether a log that ends with ``(index, term)`` is as up-to-date as this one, or more (section
-        3.6.1)."""
+        """Whether a log that ends with ``(index, term)`` is at least as up to date as this one (section 3.6.1)."""
         return (term, index) >= (self.last_term, self.last_index)
 
     def last_index_with_term_at_most(self, term: int, index: int) -> int:
-        """The last position up to ``index`` whose term is not above ``term``: where two logs may agree at
-        best.
+        """The last position up to ``index`` whose term is not above ``term``: the logs may agree there, and no later.
 
-        One below the base if even the base has a higher term.
+        It is one below the base if even the base has a higher term.
         """
         end = max(0, min(index, self.last_index) - self.base_index)
         position = bisect_right(self._entries, term, 0, end, key=_term_of)

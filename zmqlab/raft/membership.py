@@ -1,18 +1,17 @@
 """Changing the members, one server at a time (thesis, chapter 4).
 
-A configuration is an entry. It is in effect from the moment it is appended, on each node by itself (section
-4.1), and is rolled back if its entry is truncated. The next change must wait until the entry is committed,
-and any change must wait until the leader has committed an entry of its own term; without that second rule,
-changes by different leaders could have quorums that share no member (the bug found in 2015, and the reason
-for the no-op).
+A configuration is an entry. Each node follows it from the moment it is appended there (section 4.1), and goes back to
+the old one if the entry is truncated. The next change must wait until the entry is committed. And any change must wait
+until the leader has committed an entry of its own term. Without that second rule, changes by different leaders could
+have quorums that share no member: this is the bug found in 2015, and one reason for the no-op.
 
-A new server should join as a learner (section 4.2.1), be watched in ``progress`` until it has caught up, and
-then be promoted. A leader that removes itself leads until that is committed, without counting itself, and
-then steps down (section 4.2.2). A removed server is told nothing; pre-votes and refused votes keep it
-harmless (section 4.2.3).
+A new server should join as a learner (section 4.2.1), be watched in ``progress`` until it has caught up, and then be
+promoted. A leader that removes itself leads until that is committed, without counting itself, and then steps down
+(section 4.2.2). A removed server is not told. Pre-votes and refused votes keep it harmless (section 4.2.3).
 
-Left out: arbitrary changes by joint consensus (section 4.3), and any judgement of when a learner has caught
-up."""
+Left out: arbitrary changes by joint consensus (section 4.3), and the judgement of when a learner has caught up, which
+:mod:`zmqlab.replica` makes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from zmqlab.raft.state import RaftState, Role
 
 
 def propose(raft: RaftState, configuration: Configuration) -> int:
-    """Append ``configuration`` and follow it. Returns its index, or 0 if this node may not do that now."""
+    """Append ``configuration`` and follow it. Returns its index; 0 if this node may not make that change now."""
     if not _may_change_to(raft, configuration):
         return 0
     index = replication.append(raft, [configuration.encode()], EntryKind.CONFIGURATION)
@@ -37,14 +36,14 @@ def propose(raft: RaftState, configuration: Configuration) -> int:
 
 
 def note_appended(raft: RaftState, entries: Iterable[Entry]) -> None:
-    """A follower appended ``entries``: the last configuration among them is in effect now."""
+    """A follower appended ``entries``. The last configuration among them takes effect."""
     for entry in entries:
         if entry.kind == EntryKind.CONFIGURATION:
             raft.configurations.append(entry.index, Configuration.decode(entry.data))
 
 
 def step_down_if_removed(raft: RaftState) -> None:
-    """A leader that is no voter any more has done its last duty once that is committed and was said."""
+    """Step down if this leader votes no more, and its followers were told that this is committed."""
     if raft.role is not Role.LEADER or raft.is_voter:
         return
     if raft.broadcast_commit >= raft.configurations.current_index:
@@ -59,7 +58,7 @@ def _may_change_to(raft: RaftState, configuration: Configuration) -> bool:
 
 
 def _follow_members(raft: RaftState) -> None:
-    """Begin with members that are new, and forget those that are gone."""
+    """Track members that are new, and forget members that are gone."""
     members = raft.configuration.members
     for member in members:
         if member != raft.node_id and member not in raft.progress:

@@ -1,16 +1,19 @@
-"""What nodes say to each other and what they store: plain values, without behaviour.
+"""The messages between nodes, the entries of the log, and the values that are stored: plain data without behaviour.
 
-Names and fields are those of the thesis' figure 3.1 and the sections that extend it. Ids of nodes are
-positive integers, 0 is nobody. Every message says who sent it, whom it is for, and in which term it was sent.
+Names and fields are those of figure 3.1 of the thesis and of the sections that extend it. The id of a node is a
+positive integer; 0 is no node. Every message names its sender, its receiver and the term in which it was sent.
 
-Three fields are this implementation's own. ``round`` numbers the messages of a leader, rising with each one
-that it sends to followers; a response carries the round that it answers. So one counter tells which answers
-were given after a read began (section 6.4) and which rejections are older than the repair that they would ask
-for. ``index`` in a response that accepts is the last index that *this* message verified, and never just the
-end of the follower's log. ``hint_term`` and ``index`` in one that rejects let the leader skip a whole
-divergent term at a time (section 3.5).
+Three fields are this implementation's own:
 
-Left out: bytes. The layout of a frame belongs to the wire.
+* ``round`` numbers the messages of a leader to its followers and rises with each. A response carries the round of the
+  message that it answers. So one counter tells which answers were given after a read began (section 6.4), and which
+  rejections are older than the repair that they would ask for.
+* ``index`` in a response that accepts is the last index that *this* message verified, which may be less than the end of
+  the follower's log.
+* ``hint_term`` and ``index`` in a response that rejects let the leader skip a whole divergent term at a time (section
+  3.5).
+
+Left out: bytes. :mod:`zmqlab.wire` knows the layout of a frame.
 """
 
 from __future__ import annotations
@@ -24,16 +27,16 @@ from zmqlab.raft.configuration import Configuration
 NOBODY = 0
 """The id that no node has."""
 BROADCAST = 0
-"""As ``to``: a message for every follower that can hear it."""
+"""As ``to``: a message for every follower that receives it."""
 
 
 class EntryKind(IntEnum):
-    """What an entry is for."""
+    """What the data of an entry is."""
 
     NO_OP = 0
     """Opens a leader's term, so that something of its own term can commit (section 3.6.2)."""
     DATA = 1
-    """The state machine's."""
+    """A command for the state machine."""
     CONFIGURATION = 2
     """An encoded :class:`~zmqlab.raft.configuration.Configuration` (chapter 4)."""
 
@@ -41,7 +44,7 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One place in the log. A tuple, because a busy leader makes many."""
 
-    index: int  # type: ignore[assignment]  # tuple has a method of this name, which nobody needs here
+    index: int  # type: ignore[assignment]  # tuple has a method of this name, which is not needed here
     term: int
     kind: EntryKind
     data: bytes
@@ -49,7 +52,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AppendEntries:
-    """Entries that follow ``(prev_index, prev_term)``; without entries, a heartbeat (section 3.5)."""
+    """Entries that follow ``(prev_index, prev_term)``. Without entries it is a heartbeat (section 3.5)."""
 
     sender: int
     to: int
@@ -63,7 +66,7 @@ class AppendEntries:
 
 @dataclass(frozen=True, slots=True)
 class AppendEntriesResponse:
-    """Accepts or rejects one AppendEntries, or tells a sender of an older term that its term is over."""
+    """Accepts or rejects one AppendEntries, or tells a leader of an older term that its term is over."""
 
     sender: int
     to: int
@@ -80,23 +83,22 @@ class AppendEntriesResponse:
 
 @dataclass(frozen=True, slots=True)
 class RequestVote:
-    """Asks for a vote (section 3.4), or, as a pre-vote, whether one would be given (section 9.6)."""
+    """Asks for a vote (section 3.4). As a pre-vote it asks whether a vote would be given (section 9.6)."""
 
     sender: int
     to: int
     term: int
-    """The term to lead; of a pre-vote, the term that the sender would enter."""
+    """The term to lead. In a pre-vote: the term that the sender would enter."""
     last_index: int
     last_term: int
     pre_vote: bool
     forced: bool
-    """The old leader wants this election, so that having heard of it is no reason to refuse (section
-    4.2.3)."""
+    """The old leader wants this election, so a voter that hears the leader need not refuse (section 4.2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestVoteResponse:
-    """A vote. A granted pre-vote carries the term asked for, any other response the voter's own."""
+    """A vote. A granted pre-vote carries the term that was asked for; any other response carries the voter's term."""
 
     sender: int
     to: int
@@ -119,12 +121,12 @@ class InstallSnapshot:
     done: bool
     data: bytes
     configuration: bytes
-    """The encoded configuration at ``snapshot_index``; each chunk has it."""
+    """The encoded configuration at ``snapshot_index``. Each chunk carries it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallSnapshotResponse:
-    """Where the follower wants the snapshot to go on, or that it needs no more of it."""
+    """Names the offset of the next chunk that the follower wants, or says that it needs no more (``done``)."""
 
     sender: int
     to: int
@@ -137,7 +139,7 @@ class InstallSnapshotResponse:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutNow:
-    """The leader asks a follower that has everything to campaign at once (section 3.10)."""
+    """The leader asks a follower that holds the whole log to campaign at once (section 3.10)."""
 
     sender: int
     to: int
@@ -146,18 +148,18 @@ class TimeoutNow:
 
 @dataclass(frozen=True, slots=True)
 class ReadIndex:
-    """A follower asks up to where it must have applied before it answers a read (section 6.4)."""
+    """A follower asks which index it must have applied before it answers a read (section 6.4)."""
 
     sender: int
     to: int
     term: int
     context: int
-    """The asker's name for the read; it comes back in the response."""
+    """The follower's number for the read. It comes back in the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadIndexResponse:
-    """Up to where."""
+    """The index that the follower must have applied."""
 
     sender: int
     to: int
@@ -181,8 +183,7 @@ Message = (
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What must survive a crash besides log and snapshot. ``commit_index`` may lag: it only saves a restart's
-    wait."""
+    """What must survive a crash besides log and snapshot. ``commit_index`` may lag: it only saves a restart a wait."""
 
     term: int
     voted_for: int
@@ -191,7 +192,7 @@ class HardState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state machine, and what Raft must know of the log, as of ``index``."""
+    """The state machine at ``index``, and what Raft must know of the log at that point."""
 
     index: int
     term: int

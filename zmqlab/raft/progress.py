@@ -1,19 +1,22 @@
-"""What a leader knows of one follower (thesis, figure 3.1: ``next_index`` and ``match_index``), and how it
-sends to it.
+"""What a leader knows of one follower, and in which way it sends to it.
+
+``next_index`` and ``match_index`` are those of figure 3.1 of the thesis.
 
 ::
 
-               accepted                          next entry compacted
-    PROBE  ---------------->  REPLICATE       PROBE ---------------> SNAPSHOT
-           <----------------                        <---------------
-            rejected or                               installed, or
-            unreachable                               not needed any more
+               accepted                   next entry compacted
+    PROBE  ---------------->  REPLICATE  ---------------------->  SNAPSHOT
+           <----------------             <----------------------
+               rejected                  installed, or not needed any more
 
-In PROBE the leader is looking for where the logs agree: one message at a time. In REPLICATE it has found it
-and pipelines: ``next_index`` moves on with each send, without waiting. A follower in REPLICATE whose
-``next_index`` is where the next broadcast starts is *in step* and gets nothing else; one that is behind that
-gets unicast messages, at most ``max_inflight`` unanswered, until it is in step too. In SNAPSHOT it gets
-chunks, one at a time."""
+PROBE leads to SNAPSHOT as well, if the entry to probe with is compacted.
+
+In PROBE the leader looks for the place where the logs agree, with one message at a time. In REPLICATE it has found the
+place and pipelines: ``next_index`` moves on with each message, without waiting for an answer. A follower in REPLICATE
+whose ``next_index`` is where the next broadcast starts is *in step*: broadcasts are all that it needs. A follower
+further behind gets unicasts, at most ``max_inflight`` of them unanswered, until it is in step too. In SNAPSHOT a
+follower gets chunks, one at a time.
+"""
 
 from __future__ import annotations
 
@@ -52,29 +55,26 @@ class Progress:
     def __init__(self, node_id: int, next_index: int, ticks: int) -> None:
         self.node_id = node_id
         self.match_index = 0
-        """The follower is known to hold the leader's log up to here. ``0 <= match_index < next_index``; never
-        falls."""
+        """The follower is known to hold the leader's log up to here. ``0 <= match_index < next_index``. Never falls."""
         self.next_index = next_index
         """The next entry to send. ``next_index <= last_index + 1``."""
         self.state = ProgressState.PROBE
         self.heard_at = ticks
-        """When, in the leader's ticks, the follower last answered in this term."""
+        """The leader's tick at which the follower last answered in this term."""
         self.acked_round = 0
         """The highest round that the follower has answered."""
         self.awaiting = False
-        """In PROBE and SNAPSHOT: a message is under way and no other is sent until it is answered or given
-        up."""
+        """In PROBE and SNAPSHOT: a message is under way, and the next one waits until it is answered or given up."""
         self.sent_at = ticks
-        """When the last such message was sent."""
+        """The leader's tick at which the last such message was sent."""
         self.unicast_round = 0
-        """The round of the last unicast that carried a probe, entries or a chunk. A rejection of an earlier
-        round tells of a time before it, and is stale."""
+        """The round of the last unicast with a probe, entries or a chunk. A rejection of an earlier round is stale."""
         self.inflight: deque[int] = deque()
-        """In REPLICATE: the last index of each unanswered unicast, rising; otherwise empty."""
+        """In REPLICATE: the last index of each unanswered unicast, rising. Otherwise empty."""
         self.snapshot: Snapshot | None = None
-        """In SNAPSHOT: the one being sent, held even if a newer one is taken meanwhile; otherwise None."""
+        """In SNAPSHOT: the snapshot being sent, kept even if a newer one is taken meanwhile. Otherwise None."""
         self.snapshot_offset = 0
-        """In SNAPSHOT: how many of its bytes the follower has."""
+        """In SNAPSHOT: how many bytes of it the follower has."""
 
     def acknowledge(self, index: int) -> bool:
         """The follower holds the log up to ``index``. Returns whether that is news."""
@@ -88,29 +88,28 @@ class Progress:
         return True
 
     def start_probe(self, next_index: int) -> None:
-        """Look for where the logs agree, beginning before ``next_index``."""
+        """Look for the place where the logs agree, beginning before ``next_index``."""
         self._leave(ProgressState.PROBE)
         self.next_index = max(self.match_index + 1, next_index)
 
     def start_replicate(self) -> None:
-        """The logs agree up to ``match_index``: send what follows without waiting."""
+        """The logs agree up to ``match_index``: send the entries after it without waiting."""
         self._leave(ProgressState.REPLICATE)
         self.next_index = self.match_index + 1
 
     def start_snapshot(self, snapshot: Snapshot) -> None:
-        """The follower needs what is compacted: send ``snapshot`` instead."""
+        """The follower needs entries that are compacted: send ``snapshot`` instead."""
         self._leave(ProgressState.SNAPSHOT)
         self.snapshot = snapshot
 
     def sent(self, ticks: int, round_: int) -> None:
-        """A message that must be answered before the next one is under way."""
+        """A message is under way that must be answered before the next one is sent."""
         self.awaiting = True
         self.sent_at = ticks
         self.unicast_round = round_
 
     def rejects(self, rejected_index: int, round_: int) -> bool:
-        """Whether a rejection tells something new, and is not stale or of a broadcast that was not meant for
-        it."""
+        """Whether a rejection is news: neither stale, nor of a broadcast that this follower was not meant to follow."""
         if self.state is ProgressState.SNAPSHOT or round_ < self.unicast_round or rejected_index <= self.match_index:
             return False
         if self.state is ProgressState.PROBE:

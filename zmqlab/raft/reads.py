@@ -1,14 +1,12 @@
 """Linearizable reads without a log entry: ReadIndex (thesis, section 6.4).
 
-A leader may answer a read at its commit index if, first, it has committed an entry of its own term (otherwise
-that index may be stale), and second, it still led when the read came in. For the second, all reads of a turn
-become one *batch* with a *round*; when a quorum has answered that round or a later one, no other leader can
-have been elected before the reads began. Any message to followers carries a round, so a busy leader sends
-nothing extra.
+A leader may answer a read at its commit index under two conditions. It has committed an entry of its own term; before
+that the index may be stale. And it still led when the read came in. To show the second, all reads of a turn become one
+*batch* with a *round*. Once a quorum has answered that round or a later one, no other leader can have been elected
+before the reads began. Every message to followers carries a round, so a busy leader sends nothing extra.
 
-A follower asks its leader for the index and waits until it has applied that much. What becomes of a read is
-always reported: done, or failed because no leader is known, the leader changed, or an answer did not come in
-time.
+A follower asks its leader for the index and waits until it has applied it. The outcome of a read is always reported:
+done, or failed, because no leader is known, the leader changed, or no answer came in time.
 
 Left out: reads by the leader's clock alone (section 6.4.1), which clock drift would make wrong.
 """
@@ -21,7 +19,7 @@ from zmqlab.raft.state import RaftState, ReadBatch, Role
 
 
 def request(raft: RaftState, context: int) -> None:
-    """This node's driver wants to read."""
+    """The driver of this node wants to read."""
     if raft.role is Role.LEADER:
         raft.requested_reads.append((raft.node_id, context))
     elif raft.leader_id == NOBODY:
@@ -32,24 +30,24 @@ def request(raft: RaftState, context: int) -> None:
 
 
 def handle_request(raft: RaftState, message: ReadIndex) -> None:
-    """A follower asks. Nodes that don't lead stay silent; the asker will hear of a new leader, or give up."""
+    """A follower asks. A node that does not lead stays silent: the follower will hear of a new leader, or give up."""
     if raft.role is Role.LEADER:
         raft.requested_reads.append((message.sender, message.context))
 
 
 def handle_response(raft: RaftState, message: ReadIndexResponse) -> None:
-    """The leader answers. A second answer, or one that came too late, finds nothing to do."""
+    """The leader answered. A second answer, or a late one, changes nothing."""
     if raft.forwarded_reads.pop(message.context, None) is not None:
         raft.done_reads.append((message.context, message.index))
 
 
 def are_startable(raft: RaftState) -> bool:
-    """Whether a leader has reads that a round can be started for."""
+    """Whether a leader has reads, and may start a round for them."""
     return bool(raft.requested_reads) and raft.has_committed_in_term
 
 
 def start_batch(raft: RaftState) -> None:
-    """Give all reads that came in so far to the next round."""
+    """Assign all reads that came in so far to the next round."""
     if not are_startable(raft):
         return
     raft.read_batches.append(ReadBatch(raft.round + 1, raft.commit_index, raft.requested_reads))
@@ -59,7 +57,7 @@ def start_batch(raft: RaftState) -> None:
 
 
 def confirm(raft: RaftState) -> None:
-    """Finish the batches whose round a quorum has answered. A leader's own answer needs no message."""
+    """Finish the batches whose round a quorum has answered. The leader itself counts without a message."""
     progress, own = raft.progress, raft.node_id
     confirmed = quorum_value(
         raft.round + 1 if voter == own else progress[voter].acked_round for voter in raft.configuration.voters
@@ -69,7 +67,7 @@ def confirm(raft: RaftState) -> None:
 
 
 def tick(raft: RaftState) -> None:
-    """Give up on answers that are overdue."""
+    """Give up reads whose answer is overdue."""
     overdue = raft.ticks - raft.settings.election_ticks
     for context, asked_at in list(raft.forwarded_reads.items()):
         if asked_at > overdue:
@@ -79,7 +77,7 @@ def tick(raft: RaftState) -> None:
 
 
 def fail_all(raft: RaftState) -> None:
-    """The leader changed: what was asked of the old one has no answer."""
+    """The leader changed: reads that the old one was asked for fail."""
     own = raft.node_id
     batches = [raft.requested_reads, *(batch.reads for batch in raft.read_batches)]
     raft.failed_reads += [context for batch in batches for asker, context in batch if asker == own]

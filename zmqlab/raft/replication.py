@@ -1,31 +1,46 @@
-"""How a leader gets its log to the others, and what it may call committed (thesis, sections 3.5, 3.6.2 and
-10.2).
+"""How a leader gets its log to the followers, what their answers teach it, and when an entry is committed.
 
-Nothing is sent when it is proposed. Once a Ready, all that is new goes out as *one* broadcast to the
-followers in step, before the leader has even stored it (section 10.2.1); their ``next_index`` moves on at
-once (10.2.2). If nothing is new but the commit index moved, an empty broadcast says so. Everybody else is
-served by unicast: a probe, the entries that are missing, or a chunk of a snapshot. The broadcast is made
-first, so that its round is the lower one and a follower that rejects it before the unicast arrives is not
-repaired twice.
+Thesis, sections 3.5, 3.6.2, 6.2 and 10.2.
 
-A broadcast is heard by followers that it is not for; what they reject is ignored (:meth:`Progress.rejects`).
-One that gets lost shows in the next, or in the next heartbeat, which names the end of the log. A follower
-that has not answered since the last heartbeat gets one by unicast too: its subscription may not have come up.
-To a silent follower only empty messages go, so that a dead process does not fill queues."""
+*Sending.* A proposal is not sent at once. Once a Ready, all new entries go out as *one* broadcast to the followers in
+step, before the leader itself has stored them (section 10.2.1); the followers' ``next_index`` moves on at once
+(10.2.2). If only the commit index moved, an empty broadcast tells it. Other followers are served by unicast: a probe,
+the entries that are missing, or a chunk of a snapshot. The broadcast is made first. So its round is the lower one, and
+a follower that rejects it before the unicast arrives is not repaired twice.
+
+A broadcast also reaches followers that are not in step. The leader ignores their rejections (:meth:`Progress.rejects`).
+A lost broadcast is noticed by the next one, or by the next heartbeat, which names the end of the log. A follower that
+has not answered since the last heartbeat also gets one by unicast, because its subscription may not be up. A silent
+follower gets empty messages only, so that the queue to a dead process does not fill up.
+
+*Learning.* Any answer shows that the follower is alive and follows in this term: it keeps the leader in office and
+confirms reads. An acceptance moves ``match_index``, and with it the commit index. A rejection with news starts one
+probe where the follower's hint says. Every rejection that was under way at the same time is stale by then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zmqlab.raft import snapshots
-from zmqlab.raft.configuration import quorum_value
-from zmqlab.raft.messages import BROADCAST, AppendEntries, Entry, EntryKind
+from zmqlab.raft import reads, snapshots
+from zmqlab.raft.configuration import quorum_size, quorum_value
+from zmqlab.raft.messages import (
+    BROADCAST,
+    NOBODY,
+    AppendEntries,
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    InstallSnapshotResponse,
+    TimeoutNow,
+)
 from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.state import RaftState
+from zmqlab.raft.roles import become_follower
+from zmqlab.raft.state import RaftState, Role
 
 
 def append(raft: RaftState, datas: Iterable[bytes], kind: EntryKind) -> int:
-    """Add entries of our own term to our log. Returns the index of the first."""
+    """Add entries of this leader's term to its log. Returns the index of the first."""
     term = raft.term
     first_index = raft.log.last_index + 1
     raft.log.append([Entry(index, term, kind, data) for index, data in enumerate(datas, first_index)])
@@ -33,10 +48,9 @@ def append(raft: RaftState, datas: Iterable[bytes], kind: EntryKind) -> int:
 
 
 def commit_by_counting(raft: RaftState) -> None:
-    """Commit what a quorum has stored, if it is of our own term; older entries commit with it (section
-    3.6.2).
+    """Commit what a quorum has stored, if it is of the leader's own term; older entries commit with it (section 3.6.2).
 
-    Our own copy counts only as far as it is stored.
+    The leader's own copy counts only as far as it is stored.
     """
     progress, own = raft.progress, raft.node_id
     index = quorum_value(
@@ -47,7 +61,7 @@ def commit_by_counting(raft: RaftState) -> None:
 
 
 def has_appends(raft: RaftState) -> bool:
-    """Whether a leader has anything to send to followers."""
+    """Whether a leader has messages for followers."""
     if raft.broadcast_due or raft.due:
         return True
     behind = raft.broadcast_index < raft.log.last_index or raft.broadcast_commit < raft.commit_index
@@ -55,7 +69,7 @@ def has_appends(raft: RaftState) -> bool:
 
 
 def send_appends(raft: RaftState) -> None:
-    """Say all that is to be said to followers now."""
+    """Send everything that followers should get now."""
     if raft.progress:
         _broadcast(raft)
     due, raft.due = raft.due, set()
@@ -68,7 +82,7 @@ def send_appends(raft: RaftState) -> None:
 
 
 def heartbeat(raft: RaftState) -> None:
-    """The time for a heartbeat has come: broadcast, and see to those who did not answer the last one."""
+    """Broadcast a heartbeat, and see to the followers that did not answer the last one."""
     raft.broadcast_due = True
     interval = raft.settings.heartbeat_ticks
     for progress in raft.progress.values():
@@ -79,8 +93,43 @@ def heartbeat(raft: RaftState) -> None:
             raft.due.add(progress.node_id)
 
 
+def handle_append_response(raft: RaftState, message: AppendEntriesResponse) -> None:
+    """A follower accepted or rejected entries."""
+    progress = _note_heard(raft, message)
+    if progress is None:
+        return
+    if message.success:
+        _accept(raft, progress, message.index)
+    elif progress.rejects(message.rejected_index, message.round):
+        _fall_back(raft, progress, message)
+
+
+def handle_snapshot_response(raft: RaftState, message: InstallSnapshotResponse) -> None:
+    """A follower took a chunk of a snapshot, or needs no more of it."""
+    progress = _note_heard(raft, message)
+    if progress is not None:
+        snapshots.handle_response(raft, progress, message)
+        commit_by_counting(raft)
+
+
+def check_quorum(raft: RaftState) -> None:
+    """Step down if no quorum has answered for an election time-out (section 6.2)."""
+    since = raft.ticks - raft.settings.election_ticks
+    progress, own, voters = raft.progress, raft.node_id, raft.configuration.voters
+    heard = sum(voter == own or progress[voter].heard_at > since for voter in voters)
+    if heard < quorum_size(len(voters)):
+        become_follower(raft, raft.term, NOBODY)
+
+
+def hand_over_if_caught_up(raft: RaftState) -> None:
+    """Tell the target of a leadership transfer to campaign, if it holds the whole log."""
+    progress = raft.progress.get(raft.transfer_target)
+    if progress is not None and progress.match_index == raft.log.last_index:
+        raft.send_now.append(TimeoutNow(raft.node_id, progress.node_id, raft.term))
+
+
 def _broadcast(raft: RaftState) -> None:
-    """New entries for the followers in step, else an empty message if one is called for."""
+    """Broadcast new entries to the followers in step, or an empty message if one is due."""
     start, last_index = raft.broadcast_index + 1, raft.log.last_index
     in_step = [
         progress
@@ -129,14 +178,14 @@ def _send_pipelined(raft: RaftState, progress: Progress) -> None:
 
 
 def _send_probe(raft: RaftState, progress: Progress) -> None:
-    """Try whether the logs agree before ``next_index``, and send what follows if they do."""
+    """Ask whether the logs agree before ``next_index``, and send the entries from there on along with it."""
     entries = raft.log.slice(progress.next_index, raft.log.last_index, raft.settings.max_append_bytes)
     _send_append(raft, progress.node_id, progress.next_index - 1, tuple(entries))
     progress.sent(raft.ticks, raft.round)
 
 
 def _send_chunk(raft: RaftState, progress: Progress) -> None:
-    """Go on with a snapshot, or begin with the latest."""
+    """Send the next chunk of a snapshot, or begin with the latest one."""
     if progress.state is not ProgressState.SNAPSHOT:
         assert raft.snapshot is not None, "the log is compacted without a snapshot"
         progress.start_snapshot(raft.snapshot)
@@ -144,10 +193,12 @@ def _send_chunk(raft: RaftState, progress: Progress) -> None:
 
 
 def _send_ping(raft: RaftState, progress: Progress) -> None:
-    """A unicast heartbeat.
+    """Send a heartbeat by unicast.
 
-    Where the previous entry is compacted, one that will be rejected does as well: an answer is all that is
-    wanted, and the next heartbeat then begins a snapshot. What was pipelined up to there is given up."""
+    If the previous entry is compacted, the message names the end of the log and will be rejected. That does no harm:
+    the leader wants an answer of any kind, and the next heartbeat begins a snapshot. The pipelined entries are given
+    up.
+    """
     prev_index = progress.next_index - 1
     if prev_index < raft.log.base_index and progress.state is ProgressState.REPLICATE:
         progress.start_probe(progress.match_index + 1)
@@ -162,3 +213,45 @@ def _send_append(raft: RaftState, to: int, prev_index: int, entries: tuple[Entry
     round_ = raft.next_round()
     message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, raft.commit_index, round_, entries)
     raft.send_now.append(message)
+
+
+def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapshotResponse) -> Progress | None:
+    """The follower that answered; None if this node does not lead, or the sender is no member."""
+    progress = raft.progress.get(message.sender)
+    if progress is None or raft.role is not Role.LEADER:
+        return None
+    progress.heard_at = raft.ticks
+    if message.round > progress.acked_round:
+        assert message.round <= raft.round, f"round {message.round} is answered before it was begun"
+        progress.acked_round = message.round
+        if raft.read_batches:
+            reads.confirm(raft)
+    return progress
+
+
+def _accept(raft: RaftState, progress: Progress, index: int) -> None:
+    """The follower's log agrees with the leader's up to ``index``."""
+    assert index <= raft.log.last_index, (
+        f"{progress.node_id} accepts {index}, the leader's log ends at {raft.log.last_index}"
+    )
+    is_news = progress.acknowledge(index)
+    if progress.state is not ProgressState.REPLICATE and _has_caught_on(raft, progress, index):
+        progress.start_replicate()
+    if progress.next_index <= raft.log.last_index:
+        raft.due.add(progress.node_id)
+    if is_news and index > raft.commit_index:
+        commit_by_counting(raft)
+    if raft.transfer_target == progress.node_id:
+        hand_over_if_caught_up(raft)
+
+
+def _has_caught_on(raft: RaftState, progress: Progress, index: int) -> bool:
+    """Whether an acceptance up to ``index`` ends a probe, or makes a snapshot needless. A stale one does neither."""
+    return index == progress.match_index and index >= raft.log.base_index
+
+
+def _fall_back(raft: RaftState, progress: Progress, message: AppendEntriesResponse) -> None:
+    """Probe after the last place where the logs may agree, as the follower's hint has it."""
+    agreed = raft.log.last_index_with_term_at_most(message.hint_term, message.index)
+    progress.start_probe(min(message.rejected_index, agreed + 1))
+    raft.due.add(progress.node_id)

@@ -8,14 +8,14 @@
         +-----------------------------+------------------------+--------------------------+
           a higher term, or a leader of this term; refused by a quorum; a leader that hears no quorum
 
-A message of a higher term makes its reader a follower of that term (section 3.3), but for two kinds. A
-pre-vote names a term that nobody has entered. And a vote is not even considered while a leader is alive
-(section 4.2.3): this keeps a node that was cut off, or removed, from deposing a leader that everybody else
-hears.
+A message of a higher term makes its receiver a follower of that term (section 3.3), with two exceptions. A pre-vote
+names a term that no node has entered yet. And a request for a vote is ignored while a leader is heard (section 4.2.3):
+so a node that was cut off, or removed, cannot depose a leader that the other nodes hear.
 
-Refusing votes leaves a trap that etcd once fell into: a node that got ahead in term would ignore its leader,
-and the others would ignore the node's campaigns, for ever. So a message of a lower term is never just dropped
-if its sender acts upon it: it is answered, and the answer carries the newer term."""
+Ignoring such requests is a trap that etcd once fell into. A node that got ahead in term ignored its leader, and the
+other nodes ignored its campaigns, for ever. So a message of a lower term is answered if its sender acts in that term,
+and the answer carries the newer term.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from zmqlab.raft.state import RaftState, Role
 
 
 def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
-    """Follow ``leader_id``, or nobody for now, in ``term``."""
+    """Follow ``leader_id`` in ``term``; with NOBODY no leader is known yet."""
     assert term >= raft.term
     if term > raft.term:
         raft.term = term
@@ -45,7 +45,7 @@ def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
 
 
 def leave_role(raft: RaftState) -> None:
-    """Drop what belongs to a role or to a leader."""
+    """Drop everything that belongs to the present role or to the present leader."""
     reads.fail_all(raft)
     raft.votes.clear()
     raft.progress.clear()
@@ -56,7 +56,7 @@ def leave_role(raft: RaftState) -> None:
 
 
 def admit(raft: RaftState, message: Message) -> bool:
-    """Whether ``message``, of another term than ours, is to be handled. Enters its term if need be."""
+    """Whether to handle ``message``, which is of another term. Enters that term if need be."""
     if message.term < raft.term:
         _answer_older(raft, message)
         return False
@@ -73,7 +73,7 @@ def admit(raft: RaftState, message: Message) -> bool:
 
 
 def follow(raft: RaftState, leader_id: int) -> None:
-    """A leader of our own term was heard."""
+    """The leader of this term was heard."""
     assert raft.role is not Role.LEADER, f"nodes {raft.node_id} and {leader_id} both lead in term {raft.term}"
     if raft.role is not Role.FOLLOWER or raft.leader_id != leader_id:
         assert raft.leader_id in (NOBODY, leader_id), f"{raft.leader_id} and {leader_id} both lead in {raft.term}"
@@ -82,7 +82,7 @@ def follow(raft: RaftState, leader_id: int) -> None:
 
 
 def _hears_leader(raft: RaftState) -> bool:
-    """Whether a leader was heard within the minimum election timeout. A leader hears itself."""
+    """Whether a leader was heard within the minimum election time-out. A leader hears itself."""
     if raft.role is Role.LEADER:
         return True
     return raft.leader_id != NOBODY and raft.election_elapsed < raft.settings.election_ticks
@@ -91,8 +91,8 @@ def _hears_leader(raft: RaftState) -> bool:
 def _answer_older(raft: RaftState, message: Message) -> None:
     """Tell a sender that acts in an older term which term it is.
 
-    The answer is of our term, but the round was of the old one; were it passed on, a sender that leads again
-    by then would take it for an answer to a round of its new term, and serve a read that nobody confirmed.
+    The answer carries the new term and round 0, because the round in the message belongs to the old term. A sender that
+    leads again by then would take the old round for one of its new term, and serve a read that no quorum confirmed.
     """
     to, term = message.sender, raft.term
     if isinstance(message, AppendEntries | InstallSnapshot):

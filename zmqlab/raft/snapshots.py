@@ -1,17 +1,17 @@
 """Compaction, and snapshots for followers whose next entry is gone (thesis, chapter 5).
 
-The driver takes a snapshot of its state machine at an applied index and hands it to ``compact``; the core
-keeps it, drops the log before it but for a few entries that slow followers may still want, and sends it in
-chunks when it must.
+The driver takes a snapshot of its state machine at an applied index and hands it to ``compact``. The core keeps the
+snapshot. It drops the log before it, except a few entries that slow followers may still need, and sends the snapshot in
+chunks to followers that need more.
 
-One chunk is under way at a time. The follower answers with the offset that it wants next: this acknowledges,
-asks for a lost chunk again, and starts anew after a restart, all at once. Chunks of different leaders or
-different snapshots are never joined. When all is there it replaces log and state together, in one Ready; but
-a snapshot of what is already committed here replaces nothing, and one that lies within our log (section 5.3)
-just commits up to it.
+One chunk is under way at a time. The follower answers with the offset that it wants next. This one answer acknowledges
+a chunk, asks for a lost chunk again, and starts anew after a restart. Chunks of different leaders or of different
+snapshots are never joined. A complete snapshot replaces log and state together, in one Ready, with two exceptions. A
+snapshot of entries that are already committed here replaces nothing. A snapshot that lies within the follower's log
+(section 5.3) only moves the commit index.
 
-Left out: writing chunks to disk as they come; an exchange's snapshot fits in memory, where its state is
-anyway."""
+Left out: writing chunks to disk as they arrive. The snapshot of an exchange fits in memory, as its state does.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zmqlab.raft.state import IncomingSnapshot, RaftState
 
 
 def make(raft: RaftState, data: bytes) -> Snapshot:
-    """A snapshot of the state machine as it is at ``applied_index``; ``data`` is its state."""
+    """A snapshot at ``applied_index``; ``data`` is the state of the state machine there."""
     index = raft.applied_index
     term = raft.log.term_at(index)
     assert term is not None
@@ -32,8 +32,7 @@ def make(raft: RaftState, data: bytes) -> Snapshot:
 
 
 def compact(raft: RaftState, snapshot: Snapshot, keep_entries: int) -> None:
-    """Keep ``snapshot`` and only ``keep_entries`` entries before it. An older one than we have changes
-    nothing."""
+    """Keep ``snapshot``, and only ``keep_entries`` of the entries before it. An older snapshot changes nothing."""
     if raft.snapshot is not None and snapshot.index <= raft.snapshot.index:
         return
     assert snapshot.index <= raft.applied_index, "a snapshot of what was not applied"
@@ -67,7 +66,7 @@ def send_chunk(raft: RaftState, progress: Progress) -> None:
 
 
 def handle_response(raft: RaftState, progress: Progress, message: InstallSnapshotResponse) -> None:
-    """A follower has a chunk, or all it needs. An answer to anything but the last chunk sent is stale."""
+    """A follower took a chunk, or needs no more. An answer to any but the last chunk sent is stale."""
     snapshot = progress.snapshot
     if snapshot is None or snapshot.index != message.snapshot_index or message.round != progress.unicast_round:
         return
@@ -82,7 +81,7 @@ def handle_response(raft: RaftState, progress: Progress, message: InstallSnapsho
 
 
 def handle_install(raft: RaftState, message: InstallSnapshot) -> None:
-    """Take a leader's chunk."""
+    """Take a chunk from the leader."""
     follow(raft, message.sender)
     if message.snapshot_index <= raft.commit_index:
         raft.incoming = None
@@ -95,7 +94,7 @@ def handle_install(raft: RaftState, message: InstallSnapshot) -> None:
 
 
 def _collect(raft: RaftState, message: InstallSnapshot) -> None:
-    """Join the chunk to what came before, if it is the next one, and ask for what is next now."""
+    """Join the chunk to the earlier ones, if it is the next, and ask for the chunk after it."""
     source = (message.sender, message.term, message.snapshot_index, message.snapshot_term)
     incoming = raft.incoming
     if incoming is None or incoming.source != source:
@@ -111,7 +110,7 @@ def _collect(raft: RaftState, message: InstallSnapshot) -> None:
 
 
 def _restore(raft: RaftState, message: InstallSnapshot, data: bytes) -> None:
-    """Begin anew from a snapshot that is ahead of us."""
+    """Begin anew from a snapshot that is ahead of this node."""
     configuration = Configuration.decode(message.configuration)
     snapshot = Snapshot(message.snapshot_index, message.snapshot_term, configuration, data)
     raft.snapshot = raft.restored = snapshot

@@ -16,8 +16,9 @@ import struct
 from hashlib import blake2b
 from typing import NamedTuple
 
-from zmqlab.errors import FrameError
+from zmqlab.errors import FrameError, JournalCorrupt, StateInvalid
 from zmqlab.market.exchange import Exchange
+from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Status
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
@@ -38,7 +39,7 @@ _STATUS_OF = {
     Verdict.WINDOW_FULL: ResponseStatus.WINDOW_FULL,
     Verdict.EXPIRED: ResponseStatus.SESSION_EXPIRED,
 }
-_REJECTED = 6  # market.Status.REJECTED as a plain integer: compared once a report
+_REJECTED = int(Status.REJECTED)  # a plain integer: compared once a report
 
 
 class Applied(NamedTuple):
@@ -114,8 +115,8 @@ class StateMachine:
             return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), [], [])
         reports, fills = self.exchange.execute(client_wire.request_commands(entry.data))
         self.orders_applied += command_count
-        self.rejected_total += reports[::8].count(_REJECTED)
-        self.fills_total += len(fills) // 4
+        self.rejected_total += reports[REPORT_STATUS::REPORT_WIDTH].count(_REJECTED)
+        self.fills_total += len(fills) // FILL_WIDTH
         body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, self._answer_fills)
         self.sessions.store(client_id, number, body)
         return Applied(key, body, reports, fills)
@@ -136,11 +137,14 @@ class StateMachine:
         return b"".join((fixed, sessions, self.exchange.snapshot()))
 
     def restore(self, data: bytes) -> None:
-        """Replace the state by that of a snapshot, whichever node made it."""
+        """Replace the state by that of a snapshot, whichever node made it. Raises JournalCorrupt."""
         index, orders, rejected, fills, chain, session_bytes = _SNAPSHOT.unpack_from(data)
         middle = _SNAPSHOT.size + session_bytes
         self.sessions.restore(data[_SNAPSHOT.size : middle])
-        self.exchange.restore(data[middle:])
+        try:
+            self.exchange.restore(data[middle:])
+        except StateInvalid as error:
+            raise JournalCorrupt(f"the snapshot at {index} can't be restored: {error}") from error
         self.applied_index, self.orders_applied, self.rejected_total = index, orders, rejected
         self.fills_total, self.chain = fills, chain
         self.checkpoints = {}

@@ -44,6 +44,8 @@ _NO_FOLLOWERS: Mapping[int, Progress] = {}
 class RaftByQuorum(Raft):
     """See the module."""
 
+    __slots__ = ("_members",)
+
     def __init__(self, start: Start) -> None:
         stored = start.stored
         super().__init__(

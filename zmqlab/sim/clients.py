@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 
-from zmqlab.market.types import POST_ONLY, symbol_code
+from zmqlab.market.types import POST_ONLY, Command, symbol_code
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.histories import Histories, Operation
 from zmqlab.sim.plan import MS
@@ -130,17 +130,17 @@ class Client:
             return self._rng.choice(self._around.members)
         return self._rng.choice(self._around.reachable()).node_id
 
-    def _command(self) -> tuple[int, ...]:
+    def _command(self) -> Command:
         rng = self._rng
         chance, symbol, price = rng.random(), rng.choice(CODES), 100 + rng.randint(-3, 3)
         quantity, side = rng.randint(0, 9), rng.randint(1, 2)
         if chance < 0.7 or not self._orders:
             order_type, lifetime = rng.choice(((1, 1), (1, 1), (1, 1), (1, 2), (1, 3), (2, 2)))
             flags = POST_ONLY if rng.random() < 0.1 and (order_type, lifetime) == (1, 1) else 0
-            return 1, side, order_type, lifetime, quantity, 0, symbol, price, self.address, flags
+            return Command(1, side, order_type, lifetime, quantity, 0, symbol, price, self.address, flags)
         order_id = rng.choice(self._orders) if rng.random() < 0.9 else rng.randint(1, 50)
         kind = 2 if chance < 0.85 else 3
-        return kind, 0, 0, 0, quantity, order_id, symbol, price, self.address, 0
+        return Command(kind, 0, 0, 0, quantity, order_id, symbol, price, self.address)
 
     # Being answered.
 
@@ -184,7 +184,7 @@ class Client:
             self._session, self._next_number = response.client_id, 1
         else:
             self._old = [*self._old[-3:], frame]
-            self._orders += [report[6] for report in records.unpack_reports(response.reports) if report[6]]
+            self._orders += [each.order_id for each in records.unpack_reports(response.reports) if each.order_id]
             self._orders = self._orders[-8:]
 
     def _expire(self) -> None:

@@ -1,6 +1,6 @@
-"""What a client and a node say to each other about orders: requests, sessions and responses.
+"""Orders between a client and a node: requests, sessions and responses.
 
-A *request* is a numbered batch of commands; it is applied all at once and exactly once, whatever is retried::
+A *request* is a numbered batch of commands. It is applied all at once and exactly once, however often it is sent::
 
     REQUEST       header, client_id u64, request_number u64, answered_below u64,
                   then 1 to 1,024 COMMAND records
@@ -9,16 +9,15 @@ A *request* is a numbered batch of commands; it is applied all at once and exact
     response body client_id u64, request_number u64, log_index u64, status u8, flags u8, report_count u16,
                   fill_count u32, then the REPORT records, then the FILL records in the order of their reports
 
-``request_number`` counts 1, 2, 3, ... in a session. ``answered_below`` tells that the client has all answers
-to smaller numbers, so that the replicas may forget them (Raft thesis, 6.3). A session is opened by an entry
-of the log, and its ``client_id`` is that entry's index; the response to OPEN_SESSION carries the nonce as its
-``request_number`` and the new id as its ``client_id``. A response *body* has no header of its own: replicas
-keep bodies to answer retries, and a node joins what one turn gave one client into one frame
+``request_number`` counts 1, 2, 3, ... in a session. ``answered_below`` says that the client has the answers to all
+smaller numbers, so that the replicas may forget them (Raft thesis, section 6.3). An entry of the log opens a session,
+and the index of that entry is the session's ``client_id``. The response to OPEN_SESSION carries the nonce as its
+``request_number`` and the new id as its ``client_id``. A response *body* has no header of its own. Replicas keep bodies
+to answer retries, and a node joins all bodies that one turn has for one client into one frame
 (:func:`encode_responses`).
 
-Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says.
-What the commands *mean* is not looked at: the log takes the bytes as they came, and the exchange rejects what
-makes no sense.
+Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says. The *meaning*
+of commands is not judged here: the log takes the bytes as they came, and the exchange rejects a senseless command.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
-from zmqlab.market.types import ExecutionReport, Fill, Reason, Status
+from zmqlab.market.types import FILL_WIDTH, REPORT_FILL_COUNT, REPORT_WIDTH, ExecutionReport, Reason, Status
 from zmqlab.wire.frames import (
     HEADER_BYTES,
     MAGIC,
@@ -43,21 +42,20 @@ from zmqlab.wire.frames import (
 from zmqlab.wire.records import (
     COMMAND,
     FILL,
-    FILL_COUNT,
-    FILL_WIDTH,
     REPORT,
-    REPORT_WIDTH,
     CommandTuple,
     iter_commands,
     pack_fills,
     pack_reports,
+    unpack_fills,
+    unpack_reports,
 )
 
 MAX_COMMANDS_PER_REQUEST = 1_024
-"""40,992 bytes with the headers: one request stays well under a millisecond or two of matching and 64 KiB."""
+"""40,992 bytes with the headers: one request takes less than two milliseconds of matching, and fits 64 KiB."""
 
 REPLAYED = 1
-"""Response flag: this is the first answer again, to a retry."""
+"""Response flag: the first answer once more, to a retry."""
 
 FILLS_CUT = 2
 """Response flag: the request had more fills than a response carries; see :func:`encode_execution`."""
@@ -69,29 +67,29 @@ _COMMANDS_OFFSET = _REQUEST.size
 _U64 = struct.Struct("<Q")
 _LOG_INDEX_OFFSET = 16
 _FLAGS_OFFSET = 25
-"""Where in a response body the flags are: after three u64 and the status."""
+"""The offset of the flags in a response body: after three u64 and the status."""
 _MAX_REQUEST_BYTES = _REQUEST.size + MAX_COMMANDS_PER_REQUEST * COMMAND.size
 
 
 class ResponseStatus(IntEnum):
-    """What became of a request as a whole; what became of its commands is in the reports."""
+    """What became of a request as a whole. Its reports say what became of each command."""
 
     OK = 0
     SESSION_EXPIRED = 1
-    """The session is unknown: evicted, or never opened."""
+    """The session is unknown: it was evicted, or it was never opened."""
     WINDOW_FULL = 2
-    """Too many requests of this session wait for their client's acknowledgement; nothing was done."""
+    """Too many answers of this session wait for the client's ``answered_below``. Nothing was done."""
     STALE = 3
     """The request is below the client's own ``answered_below``: its answer is forgotten."""
     MALFORMED = 4
     BUSY = 5
-    """Not accepted, and nothing is in the log: try again later or elsewhere."""
+    """Not accepted, and not in the log: try again later, or at another node."""
     CLOSING = 6
-    """The node shuts down: try elsewhere."""
+    """The node shuts down: try another node."""
 
 
 class RequestHeader(NamedTuple):
-    """What a node needs to know of a request before it is applied."""
+    """The header of a request: all that a node reads before the request is applied."""
 
     client_id: int
     request_number: int
@@ -100,7 +98,7 @@ class RequestHeader(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One response of a frame; ``reports`` and ``fills`` are views into it, not copies."""
+    """One response in a frame. ``reports`` and ``fills`` are views into the frame, not copies."""
 
     client_id: int
     request_number: int
@@ -114,15 +112,15 @@ class Response(NamedTuple):
 
 
 def encode_request(client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0) -> bytes:
-    """A whole REQUEST frame; ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
+    """A whole REQUEST frame. ``commands`` comes from :func:`zmqlab.wire.records.pack_commands`."""
     return _REQUEST.pack(MAGIC, VERSION, REQUEST, group, client_id, request_number, answered_below) + commands
 
 
 def parse_request(frame: bytes) -> RequestHeader:
-    """The header of a REQUEST frame whose length is checked; its commands are not decoded.
+    """The header of a REQUEST frame. The frame's length is checked; its commands are not decoded.
 
     Raises:
-        FrameError: it is no REQUEST, is truncated, or does not hold 1 to 1,024 whole commands.
+        FrameError: it is no REQUEST, is cut short, or does not hold 1 to 1,024 whole commands.
     """
     size = len(frame)
     if size > _MAX_REQUEST_BYTES or size <= _COMMANDS_OFFSET:
@@ -138,17 +136,21 @@ def parse_request(frame: bytes) -> RequestHeader:
 
 
 def request_commands(frame: bytes) -> Iterator[CommandTuple]:
-    """The commands of a REQUEST frame that :func:`parse_request` has accepted, as tuples of ten integers."""
+    """The commands of a REQUEST frame that :func:`parse_request` accepted, as plain tuples."""
     return iter_commands(frame, _COMMANDS_OFFSET)
 
 
 def encode_open_session(nonce: int, group: int = 0) -> bytes:
-    """A whole OPEN_SESSION frame; ``nonce`` is a random u64 by which the client knows its answer."""
+    """A whole OPEN_SESSION frame. ``nonce`` is a random u64 by which the client recognizes the answer."""
     return _NONCE.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce)
 
 
 def parse_open_session(frame: bytes) -> int:
-    """The nonce of an OPEN_SESSION frame. Raises FrameError."""
+    """The nonce of an OPEN_SESSION frame.
+
+    Raises:
+        FrameError: it is no OPEN_SESSION frame, or has another length.
+    """
     _expect(frame, OPEN_SESSION)
     if len(frame) != _NONCE.size:
         raise FrameError(f"an open-session frame has {_NONCE.size} bytes, not {len(frame)}")
@@ -165,7 +167,7 @@ def encode_response(
     reports: bytes = b"",
     fills: bytes = b"",
 ) -> bytes:
-    """One response body, without a frame's header, fit to be stored and to be joined with others."""
+    """One response body. It has no frame header, so it can be stored, and joined with others."""
     counts = len(reports) // REPORT.size, len(fills) // FILL.size
     return _BODY.pack(client_id, request_number, log_index, status, flags, *counts) + reports + fills
 
@@ -184,7 +186,7 @@ def encode_execution(
         return encode_response(client_id, request_number, log_index, ResponseStatus.OK, 0, *packed)
     room = max_fills
     cut = list(reports)
-    for position in range(FILL_COUNT, len(cut), REPORT_WIDTH):
+    for position in range(REPORT_FILL_COUNT, len(cut), REPORT_WIDTH):
         cut[position] = min(cut[position], room)
         room -= cut[position]
     packed = pack_reports(cut), pack_fills(fills[: max_fills * FILL_WIDTH])
@@ -198,7 +200,7 @@ def log_index_of(body: bytes) -> int:
 
 
 def replayed(body: bytes) -> bytes:
-    """The same response body, marked as the first answer given again."""
+    """The same response body, marked as the first answer once more."""
     flags = bytes((body[_FLAGS_OFFSET] | REPLAYED,))
     return body[:_FLAGS_OFFSET] + flags + body[_FLAGS_OFFSET + 1 :]
 
@@ -212,8 +214,8 @@ def iter_responses(frame: bytes) -> Iterator[Response]:
     """The responses of a RESPONSES frame, each checked against the frame's bounds before it is handed out.
 
     Raises:
-        FrameError: it is no RESPONSES frame, holds none, or ends in the middle of one; responses before the
-            damage have been handed out by then.
+        FrameError: it is no RESPONSES frame, holds none, or ends in the middle of one. The responses before the
+            damage were handed out by then.
     """
     _expect(frame, RESPONSES)
     view = memoryview(frame)
@@ -237,26 +239,27 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
     """The reports of ``response`` for people, each with its fills.
 
     Raises:
-        FrameError: a code is unknown, or the reports' fill counts do not add up.
+        FrameError: a code is unknown, or the fill counts of the reports do not add up.
     """
-    fills = list(map(Fill._make, FILL.iter_unpack(response.fills)))
+    fills = unpack_fills(response.fills)
     result = []
     start = 0
-    for status, reason, _, count, filled, leaves, order_id, notional in REPORT.iter_unpack(response.reports):
-        own = tuple(fills[start : start + count])
-        start += count
+    for each in unpack_reports(response.reports):
+        own = tuple(fills[start : start + each.fill_count])
+        start += each.fill_count
         try:
-            codes = Status(status), Reason(reason)
+            codes = Status(each.status), Reason(each.reason)
         except ValueError as error:
             raise FrameError(f"a report does not make sense: {error}") from None
-        result.append(ExecutionReport(*codes, order_id, filled, leaves, notional, own, response.log_index))
+        sums = each.filled_quantity, each.leaves_quantity, each.notional
+        result.append(ExecutionReport(*codes, each.order_id, *sums, own, response.log_index))
     if start != len(fills):
-        raise FrameError(f"the reports speak of {start} fills, the response holds {len(fills)}")
+        raise FrameError(f"the reports count {start} fills, the response holds {len(fills)}")
     return result
 
 
 def _expect(frame: bytes, frame_type: int) -> None:
-    """Raise FrameError unless ``frame`` opens with a valid header of ``frame_type``."""
+    """Raise FrameError unless ``frame`` begins with a valid header of ``frame_type``."""
     found, _ = parse_header(frame)
     if found != frame_type:
         raise FrameError(f"a frame of type {found:#04x} came where {frame_type:#04x} was expected")

@@ -1,11 +1,11 @@
 """The low-rate messages: queries and their answers, metrics, events and trades, as msgpack through msgspec.
 
-Everything that is read by people or dashboards, and nothing on an order's way, travels as one of these structs: the
-header of :mod:`zmqlab.wire.frames` followed by one msgpack map. The unions are tagged by ``op``. msgspec checks types
-and rejects what does not fit; unknown fields are ignored, so that a newer node can add some.
+Messages that people or dashboards read travel as one of these structs: the header of :mod:`zmqlab.wire.frames`,
+followed by one msgpack map. A query and its answer carry the same ``nonce``, and the field ``op`` names their kind.
+msgspec checks the types of fields and refuses wrong ones. It ignores unknown fields, so that a newer node can add some.
 
-Left out on purpose: an order's request and its response (:mod:`zmqlab.wire.client`) and all of Raft
-(:mod:`zmqlab.wire.peer`), which are fixed-width for speed.
+Left out on purpose: the requests and responses of orders (:mod:`zmqlab.wire.client`) and all of Raft
+(:mod:`zmqlab.wire.peer`). They are fixed-width for speed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 
 class NodeStatus(msgspec.Struct, kw_only=True):
-    """A snapshot of one node's replica; published about ten times a second and given to a status query.
+    """The state of one node in figures, published about ten times a second and given to a status query.
 
-    Counters run from the start of the process. Times are nanoseconds of the wall clock unless said otherwise.
+    Counters run from the start of the process. Times are nanoseconds of the wall clock, unless the name has another
+    unit.
     """
 
     name: str
@@ -39,27 +40,27 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``."""
     term: int
     leader_id: int
-    """0: none known."""
+    """0: this node knows no leader."""
     leader_name: str = ""
     first_index: int
     last_index: int
     commit_index: int
     applied_index: int
     lag: int
-    """Entries that this node knows to exist and has not applied."""
+    """How many entries this node knows to exist and has not applied."""
     hash_index: int = 0
-    """A checkpoint's log index, the same on all nodes (a multiple of the checkpoint interval)."""
+    """The log index of a checkpoint: a multiple of the checkpoint interval, so that nodes can be compared."""
     chain_hash: str = ""
-    """The hash chain over all entries and answers up to ``hash_index``, in hex; equal on nodes that agree."""
+    """The hash chain over all entries and answers up to ``hash_index``, in hex. Equal on nodes that agree."""
     orders_taken: int = 0
-    """Commands in requests that clients sent to this node."""
+    """Commands in the requests that clients sent to this node."""
     orders_applied: int = 0
     rejected_total: int = 0
     fills_total: int = 0
     bad_frames_total: int = 0
     dropped_total: int = 0
     elections_total: int = 0
-    """Times that this node became leader."""
+    """How often this node became leader."""
     open_orders: int = 0
     sessions: int = 0
     pending_requests: int = 0
@@ -71,32 +72,33 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     turns_total: int = 0
     turn_ms_max: float = 0.0
     service_time: dict[str, int] = {}
-    """Interval histogram: from a request's receipt here to its answer; bucket index -> count, see histogram.py."""
+    """Histogram of the interval, from a request's receipt at this node to its answer: bucket index -> count, in the
+    scheme of :mod:`zmqlab.histogram`."""
     members: list[Member] = []
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """One member of the cluster as this node knows it."""
+    """One member of the cluster, as the node that reports it knows it."""
 
     node_id: int
     name: str
     host: str
     port: int
     match_index: int = 0
-    """On the leader: how far this member is known to have stored the log. Elsewhere 0."""
+    """On the leader: the index up to which this member is known to have stored the log. Elsewhere 0."""
     state: str = ""
-    """On the leader: ``probe``, ``replicate`` or ``snapshot``."""
+    """On the leader: ``probe``, ``replicate`` or ``snapshot``. Elsewhere empty."""
     voter: bool = True
-    """False: a learner, which receives the log and does not vote yet."""
+    """False for a learner: it receives the log and does not vote yet."""
 
     @property
     def client_endpoint(self) -> str:
-        """Where clients reach it."""
+        """The endpoint at which clients reach it."""
         return client_endpoint(self.host, self.port)
 
 
 class Event(msgspec.Struct, kw_only=True):
-    """Something that a person watching would want to hear of: an election, a death, a step down."""
+    """One event for people who watch: an election, a death, a leader that steps down."""
 
     time_ns: int
     node: str
@@ -106,7 +108,7 @@ class Event(msgspec.Struct, kw_only=True):
 
 
 class TradeEvent(msgspec.Struct, kw_only=True):
-    """One fill, as published by the leader on the trade topic."""
+    """One fill, as the leader publishes it."""
 
     symbol: str
     price: int
@@ -117,10 +119,15 @@ class TradeEvent(msgspec.Struct, kw_only=True):
 
 
 class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
+    """Ask a node for its :class:`NodeStatus`."""
+
     nonce: int
 
 
 class BookQuery(msgspec.Struct, tag_field="op", tag="book"):
+    """Ask for the best ``levels`` levels of a book. ``linearizable``: as of now, not as of what this node has
+    applied."""
+
     nonce: int
     symbol: str
     levels: int = 10
@@ -128,13 +135,15 @@ class BookQuery(msgspec.Struct, tag_field="op", tag="book"):
 
 
 class TradesQuery(msgspec.Struct, tag_field="op", tag="trades"):
+    """Ask for the last trades of a symbol. ``linearizable``: as in :class:`BookQuery`."""
+
     nonce: int
     symbol: str
     linearizable: bool = True
 
 
 class LogQuery(msgspec.Struct, tag_field="op", tag="log"):
-    """Committed entries from ``from_index`` on, at most ``max_bytes`` of data."""
+    """Ask for committed entries from ``from_index`` on, at most ``max_bytes`` of data."""
 
     nonce: int
     from_index: int
@@ -142,18 +151,21 @@ class LogQuery(msgspec.Struct, tag_field="op", tag="log"):
 
 
 class HashQuery(msgspec.Struct, tag_field="op", tag="hash"):
+    """Ask for both hashes of the state."""
+
     nonce: int
 
 
 class TransferQuery(msgspec.Struct, tag_field="op", tag="transfer"):
-    """Ask the leader to hand leadership to ``target``; 0 lets it choose."""
+    """Ask the leader to hand leadership to the node ``target``; 0: the leader chooses."""
 
     nonce: int
     target: int = 0
 
 
 class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
-    """Ask the leader to take ``node_id`` at base endpoint ``address`` in. OK once it votes; until then ask again."""
+    """Ask the leader to take in ``node_id`` at base endpoint ``address``. OK once that node votes; until then ask
+    again."""
 
     nonce: int
     node_id: int
@@ -162,25 +174,25 @@ class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
 
 
 class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
-    """Ask the leader to let ``node_id`` go. OK once the group is without it; until then ask again."""
+    """Ask the leader to remove ``node_id``. OK once the group is without it; until then ask again."""
 
     nonce: int
     node_id: int
 
 
 class LinkFault(msgspec.Struct, kw_only=True):
-    """What is wrong with the link from one peer to the node that is told of it."""
+    """A fault of the link from one peer to the node that gets the query."""
 
     sender: str
     """The peer's base endpoint."""
     cut: bool = False
     delay_ms: float = 0.0
     loss: float = 0.0
-    """The share of frames that are lost."""
+    """The share of frames that are lost, 0 to 1."""
 
 
 class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):
-    """From now on hear peers just so badly; those that are not named, well. For nodes with ``--allow-faults``."""
+    """Set the link faults of a node. Links that are not listed become whole. For nodes with ``--allow-faults``."""
 
     nonce: int
     links: list[LinkFault] = []
@@ -200,12 +212,14 @@ Query = (
 
 
 class StatusAnswer(msgspec.Struct, tag_field="op", tag="status"):
+    """The node's status."""
+
     nonce: int
     status: NodeStatus
 
 
 class BookAnswer(msgspec.Struct, tag_field="op", tag="book"):
-    """Best prices first; a level is (price in ticks, quantity, number of orders)."""
+    """Best prices first. A level is (price in ticks, quantity, number of orders)."""
 
     nonce: int
     symbol: str
@@ -224,7 +238,7 @@ class TradesAnswer(msgspec.Struct, tag_field="op", tag="trades"):
 
 
 class LogAnswer(msgspec.Struct, tag_field="op", tag="log"):
-    """Entries are (index, term, kind, data); ``first_index`` is the oldest that the journal still keeps."""
+    """Entries are (index, term, kind, data). ``first_index`` is the oldest one that the journal still keeps."""
 
     nonce: int
     first_index: int
@@ -233,7 +247,7 @@ class LogAnswer(msgspec.Struct, tag_field="op", tag="log"):
 
 
 class HashAnswer(msgspec.Struct, tag_field="op", tag="hash"):
-    """Both hashes are of the state after ``index``, in hex."""
+    """Both hashes, in hex, of the state after ``index``."""
 
     nonce: int
     index: int
@@ -242,19 +256,24 @@ class HashAnswer(msgspec.Struct, tag_field="op", tag="hash"):
 
 
 class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
+    """Done; ``text`` says what."""
+
     nonce: int
     text: str = ""
 
 
 class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
-    """``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (under way: ask again),
-    ``refused`` (asking again won't help), ``not_allowed`` (this node was not started with ``--allow-faults``)."""
+    """The query was not carried out; ``message`` says why, for people.
+
+    ``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (it is under way: ask again),
+    ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``).
+    """
 
     nonce: int
     code: str
     message: str
     leader: str = ""
-    """With ``not_leader``: the leader's base endpoint, if it is known."""
+    """With ``not_leader``: the base endpoint of the leader, if it is known."""
 
 
 Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkAnswer | ErrorAnswer
@@ -269,7 +288,11 @@ _trade_decoder = msgspec.msgpack.Decoder(TradeEvent)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | memoryview) -> T:
-    """One struct from ``body``; whatever is wrong with it becomes a FrameError."""
+    """One struct from ``body``.
+
+    Raises:
+        FrameError: the body is no such struct.
+    """
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
@@ -277,7 +300,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes | memoryview) -> T:
 
 
 def encode(frame_type: int, struct: msgspec.Struct, group: int = 0) -> bytes:
-    """A whole frame: header and ``struct`` as msgpack."""
+    """A whole frame: the header, and ``struct`` as msgpack."""
     return header(frame_type, group) + _encode(struct)
 
 

@@ -1,9 +1,9 @@
-"""What a client's frame says, field by field, for people who want to see it.
+"""A client's frame, field by field, for people.
 
-Follows the layouts of :mod:`~zmqlab.wire.frames`, :mod:`~zmqlab.wire.client` and :mod:`~zmqlab.wire.records`; a test
-holds that the fields cover each frame without a gap. Not on an order's way.
+It follows the layouts of :mod:`~zmqlab.wire.frames`, :mod:`~zmqlab.wire.client` and :mod:`~zmqlab.wire.records`. A test
+checks that the fields cover each frame without a gap. It is not on the way of an order, so it may be slow.
 
-Left out on purpose: the frames between nodes, and the msgpack maps, which name their fields themselves.
+Left out on purpose: the frames between nodes, and the msgpack maps, which name their own fields.
 """
 
 from __future__ import annotations
@@ -14,26 +14,31 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
-from zmqlab.market.types import CommandKind, OrderType, Reason, Side, Status, TimeInForce, symbol_name
+from zmqlab.market.types import (
+    Command,
+    CommandKind,
+    Fill,
+    OrderType,
+    Reason,
+    Report,
+    Side,
+    Status,
+    TimeInForce,
+    symbol_name,
+)
 from zmqlab.wire import client
 from zmqlab.wire.frames import OPEN_SESSION, REQUEST, RESPONSES, parse_header
 from zmqlab.wire.records import COMMAND_FIELDS, FILL_FIELDS, REPORT_FIELDS
 
 _HEADER = ("2sBBI", ("magic", "version", "type", "group"))
 _REQUEST = ("QQQ", ("client_id", "request_number", "answered_below"))
-_COMMAND = (
-    COMMAND_FIELDS,
-    ("kind", "side", "order_type", "time_in_force", "quantity", "order_id", "symbol", "price", "account", "flags"),
-)
+_COMMAND = (COMMAND_FIELDS, Command._fields)
 _BODY = (
     "QQQBBHI",
     ("client_id", "request_number", "log_index", "status", "flags", "report_count", "fill_count"),
 )
-_REPORT = (
-    REPORT_FIELDS,
-    ("status", "reason", "reserved", "fill_count", "filled_quantity", "leaves_quantity", "order_id", "notional"),
-)
-_FILL = (FILL_FIELDS, ("maker_order_id", "price", "quantity", "maker_leaves_quantity"))
+_REPORT = (REPORT_FIELDS, Report._fields)
+_FILL = (FILL_FIELDS, Fill._fields)
 _TYPES = {REQUEST: "REQUEST", RESPONSES: "RESPONSES", OPEN_SESSION: "OPEN_SESSION"}
 
 _Layout = tuple[str, Sequence[str]]
@@ -48,14 +53,14 @@ class Field(NamedTuple):
     name: str
     data: bytes
     value: str
-    """For people: codes by their names."""
+    """For people: codes with their names."""
 
 
 def fields_of(frame: bytes) -> list[Field]:
-    """All fields of a REQUEST, OPEN_SESSION or RESPONSES frame, in their order.
+    """All fields of a REQUEST, OPEN_SESSION or RESPONSES frame, in order.
 
     Raises:
-        FrameError: it is none of these, or does not fit its layout.
+        FrameError: it is of another type, or does not fit its layout.
     """
     frame_type, _ = parse_header(frame)
     if frame_type not in _TYPES:
@@ -81,7 +86,7 @@ def fields_of(frame: bytes) -> list[Field]:
 
 
 class _Reader:
-    """Cuts a frame into fields from its beginning on."""
+    """Cuts a frame into fields, from the beginning on."""
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
@@ -99,7 +104,7 @@ class _Reader:
 
 
 def _codes(formats: str) -> Iterator[str]:
-    """The codes of a struct's format, one a field: ``2sB`` has two."""
+    """The codes of a struct's format, one for each field: ``2sB`` has two."""
     count = ""
     for letter in formats:
         if letter.isdigit():
@@ -121,7 +126,7 @@ _ENUMS: dict[tuple[str, str], type[IntEnum]] = {
 
 
 def _said(part: str, name: str, value: int | bytes) -> str:
-    """A value as people read it."""
+    """A value for people to read."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if (part, name) == ("header", "type"):

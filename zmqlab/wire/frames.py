@@ -1,6 +1,6 @@
-"""The header that every frame begins with, and the bounds that every socket enforces.
+"""The header of every frame, the types of frames, and the bounds that every socket enforces.
 
-One ZeroMQ message carries one frame of ours (a ROUTER puts the sender's identity before it)::
+One ZeroMQ message carries one frame (a ROUTER puts the sender's identity before it)::
 
     offset  size  field
     0       2     magic    b"ZL"
@@ -8,10 +8,8 @@ One ZeroMQ message carries one frame of ours (a ROUTER puts the sender's identit
     3       1     type     one of the constants below
     4       4     group    the Raft group, little-endian; 0 is the only one so far
 
-A subscriber filters by the first four bytes (:func:`topic`), so that a PUB message needs no topic frame of its own.
-What follows the header belongs to :mod:`~zmqlab.wire.client`, :mod:`~zmqlab.wire.peer` and
-:mod:`~zmqlab.wire.control`. A frame that does not parse raises :class:`~zmqlab.errors.FrameError` and nothing else:
-its receiver counts it and drops it.
+A subscriber filters by the first four bytes (:func:`topic`), so a PUB message needs no topic frame. The bodies of
+frames are the subject of :mod:`~zmqlab.wire.client`, :mod:`~zmqlab.wire.control` and :mod:`~zmqlab.wire.peer`.
 """
 
 from __future__ import annotations
@@ -48,11 +46,11 @@ TRADE = 0x21
 EVENT = 0x22
 
 MAX_CLIENT_FRAME_BYTES = 65_536
-"""A full request of 1,024 commands of 40 bytes is 40,992 bytes; anything larger is dropped."""
+"""A full request, of 1,024 commands of 40 bytes, has 40,992 bytes. A larger frame is dropped."""
 MAX_PEER_FRAME_BYTES = 4_194_304
-"""Room for an AppendEntries of 1 MiB of entries, a snapshot chunk, and growth."""
+"""Room for an AppendEntries with 1 MiB of entries or for a chunk of a snapshot, and for growth."""
 MAX_ANSWER_BYTES = 4_194_304
-"""What a client must be ready to receive: 1,024 reports, their fills, or a piece of the log."""
+"""A client must be ready to receive as much: 1,024 reports and their fills, or a piece of the log."""
 
 
 def header(frame_type: int, group: int = 0) -> bytes:
@@ -61,7 +59,7 @@ def header(frame_type: int, group: int = 0) -> bytes:
 
 
 def topic(frame_type: int) -> bytes:
-    """What a SUB socket subscribes to in order to get frames of ``frame_type`` of all groups."""
+    """The prefix to which a SUB socket subscribes for frames of ``frame_type`` of all groups."""
     return MAGIC + bytes((VERSION, frame_type))
 
 
@@ -69,13 +67,13 @@ def parse_header(frame: bytes) -> tuple[int, int]:
     """``(type, group)`` of a frame.
 
     Raises:
-        FrameError: too short, not ours, or of an unknown version.
+        FrameError: it is too short, has another magic, or is of an unknown version.
     """
     if len(frame) < HEADER_BYTES:
         raise FrameError(f"a frame of {len(frame)} bytes is shorter than a header of {HEADER_BYTES}")
     magic, version, frame_type, group = HEADER.unpack_from(frame)
     if magic != MAGIC:
-        raise FrameError(f"a frame that opens with {magic!r} is not ours")
+        raise FrameError(f"a frame begins with {magic!r}, and not with {MAGIC!r}")
     if version != VERSION:
-        raise FrameError(f"version {version} is not spoken here, {VERSION} is")
+        raise FrameError(f"a frame is of version {version}: this zmqlab speaks version {VERSION}")
     return frame_type, group

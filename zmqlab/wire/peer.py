@@ -1,12 +1,12 @@
-"""What nodes say to each other, between bytes and the messages of :mod:`zmqlab.raft`.
+"""The frames between nodes: Raft messages, forwarded requests and HELLO, as bytes and back.
 
-Each message type has one fixed-width ``struct`` layout, little-endian, right after the frame's header; the three that
-carry bytes of any length (AppendEntries, InstallSnapshot, Forward) append them with their lengths. Decoding checks
-every length against the frame and raises :class:`~zmqlab.errors.FrameError`; it never trusts a count further than the
-bytes that came with it. What Raft takes for granted of a message, and what nobody could connect to, is checked here,
-too: terms that fall along a log, an address that is none.
+Each message type has one fixed-width ``struct`` layout, little-endian, right after the frame's header. The messages
+that carry bytes of any length (AppendEntries, InstallSnapshot, FORWARD, HELLO) append them and state their lengths.
+Decoding checks every length against the frame, trusts no count beyond the bytes that came with it, and raises
+:class:`~zmqlab.errors.FrameError`. It also refuses messages that Raft takes for impossible, such as terms that fall
+along a log, and addresses that no node can connect to.
 
-An AppendEntries goes out over PUB when its ``to`` is ``BROADCAST`` and over a DEALER otherwise; its bytes are the same.
+An AppendEntries goes out over PUB if its ``to`` is ``BROADCAST``, and over a DEALER otherwise. Its bytes are the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from zmqlab.settings import is_node_name, parse_base_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
-_SENDER = struct.Struct("<Q")  # how each of the following begins
+_SENDER = struct.Struct("<Q")  # each of the following begins with it
 _APPEND = struct.Struct("<QQQQQQQI")  # sender to term prev_index prev_term commit_index round entry_count
 _ENTRY = struct.Struct("<QBI")  # term kind data_bytes; its index follows from prev_index
 _APPEND_RESPONSE = struct.Struct("<QQQQBQQQ")  # sender to term round success index hint_term rejected_index
@@ -91,9 +91,9 @@ def _decode_append(frame: bytes) -> AppendEntries:
         entries.append(Entry(index, entry_term, _KINDS[kind], data))
     _expect_end(frame, offset)
     if count != len(entries):
-        raise FrameError("an AppendEntries promises more entries than it holds")
+        raise FrameError(f"an AppendEntries says that it holds {count} entries, and holds {len(entries)}")
     if last_term > term:
-        raise FrameError(f"an AppendEntries of term {term} speaks of term {last_term}")
+        raise FrameError(f"an AppendEntries of term {term} mentions the later term {last_term}")
     return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries))
 
 
@@ -125,17 +125,19 @@ def _decode_snapshot(frame: bytes) -> InstallSnapshot:
 
 
 def _expect_configuration(data: bytes) -> None:
-    """Raft trusts what it is handed, so that what does not decode, or names nobody who could vote, must not reach it.
+    """Raise FrameError unless ``data`` is a configuration with voters and with real addresses.
 
-    Nor may an address that is none: every node would try to connect to it, now and at each start."""
+    Raft trusts the configurations that it is given. And every node would try to connect to a bad address, now and at
+    each start.
+    """
     try:
         configuration = Configuration.decode(data)
         for _, address in configuration.addresses:
             parse_base_endpoint(address)
         if not configuration.voters:
-            raise ValueError("nobody votes")
+            raise ValueError("it has no voters")
     except (ValueError, SettingsError) as error:
-        raise FrameError(f"a configuration does not decode: {error}") from None
+        raise FrameError(f"a configuration is not valid: {error}") from None
 
 
 def _expect_end(frame: bytes, end: int) -> None:
@@ -146,7 +148,7 @@ def _expect_end(frame: bytes, end: int) -> None:
 def _fixed(
     layout: struct.Struct, make: Callable[..., Message], flags: tuple[int, ...] = ()
 ) -> Callable[[bytes], Message]:
-    """A decoder for a message that is one struct; the fields at positions ``flags`` are booleans."""
+    """A decoder of messages that are one struct. The fields at the positions ``flags`` are booleans."""
 
     def decode(frame: bytes) -> Message:
         _expect_end(frame, HEADER_BYTES + layout.size)
@@ -182,7 +184,7 @@ _FIXED_LAYOUTS: dict[type, tuple[int, struct.Struct]] = {
 
 
 def encode_message(message: Message, group: int = 0) -> bytes:
-    """A whole frame for one Raft message."""
+    """A whole frame with one Raft message."""
     if type(message) is AppendEntries:
         return b"".join([header(frames.APPEND_ENTRIES, group), *_encode_append(message)])
     if type(message) is InstallSnapshot:
@@ -208,7 +210,11 @@ def decode_message(frame_type: int, frame: bytes) -> Message:
 
 
 def sender_of(frame: bytes) -> int:
-    """The id of the node that a frame of any of these types says it is from. Raises FrameError."""
+    """The id that a frame of any of these types names as its sender.
+
+    Raises:
+        FrameError: the frame is too short to name one.
+    """
     if len(frame) < HEADER_BYTES + _SENDER.size:
         raise FrameError(f"a frame of {len(frame)} bytes names no sender")
     sender: int = _SENDER.unpack_from(frame, HEADER_BYTES)[0]
@@ -216,7 +222,7 @@ def sender_of(frame: bytes) -> int:
 
 
 def encode_forward(sender: int, requests: Sequence[bytes], group: int = 0) -> bytes:
-    """Requests of clients on their way from the node that took them to the leader, whole frames in one frame."""
+    """A FORWARD frame: whole REQUEST and OPEN_SESSION frames, from the node that took them to the leader."""
     parts = [header(frames.FORWARD, group), _FORWARD.pack(sender, len(requests))]
     for request in requests:
         parts.append(_LENGTH.pack(len(request)))
@@ -225,7 +231,11 @@ def encode_forward(sender: int, requests: Sequence[bytes], group: int = 0) -> by
 
 
 def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
-    """``(sender, requests)`` of a FORWARD frame; the requests are not yet parsed. Raises FrameError."""
+    """``(sender, requests)`` of a FORWARD frame. The requests are not parsed yet.
+
+    Raises:
+        FrameError: it is cut short, or holds another number of requests than it says.
+    """
     try:
         sender, count = _FORWARD.unpack_from(frame, HEADER_BYTES)
         requests, offset = [], HEADER_BYTES + _FORWARD.size
@@ -236,12 +246,12 @@ def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
     except struct.error as error:
         raise FrameError(f"a forwarded batch is cut short: {error}") from None
     if offset != len(frame) or count != len(requests):
-        raise FrameError("a forwarded batch does not hold what it says")
+        raise FrameError(f"a forwarded batch of {len(frame)} bytes says that it holds {count} requests, and does not")
     return sender, requests
 
 
 class Hello(NamedTuple):
-    """Who a node is and where it can be reached, told to one that may not know."""
+    """A node's id, name and address, told to a node that may not know them."""
 
     sender: int
     to: int
@@ -258,7 +268,11 @@ def encode_hello(hello: Hello, group: int = 0) -> bytes:
 
 
 def decode_hello(frame: bytes) -> Hello:
-    """The contents of a HELLO frame; its address is an endpoint. Raises FrameError."""
+    """The contents of a HELLO frame.
+
+    Raises:
+        FrameError: it is cut short, its address is no base endpoint, or its name is no name of a node.
+    """
     try:
         sender, to, address_bytes, name_bytes = _HELLO.unpack_from(frame, HEADER_BYTES)
         start = HEADER_BYTES + _HELLO.size
@@ -268,5 +282,5 @@ def decode_hello(frame: bytes) -> Hello:
         if not is_node_name(name):
             raise SettingsError(f"{name[:40]!r} is no name of a node")
     except (struct.error, UnicodeDecodeError, SettingsError) as error:
-        raise FrameError(f"a hello does not make sense: {error}") from None
+        raise FrameError(f"a HELLO is not valid: {error}") from None
     return Hello(sender, to, address, name)

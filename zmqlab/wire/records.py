@@ -1,20 +1,15 @@
-"""The fixed-width records of an order's way: commands in, reports and fills out.
+"""The fixed-width records on an order's way: commands in, reports and fills out.
 
-Little-endian, without padding, in the order of the fields of :class:`~zmqlab.market.types.Command`,
-:class:`~zmqlab.market.types.ExecutionReport` and :class:`~zmqlab.market.types.Fill`::
+The fields, their order and their widths are those of :class:`~zmqlab.market.types.Command` (40 bytes),
+:class:`~zmqlab.market.types.Report` (32 bytes) and :class:`~zmqlab.market.types.Fill` (24 bytes), little-endian and
+without padding. ``docs/wire-format.md`` has them as tables.
 
-    COMMAND 40   kind u8, side u8, order_type u8, time_in_force u8, quantity u32, order_id u64, symbol u64,
-                 price i64, account u32, flags u32
-    REPORT  32   status u8, reason u8, reserved u16 (0), fill_count u32, filled_quantity u32,
-                 leaves_quantity u32, order_id u64, notional i64
-    FILL    24   maker_order_id u64, price i64, quantity u32, maker_leaves_quantity u32
+One call of one :class:`struct.Struct` packs a whole batch of reports; its format repeats that of a report. This is
+several times faster than a call for each record. The Structs are cached by the number of records. The cache is bounded:
+a batch above the bound is packed in pieces, because such a batch is rare and its Struct is large.
 
-A batch of reports is packed by one call of one :class:`struct.Struct` (the format repeated count times),
-which is several times faster than a call a record; the Structs are cached by count. The cache is bounded: a
-count that is larger than the bound is packed in pieces, because such a batch is rare and its Struct large.
-
-Left out on purpose: any check of what a record says. A command with a wrong kind or quantity is a
-deterministic rejection by the exchange, not a broken frame.
+Left out on purpose: any check of what a record says. The exchange rejects a command with a wrong kind or quantity, on
+every node alike; the frame is not broken.
 """
 
 from __future__ import annotations
@@ -24,27 +19,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-CommandTuple: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
-"""kind, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags"""
+from zmqlab.market.types import FILL_WIDTH, REPORT_WIDTH, Command, Fill, Report, record_fields
 
-COMMAND_FIELDS = "BBBBIQQqII"
-REPORT_FIELDS = "BBHIIIQq"
-FILL_FIELDS = "QqII"
+CommandTuple: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
+"""The fields of a command, unnamed: a command is read and executed once on each node, and names would cost time."""
+
+COMMAND_FIELDS, REPORT_FIELDS, FILL_FIELDS = (
+    "".join(code for _, code in record_fields(record)) for record in (Command, Report, Fill)
+)
+"""The formats of the records, one code for each field."""
 
 COMMAND = struct.Struct("<" + COMMAND_FIELDS)
 REPORT = struct.Struct("<" + REPORT_FIELDS)
 FILL = struct.Struct("<" + FILL_FIELDS)
 
-REPORT_WIDTH = len(REPORT_FIELDS)
-"""Integers of one report in a flat list."""
-FILL_COUNT = 3
-"""Position of a report's ``fill_count`` among its integers."""
-FILL_WIDTH = len(FILL_FIELDS)
-"""Integers of one fill in a flat list."""
-
 MAX_RECORDS_PER_CALL = 128
-"""Larger batches are packed in pieces of this size. It also bounds the caches: a Struct takes about 32 bytes
-a field, so that 128 of them, for 1 to 128 reports of eight fields, take two megabytes."""
+"""Larger batches are packed in pieces of this size. It also bounds the caches: a Struct takes about 32 bytes a field,
+so 128 of them, for 1 to 128 reports of eight fields, take two megabytes."""
 
 
 @lru_cache(maxsize=MAX_RECORDS_PER_CALL + 1)
@@ -57,24 +48,27 @@ def _fills_struct(count: int) -> struct.Struct:
     return struct.Struct("<" + FILL_FIELDS * count)
 
 
-def pack_command(command: Sequence[int]) -> bytes:
-    """One command as 40 bytes. Raises ``struct.error`` if a field does not fit its width."""
-    return COMMAND.pack(*command)
-
-
 def pack_commands(commands: Iterable[Sequence[int]]) -> bytes:
-    """A batch of commands, as it follows a request's header."""
+    """A batch of commands, as it follows the header of a request: 40 bytes each.
+
+    Raises:
+        struct.error: a field does not fit its width.
+    """
     pack = COMMAND.pack
     return b"".join([pack(*command) for command in commands])
 
 
 def iter_commands(buffer: bytes | memoryview, offset: int = 0) -> Iterator[CommandTuple]:
-    """The commands of ``buffer`` from ``offset`` to its end, which must be a whole number of records away."""
+    """The commands in ``buffer`` from ``offset`` to its end.
+
+    Raises:
+        struct.error: there is no whole number of records.
+    """
     return COMMAND.iter_unpack(memoryview(buffer)[offset:])
 
 
 def pack_reports(flat: Sequence[int]) -> bytes:
-    """Reports, given as one flat sequence of integers, eight a report."""
+    """Reports as bytes, from one flat sequence of integers."""
     count = len(flat) // REPORT_WIDTH
     if count <= MAX_RECORDS_PER_CALL:
         return _reports_struct(count).pack(*flat)
@@ -83,7 +77,7 @@ def pack_reports(flat: Sequence[int]) -> bytes:
 
 
 def pack_fills(flat: Sequence[int]) -> bytes:
-    """Fills, given as one flat sequence of integers, four a fill."""
+    """Fills as bytes, from one flat sequence of integers."""
     count = len(flat) // FILL_WIDTH
     if count <= MAX_RECORDS_PER_CALL:
         return _fills_struct(count).pack(*flat)
@@ -91,11 +85,11 @@ def pack_fills(flat: Sequence[int]) -> bytes:
     return b"".join([pack_fills(flat[start : start + step]) for start in range(0, len(flat), step)])
 
 
-def unpack_reports(buffer: bytes | memoryview) -> list[tuple[int, ...]]:
-    """Reports as tuples of eight integers, in the order of REPORT."""
-    return list(REPORT.iter_unpack(buffer))
+def unpack_reports(buffer: bytes | memoryview) -> list[Report]:
+    """The reports in ``buffer``, which must hold a whole number of them."""
+    return list(map(Report._make, REPORT.iter_unpack(buffer)))
 
 
-def unpack_fills(buffer: bytes | memoryview) -> list[tuple[int, ...]]:
-    """Fills as tuples of four integers: maker_order_id, price, quantity, maker_leaves_quantity."""
-    return list(FILL.iter_unpack(buffer))
+def unpack_fills(buffer: bytes | memoryview) -> list[Fill]:
+    """The fills in ``buffer``, which must hold a whole number of them."""
+    return list(map(Fill._make, FILL.iter_unpack(buffer)))

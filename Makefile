@@ -4,7 +4,7 @@
 # and these open the lab:
 #   make lab      JupyterLab with the chapters, in notebooks/       (LAB_ARGS=--no-browser)
 #   make app      the panel alone, as a page without code           (LAB_ARGS=--no-browser)
-# All make the virtual environment first, and again only when pyproject.toml changes.
+# Each command first makes the virtual environment, and makes it again only when pyproject.toml changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,10 +26,10 @@ help:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "zmqlab needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 2; }
+		|| { echo "zmqlab needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# Installed editable, so that a change in the checkout is what runs.
+# An editable installation runs the code of the checkout, with every change.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
@@ -50,12 +50,12 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
 
-# PATH: the kernel and the nodes are this environment's Python, whatever the shell's is.
+# PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 
-# The template: a page that asks nobody outside for anything (notebooks/voila/).
+# The template offline (notebooks/voila/) makes a page that loads nothing from the internet.
 app: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" JUPYTER_PATH="$(CURDIR)/notebooks:$$JUPYTER_PATH" \
 		$(BIN)/voila notebooks/panel.ipynb --template=offline $(LAB_ARGS)

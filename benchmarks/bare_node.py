@@ -1,8 +1,8 @@
 """Two yardsticks that speak the clients' protocol: an echo without a cluster, and nodes without books.
 
-``python benchmarks/bare_node.py echo PORT`` answers every request from a bare pyzmq ROUTER, one report a command, with
-nothing in between. ``python benchmarks/bare_node.py pipeline NODE-FLAGS`` is a production node, Raft and journal and
-all, whose exchange accepts every command and does nothing.
+``python benchmarks/bare_node.py echo PORT`` answers every request at once from a bare pyzmq ROUTER, with one report for
+each command. ``python benchmarks/bare_node.py pipeline NODE-FLAGS`` is a production node with Raft and journal. Its
+exchange accepts every command and does nothing.
 """
 
 from __future__ import annotations

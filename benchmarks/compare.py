@@ -1,9 +1,10 @@
-"""What replication and matching cost, beside what they are compared with, in one run.
+"""The cost of replication and of matching, compared with a bare echo in one run.
 
 Three targets under the same load client: ``echo`` (a bare pyzmq ROUTER that answers at once), ``pipeline`` (three nodes
-with Raft and journal, whose books do nothing) and ``cluster`` (three nodes). Each is loaded open-loop at a fixed rate,
-for latency, and closed-loop with as much as it takes, for saturation. The targets take turns, several rounds, and the
-medians are printed with their ratios to echo: on a shared machine only ratios of one run mean anything.
+with Raft and journal, whose books do nothing) and ``cluster`` (three nodes). Each target is loaded open-loop at a fixed
+rate, which gives its latency, and closed-loop with as many orders as it takes, which gives its saturation. The targets
+take turns for several rounds. The medians are printed with their ratios to echo: on a shared machine only the ratios of
+one run mean anything.
 
     python benchmarks/compare.py [--rate 30000] [--seconds 5] [--rounds 3]
 """
@@ -61,7 +62,7 @@ def running(target: str) -> Iterator[tuple[str, ...]]:
 
 
 def command_line(target: str, number: int, ports: list[int], folder: str) -> list[str]:
-    """What starts one process of a target; each ends with its standard input."""
+    """The command that starts one process of a target. The process ends when its standard input ends."""
     if target == "echo":
         return [sys.executable, BARE_NODE, "echo", str(ports[0])]
     start = [BARE_NODE, "pipeline"] if target == "pipeline" else ["-m", "zmqlab.node"]

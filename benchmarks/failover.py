@@ -1,9 +1,9 @@
-"""How long nobody is served after ``kill -9`` of the leader, by election time-out, and what a short one costs.
+"""How long the service stops after ``kill -9`` of the leader, by election time-out, and what a short time-out costs.
 
-For each setting one cluster under load: its leader is killed again and again, restarted, and all is whole before the
-next kill. The gap is measured at the client: the longest time between two acknowledgements around the kill. Then the
-cluster is left in peace for a while, with other processes that want its cores, if asked for: an election in that time
-is one that nobody needed, the price of a time-out that is too short. The verdict must pass in any case.
+Each setting has one cluster under load. Its leader is killed and restarted again and again; the cluster is whole again
+before the next kill. The client measures the gap: the longest time between two acknowledgements around the kill. Then
+the cluster is left in peace for a while (with ``--busy``, other processes compete for its cores). An election in that
+time is needless: it is the price of a time-out that is too short. The verdict must pass in any case.
 
     python benchmarks/failover.py [--kills 50] [--rate 10000] [--nodes 3] [--ticks 15,20,25,30] [--calm 60] [--busy 2]
 """
@@ -33,7 +33,7 @@ BURN = "while True: pass"
 
 
 class Run:
-    """What one setting showed."""
+    """The result of one setting."""
 
     def __init__(self, gaps_ms: list[float], needless: int, ok: bool) -> None:
         self.gaps_ms = gaps_ms
@@ -50,7 +50,7 @@ class Run:
 
 
 def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
-    """Kill so many leaders of one cluster, then watch it in peace."""
+    """Kill the leader of one cluster again and again, then watch the cluster in peace."""
     launcher = LocalLauncher([*module_command("zmqlab.node"), "--election-ticks", str(ticks)])
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(arguments.nodes, launcher=launcher))
@@ -81,7 +81,7 @@ def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
 
 
 def watch_in_peace(cluster: Cluster, arguments: argparse.Namespace) -> int:
-    """How many leaders take over although nobody is killed."""
+    """How many leaders take over although no node is killed."""
     busy = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(arguments.busy)]
     try:
         before = len(cluster.feed.leaders())
@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--ticks", default="20", help="minimum election time-outs to try, in ticks of 10 ms")
     parser.add_argument("--calm", type=float, default=60.0, help="seconds in peace after the kills")
-    parser.add_argument("--busy", type=int, default=0, help="processes that burn a core meanwhile")
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy in that time")
     arguments = parser.parse_args()
     print(f"{arguments.kills} kills of the leader, {arguments.nodes} nodes, {arguments.rate:,.0f} orders/s")
     print(f"{'election ticks':14} {'median ms':>9} {'p90 ms':>8} {'worst ms':>8} {'needless':>10}")

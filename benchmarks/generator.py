@@ -1,8 +1,8 @@
-"""What the load generator costs by itself, against nodes that answer at once.
+"""The cost of the load generator by itself, against nodes that answer at once.
 
-The fake nodes run in another process and are cheap, so that what is measured is this side: CPU a second of the
-generator's process (its ZeroMQ I/O thread included), CPU an order, and how well it keeps its schedule. Run it with
-nothing else going on:
+The fake nodes run in another process and are cheap. The benchmark measures the process of the generator (its ZeroMQ I/O
+thread included): its CPU time for each second and for each order, and how well it keeps its schedule. Run it while
+nothing else runs:
 
     python -m benchmarks.generator [--rates 5000,20000,50000,100000] [--seconds 5] [--history FILE]
 """
@@ -30,7 +30,7 @@ NODES = 3
 
 
 def serve(ready: Connection) -> None:
-    """Three nodes in one thread: every order rests, every cancel and replace is done; nothing is remembered."""
+    """Three nodes in one thread. Every order rests, every cancel and replace succeeds, and nothing is remembered."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     sockets: list[zmq.Socket[bytes]] = [context.socket(zmq.ROUTER) for _ in range(NODES)]
     poller = zmq.Poller()
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="5000,20000,50000,100000,max")
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--history", help="write the operations there, to see what that costs")
+    parser.add_argument("--history", help="write the operations to this file, to see what that costs")
     arguments = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)

@@ -1,10 +1,10 @@
-"""Microseconds a command of matching alone: no sockets, no log, one process.
+"""Microseconds for each command of matching alone: no sockets, no log, one process.
 
 The flow is made beforehand from a seed: 16 symbols whose mids move, 55 % new limit orders around the mid, 10 %
 marketable ones (half of them market orders), 25 % cancels and 10 % replaces of orders that are known to rest.
-``known to rest`` is learnt from an exchange that runs along while the flow is made, so that few commands are
-rejected, as with real participants. Every figure is the best of the repetitions: the work is the same each time,
-so what is longer was disturbed. Run it from the repository's root::
+An exchange runs along while the flow is made, and tells which orders rest, so that few commands are rejected, as with
+real participants. Every figure is the best of the repetitions: the work is the same each time, so a longer time was
+disturbed. Run it from the root of the repository::
 
     python benchmarks/matching.py [--commands 200000] [--seed 1] [--repeat 5]
 """
@@ -33,19 +33,19 @@ from zmqlab.market import (
 from zmqlab.wire import records
 
 BATCH = 64
-"""Commands an execute call: what a busy node finds in one request."""
+"""Commands in each execute call: as many as a busy node finds in one request."""
 NAIVE_COMMANDS_MAX = 20_000
 
 
 class Flow:
-    """Makes commands as a market of many accounts would send them."""
+    """Makes commands like those of a market with many accounts."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.codes = [symbol_code(f"SYM{i:02}") for i in range(16)]
         self.mids = dict.fromkeys(self.codes, 10000)
         self.known: list[tuple[int, int, int, int, int]] = []
-        """(order_id, symbol, account, price, quantity) of orders that rested when last heard of."""
+        """(order_id, symbol, account, price, quantity) of orders that rested at their last report."""
         self.done: set[int] = set()
         """Ids of orders that were filled after they had come to rest."""
         self.exchange = Exchange()

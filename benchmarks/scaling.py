@@ -1,7 +1,7 @@
-"""What scaling costs those who are served: 3 -> 5 -> 3 nodes under load, latency before, while, and after.
+"""What scaling costs the clients: 3 -> 5 -> 3 nodes under load, with the latency before, during and after.
 
-One load client runs all the time. Its histograms of each tenth of a second are merged by what was under way then, so
-that the percentiles are those of all orders in that time. Nodes are added and removed one at a time.
+One load client runs all the time. It gives a histogram for each tenth of a second. The histograms of a phase are
+merged, so that the percentiles are those of all orders in that phase. Nodes are added and removed one at a time.
 
     python benchmarks/scaling.py [--rate 10000] [--up 5] [--nodes 3] [--rounds 3]
 """
@@ -23,7 +23,7 @@ PHASES = ("before", "scaling up", "larger", "scaling down", "after")
 
 
 class Phases:
-    """Response times by what was under way when they were measured."""
+    """Response times by the phase in which they were measured."""
 
     def __init__(self) -> None:
         self.now = PHASES[0]
@@ -32,13 +32,13 @@ class Phases:
         self.gap_ms: dict[str, float] = defaultdict(float)
 
     def take(self, frame: bytes) -> None:
-        """A snapshot of the load client, in the feed's thread."""
+        """Take a snapshot of the load client; called in the feed's thread."""
         snapshot = decode_metrics(frame)
         self.histograms[self.now].merge(Histogram.from_sparse(snapshot.response_time, snapshot.response_time_max_ns))
         self.gap_ms[self.now] = max(self.gap_ms[self.now], snapshot.gap_ms)
 
     def during(self, phase: str, action: Callable[[], object]) -> None:
-        """Carry ``action`` out, and count what is measured meanwhile to ``phase``."""
+        """Carry ``action`` out, and count the snapshots of that time to ``phase``."""
         self.now, began = phase, time.monotonic()
         action()
         self.seconds[phase] += time.monotonic() - began

@@ -1,13 +1,14 @@
-"""What being scraped costs: CPU time a scrape, CPU time an order at a fixed rate, throughput at saturation.
+"""The cost of scraping a node, in three figures: CPU time of a scrape, CPU time of an order, throughput at saturation.
 
-One cluster, one load client, and a process that scrapes every node ten times a second, or pauses. Windows with and
-without scraping alternate (off on on off, and so on), so that what the machine does meanwhile falls on both alike. Each
-pair of neighbours gives one ratio. Throughput at saturation wavers by several per cent from window to window; CPU time
-an order is steadier, and says the same where CPU is what is short. Steadiest is the CPU time of a scrape, taken without
-load: so many of them a second are a known share of a core, and a node that is saturated has just one.
+There is one cluster, one load client, and a process that scrapes every node ten times a second, or pauses. Windows with
+and without scraping alternate (off on on off, and so on), so that disturbances of the machine hit both kinds alike.
+Each pair of neighbours gives one ratio. Throughput at saturation varies by several per cent from window to window. CPU
+time for each order varies less, and says the same where CPU is short. The CPU time of a scrape, taken without load,
+varies least. It gives the share of a core that scraping takes, and a saturated node has just one core.
 
-On a machine that others use, too, how many entries share a turn, and with that the CPU time an order, changes by far
-more than scraping costs: then only the first figure means anything, and this says so.
+On a machine that other programs use too, the number of entries that share a turn changes, and with it the CPU time for
+each order. It changes by far more than scraping costs. Then only the first figure means anything, and the benchmark
+says so.
 
     python benchmarks/scraping.py [--pairs 20] [--window 2] [--rate 10000] [--scrapes 10]
 """
@@ -32,24 +33,24 @@ from zmqlab.load.metrics import LoadMetrics, decode_metrics
 
 WARM_UP_S = 3.0
 SETTLE_S = 0.3
-"""After a switch, before a window begins."""
+"""Wait after a switch, before a window begins."""
 BOUND_PERCENT = 2.0
 IDLE_S = 5.0
 BUSY_LOAD = 0.5
 
 
 class Window(NamedTuple):
-    """What was measured in one window."""
+    """The figures of one window."""
 
     orders_per_s: float
     cpu_us_per_order: float
-    """Of all nodes together."""
+    """CPU time of all nodes together."""
     p50_ms: float
     p99_ms: float
 
 
 def scrape(addresses: list[str], interval_s: float) -> int:
-    """The scraping process: a line ``1`` on standard input turns it on, ``0`` off, the end ends it."""
+    """Run the scraping process: a line ``1`` on standard input starts it, ``0`` pauses it, the end of input ends it."""
     import selectors
 
     selector = selectors.DefaultSelector()
@@ -74,18 +75,18 @@ def scrape(addresses: list[str], interval_s: float) -> int:
 
 
 class Meter:
-    """Counts what the load client tells, while it is asked to."""
+    """Adds up the snapshots of the load client while a window is open."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._nodes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
         self._snapshots: list[LoadMetrics] = []
 
     def take(self, frame: bytes) -> None:
-        """In the feed's thread."""
+        """Take a snapshot; called in the feed's thread."""
         self._snapshots.append(decode_metrics(frame))
 
     def measure(self, window_s: float) -> Window:
-        """One window, from now on."""
+        """Measure one window that begins now."""
         self._snapshots.clear()
         before_s, began = cpu_s(self._nodes), time.monotonic()
         time.sleep(window_s)
@@ -101,7 +102,7 @@ class Meter:
 
 
 def measure_a_scrape(scrapes: float) -> float:
-    """CPU milliseconds of a node, a scrape; at ten times the pace, so that it stands out, and without load."""
+    """CPU milliseconds that a scrape costs a node: without load, at ten times the pace, so that the cost stands out."""
     with Cluster(3, metrics=True) as cluster:
         scraper, _ = start_scraper(cluster, 10 * scrapes)
         nodes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
@@ -127,7 +128,7 @@ def start_scraper(cluster: Cluster, scrapes: float) -> tuple[subprocess.Popen[st
 
 
 def switch(scraper: subprocess.Popen[str], on: bool) -> None:
-    """Scrape, or pause."""
+    """Make the process scrape, or pause."""
     assert scraper.stdin is not None
     scraper.stdin.write(f"{int(on)}\n")
     scraper.stdin.flush()
@@ -135,7 +136,7 @@ def switch(scraper: subprocess.Popen[str], on: bool) -> None:
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
-    """CPU seconds of all together, since they began."""
+    """CPU seconds of all processes together since they began."""
     times = [process.cpu_times() for process in processes]
     return float(sum(each.user + each.system for each in times))
 
@@ -185,8 +186,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--window", type=float, default=2.0, help="seconds")
-    parser.add_argument("--rate", type=float, default=10_000, help="of the run at a fixed rate")
-    parser.add_argument("--scrapes", type=float, default=10.0, help="a second and node")
+    parser.add_argument("--rate", type=float, default=10_000, help="orders a second of the run at a fixed rate")
+    parser.add_argument("--scrapes", type=float, default=10.0, help="scrapes a second of each node")
     parser.add_argument("--scrape", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.scrape:

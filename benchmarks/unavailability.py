@@ -1,9 +1,9 @@
-"""How long nobody is served under each kind of fault, over several torture runs: a table for docs/reliability.md.
+"""How long the service stops under each kind of fault, over several torture runs: a table for docs/reliability.md.
 
     zmqlab torture --nodes 3 --seed 1 --json > 3-1.json      and other seeds, and --nodes 5
     python benchmarks/unavailability.py 3-*.json
 
-The gaps of all runs are put together by kind of fault; median and worst are of all of them.
+The gaps of all runs are grouped by kind of fault. Median and worst are over all gaps of a kind.
 """
 
 from __future__ import annotations

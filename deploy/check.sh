@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Replays what Dockerfile.multi-node does, without an engine: takes the files that the image takes, installs them into a
-# clean virtual environment by the Dockerfile's own pip line, and runs a node by its entry point, with its environment
-# and its health check, as a user without rights if this is run as root. Ends with status 0 only if all of it works.
+# Replays the steps of Dockerfile.multi-node without an engine. It takes the files that the image takes, and installs
+# them into a clean virtual environment by the Dockerfile's own pip line. Then it runs a node by the entry point of the
+# image, with its environment and its health check. If root runs the script, the node runs as a user without rights.
+# The exit status is 0 only if all of it works.
 #
-#     deploy/check.sh            with python3; another one: PYTHON=python3.13 deploy/check.sh
+#     deploy/check.sh                            with python3
+#     PYTHON=python3.13 deploy/check.sh          with another Python
 set -euo pipefail
 
 python=${PYTHON:-python3}
@@ -19,7 +21,7 @@ if [ "$(id -u)" = 0 ]; then
     as_user=(setpriv --reuid "$uid" --regid "$uid" --clear-groups env)
 fi
 
-# The files: what .dockerignore lets through.
+# The files that .dockerignore lets through.
 sed -n 's/^!//p' "$dockerfile.dockerignore" | while read -r name; do cp -r "$root/$name" "$folder/src/"; done
 find "$folder/src" -name __pycache__ -prune -exec rm -rf {} +
 chmod -R a+rX "$folder"
@@ -29,7 +31,7 @@ chmod -R a+rX "$folder"
 run() { (cd "$folder/run" && "${as_user[@]}" HOME="$folder/home" PATH="$folder/venv/bin:$PATH" "$@"); }
 run "$python" -m venv "$folder/venv"
 pip=$(sed -n 's|.*/opt/zmqlab/bin/pip \(install .*\) /src .*|\1|p' "$dockerfile")
-# shellcheck disable=SC2086  # the line's words
+# shellcheck disable=SC2086  # $pip holds several words
 run "$folder/venv/bin/pip" --quiet --disable-pip-version-check $pip "$folder/src"
 run python -m compileall -q "$folder/venv/lib"
 
@@ -44,6 +46,6 @@ for _ in $(seq 50); do
     sleep 0.2
 done
 kill -TERM "$node"
-wait "$node" # the node's exit status: set -e ends this if it is not 0
+wait "$node" # set -e ends the script unless the node's exit status is 0
 [ "${healthy:-}" = yes ] || { echo "the health check never passed: $health" >&2; exit 1; }
 echo "the image's steps work: installed, ran as user ${uid:-$(id -u)}, healthy, ended in order"

@@ -1,7 +1,7 @@
 """Makes Grafana's dashboard: ``python deploy/grafana/dashboard.py > deploy/grafana/dashboards/zmqlab.json``.
 
-A dashboard's JSON is ten times as long as what one decides about it, and nobody reads a diff of it. What is decided
-stands here; a test holds that the file is what this makes.
+The JSON of a dashboard is ten times as long as the decisions behind it, and a diff of it can't be read. The decisions
+stand here. A test holds that this script makes exactly the JSON file that is checked in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 SOURCE = {"type": "prometheus", "uid": "zmqlab-prometheus"}
-"""As in provisioning/datasources/prometheus.yml."""
+"""The data source of provisioning/datasources/prometheus.yml."""
 WIDTH = 24
 """Columns of Grafana's grid."""
 HERE = 'cluster=~"$cluster"'
@@ -29,17 +29,17 @@ def quantile(share: float, metric: str, by: str = "cluster") -> str:
 
 
 def percentiles(metric: str) -> list[Query]:
-    """All four."""
+    """A query for each of :data:`PERCENTILES`."""
     return [(quantile(share, metric), name) for name, share in PERCENTILES.items()]
 
 
 def rate(metric: str, by: str) -> str:
-    """What a counter adds a second."""
+    """How much a counter grows in a second."""
     return f"sum by ({by}) (rate({metric}{{{HERE}}}[$__rate_interval]))"
 
 
 def role_number() -> str:
-    """The role as a number, for the mapping to names."""
+    """The role as a number, which the panel maps to a name."""
     parts = [f'{number} * zmqlab_role{{{HERE},role="{name}"}}' for number, (name, _) in ROLES.items()]
     return "sum by (node) (" + " or ".join(parts) + ")"
 
@@ -47,7 +47,7 @@ def role_number() -> str:
 def panel(
     title: str, text: str, queries: list[Query], unit: str, *, kind: str = "timeseries", **more: Any
 ) -> dict[str, Any]:
-    """One panel without its place."""
+    """One panel, without its place on the grid."""
     defaults: dict[str, Any] = {"unit": unit, **more}
     if kind == "timeseries":
         defaults["custom"] = {"lineWidth": 1, "fillOpacity": 5, "showPoints": "never", "spanNulls": False}
@@ -71,13 +71,13 @@ def panel(
 
 
 def yes_no(yes: str, no: str) -> dict[str, Any]:
-    """1 is good, 0 is bad."""
+    """A mapping of 1 to a green text and of 0 to a red one."""
     texts = {"1": {"text": yes, "color": "green"}, "0": {"text": no, "color": "red"}}
     return {"mappings": [{"type": "value", "options": texts}]}
 
 
 def stats() -> list[dict[str, Any]]:
-    """The top row: how it is now."""
+    """The top row: the state of the cluster now."""
     green_from_zero = {"mode": "absolute", "steps": [{"color": "blue", "value": None}]}
     return [
         panel(
@@ -90,7 +90,7 @@ def stats() -> list[dict[str, Any]]:
         ),
         panel(
             "Nodes that answer",
-            "Of those that discovery lists.",
+            "How many of the nodes that discovery lists answer.",
             [(f'sum by (cluster) (up{{job="zmqlab",{HERE}}})', "{{cluster}}")],
             "none",
             kind="stat",
@@ -112,7 +112,7 @@ def stats() -> list[dict[str, Any]]:
         ),
         panel(
             "Response time, p99",
-            "As the load clients see it, from the moment that an order was due.",
+            "Measured by the load clients, from the moment at which an order was due.",
             [(quantile(0.99, "zmqlab_load_response_time_seconds"), "{{cluster}}")],
             "s",
             kind="stat",
@@ -125,7 +125,7 @@ def stats() -> list[dict[str, Any]]:
 
 
 def load_panels() -> list[dict[str, Any]]:
-    """What users get."""
+    """Throughput and times, as users get them."""
     return [
         panel(
             "Throughput",
@@ -154,7 +154,7 @@ def load_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Retries and refusals",
-            'Per second: requests sent again, nodes left for others, answers "too busy", orders rejected.',
+            'Per second: requests sent again, changes to another node, answers "too busy", orders rejected.',
             [
                 (rate("zmqlab_load_retries_total", "cluster"), "retries"),
                 (rate("zmqlab_load_failovers_total", "cluster"), "failovers"),
@@ -167,7 +167,7 @@ def load_panels() -> list[dict[str, Any]]:
 
 
 def raft_panels() -> list[dict[str, Any]]:
-    """What the group does."""
+    """Roles, terms, elections, lag and members of the group."""
     mapping = {str(number): {"text": name, "color": colour} for number, (name, colour) in ROLES.items()}
     return [
         panel(
@@ -187,7 +187,7 @@ def raft_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Lag",
-            "Entries that a node knows of and has not applied, and what the leader knows to be missing at a member.",
+            "Entries that a node knows of and has not applied; entries that a member lacks, as the leader knows.",
             [
                 (f"max by (node) (zmqlab_lag_entries{{{HERE}}})", "{{node}} itself"),
                 (f"max by (member) (zmqlab_member_lag_entries{{{HERE}}})", "{{member}}, says the leader"),
@@ -207,7 +207,7 @@ def raft_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Members",
-            "As the node with the most of them knows it.",
+            "Members that a node knows, at the node that knows the most.",
             [(f"max by (cluster, kind) (zmqlab_members{{{HERE}}})", "{{kind}}")],
             "none",
         ),
@@ -215,7 +215,7 @@ def raft_panels() -> list[dict[str, Any]]:
 
 
 def node_panels() -> list[dict[str, Any]]:
-    """What each node spends."""
+    """Journal, processor, memory and queues of each node."""
     return [
         panel(
             "Journal, one write",
@@ -240,7 +240,7 @@ def node_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Memory",
-            "Resident.",
+            "Resident memory of the process.",
             [(f'max by (node) (process_resident_memory_bytes{{job="zmqlab",{HERE}}})', "{{node}}")],
             "bytes",
         ),
@@ -252,13 +252,13 @@ def node_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Requests that wait",
-            "Taken by a node and not answered yet.",
+            "Requests that a node has taken and not answered yet.",
             [(f"max by (node) (zmqlab_pending_requests{{{HERE}}})", "{{node}}")],
             "none",
         ),
         panel(
             "Longest turn",
-            "Of each node's loop, in the last 15 s.",
+            "The longest turn of each node's loop in the last 15 s.",
             [(f"max by (node) (zmqlab_turn_max_seconds{{{HERE}}})", "{{node}}")],
             "s",
         ),
@@ -292,7 +292,7 @@ def placed(rows: list[tuple[str, list[dict[str, Any]], int, int]]) -> list[dict[
 
 
 def dashboard() -> dict[str, Any]:
-    """The whole dashboard."""
+    """The whole dashboard, as Grafana's JSON model."""
     cluster = {
         "name": "cluster",
         "type": "query",

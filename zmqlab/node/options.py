@@ -172,15 +172,15 @@ def _source_towards(address: str, port: int) -> str:
 
 PAGE_HEAD = """# Every setting of a node
 
-Made by `python -m zmqlab.node.options` from `zmqlab/settings.py`; a test holds that it is up to date.
+`python -m zmqlab.node.options` makes this page from `zmqlab/settings.py`; a test holds that it is up to date.
 
-A setting comes from a flag of `zmqlab node`, else from the environment, else from the TOML file that `--config` (or
-`ZMQLAB_CONFIG`) names, else it has its default. In the file the name is that of the flag with underscores, as in
-`election_ticks = 30`; `peers` and `join` are lists or one string with commas.
+A setting is taken from the first of these places that has it: a flag of `zmqlab node`, the environment, the TOML file
+that `--config` (or `ZMQLAB_CONFIG`) names, the default. In the file a setting has the name of its flag, with
+underscores in place of dashes, as in `election_ticks = 30`. `peers` and `join` are lists, or one string with commas.
 
-A node that joins (`--join`) may leave out its name and its port: it takes the name of the journal that it finds, else
-the machine's, and port 5000. With `--bind 0.0.0.0` and no `--advertise` it tells the others the address from which it
-reaches those that it joins.
+A node that joins (`--join`) needs no name and no port. Its name is then the name of the journal that it finds, or else
+the name of the machine; its port is 5000. With `--bind 0.0.0.0` and without `--advertise`, it tells the others the
+address from which it reaches the nodes in `--join`.
 
 | flag | environment | default | meaning |
 | --- | --- | --- | --- |

@@ -182,7 +182,7 @@ MUTATIONS = (
     Mutation(
         "9 a read served by the answer to a read of an earlier life",
         replica.Replica.__init__,
-        (("self._next_context = raft.rng.getrandbits(62) + 1", "self._next_context = 1"),),
+        (("self._next_context = first_context", "self._next_context = 1"),),
         120,
         SimSettings(focus="reads", clients=10),
     ),

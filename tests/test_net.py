@@ -1,0 +1,93 @@
+"""ZeroMQ sockets are made in one module; what it makes is bounded, and what it can't bind is explained."""
+
+from __future__ import annotations
+
+import ast
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from zmqlab import net
+from zmqlab.errors import ListenFailed, PortInUse
+
+PACKAGE = Path(__file__).parent.parent / "zmqlab"
+BOUNDS = net.SocketBounds(frame_bytes=1_000, send_messages=7, receive_messages=9, reconnect_ms=11, heartbeat_ms=50)
+MAKERS = {"Context", "socket", "get_monitor_socket", "instance", "shadow"}
+"""Names that make a context or a socket when they are called on something of ZeroMQ."""
+
+
+def makes_sockets(tree: ast.AST) -> list[int]:
+    """The lines in which a ZeroMQ context or socket is made. Python's own ``socket.socket(...)`` is none."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in MAKERS:
+            continue
+        owner = ast.unparse(node.func.value)
+        is_zmq = node.func.attr != "socket" or any("zmq." in ast.unparse(argument) for argument in node.args)
+        if owner == "zmq" or owner.endswith("Context") or (is_zmq and "context" in owner.lower()):
+            lines.append(node.lineno)
+        elif node.func.attr == "get_monitor_socket":
+            lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_net_makes_sockets(path: Path) -> None:
+    lines = makes_sockets(ast.parse(path.read_text()))
+    if path == PACKAGE / "net.py":
+        assert lines, "this test finds what it looks for"
+    else:
+        assert lines == [], "make sockets in zmqlab/net.py, which bounds them"
+
+
+def test_the_rule_sees_what_it_forbids() -> None:
+    for code in (
+        "zmq.Context()",
+        "zmq.Context.instance()",
+        "context.socket(zmq.SUB)",
+        "self._context.socket(zmq.DEALER)",
+        "sock.get_monitor_socket(1)",
+    ):
+        assert makes_sockets(ast.parse(code)) == [1], code
+    assert makes_sockets(ast.parse("socket.socket(socket.AF_INET, socket.SOCK_STREAM)")) == []
+
+
+@pytest.fixture
+def context() -> Iterator[net.Context]:
+    made = net.new_context()
+    yield made
+    made.destroy(linger=0)
+
+
+def test_a_socket_has_the_bounds_that_it_was_given(context: net.Context) -> None:
+    made = net.open_socket(context, zmq.DEALER, BOUNDS)
+    values = {
+        zmq.LINGER: 0,
+        zmq.MAXMSGSIZE: 1_000,
+        zmq.SNDHWM: 7,
+        zmq.RCVHWM: 9,
+        zmq.RECONNECT_IVL: 11,
+        zmq.HEARTBEAT_IVL: 50,
+        zmq.IMMEDIATE: 0,
+    }
+    assert {option: made.getsockopt(option) for option in values} == values
+
+
+def test_a_port_that_is_taken_names_the_process_that_has_it(context: net.Context) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(
+            PortInUse, match=rf"node7 can't listen on 127.0.0.1:{port}: .* does\. Choose another --port"
+        ):
+            net.bind(net.open_socket(context, zmq.ROUTER, BOUNDS), "127.0.0.1", port, "node7")
+
+
+def test_an_address_of_another_machine_is_no_port_in_use(context: net.Context) -> None:
+    """Any failure to bind was reported as a port in use."""
+    with pytest.raises(ListenFailed, match=r"no interface of this machine has the address 192\.0\.2\.1"):
+        net.bind(net.open_socket(context, zmq.ROUTER, BOUNDS), "192.0.2.1", 5_000, "node7")

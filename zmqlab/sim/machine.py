@@ -25,6 +25,7 @@ class ObservedMachine(StateMachine):
         process.around.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
         if entry.kind == EntryKind.CONFIGURATION:
             process.around.configurations.applied(entry)
+        process.around.causes.applied(process.running.raft, entry)
         if process.around.trace is not None:
             fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
             process.around.note("applied", node=process.node_id, index=entry.index, **fields)

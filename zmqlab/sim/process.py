@@ -162,6 +162,7 @@ class Process:
         """What was safe is there; what is there is told, since a crash may have come before it could be."""
         self.around.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
         self.around.logs.saw(snapshot.term if snapshot else 0, entries)
+        self.around.causes.loaded(self.node_id, hard_state, entries, snapshot)
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -269,6 +270,7 @@ class Process:
             self.around.on_leader(self)
         if self.around.plan.unlucky_repair and replica.raft.role is Role.LEADER:
             self._look_at_repair(replica.raft)
+        self.around.causes.took_turn(replica)
         if self._outbox:
             self._flush()
         replica.answered.clear()
@@ -315,6 +317,7 @@ class Process:
         message = decode_message(frame_type, frame)
         if message.to == BROADCAST:
             self._expect_member(replica, message.sender)
+        self.around.causes.heard(replica.raft, message)
         replica.step(message)
 
     def _expect_member(self, replica: Replica, sender: int) -> None:
@@ -345,6 +348,7 @@ class Process:
             if hard_state.voted_for == self.node_id and hard_state.term > self._stood_in:
                 self._stood_in = hard_state.term
                 self.around.on_candidate(self)
+        self.around.causes.stored(self.running.raft, hard_state, entries, snapshot)
         if entries:
             prev_term = self.running.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
@@ -369,6 +373,7 @@ class Process:
         for message in messages:
             self._effect("before a message")
             around.elections.sent(message)
+            around.causes.sent(self.running.raft, message)
             if isinstance(message, AppendEntries):
                 around.logs.saw(message.prev_term, message.entries)
             elif isinstance(message, AppendEntriesResponse):

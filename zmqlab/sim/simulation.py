@@ -21,6 +21,7 @@ from typing import Any
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Replica
 from zmqlab.sim import operator
+from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.faults import Faults
@@ -97,6 +98,7 @@ class Simulation:
         self.elections = Elections(self.ledger)
         ids = tuple(range(1, self.plan.node_count + 1))
         founders = Configuration(ids, addresses=tuple((node_id, f"tcp://10.0.0.{node_id}:5000") for node_id in ids))
+        configurations = Configurations(founders)
         around = Surroundings(
             plan=self.plan,
             at=self.at,
@@ -111,7 +113,8 @@ class Simulation:
             elections=self.elections,
             logs=Logs(),
             ledger=self.ledger,
-            configurations=Configurations(founders),
+            configurations=configurations,
+            causes=Causes(self.elections, self.ledger, configurations, self.plan.limits),
             trace=trace,
         )
         self._around = around

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
 from zmqlab.sim.network import Network
 from zmqlab.sim.settings import Plan
@@ -39,6 +40,7 @@ class Surroundings:
     logs: Logs
     ledger: Ledger
     configurations: Configurations
+    causes: Causes
     trace: Trace | None
     """None unless somebody wants one."""
     processes: dict[int, Process] = field(default_factory=dict)

@@ -22,7 +22,8 @@ Theory of operation: :class:`Causes` is told what each node hears, sends, stores
 rules that it concerns. The rules share one :class:`Copy` of each disk. A copy changes when a write has returned, since
 a node may rely on the write only then; a node that starts again reports what it has found.
 
-The checkers read the node's Raft core and change nothing. They know nothing of faults.
+The checkers read the node's Raft core and change nothing. They know nothing of faults. What a majority is, and which
+log is up to date, is written here a second time: a checker that asks the code under test repeats its mistakes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from zmqlab.raft import (
     RequestVoteResponse,
     Role,
     Snapshot,
-    quorum_size,
 )
 from zmqlab.raft.messages import (
     NOBODY,
@@ -55,7 +55,7 @@ from zmqlab.raft.messages import (
 )
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
-from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
 _APPLIED_INDEX = struct.Struct("<Q")
 """The first field of a state machine's snapshot."""
@@ -144,7 +144,7 @@ class Votes:
         """A leader is seen for the first time."""
         voters = raft.configuration.voters
         given = [voter for voter in voters if self._elections.vote(voter, raft.term) == raft.node_id]
-        if len(given) < quorum_size(len(voters)):
+        if 2 * len(given) <= len(voters):
             raise Violation(
                 f"election by majority: node {raft.node_id} leads term {raft.term} with the votes of {given}, "
                 f"but the voters are {list(voters)}"
@@ -254,7 +254,7 @@ class Creation:
         if raft.commit_index >= entry.index:
             return  # a sole voter stores and commits at once
         committed = raft.configurations.at(max(raft.commit_index, raft.configurations.oldest_index))
-        if not Configuration.decode(entry.data).differs_by_one(committed):
+        if not is_one_step(committed, Configuration.decode(entry.data)):
             raise Violation(
                 f"membership: node {raft.node_id} changes the members at {entry.index}, "
                 f"but the last change that is committed, {committed}, is more than one step away"
@@ -325,10 +325,8 @@ class Commitment:
 
     def _is_on_a_majority(self, entry: Entry, configuration: Configuration) -> bool:
         index, term = entry.index, entry.term
-        missing = quorum_size(len(configuration.voters))
-        for voter in configuration.voters:
-            missing -= self._copies[voter].holds(index, term)
-        return missing <= 0
+        holders = sum([self._copies[voter].holds(index, term) for voter in configuration.voters])
+        return 2 * holders > len(configuration.voters)
 
 
 class Snapshots:

@@ -152,13 +152,26 @@ class Configurations:
         if entry.index <= last_index:
             return
         configuration = Configuration.decode(entry.data)
-        if not configuration.differs_by_one(last):
+        if not is_one_step(last, configuration):
             raise Violation(f"membership: {last} and, at {entry.index}, {configuration} differ by more than one member")
         self._history.append((entry.index, configuration))
 
     def at(self, index: int) -> Configuration:
         """Who the members are by the committed log up to ``index``."""
         return next(members for start, members in reversed(self._history) if start <= index)
+
+
+def is_one_step(before: Configuration, after: Configuration) -> bool:
+    """Whether one member joined, left, began or ceased to vote, or moved (thesis, 4.1)."""
+    roles_before, roles_after = _roles(before), _roles(after)
+    members = {*roles_before, *roles_after}
+    changed = [member for member in members if roles_before.get(member) != roles_after.get(member)]
+    moved = {member for member, _ in set(before.addresses) ^ set(after.addresses)} & {*roles_before} & {*roles_after}
+    return len({*changed, *moved}) == 1
+
+
+def _roles(configuration: Configuration) -> dict[int, str]:
+    return dict.fromkeys(configuration.learners, "learner") | dict.fromkeys(configuration.voters, "voter")
 
 
 class Ledger:

@@ -21,7 +21,19 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from zmqlab.market import exchange
-from zmqlab.raft import configuration, core, election, follower, log, membership, reads, replication, roles, snapshots
+from zmqlab.raft import (
+    configuration,
+    core,
+    election,
+    follower,
+    log,
+    membership,
+    reads,
+    replication,
+    roles,
+    snapshots,
+    transfer,
+)
 from zmqlab.replica import machine, record_journal, replica, sealing, sessions
 from zmqlab.sim import disk
 from zmqlab.sim.settings import SimSettings
@@ -316,6 +328,78 @@ MUTATIONS = (
         exchange.Exchange.restore,
         (("book.tape.extend(trades)", "pass"),),
         60,
+    ),
+    Mutation(
+        "a vote without a look at the log",
+        election.handle_request,
+        (("may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)", "may_vote"),),
+        20,
+    ),
+    Mutation(
+        "a pre-vote without a look at the log",
+        election.handle_request,
+        (("granted = may_vote and ", "granted = may_vote and message.pre_vote or may_vote and "),),
+        20,
+    ),
+    Mutation(
+        "logs compared by their length alone",
+        log.Log.is_up_to_date,
+        (("(term, index) >= (self.last_term, self.last_index)", "index >= self.last_index"),),
+        60,
+    ),
+    Mutation(
+        "learners counted among those that commit",
+        replication.commit_by_counting,
+        (("for voter in raft.configuration.voters", "for voter in raft.configuration.members"),),
+        150,
+    ),
+    Mutation(
+        "a snapshot that names members who are not committed at its index",
+        snapshots.make,
+        (("raft.configurations.at(index)", "raft.configuration"),),
+        200,
+    ),
+    Mutation(
+        "an acknowledgement that does not wait for the disk",
+        follower.handle_append,
+        (("raft.send_stored.append(answer)", "raft.send_now.append(answer)"),),
+        10,
+    ),
+    Mutation(
+        "a chunk of a snapshot acknowledged before it is stored",
+        snapshots._answer,
+        (("raft.send_stored.append(answer)", "raft.send_now.append(answer)"),),
+        20,
+    ),
+    Mutation(
+        "an acknowledgement up to the end of the log, verified or not",
+        follower.handle_append,
+        (("message.round, True, verified, 0, 0", "message.round, True, raft.log.last_index, 0, 0"),),
+        120,
+    ),
+    Mutation(
+        "a term that leaves before it is stored",
+        core.Raft._take_out_messages,
+        (("now, stored = [], now + stored", "pass"),),
+        20,
+    ),
+    Mutation(
+        "leadership handed to a node that lacks entries",
+        transfer.send_if_caught_up,
+        ((" and progress.match_index == raft.log.last_index", ""),),
+        40,
+    ),
+    Mutation(
+        "the members changed before the last change is committed",
+        membership._may_change_to,
+        ((" and raft.commit_index >= raft.configurations.current_index", ""),),
+        200,
+    ),
+    Mutation(
+        "a read index that is applied and not committed",
+        reads.start_batch,
+        (("raft.commit_index, raft.requested_reads", "raft.applied_index, raft.requested_reads"),),
+        200,
     ),
 )
 """All of them, each found within its ``seeds_max``."""

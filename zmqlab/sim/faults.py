@@ -8,6 +8,7 @@ nothing moves until some come back.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from zmqlab.raft import Role
 from zmqlab.sim.checkers import Violation
@@ -33,14 +34,15 @@ class Faults:
         """Strike from now on."""
         self._around.at(self._gap_us(), self._strike)
 
-    def heal(self) -> None:
-        """Stop, and make everything whole: links, disks, processes."""
+    def heal(self, but: Collection[Process] = ()) -> None:
+        """Stop, and make everything whole: links, disks, and all processes but some that stay as they are."""
         self._healed = True
-        self._around.tell("everything is healed")
         self._around.network.heal()
         for process in list(self._processes.values()):
-            process.disk.full = False
+            process.disk.full = process.by_power_cut = False
             process.crash_in = 0
+            if process in but:
+                continue
             if process.paused:
                 process.resume()
             if process.replica is None and not process.is_gone:
@@ -180,7 +182,7 @@ class Faults:
                 self._around.at(self._after(5, self._around.plan.restart_ms_max), self._restart, process)
 
     def _restart(self, process: Process) -> None:
-        if process.replica is None and not process.is_gone:
+        if process.replica is None and not process.is_gone and not self._healed:
             process.start()
             if process.replica:
                 self._around.tell(f"node {process.node_id} is back, its log ends at {process.running.raft.last_index}")
@@ -193,7 +195,7 @@ class Faults:
             self._around.at(self._after(20, 900), self._resume, process)
 
     def _resume(self, process: Process) -> None:
-        if process.paused:
+        if process.paused and not self._healed:
             self._around.tell(f"node {process.node_id} goes on")
             process.resume()
 
@@ -256,7 +258,8 @@ class Faults:
         self._around.at(self._after(50, 600), self._join, links)
 
     def _join(self, links: set[tuple[int, int]]) -> None:
-        self._around.network.cut -= links
+        if not self._healed:
+            self._around.network.cut -= links
 
     def _slow_link(self) -> None:
         if len(self._nodes()) < 2:

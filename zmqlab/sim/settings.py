@@ -37,10 +37,13 @@ FAULTS = (
 OPERATIONS = ("add", "remove", "replace", "read_log")
 """What the operator may do beside replacing lost nodes."""
 NODES_MAX = 9
-FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads")
-"""Plans aimed at one kind of bug; see the functions in ``_FOCUSED``."""
+FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "outage")
+"""Plans aimed at one kind of bug; see the functions in ``_FOCUSED``. A seed draws one of all but the last: outages have
+a share of their own (OUTAGES)."""
 
 
+OUTAGES = 0.15
+"""Share of runs in which a minority stays away before the end."""
 FAULTS_MS = (400,) * 10 + (800,) * 6 + (1_500,) * 3 + (4_000,)
 """Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
 long past."""
@@ -128,6 +131,8 @@ class Plan:
     """Whether the operator asks all nodes at once, and not only whom it takes for the leader."""
     patience: float
     """Time between two questions, as a multiple of the ordinary."""
+    outage: bool
+    """Before everything is healed, a minority stays away, and the others must serve."""
     probes: bool
     """After the end, a node is cut off and comes back, and nobody may be disturbed."""
     turn_us: int
@@ -183,6 +188,7 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         changes_its_mind=rng.choice((0.0, 0.1, 0.5)),
         asks_everybody=rng.random() < 0.3,
         patience=rng.choice((0.2, 1.0, 1.0)),
+        outage=False,
         probes=rng.random() < 0.25,
         turn_us=rng.choice((0, 300, 3_000)),
         clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(NODES_MAX)),
@@ -202,8 +208,9 @@ def draw_plan(rng: random.Random, settings: SimSettings) -> Plan:
         ),
         retain_bytes=rng.choice((0, 1_000, 1_000_000)),
     )
-    focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES))
-    return _FOCUSED[focus](plan, settings) if focus else plan
+    focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES[:-1]))
+    focused = _FOCUSED[focus](plan, settings) if focus else plan
+    return replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
 
 
 def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
@@ -325,7 +332,18 @@ def _ahead(plan: Plan, settings: SimSettings) -> Plan:
     )
 
 
+def _outage(plan: Plan, settings: SimSettings) -> Plan:
+    """A minority stays away at the end of every run, and no change of the members is in its way."""
+    return replace(
+        plan,
+        node_count=settings.nodes or max(3, plan.node_count),
+        faults_ms=settings.faults_ms or 400,
+        operations=(),
+    )
+
+
 _FOCUSED = {
+    "outage": _outage,
     "figure-8": _figure_8,
     "members": _members,
     "snapshots": _snapshots,

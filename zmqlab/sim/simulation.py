@@ -27,6 +27,7 @@ from zmqlab.sim.clients import Client
 from zmqlab.sim.faults import Faults
 from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
+from zmqlab.sim.outage import Outage
 from zmqlab.sim.process import Process
 from zmqlab.sim.settings import MS, SimSettings, draw_plan
 from zmqlab.sim.surroundings import Surroundings
@@ -87,6 +88,7 @@ class Simulation:
         self.story: list[str] = []
         self.now_us = 0
         self.events = 0
+        self.outages = 0
         self._settings = settings
         self._trace = trace
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -185,6 +187,9 @@ class Simulation:
         self.faults.begin()
         self.operator.begin()
         self._advance(plan.faults_ms * MS)
+        if plan.outage:
+            self._serve_without_a_minority()
+        self.tell("everything is healed")
         self.faults.heal()
         self.operator.finish()
         for client in self.clients.values():
@@ -192,6 +197,25 @@ class Simulation:
         self._come_to_rest()
         if plan.probes:
             self._probe()
+
+    def _serve_without_a_minority(self) -> None:
+        """Liveness before everything is healed; see :mod:`zmqlab.sim.outage`."""
+        outage = Outage(self.operator, self.faults, self._around, random.Random(f"{self._seed} outage"))
+        if not outage.begin():
+            return
+        self.outages += 1
+        self.operator.finish()
+        for client in self.clients.values():
+            client.finish()
+        end_us = self.now_us + self._settings.heal_ms_max * MS
+        while waiting := self._waiting_clients():
+            if self.now_us >= end_us:
+                raise Violation(f"progress: clients {waiting} wait for {self._settings.heal_ms_max} ms, {outage}")
+            self._advance(self.now_us + CHECK_US)
+        outage.end()
+
+    def _waiting_clients(self) -> list[int]:
+        return [address for address, client in self.clients.items() if not client.is_done]
 
     def _come_to_rest(self) -> None:
         end_us = self.now_us + self._settings.heal_ms_max * MS
@@ -207,8 +231,7 @@ class Simulation:
         return [self._around.processes[node_id] for node_id in self.operator.members]
 
     def _what_is_missing(self) -> str:
-        waiting = [address for address, client in self.clients.items() if not client.is_done]
-        if waiting:
+        if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
         self.operator.reconcile()
         if not self.operator.is_done:
@@ -281,6 +304,7 @@ class Simulation:
             "installs": sum(process.installs for process in processes),
             "added": self.operator.added,
             "removed": self.operator.removed,
+            "outages": self.outages,
             "power_cuts": self.faults.power_cuts,
             "corrupted": self.faults.corrupted,
             "logs_read": self.operator.logs_read,

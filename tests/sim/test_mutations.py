@@ -48,6 +48,11 @@ BY_CHECKER = {
     "a record whose checksum nobody looks at": ("journal", "AssertionError in invariants.py", *SAFETY),
     "a disk that says it has flushed and has not": ("falls back", "one vote a term", *SAFETY),
     "the trades missing from a restored book": ("final state",),
+    "a deaf leader that stays in office": ("stay deaf",),
+    "a leader counts itself twice among those it has heard": ("stay deaf",),
+    "a leader that was heard once counts as heard for ever": ("progress: ",),
+    "a read that waits for all followers": ("progress: ",),
+    "a transfer to a node that is gone never given up": ("progress: ",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {

@@ -22,6 +22,7 @@ from typing import Any
 
 from zmqlab.market import exchange
 from zmqlab.raft import (
+    acknowledgements,
     configuration,
     core,
     election,
@@ -400,6 +401,41 @@ MUTATIONS = (
         reads.start_batch,
         (("raft.commit_index, raft.requested_reads", "raft.applied_index, raft.requested_reads"),),
         200,
+    ),
+    Mutation(
+        "a deaf leader that stays in office",
+        acknowledgements.check_quorum,
+        (("heard < quorum_size(len(voters))", "False"),),
+        60,
+        SimSettings(focus="outage"),
+    ),
+    Mutation(
+        "a leader counts itself twice among those it has heard",
+        acknowledgements.check_quorum,
+        (("heard = sum(", "heard = 1 + sum("),),
+        200,
+        SimSettings(focus="outage"),
+    ),
+    Mutation(
+        "a leader that was heard once counts as heard for ever",
+        roles._hears_leader,
+        ((" and raft.election_elapsed < raft.settings.election_ticks", ""),),
+        120,
+        SimSettings(focus="outage"),
+    ),
+    Mutation(
+        "a read that waits for all followers",
+        reads.confirm,
+        (("confirmed = quorum_value(", "confirmed = min("),),
+        20,
+        SimSettings(focus="outage"),
+    ),
+    Mutation(
+        "a transfer to a node that is gone never given up",
+        transfer.tick,
+        (("raft.transfer_elapsed >= raft.settings.election_ticks or ", ""),),
+        200,
+        SimSettings(focus="outage"),
     ),
 )
 """All of them, each found within its ``seeds_max``."""

@@ -281,7 +281,6 @@ def test_another_term_at_the_same_place_does_not_count() -> None:
 def test_a_smaller_group_commits_what_came_before_its_own_entry() -> None:
     """The configuration that a leader appended last counts for all that it commits from then on."""
     story = Story(Configuration((1, 2, 3, 4)))
-    story.leader(1, 1)
     leader = story.leader(1, 2, NO_OP)
     removal = change(2, 2, THREE)
     leader.commit_index = leader.term_start_index = 1
@@ -382,5 +381,52 @@ def test_a_read_index_below_what_was_applied() -> None:
     story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 7, 0))  # nothing was applied when that was asked
     story.causes.sent(asker, ReadIndex(2, 1, 1, 8))
     story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 1))
-    with pytest.raises(Violation, match="read index: node 1 lets node 2 read at 0, though 1 was applied"):
+    with pytest.raises(Violation, match="read index: node 1 lets node 2 read at 0, though 1 was applied before"):
         story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 0))
+
+
+def test_a_read_by_the_word_of_a_leader_that_has_a_successor() -> None:
+    story = Story()
+    asker, leader = story.node(2, 1), story.node(1, 1)
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 7))
+    story.elections.sent(AppendEntries(3, 0, 2, 0, 0, 0, 1, ()))
+    story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 7, 0))  # the successor came after the question
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 8))
+    with pytest.raises(Violation, match="read index: node 1 lets node 2 read in term 1, though term 2 had a leader"):
+        story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 0))
+
+
+def test_a_read_at_a_node_that_is_behind() -> None:
+    story = Story()
+    reader, other = story.node(1, 1, NO_OP), story.node(2, 1, NO_OP)
+    replica = cast(Replica, SimpleNamespace(raft=reader, machine=StateMachine(LIMITS)))
+    floor = story.causes.reads.floor()
+    story.applied(other, NO_OP)
+    story.causes.reads.served(replica, floor)
+    with pytest.raises(Violation, match="read index: node 1 reads at 0, though 1 was applied"):
+        story.causes.reads.served(replica, story.causes.reads.floor())
+
+
+# Durability, and transfers.
+
+
+def test_a_node_that_starts_without_what_it_has_stored() -> None:
+    story = Story()
+    node = story.node(1, 2, NO_OP, no_op(2, 1), voted_for=1)
+    story.node(2, 2, NO_OP)
+    story.applied(node, NO_OP)
+    story.causes.loaded(1, HardState(2, 1, 0), [NO_OP], None)  # the second entry was never committed
+    with pytest.raises(Violation, match="durability: node 1 stored a vote for 1 in term 2, and starts with one for 0"):
+        story.causes.loaded(1, HardState(2, 0, 0), [NO_OP], None)
+    with pytest.raises(Violation, match="durability: node 1 stored the committed 1 and starts without it"):
+        story.causes.loaded(1, HardState(2, 1, 0), [], None)
+
+
+def test_a_campaign_that_no_leader_wanted() -> None:
+    story = Story()
+    candidate = story.node(2, 2, voted_for=2)
+    request = RequestVote(2, 3, 2, 0, 0, False, True)
+    with pytest.raises(Violation, match="transfer: node 2 campaigns in term 2 as if a leader wanted it"):
+        story.causes.sent(candidate, request)
+    story.causes.sent(story.node(1, 1), TimeoutNow(1, 2, 1))
+    story.causes.sent(candidate, request)

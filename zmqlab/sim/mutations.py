@@ -417,13 +417,6 @@ MUTATIONS = (
         SimSettings(focus="outage"),
     ),
     Mutation(
-        "a leader that was heard once counts as heard for ever",
-        roles._hears_leader,
-        ((" and raft.election_elapsed < raft.settings.election_ticks", ""),),
-        120,
-        SimSettings(focus="outage"),
-    ),
-    Mutation(
         "a read that waits for all followers",
         reads.confirm,
         (("confirmed = quorum_value(", "confirmed = min("),),

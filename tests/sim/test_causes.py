@@ -400,11 +400,11 @@ def test_a_read_at_a_node_that_is_behind() -> None:
     story = Story()
     reader, other = story.node(1, 1, NO_OP), story.node(2, 1, NO_OP)
     replica = cast(Replica, SimpleNamespace(raft=reader, machine=StateMachine(LIMITS)))
-    floor = story.causes.reads.floor()
+    floor = story.causes.read_begins()
     story.applied(other, NO_OP)
-    story.causes.reads.served(replica, floor)
+    story.causes.read_served(replica, floor)
     with pytest.raises(Violation, match="read index: node 1 reads at 0, though 1 was applied"):
-        story.causes.reads.served(replica, story.causes.reads.floor())
+        story.causes.read_served(replica, story.causes.read_begins())
 
 
 # Durability, and transfers.

@@ -61,6 +61,10 @@ BY_CAUSE = {
     "5 term and vote stored only along with entries": ("stored before sent",),
     "7 a repeated vote counted twice": ("election by majority",),
     "8 acknowledged before one's own journal write": ("stored before sent",),
+    "9 a read served without asking whether one still leads": ("read index",),
+    "9 a read served before the leader has committed in its term": ("read index",),
+    "9 a read served before the read index is applied": ("read index",),
+    "9 a read served by the answer to a read of an earlier life": ("read index",),
     "11 a membership change before the leader's own term committed": ("membership: ",),
     "11 a snapshot without the membership": ("snapshot: ",),
     "12 an old snapshot over newer state": ("stored before sent",),
@@ -92,7 +96,7 @@ def test_each_planted_bug_has_its_checkers() -> None:
 @pytest.mark.parametrize("name", BY_CHECKER)
 def test_a_planted_bug_does_damage_that_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any seed of the window will do, as long as the right checker speaks; the sound code has no failing seed."""
-    for method in ("heard", "sent", "stored", "loaded", "applied", "took_turn"):
+    for method in ("heard", "sent", "stored", "loaded", "applied", "took_turn", "read_begins", "read_served"):
         monkeypatch.setattr(Causes, method, lambda *_: None)
     found = first_failure(name)
     assert any(checker in found for checker in BY_CHECKER[name]), found

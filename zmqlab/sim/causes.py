@@ -245,6 +245,14 @@ class Causes:
             self._applied_index = entry.index
             self.commitment.applied_first(raft, entry)
 
+    def read_begins(self) -> Floor:
+        """A query for a read has arrived at a node; returns what :meth:`read_served` wants to know."""
+        return self.reads.floor()
+
+    def read_served(self, replica: Replica, floor: Floor) -> None:
+        """A node is about to answer that query from its state."""
+        self.reads.served(replica, floor)
+
     def took_turn(self, replica: Replica) -> None:
         """A node's turn is over."""
         raft = replica.raft

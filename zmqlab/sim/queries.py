@@ -37,7 +37,7 @@ def _send(process: Process, asker: int, answer: control.Answer) -> None:
 
 def _read_book(process: Process, asker: int, query: control.BookQuery) -> None:
     machine = process.running.machine
-    floor = process.around.causes.reads.floor()
+    floor = process.around.causes.read_begins()
 
     def finish(readable: bool) -> None:
         depth = machine.exchange.depth(query.symbol, query.levels)
@@ -45,7 +45,7 @@ def _read_book(process: Process, asker: int, query: control.BookQuery) -> None:
         asks = [(row[0], row[1], row[2]) for row in depth.asks]
         answer: control.Answer = control.BookAnswer(query.nonce, query.symbol, bids, asks, machine.applied_index)
         if readable:
-            process.around.causes.reads.served(process.running, floor)
+            process.around.causes.read_served(process.running, floor)
         else:
             answer = control.ErrorAnswer(query.nonce, "no_leader", "no leader confirmed the read")
         _send(process, asker, answer)

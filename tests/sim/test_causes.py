@@ -25,7 +25,7 @@ from zmqlab.raft import (
 from zmqlab.raft.messages import Entry, EntryKind, InstallSnapshotResponse, ReadIndex, ReadIndexResponse, TimeoutNow
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
-from zmqlab.sim.causes import Causes
+from zmqlab.sim.causes import RESTORE_EVERY, Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
 
 THREE = Configuration((1, 2, 3))
@@ -185,9 +185,21 @@ def test_an_acknowledgement_of_what_is_not_stored() -> None:
     follower = story.node(2, 1, NO_OP)
     story.causes.sent(follower, accepts(2, 1, 1, 1))
     story.causes.sent(follower, InstallSnapshotResponse(2, 1, 1, 1, 9, 100, False))  # a chunk, and not the whole
-    for message in (accepts(2, 1, 1, 2), InstallSnapshotResponse(2, 1, 1, 1, 9, 100, True)):
-        with pytest.raises(Violation, match="stored before sent: node 2 acknowledges"):
-            story.causes.sent(follower, message)
+    with pytest.raises(Violation, match="stored before sent: node 2 acknowledges 2, but its stored log ends at 1"):
+        story.causes.sent(follower, accepts(2, 1, 1, 2))
+
+
+def test_a_snapshot_that_is_acknowledged_and_not_stored() -> None:
+    for entry, is_good in ((NO_OP, True), (no_op(1, 2), False)):
+        story = Story()
+        follower = story.node(2, 2, entry)
+        story.node(1, 2, NO_OP)
+        story.applied(story.node(3, 2, NO_OP), NO_OP)
+        if is_good:
+            story.causes.sent(follower, InstallSnapshotResponse(2, 1, 2, 1, 1, 100, True))
+        else:
+            with pytest.raises(Violation, match="stored before sent: node 2 acknowledges a snapshot at 1"):
+                story.causes.sent(follower, InstallSnapshotResponse(2, 1, 2, 1, 1, 100, True))
 
 
 def test_an_acknowledgement_of_another_entry() -> None:
@@ -345,16 +357,16 @@ def test_a_snapshot_of_something_else(changes: dict[str, Any], match: str) -> No
 
 def test_a_snapshot_that_does_not_restore_its_state() -> None:
     story = Story()
-    entries = [no_op(index, 1) for index in range(1, 5)]
+    entries = [no_op(index, 1) for index in range(1, RESTORE_EVERY + 1)]
     raft = story.node(1, 1, *entries)
     story.node(2, 1, *entries)
     story.applied(raft, *entries)
     machine = StateMachine(LIMITS)
     for entry in entries:
         machine.apply(entry)
-    raft.snapshot = Snapshot(4, 1, THREE, machine.snapshot())
+    raft.snapshot = Snapshot(RESTORE_EVERY, 1, THREE, machine.snapshot())
     machine.sessions.open(4)
-    with pytest.raises(Violation, match="snapshot: node 1 has one at 4 that does not restore its state"):
+    with pytest.raises(Violation, match=r"snapshot: node 1 has one at \d+ that does not restore its state"):
         story.causes.took_turn(cast(Replica, SimpleNamespace(raft=raft, machine=machine)))
 
 

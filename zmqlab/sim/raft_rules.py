@@ -29,6 +29,7 @@ from zmqlab.raft import (
     AppendEntriesResponse,
     Configuration,
     HardState,
+    Message,
     Raft,
     RequestVote,
     RequestVoteResponse,
@@ -181,12 +182,12 @@ class Storage:
                 raise Violation(f"durability: node {node_id} stored the committed {entry.index} and starts without it")
         self._copies[node_id] = found
 
-    def term(self, raft: Raft, term: int) -> None:
-        """A message of ``term`` leaves."""
-        stored = self._copies[raft.node_id].term
-        if stored < term:
+    def unstored(self, message: Message) -> None:
+        """A message of a term that is not stored leaves. Only a pre-vote may: no node is in the term that it names."""
+        if not (isinstance(message, RequestVote | RequestVoteResponse) and message.pre_vote):
             raise Violation(
-                f"stored before sent: node {raft.node_id} speaks in term {term}, but term {stored} is stored"
+                f"stored before sent: node {message.sender} speaks in term {message.term}, "
+                f"but term {self._copies[message.sender].term} is stored"
             )
 
     def vote(self, voter: int, term: int, candidate: int) -> None:
@@ -198,7 +199,18 @@ class Storage:
                 f"but a vote for {copy.voted_for} is stored"
             )
 
-    def acknowledgement(self, response: AppendEntriesResponse | InstallSnapshotResponse, index: int) -> None:
+    def installed(self, response: InstallSnapshotResponse) -> None:
+        """A follower has no need of a snapshot any more: it holds what was committed at its index."""
+        index = response.snapshot_index
+        committed = self._ledger.entries[index - 1 : index]
+        for entry in committed:
+            if not self._copies[response.sender].holds(index, entry.term):
+                raise Violation(
+                    f"stored before sent: node {response.sender} acknowledges a snapshot at {index}, "
+                    f"but has not stored that entry of term {entry.term}, nor a snapshot behind it"
+                )
+
+    def acknowledgement(self, response: AppendEntriesResponse, index: int) -> None:
         """A follower says that it has the log up to ``index``; a leader of a later term may have cut it since."""
         copy = self._copies[response.sender]
         if copy.last_index < index and copy.term == response.term:
@@ -227,13 +239,21 @@ class Creation:
         self._last: dict[int, int] = {}
         """Term -> the highest index that its leader gave to an entry."""
 
-    def saw(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> None:
-        """A node sends or stores entries. What is new of a term comes from its leader."""
+    def new(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> list[Entry]:
+        """A node sends or stores entries. Returns those that are new of their term: they must come from its leader.
+
+        If the last one was seen before, so were those before it.
+        """
         last = self._last
+        if entries[-1].index <= last.get(entries[-1].term, 0):
+            return []
+        found = []
         for entry in entries:
             if entry.index > last.get(entry.term, 0):
                 self._created(raft, entry)
                 last[entry.term] = entry.index
+                found.append(entry)
+        return found
 
     def _created(self, raft: Raft, entry: Entry) -> None:
         leader = self._elections.leaders.get(entry.term, raft.node_id)

@@ -14,7 +14,7 @@ from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 if TYPE_CHECKING:
     from zmqlab.sim.plan import SimSettings
 
-FOCUSES = "figure-8, members, ahead, snapshots, crashes or reads."
+FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads or outage."
 
 
 def sim(

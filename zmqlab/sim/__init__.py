@@ -8,8 +8,9 @@ ones; simulated are only what surrounds them. The same seed gives the same run, 
 * :mod:`~zmqlab.sim.plan`: what a person wishes, and what a seed draws.
 * :mod:`~zmqlab.sim.network`, :mod:`~zmqlab.sim.disk`, :mod:`~zmqlab.sim.process`: what a node has around it.
 * :mod:`~zmqlab.sim.clients`: who asks. :mod:`~zmqlab.sim.operator`: who adds, removes and replaces nodes.
-  :mod:`~zmqlab.sim.faults`: what breaks.
-* :mod:`~zmqlab.sim.checkers`, :mod:`~zmqlab.sim.histories`, :mod:`~zmqlab.sim.rules`: what must hold regardless.
+  :mod:`~zmqlab.sim.faults`: what breaks. :mod:`~zmqlab.sim.outage`: a minority that stays away.
+* :mod:`~zmqlab.sim.checkers`, :mod:`~zmqlab.sim.histories`, :mod:`~zmqlab.sim.rules`: no damage is done.
+* :mod:`~zmqlab.sim.causes`, :mod:`~zmqlab.sim.raft_rules`: no step breaks a rule of Raft.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
 * :mod:`~zmqlab.sim.many`: all cores. :mod:`~zmqlab.sim.trace`: one run for tools.
 """

@@ -74,6 +74,10 @@ class Elections:
                 )
         return True
 
+    def vote(self, voter: int, term: int) -> int:
+        """Whom a node has voted for in a term, by what it stored or sent; 0 if nobody."""
+        return self._votes.get((voter, term), 0)
+
     def _leads(self, term: int, node_id: int) -> None:
         known = self.leaders.setdefault(term, node_id)
         if known != node_id:
@@ -139,19 +143,35 @@ class Configurations:
     """Who the members are, by the committed log."""
 
     def __init__(self, founders: Configuration) -> None:
-        self._last_index = 0
-        self._last = founders
+        self._history = [(0, founders)]
+        """(index, the members from there on), rising."""
 
     def applied(self, entry: Entry) -> None:
         """A node applied a change of the members."""
-        if entry.index <= self._last_index:
+        last_index, last = self._history[-1]
+        if entry.index <= last_index:
             return
         configuration = Configuration.decode(entry.data)
-        if not configuration.differs_by_one(self._last):
-            raise Violation(
-                f"membership: {self._last} and, at {entry.index}, {configuration} differ by more than one member"
-            )
-        self._last_index, self._last = entry.index, configuration
+        if not is_one_step(last, configuration):
+            raise Violation(f"membership: {last} and, at {entry.index}, {configuration} differ by more than one member")
+        self._history.append((entry.index, configuration))
+
+    def at(self, index: int) -> Configuration:
+        """Who the members are by the committed log up to ``index``."""
+        return next(members for start, members in reversed(self._history) if start <= index)
+
+
+def is_one_step(before: Configuration, after: Configuration) -> bool:
+    """Whether one member joined, left, began or ceased to vote, or moved (thesis, 4.1)."""
+    roles_before, roles_after = _roles(before), _roles(after)
+    members = {*roles_before, *roles_after}
+    changed = [member for member in members if roles_before.get(member) != roles_after.get(member)]
+    moved = {member for member, _ in set(before.addresses) ^ set(after.addresses)} & {*roles_before} & {*roles_after}
+    return len({*changed, *moved}) == 1
+
+
+def _roles(configuration: Configuration) -> dict[int, str]:
+    return dict.fromkeys(configuration.learners, "learner") | dict.fromkeys(configuration.voters, "voter")
 
 
 class Ledger:

@@ -60,8 +60,8 @@ class Client:
         self._around.at(int(self._rng.random() * 50 * MS), self._act)
 
     def finish(self) -> None:
-        """One more request and one more read, which must be answered, and nothing after them."""
-        self._ending = True
+        """One more request and one more read, which must be answered, and nothing after them until the next call."""
+        self._ending, self._last_are_sent = True, False
 
     # Asking.
 

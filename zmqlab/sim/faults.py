@@ -8,6 +8,7 @@ nothing moves until some come back.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.operator import Operator
@@ -33,22 +34,23 @@ class Faults:
         """Strike from now on."""
         self._world.at(self._gap_us(), self._strike)
 
-    def heal(self) -> None:
-        """Stop, and make everything whole: links, disks, processes."""
+    def heal(self, but: Collection[Process] = ()) -> None:
+        """Stop, and make everything whole: links, disks, and all processes but some that stay as they are."""
         self._healed = True
-        self._world.tell("everything is healed")
         self._world.network.heal()
         for process in list(self._processes.values()):
-            process.disk.full = False
+            process.disk.full = process.by_power_cut = False
             process.crash_in = 0
+            if process.engine is not None:
+                process.engine.links.replace([])
+            if process in but:
+                continue
             if process.paused:
                 process.resume()
             if process.is_closing:
                 process.crash("before it has ended in order")
             if process.engine is None and not process.is_gone:
                 process.start()
-            if process.engine is not None:
-                process.engine.links.replace([])
 
     def _strike(self) -> None:
         if self._healed:
@@ -184,7 +186,7 @@ class Faults:
                 self._world.at(self._after(5, self._world.plan.restart_ms_max), self._restart, process)
 
     def _restart(self, process: Process) -> None:
-        if process.engine is None and not process.is_gone:
+        if process.engine is None and not process.is_gone and not self._healed:
             process.start()
             if process.replica:
                 self._world.tell(f"node {process.node_id} is back, its log ends at {process.raft.last_index}")
@@ -225,7 +227,7 @@ class Faults:
             self._world.at(self._after(20, 900), self._resume, process)
 
     def _resume(self, process: Process) -> None:
-        if process.paused:
+        if process.paused and not self._healed:
             self._world.tell(f"node {process.node_id} goes on")
             process.resume()
 
@@ -288,7 +290,8 @@ class Faults:
         self._world.at(self._after(50, 600), self._join, links)
 
     def _join(self, links: set[tuple[int, int]]) -> None:
-        self._world.network.cut -= links
+        if not self._healed:
+            self._world.network.cut -= links
 
     def _slow_link(self) -> None:
         if len(self._nodes()) < 2:

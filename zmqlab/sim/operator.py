@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from zmqlab.errors import FrameError
@@ -60,6 +60,8 @@ class Operator:
         self.removed = 0
         self.moved = 0
         self.logs_read = 0
+        self.is_waiting = False
+        """Asks for nothing, though it may have goals."""
         self._join = join
         self._world = world
         self._rng = rng
@@ -196,15 +198,40 @@ class Operator:
 
     def may_lose(self, process: Process) -> bool:
         """Whether the cluster can do without this one's journal too."""
-        world = self._world
         if process.is_gone or process.crash_in or not process.replica:
             return False
-        if any(each.has_moved or (each.is_closing and each.settings.leave) for each in world.reachable()):
-            return False  # a member that is about to move or to leave may be removed meanwhile
-        spare = int(world.now_us() - self._removal_at_us < RETRACT_US or self._has_removals())
-        for other in world.reachable():
+        if self._is_unsettled:
+            return False
+        return self._leaves_majorities([process], int(self._was_removing or self._has_removals()))
+
+    def may_miss(self, processes: Collection[Process]) -> bool:
+        """Whether the others can serve while these stay away, for as long as they do."""
+        is_removing = any(
+            not self._world.processes[goal.node_id].is_gone for goal in self._goals if not goal.is_addition
+        )
+        return (
+            not self._is_unsettled
+            and not is_removing
+            and not self._was_removing
+            and self._leaves_majorities(processes, spare=0)
+        )
+
+    @property
+    def _is_unsettled(self) -> bool:
+        """Whether a member is about to move or to leave, and may be removed meanwhile."""
+        return any(each.has_moved or (each.is_closing and each.settings.leave) for each in self._world.reachable())
+
+    @property
+    def _was_removing(self) -> bool:
+        """Whether a question of the past may still remove a member that is alive."""
+        return self._world.now_us() - self._removal_at_us < RETRACT_US
+
+    def _leaves_majorities(self, lost: Collection[Process], spare: int) -> bool:
+        """Whether each configuration that a node knows keeps a majority, even if ``spare`` more voters are removed."""
+        lost_ids = {process.node_id for process in lost}
+        for other in self._world.reachable():
             for configuration in other.configurations():
-                kept = [self._keeps(member) and member != process.node_id for member in configuration.members]
+                kept = [self._keeps(member) and member not in lost_ids for member in configuration.members]
                 voters = len(configuration.voters)
                 lost_learners = kept[voters:].count(False)  # one may be promoted just now, by what it said before
                 if voters and kept[:voters].count(True) - spare < quorum_size(voters - spare + lost_learners):
@@ -223,7 +250,7 @@ class Operator:
     # Asking.
 
     def _ask(self) -> None:
-        if self._goals and self._world.now_us() >= self._hold_until_us:
+        if self._goals and not self.is_waiting and self._world.now_us() >= self._hold_until_us:
             if not self._is_ending and self._rng.random() < self._world.plan.changes_its_mind:
                 self._goals.rotate(-1)
             goal = self._goals[0]

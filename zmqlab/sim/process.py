@@ -14,30 +14,27 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
-from zmqlab.engine import Design, Engine, Group, Identities, Vitals
+from zmqlab.engine import Design, Engine, Identities
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import (
-    AppendEntries,
-    AppendEntriesResponse,
     Configuration,
     HardState,
-    Message,
     Role,
     Snapshot,
     quorum_value,
 )
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Applied, Journal, RaftByQuorum, Replica, StateMachine
+from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
+from zmqlab.sim.sockets import Sockets
+from zmqlab.sim.watchers import ObservedMachine, WatchedGroup
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
-from zmqlab.wire.control import NodeStatus
 
 PORTION_US = 1_000
 """How long a node works at one portion of a long log that it applies."""
@@ -53,7 +50,7 @@ class Crash(Exception):
 
 
 class Process:
-    """See the module. It is the :class:`~zmqlab.engine.Effects` of its engine."""
+    """See the module."""
 
     def __init__(self, number: int, settings: NodeSettings, world: World, rng: random.Random) -> None:
         """``number`` is the node's identity, and what the network and the story call it."""
@@ -82,7 +79,7 @@ class Process:
         """Frames above a limit."""
         self.overflowed = 0
         """Frames that found a queue full."""
-        self.disk = Disk(plan.durability == "fsync", self._effect)
+        self.disk = Disk(plan.durability == "fsync", self.effect)
         self.last_configurations: list[Configuration] = []
         """In effect and committed, as known when it was last running."""
         self._rng = rng
@@ -92,11 +89,7 @@ class Process:
         self._inbox: list[tuple[int, bytes]] = []
         self._waiting: Counter[int] = Counter()
         """Sender -> frames of it in the inbox."""
-        self._connected: set[str] = set()
-        self.subscribed: set[str] = set()
-        """Addresses whose broadcasts it hears. Two members there count once, as for a SUB socket of libzmq."""
-        self._asked: dict[int, str] = {}
-        """Nodes that were asked a question, and the addresses at which they were."""
+        self.sockets = Sockets(self)
         self._wake_at_us = 0
         self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
@@ -181,7 +174,7 @@ class Process:
         self._wake_at_us = self._signals = 0
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
-        self._connected, self.subscribed, self._asked = set(), set(), {}
+        self.sockets = Sockets(self)
         self.world.listening[self.address] = self
         plan = self.world.plan
         design = Design(
@@ -191,7 +184,7 @@ class Process:
             self.engine = Engine(
                 self.settings,
                 self._open_journal(),
-                self,
+                self.sockets,
                 clock=self._clock,
                 rng=self._rng,
                 identities=Identities(self.world.founder_id, lambda: self.node_id),
@@ -226,7 +219,7 @@ class Process:
         plan = self.world.plan
         journal: DiskJournal | VolatileJournal
         if plan.durability == "memory":
-            journal = VolatileJournal(plan.retain_bytes, self._effect, self._stored)
+            journal = VolatileJournal(plan.retain_bytes, self.effect, self._stored)
         else:
             journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._stored)
         if not journal.is_new:
@@ -238,6 +231,8 @@ class Process:
         """What was safe is there; what is there is told, since a crash may have come before it could be."""
         self.world.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
         self.world.logs.saw(snapshot.term if snapshot else 0, entries)
+        if self.world.causes is not None:
+            self.world.causes.loaded(self.node_id, hard_state, entries, snapshot)
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -378,8 +373,7 @@ class Process:
             self.world.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
         if engine.links.active:
             self._wake_later()
-        if self.leads:
-            self._look_at_leader(self.raft)
+        self._look_after_turn()
         if engine.is_over:
             self.ended += 1
             self.world.tell(f"node {self.node_id} ends in order")
@@ -388,8 +382,8 @@ class Process:
     def _hand_in(self, engine: Engine, sender: int, frame: bytes) -> None:
         frame_type = frame[3]
         if frame_type == frames.ANSWER:
-            if sender in self._asked:
-                engine.on_answer(self._asked[sender], frame)
+            if sender in self.sockets.asked:
+                engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
         elif len(frame) <= self.world.plan.peer_frame_bytes:
@@ -406,6 +400,16 @@ class Process:
                 self._hand_in(engine, sender, frame)
             else:
                 self._inbox.append((sender, frame))
+
+    def _look_after_turn(self) -> None:
+        """What the checkers want to see when a turn is over."""
+        replica = self.replica
+        if replica is None:
+            return
+        if self.leads:
+            self._look_at_leader(self.raft)
+        if self.world.causes is not None:
+            self.world.causes.took_turn(replica)
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self.world
@@ -429,7 +433,8 @@ class Process:
 
     # Effects: the disk's hooks.
 
-    def _effect(self, what: str) -> None:
+    def effect(self, what: str) -> None:
+        """Something is about to happen outside of the process, which may end here instead."""
         if self.crash_in:
             self.crash_in -= 1
             if not self.crash_in:
@@ -446,6 +451,8 @@ class Process:
             if hard_state.voted_for == self.node_id and hard_state.term > self._stood_in:
                 self._stood_in = hard_state.term
                 world.on_candidate(self)
+        if world.causes is not None:
+            world.causes.stored(self.raft, hard_state, entries, snapshot)
         if entries:
             prev_term = self.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
@@ -463,112 +470,3 @@ class Process:
             last_index=entries[-1].index if entries else None,
             snapshot_index=snapshot.index if snapshot else None,
         )
-
-    # Effects: the engine's; see :class:`zmqlab.engine.Effects`.
-
-    def publish(self, frame: bytes) -> None:
-        self._effect("before it publishes")
-        if frame.startswith(_APPENDS):
-            for process in self.world.reachable():
-                if self.address in process.subscribed and process is not self:
-                    self.world.network.send(self.node_id, process.node_id, frame)
-
-    def send(self, address: str, frame: bytes) -> None:
-        self._effect("before a message")
-        assert address in self._connected, f"node {self.node_id} sends to {address} without a connection"
-        peer = self.world.listening.get(address)
-        if peer is not None:
-            self.world.network.send(self.node_id, peer.node_id, frame)
-
-    def reply(self, route: bytes, frame: bytes) -> None:
-        self._effect("before an answer")
-        self.world.network.send(self.node_id, int.from_bytes(route, "little"), frame)
-
-    def connect(self, address: str) -> None:
-        self._connected.add(address)
-
-    def disconnect(self, address: str) -> None:
-        self._connected.remove(address)
-
-    def subscribe(self, address: str) -> None:
-        self.subscribed.add(address)
-
-    def unsubscribe(self, address: str) -> None:
-        self.subscribed.discard(address)
-
-    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
-        return tuple(endpoints)
-
-    def ask(self, address: str, frame: bytes) -> None:
-        self._effect("before a question")
-        peer = self.world.listening.get(address)
-        if peer is not None:
-            self._asked[peer.node_id] = address
-            self.world.network.send(self.node_id, peer.node_id, frame)
-
-    def hang_up(self, address: str) -> None:
-        self._asked = {number: asked for number, asked in self._asked.items() if asked != address}
-
-    def vitals(self) -> Vitals:
-        now_us = self.world.now_us()
-        return Vitals(
-            pid=self.node_id,
-            time_ns=now_us * 1_000,
-            uptime_ms=now_us // 1_000,
-            cpu_percent=0.0,
-            rss_bytes=0,
-            dropped=self.overflowed,
-            bad_messages=self.too_large,
-        )
-
-    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
-        """Nothing is exported here."""
-
-    def note(self, text: str, is_warning: bool = False) -> None:
-        """The story has its own lines."""
-
-
-class WatchedGroup(Group):
-    """Production's group; its messages are shown to the checkers as they leave."""
-
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        self._process = cast(Process, self._effects)
-        self._process.check_started(self.replica)
-
-    def send(self, messages: Iterable[Message]) -> None:
-        """Each message leaves, and is looked at."""
-        world = self._process.world
-        for message in messages:
-            super().send((message,))
-            world.elections.sent(message)
-            if isinstance(message, AppendEntries):
-                world.logs.saw(message.prev_term, message.entries)
-            elif isinstance(message, AppendEntriesResponse):
-                world.logs.answered(message, self.replica.replication.applied_index)
-
-
-class ObservedMachine(StateMachine):
-    """Production's state machine, watched by the ledger."""
-
-    def __init__(self, process: Process) -> None:
-        super().__init__(process.world.plan.limits)
-        self._process = process
-
-    def apply(self, entry: Entry) -> Applied | None:
-        applied = super().apply(entry)
-        process, world = self._process, self._process.world
-        world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
-        if entry.kind == EntryKind.CONFIGURATION:
-            world.configurations.applied(entry)
-        if world.trace is not None:
-            fields = {"term": entry.term, "kind": entry.kind.name.lower(), "chain": self.chain.hex()}
-            world.note("applied", node=process.node_id, index=entry.index, **fields)
-        return applied
-
-    def restore(self, data: bytes) -> None:
-        before = self.applied_index
-        super().restore(data)
-        if self.applied_index < before:
-            raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
-        self._process.world.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)

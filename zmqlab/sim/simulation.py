@@ -22,12 +22,15 @@ from zmqlab.raft import Configuration, Role
 from zmqlab.replica import MakeReplication, RaftByQuorum
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
+from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.faults import Faults
+from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
-from zmqlab.sim.plan import MS, TICK_US, SimSettings, draw_plan
+from zmqlab.sim.outage import Outage
+from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.process import Process
 from zmqlab.sim.trace import Trace, document
 from zmqlab.sim.world import World
@@ -111,11 +114,12 @@ class Simulation:
         self.story: list[str] = []
         self.now_us = 0
         self.events = 0
+        self.outages = 0
         self._settings = settings
         self._trace = trace
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
-        self.plan = draw_plan(random.Random(f"{seed} plan"), settings, make_replication)
+        self.plan = plan_of(random.Random(f"{seed} plan"), settings, make_replication)
         network_rng = random.Random(f"{seed} network")
         self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits)
@@ -123,6 +127,8 @@ class Simulation:
         ids = tuple(range(1, self.plan.node_count + 1))
         founding = ids[:1] if self.plan.begins_with_seed else ids
         founders = Configuration(founding, addresses=tuple((node_id, address_of(node_id)) for node_id in founding))
+        configurations = Configurations(founders)
+        by_quorum = make_replication is RaftByQuorum
         world = World(
             plan=self.plan,
             at=self.at,
@@ -137,7 +143,8 @@ class Simulation:
             elections=self.elections,
             logs=Logs(),
             ledger=self.ledger,
-            configurations=Configurations(founders),
+            configurations=configurations,
+            causes=Causes(self.elections, self.ledger, configurations, self.plan.limits) if by_quorum else None,
             trace=trace,
         )
         self._world = world
@@ -248,6 +255,9 @@ class Simulation:
         self.faults.begin()
         self.operator.begin()
         self._advance(plan.faults_ms * MS)
+        if plan.outage:
+            self._serve_without_a_minority()
+        self.tell("everything is healed")
         self.faults.heal()
         self.operator.finish()
         for client in self.clients.values():
@@ -255,6 +265,25 @@ class Simulation:
         self._come_to_rest()
         if plan.probes:
             self._probe()
+
+    def _serve_without_a_minority(self) -> None:
+        """Liveness before everything is healed; see :mod:`zmqlab.sim.outage`."""
+        outage = Outage(self.operator, self.faults, self._world, random.Random(f"{self._seed} outage"))
+        if not outage.begin():
+            return
+        self.outages += 1
+        self.operator.finish()
+        for client in self.clients.values():
+            client.finish()
+        end_us = self.now_us + self._settings.heal_ms_max * MS
+        while waiting := self._waiting_clients():
+            if self.now_us >= end_us:
+                raise Violation(f"progress: clients {waiting} wait for {self._settings.heal_ms_max} ms, {outage}")
+            self._advance(self.now_us + CHECK_US)
+        outage.end()
+
+    def _waiting_clients(self) -> list[int]:
+        return [address for address, client in self.clients.items() if not client.is_done]
 
     def _come_to_rest(self) -> None:
         end_us = self.now_us + self._settings.heal_ms_max * MS
@@ -271,8 +300,7 @@ class Simulation:
         return [self._world.processes[node_id] for node_id in self.operator.members]
 
     def _what_is_missing(self) -> str:
-        waiting = [address for address, client in self.clients.items() if not client.is_done]
-        if waiting:
+        if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
         self.operator.reconcile()
         if not self.operator.is_done:
@@ -314,7 +342,7 @@ class Simulation:
                 f"but the members are {sorted(self.operator.members)}"
             )
         for peer in self._members():
-            if peer is not process and peer.address not in process.subscribed:
+            if peer is not process and peer.address not in process.sockets.subscribed:
                 raise Violation(f"final state: node {process.node_id} does not hear what node {peer.node_id} publishes")
 
     def _probe(self) -> None:
@@ -355,6 +383,7 @@ class Simulation:
             "overflowed": sum(process.overflowed for process in processes),
             "added": self.operator.added,
             "removed": self.operator.removed,
+            "outages": self.outages,
             "power_cuts": self.faults.power_cuts,
             "corrupted": self.faults.corrupted,
             "logs_read": self.operator.logs_read,

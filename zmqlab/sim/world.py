@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
 from zmqlab.sim.network import Network
 from zmqlab.sim.plan import Plan
@@ -39,6 +40,8 @@ class World:
     logs: Logs
     ledger: Ledger
     configurations: Configurations
+    causes: Causes | None
+    """None for a replication that is no Raft by quorum: its rules are others, and only damage can be looked for."""
     trace: Trace | None
     """None unless one is wanted."""
     processes: dict[int, Process] = field(default_factory=dict)

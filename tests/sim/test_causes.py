@@ -1,0 +1,444 @@
+"""Each rule objects to the step that breaks it, and only to that: told to the checkers without a cluster."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from zmqlab.raft import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    HardState,
+    InstallSnapshot,
+    Raft,
+    RaftSettings,
+    RequestVote,
+    RequestVoteResponse,
+    Role,
+    Snapshot,
+)
+from zmqlab.raft.messages import Entry, EntryKind, InstallSnapshotResponse, ReadIndex, ReadIndexResponse, TimeoutNow
+from zmqlab.replica import Replica, StateMachine
+from zmqlab.settings import SessionLimits
+from zmqlab.sim.causes import RESTORE_EVERY, Causes
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
+
+THREE = Configuration((1, 2, 3))
+LIMITS = SessionLimits()
+NO_OP = Entry(1, 1, EntryKind.NO_OP, b"")
+
+
+class Story:
+    """Three nodes with their checkers, to which a test tells what happens."""
+
+    def __init__(self, configuration: Configuration = THREE) -> None:
+        self.ledger = Ledger(LIMITS)
+        self.elections = Elections(self.ledger)
+        self.configurations = Configurations(configuration)
+        self.causes = Causes(self.elections, self.ledger, self.configurations, LIMITS)
+        self.configuration = configuration
+
+    def node(self, node_id: int, term: int, *entries: Entry, voted_for: int = 0) -> Raft:
+        """A node that has stored this, and has started again."""
+        hard_state = HardState(term, voted_for, 0)
+        self.elections.stored(node_id, hard_state)
+        self.causes.loaded(node_id, hard_state, list(entries), None)
+        rng = random.Random(node_id)
+        return Raft(node_id, self.configuration, RaftSettings(), rng, hard_state=hard_state, entries=entries)
+
+    def leader(self, node_id: int, term: int, *entries: Entry) -> Raft:
+        """A node that the other two have voted for; its no-op is in its log, and on no disk."""
+        raft = self.node(node_id, term - 1, *entries)
+        raft.campaign()
+        for pre_vote in (True, False):
+            for voter in {1, 2, 3} - {node_id}:
+                if not pre_vote:
+                    self.elections.stored(voter, HardState(term, node_id, 0))
+                raft.step(RequestVoteResponse(voter, node_id, term, True, pre_vote))
+        assert raft.role is Role.LEADER
+        self.store(raft, term, node_id)
+        return raft
+
+    def store(self, raft: Raft, term: int, voted_for: int, *entries: Entry) -> None:
+        hard_state = HardState(term, voted_for, 0)
+        self.elections.stored(raft.node_id, hard_state)
+        self.causes.stored(raft, hard_state, list(entries), None)
+
+    def applied(self, raft: Raft, *entries: Entry) -> None:
+        machine = StateMachine(LIMITS)
+        for entry in entries:
+            self.ledger.applied(raft.node_id, raft.term, entry, machine.apply(entry), machine.chain)
+            if entry.kind == EntryKind.CONFIGURATION:
+                self.configurations.applied(entry)
+            self.causes.applied(raft, entry)
+
+
+def no_op(index: int, term: int) -> Entry:
+    return Entry(index, term, EntryKind.NO_OP, b"")
+
+
+def change(index: int, term: int, configuration: Configuration) -> Entry:
+    return Entry(index, term, EntryKind.CONFIGURATION, configuration.encode())
+
+
+def yes(voter: int, candidate: int, term: int, pre_vote: bool = False) -> RequestVoteResponse:
+    return RequestVoteResponse(voter, candidate, term, True, pre_vote)
+
+
+def accepts(follower: int, leader: int, term: int, index: int) -> AppendEntriesResponse:
+    return AppendEntriesResponse(follower, leader, term, 1, True, index, 0, 0)
+
+
+# Votes.
+
+
+@pytest.mark.parametrize("pre_vote", [False, True])
+def test_a_vote_for_a_log_that_is_not_up_to_date(pre_vote: bool) -> None:
+    for index, term, is_good in ((2, 2, True), (1, 3, True), (1, 2, False), (9, 1, False)):
+        story = Story()
+        voter = story.node(2, 2, NO_OP, no_op(2, 2))
+        story.causes.heard(voter, RequestVote(1, 2, 3, index, term, pre_vote, False))
+        story.causes.stored(voter, HardState(3, 1, 0), [], None)
+        if is_good:
+            story.causes.sent(voter, yes(2, 1, 3, pre_vote))
+        else:
+            with pytest.raises(
+                Violation, match=r"up-to-date vote: node 2 gives a (pre-)?vote to node 1 in term 3, but"
+            ):
+                story.causes.sent(voter, yes(2, 1, 3, pre_vote))
+
+
+def test_a_vote_that_was_not_asked_for() -> None:
+    story = Story()
+    voter = story.node(2, 3, voted_for=1)
+    with pytest.raises(Violation, match="but it was never asked"):
+        story.causes.sent(voter, yes(2, 1, 3))
+
+
+def test_a_vote_while_a_leader_is_heard() -> None:
+    """But for one that the leader itself wants."""
+    for forced in (True, False):
+        story = Story()
+        voter = story.node(2, 1)
+        voter.step(AppendEntries(3, 2, 1, 0, 0, 0, 1, ()))
+        story.causes.heard(voter, RequestVote(1, 2, 2, 0, 0, False, forced))
+        story.causes.stored(voter, HardState(2, 1, 0), [], None)
+        if forced:
+            story.causes.sent(voter, yes(2, 1, 2))
+        else:
+            with pytest.raises(Violation, match="but it hears the leader of term 1"):
+                story.causes.sent(voter, yes(2, 1, 2))
+
+
+def test_a_request_that_states_another_log() -> None:
+    story = Story()
+    candidate = story.node(1, 1, NO_OP)
+    candidate.campaign()
+    story.causes.sent(candidate, RequestVote(1, 2, 2, 1, 1, True, False))
+    for index, term in ((2, 1), (1, 2), (0, 0)):
+        with pytest.raises(Violation, match="asks for a pre-vote with a log that ends at"):
+            story.causes.sent(candidate, RequestVote(1, 2, 2, index, term, True, False))
+
+
+def test_a_leader_without_the_votes_of_a_majority() -> None:
+    heartbeat = AppendEntries(1, 0, 1, 0, 0, 0, 1, ())
+    story = Story()
+    leader = story.leader(1, 1)
+    story.causes.sent(leader, heartbeat)
+    lonely = Story()
+    lonely.store(leader, 1, 1)
+    with pytest.raises(Violation, match=r"election by majority: node 1 leads term 1 with the votes of \[1\]"):
+        lonely.causes.sent(leader, heartbeat)
+
+
+# Storage.
+
+
+def test_a_term_that_is_not_stored() -> None:
+    story = Story()
+    node = story.node(2, 4)
+    story.causes.sent(node, ReadIndex(2, 1, 4, 7))
+    story.causes.sent(node, RequestVoteResponse(2, 1, 5, False, True))  # a pre-vote names a term that nobody is in
+    with pytest.raises(Violation, match="stored before sent: node 2 speaks in term 5, but term 4 is stored"):
+        story.causes.sent(node, ReadIndex(2, 1, 5, 7))
+
+
+def test_a_vote_that_is_not_stored() -> None:
+    story = Story()
+    voter = story.node(2, 5, voted_for=0)
+    story.causes.heard(voter, RequestVote(1, 2, 5, 0, 0, False, False))
+    with pytest.raises(Violation, match="votes for node 1 in term 5, but a vote for 0 is stored"):
+        story.causes.sent(voter, yes(2, 1, 5))
+    story.causes.stored(voter, HardState(5, 1, 0), [], None)
+    story.causes.sent(voter, yes(2, 1, 5))
+    with pytest.raises(Violation, match="votes for node 2 in term 5, but a vote for 1 is stored"):
+        story.causes.sent(story.node(2, 5, voted_for=1), RequestVote(2, 3, 5, 0, 0, False, False))
+
+
+def test_an_acknowledgement_of_what_is_not_stored() -> None:
+    story = Story()
+    follower = story.node(2, 1, NO_OP)
+    story.causes.sent(follower, accepts(2, 1, 1, 1))
+    story.causes.sent(follower, InstallSnapshotResponse(2, 1, 1, 1, 9, 100, False))  # a chunk, and not the whole
+    with pytest.raises(Violation, match="stored before sent: node 2 acknowledges 2, but its stored log ends at 1"):
+        story.causes.sent(follower, accepts(2, 1, 1, 2))
+
+
+def test_a_snapshot_that_is_acknowledged_and_not_stored() -> None:
+    for entry, is_good in ((NO_OP, True), (no_op(1, 2), False)):
+        story = Story()
+        follower = story.node(2, 2, entry)
+        story.node(1, 2, NO_OP)
+        story.applied(story.node(3, 2, NO_OP), NO_OP)
+        if is_good:
+            story.causes.sent(follower, InstallSnapshotResponse(2, 1, 2, 1, 1, 100, True))
+        else:
+            with pytest.raises(Violation, match="stored before sent: node 2 acknowledges a snapshot at 1"):
+                story.causes.sent(follower, InstallSnapshotResponse(2, 1, 2, 1, 1, 100, True))
+
+
+def test_an_acknowledgement_of_another_entry() -> None:
+    story = Story()
+    leader = story.leader(1, 3, NO_OP)
+    story.node(2, 3, NO_OP, no_op(2, 2))
+    story.causes.heard(leader, accepts(2, 1, 3, 1))
+    with pytest.raises(Violation, match="tells node 1 that it has 2, but no entry of term 3 is stored there"):
+        story.causes.heard(leader, accepts(2, 1, 3, 2))
+    story.node(2, 4, NO_OP)  # a leader of a later term has cut its log since
+    story.causes.heard(leader, accepts(2, 1, 3, 2))
+
+
+# Creation.
+
+
+def test_an_entry_that_its_leader_did_not_make() -> None:
+    story = Story()
+    leader, follower = story.leader(1, 1), story.node(2, 1)
+    message = AppendEntries(1, 0, 1, 0, 0, 0, 1, (NO_OP,))
+    story.elections.sent(message)
+    story.causes.sent(leader, message)
+    story.causes.stored(follower, None, [NO_OP], None)
+    with pytest.raises(Violation, match="one creator: node 2 has entry 2 of term 1"):
+        story.causes.stored(follower, None, [no_op(2, 1)], None)
+
+
+def test_a_leader_that_overwrites_its_log() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    story.store(leader, 1, 1, NO_OP, no_op(2, 1))
+    with pytest.raises(Violation, match="leader append-only: node 1 leads term 1 and stores 2, but its log ends at 2"):
+        story.store(leader, 1, 1, no_op(2, 1))
+
+
+def test_a_change_of_the_members_too_early() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    four = THREE.with_learner(4)
+    with pytest.raises(
+        Violation, match="membership: node 1 changes the members at 2 in term 1, but has committed only"
+    ):
+        story.store(leader, 1, 1, NO_OP, change(2, 1, four))
+    story = Story()
+    leader = story.leader(1, 1)
+    leader.commit_index = 1
+    leader.configurations.append(2, four)
+    story.store(leader, 1, 1, NO_OP, change(2, 1, four))
+    with pytest.raises(Violation, match=r"the last change that is committed, .* is more than one step away"):
+        story.store(leader, 1, 1, change(3, 1, four.with_learner(5)))
+
+
+def test_leadership_for_a_node_that_lacks_entries() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    story.causes.sent(leader, TimeoutNow(1, 2, 1))  # given up since
+    leader.transfer_target = 2
+    with pytest.raises(Violation, match="transfer: node 1 tells node 2 to campaign, whose log ends at 0"):
+        story.causes.sent(leader, TimeoutNow(1, 2, 1))
+    story.node(2, 1, NO_OP)
+    story.causes.sent(leader, TimeoutNow(1, 2, 1))
+
+
+# Commitment.
+
+
+def test_what_is_applied_is_on_a_majority_of_the_voters() -> None:
+    for configuration, holders, is_good in (
+        (THREE, (1, 2), True),
+        (THREE, (1,), False),
+        (Configuration((1, 2), (3,)), (1, 3), False),  # a learner does not count
+        (Configuration((1, 2, 4, 5), (3,)), (1, 2, 3), False),
+    ):
+        story = Story(configuration)
+        nodes = [story.node(node_id, 1, NO_OP) for node_id in holders]
+        if is_good:
+            story.applied(nodes[0], NO_OP)
+        else:
+            with pytest.raises(Violation, match="commit rule: node 1 applies 1 of term 1, which only"):
+                story.applied(nodes[0], NO_OP)
+
+
+def test_another_term_at_the_same_place_does_not_count() -> None:
+    story = Story()
+    first = story.node(1, 2, NO_OP)
+    story.node(2, 2, no_op(1, 2))
+    with pytest.raises(Violation, match="commit rule"):
+        story.applied(first, NO_OP)
+
+
+def test_a_smaller_group_commits_what_came_before_its_own_entry() -> None:
+    """The configuration that a leader appended last counts for all that it commits from then on."""
+    story = Story(Configuration((1, 2, 3, 4)))
+    leader = story.leader(1, 2, NO_OP)
+    removal = change(2, 2, THREE)
+    leader.commit_index = leader.term_start_index = 1
+    leader.configurations.append(2, THREE)
+    story.causes.stored(leader, None, [removal], None)
+    story.node(2, 2, NO_OP)
+    story.applied(leader, NO_OP)
+
+
+def test_a_leader_that_commits_an_older_term() -> None:
+    story = Story()
+    leader = story.leader(1, 3, NO_OP, no_op(2, 2))
+    replica = cast(Replica, SimpleNamespace(raft=leader, machine=StateMachine(LIMITS)))
+    story.causes.took_turn(replica)
+    leader.commit_index = 3
+    story.causes.took_turn(replica)
+    leader.commit_index = 2
+    with pytest.raises(Violation, match="commit rule: node 1 has committed 2 while it leads term 3, which began at 3"):
+        story.causes.took_turn(replica)
+
+
+# Snapshots.
+
+
+def with_snapshot(story: Story, **changes: Any) -> Replica:
+    """A node that has applied a change of the members at 1 and has just made a snapshot there."""
+    four = THREE.with_learner(4)
+    entry = change(1, 1, four)
+    raft = story.node(1, 1, entry)
+    story.node(2, 1, entry)
+    machine = StateMachine(LIMITS)
+    machine.apply(entry)
+    story.applied(raft, entry)
+    raft.snapshot = replace(Snapshot(1, 1, four, machine.snapshot()), **changes)
+    return cast(Replica, SimpleNamespace(raft=raft, machine=machine))
+
+
+def test_a_sound_snapshot() -> None:
+    story = Story()
+    story.causes.took_turn(with_snapshot(story))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"configuration": THREE}, "snapshot: node 1 names the members"),
+        ({"configuration": THREE.with_learner(5)}, "snapshot: node 1 names the members"),
+        ({"term": 2}, "snapshot: node 1 has one at 1 of term 2, which was not committed"),
+        ({"index": 2}, "snapshot: node 1 has one at 2 of term 1, which was not committed"),
+        ({"data": StateMachine(LIMITS).snapshot()}, "snapshot: node 1 has one at 1 with the state at 0"),
+    ],
+)
+def test_a_snapshot_of_something_else(changes: dict[str, Any], match: str) -> None:
+    story = Story()
+    replica = with_snapshot(story, **changes)
+    with pytest.raises(Violation, match=match):
+        story.causes.took_turn(replica)
+    assert replica.raft.snapshot is not None
+    with pytest.raises(Violation, match=match):
+        story.causes.loaded(1, None, [], replica.raft.snapshot)
+
+
+def test_a_snapshot_that_does_not_restore_its_state() -> None:
+    story = Story()
+    entries = [no_op(index, 1) for index in range(1, RESTORE_EVERY + 1)]
+    raft = story.node(1, 1, *entries)
+    story.node(2, 1, *entries)
+    story.applied(raft, *entries)
+    machine = StateMachine(LIMITS)
+    for entry in entries:
+        machine.apply(entry)
+    raft.snapshot = Snapshot(RESTORE_EVERY, 1, THREE, machine.snapshot())
+    machine.sessions.open(4)
+    with pytest.raises(Violation, match=r"snapshot: node 1 has one at \d+ that does not restore its state"):
+        story.causes.took_turn(cast(Replica, SimpleNamespace(raft=raft, machine=machine)))
+
+
+def test_a_chunk_that_names_other_members() -> None:
+    story = Story()
+    replica = with_snapshot(story)
+    for members, is_good in ((THREE.with_learner(4), True), (THREE, False)):
+        message = InstallSnapshot(1, 2, 1, 1, 1, 1, 0, True, b"", members.encode())
+        if is_good:
+            story.causes.sent(replica.raft, message)
+        else:
+            with pytest.raises(Violation, match="snapshot: node 1 names the members"):
+                story.causes.sent(replica.raft, message)
+
+
+# Reads.
+
+
+def test_a_read_index_below_what_was_applied() -> None:
+    story = Story()
+    asker, leader = story.node(2, 1, NO_OP), story.node(1, 1, NO_OP)
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 7))
+    story.applied(leader, NO_OP)
+    story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 7, 0))  # nothing was applied when that was asked
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 8))
+    story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 1))
+    with pytest.raises(Violation, match="read index: node 1 lets node 2 read at 0, though 1 was applied before"):
+        story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 0))
+
+
+def test_a_read_by_the_word_of_a_leader_that_has_a_successor() -> None:
+    story = Story()
+    asker, leader = story.node(2, 1), story.node(1, 1)
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 7))
+    story.elections.sent(AppendEntries(3, 0, 2, 0, 0, 0, 1, ()))
+    story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 7, 0))  # the successor came after the question
+    story.causes.sent(asker, ReadIndex(2, 1, 1, 8))
+    with pytest.raises(Violation, match="read index: node 1 lets node 2 read in term 1, though term 2 had a leader"):
+        story.causes.sent(leader, ReadIndexResponse(1, 2, 1, 8, 0))
+
+
+def test_a_read_at_a_node_that_is_behind() -> None:
+    story = Story()
+    reader, other = story.node(1, 1, NO_OP), story.node(2, 1, NO_OP)
+    replica = cast(Replica, SimpleNamespace(raft=reader, machine=StateMachine(LIMITS)))
+    floor = story.causes.read_begins()
+    story.applied(other, NO_OP)
+    story.causes.read_served(replica, floor)
+    with pytest.raises(Violation, match="read index: node 1 reads at 0, though 1 was applied"):
+        story.causes.read_served(replica, story.causes.read_begins())
+
+
+# Durability, and transfers.
+
+
+def test_a_node_that_starts_without_what_it_has_stored() -> None:
+    story = Story()
+    node = story.node(1, 2, NO_OP, no_op(2, 1), voted_for=1)
+    story.node(2, 2, NO_OP)
+    story.applied(node, NO_OP)
+    story.causes.loaded(1, HardState(2, 1, 0), [NO_OP], None)  # the second entry was never committed
+    with pytest.raises(Violation, match="durability: node 1 stored a vote for 1 in term 2, and starts with one for 0"):
+        story.causes.loaded(1, HardState(2, 0, 0), [NO_OP], None)
+    with pytest.raises(Violation, match="durability: node 1 stored the committed 1 and starts without it"):
+        story.causes.loaded(1, HardState(2, 1, 0), [], None)
+
+
+def test_a_campaign_that_no_leader_wanted() -> None:
+    story = Story()
+    candidate = story.node(2, 2, voted_for=2)
+    request = RequestVote(2, 3, 2, 0, 0, False, True)
+    with pytest.raises(Violation, match="transfer: node 2 campaigns in term 2 as if a leader wanted it"):
+        story.causes.sent(candidate, request)
+    story.causes.sent(story.node(1, 1), TimeoutNow(1, 2, 1))
+    story.causes.sent(candidate, request)

@@ -1,0 +1,275 @@
+"""What must hold at the moment something is done, before any harm can be seen.
+
+:mod:`~zmqlab.sim.checkers` looks at damage: two leaders, two histories, a lost entry. A broken rule does damage only if
+two or three rare events follow it. The checkers here look at the step that breaks the rule, so that the first of these
+events is enough. Each rule has a class, and each violation begins with the name of the rule:
+
+* ``Votes``, ``Storage``, ``Creation`` and ``Commitment`` are in :mod:`~zmqlab.sim.raft_rules`;
+* :class:`Snapshots`: a snapshot names the members that were committed at its index, and holds the state at its index
+  (thesis, 5.1);
+* :class:`Reads`: a confirmed read index is not below what any node had applied when the read was asked for, and the
+  leader that confirms it had no successor by then (6.4).
+
+Theory of operation: :class:`Causes` is told what each node hears, sends, stores, loads and applies, and when its turn
+ends. It hands each event to the rules that it concerns.
+
+Left out on purpose: faults. A rule that needs to know which fault struck would be wrong as soon as there is another.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, cast
+
+from zmqlab.raft import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    HardState,
+    InstallSnapshot,
+    Message,
+    Raft,
+    RequestVote,
+    RequestVoteResponse,
+    Role,
+    Snapshot,
+)
+from zmqlab.raft.messages import (
+    Entry,
+    EntryKind,
+    InstallSnapshotResponse,
+    ReadIndex,
+    ReadIndexResponse,
+    TimeoutNow,
+)
+from zmqlab.replica import Replica, StateMachine
+from zmqlab.settings import SessionLimits
+from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
+from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Storage, Votes
+
+_APPLIED_INDEX = struct.Struct("<Q")
+"""The first field of a state machine's snapshot."""
+RESTORE_EVERY = 8
+"""Of so many snapshots about one is restored and compared. That takes some 0.2 ms, and a run makes seven snapshots."""
+
+
+class Snapshots:
+    """What a snapshot says about its index."""
+
+    def __init__(self, configurations: Configurations, ledger: Ledger, limits: SessionLimits) -> None:
+        self._configurations = configurations
+        self._ledger = ledger
+        self._limits = limits
+        self._latest: dict[int, Snapshot] = {}
+        """Node -> the snapshot that it was last seen with."""
+
+    def look_at(self, replica: Replica, snapshot: Snapshot) -> None:
+        """After a turn: whether the node has another snapshot than before; then it must be right."""
+        node_id = replica.replication.node_id
+        if self._latest.get(node_id) is snapshot:
+            return
+        self._latest[node_id] = snapshot
+        self.check(node_id, snapshot)
+        if snapshot.index == replica.machine.applied_index and snapshot.index % RESTORE_EVERY == 0:
+            self._restore(replica, snapshot)
+
+    def check(self, node_id: int, snapshot: Snapshot) -> None:
+        """A node has made, received or loaded this one."""
+        index, entries = snapshot.index, self._ledger.entries
+        if index > len(entries) or entries[index - 1].term != snapshot.term:
+            raise Violation(
+                f"snapshot: node {node_id} has one at {index} of term {snapshot.term}, which was not committed"
+            )
+        self._names(node_id, index, snapshot.configuration)
+        holds = _APPLIED_INDEX.unpack_from(snapshot.data)[0]
+        if holds != index:
+            raise Violation(f"snapshot: node {node_id} has one at {index} with the state at {holds}")
+
+    def sent(self, message: InstallSnapshot) -> None:
+        """A leader sends a chunk; the first one of each is looked at."""
+        if message.offset == 0:
+            self._names(message.sender, message.snapshot_index, Configuration.decode(message.configuration))
+
+    def _names(self, node_id: int, index: int, configuration: Configuration) -> None:
+        committed = self._configurations.at(index)
+        if configuration != committed:
+            raise Violation(
+                f"snapshot: node {node_id} names the members {configuration} at {index}, where {committed} is committed"
+            )
+
+    def _restore(self, replica: Replica, snapshot: Snapshot) -> None:
+        """What is restored from it is what it was made of."""
+        machine = StateMachine(self._limits)
+        machine.restore(snapshot.data)
+        if machine.state_hash() != replica.machine.state_hash():
+            raise Violation(
+                f"snapshot: node {replica.replication.node_id} has one at {snapshot.index} "
+                "that does not restore its state"
+            )
+
+
+Floor = tuple[int, int]
+"""When a read begins: the highest index that any node has applied, and the highest term that a node leads."""
+
+
+class Reads:
+    """Where, and by whose word, a node reads."""
+
+    def __init__(self, elections: Elections, ledger: Ledger) -> None:
+        self._elections = elections
+        self._ledger = ledger
+        self._floors: dict[tuple[int, int], Floor] = {}
+        """(asking node, context) -> the floor when it asked its leader."""
+
+    def floor(self) -> Floor:
+        """A read begins now."""
+        return self._ledger.last_index, max(self._elections.leaders, default=0)
+
+    def asked(self, message: ReadIndex) -> None:
+        """A follower asks its leader."""
+        self._floors[message.sender, message.context] = self.floor()
+
+    def confirmed(self, message: ReadIndexResponse) -> None:
+        """A leader answers."""
+        floor = self._floors.get((message.to, message.context), (0, 0))
+        self._check(f"node {message.sender} lets node {message.to} read", message.index, message.term, floor)
+
+    def served(self, replica: Replica, floor: Floor) -> None:
+        """A node reads its state, for a read that began at ``floor``."""
+        raft = cast(Raft, replica.replication)
+        self._check(f"node {raft.node_id} reads", replica.machine.applied_index, raft.term, floor)
+
+    def _check(self, who: str, index: int, term: int, floor: Floor) -> None:
+        if index < floor[0]:
+            raise Violation(f"read index: {who} at {index}, though {floor[0]} was applied before that was asked")
+        if term < floor[1]:
+            raise Violation(f"read index: {who} in term {term}, though term {floor[1]} had a leader before")
+
+
+class Causes:
+    """All rules of one run; see the module."""
+
+    def __init__(
+        self, elections: Elections, ledger: Ledger, configurations: Configurations, limits: SessionLimits
+    ) -> None:
+        self.copies: Copies = defaultdict(Copy)
+        self.votes = Votes(elections)
+        self.storage = Storage(self.copies, ledger)
+        self.creation = Creation(elections, self.copies)
+        self.commitment = Commitment(configurations, self.copies)
+        self.snapshots = Snapshots(configurations, ledger, limits)
+        self.reads = Reads(elections, ledger)
+        self._applied_index = 0
+        """The highest index that any node has applied."""
+
+    def heard(self, raft: Raft, message: Message) -> None:
+        """A node is about to handle a message."""
+        if isinstance(message, AppendEntriesResponse):
+            if message.success and raft.role is Role.LEADER and message.term == raft.term:
+                self.storage.acknowledged(raft, message)
+        elif isinstance(message, RequestVote):
+            self.votes.heard(raft, message)
+
+    def sent(self, raft: Raft, message: Message) -> None:
+        """A message leaves its node."""
+        _SENT[type(message)](self, raft, message)
+        if self.copies[message.sender].term < message.term:
+            self.storage.unstored(message)
+
+    def _sent_append(self, raft: Raft, message: AppendEntries) -> None:
+        if raft.role is Role.LEADER and raft.term == message.term and self.commitment.leads(raft):
+            self.votes.leads(raft)
+        if message.entries:
+            self._saw(raft, message.entries)
+
+    def _sent_answer(self, _: Raft, message: AppendEntriesResponse) -> None:
+        if message.success:
+            self.storage.acknowledgement(message, message.index)
+
+    def _sent_request(self, raft: Raft, message: RequestVote) -> None:
+        self.votes.requested(raft, message)
+        if not message.pre_vote:
+            self.storage.vote(message.sender, message.term, message.sender)
+
+    def _sent_vote(self, _: Raft, message: RequestVoteResponse) -> None:
+        if message.granted:
+            self.votes.granted(message)
+            if not message.pre_vote:
+                self.storage.vote(message.sender, message.term, message.to)
+
+    def _sent_chunk(self, _: Raft, message: InstallSnapshot) -> None:
+        self.snapshots.sent(message)
+
+    def _sent_offset(self, _: Raft, message: InstallSnapshotResponse) -> None:
+        if message.done:
+            self.storage.installed(message)
+
+    def _sent_question(self, _: Raft, message: ReadIndex) -> None:
+        self.reads.asked(message)
+
+    def _sent_read_index(self, _: Raft, message: ReadIndexResponse) -> None:
+        self.reads.confirmed(message)
+
+    def _sent_timeout_now(self, raft: Raft, message: TimeoutNow) -> None:
+        self.creation.handed_over(raft, message)
+        self.votes.told(message)
+
+    def _saw(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> None:
+        """Entries in a message or on a disk; most have been seen before."""
+        for entry in self.creation.new(raft, entries):
+            if entry.kind == EntryKind.CONFIGURATION:
+                self.commitment.saw_change(entry)
+
+    def stored(self, raft: Raft, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """A write of this node has returned."""
+        if entries:
+            self.creation.appended(raft, entries)
+            self._saw(raft, entries)
+        self.copies[raft.node_id].store(hard_state, entries, snapshot)
+
+    def loaded(
+        self, node_id: int, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None
+    ) -> None:
+        """A node starts with this."""
+        found = Copy()
+        found.store(hard_state, entries, snapshot)
+        self.storage.loaded(node_id, found)
+        if snapshot is not None:
+            self.snapshots.check(node_id, snapshot)
+
+    def applied(self, raft: Raft, entry: Entry) -> None:
+        """A node has applied an entry, and the ledger has taken it."""
+        if entry.index > self._applied_index:
+            self._applied_index = entry.index
+            self.commitment.applied_first(raft, entry)
+
+    def read_begins(self) -> Floor:
+        """A query for a read has arrived at a node; returns what :meth:`read_served` wants to know."""
+        return self.reads.floor()
+
+    def read_served(self, replica: Replica, floor: Floor) -> None:
+        """A node is about to answer that query from its state."""
+        self.reads.served(replica, floor)
+
+    def took_turn(self, replica: Replica) -> None:
+        """A node's turn is over."""
+        raft = cast(Raft, replica.replication)
+        if raft.role is Role.LEADER and self.commitment.leads(raft):
+            self.votes.leads(raft)
+        if raft.snapshot is not None:
+            self.snapshots.look_at(replica, raft.snapshot)
+
+
+_SENT: dict[type[Any], Callable[[Causes, Raft, Any], None]] = {
+    AppendEntries: Causes._sent_append,
+    AppendEntriesResponse: Causes._sent_answer,
+    RequestVote: Causes._sent_request,
+    RequestVoteResponse: Causes._sent_vote,
+    InstallSnapshot: Causes._sent_chunk,
+    InstallSnapshotResponse: Causes._sent_offset,
+    ReadIndex: Causes._sent_question,
+    ReadIndexResponse: Causes._sent_read_index,
+    TimeoutNow: Causes._sent_timeout_now,
+}

@@ -1,0 +1,211 @@
+"""Plans aimed at one kind of bug, where such bugs are likely; and the plan of a seed, which may have such an aim.
+
+Each function bends a plan that was drawn. A seed draws one of the focuses now and then; a person may name one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from zmqlab.replica import MakeReplication, RaftByQuorum
+from zmqlab.sim.plan import FOCUSES, MS, Plan, SimSettings, draw_plan
+
+OUTAGES = 0.15
+"""Share of runs in which a minority stays away before the end."""
+
+
+def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
+    """Everything that is decided beforehand, and what it is aimed at."""
+    plan = draw_plan(rng, settings, make_replication)
+    focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES[:-1]))
+    focused = FOCUSED[focus](plan, settings) if focus else plan
+    return replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
+
+
+def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
+    """Five nodes, entries that travel one by one, and leaders that are lost again and again when they have begun to
+    hand on what an older term left (thesis, figure 3.7)."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 5,
+        faults_ms=settings.faults_ms or 1_500,
+        durability="os",
+        faults=("crash", "isolate"),
+        fault_gap_us=200 * MS,
+        operations=(),
+        delay_us=2_000,
+        loss=0.0,
+        unlucky_leader=0.95,
+        strike_ms_max=8,
+        strikes_kill=0.3,
+        unlucky_repair=0.7,
+        unlucky_candidate=0.0,
+        restart_ms_max=60,
+        cuts_lose_all=True,
+        raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1, max_append_bytes=60, max_inflight=1),
+        replica=replace(plan.replica, snapshot_log_bytes=1_000_000),
+    )
+
+
+def _members(plan: Plan, settings: SimSettings) -> Plan:
+    """Four nodes, an operator that wants many things at once of whoever leads, and leaders that are lost with a change
+    that nobody heard of."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 4,
+        faults_ms=settings.faults_ms or 1_500,
+        durability="os",
+        faults=("crash", "transfer"),
+        fault_gap_us=200 * MS,
+        delay_us=500,
+        loss=0.0,
+        operations=("add", "remove", "remove", "remove"),
+        operations_gap_us=40 * MS,
+        goals_max=3,
+        members_min=2,
+        changes_its_mind=0.5,
+        patience=0.4,
+        asks_everybody=True,
+        unlucky_leader=0.8,
+        strikes_at_once=0.9,
+        strikes_kill=0.1,
+        unlucky_change=0.8,
+        restart_ms_max=60,
+        strike_ms_max=8,
+        cuts_lose_all=True,
+        raft=replace(plan.raft, election_ticks=3, heartbeat_ticks=1),
+    )
+
+
+def _snapshots(plan: Plan, settings: SimSettings) -> Plan:
+    """Small ones, sent often, and whose late copies arrive when the receiver is further on."""
+    return replace(
+        plan,
+        faults=("crash", "isolate", "pause", "partition"),
+        fault_gap_us=60 * MS,
+        duplication=0.3,
+        second_copy_us=200 * MS,
+        loss=0.05,
+        operations=("add", "replace") if plan.durability != "memory" else (),
+        operations_gap_us=150 * MS,
+        think_us=15 * MS,
+        raft=replace(plan.raft, snapshot_chunk_bytes=min(262_144, plan.peer_frame_bytes // 4)),
+        replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
+    )
+
+
+def _crashes(plan: Plan, settings: SimSettings) -> Plan:
+    """Of leaders that were just elected and of those that hear them first, in the middle of what they do."""
+    return replace(
+        plan,
+        durability="fsync",
+        faults=("crash_in_effect", "crash_in_effect", "power_cut"),
+        fault_gap_us=60 * MS,
+        unlucky_leader=0.9,
+        strikes_kill=1.0,
+        restart_ms_max=60,
+    )
+
+
+def _reads(plan: Plan, settings: SimSettings) -> Plan:
+    """Many, at leaders that are frozen or cut off while others go on, and at nodes that die and come back so fast that
+    answers to their last life still arrive."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        durability="os",
+        faults=("freeze", "isolate", "transfer_unheard", "crash", "crash", "crash"),
+        fault_gap_us=60 * MS,
+        duplication=0.3,
+        second_copy_us=200 * MS,
+        restart_ms_max=20,
+        operations=(),
+        unlucky_leader=0.0,
+        unlucky_candidate=0.0,
+        think_us=15 * MS,
+        requests_open_max=12,
+        reads=0.5,
+    )
+
+
+def _ahead(plan: Plan, settings: SimSettings) -> Plan:
+    """Leadership is handed to nodes that are then not heard: they are ahead of everybody in term."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        faults=("transfer", "transfer", "crash", "pause"),
+        fault_gap_us=60 * MS,
+        unlucky_leader=0.0,
+        unlucky_candidate=0.7,
+        cuts_lose_all=True,
+    )
+
+
+def _moves(plan: Plan, settings: SimSettings) -> Plan:
+    """A seed and nodes that join it; they move, exchange addresses, leave and come back, and few other things
+    happen."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 4,
+        faults_ms=settings.faults_ms or 2_500,
+        durability="os",
+        faults=("terminate", "crash", "one_way"),
+        fault_gap_us=400 * MS,
+        loss=min(plan.loss, 0.05),
+        operations=("move", "exchange", "exchange"),
+        operations_gap_us=150 * MS,
+        begins_with_seed=True,
+        nodes_ask=True,
+        unlucky_leader=0.0,
+        unlucky_change=0.0,
+        unlucky_candidate=0.0,
+    )
+
+
+def _forwards(plan: Plan, settings: SimSettings) -> Plan:
+    """Many large requests at nodes that sleep or have no leader, and small frames, queues and sessions."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        faults=("pause", "freeze", "isolate", "faulty_links", "terminate"),
+        durability="os",
+        operations=(),
+        fault_gap_us=60 * MS,
+        think_us=15 * MS,
+        requests_open_max=12,
+        reads=0.1,
+        large_requests=0.3,
+        peer_frame_bytes=8_000,
+        answer_frame_bytes=16_000,
+        unlucky_leader=0.3,
+        raft=replace(plan.raft, max_append_bytes=2_000, snapshot_chunk_bytes=1_000),
+        replica=replace(
+            plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=100_000, resend_ticks=8
+        ),
+    )
+
+
+def _outage(plan: Plan, settings: SimSettings) -> Plan:
+    """A minority stays away at the end of every run, and no change of the members is in its way."""
+    return replace(
+        plan,
+        node_count=settings.nodes or max(3, plan.node_count),
+        faults_ms=settings.faults_ms or 400,
+        operations=(),
+    )
+
+
+FOCUSED: dict[str, Callable[[Plan, SimSettings], Plan]] = {
+    "outage": _outage,
+    "figure-8": _figure_8,
+    "members": _members,
+    "snapshots": _snapshots,
+    "crashes": _crashes,
+    "reads": _reads,
+    "ahead": _ahead,
+    "moves": _moves,
+    "forwards": _forwards,
+}
+"""Focus -> how it bends a plan."""

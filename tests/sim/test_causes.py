@@ -305,7 +305,7 @@ def test_a_smaller_group_commits_what_came_before_its_own_entry() -> None:
 def test_a_leader_that_commits_an_older_term() -> None:
     story = Story()
     leader = story.leader(1, 3, NO_OP, no_op(2, 2))
-    replica = cast(Replica, SimpleNamespace(raft=leader, machine=StateMachine(LIMITS)))
+    replica = cast(Replica, SimpleNamespace(replication=leader, machine=StateMachine(LIMITS)))
     story.causes.took_turn(replica)
     leader.commit_index = 3
     story.causes.took_turn(replica)
@@ -327,7 +327,7 @@ def with_snapshot(story: Story, **changes: Any) -> Replica:
     machine.apply(entry)
     story.applied(raft, entry)
     raft.snapshot = replace(Snapshot(1, 1, four, machine.snapshot()), **changes)
-    return cast(Replica, SimpleNamespace(raft=raft, machine=machine))
+    return cast(Replica, SimpleNamespace(replication=raft, machine=machine))
 
 
 def test_a_sound_snapshot() -> None:
@@ -350,9 +350,9 @@ def test_a_snapshot_of_something_else(changes: dict[str, Any], match: str) -> No
     replica = with_snapshot(story, **changes)
     with pytest.raises(Violation, match=match):
         story.causes.took_turn(replica)
-    assert replica.raft.snapshot is not None
+    assert cast(Raft, replica.replication).snapshot is not None
     with pytest.raises(Violation, match=match):
-        story.causes.loaded(1, None, [], replica.raft.snapshot)
+        story.causes.loaded(1, None, [], cast(Raft, replica.replication).snapshot)
 
 
 def test_a_snapshot_that_does_not_restore_its_state() -> None:
@@ -367,7 +367,7 @@ def test_a_snapshot_that_does_not_restore_its_state() -> None:
     raft.snapshot = Snapshot(RESTORE_EVERY, 1, THREE, machine.snapshot())
     machine.sessions.open(4)
     with pytest.raises(Violation, match=r"snapshot: node 1 has one at \d+ that does not restore its state"):
-        story.causes.took_turn(cast(Replica, SimpleNamespace(raft=raft, machine=machine)))
+        story.causes.took_turn(cast(Replica, SimpleNamespace(replication=raft, machine=machine)))
 
 
 def test_a_chunk_that_names_other_members() -> None:
@@ -376,10 +376,10 @@ def test_a_chunk_that_names_other_members() -> None:
     for members, is_good in ((THREE.with_learner(4), True), (THREE, False)):
         message = InstallSnapshot(1, 2, 1, 1, 1, 1, 0, True, b"", members.encode())
         if is_good:
-            story.causes.sent(replica.raft, message)
+            story.causes.sent(cast(Raft, replica.replication), message)
         else:
             with pytest.raises(Violation, match="snapshot: node 1 names the members"):
-                story.causes.sent(replica.raft, message)
+                story.causes.sent(cast(Raft, replica.replication), message)
 
 
 # Reads.
@@ -411,7 +411,7 @@ def test_a_read_by_the_word_of_a_leader_that_has_a_successor() -> None:
 def test_a_read_at_a_node_that_is_behind() -> None:
     story = Story()
     reader, other = story.node(1, 1, NO_OP), story.node(2, 1, NO_OP)
-    replica = cast(Replica, SimpleNamespace(raft=reader, machine=StateMachine(LIMITS)))
+    replica = cast(Replica, SimpleNamespace(replication=reader, machine=StateMachine(LIMITS)))
     floor = story.causes.read_begins()
     story.applied(other, NO_OP)
     story.causes.read_served(replica, floor)

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import pytest
 
-from tests.load.fake_node import answer_rows
+from tests.client.fake_node import answer_rows
 from zmqlab.errors import SettingsError
 from zmqlab.load.flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, symbol_names
 from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows

@@ -13,8 +13,8 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from tests.load.conftest import MakeNodes
-from tests.load.fake_node import FakeLog, FakeNode
+from tests.client.conftest import MakeNodes
+from tests.client.fake_node import FakeLog, FakeNode
 from zmqlab.errors import NoLeader, SettingsError
 from zmqlab.histogram import MAX_VALUE, Histogram
 from zmqlab.load.generator import Generator

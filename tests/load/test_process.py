@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from tests.load.conftest import MakeNodes
+from tests.client.conftest import MakeNodes
 from tests.load.test_generator import settings_for
 from zmqlab.errors import FrameError
 from zmqlab.load import metrics

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import zmq
 
 from zmqlab import errors
-from zmqlab.cluster import queries
+from zmqlab.client import ask
+from zmqlab.client.tables import StatusTable
 from zmqlab.cluster.checks import Acknowledgement
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import module_environment
 from zmqlab.cluster.load_result import LoadResult
-from zmqlab.cluster.tables import StatusTable
 from zmqlab.cluster.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
@@ -301,8 +301,8 @@ class LoadClient:
 
     def _require_an_answer(self) -> None:
         """Opening a session is tried for long, since a cluster may be electing; a wrong address is told at once."""
-        answers = queries.ask_all(
-            self.settings.nodes, lambda _: control.StatusQuery(queries.new_nonce()), REACH_TIMEOUT_S, enough=bool
+        answers = ask.ask_all(
+            self.settings.nodes, lambda _: control.StatusQuery(ask.new_nonce()), REACH_TIMEOUT_S, enough=bool
         )
         if not answers:
             raise RequestTimeout(
@@ -385,8 +385,8 @@ class LoadClient:
     def _status(self) -> StatusTable:
         if self._cluster is not None:
             return self._cluster.status()
-        members = queries.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
-        return StatusTable.of_answers(members, queries.statuses(members))
+        members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
+        return StatusTable.of_answers(members, ask.statuses(members))
 
     def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult) -> Verdict:
         return judge(

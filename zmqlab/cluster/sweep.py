@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from zmqlab.client.tables import html_table, text_table
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
-from zmqlab.cluster.tables import html_table, text_table
 from zmqlab.errors import ClusterError
 from zmqlab.histogram import Histogram
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics

@@ -22,16 +22,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import zmq
 
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
-from zmqlab.load.connection import Configure
 from zmqlab.load.flow import OrderFlow
 from zmqlab.load.history_writer import HistoryWriter
 from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.schedule import NEVER_NS, Schedule
-from zmqlab.load.sessions import Sessions
+from zmqlab.load.session_pool import SessionPool
 from zmqlab.load.settings import LoadSettings
 from zmqlab.load.tally import Sent, Tally
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
@@ -58,22 +56,19 @@ class Generator:
         on_metrics: Callable[[LoadMetrics], None] | None = None,
         on_started: Callable[[list[int]], None] | None = None,
         on_turn: Callable[[], None] = _nothing,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
-        configure: Configure | None = None,
     ) -> None:
         """Nothing is connected before :meth:`run`.
 
         Args:
-            on_metrics: called about ten times a second, in the loop's thread: it must not block. on_started:
-            called with the client ids before the first order. on_turn: called every 20 ms, for example to look at
-            a control socket. context, configure: of the sessions.
+            settings: what to send, where and for how long.
+            on_metrics: called about ten times a second, in the loop's thread; it must not block.
+            on_started: called with the client ids before the first order is sent.
+            on_turn: called every 20 ms, for example to look at a control socket.
         """
         self.settings = settings
         self._on_metrics = on_metrics
         self._on_started = on_started
         self._on_turn = on_turn
-        self._context = context
-        self._configure = configure
         self._stop_asked = False
         self._abort_asked = False
         self._rate_asked: float | None = None
@@ -94,7 +89,7 @@ class Generator:
         """The last moment at which something was due and the requester had no room."""
         self._problem = ""
         self._history: HistoryWriter | None = None
-        self._sessions: Sessions
+        self._sessions: SessionPool
         self._schedule: Schedule
         self._publisher: Publisher
 
@@ -128,7 +123,9 @@ class Generator:
         Raises:
             NoLeader, RequestTimeout: a session could not be opened; nothing was sent.
         """
-        with Sessions(self.settings, context=self._context, configure=self._configure) as self._sessions:
+        settings = self.settings
+        pool = SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
+        with pool as self._sessions:
             if self.settings.history is not None:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
             self._open()

@@ -17,9 +17,10 @@ from typing import BinaryIO
 
 import msgspec
 
+from zmqlab.client.retries import OpenRequest
+from zmqlab.client.session import Completion
 from zmqlab.errors import SettingsError
 from zmqlab.load import history
-from zmqlab.load.requests import Completion, OpenRequest
 from zmqlab.load.settings import LoadSettings
 from zmqlab.market.types import (
     POST_ONLY,

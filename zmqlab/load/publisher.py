@@ -7,7 +7,7 @@ import time
 
 from zmqlab.histogram import Histogram
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
-from zmqlab.load.sessions import Sessions
+from zmqlab.load.session_pool import SessionPool
 from zmqlab.load.settings import LoadSettings
 from zmqlab.load.tally import Tally
 
@@ -20,7 +20,7 @@ INTERVAL_NS = NS_PER_S // 10
 class Publisher:
     """Cuts the run into intervals and seconds. Every interval belongs to one second, none is counted twice."""
 
-    def __init__(self, settings: LoadSettings, tally: Tally, sessions: Sessions, started_ns: int) -> None:
+    def __init__(self, settings: LoadSettings, tally: Tally, sessions: SessionPool, started_ns: int) -> None:
         self._settings = settings
         self._tally = tally
         self._sessions = sessions

@@ -13,12 +13,11 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from zmqlab.client.retries import NodeChoice
+from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
-
-NodeChoice = Literal["random", "round-robin", "leader"]
-"""Which node a request goes to. Followers forward, so that any node will do; ``leader`` saves that hop."""
 
 Arrivals = Literal["poisson", "constant"]
 
@@ -155,6 +154,16 @@ class LoadSettings:
         _require_range("closed_requests", self.closed_requests, 1, MAX_WINDOW)
         _require_range("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
         _require_range("ledger_limit", self.ledger_limit, 0, 10_000_000)
+
+    @property
+    def session(self) -> SessionSettings:
+        """How each session behaves."""
+        return SessionSettings(
+            timeout_ms=self.timeout_ms,
+            suspicion_ms=self.suspicion_ms,
+            window=self.window,
+            node_choice=self.node_choice,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an endless duration becomes None."""

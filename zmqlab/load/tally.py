@@ -17,12 +17,12 @@ from zlib import crc32
 
 import numpy as np
 
+from zmqlab.client.session import Completion
 from zmqlab.histogram import Histogram
 from zmqlab.load.layout import FILL, REPORT, Ints, Rows
 from zmqlab.load.ledger import Ledger
 from zmqlab.load.metrics import LoadCounters
 from zmqlab.load.recorder import LatencyRecorder
-from zmqlab.load.requests import Completion
 from zmqlab.market.types import Reason, Status
 from zmqlab.wire.client import REPLAYED, ResponseStatus
 

@@ -96,6 +96,7 @@ class FakeNode:
         self.refuse_count = 1 << 60
         """How many times to do so."""
         self.delay_s = 0.0
+        """From a request to its answer; questions are answered at once, as by a node that waits for its quorum."""
         self.leads = False
         self.node_id = next(_node_ids)
         self.term = 1
@@ -165,7 +166,7 @@ class FakeNode:
         while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN and not self.paused:  # type: ignore[operator]
             route, frame = socket.recv_multipart()
             answer = self._answer(frame)
-            if answer and self.delay_s:
+            if answer and self.delay_s and frames.parse_header(frame)[0] != frames.QUERY:
                 delayed.append((time.monotonic() + self.delay_s, route, answer))
             elif answer:
                 socket.send_multipart([route, answer])

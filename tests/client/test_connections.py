@@ -224,5 +224,22 @@ def test_opening_asks_the_next_node_when_one_is_silent(make_nodes: MakeNodes) ->
         assert session.open(timeout_ms=3_000) > 0
 
 
+def test_a_slow_cluster_gets_each_request_about_once(make_nodes: MakeNodes, log: FakeLog) -> None:
+    """The old client sent four copies of each: its time-out knew nothing of the response time, and nodes that had not
+    answered for a while counted as silent although all of them were slow."""
+    nodes = make_nodes(3)
+    with connect(nodes, timeout_ms=200, suspicion_ms=100) as session:
+        for node in nodes:
+            node.delay_s = 0.8
+        deadline, due, answered = time.monotonic() + 4, time.monotonic(), 0
+        while time.monotonic() < deadline or session.pending:
+            if due < time.monotonic() < deadline and session.room:
+                session.submit(ONE_ORDER)
+                due += 0.02
+            answered += len(session.poll(5))
+        assert answered == len(log.arrivals) > 100
+        assert log.arrivals.total() / len(log.arrivals) < 1.4, session.counters
+
+
 def test_without_candidates_no_node_is_chosen() -> None:
     assert choose_node([], None, "random", 1, None, random.Random(1)) is None

@@ -156,6 +156,8 @@ class Session:
         """
         self.client_id = 0
         """The session's id; 0 until it is open."""
+        self.nonce = 0
+        """Of OPEN_SESSION, while the session is being opened; 0 before and after."""
         self.opened_ns = (0, 0)
         """When the session was asked for, and when it was there."""
         self.expired = False
@@ -181,8 +183,6 @@ class Session:
             rng=rng,
         )
         self._open = self._outbox.open
-        self._nonce = 0
-        """Of OPEN_SESSION, while the session is being opened."""
         self._open_frame = b""
         self._open_node: Contact | None = None
         """Which node was asked last to open the session."""
@@ -199,8 +199,8 @@ class Session:
 
     def begin(self, now_ns: int) -> None:
         """Ask for a session; :meth:`on_time` and :meth:`on_frame` do the rest, until :attr:`client_id` is set."""
-        self._nonce = self._nonces.getrandbits(64) or 1
-        self._open_frame = encode_open_session(self._nonce)
+        self.nonce = self._nonces.getrandbits(64) or 1
+        self._open_frame = encode_open_session(self.nonce)
         self._open_due_ns = 0
         self.opened_ns = (now_ns, 0)
 
@@ -219,6 +219,11 @@ class Session:
     def pending(self) -> int:
         """Requests submitted and not answered."""
         return len(self._open)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next request."""
+        return self._window.next_number
 
     @property
     def is_waiting(self) -> bool:
@@ -294,7 +299,7 @@ class Session:
             contact.wire.close()
         self._outbox.tend(now_ns)
         self.roster.ask(now_ns)
-        if self._nonce:
+        if self.nonce:
             self._try_to_open(now_ns)
 
     def _leave(self, contact: Contact, now_ns: int) -> None:
@@ -317,7 +322,7 @@ class Session:
 
     def _take_response(self, contact: Contact, response: Response, now_ns: int, done: list[Completion]) -> None:
         status = response.status
-        if self._nonce and response.request_number == self._nonce:
+        if self.nonce and response.request_number == self.nonce:
             self._take_session(contact, response, now_ns)
             return
         if status == _OK and contact.is_stuck:
@@ -341,7 +346,7 @@ class Session:
         if response.status == _OK:
             self.client_id = response.client_id
             self.opened_ns = (self.opened_ns[0], now_ns)
-            self._nonce = 0
+            self.nonce = 0
             return
         self._open_problem = response.status
         self._open_due_ns = 0  # another node may take it at once

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zmqlab.replica import Change
+from zmqlab.settings import parse_endpoint
 from zmqlab.wire import control, frames
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def answer_query(process: Process, asker: int, query: control.Query) -> None:
     match query:
         case control.BookQuery():
             _read_book(process, asker, query)
+        case control.StatusQuery():
+            _send(process, asker, control.StatusAnswer(query.nonce, _status(process)))
         case control.LogQuery():
             _send(process, asker, _log(process, query))
         case control.AddMemberQuery():
@@ -33,6 +36,33 @@ def answer_query(process: Process, asker: int, query: control.Query) -> None:
 
 def _send(process: Process, asker: int, answer: control.Answer) -> None:
     process.around.network.send(process.node_id, asker, control.encode(frames.ANSWER, answer))
+
+
+def _status(process: Process) -> control.NodeStatus:
+    """As much of a status as clients look at."""
+    raft = process.running.raft
+    members = []
+    for node_id, address in raft.configuration.addresses:
+        host, port = parse_endpoint(address)
+        voter = node_id in raft.configuration.voters
+        members.append(control.Member(node_id=node_id, name="", host=host, port=port, voter=voter))
+    return control.NodeStatus(
+        name="",
+        node_id=process.node_id,
+        pid=0,
+        port=0,
+        time_ns=0,
+        uptime_ms=0,
+        role=raft.role.name.lower(),
+        term=raft.term,
+        leader_id=raft.leader_id,
+        first_index=0,
+        last_index=0,
+        commit_index=raft.commit_index,
+        applied_index=raft.applied_index,
+        lag=0,
+        members=members,
+    )
 
 
 def _read_book(process: Process, asker: int, query: control.BookQuery) -> None:

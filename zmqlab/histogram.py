@@ -15,7 +15,7 @@ A percentile is reported as the upper edge of its bucket, but never above the ex
 most 0.8 %, and upwards only. ``max`` is kept exactly as long as it is handed on beside the sparse form.
 
 Rules: no numpy here, for nodes record with it and must start fast; the vectorised twin is in
-:mod:`zmqlab.load.recorder`. ``hdrh`` is imported by the export alone.
+:mod:`zmqlab.load.measurement`. ``hdrh`` is imported by the export alone.
 
 Left out on purpose: means and standard deviations, which say little about latency.
 """

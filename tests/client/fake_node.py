@@ -19,8 +19,8 @@ import numpy as np
 import zmq
 
 from zmqlab.cluster.ports import free_base_ports
-from zmqlab.load.flow import KIND_NEW
-from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.order_flow import KIND_NEW
 from zmqlab.market.types import Status
 from zmqlab.wire import client, control, frames
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.client.fake_node import FakeNode
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.session import Completion, SessionSettings
-from zmqlab.load.flow import OrderFlow
+from zmqlab.load.order_flow import OrderFlow
 
 ONE_ORDER = OrderFlow(seed=1).take(1).tobytes()
 FAR_NS = 1 << 62
@@ -46,7 +46,7 @@ def submit_to(session: ConnectedSession, index: int, commands: bytes = ONE_ORDER
     before = [each.busy_until_ns for each in others]
     for each in others:
         each.busy_until_ns = FAR_NS
-    number = session.submit(commands)
+    number = session.submit(commands).number
     for each, until_ns in zip(others, before, strict=True):
         each.busy_until_ns = until_ns
     return number

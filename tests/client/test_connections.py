@@ -14,14 +14,14 @@ from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.retries import choose_node
 from zmqlab.client.session import WINDOW_BYTES, SessionSettings
 from zmqlab.errors import NoLeader, RequestTimeout, SessionExpired
-from zmqlab.load.flow import OrderFlow
+from zmqlab.load.order_flow import OrderFlow
 from zmqlab.wire.client import REPLAYED, ResponseStatus
 
 
 def test_requests_are_numbered_answered_and_spread(make_nodes: MakeNodes, log: FakeLog) -> None:
     nodes = make_nodes(3)
     with connect(nodes, node_choice="round-robin") as session:
-        numbers = [session.submit(ONE_ORDER, token=f"token {i}") for i in range(300)]
+        numbers = [session.submit(ONE_ORDER, token=f"token {i}").number for i in range(300)]
         assert numbers == list(range(1, 301))
         done = collect(session, 300)
         assert {each.request_number: each.token for each in done} == {i + 1: f"token {i}" for i in range(300)}

@@ -114,7 +114,7 @@ class VirtualCluster:
                 heapq.heappop(self._events)[2]()
 
     def submit(self) -> int:
-        return self.session.submit(b"\0" * 40, self.now_ns)
+        return self.session.submit(b"\0" * 40, self.now_ns).number
 
     def answer_later(self, contact: Contact, delay_ms: float, frame: bytes) -> None:
         def deliver() -> None:

@@ -15,15 +15,14 @@ from tests.client.fake_node import FakeLog
 from tests.load.test_generator import run_while, settings_for
 from zmqlab.errors import NoLeader, SettingsError
 from zmqlab.load import history
-from zmqlab.load.flow import OrderFlow
 from zmqlab.load.generator import Generator
 from zmqlab.load.history import read_history
 from zmqlab.load.history_writer import HistoryWriter
-from zmqlab.load.ledger import read_ledger
-from zmqlab.load.metrics import LoadResult
-from zmqlab.load.report import LoadReport
+from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_report import LoadReport
+from zmqlab.load.measurement import Sent, read_ledger
+from zmqlab.load.order_flow import OrderFlow
 from zmqlab.load.session_pool import SessionPool
-from zmqlab.load.tally import Sent
 from zmqlab.market.types import Command, CommandKind, OrderType, Reason, Side, Status, TimeInForce, symbol_code
 from zmqlab.wire import records
 from zmqlab.wire.client import ResponseStatus

@@ -12,9 +12,9 @@ from tests.client.fake_node import FakeLog
 from tests.client.steering import ONE_ORDER
 from tests.load.test_generator import ledger_agrees, run_while, settings_for
 from zmqlab.load.generator import Generator
-from zmqlab.load.ledger import read_ledger
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import read_ledger
 from zmqlab.load.session_pool import SessionPool
-from zmqlab.load.settings import LoadSettings
 from zmqlab.wire.client import ResponseStatus
 
 

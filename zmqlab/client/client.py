@@ -242,7 +242,7 @@ class Client:
         deadline = time.monotonic() + self.timeout_s
         try:
             session = self._opened_session(deadline)
-            number = session.submit(packed)
+            number = session.submit(packed).number
             while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
                 done = session.poll(min(POLL_MS, remaining_ms))
                 self._known = session.endpoints

@@ -24,7 +24,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from zmqlab import net
-from zmqlab.client.retries import SessionCounters
+from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Contact, Numbering
 from zmqlab.client.session import Completion, Session, SessionSettings
 from zmqlab.errors import SessionExpired
@@ -202,7 +202,7 @@ class ConnectedSession:
         """Grows whenever :attr:`sockets` changes."""
         return self._roster_changes
 
-    def submit(self, commands: bytes, token: Any = None) -> int:
+    def submit(self, commands: bytes, token: Any = None) -> OpenRequest:
         """Send the next request; see :meth:`Session.submit <zmqlab.client.session.Session.submit>`."""
         return self.session.submit(commands, time.monotonic_ns(), token)
 

@@ -204,16 +204,18 @@ class Session:
         self._open_due_ns = 0
         self.opened_ns = (now_ns, 0)
 
-    def submit(self, commands: bytes, now_ns: int, token: Any = None) -> int:
-        """Send ``commands`` as the next request; returns its number.
+    def submit(self, commands: bytes, now_ns: int, token: Any = None) -> OpenRequest:
+        """Send ``commands`` as the next request.
 
-        :attr:`room` must be above 0. If no node can take the request now, it waits and :meth:`on_time` sends it.
+        :attr:`room` must be above 0. If no node can take the request now, it has no ``attempts`` yet: it waits and
+        :meth:`on_time` sends it.
         """
         assert self.client_id, "the session is not open"
         number = self._window.take(len(commands))
         frame = encode_request(self.client_id, number, self._window.low, commands)
-        self._outbox.submit(OpenRequest(number, commands, frame, token), now_ns)
-        return number
+        request = OpenRequest(number, commands, frame, token)
+        self._outbox.submit(request, now_ns)
+        return request
 
     @property
     def pending(self) -> int:
@@ -222,7 +224,7 @@ class Session:
 
     @property
     def next_number(self) -> int:
-        """The number of the next request."""
+        """The number that the next request will have."""
         return self._window.next_number
 
     @property

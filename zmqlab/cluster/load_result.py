@@ -7,8 +7,8 @@ from typing import Any
 
 from zmqlab.client.tables import StatusTable, html_table, text_table
 from zmqlab.cluster.verdict import Verdict
-from zmqlab.load import metrics
-from zmqlab.load.report import LatencySummary, LoadReport
+from zmqlab.load import load_messages as metrics
+from zmqlab.load.load_report import LatencySummary, LoadReport
 
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
 

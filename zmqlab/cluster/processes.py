@@ -24,7 +24,7 @@ from zmqlab.client.tables import html_table, text_table
 from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 
 NODE_MODULE = "zmqlab.node"
-LOAD_MODULE = "zmqlab.load.process"
+LOAD_MODULE = "zmqlab.load.load_process"
 CPU_SAMPLE_S = 0.1
 GRACE_S = 2.0
 HEAD = ("pid", "kind", "name", "cluster", "ports", "role", "owner", "cpu %", "memory MB", "age s")

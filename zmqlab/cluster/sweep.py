@@ -23,8 +23,8 @@ from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
 from zmqlab.errors import ClusterError
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
-from zmqlab.load.report import LATE_SHARE, LatencySummary
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, decode_metrics
+from zmqlab.load.load_report import LATE_SHARE, LatencySummary
 
 KEEPS_UP = 0.95
 """A step whose acknowledged rate is below this share of the offered one is beyond saturation."""

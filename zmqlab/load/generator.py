@@ -23,15 +23,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from zmqlab.client.retries import OpenRequest
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
-from zmqlab.load.flow import OrderFlow
 from zmqlab.load.history_writer import HistoryWriter
-from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import LATE_NS, Sent, Tally
+from zmqlab.load.numpy_records import Ints, Rows
+from zmqlab.load.order_flow import OrderFlow
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
-from zmqlab.load.settings import LoadSettings
-from zmqlab.load.tally import Sent, Tally
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
@@ -86,7 +88,9 @@ class Generator:
         """Orders due before it wait for it, unless they fill a request."""
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
-        """The last moment at which something was due and the requester had no room."""
+        """The last moment at which orders were due and no session had room for a request."""
+        self._unsent: list[OpenRequest] = []
+        """Requests that were submitted and, when they were last looked at, handed to no socket."""
         self._problem = ""
         self._history: HistoryWriter | None = None
         self._sessions: SessionPool
@@ -203,9 +207,7 @@ class Generator:
             self._held_back_until_ns = now_ns
             return
         intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
-        rows = self._flow.take(len(intended_ns))
-        self._tally.sent(intended_ns, now_ns, self._held_back_until_ns, self._sessions.pending > 0)
-        self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+        self._submit(self._flow.take(len(intended_ns)), intended_ns, now_ns)
         self._next_send_ns = now_ns + self._interval_ns
 
     def _keep_outstanding(self, now_ns: int) -> None:
@@ -217,9 +219,16 @@ class Generator:
                 return
             rows = self._flow.take(size)
             now_ns = time.monotonic_ns()
-            intended_ns = np.full(size, now_ns)
-            self._tally.sent(intended_ns, now_ns, 0, sessions.pending > 0)
-            sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+            self._submit(rows, np.full(size, now_ns), now_ns)
+
+    def _submit(self, rows: Rows, intended_ns: Ints, now_ns: int) -> None:
+        if not self._sessions.pending:
+            self._tally.owes_from(now_ns)
+        request = self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+        if request.attempts:
+            self._tally.sent(intended_ns, now_ns, self._held_back_until_ns)
+        else:
+            self._unsent.append(request)
 
     def _patience_ms(self) -> float:
         """How long to wait for answers: until the next order may be sent, or something else is to be done."""
@@ -245,11 +254,26 @@ class Generator:
         if self._publisher.is_due(now_ns):
             self._publish(now_ns, "running" if now_ns < self._schedule.end_ns else "draining")
 
+    def _follow_unsent(self, now_ns: int) -> None:
+        """Count requests that were handed to a socket since the last look, and what still waits."""
+        unsent, self._unsent = self._unsent, []
+        for request in unsent:
+            if request.attempts:
+                self._tally.sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
+            else:
+                self._unsent.append(request)
+        late_ns = now_ns - LATE_NS
+        orders = sum(len(request.token.rows) for request in self._unsent)
+        held_back = sum(int(np.count_nonzero(request.token.intended_ns < late_ns)) for request in self._unsent)
+        if self.settings.rate is not None:
+            orders += max(self._schedule.due_count(now_ns), 0)
+            held_back += self._schedule.due_before(min(late_ns, self._held_back_until_ns))
+        self._tally.waiting(orders, held_back)
+
     def _follow_counters(self, now_ns: int) -> None:
         """Bring in what others count."""
+        self._follow_unsent(now_ns)
         counters, theirs = self._tally.counters, self._sessions.counters
-        backlog = 0 if self.settings.rate is None else max(self._schedule.due_count(now_ns), 0)
-        counters.offered = counters.sent + backlog
         counters.retries = theirs.retries
         counters.failovers = theirs.failovers
         counters.duplicates = theirs.duplicates
@@ -275,6 +299,7 @@ class Generator:
         return [
             OpenOutcome(client_id, request.number, len(request.token.rows), request.first_sent_ns)
             for client_id, request in self._sessions.open_requests()
+            if request.attempts
         ]
 
 

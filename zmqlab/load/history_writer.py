@@ -21,7 +21,7 @@ from zmqlab.client.retries import OpenRequest
 from zmqlab.client.session import Completion
 from zmqlab.errors import SettingsError
 from zmqlab.load import history
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.market.types import (
     POST_ONLY,
     CommandKind,

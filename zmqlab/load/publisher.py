@@ -6,10 +6,10 @@ import os
 import time
 
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import Tally
 from zmqlab.load.session_pool import SessionPool
-from zmqlab.load.settings import LoadSettings
-from zmqlab.load.tally import Tally
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000

@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
-from zmqlab.load.layout import Ints
-from zmqlab.load.settings import Arrivals
+from zmqlab.load.load_settings import Arrivals
+from zmqlab.load.numpy_records import Ints
 
 CHUNK = 4_096
 NEVER_NS = (1 << 63) - 1
@@ -62,6 +62,10 @@ class Schedule:
         """How many times up to ``now_ns`` wait to be taken."""
         self._reach(now_ns)
         return int(np.searchsorted(self._times, now_ns, side="right")) - self._next
+
+    def due_before(self, time_ns: int) -> int:
+        """How many of the times that wait to be taken are earlier than ``time_ns``, a time that has passed."""
+        return max(int(np.searchsorted(self._times, time_ns)) - self._next, 0)
 
     def take(self, now_ns: int, limit: int) -> Ints:
         """Up to ``limit`` times that have fallen due by ``now_ns``, oldest first."""

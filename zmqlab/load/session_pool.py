@@ -136,20 +136,17 @@ class SessionPool:
             for request in each.session.open_requests():
                 yield each.client_id, request
 
-    def unsent_requests(self) -> Iterator[OpenRequest]:
-        """Those of them that were never handed to a connection."""
-        for each in self._all:
-            yield from each.session.unsent_requests()
+    def submit(self, commands: bytes, token: object = None) -> OpenRequest:
+        """Send the next request, by the next session that has room; :attr:`room` must be above 0.
 
-    def submit(self, commands: bytes, token: object = None) -> None:
-        """Send the next request, by the next session that has room; :attr:`room` must be above 0."""
+        If no node can take the request now, it has no ``attempts`` yet: it waits in its session.
+        """
         count = len(self._all)
         for step in range(count):
             each = self._all[(self._turn + step) % count]
             if each.room > 0:
-                each.submit(commands, token)
                 self._turn = (self._turn + step + 1) % count
-                return
+                return each.submit(commands, token)
         raise AssertionError("look at room before submitting")
 
     def poll(self, timeout_ms: float = 0) -> list[Completion]:

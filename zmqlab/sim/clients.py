@@ -178,7 +178,7 @@ class Client:
         commands = records.pack_commands(self._command() for _ in range(count))
         number = session.next_number
         self._open[number] = self._invoke(number, commands)
-        assert session.submit(commands, self._around.now_us() * NS_PER_US) == number
+        assert session.submit(commands, self._around.now_us() * NS_PER_US).number == number
 
     def _read(self) -> None:
         self._next_nonce += 1

@@ -27,8 +27,9 @@ class LoadCounters(msgspec.Struct, kw_only=True):
     """What happened to orders and requests; from the start of the run, or in one interval."""
 
     offered: int = 0
-    """Orders whose intended time has come, sent or not."""
+    """Orders whose intended time has come, sent or not: never less than ``sent``."""
     sent: int = 0
+    """Orders that were handed to a socket, by the first copy of their request."""
     acknowledged: int = 0
     """Orders whose report has come, rejections included: the cluster is done with them."""
     rejected: int = 0
@@ -40,7 +41,8 @@ class LoadCounters(msgspec.Struct, kw_only=True):
     late: int = 0
     """Orders sent more than 5 ms after their intended time, with nothing but this client to blame."""
     held_back: int = 0
-    """Orders sent that late because the window was full or no node took requests."""
+    """Orders that were sent that late, or have waited that long and are not sent yet, because the window was full or no
+    node took requests."""
     requests: int = 0
     """Requests acknowledged."""
     retries: int = 0
@@ -118,7 +120,7 @@ class Second(msgspec.Struct, kw_only=True):
 
 
 class OpenOutcome(msgspec.Struct, array_like=True):
-    """A request that was sent and never answered: applied or not, nobody told."""
+    """A request that was handed to a socket and never answered: it is unknown whether it was applied."""
 
     client_id: int
     request_number: int
@@ -127,7 +129,7 @@ class OpenOutcome(msgspec.Struct, array_like=True):
 
 
 class LoadResult(msgspec.Struct, kw_only=True):
-    """Everything about a run that has ended; :class:`zmqlab.load.report.LoadReport` reads it for people."""
+    """Everything about a run that has ended; :class:`zmqlab.load.load_report.LoadReport` reads it for people."""
 
     name: str
     settings: dict[str, Any]
@@ -153,7 +155,7 @@ class LoadResult(msgspec.Struct, kw_only=True):
     service_time_max_ns: int
     seconds: list[Second]
     ledger: bytes
-    """Acknowledged requests: :mod:`zmqlab.load.ledger`."""
+    """Acknowledged requests: :mod:`zmqlab.load.measurement`."""
     unremembered: int
     """Acknowledged requests that the ledger had no room for."""
     open_requests: list[OpenOutcome]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
-from zmqlab.load.metrics import LoadResult
+from zmqlab.load.load_messages import LoadResult
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -44,7 +44,7 @@ class LatencySummary(NamedTuple):
 
 
 class LoadReport:
-    """Figures of one :class:`~zmqlab.load.metrics.LoadResult`."""
+    """Figures of one :class:`~zmqlab.load.load_messages.LoadResult`."""
 
     def __init__(self, result: LoadResult) -> None:
         self.result = result

@@ -124,7 +124,7 @@ class Client:
         time_in_force: TimeInForce | None = None,
         post_only: bool = False,
     ) -> ExecutionReport:
-        """Buy ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        """Buy ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price as a market order."""
         return self._new(Side.BUY, symbol, quantity, price, account, time_in_force, post_only)
 
     def sell(
@@ -137,7 +137,7 @@ class Client:
         time_in_force: TimeInForce | None = None,
         post_only: bool = False,
     ) -> ExecutionReport:
-        """Sell ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        """Sell ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price as a market order."""
         return self._new(Side.SELL, symbol, quantity, price, account, time_in_force, post_only)
 
     def cancel(self, order_id: int, symbol: str, *, account: int = 1) -> ExecutionReport:
@@ -150,7 +150,7 @@ class Client:
     def replace(
         self, order_id: int, symbol: str, quantity: int, price: int, *, account: int = 1, post_only: bool = False
     ) -> ExecutionReport:
-        """Change what rests of an order, and its price; less at the same price keeps its place in the queue."""
+        """Change the resting quantity and price of an order. A smaller quantity at the same price keeps its place."""
         _check("order_id", order_id, 1, MAX_U64)
         _check("quantity", quantity, 1, MAX_QUANTITY)
         _check("price", price, 1, MAX_PRICE)
@@ -181,7 +181,7 @@ class Client:
     # -- questions -----------------------------------------------------------------------------------------------
 
     def book(self, symbol: str, levels: int = 10, *, linearizable: bool = True) -> Depth:
-        """The best prices of a symbol. ``linearizable=False`` asks the first node alone, which may lag."""
+        """The best prices of a symbol. With ``linearizable=False`` the first node answers alone, and may lag."""
         _check_symbol(symbol)
         _check("levels", levels, 1, 1_000)
 
@@ -202,7 +202,7 @@ class Client:
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
-        """Roles, terms and indexes of all nodes that answer."""
+        """Roles, terms and indexes of all nodes; a node that does not answer in time is ``silent``."""
         endpoints = self._look()
         return StatusTable.of_answers(endpoints, ask.statuses(endpoints, timeout_s))
 
@@ -236,7 +236,7 @@ class Client:
         return self.send(command)[0]
 
     def _exchange(self, packed: bytes) -> Response:
-        """Submit and wait; any failure ends the session, so that nothing is sent again later."""
+        """Submit and wait for the answer. A failure ends the session, so that nothing is sent again later."""
         if self._closed:
             raise RequestError("this client is closed: make another with cluster.client()")
         deadline = time.monotonic() + self.timeout_s
@@ -284,7 +284,7 @@ class Client:
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
-    """Raise SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
+    """Raises SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
     try:
         good = not isinstance(value, bool) and low <= operator.index(value) <= high
     except TypeError:

@@ -1,19 +1,22 @@
-"""The open loop: sends what is due, whatever has been answered, and measures from when it was due.
+"""The open loop: it sends what is due, whatever has been answered, and measures from when it was due.
 
-One thread, one loop. A turn sends the orders that have fallen due, as one request to one node, then waits on the
-sockets until the next one is due, and takes what was answered. It never spins: orders that fall due within
-``batch_interval_ms`` share a request, and what they wait for it is part of their response time.
+One thread, one loop. A turn sends the orders that have fallen due, as one request to one node. Then it waits on the
+sockets until the next order is due, and takes what was answered. It never spins. Orders that fall due within
+``batch_interval_ms`` share a request; the time that they wait for it is part of their response time.
 
-When the window is full or no node takes requests, orders wait here. They are all sent later, and late: their response
-time runs on. What was late because of the cluster is counted as ``held_back``; what was late for no such reason is
-counted as ``late``, and when that is more than one order in a hundred the report says that the generator, and not
-the cluster, was the limit.
+While the window is full or no node takes requests, orders wait in the schedule. They are sent as soon as that is
+possible, and their response time runs on. The report tells three kinds of orders apart:
 
-At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation, and nothing
-else: its response times are service times.
+- ``sent``: handed to a socket. A request that waits inside its session for a node is not sent yet.
+- ``held_back``: more than 5 ms late because of the cluster, whether they were sent in the end or not.
+- ``late``: sent more than 5 ms late for no such reason. If that is more than one order in a hundred, the report says
+  that the generator was the limit, and not the cluster.
+
+At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation and nothing
+else, because its response times are service times.
 
 The thread that calls :meth:`Generator.run` owns everything. Other threads may call :meth:`~Generator.stop`,
-:meth:`~Generator.set_rate` and :meth:`~Generator.abort`; the loop looks at what they asked for at least every 20 ms.
+:meth:`~Generator.set_rate` and :meth:`~Generator.abort`; the loop looks at their wishes at least every 20 ms.
 """
 
 from __future__ import annotations
@@ -38,9 +41,9 @@ from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
 HOUSEKEEPING_MS = 20
-"""How soon a request from outside (stop, another rate) is noticed."""
+"""How soon a wish of another thread (stop, another rate) is noticed."""
 CONNECT_PATIENCE_MS = 250
-"""Before the first order: time for the connections to the other nodes to come up, so that load is spread at once."""
+"""Before the first order: how long to wait for the connections to all nodes, so that the load is spread at once."""
 OPEN_TIMEOUT_MS = 15_000
 
 
@@ -85,7 +88,7 @@ class Generator:
         self._tally = Tally(settings.ledger_limit)
         self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
         self._next_send_ns = 0
-        """Orders due before it wait for it, unless they fill a request."""
+        """No request is sent before, unless the due orders fill one."""
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
         """The last moment at which orders were due and no session had room for a request."""
@@ -100,18 +103,18 @@ class Generator:
     # For other threads.
 
     def stop(self) -> None:
-        """Send nothing new, wait for what is owed, end."""
+        """Send nothing new, wait for the answers that are owed, end."""
         self._stop_asked = True
 
     def abort(self) -> None:
-        """End at once; what is owed stays unknown."""
+        """End at once; the outcome of what is owed stays unknown."""
         self._abort_asked = True
 
     def set_rate(self, rate: float) -> None:
         """Offer ``rate`` orders a second from now on; 0 pauses.
 
         Raises:
-            SettingsError: not a rate, or this run has no schedule.
+            SettingsError: ``rate`` is not a rate, or this run has no schedule.
         """
         if self.settings.rate is None:
             raise SettingsError('at rate "max" there is no rate to set: start with a number')
@@ -122,10 +125,11 @@ class Generator:
     # The run.
 
     def run(self) -> LoadResult:
-        """Open the sessions, drive the cluster to the end of the schedule, wait for what is owed, tell the result.
+        """Open the sessions, send to the end of the schedule, wait for the answers that are owed; returns the result.
 
         Raises:
-            NoLeader, RequestTimeout: a session could not be opened; nothing was sent.
+            NoLeader: no session, because the nodes have no leader; nothing was sent.
+            RequestTimeout: no session, because no node answered; nothing was sent.
         """
         settings = self.settings
         pool = SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
@@ -211,7 +215,7 @@ class Generator:
         self._next_send_ns = now_ns + self._interval_ns
 
     def _keep_outstanding(self, now_ns: int) -> None:
-        """The closed loop of rate "max": an order is meant to be sent when it is."""
+        """The closed loop of rate "max": an order's intended time is when it is sent."""
         sessions, size = self._sessions, self.settings.closed_batch
         most = self.settings.closed_requests * self.settings.clients
         while sessions.pending < most and sessions.room > 0:
@@ -271,7 +275,7 @@ class Generator:
         self._tally.waiting(orders, held_back)
 
     def _follow_counters(self, now_ns: int) -> None:
-        """Bring in what others count."""
+        """Bring in what the sessions count."""
         self._follow_unsent(now_ns)
         counters, theirs = self._tally.counters, self._sessions.counters
         counters.retries = theirs.retries

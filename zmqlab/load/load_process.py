@@ -1,12 +1,12 @@
 """A load client as a process of its own: ``python -m zmqlab.load.load_process --config JSON``.
 
-Its parent owns the sockets that listen: a SUB at ``metrics`` and a ROUTER at ``control``; this process connects a PUB
-and a DEALER to them. Messages are those of :mod:`zmqlab.load.load_messages`. The configuration is one JSON object::
+The parent owns the sockets that listen: a SUB at ``metrics`` and a ROUTER at ``control``. This process connects a PUB
+and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The configuration is one JSON object::
 
     {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001"}
 
-It ends with its run, after it has told the result. It ends at once when its standard input ends, for then the parent
-is gone. SIGTERM stops the run in good order; SIGINT is the parent's to handle, since a terminal sends it to both.
+The process ends after its run, when it has told the result. It ends at once when its standard input ends, because then
+the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it to both.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ METRICS_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, send_messages=
 CONTROL_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, linger_ms=10_000)
 """The result may take so long to reach a parent that is busy."""
 ORPHAN_GRACE_S = 1.0
-"""After the parent's death the run has so long to end by itself."""
+"""How long the run may take to end by itself after the parent's death."""
 
 
 def command_line(settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> list[str]:
-    """What a parent starts, with a pipe as standard input."""
+    """The command that a parent starts, with a pipe as standard input."""
     config = {"settings": settings.to_dict(), "metrics": metrics_endpoint, "control": control_endpoint}
     return [sys.executable, "-m", MODULE, "--config", json.dumps(config, separators=(",", ":"))]
 
@@ -93,7 +93,7 @@ class LoadProcess:
 
 
 def _watch_parent(generator: Generator) -> None:
-    """End with the parent: its end of the pipe is closed when it dies, however it dies."""
+    """End with the parent: the system closes its end of the pipe when it dies, however it dies."""
     while os.read(0, 4_096):
         pass
     generator.abort()

@@ -32,7 +32,7 @@ from zmqlab.market.types import Reason, Status
 from zmqlab.wire.client import REPLAYED, ResponseStatus
 
 LATE_NS = 5_000_000
-"""Sent later than this after its intended time an order is late: five times what a usual wake-up is off."""
+"""An order that is sent later than this after its intended time is late: five times the usual error of a wake-up."""
 REASON_COUNT = max(Reason) + 1
 _REJECTED = int(Status.REJECTED)
 _OK = int(ResponseStatus.OK)

@@ -1,8 +1,7 @@
 """The wire's fixed-width records as numpy types, byte for byte.
 
-:mod:`zmqlab.wire.records` is the truth; a test holds these against it. An array of ``COMMAND`` rows is a
-request's body through ``tobytes()``, and a response's body is an array of ``REPORT`` rows through
-``np.frombuffer``.
+:mod:`zmqlab.wire.records` defines the records; a test compares these types with it. The ``tobytes()`` of an array of
+``COMMAND`` rows is the body of a request, and ``np.frombuffer`` makes ``REPORT`` rows from the body of a response.
 """
 
 from __future__ import annotations

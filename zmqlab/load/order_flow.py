@@ -146,7 +146,7 @@ class RestingOrders:
 
 
 class OrderFlow:
-    """An endless, seeded stream of commands that reacts to what became of them."""
+    """An endless stream of commands from a seed, which reacts to what became of them."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class OrderFlow:
         return rows
 
     def observe(self, rows: Rows, reports: Rows, fills: Rows) -> None:
-        """Learn from the answers: ``reports[i]`` is what became of ``rows[i]``."""
+        """Learn from the answers: ``reports[i]`` says what became of ``rows[i]``."""
         kinds, statuses, leaves = rows["kind"], reports["status"], reports["leaves_quantity"]
         rests = (kinds == KIND_NEW) & ((statuses == _RESTING[0]) | (statuses == _RESTING[1]))
         if rests.any():
@@ -243,7 +243,7 @@ class OrderFlow:
         self.pool.remove(patch["order_id"].astype(np.int64))
 
     def _replace(self, patch: Rows, slots: Ints, rows: Rows) -> None:
-        """Half of them reduce the quantity and keep their place, half move by a few ticks and lose it."""
+        """Half of the replaces reduce the quantity and keep their place; half move by a few ticks and lose it."""
         reduces = rows["quantity"] % 2 == 0
         moved = np.maximum(self.pool.price[slots] + rows["price"] % 5 - 2, 1)
         patch["kind"] = KIND_REPLACE

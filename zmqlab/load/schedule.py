@@ -1,13 +1,13 @@
-"""When orders are meant to be sent, fixed before any of them is: the clock of the open loop.
+"""When each order is meant to be sent, fixed before any order is sent: the clock of the open loop.
 
-A load generator that sends the next order when the last is answered slows down exactly when the system
-does, and never sees the waiting it causes: coordinated omission (Tene; wrk2's README). Here intended times
-depend on the seed and the rate alone. Whatever happens, each of them is sent, late if need be, and latency
-counts from the intended time.
+A load generator that sends the next order when the last one is answered slows down exactly when the system does, and
+never sees the waiting that the system causes: coordinated omission (Tene; the README of wrk2). Here the intended times
+depend on the seed and the rate alone. Each order is sent, late if need be, and its latency counts from the intended
+time.
 
-Times are nanoseconds of the caller's clock. They are made in chunks of 4,096, so that a long run needs no
-memory. Constant arrivals are computed by multiplication from the chunk's origin, so that they do not drift.
-A change of rate keeps what has fallen due, drops what has not, and starts anew at the moment of the change.
+Times are nanoseconds of the caller's clock. They are made in chunks of 4,096, so that a long run needs no memory.
+Constant arrivals are multiplied from the chunk's origin, so that they do not drift. A change of the rate keeps the
+times that have passed, drops the others, and starts anew at the moment of the change.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class FakeNode:
         self.term = 1
         self.commit_index = 0
         self.members: list[FakeNode] = []
-        """Who belongs to the cluster, by this node's word; empty: it says nothing of it."""
+        """The members by this node's word; empty: it names none."""
         self.learners: list[FakeNode] = []
         """Those of ``members`` that do not vote."""
         self.on_query: Callable[[], None] = lambda: None
@@ -211,5 +211,5 @@ class FakeNode:
         )
 
     def as_member(self, voter: bool) -> control.Member:
-        """What others say of it."""
+        """The entry for it in the statuses of other nodes."""
         return control.Member(node_id=self.node_id, name=self.name, host="127.0.0.1", port=self._port - 2, voter=voter)

@@ -1,4 +1,4 @@
-"""The client for people follows the cluster: its questions go to nodes that belong to it now."""
+"""``Client`` follows the cluster: its questions go to the members of the moment."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_members_are_followed_from_any_that_is_known(nodes: list[FakeNode]) -> N
     assert ask.follow_members(endpoints(nodes[:3])) == endpoints(nodes[1:])
 
 
-def test_a_minority_drops_nobody(nodes: list[FakeNode]) -> None:
+def test_a_minority_drops_no_node(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[3:], commit_index=5)
     nodes[1].paused = nodes[2].paused = True
     assert ask.follow_members(endpoints(nodes[:3]), 0.1) == endpoints(nodes)
 
 
-def test_nobody_answers(nodes: list[FakeNode]) -> None:
+def test_without_any_answer_nothing_is_known(nodes: list[FakeNode]) -> None:
     nodes[0].paused = True
     assert ask.follow_members(endpoints(nodes[:1]), 0.05) == ()
 

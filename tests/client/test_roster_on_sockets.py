@@ -187,7 +187,7 @@ def test_with_all_known_nodes_gone_the_first_ones_are_tried_again(make_nodes: Ma
         poll_until(session, lambda: session.connected == [False, True])
 
 
-def test_fallbacks_are_tried_when_nobody_else_is_there(make_nodes: MakeNodes) -> None:
+def test_fallbacks_are_tried_when_no_other_node_is_there(make_nodes: MakeNodes) -> None:
     (node,) = make_nodes(1)
     with ConnectedSession(["tcp://127.0.0.1:1"], fallbacks=[node.endpoint]) as session:
         assert session.open(timeout_ms=3_000) > 0

@@ -108,7 +108,7 @@ class ConnectedSession:
         Args:
             endpoints: where nodes listen for clients, as in ``tcp://127.0.0.1:5002``; at least one.
             settings: how the session behaves.
-            fallbacks: further endpoints, tried when all nodes are gone that are known.
+            fallbacks: further endpoints, tried when no known node can be reached.
             rng: draws the nodes that requests go to.
             context: shared if given, else owned.
             numbering: gives nodes their indexes; shared with other sessions if given.

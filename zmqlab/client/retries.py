@@ -23,7 +23,7 @@ does (RFC 6298):
 - Of the requests whose first copy the node answered, SRTT and RTTVAR are the smoothed response time and its smoothed
   deviation. The time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
 - It doubles with each expiry at the node, and with each attempt of the request, up to eightfold. It stays doubled until
-  the node answers a request whose first copy it got (Karn's rule: after a retry nobody knows which copy was answered).
+  the node answers a request whose first copy it got (Karn's rule: after a retry it is unknown which copy was answered).
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
 - On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, this node is

@@ -1,6 +1,6 @@
 """Which nodes a client talks to and which one leads: a pure state machine, fed with the nodes' own statuses.
 
-Each :class:`~zmqlab.wire.control.NodeStatus` says who belongs to the cluster as that node knows it. A node that is
+Each :class:`~zmqlab.wire.control.NodeStatus` lists the members of the cluster as that node knows them. A node that is
 behind, cut off or removed knows an old membership. Therefore:
 
 - The membership of the most advanced status counts, by (commit index, term). A membership is an entry of the log, and a
@@ -57,7 +57,7 @@ STATUS_SOON_MS = 50
 
 
 def leader_of(statuses: Mapping[K, control.NodeStatus]) -> K | None:
-    """The one rule for who leads: of the nodes that say that they lead, the node with the highest term.
+    """The one rule that says which node leads: of the nodes that say that they lead, the node with the highest term.
 
     A deposed leader that is cut off still says that it leads, but in a lower term. What a status says about *another*
     node (``leader_id``) does not count.

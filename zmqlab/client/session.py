@@ -54,7 +54,7 @@ as large as their commands."""
 _OK = int(ResponseStatus.OK)  # plain integers: an attribute of an IntEnum costs on the hot path
 _EXPIRED = int(ResponseStatus.SESSION_EXPIRED)
 _WINDOW_FULL = int(ResponseStatus.WINDOW_FULL)
-_TRY_ELSEWHERE = (int(ResponseStatus.BUSY), int(ResponseStatus.CLOSING))
+_REFUSALS = (_EXPIRED, _WINDOW_FULL, int(ResponseStatus.BUSY), int(ResponseStatus.CLOSING))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class Session:
             rng: draws nodes.
             nonces: draws the numbers by which this client is told from others before it has an id. Two clients must
                 not share a seed: a real one takes ``random.SystemRandom()``.
-            fallbacks: further endpoints, tried when all nodes are gone that are known.
+            fallbacks: further endpoints, tried when no known node can be reached.
             numbering: gives nodes their indexes; shared with other sessions if given.
         """
         self.client_id = 0
@@ -323,26 +323,30 @@ class Session:
     # What comes in.
 
     def _take_response(self, contact: Contact, response: Response, now_ns: int, done: list[Completion]) -> None:
-        status = response.status
-        if self.nonce and response.request_number == self.nonce:
-            self._take_session(contact, response, now_ns)
-            return
-        if status == _OK and contact.is_stuck:
+        if response.status == _OK and contact.is_stuck:
             contact.is_stuck = False
             contact.avoided_until_ns = 0
         request = self._open.get(response.request_number)
-        if request is None or response.client_id != self.client_id:
+        if request is not None and response.client_id == self.client_id:
+            if response.status in _REFUSALS:
+                self._take_refusal(contact, request, response.status, now_ns)
+            else:
+                self._complete(contact, request, response, now_ns, done)
+        elif self.nonce and response.request_number == self.nonce:
+            self._take_session(contact, response, now_ns)
+        else:
             self.counters.duplicates += 1
-        elif status in _TRY_ELSEWHERE:
+
+    def _take_refusal(self, contact: Contact, request: OpenRequest, status: int, now_ns: int) -> None:
+        """The request was not carried out, and may be sent again unless the session is over."""
+        if status == _EXPIRED:
+            self.expired = True
+        elif status == _WINDOW_FULL:
+            self._take_window_full(contact, request, now_ns)
+        else:
             self._outbox.note_busy(contact, status, now_ns)
             if request.node is contact:
                 self._outbox.wait(request, now_ns)
-        elif status == _WINDOW_FULL:
-            self._take_window_full(contact, request, now_ns)
-        elif status == _EXPIRED:
-            self.expired = True
-        else:
-            self._complete(contact, request, response, now_ns, done)
 
     def _take_session(self, contact: Contact, response: Response, now_ns: int) -> None:
         if response.status == _OK:

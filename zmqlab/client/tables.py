@@ -83,7 +83,7 @@ class StatusTable(Sequence[NodeState]):
 
     @classmethod
     def of_answers(cls, endpoints: Iterable[str], answers: Mapping[str, control.NodeStatus]) -> StatusTable:
-        """A row for each endpoint; one that gave no answer is ``silent`` and goes by its endpoint."""
+        """A row for each endpoint. A node that gave no answer is ``silent`` and is named by its endpoint."""
         return cls(
             tuple(
                 NodeState(answers[each].name, each, "running", answers[each])

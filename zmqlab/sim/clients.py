@@ -89,12 +89,14 @@ class Client:
         self._opening: Operation | None = None
         """The registration, until it is answered."""
         self._open: dict[int, Operation] = {}
-        """Request number -> what is not answered; the session has the same numbers."""
+        """Request number -> a request that is not answered; the session has the same numbers."""
         self._reads: dict[int, Operation] = {}
         """Nonce -> a read that is not answered."""
         self._next_nonce = address << 32
         self._old: list[bytes] = []
-        """Frames of requests and of registrations that were answered."""
+        """Frames of the last requests that were answered."""
+        self._registrations: list[bytes] = []
+        """The frame of the last registration that was answered: a copy of it opens a session that no client uses."""
         self._orders: list[int] = []
         self._lives: dict[int, int] = {}
         """Node id -> how often it had crashed when its connection was last looked at."""
@@ -192,12 +194,15 @@ class Client:
         self._around.network.send(self.address, self._any_node(), read.content)
 
     def _send_again(self, session: Session) -> None:
-        frames_again = [*self._old, *(request.frame for request in session.open_requests() if request.attempts)]
-        if frames_again:
-            self._around.network.send(self.address, self._any_node(), self._rng.choice(frames_again))
+        """A late copy of something; in the end not of what is open, or it would replace a retry that is missing."""
+        again = [*self._registrations, *self._old]
+        if not self._ending:
+            again += [request.frame for request in session.open_requests() if request.attempts]
+        if again:
+            self._around.network.send(self.address, self._any_node(), self._rng.choice(again))
 
     def _any_node(self) -> int:
-        """Mostly a member, as far as clients know; in the first phase also one that was removed or is none yet."""
+        """Mostly a member; in the first phase also a node that was removed or is no member yet."""
         if self._ending or self._rng.random() < 0.8:
             return self._rng.choice(self._around.members)
         return self._rng.choice(self._around.reachable()).node_id
@@ -233,7 +238,7 @@ class Client:
                 session.on_connected(contact)
 
     def process_at(self, endpoint: str) -> Process | None:
-        """The node that listens there: the one that came last, if several had the address."""
+        """The node that listens there: the last one, if several had the address."""
         processes = self._around.processes
         if len(processes) != self._processes:
             self._processes = len(processes)
@@ -292,21 +297,21 @@ class Client:
         operation = self._open.pop(completion.request_number, None)
         if operation is None:
             raise Violation(f"client {self.address} is given two answers to request {completion.request_number}")
+        if self._session is None or response.client_id != self._session.client_id:
+            raise Violation(f"client {self.address} takes an answer to session {response.client_id} for its own")
         if response.status != ResponseStatus.OK:
             raise Violation(f"client {self.address} is told {response.status} for its open request {operation.number}")
         number = operation.number
         answered_below = min([number, *self._open])
-        self._note_old(client_wire.encode_request(response.client_id, number, answered_below, operation.content))
+        frame = client_wire.encode_request(response.client_id, number, answered_below, operation.content)
+        self._old = [*self._old[-3:], frame]
         self._orders += [report[6] for report in records.unpack_reports(response.reports) if report[6]]
         self._orders = self._orders[-8:]
-
-    def _note_old(self, frame: bytes) -> None:
-        self._old = [*self._old[-3:], frame]
 
     def _follow(self, session: Session) -> None:
         """What an answer has done to the session."""
         if self._opening is not None and session.client_id:
-            self._note_old(self._opening.content)
+            self._registrations = [self._opening.content]
             self._opening = None
         if session.expired:
             self.unknown += len(self._open)

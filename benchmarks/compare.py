@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from zmqlab.cluster.ports import free_base_ports
 from zmqlab.load.generator import Generator
-from zmqlab.load.report import LoadReport
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_report import LoadReport
+from zmqlab.load.load_settings import LoadSettings
 
 BARE_NODE = str(Path(__file__).parent / "bare_node.py")
 NODES = 3

@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection
 import numpy as np
 import zmq
 
-from zmqlab.load.flow import KIND_NEW
 from zmqlab.load.generator import run_load
-from zmqlab.load.layout import COMMAND, REPORT
-from zmqlab.load.report import LoadReport
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_report import LoadReport
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.numpy_records import COMMAND, REPORT
+from zmqlab.load.order_flow import KIND_NEW
 from zmqlab.market.types import Status
 from zmqlab.settings import parse_rate
 from zmqlab.wire import client, frames

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import decode_metrics
+from zmqlab.load.load_messages import decode_metrics
 
 STEADY_S = 4.0
 PHASES = ("before", "scaling up", "larger", "scaling down", "after")

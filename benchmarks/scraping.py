@@ -29,7 +29,7 @@ import psutil
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadMetrics, decode_metrics
+from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 
 WARM_UP_S = 3.0
 SETTLE_S = 0.3

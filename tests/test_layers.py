@@ -20,6 +20,7 @@ LAYERS = [
     "replica",
     "engine",
     "node",
+    "client",
     "load",
     "sim",
     "cluster",
@@ -36,11 +37,14 @@ THIRD_PARTY = {
     "engine": set(),
     "sim": set(),
     "net": {"zmq", "psutil"},
+    "client": {"zmq", "msgspec"},
     "node": {"zmq", "lmdb", "psutil", "msgspec", "prometheus_client"},
 }
 """What the layers below the lab may import from outside; those that are not named may import anything."""
 OURS_OF_STANDARD = {"raft": {"time", "socket", "threading", "asyncio"}, "market": {"time", "random", "threading"}}
 """Standard modules that a pure layer may not touch."""
+PURE_CLIENT = [PACKAGE / "client" / name for name in ("__init__.py", "roster.py", "retries.py", "session.py")]
+"""The core that the simulator runs in virtual time."""
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
 
@@ -83,3 +87,12 @@ def test_a_low_layer_imports_nothing_it_should_not(path: Path) -> None:
             assert root not in OURS_OF_STANDARD.get(layer, set()), f"{layer} imports {name}"
         elif root != "zmqlab":
             assert root in THIRD_PARTY[layer], f"{layer} imports {name}"
+
+
+@pytest.mark.parametrize("path", PURE_CLIENT, ids=lambda path: str(path.name))
+def test_the_clients_core_has_no_sockets_and_no_clock(path: Path) -> None:
+    for name in imports_of(path):
+        assert name.split(".")[0] not in {"zmq", "time", "socket", "select", "threading", "secrets"}, name
+        assert name != "zmqlab.net"
+        if name.startswith("zmqlab.client."):
+            assert PACKAGE / "client" / f"{name.split('.')[2]}.py" in PURE_CLIENT, name

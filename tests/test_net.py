@@ -25,11 +25,10 @@ def makes_sockets(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in MAKERS:
             continue
-        owner = ast.unparse(node.func.value)
-        is_zmq = node.func.attr != "socket" or any("zmq." in ast.unparse(argument) for argument in node.args)
-        if owner == "zmq" or owner.endswith("Context") or (is_zmq and "context" in owner.lower()):
-            lines.append(node.lineno)
-        elif node.func.attr == "get_monitor_socket":
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        is_python_socket = name == "socket" and not any("zmq." in ast.unparse(each) for each in node.args)
+        is_of_zmq = owner == "zmq" or "context" in owner.lower() or name == "get_monitor_socket"
+        if is_of_zmq and not is_python_socket:
             lines.append(node.lineno)
     return lines
 

@@ -38,7 +38,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zmqlab.cluster.client import Client
+    from zmqlab.client.client import Client
     from zmqlab.cluster.cluster import Cluster
     from zmqlab.cluster.load_client import LoadClient, LoadResult
     from zmqlab.cluster.verdict import Verdict
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Client": "zmqlab.cluster.client",
+    "Client": "zmqlab.client.client",
     "Cluster": "zmqlab.cluster.cluster",
     "Command": "zmqlab.market.types",
     "ExecutionReport": "zmqlab.market.types",

@@ -12,8 +12,8 @@ Below 256 each value has its own bucket. Above, each power of two is cut into 12
 A percentile is reported as the upper edge of its bucket, but never above the exact maximum. So it errs by at most 0.8
 %, and upwards only. ``max`` stays exact if it is handed on beside the sparse form.
 
-Rules: no numpy, because nodes record with this module and must start fast; the load client has a vectorised twin of it.
-Only the export imports ``hdrh``.
+Rules: no numpy, because nodes record with this module and must start fast; the vectorised twin is in
+:mod:`zmqlab.load.measurement`. Only the export imports ``hdrh``.
 
 Left out on purpose: means and standard deviations, which say little about latency.
 """

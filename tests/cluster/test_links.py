@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
-from zmqlab.cluster.client import Client
+from zmqlab.client.client import Client
 from zmqlab.cluster.links import LinkFault
 from zmqlab.errors import ClusterError, SettingsError
 

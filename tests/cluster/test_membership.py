@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.wire import control
 
@@ -129,8 +129,8 @@ def test_a_removed_node_that_still_runs_does_not_disrupt(cluster: Cluster) -> No
     leader_endpoint = cluster.endpoints[cluster.nodes.index(cluster.leader)]
     deadline = time.monotonic() + 5
     while True:
-        query = control.RemoveMemberQuery(queries.new_nonce(), names[victim])
-        answer = queries.ask_all([leader_endpoint], lambda _, query=query: query, 1.0)[leader_endpoint]
+        query = control.RemoveMemberQuery(ask.new_nonce(), names[victim])
+        answer = ask.ask_all([leader_endpoint], lambda _, query=query: query, 1.0)[leader_endpoint]
         if isinstance(answer, control.OkAnswer):
             break
         assert time.monotonic() < deadline

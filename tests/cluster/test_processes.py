@@ -49,8 +49,8 @@ def dead_pid() -> int:
         (["python", "-m", "zmqlab.node", "--node=n1", "--leader", "--port=5000"], "node", "n1", 5000),
         (["python", "/venv/bin/zmqlab", "node", "--port", "5000", "--node", "n1"], "node", "n1", 5000),
         (["python", "-m", "zmqlab.cli", "node", "--node", "n1", "--port", "5000"], "node", "n1", 5000),
-        (["python", "-m", "zmqlab.load.process"], "load", "load", 0),
-        (["python", "-m", "zmqlab.load.process", "--config", '{"settings":{"name":"big"}}'], "load", "big", 0),
+        (["python", "-m", "zmqlab.load.load_process"], "load", "load", 0),
+        (["python", "-m", "zmqlab.load.load_process", "--config", '{"settings":{"name":"big"}}'], "load", "big", 0),
     ],
 )
 def test_reads_command_lines(command: list[str], kind: str, name: str, port: int) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.waiting import wait_for
-from zmqlab.cluster.client import Client
+from zmqlab.client.client import Client
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.launcher import LocalLauncher
 from zmqlab.cluster.ports import free_base_ports

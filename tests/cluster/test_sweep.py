@@ -15,8 +15,8 @@ from zmqlab.cluster.sweep import (
     sweep,
 )
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadCounters, LoadMetrics
-from zmqlab.load.report import LatencySummary
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics
+from zmqlab.load.load_report import LatencySummary
 
 NO_TIME = LatencySummary(0, 0, 0, 0, 0)
 

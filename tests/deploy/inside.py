@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from zmqlab import LoadClient
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.names import known_endpoints
 
 ANSWER_TIMEOUT_S = 0.3
@@ -32,7 +32,7 @@ class Inside:
                 "voters": {str(each.node_id): f"{each.host}:{each.port}" for each in status.members if each.voter},
                 "members": len(status.members),
             }
-            for endpoint, status in queries.statuses(endpoints, ANSWER_TIMEOUT_S).items()
+            for endpoint, status in ask.statuses(endpoints, ANSWER_TIMEOUT_S).items()
         }
 
     def load_(self, rate: float, endpoints: list[str]) -> Any:

@@ -31,7 +31,7 @@ import zmq
 from tests.fuzz.handlers import MAX_GROWTH_BYTES, Outcome
 from tests.fuzz.hostile import Hostile, Parts, View
 from tests.fuzz.legal import Verdict, verdict
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.launcher import LocalLauncher, LocalNode
 from zmqlab.settings import NodeSettings
@@ -274,7 +274,7 @@ def _attack_subscribers(count: int, seed: int, progress: Progress) -> Outcome:
     with _cluster(3) as cluster, zmq.Context() as context:
         dead = cluster.leader  # it hands over before it dies, so that there is an older term to speak of
         endpoints = dict(zip(cluster.nodes, cluster.endpoints, strict=True))
-        queries.ask(endpoints[dead], TransferQuery(1), OkAnswer)
+        ask.ask_one(endpoints[dead], TransferQuery(1), OkAnswer)
         _await_other_leader(cluster, dead)
         port = int(endpoints[dead].rpartition(":")[2]) - 2
         targets = [Target(context, endpoints[name]) for name in cluster.nodes if name != dead]

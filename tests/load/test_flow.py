@@ -7,12 +7,11 @@ from collections import deque
 import numpy as np
 import pytest
 
-from tests.load.fake_node import answer_rows
+from tests.client.fake_node import answer_rows
 from zmqlab.errors import SettingsError
-from zmqlab.load.flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, symbol_names
-from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
-from zmqlab.load.pool import RestingOrders
-from zmqlab.load.settings import FlowMix
+from zmqlab.load.load_settings import FlowMix
+from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.order_flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, RestingOrders, symbol_names
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.types import Status
 from zmqlab.wire import records

@@ -13,15 +13,15 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from tests.load.conftest import MakeNodes
-from tests.load.fake_node import FakeLog, FakeNode
+from tests.client.conftest import MakeNodes
+from tests.client.fake_node import FakeLog, FakeNode
 from zmqlab.errors import NoLeader, SettingsError
 from zmqlab.histogram import MAX_VALUE, Histogram
 from zmqlab.load.generator import Generator
-from zmqlab.load.ledger import read_ledger
-from zmqlab.load.metrics import LoadMetrics, LoadResult
-from zmqlab.load.report import LoadReport
-from zmqlab.load.settings import FlowMix, LoadSettings
+from zmqlab.load.load_messages import LoadMetrics, LoadResult
+from zmqlab.load.load_report import LoadReport
+from zmqlab.load.load_settings import FlowMix, LoadSettings
+from zmqlab.load.measurement import read_ledger
 from zmqlab.wire import client
 from zmqlab.wire.records import COMMAND
 
@@ -162,6 +162,48 @@ def test_what_is_never_answered_is_told(make_nodes: MakeNodes) -> None:
     assert any("never answered" in warning for warning in report.warnings)
     assert any("never sent" in warning for warning in report.warnings)
     assert result.longest_gap_ms > 300, "the silence at the end counts"
+
+
+def test_what_no_node_takes_is_held_back_and_not_sent(make_nodes: MakeNodes, log: FakeLog) -> None:
+    """The first request after the node's death waited in the client and counted as sent; all behind it counted as held
+    back only when they were sent, which they never were."""
+    (node,) = make_nodes(1)
+    generator = Generator(settings_for([node], duration_s=1.0, drain_ms=100, arrivals="constant"))
+
+    def kill() -> None:
+        time.sleep(0.4)
+        node.kill()
+
+    result = run_while(generator, kill)
+    report, total = LoadReport(result), result.total
+    arrived = sum(len(body) // COMMAND.size for body in log.bodies.values())
+    assert total.sent == total.acknowledged + report.unanswered
+    assert arrived <= total.sent <= arrived + 40, "some may have been under way when the node died"
+    assert report.unsent == total.offered - total.sent > 500
+    assert total.held_back == pytest.approx(report.unsent, abs=20), "all but the orders of the last 5 ms"
+    assert total.late <= total.offered - total.held_back
+    assert "orders were due and never sent" in repr(report)
+    node.start()
+
+
+def test_what_waited_for_a_node_counts_once(make_nodes: MakeNodes, log: FakeLog) -> None:
+    (node,) = make_nodes(1)
+    seen: list[LoadMetrics] = []
+    generator = Generator(settings_for([node], duration_s=1.5, arrivals="constant"), on_metrics=seen.append)
+
+    def restart() -> None:
+        time.sleep(0.4)
+        node.kill()
+        time.sleep(0.4)
+        node.start()
+
+    result = run_while(generator, restart)
+    total = result.total
+    assert total.sent == total.offered == total.acknowledged == 3_000
+    assert total.held_back == pytest.approx(1_000, abs=400), "2,000 a second for 0.4 s and a reconnection"
+    assert all(each.interval.held_back >= 0 and each.interval.sent >= 0 for each in seen)
+    assert max(each.interval.held_back for each in seen[4:8]) > 100, "it shows while it lasts"
+    ledger_agrees(result, log)
 
 
 def test_rate_changes_pauses_and_stops(make_nodes: MakeNodes) -> None:

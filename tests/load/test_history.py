@@ -10,20 +10,19 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from tests.load.conftest import MakeNodes
-from tests.load.fake_node import FakeLog
+from tests.client.conftest import MakeNodes
+from tests.client.fake_node import FakeLog
 from tests.load.test_generator import run_while, settings_for
 from zmqlab.errors import NoLeader, SettingsError
 from zmqlab.load import history
-from zmqlab.load.flow import OrderFlow
 from zmqlab.load.generator import Generator
 from zmqlab.load.history import read_history
 from zmqlab.load.history_writer import HistoryWriter
-from zmqlab.load.ledger import read_ledger
-from zmqlab.load.metrics import LoadResult
-from zmqlab.load.report import LoadReport
-from zmqlab.load.sessions import Sessions
-from zmqlab.load.tally import Sent
+from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_report import LoadReport
+from zmqlab.load.measurement import Sent, read_ledger
+from zmqlab.load.order_flow import OrderFlow
+from zmqlab.load.session_pool import SessionPool
 from zmqlab.market.types import Command, CommandKind, OrderType, Reason, Side, Status, TimeInForce, symbol_code
 from zmqlab.wire import records
 from zmqlab.wire.client import ResponseStatus
@@ -144,7 +143,7 @@ def test_what_was_never_answered_says_so(make_nodes: MakeNodes, log: FakeLog, tm
 def test_what_was_never_sent_says_so(make_nodes: MakeNodes, tmp_path: Path) -> None:
     (node,) = make_nodes(1)
     settings = settings_for([node])
-    with Sessions(settings) as sessions:
+    with SessionPool(settings.nodes, settings.session) as sessions:
         sessions.open(2_000)
         node.kill()
         while sessions.all_connected:

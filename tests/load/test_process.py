@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from tests.load.conftest import MakeNodes
+from tests.client.conftest import MakeNodes
 from tests.load.test_generator import settings_for
 from zmqlab.errors import FrameError
-from zmqlab.load import metrics
-from zmqlab.load.process import command_line
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load import load_messages
+from zmqlab.load.load_process import command_line
+from zmqlab.load.load_settings import LoadSettings
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +29,7 @@ class Parent:
         self.sub: zmq.Socket[bytes] = self.context.socket(zmq.SUB)
         self.sub.subscribe(b"")
         self.router: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.MAXMSGSIZE, metrics.MAX_RESULT_BYTES)
+        self.router.setsockopt(zmq.MAXMSGSIZE, load_messages.MAX_RESULT_BYTES)
         ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in (self.sub, self.router)]
         self.endpoints = [f"tcp://127.0.0.1:{port}" for port in ports]
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,13 +40,13 @@ class Parent:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         return self.process
 
-    def hear(self, timeout_s: float = 10) -> metrics.ToParent:
+    def hear(self, timeout_s: float = 10) -> load_messages.ToParent:
         assert self.router.poll(int(timeout_s * 1000)), "the load process says nothing"
         self.route, frame = self.router.recv_multipart()
-        return metrics.decode_to_parent(frame)
+        return load_messages.decode_to_parent(frame)
 
-    def say(self, message: metrics.ToLoad) -> None:
-        self.router.send_multipart([self.route, metrics.encode_control(message)])
+    def say(self, message: load_messages.ToLoad) -> None:
+        self.router.send_multipart([self.route, load_messages.encode_control(message)])
 
     def close(self) -> None:
         if self.process is not None:
@@ -69,17 +69,17 @@ def test_it_starts_obeys_and_tells_its_result(make_nodes: MakeNodes, parent: Par
     settings = settings_for(make_nodes(1), rate=500, duration_s=30, name="load-a")
     process = parent.start(settings)
     started = parent.hear()
-    assert isinstance(started, metrics.LoadStarted)
+    assert isinstance(started, load_messages.LoadStarted)
     assert (started.name, started.pid) == ("load-a", process.pid)
-    parent.say(metrics.SetRate(2_000))
+    parent.say(load_messages.SetRate(2_000))
     rates = set()
     for _ in range(8):
         assert parent.sub.poll(2_000)
-        rates.add(metrics.decode_metrics(parent.sub.recv()).rate)
+        rates.add(load_messages.decode_metrics(parent.sub.recv()).rate)
     assert 2_000 in rates
-    parent.say(metrics.Stop())
+    parent.say(load_messages.Stop())
     ended = parent.hear()
-    assert isinstance(ended, metrics.LoadEnded)
+    assert isinstance(ended, load_messages.LoadEnded)
     result = ended.result
     assert result.client_ids == started.client_ids
     assert result.total.acknowledged == result.total.offered > 300
@@ -89,7 +89,7 @@ def test_it_starts_obeys_and_tells_its_result(make_nodes: MakeNodes, parent: Par
 
 def test_it_ends_when_its_parent_is_gone(make_nodes: MakeNodes, parent: Parent) -> None:
     process = parent.start(settings_for(make_nodes(1), duration_s=60))
-    assert isinstance(parent.hear(), metrics.LoadStarted)
+    assert isinstance(parent.hear(), load_messages.LoadStarted)
     assert process.stdin is not None
     process.stdin.close()
     begun = time.monotonic()
@@ -103,7 +103,7 @@ def test_sigterm_stops_it_in_good_order(make_nodes: MakeNodes, parent: Parent) -
     process.send_signal(signal.SIGINT)  # a Ctrl-C in the terminal is the parent's to handle
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert isinstance(parent.hear(), metrics.LoadEnded)
+    assert isinstance(parent.hear(), load_messages.LoadEnded)
     assert process.wait(5) == 0
 
 
@@ -117,7 +117,7 @@ def test_wrong_settings_fail_at_once(make_nodes: MakeNodes, parent: Parent) -> N
 
 
 def test_garbage_is_refused() -> None:
-    for decode in (metrics.decode_metrics, metrics.decode_to_load, metrics.decode_to_parent):
+    for decode in (load_messages.decode_metrics, load_messages.decode_to_load, load_messages.decode_to_parent):
         for frame in (b"", b"ZL\x01\x30\0\0\0\0", b"ZL\x01\x31\0\0\0\0garbage"):
             with pytest.raises(FrameError):
                 decode(frame)

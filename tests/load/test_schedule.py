@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zmqlab.histogram import MAX_VALUE, Histogram, bucket_index
-from zmqlab.load.recorder import LatencyRecorder, bucket_indices
+from zmqlab.load.measurement import LatencyRecorder, bucket_indices
 from zmqlab.load.schedule import NEVER_NS, Schedule
 
 SECOND_NS = 1_000_000_000

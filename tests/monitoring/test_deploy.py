@@ -22,8 +22,8 @@ from zmqlab.cluster.load_exporter import LoadExporter
 from zmqlab.cluster.load_exporter import View as LoadView
 from zmqlab.cluster.load_exporter import figures as load_figures
 from zmqlab.cluster.targets import Targets
-from zmqlab.load.metrics import LoadCounters, LoadMetrics
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Figure, family_of, render
 from zmqlab.node.prometheus import figures
 from zmqlab.settings import NodeSettings

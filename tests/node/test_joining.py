@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.membership import reach_leader, remove_member
 from zmqlab.cluster.ports import free_base_ports
 from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
@@ -62,7 +62,7 @@ class Group:
         self.until_voters(*range(len(self.ports)))
 
     def statuses(self) -> dict[int, NodeStatus]:
-        said = queries.statuses([self.client(number) for number in self.processes], 0.5)
+        said = ask.statuses([self.client(number) for number in self.processes], 0.5)
         return {number: said[self.client(number)] for number in self.processes if self.client(number) in said}
 
     def until(self, condition: Callable[[dict[int, NodeStatus]], bool]) -> dict[int, NodeStatus]:
@@ -156,7 +156,7 @@ def test_a_seed_is_stopped_while_it_asks(make: Make) -> None:
 def hand_over(group: Group) -> None:
     (leader,) = (number for number, status in group.statuses().items() if status.role == "leader")
     term = group.statuses()[leader].term
-    queries.ask(group.client(leader), TransferQuery(queries.new_nonce(), 0), OkAnswer)
+    ask.ask_one(group.client(leader), TransferQuery(ask.new_nonce(), 0), OkAnswer)
     group.until(lambda statuses: any(each.role == "leader" and each.term > term for each in statuses.values()))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.links import LinkFault
 from zmqlab.errors import ClusterError
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, encode_metrics
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
 from zmqlab.wire.control import Event, NodeStatus
 
 MS = 1_000_000

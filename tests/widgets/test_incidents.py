@@ -7,7 +7,7 @@ import pytest
 from tests.widgets.fake_cluster import MS, snapshot
 from zmqlab.cluster.checks import Check
 from zmqlab.cluster.verdict import Verdict
-from zmqlab.load.metrics import LoadMetrics
+from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.wire.control import Event
 

@@ -8,7 +8,7 @@ from bokeh.models import ColumnDataSource, UIElement
 
 from zmqlab.cluster.sweep import Sweep, SweepStep
 from zmqlab.histogram import Histogram
-from zmqlab.load.report import LatencySummary
+from zmqlab.load.load_report import LatencySummary
 from zmqlab.widgets.pictures import Picture, percentile_curves, sweep_curves
 
 

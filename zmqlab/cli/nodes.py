@@ -111,8 +111,8 @@ def status(
 ) -> int:
     """Ask nodes for their role, term, commit and applied index, lag and hash."""
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
-    from zmqlab.cluster.queries import statuses
-    from zmqlab.cluster.tables import StatusTable
+    from zmqlab.client.ask import statuses
+    from zmqlab.client.tables import StatusTable
 
     answers = statuses(endpoints, timeout_s)
     table = StatusTable.of_answers(endpoints, answers)
@@ -183,7 +183,7 @@ def book(
 ) -> int:
     """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
-    from zmqlab.cluster.queries import ask_any, new_nonce
+    from zmqlab.client.ask import ask_any, new_nonce
     from zmqlab.market.types import Depth, symbol_code
     from zmqlab.wire.control import BookAnswer, BookQuery
 

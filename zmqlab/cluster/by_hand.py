@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from zmqlab.cluster import processes, queries
+from zmqlab.client import ask
+from zmqlab.cluster import processes
 from zmqlab.cluster.launcher import module_command, module_environment, node_arguments
 from zmqlab.cluster.membership import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member
 from zmqlab.cluster.ports import free_base_ports
@@ -75,7 +76,7 @@ class ByHand:
     def _add(self, members: dict[str, Member]) -> None:
         taken = {each.name for each in members.values()} | {
             status.name
-            for status in queries.statuses(self._seeds).values()  # one that started just now has not told
+            for status in ask.statuses(self._seeds).values()  # one that started just now has not told
         }
         name = free_name(taken)
         (port,) = free_base_ports(1, exclude=[each.port for each in members.values()])

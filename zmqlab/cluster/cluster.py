@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
+from zmqlab.client.tables import NodeState, StatusTable
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import Launcher, LocalLauncher, NodeProcess
 from zmqlab.cluster.links import ClusterLinks, LinkFault
@@ -37,13 +38,13 @@ from zmqlab.cluster.start import (
     check_arguments,
     plan_nodes,
 )
-from zmqlab.cluster.tables import EventTable, NodeState, StatusTable
+from zmqlab.cluster.tables import EventTable
 from zmqlab.cluster.targets import Targets
 from zmqlab.errors import ClusterError, NoLeader, PortInUse
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 
 if TYPE_CHECKING:
-    from zmqlab.cluster.client import Client
+    from zmqlab.client.client import Client
 
 START_ATTEMPTS = 5
 """How often other ports are drawn when another process takes one between the probe and the start."""
@@ -300,7 +301,7 @@ class Cluster:
         """Ask every running node how it is; a table."""
         nodes = self._started
         running = nodes.running
-        answers = queries.statuses([nodes.endpoint(name) for name in running], timeout_s)
+        answers = ask.statuses([nodes.endpoint(name) for name in running], timeout_s)
 
         def state(name: str) -> NodeState:
             endpoint = nodes.endpoint(name)
@@ -315,7 +316,7 @@ class Cluster:
 
     def client(self, timeout_s: float = 5.0) -> Client:
         """A client of all nodes, for single orders and questions. Close it, or use it in a ``with`` block."""
-        from zmqlab.cluster.client import Client  # the load layer is not needed to run a cluster
+        from zmqlab.client.client import Client  # the load layer is not needed to run a cluster
 
         return Client(self.endpoints, timeout_s=timeout_s)
 

@@ -23,7 +23,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, overload
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.replay import LogEntry
 from zmqlab.errors import ZmqlabError
 from zmqlab.wire import control
@@ -218,9 +218,9 @@ class LogCollector:
         """Ask a node for what is next; whether it had something new."""
         if self.full:
             return False
-        query = control.LogQuery(queries.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
+        query = control.LogQuery(ask.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
         try:
-            answer = queries.ask(endpoint, query, control.LogAnswer, ANSWER_TIMEOUT_S)
+            answer = ask.ask_one(endpoint, query, control.LogAnswer, ANSWER_TIMEOUT_S)
         except ZmqlabError:
             return False  # dead, paused or busy: another one will answer, or this one later
         return self.take([LogEntry(*entry) for entry in answer.entries], endpoint)

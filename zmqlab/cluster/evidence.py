@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.checks import NodeEvidence
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.replay import LogEntry
@@ -73,9 +73,9 @@ def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector 
 
 def _look(endpoints: Sequence[str]) -> list[NodeEvidence]:
     """One round of questions; a node counts if its status and its hashes are of the same index."""
-    nonce = queries.new_nonce()
-    hashes = queries.ask_all(endpoints, lambda _: control.HashQuery(nonce=nonce), ASK_TIMEOUT_S)
-    statuses = queries.statuses(endpoints, ASK_TIMEOUT_S)
+    nonce = ask.new_nonce()
+    hashes = ask.ask_all(endpoints, lambda _: control.HashQuery(nonce=nonce), ASK_TIMEOUT_S)
+    statuses = ask.statuses(endpoints, ASK_TIMEOUT_S)
     found = []
     for endpoint, answer in hashes.items():
         status = statuses.get(endpoint)
@@ -90,8 +90,8 @@ def _pull(endpoint: str, last_index: int) -> LogPiece:
     next_index = 1
     first_index = 0
     while next_index <= last_index:
-        query = control.LogQuery(queries.new_nonce(), from_index=next_index, max_bytes=PIECE_BYTES)
-        answer = queries.ask(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S)
+        query = control.LogQuery(ask.new_nonce(), from_index=next_index, max_bytes=PIECE_BYTES)
+        answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S)
         if not first_index:
             first_index = max(1, answer.first_index)
         if not answer.entries:

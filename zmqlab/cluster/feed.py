@@ -24,7 +24,7 @@ from typing import NamedTuple
 import zmq
 
 from zmqlab.errors import FrameError
-from zmqlab.load.metrics import LOAD_METRICS
+from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
 from zmqlab.wire.frames import EVENT, METRICS, parse_header, topic
 

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.nodes import Nodes
 from zmqlab.engine.link_faults import check_fault
 from zmqlab.errors import ClusterError
@@ -145,7 +145,7 @@ class ClusterLinks:
         deadline = time.monotonic() + TELL_TIMEOUT_S
         while waiting := self._untold.intersection(names, self._nodes.running):
             endpoints = {self._nodes.endpoint(name): name for name in waiting}
-            answers = queries.ask_all(endpoints, partial(self._query_at, endpoints), ANSWER_TIMEOUT_S)
+            answers = ask.ask_all(endpoints, partial(self._query_at, endpoints), ANSWER_TIMEOUT_S)
             for endpoint, answer in answers.items():
                 if isinstance(answer, control.ErrorAnswer):
                     raise ClusterError(f"{endpoints[endpoint]} takes no faults: {answer.message}")
@@ -160,4 +160,4 @@ class ClusterLinks:
             for (source, hears), fault in self._table.items()
             if hears == target
         ]
-        return control.LinkFaultsQuery(queries.new_nonce(), links)
+        return control.LinkFaultsQuery(ask.new_nonce(), links)

@@ -1,6 +1,6 @@
 """A load client seen from the process that started it: started, steered, watched, waited for, judged.
 
-The orders are made and measured in a process of their own (:mod:`zmqlab.load.process`), so that neither a busy
+The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
 notebook nor this interpreter's lock is part of what is measured. Its figures come in through the cluster's
 :class:`~zmqlab.cluster.feed.MetricsFeed`, its result through a ROUTER that a thread of this object reads. The process
 ends with its standard input's pipe, so that it can't outlive this one.
@@ -25,21 +25,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import zmq
 
 from zmqlab import errors
-from zmqlab.cluster import queries
+from zmqlab.client import ask
+from zmqlab.client.tables import StatusTable
 from zmqlab.cluster.checks import Acknowledgement
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.feed import MetricsFeed
 from zmqlab.cluster.launcher import module_environment
 from zmqlab.cluster.load_result import LoadResult
-from zmqlab.cluster.tables import StatusTable
 from zmqlab.cluster.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
-from zmqlab.load import metrics as load_wire
-from zmqlab.load.ledger import read_ledger
-from zmqlab.load.process import command_line
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load import load_messages as load_wire
+from zmqlab.load.load_process import command_line
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import read_ledger
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
 from zmqlab.wire import control
 
@@ -91,7 +91,7 @@ class LoadClient:
         metrics_port: where metrics are shown to Prometheus; None: nowhere, but with a Cluster that shows its own, at
             a free port that its targets name.
         metrics_host: the address for that.
-        settings: anything else that :class:`~zmqlab.load.settings.LoadSettings` takes, as ``seed=7``,
+        settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
     """
 
@@ -301,8 +301,8 @@ class LoadClient:
 
     def _require_an_answer(self) -> None:
         """Opening a session is tried for long, since a cluster may be electing; a wrong address is told at once."""
-        answers = queries.ask_all(
-            self.settings.nodes, lambda _: control.StatusQuery(queries.new_nonce()), REACH_TIMEOUT_S, enough=bool
+        answers = ask.ask_all(
+            self.settings.nodes, lambda _: control.StatusQuery(ask.new_nonce()), REACH_TIMEOUT_S, enough=bool
         )
         if not answers:
             raise RequestTimeout(
@@ -385,8 +385,8 @@ class LoadClient:
     def _status(self) -> StatusTable:
         if self._cluster is not None:
             return self._cluster.status()
-        members = queries.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
-        return StatusTable.of_answers(members, queries.statuses(members))
+        members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
+        return StatusTable.of_answers(members, ask.statuses(members))
 
     def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult) -> Verdict:
         return judge(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from zmqlab.cluster.targets import Targets
-from zmqlab.load.metrics import LoadMetrics
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_messages import LoadMetrics
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
 
 PREFIX = "zmqlab_load_"

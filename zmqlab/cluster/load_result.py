@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zmqlab.cluster.tables import StatusTable, html_table, text_table
+from zmqlab.client.tables import StatusTable, html_table, text_table
 from zmqlab.cluster.verdict import Verdict
-from zmqlab.load import metrics
-from zmqlab.load.report import LatencySummary, LoadReport
+from zmqlab.load import load_messages as metrics
+from zmqlab.load.load_report import LatencySummary, LoadReport
 
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
 

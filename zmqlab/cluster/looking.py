@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from zmqlab.cluster import queries
-from zmqlab.cluster.tables import html_table, text_table
+from zmqlab.client import ask
+from zmqlab.client.tables import html_table, text_table
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import EntryKind
 from zmqlab.wire import control
@@ -67,8 +67,8 @@ def log_of(endpoint: str, from_index: int = 1, timeout_s: float = 2.0) -> LogTab
     Raises:
         RequestTimeout: the node did not answer.
     """
-    query = control.LogQuery(queries.new_nonce(), from_index)
-    answer = queries.ask(endpoint, query, control.LogAnswer, timeout_s)
+    query = control.LogQuery(ask.new_nonce(), from_index)
+    answer = ask.ask_one(endpoint, query, control.LogAnswer, timeout_s)
     return LogTable(LogLine(index, term, _described(kind, data), data) for index, term, kind, data in answer.entries)
 
 

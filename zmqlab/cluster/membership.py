@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.cluster.nodes import Nodes, wipe_journal
 from zmqlab.cluster.ports import METRICS_OFFSET, free_base_ports
@@ -175,7 +175,7 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
         NoLeader: nobody led until ``deadline`` (monotonic clock, seconds).
     """
     while True:
-        statuses = queries.statuses(endpoints, ANSWER_TIMEOUT_S)
+        statuses = ask.statuses(endpoints, ANSWER_TIMEOUT_S)
         leaders = {endpoint: status for endpoint, status in statuses.items() if status.role == "leader"}
         if leaders:
             endpoint, status = max(leaders.items(), key=lambda item: item[1].term)
@@ -216,12 +216,12 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
     """
 
     def make_query(_: str) -> control.Query:
-        return control.RemoveMemberQuery(queries.new_nonce(), node_id)
+        return control.RemoveMemberQuery(ask.new_nonce(), node_id)
 
     target = ""
     while True:
         target = target or reach_leader(endpoints(), deadline).endpoint
-        answer = queries.ask_all([target], make_query, ANSWER_TIMEOUT_S).get(target)
+        answer = ask.ask_all([target], make_query, ANSWER_TIMEOUT_S).get(target)
         if isinstance(answer, control.OkAnswer):
             return
         if isinstance(answer, control.ErrorAnswer) and answer.code == "refused":

@@ -19,12 +19,12 @@ from typing import Any
 
 import psutil
 
-from zmqlab.cluster import queries
-from zmqlab.cluster.tables import html_table, text_table
+from zmqlab.client import ask
+from zmqlab.client.tables import html_table, text_table
 from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 
 NODE_MODULE = "zmqlab.node"
-LOAD_MODULE = "zmqlab.load.process"
+LOAD_MODULE = "zmqlab.load.load_process"
 CPU_SAMPLE_S = 0.1
 GRACE_S = 2.0
 HEAD = ("pid", "kind", "name", "cluster", "ports", "role", "owner", "cpu %", "memory MB", "age s")
@@ -177,7 +177,7 @@ def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
     """Base port -> role of every node that answers on loopback."""
     ports = [each.port for each in found if each.port]
     endpoints = {client_endpoint("127.0.0.1", port): port for port in ports}
-    answered = queries.statuses(endpoints, 0.3)
+    answered = ask.statuses(endpoints, 0.3)
     return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from zmqlab import errors
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.launcher import NodeProcess
 from zmqlab.cluster.ports import METRICS_OFFSET
 from zmqlab.errors import NodeError, NodeStartFailed, SettingsError
@@ -88,7 +88,7 @@ def await_cluster(
     deadline = time.monotonic() + timeout_s
     waiting = {node.client_endpoint: name for name, node in settings.items()}
     while True:
-        for endpoint, status in queries.statuses(waiting, ANSWER_TIMEOUT_S).items():
+        for endpoint, status in ask.statuses(waiting, ANSWER_TIMEOUT_S).items():
             if _is(settings[waiting[endpoint]], status) and status.leader_id and status.applied_index >= 1:
                 del waiting[endpoint]
         for name, process in processes.items():
@@ -106,7 +106,7 @@ def await_answer(settings: NodeSettings, process: NodeProcess, timeout_s: float 
     """Return when the node answers a question, whatever its role. Raises NodeError."""
     deadline = time.monotonic() + timeout_s
     endpoint = settings.client_endpoint
-    while not any(_is(settings, status) for status in queries.statuses([endpoint], ANSWER_TIMEOUT_S).values()):
+    while not any(_is(settings, status) for status in ask.statuses([endpoint], ANSWER_TIMEOUT_S).values()):
         raise_if_ended(settings, process)
         if time.monotonic() > deadline:
             raise NodeStartFailed(f"{settings.name} did not answer within {timeout_s:g} s: see {log_path(settings)}")

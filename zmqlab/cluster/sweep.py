@@ -18,13 +18,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from zmqlab.client.tables import html_table, text_table
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
-from zmqlab.cluster.tables import html_table, text_table
 from zmqlab.errors import ClusterError
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
-from zmqlab.load.report import LATE_SHARE, LatencySummary
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, decode_metrics
+from zmqlab.load.load_report import LATE_SHARE, LatencySummary
 
 KEEPS_UP = 0.95
 """A step whose acknowledged rate is below this share of the offered one is beyond saturation."""

@@ -15,11 +15,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zmqlab.client.tables import html_table
 from zmqlab.cluster import checks, evidence
 from zmqlab.cluster.checks import Acknowledgement, Check, NodeEvidence
 from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.replay import replay
-from zmqlab.cluster.tables import html_table
 from zmqlab.errors import ZmqlabError
 
 MAX_REPLAYED_COMMANDS = 1_000_000

@@ -1,19 +1,22 @@
-"""The open loop: sends what is due, whatever has been answered, and measures from when it was due.
+"""The open loop: it sends what is due, whatever has been answered, and measures from when it was due.
 
-One thread, one loop. A turn sends the orders that have fallen due, as one request to one node, then waits on the
-sockets until the next one is due, and takes what was answered. It never spins: orders that fall due within
-``batch_interval_ms`` share a request, and what they wait for it is part of their response time.
+One thread, one loop. A turn sends the orders that have fallen due, as one request to one node. Then it waits on the
+sockets until the next order is due, and takes what was answered. It never spins. Orders that fall due within
+``batch_interval_ms`` share a request; the time that they wait for it is part of their response time.
 
-When the window is full or no node takes requests, orders wait here. They are all sent later, and late: their response
-time runs on. What was late because of the cluster is counted as ``held_back``; what was late for no such reason is
-counted as ``late``, and when that is more than one order in a hundred the report says that the generator, and not
-the cluster, was the limit.
+While the window is full or no node takes requests, orders wait in the schedule. They are sent as soon as that is
+possible, and their response time runs on. The report tells three kinds of orders apart:
 
-At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation, and nothing
-else: its response times are service times.
+- ``sent``: handed to a socket. A request that waits inside its session for a node is not sent yet.
+- ``held_back``: more than 5 ms late because of the cluster, whether they were sent in the end or not.
+- ``late``: sent more than 5 ms late for no such reason. If that is more than one order in a hundred, the report says
+  that the generator was the limit, and not the cluster.
+
+At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation and nothing
+else, because its response times are service times.
 
 The thread that calls :meth:`Generator.run` owns everything. Other threads may call :meth:`~Generator.stop`,
-:meth:`~Generator.set_rate` and :meth:`~Generator.abort`; the loop looks at what they asked for at least every 20 ms.
+:meth:`~Generator.set_rate` and :meth:`~Generator.abort`; the loop looks at their wishes at least every 20 ms.
 """
 
 from __future__ import annotations
@@ -22,25 +25,25 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import zmq
 
+from zmqlab.client.retries import OpenRequest
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
-from zmqlab.load.connection import Configure
-from zmqlab.load.flow import OrderFlow
 from zmqlab.load.history_writer import HistoryWriter
-from zmqlab.load.metrics import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import LATE_NS, Sent, Tally
+from zmqlab.load.numpy_records import Ints, Rows
+from zmqlab.load.order_flow import OrderFlow
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.schedule import NEVER_NS, Schedule
-from zmqlab.load.sessions import Sessions
-from zmqlab.load.settings import LoadSettings
-from zmqlab.load.tally import Sent, Tally
+from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
 HOUSEKEEPING_MS = 20
-"""How soon a request from outside (stop, another rate) is noticed."""
+"""How soon a wish of another thread (stop, another rate) is noticed."""
 CONNECT_PATIENCE_MS = 250
-"""Before the first order: time for the connections to the other nodes to come up, so that load is spread at once."""
+"""Before the first order: how long to wait for the connections to all nodes, so that the load is spread at once."""
 OPEN_TIMEOUT_MS = 15_000
 
 
@@ -58,22 +61,19 @@ class Generator:
         on_metrics: Callable[[LoadMetrics], None] | None = None,
         on_started: Callable[[list[int]], None] | None = None,
         on_turn: Callable[[], None] = _nothing,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
-        configure: Configure | None = None,
     ) -> None:
         """Nothing is connected before :meth:`run`.
 
         Args:
-            on_metrics: called about ten times a second, in the loop's thread: it must not block. on_started:
-            called with the client ids before the first order. on_turn: called every 20 ms, for example to look at
-            a control socket. context, configure: of the sessions.
+            settings: what to send, where and for how long.
+            on_metrics: called about ten times a second, in the loop's thread; it must not block.
+            on_started: called with the client ids before the first order is sent.
+            on_turn: called every 20 ms, for example to look at a control socket.
         """
         self.settings = settings
         self._on_metrics = on_metrics
         self._on_started = on_started
         self._on_turn = on_turn
-        self._context = context
-        self._configure = configure
         self._stop_asked = False
         self._abort_asked = False
         self._rate_asked: float | None = None
@@ -88,31 +88,33 @@ class Generator:
         self._tally = Tally(settings.ledger_limit)
         self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
         self._next_send_ns = 0
-        """Orders due before it wait for it, unless they fill a request."""
+        """No request is sent before, unless the due orders fill one."""
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
-        """The last moment at which something was due and the requester had no room."""
+        """The last moment at which orders were due and no session had room for a request."""
+        self._unsent: list[OpenRequest] = []
+        """Requests that were submitted and, when they were last looked at, handed to no socket."""
         self._problem = ""
         self._history: HistoryWriter | None = None
-        self._sessions: Sessions
+        self._sessions: SessionPool
         self._schedule: Schedule
         self._publisher: Publisher
 
     # For other threads.
 
     def stop(self) -> None:
-        """Send nothing new, wait for what is owed, end."""
+        """Send nothing new, wait for the answers that are owed, end."""
         self._stop_asked = True
 
     def abort(self) -> None:
-        """End at once; what is owed stays unknown."""
+        """End at once; the outcome of what is owed stays unknown."""
         self._abort_asked = True
 
     def set_rate(self, rate: float) -> None:
         """Offer ``rate`` orders a second from now on; 0 pauses.
 
         Raises:
-            SettingsError: not a rate, or this run has no schedule.
+            SettingsError: ``rate`` is not a rate, or this run has no schedule.
         """
         if self.settings.rate is None:
             raise SettingsError('at rate "max" there is no rate to set: start with a number')
@@ -123,12 +125,15 @@ class Generator:
     # The run.
 
     def run(self) -> LoadResult:
-        """Open the sessions, drive the cluster to the end of the schedule, wait for what is owed, tell the result.
+        """Open the sessions, send to the end of the schedule, wait for the answers that are owed; returns the result.
 
         Raises:
-            NoLeader, RequestTimeout: a session could not be opened; nothing was sent.
+            NoLeader: no session, because the nodes have no leader; nothing was sent.
+            RequestTimeout: no session, because no node answered; nothing was sent.
         """
-        with Sessions(self.settings, context=self._context, configure=self._configure) as self._sessions:
+        settings = self.settings
+        pool = SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
+        with pool as self._sessions:
             if self.settings.history is not None:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
             self._open()
@@ -206,13 +211,11 @@ class Generator:
             self._held_back_until_ns = now_ns
             return
         intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
-        rows = self._flow.take(len(intended_ns))
-        self._tally.sent(intended_ns, now_ns, self._held_back_until_ns, self._sessions.pending > 0)
-        self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+        self._submit(self._flow.take(len(intended_ns)), intended_ns, now_ns)
         self._next_send_ns = now_ns + self._interval_ns
 
     def _keep_outstanding(self, now_ns: int) -> None:
-        """The closed loop of rate "max": an order is meant to be sent when it is."""
+        """The closed loop of rate "max": an order's intended time is when it is sent."""
         sessions, size = self._sessions, self.settings.closed_batch
         most = self.settings.closed_requests * self.settings.clients
         while sessions.pending < most and sessions.room > 0:
@@ -220,9 +223,16 @@ class Generator:
                 return
             rows = self._flow.take(size)
             now_ns = time.monotonic_ns()
-            intended_ns = np.full(size, now_ns)
-            self._tally.sent(intended_ns, now_ns, 0, sessions.pending > 0)
-            sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+            self._submit(rows, np.full(size, now_ns), now_ns)
+
+    def _submit(self, rows: Rows, intended_ns: Ints, now_ns: int) -> None:
+        if not self._sessions.pending:
+            self._tally.owes_from(now_ns)
+        request = self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+        if request.attempts:
+            self._tally.sent(intended_ns, now_ns, self._held_back_until_ns)
+        else:
+            self._unsent.append(request)
 
     def _patience_ms(self) -> float:
         """How long to wait for answers: until the next order may be sent, or something else is to be done."""
@@ -248,11 +258,26 @@ class Generator:
         if self._publisher.is_due(now_ns):
             self._publish(now_ns, "running" if now_ns < self._schedule.end_ns else "draining")
 
+    def _follow_unsent(self, now_ns: int) -> None:
+        """Count requests that were handed to a socket since the last look, and what still waits."""
+        unsent, self._unsent = self._unsent, []
+        for request in unsent:
+            if request.attempts:
+                self._tally.sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
+            else:
+                self._unsent.append(request)
+        late_ns = now_ns - LATE_NS
+        orders = sum(len(request.token.rows) for request in self._unsent)
+        held_back = sum(int(np.count_nonzero(request.token.intended_ns < late_ns)) for request in self._unsent)
+        if self.settings.rate is not None:
+            orders += max(self._schedule.due_count(now_ns), 0)
+            held_back += self._schedule.due_before(min(late_ns, self._held_back_until_ns))
+        self._tally.waiting(orders, held_back)
+
     def _follow_counters(self, now_ns: int) -> None:
-        """Bring in what others count."""
+        """Bring in what the sessions count."""
+        self._follow_unsent(now_ns)
         counters, theirs = self._tally.counters, self._sessions.counters
-        backlog = 0 if self.settings.rate is None else max(self._schedule.due_count(now_ns), 0)
-        counters.offered = counters.sent + backlog
         counters.retries = theirs.retries
         counters.failovers = theirs.failovers
         counters.duplicates = theirs.duplicates
@@ -278,6 +303,7 @@ class Generator:
         return [
             OpenOutcome(client_id, request.number, len(request.token.rows), request.first_sent_ns)
             for client_id, request in self._sessions.open_requests()
+            if request.attempts
         ]
 
 

@@ -1,14 +1,14 @@
 """The history of a run: what each client asked and was told, and when, in lines of JSON for checkers of all kinds.
 
-The first line is a :class:`Head`, then come :class:`SessionOpened` and :class:`Request` lines in the order of their
-completion, last an :class:`End`. A request is one operation, however often it was sent: from when it was first handed
-to a socket to when its answer came. docs/history-format.md explains every field, and how a general checker of
-linearizability is fed with it.
+The first line is a :class:`Head`. Then come :class:`SessionOpened` and :class:`Request` lines in the order of their
+completion, and last an :class:`End`. A request is one operation, however often it was sent. It lasts from when it was
+first handed to a socket to when its answer came. docs/history-format.md explains every field, and how to feed the
+history to a general checker of linearizability.
 
 Fields that have their default are left out of the lines. A file whose name ends in ``.gz`` is compressed. A file
-without an End is of a process that was killed: requests that were open then are missing from it.
+without an End is from a process that was killed: the requests that were open then are missing from it.
 
-Knows the format and how to read it; :mod:`~zmqlab.load.history_writer` writes it. No numpy.
+This module knows the format and reads it; :mod:`~zmqlab.load.history_writer` writes it. No numpy.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Head(msgspec.Struct, kw_only=True, tag_field="type", tag="history"):
 
 
 class SessionOpened(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", tag="session"):
-    """A client has introduced itself."""
+    """A client has opened a session."""
 
     client: int
-    """Its id from now on; also the log index of this operation."""
+    """The session's id; also the log index of this operation."""
     invoked_ns: int
     completed_ns: int
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One command of a request. What its kind has no use for is left out."""
+    """One command of a request. Fields that its kind does not use are left out."""
 
     kind: str
     """``new``, ``cancel`` or ``replace``."""
@@ -96,7 +96,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Request(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", tag="request"):
-    """One operation: a batch of commands that is applied all at once and exactly once, or not at all."""
+    """One operation: a batch of commands that is applied as a whole and once, or not at all."""
 
     client: int
     number: int
@@ -110,16 +110,16 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type"
     why: str = ""
     """Of an unknown outcome: ``no_answer`` or ``session_expired``."""
     log_index: int = 0
-    """Where it stands in the replicated log, by its answer."""
+    """Its place in the replicated log, by its answer."""
     attempts: int
     """How often it was sent."""
     node: str = ""
-    """Who answered; without an answer, who was asked last."""
+    """Endpoint of the node that answered or, without an answer, of the node that was asked last."""
     replayed: bool = False
-    """The answer was the first one again, since an earlier attempt had been applied."""
+    """The answer was the first answer again, because an earlier attempt had been applied."""
     commands: list[Command]
     reports: list[Report] = []
-    """One for each command, with outcome ``ok``; else none."""
+    """One for each command with outcome ``ok``, otherwise none."""
 
 
 class End(msgspec.Struct, kw_only=True, tag_field="type", tag="end"):
@@ -129,7 +129,7 @@ class End(msgspec.Struct, kw_only=True, tag_field="type", tag="end"):
     requests: int
     """Lines of type request."""
     unknown: int
-    """Those of them whose outcome is unknown."""
+    """Requests among them whose outcome is unknown."""
     problem: str
     """Why the run ended before its time; empty if it did not."""
 
@@ -151,10 +151,10 @@ _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 def iter_history(path: str | Path) -> Iterator[Line]:
-    """The lines of a file, one at a time. An unfinished last line, of a process that was killed, is left out.
+    """The lines of a file, one at a time. An unfinished last line, from a process that was killed, is left out.
 
     Raises:
-        SettingsError: there is no such file, or it is no history.
+        SettingsError: there is no such file, or it is not a history.
     """
     try:
         with closing(open_history(path, "rb")) as file:
@@ -165,10 +165,10 @@ def iter_history(path: str | Path) -> Iterator[Line]:
 
 
 def read_history(path: str | Path) -> History:
-    """A whole file; for one that is too large for memory, :func:`iter_history`.
+    """A whole file. For a file that is too large for memory there is :func:`iter_history`.
 
     Raises:
-        SettingsError: there is no such file, or it is no history.
+        SettingsError: there is no such file, or it is not a history.
     """
     lines = iter_history(path)
     head = next(lines, None)

@@ -1,8 +1,8 @@
 """Writes the history of a run (:mod:`~zmqlab.load.history`) while the run goes on, at little cost to it.
 
-The loop makes the lines, some 3 µs an order, as answers come: the work is spread as the answers are. A thread writes
-them a quarter of a megabyte at a time, so that the loop never waits for a disk that is busy with the nodes' journals. A
-disk that fails or is full ends the history, not the run; :attr:`HistoryWriter.problem` says so.
+The loop makes the lines as answers come, at some 3 µs an order, so that the work is spread as the answers are. A thread
+writes them a quarter of a megabyte at a time, so that the loop never waits for a disk that is busy with the nodes'
+journals. A disk that fails or is full ends the history and not the run; :attr:`HistoryWriter.problem` says so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 import msgspec
 
+from zmqlab.client.retries import OpenRequest
+from zmqlab.client.session import Completion
 from zmqlab.errors import SettingsError
 from zmqlab.load import history
-from zmqlab.load.requests import Completion, OpenRequest
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.market.types import (
     POST_ONLY,
     CommandKind,
@@ -36,11 +37,11 @@ from zmqlab.wire.records import FILL, REPORT
 
 CHUNK_BYTES = 262_144
 CLOSE_TIMEOUT_S = 10.0
-"""For what is still to be written; a disk that takes longer is stuck."""
+"""How long the end may wait for what is not yet written; a disk that takes longer is stuck."""
 
 
 def _names(codes: type[IntEnum]) -> list[str]:
-    """Lower-case names by code, of all that fit a byte; 0 stands for nothing unless it has a name."""
+    """Lower-case names by code, for all codes that fit a byte; the name of 0 is empty unless it has one."""
     known = {int(code): code.name.lower() for code in codes}
     return [known.get(code, str(code) if code else "") for code in range(256)]
 
@@ -52,10 +53,15 @@ _symbol_name = cache(symbol_name)
 
 
 class HistoryWriter:
-    """One file; all but its thread belongs to the load's loop."""
+    """One file. Its thread writes; all methods belong to the loop of the load."""
 
     def __init__(self, path: str, settings: LoadSettings, endpoints: Sequence[str]) -> None:
-        """Begin the file; an old one of that name is gone. ``endpoints`` by node index; it may grow.
+        """Begin the file; an old file of that name is overwritten.
+
+        Args:
+            path: where to write; compressed if it ends in ``.gz``.
+            settings: of the run, for the first line.
+            endpoints: by node index; the list may grow.
 
         Raises:
             SettingsError: the file can't be written.
@@ -65,16 +71,16 @@ class HistoryWriter:
         except OSError as error:
             raise SettingsError(f"the history {path} can't be written: {error}") from None
         self.problem = ""
-        """Why the file is not whole."""
+        """Why the file is not whole; empty if it is."""
         self._path = path
         self._endpoints = endpoints
         self._encoder = msgspec.json.Encoder()
         self._lines = bytearray()
-        """Made and not handed to the thread; below CHUNK_BYTES but for one batch."""
+        """Made and not yet handed to the thread; below CHUNK_BYTES, except for one batch."""
         self._requests = 0
         self._unknown = 0
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
-        """For the thread; an empty one ends it."""
+        """For the thread; an empty chunk ends it."""
         self._thread = threading.Thread(target=self._write, args=(self._file,), name="zmqlab-history", daemon=True)
         self._thread.start()
         now_ns = time.monotonic_ns()
@@ -102,7 +108,13 @@ class HistoryWriter:
         self._add([self._answered(each) for each in completions])
 
     def close(self, open_requests: Iterable[tuple[int, OpenRequest]], expired: Iterable[int], problem: str) -> None:
-        """Requests have no answer and will get none; ``expired`` sessions say why. Ends the file."""
+        """End the file.
+
+        Args:
+            open_requests: (client id, request) of what has no answer and will get none.
+            expired: ids of sessions that the cluster has forgotten.
+            problem: why the run ended before its time; empty if it did not.
+        """
         gone = frozenset(expired)
         lines = [self._unanswered(client_id, request, gone) for client_id, request in open_requests]
         unknown = sum(line.outcome == "unknown" for line in lines)

@@ -1,4 +1,8 @@
-"""Snapshots of a running load, the series of its seconds, and its result, from one tally."""
+"""Snapshots of a running load, the series of its seconds, and its result: all cut from one tally.
+
+The run is cut into intervals of a tenth of a second, and into seconds. Each interval belongs to one second, and nothing
+is counted twice. The histograms of the intervals add up to the histogram of the run.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,21 @@ import os
 import time
 
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
-from zmqlab.load.sessions import Sessions
-from zmqlab.load.settings import LoadSettings
-from zmqlab.load.tally import Tally
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import Tally
+from zmqlab.load.session_pool import SessionPool
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 INTERVAL_NS = NS_PER_S // 10
-"""Between two snapshots: as often as a person sees a change, and as nodes publish theirs."""
+"""Between two snapshots: as often as a person sees a change, and as often as nodes publish their status."""
 
 
 class Publisher:
-    """Cuts the run into intervals and seconds. Every interval belongs to one second, none is counted twice."""
+    """Cuts the run into intervals and seconds; see the module."""
 
-    def __init__(self, settings: LoadSettings, tally: Tally, sessions: Sessions, started_ns: int) -> None:
+    def __init__(self, settings: LoadSettings, tally: Tally, sessions: SessionPool, started_ns: int) -> None:
         self._settings = settings
         self._tally = tally
         self._sessions = sessions
@@ -41,7 +45,7 @@ class Publisher:
         return now_ns - self._interval_from_ns >= INTERVAL_NS
 
     def snapshot(self, now_ns: int, state: str, rate: float | None, resting: int) -> LoadMetrics:
-        """End the interval and tell of it."""
+        """End the interval; returns what happened in it and since the start."""
         tally, owed = self._tally, self._sessions.pending > 0
         response_time, service_time = tally.take_interval()
         self._second_response.merge(response_time)
@@ -81,7 +85,13 @@ class Publisher:
         return metrics
 
     def result(self, end_ns: int, open_requests: list[OpenOutcome], problem: str) -> LoadResult:
-        """Everything; after the last snapshot. ``end_ns``: when the schedule ended."""
+        """The result of the run, after the last snapshot.
+
+        Args:
+            end_ns: when the schedule ended.
+            open_requests: what was sent and not answered.
+            problem: why the run ended before its time, if it did.
+        """
         tally, settings = self._tally, self._settings
         response_time, service_time = tally.response_time.histogram(), tally.service_time.histogram()
         last_ns = max(tally.last_acknowledged_ns, end_ns)

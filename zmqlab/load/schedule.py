@@ -1,13 +1,13 @@
-"""When orders are meant to be sent, fixed before any of them is: the clock of the open loop.
+"""When each order is meant to be sent, fixed before any order is sent: the clock of the open loop.
 
-A load generator that sends the next order when the last is answered slows down exactly when the system
-does, and never sees the waiting it causes: coordinated omission (Tene; wrk2's README). Here intended times
-depend on the seed and the rate alone. Whatever happens, each of them is sent, late if need be, and latency
-counts from the intended time.
+A load generator that sends the next order when the last one is answered slows down exactly when the system does, and
+never sees the waiting that the system causes: coordinated omission (Tene; the README of wrk2). Here the intended times
+depend on the seed and the rate alone. Each order is sent, late if need be, and its latency counts from the intended
+time.
 
-Times are nanoseconds of the caller's clock. They are made in chunks of 4,096, so that a long run needs no
-memory. Constant arrivals are computed by multiplication from the chunk's origin, so that they do not drift.
-A change of rate keeps what has fallen due, drops what has not, and starts anew at the moment of the change.
+Times are nanoseconds of the caller's clock. They are made in chunks of 4,096, so that a long run needs no memory.
+Constant arrivals are multiplied from the chunk's origin, so that they do not drift. A change of the rate keeps the
+times that have passed, drops the others, and starts anew at the moment of the change.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
-from zmqlab.load.layout import Ints
-from zmqlab.load.settings import Arrivals
+from zmqlab.load.load_settings import Arrivals
+from zmqlab.load.numpy_records import Ints
 
 CHUNK = 4_096
 NEVER_NS = (1 << 63) - 1
@@ -62,6 +62,10 @@ class Schedule:
         """How many times up to ``now_ns`` wait to be taken."""
         self._reach(now_ns)
         return int(np.searchsorted(self._times, now_ns, side="right")) - self._next
+
+    def due_before(self, time_ns: int) -> int:
+        """How many of the times that wait to be taken are earlier than ``time_ns``, a time that has passed."""
+        return max(int(np.searchsorted(self._times, time_ns)) - self._next, 0)
 
     def take(self, now_ns: int, limit: int) -> Ints:
         """Up to ``limit`` times that have fallen due by ``now_ns``, oldest first."""

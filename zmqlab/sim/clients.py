@@ -1,18 +1,32 @@
-"""Simulated clients: sessions, many requests open at once, retries elsewhere, and old requests sent again.
+"""Simulated clients: production's sessions on simulated wires, in virtual time.
 
-A client behaves as the protocol allows (``docs/wire-format.md``): it numbers its requests, says which answers it has,
-sends the same bytes again to some other node when no answer comes, waits when it is told to, and opens a new session
-when its own has expired; then the outcome of what was open is unknown, and it is let go.
+Numbers, window, retries, roster and all reactions to answers are those of :class:`zmqlab.client.session.Session`. This
+module adds what surrounds a session: wires that put frames on the simulated network, the clock, a caller that draws
+commands, and the checks. Beyond what a session does by itself, a client
 
-The orders are few in price, symbol and account, so that they meet, and now and then refer to orders of others or to
-none at all.
+- checks each answer to an open request against the history, whatever its status and whether the session takes it;
+- expects each request to complete once, with OK;
+- reads books, which needs no session;
+- sends frames of old and of open requests again, also to nodes that were removed or are no members yet: late copies
+  may reach any node;
+- opens another session when its own has expired. The outcome of what was open then stays unknown.
+
+Time-outs and windows are drawn small: many requests are sent again while their first copy is still under way, and many
+meet a full window. The orders are few in price, symbol and account, so that they meet, and now and then they name
+orders of other clients or no order at all.
 """
 
 from __future__ import annotations
 
 import random
+from functools import cache
+from typing import TYPE_CHECKING
 
-from zmqlab.market.types import POST_ONLY, Command, symbol_code
+from zmqlab.client.retries import NodeChoice, ResponseClock
+from zmqlab.client.roster import Contact, Wire
+from zmqlab.client.session import Completion, Session, SessionSettings
+from zmqlab.market.types import POST_ONLY, symbol_code
+from zmqlab.settings import CLIENT_PORT, client_endpoint, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.histories import Histories, Operation
 from zmqlab.sim.plan import MS
@@ -21,43 +35,85 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
+if TYPE_CHECKING:
+    from zmqlab.sim.process import Process
+
+NS_PER_US = 1_000
 SYMBOLS = ("AAA", "BBB")
 CODES = tuple(map(symbol_code, SYMBOLS))
-RETRY_US_MIN, RETRY_US_MAX = 100 * MS, 400 * MS
-"""Around an election's length: some requests are asked again while their first copy is still under way."""
-OLD_AGAIN = 0.05
-"""Share of a client's turns in which it sends an old request again."""
+READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 400 * MS
+"""Around an election's length: some reads are asked again while their first copy is still under way."""
+TIMEOUTS_MS = (20, 60, 150, 400)
+"""Retry time-outs, from below a round trip to above an election; production's is 1,000."""
+NODE_CHOICES: tuple[NodeChoice, ...] = ("random", "random", "random", "random", "round-robin", "leader")
+SUSPICIONS_MS = (300, 1_000, 1_000)
+WINDOWS = (2, 8, 64)
+"""Below, near and above the window that the cluster allows."""
+WINDOW_BYTES = (80, 400, 100_000)
+"""Two orders, ten, and more than a run has."""
+LOOK_TURNS = 6
+"""A lost connection is noticed by every so many of a client's turns: often after the node is back."""
+OLD_AGAIN = 0.07
+"""Share of a client's turns in which it sends a frame again that it need not send."""
+LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX = 129, 160
+"""More than are packed in one piece."""
+PLACES = 15
+"""Addresses at which there may ever be nodes: a client that loses all the nodes it knows tries all of them."""
+NEW, CANCEL, REPLACE = 1, 2, 3
+LIMIT, MARKET = 1, 2
+GTC, IOC, FOK = 1, 2, 3
+_NEW_ORDERS = ((LIMIT, GTC),) * 6 + ((LIMIT, IOC), (LIMIT, FOK), (MARKET, IOC), (MARKET, GTC)) * 2
 
 
 class Client:
     """One client. Its identity to the network is ``address``."""
 
-    def __init__(self, address: int, around: World, histories: Histories, rng: random.Random) -> None:
+    def __init__(self, address: int, world: World, histories: Histories, rng: random.Random) -> None:
         self.address = address
         self.requests = 0
         self.unknown = 0
-        """Operations whose outcome nobody can tell: the session expired."""
-        self.open: dict[int, Operation] = {}
-        """request_number -> what is not answered; nonces are larger than all of them."""
-        self._around = around
+        """Operations whose outcome is unknown, because the session expired."""
+        self._world = world
         self._histories = histories
         self._rng = rng
-        self._session = 0
-        self._next_number = 1
+        self._settings = SessionSettings(
+            timeout_ms=rng.choice(TIMEOUTS_MS),
+            suspicion_ms=rng.choice(SUSPICIONS_MS),
+            window=rng.choice(WINDOWS),
+            window_bytes=rng.choice(WINDOW_BYTES),
+            node_choice=rng.choice(NODE_CHOICES),
+        )
+        self._session: Session | None = None
+        """None between sessions."""
+        self._opening: Operation | None = None
+        """The registration, until it is answered."""
+        self._open: dict[int, Operation] = {}
+        """Request number -> a request that is not answered; the session has the same numbers."""
+        self._reads: dict[int, Operation] = {}
+        """Nonce -> a read that is not answered."""
         self._next_nonce = address << 32
         self._old: list[bytes] = []
+        """Frames of the last requests that were answered."""
+        self._registrations: list[bytes] = []
+        """The frame of the last registration that was answered: a copy of it opens a session that no client uses."""
         self._orders: list[int] = []
+        self._lives: dict[int, int] = {}
+        """Node id -> how often it had ended when its connection was last looked at."""
+        self._stranger = Contact(PLACES, "", False)
+        """Stands for a node that the session does not talk to and that answers nevertheless."""
+        self._stranger.clock = ResponseClock(MS)
+        self._turns = 0
         self._ending = False
         self._last_are_sent = False
 
     @property
     def is_done(self) -> bool:
         """After :meth:`finish`: everything is answered, also what was asked last."""
-        return self._last_are_sent and not self.open
+        return self._last_are_sent and not self._open and not self._reads and self._opening is None
 
     def begin(self) -> None:
         """Act from now on."""
-        self._around.at(int(self._rng.random() * 50 * MS), self._act)
+        self._world.at(int(self._rng.random() * 50 * MS), self._act)
 
     def finish(self) -> None:
         """One more request and one more read, which must be answered, and nothing after them until the next call."""
@@ -66,132 +122,233 @@ class Client:
     # Asking.
 
     def _act(self) -> None:
-        now_us = self._around.now_us()
-        for operation in list(self.open.values()):
-            if operation.next_try_us <= now_us:
-                self._send(operation)
-        if not self._session:
-            self._open_session()
+        now_us = self._world.now_us()
+        session = self._session or self._new_session()
+        self._turns += 1
+        if self._turns % LOOK_TURNS == 1:
+            self._look_at_connections(session)
+        session.on_time(now_us * NS_PER_US)
+        for read in list(self._reads.values()):
+            if read.next_try_us <= now_us:
+                self._send_read(read)
+        if not session.client_id:
+            pass  # the first request follows when the session is open
         elif self._ending:
-            self._ask_last()
-        elif len(self.open) < self._around.plan.requests_open_max:
-            if self._rng.random() < self._around.plan.reads:
+            self._ask_last(session)
+        elif len(self._open) + len(self._reads) < self._world.plan.requests_open_max:
+            if self._rng.random() < self._world.plan.reads:
                 self._read()
-            else:
-                self._request()
-        if self._old and self._rng.random() < OLD_AGAIN:
-            self._around.network.send(self.address, self._any_node(), self._rng.choice(self._old))
-        self._around.at(int(self._rng.expovariate(1.0) * self._around.plan.think_us) + 1, self._act)
+            elif session.room > 0:
+                self._request(session)
+        if self._rng.random() < OLD_AGAIN:
+            self._send_again(session)
+        self._world.at(int(self._rng.expovariate(1.0) * self._world.plan.think_us) + 1, self._act)
 
-    def _ask_last(self) -> None:
-        if not self._last_are_sent:
+    def _ask_last(self, session: Session) -> None:
+        if not self._last_are_sent and session.room > 0:
             self._last_are_sent = True
-            self._request()
+            self._request(session)
             self._read()
 
-    def _open_session(self) -> None:
-        if not any(number > self.address << 32 for number in self.open):
-            nonce = self._nonce()
-            self._begin(nonce, client_wire.encode_open_session(nonce))
+    def _new_session(self) -> Session:
+        """Ask for a session at the nodes that are members now; further addresses are the last resort."""
+        world = self._world
+        self._session = session = Session(
+            self._settings,
+            self._connect,
+            [_endpoint_of(world.processes[node_id]) for node_id in world.members],
+            rng=self._rng,
+            nonces=self._rng,
+            fallbacks=[client_endpoint(f"10.0.0.{place}", 5000) for place in range(1, PLACES + 1)],
+        )
+        session.begin(world.now_us() * NS_PER_US)
+        self._opening = self._invoke(session.nonce, client_wire.encode_open_session(session.nonce))
+        return session
 
-    def _nonce(self) -> int:
-        self._next_nonce += 1
-        return self._next_nonce
+    def _invoke(self, number: int, content: bytes) -> Operation:
+        self._world.note("invoked", client=self.address, number=number)
+        return self._histories.invoke(self.address, number, content)
 
-    def _request(self) -> None:
-        number = self._next_number
-        self._next_number += 1
+    def _request(self, session: Session) -> None:
         self.requests += 1
-        self._begin(number, records.pack_commands(self._command() for _ in range(self._rng.randint(1, 3))))
+        large = self._rng.random() < self._world.plan.large_requests
+        count = self._rng.randint(LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX) if large else self._rng.randint(1, 3)
+        commands = records.pack_commands(self._command() for _ in range(count))
+        number = session.next_number
+        self._open[number] = self._invoke(number, commands)
+        assert session.submit(commands, self._world.now_us() * NS_PER_US).number == number
 
     def _read(self) -> None:
-        nonce = self._nonce()
-        self._begin(nonce, control.encode(frames.QUERY, control.BookQuery(nonce, self._rng.choice(SYMBOLS))))
+        self._next_nonce += 1
+        nonce = self._next_nonce
+        frame = control.encode(frames.QUERY, control.BookQuery(nonce, self._rng.choice(SYMBOLS)))
+        self._reads[nonce] = self._invoke(nonce, frame)
+        self._send_read(self._reads[nonce])
 
-    def _begin(self, number: int, content: bytes) -> None:
-        operation = self.open[number] = self._histories.invoke(self.address, number, content)
-        self._around.note("invoked", client=self.address, number=number)
-        self._send(operation)
+    def _send_read(self, read: Operation) -> None:
+        read.next_try_us = self._world.now_us() + self._rng.randint(READ_RETRY_US_MIN, READ_RETRY_US_MAX)
+        self._world.network.send(self.address, self._any_node(), read.content)
 
-    def _send(self, operation: Operation) -> None:
-        operation.next_try_us = self._around.now_us() + self._rng.randint(RETRY_US_MIN, RETRY_US_MAX)
-        self._around.network.send(self.address, self._any_node(), self._frame(operation))
-
-    def _frame(self, operation: Operation) -> bytes:
-        """A retry says anew which answers we have: else a full window would stay full."""
-        if operation.number > self.address << 32:
-            return operation.content
-        answered_below = min(self.open, default=operation.number)
-        return client_wire.encode_request(self._session, operation.number, answered_below, operation.content)
+    def _send_again(self, session: Session) -> None:
+        """A late copy of something; in the end not of what is open, or it would replace a retry that is missing."""
+        again = [*self._registrations, *self._old]
+        if not self._ending:
+            again += [request.frame for request in session.open_requests() if request.attempts]
+        if again:
+            self._world.network.send(self.address, self._any_node(), self._rng.choice(again))
 
     def _any_node(self) -> int:
-        """Mostly a member, as far as clients know; in the first phase also one that was removed or is none yet."""
+        """Mostly a member; in the first phase also a node that was removed or is no member yet."""
         if self._ending or self._rng.random() < 0.8:
-            return self._rng.choice(self._around.members)
-        return self._rng.choice(self._around.reachable()).node_id
+            return self._rng.choice(self._world.members)
+        return self._rng.choice(self._world.reachable()).node_id
 
-    def _command(self) -> Command:
+    def _command(self) -> tuple[int, ...]:
         rng = self._rng
         chance, symbol, price = rng.random(), rng.choice(CODES), 100 + rng.randint(-3, 3)
         quantity, side = rng.randint(0, 9), rng.randint(1, 2)
         if chance < 0.7 or not self._orders:
-            order_type, lifetime = rng.choice(((1, 1), (1, 1), (1, 1), (1, 2), (1, 3), (2, 2)))
-            flags = POST_ONLY if rng.random() < 0.1 and (order_type, lifetime) == (1, 1) else 0
-            return Command(1, side, order_type, lifetime, quantity, 0, symbol, price, self.address, flags)
+            order_type, lifetime = rng.choice(_NEW_ORDERS)
+            flags = POST_ONLY if rng.random() < 0.1 and (order_type, lifetime) == (LIMIT, GTC) else 0
+            return NEW, side, order_type, lifetime, quantity, 0, symbol, price, self.address, flags
         order_id = rng.choice(self._orders) if rng.random() < 0.9 else rng.randint(1, 50)
-        kind = 2 if chance < 0.85 else 3
-        return Command(kind, 0, 0, 0, quantity, order_id, symbol, price, self.address)
+        kind = CANCEL if chance < 0.85 else REPLACE
+        return kind, 0, 0, 0, quantity, order_id, symbol, price, self.address, 0
+
+    # Connections.
+
+    def _connect(self, contact: Contact) -> Wire:
+        return SimulatedWire(self, contact)
+
+    def _look_at_connections(self, session: Session) -> None:
+        """What a socket's monitor would report: a process that died takes its connections along."""
+        now_ns = self._world.now_us() * NS_PER_US
+        for contact in list(session.roster.contacts):
+            process = self.process_at(contact.endpoint)
+            stands = process is not None and _is_up(process)
+            crashes = process.crashes + process.ended if process is not None else 0
+            if contact.connected and (not stands or crashes != self._lives.get(contact.index)):
+                session.on_disconnected(contact, now_ns)
+            if stands and not contact.connected:
+                self._lives[contact.index] = crashes
+                session.on_connected(contact)
+
+    def process_at(self, endpoint: str) -> Process | None:
+        """The node that listens there now, if any does."""
+        process = self._world.listening.get(_base_endpoint(endpoint))
+        return None if process is None or process.is_gone else process
+
+    def send(self, node_id: int, frame: bytes) -> None:
+        """Put a frame of the session on the network."""
+        self._world.network.send(self.address, node_id, frame)
 
     # Being answered.
 
-    def deliver(self, _: int, frame: bytes) -> None:
+    def deliver(self, sender: int, frame: bytes) -> None:
         """A frame from a node."""
+        if len(frame) > self._world.plan.answer_frame_bytes:
+            raise Violation(f"answers: client {self.address} is sent {len(frame)} bytes, which end its connection")
+        session = self._session
         if frames.parse_header(frame)[0] == frames.ANSWER:
-            self._take_answer(control.decode_answer(frame))
-            return
-        for response in client_wire.iter_responses(frame):
-            self._take_response(response)
-
-    def _take_answer(self, answer: control.Answer) -> None:
-        operation = self.open.get(answer.nonce)
-        if operation is None:
-            return
-        if isinstance(answer, control.BookAnswer):
-            del self.open[answer.nonce]
-            self._around.note("answered", client=self.address, number=operation.number, index=answer.log_index)
-            self._histories.read(operation, answer.symbol, answer.bids, answer.asks, answer.log_index)
-
-    def _take_response(self, response: Response) -> None:
-        """Ours if it is of this session, or of the session that is being opened."""
-        number = response.request_number
-        operation = self.open.get(number)
-        opens = number > self.address << 32
-        if operation is None or not (opens or response.client_id == self._session):
-            return
-        if response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
-            return
-        self._around.note("answered", client=self.address, number=number, index=response.log_index)
-        self._histories.answer(operation, response)
-        if response.status == ResponseStatus.WINDOW_FULL:
-            return
-        frame = self._frame(operation)
-        del self.open[number]
-        if response.status == ResponseStatus.SESSION_EXPIRED:
-            self._expire()
-        elif response.status != ResponseStatus.OK:
-            raise Violation(f"client {self.address} is told {response.status} for its open request {number}")
-        elif opens:
-            self._session, self._next_number = response.client_id, 1
+            answer = control.decode_answer(frame)
+            if answer.nonce in self._reads:
+                self._take_read(answer)
+                return
         else:
-            self._old = [*self._old[-3:], frame]
-            self._orders += [each.order_id for each in records.unpack_reports(response.reports) if each.order_id]
-            self._orders = self._orders[-8:]
+            for response in client_wire.iter_responses(frame):
+                self._check(response)
+        if session is not None:
+            endpoint = _endpoint_of(self._world.processes[sender])
+            contacts = session.roster.contacts
+            contact = next((each for each in contacts if each.endpoint == endpoint), self._stranger)
+            for completion in session.on_frame(contact, frame, self._world.now_us() * NS_PER_US):
+                self._complete(completion)
+            self._follow(session)
 
-    def _expire(self) -> None:
-        """Begin again; what else was open in the session may or may not have been carried out."""
-        requests = [number for number in self.open if number < self.address << 32]
-        for number in requests:
-            del self.open[number]
-        self.unknown += 1 + len(requests)
-        self._session = 0
-        self._last_are_sent = False
+    def _take_read(self, answer: control.Answer) -> None:
+        if isinstance(answer, control.BookAnswer):
+            read = self._reads.pop(answer.nonce)
+            self._note_answered(read, answer.log_index)
+            self._histories.read(read, answer.symbol, answer.bids, answer.asks, answer.log_index)
+
+    def _check(self, response: Response) -> None:
+        """An answer to an open operation must be what the log says, whether or not it ends the operation."""
+        session, number = self._session, response.request_number
+        if session is None or response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
+            return
+        operation = self._open.get(number) if response.client_id == session.client_id else None
+        if self._opening is not None and number == self._opening.number:
+            operation = self._opening
+        if operation is not None:
+            self._note_answered(operation, response.log_index)
+            self._histories.answer(operation, response)
+
+    def _note_answered(self, operation: Operation, index: int) -> None:
+        self._world.note("answered", client=self.address, number=operation.number, index=index)
+
+    def _complete(self, completion: Completion) -> None:
+        response = completion.response
+        operation = self._open.pop(completion.request_number, None)
+        if operation is None:
+            raise Violation(f"client {self.address} is given two answers to request {completion.request_number}")
+        if self._session is None or response.client_id != self._session.client_id:
+            raise Violation(f"client {self.address} takes an answer to session {response.client_id} for its own")
+        if response.status != ResponseStatus.OK:
+            raise Violation(f"client {self.address} is told {response.status} for its open request {operation.number}")
+        number = operation.number
+        answered_below = min([number, *self._open])
+        frame = client_wire.encode_request(response.client_id, number, answered_below, operation.content)
+        self._old = [*self._old[-3:], frame]
+        self._orders += [report.order_id for report in records.unpack_reports(response.reports) if report.order_id]
+        self._orders = self._orders[-8:]
+
+    def _follow(self, session: Session) -> None:
+        """What an answer has done to the session."""
+        if self._opening is not None and session.client_id:
+            self._registrations = [self._opening.content]
+            self._opening = None
+        if session.expired:
+            self.unknown += len(self._open)
+            self._open.clear()
+            self._session = None
+            self._last_are_sent = False
+
+
+class SimulatedWire:
+    """A session's way to one node."""
+
+    def __init__(self, client: Client, contact: Contact) -> None:
+        self._client = client
+        self._contact = contact
+
+    def send(self, frame: bytes) -> bool:
+        """Put it on the network; False if no connection stands."""
+        process = self._client.process_at(self._contact.endpoint) if self._contact.connected else None
+        if process is None:
+            return False
+        self._client.send(process.node_id, frame)
+        return True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _endpoint_of(process: Process) -> str:
+    """Where clients reach it."""
+    return _client_endpoint(process.address)
+
+
+@cache
+def _client_endpoint(address: str) -> str:
+    return client_endpoint(*parse_endpoint(address))
+
+
+@cache
+def _base_endpoint(endpoint: str) -> str:
+    host, port = parse_endpoint(endpoint)
+    return f"tcp://{host}:{port - CLIENT_PORT}"
+
+
+def _is_up(process: Process) -> bool:
+    """Whether the process runs, so that a connection to it stands."""
+    return process.engine is not None

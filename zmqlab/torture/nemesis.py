@@ -18,7 +18,7 @@ from itertools import permutations
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.errors import ClusterError, ZmqlabError
-from zmqlab.load.metrics import LoadMetrics, decode_metrics
+from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.torture.schedule import Fault
 
 RECOVERY_S = 20.0

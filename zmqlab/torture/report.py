@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zmqlab.client.tables import html_table, text_table
 from zmqlab.cluster.load_result import LoadResult
-from zmqlab.cluster.tables import html_table, text_table
 from zmqlab.torture.nemesis import Strike
 from zmqlab.torture.schedule import VARIANTS
 

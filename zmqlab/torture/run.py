@@ -27,7 +27,7 @@ from zmqlab.cluster.collector import LogCollector
 from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
 from zmqlab.cluster.load_result import LoadResult
 from zmqlab.errors import SettingsError
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.settings import Durability
 from zmqlab.torture import schedule
 from zmqlab.torture.nemesis import Nemesis, Progress, Strike

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zmqlab.cluster import queries
+from zmqlab.client import ask
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.wire import control
 
@@ -78,21 +78,21 @@ class BookWatch:
 
 def _ask(endpoint: str, symbol: str) -> BookView | None:
     """What one node says, None if it doesn't answer; a symbol that no order has named yet is an empty book."""
-    book_answer = queries.ask_all([endpoint], lambda _: _book_query(symbol), PATIENCE_S).get(endpoint)
+    book_answer = ask.ask_all([endpoint], lambda _: _book_query(symbol), PATIENCE_S).get(endpoint)
     if book_answer is None:
         return None
     if not isinstance(book_answer, control.BookAnswer):
         return BookView(symbol)
     trades: list[tuple[int, int]] = []
-    answer = queries.ask_all([endpoint], lambda _: _trades_query(symbol), PATIENCE_S).get(endpoint)
+    answer = ask.ask_all([endpoint], lambda _: _trades_query(symbol), PATIENCE_S).get(endpoint)
     if isinstance(answer, control.TradesAnswer):
         trades = [(price, quantity) for price, quantity, _, _ in answer.trades[-TRADES_SHOWN:]]
     return BookView(symbol, book_answer.bids, book_answer.asks, trades)
 
 
 def _book_query(symbol: str) -> control.Query:
-    return control.BookQuery(queries.new_nonce(), symbol, LEVELS, linearizable=False)
+    return control.BookQuery(ask.new_nonce(), symbol, LEVELS, linearizable=False)
 
 
 def _trades_query(symbol: str) -> control.Query:
-    return control.TradesQuery(queries.new_nonce(), symbol, linearizable=False)
+    return control.TradesQuery(ask.new_nonce(), symbol, linearizable=False)

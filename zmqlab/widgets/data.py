@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.errors import FrameError
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics, decode_metrics
 from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of
 from zmqlab.widgets.palette import FAULT_COLOUR
 from zmqlab.widgets.percentiles import MovingPercentiles

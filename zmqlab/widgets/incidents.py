@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from zmqlab.cluster.verdict import Verdict
 from zmqlab.histogram import Histogram
-from zmqlab.load.metrics import LoadMetrics
+from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.marks import is_fault
 from zmqlab.wire.control import Event
 

@@ -14,7 +14,7 @@ import numpy as np
 from bokeh.models import Column, UIElement
 
 from zmqlab.cluster.cluster import Cluster
-from zmqlab.load.flow import SYMBOL_NAMES
+from zmqlab.load.order_flow import SYMBOL_NAMES
 from zmqlab.widgets.bookwatch import BookView, BookWatch
 from zmqlab.widgets.charts.base import Chart
 from zmqlab.widgets.charts.book import Book

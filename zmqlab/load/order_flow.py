@@ -1,21 +1,25 @@
-"""Realistic order flow, made by the thousand: a wandering mid price per symbol, and orders around it.
+"""Realistic order flow, made by the thousand: a wandering mid price for each symbol, and orders around it.
 
-Rules. Rows have exactly the wire's 40-byte layout, so that a slice's ``tobytes()`` is a request's body.
-What is drawn depends on the seed alone. Only the cancels and replaces depend on what the cluster answered,
-since they name orders that rest: every row is first made as a new order, and those meant to be cancels or
-replaces are turned into one when they are sent, if the pool knows an order to name. If it does not, they
-stay new orders.
+Rules. Rows have exactly the wire's 40-byte layout, so that the ``tobytes()`` of a slice is the body of a request. What
+is drawn depends on the seed alone. Only cancels and replaces depend on what the cluster answered, because they name
+orders that rest. Every row is first made as a new order. When it is sent, a row that is meant to be a cancel or a
+replace is turned into one, if :class:`RestingOrders` knows an order to name; otherwise it stays a new order.
 
-The book must not grow without end. Cancels take away about what new orders bring, and above
-``resting_target`` more and more new passive orders become cancels as well, up to all of them at a quarter
-above the target.
+The book must not grow without end. Cancels take away about what new orders bring. Above ``resting_target`` more and
+more new passive orders become cancels as well; at a quarter above the target all of them do.
 
-Theory. A symbol's mid price walks one tick up or down, or stays, every 64 orders, within half to one and a
-half times its start. A passive order is one or more ticks away from it, geometrically: the book is deep
-near the mid. A marketable order reaches across by a few ticks.
+Theory. Every 64 orders the mid price of a symbol goes one tick up or down, or stays, within half to one and a half
+times its start. A passive order is one or more ticks away from the mid, geometrically: the book is deep near it. A
+marketable order reaches across by a few ticks.
 
-Left out on purpose: queue-reactive models, self-exciting arrivals, intraday patterns. They change the
-load's shape, not what a matching engine has to do for an order.
+Order ids are dense, so that ``order_id & mask`` is a perfect hash while fewer than 2**20 ids lie between the oldest and
+the newest order in the pool; an older order is simply forgotten. Beside that table the pool has a list of candidates to
+draw from. The list may name orders that are gone: a draw checks, and when half of the draws miss, the list is cleaned.
+What the pool knows can be wrong: another client's order may have filled one of ours a moment ago. Then its cancel is
+rejected, as happens in every market, and the order leaves the pool.
+
+Left out on purpose: queue-reactive models, self-exciting arrivals, intraday patterns. They change the shape of the
+load, not what a matching engine has to do for an order.
 """
 
 from __future__ import annotations
@@ -25,9 +29,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from zmqlab.load.layout import COMMAND, AnyArray, Ints, Mask, Rows
-from zmqlab.load.pool import RestingOrders
-from zmqlab.load.settings import FlowMix
+from zmqlab.load.load_settings import FlowMix
+from zmqlab.load.numpy_records import COMMAND, AnyArray, Ints, Mask, Rows
 from zmqlab.market.types import (
     POST_ONLY,
     CommandKind,
@@ -38,6 +41,10 @@ from zmqlab.market.types import (
     symbol_code,
 )
 
+TABLE_SIZE = 1 << 20
+"""An order that is overwritten rests for ever, because no client will cancel it. With 25,000 resting orders, an order
+lives for 50,000 ids on average, so that one in 10**9 lives for a million; with several clients still very few do."""
+MAX_CANDIDATES = 1 << 17
 CHUNK = 8_192
 BLOCK = 64
 """Orders between two steps of the mid prices; divides CHUNK."""
@@ -54,9 +61,7 @@ KIND_NEW, KIND_CANCEL, KIND_REPLACE = (int(kind) for kind in CommandKind)
 _RESTING = (int(Status.NEW), int(Status.PARTIALLY_FILLED))
 _REPLACED = int(Status.REPLACED)
 _Change: TypeAlias = Callable[[Rows, Ints, Rows], None]
-"""Completes commands that name orders: (the commands, the orders' slots in the pool, the rows they stand
-for).
-"""
+"""Completes commands that name orders: (the commands, the orders' slots in the pool, the rows that they replace)."""
 _KINDS = ("passive", "marketable", "cancel", "replace", "post_only", "ioc", "fok", "market")
 _PASSIVE, _MARKETABLE, _CANCEL, _REPLACE, _POST_ONLY, _IOC, _FOK, _MARKET = range(len(_KINDS))
 _CROSSING = (_MARKETABLE, _IOC, _FOK, _MARKET)
@@ -69,8 +74,79 @@ def symbol_names(count: int) -> tuple[str, ...]:
     return SYMBOL_NAMES[:count] + numbered
 
 
+class RestingOrders:
+    """Order id -> symbol, account, price and quantity, with uniform draws."""
+
+    def __init__(self, table_size: int = TABLE_SIZE) -> None:
+        self._mask = table_size - 1
+        self.order_id: Ints = np.zeros(table_size, np.int64)
+        """By slot; 0 where there is no order. ``order_id[i] & mask == i`` elsewhere."""
+        self.symbol = np.zeros(table_size, np.uint64)
+        self.account = np.zeros(table_size, np.uint32)
+        self.price = np.zeros(table_size, np.int64)
+        self.quantity = np.zeros(table_size, np.uint32)
+        self.count = 0
+        """Non-zero entries of ``order_id``."""
+        self._candidates: Ints = np.zeros(min(MAX_CANDIDATES, 2 * table_size), np.int64)
+        """Holds every order of the table, and some that have left it."""
+        self._candidate_count = 0
+
+    def slots(self, order_ids: Ints) -> Ints:
+        """Where these orders are, if they are there."""
+        return order_ids & self._mask
+
+    def knows(self, order_ids: Ints) -> Mask:
+        """Which of these orders are in the pool."""
+        found: Mask = (self.order_id[order_ids & self._mask] == order_ids) & (order_ids > 0)
+        return found
+
+    def add(
+        self, order_ids: Ints, symbols: AnyArray, accounts: AnyArray, prices: AnyArray, quantities: AnyArray
+    ) -> None:
+        """New orders; the ids are distinct."""
+        slots = order_ids & self._mask
+        self.count += len(slots) - int(np.count_nonzero(self.order_id[slots]))
+        self.order_id[slots] = order_ids
+        self.symbol[slots] = symbols
+        self.account[slots] = accounts
+        self.price[slots] = prices
+        self.quantity[slots] = quantities
+        self._remember(order_ids)
+
+    def remove(self, order_ids: Ints) -> None:
+        """These orders are gone; unknown and repeated ids are fine."""
+        slots = order_ids[self.knows(order_ids)] & self._mask
+        if slots.size:
+            self.order_id[slots] = 0
+            self.count -= len(np.unique(slots))
+
+    def draw(self, count: int, rng: np.random.Generator) -> Ints:
+        """Up to ``count`` distinct orders; fewer when the pool is small or the draws collide."""
+        if not self.count:
+            return self._candidates[:0]
+        drawn = self._candidates[rng.integers(0, self._candidate_count, count)]
+        hits = drawn[self.knows(drawn)]
+        if 2 * len(hits) < count:
+            self._clean()
+        return np.unique(hits) if len(hits) > 1 else hits
+
+    def _remember(self, order_ids: Ints) -> None:
+        if self._candidate_count + len(order_ids) > len(self._candidates):
+            self._clean()
+        first = self._candidate_count
+        self._candidate_count = min(first + len(order_ids), len(self._candidates))
+        self._candidates[first : self._candidate_count] = order_ids[: self._candidate_count - first]
+
+    def _clean(self) -> None:
+        """Keep the candidates that are in the table."""
+        kept = self._candidates[: self._candidate_count]
+        kept = kept[self.knows(kept)]
+        self._candidate_count = len(kept)
+        self._candidates[: len(kept)] = kept
+
+
 class OrderFlow:
-    """An endless, seeded stream of commands that reacts to what became of them."""
+    """An endless stream of commands from a seed, which reacts to what became of them."""
 
     def __init__(
         self,
@@ -110,7 +186,7 @@ class OrderFlow:
         return rows
 
     def observe(self, rows: Rows, reports: Rows, fills: Rows) -> None:
-        """Learn from the answers: ``reports[i]`` is what became of ``rows[i]``."""
+        """Learn from the answers: ``reports[i]`` says what became of ``rows[i]``."""
         kinds, statuses, leaves = rows["kind"], reports["status"], reports["leaves_quantity"]
         rests = (kinds == KIND_NEW) & ((statuses == _RESTING[0]) | (statuses == _RESTING[1]))
         if rests.any():
@@ -167,7 +243,7 @@ class OrderFlow:
         self.pool.remove(patch["order_id"].astype(np.int64))
 
     def _replace(self, patch: Rows, slots: Ints, rows: Rows) -> None:
-        """Half of them reduce the quantity and keep their place, half move by a few ticks and lose it."""
+        """Half of the replaces reduce the quantity and keep their place; half move by a few ticks and lose it."""
         reduces = rows["quantity"] % 2 == 0
         moved = np.maximum(self.pool.price[slots] + rows["price"] % 5 - 2, 1)
         patch["kind"] = KIND_REPLACE

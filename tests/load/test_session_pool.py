@@ -7,14 +7,19 @@ import time
 import numpy as np
 import pytest
 
-from tests.load.conftest import MakeNodes
-from tests.load.fake_node import FakeLog
+from tests.client.conftest import MakeNodes
+from tests.client.fake_node import FakeLog
+from tests.client.steering import ONE_ORDER
 from tests.load.test_generator import ledger_agrees, run_while, settings_for
-from tests.load.test_requester import ONE_ORDER
 from zmqlab.load.generator import Generator
-from zmqlab.load.ledger import read_ledger
-from zmqlab.load.sessions import Sessions
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.measurement import read_ledger
+from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import ResponseStatus
+
+
+def pool_of(settings: LoadSettings) -> SessionPool:
+    return SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
 
 
 def test_each_client_has_an_even_share(make_nodes: MakeNodes, log: FakeLog) -> None:
@@ -45,7 +50,8 @@ def test_clients_overlap_in_time(make_nodes: MakeNodes, log: FakeLog) -> None:
 
 def test_a_client_without_room_does_not_hold_up_the_others(make_nodes: MakeNodes, log: FakeLog) -> None:
     (node,) = make_nodes(1)
-    with Sessions(settings_for([node], clients=3, window=2, timeout_ms=60_000, suspicion_ms=60_000)) as sessions:
+    settings = settings_for([node], clients=3, window=2, timeout_ms=60_000, suspicion_ms=60_000)
+    with pool_of(settings) as sessions:
         sessions.open(2_000)
         node.lose_requests = 1
         assert sessions.room == 6
@@ -71,7 +77,7 @@ def test_waiting_follows_nodes_that_come(make_nodes: MakeNodes, log: FakeLog) ->
     old, new = (nodes := make_nodes(2))
     for node in nodes:
         node.says(old, new, commit_index=5)
-    with Sessions(settings_for([old], clients=2)) as sessions:
+    with pool_of(settings_for([old], clients=2)) as sessions:
         sessions.open(2_000)
         deadline = time.monotonic() + 4
         while sessions.connected != [True, True] or not sessions.all_connected:

@@ -1,10 +1,10 @@
-"""Asking nodes questions: one query and its answer, or the same query to many nodes at once.
+"""Questions to nodes: one query and its answer, or the same query to many nodes at once.
 
-Every call opens its own DEALER sockets and closes them: questions are rare, and a socket must not be shared
-between threads. A node that does not answer in time is simply not in the result; only :func:`ask`, for
-callers who need that one node, raises.
+Every call opens its own DEALER sockets and closes them again. Questions are rare, and threads must not share a socket.
+A node that does not answer in time is missing from the result; only :func:`ask_one` raises, for a caller that needs
+that one node.
 
-Left out on purpose: orders. They need sessions and retries, which are :mod:`zmqlab.load.requester`'s.
+Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab.client.session` has.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TypeVar
 import msgspec
 import zmq
 
+from zmqlab import net
+from zmqlab.client.roster import newest_of
 from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
@@ -25,16 +27,18 @@ A = TypeVar("A", bound=msgspec.Struct)
 
 RETRY_S = 0.05
 """Between two rounds of asking while there is no leader; an election takes some 200 ms."""
-RECONNECT_MS = 10
-"""A node that is just starting is found quickly; libzmq's default of 100 ms would dominate a start."""
+BOUNDS = net.SocketBounds(
+    frame_bytes=MAX_ANSWER_BYTES,
+    reconnect_ms=10,  # a node that is just starting is found soon; libzmq's 100 ms would dominate a start
+)
 
 
 def new_nonce() -> int:
-    """A number that tells this question's answer from a late one of another."""
+    """A number that tells the answer to this question from a late answer to another one."""
     return secrets.randbits(63)
 
 
-def ask(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0) -> A:
+def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0) -> A:
     """The answer of the node that listens for clients at ``endpoint``.
 
     Raises:
@@ -57,11 +61,17 @@ def ask_any(
 ) -> A:
     """The answer of any node: one after the other is asked until one answers, round after round.
 
-    A node that says nothing costs ``patience_s``; one that knows of no leader is asked again later.
+    Args:
+        endpoints: where nodes listen for clients, the preferred ones first.
+        make_query: makes the query with a nonce of its own for each attempt.
+        answer_type: the answer that is expected.
+        timeout_s: how long to go on.
+        patience_s: how long to wait for a node that says nothing. A node that knows of no leader is asked again later.
 
     Raises:
-        RequestTimeout, NoLeader: nothing better came within ``timeout_s``.
-        RequestRefused: a node said no for another reason, and another node would say the same.
+        RequestTimeout: no node answered within ``timeout_s``.
+        NoLeader: the last node that answered knew of no leader.
+        RequestRefused: a node said no for another reason; the other nodes would say the same.
     """
     deadline = time.monotonic() + timeout_s
     problem: RequestError = RequestTimeout("there is no node to ask")
@@ -71,7 +81,7 @@ def ask_any(
             if remaining <= 0:
                 raise problem
             try:
-                return ask(endpoint, make_query(), answer_type, min(patience_s, remaining))
+                return ask_one(endpoint, make_query(), answer_type, min(patience_s, remaining))
             except (RequestTimeout, NoLeader) as error:
                 problem = error
         time.sleep(min(RETRY_S, max(0.0, deadline - time.monotonic())))
@@ -83,36 +93,49 @@ def ask_all(
     timeout_s: float = 2.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
 ) -> dict[str, control.Answer]:
-    """The answers that came within ``timeout_s``, by endpoint; returns early with all or ``enough``."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    """The answers of several nodes, by endpoint.
+
+    Args:
+        endpoints: where the nodes listen for clients.
+        make_query: makes the query for an endpoint.
+        timeout_s: how long to wait; the call returns earlier when all have answered.
+        enough: looked at after each answer; True ends the waiting.
+    """
+    context = net.shared_context()
     poller = zmq.Poller()
-    sockets: dict[zmq.Socket[bytes], tuple[str, int]] = {}
+    asked: dict[net.Socket, tuple[str, int]] = {}
     answers: dict[str, control.Answer] = {}
     deadline = time.monotonic() + timeout_s
     try:
         for endpoint in dict.fromkeys(endpoints):
             query = make_query(endpoint)
-            socket = _dealer(context, endpoint)
-            sockets[socket] = (endpoint, query.nonce)
+            socket = net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+            asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             socket.send(control.encode(QUERY, query))
-        while len(answers) < len(sockets) and not (enough and enough(answers)):
+        while len(answers) < len(asked) and not (enough and enough(answers)):
             remaining_ms = (deadline - time.monotonic()) * 1000
             if remaining_ms <= 0:
                 break
             for socket, _ in poller.poll(max(1, int(remaining_ms))):
-                endpoint, nonce = sockets[socket]
+                endpoint, nonce = asked[socket]
                 answer = _receive(socket, nonce)
                 if answer is not None:
                     answers[endpoint] = answer
     finally:
-        for socket in sockets:
+        for socket in asked:
             socket.close(0)
     return answers
 
 
 def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:
-    """``answer`` if it is of ``answer_type``; the error that it stands for otherwise."""
+    """``answer`` if it is of ``answer_type``; raises the error that it stands for otherwise.
+
+    Raises:
+        NoLeader: the node knows of no leader.
+        RequestRefused: the node said no; the message carries its reason.
+        RequestError: the node answered another question.
+    """
     if isinstance(answer, answer_type):
         return answer
     if isinstance(answer, control.ErrorAnswer):
@@ -129,37 +152,34 @@ def error_of(answer: control.ErrorAnswer) -> RequestError:
 
 def statuses(endpoints: Iterable[str], timeout_s: float = 1.0) -> dict[str, control.NodeStatus]:
     """The status of every node that answers within ``timeout_s``, by its client endpoint."""
-    answers = ask_all(endpoints, lambda _: control.StatusQuery(nonce=new_nonce()), timeout_s)
-    return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
+    return _statuses_in(ask_all(endpoints, _status_query, timeout_s))
 
 
 def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str, ...]:
-    """Where clients reach all members now, as those at the ``known`` endpoints say who got furthest in the log.
+    """Where clients reach all members now, by the word of the most advanced node at the ``known`` endpoints.
 
-    A member that answers at a known endpoint keeps this spelling of it; with no answer, the known ones are returned.
+    A member that answers at a known endpoint keeps this spelling of it. If no node answers, the known endpoints are
+    returned.
     """
-    answers = statuses(known, timeout_s)
-    if not answers:
+    told = statuses(known, timeout_s)
+    newest = newest_of(told.values())
+    if newest is None:
         return tuple(known)
-    newest = max(answers.values(), key=lambda status: (status.commit_index, status.term))
-    spelled = {status.node_id: endpoint for endpoint, status in answers.items()}
+    spelled = {status.node_id: endpoint for endpoint, status in told.items()}
     return tuple(spelled.get(member.node_id, member.client_endpoint) for member in newest.members) or tuple(known)
 
 
 def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, ...]:
-    """:func:`member_endpoints` for those who ask often: it waits for a majority of the ``known`` only.
+    """:func:`member_endpoints` for a caller that asks often: it waits for a majority of the ``known`` nodes only.
 
-    What was known comes first, in its order, and is dropped only if a majority has answered: a few that are cut off
-    may not know who took whose place. Empty if nobody answers.
+    The known endpoints come first, in their order. One of them is dropped only if a majority has answered, because a
+    few nodes that are cut off may not know which node took the place of another. Empty if no node answers.
     """
     majority = len(known) // 2 + 1
-    answers = ask_all(
-        known, lambda _: control.StatusQuery(new_nonce()), timeout_s, lambda answers: len(answers) >= majority
-    )
-    told = {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
-    if not told:
+    told = _statuses_in(ask_all(known, _status_query, timeout_s, lambda answers: len(answers) >= majority))
+    newest = newest_of(told.values())
+    if newest is None:
         return ()
-    newest = max(told.values(), key=lambda status: (status.commit_index, status.term))
     members = {member.node_id: member.client_endpoint for member in newest.members}
     by_endpoint = {endpoint: node_id for node_id, endpoint in members.items()}
     ids = {each: told[each].node_id if each in told else by_endpoint.get(each, 0) for each in known}
@@ -167,16 +187,15 @@ def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, .
     return (*kept, *(endpoint for node_id, endpoint in members.items() if node_id not in ids.values()))
 
 
-def _dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.DEALER)
-    socket.linger = 0
-    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_BYTES)
-    socket.connect(endpoint)
-    return socket
+def _status_query(_: str) -> control.Query:
+    return control.StatusQuery(nonce=new_nonce())
 
 
-def _receive(socket: zmq.Socket[bytes], nonce: int) -> control.Answer | None:
+def _statuses_in(answers: dict[str, control.Answer]) -> dict[str, control.NodeStatus]:
+    return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
+
+
+def _receive(socket: net.Socket, nonce: int) -> control.Answer | None:
     """The answer to ``nonce``, or None for anything else."""
     frames = socket.recv_multipart()
     try:

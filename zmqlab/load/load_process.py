@@ -1,12 +1,12 @@
-"""A load client as a process of its own: ``python -m zmqlab.load.process --config JSON``.
+"""A load client as a process of its own: ``python -m zmqlab.load.load_process --config JSON``.
 
-Its parent owns the sockets that listen: a SUB at ``metrics`` and a ROUTER at ``control``; this process connects a PUB
-and a DEALER to them. Messages are those of :mod:`zmqlab.load.metrics`. The configuration is one JSON object::
+The parent owns the sockets that listen: a SUB at ``metrics`` and a ROUTER at ``control``. This process connects a PUB
+and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The configuration is one JSON object::
 
     {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001"}
 
-It ends with its run, after it has told the result. It ends at once when its standard input ends, for then the parent
-is gone. SIGTERM stops the run in good order; SIGINT is the parent's to handle, since a terminal sends it to both.
+The process ends after its run, when it has told the result. It ends at once when its standard input ends, because then
+the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it to both.
 """
 
 from __future__ import annotations
@@ -23,33 +23,38 @@ from typing import Any
 
 import zmq
 
+from zmqlab import net
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, FrameError, SettingsError, ZmqlabError
-from zmqlab.load import metrics
+from zmqlab.load import load_messages
 from zmqlab.load.generator import Generator
-from zmqlab.load.settings import LoadSettings
+from zmqlab.load.load_settings import LoadSettings
 
-RESULT_LINGER_MS = 10_000
-"""How long the result may take to reach a parent that is busy."""
-METRICS_HWM = 100
+MODULE = "zmqlab.load.load_process"
+"""By this name `zmqlab ps` recognizes such a process."""
+PARENT_FRAME_BYTES = 65_536
+"""The parent only sends small things."""
+METRICS_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, send_messages=100)
 """Ten seconds of snapshots; a parent that does not read loses the rest."""
+CONTROL_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, linger_ms=10_000)
+"""The result may take so long to reach a parent that is busy."""
 ORPHAN_GRACE_S = 1.0
-"""After the parent's death the run has so long to end by itself."""
+"""How long the run may take to end by itself after the parent's death."""
 
 
 def command_line(settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> list[str]:
-    """What a parent starts, with a pipe as standard input."""
+    """The command that a parent starts, with a pipe as standard input."""
     config = {"settings": settings.to_dict(), "metrics": metrics_endpoint, "control": control_endpoint}
-    return [sys.executable, "-m", "zmqlab.load.process", "--config", json.dumps(config, separators=(",", ":"))]
+    return [sys.executable, "-m", MODULE, "--config", json.dumps(config, separators=(",", ":"))]
 
 
 class LoadProcess:
     """Connects one generator with its parent."""
 
     def __init__(self, settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = net.new_context()
         self._name = settings.name
-        self._publisher = self._connect(zmq.PUB, metrics_endpoint, 0)
-        self._control = self._connect(zmq.DEALER, control_endpoint, RESULT_LINGER_MS)
+        self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS)
+        self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS)
         self.generator = Generator(
             settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control
         )
@@ -57,46 +62,38 @@ class LoadProcess:
     def run(self) -> int:
         """Run to the end, tell the result; returns the exit status."""
         try:
-            message: metrics.ToParent = metrics.LoadEnded(self.generator.run())
+            message: load_messages.ToParent = load_messages.LoadEnded(self.generator.run())
             status = EXIT_OK
         except ZmqlabError as error:
-            message, status = metrics.LoadFailed(type(error).__name__, str(error)), error.exit_status
-        self._control.send(metrics.encode_control(message))
+            message, status = load_messages.LoadFailed(type(error).__name__, str(error)), error.exit_status
+        self._control.send(load_messages.encode_control(message))
         self._publisher.close()
         self._control.close()
-        self._context.term()  # waits for the result to go out, RESULT_LINGER_MS at most
+        self._context.term()  # waits for the result to go out, at most as long as it may linger
         return status
 
-    def _connect(self, kind: int, endpoint: str, linger_ms: int) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, linger_ms)
-        socket.setsockopt(zmq.SNDHWM, METRICS_HWM)
-        socket.setsockopt(zmq.MAXMSGSIZE, 65_536)  # a parent only sends small things
-        socket.connect(endpoint)
-        return socket
-
-    def _publish(self, snapshot: metrics.LoadMetrics) -> None:
-        self._publisher.send(metrics.encode_metrics(snapshot))
+    def _publish(self, snapshot: load_messages.LoadMetrics) -> None:
+        self._publisher.send(load_messages.encode_metrics(snapshot))
 
     def _tell_start(self, client_ids: list[int]) -> None:
-        self._control.send(metrics.encode_control(metrics.LoadStarted(self._name, os.getpid(), client_ids)))
+        self._control.send(load_messages.encode_control(load_messages.LoadStarted(self._name, os.getpid(), client_ids)))
 
     def _take_control(self) -> None:
         with contextlib.suppress(zmq.Again):
             while True:
                 frame = self._control.recv(zmq.NOBLOCK)
                 with contextlib.suppress(FrameError, SettingsError):  # the parent has checked what it sends
-                    self._obey(metrics.decode_to_load(frame))
+                    self._obey(load_messages.decode_to_load(frame))
 
-    def _obey(self, message: metrics.ToLoad) -> None:
-        if isinstance(message, metrics.Stop):
+    def _obey(self, message: load_messages.ToLoad) -> None:
+        if isinstance(message, load_messages.Stop):
             self.generator.stop()
         else:
             self.generator.set_rate(message.rate)
 
 
 def _watch_parent(generator: Generator) -> None:
-    """End with the parent: its end of the pipe is closed when it dies, however it dies."""
+    """End with the parent: the system closes its end of the pipe when it dies, however it dies."""
     while os.read(0, 4_096):
         pass
     generator.abort()
@@ -114,7 +111,7 @@ def _read_config(text: str) -> tuple[LoadSettings, str, str]:
 
 def main() -> int:
     """The process."""
-    parser = argparse.ArgumentParser(prog="zmqlab.load.process", description="one load client, for a parent process")
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="one load client of a parent process")
     parser.add_argument("--config", required=True, help="JSON: settings, metrics and control endpoint")
     try:
         settings, metrics_endpoint, control_endpoint = _read_config(parser.parse_args().config)

@@ -19,8 +19,8 @@ import numpy as np
 import zmq
 
 from zmqlab.cluster.ports import free_base_ports
-from zmqlab.load.flow import KIND_NEW
-from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
+from zmqlab.load.order_flow import KIND_NEW
 from zmqlab.market.types import Status
 from zmqlab.wire import client, control, frames
 
@@ -96,12 +96,13 @@ class FakeNode:
         self.refuse_count = 1 << 60
         """How many times to do so."""
         self.delay_s = 0.0
+        """From a request to its answer; questions are answered at once, as by a node that waits for its quorum."""
         self.leads = False
         self.node_id = next(_node_ids)
         self.term = 1
         self.commit_index = 0
         self.members: list[FakeNode] = []
-        """Who belongs to the cluster, by this node's word; empty: it says nothing of it."""
+        """The members by this node's word; empty: it names none."""
         self.learners: list[FakeNode] = []
         """Those of ``members`` that do not vote."""
         self.on_query: Callable[[], None] = lambda: None
@@ -165,7 +166,7 @@ class FakeNode:
         while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN and not self.paused:  # type: ignore[operator]
             route, frame = socket.recv_multipart()
             answer = self._answer(frame)
-            if answer and self.delay_s:
+            if answer and self.delay_s and frames.parse_header(frame)[0] != frames.QUERY:
                 delayed.append((time.monotonic() + self.delay_s, route, answer))
             elif answer:
                 socket.send_multipart([route, answer])
@@ -210,5 +211,5 @@ class FakeNode:
         )
 
     def as_member(self, voter: bool) -> control.Member:
-        """What others say of it."""
+        """The entry for it in the statuses of other nodes."""
         return control.Member(node_id=self.node_id, name=self.name, host="127.0.0.1", port=self._port - 2, voter=voter)

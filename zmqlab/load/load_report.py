@@ -1,8 +1,8 @@
-"""A result as people read it: throughput, latencies, what went wrong. Every figure is explained in docs/measuring.md.
+"""A result as people read it: throughput, latencies, what went wrong. docs/measuring.md explains every figure.
 
-Throughput is what was acknowledged, over the time from the first intended send to the last acknowledgement. Latency
-figures are read from the whole run's histograms. Orders that were never answered are in no histogram: there the
-report says how many, since the figures would flatter otherwise.
+Throughput is the number of acknowledged orders, over the time from the first intended send to the last acknowledgement.
+Latencies are read from the histograms of the whole run. Orders that were never answered are in no histogram; the report
+says how many there were, because the latencies would flatter otherwise.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
-from zmqlab.load.metrics import LoadResult
+from zmqlab.load.load_messages import LoadResult
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
-"""More late sends than one in a hundred, and it is the generator that was measured."""
+"""If more than one order in a hundred was late, the run has measured the generator and not the cluster."""
 
 
 class LatencySummary(NamedTuple):
@@ -44,7 +44,7 @@ class LatencySummary(NamedTuple):
 
 
 class LoadReport:
-    """Figures of one :class:`~zmqlab.load.metrics.LoadResult`."""
+    """Figures of one :class:`~zmqlab.load.load_messages.LoadResult`."""
 
     def __init__(self, result: LoadResult) -> None:
         self.result = result
@@ -60,17 +60,17 @@ class LoadReport:
 
     @property
     def unanswered(self) -> int:
-        """Orders that were sent and whose outcome nobody told."""
+        """Orders that were handed to a socket and never answered; their outcome is unknown."""
         return sum(each.orders for each in self.result.open_requests)
 
     @property
     def unsent(self) -> int:
-        """Orders that were due and never sent, because the run ended first."""
+        """Orders that were due and never handed to a socket, because the run ended first."""
         return self.result.total.offered - self.result.total.sent
 
     @property
     def generator_limited(self) -> bool:
-        """Whether the generator itself was too slow, so that the figures say little about the cluster."""
+        """Whether the generator was too slow, so that the figures say little about the cluster."""
         return self.result.total.late > LATE_SHARE * max(self.result.total.sent, 1)
 
     @property

@@ -1,8 +1,9 @@
-"""What a load client tells while it runs and when it has ended: msgpack structs, no numpy.
+"""What a load client tells while it runs and when it has ended: msgpack structs. No numpy.
 
-Metrics go out about ten times a second on a PUB socket, as a header of type LOAD_METRICS and one :class:`LoadMetrics`.
-Between a load process and its parent there is a DEALER to the parent's ROUTER: :class:`LoadStarted`, then
-:class:`LoadEnded` or :class:`LoadFailed` one way, :class:`Stop` and :class:`SetRate` the other, under LOAD_CONTROL.
+Metrics go out about ten times a second on a PUB socket: a header of type LOAD_METRICS and one :class:`LoadMetrics`. A
+load process has a DEALER to its parent's ROUTER. Over it :class:`LoadStarted` goes to the parent and later
+:class:`LoadEnded` or :class:`LoadFailed`; :class:`Stop` and :class:`SetRate` go the other way. Their type is
+LOAD_CONTROL.
 
 Latencies travel as histograms (:mod:`zmqlab.histogram`), never as percentiles.
 """
@@ -27,26 +28,28 @@ class LoadCounters(msgspec.Struct, kw_only=True):
     """What happened to orders and requests; from the start of the run, or in one interval."""
 
     offered: int = 0
-    """Orders whose intended time has come, sent or not."""
+    """Orders whose intended time has come, sent or not: never less than ``sent``."""
     sent: int = 0
+    """Orders that were handed to a socket, by the first copy of their request."""
     acknowledged: int = 0
-    """Orders whose report has come, rejections included: the cluster is done with them."""
+    """Orders whose report has come, rejections included."""
     rejected: int = 0
     filled: int = 0
-    """Orders of which anything was filled on arrival."""
+    """Orders that were filled on arrival, at least in part."""
     fills: int = 0
     failed: int = 0
-    """Orders of requests that got no reports: malformed, stale."""
+    """Orders of requests that were answered without reports: malformed, stale."""
     late: int = 0
-    """Orders sent more than 5 ms after their intended time, with nothing but this client to blame."""
+    """Orders sent more than 5 ms after their intended time although the cluster took requests."""
     held_back: int = 0
-    """Orders sent that late because the window was full or no node took requests."""
+    """Orders that were sent that late, or have waited that long and are not sent yet, because the window was full or no
+    node took requests."""
     requests: int = 0
     """Requests acknowledged."""
     retries: int = 0
     failovers: int = 0
     replayed: int = 0
-    """Requests whose answer came as the replay of a first one."""
+    """Requests whose first answer was given again."""
     duplicates: int = 0
     """Answers that came twice and were ignored."""
     busy: int = 0
@@ -84,22 +87,22 @@ class LoadMetrics(msgspec.Struct, kw_only=True):
     """Histogram of the interval: from the actual send to the answer."""
     service_time_max_ns: int
     outstanding: int
-    """Requests sent and not answered."""
+    """Requests submitted and not answered; a few of them may still wait for a node to take them."""
     resting: int
     """Orders of this client that rest, as far as it knows."""
     endpoints: list[str] = []
-    """Where nodes are or were, in the order in which this client learned of them. Grows when nodes come; those that
-    go keep their place."""
+    """Where nodes are or were, in the order in which this client learned of them. It grows when nodes come; a node that
+    goes keeps its place."""
     connected: list[bool]
-    """By node, in the order of ``endpoints``; False for one that was left."""
+    """By node, in the order of ``endpoints``; False for a node that was left."""
     orders_by_node: list[int]
     """Orders acknowledged by each node since the start, in the order of ``endpoints``."""
     rejected_by_reason: dict[str, int]
     """Since the start."""
     silence_ms: float
-    """How long ago the last acknowledgement was, if one is owed."""
+    """How long ago the last acknowledgement came, if one is owed; otherwise 0."""
     gap_ms: float = 0.0
-    """The longest time in which answers were owed and none came, of those that ended or went on in the interval."""
+    """The longest time in which answers were owed and none came, of the gaps that ended or went on in the interval."""
     longest_gap_ms: float
     """The same since the start."""
     cpu_percent: float
@@ -118,7 +121,7 @@ class Second(msgspec.Struct, kw_only=True):
 
 
 class OpenOutcome(msgspec.Struct, array_like=True):
-    """A request that was sent and never answered: applied or not, nobody told."""
+    """A request that was handed to a socket and never answered: it is unknown whether it was applied."""
 
     client_id: int
     request_number: int
@@ -127,12 +130,12 @@ class OpenOutcome(msgspec.Struct, array_like=True):
 
 
 class LoadResult(msgspec.Struct, kw_only=True):
-    """Everything about a run that has ended; :class:`zmqlab.load.report.LoadReport` reads it for people."""
+    """Everything about a run that has ended; :class:`zmqlab.load.load_report.LoadReport` shows it to people."""
 
     name: str
     settings: dict[str, Any]
     client_ids: list[int]
-    """The sessions; one for each of ``settings.clients``."""
+    """The sessions, one for each of ``settings.clients``."""
     started_ns: int
     """Wall clock of the first intended time."""
     started_monotonic_ns: int
@@ -146,20 +149,20 @@ class LoadResult(msgspec.Struct, kw_only=True):
     total: LoadCounters
     rejected_by_reason: dict[str, int]
     orders_by_node: dict[str, int]
-    """By endpoint; of all nodes that this client ever knew."""
+    """By endpoint, of all nodes that this client ever knew."""
     response_time: dict[str, int]
     response_time_max_ns: int
     service_time: dict[str, int]
     service_time_max_ns: int
     seconds: list[Second]
     ledger: bytes
-    """Acknowledged requests: :mod:`zmqlab.load.ledger`."""
+    """Acknowledged requests: :mod:`zmqlab.load.measurement`."""
     unremembered: int
-    """Acknowledged requests that the ledger had no room for."""
+    """Acknowledged requests for which the ledger had no room."""
     open_requests: list[OpenOutcome]
     longest_gap_ms: float
     longest_gap_at_s: float
-    """When the longest time without an acknowledgement that was owed began."""
+    """When the longest gap began, counted from the start."""
     cpu_s: float
     problem: str = ""
     """Why the run ended before its time, if it did."""
@@ -187,7 +190,7 @@ class LoadFailed(msgspec.Struct, tag_field="op", tag="failed"):
 
 
 class Stop(msgspec.Struct, tag_field="op", tag="stop"):
-    """Send nothing new, wait for what is owed, tell the result."""
+    """Send nothing new, wait for the answers that are owed, tell the result."""
 
 
 class SetRate(msgspec.Struct, tag_field="op", tag="set_rate"):
@@ -215,7 +218,7 @@ def encode_control(message: ToParent | ToLoad) -> bytes:
 
 
 def decode_metrics(frame: bytes) -> LoadMetrics:
-    """Raises FrameError."""
+    """Raises FrameError if it is no such frame."""
     try:
         return _metrics_decoder.decode(_body(frame, LOAD_METRICS))
     except msgspec.DecodeError as error:
@@ -223,7 +226,7 @@ def decode_metrics(frame: bytes) -> LoadMetrics:
 
 
 def decode_to_parent(frame: bytes) -> ToParent:
-    """Raises FrameError."""
+    """Raises FrameError if it is no such frame."""
     try:
         return _parent_decoder.decode(_body(frame, LOAD_CONTROL))
     except msgspec.DecodeError as error:
@@ -231,7 +234,7 @@ def decode_to_parent(frame: bytes) -> ToParent:
 
 
 def decode_to_load(frame: bytes) -> ToLoad:
-    """Raises FrameError."""
+    """Raises FrameError if it is no such frame."""
     try:
         return _load_decoder.decode(_body(frame, LOAD_CONTROL))
     except msgspec.DecodeError as error:

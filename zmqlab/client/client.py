@@ -1,15 +1,15 @@
-"""A client for people: single orders and questions, one after the other, each call returns when it is answered.
+"""A client for people: single orders and questions, one after the other; each call returns when it is answered.
 
-Orders go through :class:`~zmqlab.load.requester.Requester`, so that each is applied exactly once whatever nodes do
+Orders go through a :class:`~zmqlab.client.session.Session`, so that each is applied exactly once whatever nodes do
 meanwhile. Questions about books are linearizable by default: they see every order that was acknowledged before.
 
-When an order is not answered in time, its outcome is unknown: the call raises
-:class:`~zmqlab.errors.RequestTimeout`, and its session is given up, so that nothing is sent again behind the caller's
-back. The next call opens a new one. If the order was never sent, nothing was done: that is
+When an order is not answered in time, its outcome is unknown. The call then raises
+:class:`~zmqlab.errors.RequestTimeout` and gives up the session, so that the order is not sent again behind the caller's
+back. The next call opens a new session. An order that was never sent was not applied: that is
 :class:`~zmqlab.errors.NoLeader`.
 
-Nodes may come and go: the session learns of it by itself, and questions first ask, every few seconds at most, who
-belongs to the cluster now. The endpoints that were given are the last resort.
+Nodes may come and go. The session learns of that by itself. Before a question, every few seconds at most, the client
+asks which nodes belong to the cluster now. The endpoints that the caller gave are the last resort.
 
 Calls from several threads take turns.
 """
@@ -23,8 +23,10 @@ import threading
 import time
 from collections.abc import Sequence
 
-from zmqlab.cluster import queries
-from zmqlab.cluster.tables import StatusTable, html_table, text_table
+from zmqlab.client import ask
+from zmqlab.client.connections import ConnectedSession
+from zmqlab.client.session import SessionSettings
+from zmqlab.client.tables import StatusTable, html_table, text_table
 from zmqlab.errors import (
     NoLeader,
     RequestError,
@@ -32,7 +34,6 @@ from zmqlab.errors import (
     RequestTimeout,
     SettingsError,
 )
-from zmqlab.load.requester import Requester
 from zmqlab.market.types import (
     MAX_PRICE,
     MAX_QUANTITY,
@@ -51,7 +52,7 @@ from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatu
 
 POLL_MS = 100
 LOOK_S = 2.0
-"""Questions go to nodes that were members so long ago at most, as far as nodes answered."""
+"""How old the client's knowledge of the members may be before a question: more than a few questions in a row take."""
 LOOK_TIMEOUT_S = 0.3
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
@@ -71,7 +72,7 @@ class Client:
     """Sends orders to a cluster and asks it questions.
 
     Args:
-        endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``; any of them will do at a time.
+        endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``. One that works is enough.
         timeout_s: how long a call waits for its answer.
     """
 
@@ -82,11 +83,11 @@ class Client:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
         self._known = self._given
-        """Where the nodes are, as far as was heard."""
+        """Where the nodes are, by what was heard last."""
         self._looked_at = -math.inf
-        """When that was asked last."""
+        """When the client last asked for that; monotonic clock, seconds."""
         self.timeout_s = timeout_s
-        self._requester: Requester | None = None
+        self._session: ConnectedSession | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -108,7 +109,7 @@ class Client:
             self._give_up()
 
     def __repr__(self) -> str:
-        session = f"session {self._requester.client_id}" if self._requester else "no session yet"
+        session = f"session {self._session.client_id}" if self._session else "no session yet"
         return f"<Client of {len(self.endpoints)} nodes, {'closed' if self._closed else session}>"
 
     # -- orders --------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Client:
         time_in_force: TimeInForce | None = None,
         post_only: bool = False,
     ) -> ExecutionReport:
-        """Buy ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        """Buy ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price as a market order."""
         return self._new(Side.BUY, symbol, quantity, price, account, time_in_force, post_only)
 
     def sell(
@@ -136,7 +137,7 @@ class Client:
         time_in_force: TimeInForce | None = None,
         post_only: bool = False,
     ) -> ExecutionReport:
-        """Sell ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price at whatever there is."""
+        """Sell ``quantity`` of ``symbol`` at ``price`` ticks or better; without a price as a market order."""
         return self._new(Side.SELL, symbol, quantity, price, account, time_in_force, post_only)
 
     def cancel(self, order_id: int, symbol: str, *, account: int = 1) -> ExecutionReport:
@@ -149,7 +150,7 @@ class Client:
     def replace(
         self, order_id: int, symbol: str, quantity: int, price: int, *, account: int = 1, post_only: bool = False
     ) -> ExecutionReport:
-        """Change what rests of an order, and its price; less at the same price keeps its place in the queue."""
+        """Change the resting quantity and price of an order. A smaller quantity at the same price keeps its place."""
         _check("order_id", order_id, 1, MAX_U64)
         _check("quantity", quantity, 1, MAX_QUANTITY)
         _check("price", price, 1, MAX_PRICE)
@@ -180,14 +181,14 @@ class Client:
     # -- questions -----------------------------------------------------------------------------------------------
 
     def book(self, symbol: str, levels: int = 10, *, linearizable: bool = True) -> Depth:
-        """The best prices of a symbol. ``linearizable=False`` asks the first node alone, which may lag."""
+        """The best prices of a symbol. With ``linearizable=False`` the first node answers alone, and may lag."""
         _check_symbol(symbol)
         _check("levels", levels, 1, 1_000)
 
         def query() -> control.Query:
-            return control.BookQuery(queries.new_nonce(), symbol, levels, linearizable)
+            return control.BookQuery(ask.new_nonce(), symbol, levels, linearizable)
 
-        answer = queries.ask_any(self._look(), query, control.BookAnswer, self.timeout_s)
+        answer = ask.ask_any(self._look(), query, control.BookAnswer, self.timeout_s)
         return Depth(symbol, answer.bids, answer.asks)
 
     def trades(self, symbol: str, *, linearizable: bool = True) -> TradeTable:
@@ -195,15 +196,15 @@ class Client:
         _check_symbol(symbol)
 
         def query() -> control.Query:
-            return control.TradesQuery(queries.new_nonce(), symbol, linearizable)
+            return control.TradesQuery(ask.new_nonce(), symbol, linearizable)
 
-        answer = queries.ask_any(self._look(), query, control.TradesAnswer, self.timeout_s)
+        answer = ask.ask_any(self._look(), query, control.TradesAnswer, self.timeout_s)
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
-        """Roles, terms and indexes of all nodes that answer."""
+        """Roles, terms and indexes of all nodes; a node that does not answer in time is ``silent``."""
         endpoints = self._look()
-        return StatusTable.of_answers(endpoints, queries.statuses(endpoints, timeout_s))
+        return StatusTable.of_answers(endpoints, ask.statuses(endpoints, timeout_s))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -235,20 +236,20 @@ class Client:
         return self.send(command)[0]
 
     def _exchange(self, packed: bytes) -> Response:
-        """Submit and wait; any failure ends the session, so that nothing is sent again later."""
+        """Submit and wait for the answer. A failure ends the session, so that nothing is sent again later."""
         if self._closed:
             raise RequestError("this client is closed: make another with cluster.client()")
         deadline = time.monotonic() + self.timeout_s
         try:
-            requester = self._session(deadline)
-            number = requester.submit(packed)
+            session = self._opened_session(deadline)
+            number = session.submit(packed).number
             while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
-                done = requester.poll(min(POLL_MS, remaining_ms))
-                self._known = requester.endpoints
+                done = session.poll(min(POLL_MS, remaining_ms))
+                self._known = session.endpoints
                 for completion in done:
                     if completion.request_number == number:
                         return completion.response
-            sent = any(request.attempts for request in requester.open_requests())
+            sent = session.pending > sum(1 for _ in session.session.unsent_requests())
         except (RequestError, KeyboardInterrupt):
             self._give_up()
             raise
@@ -260,29 +261,30 @@ class Client:
             "client.book(symbol) and client.trades(symbol) tell, once a majority of the nodes runs"
         )
 
-    def _session(self, deadline: float) -> Requester:
-        if self._requester is None:
+    def _opened_session(self, deadline: float) -> ConnectedSession:
+        if self._session is None:
             timeout_ms = min(1_000, self.timeout_s * 500)
-            self._requester = Requester(self._known, fallbacks=self._given, timeout_ms=timeout_ms)
-            self._requester.open(max(1.0, (deadline - time.monotonic()) * 1000))
-        return self._requester
+            settings = SessionSettings(timeout_ms=timeout_ms)
+            self._session = ConnectedSession(self._known, settings, fallbacks=self._given)
+            self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
+        return self._session
 
     def _look(self) -> tuple[str, ...]:
-        """Who is there now: asked of a majority of those that were there, unless that was done just now."""
+        """Where the members are now: asked of a majority of the known ones, unless that was done just now."""
         now = time.monotonic()
         if now - self._looked_at > LOOK_S:
             self._looked_at = now
-            self._known = queries.follow_members(self._known, LOOK_TIMEOUT_S) or self._given
+            self._known = ask.follow_members(self._known, LOOK_TIMEOUT_S) or self._given
         return self._known
 
     def _give_up(self) -> None:
-        if self._requester is not None:
-            self._requester.close()
-            self._requester = None
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
-    """Raise SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
+    """Raises SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
     try:
         good = not isinstance(value, bool) and low <= operator.index(value) <= high
     except TypeError:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, Command, Side
-from zmqlab.cluster.bare_client import BareClient
+from zmqlab.client.bare_client import BareClient
 from zmqlab.cluster.looking import anatomy, log_of
 from zmqlab.errors import RequestTimeout
 
@@ -55,7 +55,7 @@ def test_a_paused_node_gives_no_answer(cluster: Cluster, bare: BareClient) -> No
     follower = next(name for name in cluster.nodes if name != cluster.leader)
     cluster.pause(follower)
     try:
-        with pytest.raises(RequestTimeout, match="applied or not, nobody told"):
+        with pytest.raises(RequestTimeout, match="unknown whether the request was applied"):
             bare.ask(follower, bare.request(1, ORDER), timeout_s=0.2)
         with pytest.raises(RequestTimeout, match="opened no session"):
             bare.open(follower, timeout_s=0.2)

@@ -1,20 +1,20 @@
-"""A client without a safety net: each frame is sent once, to the node that is named, and answers may be left unread.
+"""A client without a safety net: each frame is sent once, to the node that the caller names.
 
-:class:`~zmqlab.cluster.client.Client` retries, changes nodes and numbers requests by itself, so that nobody has to
-think of it. This one leaves all of that to its caller, and so shows what happens: lose an answer, send twice, use a
-number again. For notebooks and tests.
+:class:`~zmqlab.client.client.Client` numbers requests, sends them again and changes nodes by itself. This client leaves
+all of that to its caller, and so shows what happens: lose an answer, send a request twice, use a number again. It is
+for notebooks and tests.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import zmq
 
-from zmqlab.cluster import queries
-from zmqlab.cluster.cluster import Cluster
+from zmqlab import net
+from zmqlab.client.ask import new_nonce
 from zmqlab.errors import RequestTimeout
 from zmqlab.market.types import Command, ExecutionReport
 from zmqlab.wire import client as wire
@@ -22,7 +22,19 @@ from zmqlab.wire import records
 from zmqlab.wire.frames import MAX_ANSWER_BYTES, RESPONSES, parse_header
 
 TIMEOUT_S = 2.0
-RECONNECT_MS = 20
+BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES)
+
+
+class HasNodes(Protocol):
+    """A cluster, as far as this module needs it."""
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Names of the nodes."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Where clients reach them, in the same order."""
 
 
 class BareAnswer(NamedTuple):
@@ -48,13 +60,13 @@ class BareClient:
     """One connection to each node, and one session.
 
     Args:
-        nodes: a Cluster, or names of nodes and their client endpoints.
+        nodes: a Cluster, or the names of nodes and their client endpoints.
     """
 
-    def __init__(self, nodes: Cluster | Mapping[str, str]) -> None:
-        if isinstance(nodes, Cluster):
+    def __init__(self, nodes: HasNodes | Mapping[str, str]) -> None:
+        if not isinstance(nodes, Mapping):
             nodes = dict(zip(nodes.nodes, nodes.endpoints, strict=True))
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = net.new_context()
         self._sockets = {name: self._connect(endpoint) for name, endpoint in nodes.items()}
         self.session = 0
         """The session's id, once it is open: the log index of its opening."""
@@ -72,9 +84,9 @@ class BareClient:
         """Open a session through ``node``; returns its id.
 
         Raises:
-            RequestTimeout: no answer.
+            RequestTimeout: the node opened no session in time.
         """
-        nonce = queries.new_nonce()
+        nonce = new_nonce()
         answer = self._first(node, wire.encode_open_session(nonce), nonce, timeout_s)
         self.session = answer.client_id
         return self.session
@@ -89,7 +101,7 @@ class BareClient:
         self._sockets[node].send(frame)
 
     def receive(self, node: str, timeout_s: float = TIMEOUT_S, number: int | None = None) -> BareAnswer | None:
-        """The next answer that ``node`` gives, to request ``number`` if that is said; None if there is none in time."""
+        """The next answer of ``node``, to request ``number`` if that is given; None if there is none in time."""
         deadline = time.monotonic() + timeout_s
         while (found := self._next(node, deadline)) is not None:
             if number is None or found[0].request_number == number:
@@ -105,7 +117,9 @@ class BareClient:
         self.send(node, frame)
         answer = self.receive(node, timeout_s, wire.parse_request(frame).request_number)
         if answer is None:
-            raise RequestTimeout(f"{node} did not answer within {timeout_s:g} s: applied or not, nobody told")
+            raise RequestTimeout(
+                f"{node} did not answer within {timeout_s:g} s; it is unknown whether the request was applied"
+            )
         return answer
 
     def drop(self, node: str) -> None:
@@ -119,13 +133,8 @@ class BareClient:
         """Close the sockets. Calling it twice is fine."""
         self._context.destroy(0)
 
-    def _connect(self, endpoint: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
-        socket.linger = 0
-        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_BYTES)
-        socket.connect(endpoint)
-        return socket
+    def _connect(self, endpoint: str) -> net.Socket:
+        return net.connect(self._context, zmq.DEALER, endpoint, BOUNDS)
 
     def _next(self, node: str, deadline: float) -> tuple[wire.Response, bytes] | None:
         """The next response frame; a node answers a lone request with a frame of its own."""

@@ -1,80 +1,88 @@
 """Several clients in one load process: as many sessions, driven as one.
 
-Each session has its own :class:`~zmqlab.load.requester.Requester`: its own connections, numbers, window and retries, so
-that to the cluster they are as many clients. What is common is the schedule, the order flow and the clock. Requests go
-to the sessions in turn, so that each has an even share of the rate, and an order of one client may be cancelled or
-filled by another's. A session without room (its window is full, or it waits for a node) is passed over.
-
-Why not as many processes: the figures of one run belong into one histogram, ledger and history on one clock, and the
-verdict has to wait until *all* clients are done: nodes don't come to rest while another one still sends. A generator is
-far from being the limit: a session costs a few sockets, not a core.
-
-One thread owns all of it.
+What they have in common is the schedule, the order flow and the clock. An order of one client may be canceled or filled
+by another client's order. The sessions share a process, because the figures of one run belong into one histogram, one
+ledger and one history on one clock, and because the verdict has to wait until *all* clients are done: nodes do not come
+to rest while one of them still sends. The generator is far from being the limit: a session costs a few sockets, not a
+core.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
-import zmq
-
+from zmqlab import net
+from zmqlab.client.connections import ConnectedSession
+from zmqlab.client.retries import OpenRequest, SessionCounters
+from zmqlab.client.roster import Numbering
+from zmqlab.client.session import Completion, SessionSettings
 from zmqlab.errors import SessionExpired
-from zmqlab.load.connection import Configure
-from zmqlab.load.requester import Requester
-from zmqlab.load.requests import Completion, OpenRequest, RequesterCounters
-from zmqlab.load.roster import Numbering
-from zmqlab.load.settings import LoadSettings
-from zmqlab.load.waiting import Waiter
 
 NS_PER_MS = 1_000_000
 
 
-class Sessions:
-    """``settings.clients`` sessions: :meth:`open`, then :meth:`submit` and :meth:`poll`, then :meth:`close`."""
+class SessionPool:
+    """Several sessions: :meth:`open`, then :meth:`submit` and :meth:`poll`, then :meth:`close`.
+
+    To the cluster they are as many clients: each has its own connections, numbers, window and retries. Requests go to
+    the sessions in turn, so that each has an even share of the rate. A session without room (its window is full, or it
+    waits for a node) is passed over. One thread owns all of them.
+    """
 
     def __init__(
         self,
-        settings: LoadSettings,
+        endpoints: Sequence[str],
+        settings: SessionSettings,
         *,
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
-        configure: Configure | None = None,
+        clients: int = 1,
+        seed: int = 1,
+        context: net.Context | None = None,
     ) -> None:
-        """Start to connect; ``context`` and ``configure`` as a requester has them."""
+        """Start to connect; :meth:`open` must follow.
+
+        Args:
+            endpoints: where nodes listen for clients.
+            settings: how each of the sessions behaves.
+            clients: how many sessions.
+            seed: decides which nodes requests go to.
+            context: shared if given, else owned.
+        """
         self._owns_context = context is None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if context is None else context
+        self._context = net.new_context() if context is None else context
         self._numbering = Numbering()
         self._all = [
-            Requester(
-                settings.nodes,
-                timeout_ms=settings.timeout_ms,
-                suspicion_ms=settings.suspicion_ms,
-                window=settings.window,
-                node_choice=settings.node_choice,
-                rng=random.Random(settings.seed + number),
+            ConnectedSession(
+                endpoints,
+                settings,
+                rng=random.Random(seed + number),
                 context=self._context,
-                configure=configure,
                 numbering=self._numbering,
             )
-            for number in range(settings.clients)
+            for number in range(clients)
         ]
         self._turn = 0
         """The session that is next to send."""
         self.expired: list[int] = []
         """Client ids that the cluster has forgotten."""
         self._expired: SessionExpired | None = None
-        """Of one of them; raised when the last answers have been handed out."""
+        """The error of one of them; raised when the last answers have been handed out."""
         self._waiter = self._new_waiter()
         self._changes = 0
-        """Of the requesters' sockets, when the waiter was made."""
+        """Of the sessions' sockets, when the waiter was made."""
 
     def open(self, timeout_ms: float, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Open all sessions, one after the other.
 
+        Args:
+            timeout_ms: how long that may take for all of them together.
+            should_stop: looked at every few milliseconds; True ends the attempt.
+
         Raises:
-            NoLeader, RequestTimeout: as :meth:`Requester.open`; all must open within ``timeout_ms``.
+            NoLeader: nodes answer, but none of them can take anything for now.
+            RequestTimeout: no node answered in time, or ``should_stop`` said so.
         """
         deadline_ns = time.monotonic_ns() + round(timeout_ms * NS_PER_MS)
         for each in self._all:
@@ -82,13 +90,13 @@ class Sessions:
 
     @property
     def client_ids(self) -> list[int]:
-        """The sessions' ids; 0 for one that is not open."""
+        """The sessions' ids; 0 for a session that is not open."""
         return [each.client_id for each in self._all]
 
     @property
     def opened_ns(self) -> list[tuple[int, int]]:
         """By session: when it was asked for, and when it was there."""
-        return [each.opened_ns for each in self._all]
+        return [each.session.opened_ns for each in self._all]
 
     @property
     def endpoints(self) -> list[str]:
@@ -117,30 +125,32 @@ class Sessions:
         return sum(max(each.room, 0) for each in self._all)
 
     @property
-    def counters(self) -> RequesterCounters:
+    def counters(self) -> SessionCounters:
         """Of all sessions together."""
-        names = [field.name for field in fields(RequesterCounters)]
-        return RequesterCounters(**{name: sum(getattr(each.counters, name) for each in self._all) for name in names})
+        names = [field.name for field in fields(SessionCounters)]
+        return SessionCounters(**{name: sum(getattr(each.counters, name) for each in self._all) for name in names})
 
     def open_requests(self) -> Iterator[tuple[int, OpenRequest]]:
-        """(client id, request) of all requests whose outcome is not known."""
+        """(client id, request) of all requests without an answer."""
         for each in self._all:
-            for request in each.open_requests():
+            for request in each.session.open_requests():
                 yield each.client_id, request
 
-    def submit(self, commands: bytes, token: object = None) -> None:
-        """The next request of the next session that has room; :attr:`room` must be above 0."""
+    def submit(self, commands: bytes, token: object = None) -> OpenRequest:
+        """Send the next request, by the next session that has room; :attr:`room` must be above 0.
+
+        If no node can take the request now, it has no ``attempts`` yet: it waits in its session.
+        """
         count = len(self._all)
         for step in range(count):
             each = self._all[(self._turn + step) % count]
             if each.room > 0:
-                each.submit(commands, token)
                 self._turn = (self._turn + step + 1) % count
-                return
+                return each.submit(commands, token)
         raise AssertionError("look at room before submitting")
 
     def poll(self, timeout_ms: float = 0) -> list[Completion]:
-        """What was answered to any of them; waits up to ``timeout_ms`` for it. May return early and empty-handed.
+        """What was answered to any session; waits up to ``timeout_ms`` for it. May return early and without anything.
 
         Raises:
             SessionExpired: the cluster has forgotten one of the sessions.
@@ -160,7 +170,7 @@ class Sessions:
         if self._owns_context:
             self._context.term()
 
-    def __enter__(self) -> Sessions:
+    def __enter__(self) -> SessionPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,13 +184,13 @@ class Sessions:
                 done = [completion for each in self._all for completion in self._poll_one(each, 0)]
         return done
 
-    def _poll_one(self, requester: Requester, timeout_ms: float) -> list[Completion]:
+    def _poll_one(self, session: ConnectedSession, timeout_ms: float) -> list[Completion]:
         try:
-            return requester.poll(timeout_ms)
+            return session.poll(timeout_ms)
         except SessionExpired as error:
             self._expired = error
-            if requester.client_id not in self.expired:
-                self.expired.append(requester.client_id)
+            if session.client_id not in self.expired:
+                self.expired.append(session.client_id)
             return []
 
     def _follow_sockets(self) -> None:
@@ -188,5 +198,5 @@ class Sessions:
         if changes != self._changes:
             self._waiter, self._changes = self._new_waiter(), changes
 
-    def _new_waiter(self) -> Waiter:
-        return Waiter([socket for each in self._all for socket in each.sockets])
+    def _new_waiter(self) -> net.Waiter:
+        return net.Waiter([socket for each in self._all for socket in each.sockets])

@@ -1,8 +1,7 @@
-"""What a load client is told: frozen, each value checked, no numpy.
+"""What a load client is told: frozen values, each of them checked. No numpy.
 
-``rate`` is in orders a second, or None for "max": then the client keeps a bounded number of requests
-outstanding and sends the next when one is answered (closed loop), which finds saturation but measures
-service time only.
+``rate`` is in orders a second, or None for "max". At "max" the client keeps a bounded number of requests outstanding
+and sends the next one when one is answered (a closed loop). That finds saturation, but measures service time only.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from zmqlab.client.retries import NodeChoice
+from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
-
-NodeChoice = Literal["random", "round-robin", "leader"]
-"""Which node a request goes to. Followers forward, so that any node will do; ``leader`` saves that hop."""
 
 Arrivals = Literal["poisson", "constant"]
 
@@ -47,8 +45,7 @@ def _require_whole(name: str, value: int, low: int, high: int) -> None:
 class FlowMix:
     """Relative shares of what the client sends; they need not add up to 1.
 
-    The default is a calm market: more cancels than trades, and about as many orders leave the book as enter
-    it.
+    The default is a calm market: more cancels than trades, and about as many orders leave the book as enter it.
     """
 
     passive: float = 0.44
@@ -58,7 +55,7 @@ class FlowMix:
     cancel: float = 0.32
     replace: float = 0.07
     post_only: float = 0.02
-    """Passive orders that would rather be rejected than trade."""
+    """Passive orders that are rejected if they would trade at once."""
     ioc: float = 0.015
     fok: float = 0.005
     market: float = 0.01
@@ -82,14 +79,18 @@ class FlowMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSettings:
-    """All that one load client is told. Raises SettingsError from the constructor."""
+    """All that one load client is told.
+
+    Raises:
+        SettingsError: from the constructor; a value is out of its range.
+    """
 
     nodes: tuple[str, ...]
     """Client endpoints (base port + 2), as in tcp://127.0.0.1:5002."""
     rate: float | None = 5_000.0
     """Orders a second; None is "max"."""
     duration_s: float = math.inf
-    """How long to send; without end until stopped."""
+    """How long to send; by default until the run is stopped."""
     clients: int = 1
     """Sessions, each with its own connections, numbers and window; they share the rate evenly."""
     name: str = "load"
@@ -101,9 +102,10 @@ class LoadSettings:
     """Many enough that few orders meet one of their own account."""
     seed: int = 1
     timeout_ms: float = 1_000.0
-    """A request unanswered for so long is sent again, to another node, under its number."""
+    """The shortest time after which a request is sent again, to another node, under its number. The time-out follows
+    the observed response time (:mod:`zmqlab.client.retries`)."""
     suspicion_ms: float = 300.0
-    """A node that says nothing for so long, while others do, is avoided: it may be paused."""
+    """A node that says nothing for so long, while other nodes do, is avoided: it may be paused."""
     window: int = 512
     """How far request numbers run ahead of the first unanswered one; half of what a session allows."""
     batch_interval_ms: float = 1.0
@@ -111,7 +113,7 @@ class LoadSettings:
     30,000 orders/s on two cores, p50 was 2.3, 2.0, 1.6 and 2.0 ms with 0.25, 0.5, 1 and 1.5 ms: wake-ups cost more than
     waiting."""
     resting_target: int = 20_000
-    """Above this many resting orders of ours, more and more of the new ones become cancels."""
+    """Above so many resting orders of this client, more and more new orders become cancels."""
     drain_ms: float = 5_000.0
     """How long to wait for answers at the end."""
     closed_requests: int = 16
@@ -122,8 +124,7 @@ class LoadSettings:
     """Write every operation to this file (:mod:`zmqlab.load.history`), compressed if its name ends in ``.gz``: about
     200 bytes and 3 µs an order. A path is taken as well."""
     ledger_limit: int = 2_000_000
-    """Acknowledged requests remembered for the verdict, 52 bytes each; more are counted but not remembered.
-    """
+    """Acknowledged requests remembered for the verdict, 52 bytes each; further ones are counted only."""
 
     def __post_init__(self) -> None:
         if self.history is not None:
@@ -156,6 +157,16 @@ class LoadSettings:
         _require_range("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
         _require_range("ledger_limit", self.ledger_limit, 0, 10_000_000)
 
+    @property
+    def session(self) -> SessionSettings:
+        """How each session behaves."""
+        return SessionSettings(
+            timeout_ms=self.timeout_ms,
+            suspicion_ms=self.suspicion_ms,
+            window=self.window,
+            node_choice=self.node_choice,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an endless duration becomes None."""
         return asdict(self) | {"duration_s": None if math.isinf(self.duration_s) else self.duration_s}
@@ -166,7 +177,11 @@ class LoadSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LoadSettings:
-        """What :meth:`to_dict` gave away. Raises SettingsError for unknown names and wrong values."""
+        """The settings that :meth:`to_dict` gave.
+
+        Raises:
+            SettingsError: a name is unknown, or a value is wrong.
+        """
         unknown = set(values) - {each.name for each in fields(cls)}
         _require(not unknown, f"unknown load settings: {', '.join(sorted(unknown))}")
         values = dict(values)
@@ -180,7 +195,11 @@ class LoadSettings:
 
     @classmethod
     def from_json(cls, text: str) -> LoadSettings:
-        """Raises SettingsError."""
+        """The settings that :meth:`to_json` gave.
+
+        Raises:
+            SettingsError: it is no such JSON.
+        """
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""The client for people follows the cluster: its questions go to nodes that belong to it now."""
+"""``Client`` follows the cluster: its questions go to the members of the moment."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from tests.load.fake_node import FakeLog, FakeNode
-from zmqlab.cluster import queries
-from zmqlab.cluster.client import Client
+from tests.client.fake_node import FakeLog, FakeNode
+from zmqlab.client import ask
+from zmqlab.client.client import Client
 
 
 @pytest.fixture
@@ -34,28 +34,28 @@ def endpoints(nodes: list[FakeNode]) -> tuple[str, ...]:
 
 def test_members_are_followed_from_any_that_is_known(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[:3], commit_index=5)
-    assert set(queries.follow_members(endpoints(nodes[:1]))) == set(endpoints(nodes[:3]))
+    assert set(ask.follow_members(endpoints(nodes[:1]))) == set(endpoints(nodes[:3]))
     say(nodes, *nodes[1:], commit_index=6)
-    assert queries.follow_members(endpoints(nodes[:3])) == endpoints(nodes[1:])
+    assert ask.follow_members(endpoints(nodes[:3])) == endpoints(nodes[1:])
 
 
-def test_a_minority_drops_nobody(nodes: list[FakeNode]) -> None:
+def test_a_minority_drops_no_node(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[3:], commit_index=5)
     nodes[1].paused = nodes[2].paused = True
-    assert queries.follow_members(endpoints(nodes[:3]), 0.1) == endpoints(nodes)
+    assert ask.follow_members(endpoints(nodes[:3]), 0.1) == endpoints(nodes)
 
 
-def test_nobody_answers(nodes: list[FakeNode]) -> None:
+def test_without_any_answer_nothing_is_known(nodes: list[FakeNode]) -> None:
     nodes[0].paused = True
-    assert queries.follow_members(endpoints(nodes[:1]), 0.05) == ()
+    assert ask.follow_members(endpoints(nodes[:1]), 0.05) == ()
 
 
 def test_a_node_that_says_nothing_of_members_changes_nothing(nodes: list[FakeNode]) -> None:
-    assert queries.follow_members(endpoints(nodes[:2])) == endpoints(nodes[:2])
+    assert ask.follow_members(endpoints(nodes[:2])) == endpoints(nodes[:2])
 
 
 def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmqlab.cluster.client.LOOK_S", 0)
+    monkeypatch.setattr("zmqlab.client.client.LOOK_S", 0)
     say(nodes, *nodes, commit_index=5)
     with Client(endpoints(nodes[:2]), timeout_s=3) as client:
         assert len(client.status()) == 5

@@ -1,0 +1,71 @@
+"""Bugs in the client's core are found by the simulator: each planted one within its stated number of seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from zmqlab.client.retries import Outbox
+from zmqlab.client.session import Session, Window
+from zmqlab.sim import run
+from zmqlab.sim.mutations import Mutation, planted
+
+MUTATIONS = {
+    "answered_below runs past an open request": (
+        Mutation(
+            name="",
+            function=Window.advance,
+            changes=((" and low not in still_open", ""),),
+            seeds_max=30,
+        ),
+        ("is told 3", "exactly once"),
+    ),
+    "a request without an answer is never sent again": (
+        Mutation(
+            name="",
+            function=Outbox.tend,
+            changes=(("self._look_after(node, now_ns)", "pass"),),
+            seeds_max=30,
+        ),
+        ("progress",),
+    ),
+    "an answer to an earlier session is taken": (
+        Mutation(
+            name="",
+            function=Session._take_response,
+            changes=((" and response.client_id == self.client_id", ""),),
+            seeds_max=300,
+        ),
+        ("takes an answer to session", "progress"),
+    ),
+    "a full window is met again and again with the old answered_below": (
+        Mutation(
+            name="",
+            function=Session._take_window_full,
+            changes=(("self._window.low", "1"),),
+            seeds_max=100,
+        ),
+        ("progress",),
+    ),
+    "an expired session goes on": (
+        Mutation(
+            name="",
+            function=Session._take_refusal,
+            changes=(("self.expired = True", "pass"),),
+            seeds_max=100,
+        ),
+        ("progress",),
+    ),
+}
+"""What is planted, and what a failing run may say."""
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_planted_bug_of_the_client_is_found(name: str) -> None:
+    mutation, sayings = MUTATIONS[name]
+    with planted(mutation):
+        for seed in range(1, mutation.seeds_max + 1):
+            failure = run(seed).failure
+            if any(saying in failure for saying in sayings):
+                return
+            assert not failure, f"seed {seed} says {failure}"
+    raise AssertionError(f"{name}: not found in {mutation.seeds_max} seeds")

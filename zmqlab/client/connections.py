@@ -1,0 +1,277 @@
+"""A session on ZeroMQ sockets: a DEALER and a monitor for each node, and the loop that feeds the session.
+
+A :class:`ConnectedSession` is owned by one thread; several of them may share a context and a thread.
+
+A node can fail in two ways, which the connection tells apart. A node that *dies* closes its connection. libzmq's socket
+monitor reports that within a millisecond, and what was sent over that connection will never be answered over it. A node
+that is *paused* or cut off keeps its connection and says nothing; :mod:`~zmqlab.client.retries` deals with that.
+
+``ZMQ_IMMEDIATE`` is set: a message is only queued for a connection that stands. So :meth:`Connection.send` fails at
+once instead of storing requests for a node that may never come back.
+
+The file descriptors that :class:`~zmqlab.net.Waiter` waits on signal only once for what has arrived. Each turn
+therefore reads all sockets to the end before it waits, also after it has sent something.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from zmqlab import net
+from zmqlab.client.retries import OpenRequest, SessionCounters
+from zmqlab.client.roster import Contact, Numbering
+from zmqlab.client.session import Completion, Session, SessionSettings
+from zmqlab.errors import SessionExpired
+from zmqlab.wire.frames import MAX_ANSWER_BYTES
+
+NS_PER_MS = 1_000_000
+TEND_MS = 5
+"""How often time-outs, suspicion and monitors are looked at, apart from when a socket has something to say."""
+BOUNDS = net.SocketBounds(
+    frame_bytes=MAX_ANSWER_BYTES,
+    send_messages=2_048,  # more than the largest window: a full queue means that the node does not read
+    receive_messages=4_096,
+    reconnect_ms=20,
+    reconnect_max_ms=250,  # a node that is started again is found a quarter of a second later at most
+    only_connected=True,
+)
+
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+"""Plain integers: an enumeration costs a microsecond each time on this path."""
+
+
+class Connection:
+    """The :class:`~zmqlab.client.roster.Wire` to one node: a DEALER and its monitor."""
+
+    def __init__(self, context: net.Context, contact: Contact) -> None:
+        self.contact = contact
+        self._socket = net.open_socket(context, zmq.DEALER, BOUNDS)
+        self._monitor = net.monitor(self._socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.sockets = (self._socket, self._monitor)
+        """To be polled for input."""
+        self._socket.connect(contact.endpoint)
+
+    def send(self, frame: bytes) -> bool:
+        """Hand over a frame; False if there is no connection or its queue is full."""
+        try:
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> bytes | None:
+        """The next frame, or None. A message of several frames is not of the protocol: it comes back as an empty frame,
+        which the session counts as a bad one."""
+        if not int(self._socket.getsockopt(_EVENTS)) & _POLLIN:
+            return None
+        frame = self._socket.recv(zmq.NOBLOCK)
+        if self._socket.getsockopt(zmq.RCVMORE):
+            while self._socket.getsockopt(zmq.RCVMORE):
+                self._socket.recv(zmq.NOBLOCK)
+            return b""
+        return frame
+
+    def changes(self) -> Iterator[bool]:
+        """What the monitor has reported since the last call: True for a connection, False for a disconnection."""
+        while int(self._monitor.getsockopt(_EVENTS)) & _POLLIN:
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
+            yield event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    def close(self) -> None:
+        """Close both sockets at once; nothing is waited for."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+
+
+class ConnectedSession:
+    """One session on sockets: :meth:`open`, then :meth:`submit` and :meth:`poll`, then :meth:`close`."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        settings: SessionSettings | None = None,
+        *,
+        fallbacks: Sequence[str] = (),
+        rng: random.Random | None = None,
+        context: net.Context | None = None,
+        numbering: Numbering | None = None,
+    ) -> None:
+        """Start to connect; :meth:`open` must follow.
+
+        Args:
+            endpoints: where nodes listen for clients, as in ``tcp://127.0.0.1:5002``; at least one.
+            settings: how the session behaves.
+            fallbacks: further endpoints, tried when no known node can be reached.
+            rng: draws the nodes that requests go to.
+            context: shared if given, else owned.
+            numbering: gives nodes their indexes; shared with other sessions if given.
+        """
+        self._owns_context = context is None
+        self._context = net.new_context() if context is None else context
+        self.session = Session(
+            settings or SessionSettings(),
+            lambda contact: Connection(self._context, contact),
+            endpoints,
+            rng=rng or random.Random(),
+            nonces=random.SystemRandom(),
+            fallbacks=fallbacks,
+            numbering=numbering,
+        )
+        self._connections: list[Connection] = []
+        """Of the roster's contacts, in their order."""
+        self._waiter: net.Waiter
+        self._roster_changes = -1
+        """The roster's count of changes when ``_connections`` was made."""
+        self._next_tend_ns = 0
+        self._follow_roster()
+
+    def open(self, timeout_ms: float = 10_000, should_stop: Callable[[], bool] = lambda: False) -> int:
+        """Open the session, asking one node after the other; returns its id.
+
+        Args:
+            timeout_ms: how long to try.
+            should_stop: looked at every few milliseconds; True ends the attempt.
+
+        Raises:
+            NoLeader: nodes answer, but none of them can take anything for now.
+            RequestTimeout: no node answered in time, or ``should_stop`` said so.
+        """
+        session = self.session
+        started_ns = time.monotonic_ns()
+        session.begin(started_ns)
+        while not session.client_id:
+            if time.monotonic_ns() - started_ns > timeout_ms * NS_PER_MS or should_stop():
+                raise session.open_error(timeout_ms)
+            self.poll(TEND_MS)
+        return session.client_id
+
+    @property
+    def client_id(self) -> int:
+        """The session's id; 0 until it is open."""
+        return self.session.client_id
+
+    @property
+    def counters(self) -> SessionCounters:
+        """What happened so far."""
+        return self.session.counters
+
+    @property
+    def pending(self) -> int:
+        """Requests submitted and not answered."""
+        return self.session.pending
+
+    @property
+    def room(self) -> int:
+        """How many requests may be submitted now."""
+        return self.session.room
+
+    @property
+    def leader(self) -> int | None:
+        """Index of the node that leads, as far as is known."""
+        return self.session.roster.leader
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the nodes are that are talked to now."""
+        return self.session.roster.endpoints
+
+    @property
+    def connected(self) -> list[bool]:
+        """By node index: whether its connection stands. False for a node that was left."""
+        return self.session.roster.connected
+
+    @property
+    def all_connected(self) -> bool:
+        """Whether every node that is talked to now is connected."""
+        return all(contact.connected for contact in self.session.roster.contacts)
+
+    @property
+    def sockets(self) -> list[net.Socket]:
+        """Of all nodes that are talked to now: for an owner that waits for several sessions at once."""
+        return [socket for connection in self._connections for socket in connection.sockets]
+
+    @property
+    def changes(self) -> int:
+        """Grows whenever :attr:`sockets` changes."""
+        return self._roster_changes
+
+    def submit(self, commands: bytes, token: Any = None) -> OpenRequest:
+        """Send the next request; see :meth:`Session.submit <zmqlab.client.session.Session.submit>`."""
+        return self.session.submit(commands, time.monotonic_ns(), token)
+
+    def poll(self, timeout_ms: float = 0) -> list[Completion]:
+        """What was answered; waits up to ``timeout_ms`` for it. May return early and without anything.
+
+        Raises:
+            SessionExpired: the cluster has forgotten this session.
+        """
+        done: list[Completion] = []
+        self._drain(done)
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_tend_ns or self.session.is_waiting:
+            self._tend(now_ns, done)
+            self._drain(done)  # a send may swallow the signal that something has come in: see Waiter
+        expired = self.session.expired
+        if not done and timeout_ms > 0 and not expired and self._waiter.wait(self.patience_ms(timeout_ms)):
+            self._drain(done)
+            if not done:
+                self._tend(time.monotonic_ns(), done)
+        if self.session.expired and not done:
+            raise SessionExpired(
+                f"session {self.client_id} is unknown to the cluster; the outcome of {self.pending} requests is unknown"
+            )
+        return done
+
+    def patience_ms(self, timeout_ms: float) -> float:
+        """How long to wait in one go: not past the next look at time-outs, if there is anything to time out."""
+        session = self.session
+        busy = session.pending or not session.client_id
+        return min(timeout_ms, TEND_MS if busy else 10 * TEND_MS)
+
+    def close(self) -> None:
+        """Close all sockets; open requests are forgotten."""
+        self.session.close()
+        if self._owns_context:
+            self._context.term()
+
+    def __enter__(self) -> ConnectedSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drain(self, done: list[Completion]) -> None:
+        for connection in self._connections:
+            self._drain_one(connection, done)
+
+    def _drain_one(self, connection: Connection, done: list[Completion]) -> None:
+        while (frame := connection.receive()) is not None:
+            done += self.session.on_frame(connection.contact, frame, time.monotonic_ns())
+
+    def _tend(self, now_ns: int, done: list[Completion]) -> None:
+        """Everything that depends on time or on connections."""
+        self._next_tend_ns = now_ns + TEND_MS * NS_PER_MS
+        for connection in self._connections:
+            for stands in connection.changes():
+                if stands:
+                    self.session.on_connected(connection.contact)
+                else:
+                    self._drain_one(connection, done)  # what the node said before it went
+                    self.session.on_disconnected(connection.contact, now_ns)
+        self.session.on_time(now_ns)
+        self._follow_roster()
+
+    def _follow_roster(self) -> None:
+        roster = self.session.roster
+        if roster.changes != self._roster_changes:
+            self._roster_changes = roster.changes
+            wires = [contact.wire for contact in roster.contacts]
+            self._connections = [wire for wire in wires if isinstance(wire, Connection)]
+            self._waiter = net.Waiter(self.sockets)

@@ -1,0 +1,357 @@
+"""Which node a request goes to, and when it is sent again: a pure state machine.
+
+A request may be sent again at any time, because the replicas apply its number once. But each copy costs the cluster a
+place in the log. A client that sends again merely because the cluster is slow makes it slower. So there are two kinds
+of reasons.
+
+*The node will not answer.* The request moves to another node at once:
+
+- The node's connection is lost: the answer would have come over it.
+- The node was left, because it no longer belongs to the cluster.
+- The node says BUSY or CLOSING. If all nodes do, the request waits for a short time, which grows with each refusal.
+- The node is *silent*: nothing has come from it for ``suspicion_ms`` although requests are outstanding there, while
+  another node has said something in that time. After half of ``suspicion_ms`` all nodes are asked for their status, so
+  that a live node has a reason to speak. A slow cluster answers such questions as fast as a quick one; only a node that
+  is paused or cut off does not. A silent node is avoided for ``AVOID_MS``, or until it says something.
+- The node has *answered a request that was sent later*, by 100 ms or by four times the variation of its response time,
+  whichever is more. A node passes requests on in order, so that the earlier one was lost behind it, for example with a
+  leader that died.
+
+*The node has not answered yet.* The retry time-out follows the response time that is observed at that node, as TCP's
+does (RFC 6298):
+
+- Of the requests whose first copy the node answered, SRTT and RTTVAR are the smoothed response time and its smoothed
+  deviation. The time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
+- It doubles with each expiry at the node, and with each attempt of the request, up to eightfold. It stays doubled until
+  the node answers a request whose first copy it got (Karn's rule: after a retry it is unknown which copy was answered).
+- Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
+  5.3). So requests do not time out at a node that goes on answering, however slowly it does.
+- On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, this node is
+  *stuck*, for example cut off from the leader: all of its requests move, and it is avoided until it answers one. If
+  none has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe.
+
+So a cluster that becomes slow sees a few copies, never a whole window of them.
+
+Rules: no socket, no clock; ``now_ns`` is handed in. Knows open requests and nodes; knows nothing of sessions and of
+what an answer says.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zmqlab.client.roster import Contact, Roster
+from zmqlab.wire.client import ResponseStatus
+
+NodeChoice = Literal["random", "round-robin", "leader"]
+"""Which node a request goes to. Followers forward, so that any node will do; ``leader`` saves that hop."""
+
+NS_PER_MS = 1_000_000
+OVERTAKEN_NS = 100 * NS_PER_MS
+"""A request that is so much older than one that its node has answered is lost: a hundred times a usual answer."""
+AVOID_MS = 2_000
+"""How long a silent node is avoided before it is tried again, if it says nothing."""
+BUSY_MS = 5
+"""First pause after BUSY; doubles with each BUSY in a row, up to BUSY_MAX_MS."""
+BUSY_MAX_MS = 160
+CLOSING_MS = 1_000
+"""A node that says CLOSING ends within a second."""
+TIMEOUT_MAX_MS = 60_000
+"""RFC 6298 asks for an upper bound of at least 60 seconds."""
+DOUBLINGS_MAX = 3
+"""A time-out grows up to eightfold."""
+
+_CLOSING = int(ResponseStatus.CLOSING)
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """A request that was submitted and is not answered."""
+
+    number: int
+    commands: bytes
+    frame: bytes
+    """As sent last; sent again as it is, except after WINDOW_FULL."""
+    token: Any
+    """What the caller gave to ``submit``."""
+    node: Contact | None = None
+    """Where it is outstanding; None while it waits to be sent."""
+    first_node: Contact | None = None
+    """Where it was sent first; None until then."""
+    attempts: int = 0
+    """How often it was handed to a connection."""
+    first_sent_ns: int = 0
+    sent_ns: int = 0
+    """When it was sent last; not before ``first_sent_ns``."""
+
+
+@dataclass(slots=True)
+class SessionCounters:
+    """What happened so far, beside the answers themselves. No figure ever falls."""
+
+    retries: int = 0
+    """Requests sent again, for whatever reason."""
+    timeouts: int = 0
+    """Expired time-outs: of a stuck node, or of a request that was sent again as a probe."""
+    overtaken: int = 0
+    failovers: int = 0
+    """Lost connections, nodes left, silent nodes and stuck nodes whose requests moved to another node."""
+    busy: int = 0
+    window_full: int = 0
+    duplicates: int = 0
+    """Answers to requests that were answered before, or that are not ours."""
+    bad_frames: int = 0
+
+
+class ResponseClock:
+    """The response time of one node, and its retry time-out (RFC 6298)."""
+
+    def __init__(self, floor_ns: int) -> None:
+        self.srtt_ns = 0
+        """Smoothed response time; 0 before the first sample."""
+        self.variation_ns = 0
+        """RTTVAR: smoothed deviation from it."""
+        self.doublings = 0
+        """Expiries since the last sample, at most DOUBLINGS_MAX."""
+        self._floor_ns = floor_ns
+
+    def observe(self, sample_ns: int) -> None:
+        """A response time, of a request whose first copy was answered."""
+        if self.srtt_ns:
+            self.variation_ns += (abs(self.srtt_ns - sample_ns) - self.variation_ns) >> 2
+            self.srtt_ns += (sample_ns - self.srtt_ns) >> 3
+        else:
+            self.srtt_ns, self.variation_ns = sample_ns, sample_ns >> 1
+        self.doublings = 0
+
+    def note_expiry(self) -> None:
+        """The time-out has passed without an answer."""
+        self.doublings = min(self.doublings + 1, DOUBLINGS_MAX)
+
+    def timeout_ns(self, attempts: int = 1) -> int:
+        """How long to wait for the answer to a request that was sent so many times."""
+        base_ns = max(self.srtt_ns + 4 * self.variation_ns, self._floor_ns)
+        doublings = max(self.doublings, min(attempts - 1, DOUBLINGS_MAX))
+        return max(min(base_ns << doublings, TIMEOUT_MAX_MS * NS_PER_MS), self._floor_ns)
+
+    @property
+    def disorder_ns(self) -> int:
+        """How much later a request must have been sent before its earlier answer proves anything."""
+        return max(OVERTAKEN_NS, 4 * self.variation_ns)
+
+    def reset(self) -> None:
+        """Forget everything: the node may be another process now."""
+        self.srtt_ns = self.variation_ns = self.doublings = 0
+
+
+class Outbox:
+    """Open requests of one session and the nodes that have them."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        counters: SessionCounters,
+        *,
+        suspicion_ms: float,
+        node_choice: NodeChoice,
+        rng: random.Random,
+    ) -> None:
+        self.open: dict[int, OpenRequest] = {}
+        """Submitted and not answered, by number, in the order of their numbers."""
+        self.waiting: list[tuple[int, int]] = []
+        """Heap of (ready_ns, number) of open requests that no node has at the moment."""
+        self.unsent: dict[int, OpenRequest] = {}
+        """Open requests that were never handed to a connection; all of them are in ``waiting``."""
+        self._roster = roster
+        self._counters = counters
+        self._suspicion_ns = round(suspicion_ms * NS_PER_MS)
+        self._choice: NodeChoice = node_choice
+        self._rng = rng
+        self._turn = 0
+        """Counts choices, for round-robin."""
+        self._answered_sent_ns = 0
+        """The latest first sending among all answered requests, whichever node answered."""
+
+    def submit(self, request: OpenRequest, now_ns: int) -> None:
+        """Take a new request; it goes out now if a node takes it."""
+        self.open[request.number] = request
+        node = self.choose(now_ns, None)
+        if node is None or not self._send(request, node, now_ns):
+            self.unsent[request.number] = request
+            heapq.heappush(self.waiting, (now_ns, request.number))
+
+    def complete(self, request: OpenRequest, node: Contact, now_ns: int) -> None:
+        """``node`` has answered."""
+        number, asked = request.number, request.node
+        del self.open[number]
+        if asked is not None:
+            del asked.outstanding[number]
+        node.busy_level = 0
+        node.progress_ns = now_ns
+        if request.first_node is node:
+            first_sent_ns = request.first_sent_ns
+            node.clock.observe(now_ns - first_sent_ns)
+            if first_sent_ns > node.answered_sent_ns:
+                node.answered_sent_ns = first_sent_ns
+                if first_sent_ns > self._answered_sent_ns:
+                    self._answered_sent_ns = first_sent_ns
+
+    def wait(self, request: OpenRequest, ready_ns: int) -> None:
+        """Take a request from its node; it is sent again from ``ready_ns`` on."""
+        if request.node is not None:
+            del request.node.outstanding[request.number]
+            request.node = None
+        heapq.heappush(self.waiting, (ready_ns, request.number))
+
+    def note_busy(self, node: Contact, status: int, now_ns: int) -> None:
+        """``node`` takes no requests for now."""
+        self._counters.busy += 1
+        if now_ns >= node.busy_until_ns:  # several BUSYs may come in one frame: they count once
+            pause_ms = CLOSING_MS if status == _CLOSING else min(BUSY_MS << node.busy_level, BUSY_MAX_MS)
+            node.busy_level = min(node.busy_level + 1, 10)
+            node.busy_until_ns = now_ns + pause_ms * NS_PER_MS
+
+    def leave(self, node: Contact, now_ns: int) -> None:
+        """Move all that is outstanding at ``node`` elsewhere, in the order of numbers."""
+        requests = sorted(node.outstanding.values(), key=lambda request: request.number)
+        self._counters.failovers += bool(requests)
+        for request in requests:
+            self._retry(request, now_ns)
+
+    def tend(self, now_ns: int) -> None:
+        """Send again what is overdue, and what waits and is ready."""
+        for node in self._roster.contacts:
+            if node.outstanding:
+                self._look_after(node, now_ns)
+        self._flush(now_ns)
+
+    def choose(self, now_ns: int, other_than: Contact | None) -> Contact | None:
+        """A node to send to by the rule of choice; avoided nodes only if there are no others."""
+        nodes = self._roster.contacts
+        candidates = [node for node in nodes if _is_usable(node, now_ns)]
+        if not candidates:
+            candidates = [node for node in nodes if node.connected and node.busy_until_ns <= now_ns]
+        self._turn += 1
+        return choose_node(candidates, other_than, self._choice, self._turn, self._roster.leader, self._rng)
+
+    def _send(self, request: OpenRequest, node: Contact, now_ns: int) -> bool:
+        if not node.wire.send(request.frame):
+            node.busy_until_ns = max(node.busy_until_ns, now_ns + BUSY_MS * NS_PER_MS)
+            return False
+        if not request.attempts:
+            request.first_sent_ns = now_ns
+            request.first_node = node
+            self.unsent.pop(request.number, None)
+        else:
+            self._counters.retries += 1
+        request.node = node
+        request.sent_ns = now_ns
+        request.attempts += 1
+        node.outstanding[request.number] = request
+        return True
+
+    def _retry(self, request: OpenRequest, now_ns: int) -> None:
+        """Send a request again, to another node if there is one."""
+        before = request.node
+        node = self.choose(now_ns, before)
+        if before is not None:
+            del before.outstanding[request.number]
+            request.node = None
+        if node is None or not self._send(request, node, now_ns):
+            heapq.heappush(self.waiting, (now_ns, request.number))
+
+    def _look_after(self, node: Contact, now_ns: int) -> None:
+        """Whatever is due at a node with outstanding requests; see the module for the rules."""
+        oldest = next(iter(node.outstanding.values()))
+        if self._is_silent(node, oldest, now_ns):
+            self._avoid(node, now_ns + AVOID_MS * NS_PER_MS, now_ns)
+            return
+        if oldest.sent_ns < node.answered_sent_ns:
+            self._retry_overtaken(node, now_ns)
+        waited_ns = now_ns - max(oldest.sent_ns, node.progress_ns)
+        if oldest.node is node and waited_ns > node.clock.timeout_ns(oldest.attempts):
+            self._expire(node, oldest, now_ns)
+
+    def _is_silent(self, node: Contact, oldest: OpenRequest, now_ns: int) -> bool:
+        """Whether ``node`` says nothing while others do; makes all speak when it has been silent for a while."""
+        silence_ns = now_ns - max(oldest.sent_ns, node.heard_ns)
+        if 2 * silence_ns <= self._suspicion_ns or node.avoided_until_ns > now_ns:
+            return False
+        self._roster.hurry(self._suspicion_ns / (4 * NS_PER_MS))
+        return silence_ns > self._suspicion_ns and any(
+            each is not node and _is_usable(each, now_ns) and now_ns - each.heard_ns <= self._suspicion_ns
+            for each in self._roster.contacts
+        )
+
+    def _avoid(self, node: Contact, until_ns: int, now_ns: int) -> None:
+        node.avoided_until_ns = until_ns
+        self.leave(node, now_ns)
+
+    def _retry_overtaken(self, node: Contact, now_ns: int) -> None:
+        overtaken_ns = node.answered_sent_ns - node.clock.disorder_ns
+        for request in list(node.outstanding.values()):
+            if request.sent_ns >= overtaken_ns:
+                return  # those behind it were sent later
+            self._counters.overtaken += 1
+            self._retry(request, now_ns)
+
+    def _expire(self, node: Contact, oldest: OpenRequest, now_ns: int) -> None:
+        """The time-out has passed without any answer of ``node`` to a request."""
+        self._counters.timeouts += 1
+        others_answer = self._answered_sent_ns - node.clock.disorder_ns > oldest.sent_ns
+        node.clock.note_expiry()
+        node.progress_ns = now_ns  # the doubled time-out counts from here
+        if others_answer:
+            node.is_stuck = True
+            self._avoid(node, now_ns + node.clock.timeout_ns(), now_ns)
+        else:
+            self._retry(oldest, now_ns)
+
+    def _flush(self, now_ns: int) -> None:
+        """Send what waits and is ready, as far as nodes take it."""
+        while self.waiting and self.waiting[0][0] <= now_ns:
+            request = self.open.get(self.waiting[0][1])
+            if request is not None and request.node is None:
+                node = self.choose(now_ns, None)
+                if node is None or not self._send(request, node, now_ns):
+                    return
+            heapq.heappop(self.waiting)
+
+
+def _is_usable(node: Contact, now_ns: int) -> bool:
+    return node.connected and node.busy_until_ns <= now_ns and node.avoided_until_ns <= now_ns
+
+
+def choose_node(
+    candidates: Sequence[Contact],
+    other_than: Contact | None,
+    choice: NodeChoice,
+    turn: int,
+    leader: int | None,
+    rng: random.Random,
+) -> Contact | None:
+    """One of ``candidates`` by the rule of choice, or None if there is none.
+
+    Args:
+        candidates: the nodes that may be chosen.
+        other_than: the node that a retry comes from; it is chosen only if it is the last one.
+        choice: the rule. With ``leader`` any node will do while no leader is known, because nodes forward.
+        turn: which turn this is, for ``round-robin``.
+        leader: index of the node that leads, if that is known.
+        rng: for ``random``.
+    """
+    if other_than is not None and len(candidates) > 1:
+        candidates = [node for node in candidates if node is not other_than]
+    if not candidates:
+        return None
+    if choice == "leader":
+        for node in candidates:
+            if node.index == leader:
+                return node
+    if choice == "random":
+        return candidates[int(rng.random() * len(candidates))]
+    return candidates[turn % len(candidates)]

@@ -1,0 +1,289 @@
+"""What is known of a run so far: counts, latencies, acknowledged requests, gaps. Knows no socket and no clock.
+
+The generator says what it sends and hands over what is answered, always in batches, with the time of each. All of it is
+vectorised.
+
+- :class:`Tally` has all figures of a run. *Response time* runs from the intended send and is counted for every order.
+  *Service time* runs from the moment at which the order's request was first handed to a socket; a retry does not
+  restart it. A *gap* is a time in which acknowledgements were owed and none came. It begins with the last
+  acknowledgement, or with the first request after a time in which none was owed.
+- :class:`LatencyRecorder` counts latencies, a thousand at a time: the vectorised twin of
+  :class:`zmqlab.histogram.Histogram`, with the same buckets in dense arrays. A value's bucket follows from its bit
+  length, which ``frexp`` gives exactly for integers below 2**53.
+- :class:`Ledger` remembers what the cluster has promised: a record of 52 bytes for each acknowledged request, for the
+  verdict. Times are of the monotonic clock, which all processes of a machine share. If the cluster is linearizable, the
+  request took effect between ``invoked_ns``, when it was first handed to a socket, and ``completed_ns``. ``answer_crc``
+  is the CRC-32 of the report and fill records as they came: the verdict replays the log and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from zmqlab.client.session import Completion
+from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
+from zmqlab.load.load_messages import LoadCounters
+from zmqlab.load.numpy_records import FILL, REPORT, Ints, Rows
+from zmqlab.market.types import Reason, Status
+from zmqlab.wire.client import REPLAYED, ResponseStatus
+
+LATE_NS = 5_000_000
+"""An order that is sent later than this after its intended time is late: five times the usual error of a wake-up."""
+REASON_COUNT = max(Reason) + 1
+_REJECTED = int(Status.REJECTED)
+_OK = int(ResponseStatus.OK)
+
+RECORD = np.dtype(
+    [
+        ("client_id", "<u8"),
+        ("request_number", "<u8"),
+        ("log_index", "<u8"),
+        ("invoked_ns", "<i8"),
+        ("completed_ns", "<i8"),
+        ("orders", "<u4"),
+        ("answer_crc", "<u4"),
+        ("node", "<u2"),
+        ("flags", "<u2"),
+    ]
+)
+BLOCK = 4_096
+Entry = tuple[int, int, int, int, int, int, int, int, int]
+"""One record's fields, in order."""
+
+
+class Ledger:
+    """Appends cheaply, and stops remembering at ``limit`` records."""
+
+    def __init__(self, limit: int) -> None:
+        self.unremembered = 0
+        """Records beyond the limit."""
+        self._limit = limit
+        self._count = 0
+        self._blocks: list[Rows] = []
+        self._recent: list[Entry] = []
+        """Not yet packed; below BLOCK."""
+
+    def append(self, entry: Entry) -> None:
+        """Remember one acknowledged request."""
+        if self._count >= self._limit:
+            self.unremembered += 1
+            return
+        self._count += 1
+        self._recent.append(entry)
+        if len(self._recent) >= BLOCK:
+            self._pack()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def to_bytes(self) -> bytes:
+        """All records, in the order of their completion."""
+        self._pack()
+        return b"".join(block.tobytes() for block in self._blocks)
+
+    def _pack(self) -> None:
+        if self._recent:
+            self._blocks.append(np.array(self._recent, RECORD))
+            self._recent = []
+
+
+def read_ledger(data: bytes) -> Rows:
+    """The records of :meth:`Ledger.to_bytes`, as an array with named fields."""
+    return np.frombuffer(data, RECORD)
+
+
+def bucket_indices(values: Ints) -> Ints:
+    """The bucket of each value, as :func:`zmqlab.histogram.bucket_index` has it."""
+    clamped = np.minimum(np.maximum(values, 0), MAX_VALUE)
+    bit_lengths = np.frexp(clamped.astype(np.float64))[1].astype(np.int64)
+    shifts = np.maximum(bit_lengths - (SUB_BUCKET_BITS + 1), 0)
+    return (shifts << SUB_BUCKET_BITS) + (clamped >> shifts)
+
+
+class LatencyRecorder:
+    """Counts latencies of an interval and of the run. Every interval's counts are part of the run's."""
+
+    def __init__(self) -> None:
+        self._interval: Ints = np.zeros(BUCKET_COUNT, np.int64)
+        """Counts since the last :meth:`take_interval`."""
+        self._run: Ints = np.zeros(BUCKET_COUNT, np.int64)
+        """Counts of all intervals taken; the current one is not in it yet."""
+        self._interval_max_ns = 0
+        self._run_max_ns = 0
+
+    def record(self, values_ns: Ints) -> None:
+        """Count each value once."""
+        if values_ns.size:
+            np.add.at(self._interval, bucket_indices(values_ns), 1)
+            self._interval_max_ns = max(self._interval_max_ns, int(values_ns.max()))
+
+    def record_weighted(self, values_ns: Ints, counts: Ints) -> None:
+        """Count each value as often as ``counts`` says: all orders of one request share a service time."""
+        if values_ns.size:
+            np.add.at(self._interval, bucket_indices(values_ns), counts)
+            self._interval_max_ns = max(self._interval_max_ns, int(values_ns.max()))
+
+    def take_interval(self) -> Histogram:
+        """The interval's histogram; a new interval begins."""
+        taken = _histogram(self._interval, self._interval_max_ns)
+        self._run += self._interval
+        self._run_max_ns = max(self._run_max_ns, self._interval_max_ns)
+        self._interval[:] = 0
+        self._interval_max_ns = 0
+        return taken
+
+    def histogram(self) -> Histogram:
+        """The whole run's, the current interval included."""
+        return _histogram(self._run + self._interval, max(self._run_max_ns, self._interval_max_ns))
+
+
+def _histogram(counts: Ints, max_ns: int) -> Histogram:
+    hit = np.nonzero(counts)[0]
+    sparse = {str(index): count for index, count in zip(hit.tolist(), counts[hit].tolist(), strict=True)}
+    return Histogram.from_sparse(sparse, max_ns)
+
+
+class Sent(NamedTuple):
+    """The orders of one request, kept until it is answered."""
+
+    rows: Rows
+    intended_ns: Ints
+
+
+class Answered(NamedTuple):
+    """Orders and what became of them: ``reports[i]`` belongs to ``rows[i]``."""
+
+    rows: Rows
+    reports: Rows
+    fills: Rows
+
+
+class Tally:
+    """All figures of one run."""
+
+    def __init__(self, ledger_limit: int) -> None:
+        self.counters = LoadCounters()
+        self.response_time = LatencyRecorder()
+        self.service_time = LatencyRecorder()
+        self.ledger = Ledger(ledger_limit)
+        self.orders_by_node: list[int] = []
+        """Orders acknowledged, by node index; as long as the largest index among them takes."""
+        self.longest_gap_ns = 0
+        self.longest_gap_at_ns = 0
+        """When it began."""
+        self._interval_gap_ns = 0
+        self._sent_held_back = 0
+        """Orders that were sent late because of the cluster."""
+        self.last_acknowledged_ns = 0
+        self._reasons: Ints = np.zeros(REASON_COUNT, np.int64)
+        self._gap_from_ns = 0
+
+    def owes_from(self, now_ns: int) -> None:
+        """The cluster owed nothing, and does from now on."""
+        self._gap_from_ns = now_ns
+
+    def sent(self, intended_ns: Ints, sent_ns: int, held_back_until_ns: int) -> None:
+        """Orders were handed to a socket.
+
+        Args:
+            intended_ns: when they were meant to be sent, ascending.
+            sent_ns: when their request was handed over.
+            held_back_until_ns: orders that were meant for this time or earlier had to wait for the cluster.
+        """
+        self.counters.sent += len(intended_ns)
+        if sent_ns - int(intended_ns[0]) <= LATE_NS:
+            return  # the oldest comes first
+        late = intended_ns < sent_ns - LATE_NS
+        held_back = int(np.count_nonzero(late & (intended_ns <= held_back_until_ns)))
+        self._sent_held_back += held_back
+        self.counters.late += int(np.count_nonzero(late)) - held_back
+
+    def waiting(self, orders: int, held_back: int) -> None:
+        """So many orders are due and not sent; ``held_back`` of them have waited for the cluster for long."""
+        self.counters.offered = self.counters.sent + orders
+        self.counters.held_back = self._sent_held_back + held_back
+
+    def acknowledged(self, completions: Sequence[Completion]) -> Answered | None:
+        """Count answers; returns the orders that got reports, if any did."""
+        good = [each for each in completions if self._is_good(each)]
+        if not good:
+            return None
+        reports = np.frombuffer(b"".join([each.response.reports for each in good]), REPORT)
+        fills = np.frombuffer(b"".join([each.response.fills for each in good]), FILL)
+        self._measure(good)
+        self._count(reports, fills)
+        for each in good:
+            self._remember(each)
+        rows = good[0].token.rows if len(good) == 1 else np.concatenate([each.token.rows for each in good])
+        return Answered(rows, reports, fills)
+
+    def silence_ns(self, now_ns: int, owed: bool) -> int:
+        """How long acknowledgements have been owed and none has come; part of the longest gap from now on."""
+        if not owed:
+            return 0
+        silence_ns = now_ns - self._gap_from_ns
+        self._note_gap(silence_ns)
+        return silence_ns
+
+    def take_gap_ns(self) -> int:
+        """The longest time without an owed acknowledgement that ended, or went on, since the last call."""
+        gap_ns, self._interval_gap_ns = self._interval_gap_ns, 0
+        return gap_ns
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Rejections since the start, by the name of their reason."""
+        counts = self._reasons.tolist()
+        return {Reason(code).name.lower(): count for code, count in enumerate(counts) if count}
+
+    def take_interval(self) -> tuple[Histogram, Histogram]:
+        """Response times and service times since the last call."""
+        return self.response_time.take_interval(), self.service_time.take_interval()
+
+    def _is_good(self, completion: Completion) -> bool:
+        orders = len(completion.token.rows)
+        good = completion.response.status == _OK and completion.response.report_count == orders
+        self.counters.failed += 0 if good else orders
+        return good
+
+    def _measure(self, good: Sequence[Completion]) -> None:
+        sizes = np.array([len(each.token.rows) for each in good])
+        completed = np.array([each.completed_ns for each in good])
+        intended = good[0].token.intended_ns
+        if len(good) > 1:
+            intended = np.concatenate([each.token.intended_ns for each in good])
+        self.response_time.record(np.repeat(completed, sizes) - intended)
+        self.service_time.record_weighted(completed - np.array([each.first_sent_ns for each in good]), sizes)
+
+    def _count(self, reports: Rows, fills: Rows) -> None:
+        counters = self.counters
+        counters.acknowledged += len(reports)
+        counters.filled += int(np.count_nonzero(reports["fill_count"]))
+        counters.fills += len(fills)
+        rejected = reports["reason"][reports["status"] == _REJECTED]
+        if rejected.size:
+            counters.rejected += len(rejected)
+            self._reasons += np.bincount(np.minimum(rejected, REASON_COUNT - 1), minlength=REASON_COUNT)
+
+    def _remember(self, each: Completion) -> None:
+        response, orders, completed_ns = each.response, len(each.token.rows), each.completed_ns
+        self._note_gap(completed_ns - self._gap_from_ns)
+        self._gap_from_ns = self.last_acknowledged_ns = completed_ns
+        self.counters.requests += 1
+        self.counters.replayed += response.flags & REPLAYED
+        if each.node >= len(self.orders_by_node):
+            self.orders_by_node += [0] * (each.node + 1 - len(self.orders_by_node))
+        self.orders_by_node[each.node] += orders
+        crc = crc32(response.fills, crc32(response.reports))
+        client_id, number, log_index = response[:3]
+        times_ns = each.first_sent_ns, completed_ns
+        self.ledger.append((client_id, number, log_index, *times_ns, orders, crc, each.node, response.flags))
+
+    def _note_gap(self, gap_ns: int) -> None:
+        self._interval_gap_ns = max(self._interval_gap_ns, gap_ns)
+        if gap_ns > self.longest_gap_ns:
+            self.longest_gap_ns = gap_ns
+            self.longest_gap_at_ns = self._gap_from_ns

@@ -92,7 +92,7 @@ class Group:
         self._outbox: dict[Route, list[bytes]] = {}
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
-        self.joining = Joining(settings, effects, rng, self.replica.replication)
+        self.joining = Joining(settings, effects, rng, self.replica.replication, lambda: self.peers.elsewhere)
         leaving = Leaving(effects, rng, self.replica.replication) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)

@@ -19,7 +19,7 @@ decides.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from zmqlab.engine.effects import Effects
 from zmqlab.raft import Role
@@ -198,8 +198,17 @@ class Joining:
     may have to make room for another.) It does not begin again in this process if the node is removed later.
     """
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, replication: Replication) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        effects: Effects,
+        rng: random.Random,
+        replication: Replication,
+        elsewhere: Callable[[], Collection[int]],
+    ) -> None:
+        """``elsewhere``: the members that are not where the configuration says (:attr:`Peers.elsewhere`)."""
         self._replication = replication
+        self._elsewhere = elsewhere
         self._effects = effects
         self._own_address = settings.endpoint
         self._seeds = settings.join
@@ -216,11 +225,14 @@ class Joining:
         )
 
     def tick(self) -> None:
-        """Ask while there is a reason to."""
-        if self.is_wanted():
-            self._asker.tick(self._replication.ticks, self._targets)
-        else:
+        """Ask while there is a reason to. A leader that has moved needs to ask no other node."""
+        replication = self._replication
+        if not self.is_wanted():
             self._asker.close()
+        elif replication.role is Role.LEADER:
+            replication.add_member(replication.node_id, self._own_address, self._elsewhere())
+        else:
+            self._asker.tick(replication.ticks, self._targets)
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""

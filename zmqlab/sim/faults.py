@@ -200,8 +200,12 @@ class Faults:
                 self._operator.note_leaving()
             process.terminate()
             if self._rng.random() < 0.2:
-                self._world.at(self._after(1, 100), process.terminate)
+                self._world.at(self._after(1, 100), self._terminate_again, process)
             self._world.at(self._after(50, 600), self._see_to_restarts)
+
+    def _terminate_again(self, process: Process) -> None:
+        if process.is_closing and not self._healed:
+            process.terminate()
 
     def _faulty_links(self) -> None:
         """A node is told to hear some of its peers badly, and later well again; either message may be lost."""

@@ -347,10 +347,12 @@ class Operator:
             if ledger.entries[index - 1] != Entry(index, term, EntryKind(kind), data):
                 raise Violation(f"journal: node {node_id} serves an entry {index} that was never committed there")
 
-    def look_after(self) -> None:
-        """At the end: start what is down, since its port was taken; a late question may have made links faulty
-        again."""
+    def look_after(self, but: Collection[Process] = ()) -> None:
+        """When faults are over: start what is down, since its port was taken, and make links whole that a late question
+        has made faulty."""
         for process in self._world.reachable():
+            if process in but:
+                continue
             if process.engine is None:
                 process.start()
             else:

@@ -279,6 +279,7 @@ class Simulation:
         while waiting := self._waiting_clients():
             if self.now_us >= end_us:
                 raise Violation(f"progress: clients {waiting} wait for {self._settings.heal_ms_max} ms, {outage}")
+            self.operator.look_after(but=outage.away)
             self._advance(self.now_us + CHECK_US)
         outage.end()
 

@@ -139,7 +139,7 @@ def test_a_node_that_talks_but_answers_no_request_is_left_at_the_time_out(cluste
 
 
 def test_being_refused_does_not_make_a_request_wait_longer_for_its_answer(cluster: VirtualCluster) -> None:
-    """Found by the simulator, in seed 204 of the first day: eight times BUSY, then a lost request, and eight time-outs
+    """Found by the simulator (seed 204): eight times BUSY, then a lost request, and eight time-outs
     long nothing happened."""
     for node in cluster.nodes.values():
         node.status = ResponseStatus.BUSY

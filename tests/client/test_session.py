@@ -190,7 +190,7 @@ def test_a_session_asks_for_itself_less_and_less_often() -> None:
     assert cluster.session.opened_ns[1] - cluster.session.opened_ns[0] == pytest.approx(6_000 * MS, abs=20 * MS)
 
 
-def test_what_no_node_takes_is_not_sent() -> None:
+def test_a_request_that_no_node_takes_is_not_sent() -> None:
     cluster = VirtualCluster()
     cluster.open()
     for contact in cluster.session.roster.contacts:

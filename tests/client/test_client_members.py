@@ -32,7 +32,7 @@ def endpoints(nodes: list[FakeNode]) -> tuple[str, ...]:
     return tuple(node.endpoint for node in nodes)
 
 
-def test_members_are_followed_from_any_that_is_known(nodes: list[FakeNode]) -> None:
+def test_the_members_are_found_from_any_known_node(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[:3], commit_index=5)
     assert set(ask.follow_members(endpoints(nodes[:1]))) == set(endpoints(nodes[:3]))
     say(nodes, *nodes[1:], commit_index=6)
@@ -69,7 +69,7 @@ def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], m
             node.start()
 
 
-def test_an_order_learns_too(nodes: list[FakeNode]) -> None:
+def test_sending_orders_finds_the_members_too(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[:3], commit_index=5)
     with Client(endpoints(nodes[:1]), timeout_s=3) as client:
         deadline = 400

@@ -72,7 +72,7 @@ def test_the_sockets_of_a_node_that_was_left_are_closed(make_nodes: MakeNodes) -
         assert session.changes == 1
 
 
-def test_one_that_is_behind_is_not_believed(make_nodes: MakeNodes) -> None:
+def test_a_node_that_is_behind_is_not_believed(make_nodes: MakeNodes) -> None:
     nodes = make_nodes(3)
     all_say(nodes[:2], *nodes, commit_index=50)
     nodes[2].says(nodes[2], commit_index=40)
@@ -116,7 +116,7 @@ def test_of_equal_indexes_the_later_term_counts(make_nodes: MakeNodes) -> None:
         assert session.connected == [True, True], "an uncommitted membership of an old leader"
 
 
-def test_one_that_is_no_member_itself_is_not_believed(make_nodes: MakeNodes) -> None:
+def test_a_node_that_is_no_member_by_its_own_account_is_not_believed(make_nodes: MakeNodes) -> None:
     nodes = make_nodes(3)
     all_say(nodes[:2], *nodes, commit_index=50)
     nodes[2].says(nodes[0], commit_index=60)
@@ -155,7 +155,7 @@ def test_the_only_connection_stays_until_there_is_another(make_nodes: MakeNodes)
         assert session.endpoints == endpoints(new)
 
 
-def test_all_that_the_caller_knew_may_go(make_nodes: MakeNodes, log: FakeLog) -> None:
+def test_all_nodes_that_the_caller_knew_may_go(make_nodes: MakeNodes, log: FakeLog) -> None:
     first, others = (nodes := make_nodes(5))[:2], nodes[2:]
     all_say(nodes, *nodes, commit_index=5)
     with connect(first) as session:
@@ -174,7 +174,7 @@ def test_all_that_the_caller_knew_may_go(make_nodes: MakeNodes, log: FakeLog) ->
     assert len(log.answers) == 11
 
 
-def test_with_all_known_nodes_gone_the_first_ones_are_tried_again(make_nodes: MakeNodes) -> None:
+def test_when_all_known_nodes_are_gone_the_first_ones_are_tried_again(make_nodes: MakeNodes) -> None:
     first, second = (nodes := make_nodes(2))
     all_say(nodes, second, commit_index=5)
     first.says(first, second, commit_index=4)

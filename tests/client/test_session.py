@@ -138,6 +138,22 @@ def test_a_node_that_talks_but_answers_no_request_is_left_at_the_time_out(cluste
     assert stuck.requests > asked + 100, "an answer does"
 
 
+def test_being_refused_does_not_make_a_request_wait_longer_for_its_answer(cluster: VirtualCluster) -> None:
+    """Found by the simulator (seed 204): eight times BUSY, then a lost request, and eight time-outs
+    long nothing happened."""
+    for node in cluster.nodes.values():
+        node.status = ResponseStatus.BUSY
+    cluster.run(500, submit=1)
+    assert cluster.arrivals[1] > 5
+    for node in cluster.nodes.values():
+        node.status, node.answers_requests = ResponseStatus.OK, False
+    cluster.run(200)
+    for node in cluster.nodes.values():
+        node.answers_requests = True
+    cluster.run(1_050)
+    assert cluster.session.pending == 0, "one time-out"
+
+
 def test_a_lost_connection_moves_requests_at_once(cluster: VirtualCluster) -> None:
     cluster.nodes[1].answers_requests = False
     cluster.run(5, submit=30)
@@ -174,7 +190,7 @@ def test_a_session_asks_for_itself_less_and_less_often() -> None:
     assert cluster.session.opened_ns[1] - cluster.session.opened_ns[0] == pytest.approx(6_000 * MS, abs=20 * MS)
 
 
-def test_what_no_node_takes_is_not_sent() -> None:
+def test_a_request_that_no_node_takes_is_not_sent() -> None:
     cluster = VirtualCluster()
     cluster.open()
     for contact in cluster.session.roster.contacts:
@@ -207,7 +223,7 @@ def test_the_time_out_follows_the_response_time() -> None:
     for _ in range(100):
         clock.observe(3_000 * MS)
     assert 3_000 * MS <= clock.timeout_ns() < 3_200 * MS, "little above a steady response time"
-    assert clock.timeout_ns(attempts=3) == 4 * clock.timeout_ns(), "doubled with each attempt"
+    assert clock.timeout_ns(expiries=2) == 4 * clock.timeout_ns(), "doubled with each expiry of the request"
     steady_ns = clock.timeout_ns()
     clock.note_expiry()
     assert clock.timeout_ns() == 2 * steady_ns

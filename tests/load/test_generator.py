@@ -145,7 +145,7 @@ def test_a_dead_node_costs_nothing_but_a_retry(make_nodes: MakeNodes, log: FakeL
     nodes[1].start()
 
 
-def test_what_is_never_answered_is_told(make_nodes: MakeNodes) -> None:
+def test_the_report_counts_orders_that_were_never_answered(make_nodes: MakeNodes) -> None:
     (node,) = make_nodes(1)
 
     def pause() -> None:
@@ -164,7 +164,7 @@ def test_what_is_never_answered_is_told(make_nodes: MakeNodes) -> None:
     assert result.longest_gap_ms > 300, "the silence at the end counts"
 
 
-def test_what_no_node_takes_is_held_back_and_not_sent(make_nodes: MakeNodes, log: FakeLog) -> None:
+def test_orders_that_no_node_takes_are_held_back_and_not_sent(make_nodes: MakeNodes, log: FakeLog) -> None:
     """The first request after the node's death waited in the client and counted as sent; all behind it counted as held
     back only when they were sent, which they never were."""
     (node,) = make_nodes(1)
@@ -186,7 +186,7 @@ def test_what_no_node_takes_is_held_back_and_not_sent(make_nodes: MakeNodes, log
     node.start()
 
 
-def test_what_waited_for_a_node_counts_once(make_nodes: MakeNodes, log: FakeLog) -> None:
+def test_orders_that_waited_for_a_node_are_counted_once(make_nodes: MakeNodes, log: FakeLog) -> None:
     (node,) = make_nodes(1)
     seen: list[LoadMetrics] = []
     generator = Generator(settings_for([node], duration_s=1.5, arrivals="constant"), on_metrics=seen.append)

@@ -73,7 +73,7 @@ def test_a_client_without_room_does_not_hold_up_the_others(make_nodes: MakeNodes
             sessions.submit(ONE_ORDER)
 
 
-def test_waiting_follows_nodes_that_come(make_nodes: MakeNodes, log: FakeLog) -> None:
+def test_the_pool_waits_for_the_sockets_of_new_nodes(make_nodes: MakeNodes, log: FakeLog) -> None:
     old, new = (nodes := make_nodes(2))
     for node in nodes:
         node.says(old, new, commit_index=5)

@@ -22,7 +22,7 @@ does (RFC 6298):
 
 - Of the requests whose first copy the node answered, SRTT and RTTVAR are the smoothed response time and its smoothed
   deviation. The time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
-- It doubles with each expiry at the node, and with each attempt of the request, up to eightfold. It stays doubled until
+- It doubles with each expiry at the node, and with each expiry of the request, up to eightfold. It stays doubled until
   the node answers a request whose first copy it got (Karn's rule: after a retry it is unknown which copy was answered).
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
@@ -84,6 +84,8 @@ class OpenRequest:
     """Where it was sent first; None until then."""
     attempts: int = 0
     """How often it was handed to a connection."""
+    expiries: int = 0
+    """How often it was the request whose time-out expired. A refusal, such as BUSY, is no expiry."""
     first_sent_ns: int = 0
     sent_ns: int = 0
     """When it was sent last; not before ``first_sent_ns``."""
@@ -132,10 +134,10 @@ class ResponseClock:
         """The time-out has passed without an answer."""
         self.doublings = min(self.doublings + 1, DOUBLINGS_MAX)
 
-    def timeout_ns(self, attempts: int = 1) -> int:
-        """How long to wait for the answer to a request that was sent so many times."""
+    def timeout_ns(self, expiries: int = 0) -> int:
+        """How long to wait for the answer to a request that has timed out so many times, here or at other nodes."""
         base_ns = max(self.srtt_ns + 4 * self.variation_ns, self._floor_ns)
-        doublings = max(self.doublings, min(attempts - 1, DOUBLINGS_MAX))
+        doublings = max(self.doublings, min(expiries, DOUBLINGS_MAX))
         return max(min(base_ns << doublings, TIMEOUT_MAX_MS * NS_PER_MS), self._floor_ns)
 
     @property
@@ -273,7 +275,7 @@ class Outbox:
         if oldest.sent_ns < node.answered_sent_ns:
             self._retry_overtaken(node, now_ns)
         waited_ns = now_ns - max(oldest.sent_ns, node.progress_ns)
-        if oldest.node is node and waited_ns > node.clock.timeout_ns(oldest.attempts):
+        if oldest.node is node and waited_ns > node.clock.timeout_ns(oldest.expiries):
             self._expire(node, oldest, now_ns)
 
     def _is_silent(self, node: Contact, oldest: OpenRequest, now_ns: int) -> bool:
@@ -304,6 +306,7 @@ class Outbox:
         self._counters.timeouts += 1
         others_answer = self._answered_sent_ns - node.clock.disorder_ns > oldest.sent_ns
         node.clock.note_expiry()
+        oldest.expiries += 1
         node.progress_ns = now_ns  # the doubled time-out counts from here
         if others_answer:
             node.is_stuck = True

@@ -81,9 +81,11 @@ class OpenRequest:
     node: Contact | None = None
     """Where it is outstanding; None while it waits to be sent."""
     first_node: Contact | None = None
-    """Where it was sent first; None until then."""
+    """Where it was sent first, unless it was refused there; None until then."""
     attempts: int = 0
     """How often it was handed to a connection."""
+    windows_full: int = 0
+    """How often it met a full window."""
     expiries: int = 0
     """How often it was the request whose time-out expired. A refusal, such as BUSY, is no expiry."""
     first_sent_ns: int = 0
@@ -203,10 +205,14 @@ class Outbox:
                     self._answered_sent_ns = first_sent_ns
 
     def wait(self, request: OpenRequest, ready_ns: int) -> None:
-        """Take a request from its node; it is sent again from ``ready_ns`` on."""
+        """Take a request that was refused from its node; it is sent again from ``ready_ns`` on.
+
+        Its answer will be one to a later copy, and so tells nothing of the time that answers take.
+        """
         if request.node is not None:
             del request.node.outstanding[request.number]
             request.node = None
+        request.first_node = None
         heapq.heappush(self.waiting, (ready_ns, request.number))
 
     def note_busy(self, node: Contact, status: int, now_ns: int) -> None:

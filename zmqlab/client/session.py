@@ -40,7 +40,9 @@ from zmqlab.wire.frames import ANSWER, RESPONSES, parse_header
 
 NS_PER_MS = 1_000_000
 WINDOW_FULL_MS = 20
-"""Before a request is sent again that met a full window: a few round trips, in which others are answered."""
+"""Before a request is sent again that met a full window: a few round trips, in which others are answered. It doubles
+each time up to WINDOW_FULL_DOUBLINGS_MAX times, because each copy costs the cluster a place in the log."""
+WINDOW_FULL_DOUBLINGS_MAX = 4
 OPEN_TRY_MS = 500
 """Before OPEN_SESSION is sent again, to the next node: long enough for an election. It doubles with each try, because
 each copy opens another session at the cluster."""
@@ -361,7 +363,9 @@ class Session:
     def _take_window_full(self, contact: Contact, request: OpenRequest, now_ns: int) -> None:
         self.counters.window_full += 1
         if request.node is contact:
-            self._outbox.wait(request, now_ns + WINDOW_FULL_MS * NS_PER_MS)
+            pause_ms = WINDOW_FULL_MS << min(request.windows_full, WINDOW_FULL_DOUBLINGS_MAX)
+            request.windows_full += 1
+            self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS)
             request.frame = encode_request(self.client_id, request.number, self._window.low, request.commands)
 
     def _complete(

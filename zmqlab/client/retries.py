@@ -27,8 +27,9 @@ does (RFC 6298):
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
 - On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, this node is
-  *stuck*, for example cut off from the leader: all of its requests move, and it is avoided until it answers one. If
-  none has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe.
+  *stuck*, for example cut off from the leader, and all of its requests move. If none has been answered, the whole
+  cluster is slow or stands still: one request is sent again, the oldest, as a probe. In both cases the node is avoided
+  for another time-out, or until it answers a request; if all nodes are avoided, none is.
 
 So a cluster that becomes slow sees a few copies, never a whole window of them.
 
@@ -314,10 +315,12 @@ class Outbox:
         node.clock.note_expiry()
         oldest.expiries += 1
         node.progress_ns = now_ns  # the doubled time-out counts from here
+        node.is_stuck = True
+        avoid_until_ns = now_ns + node.clock.timeout_ns()
         if others_answer:
-            node.is_stuck = True
-            self._avoid(node, now_ns + node.clock.timeout_ns(), now_ns)
+            self._avoid(node, avoid_until_ns, now_ns)
         else:
+            node.avoided_until_ns = avoid_until_ns
             self._retry(oldest, now_ns)
 
     def _flush(self, now_ns: int) -> None:

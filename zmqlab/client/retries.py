@@ -20,16 +20,16 @@ of reasons.
 *The node has not answered yet.* The retry time-out follows the response time that is observed at that node, as TCP's
 does (RFC 6298):
 
-- Of the requests whose first copy the node answered, SRTT and RTTVAR are the smoothed response time and its smoothed
-  deviation. The time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
+- Of the requests that were sent once, SRTT and RTTVAR are the smoothed response time and its smoothed deviation. The
+  time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
 - It doubles with each expiry at the node, and with each expiry of the request, up to eightfold. It stays doubled until
-  the node answers a request whose first copy it got (Karn's rule: after a retry it is unknown which copy was answered).
+  the node answers a request that was sent once (Karn's rule: after a retry it is unknown which copy was answered).
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
-- On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, this node is
-  *stuck*, for example cut off from the leader, and all of its requests move. If none has been answered, the whole
-  cluster is slow or stands still: one request is sent again, the oldest, as a probe. In both cases the node is avoided
-  for another time-out, or until it answers a request; if all nodes are avoided, none is.
+- On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, or are
+  answered from now on, this node is *stuck*, for example cut off from the leader, and all of its requests move. If none
+  has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe. In both
+  cases the node is avoided for another time-out, or until it answers a request; if all nodes are avoided, none is.
 
 So a cluster that becomes slow sees a few copies, never a whole window of them.
 
@@ -125,7 +125,7 @@ class ResponseClock:
         self._floor_ns = floor_ns
 
     def observe(self, sample_ns: int) -> None:
-        """A response time, of a request whose first copy was answered."""
+        """A response time, of a request whose only copy was answered."""
         if self.srtt_ns:
             self.variation_ns += (abs(self.srtt_ns - sample_ns) - self.variation_ns) >> 2
             self.srtt_ns += (sample_ns - self.srtt_ns) >> 3
@@ -179,7 +179,7 @@ class Outbox:
         self._turn = 0
         """Counts choices, for round-robin."""
         self._answered_sent_ns = 0
-        """The latest first sending among all answered requests, whichever node answered."""
+        """The latest sending among all answered requests, whichever node answered."""
 
     def submit(self, request: OpenRequest, now_ns: int) -> None:
         """Take a new request; it goes out now if a node takes it."""
@@ -197,13 +197,14 @@ class Outbox:
             del asked.outstanding[number]
         node.busy_level = 0
         node.progress_ns = now_ns
+        if asked is node and request.sent_ns > self._answered_sent_ns:
+            self._answered_sent_ns = request.sent_ns
         if request.first_node is node:
             first_sent_ns = request.first_sent_ns
-            node.clock.observe(now_ns - first_sent_ns)
+            if request.attempts == 1:
+                node.clock.observe(now_ns - first_sent_ns)
             if first_sent_ns > node.answered_sent_ns:
                 node.answered_sent_ns = first_sent_ns
-                if first_sent_ns > self._answered_sent_ns:
-                    self._answered_sent_ns = first_sent_ns
 
     def wait(self, request: OpenRequest, ready_ns: int) -> None:
         """Take a request that was refused from its node; it is sent again from ``ready_ns`` on.
@@ -281,6 +282,9 @@ class Outbox:
             return
         if oldest.sent_ns < node.answered_sent_ns:
             self._retry_overtaken(node, now_ns)
+        if node.is_stuck and self._answered_sent_ns >= node.progress_ns:  # what was sent after its expiry is answered
+            self._avoid(node, node.avoided_until_ns, now_ns)
+            return
         waited_ns = now_ns - max(oldest.sent_ns, node.progress_ns)
         if oldest.node is node and waited_ns > node.clock.timeout_ns(oldest.expiries):
             self._expire(node, oldest, now_ns)

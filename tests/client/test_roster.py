@@ -128,8 +128,8 @@ def test_without_any_connection_the_fallbacks_are_tried() -> None:
 
 
 def test_a_client_whose_nodes_were_all_removed_looks_further() -> None:
-    """The only node that still runs was removed: it takes requests, answers none, and knows the members of that day.
-    The simulator found it (seed 124 with a planted bug in the membership): the connection stood, and that was enough."""
+    """The only node that still runs was removed: it takes requests and answers none. Its connection stood, and that was
+    enough for the roster. The simulator found it: seed 124 with a planted bug in the membership."""
     roster = roster_of(1, 2, fallbacks=(endpoint_of(5),))
     roster.note_connected(roster.contacts[0])
     roster.ask(MS)

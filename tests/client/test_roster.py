@@ -127,6 +127,31 @@ def test_without_any_connection_the_fallbacks_are_tried() -> None:
     assert roster.changes == 1
 
 
+def test_a_client_whose_nodes_were_all_removed_looks_further() -> None:
+    """The only node that still runs was removed: it takes requests and answers none. Its connection stood, and that was
+    enough for the roster. The simulator found it: seed 124 with a planted bug in the membership."""
+    roster = roster_of(1, 2, fallbacks=(endpoint_of(5),))
+    roster.note_connected(roster.contacts[0])
+    roster.ask(MS)
+    answer(roster, 0, status_of(1, commit_index=9, members=(3,)))
+    roster.follow(2 * MS)
+    assert roster.endpoints == (endpoint_of(1), endpoint_of(2)), "not at once"
+    roster.follow(600 * MS)
+    assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 5, 3))
+
+
+def test_a_client_that_is_lost_looks_further() -> None:
+    """All nodes that it knows are cut off and take each other for the cluster."""
+    roster = roster_of(1, fallbacks=(endpoint_of(5),))
+    connect_all(roster)
+    roster.ask(MS)
+    answer(roster, 0, status_of(1, commit_index=9, members=(1,)))
+    roster.follow(5_000 * MS)
+    assert roster.endpoints == (endpoint_of(1),)
+    roster.follow(5_001 * MS, is_lost=True)
+    assert roster.endpoints == (endpoint_of(1), endpoint_of(5))
+
+
 def test_a_node_is_left_only_when_a_majority_confirms_the_membership() -> None:
     roster = roster_of(1, 2, 3, 4)
     connect_all(roster)

@@ -17,8 +17,12 @@ and no member has named it: it may be such another spelling.
 A client must not lose its last good connection, and must not be left with a stale node alone. So the roster connects to
 a new node as soon as one status names it, but leaves a node only when a majority of the latest voters is connected and
 has told its status. Members change one at a time (Raft thesis, 4.1). Such a majority therefore shares a node with every
-majority that agreed on a later membership, and that shared node would have told of it. After ``FALLBACK_MS`` without
-any connection the roster also tries the endpoints again that the caller gave.
+majority that agreed on a later membership, and that shared node would have told of it.
+
+A client can lose track of the cluster nevertheless: all nodes that it knows are gone or removed, or all of them are cut
+off and know only each other. So the roster looks further when for ``FALLBACK_MS`` no connected node is a member by its
+own account, or when the owner says that the client is lost. It then tries the endpoints that the caller gave, and the
+members that any connected node names.
 
 All connected nodes are asked for their status once a second. They are asked sooner when a connection comes or goes,
 when no leader is known to a client that sends to the leader, when at most half of the nodes can be reached, and when
@@ -48,6 +52,8 @@ K = TypeVar("K")
 NS_PER_MS = 1_000_000
 FALLBACK_MS = 500
 """Twice the longest pause between two attempts to connect: a cluster that restarts is found where it was."""
+WIDEN_MS = 1_000
+"""Between two looks further: what was found needs a connection and an answer first."""
 STATUS_MS = 1_000
 """Between two rounds of status questions when nothing happens."""
 STATUS_MINORITY_MS = 250
@@ -167,7 +173,7 @@ class Roster:
             welcome: called with each new contact; it connects, and sets ``wire`` and ``clock``.
             endpoints: where the caller knows nodes; at least one.
             nonces: draws the numbers by which answers to our own questions are recognized.
-            fallbacks: further endpoints, tried when no connection stands for ``FALLBACK_MS``.
+            fallbacks: further endpoints, tried when the client has lost track of the cluster.
             numbering: gives nodes their indexes; rosters that share one agree about them.
             wants_leader: whether to ask often while no leader is known.
         """
@@ -188,7 +194,9 @@ class Roster:
         self._unsettled = False
         """Whether :attr:`contacts` may differ from what is wanted."""
         self._alone_since_ns = 0
-        """Since when no connection has stood; 0 while one does."""
+        """Since when no connected node has been a member, as far as is known; 0 while one is."""
+        self._widen_due_ns = 0
+        """No look further before."""
         self._wants_leader = wants_leader
         self._leader_term = -1
         """The highest term in which a node said that it leads; statuses of earlier terms name no leader."""
@@ -282,22 +290,42 @@ class Roster:
 
     # Members.
 
-    def follow(self, now_ns: int) -> list[Contact]:
-        """Connect to new nodes; returns the contacts that were left, for the caller to close."""
+    def follow(self, now_ns: int, is_lost: bool = False) -> list[Contact]:
+        """Connect to new nodes.
+
+        Args:
+            now_ns: the time.
+            is_lost: whether the nodes that are talked to do not answer requests.
+
+        Returns:
+            The contacts that were left, for the caller to close.
+        """
         before = len(self.contacts)
-        if any(contact.connected for contact in self.contacts):
-            self._alone_since_ns = 0
-        elif not self._alone_since_ns:
-            self._alone_since_ns = now_ns
-        elif now_ns - self._alone_since_ns > FALLBACK_MS * NS_PER_MS:
-            for endpoint in self._given:
-                self._join(endpoint)
+        if is_lost or self._is_alone(now_ns):
+            self._widen(now_ns)
         left = self._settle() if self._unsettled and self._voters else []
         if left:
             self._follow_leader()
         if left or len(self.contacts) != before:
             self.changes += 1
         return left
+
+    def _is_alone(self, now_ns: int) -> bool:
+        """Whether no connected node has been a member for a while; a node that has not told counts as one."""
+        if any(each.connected and (each.status is None or is_member(each.status)) for each in self.contacts):
+            self._alone_since_ns = 0
+            return False
+        self._alone_since_ns = self._alone_since_ns or now_ns
+        return now_ns - self._alone_since_ns > FALLBACK_MS * NS_PER_MS
+
+    def _widen(self, now_ns: int) -> None:
+        """Connect to everything that may be a node."""
+        if now_ns < self._widen_due_ns:
+            return
+        self._widen_due_ns = now_ns + WIDEN_MS * NS_PER_MS
+        told = [member for each in self.contacts if each.status is not None for member in each.status.members]
+        for endpoint in (*self._given, *(member.client_endpoint for member in told if member.voter)):
+            self._join(endpoint)
 
     def _join(self, endpoint: str) -> None:
         if endpoint not in self.endpoints:

@@ -49,6 +49,8 @@ each copy opens another session at the cluster."""
 OPEN_DOUBLINGS_MAX = 3
 OPEN_SOON_MS = 5
 """Before the next try when no node could take OPEN_SESSION."""
+LOST_MS = 2_000
+"""A client that is owed answers and gets none for so long looks for other nodes: several times a failover."""
 WINDOW_BYTES = 2_097_152
 """Of commands ahead of the first unanswered request. A session may store twice that in answers, and answers are about
 as large as their commands."""
@@ -186,6 +188,8 @@ class Session:
         )
         self._open = self._outbox.open
         self._open_frame = b""
+        self._owed_since_ns = 0
+        """When the last answer came or, if none was owed then, the next request."""
         self._open_node: Contact | None = None
         """Which node was asked last to open the session."""
         self._open_tries = 0
@@ -205,6 +209,7 @@ class Session:
         self._open_frame = encode_open_session(self.nonce)
         self._open_due_ns = 0
         self.opened_ns = (now_ns, 0)
+        self._owed_since_ns = now_ns
 
     def submit(self, commands: bytes, now_ns: int, token: Any = None) -> OpenRequest:
         """Send ``commands`` as the next request.
@@ -213,6 +218,8 @@ class Session:
         :meth:`on_time` sends it.
         """
         assert self.client_id, "the session is not open"
+        if not self._open:
+            self._owed_since_ns = now_ns
         number = self._window.take(len(commands))
         frame = encode_request(self.client_id, number, self._window.low, commands)
         request = OpenRequest(number, commands, frame, token)
@@ -298,13 +305,18 @@ class Session:
 
     def on_time(self, now_ns: int) -> None:
         """Do what has become due; to be called every few milliseconds while anything is outstanding."""
-        for contact in self.roster.follow(now_ns):
+        is_lost = self._is_owed and now_ns - self._owed_since_ns > LOST_MS * NS_PER_MS
+        for contact in self.roster.follow(now_ns, is_lost):
             self._leave(contact, now_ns)
             contact.wire.close()
         self._outbox.tend(now_ns)
         self.roster.ask(now_ns)
         if self.nonce:
             self._try_to_open(now_ns)
+
+    @property
+    def _is_owed(self) -> bool:
+        return bool(self._open or self.nonce)
 
     def _leave(self, contact: Contact, now_ns: int) -> None:
         self._outbox.leave(contact, now_ns)
@@ -372,6 +384,7 @@ class Session:
         self, contact: Contact, request: OpenRequest, response: Response, now_ns: int, done: list[Completion]
     ) -> None:
         number = request.number
+        self._owed_since_ns = now_ns
         self._outbox.complete(request, contact, now_ns)
         if number == self._window.low:
             self._window.advance(self._open)

@@ -20,12 +20,12 @@ from contextlib import ExitStack
 import numpy as np
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.cluster.collector import LogCollector
-from zmqlab.cluster.launcher import LocalLauncher, module_command
-from zmqlab.cluster.load_client import acknowledgements_of
-from zmqlab.torture.nemesis import Nemesis, Progress, Strike
-from zmqlab.torture.report import outcomes
-from zmqlab.torture.schedule import Fault
+from zmqlab.judge.collector import LogCollector
+from zmqlab.lab.hosts import LocalLauncher, module_command
+from zmqlab.lab.load_client import acknowledgements_of
+from zmqlab.scenarios.fault_schedule import Fault
+from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.torture_report import outcomes
 
 HOLD_S = 1.0
 """How long the dead leader stays away: longer than an election."""

@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from zmqlab.torture.schedule import VARIANTS
+from zmqlab.scenarios.fault_schedule import VARIANTS
 
 
 def main() -> int:

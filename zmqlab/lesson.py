@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from zmqlab.cluster.cluster import Cluster
-    from zmqlab.cluster.load_client import LoadClient
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.load_client import LoadClient
 
 T = TypeVar("T")
 

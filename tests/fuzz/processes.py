@@ -32,8 +32,8 @@ from tests.fuzz.handlers import MAX_GROWTH_BYTES, Outcome
 from tests.fuzz.hostile import Hostile, Parts, View
 from tests.fuzz.legal import Verdict, verdict
 from zmqlab.cluster import queries
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.launcher import LocalLauncher, LocalNode
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.hosts import LocalLauncher, LocalNode
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames

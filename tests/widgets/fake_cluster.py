@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zmqlab.cluster.feed import MetricsFeed
-from zmqlab.cluster.links import LinkFault
 from zmqlab.errors import ClusterError
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.link_faults import LinkFault
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, encode_metrics
 from zmqlab.wire.control import Event, NodeStatus
 

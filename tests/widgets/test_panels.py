@@ -10,8 +10,8 @@ import pytest
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.links import LinkFault
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.link_faults import LinkFault
 from zmqlab.widgets.bookwatch import BookWatch
 from zmqlab.widgets.card import FaultCards
 from zmqlab.widgets.controls import LoadControls, warning_of

@@ -46,7 +46,7 @@ def client(
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.cli.progress import show_progress
     from zmqlab.cli.quick import report
-    from zmqlab.cluster.load_client import LoadClient
+    from zmqlab.lab.load_client import LoadClient
 
     load = LoadClient(
         endpoints,

@@ -112,7 +112,7 @@ def status(
     """Ask nodes for their role, term, commit and applied index, lag and hash."""
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
     from zmqlab.cluster.queries import statuses
-    from zmqlab.cluster.tables import StatusTable
+    from zmqlab.tables import StatusTable
 
     answers = statuses(endpoints, timeout_s)
     table = StatusTable.of_answers(endpoints, answers)
@@ -135,7 +135,7 @@ def scale(
     New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
     """
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
-    from zmqlab.cluster.by_hand import ByHand
+    from zmqlab.lab.by_hand import ByHand
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
@@ -162,7 +162,7 @@ def remove(
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
     import time
 
-    from zmqlab.cluster.membership import member_called, reach_leader, remove_member
+    from zmqlab.lab.scaling import member_called, reach_leader, remove_member
 
     deadline = time.monotonic() + timeout_s
     found = member_called(member, reach_leader(endpoints, deadline))

@@ -12,7 +12,7 @@ from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 
 def ps(as_json: bool = JSON_OPTION) -> int:
     """List the nodes and load clients that run on this machine: which cluster, which ports, whose."""
-    from zmqlab.cluster import processes
+    from zmqlab.lab import processes
 
     table = processes.ps()
     if as_json:
@@ -33,7 +33,7 @@ def reap(
 
     Processes that are in use and nodes that you started by hand are left alone, unless you say --all.
     """
-    from zmqlab.cluster import processes
+    from zmqlab.lab import processes
 
     found = processes.find()
     chosen = list(found) if everything else [each for each in found if each.orphan]

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from zmqlab.cluster.feed import MetricsFeed
-from zmqlab.cluster.load_client import LoadClient, LoadFigures
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.load_client import LoadClient, LoadFigures
 from zmqlab.wire.control import NodeStatus
 
 REFRESH_S = 0.25

@@ -12,7 +12,7 @@ from zmqlab.errors import EXIT_FAILED, EXIT_OK
 from zmqlab.settings import parse_duration, parse_rate
 
 if TYPE_CHECKING:
-    from zmqlab.cluster.load_client import LoadResult
+    from zmqlab.lab.load_client import LoadResult
 
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
@@ -41,8 +41,8 @@ def quick(
     parse_rate(rate)
     parse_duration(duration)
     from zmqlab.cli.progress import show_progress
-    from zmqlab.cluster.cluster import Cluster
-    from zmqlab.cluster.load_client import LoadClient
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.load_client import LoadClient
 
     cluster = Cluster(
         nodes,

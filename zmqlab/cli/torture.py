@@ -16,8 +16,8 @@ from zmqlab.settings import parse_duration, parse_rate
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from zmqlab.torture.nemesis import Strike
-    from zmqlab.torture.run import Torture
+    from zmqlab.scenarios.nemesis import Strike
+    from zmqlab.scenarios.torture import Torture
 
 REFRESH_S = 0.25
 LINES_S = 10.0
@@ -57,8 +57,8 @@ def torture(
     if orders_per_s is None:
         raise SettingsError("--rate max has no schedule: write orders a second")
     duration_s = parse_duration(duration)
-    from zmqlab.torture.run import Torture, TortureSettings
-    from zmqlab.torture.schedule import parse_kinds
+    from zmqlab.scenarios.fault_schedule import parse_kinds
+    from zmqlab.scenarios.torture import Torture, TortureSettings
 
     settings = TortureSettings(
         duration_s=duration_s,

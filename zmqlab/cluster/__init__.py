@@ -1,12 +1,6 @@
-"""The lab: clusters of real processes, clients, load, and the verdict on what they did.
+"""Clients of a running cluster: single orders and questions.
 
-- :mod:`.cluster` starts nodes (:mod:`.launcher`, :mod:`.start`, :mod:`.ports`), hurts them, and watches them
-  (:mod:`.feed`); :mod:`.queries` asks them; :mod:`.tables` shows what they say.
-- :mod:`.client` sends single orders, :mod:`.load_client` very many.
-- :mod:`.membership` adds, removes and replaces nodes; :mod:`.links` makes links between them bad.
-- :mod:`.verdict` judges a run: :mod:`.evidence` is collected (:mod:`.collector` reads the log along with it), the log
-  is replayed (:mod:`.replay`), each promise has a function in :mod:`.checks`.
-- :mod:`.processes` finds what runs on this machine and ends what a crash left behind.
-
-Import what you need from the modules, or from :mod:`zmqlab`; nothing is imported here.
+* :mod:`~zmqlab.cluster.queries`: ask one node or all of them a question.
+* :mod:`~zmqlab.cluster.client`: send single orders, each of which counts exactly once.
+* :mod:`~zmqlab.cluster.bare_client`: send single requests without retries, so that a chapter can show what retries do.
 """

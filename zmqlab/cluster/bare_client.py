@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import zmq
 
 from zmqlab.cluster import queries
-from zmqlab.cluster.cluster import Cluster
 from zmqlab.errors import RequestTimeout
 from zmqlab.market.types import Command, ExecutionReport
 from zmqlab.wire import client as wire
@@ -44,6 +43,18 @@ class BareAnswer(NamedTuple):
         return f"<{self.status} at log index {self.log_index}{again}{reports}>"
 
 
+class NamedNodes(Protocol):
+    """What a bare client needs of a :class:`~zmqlab.lab.cluster.Cluster`."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes' names."""
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where clients reach each of them, in the same order."""
+
+
 class BareClient:
     """One connection to each node, and one session.
 
@@ -51,8 +62,8 @@ class BareClient:
         nodes: a Cluster, or names of nodes and their client endpoints.
     """
 
-    def __init__(self, nodes: Cluster | Mapping[str, str]) -> None:
-        if isinstance(nodes, Cluster):
+    def __init__(self, nodes: NamedNodes | Mapping[str, str]) -> None:
+        if not isinstance(nodes, Mapping):
             nodes = dict(zip(nodes.nodes, nodes.endpoints, strict=True))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets = {name: self._connect(endpoint) for name, endpoint in nodes.items()}

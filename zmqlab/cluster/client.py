@@ -24,7 +24,6 @@ import time
 from collections.abc import Sequence
 
 from zmqlab.cluster import queries
-from zmqlab.cluster.tables import StatusTable, html_table, text_table
 from zmqlab.errors import (
     NoLeader,
     RequestError,
@@ -46,6 +45,7 @@ from zmqlab.market.types import (
     symbol_code,
 )
 from zmqlab.settings import parse_endpoint
+from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
 

@@ -1,0 +1,175 @@
+"""How a cluster behaves from idle to beyond saturation: one load client, a rising rate, figures of each step.
+
+Theory. Response time is nearly flat as long as the cluster has time to spare, then bends, the *knee*, and then grows
+without end: more orders come than are done, and each waits behind all before it. A rate beyond the knee measures the
+queue. So a sweep stops behind the first rate that the cluster does not keep up with.
+
+Each step is given ``settle_s`` to forget the last one, then measured for ``step_s``. What comes from the load client
+are histograms of intervals, which are merged.
+
+:func:`comfortable_rate` is for those who only want a rate that this machine carries with ease, quickly.
+
+Left out on purpose: the verdict. A sweep asks how fast, not whether.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from zmqlab.errors import ClusterError
+from zmqlab.histogram import Histogram
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
+from zmqlab.load.report import LATE_SHARE, LatencySummary
+from zmqlab.tables import html_table, text_table
+
+KEEPS_UP = 0.95
+"""A step whose acknowledged rate is below this share of the offered one is beyond saturation."""
+HEAD = ("offered/s", "acknowledged/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "keeps up", "limit")
+
+SILENCE_S = 5.0
+"""A load client that has said nothing for so long is dead."""
+
+CALIBRATION_S = 0.5
+CALIBRATION_REQUESTS, CALIBRATION_BATCH = 4, 64
+"""A quarter of what rate "max" does: enough to keep one core of the leader busy, and the log stays short."""
+COMFORTABLE_SHARE = 0.1
+COMFORTABLE_MIN, COMFORTABLE_MAX = 500, 5_000
+"""Below, charts show little; above, a shared machine's p99 begins to tell of its neighbours."""
+
+
+class SweepStep(NamedTuple):
+    """One rate, and what became of it."""
+
+    rate: float
+    """Orders a second that were asked for."""
+    offered: float
+    """Orders a second that fell due, as drawn."""
+    acknowledged: float
+    response_time: LatencySummary
+    service_time: LatencySummary
+    late_share: float
+    """Of the orders that were sent: late, with nobody but the generator to blame."""
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the cluster did what was offered."""
+        return self.acknowledged >= KEEPS_UP * self.offered
+
+    @property
+    def generator_limited(self) -> bool:
+        """Whether the generator was the limit: then the step says little about the cluster."""
+        return self.late_share > LATE_SHARE
+
+    def _row(self) -> tuple[object, ...]:
+        times = self.response_time
+        latencies = [f"{value:.1f}" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)]
+        limit = "generator" if self.generator_limited else "" if self.keeps_up else "cluster"
+        said = "yes" if self.keeps_up else "no"
+        return (f"{self.offered:,.0f}", f"{self.acknowledged:,.0f}", *latencies, said, limit)
+
+
+class Sweep(list[SweepStep]):
+    """The steps, slowest first, shown as a table."""
+
+    @property
+    def knee(self) -> float:
+        """The highest rate that the cluster kept up with, in orders acknowledged a second; 0 if there is none."""
+        return max((step.acknowledged for step in self if step.keeps_up), default=0.0)
+
+    def __repr__(self) -> str:
+        return text_table(HEAD, [step._row() for step in self])
+
+    def _repr_html_(self) -> str:
+        return html_table(HEAD, [step._row() for step in self])
+
+
+def sweep(
+    target: Cluster | Sequence[str],
+    rates: Iterable[float],
+    *,
+    step_s: float = 2.0,
+    settle_s: float = 0.5,
+    **settings: Any,
+) -> Sweep:
+    """Offer each of ``rates``, rising, and measure; ends early behind the first that the cluster can't follow.
+
+    Args:
+        target: a cluster, or endpoints, as for a LoadClient. settings: the same as well.
+
+    Raises:
+        ClusterError: nothing came from the load client in a step.
+    """
+    steps = Sweep()
+    with _Watched(target, min(rates := sorted(rates)), None, **settings) as watched:
+        for rate in rates:
+            watched.load.set_rate(rate)
+            time.sleep(settle_s)
+            steps.append(watched.measure(rate, step_s))
+            if not steps[-1].keeps_up:
+                break
+    return steps
+
+
+def comfortable_rate(cluster: Cluster) -> int:
+    """A tenth of what this machine's cluster does in half a second of a short queue; 500 to 5,000 orders a second."""
+    settings = {"closed_requests": CALIBRATION_REQUESTS, "closed_batch": CALIBRATION_BATCH}
+    with _Watched(cluster, "max", None, **settings) as watched:
+        acknowledged = watched.measure(0.0, CALIBRATION_S).acknowledged
+    rate = round(acknowledged * COMFORTABLE_SHARE, -2)
+    return int(min(max(rate, COMFORTABLE_MIN), COMFORTABLE_MAX))
+
+
+class _Watched:
+    """A load client that runs, and all that it publishes meanwhile."""
+
+    def __init__(self, target: Cluster | Sequence[str], rate: float | str, duration: float | None, **settings: Any):
+        self.load = LoadClient(target, rate, duration, **settings)
+        self._frames: list[bytes] = []
+
+    def __enter__(self) -> _Watched:
+        self._unsubscribe = self.load.feed.on_load_frame(self._frames.append)
+        try:
+            self.load.start()
+        except BaseException:
+            self._unsubscribe()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unsubscribe()
+        self.load.close()
+
+    def measure(self, rate: float, for_s: float) -> SweepStep:
+        """What was published in the next ``for_s``; the interval that is under way is left out."""
+        self._frames.clear()
+        time.sleep(for_s + 0.05)
+        deadline = time.monotonic() + SILENCE_S
+        while len(self._frames) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)  # far beyond its own limit a generator has little time to tell
+        snapshots = [decode_metrics(frame) for frame in self._frames[1:]]
+        if not snapshots:
+            raise ClusterError("the load client said nothing during a step: does it still run?")
+        return _step_of(rate, snapshots)
+
+
+def _step_of(rate: float, snapshots: Sequence[LoadMetrics]) -> SweepStep:
+    response, service = Histogram(), Histogram()
+    total = LoadCounters()
+    for each in snapshots:
+        response.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+        service.merge(Histogram.from_sparse(each.service_time, each.service_time_max_ns))
+        for name in ("offered", "acknowledged", "sent", "late"):
+            setattr(total, name, getattr(total, name) + getattr(each.interval, name))
+    over_s = sum(each.interval_s for each in snapshots)
+    return SweepStep(
+        rate,
+        total.offered / over_s,
+        total.acknowledged / over_s,
+        LatencySummary.of(response),
+        LatencySummary.of(service),
+        total.late / max(total.sent, 1),
+    )

@@ -37,6 +37,7 @@ from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
+from zmqlab.wire.control import EventKind
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 
 STDIN = 0
@@ -261,7 +262,7 @@ class Node:
     def _begin_to_close(self) -> None:
         self._closing.begin()
         role = self.replica.raft.role.name.lower()
-        self._tell(self._settings.name, "closing", f"{self._settings.name} closes, as {role}")
+        self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 
     def _refuse(self, route: Route, frame: bytes) -> None:
         key = request_key(frame)
@@ -345,9 +346,9 @@ class Node:
         if seen == self._last_seen:
             return
         before, self._last_seen = self._last_seen, seen
-        kind = "elected" if raft.role is Role.LEADER else "role"
+        kind = EventKind.ELECTED if raft.role is Role.LEADER else EventKind.ROLE
         if before is not None and before[2] is Role.LEADER and raft.role is not Role.LEADER:
-            kind = "stepped_down"
+            kind = EventKind.STEPPED_DOWN
         self._tell(self._settings.name, kind, f"{self._settings.name} is {raft.role.name.lower()} in term {raft.term}")
 
     def _follow_members(self) -> None:
@@ -355,9 +356,9 @@ class Node:
         for node_id in self._peers.follow():
             if self.replica.raft.role is Role.LEADER:
                 name = self._peers.name_of(node_id) or self._peers.address_of(node_id)
-                self._tell(name, "promoted", f"{name} has caught up and votes")
+                self._tell(name, EventKind.PROMOTED, f"{name} has caught up and votes")
 
-    def _tell(self, node: str, kind: str, text: str) -> None:
+    def _tell(self, node: str, kind: EventKind, text: str) -> None:
         """Something happened: to the log and to the event topic."""
         log.info("%s", text)
         event = control.Event(time_ns=time.time_ns(), node=node, kind=kind, term=self.replica.raft.term, text=text)

@@ -10,6 +10,7 @@ Left out on purpose: an order's request and its response (:mod:`zmqlab.wire.clie
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -95,12 +96,31 @@ class Member(msgspec.Struct, kw_only=True):
         return client_endpoint(self.host, self.port)
 
 
+class EventKind(StrEnum):
+    """What a node says has happened. The values are what travels."""
+
+    ELECTED = "elected"
+    """The node leads from now on, in the event's term."""
+    ROLE = "role"
+    """The node has another role, term or leader than before, and does not lead."""
+    STEPPED_DOWN = "stepped_down"
+    """The node led until now."""
+    PROMOTED = "promoted"
+    """The leader says that a new member has caught up and votes."""
+    CLOSING = "closing"
+    """The node was told to end: it answers what is pending and hands leadership over."""
+
+
 class Event(msgspec.Struct, kw_only=True):
-    """Something that a person watching would want to hear of: an election, a death, a step down."""
+    """One thing that happened to a cluster: an election, a death, a step down."""
 
     time_ns: int
+    """On the wall clock of the process that tells."""
     node: str
+    """The node that it happened to; empty for something that concerns all of them."""
     kind: str
+    """An :class:`EventKind` if a node tells, a kind of :mod:`zmqlab.lab.events` if the lab adds the event. A plain
+    string, so that an event of a newer node still decodes."""
     term: int = 0
     text: str = ""
 
@@ -168,15 +188,22 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     node_id: int
 
 
-class LinkFault(msgspec.Struct, kw_only=True):
-    """What is wrong with the link from one peer to the node that is told of it."""
+class LinkFault(msgspec.Struct, kw_only=True, frozen=True):
+    """What is wrong with one direction of a link: from one peer to the node that is told of it."""
 
-    sender: str
-    """The peer's base endpoint."""
+    sender: str = ""
+    """The peer's base endpoint. A table that has the peer as its key leaves it empty; a node refuses an empty one."""
     cut: bool = False
     delay_ms: float = 0.0
     loss: float = 0.0
-    """The share of frames that are lost."""
+    """The share of frames that are lost, from 0 to 1."""
+
+    def __str__(self) -> str:
+        if self.cut:
+            return "cut"
+        parts = [f"{self.delay_ms:g} ms late"] if self.delay_ms else []
+        parts += [f"{self.loss:.0%} lost"] if self.loss else []
+        return ", ".join(parts) or "whole"
 
 
 class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):

@@ -11,7 +11,7 @@ from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.cluster.client import Client
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.lab.link_faults import LinkFault
+from zmqlab.wire.control import LinkFault
 
 pytestmark = pytest.mark.process
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.link_faults import LinkFault
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.wire.control import Event, NodeStatus
+from zmqlab.wire.control import Event, LinkFault, NodeStatus
 
 MS = 1_000_000
 

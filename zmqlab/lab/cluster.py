@@ -28,7 +28,7 @@ from zmqlab.errors import ClusterError, NoLeader, PortInUse
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Nodes
 from zmqlab.lab.hosts import Launcher, LocalLauncher, NodeProcess
-from zmqlab.lab.link_faults import ClusterLinks, LinkFault
+from zmqlab.lab.link_faults import ClusterLinks
 from zmqlab.lab.ports import free_base_ports
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Membership
 from zmqlab.lab.start import (
@@ -41,6 +41,7 @@ from zmqlab.lab.start import (
 from zmqlab.lab.targets import Targets
 from zmqlab.settings import Durability, LogLevel, NodeSettings
 from zmqlab.tables import EventTable, NodeState, StatusTable
+from zmqlab.wire.control import LinkFault
 
 if TYPE_CHECKING:
     from zmqlab.cluster.client import Client
@@ -186,7 +187,7 @@ class Cluster:
 
         Clients reach every node all the same. A node that restarts is told its faults again.
         """
-        self._wires.change(source, target, LinkFault(cut, delay_ms, loss))
+        self._wires.change(source, target, LinkFault(cut=cut, delay_ms=delay_ms, loss=loss))
 
     def cut(self, source: str, target: str) -> None:
         """``target`` hears nothing of ``source`` any more; the other direction stays as it is."""

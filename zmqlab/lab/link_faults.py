@@ -18,33 +18,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import permutations
-from typing import NamedTuple
+
+import msgspec
 
 from zmqlab.cluster import queries
 from zmqlab.errors import ClusterError
 from zmqlab.lab.fleet import Nodes
 from zmqlab.node.links import check_fault
 from zmqlab.wire import control
+from zmqlab.wire.control import LinkFault
 
 ANSWER_TIMEOUT_S = 0.5
 TELL_TIMEOUT_S = 5.0
 """A running node answers within a turn of its loop; one that is busy with a snapshot needs a second."""
-
-
-class LinkFault(NamedTuple):
-    """What is wrong with one direction of a link."""
-
-    cut: bool = False
-    delay_ms: float = 0.0
-    loss: float = 0.0
-    """The share of frames that are lost."""
-
-    def __str__(self) -> str:
-        if self.cut:
-            return "cut"
-        said = [f"{self.delay_ms:g} ms late"] if self.delay_ms else []
-        said += [f"{self.loss:.0%} lost"] if self.loss else []
-        return ", ".join(said) or "whole"
 
 
 WHOLE = LinkFault()
@@ -156,7 +142,7 @@ class ClusterLinks:
     def _query_at(self, names: Mapping[str, str], endpoint: str) -> control.LinkFaultsQuery:
         target = names[endpoint]
         links = [
-            control.LinkFault(sender=self._nodes.settings(source).endpoint, **fault._asdict())
+            msgspec.structs.replace(fault, sender=self._nodes.settings(source).endpoint)
             for (source, hears), fault in self._table.items()
             if hears == target
         ]

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.load.generator import Generator
 from zmqlab.load.report import LoadReport
 from zmqlab.load.settings import LoadSettings

@@ -1,4 +1,4 @@
-"""How long nobody is served after ``kill -9`` of the leader, by election time-out, and what a short one costs.
+"""How long no client is served after ``kill -9`` of the leader, by election time-out, and what a short one costs.
 
 For each setting one cluster under load: its leader is killed again and again, restarted, and all is whole before the
 next kill. The gap is measured at the client: the longest time between two acknowledgements around the kill. Then the
@@ -21,9 +21,9 @@ import numpy as np
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.judge.collector import LogCollector
-from zmqlab.lab.hosts import LocalLauncher, module_command
-from zmqlab.lab.load_client import acknowledgements_of
-from zmqlab.scenarios.fault_schedule import Fault
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.lab.hosts import LocalHost, module_command
+from zmqlab.scenarios.fault_schedule import Deal
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import outcomes
 
@@ -51,9 +51,9 @@ class Run:
 
 def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
     """Kill so many leaders of one cluster, then watch it in peace."""
-    launcher = LocalLauncher([*module_command("zmqlab.node"), "--election-ticks", str(ticks)])
+    host = LocalHost([*module_command("zmqlab.node"), "--election-ticks", str(ticks)])
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(arguments.nodes, launcher=launcher))
+        cluster = stack.enter_context(Cluster(arguments.nodes, host=host))
         collector = stack.enter_context(LogCollector(cluster, cluster.run_dir))
         load = stack.enter_context(
             LoadClient(cluster, rate=arguments.rate, duration=None, seed=ticks, collector=collector)
@@ -65,7 +65,7 @@ def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
         strikes: list[Strike] = []
         time.sleep(1.5)
         for number in range(1, arguments.kills + 1):
-            strikes.append(nemesis.strike(Fault(number, "kill", "leader", HOLD_S, 0.0, 0.0, number)))
+            strikes.append(nemesis.strike(Deal(number, "kill", "leader", HOLD_S, 0.0, 0.0, number)))
             if strikes[-1].problem:
                 print(f"kill {number}: {strikes[-1].problem}", file=sys.stderr)
             time.sleep(0.3)

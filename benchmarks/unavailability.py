@@ -1,4 +1,4 @@
-"""How long nobody is served under each kind of fault, over several torture runs: a table for docs/reliability.md.
+"""How long no client is served under each kind of fault, over several torture runs: a table for docs/reliability.md.
 
     zmqlab torture --nodes 3 --seed 1 --json > 3-1.json      and other seeds, and --nodes 5
     python benchmarks/unavailability.py 3-*.json
@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from zmqlab.scenarios.fault_schedule import VARIANTS
+from zmqlab.scenarios.fault_schedule import FAULTS
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
             gaps_ms[f"{fault['kind']} {fault['variant']}"].append(fault["gap_ms"])
     print(f"{sum(passed)} of {len(passed)} runs passed, {orders:,} orders, {sum(map(len, gaps_ms.values()))} faults\n")
     print("| fault | times | gap, median ms | worst ms |\n| --- | ---: | ---: | ---: |")
-    for name in (f"{variant.kind} {variant.name}" for variant in VARIANTS):
+    for name in (f"{kind} {variant}" for kind, variant in FAULTS.draws):
         if gaps := gaps_ms.get(name):
             print(f"| {name} | {len(gaps)} | {statistics.median(gaps):,.0f} | {max(gaps):,.0f} |")
     print(f"| none | | | {max(calm_ms):,.0f} |")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zmqlab.cluster.client import Client
     from zmqlab.errors import ZmqlabError
+    from zmqlab.judge.load_result import LoadResult
     from zmqlab.judge.verdict import Verdict
     from zmqlab.lab.cluster import Cluster
-    from zmqlab.lab.load_client import LoadClient, LoadResult
+    from zmqlab.lab.load_client import LoadClient
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
 
 __all__ = [
@@ -37,7 +38,7 @@ _HOME = {
     "Command": "zmqlab.market.types",
     "ExecutionReport": "zmqlab.market.types",
     "LoadClient": "zmqlab.lab.load_client",
-    "LoadResult": "zmqlab.lab.load_client",
+    "LoadResult": "zmqlab.judge.load_result",
     "OrderType": "zmqlab.market.types",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",

@@ -15,7 +15,7 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 
 pytestmark = pytest.mark.process
 ZMQLAB = [sys.executable, "-m", "zmqlab.cli"]

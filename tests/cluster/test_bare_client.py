@@ -10,7 +10,7 @@ from tests.waiting import wait_for
 from zmqlab import Cluster, Command, Side
 from zmqlab.cluster.bare_client import BareClient
 from zmqlab.errors import RequestTimeout
-from zmqlab.lab.looking import anatomy, log_of
+from zmqlab.lesson import anatomy, log_of
 
 pytestmark = pytest.mark.process
 

@@ -1,4 +1,4 @@
-"""The feed: newest and past snapshots, events, checkpoints that disagree, and callbacks that fail."""
+"""The feed: newest snapshots, events, trades, who leads, checkpoints that disagree, and callbacks that fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def publish(feed: MetricsFeed) -> Iterator[Publish]:
     publisher.linger = 0
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
     feed.connect(f"tcp://127.0.0.1:{port}")
-    for _ in range(3):  # one subscription a topic
+    for _ in range(2):  # one subscription a topic
         assert publisher.poll(5_000)
         publisher.recv()
 
@@ -39,22 +39,36 @@ def publish(feed: MetricsFeed) -> Iterator[Publish]:
             setattr(status, field, value)
         publisher.send(control.encode(frames.METRICS, status))
 
+    def next_subscription() -> bytes:
+        assert publisher.poll(5_000)
+        return publisher.recv()
+
     send.raw = publisher.send  # type: ignore[attr-defined]
+    send.next_subscription = next_subscription  # type: ignore[attr-defined]
     yield send
     publisher.close(0)
     context.term()
 
 
-def test_keeps_the_newest_and_the_history_of_each_node(feed: MetricsFeed, publish: Publish) -> None:
+def test_keeps_the_newest_snapshot_of_each_node(feed: MetricsFeed, publish: Publish) -> None:
     for index in range(5):
         publish("node0", applied_index=index)
     publish("node1", applied_index=9)
     assert wait_for(lambda: "node1" in feed.newest())
     assert feed.newest()["node0"].applied_index == 4
-    assert [status.applied_index for status in feed.history("node0")] == [0, 1, 2, 3, 4]
     assert "node0, node1" in repr(feed)
     feed.forget("node0")
     assert set(feed.newest()) == {"node1"}
+
+
+def test_of_several_that_say_they_lead_the_highest_term_does(feed: MetricsFeed, publish: Publish) -> None:
+    publish("node0", role="leader", term=7)
+    publish("node1", role="leader", term=9)
+    publish("node2", role="follower", term=12)
+    assert wait_for(lambda: "node2" in feed.newest())
+    assert feed.leader_among(("node0", "node1", "node2")) == "node1"
+    assert feed.leader_among(("node0", "node2")) == "node0"
+    assert feed.leader_among(("node2",)) == ""
 
 
 def test_equal_checkpoints_agree_and_different_ones_are_told_once(feed: MetricsFeed, publish: Publish) -> None:
@@ -78,23 +92,32 @@ def test_remembers_who_led_in_which_term(feed: MetricsFeed, publish: Publish) ->
     assert feed.leaders() == {1: {"node0"}, 2: {"node1", "node2"}}
 
 
-def test_a_callback_that_fails_stops_nothing(
-    feed: MetricsFeed, publish: Publish, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_callback_that_fails_stops_nothing(feed: MetricsFeed, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
 
-    def fail(status: control.NodeStatus) -> None:
-        raise ValueError(status.name)
+    def fail(event: control.Event) -> None:
+        raise ValueError(event.node)
 
-    feed.on_status(fail)
-    unregister = feed.on_status(lambda status: seen.append(status.name))
-    publish("node0")
-    assert wait_for(lambda: seen == ["node0"])
+    feed.on_event(fail)
+    unregister = feed.on_event(lambda event: seen.append(event.node))
+    feed.note("sang", "node0")
+    assert seen == ["node0"]
     assert "a callback of the metrics feed failed" in caplog.text
     unregister()
-    publish("node1")
-    assert wait_for(lambda: "node1" in feed.newest())
+    feed.note("sang", "node1")
     assert seen == ["node0"]
+    assert [event.node for event in feed.events()] == ["node0", "node1"]
+
+
+def test_trades_are_subscribed_to_only_while_a_callback_wants_them(feed: MetricsFeed, publish: Publish) -> None:
+    seen: list[control.TradeEvent] = []
+    trade = control.TradeEvent(symbol="ACME", price=5, quantity=2, log_index=9, maker_order_id=1, taker_order_id=2)
+    unregister = feed.on_trade(seen.append)
+    assert publish.next_subscription() == b"\x01" + frames.topic(frames.TRADE)  # type: ignore[attr-defined]
+    publish.raw(control.encode(frames.TRADE, trade))  # type: ignore[attr-defined]
+    assert wait_for(lambda: seen == [trade])
+    unregister()
+    assert publish.next_subscription() == b"\x00" + frames.topic(frames.TRADE)  # type: ignore[attr-defined]
 
 
 def test_garbage_is_dropped(feed: MetricsFeed, publish: Publish) -> None:

@@ -16,9 +16,10 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, RequestTimeout, SettingsError
+from zmqlab.judge.evidence import acknowledgements_of
 from zmqlab.judge.verdict import judge
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.load_client import LoadClient, acknowledgements_of
+from zmqlab.lab.load_client import LoadClient
 
 pytestmark = pytest.mark.process
 

@@ -17,8 +17,7 @@ from tests.waiting import wait_for
 from zmqlab.cluster.client import Client
 from zmqlab.errors import NoLeader, PortInUse, RequestError, RequestTimeout, SettingsError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.hosts import LocalLauncher
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import LocalHost, free_base_ports
 from zmqlab.market.types import Command, Reason, Side, Status, TimeInForce
 from zmqlab.settings import NodeSettings
 
@@ -149,20 +148,28 @@ def test_without_a_majority_the_outcome_is_unknown_and_nothing_is_sent_later(tmp
             client.buy("AAPL", 1, 100)
 
 
-def test_a_taken_port_is_named_and_a_cluster_draws_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Drawing(LocalHost):
+    """Gives out these base ports, one after the other, whether they are free or not."""
+
+    def __init__(self, *bases: int) -> None:
+        super().__init__()
+        self._bases = list(bases)
+
+    def free_ports(self, count: int, exclude: object = ()) -> list[int]:
+        return [self._bases.pop(0) for _ in range(count)]
+
+
+def test_a_taken_port_is_named_and_a_cluster_draws_others(tmp_path: Path) -> None:
     base = free_base_ports(1)[0]
     settings = NodeSettings(name="first", port=base, run_dir=tmp_path, watch_stdin=True)
-    node = LocalLauncher().start(settings)
+    node = LocalHost().start(settings)
     try:
         log = tmp_path / "logs" / "first.log"
         assert wait_for(lambda: log.exists() and not all(_free(base)))
-        drawn = [[base], free_base_ports(1, exclude=[base])]
-        monkeypatch.setattr("zmqlab.lab.cluster.free_base_ports", lambda *_, **__: drawn.pop(0))
-        with Cluster(1, run_dir=tmp_path / "run") as cluster:
+        with Cluster(1, run_dir=tmp_path / "run", host=Drawing(base, *free_base_ports(1, exclude=[base]))) as cluster:
             assert cluster.endpoints != (f"tcp://127.0.0.1:{base + 2}",)
-        monkeypatch.setattr("zmqlab.lab.cluster.free_base_ports", lambda *_, **__: [base])
         with pytest.raises(PortInUse, match=str(base)):
-            Cluster(1, run_dir=tmp_path / "other").start()
+            Cluster(1, run_dir=tmp_path / "other", host=Drawing(*[base] * 5)).start()
     finally:
         node.signal(signal.SIGKILL)
         node.wait(5)
@@ -170,9 +177,9 @@ def test_a_taken_port_is_named_and_a_cluster_draws_others(tmp_path: Path, monkey
 
 
 def _free(base: int) -> list[bool]:
-    from zmqlab.lab import ports
+    from zmqlab.lab import hosts
 
-    return [ports.is_free(base)]
+    return [hosts.is_free(base)]
 
 
 SCRIPT = """

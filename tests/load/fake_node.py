@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import zmq
 
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.load.flow import KIND_NEW
 from zmqlab.load.layout import COMMAND, FILL, REPORT, Rows
 from zmqlab.market.types import Status

@@ -18,10 +18,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.monitoring.fakes import a_status, a_view
 from tests.monitoring.server import DEPLOY, RULES, needs_prometheus
-from zmqlab.lab.load_exporter import LoadExporter
-from zmqlab.lab.load_exporter import View as LoadView
-from zmqlab.lab.load_exporter import figures as load_figures
-from zmqlab.lab.targets import Targets
+from zmqlab.lab.scraping import LoadExporter, Targets
+from zmqlab.lab.scraping import View as LoadView
+from zmqlab.lab.scraping import figures as load_figures
 from zmqlab.load.metrics import LoadCounters, LoadMetrics
 from zmqlab.load.settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Figure, family_of, render

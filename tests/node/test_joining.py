@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zmqlab.cluster import queries
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.lab.scaling import reach_leader, remove_member
 from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.node.conftest import LiveNode
 from zmqlab.errors import JournalFull
-from zmqlab.lab.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind

@@ -13,8 +13,9 @@ import pytest
 
 from zmqlab import Cluster
 from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.history import read_history
-from zmqlab.scenarios.fault_schedule import KINDS, VARIANTS, Fault, faults, parse_kinds
+from zmqlab.scenarios.fault_schedule import Deal, deals, kinds, parse_kinds
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
@@ -23,39 +24,38 @@ MS = 1_000_000
 ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS
 
 
-def fault_of(kind: str, variant: str, hold_s: float = 0.0, amount: float = 1.0) -> Fault:
-    return Fault(1, kind, variant, hold_s, 0.0, amount, 7)
+def fault_of(kind: str, variant: str, hold_s: float = 0.0, amount: float = 1.0) -> Deal:
+    return Deal(1, kind, variant, hold_s, 0.0, amount, 7)
 
 
 def test_a_seed_is_always_the_same_run() -> None:
-    assert list(islice(faults(7, 3), 100)) == list(islice(faults(7, 3), 100))
-    assert list(islice(faults(7, 3), 100)) != list(islice(faults(8, 3), 100))
+    assert list(islice(deals(7, 3), 100)) == list(islice(deals(7, 3), 100))
+    assert list(islice(deals(7, 3), 100)) != list(islice(deals(8, 3), 100))
 
 
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_every_variant_comes_before_any_comes_again(nodes: int) -> None:
-    fitting = [variant for variant in VARIANTS if variant.nodes <= nodes]
-    dealt = list(islice(faults(1, nodes), 2 * len(fitting)))
-    assert Counter((fault.kind, fault.variant) for fault in dealt) == {(v.kind, v.name): 2 for v in fitting}
+    fitting = [names for names, draw in FAULTS.draws.items() if draw.nodes <= nodes]
+    dealt = list(islice(deals(1, nodes), 2 * len(fitting)))
+    assert Counter((fault.kind, fault.variant) for fault in dealt) == dict.fromkeys(fitting, 2)
     assert len({(fault.kind, fault.variant) for fault in dealt[: len(fitting)]}) == len(fitting)
     assert [fault.number for fault in dealt] == list(range(1, len(dealt) + 1))
 
 
 def test_sizes_are_within_their_bounds() -> None:
-    bounds = {(variant.kind, variant.name): variant for variant in VARIANTS}
-    for fault in islice(faults(3, 9), 500):
-        variant = bounds[fault.kind, fault.variant]
-        assert variant.hold_s[0] <= fault.hold_s <= variant.hold_s[1]
-        assert variant.amount[0] <= fault.amount <= variant.amount[1]
+    for fault in islice(deals(3, 9), 500):
+        draw = fault.draw
+        assert draw.hold_s[0] <= fault.hold_s <= draw.hold_s[1]
+        assert draw.amount[0] <= fault.amount <= draw.amount[1]
 
 
 def test_only_the_kinds_that_are_wanted() -> None:
-    assert {fault.kind for fault in islice(faults(1, 3, parse_kinds("wipe, kill")), 20)} == {"wipe", "kill"}
-    assert parse_kinds("") == KINDS
+    assert {fault.kind for fault in islice(deals(1, 3, parse_kinds("wipe, kill")), 20)} == {"wipe", "kill"}
+    assert parse_kinds("") == kinds()
     with pytest.raises(SettingsError, match="no fault is called 'flood'"):
         parse_kinds("kill,flood")
     with pytest.raises(SettingsError, match="from 3 to 9"):
-        faults(1, 2)
+        deals(1, 2)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_gap_of_a_time_is_the_longest_that_overlaps_it(start_ms: float, end_
     assert longest_gap_ms(ACKNOWLEDGED, round(start_ms * MS), round(end_ms * MS)) == gap_ms
 
 
-def strike(began_ms: int, recovered_ms: int, fault: Fault, problem: str = "") -> Strike:
+def strike(began_ms: int, recovered_ms: int, fault: Deal, problem: str = "") -> Strike:
     return Strike(fault, "node0", began_ms * MS, began_ms * MS, recovered_ms * MS, problem)
 
 
@@ -89,7 +89,7 @@ def test_gaps_belong_to_faults_or_to_the_calm_between_them() -> None:
 
 def test_what_makes_a_fault_a_problem() -> None:
     long_ms = 10_001.0
-    assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "nobody was served for 10,001 ms"
+    assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "no client was served for 10,001 ms"
     assert not Outcome(strike(0, 1, fault_of("kill-all", "at once")), long_ms).problem
     assert Outcome(strike(0, 0, fault_of("kill", "leader"), "not recovered"), 1.0).problem == "not recovered"
 
@@ -123,14 +123,14 @@ def test_what_is_broken_is_mended_although_the_fault_fails_midway(monkeypatch: p
         assert set(cluster.running) == set(cluster.nodes)
 
 
-SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(faults(1, 5), 30)]
+SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(deals(1, 5), 30)]
 
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
 def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
-    monkeypatch.setattr("zmqlab.scenarios.fault_schedule.faults", lambda *_: iter(wanted))
+    monkeypatch.setattr("zmqlab.scenarios.fault_schedule.deals", lambda *_: iter(wanted))
     began = time.monotonic()
     history = tmp_path / "history.jsonl"
     run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()

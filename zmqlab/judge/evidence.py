@@ -1,8 +1,12 @@
-"""Collecting what the verdict needs from the living nodes: a common index, hashes, the log.
+"""Collecting what the verdict needs: from the client what it was told, from the living nodes their hashes and the log.
 
-Nodes are asked until all of them stand at the same applied index, for a bounded time: a follower may still
-be catching up when a run ends. Then the log up to that index is pulled from one node, piece by piece. A log
-that no longer begins at index 1 on one node may still do so on another."""
+Nodes are asked until all of them stand at the same applied index, for a bounded time: a follower may still be catching
+up when a run ends. Then the log up to that index is pulled from one node, piece by piece. A log that no longer begins
+at index 1 on one node may still do so on another.
+
+Rules: evidence is taken from sockets and values, never from the object that ran the cluster, so a verdict can be passed
+on nodes that another process started.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,10 @@ from typing import NamedTuple
 from zmqlab.cluster import queries
 from zmqlab.errors import RequestError, ZmqlabError
 from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.promises import NodeEvidence
+from zmqlab.judge.promises import Acknowledgement, NodeEvidence
 from zmqlab.judge.replay import LogEntry
+from zmqlab.load import metrics as load_wire
+from zmqlab.load.ledger import read_ledger
 from zmqlab.wire import control
 
 SETTLE_S = 10.0
@@ -30,6 +36,14 @@ class LogPiece(NamedTuple):
     first_index: int
     """The oldest entry that this node still has; 1 if it has all."""
     entries: Sequence[LogEntry]
+
+
+def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
+    """What a load client was told: the ledger of its run, in the form that the verdict takes."""
+    rows = read_ledger(outcome.ledger)
+    names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
+    columns = (rows[name].tolist() for name in names)
+    return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
 
 
 def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEvidence]:

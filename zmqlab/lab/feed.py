@@ -1,14 +1,20 @@
 """The live figures of a cluster: what the nodes and the load process publish, collected by one thread.
 
-One background thread reads a SUB socket that is connected to every node's PUB socket, and one that is
-bound, to which a load process connects its own. Readers call :meth:`MetricsFeed.newest`,
-:meth:`MetricsFeed.history` and the like from any thread, or register a callback, which runs in the feed's
-thread and should be short. No file is ever polled.
+One background thread reads two SUB sockets. One is connected to every node's PUB socket; the other is bound, and a load
+process connects its PUB socket to it. Any thread may read what was collected (:meth:`MetricsFeed.newest`,
+:meth:`MetricsFeed.events`, ...) or register a callback. A callback runs in the feed's thread and should be short.
 
-The feed also holds the promise "two nodes that applied the same index have the same state hash" to account
-all the time: nodes publish their hash chain at checkpoints, and the feed compares those of equal index.
+What it keeps:
 
-Everything that it keeps is bounded: rings of snapshots per node, of events, of checkpoints.
+- the newest snapshot of each node;
+- the events that nodes published, and those that the lab adds (:meth:`MetricsFeed.note`);
+- the nodes that led in each term: more than one is a broken promise;
+- the nodes' hash chains at checkpoints. The promise "nodes that applied the same index have the same state" is checked
+  all the time: chains of equal index are compared, and one that differs becomes an event.
+
+All of it is bounded. Trades are not kept, and their topic is subscribed to only while a callback wants them.
+
+:func:`leader_of` is the lab's one rule for who leads.
 """
 
 from __future__ import annotations
@@ -18,23 +24,29 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import zmq
 
+from zmqlab import net
 from zmqlab.errors import FrameError
+from zmqlab.lab.events import LabEvent
 from zmqlab.load.metrics import LOAD_METRICS
 from zmqlab.wire import control
-from zmqlab.wire.frames import EVENT, METRICS, parse_header, topic
+from zmqlab.wire.control import EventKind, NodeStatus
+from zmqlab.wire.frames import EVENT, MAX_ANSWER_BYTES, METRICS, TRADE, parse_header, topic
 
-HISTORY_SNAPSHOTS = 1_200
-"""Per node: two minutes at ten snapshots a second."""
 HISTORY_EVENTS = 2_000
+"""Events that are kept, and mismatches: hours of faults by hand."""
 CHECKPOINTS = 2_000
+"""Checkpoints and terms that are kept. At 256 log entries a checkpoint, half a million entries."""
 POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
 FRAMES_A_TURN = 1_000
+"""After so many frames of one socket the thread looks at the other one."""
+BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconnect_max_ms=20)
+"""A node that comes back is heard within 20 ms of its bind, or its first election would be missed."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,24 +65,26 @@ class MetricsFeed:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._commands: deque[tuple[str, str]] = deque()
+        """(``connect`` or ``disconnect``, endpoint) that the thread has still to carry out."""
         self._connected: set[str] = set()
-        self._newest: dict[str, control.NodeStatus] = {}
-        self._history: dict[str, deque[control.NodeStatus]] = {}
+        """Endpoints; only the thread touches it."""
+        self._newest: dict[str, NodeStatus] = {}
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
         self._leaders: OrderedDict[int, set[str]] = OrderedDict()
         self._checkpoints: OrderedDict[int, dict[str, str]] = OrderedDict()
         self._mismatches: deque[Mismatch] = deque(maxlen=HISTORY_EVENTS)
-        self._status_callbacks: list[Callable[[control.NodeStatus], None]] = []
         self._event_callbacks: list[Callable[[control.Event], None]] = []
-        self._frame_callbacks: list[Callable[[int, bytes], None]] = []
+        self._trade_callbacks: list[Callable[[control.TradeEvent], None]] = []
+        self._load_callbacks: list[Callable[[bytes], None]] = []
         self._turn_callbacks: list[Callable[[], None]] = []
+        self._hears_trades = False
+        """Whether the trade topic is subscribed to; only the thread touches it."""
         self._changed = threading.Condition(self._lock)
         self._closing = False
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._subscriber = self._subscribe_socket()
-        self._load_subscriber = self._subscribe_socket()
-        self._load_subscriber.bind("tcp://127.0.0.1:*")
-        self.load_endpoint: str = self._load_subscriber.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._context = net.new_context()
+        self._subscriber = self._subscribe_to(METRICS, EVENT)
+        self._load_subscriber = self._subscribe_to(LOAD_METRICS)
+        self.load_endpoint = net.bind_to_free_port(self._load_subscriber)
         """Where a load process connects its PUB socket."""
         self._thread = threading.Thread(target=self._run, name="zmqlab-feed", daemon=True)
         self._thread.start()
@@ -85,7 +99,7 @@ class MetricsFeed:
         return f"<MetricsFeed of {', '.join(sorted(self._newest)) or 'no node yet'}>"
 
     def connect(self, endpoint: str) -> None:
-        """Listen to the PUB socket of a node, if that is not done yet; ``endpoint`` is its base port's."""
+        """Listen to the node with this base endpoint, if that is not done yet."""
         self._commands.append(("connect", endpoint))
 
     def disconnect(self, endpoint: str) -> None:
@@ -98,18 +112,20 @@ class MetricsFeed:
         if self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
-    def newest(self) -> dict[str, control.NodeStatus]:
-        """The newest snapshot of each node that ever published one."""
+    # -- what was collected ----------------------------------------------------------------------------------
+
+    def newest(self) -> dict[str, NodeStatus]:
+        """The newest snapshot of each node that has published one and was not forgotten."""
         with self._lock:
             return dict(self._newest)
 
-    def history(self, name: str) -> list[control.NodeStatus]:
-        """The last two minutes of one node's snapshots, oldest first."""
-        with self._lock:
-            return list(self._history.get(name, ()))
+    def leader_among(self, names: Collection[str]) -> str:
+        """The node that leads, of those named, as they last published; empty if none does."""
+        leader = leader_of(status for status in self.newest().values() if status.name in names)
+        return leader.name if leader is not None else ""
 
     def events(self) -> list[control.Event]:
-        """What happened, oldest first."""
+        """What happened, in the order in which it was heard of."""
         with self._lock:
             return list(self._events)
 
@@ -119,7 +135,7 @@ class MetricsFeed:
             return {index: dict(hashes) for index, hashes in self._checkpoints.items()}
 
     def leaders(self) -> dict[int, frozenset[str]]:
-        """Term -> who said that it leads in it; more than one name is a broken promise."""
+        """Term -> the nodes that said that they led in it; more than one is a broken promise."""
         with self._lock:
             return {term: frozenset(names) for term, names in self._leaders.items()}
 
@@ -127,18 +143,6 @@ class MetricsFeed:
         """Every checkpoint at which nodes disagreed; empty unless a promise is broken."""
         with self._lock:
             return list(self._mismatches)
-
-    def forget(self, name: str) -> None:
-        """Drop the newest snapshot of a node that no longer runs."""
-        with self._lock:
-            self._newest.pop(name, None)
-
-    def record(self, event: control.Event) -> None:
-        """Add an event that no node published: a death, a restart, a pause."""
-        with self._changed:
-            self._events.append(event)
-            self._changed.notify_all()
-        _call_each(self._event_callbacks, event)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until ``condition()`` holds, looking at each publication; False after ``timeout_s``."""
@@ -151,31 +155,51 @@ class MetricsFeed:
                 self._changed.wait(min(remaining, POLL_MS / 1000))
         return True
 
-    def on_status(self, callback: Callable[[control.NodeStatus], None]) -> Callable[[], None]:
-        """Call ``callback`` with each snapshot; returns a function that ends this."""
-        return _register(self._status_callbacks, callback)
+    # -- what the lab adds -----------------------------------------------------------------------------------
+
+    def forget(self, name: str) -> None:
+        """Drop the newest snapshot of a node that no longer runs."""
+        with self._lock:
+            self._newest.pop(name, None)
+
+    def note(self, kind: str, node: str = "", text: str = "", time_ns: int = 0) -> None:
+        """Record something that no node published, at ``time_ns`` of the wall clock; 0 is now."""
+        self.record(control.Event(time_ns=time_ns or time.time_ns(), node=node, kind=kind, text=text))
+
+    def record(self, event: control.Event) -> None:
+        """Keep an event, and tell it to those who asked."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+        _call_each(self._event_callbacks, event)
+
+    # -- callbacks -------------------------------------------------------------------------------------------
 
     def on_event(self, callback: Callable[[control.Event], None]) -> Callable[[], None]:
         """Call ``callback`` with each event; returns a function that ends this."""
         return _register(self._event_callbacks, callback)
 
+    def on_trade(self, callback: Callable[[control.TradeEvent], None]) -> Callable[[], None]:
+        """Call ``callback`` with each trade that the leader publishes; returns a function that ends this.
+
+        A leader publishes a bounded number of trades: enough for eyes, not for accounts. While no callback is
+        registered, none travel at all.
+        """
+        return _register(self._trade_callbacks, callback)
+
     def on_load_frame(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
-        """Call ``callback`` with each whole frame that came from a load process."""
-
-        def with_type(_type: int, frame: bytes) -> None:
-            callback(frame)
-
-        return _register(self._frame_callbacks, with_type)
+        """Call ``callback`` with each whole frame that came from a load process; returns a function that ends this."""
+        return _register(self._load_callbacks, callback)
 
     def on_turn(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` about twenty times a second."""
+        """Call ``callback`` about twenty times a second; returns a function that ends this."""
         return _register(self._turn_callbacks, callback)
 
-    def _subscribe_socket(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.SUB)
-        socket.linger = 0
-        socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        for frame_type in (METRICS, EVENT, LOAD_METRICS):
+    # -- the thread ------------------------------------------------------------------------------------------
+
+    def _subscribe_to(self, *frame_types: int) -> net.Socket:
+        socket = net.open_socket(self._context, zmq.SUB, BOUNDS)
+        for frame_type in frame_types:
             socket.subscribe(topic(frame_type))
         return socket
 
@@ -187,6 +211,7 @@ class MetricsFeed:
         try:
             while not self._closing:
                 self._do_commands()
+                self._hear_trades_if_wanted()
                 ready = dict(poller.poll(POLL_MS))
                 if self._subscriber in ready:
                     self._drain(self._subscriber, self._take_node_frame)
@@ -212,7 +237,13 @@ class MetricsFeed:
                     self._subscriber.disconnect(endpoint)
             self._connected ^= {endpoint}
 
-    def _drain(self, socket: zmq.Socket[bytes], take: Callable[[int, bytes], None]) -> None:
+    def _hear_trades_if_wanted(self) -> None:
+        wanted = bool(self._trade_callbacks)
+        if wanted != self._hears_trades:
+            self._subscriber.setsockopt(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, topic(TRADE))
+            self._hears_trades = wanted
+
+    def _drain(self, socket: net.Socket, take: Callable[[int, bytes], None]) -> None:
         for _ in range(FRAMES_A_TURN):
             try:
                 frames = socket.recv_multipart(zmq.NOBLOCK)
@@ -228,27 +259,26 @@ class MetricsFeed:
             self._take_status(control.decode_status(frame))
         elif frame_type == EVENT:
             event = control.decode_event(frame)
-            if event.kind == "elected":
+            if event.kind == EventKind.ELECTED:
                 self._note_leader(event.term, event.node)
             self.record(event)
+        elif frame_type == TRADE:
+            _call_each(self._trade_callbacks, control.decode_trade(frame))
 
-    def _take_load_frame(self, frame_type: int, frame: bytes) -> None:
-        _call_each(self._frame_callbacks, frame_type, frame)
+    def _take_load_frame(self, _type: int, frame: bytes) -> None:
+        _call_each(self._load_callbacks, frame)
 
-    def _take_status(self, status: control.NodeStatus) -> None:
+    def _take_status(self, status: NodeStatus) -> None:
         if status.role == "leader":
             self._note_leader(status.term, status.name)
         with self._changed:
             self._newest[status.name] = status
-            history = self._history.setdefault(status.name, deque(maxlen=HISTORY_SNAPSHOTS))
-            history.append(status)
             mismatch = self._note_checkpoint(status)
             self._changed.notify_all()
         if mismatch is not None:
-            text = ", ".join(f"{name} {value[:12]}" for name, value in sorted(mismatch.hashes.items()))
-            text = f"state differs at index {mismatch.log_index}: {text}"
-            self.record(control.Event(time_ns=time.time_ns(), node=status.name, kind="hash_mismatch", text=text))
-        _call_each(self._status_callbacks, status)
+            hashes = ", ".join(f"{name} {value[:12]}" for name, value in sorted(mismatch.hashes.items()))
+            text = f"state differs at index {mismatch.log_index}: {hashes}"
+            self.note(LabEvent.HASH_MISMATCH, status.name, text)
 
     def _note_leader(self, term: int, name: str) -> None:
         with self._lock:
@@ -256,7 +286,7 @@ class MetricsFeed:
             while len(self._leaders) > CHECKPOINTS:
                 self._leaders.popitem(last=False)
 
-    def _note_checkpoint(self, status: control.NodeStatus) -> Mismatch | None:
+    def _note_checkpoint(self, status: NodeStatus) -> Mismatch | None:
         """Keep a checkpoint; the mismatch if it contradicts another node's for the first time."""
         if not status.hash_index or not status.chain_hash:
             return None
@@ -271,6 +301,14 @@ class MetricsFeed:
         mismatch = Mismatch(status.hash_index, dict(hashes))
         self._mismatches.append(mismatch)
         return mismatch
+
+
+def leader_of(statuses: Iterable[NodeStatus]) -> NodeStatus | None:
+    """Of the nodes that say of themselves that they lead, that of the highest term; None if none says so.
+
+    A leader that was cut off says so for a while after the others have elected another one.
+    """
+    return max((status for status in statuses if status.role == "leader"), key=lambda each: each.term, default=None)
 
 
 def _register(callbacks: list[Callable[..., None]], callback: Callable[..., None]) -> Callable[[], None]:

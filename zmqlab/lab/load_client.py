@@ -1,11 +1,14 @@
 """A load client seen from the process that started it: started, steered, watched, waited for, judged.
 
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.process`), so that neither a busy
-notebook nor this interpreter's lock is part of what is measured. Its figures come in through the cluster's
-:class:`~zmqlab.lab.feed.MetricsFeed`, its result through a ROUTER that a thread of this object reads. The process
-ends with its standard input's pipe, so that it can't outlive this one.
+notebook nor this interpreter's lock is part of what is measured. Two ways lead back from it: its figures come in
+through a :class:`~zmqlab.lab.feed.MetricsFeed`, its result through a ROUTER that a thread of this object reads. The
+process ends when the pipe at its standard input ends, so it can't outlive this one.
 
-:meth:`LoadClient.wait` ends with the verdict: the nodes that are alive then must account for all that was acknowledged.
+:meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
+for all that was acknowledged.
+
+Left out on purpose: what is offered, and how it is measured (:mod:`zmqlab.load`).
 """
 
 from __future__ import annotations
@@ -24,19 +27,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
-from zmqlab import errors
+from zmqlab import errors, net
 from zmqlab.cluster import queries
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
 from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.promises import Acknowledgement
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.load_result import LoadResult
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import module_environment
-from zmqlab.lab.load_result import LoadResult
 from zmqlab.load import metrics as load_wire
-from zmqlab.load.ledger import read_ledger
 from zmqlab.load.process import command_line
 from zmqlab.load.settings import LoadSettings
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
@@ -44,19 +46,22 @@ from zmqlab.tables import StatusTable
 from zmqlab.wire import control
 
 if TYPE_CHECKING:
-    from zmqlab.lab.load_exporter import LoadExporter
+    from zmqlab.lab.scraping import LoadExporter
 
 START_TIMEOUT_S = 20.0
 """Longer than a session may take to open (10 s) on top of starting an interpreter."""
 REACH_TIMEOUT_S = 3.0
+"""Nodes on this machine answer within milliseconds; far ones within a round trip or two."""
 OVERTIME_S = 60.0
 """Beyond its schedule and its drain a load process is stuck."""
 POLL_MS = 50
+"""How soon an order to the load process leaves, and how soon its end is seen."""
 FIGURES_OVER = 10
 """Snapshots that the live figures are made of: one second."""
-__all__ = ["LoadClient", "LoadFigures", "LoadResult"]
-
+BOUNDS = net.SocketBounds(frame_bytes=load_wire.MAX_RESULT_BYTES)
+"""A result holds 52 bytes for each acknowledged request."""
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
+"""The nodes of a load client whose cluster has not been started yet."""
 
 
 class LoadFigures(NamedTuple):
@@ -84,15 +89,18 @@ class LoadClient:
         target: a Cluster, or the client endpoints of nodes that run already.
         rate: orders a second, as a number or as in "20k"; "max" finds saturation.
         duration: seconds, or as in "10s"; None: until :meth:`stop`.
-        collector: what reads the log along with the run; the verdict has the whole log then, whatever nodes forgot.
+        collector: reads the log along with the run, so that the verdict has all of it, whatever the nodes forget.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
-        max_replayed_commands: how far answers are compared with a naive book.
-        max_replay_s: and for how long at most.
-        metrics_port: where metrics are shown to Prometheus; None: nowhere, but with a Cluster that shows its own, at
-            a free port that its targets name.
+        max_replayed_commands: how many commands' answers are compared with those of a naive book, at most.
+        max_replay_s: for how long they are compared, at most.
+        metrics_port: where metrics are shown to Prometheus. None: nowhere, or with a Cluster that shows its own
+            metrics at a free port, which its targets name.
         metrics_host: the address for that.
         settings: anything else that :class:`~zmqlab.load.settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
+
+    Raises:
+        SettingsError: an argument is none of these; the message names it.
     """
 
     def __init__(
@@ -144,7 +152,8 @@ class LoadClient:
         """Start the process; returns when its session is open and the first order is about to be sent.
 
         Raises:
-            RequestError: no session could be opened.
+            RequestError: no session could be opened, or no node answers.
+            ClusterError: it was started before, or the process does not come up.
         """
         if self._process is not None:
             raise ClusterError("this load client has been started already: make another LoadClient")
@@ -155,12 +164,9 @@ class LoadClient:
             self._require_an_answer()
         self._exporter = self._show_metrics()
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        router = self._context.socket(zmq.ROUTER)
-        router.linger = 0
-        router.setsockopt(zmq.MAXMSGSIZE, load_wire.MAX_RESULT_BYTES)
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        command = command_line(self.settings, self.feed.load_endpoint, f"tcp://127.0.0.1:{port}")
+        self._context = net.new_context()
+        router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
+        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(
             command,
@@ -182,11 +188,16 @@ class LoadClient:
         return self
 
     def stop(self) -> None:
-        """End the run early: nothing new is sent, what is owed is waited for. :meth:`wait` gives the result."""
+        """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
         self._orders.append(load_wire.Stop())
 
     def set_rate(self, rate: float | str) -> None:
-        """Offer so many orders a second from now on; 0 pauses."""
+        """Offer so many orders a second from now on; 0 pauses.
+
+        Raises:
+            SettingsError: not a rate, or the run is or would be at rate "max".
+            ClusterError: it does not run.
+        """
         value = 0.0 if rate == 0 else parse_rate(rate)
         if value is None or self.settings.rate is None:
             raise SettingsError('the rate can\'t change from or to "max" during a run: start another LoadClient')
@@ -198,7 +209,7 @@ class LoadClient:
         """Wait for the end of the run, judge it, and return its result.
 
         Raises:
-            ClusterError: not started, died, or not ended within ``timeout_s``.
+            ClusterError: it was not started, it died, or it has not ended within ``timeout_s``.
         """
         if self._process is None:
             raise ClusterError("the load client has not been started: load.start()")
@@ -213,7 +224,7 @@ class LoadClient:
         return self._result
 
     async def result(self) -> LoadResult:
-        """:meth:`wait` for those who must not block."""
+        """:meth:`wait` for a coroutine, which must not block."""
         return await asyncio.to_thread(self.wait)
 
     def close(self) -> None:
@@ -300,7 +311,7 @@ class LoadClient:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _require_an_answer(self) -> None:
-        """Opening a session is tried for long, since a cluster may be electing; a wrong address is told at once."""
+        """Raise at once for a wrong address. Opening a session is tried for long, since a cluster may be electing."""
         answers = queries.ask_all(
             self.settings.nodes, lambda _: control.StatusQuery(queries.new_nonce()), REACH_TIMEOUT_S, enough=bool
         )
@@ -314,12 +325,12 @@ class LoadClient:
         targets = self._cluster.targets if self._cluster else None
         if port is None and targets is None:
             return None
-        from zmqlab.lab.load_exporter import LoadExporter  # not before it is needed: it brings an HTTP server along
+        from zmqlab.lab.scraping import LoadExporter  # not before it is needed: it brings an HTTP server along
 
         return LoadExporter(self.settings, host, port or 0, targets)
 
     def _watch(self, endpoints: Iterable[str]) -> None:
-        """Listen to what these nodes publish, unless a cluster sees to it: they come, and move, while the load runs."""
+        """Listen to what these nodes publish, unless a cluster does. Nodes come, and move, while the load runs."""
         if self._own_feed is None:
             return
         for endpoint in endpoints:
@@ -336,7 +347,7 @@ class LoadClient:
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _listen(self, router: zmq.Socket[bytes]) -> None:
+    def _listen(self, router: net.Socket) -> None:
         """The thread: passes messages between the load process and this object until the process has ended."""
         assert self._process is not None
         identity = b""
@@ -371,7 +382,7 @@ class LoadClient:
     def _said(self) -> str:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it wrote nothing"
 
     def _judge(self) -> LoadResult:
         assert self._outcome is not None
@@ -400,14 +411,6 @@ class LoadClient:
             allow_compacted=self._allow_compacted,
             collector=self._collector,
         )
-
-
-def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
-    """The ledger of a run in the form that the verdict takes."""
-    rows = read_ledger(outcome.ledger)
-    names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
-    columns = (rows[name].tolist() for name in names)
-    return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -1,14 +1,16 @@
-"""What is broken, and in which order: an endless list of faults that follows from a seed alone.
+"""What torture breaks, and in which order: an endless list of faults that follows from a seed alone.
 
-Pure: no clock, no process, no knowledge of the cluster but how many nodes it has. A fault names its victims by what
-they are when it strikes (the leader, a follower), since who that is differs from run to run; where there is a choice,
-the fault's own random number ``pick`` makes it. So two runs with one seed see the same faults in the same order with
-the same sizes, and differ only in real time.
+Pure: no clock, no process, and of the cluster only how many nodes it has. What can be drawn is read from the registry
+of faults (:data:`~zmqlab.lab.fault_kinds.FAULTS`), to which this module adds ``mixed``: two faults at once.
 
-Faults are dealt like cards: all variants in random order, then all of them again in another, so that even a short run
-has seen most, and a figure for one kind is not of three cases where another has thirty.
+A fault names its victims by what they are when it strikes (the leader, a follower), since which nodes those are differs
+from run to run. Where there is a choice, the fault's own random number ``pick`` makes it. So two runs with one seed see
+the same faults in the same order with the same sizes, and differ only in real time.
 
-Every fault but :data:`TOTAL` ones leaves a majority that runs and is connected.
+Faults are dealt like cards: all draws in random order, then all of them again in another order. So even a short run has
+seen most of them, and the figures for two kinds come from about as many cases.
+
+Every fault leaves a majority that runs and is connected, but for those that are marked ``is_total``.
 """
 
 from __future__ import annotations
@@ -16,77 +18,41 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from zmqlab.errors import SettingsError
+from zmqlab.lab.fault_kinds import FAULTS, MIN_NODES, Draw, FaultKind
 
-MIN_NODES, MAX_NODES = 3, 9
-"""Three is the least that survives anything; the rest of nine is room to scale up."""
-
-
-class Variant(NamedTuple):
-    """One way to break something. ``amount`` means what its kind says."""
-
-    kind: str
-    name: str
-    hold_s: tuple[float, float]
-    """From and to: how long it lasts."""
-    amount: tuple[float, float] = (0.0, 0.0)
-    nodes: int = MIN_NODES
-    """The smallest cluster that it makes sense in."""
-
-
-VARIANTS = (
-    Variant("kill", "leader", (0.5, 3.0)),
-    Variant("kill", "follower", (0.5, 3.0)),
-    Variant("kill", "minority", (0.5, 3.0), nodes=5),
-    Variant("kill", "again and again", (0.0, 0.3), (2, 4)),
-    Variant("kill-all", "at once", (0.2, 1.0)),
-    Variant("pause", "leader", (0.3, 3.0)),
-    Variant("pause", "follower", (0.3, 3.0)),
-    Variant("pause", "all", (0.2, 1.5)),
-    Variant("terminate", "leader", (0.2, 2.0)),
-    Variant("terminate", "follower", (0.2, 2.0)),
-    Variant("terminate", "rolling", (0.0, 0.3)),
-    Variant("partition", "leader cut off", (1.0, 4.0)),
-    Variant("partition", "minority cut off", (1.0, 4.0)),
-    Variant("partition", "leader not heard", (1.0, 4.0)),
-    Variant("partition", "leader deaf", (1.0, 4.0)),
-    Variant("partition", "bridge", (1.0, 4.0)),
-    Variant("partition", "ring", (1.0, 4.0), nodes=5),
-    Variant("delay", "leader", (1.0, 4.0), (50, 300)),
-    Variant("delay", "one link", (1.0, 4.0), (50, 300)),
-    Variant("delay", "all", (1.0, 4.0), (2, 20)),
-    Variant("loss", "one node", (1.0, 4.0), (0.2, 0.6)),
-    Variant("loss", "all", (1.0, 4.0), (0.02, 0.2)),
-    Variant("wipe", "leader", (0.0, 0.0)),
-    Variant("wipe", "follower", (0.0, 0.0)),
-    Variant("scale", "up", (1.0, 3.0), (1, 2)),
-    Variant("scale", "down", (1.0, 3.0), (1, 1)),
-    Variant("mixed", "loss, leader killed", (0.5, 2.0), (0.02, 0.15)),
-    Variant("mixed", "delay, follower wiped", (0.5, 2.0), (2, 20)),
-    Variant("mixed", "scale up, leader killed", (0.5, 2.0), (0.0, 0.6)),
-)
-KINDS = tuple(dict.fromkeys(variant.kind for variant in VARIANTS))
-TOTAL = {("kill-all", "at once"), ("pause", "all")}
-"""Faults after which nobody serves until they end."""
+MAX_NODES = 9
+"""The rest of the 15 that a cluster may have is room to scale up."""
 REST_S = (0.5, 1.5)
 """Between a recovery and the next fault: long enough to see the cluster calm."""
 
+FAULTS.register(
+    FaultKind(
+        name="mixed",
+        draws=(
+            Draw("loss, leader killed", (0.5, 2.0), amount=(0.02, 0.15)),
+            Draw("delay, follower wiped", (0.5, 2.0), amount=(2, 20)),
+            Draw("scale up, leader killed", (0.5, 2.0), amount=(0.0, 0.6)),
+        ),
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is done to a cluster."""
+class Deal:
+    """One draw that was dealt, with its sizes."""
 
     number: int
     """From 1 on."""
     kind: str
     variant: str
     hold_s: float
+    """How long it lasts."""
     rest_s: float
-    """What passes before it strikes."""
+    """How long the cluster rests before it strikes."""
     amount: float
-    """Milliseconds, a share, a number of nodes or times, or seconds until the second of two faults."""
+    """Milliseconds, a share, a number of nodes or times, or seconds until the second of two faults: the draw knows."""
     pick: int
     """Seeds the choice among several victims."""
 
@@ -96,35 +62,50 @@ class Fault:
         return f"{self.kind} {self.variant}"
 
     @property
-    def is_total(self) -> bool:
-        """Whether nobody can be served while it lasts."""
-        return (self.kind, self.variant) in TOTAL
+    def draw(self) -> Draw:
+        """What the registry says of it."""
+        return FAULTS.draws[self.kind, self.variant]
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of all kinds of fault that can be drawn."""
+    return tuple(kind.name for kind in FAULTS if kind.draws)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
     """The kinds in a list with commas; an empty one means all. Raises SettingsError."""
-    kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) or KINDS
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    known = kinds()
+    named = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) or known
+    unknown = [name for name in named if name not in known]
     if unknown:
-        raise SettingsError(f"no fault is called {unknown[0]!r}: choose from {', '.join(KINDS)}")
-    return kinds
+        raise SettingsError(f"no fault is called {unknown[0]!r}: choose from {', '.join(known)}")
+    return named
 
 
-def faults(seed: int, nodes: int, kinds: Iterable[str] = KINDS) -> Iterator[Fault]:
-    """The faults of a run with this seed, without end. Raises SettingsError."""
-    wanted = set(parse_kinds(",".join(kinds)))
+def deals(seed: int, nodes: int, wanted: Iterable[str] = ()) -> Iterator[Deal]:
+    """The faults of a run, without end.
+
+    Args:
+        seed: decides everything.
+        nodes: how many the cluster has.
+        wanted: only these kinds; none named means all.
+
+    Raises:
+        SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
+    """
+    named = set(parse_kinds(",".join(wanted)))
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise SettingsError(f"nodes is {nodes}: it must be from {MIN_NODES} to {MAX_NODES}, or one death is too many")
-    deck = [variant for variant in VARIANTS if variant.kind in wanted and variant.nodes <= nodes]
+    deck = [(kind, draw) for (kind, _), draw in FAULTS.draws.items() if kind in named and draw.nodes <= nodes]
     return _deal(random.Random(f"torture {seed}"), deck)
 
 
-def _deal(rng: random.Random, deck: list[Variant]) -> Iterator[Fault]:
+def _deal(rng: random.Random, deck: list[tuple[str, Draw]]) -> Iterator[Deal]:
     number = 0
     while True:
         rng.shuffle(deck)
-        for variant in deck:
+        for kind, draw in deck:
             number += 1
-            hold_s, rest_s = round(rng.uniform(*variant.hold_s), 2), round(rng.uniform(*REST_S), 2)
-            amount = round(rng.uniform(*variant.amount), 2)
-            yield Fault(number, variant.kind, variant.name, hold_s, rest_s, amount, rng.randrange(1 << 32))
+            hold_s, rest_s = round(rng.uniform(*draw.hold_s), 2), round(rng.uniform(*REST_S), 2)
+            amount = round(rng.uniform(*draw.amount), 2)
+            yield Deal(number, kind, draw.name, hold_s, rest_s, amount, rng.randrange(1 << 32))

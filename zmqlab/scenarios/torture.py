@@ -1,14 +1,15 @@
 """Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
 
-A run starts a cluster, a load client and a :class:`~zmqlab.judge.collector.LogCollector`; the nemesis
-(:mod:`.nemesis`) carries out the faults of the seed's schedule (:mod:`.schedule`), one after the other, until the time
-is up. Then all is mended, the load ends, and :mod:`zmqlab.judge.verdict` judges; :mod:`.report` says how long nobody
+A run starts a cluster, a load client and a :class:`~zmqlab.judge.collector.LogCollector`. The nemesis
+(:mod:`~zmqlab.scenarios.nemesis`) carries out the faults of the seed's schedule
+(:mod:`~zmqlab.scenarios.fault_schedule`), one after the other, until the time is up. Then all is mended, the load ends,
+and the verdict (:mod:`zmqlab.judge.verdict`) judges. :mod:`~zmqlab.scenarios.torture_report` says how long no client
 was served under each kind of fault.
 
 A run fails if the verdict fails, if the cluster does not recover from a fault within its bound, or if a client saw an
 error. Its folder with logs and journals is kept then.
 
-The faults run in a thread, so that whoever started them can show what happens: :attr:`Torture.state`.
+The faults run in a thread, so that the process that started them can show what happens: :attr:`Torture.state`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,33 @@ import numpy as np
 
 from zmqlab.errors import SettingsError
 from zmqlab.judge.collector import LogCollector
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.load_result import LoadResult
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.load_client import LoadClient, acknowledgements_of
-from zmqlab.lab.load_result import LoadResult
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.settings import LoadSettings
-from zmqlab.scenarios import fault_schedule as schedule
+from zmqlab.scenarios import fault_schedule
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import Durability
 
 WARM_UP_S = 1.0
+"""Calm load before the first fault: a client has its sessions and its first answers by then."""
 COOL_DOWN_S = 1.0
-"""Of calm load after the last fault, before the judgement."""
+"""Calm load after the last fault, before the verdict."""
 BATCH_INTERVAL_MS = 5.0
 """Orders that fall due within so long share a request, for each client: a log of a size that can be judged."""
 LEDGER_MAX = 4_000_000
 """Requests remembered; some 300 bytes each when they are judged."""
 PLACEHOLDER = "tcp://127.0.0.1:1"
+"""Stands for the nodes while settings are checked, before there is a cluster."""
 REPLAY_S = 120.0
-"""The judgement may take so long for comparing answers with the naive book's."""
+"""How long the verdict may compare answers with the naive book's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TortureSettings:
-    """All that a run is told. Raises SettingsError from the constructor."""
+    """What a run does. Raises SettingsError from the constructor."""
 
     duration_s: float = 300.0
     """How long faults strike."""
@@ -58,7 +62,8 @@ class TortureSettings:
     """Of the faults and of the orders."""
     clients: int = 10
     symbols: int = 16
-    kinds: tuple[str, ...] = schedule.KINDS
+    kinds: tuple[str, ...] = field(default_factory=fault_schedule.kinds)
+    """The kinds of fault that are drawn from."""
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
@@ -66,7 +71,7 @@ class TortureSettings:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        schedule.faults(self.seed, self.nodes, self.kinds)
+        fault_schedule.deals(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         if not 0 < self.duration_s < 7 * 86_400:
@@ -75,7 +80,7 @@ class TortureSettings:
 
     @property
     def load(self) -> dict[str, Any]:
-        """What the load client is told of all this."""
+        """The load client's share of these settings."""
         return {
             "rate": self.rate,
             "seed": self.seed,
@@ -101,16 +106,20 @@ class TortureState:
     doing: str
     """The fault under way, or ``calm``."""
     faults: int
-    """That are over."""
+    """How many are over."""
     gap_ms: float
     """The longest gap in the fault under way, or in the last one."""
 
 
 class Torture:
-    """One run; see the module."""
+    """One run; see the module.
+
+    Args:
+        settings: what to do.
+        on_strike: called with each fault when it is over, and with the longest gap in ms as it was seen live.
+    """
 
     def __init__(self, settings: TortureSettings, on_strike: Callable[[Strike, float], None] | None = None) -> None:
-        """``on_strike`` hears of each fault when it is over, with the longest gap as it was seen live, in ms."""
         self.settings = settings
         self.strikes: list[Strike] = []
         self.progress = Progress()
@@ -146,7 +155,11 @@ class Torture:
         return TortureState(self._phase, elapsed_s, self._doing, len(self.strikes), self.progress.gap_ms)
 
     def result(self) -> TortureResult:
-        """Wait for the end; raises what went wrong if it was no torture at all (no start, no load)."""
+        """Wait for the end.
+
+        Raises:
+            ZmqlabError: there was no torture: the cluster or the load did not start.
+        """
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -156,7 +169,7 @@ class Torture:
     def _run(self) -> None:
         try:
             self._result = self._torture()
-        except BaseException as error:  # it belongs to whoever asks for the result
+        except BaseException as error:  # result() raises it
             self._error = error
         finally:
             self._phase = "ended"
@@ -180,7 +193,7 @@ class Torture:
             acknowledged_ns.sort()
             struck = outcomes(self.strikes, acknowledged_ns)
             problems += [
-                f"fault {each.strike.fault.number}, {each.strike.fault.name}: {each.problem}"
+                f"fault {each.strike.deal.number}, {each.strike.deal.name}: {each.problem}"
                 for each in struck
                 if each.problem
             ]
@@ -201,17 +214,17 @@ class Torture:
         )
 
     def _break(self, load: LoadClient) -> list[str]:
-        """The faults, and at their end a cluster that is whole; what went wrong with either."""
+        """Strike until the time is up, then mend all; what went wrong with either."""
         nemesis = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
         self._wait(WARM_UP_S, load)
         self._phase = "breaking"
-        for fault in schedule.faults(self.settings.seed, self.settings.nodes, self.settings.kinds):
+        for deal in fault_schedule.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
             self._doing = "calm"
-            self._wait(fault.rest_s, load)
+            self._wait(deal.rest_s, load)
             if self._is_over(load):
                 break
             self.progress.reset_gap()
-            strike = nemesis.strike(fault)
+            strike = nemesis.strike(deal)
             self.strikes.append(strike)
             if self._on_strike is not None:
                 self._on_strike(strike, self.progress.gap_ms)

@@ -1,9 +1,9 @@
-"""What a torture run showed: how long nobody was served under each kind of fault, and the verdict.
+"""What a torture run showed: how long no client was served under each kind of fault, and the verdict.
 
-Unavailability is measured where it hurts, at the client: from the times at which its requests were acknowledged. The
-*gap* of a fault is the longest time between two acknowledgements, one after the other, of those that overlap the time
-from the strike to the recovery. Orders come at thousands a second, so that without faults gaps are some milliseconds:
-they are reported as well, for the time between the faults (``calm``).
+Unavailability is measured at the client, from the times at which its requests were acknowledged. The *gap* of a fault
+is the longest time between two acknowledgements, one after the other, of those that overlap the time from the strike to
+the recovery. Orders come at thousands a second, so without faults gaps are some milliseconds. Those are reported as
+well, for the time between the faults (``calm``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zmqlab.lab.load_result import LoadResult
-from zmqlab.scenarios.fault_schedule import VARIANTS
+from zmqlab.judge.load_result import LoadResult
+from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.scenarios.nemesis import Strike
 from zmqlab.tables import html_table, text_table
 
@@ -54,20 +54,20 @@ class Outcome:
         """What was wrong with it, if anything."""
         if self.strike.problem:
             return self.strike.problem
-        if self.gap_ms > MAX_GAP_MS and not self.strike.fault.is_total:
-            return f"nobody was served for {self.gap_ms:,.0f} ms"
+        if self.gap_ms > MAX_GAP_MS and not self.strike.deal.draw.is_total:
+            return f"no client was served for {self.gap_ms:,.0f} ms"
         return ""
 
     def as_dict(self, start_ns: int) -> dict[str, Any]:
         """For JSON; times in seconds from the start of the load."""
         strike = self.strike
         return {
-            "number": strike.fault.number,
-            "kind": strike.fault.kind,
-            "variant": strike.fault.variant,
+            "number": strike.deal.number,
+            "kind": strike.deal.kind,
+            "variant": strike.deal.variant,
             "what": strike.what,
-            "amount": strike.fault.amount,
-            "hold_s": strike.fault.hold_s,
+            "amount": strike.deal.amount,
+            "hold_s": strike.deal.hold_s,
             "began_s": round((strike.began_ns - start_ns) / 1e9, 3),
             "lifted_s": round((strike.lifted_ns - start_ns) / 1e9, 3),
             "recovery_s": round(self.recovery_s, 3),
@@ -117,15 +117,15 @@ class TortureResult:
         return self.load.verdict.ok and not self.problems
 
     def rows(self) -> list[tuple[object, ...]]:
-        """The table by kind of fault, in the order of the schedule's list."""
+        """The table by kind of fault, in the registry's order."""
         rows: list[tuple[object, ...]] = []
-        for variant in VARIANTS:
-            these = [each for each in self.outcomes if each.strike.fault.name == f"{variant.kind} {variant.name}"]
+        for name in (f"{kind} {variant}" for kind, variant in FAULTS.draws):
+            these = [each for each in self.outcomes if each.strike.deal.name == name]
             if these:
                 gaps, recoveries = [each.gap_ms for each in these], [each.recovery_s for each in these]
                 rows.append(
                     (
-                        f"{variant.kind} {variant.name}",
+                        name,
                         len(these),
                         f"{statistics.median(gaps):,.0f}",
                         f"{max(gaps):,.0f}",

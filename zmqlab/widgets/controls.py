@@ -16,9 +16,9 @@ from dataclasses import fields
 from typing import Any
 
 from zmqlab.errors import ClusterError
+from zmqlab.judge.load_result import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.lab.load_result import LoadResult
 from zmqlab.load.metrics import LoadMetrics
 from zmqlab.load.report import LATE_SHARE
 from zmqlab.load.settings import FlowMix

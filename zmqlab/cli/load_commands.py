@@ -1,16 +1,63 @@
-"""``client``: load a cluster that runs already, and judge it."""
+"""Commands that load a cluster and judge it: ``quick`` starts one for that, ``client`` takes one that runs already."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list
-from zmqlab.errors import SettingsError
+from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
+if TYPE_CHECKING:
+    from zmqlab.judge.load_result import LoadResult
+
+RUN_DIR_OPTION = typer.Option(
+    None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
+)
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
+
+
+def quick(
+    nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
+    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
+    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
+    durability: str = typer.Option(
+        "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
+    ),
+    node_choice: str = typer.Option(
+        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
+    ),
+    run_dir: Path | None = RUN_DIR_OPTION,
+    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Start a cluster on free ports, load it, show it live, and check every promise at the end.
+
+    The exit status is 0 only if the verdict passes.
+    """
+    parse_rate(rate)
+    parse_duration(duration)
+    from zmqlab.cli.progress import show_progress
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.load_client import LoadClient
+
+    cluster = Cluster(
+        nodes,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        run_dir=run_dir,
+        keep=keep,
+    )
+    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice)
+    with cluster:
+        load.start()
+        show_progress(load, cluster.feed, to_stderr=as_json)
+        result = load.wait()
+        where = str(cluster.run_dir) if cluster.keep else ""
+    return report(result, as_json, where)
 
 
 def client(
@@ -45,7 +92,6 @@ def client(
     if not (is_loopback(bind) or insecure):
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.cli.progress import show_progress
-    from zmqlab.cli.quick import report
     from zmqlab.lab.load_client import LoadClient
 
     load = LoadClient(
@@ -67,3 +113,14 @@ def client(
         show_progress(load, load.feed, to_stderr=as_json)
         result = load.wait()
     return report(result, as_json, "")
+
+
+def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
+    """Print a result; the exit status that it means."""
+    if as_json:
+        print_json(result.as_dict() | {"run_dir": run_dir or None})
+    else:
+        typer.echo(repr(result))
+        if run_dir:
+            typer.echo(f"logs and journals: {run_dir}")
+    return EXIT_OK if result.verdict.ok else EXIT_FAILED

@@ -50,7 +50,7 @@ def torture(
     """Break a cluster under load: kills, pauses, partitions, bad links, wiped disks, nodes that come and go.
 
     The faults and their order follow from the seed. At the end everything is mended, and the verdict says whether
-    anything was lost, applied twice or reordered; a table tells how long nobody was served under each kind of fault.
+    anything was lost, applied twice or reordered; a table tells how long no client was served under each kind of fault.
     The exit status is 1 if a promise was broken, or the cluster did not recover in time.
     """
     orders_per_s = parse_rate(rate)
@@ -136,11 +136,11 @@ class _Show:
 
 def strike_line(strike: Strike, gap_ms: float) -> str:
     """One fault that is over."""
-    fault = strike.fault
+    deal = strike.deal
     held_s = (strike.lifted_ns - strike.began_ns) / 1e9
     end = strike.problem or f"recovered in {(strike.recovered_ns - strike.lifted_ns) / 1e9:.1f} s"
-    name = f"{fault.name}: {strike.what}"
-    return f"{fault.number:3}  {name:<58} {held_s:4.1f} s  longest gap {gap_ms:6,.0f} ms  {end}"
+    name = f"{deal.name}: {strike.what}"
+    return f"{deal.number:3}  {name:<58} {held_s:4.1f} s  longest gap {gap_ms:6,.0f} ms  {end}"
 
 
 def state_line(run: Torture) -> str:

@@ -1,8 +1,13 @@
-"""``node``, ``status``, ``book``, ``scale``, ``remove``: running a node, asking nodes, starting more or fewer."""
+"""Commands about nodes: run one, ask some, have more or fewer, find and end what runs on this machine.
+
+``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +45,7 @@ def node(
     bootstrap_ms: int | None = typer.Option(
         None,
         "--bootstrap-ms",
-        help="With --join, for one node: found a cluster if for so long nobody there belonged to one.",
+        help="With --join, for one node: found a cluster if for so long none of them belonged to one.",
         show_default="never",
     ),
     leave: bool | None = typer.Option(
@@ -135,12 +140,12 @@ def scale(
     New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
     """
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
-    from zmqlab.lab.by_hand import ByHand
+    from zmqlab.lab.scaling import ScalingByHand
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    members = ByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
+    members = ScalingByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
     members.sort(key=lambda each: (each.name, each.port))
     if as_json:
         print_json([{"name": each.name, "endpoint": each.client_endpoint} for each in members])
@@ -160,8 +165,6 @@ def remove(
     a later start with --join brings it back.
     """
     endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
-    import time
-
     from zmqlab.lab.scaling import member_called, reach_leader, remove_member
 
     deadline = time.monotonic() + timeout_s
@@ -214,3 +217,50 @@ def _book_json(answer: Any) -> dict[str, Any]:
         "bids": side(answer.bids),
         "asks": side(answer.asks),
     }
+
+
+def ps(as_json: bool = JSON_OPTION) -> int:
+    """List the nodes and load clients that run on this machine: which cluster, which ports, whose."""
+    from zmqlab.lab import processes
+
+    table = processes.ps()
+    if as_json:
+        print_json([each.as_dict() for each in table])
+    else:
+        typer.echo(repr(table))
+    return EXIT_OK
+
+
+def reap(
+    everything: bool = typer.Option(
+        False, "--all", help="Also end what is in use or was started by hand: every node and load client of yours."
+    ),
+    yes: bool = typer.Option(False, "--yes", "-y", help="With --all: don't ask."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """End nodes and load clients whose launcher is gone: what a crash left behind.
+
+    Processes that are in use and nodes that you started by hand are left alone, unless you say --all.
+    """
+    from zmqlab.lab import processes
+
+    found = processes.find()
+    chosen = list(found) if everything else [each for each in found if each.orphan]
+    if everything and chosen and not yes:
+        _confirm(len(chosen))
+    ended = processes.reap(chosen)
+    if as_json:
+        print_json([each.as_dict() for each in ended])
+    else:
+        for each in ended:
+            typer.echo(f"ended {each.kind} {each.name} (pid {each.pid})")
+        left = len(found) - len(ended)
+        kept = f"; {left} left alone, which `zmqlab ps` lists" if left else ""
+        typer.echo(f"{len(ended)} ended{kept}")
+    return EXIT_OK if len(ended) == len(chosen) else EXIT_FAILED
+
+
+def _confirm(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise SettingsError(f"--all would end {count} processes, and there is no terminal to ask at: add --yes")
+    typer.confirm(f"End {count} processes, also those in use?", abort=True, err=True)

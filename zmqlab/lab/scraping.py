@@ -1,27 +1,91 @@
-"""What a load client tells Prometheus: shown by the process that started it, from the snapshots that come in anyway.
+"""What Prometheus is told: where a cluster's nodes and load clients show metrics, and what a load client shows.
 
-The generator itself serves nothing, so that a scrape is no part of what is measured. Counts are the run's; histograms
-are summed up here from the snapshots' intervals, ten a second. A snapshot that is lost on its way leaves its answers
-out of the histograms, and of nothing else.
+**Targets.** A file in the run folder lists where metrics are shown, in the format of Prometheus' file-based discovery
+(``file_sd_configs``), which reads the file again when it changes. It is written aside and renamed, so that no reader
+sees half of it. A node that is stopped or was killed stays in the list, since it should be there: its ``up`` is 0, and
+an alert waits for that. A node that was removed is gone from the list. The labels are the series' identity: ``job``
+is ``zmqlab`` for nodes and ``zmqlab-load`` for load clients, ``cluster`` is the cluster's name, ``node`` or ``client``
+the name within it. A node that comes back, even with a new disk, continues its series.
 
-prometheus-client is imported with this module, and this module only where metrics are asked for.
+**A load client's metrics** are shown by the process that started it, from the snapshots that come in anyway. The
+generator itself serves nothing, so a scrape is no part of what is measured. Counts are the run's; histograms are summed
+up here from the snapshots' intervals, ten a second. A snapshot that is lost on its way leaves its answers out of the
+histograms, and of nothing else.
+
+This module brings prometheus-client along, so it is imported only where metrics are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from zmqlab.lab.targets import Targets
 from zmqlab.load.metrics import LoadMetrics
 from zmqlab.load.settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
+from zmqlab.settings import NodeSettings
 
+FILE = Path("prometheus") / "targets.json"
+"""Below the cluster's run folder."""
+NODE_JOB, LOAD_JOB = "zmqlab", "zmqlab-load"
 PREFIX = "zmqlab_load_"
 
 
+class Targets:
+    """Keeps the file up to date. Safe to use from several threads."""
+
+    def __init__(self, run_dir: Path, cluster: str) -> None:
+        self.path = run_dir / FILE
+        self._cluster = cluster
+        self._nodes: list[dict[str, Any]] = []
+        self._loads: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def show_nodes(self, nodes: Iterable[NodeSettings]) -> None:
+        """These are all nodes of the cluster now."""
+        with self._lock:
+            self._nodes = [
+                self._group(f"{node.host}:{node.metrics_port}", NODE_JOB, node=node.name)
+                for node in nodes
+                if node.metrics_port
+            ]
+            self._write()
+
+    def show_load(self, client: str, address: str) -> None:
+        """A load client shows its metrics at this address."""
+        with self._lock:
+            self._loads[address] = self._group(address, LOAD_JOB, client=client)
+            self._write()
+
+    def hide_load(self, address: str) -> None:
+        """The load client at this address has ended."""
+        with self._lock:
+            if self._loads.pop(address, None) is not None:
+                self._write()
+
+    def clear(self) -> None:
+        """The cluster has ended: there is nothing left to scrape."""
+        with self._lock:
+            self._nodes, self._loads = [], {}
+            self._write()
+
+    def _group(self, address: str, job: str, **labels: str) -> dict[str, Any]:
+        return {"targets": [address], "labels": {"job": job, "cluster": self._cluster, **labels}}
+
+    def _write(self) -> None:
+        aside = self.path.with_suffix(".new")
+        aside.write_text(json.dumps([*self._nodes, *self._loads.values()], indent=2) + "\n")
+        os.replace(aside, self.path)
+
+
 class View(NamedTuple):
-    """What a scrape needs; never changed."""
+    """All that a scrape needs; it is replaced and never changed."""
 
     snapshot: LoadMetrics
     response_time: Distribution
@@ -42,7 +106,9 @@ _COUNTERS = (
     _Series("orders_failed_total", "Orders of requests that got no reports.", lambda m: m.total.failed),
     _Series("orders_late_total", "Orders sent over 5 ms late by this client's own fault.", lambda m: m.total.late),
     _Series(
-        "orders_held_back_total", "Orders sent over 5 ms late for the cluster's sake.", lambda m: m.total.held_back
+        "orders_held_back_total",
+        "Orders sent over 5 ms late as the cluster took no more.",
+        lambda m: m.total.held_back,
     ),
     _Series("requests_acknowledged_total", "Requests that were answered.", lambda m: m.total.requests),
     _Series("retries_total", "Requests sent again.", lambda m: m.total.retries),

@@ -1,14 +1,14 @@
-"""The whole log of a run, read while it goes on, so that the verdict has it even if no node has it at the end.
+"""The whole log of a run, read while the run goes on, so that the verdict has it even if no node has it at the end.
 
-Journals are compacted, and a wiped disk comes back with a snapshot instead of a log. When every node has been wiped in
-turn, nobody can tell any more how the state came to be. So a thread reads along: a few times a second it asks one of
-the running nodes for what is committed behind the last entry that it has. Each time it asks another node, and for a few
-entries once more that it has already: two nodes that say different things of one index have broken the promise that all
-promises rest on (state machine safety), and the verdict reports it.
+Journals are compacted, and a node with a wiped disk comes back with a snapshot instead of a log. When every node has
+been wiped in turn, no node can tell any more how the state came to be. So a thread reads along: a few times a second it
+asks one of the running nodes for what is committed behind the last entry that it has. Each time it asks another node,
+and it asks for a few entries once more that it has already. Two nodes that say different things of one index have
+broken the promise on which all others rest (state machine safety), and the verdict reports it.
 
-Memory is bounded by being small: entries go to a file without a name in the cluster's folder, 17 bytes each stay in
-memory. The file is bounded too; when it is full, collecting ends, and the verdict says that its log is not complete.
-That takes :data:`MAX_FILE_BYTES`, at 10,000 orders/s more than two hours.
+Memory stays small: entries go to a file without a name in the cluster's folder, and 17 bytes of each stay in memory.
+The file is bounded too (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, collecting
+ends, and the verdict says that its log is not complete.
 
 What it costs the nodes: a read of some 100 KiB every quarter of a second at 10,000 orders/s, of one node.
 """
@@ -29,6 +29,7 @@ from zmqlab.judge.replay import LogEntry
 from zmqlab.wire import control
 
 POLL_S = 0.25
+"""Between two questions."""
 PIECE_BYTES = 524_288
 """One answer: a node spends a millisecond or two on it."""
 PIECES_A_TURN = 8
@@ -37,7 +38,9 @@ OVERLAP = 64
 """Entries that are asked for once more each time; fewer if they are large, so that there is room for new ones."""
 MAX_FILE_BYTES = 4 << 30
 MAX_CONFLICTS = 100
+"""How many conflicts are kept; one is enough for the verdict."""
 ANSWER_TIMEOUT_S = 0.5
+"""A node that needs longer is dead, paused or busy: another one is asked."""
 
 
 class Watched(Protocol):
@@ -55,7 +58,7 @@ class Conflict(NamedTuple):
     known: LogEntry
     told: LogEntry
     endpoint: str
-    """Who told the second one."""
+    """The client endpoint of the node that told the second one."""
 
     def __str__(self) -> str:
         return (
@@ -166,7 +169,7 @@ class LogCollector:
         return self
 
     def close(self) -> None:
-        """End, and forget the log."""
+        """Stop reading, and forget the log."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(10)
@@ -183,8 +186,8 @@ class LogCollector:
         return f"<LogCollector: {len(self.log):,} entries, {len(self.conflicts)} conflicts>"
 
     def catch_up(self, endpoints: Sequence[str], last_index: int, timeout_s: float = 30.0) -> Sequence[LogEntry]:
-        """The log up to ``last_index``, or as far as one of these nodes still has what is missing; every one of them
-        is asked for the last entries once more."""
+        """The log up to ``last_index``, or as far as one of these nodes still has what is missing. Every one of them is
+        asked for the last entries once more."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             while len(self.log) < last_index and time.monotonic() < deadline:
@@ -203,7 +206,7 @@ class LogCollector:
                 self._look()
 
     def _look(self) -> None:
-        """Ask one node after the other, beginning with another one each time, until one had something."""
+        """Ask one node after the other, beginning with another one each time, until one has something new."""
         endpoints = list(self._cluster.living_endpoints)
         self._turn += 1
         for offset in range(len(endpoints)):
@@ -215,18 +218,18 @@ class LogCollector:
                 return
 
     def _pull(self, endpoint: str) -> bool:
-        """Ask a node for what is next; whether it had something new."""
+        """Ask a node for the next entries; whether it had any."""
         if self.full:
             return False
         query = control.LogQuery(queries.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
         try:
             answer = queries.ask(endpoint, query, control.LogAnswer, ANSWER_TIMEOUT_S)
         except ZmqlabError:
-            return False  # dead, paused or busy: another one will answer, or this one later
+            return False  # another node will answer, or this one later
         return self.take([LogEntry(*entry) for entry in answer.entries], endpoint)
 
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
-        """Compare the entries that are known, keep those that follow; whether there were any of these."""
+        """Compare the entries that are known and keep those that follow; whether any followed."""
         before = len(self.log)
         for entry in entries:
             if entry.log_index <= len(self.log):

@@ -1,4 +1,7 @@
-"""What a run under load gives back: the client's figures, the nodes at the end, the verdict. Shown, not computed."""
+"""What a run under load gives back: the client's figures, the nodes at the end, the verdict.
+
+Nothing is computed here: the object holds what it was given, and shows itself as text and as HTML.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +52,12 @@ class LoadResult:
 
     @property
     def longest_gap_ms(self) -> float:
-        """The longest time in which answers were owed and none came."""
+        """The longest time in which a client waited for answers and none came."""
         return self.report.result.longest_gap_ms
 
     @property
     def warnings(self) -> list[str]:
-        """What to know before believing the figures."""
+        """What a reader must know before believing the figures."""
         return self.report.warnings
 
     def export_hdr(self, path: str | Path) -> None:

@@ -1,8 +1,8 @@
-"""What is promised of a run, one function a promise: pure, from evidence to a :class:`Check`.
+"""What is promised of a run, one function for each promise: pure, from evidence to a :class:`Check`.
 
-Evidence is what clients were told (*acknowledgements*), what the log holds (:class:`~zmqlab.judge.replay.Replayed`)
-and what the nodes say of their state. A check passes only on evidence: where there is none it says so. Each one has a
-test that breaks its promise and sees it fail.
+Evidence is what clients were told (*acknowledgements*), what the log holds (:class:`~zmqlab.judge.replay.Replayed`),
+and what the nodes say of their state (:class:`NodeEvidence`). A check passes only on evidence: where there is none, it
+fails and says so. For each promise there is a test that breaks it and sees its check fail.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 from zmqlab.judge.replay import Replayed
 
 SHOWN = 3
-"""How many offenders a detail names; the rest is a number."""
+"""How many requests a detail names. The rest is a number."""
 
 
 class Acknowledgement(NamedTuple):
-    """One request that a client was told is done."""
+    """One request of which a client was told that it is done."""
 
     client_id: int
     request_number: int
@@ -39,7 +39,7 @@ class Check(NamedTuple):
 
 
 class NodeEvidence(NamedTuple):
-    """What one living node says of its state when all have come to rest."""
+    """What one living node says of its state when all nodes have come to rest."""
 
     name: str
     log_index: int
@@ -115,11 +115,10 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0) -> Check:
 
 
 def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
-    """What was completed before something else was begun stands before it in the log (linearizability's
-    order).
+    """A request that was answered before another one was sent stands before it in the log (linearizability's order).
 
-    In the order of their beginnings, each acknowledgement is compared with the largest index among all that had
-    been completed by then: O(n log n).
+    In the order in which they were sent, each acknowledgement is compared with the largest index among all that had
+    been answered by then: O(n log n).
     """
     name = "order agrees"
     by_end = sorted(acknowledgements, key=lambda ack: ack.completed_ns)
@@ -134,8 +133,8 @@ def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
             return Check(
                 name,
                 False,
-                f"request {latest[:2]} was answered (index {latest.log_index}) before {ack[:2]} was sent, which "
-                f"stands before it (index {ack.log_index})",
+                f"request {latest[:2]} was answered (index {latest.log_index}) before request {ack[:2]} was sent, but "
+                f"{ack[:2]} stands before it in the log (index {ack.log_index})",
             )
     return Check(name, True, f"{len(by_end):,} acknowledgements in real time agree with the log's order")
 
@@ -162,7 +161,7 @@ def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) ->
 
 
 def one_log(conflicts: Sequence[object], compared: int) -> Check:
-    """Whatever node was asked for a committed entry, at whatever time, said the same."""
+    """Every node that was asked for a committed entry, at any time, gave the same one."""
     name = "one log"
     if conflicts:
         return Check(name, False, f"{len(conflicts):,} committed entries differ between nodes: {conflicts[0]}")
@@ -192,6 +191,6 @@ def _hashes(values: Mapping[str, str]) -> str:
 
 
 def all_ok(checks: Iterable[Check]) -> bool:
-    """Whether every promise was kept; no check at all is no pass."""
+    """Whether every promise was kept. Without any check the answer is no."""
     checks = list(checks)
     return bool(checks) and all(check.ok for check in checks)

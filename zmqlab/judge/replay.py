@@ -1,14 +1,15 @@
-"""The replicated log read a second time, by rules written a second time.
+"""The replicated log read a second time, by rules that were written a second time.
 
-The verdict must not trust the code that it judges. This module knows the log's bytes
-(:mod:`zmqlab.wire.client` parses them) and otherwise only what the documents promise: which of several
-copies of a request counts (:class:`SessionModel`, the rules of the Raft thesis, 6.3, as
-``docs/wire-format.md`` states them), and what the orders do (:class:`~zmqlab.market.naive.NaiveExchange`,
-an order book of plain lists).
+The verdict must not trust the code that it judges. This module parses the log's bytes with
+:mod:`zmqlab.wire.client`, and otherwise knows only what the documents promise:
 
-The naive book is several times slower than the cluster, so it follows a bounded number of commands, for a bounded
-time, from the beginning of the log; sessions are followed to the end. The bounds that sessions have in bytes need the
-answers' sizes: behind the end of the replay an answer counts with its reports alone.
+- which of several copies of a request counts: :class:`SessionModel`, by the rules of the Raft thesis, 6.3, as
+  ``docs/wire-format.md`` states them;
+- what the orders do: :class:`~zmqlab.market.naive.NaiveExchange`, an order book of plain lists.
+
+The naive book is several times slower than the cluster. So it follows a bounded number of commands, for a bounded time,
+from the beginning of the log. Sessions are followed to the end. Their bounds in bytes need the answers' sizes: behind
+the end of the replay, an answer counts with its reports alone.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Replayed:
     applied: dict[RequestKey, int] = field(default_factory=dict)
     """The one index at which a request counts."""
     applied_twice: list[RequestKey] = field(default_factory=list)
-    """Always empty if the session rules work; the model itself is held to account by this."""
+    """Always empty if the session rules work: this checks the model itself."""
     answers: dict[RequestKey, int] = field(default_factory=dict)
     """CRC-32 of reports and fills as the naive book gives them, for the requests that were replayed."""
     commands_applied: int = 0
@@ -112,7 +113,14 @@ class SessionModel:
 def replay(
     entries: Iterable[LogEntry], max_commands: int, limits: SessionLimits | None = None, max_s: float = math.inf
 ) -> Replayed:
-    """Follow ``entries`` from the log's beginning; the first ``max_commands``, for ``max_s``, with the naive book."""
+    """Follow ``entries``, which begin at the log's beginning.
+
+    Args:
+        entries: the log.
+        max_commands: how many commands the naive book follows, at most.
+        limits: of the sessions; those of the nodes by default.
+        max_s: for how long the naive book follows, at most.
+    """
     result = Replayed()
     sessions = SessionModel(limits)
     exchange = NaiveExchange()

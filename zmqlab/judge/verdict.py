@@ -1,32 +1,32 @@
 """The verdict on a run: was an acknowledged order lost, was one applied twice, do all nodes agree?
 
-:func:`judge` takes what a load client was told and asks the living nodes for the rest. Five promises are
-checked (:mod:`zmqlab.judge.promises`); the verdict passes if all are kept, and says how much was covered:
-answers are compared with a naive book for a bounded number of commands, and a log whose beginning is
-compacted away everywhere can't be checked in full, which is a failure unless it was allowed.
+:func:`judge` takes what a load client was told and asks the living nodes for the rest. The verdict passes if every
+promise (:mod:`~zmqlab.judge.promises`) was kept, and it says how much was covered: answers are compared with those of a
+naive book for a bounded number of commands. A log whose beginning is compacted away on every node can't be checked in
+full; that is a failure, unless the caller allowed it.
 
-Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds
-beyond the quorum's is not promised."""
+Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds beyond the
+quorum's is not promised.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zmqlab.errors import ZmqlabError
-from zmqlab.judge import evidence
-from zmqlab.judge import promises as checks
+from zmqlab.judge import evidence, promises
 from zmqlab.judge.collector import LogCollector
 from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence
-from zmqlab.judge.replay import replay
+from zmqlab.judge.replay import Replayed, replay
 from zmqlab.tables import html_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
 MAX_REPLAY_S = 10.0
-"""Nobody waits longer for a verdict; it says how far it came."""
+"""A person does not like to wait longer for a verdict. It says how far it came."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,7 +40,7 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """Whether every promise was kept."""
-        return checks.all_ok(self.checks)
+        return promises.all_ok(self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -81,21 +81,17 @@ def judge(
     Args:
         endpoints: client endpoints of the nodes that are alive.
         acknowledgements: what the client was told.
-        unremembered: acknowledged requests that the client counted but had no room to remember.
-        mismatches: checkpoints at which the nodes' published hashes differed.
-        leaders: term -> the nodes that said that they led in it.
-        max_replayed_commands: how far the naive book follows.
-        max_replay_s: and for how long.
-        allow_compacted: pass even if the log's beginning is gone everywhere; what can't be checked is left out.
-        settle_s: how long to wait for all nodes to stand at one index.
-        collector: what read the log along with the run, for a log that no node may have in full any more.
+        unremembered: how many acknowledged requests the client counted but had no room to remember.
+        mismatches: at how many checkpoints the nodes' published hashes differed.
+        leaders: term -> the nodes that said that they led in it. None: that is not known, and not checked.
+        max_replayed_commands: how many commands the naive book follows, at most.
+        max_replay_s: for how long it follows them, at most.
+        allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
+        settle_s: how long to wait until all nodes stand at one index.
+        collector: read the log along with the run, so that it is there even if no node has all of it any more.
     """
     nodes = evidence.settle(endpoints, settle_s)
-    silent = len(endpoints) - len(nodes)
-    agree = checks.nodes_agree(nodes, mismatches)
-    if silent and agree.ok:
-        agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
-    watched: tuple[Check, ...] = (agree,) if leaders is None else (agree, checks.one_leader(leaders))
+    watched = _watched(endpoints, nodes, mismatches, leaders)
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
     last_index = max(node.log_index for node in nodes)
@@ -104,29 +100,50 @@ def judge(
     except ZmqlabError as error:
         return Verdict((*watched, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
     if collector is not None:
-        watched = (*watched, checks.one_log(collector.conflicts, collector.compared))
+        watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
     complete = _log_complete(log, last_index, allow_compacted)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
     if log.first_index > 1 or not complete.ok:
         return Verdict(
-            (complete, *watched, checks.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
+            (complete, *watched, promises.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             tuple(nodes),
         )
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s)
     return Verdict(
-        (
-            complete,
-            checks.nothing_lost(acknowledgements, replayed),
-            checks.nothing_twice(acknowledgements, replayed, nodes),
-            *watched,
-            checks.order_agrees(acknowledgements),
-            checks.answers_agree(acknowledgements, replayed),
-        ),
+        (complete, *_from_the_log(acknowledgements, replayed, nodes, watched)),
         f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
         f"{replayed.commands_applied:,} commands replayed on the naive book",
         tuple(nodes),
     )
+
+
+def _watched(
+    endpoints: Sequence[str],
+    nodes: Sequence[NodeEvidence],
+    mismatches: int,
+    leaders: Mapping[int, Collection[str]] | None,
+) -> tuple[Check, ...]:
+    """The promises that need no log."""
+    agree = promises.nodes_agree(nodes, mismatches)
+    silent = len(endpoints) - len(nodes)
+    if silent and agree.ok:
+        agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
+    return (agree,) if leaders is None else (agree, promises.one_leader(leaders))
+
+
+def _from_the_log(
+    acknowledgements: Sequence[Acknowledgement],
+    replayed: Replayed,
+    nodes: Sequence[NodeEvidence],
+    watched: Sequence[Check],
+) -> Iterator[Check]:
+    """All promises, in the order in which they are shown, for a log that is complete."""
+    yield promises.nothing_lost(acknowledgements, replayed)
+    yield promises.nothing_twice(acknowledgements, replayed, nodes)
+    yield from watched
+    yield promises.order_agrees(acknowledgements)
+    yield promises.answers_agree(acknowledgements, replayed)
 
 
 def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool) -> Check:
@@ -149,4 +166,4 @@ def _lost_in_part(acknowledgements: Sequence[Acknowledgement], log: evidence.Log
     known = [ack for ack in acknowledgements if ack.log_index >= log.first_index]
     if not log.entries or not known:
         return ()
-    return (checks.nothing_lost(known, replay(log.entries, 0)),)
+    return (promises.nothing_lost(known, replay(log.entries, 0)),)

@@ -59,6 +59,20 @@ class LabEvent(StrEnum):
     """Two nodes have published different hashes of one index: a promise is broken."""
 
 
+ENDS_OF_PAUSE = frozenset(
+    (
+        LabEvent.RESUMED,
+        LabEvent.RESTARTED,
+        LabEvent.KILLED,
+        LabEvent.TERMINATED,
+        LabEvent.DIED,
+        LabEvent.WIPED,
+        LabEvent.REMOVED,
+    )
+)
+"""After each of these a node is not paused any more."""
+
+
 class Sort(StrEnum):
     """What an event means to a person who watches."""
 

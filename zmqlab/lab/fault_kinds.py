@@ -21,11 +21,12 @@ from enum import StrEnum
 from itertools import permutations
 
 from zmqlab.errors import SettingsError
-from zmqlab.lab.events import PLAIN_MARKS, Band, LabEvent, Mark, Sort
+from zmqlab.lab.events import ENDS_OF_PAUSE, PLAIN_MARKS, Band, LabEvent, Mark, Sort
 from zmqlab.lab.faults import (
     BadLinks,
     Breakable,
     Fault,
+    Isolate,
     Kill,
     Partition,
     Pause,
@@ -232,17 +233,6 @@ FAULTS = Registry()
 
 # -- what there is -------------------------------------------------------------------------------------------------
 
-END_OF_A_PAUSE = frozenset(
-    (
-        LabEvent.RESUMED,
-        LabEvent.RESTARTED,
-        LabEvent.KILLED,
-        LabEvent.TERMINATED,
-        LabEvent.DIED,
-        LabEvent.WIPED,
-        LabEvent.REMOVED,
-    )
-)
 LINK_MARK = Mark(LabEvent.LINK, "{link} slow or lossy", Sort.CHANGE)
 DELAY = Parameter("delay_ms", 0, DELAY_MS_MAX, "delay, ms")
 LOSS = Parameter("loss", 0, 1, "share of frames lost")
@@ -296,14 +286,11 @@ def _ring(aim: Aim) -> Fault:
     return BadLinks(tuple(apart), LinkFault(cut=True))
 
 
-def _one_way(links: Iterable[Link]) -> Fault:
-    return BadLinks(tuple(links), LinkFault(cut=True))
-
-
-def _isolate(aim: Aim, deaf: bool) -> Fault:
+def _one_way(aim: Aim, deaf: bool) -> Fault:
     """The leader hears no follower, or no follower hears the leader."""
     leader = aim.leader()
-    return _one_way((name, leader) if deaf else (leader, name) for name in aim.followers())
+    links = tuple((name, leader) if deaf else (leader, name) for name in aim.followers())
+    return BadLinks(links, LinkFault(cut=True))
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
@@ -337,7 +324,7 @@ FAULTS.register(
     FaultKind(
         name="pause",
         marks=(Mark(LabEvent.PAUSED, "{node} paused", Sort.FAULT),),
-        bands=(Band("{node} paused", frozenset((LabEvent.PAUSED,)), END_OF_A_PAUSE),),
+        bands=(Band("{node} paused", frozenset((LabEvent.PAUSED,)), ENDS_OF_PAUSE),),
         controls=(Control("pause", "SIGSTOP: it hangs, sockets open", Target.NODE, Pause, undo="resume"),),
         draws=(
             Draw("leader", (0.3, 3.0), lambda aim: Pause(aim.leader())),
@@ -373,7 +360,11 @@ FAULTS.register(
                 of_links=True,
             ),
         ),
-        controls=(Control("cut", "the second node hears nothing of the first", Target.LINK, _cut, undo="heal"),),
+        controls=(
+            Control("cut", "the second node hears nothing of the first", Target.LINK, _cut, undo="heal"),
+            Control("isolate", "cut all links of this node", Target.NODE, Isolate, undo="reconnect"),
+            Control("isolate the leader", "cut all links of the leader", Target.LEADER, Isolate, undo="reconnect"),
+        ),
         draws=(
             Draw(
                 "leader cut off",
@@ -381,8 +372,8 @@ FAULTS.register(
                 lambda aim: _cut_off(aim, [aim.leader(), *aim.followers()[: aim.minority - 1]]),
             ),
             Draw("minority cut off", (1.0, 4.0), lambda aim: _cut_off(aim, aim.followers()[: aim.minority])),
-            Draw("leader not heard", (1.0, 4.0), lambda aim: _isolate(aim, deaf=False)),
-            Draw("leader deaf", (1.0, 4.0), lambda aim: _isolate(aim, deaf=True)),
+            Draw("leader not heard", (1.0, 4.0), lambda aim: _one_way(aim, deaf=False)),
+            Draw("leader deaf", (1.0, 4.0), lambda aim: _one_way(aim, deaf=True)),
             Draw("bridge", (1.0, 4.0), _bridge),
             Draw("ring", (1.0, 4.0), _ring, nodes=5),
         ),

@@ -347,6 +347,29 @@ class Partition(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class Isolate(Fault):
+    """One node is on one side of a partition, and all others on the other side."""
+
+    node: str
+
+    def check(self, cluster: Breakable) -> None:
+        cluster.fleet.settings(self.node)
+
+    def inflict(self, cluster: Breakable) -> None:
+        self._partition(cluster).strike(cluster)
+
+    def undo(self, cluster: Breakable) -> None:
+        self._partition(cluster).undo(cluster)
+
+    @property
+    def victims(self) -> str:
+        return self.node
+
+    def _partition(self, cluster: Breakable) -> Partition:
+        return Partition(((self.node,), tuple(name for name in cluster.nodes if name != self.node)))
+
+
+@dataclass(frozen=True, slots=True)
 class Together(Fault):
     """Several faults that strike one after the other and are undone at once, as after a power cut."""
 

@@ -1,6 +1,6 @@
-"""Tables that read well as plain text in a terminal and as HTML in a notebook: statuses and events.
+"""Tables that read well as plain text in a terminal and as HTML in a notebook; those of statuses and events among them.
 
-No decision is made here; the objects hold what they were given and show it.
+No decision is made here. The objects hold what they were given, and show it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The same as an HTML table, every cell escaped."""
+    """The table as HTML, every cell escaped."""
     head_html = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     rows_html = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
@@ -62,9 +62,9 @@ class NodeState:
     endpoint: str
     """Where clients reach it."""
     state: str
-    """``running``, ``paused``, ``stopped`` or ``silent``: no answer in time, and it is not known why."""
+    """``running``, ``paused``, ``stopped``, or ``silent``: it did not answer in time, and the reason is not known."""
     status: control.NodeStatus | None = None
-    """What it said of itself; None unless it runs and answered."""
+    """What the node says of itself; None unless it runs and answered."""
 
     def row(self, names: Mapping[int, str]) -> tuple[object, ...]:
         """Cells of a table; ``names`` tells nodes' names by their ids."""
@@ -91,7 +91,7 @@ class StatusTable(Sequence[NodeState]):
 
     @classmethod
     def of_answers(cls, endpoints: Iterable[str], answers: Mapping[str, control.NodeStatus]) -> StatusTable:
-        """A row for each endpoint; one that gave no answer is ``silent`` and goes by its endpoint."""
+        """A row for each endpoint. A node that gave no answer is ``silent``, and its endpoint stands for its name."""
         return cls(
             tuple(
                 NodeState(answers[each].name, each, "running", answers[each])

@@ -25,65 +25,48 @@ CONFIG_OPTION = typer.Option(
 )
 
 
+def _setting(flag: str, meaning: str, default: str = "") -> Any:
+    """A setting of a node; ``default`` is what the help shows, since the file and the environment come in between."""
+    return typer.Option(None, flag, help=meaning, show_default=default or True)
+
+
 def _tuning(flag: str, meaning: str) -> Any:
     return typer.Option(None, flag, help=meaning, rich_help_panel="Tuning")
 
 
+BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
+LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
+PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
+JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
+INSECURE = "Allow listening beyond this machine, without encryption or authentication."
+
+
 def node(
-    name: str | None = typer.Option(
-        None, "--node", help="The node's name, as in node0: names its log and its journal."
-    ),
-    port: int | None = typer.Option(None, "--port", help="Base port: this one and the next two are used."),
-    peers: str | None = typer.Option(
-        None, "--peers", help="Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
-    ),
-    join: str | None = typer.Option(
-        None,
-        "--join",
-        help="Instead of --peers: base endpoints of members of a running cluster that takes this node in.",
-    ),
-    bootstrap_ms: int | None = typer.Option(
-        None,
-        "--bootstrap-ms",
-        help="With --join, for one node: found a cluster if for so long none of them belonged to one.",
-        show_default="never",
-    ),
-    leave: bool | None = typer.Option(
-        None, "--leave", help="On SIGTERM leave the group; a start with --join comes back."
-    ),
-    leader: bool | None = typer.Option(
-        None, "--leader", help="Campaign at once on a first start. Give it to one node; afterwards any may win."
-    ),
+    name: str | None = _setting("--node", "The node's name, as in node0: names its log and its journal."),
+    port: int | None = _setting("--port", "Base port: this one and the next two are used."),
+    peers: str | None = _setting("--peers", PEERS),
+    join: str | None = _setting("--join", JOIN),
+    bootstrap_ms: int | None = _setting("--bootstrap-ms", BOOTSTRAP, "never"),
+    leave: bool | None = _setting("--leave", "On SIGTERM leave the group; a start with --join comes back."),
+    leader: bool | None = _setting("--leader", LEADER),
     run_dir: Path | None = RUN_DIR_OPTION,
     config: Path | None = CONFIG_OPTION,
-    bind: str | None = typer.Option(None, "--bind", help="The address to listen on.", show_default="127.0.0.1"),
-    advertise: str | None = typer.Option(
-        None, "--advertise", help="The host by which peers know this node, if not --bind."
+    bind: str | None = _setting("--bind", "The address to listen on.", "127.0.0.1"),
+    advertise: str | None = _setting("--advertise", "The host by which peers know this node, if not --bind."),
+    insecure: bool | None = _setting("--insecure", INSECURE),
+    durability: str | None = _setting("--durability", DURABILITY, "os"),
+    metrics_port: int | None = _setting(
+        "--metrics-port", "Serve /metrics, /healthz and /readyz on this port.", "not served"
     ),
-    insecure: bool | None = typer.Option(
-        None, "--insecure", help="Allow listening beyond this machine, without encryption or authentication."
-    ),
-    durability: str | None = typer.Option(
-        None,
-        "--durability",
-        help="os: survives the death of every process; fsync: a power cut; memory: nothing.",
-        show_default="os",
-    ),
-    metrics_port: int | None = typer.Option(
-        None, "--metrics-port", help="Serve /metrics, /healthz and /readyz on this port.", show_default="not served"
-    ),
-    log_level: str | None = typer.Option(
-        None, "--log-level", help="debug, info, warning or error.", show_default="info"
-    ),
-    log_format: str | None = typer.Option(None, "--log-format", help="text or json.", show_default="text"),
-    log_to: str | None = typer.Option(
-        None, "--log-to", help="file: logs/NAME.log; stderr: standard error.", show_default="file"
-    ),
+    log_level: str | None = _setting("--log-level", "debug, info, warning or error.", "info"),
+    log_format: str | None = _setting("--log-format", "text or json.", "text"),
+    log_to: str | None = _setting("--log-to", "file: logs/NAME.log; stderr: standard error.", "file"),
     cluster: str | None = typer.Option(None, "--cluster", help="A label for zmqlab ps.", hidden=True),
     owner: int | None = typer.Option(None, "--owner", hidden=True),
     watch_stdin: bool | None = typer.Option(None, "--watch-stdin", hidden=True),
-    allow_faults: bool | None = typer.Option(
-        None, "--allow-faults", help="Let clients cut, delay and lose this node's links: for labs."
+    allow_faults: bool | None = _setting(
+        "--allow-faults", "Let clients cut, delay and lose this node's links: for labs."
     ),
     tick_ms: int | None = _tuning("--tick-ms", "Length of a Raft tick."),
     election_ticks: int | None = _tuning("--election-ticks", "Shortest election time-out."),
@@ -96,7 +79,8 @@ def node(
 
     Every setting can also stand in a file (--config) or in the environment (ZMQLAB_PORT for --port, and so on).
 
-    Exit status: 2 wrong arguments, 3 a port is in use, 4 the journal is another node's, 5 no room, 6 journal damaged.
+    Exit status: 2 wrong arguments, 3 a port is in use, 4 the journal is another node's, 5 no room, 6 journal damaged,
+    7 it can't listen there, 8 the log can't be written.
     """
     flags = {key: value for key, value in locals().items() if key != "config"}
     for key in ("peers", "join"):

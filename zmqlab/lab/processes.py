@@ -1,10 +1,12 @@
-"""What runs on this machine: nodes and load clients found by their command lines, and ending what a crash left.
+"""What of zmqlab runs on this machine: nodes and load clients, found by their command lines, and ending them.
 
-Nothing is remembered in files that could be stale: the system's process table is the only truth. A *launched*
-process carries its launcher's process id (``--owner``) and ends by itself when that one is gone; one that is still
-there without its owner is an orphan, which :func:`reap` ends. Processes started by hand have no owner and are left
-alone unless all are asked for. Only this user's processes are ever touched, each by its process id, after looking
-again that the id still belongs to what was found.
+Nothing is remembered in files, which could be stale: the system's process table is the only truth. A *launched* process
+carries the process id of its launcher (``--owner``) and ends by itself when the launcher is gone. One that is still
+there without its launcher is an *orphan*, which ``zmqlab reap`` ends. Processes that were started by hand have no owner
+and are left alone unless all are asked for.
+
+Only this user's processes are ever touched, each by its process id, and only after checking that the id still belongs
+to the process that was found.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from zmqlab.tables import html_table, text_table
 NODE_MODULE = "zmqlab.node"
 LOAD_MODULE = "zmqlab.load.process"
 CPU_SAMPLE_S = 0.1
+"""How long CPU is measured."""
 GRACE_S = 2.0
+"""Between SIGTERM and SIGKILL: a node closes its journal within milliseconds, and hands over within 2 s."""
 HEAD = ("pid", "kind", "name", "cluster", "ports", "role", "owner", "cpu %", "memory MB", "age s")
 
 
@@ -52,7 +56,7 @@ class LabProcess:
 
     @property
     def orphan(self) -> bool:
-        """Launched by a process that is gone."""
+        """Whether the process that launched it is gone."""
         return self.owner != 0 and not self.owner_alive
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class ProcessTable(list[LabProcess]):
 
 
 def find() -> ProcessTable:
-    """This user's nodes and load clients, oldest first; cheap: no node is asked, no CPU is measured."""
+    """This user's nodes and load clients, oldest first. Cheap: no node is asked, no CPU is measured."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -123,9 +127,15 @@ def reap(processes: Iterable[LabProcess], grace_s: float = GRACE_S) -> list[LabP
 
 
 def describe(pid: int, created: float, command_line: Sequence[str], parent: int = 0) -> LabProcess | None:
-    """What a command line says of a process of ours; None if it is none.
+    """What a command line says of a node or a load client; None if it is neither.
 
-    A load client does not tell its owner: it is always its parent, and process 1 is what orphans get.
+    A load client does not tell its owner: that is always its parent, and orphans get process 1 as their parent.
+
+    Args:
+        pid: of the process.
+        created: when it was created, in seconds since the epoch.
+        command_line: as the process table shows it.
+        parent: the process id of its parent.
     """
     arguments = list(command_line)
     kind, rest = _kind(arguments)
@@ -152,7 +162,7 @@ def _kind(arguments: list[str]) -> tuple[str, list[str]]:
         if argument == "-m" and following == "zmqlab.cli" and arguments[position + 2 : position + 3] == ["node"]:
             return "node", arguments[position + 3 :]
         if not argument.startswith("-") and position >= 1:
-            break  # the command's own arguments begin: a mention of ours in there means nothing
+            break  # the command's own arguments begin here: a mention of zmqlab among them means nothing
     return "", []
 
 

@@ -1,13 +1,13 @@
 """How a cluster behaves from idle to beyond saturation: one load client, a rising rate, figures of each step.
 
-Theory. Response time is nearly flat as long as the cluster has time to spare, then bends, the *knee*, and then grows
-without end: more orders come than are done, and each waits behind all before it. A rate beyond the knee measures the
+Response time is nearly flat as long as the cluster has time to spare. Then it bends, at the *knee*, and grows without
+end: more orders come than are done, and each waits behind all that came before it. A rate beyond the knee measures the
 queue. So a sweep stops behind the first rate that the cluster does not keep up with.
 
-Each step is given ``settle_s`` to forget the last one, then measured for ``step_s``. What comes from the load client
-are histograms of intervals, which are merged.
+Each step has ``settle_s`` to forget the last one, and is then measured for ``step_s``. The load client publishes
+histograms of intervals, which are merged.
 
-:func:`comfortable_rate` is for those who only want a rate that this machine carries with ease, quickly.
+:func:`comfortable_rate` finds quickly a rate that this machine carries with ease.
 
 Left out on purpose: the verdict. A sweep asks how fast, not whether.
 """
@@ -31,18 +31,20 @@ KEEPS_UP = 0.95
 HEAD = ("offered/s", "acknowledged/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "keeps up", "limit")
 
 SILENCE_S = 5.0
-"""A load client that has said nothing for so long is dead."""
+"""A load client that has published nothing for so long is dead."""
 
 CALIBRATION_S = 0.5
+"""How long the calibration of :func:`comfortable_rate` takes."""
 CALIBRATION_REQUESTS, CALIBRATION_BATCH = 4, 64
-"""A quarter of what rate "max" does: enough to keep one core of the leader busy, and the log stays short."""
+"""A quarter of the queue of rate "max": enough to keep a core of the leader busy, and the log stays short."""
 COMFORTABLE_SHARE = 0.1
+"""Of what the cluster did in the calibration."""
 COMFORTABLE_MIN, COMFORTABLE_MAX = 500, 5_000
-"""Below, charts show little; above, a shared machine's p99 begins to tell of its neighbours."""
+"""Below it, charts show little. Above it, p99 on a shared machine begins to depend on its other processes."""
 
 
 class SweepStep(NamedTuple):
-    """One rate, and what became of it."""
+    """One rate that was offered, and what the cluster made of it."""
 
     rate: float
     """Orders a second that were asked for."""
@@ -52,7 +54,7 @@ class SweepStep(NamedTuple):
     response_time: LatencySummary
     service_time: LatencySummary
     late_share: float
-    """Of the orders that were sent: late, with nobody but the generator to blame."""
+    """The share of the orders sent that were late by the generator's own fault."""
 
     @property
     def keeps_up(self) -> bool:
@@ -61,7 +63,7 @@ class SweepStep(NamedTuple):
 
     @property
     def generator_limited(self) -> bool:
-        """Whether the generator was the limit: then the step says little about the cluster."""
+        """Whether the generator was the limit. Then the step says little about the cluster."""
         return self.late_share > LATE_SHARE
 
     def _row(self) -> tuple[object, ...]:
@@ -95,13 +97,18 @@ def sweep(
     settle_s: float = 0.5,
     **settings: Any,
 ) -> Sweep:
-    """Offer each of ``rates``, rising, and measure; ends early behind the first that the cluster can't follow.
+    """Offer each of ``rates``, the lowest first, and measure. Ends early behind the first that is too much.
 
     Args:
-        target: a cluster, or endpoints, as for a LoadClient. settings: the same as well.
+        target: a Cluster, or the client endpoints of nodes that run already.
+        rates: orders a second.
+        step_s: how long each rate is measured.
+        settle_s: how long the cluster has to get used to a rate before it is measured.
+        settings: anything else that :class:`~zmqlab.load.settings.LoadSettings` takes.
 
     Raises:
-        ClusterError: nothing came from the load client in a step.
+        ClusterError: the load client published nothing in a step.
+        SettingsError: a setting is wrong; the message names it.
     """
     steps = Sweep()
     with _Watched(target, min(rates := sorted(rates)), None, **settings) as watched:
@@ -115,7 +122,10 @@ def sweep(
 
 
 def comfortable_rate(cluster: Cluster) -> int:
-    """A tenth of what this machine's cluster does in half a second of a short queue; 500 to 5,000 orders a second."""
+    """A rate that ``cluster`` carries with ease: a tenth of what it does in half a second of a short queue.
+
+    Returns orders a second, from 500 to 5,000.
+    """
     settings = {"closed_requests": CALIBRATION_REQUESTS, "closed_batch": CALIBRATION_BATCH}
     with _Watched(cluster, "max", None, **settings) as watched:
         acknowledged = watched.measure(0.0, CALIBRATION_S).acknowledged
@@ -124,7 +134,7 @@ def comfortable_rate(cluster: Cluster) -> int:
 
 
 class _Watched:
-    """A load client that runs, and all that it publishes meanwhile."""
+    """A load client that runs, and all that it publishes while it runs."""
 
     def __init__(self, target: Cluster | Sequence[str], rate: float | str, duration: float | None, **settings: Any):
         self.load = LoadClient(target, rate, duration, **settings)
@@ -144,15 +154,15 @@ class _Watched:
         self.load.close()
 
     def measure(self, rate: float, for_s: float) -> SweepStep:
-        """What was published in the next ``for_s``; the interval that is under way is left out."""
+        """The figures of the next ``for_s``. The interval that is under way is left out."""
         self._frames.clear()
         time.sleep(for_s + 0.05)
         deadline = time.monotonic() + SILENCE_S
         while len(self._frames) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)  # far beyond its own limit a generator has little time to tell
+            time.sleep(0.05)  # far beyond its own limit a generator finds little time to publish
         snapshots = [decode_metrics(frame) for frame in self._frames[1:]]
         if not snapshots:
-            raise ClusterError("the load client said nothing during a step: does it still run?")
+            raise ClusterError("the load client published nothing during a step: does it still run? Offer it less")
         return _step_of(rate, snapshots)
 
 

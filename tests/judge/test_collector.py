@@ -1,4 +1,4 @@
-"""The log is collected while a run goes on: without a gap, from whoever has it, and contradictions are found."""
+"""The log is collected while a run goes on: without a gap, from any node that has it; contradictions are found."""
 
 from __future__ import annotations
 

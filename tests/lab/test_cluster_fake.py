@@ -1,4 +1,4 @@
-"""Cluster, launcher and feed, with stand-ins for nodes, so that these tests see only what launches and watches."""
+"""Cluster, host and feed with stand-ins for nodes: starting, signals, states, events, and what is left behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluste
     assert "killed" in repr(cluster.events)
 
 
-def test_a_death_that_nobody_ordered_becomes_an_event(cluster: Cluster) -> None:
+def test_a_death_that_was_not_ordered_becomes_an_event(cluster: Cluster) -> None:
     os.kill(cluster.pid("node2"), signal.SIGKILL)
     assert wait_for(lambda: any(event.kind == "died" for event in cluster.events))
     assert "SIGKILL" in cluster.events[-1].text
@@ -130,7 +130,7 @@ time.sleep(60)
 """
 
 
-def test_no_node_outlives_a_launcher_that_is_killed_not_even_a_paused_one(tmp_path: Path) -> None:
+def test_no_node_outlives_a_process_that_is_killed_not_even_a_paused_one(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path), *FAKE], stdout=subprocess.PIPE, text=True
     ) as launcher:

@@ -1,4 +1,4 @@
-"""The feed: newest snapshots, events, trades, who leads, checkpoints that disagree, and callbacks that fail."""
+"""The feed: newest snapshots, events, trades, the leader, checkpoints that disagree, and callbacks that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links between real nodes are cut, delayed and lossy: who leads then, who is served, and that it heals."""
+"""Links between real nodes are cut, delayed and lossy: which node leads, which clients are served, and healing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_leader_cut_off_steps_down_and_the_others_elect(cluster: Cluster) -> N
     old = cluster.leader
     cluster.partition([old], others(cluster, old))
     assert len(cluster.links) == 4
-    assert wait_for(lambda: role_of(cluster, old) != "leader"), "it goes on leading nobody"
+    assert wait_for(lambda: role_of(cluster, old) != "leader"), "it goes on leading without followers"
     assert wait_for(lambda: cluster.leader != old)
     with Client([cluster.endpoints[cluster.nodes.index(name)] for name in others(cluster, old)]) as client:
         client.buy("CUTS", 3, 100)
@@ -80,13 +80,13 @@ def test_one_way_cuts_in_either_direction_leave_a_majority_served(cluster: Clust
     for name in others(cluster, leader):
         cluster.cut(leader, name)
     assert set(cluster.links) == {(leader, name) for name in others(cluster, leader)}
-    assert wait_for(lambda: cluster.leader != leader), "nobody hears it"
+    assert wait_for(lambda: cluster.leader != leader), "no node hears it"
     cluster.heal()
     assert wait_for(lambda: agreed(cluster))
     leader = cluster.leader
     for name in others(cluster, leader):
         cluster.cut(name, leader)
-    assert wait_for(lambda: cluster.leader != leader), "it hears nobody"
+    assert wait_for(lambda: cluster.leader != leader), "it hears no node"
     with cluster.client() as client:
         client.buy("CUTS", 1, 100)
 
@@ -176,7 +176,9 @@ def test_a_wiped_node_is_heard_as_badly_as_before(cluster: Cluster) -> None:
     cluster.cut(wiped, other)
     cluster.wipe(wiped)
     assert cluster.links == {(wiped, other): LinkFault(cut=True)}
-    assert wait_for(lambda: agreed(cluster)), "or it does not know yet that it votes, and waits for its leader for ever"
+    assert wait_for(lambda: agreed(cluster)), (
+        "a node that does not know yet that it votes waits for its leader for ever"
+    )
     cluster.partition([wiped], [leader, other])
     assert wait_for(lambda: cluster.status()[wiped].status.leader_id == 0), "its new id is not meant"
 

@@ -151,7 +151,7 @@ def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tm
 def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The client claims one request that is in nobody's log."""
+    """The client claims one request that is in no node's log."""
     from zmqlab.lab import load_client
 
     honest = load_client.acknowledgements_of

@@ -1,15 +1,15 @@
 """The lab: clusters of real processes that are started, broken, mended, scaled, loaded and watched from Python.
 
-``from zmqlab import Cluster, LoadClient`` is its door for people. It knows nothing of charts and pages: what can be
-broken, and how that looks, is read from :data:`~zmqlab.lab.fault_kinds.FAULTS` by those who draw. It judges nothing:
-:mod:`zmqlab.judge` does.
+``from zmqlab import Cluster, LoadClient`` is its door for people. It knows nothing of charts and pages: a display reads
+from :data:`~zmqlab.lab.fault_kinds.FAULTS` what can be broken, and how that looks. It judges nothing: that is
+:mod:`zmqlab.judge`'s.
 
 A cluster:
 
 * :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
-* :mod:`~zmqlab.lab.scaling`: who belongs to the group and who leads it: add, remove, replace, hand over.
+* :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
 
 What breaks:

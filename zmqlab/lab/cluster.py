@@ -5,7 +5,7 @@ This class is the front, one method for each thing that a person does. The rooms
 - :mod:`~zmqlab.lab.fleet`: the nodes' processes, on a :mod:`host <zmqlab.lab.hosts>`;
 - :mod:`~zmqlab.lab.faults`: what can be broken, and how it is undone;
 - :mod:`~zmqlab.lab.link_faults`: the links that are cut, slow or lossy;
-- :mod:`~zmqlab.lab.scaling`: who belongs to the group, and who leads it;
+- :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
 - :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events.
 
 The object owns its processes. They end with :meth:`Cluster.stop`, with the ``with`` block, at the interpreter's exit,

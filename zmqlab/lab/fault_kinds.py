@@ -1,6 +1,6 @@
 """The one registry of what can be broken: how each kind of fault looks, what starts it, and how torture draws it.
 
-:data:`FAULTS` holds a :class:`FaultKind` for each. Who reads it:
+:data:`FAULTS` holds a :class:`FaultKind` for each. Three kinds of reader use it:
 
 - charts and tables: the marks and bands of its events (:mod:`~zmqlab.lab.events`);
 - buttons: its controls. ``control.fault(cluster, "node1").strike(cluster)`` is a click, and ``.undo(cluster)`` another;
@@ -113,7 +113,7 @@ class Target(StrEnum):
 
     NODE = "node"
     LINK = "link"
-    """Two nodes: who speaks, and who hears."""
+    """Two nodes: the one that speaks, and the one that hears."""
     LEADER = "leader"
     """Nothing: the leader is meant, whichever node that is at the strike."""
 
@@ -147,7 +147,7 @@ class Control:
 
         Args:
             cluster: where it is to strike.
-            names: a node; who speaks and who hears of a link; nothing for the leader.
+            names: one node; or the node that speaks and the node that hears; none for the leader.
             sizes: a value for each parameter.
 
         Raises:

@@ -14,7 +14,7 @@ What it keeps:
 
 All of it is bounded. Trades are not kept, and their topic is subscribed to only while a callback wants them.
 
-:func:`leader_of` is the lab's one rule for who leads.
+:func:`leader_of` is the lab's one rule for which node leads.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class MetricsFeed:
         self.record(control.Event(time_ns=time_ns or time.time_ns(), node=node, kind=kind, text=text))
 
     def record(self, event: control.Event) -> None:
-        """Keep an event, and tell it to those who asked."""
+        """Keep an event, and call the callbacks with it."""
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()

@@ -1,7 +1,7 @@
 """The nodes of a cluster: what each was told, whether it runs, and how it ended.
 
 The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster` gives people its verbs,
-:mod:`~zmqlab.lab.faults` break nodes, :mod:`~zmqlab.lab.scaling` changes who belongs to the group; all of them act
+:mod:`~zmqlab.lab.faults` break nodes, :mod:`~zmqlab.lab.scaling` changes the members of the group; all of them act
 through this. A node stays known by its settings, whether it runs or not, until it is dropped.
 
 A node is ``running``, ``paused`` (SIGSTOP: it keeps its sockets and answers nothing, as a machine that hangs) or

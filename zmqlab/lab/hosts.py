@@ -6,7 +6,7 @@ about machines, so another host (containers, other machines) is one more class.
 
 Rules:
 
-- A host decides nothing about the cluster: who the members are, and when a node is ready, is for its callers.
+- A host decides nothing about the cluster: its callers know the members, and when a node is ready.
 - **No orphans.** A node ends with the process that started it, even if that process is killed by SIGKILL and can clean
   up nothing. :class:`LocalHost` holds the writing end of a pipe that is the node's standard input. The node, started
   with ``--watch-stdin``, ends when it reads the pipe's end: the system closes a dead process' descriptors whatever
@@ -123,7 +123,7 @@ class LocalHost:
         return free_base_ports(count, exclude=exclude, host=self.address)
 
     def start(self, settings: NodeSettings) -> LocalNode:
-        """See :class:`Host`. The node is told who owns it, and to end when this process ends."""
+        """See :class:`Host`. The node is told this process' id, and to end when this process ends."""
         settings = replace(settings, owner=os.getpid(), watch_stdin=True)
         stderr_path = self.log_path(settings).with_suffix(".stderr")
         stderr_path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ TELL_TIMEOUT_S = 5.0
 WHOLE = LinkFault()
 
 Link = tuple[str, str]
-"""The names of who speaks and who hears."""
+"""The name of the node that speaks, and of the one that hears it."""
 
 
 class LinkTable:

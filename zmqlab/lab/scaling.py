@@ -1,4 +1,4 @@
-"""Who belongs to a cluster, and who leads it: members that come, go, are replaced or take over, while it works.
+"""The members of a cluster and its leader: nodes that come, go, are replaced or take over, while the cluster works.
 
 A new node is started with ``--join`` and asks to be taken in by itself: the leader makes it a learner, sends it the log
 and promotes it when it has caught up (:mod:`zmqlab.replica.members`). To remove a node, the leader is asked to commit a
@@ -11,7 +11,7 @@ leads by then, so a change survives an election in its midst.
 
 :class:`Scaling` changes the members of a :class:`~zmqlab.lab.cluster.Cluster`, whose processes it may start and end.
 :class:`ScalingByHand` does it for nodes that were started by hand on this machine (``zmqlab scale``). No object owns
-those: the members themselves tell who they are. New nodes are started in the background and belong to no process, as
+those: their statuses name the members. New nodes are started in the background and belong to no process, as
 if they had been started in another terminal. Nodes that go are taken out of the group first and then ended by SIGTERM;
 their journals stay where they are, and are of no more use.
 """

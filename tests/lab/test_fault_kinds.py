@@ -150,10 +150,13 @@ def test_every_button_says_something_else() -> None:
     assert len(set(buttons)) == len(buttons)
 
 
-def test_the_leader_is_found_when_a_button_means_it(cluster: Cluster) -> None:
-    (control,) = (each for each in FAULTS.controls if each.target is Target.LEADER)
-    control.fault(cluster).strike(cluster)
-    assert cluster.running == ("node1", "node2")
+@pytest.mark.parametrize("control", FAULTS.controls, ids=lambda control: control.button)
+def test_every_button_makes_a_fault_that_can_strike(cluster: Cluster, control: Control) -> None:
+    names = {Target.NODE: ("node1",), Target.LINK: ("node0", "node1"), Target.LEADER: ()}[control.target]
+    sizes = {parameter.name: parameter.low for parameter in control.parameters}
+    fault = control.fault(cluster, *names, **sizes)
+    fault.check(cluster)
+    assert ("node0" if control.target is Target.LEADER else names[0]) in fault.victims
 
 
 # -- bands ---------------------------------------------------------------------------------------------------------

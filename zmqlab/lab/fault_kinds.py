@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import permutations
 
@@ -181,31 +181,33 @@ class FaultKind:
     draws: tuple[Draw, ...] = ()
 
 
-@dataclass(slots=True)
 class Registry:
     """All kinds of fault, in the order of their registration."""
 
-    kinds: dict[str, FaultKind] = field(default_factory=dict)
-    """By name. Change it by :meth:`register` and :meth:`remove` only."""
+    def __init__(self) -> None:
+        self._kinds: dict[str, FaultKind] = {}
+        self.marks: Mapping[str, Mark] = {}
+        """Kind of event -> how it looks: for the events of all faults, and for those that are no faults."""
+        self._changed()
 
     def register(self, kind: FaultKind) -> FaultKind:
         """Add a kind of fault. Raises ValueError if its name is taken."""
-        if kind.name in self.kinds:
+        if kind.name in self._kinds:
             raise ValueError(f"a kind of fault is called {kind.name!r} already: choose another name")
-        self.kinds[kind.name] = kind
+        self._kinds[kind.name] = kind
+        self._changed()
         return kind
 
     def remove(self, name: str) -> None:
         """Take a kind of fault out again."""
-        del self.kinds[name]
+        del self._kinds[name]
+        self._changed()
 
     def __iter__(self) -> Iterator[FaultKind]:
-        return iter(tuple(self.kinds.values()))
+        return iter(tuple(self._kinds.values()))
 
-    @property
-    def marks(self) -> Mapping[str, Mark]:
-        """Kind of event -> how it looks: those of all faults, and those of events that are no faults."""
-        return {mark.kind: mark for mark in (*PLAIN_MARKS, *(mark for kind in self for mark in kind.marks))}
+    def _changed(self) -> None:
+        self.marks = {mark.kind: mark for mark in (*PLAIN_MARKS, *(mark for kind in self for mark in kind.marks))}
 
     @property
     def bands(self) -> Sequence[Band]:

@@ -145,7 +145,7 @@ class Kill(Fault):
         cluster.fleet.end(self.node, signal.SIGKILL)
 
     def undo(self, cluster: Breakable) -> None:
-        if self.node not in (*cluster.running, *cluster.paused):
+        if self.node in cluster.nodes and self.node not in (*cluster.running, *cluster.paused):
             cluster.restart(self.node)
 
     @property

@@ -13,7 +13,7 @@ import pytest
 from zmqlab.errors import SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import Band, LabEvent, Mark, Sort, Span, spans_of
-from zmqlab.lab.fault_kinds import FAULTS, Control, Draw, FaultKind, Parameter, Target
+from zmqlab.lab.fault_kinds import FAULTS, Control, Draw, FaultKind, Parameter, Target, Undo
 from zmqlab.lab.faults import Breakable, Fault, News
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.link_faults import WHOLE, Link
@@ -67,7 +67,7 @@ SLOW = FaultKind(
             "it hears every other node late",
             Target.NODE,
             Slow,
-            undo="speed up",
+            undo=Undo("speed up", "it hears them at once", ("running",)),
             parameters=(Parameter("delay_ms", 1, 500, "delay, ms"),),
         ),
     ),
@@ -98,7 +98,7 @@ def test_a_new_kind_is_known_to_torture(slow: FaultKind) -> None:
 
 def test_a_new_kind_strikes_from_a_button_and_is_a_band(slow: FaultKind, cluster: Cluster) -> None:
     (control,) = (each for each in FAULTS.controls if each.button == "slow down")
-    assert (control.target, control.undo) == (Target.NODE, "speed up")
+    assert (control.target, control.undo) == (Target.NODE, SLOW.controls[0].undo)
     with pytest.raises(SettingsError, match="slow down: delay_ms is 900: it must be from 1 to 500"):
         control.fault(cluster, "node1", delay_ms=900)
     with pytest.raises(SettingsError, match="loss is 1: no such size"):

@@ -21,21 +21,9 @@ from enum import StrEnum
 from itertools import permutations
 
 from zmqlab.errors import SettingsError
+from zmqlab.lab import faults
 from zmqlab.lab.events import ENDS_OF_PAUSE, PLAIN_MARKS, Band, LabEvent, Mark, Sort
-from zmqlab.lab.faults import (
-    BadLinks,
-    Breakable,
-    Fault,
-    Isolate,
-    Kill,
-    Partition,
-    Pause,
-    Scale,
-    Terminate,
-    Together,
-    Transfer,
-    Wipe,
-)
+from zmqlab.lab.faults import Breakable, Fault
 from zmqlab.lab.link_faults import Link
 from zmqlab.wire.control import LinkFault
 
@@ -43,6 +31,7 @@ MIN_NODES = 3
 """The smallest cluster that survives anything."""
 LEADER_S = 10.0
 """How long a fault that means the leader waits for one."""
+ALIVE = ("running", "paused")
 DELAY_MS_MAX = 500.0
 """As far as a slider goes: beyond 200 ms elections begin."""
 
@@ -130,17 +119,33 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """One button: what it says, what it is pressed for, and the fault that it makes."""
+class Undo:
+    """The button that undoes what another button did."""
 
     button: str
     hint: str
+    states: tuple[str, ...] = ()
+    """In which states of a node it is of use; empty: it is about links, and of use while one is bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One button: what it says, what must be chosen before, and the fault that it makes."""
+
+    button: str
+    hint: str
+    """What happens, for the person who points at it."""
     target: Target
     make: Callable[..., Fault]
     """Given the names of the target's nodes, and the parameters by name."""
-    undo: str = ""
-    """What the button says that undoes it; empty: it leaves nothing to undo."""
+    states: tuple[str, ...] = ALIVE
+    """In which states of a node it is of use: ``running``, ``paused``, ``stopped``."""
+    undo: Undo | None = None
     parameters: tuple[Parameter, ...] = ()
+    danger: bool = False
+    """Whether a display should warn by its colour."""
+    short: str = ""
+    """What it says on a narrow page; empty: the same."""
 
     def fault(self, cluster: Breakable, *names: str, **sizes: float) -> Fault:
         """The fault for this target.
@@ -235,29 +240,28 @@ FAULTS = Registry()
 
 # -- what there is -------------------------------------------------------------------------------------------------
 
+ANY_STATE = (*ALIVE, "stopped")
+RESUME = Undo("resume", "SIGCONT", ("paused",))
+HEAL = Undo("heal", "make its links whole")
 LINK_MARK = Mark(LabEvent.LINK, "{link} slow or lossy", Sort.CHANGE)
 DELAY = Parameter("delay_ms", 0, DELAY_MS_MAX, "delay, ms")
 LOSS = Parameter("loss", 0, 1, "share of frames lost")
 
 
 def _all(fault: Callable[[str], Fault], names: Iterable[str]) -> Fault:
-    return Together(tuple(fault(name) for name in names))
+    return faults.Together(tuple(fault(name) for name in names))
+
+
+def _bad(links: Iterable[Link], delay_ms: float = 0.0, loss: float = 0.0) -> Fault:
+    return faults.BadLinks(tuple(links), LinkFault(delay_ms=delay_ms, loss=loss))
 
 
 def _cut(source: str, target: str) -> Fault:
-    return BadLinks(((source, target),), LinkFault(cut=True))
+    return faults.BadLinks(((source, target),), LinkFault(cut=True))
 
 
 def _worsen(source: str, target: str, delay_ms: float = 0.0, loss: float = 0.0) -> Fault:
-    return BadLinks(((source, target),), LinkFault(delay_ms=delay_ms, loss=loss))
-
-
-def _late(links: Iterable[Link], aim: Aim) -> Fault:
-    return BadLinks(tuple(links), LinkFault(delay_ms=aim.amount))
-
-
-def _lossy(links: Iterable[Link], aim: Aim) -> Fault:
-    return BadLinks(tuple(links), LinkFault(loss=aim.amount))
+    return _bad([(source, target)], delay_ms, loss)
 
 
 def _both_ways(links: Iterable[Link], aim: Aim) -> tuple[Link, Link]:
@@ -267,13 +271,13 @@ def _both_ways(links: Iterable[Link], aim: Aim) -> tuple[Link, Link]:
 
 def _cut_off(aim: Aim, away: Sequence[str]) -> Fault:
     """These on one side, all others on the other."""
-    return Partition((tuple(away), tuple(name for name in aim.cluster.nodes if name not in away)))
+    return faults.Partition((tuple(away), tuple(name for name in aim.cluster.nodes if name not in away)))
 
 
 def _bridge(aim: Aim) -> Fault:
     """Two halves that do not hear each other, and nodes between them that hear both."""
     ring, half = aim.everyone(), aim.minority
-    return Partition((tuple(ring[:half]), tuple(ring[len(ring) - half :])))
+    return faults.Partition((tuple(ring[:half]), tuple(ring[len(ring) - half :])))
 
 
 def _ring(aim: Aim) -> Fault:
@@ -285,69 +289,68 @@ def _ring(aim: Aim) -> Fault:
         for one, other in permutations(range(len(ring)), 2)
         if min(abs(one - other), len(ring) - abs(one - other)) > reach
     ]
-    return BadLinks(tuple(apart), LinkFault(cut=True))
+    return faults.BadLinks(tuple(apart), LinkFault(cut=True))
 
 
 def _one_way(aim: Aim, deaf: bool) -> Fault:
     """The leader hears no follower, or no follower hears the leader."""
     leader = aim.leader()
     links = tuple((name, leader) if deaf else (leader, name) for name in aim.followers())
-    return BadLinks(links, LinkFault(cut=True))
+    return faults.BadLinks(links, LinkFault(cut=True))
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
     now = len(aim.cluster.nodes)
-    return Scale(now + direction * round(aim.amount), now)
+    return faults.Scale(now + direction * round(aim.amount), now)
 
 
-FAULTS.register(
+for _kind in (
     FaultKind(
         name="kill",
         marks=(Mark(LabEvent.KILLED, "{node} killed", Sort.FAULT),),
         controls=(
-            Control("kill -9", "SIGKILL", Target.NODE, Kill, undo="restart"),
-            Control("kill the leader", "SIGKILL for the node that leads now", Target.LEADER, Kill, undo="restart"),
+            Control("kill -9", "SIGKILL", Target.NODE, faults.Kill, danger=True),
+            Control("kill the leader", "SIGKILL for the node that leads now", Target.LEADER, faults.Kill, danger=True),
         ),
         draws=(
-            Draw("leader", (0.5, 3.0), lambda aim: Kill(aim.leader())),
-            Draw("follower", (0.5, 3.0), lambda aim: Kill(aim.followers()[0])),
-            Draw("minority", (0.5, 3.0), lambda aim: _all(Kill, aim.everyone()[: aim.minority]), nodes=5),
+            Draw("leader", (0.5, 3.0), lambda aim: faults.Kill(aim.leader())),
+            Draw("follower", (0.5, 3.0), lambda aim: faults.Kill(aim.followers()[0])),
+            Draw("minority", (0.5, 3.0), lambda aim: _all(faults.Kill, aim.everyone()[: aim.minority]), nodes=5),
             Draw("again and again", (0.0, 0.3), amount=(2, 4)),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="kill-all",
-        draws=(Draw("at once", (0.2, 1.0), lambda aim: _all(Kill, aim.everyone()), is_total=True),),
-    )
-)
-FAULTS.register(
+        draws=(Draw("at once", (0.2, 1.0), lambda aim: _all(faults.Kill, aim.everyone()), is_total=True),),
+    ),
     FaultKind(
         name="pause",
         marks=(Mark(LabEvent.PAUSED, "{node} paused", Sort.FAULT),),
         bands=(Band("{node} paused", frozenset((LabEvent.PAUSED,)), ENDS_OF_PAUSE),),
-        controls=(Control("pause", "SIGSTOP: it hangs, sockets open", Target.NODE, Pause, undo="resume"),),
-        draws=(
-            Draw("leader", (0.3, 3.0), lambda aim: Pause(aim.leader())),
-            Draw("follower", (0.3, 3.0), lambda aim: Pause(aim.followers()[0])),
-            Draw("all", (0.2, 1.5), lambda aim: _all(Pause, aim.everyone()), is_total=True),
+        controls=(
+            Control("pause", "SIGSTOP: it hangs, sockets open", Target.NODE, faults.Pause, ("running",), RESUME),
         ),
-    )
-)
-FAULTS.register(
+        draws=(
+            Draw("leader", (0.3, 3.0), lambda aim: faults.Pause(aim.leader())),
+            Draw("follower", (0.3, 3.0), lambda aim: faults.Pause(aim.followers()[0])),
+            Draw("all", (0.2, 1.5), lambda aim: _all(faults.Pause, aim.everyone()), is_total=True),
+        ),
+    ),
     FaultKind(
         name="terminate",
         marks=(Mark(LabEvent.TERMINATED, "{node} terminated", Sort.FAULT),),
-        controls=(Control("terminate", "SIGTERM: it ends by itself", Target.NODE, Terminate, undo="restart"),),
+        controls=(
+            Control("terminate", "SIGTERM: it ends by itself", Target.NODE, faults.Terminate, short="term"),
+            Control(
+                "restart", "end it, if it runs, and start it from its journal", Target.NODE, faults.Restart, ANY_STATE
+            ),
+        ),
         draws=(
-            Draw("leader", (0.2, 2.0), lambda aim: Terminate(aim.leader())),
-            Draw("follower", (0.2, 2.0), lambda aim: Terminate(aim.followers()[0])),
+            Draw("leader", (0.2, 2.0), lambda aim: faults.Terminate(aim.leader())),
+            Draw("follower", (0.2, 2.0), lambda aim: faults.Terminate(aim.followers()[0])),
             Draw("rolling", (0.0, 0.3)),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="partition",
         marks=(
@@ -363,9 +366,9 @@ FAULTS.register(
             ),
         ),
         controls=(
-            Control("cut", "the second node hears nothing of the first", Target.LINK, _cut, undo="heal"),
-            Control("isolate", "cut all links of this node", Target.NODE, Isolate, undo="reconnect"),
-            Control("isolate the leader", "cut all links of the leader", Target.LEADER, Isolate, undo="reconnect"),
+            Control("cut", "the second node hears nothing of the first", Target.LINK, _cut, undo=HEAL),
+            Control("isolate", "cut all links of this node", Target.NODE, faults.Isolate, undo=HEAL),
+            Control("isolate the leader", "cut all links of the leader", Target.LEADER, faults.Isolate, undo=HEAL),
         ),
         draws=(
             Draw(
@@ -379,9 +382,7 @@ FAULTS.register(
             Draw("bridge", (1.0, 4.0), _bridge),
             Draw("ring", (1.0, 4.0), _ring, nodes=5),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="delay",
         marks=(LINK_MARK,),
@@ -391,52 +392,57 @@ FAULTS.register(
                 "the second node hears the first late, or loses frames",
                 Target.LINK,
                 _worsen,
-                undo="heal",
+                undo=HEAL,
                 parameters=(DELAY, LOSS),
             ),
         ),
         draws=(
-            Draw("leader", (1.0, 4.0), lambda aim: _late(aim.links(aim.leader()), aim), (50, 300)),
-            Draw("one link", (1.0, 4.0), lambda aim: _late(_both_ways(aim.links(), aim), aim), (50, 300)),
-            Draw("all", (1.0, 4.0), lambda aim: _late(aim.links(), aim), (2, 20)),
+            Draw("leader", (1.0, 4.0), lambda aim: _bad(aim.links(aim.leader()), delay_ms=aim.amount), (50, 300)),
+            Draw(
+                "one link", (1.0, 4.0), lambda aim: _bad(_both_ways(aim.links(), aim), delay_ms=aim.amount), (50, 300)
+            ),
+            Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), delay_ms=aim.amount), (2, 20)),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="loss",
         marks=(LINK_MARK,),
         draws=(
-            Draw("one node", (1.0, 4.0), lambda aim: _lossy(aim.links(aim.everyone()[0]), aim), (0.2, 0.6)),
-            Draw("all", (1.0, 4.0), lambda aim: _lossy(aim.links(), aim), (0.02, 0.2)),
+            Draw("one node", (1.0, 4.0), lambda aim: _bad(aim.links(aim.everyone()[0]), loss=aim.amount), (0.2, 0.6)),
+            Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), loss=aim.amount), (0.02, 0.2)),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="wipe",
         marks=(Mark(LabEvent.WIPED, "{node} wiped", Sort.FAULT),),
-        controls=(Control("wipe", "kill it, delete its journal, let it rejoin as a new member", Target.NODE, Wipe),),
-        draws=(
-            Draw("leader", (0.0, 0.0), lambda aim: Wipe(aim.leader())),
-            Draw("follower", (0.0, 0.0), lambda aim: Wipe(aim.followers()[0])),
+        controls=(
+            Control(
+                "wipe",
+                "kill it, delete its journal, let it rejoin as a new member",
+                Target.NODE,
+                faults.Wipe,
+                ANY_STATE,
+            ),
         ),
-    )
-)
-FAULTS.register(
+        draws=(
+            Draw("leader", (0.0, 0.0), lambda aim: faults.Wipe(aim.leader())),
+            Draw("follower", (0.0, 0.0), lambda aim: faults.Wipe(aim.followers()[0])),
+        ),
+    ),
     FaultKind(
         name="scale",
         draws=(
             Draw("up", (1.0, 3.0), lambda aim: _scaled(aim, 1), (1, 2)),
             Draw("down", (1.0, 3.0), lambda aim: _scaled(aim, -1), (1, 1)),
         ),
-    )
-)
-FAULTS.register(
+    ),
     FaultKind(
         name="transfer",
         marks=(Mark(LabEvent.TRANSFER, "{node} is to lead", Sort.CHANGE),),
-        controls=(Control("make it lead", "the leader hands over to this node", Target.NODE, Transfer),),
-        draws=(Draw("follower", (0.1, 0.5), lambda aim: Transfer(aim.followers()[0])),),
-    )
-)
+        controls=(
+            Control("make it lead", "the leader hands over to this node", Target.NODE, faults.Transfer, ("running",)),
+        ),
+        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.followers()[0])),),
+    ),
+):
+    FAULTS.register(_kind)

@@ -165,6 +165,26 @@ class Terminate(Kill):
 
 
 @dataclass(frozen=True, slots=True)
+class Restart(Fault):
+    """A node ends by SIGTERM, if it runs, and starts again from its journal. There is nothing to undo."""
+
+    node: str
+
+    def check(self, cluster: Breakable) -> None:
+        cluster.fleet.settings(self.node)
+
+    def inflict(self, cluster: Breakable) -> None:
+        cluster.restart(self.node)
+
+    def undo(self, cluster: Breakable) -> None:
+        """Nothing is left of it."""
+
+    @property
+    def victims(self) -> str:
+        return self.node
+
+
+@dataclass(frozen=True, slots=True)
 class Pause(Fault):
     """SIGSTOP: the node hangs with its sockets open. Undone by SIGCONT."""
 

@@ -24,8 +24,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple, TypeVar
 
 import zmq
 
@@ -36,6 +36,8 @@ from zmqlab.load.metrics import LOAD_METRICS
 from zmqlab.wire import control
 from zmqlab.wire.control import EventKind, NodeStatus
 from zmqlab.wire.frames import EVENT, MAX_ANSWER_BYTES, METRICS, TRADE, parse_header, topic
+
+K = TypeVar("K")
 
 HISTORY_EVENTS = 2_000
 """Events that are kept, and mismatches: hours of faults by hand."""
@@ -121,8 +123,7 @@ class MetricsFeed:
 
     def leader_among(self, names: Collection[str]) -> str:
         """The node that leads, of those named, as they last published; empty if none does."""
-        leader = leader_of(status for status in self.newest().values() if status.name in names)
-        return leader.name if leader is not None else ""
+        return leader_of({name: status for name, status in self.newest().items() if name in names}) or ""
 
     def events(self) -> list[control.Event]:
         """What happened, in the order in which it was heard of."""
@@ -303,12 +304,13 @@ class MetricsFeed:
         return mismatch
 
 
-def leader_of(statuses: Iterable[NodeStatus]) -> NodeStatus | None:
-    """Of the nodes that say of themselves that they lead, that of the highest term; None if none says so.
+def leader_of(statuses: Mapping[K, NodeStatus]) -> K | None:
+    """Of the nodes that say of themselves that they lead, the key of the one in the highest term; None if none does.
 
     A leader that was cut off says so for a while after the others have elected another one.
     """
-    return max((status for status in statuses if status.role == "leader"), key=lambda each: each.term, default=None)
+    leaders = {key: status for key, status in statuses.items() if status.role == "leader"}
+    return max(leaders, key=lambda key: leaders[key].term) if leaders else None
 
 
 def _register(callbacks: list[Callable[..., None]], callback: Callable[..., None]) -> Callable[[], None]:

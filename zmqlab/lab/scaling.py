@@ -300,9 +300,9 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
     """
     while True:
         statuses = queries.statuses(endpoints, ANSWER_TIMEOUT_S)
-        leader = leader_of(statuses.values())
-        if leader is not None:
-            endpoint = next(endpoint for endpoint, status in statuses.items() if status is leader)
+        endpoint = leader_of(statuses)
+        if endpoint is not None:
+            leader = statuses[endpoint]
             members = {f"tcp://{each.host}:{each.port}": each for each in leader.members}
             return Reached(endpoint, members, leader.cluster)
         if time.monotonic() > deadline:

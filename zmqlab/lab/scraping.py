@@ -107,7 +107,7 @@ _COUNTERS = (
     _Series("orders_late_total", "Orders sent over 5 ms late by this client's own fault.", lambda m: m.total.late),
     _Series(
         "orders_held_back_total",
-        "Orders sent over 5 ms late as the cluster took no more.",
+        "Orders sent over 5 ms late for the cluster's sake.",
         lambda m: m.total.held_back,
     ),
     _Series("requests_acknowledged_total", "Requests that were answered.", lambda m: m.total.requests),

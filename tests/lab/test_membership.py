@@ -11,6 +11,7 @@ import pytest
 from zmqlab import Cluster, LoadClient
 from zmqlab.cluster import queries
 from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.lab import scaling
 from zmqlab.wire import control
 
 pytestmark = pytest.mark.process
@@ -157,3 +158,24 @@ def test_the_last_one_stays() -> None:
 def test_a_scale_that_makes_no_sense(cluster: Cluster, count: object) -> None:
     with pytest.raises(SettingsError, match="from 1 to 15"):
         cluster.scale(count)  # type: ignore[arg-type]
+
+
+def refusing(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that refuses so many times, and then does what it is asked."""
+    left = iter([control.ErrorAnswer(1, "refused", "too few of the others are in reach")] * times)
+    monkeypatch.setattr(scaling, "reach_leader", lambda *_: scaling.Reached("tcp://127.0.0.1:1", {}))
+    monkeypatch.setattr(queries, "ask_all", lambda *_: {"tcp://127.0.0.1:1": next(left, control.OkAnswer(1))})
+
+
+def test_a_leader_that_has_just_been_elected_may_refuse_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has led for less than one round of heartbeats, so it takes every follower for dead."""
+    refusing(3, monkeypatch)
+    scaling.remove_member(lambda: ["tcp://127.0.0.1:1"], 7, time.monotonic() + 5)
+
+
+def test_a_refusal_that_lasts_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(1_000_000, monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="does not remove that node: too few of the others are in reach"):
+        scaling.remove_member(lambda: ["tcp://127.0.0.1:1"], 7, time.monotonic() + 5)
+    assert time.monotonic() - began < 2

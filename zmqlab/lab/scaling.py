@@ -41,6 +41,9 @@ CHANGE_TIMEOUT_S = 30.0
 TRANSFER_TIMEOUT_S = 5.0
 """For one transfer of leadership: some ten milliseconds, and a leader gives up after an election time-out."""
 ANSWER_TIMEOUT_S = 0.5
+REFUSAL_S = 0.5
+"""A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
+now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
 POLL_S = 0.02
 BACKGROUND_POLL_S = 0.05
 """A node by hand is a new Python process, which takes half a second to come up."""
@@ -344,19 +347,20 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
     def make_query(_: str) -> control.Query:
         return control.RemoveMemberQuery(queries.new_nonce(), node_id)
 
-    target = ""
+    target, refused_since = "", 0.0
     while True:
         target = target or reach_leader(endpoints(), deadline).endpoint
         answer = queries.ask_all([target], make_query, ANSWER_TIMEOUT_S).get(target)
         if isinstance(answer, control.OkAnswer):
             return
-        if isinstance(answer, control.ErrorAnswer) and answer.code == "refused":
-            raise ClusterError(f"the leader does not remove that node: {answer.message}")
+        error = answer if isinstance(answer, control.ErrorAnswer) else None
+        refused_since = (refused_since or time.monotonic()) if error and error.code == "refused" else 0.0
+        if error and refused_since and time.monotonic() - refused_since >= REFUSAL_S:
+            raise ClusterError(f"the leader does not remove that node: {error.message}")
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
-        if not isinstance(answer, control.ErrorAnswer) or answer.code != "busy":
-            leader = answer.leader if isinstance(answer, control.ErrorAnswer) else ""
-            target = client_endpoint(*parse_endpoint(leader)) if leader else ""
+        if error is None or error.code != "busy":
+            target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
         time.sleep(POLL_S)
 
 

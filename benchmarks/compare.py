@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_report import LoadReport
 from zmqlab.load.load_settings import LoadSettings

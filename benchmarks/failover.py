@@ -20,12 +20,12 @@ from contextlib import ExitStack
 import numpy as np
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.cluster.collector import LogCollector
-from zmqlab.cluster.launcher import LocalLauncher, module_command
-from zmqlab.cluster.load_client import acknowledgements_of
-from zmqlab.torture.nemesis import Nemesis, Progress, Strike
-from zmqlab.torture.report import outcomes
-from zmqlab.torture.schedule import Fault
+from zmqlab.judge.collector import LogCollector
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.lab.hosts import LocalHost, module_command
+from zmqlab.scenarios.fault_schedule import Deal
+from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.torture_report import outcomes
 
 HOLD_S = 1.0
 """How long the dead leader stays away: longer than an election."""
@@ -51,9 +51,9 @@ class Run:
 
 def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
     """Kill the leader of one cluster again and again, then watch the cluster in peace."""
-    launcher = LocalLauncher([*module_command("zmqlab.node"), "--election-ticks", str(ticks)])
+    host = LocalHost([*module_command("zmqlab.node"), "--election-ticks", str(ticks)])
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(arguments.nodes, launcher=launcher))
+        cluster = stack.enter_context(Cluster(arguments.nodes, host=host))
         collector = stack.enter_context(LogCollector(cluster, cluster.run_dir))
         load = stack.enter_context(
             LoadClient(cluster, rate=arguments.rate, duration=None, seed=ticks, collector=collector)
@@ -65,7 +65,7 @@ def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
         strikes: list[Strike] = []
         time.sleep(1.5)
         for number in range(1, arguments.kills + 1):
-            strikes.append(nemesis.strike(Fault(number, "kill", "leader", HOLD_S, 0.0, 0.0, number)))
+            strikes.append(nemesis.strike(Deal(number, "kill", "leader", HOLD_S, 0.0, 0.0, number)))
             if strikes[-1].problem:
                 print(f"kill {number}: {strikes[-1].problem}", file=sys.stderr)
             time.sleep(0.3)

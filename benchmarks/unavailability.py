@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from zmqlab.torture.schedule import VARIANTS
+from zmqlab.scenarios.fault_schedule import FAULTS
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
             gaps_ms[f"{fault['kind']} {fault['variant']}"].append(fault["gap_ms"])
     print(f"{sum(passed)} of {len(passed)} runs passed, {orders:,} orders, {sum(map(len, gaps_ms.values()))} faults\n")
     print("| fault | times | gap, median ms | worst ms |\n| --- | ---: | ---: | ---: |")
-    for name in (f"{variant.kind} {variant.name}" for variant in VARIANTS):
+    for name in (f"{kind} {variant}" for kind, variant in FAULTS.draws):
         if gaps := gaps_ms.get(name):
             print(f"| {name} | {len(gaps)} | {statistics.median(gaps):,.0f} | {max(gaps):,.0f} |")
     print(f"| none | | | {max(calm_ms):,.0f} |")

@@ -72,7 +72,8 @@ def test_a_socket_has_the_bounds_that_it_was_given(context: net.Context) -> None
         zmq.HEARTBEAT_IVL: 50,
         zmq.IMMEDIATE: 0,
     }
-    assert {option: made.getsockopt(option) for option in values} == values
+    with made:
+        assert {option: made.getsockopt(option) for option in values} == values
 
 
 def test_a_port_that_is_taken_names_the_process_that_has_it(context: net.Context) -> None:
@@ -88,5 +89,6 @@ def test_a_port_that_is_taken_names_the_process_that_has_it(context: net.Context
 
 def test_an_address_of_another_machine_is_no_port_in_use(context: net.Context) -> None:
     """Any failure to bind was reported as a port in use."""
-    with pytest.raises(ListenFailed, match=r"no interface of this machine has the address 192\.0\.2\.1"):
-        net.bind(net.open_socket(context, zmq.ROUTER, BOUNDS), "192.0.2.1", 5_000, "node7")
+    said = r"no interface of this machine has the address 192\.0\.2\.1"
+    with net.open_socket(context, zmq.ROUTER, BOUNDS) as made, pytest.raises(ListenFailed, match=said):
+        net.bind(made, "192.0.2.1", 5_000, "node7")

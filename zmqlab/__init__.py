@@ -39,10 +39,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zmqlab.client.client import Client
-    from zmqlab.cluster.cluster import Cluster
-    from zmqlab.cluster.load_client import LoadClient, LoadResult
-    from zmqlab.cluster.verdict import Verdict
     from zmqlab.errors import ZmqlabError
+    from zmqlab.judge.load_result import LoadResult
+    from zmqlab.judge.verdict import Verdict
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.load_client import LoadClient
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
 
 __all__ = [
@@ -61,15 +62,15 @@ __all__ = [
 
 _HOME = {
     "Client": "zmqlab.client.client",
-    "Cluster": "zmqlab.cluster.cluster",
+    "Cluster": "zmqlab.lab.cluster",
     "Command": "zmqlab.market.types",
     "ExecutionReport": "zmqlab.market.types",
-    "LoadClient": "zmqlab.cluster.load_client",
-    "LoadResult": "zmqlab.cluster.load_client",
+    "LoadClient": "zmqlab.lab.load_client",
+    "LoadResult": "zmqlab.judge.load_result",
     "OrderType": "zmqlab.market.types",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",
-    "Verdict": "zmqlab.cluster.verdict",
+    "Verdict": "zmqlab.judge.verdict",
     "ZmqlabError": "zmqlab.errors",
 }
 

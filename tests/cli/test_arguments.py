@@ -90,7 +90,7 @@ def test_nodes_that_do_not_answer_are_shown_and_fail(capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)[0]["state"] == "silent"
 
 
-def test_a_book_that_nobody_gives_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_book_that_no_node_gives_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["book", "AAPL", "--nodes", "tcp://127.0.0.1:9", "--timeout", "50ms"]) == 1
     assert "did not answer within" in capsys.readouterr().err
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import wait_for
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.hosts import free_base_ports
 
 pytestmark = pytest.mark.process
 ZMQLAB = [sys.executable, "-m", "zmqlab.cli"]
@@ -70,7 +70,7 @@ def by_hand(tmp_path: Path) -> Iterator[list[list[str]]]:
 
 
 def _nodes_of(folder: Path, bases: list[int]) -> list[int]:
-    from zmqlab.cluster import processes
+    from zmqlab.lab import processes
 
     return [each.pid for each in processes.find() if each.port in bases]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pytest
 
 from zmqlab.cli import run
-from zmqlab.cluster import processes
-from zmqlab.cluster.processes import LabProcess, ProcessTable
+from zmqlab.lab import processes
+from zmqlab.lab.processes import LabProcess, ProcessTable
 
 ORPHAN = LabProcess(11, 0.0, "node", "left", "lab-1", 20_000, 99, owner_alive=False)
 IN_USE = LabProcess(12, 0.0, "node", "used", "lab-2", 20_010, 1, owner_alive=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import zmq
 
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
 from zmqlab.load.order_flow import KIND_NEW
 from zmqlab.market.types import Status

@@ -9,8 +9,8 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab import Cluster, Command, Side
 from zmqlab.client.bare_client import BareClient
-from zmqlab.cluster.looking import anatomy, log_of
 from zmqlab.errors import RequestTimeout
+from zmqlab.lesson import anatomy, log_of
 
 pytestmark = pytest.mark.process
 

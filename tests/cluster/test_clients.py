@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.load_client import LoadClient, acknowledgements_of
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
 
 pytestmark = pytest.mark.process
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.load.test_history import answer_of, check_against_ledger, commands_of
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.load_client import LoadClient
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.history import Command, History, Report, Request, read_history
 from zmqlab.market.naive import NaiveExchange
 from zmqlab.market.types import fills_in, reports_in

@@ -130,6 +130,7 @@ def test_a_frame_that_is_too_short_is_refused() -> None:
     ("fault", "said"),
     [
         (LinkFault(sender="node1", cut=True), "not an endpoint"),
+        (LinkFault(cut=True), "not an endpoint"),
         (LinkFault(sender=ONE, delay_ms=-1.0), "delay_ms is -1"),
         (LinkFault(sender=ONE, delay_ms=math.nan), "delay_ms is nan"),
         (LinkFault(sender=ONE, delay_ms=1e9), "delay_ms is"),

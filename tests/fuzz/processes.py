@@ -32,8 +32,8 @@ from tests.fuzz.handlers import MAX_GROWTH_BYTES, Outcome
 from tests.fuzz.hostile import Hostile, Parts, View
 from tests.fuzz.legal import Verdict, verdict
 from zmqlab.client import ask
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.launcher import LocalLauncher, LocalNode
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.hosts import LocalHost, LocalNode
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
@@ -311,7 +311,7 @@ def _await_subscriptions(publisher: Publisher, targets: list[Target]) -> None:
         target.look()
 
 
-class PatientLauncher(LocalLauncher):
+class PatientHost(LocalHost):
     """Nodes that wait long before they call an election, so that a change of term is not the doing of a machine on
     which others work."""
 
@@ -322,7 +322,7 @@ class PatientLauncher(LocalLauncher):
 @contextmanager
 def _cluster(size: int) -> Iterator[Cluster]:
     """A cluster with orders in its book, whose processes must all be there at the end, and take orders."""
-    with Cluster(nodes=size, launcher=PatientLauncher()) as cluster, cluster.client() as client:
+    with Cluster(nodes=size, host=PatientHost()) as cluster, cluster.client() as client:
         for price in range(90, 100):
             client.buy("AAPL", 10, price)
             client.sell("AAPL", 10, price + 20)

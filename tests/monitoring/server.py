@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 CONFIG, RULES = DEPLOY / "prometheus" / "prometheus.yml", DEPLOY / "prometheus" / "alerts.yml"

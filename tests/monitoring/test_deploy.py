@@ -18,10 +18,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.monitoring.fakes import a_status, a_view
 from tests.monitoring.server import DEPLOY, RULES, needs_prometheus
-from zmqlab.cluster.load_exporter import LoadExporter
-from zmqlab.cluster.load_exporter import View as LoadView
-from zmqlab.cluster.load_exporter import figures as load_figures
-from zmqlab.cluster.targets import Targets
+from zmqlab.lab.scraping import LoadExporter, Targets
+from zmqlab.lab.scraping import View as LoadView
+from zmqlab.lab.scraping import figures as load_figures
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Figure, family_of, render

@@ -363,7 +363,7 @@ def test_the_role_is_one_of_all() -> None:
 
 
 def test_the_settings_reach_the_process(tmp_path: Path) -> None:
-    from zmqlab.cluster.launcher import node_arguments
+    from zmqlab.lab.hosts import node_arguments
     from zmqlab.node.__main__ import parse_arguments
 
     settings = NodeSettings(name="node0", port=5_000, metrics_port=5_003, run_dir=tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.control import NodeStatus, StatusAnswer

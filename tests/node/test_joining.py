@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from zmqlab.client import ask
-from zmqlab.cluster.membership import reach_leader, remove_member
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
+from zmqlab.lab.scaling import reach_leader, remove_member
 from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
 
 pytestmark = pytest.mark.process

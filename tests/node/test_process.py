@@ -15,8 +15,8 @@ import lmdb
 import pytest
 
 from tests.node.conftest import LiveNode
-from zmqlab.cluster.ports import free_base_ports
 from zmqlab.errors import JournalFull
+from zmqlab.lab.hosts import free_base_ports
 from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind

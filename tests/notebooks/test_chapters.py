@@ -30,7 +30,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.jupyter_folders import own_folders
 from tests.notebooks.test_saved import CHAPTERS, NOTEBOOKS, name_of
-from zmqlab.cluster.processes import LabProcess, find, reap
+from zmqlab.lab.processes import LabProcess, find, reap
 from zmqlab.lesson import QUICK_VARIABLE
 
 pytest.importorskip("nbval", reason="nbval runs the chapters: pip install 'zmqlab[lab,test]'")
@@ -128,7 +128,7 @@ def test_a_slow_cell_fails(tmp_path: Path) -> None:
 def test_a_process_that_is_left_is_seen(tmp_path: Path) -> None:
     cell = (
         "import subprocess, sys, tempfile\n"
-        "from zmqlab.cluster.ports import free_base_ports\n"
+        "from zmqlab.lab.hosts import free_base_ports\n"
         "command = [sys.executable, '-m', 'zmqlab.node', '--node', 'left', '--port', str(free_base_ports(1)[0])]\n"
         "run_dir = tempfile.mkdtemp(prefix='zmqlab-')\n"
         "subprocess.Popen([*command, '--run-dir', run_dir], start_new_session=True)\n"

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.jupyter_folders import own_folders
-from zmqlab.cluster.processes import find
+from zmqlab.lab.processes import find
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 FLAGS = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tests.widgets.fake_cluster import FakeCluster
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets import data
 from zmqlab.widgets.data import Sampler
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from zmqlab.cluster.feed import MetricsFeed
-from zmqlab.cluster.links import LinkFault
 from zmqlab.errors import ClusterError
+from zmqlab.lab.feed import MetricsFeed
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.wire.control import Event, NodeStatus
+from zmqlab.wire.control import Event, LinkFault, NodeStatus
 
 MS = 1_000_000
 

@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import Browser
 
 from tests.widgets.browser import Visit, await_answer, environment
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 
 READY = """() => {
     const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 
 from tests.waiting import seconds_until
 from tests.widgets.browser import MARKS, Visit, await_answer, environment, keep, living, nodes_of
-from zmqlab.cluster.ports import free_base_ports
+from zmqlab.lab.hosts import free_base_ports
 
 pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")]
 

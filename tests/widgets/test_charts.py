@@ -13,7 +13,7 @@ from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
 from tests.widgets.fake_cluster import MS, FakeCluster
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets import live_charts
 from zmqlab.widgets.bookwatch import BookView, BookWatch
 from zmqlab.widgets.charts.scene import steady_top

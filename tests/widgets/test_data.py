@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.data import STALE_S, Sampler
 from zmqlab.widgets.marks import clock_ms
 

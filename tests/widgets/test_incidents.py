@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.widgets.fake_cluster import MS, snapshot
-from zmqlab.cluster.checks import Check
-from zmqlab.cluster.verdict import Verdict
+from zmqlab.judge.promises import Check
+from zmqlab.judge.verdict import Verdict
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.wire.control import Event

@@ -10,8 +10,7 @@ import pytest
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.links import LinkFault
+from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.bookwatch import BookWatch
 from zmqlab.widgets.card import FaultCards
 from zmqlab.widgets.controls import LoadControls, warning_of
@@ -21,6 +20,7 @@ from zmqlab.widgets.lab import Lab
 from zmqlab.widgets.nodes import NodeTable, agreement
 from zmqlab.widgets.panel import Panel
 from zmqlab.widgets.partition import PartitionMatrix
+from zmqlab.wire.control import LinkFault
 
 
 def click(panel: Panel, do: str, **arguments: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource, UIElement
 
-from zmqlab.cluster.sweep import Sweep, SweepStep
 from zmqlab.histogram import Histogram
+from zmqlab.lab.sweep import Sweep, SweepStep
 from zmqlab.load.load_report import LatencySummary
 from zmqlab.widgets.pictures import Picture, percentile_curves, sweep_curves
 

@@ -122,3 +122,12 @@ def test_nesting_without_end_is_refused() -> None:
 )
 def test_a_damaged_control_message(frame: bytes, decode: Callable[[bytes], object]) -> None:
     refuses_or_accepts(decode, frame)
+
+
+def test_a_kind_travels_as_a_plain_word_and_an_unknown_one_still_decodes() -> None:
+    event = control.Event(time_ns=1, node="n1", kind=control.EventKind.STEPPED_DOWN)
+    frame = control.encode(frames.EVENT, event)
+    assert b"stepped_down" in frame
+    assert control.decode_event(frame).kind == "stepped_down"
+    newer = control.Event(time_ns=1, node="n1", kind="sang")
+    assert control.decode_event(control.encode(frames.EVENT, newer)).kind == "sang"

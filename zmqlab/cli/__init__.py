@@ -1,8 +1,16 @@
-"""The command line: one function a command, and no decision of its own.
+"""The command line: one function for each command, and no decision of its own.
 
 :func:`main` turns every foreseen failure into one line on standard error and an exit status: 2 for wrong arguments, a
-:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy
-modules are imported inside the commands, so that ``--help`` and usage errors come at once.
+:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy modules
+are imported inside the commands, so that ``--help`` and usage errors come at once.
+
+* :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
+* :mod:`~zmqlab.cli.node_commands`: ``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps`` and ``reap``.
+* :mod:`~zmqlab.cli.sim_command`: ``sim``.
+* :mod:`~zmqlab.cli.torture_command`: ``torture``.
+* :mod:`~zmqlab.cli.progress`: what a run under load shows while it runs.
+* :mod:`~zmqlab.cli.common`: what several commands share.
+* :mod:`~zmqlab.cli.__main__`: ``python -m zmqlab.cli``, the same as the ``zmqlab`` command.
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ from collections.abc import Sequence
 
 import typer
 
-from zmqlab.cli import load, nodes, processes, quick, sim, torture
+from zmqlab.cli import load_commands, node_commands, sim_command, torture_command
 from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
 
 EXIT_INTERRUPTED = 130
@@ -50,17 +58,17 @@ def _root(
     pass
 
 
-app.command("quick")(quick.quick)
-app.command("node")(nodes.node)
-app.command("client")(load.client)
-app.command("status")(nodes.status)
-app.command("book")(nodes.book)
-app.command("scale")(nodes.scale)
-app.command("remove")(nodes.remove)
-app.command("ps")(processes.ps)
-app.command("reap")(processes.reap)
-app.command("sim")(sim.sim)
-app.command("torture")(torture.torture)
+app.command("quick")(load_commands.quick)
+app.command("node")(node_commands.node)
+app.command("client")(load_commands.client)
+app.command("status")(node_commands.status)
+app.command("book")(node_commands.book)
+app.command("scale")(node_commands.scale)
+app.command("remove")(node_commands.remove)
+app.command("ps")(node_commands.ps)
+app.command("reap")(node_commands.reap)
+app.command("sim")(sim_command.sim)
+app.command("torture")(torture_command.torture)
 
 
 def run(arguments: Sequence[str]) -> int:

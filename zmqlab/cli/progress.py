@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from zmqlab.cluster.feed import MetricsFeed
-from zmqlab.cluster.load_client import LoadClient, LoadFigures
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.load_client import LoadClient, LoadFigures
 from zmqlab.wire.control import NodeStatus
 
 REFRESH_S = 0.25
 LINE_S = 1.0
 SILENT_AFTER_NS = 1_000_000_000
-"""A node publishes ten times a second; one that has missed ten snapshots is dead, paused or starved."""
+"""A node publishes ten times a second. One that has missed ten snapshots is dead, paused or starved."""
 
 _STYLES = {"leader": "bold green", "follower": "", "silent": "bold red"}
 
@@ -63,7 +63,7 @@ def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
 
 
 def _role(status: NodeStatus) -> str:
-    """The role that a node last told, unless that was too long ago to be true."""
+    """The role that a node published last; ``silent`` if that was too long ago to be true."""
     return "silent" if time.time_ns() - status.time_ns > SILENT_AFTER_NS else status.role
 
 

@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.session import SessionSettings
-from zmqlab.client.tables import StatusTable, html_table, text_table
 from zmqlab.errors import (
     NoLeader,
     RequestError,
@@ -47,6 +46,7 @@ from zmqlab.market.types import (
     symbol_code,
 )
 from zmqlab.settings import parse_endpoint
+from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
 

@@ -27,9 +27,10 @@ does (RFC 6298):
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
 - On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, or are
-  answered from now on, this node is *stuck*, for example cut off from the leader, and all of its requests move. If none
-  has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe. In both
-  cases the node is avoided for another time-out, or until it answers a request; if all nodes are avoided, none is.
+  answered from now on, this node is *stuck*, for example cut off from the leader, and all of its requests move. If
+  none has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe.
+  In both cases the node is avoided for another time-out, or until it answers a request; if all nodes are avoided, none
+  is.
 
 So a cluster that becomes slow sees a few copies, never a whole window of them.
 

@@ -43,6 +43,7 @@ from zmqlab.replica.replica import Route, request_key, slices
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
+from zmqlab.wire.control import EventKind
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 
 EAGER_TICKS = 300
@@ -185,7 +186,7 @@ class Group:
             self.closing.begin()
             self.joining.close()
             role = self.replica.replication.role.name.lower()
-            self._tell(self._settings.name, "closing", f"{self._settings.name} closes, as {role}")
+            self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 
     def turn(self) -> bool:
         """Carry out what follows from all that came in; returns whether there is more to do at once."""
@@ -261,18 +262,18 @@ class Group:
         if seen == self._last_seen:
             return
         before, self._last_seen = self._last_seen, seen
-        kind = "elected" if replication.role is Role.LEADER else "role"
+        kind = EventKind.ELECTED if replication.role is Role.LEADER else EventKind.ROLE
         if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
-            kind = "stepped_down"
+            kind = EventKind.STEPPED_DOWN
         name, role = self._settings.name, replication.role.name.lower()
         self._tell(name, kind, f"{name} is {role} in term {replication.term}")
 
     def _note_promotion(self, node_id: int) -> None:
         if self.replica.replication.role is Role.LEADER:
             name = self.peers.name_of(node_id) or self.peers.address_of(node_id)
-            self._tell(name, "promoted", f"{name} has caught up and votes")
+            self._tell(name, EventKind.PROMOTED, f"{name} has caught up and votes")
 
-    def _tell(self, node: str, kind: str, text: str) -> None:
+    def _tell(self, node: str, kind: EventKind, text: str) -> None:
         """Something happened: to the log and to the event topic."""
         self._effects.note(text)
         term, time_ns = self.replica.replication.term, self._effects.vitals().time_ns

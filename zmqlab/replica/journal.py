@@ -4,7 +4,7 @@ A journal holds the hard state (term, vote), the entries, and the newest snapsho
 one transaction: after a crash all of it is there or none of it. Entries that a snapshot covers may be kept for a while
 (the verdict reads them, and so may a person); ``first_index`` says from where on the log is whole.
 
-The journal on disk is :mod:`zmqlab.replica.record_journal`, over LMDB in :mod:`zmqlab.node.journal`, over a
+The journal on disk is :mod:`zmqlab.replica.record_journal`, over LMDB in :mod:`zmqlab.node.lmdb_journal`, over a
 simulated disk in :mod:`zmqlab.sim.disk`. :class:`MemoryJournal` is ``durability="memory"``.
 """
 

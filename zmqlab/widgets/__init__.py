@@ -7,8 +7,8 @@ cluster's feed to the page::
                         ├──▶ charts/ (bokeh figures) ──▶ LiveFigure (live.py, live.js: pushes, at most ten a second)
                         └──▶ Panel (panel.py, panel.js: tables and buttons) ──▶ actions in threads ──▶ cluster
 
-Views, no decisions: what can be done is :class:`~zmqlab.cluster.cluster.Cluster`'s and
-:class:`~zmqlab.cluster.load_client.LoadClient`'s. Needs the extra ``lab``.
+Views, no decisions: what can be done is :class:`~zmqlab.lab.cluster.Cluster`'s and
+:class:`~zmqlab.lab.load_client.LoadClient`'s. Needs the extra ``lab``.
 """
 
 from __future__ import annotations

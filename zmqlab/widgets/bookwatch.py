@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zmqlab.client import ask
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
 from zmqlab.wire import control
 
 INTERVAL_S = 0.25

@@ -6,10 +6,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from zmqlab.client.tables import html_table
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.tables import clock
-from zmqlab.cluster.verdict import Verdict
+from zmqlab.judge.verdict import Verdict
+from zmqlab.lab.cluster import Cluster
+from zmqlab.tables import clock, html_table
 from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.incidents import SETTLE_NS, Incidents
 from zmqlab.widgets.panel import Panel, script

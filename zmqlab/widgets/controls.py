@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from zmqlab.client.tables import html_table
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.load_client import LoadClient
-from zmqlab.cluster.load_result import LoadResult
 from zmqlab.errors import ClusterError
+from zmqlab.judge.load_result import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE
 from zmqlab.load.load_settings import FlowMix
+from zmqlab.tables import html_table
 from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.panel import Panel, script
 

@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from zmqlab.cluster.cluster import Cluster
 from zmqlab.errors import FrameError
+from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, decode_metrics
 from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of
 from zmqlab.widgets.palette import FAULT_COLOUR

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.tables import EventTable, clock
+from zmqlab.lab.cluster import Cluster
+from zmqlab.tables import EventTable, clock
 from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.marks import is_fault
 from zmqlab.widgets.panel import Panel, script

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from zmqlab.cluster.verdict import Verdict
 from zmqlab.histogram import Histogram
+from zmqlab.judge.verdict import Verdict
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.marks import is_fault
 from zmqlab.wire.control import Event

@@ -6,9 +6,9 @@ from typing import Any
 
 import ipywidgets
 
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.load_client import LoadClient
-from zmqlab.cluster.load_result import LoadResult
+from zmqlab.judge.load_result import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.card import FaultCards
 from zmqlab.widgets.controls import LoadControls
 from zmqlab.widgets.data import sampler_of

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from bokeh.models import Column, UIElement
 
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
 from zmqlab.load.order_flow import SYMBOL_NAMES
 from zmqlab.widgets.bookwatch import BookView, BookWatch
 from zmqlab.widgets.charts.base import Chart

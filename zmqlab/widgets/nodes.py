@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from zmqlab.client.tables import html_table
-from zmqlab.cluster.cluster import Cluster
-from zmqlab.cluster.feed import MetricsFeed
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.tables import html_table
 from zmqlab.widgets.data import STALE_S, NodeTrack, sampler_of
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.panel import Panel, script

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zmqlab.client.tables import html_table
-from zmqlab.cluster.cluster import Cluster
+from zmqlab.lab.cluster import Cluster
+from zmqlab.tables import html_table
 from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.panel import Panel, script

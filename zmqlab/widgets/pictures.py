@@ -28,10 +28,10 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from ipywidgets import widget_serialization
 
-from zmqlab.client.tables import html_table
-from zmqlab.cluster.sweep import Sweep
 from zmqlab.histogram import Histogram
+from zmqlab.lab.sweep import Sweep
 from zmqlab.load.load_report import LatencySummary
+from zmqlab.tables import html_table
 from zmqlab.widgets.charts.scene import Scene, dress, log_ticks
 from zmqlab.widgets.live import BokehLibrary, bokeh_library
 from zmqlab.widgets.live_charts import with_html

@@ -10,6 +10,7 @@ Left out on purpose: the requests and responses of orders (:mod:`zmqlab.wire.cli
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -97,12 +98,31 @@ class Member(msgspec.Struct, kw_only=True):
         return client_endpoint(self.host, self.port)
 
 
+class EventKind(StrEnum):
+    """What a node says has happened. The values are what travels."""
+
+    ELECTED = "elected"
+    """The node leads from now on, in the event's term."""
+    ROLE = "role"
+    """The node has another role, term or leader than before, and does not lead."""
+    STEPPED_DOWN = "stepped_down"
+    """The node led until now."""
+    PROMOTED = "promoted"
+    """The leader says that a new member has caught up and votes."""
+    CLOSING = "closing"
+    """The node was told to end: it answers what is pending and hands leadership over."""
+
+
 class Event(msgspec.Struct, kw_only=True):
     """One event for people who watch: an election, a death, a leader that steps down."""
 
     time_ns: int
+    """On the wall clock of the process that tells."""
     node: str
+    """The node that it happened to; empty for something that concerns all of them."""
     kind: str
+    """An :class:`EventKind` if a node tells, a kind of :mod:`zmqlab.lab.events` if the lab adds the event. A plain
+    string, so that an event of a newer node still decodes."""
     term: int = 0
     text: str = ""
 
@@ -180,15 +200,22 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     node_id: int
 
 
-class LinkFault(msgspec.Struct, kw_only=True):
-    """A fault of the link from one peer to the node that gets the query."""
+class LinkFault(msgspec.Struct, kw_only=True, frozen=True):
+    """A fault of one direction of a link: from one peer to the node that gets the query."""
 
-    sender: str
-    """The peer's base endpoint."""
+    sender: str = ""
+    """The peer's base endpoint. A table that has the peer as its key leaves it empty; a node refuses an empty one."""
     cut: bool = False
     delay_ms: float = 0.0
     loss: float = 0.0
-    """The share of frames that are lost, 0 to 1."""
+    """The share of frames that are lost, from 0 to 1."""
+
+    def __str__(self) -> str:
+        if self.cut:
+            return "cut"
+        parts = [f"{self.delay_ms:g} ms late"] if self.delay_ms else []
+        parts += [f"{self.loss:.0%} lost"] if self.loss else []
+        return ", ".join(parts) or "whole"
 
 
 class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):

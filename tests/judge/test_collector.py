@@ -1,0 +1,155 @@
+"""The log is collected while a run goes on: without a gap, from any node that has it; contradictions are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.judge.run_history import FakeNode, History, small_run
+from tests.judge.test_verdict import failed
+from tests.waiting import wait_for
+from zmqlab import Cluster, LoadClient
+from zmqlab.judge import collector as module
+from zmqlab.judge.collector import CollectedLog, LogCollector, LogPrefix
+from zmqlab.judge.replay import LogEntry
+from zmqlab.judge.verdict import judge
+
+
+@pytest.fixture(autouse=True)
+def _small_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes of these tests give ten entries at a time."""
+    monkeypatch.setattr(module, "OVERLAP", 4)
+
+
+@dataclass
+class Watched:
+    living_endpoints: Sequence[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def run() -> History:
+    return small_run()
+
+
+@pytest.fixture
+def nodes(run: History) -> Iterator[list[FakeNode]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
+
+
+def endpoints(nodes: Sequence[FakeNode]) -> list[str]:
+    return [node.endpoint for node in nodes]
+
+
+def test_a_log_in_a_file_gives_back_what_was_put_in(run: History) -> None:
+    log = CollectedLog()
+    for entry in run.entries:
+        assert log.append(entry)
+    prefix = LogPrefix(log, len(run.entries))
+    assert list(prefix) == run.entries
+    assert (prefix[0], prefix[-1], prefix[3:6]) == (run.entries[0], run.entries[-1], run.entries[3:6])
+    assert list(LogPrefix(log, 4)) == run.entries[:4]
+    with pytest.raises(IndexError):
+        LogPrefix(log, 4)[4]
+    with pytest.raises(AssertionError, match="does not follow"):
+        log.append(run.entries[0])
+    log.close()
+
+
+def test_few_entries_are_asked_for_again_if_they_are_large(run: History) -> None:
+    log = CollectedLog()
+    assert log.index_before_end(5, 1_000) == 1
+    for entry in run.entries:
+        log.append(entry)
+    count = len(run.entries)
+    assert log.index_before_end(5, 10_000) == count - 4
+    assert log.index_before_end(count + 5, 10_000) == 1
+    assert log.index_before_end(5, 250) == count - 1, "two entries of 112 bytes fit"
+    assert log.index_before_end(5, 10) == count + 1
+    log.close()
+
+
+def test_a_thread_collects_from_nodes_that_come_and_go(run: History, nodes: list[FakeNode]) -> None:
+    whole = list(nodes[0].entries)
+    nodes[0].entries, nodes[1].entries = whole[:12], whole[:7]
+    nodes[2].entries, nodes[2].first_index = whole[20:], 21
+    watched = Watched(["tcp://127.0.0.1:1"])
+    with LogCollector(watched, poll_s=0.01) as collector:
+        assert len(collector.log) == 0
+        watched.living_endpoints = endpoints(nodes)
+        assert wait_for(lambda: len(collector.log) == 12), "node 2 has compacted what comes next"
+        nodes[1].entries = whole
+        assert wait_for(lambda: len(collector.log) == len(whole))
+        assert list(LogPrefix(collector.log, len(whole))) == whole
+        assert wait_for(lambda: collector.compared > 30)
+        assert not collector.conflicts
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda entry: entry._replace(term=2), lambda entry: entry._replace(data=entry.data[:-1] + b"?")],
+    ids=["term", "data"],
+)
+def test_nodes_that_say_different_things_of_one_index_are_found(run: History, nodes: list[FakeNode], other) -> None:  # type: ignore[no-untyped-def]
+    nodes[1].entries[25] = other(nodes[1].entries[25])
+    collector = LogCollector(Watched(endpoints(nodes)))
+    verdict = judge(endpoints(nodes), run.acknowledgements, settle_s=0.2, collector=collector)
+    assert failed(verdict) == {"one log"}
+    assert "index 26" in repr(verdict)
+    collector.close()
+
+
+def test_the_verdict_has_the_whole_log_though_every_journal_lost_its_beginning(
+    run: History, nodes: list[FakeNode]
+) -> None:
+    whole = list(nodes[0].entries)
+    collector = LogCollector(Watched())
+    assert collector.take(whole[:20], "while it was there")
+    for node in nodes:
+        node.entries, node.first_index = whole[10:], 11
+    assert failed(judge(endpoints(nodes), run.acknowledgements, settle_s=0.2)) == {"log complete"}
+    verdict = judge(endpoints(nodes), run.acknowledgements, settle_s=0.2, collector=collector)
+    assert verdict.ok, verdict
+    assert "one log" in [check.name for check in verdict.checks]
+    collector.close()
+
+
+def test_what_was_collected_and_is_in_no_journal_any_more_fails_the_verdict(
+    run: History, nodes: list[FakeNode]
+) -> None:
+    """A committed entry that a client was told of, and that the nodes replaced later, all of them alike."""
+    collector = LogCollector(Watched())
+    collector.take(nodes[0].entries, "before")
+    last = nodes[0].entries[-1]
+    for node in nodes:
+        node.entries[-1] = LogEntry(last.log_index, 2, last.kind, b"")
+    assert "one log" in failed(judge(endpoints(nodes), run.acknowledgements, settle_s=0.2, collector=collector))
+    collector.close()
+
+
+def test_a_full_file_is_no_complete_log(run: History, nodes: list[FakeNode]) -> None:
+    for node in nodes:
+        node.first_index, node.entries = 11, node.entries[10:]
+    collector = LogCollector(Watched(), max_bytes=500)
+    collector.take(run.entries, "all")
+    assert collector.full
+    assert 0 < len(collector.log) < len(run.entries)
+    assert "log complete" in failed(judge(endpoints(nodes), run.acknowledgements, settle_s=0.2, collector=collector))
+    collector.close()
+
+
+@pytest.mark.process
+def test_every_node_is_wiped_in_turn_and_the_log_is_still_whole() -> None:
+    with Cluster(3) as cluster, LogCollector(cluster) as collector:
+        with LoadClient(cluster, rate=1_000, duration=None, collector=collector) as load:
+            load.start()
+            for name in cluster.nodes:
+                cluster.wipe(name)
+            load.stop()
+            result = load.wait()
+        assert result.verdict.ok, result.verdict
+        assert {"one log", "nothing twice"} <= {check.name for check in result.verdict.checks}
+        assert collector.compared > 0

@@ -1,0 +1,233 @@
+"""The verdict can fail: each promise is broken on purpose, in the evidence, and the right check catches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.judge.run_history import FakeNode, History, small_run
+from zmqlab.judge import promises as checks
+from zmqlab.judge.replay import LogEntry, SessionModel, replay
+from zmqlab.judge.verdict import Verdict, judge
+from zmqlab.settings import SessionLimits
+
+
+@pytest.fixture
+def run() -> History:
+    return small_run()
+
+
+@pytest.fixture
+def nodes(run: History) -> Iterator[list[FakeNode]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
+
+
+def judged(run: History, nodes: list[FakeNode], **arguments: int) -> Verdict:
+    return judge([node.endpoint for node in nodes], run.acknowledgements, settle_s=0.2, **arguments)
+
+
+def failed(verdict: Verdict) -> set[str]:
+    return {check.name for check in verdict.checks if not check.ok}
+
+
+def test_an_honest_run_passes_every_check(run: History, nodes: list[FakeNode]) -> None:
+    verdict = judged(run, nodes)
+    assert verdict.ok, verdict
+    assert [check.name for check in verdict.checks] == [
+        "log complete",
+        "nothing lost",
+        "nothing twice",
+        "nodes agree",
+        "order agrees",
+        "answers agree",
+    ]
+    assert "30 of 30 acknowledged requests" in verdict.coverage
+    assert "60 of 60 commands replayed" in verdict.coverage
+    assert "PASSED" in repr(verdict)
+    assert "passed" in verdict._repr_html_()
+    assert verdict.as_dict()["ok"] is True
+
+
+def lose_an_entry(run: History, nodes: list[FakeNode]) -> None:
+    """The log has another request where the acknowledged one should be."""
+    for node in nodes:
+        node.entries[9] = LogEntry(10, 1, 1, node.entries[10].data)
+
+
+def tell_another_index(run: History, nodes: list[FakeNode]) -> None:
+    run.acknowledgements[5] = run.acknowledgements[5]._replace(log_index=3)
+
+
+def acknowledge_what_is_not_there(run: History, nodes: list[FakeNode]) -> None:
+    run.acknowledgements.append(run.acknowledgements[-1]._replace(request_number=31))
+
+
+def acknowledge_the_retry(run: History, nodes: list[FakeNode]) -> None:
+    """The client was told the index of the copy that must not count."""
+    run.acknowledgements[-1] = run.acknowledgements[-1]._replace(log_index=len(run.entries))
+
+
+def acknowledge_twice(run: History, nodes: list[FakeNode]) -> None:
+    run.acknowledgements.append(run.acknowledgements[-1]._replace(log_index=len(run.entries)))
+
+
+def apply_twice(run: History, nodes: list[FakeNode]) -> None:
+    """A node executed the retry as well: it has applied two orders more than the log's rules allow."""
+    nodes[1].status.orders_applied += 2
+
+
+def differ_in_state(run: History, nodes: list[FakeNode]) -> None:
+    nodes[2].state_hash = "00" * 16
+
+
+def differ_in_history(run: History, nodes: list[FakeNode]) -> None:
+    nodes[2].chain_hash = "00" * 16
+
+
+def lag_behind(run: History, nodes: list[FakeNode]) -> None:
+    nodes[0].index -= 1
+    nodes[0].status.applied_index -= 1
+
+
+def answer_before_it_is_ordered(run: History, nodes: list[FakeNode]) -> None:
+    """Request 20 was answered before request 10 was sent, which stands before it in the log."""
+    run.acknowledgements[9] = run.acknowledgements[9]._replace(invoked_ns=1_000, completed_ns=1_001)
+
+
+def answer_wrongly(run: History, nodes: list[FakeNode]) -> None:
+    ack = run.acknowledgements[20]
+    run.acknowledgements[20] = ack._replace(answer_crc=ack.answer_crc ^ 1)
+
+
+def lose_a_piece_of_the_log(run: History, nodes: list[FakeNode]) -> None:
+    for node in nodes:
+        del node.entries[15]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "caught_by"),
+    [
+        (lose_an_entry, "nothing lost"),
+        (tell_another_index, "nothing lost"),
+        (acknowledge_what_is_not_there, "nothing lost"),
+        (acknowledge_the_retry, "nothing twice"),
+        (acknowledge_twice, "nothing twice"),
+        (apply_twice, "nothing twice"),
+        (differ_in_state, "nodes agree"),
+        (differ_in_history, "nodes agree"),
+        (lag_behind, "nodes agree"),
+        (answer_before_it_is_ordered, "order agrees"),
+        (answer_wrongly, "answers agree"),
+        (lose_a_piece_of_the_log, "log complete"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_broken_promise_is_caught(
+    run: History, nodes: list[FakeNode], tamper: Callable[[History, list[FakeNode]], None], caught_by: str
+) -> None:
+    tamper(run, nodes)
+    verdict = judged(run, nodes)
+    assert not verdict.ok
+    assert caught_by in failed(verdict), verdict
+    assert "FAILED" in repr(verdict)
+
+
+def test_hashes_that_differed_during_the_run_fail_it(run: History, nodes: list[FakeNode]) -> None:
+    assert failed(judged(run, nodes, mismatches=1)) == {"nodes agree"}
+
+
+def test_two_leaders_in_one_term_fail_it(run: History, nodes: list[FakeNode]) -> None:
+    endpoints = [node.endpoint for node in nodes]
+    honest = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1"}})
+    assert honest.ok
+    verdict = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1", "node2"}})
+    assert failed(verdict) == {"one leader a term"}
+    assert "in term 2 node1 and node2 led" in repr(verdict)
+
+
+def test_a_node_that_does_not_answer_fails_the_run(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zmqlab.judge.evidence.ASK_TIMEOUT_S", 0.2)
+    endpoints = [nodes[0].endpoint, "tcp://127.0.0.1:9"]
+    verdict = judge(endpoints, run.acknowledgements, settle_s=0.1)
+    assert "nodes agree" in failed(verdict)
+
+
+def test_no_node_at_all_is_no_pass(run: History) -> None:
+    assert not judge([], run.acknowledgements, settle_s=0.1).ok
+
+
+def test_a_compacted_beginning_fails_unless_it_is_allowed(run: History, nodes: list[FakeNode]) -> None:
+    for node in nodes:
+        node.first_index = 11
+    verdict = judged(run, nodes)
+    assert failed(verdict) == {"log complete"}
+    assert "below index 11 are compacted away" in repr(verdict)
+    allowed = judged(run, nodes, allow_compacted=True)
+    assert allowed.ok
+    assert "answers and orders applied not compared" in allowed.coverage
+
+
+def test_a_loss_behind_a_compacted_beginning_is_still_seen(run: History, nodes: list[FakeNode]) -> None:
+    acknowledge_what_is_not_there(run, nodes)
+    for node in nodes:
+        node.first_index = 11
+    assert "nothing lost" in failed(judged(run, nodes, allow_compacted=True))
+
+
+def test_the_log_comes_from_a_node_that_still_has_its_beginning(run: History, nodes: list[FakeNode]) -> None:
+    nodes[0].first_index = 11
+    assert judged(run, nodes).ok
+
+
+def test_says_how_far_answers_were_compared(run: History, nodes: list[FakeNode]) -> None:
+    verdict = judged(run, nodes, max_replayed_commands=20)
+    assert verdict.ok
+    assert "10 of 30 answers compared" in verdict.checks[-1].detail
+    assert "20 of 60 commands replayed" in verdict.coverage
+
+
+def test_the_session_model_agrees_with_production_when_windows_and_sessions_run_out() -> None:
+    """The model's decisions against the state machine's, with limits so small that every rule takes effect."""
+    import random
+
+    from zmqlab.market.types import Command, Side
+    from zmqlab.replica.machine import StateMachine
+
+    limits = SessionLimits(max_sessions=3, window_requests=4)
+    rng = random.Random(3)
+    history = History(machine=StateMachine(limits))
+    clients = [history.open() for _ in range(5)]
+    for _ in range(400):
+        number, client_id = rng.randint(1, 12), rng.choice(clients)
+        order = Command.limit(Side.BUY, "A", 1, rng.randint(1, 9))
+        history.request(client_id, number, [order], rng.randint(1, number))
+        if rng.random() < 0.05:
+            clients.append(history.open())
+    followed = replay(history.entries, 1_000, limits)
+    assert followed.commands_applied == history.machine.orders_applied
+    assert 0 < followed.commands_applied < 400
+    assert not followed.applied_twice
+
+
+def test_the_session_model_evicts_the_least_recently_used() -> None:
+    model = SessionModel(SessionLimits(max_sessions=2))
+    model.open(1)
+    model.open(2)
+    assert model.counts(1, 1, 1)
+    model.open(3)
+    assert not model.counts(2, 1, 1)
+    assert model.counts(1, 1, 1)
+
+
+def test_order_is_checked_against_every_earlier_answer_not_only_the_last() -> None:
+    def ack(index: int, start: int, end: int) -> checks.Acknowledgement:
+        return checks.Acknowledgement(1, index, index, start, end, 0)
+
+    concurrent = [ack(5, 0, 10), ack(3, 2, 12), ack(9, 4, 6), ack(10, 7, 20)]
+    assert checks.order_agrees(concurrent).ok
+    assert not checks.order_agrees([*concurrent, ack(8, 7, 30)]).ok

@@ -1,0 +1,142 @@
+"""Cluster, host and feed with stand-ins for nodes: starting, signals, states, events, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_for
+from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.hosts import LocalHost
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE)) as running:
+        yield running
+
+
+def test_starts_names_and_stops_its_nodes(tmp_path: Path) -> None:
+    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE)) as cluster:
+        pids = [cluster.pid(name) for name in cluster.nodes]
+        assert cluster.nodes == cluster.running == ("node0", "node1")
+        assert cluster.leader == "node0"
+        assert "2 of 2 nodes run, leader node0" in repr(cluster)
+        assert "<table>" in cluster._repr_html_()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    cluster.stop()  # twice is fine
+
+
+def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluster) -> None:
+    cluster.kill("node1")
+    cluster.pause("node2")
+    states = {node.name: node.state for node in cluster.status()}
+    assert states == {"node0": "running", "node1": "stopped", "node2": "paused"}
+    cluster.resume("node2")
+    cluster.restart("node1")
+    assert {node.state for node in cluster.status()} == {"running"}
+    kinds = [(event.node, event.kind) for event in cluster.events if event.kind != "started"]
+    assert kinds == [("node1", "killed"), ("node2", "paused"), ("node2", "resumed"), ("node1", "restarted")]
+    assert "killed" in repr(cluster.events)
+
+
+def test_a_death_that_was_not_ordered_becomes_an_event(cluster: Cluster) -> None:
+    os.kill(cluster.pid("node2"), signal.SIGKILL)
+    assert wait_for(lambda: any(event.kind == "died" for event in cluster.events))
+    assert "SIGKILL" in cluster.events[-1].text
+    assert cluster.running == ("node0", "node1")
+
+
+def test_a_dead_or_paused_leader_is_none(cluster: Cluster) -> None:
+    cluster.pause(cluster.leader)
+    with pytest.raises(NoLeader, match=r"2 of 3 nodes run.*cluster\.restart"):
+        cluster.wait_for_leader(0.1)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda c: c.kill("node7"), "no node named node7: there are node0, node1, node2"),
+        (lambda c: (c.kill("node1"), c.kill("node1")), r"node1 is not running: cluster\.restart\('node1'\) starts it"),
+        (lambda c: (c.pause("node1"), c.pause("node1")), "node1 is paused already"),
+        (lambda c: c.resume("node1"), "node1 is not paused"),
+        (lambda c: c.start(), "started already"),
+    ],
+)
+def test_says_what_can_not_be_done_and_what_can(
+    cluster: Cluster, act: Callable[[Cluster], object], message: str
+) -> None:
+    with pytest.raises(ClusterError, match=message):
+        act(cluster)
+
+
+@pytest.mark.parametrize("nodes", [0, 16, -1, "3", 2.5, True])
+def test_refuses_a_wrong_number_of_nodes(nodes: int) -> None:
+    with pytest.raises(SettingsError, match="whole number from 1 to 15"):
+        Cluster(nodes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("durability", "ram"), ("log_level", "loud")])
+def test_refuses_unknown_choices(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is '{value}': choose"):
+        Cluster(3, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_cluster_that_was_not_started_says_so() -> None:
+    cluster = Cluster(3)
+    assert "not started" in repr(cluster)
+    with pytest.raises(ClusterError, match="not been started"):
+        _ = cluster.leader
+    cluster.stop()
+
+
+def test_a_node_that_can_not_start_is_reported_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NODE", "corrupt")
+    with pytest.raises(JournalCorrupt, match="record 7 fails its check"):
+        Cluster(1, run_dir=tmp_path, host=LocalHost(FAKE)).start()
+
+
+def test_the_temporary_folder_goes_unless_kept() -> None:
+    for keep in (False, True):
+        with Cluster(1, keep=keep, host=LocalHost(FAKE)) as cluster:
+            folder = cluster.run_dir
+            assert folder.is_dir()
+        assert folder.exists() is keep
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+SCRIPT = """
+import sys, time
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.hosts import LocalHost
+cluster = Cluster(2, run_dir=sys.argv[1], host=LocalHost(sys.argv[2:])).start()
+cluster.pause("node1")
+print(cluster.pid("node0"), cluster.pid("node1"), flush=True)
+time.sleep(60)
+"""
+
+
+def test_no_node_outlives_a_process_that_is_killed_not_even_a_paused_one(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), *FAKE], stdout=subprocess.PIPE, text=True
+    ) as launcher:
+        assert launcher.stdout is not None
+        pids = [int(pid) for pid in launcher.stdout.readline().split()]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        launcher.kill()
+        launcher.wait()
+        assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))

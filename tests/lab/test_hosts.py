@@ -1,0 +1,38 @@
+"""Free ports: whole triples, none twice, and a clear word when there are none."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+from zmqlab.errors import ClusterError
+from zmqlab.lab import hosts
+
+
+def test_draws_different_free_triples_below_the_ephemeral_range() -> None:
+    found = hosts.free_base_ports(5)
+    assert len(set(found)) == 5
+    assert all(hosts.FIRST_PORT <= base < hosts.LAST_PORT for base in found)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_one_taken_port_spoils_the_triple(offset: int) -> None:
+    base = hosts.free_base_ports(1)[0]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base + offset))
+        assert not hosts.is_free(base)
+    assert hosts.is_free(base)
+
+
+def test_the_same_seed_draws_the_same_ports_but_for_excluded_ones() -> None:
+    first = hosts.free_base_ports(2, random.Random(7))
+    assert hosts.free_base_ports(2, random.Random(7)) == first
+    assert not set(first) & set(hosts.free_base_ports(2, random.Random(7), exclude=first))
+
+
+def test_says_what_to_do_when_all_are_taken() -> None:
+    every_port = range(hosts.FIRST_PORT, hosts.LAST_PORT)
+    with pytest.raises(ClusterError, match="zmqlab reap"):
+        hosts.free_base_ports(1, exclude=every_port)

@@ -1,0 +1,161 @@
+"""Load on real nodes: results, live figures, faults under load, and a verdict each time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_for
+from zmqlab.errors import ClusterError, RequestTimeout, SettingsError
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.verdict import judge
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(3, run_dir=tmp_path) as running:
+        yield running
+
+
+def test_a_run_gives_figures_and_a_verdict(cluster: Cluster, tmp_path: Path) -> None:
+    load = LoadClient(cluster, rate=2_000, duration="2s", seed=5)
+    assert "not started" in repr(load)
+    load.start()
+    assert wait_for(lambda: load.metrics is not None and load.metrics.rate > 0)
+    assert "running" in repr(load)
+    result = asyncio.run(load.result())
+    assert result.verdict.ok, result.verdict
+    assert result.total.acknowledged == result.total.sent == result.total.offered > 3_000
+    assert 0 < result.response_time.p50_ms <= result.response_time.p99_ms <= result.response_time.max_ms
+    assert 1_500 < result.throughput < 2_500
+    assert result.elections >= 1
+    assert "verdict: PASSED" in repr(result)
+    assert "verdict: passed" in result._repr_html_()
+    assert result.as_dict()["verdict"]["ok"] is True
+    result.export_hdr(tmp_path / "latency.hlog")
+    assert "Histogram log format" in (tmp_path / "latency.hlog").read_text()
+    assert load.wait() is result
+
+
+def test_the_leader_is_killed_under_load_and_everything_holds(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = LoadClient(cluster, rate=5_000, duration="4s").start()
+    time.sleep(1)
+    dead = cluster.leader
+    cluster.kill(dead)
+    time.sleep(1)
+    cluster.restart(dead)
+    result = load.wait()
+    assert result.verdict.ok, result.verdict
+    assert result.total.acknowledged == result.total.sent
+    assert result.elections >= 2
+    assert result.longest_gap_ms < 2_000
+    with capsys.disabled():
+        print(f"\nleader killed at 5,000 orders/s: longest gap {result.longest_gap_ms:.0f} ms")
+
+
+def test_all_are_killed_under_load_and_restarted_and_everything_holds(cluster: Cluster) -> None:
+    load = LoadClient(cluster, rate=2_000, duration="4s", drain_ms=15_000).start()
+    time.sleep(1)
+    for name in cluster.nodes:
+        os.kill(cluster.pid(name), signal.SIGKILL)
+    assert wait_for(lambda: not cluster.running)
+    for name in cluster.nodes:
+        cluster.restart(name)
+    result = load.wait()
+    assert result.verdict.ok, result.verdict
+
+
+def test_a_paused_follower_and_a_changed_rate(cluster: Cluster) -> None:
+    load = LoadClient(cluster, rate=1_000, duration=None).start()
+    follower = next(name for name in cluster.nodes if name != cluster.leader)
+    cluster.pause(follower)
+    load.set_rate(4_000)
+    assert wait_for(lambda: load.metrics is not None and load.metrics.rate > 2_500)
+    cluster.resume(follower)
+    load.stop()
+    result = load.wait(20)
+    assert result.verdict.ok, result.verdict
+
+
+def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
+    load = LoadClient(cluster, rate=1_000, duration="1s").start()
+    assert load.wait().verdict.ok
+    assert load._outcome is not None
+    acknowledgements = acknowledgements_of(load._outcome)
+    never_sent = acknowledgements[-1]._replace(request_number=1_000_000)
+    verdict = judge(cluster.endpoints, [*acknowledgements, never_sent])
+    assert [check.name for check in verdict.checks if not check.ok] == ["nothing lost"]
+
+
+def test_a_load_client_ends_with_its_cluster(tmp_path: Path) -> None:
+    with Cluster(1, run_dir=tmp_path) as cluster:
+        load = LoadClient(cluster, rate=100, duration=None).start()
+        assert load._process is not None
+        pid = load._process.pid
+    assert not psutil.pid_exists(pid)
+
+
+SCRIPT = """
+import sys, time
+from zmqlab import Cluster, LoadClient
+cluster = Cluster(1, run_dir=sys.argv[1]).start()
+load = LoadClient(cluster, rate=100, duration=None).start()
+print(cluster.pid("node0"), load._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_neither_load_nor_nodes_outlive_a_python_process_that_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+        parent.wait()
+    assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def test_says_when_no_node_can_be_reached() -> None:
+    with LoadClient(["tcp://127.0.0.1:9"], rate=100) as load, pytest.raises(RequestTimeout, match="base port"):
+        load.start()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"rate": "fast"}, "'fast' is not a rate"),
+        ({"duration": "0s"}, "not a duration above zero"),
+        ({"node_choice": "best"}, "node choice 'best'"),
+        ({"colour": "red"}, "no such setting"),
+        ({"symbols": 0}, "symbols"),
+    ],
+)
+def test_a_bad_argument_is_told_by_name(arguments: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        LoadClient(["tcp://127.0.0.1:9"], **arguments)
+
+
+@pytest.mark.parametrize("target", ["tcp://127.0.0.1:9", [], [5], 7])
+def test_a_bad_target_is_refused(target: object) -> None:
+    with pytest.raises(SettingsError):
+        LoadClient(target)  # type: ignore[arg-type]
+
+
+def test_what_was_not_started_says_so() -> None:
+    with pytest.raises(ClusterError, match=r"load\.start\(\)"):
+        LoadClient(["tcp://127.0.0.1:9"]).wait()

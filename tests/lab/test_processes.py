@@ -1,0 +1,115 @@
+"""``ps`` and ``reap`` see what is ours, and touch nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zmqlab.lab import processes
+
+NAP = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def pretend(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Starts processes whose command lines look like nodes'."""
+    package = tmp_path / "zmqlab"
+    (package / "node").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "node" / "__init__.py").touch()
+    (package / "node" / "__main__.py").write_text(NAP)
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def start_pretender(tmp_path: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "zmqlab.node", *arguments]
+    return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "name", "port"),
+    [
+        (["python", "-P", "-m", "zmqlab.node", "--node", "n1", "--port", "5000"], "node", "n1", 5000),
+        (["python", "-m", "zmqlab.node", "--node=n1", "--leader", "--port=5000"], "node", "n1", 5000),
+        (["python", "/venv/bin/zmqlab", "node", "--port", "5000", "--node", "n1"], "node", "n1", 5000),
+        (["python", "-m", "zmqlab.cli", "node", "--node", "n1", "--port", "5000"], "node", "n1", 5000),
+        (["python", "-m", "zmqlab.load.load_process"], "load", "load", 0),
+        (["python", "-m", "zmqlab.load.load_process", "--config", '{"settings":{"name":"big"}}'], "load", "big", 0),
+    ],
+)
+def test_reads_command_lines(command: list[str], kind: str, name: str, port: int) -> None:
+    found = processes.describe(1, 0.0, command)
+    assert found is not None
+    assert (found.kind, found.name, found.port) == (kind, name, port)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["zmqlab"],
+        ["vim", "zmqlab", "node.py"],
+        ["grep", "-r", "pattern", "-m", "zmqlab.node"],
+        ["bash", "-c", "python -m zmqlab.node --node n1"],
+        ["timeout", "10", "python", "-m", "zmqlab.node"],
+        ["python", "-m", "zmqlab.nodes"],
+    ],
+)
+def test_is_not_taken_in_by_what_only_mentions_us(command: list[str]) -> None:
+    assert processes.describe(1, 0.0, command) is None
+
+
+def test_finds_and_reaps_an_orphan_but_not_a_node_in_use(
+    pretend: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    port = ("--port", "19999")
+    orphan = start_pretender(tmp_path, "--node", "left", "--cluster", "lab-x", "--owner", str(dead_pid()), *port)
+    used = start_pretender(tmp_path, "--node", "used", "--owner", str(os.getpid()), *port)
+    by_hand = start_pretender(tmp_path, "--node", "hand", *port)
+    pretend += [orphan, used, by_hand]
+    found = {each.pid: each for each in processes.ps()}
+    assert found[orphan.pid].orphan
+    assert not found[used.pid].orphan
+    assert not found[by_hand.pid].orphan
+    assert "lab-x" in repr(processes.ProcessTable(found.values()))
+    chosen = [each for each in found.values() if each.orphan and each.cluster == "lab-x"]
+    assert processes.reap(chosen) == chosen
+    orphan.wait(5)
+    assert used.poll() is None
+    assert by_hand.poll() is None
+
+
+def test_reaps_a_stopped_process(pretend: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    stopped = start_pretender(tmp_path, "--node", "stopped", "--owner", str(dead_pid()))
+    pretend.append(stopped)
+    psutil.Process(stopped.pid).suspend()
+    ended = processes.reap([each for each in processes.find() if each.pid == stopped.pid], grace_s=1)
+    assert [each.pid for each in ended] == [stopped.pid]
+    assert not psutil.pid_exists(stopped.pid)
+
+
+def test_does_not_touch_a_pid_that_belongs_to_another_process_now(
+    pretend: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    process = start_pretender(tmp_path, "--node", "new", "--owner", str(dead_pid()))
+    pretend.append(process)
+    stale = processes.describe(process.pid, 1.0, ["python", "-m", "zmqlab.node", "--node", "old"])
+    assert stale is not None
+    assert processes.reap([stale]) == []
+    assert process.poll() is None

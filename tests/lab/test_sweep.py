@@ -1,0 +1,84 @@
+"""The sweep: its arithmetic on made-up snapshots, and once on a real cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from zmqlab import Cluster
+from zmqlab.histogram import Histogram
+from zmqlab.lab.sweep import (
+    COMFORTABLE_MAX,
+    COMFORTABLE_MIN,
+    Sweep,
+    SweepStep,
+    _step_of,
+    comfortable_rate,
+    sweep,
+)
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics
+from zmqlab.load.load_report import LatencySummary
+
+NO_TIME = LatencySummary(0, 0, 0, 0, 0)
+
+
+def snapshot(interval_s: float, latency_ns: int, **counters: int) -> LoadMetrics:
+    histogram = Histogram()
+    histogram.record(latency_ns, counters["acknowledged"])
+    return LoadMetrics(
+        name="load",
+        pid=1,
+        time_ns=0,
+        elapsed_s=0,
+        interval_s=interval_s,
+        state="running",
+        rate=100,
+        total=LoadCounters(),
+        interval=LoadCounters(**counters),
+        response_time=histogram.to_sparse(),
+        response_time_max_ns=histogram.max,
+        service_time=histogram.to_sparse(),
+        service_time_max_ns=histogram.max,
+        outstanding=0,
+        resting=0,
+        connected=[True],
+        orders_by_node=[0],
+        rejected_by_reason={},
+        silence_ms=0,
+        longest_gap_ms=0,
+        cpu_percent=0,
+    )
+
+
+def step(acknowledged: float, late_share: float = 0.0) -> SweepStep:
+    return SweepStep(100, 100, acknowledged, NO_TIME, NO_TIME, late_share)
+
+
+def test_rates_are_over_the_time_that_was_watched_and_histograms_are_merged() -> None:
+    slow = snapshot(1.0, 9_000_000, offered=10, acknowledged=1, sent=10, late=0)
+    fast = snapshot(3.0, 1_000_000, offered=190, acknowledged=99, sent=190, late=20)
+    both = _step_of(50, [fast, slow])
+    assert (both.offered, both.acknowledged) == (50, 25)
+    assert both.response_time.p99_ms == pytest.approx(1, rel=0.01)
+    assert both.response_time.max_ms == 9
+    assert both.late_share == 0.1
+
+
+def test_who_is_the_limit() -> None:
+    assert step(99).keeps_up
+    assert not step(90).keeps_up
+    assert step(99, late_share=0.5).generator_limited
+    steps = Sweep([step(99), step(98, 0.5), step(50)])
+    assert steps.knee == 99
+    assert [line.split()[-1] for line in repr(steps).splitlines()[1:]] == ["yes", "generator", "cluster"]
+    assert Sweep().knee == 0
+
+
+@pytest.mark.process
+def test_a_real_cluster_is_swept_until_it_gives_up() -> None:
+    with Cluster(3) as cluster:
+        assert COMFORTABLE_MIN <= comfortable_rate(cluster) <= COMFORTABLE_MAX
+        steps = sweep(cluster, [600_000, 200, 100], step_s=0.6, settle_s=0.2)
+        assert [each.rate for each in steps] == [100, 200, 600_000]
+        assert not steps[-1].keeps_up
+        assert steps[0].response_time.p50_ms > 0
+        assert "<table>" in steps._repr_html_()

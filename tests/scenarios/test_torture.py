@@ -1,0 +1,169 @@
+"""Torture: the schedule follows from its seed, gaps are measured right, and a short run of all kinds passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zmqlab import Cluster
+from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.load.history import read_history
+from zmqlab.scenarios.fault_schedule import Deal, deals, kinds, parse_kinds
+from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.torture import Torture, TortureSettings
+from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
+
+MS = 1_000_000
+ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS
+
+
+def fault_of(kind: str, variant: str, hold_s: float = 0.0, amount: float = 1.0) -> Deal:
+    return Deal(1, kind, variant, hold_s, 0.0, amount, 7)
+
+
+def test_a_seed_is_always_the_same_run() -> None:
+    assert list(islice(deals(7, 3), 100)) == list(islice(deals(7, 3), 100))
+    assert list(islice(deals(7, 3), 100)) != list(islice(deals(8, 3), 100))
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_every_variant_comes_before_any_comes_again(nodes: int) -> None:
+    fitting = [names for names, draw in FAULTS.draws.items() if draw.nodes <= nodes]
+    dealt = list(islice(deals(1, nodes), 2 * len(fitting)))
+    assert Counter((fault.kind, fault.variant) for fault in dealt) == dict.fromkeys(fitting, 2)
+    assert len({(fault.kind, fault.variant) for fault in dealt[: len(fitting)]}) == len(fitting)
+    assert [fault.number for fault in dealt] == list(range(1, len(dealt) + 1))
+
+
+def test_sizes_are_within_their_bounds() -> None:
+    for fault in islice(deals(3, 9), 500):
+        draw = fault.draw
+        assert draw.hold_s[0] <= fault.hold_s <= draw.hold_s[1]
+        assert draw.amount[0] <= fault.amount <= draw.amount[1]
+
+
+def test_only_the_kinds_that_are_wanted() -> None:
+    assert {fault.kind for fault in islice(deals(1, 3, parse_kinds("wipe, kill")), 20)} == {"wipe", "kill"}
+    assert parse_kinds("") == kinds()
+    with pytest.raises(SettingsError, match="no fault is called 'flood'"):
+        parse_kinds("kill,flood")
+    with pytest.raises(SettingsError, match="from 3 to 9"):
+        deals(1, 2)
+
+
+@pytest.mark.parametrize(
+    "value", [{"nodes": 2}, {"durability": "memory"}, {"duration_s": 0.0}, {"kinds": ("flood",)}, {"clients": 0}]
+)
+def test_settings_that_make_no_sense(value: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        TortureSettings(**value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "end_ms", "gap_ms"),
+    [(11, 12, 1), (10.5, 11.5, 1), (20, 30, 28), (5, 95, 49), (41, 60, 49), (90.5, 200, 1), (100, 200, 0), (1, 2, 0)],
+    ids=["touching", "inside", "within one gap", "all", "into a gap", "last", "after all", "before all"],
+)
+def test_the_gap_of_a_time_is_the_longest_that_overlaps_it(start_ms: float, end_ms: float, gap_ms: float) -> None:
+    assert longest_gap_ms(ACKNOWLEDGED, round(start_ms * MS), round(end_ms * MS)) == gap_ms
+
+
+def strike(began_ms: int, recovered_ms: int, fault: Deal, problem: str = "") -> Strike:
+    return Strike(fault, "node0", began_ms * MS, began_ms * MS, recovered_ms * MS, problem)
+
+
+def test_gaps_belong_to_faults_or_to_the_calm_between_them() -> None:
+    kill = strike(11, 40, fault_of("kill", "leader"))
+    assert [each.gap_ms for each in outcomes([kill], ACKNOWLEDGED)] == [28.0]
+    assert calm_gap_ms([kill], ACKNOWLEDGED) == 49.0
+    assert calm_gap_ms([kill, strike(50, 60, fault_of("kill", "leader"))], ACKNOWLEDGED) == 1.0
+    assert calm_gap_ms([], ACKNOWLEDGED[:1]) == 0.0
+
+
+def test_what_makes_a_fault_a_problem() -> None:
+    long_ms = 10_001.0
+    assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "no client was served for 10,001 ms"
+    assert not Outcome(strike(0, 1, fault_of("kill-all", "at once")), long_ms).problem
+    assert Outcome(strike(0, 0, fault_of("kill", "leader"), "not recovered"), 1.0).problem == "not recovered"
+
+
+@pytest.mark.process
+def test_a_cluster_that_does_not_recover_is_told() -> None:
+    with Cluster(3) as cluster:
+        nemesis = Nemesis(cluster, Progress(), lambda _: None, lambda: False, recovery_s=0.5)
+        assert "the client is not answered" in nemesis.await_recovery(), "there is none"
+        cluster.kill("node0")
+        assert "node0 does not run" in nemesis.await_recovery()
+        assert not nemesis.try_to_mend()
+        assert set(cluster.running) == set(cluster.nodes)
+
+
+@pytest.mark.process
+def test_what_is_broken_is_mended_although_the_fault_fails_midway(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cluster(3) as cluster:
+        nemesis = Nemesis(cluster, Progress(), lambda _: None, lambda: False, recovery_s=0.1)
+
+        def fail(name: str) -> None:
+            raise ClusterError(f"{name} can't be restarted")
+
+        restart = cluster.restart
+        monkeypatch.setattr(cluster, "restart", fail)
+        problem = nemesis.strike(fault_of("kill", "follower")).problem
+        assert "can't be restarted; can't be mended" in problem
+        assert "does not run" in problem
+        monkeypatch.setattr(cluster, "restart", restart)
+        assert not nemesis.try_to_mend()
+        assert set(cluster.running) == set(cluster.nodes)
+
+
+SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(deals(1, 5), 30)]
+
+
+@pytest.mark.process
+@pytest.mark.timeout(240)
+def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted = {fault.name: fault for fault in SHORT}.values()
+    monkeypatch.setattr("zmqlab.scenarios.fault_schedule.deals", lambda *_: iter(wanted))
+    began = time.monotonic()
+    history = tmp_path / "history.jsonl"
+    run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()
+    result = run.result()
+    assert result.ok, result
+    assert len(result.outcomes) == len(wanted) >= 25, f"only so many in {time.monotonic() - began:.0f} s"
+    assert {row[0] for row in result.rows()} == {fault.name for fault in wanted} | {"calm"}
+    assert all(each.gap_ms > 0 for each in result.outcomes)
+    assert result.as_dict()["ok"] is True
+    told = [request for request in read_history(history).requests if request.outcome == "ok"]
+    assert sum(len(request.commands) for request in told) == result.load.total.acknowledged
+    assert len({request.client for request in told}) == 4
+    assert "torture: PASSED" in repr(result)
+    assert "torture passed" in result._repr_html_()
+
+
+@pytest.mark.process
+def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The client claims one request that is in no node's log."""
+    from zmqlab.lab import load_client
+
+    honest = load_client.acknowledgements_of
+
+    def lie(outcome: object) -> list[object]:
+        told = honest(outcome)  # type: ignore[arg-type]
+        return [*told, told[-1]._replace(request_number=10**6)]
+
+    monkeypatch.setattr(load_client, "acknowledgements_of", lie)
+    run = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",), run_dir=tmp_path)).start()
+    result = run.result()
+    assert not result.load.verdict.ok
+    assert not result.ok
+    assert "torture: FAILED" in repr(result)
+    assert result.run_dir

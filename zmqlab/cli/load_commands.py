@@ -1,0 +1,126 @@
+"""Commands that load a cluster and judge it: ``quick`` starts one for that, ``client`` takes one that runs already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
+from zmqlab.settings import is_loopback, parse_duration, parse_rate
+
+if TYPE_CHECKING:
+    from zmqlab.judge.load_result import LoadResult
+
+RUN_DIR_OPTION = typer.Option(
+    None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
+)
+HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
+
+
+def quick(
+    nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
+    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
+    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
+    durability: str = typer.Option(
+        "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
+    ),
+    node_choice: str = typer.Option(
+        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
+    ),
+    run_dir: Path | None = RUN_DIR_OPTION,
+    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Start a cluster on free ports, load it, show it live, and check every promise at the end.
+
+    The exit status is 0 only if the verdict passes.
+    """
+    parse_rate(rate)
+    parse_duration(duration)
+    from zmqlab.cli.progress import show_progress
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.load_client import LoadClient
+
+    cluster = Cluster(
+        nodes,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        run_dir=run_dir,
+        keep=keep,
+    )
+    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice)
+    with cluster:
+        load.start()
+        show_progress(load, cluster.feed, to_stderr=as_json)
+        result = load.wait()
+        where = str(cluster.run_dir) if cluster.keep else ""
+    return report(result, as_json, where)
+
+
+def client(
+    nodes: str = NODES_OPTION,
+    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
+    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
+    node_choice: str = typer.Option(
+        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
+    ),
+    arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
+    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
+    history: Path | None = HISTORY_OPTION,
+    allow_compacted: bool = typer.Option(
+        False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
+    ),
+    metrics_port: int | None = typer.Option(
+        None, "--metrics-port", min=1, max=65_535, help="Show /metrics to Prometheus on this port while it runs."
+    ),
+    bind: str = typer.Option("127.0.0.1", "--bind", help="The address for --metrics-port."),
+    insecure: bool = typer.Option(False, "--insecure", help="Allow --bind to let others in, unencrypted."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Load running nodes with orders, show it live, and check every promise at the end.
+
+    All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes.
+    """
+    endpoints = node_list(nodes)
+    parse_rate(rate)
+    parse_duration(duration)
+    if not (is_loopback(bind) or insecure):
+        raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
+    from zmqlab.cli.progress import show_progress
+    from zmqlab.lab.load_client import LoadClient
+
+    load = LoadClient(
+        endpoints,
+        rate=rate,
+        duration=duration,
+        seed=seed,
+        node_choice=node_choice,
+        arrivals=arrivals,
+        symbols=symbols,
+        clients=clients,
+        history=history,
+        allow_compacted=allow_compacted,
+        metrics_port=metrics_port,
+        metrics_host=bind,
+    )
+    with load:
+        load.start()
+        show_progress(load, load.feed, to_stderr=as_json)
+        result = load.wait()
+    return report(result, as_json, "")
+
+
+def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
+    """Print a result; the exit status that it means."""
+    if as_json:
+        print_json(result.as_dict() | {"run_dir": run_dir or None})
+    else:
+        typer.echo(repr(result))
+        if run_dir:
+            typer.echo(f"logs and journals: {run_dir}")
+    return EXIT_OK if result.verdict.ok else EXIT_FAILED

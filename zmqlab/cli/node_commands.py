@@ -1,0 +1,250 @@
+"""Commands about nodes: run one, ask some, have more or fewer, find and end what runs on this machine.
+
+``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
+from zmqlab.settings import parse_duration, parse_endpoints
+
+RUN_DIR_OPTION = typer.Option(
+    None, "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
+)
+CONFIG_OPTION = typer.Option(
+    None, "--config", help="A TOML file with settings; flags and ZMQLAB_... variables come before it."
+)
+
+
+def _setting(flag: str, meaning: str, default: str = "") -> Any:
+    """A setting of a node; ``default`` is what the help shows, since the file and the environment come in between."""
+    return typer.Option(None, flag, help=meaning, show_default=default or True)
+
+
+def _tuning(flag: str, meaning: str) -> Any:
+    return typer.Option(None, flag, help=meaning, rich_help_panel="Tuning")
+
+
+BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
+LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
+PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
+JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
+INSECURE = "Allow listening beyond this machine, without encryption or authentication."
+
+
+def node(
+    name: str | None = _setting("--node", "The node's name, as in node0: names its log and its journal."),
+    port: int | None = _setting("--port", "Base port: this one and the next two are used."),
+    peers: str | None = _setting("--peers", PEERS),
+    join: str | None = _setting("--join", JOIN),
+    bootstrap_ms: int | None = _setting("--bootstrap-ms", BOOTSTRAP, "never"),
+    leave: bool | None = _setting("--leave", "On SIGTERM leave the group; a start with --join comes back."),
+    leader: bool | None = _setting("--leader", LEADER),
+    run_dir: Path | None = RUN_DIR_OPTION,
+    config: Path | None = CONFIG_OPTION,
+    bind: str | None = _setting("--bind", "The address to listen on.", "127.0.0.1"),
+    advertise: str | None = _setting("--advertise", "The host by which peers know this node, if not --bind."),
+    insecure: bool | None = _setting("--insecure", INSECURE),
+    durability: str | None = _setting("--durability", DURABILITY, "os"),
+    metrics_port: int | None = _setting(
+        "--metrics-port", "Serve /metrics, /healthz and /readyz on this port.", "not served"
+    ),
+    log_level: str | None = _setting("--log-level", "debug, info, warning or error.", "info"),
+    log_format: str | None = _setting("--log-format", "text or json.", "text"),
+    log_to: str | None = _setting("--log-to", "file: logs/NAME.log; stderr: standard error.", "file"),
+    cluster: str | None = typer.Option(None, "--cluster", help="A label for zmqlab ps.", hidden=True),
+    owner: int | None = typer.Option(None, "--owner", hidden=True),
+    watch_stdin: bool | None = typer.Option(None, "--watch-stdin", hidden=True),
+    allow_faults: bool | None = _setting(
+        "--allow-faults", "Let clients cut, delay and lose this node's links: for labs."
+    ),
+    tick_ms: int | None = _tuning("--tick-ms", "Length of a Raft tick."),
+    election_ticks: int | None = _tuning("--election-ticks", "Shortest election time-out."),
+    heartbeat_ticks: int | None = _tuning("--heartbeat-ticks", "Ticks between heartbeats."),
+    snapshot_log_bytes: int | None = _tuning("--snapshot-log-bytes", "Applied log between two snapshots."),
+    journal_retain_bytes: int | None = _tuning("--journal-retain-bytes", "Applied log kept on disk behind snapshots."),
+    drain_ms: int | None = _tuning("--drain-ms", "After SIGTERM: how long to answer and hand over, at most."),
+) -> int:
+    """Run one node in the foreground, until Ctrl-C or SIGTERM.
+
+    Every setting can also stand in a file (--config) or in the environment (ZMQLAB_PORT for --port, and so on).
+
+    Exit status: 2 wrong arguments, 3 a port is in use, 4 the journal is another node's, 5 no room, 6 journal damaged,
+    7 it can't listen there, 8 the log can't be written.
+    """
+    flags = {key: value for key, value in locals().items() if key != "config"}
+    for key in ("peers", "join"):
+        flags[key] = None if flags[key] is None else parse_endpoints(flags[key])
+    from zmqlab.node.options import node_settings
+
+    settings = node_settings(flags, os.environ, config)
+    from zmqlab.node.process import run_node
+
+    return run_node(settings)
+
+
+def status(
+    nodes: str = NODES_OPTION,
+    timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Ask nodes for their role, term, commit and applied index, lag and hash."""
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.client.ask import statuses
+    from zmqlab.tables import StatusTable
+
+    answers = statuses(endpoints, timeout_s)
+    table = StatusTable.of_answers(endpoints, answers)
+    if as_json:
+        print_json([each.as_dict() for each in table])
+    else:
+        typer.echo(repr(table))
+    return EXIT_OK if len(answers) == len(endpoints) else EXIT_FAILED
+
+
+def scale(
+    count: int = typer.Argument(..., help="How many nodes there shall be, 1 to 15."),
+    nodes: str = NODES_OPTION,
+    run_dir: Path | None = RUN_DIR_OPTION,
+    timeout: str = typer.Option("30s", "--timeout", help="How long each change may take."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Add nodes to a cluster that was started by hand on this machine, or remove some, one at a time, while it works.
+
+    New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
+    """
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.lab.scaling import ScalingByHand
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    members = ScalingByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
+    members.sort(key=lambda each: (each.name, each.port))
+    if as_json:
+        print_json([{"name": each.name, "endpoint": each.client_endpoint} for each in members])
+    else:
+        typer.echo("--nodes " + ",".join(each.client_endpoint for each in members))
+    return EXIT_OK
+
+
+def remove(
+    member: str = typer.Argument(..., help="Its name, as `zmqlab status` shows it, or its base endpoint, HOST:PORT."),
+    nodes: str = NODES_OPTION,
+    timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
+) -> int:
+    """Take MEMBER out of its group, so that the others need it no longer for a majority.
+
+    For one that will not come back, or before its process is ended; a leader hands over first. Its process goes on, and
+    a later start with --join brings it back.
+    """
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.lab.scaling import member_called, reach_leader, remove_member
+
+    deadline = time.monotonic() + timeout_s
+    found = member_called(member, reach_leader(endpoints, deadline))
+    remove_member(lambda: endpoints, found.node_id, deadline)
+    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of the group")
+    return EXIT_OK
+
+
+def book(
+    symbol: str = typer.Argument(..., help="As in AAPL: up to 8 of A-Z 0-9 . _ -"),
+    nodes: str = NODES_OPTION,
+    levels: int = typer.Option(10, "--levels", min=1, max=1_000, help="Prices a side."),
+    stale: bool = typer.Option(
+        False, "--stale", help="Take the first node's own view, which may lag, instead of a linearizable one."
+    ),
+    timeout: str = typer.Option("3s", "--timeout", help="How long to wait for an answer."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
+    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    from zmqlab.client.ask import ask_any, new_nonce
+    from zmqlab.market.types import Depth, symbol_code
+    from zmqlab.wire.control import BookAnswer, BookQuery
+
+    try:
+        symbol_code(symbol)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    answer = ask_any(
+        endpoints,
+        lambda: BookQuery(nonce=new_nonce(), symbol=symbol, levels=levels, linearizable=not stale),
+        BookAnswer,
+        timeout_s,
+    )
+    if as_json:
+        print_json(_book_json(answer))
+    else:
+        typer.echo(f"{Depth(symbol, answer.bids, answer.asks)!r}\nat log index {answer.log_index}")
+    return EXIT_OK
+
+
+def _book_json(answer: Any) -> dict[str, Any]:
+    def side(levels: list[tuple[int, int, int]]) -> list[dict[str, int]]:
+        return [{"price": price, "quantity": quantity, "orders": orders} for price, quantity, orders in levels]
+
+    return {
+        "symbol": answer.symbol,
+        "log_index": answer.log_index,
+        "bids": side(answer.bids),
+        "asks": side(answer.asks),
+    }
+
+
+def ps(as_json: bool = JSON_OPTION) -> int:
+    """List the nodes and load clients that run on this machine: which cluster, which ports, whose."""
+    from zmqlab.lab import processes
+
+    table = processes.ps()
+    if as_json:
+        print_json([each.as_dict() for each in table])
+    else:
+        typer.echo(repr(table))
+    return EXIT_OK
+
+
+def reap(
+    everything: bool = typer.Option(
+        False, "--all", help="Also end what is in use or was started by hand: every node and load client of yours."
+    ),
+    yes: bool = typer.Option(False, "--yes", "-y", help="With --all: don't ask."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """End nodes and load clients whose launcher is gone: what a crash left behind.
+
+    Processes that are in use and nodes that you started by hand are left alone, unless you say --all.
+    """
+    from zmqlab.lab import processes
+
+    found = processes.find()
+    chosen = list(found) if everything else [each for each in found if each.orphan]
+    if everything and chosen and not yes:
+        _confirm(len(chosen))
+    ended = processes.reap(chosen)
+    if as_json:
+        print_json([each.as_dict() for each in ended])
+    else:
+        for each in ended:
+            typer.echo(f"ended {each.kind} {each.name} (pid {each.pid})")
+        left = len(found) - len(ended)
+        kept = f"; {left} left alone, which `zmqlab ps` lists" if left else ""
+        typer.echo(f"{len(ended)} ended{kept}")
+    return EXIT_OK if len(ended) == len(chosen) else EXIT_FAILED
+
+
+def _confirm(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise SettingsError(f"--all would end {count} processes, and there is no terminal to ask at: add --yes")
+    typer.confirm(f"End {count} processes, also those in use?", abort=True, err=True)

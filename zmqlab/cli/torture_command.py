@@ -1,0 +1,154 @@
+"""``torture``: break a cluster under load, one fault after the other, and check every promise at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import typer
+
+from zmqlab.cli.common import JSON_OPTION, print_json
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
+from zmqlab.settings import parse_duration, parse_rate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from zmqlab.scenarios.nemesis import Strike
+    from zmqlab.scenarios.torture import Torture
+
+REFRESH_S = 0.25
+LINES_S = 10.0
+"""Without a terminal, a line so often besides one for each fault."""
+SHOWN = 10
+"""Faults that are over, in the live table."""
+
+HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
+RUN_DIR_OPTION = typer.Option(
+    None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
+)
+
+
+def torture(
+    duration: str = typer.Option("5m", "--duration", help="How long faults strike, as in 60s or 5m."),
+    rate: str = typer.Option("10000", "--rate", help="Orders a second, as in 5000 or 20k."),
+    nodes: int = typer.Option(3, "--nodes", help="How many nodes, 3 to 9."),
+    seed: int = typer.Option(1, "--seed", help="Decides the faults, their order and the orders."),
+    clients: int = typer.Option(10, "--clients", help="How many sessions the orders are spread over."),
+    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    faults: str = typer.Option(
+        "", "--faults", help="Only these kinds, separated by commas, as in kill,pause.", show_default="all"
+    ),
+    durability: str = typer.Option("os", "--durability", help="os, or fsync."),
+    history: Path | None = HISTORY_OPTION,
+    run_dir: Path | None = RUN_DIR_OPTION,
+    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Break a cluster under load: kills, pauses, partitions, bad links, wiped disks, nodes that come and go.
+
+    The faults and their order follow from the seed. At the end everything is mended, and the verdict says whether
+    anything was lost, applied twice or reordered; a table tells how long no client was served under each kind of fault.
+    The exit status is 1 if a promise was broken, or the cluster did not recover in time.
+    """
+    orders_per_s = parse_rate(rate)
+    if orders_per_s is None:
+        raise SettingsError("--rate max has no schedule: write orders a second")
+    duration_s = parse_duration(duration)
+    from zmqlab.scenarios.fault_schedule import parse_kinds
+    from zmqlab.scenarios.torture import Torture, TortureSettings
+
+    settings = TortureSettings(
+        duration_s=duration_s,
+        rate=orders_per_s,
+        nodes=nodes,
+        seed=seed,
+        clients=clients,
+        symbols=symbols,
+        kinds=parse_kinds(faults),
+        history=history,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        run_dir=run_dir,
+        keep=keep,
+    )
+    show = _Show(sys.stderr if as_json else sys.stdout)
+    run = Torture(settings, on_strike=show.strike).start()
+    show.until_end(run)
+    result = run.result()
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        typer.echo(repr(result))
+    return EXIT_OK if result.ok else EXIT_FAILED
+
+
+class _Show:
+    """What a run shows while it runs: a live table in a terminal, lines anywhere else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._done: list[str] = []
+
+    def strike(self, strike: Strike, gap_ms: float) -> None:
+        """A fault is over. Called by the torture's thread."""
+        line = strike_line(strike, gap_ms)
+        self._done.append(line)
+        if not self._stream.isatty():
+            print(line, file=self._stream, flush=True)
+
+    def until_end(self, run: Torture) -> None:
+        """Ctrl-C ends the faults early and goes on to the verdict."""
+        show = self._live if self._stream.isatty() else self._lines
+        try:
+            show(run)
+        except KeyboardInterrupt:
+            print("interrupted: mending and judging", file=sys.stderr)
+            run.stop()
+
+    def _live(self, run: Torture) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(file=self._stream), refresh_per_second=4, transient=True) as live:
+            while run.running:
+                live.update(self._table(run))
+                time.sleep(REFRESH_S)
+
+    def _lines(self, run: Torture) -> None:
+        due = time.monotonic() + LINES_S
+        while run.running:
+            if time.monotonic() >= due:
+                due += LINES_S
+                print(state_line(run), file=self._stream, flush=True)
+            time.sleep(0.05)
+
+    def _table(self, run: Torture) -> Table:
+        from rich.table import Table
+
+        table = Table(title=state_line(run), title_justify="left", show_header=False, box=None)
+        for line in self._done[-SHOWN:]:
+            table.add_row(line)
+        table.add_row(f"[bold yellow]{run.state.doing or run.state.phase}")
+        return table
+
+
+def strike_line(strike: Strike, gap_ms: float) -> str:
+    """One fault that is over."""
+    deal = strike.deal
+    held_s = (strike.lifted_ns - strike.began_ns) / 1e9
+    end = strike.problem or f"recovered in {(strike.recovered_ns - strike.lifted_ns) / 1e9:.1f} s"
+    name = f"{deal.name}: {strike.what}"
+    return f"{deal.number:3}  {name:<58} {held_s:4.1f} s  longest gap {gap_ms:6,.0f} ms  {end}"
+
+
+def state_line(run: Torture) -> str:
+    """The run at this moment."""
+    state, newest = run.state, run.progress.newest
+    rate = newest.interval.acknowledged / newest.interval_s if newest and newest.interval_s else 0.0
+    acknowledged = newest.total.acknowledged if newest else 0
+    return (
+        f"{state.elapsed_s:6.1f} of {run.settings.duration_s:g} s  {state.phase}  {rate:8,.0f} orders/s  in all "
+        f"{acknowledged:,}  {state.faults} faults over, last gap {state.gap_ms:,.0f} ms"
+    )

@@ -1,0 +1,16 @@
+"""The judge: was an acknowledged order lost, was one applied twice, do all nodes agree?
+
+A verdict is passed on evidence: what clients were told, what the nodes' log holds, and what the nodes say of their
+state. Evidence comes from sockets and plain values. This package does not know how a cluster was started or broken, so
+it judges nodes of any process, and it must not trust the code that it judges: it replays the log by rules that were
+written a second time.
+
+* :mod:`~zmqlab.judge.verdict`: passes the verdict; begin here.
+* :mod:`~zmqlab.judge.promises`: what is promised, one pure function for each promise.
+* :mod:`~zmqlab.judge.evidence`: takes the evidence from the client's ledger and the living nodes.
+* :mod:`~zmqlab.judge.collector`: reads the log along with a run, for nodes that forget its beginning.
+* :mod:`~zmqlab.judge.replay`: reads the log a second time: which requests count, and what a naive book answers.
+* :mod:`~zmqlab.judge.load_result`: what a run under load gives back: figures, nodes, verdict.
+
+Import what you need from the modules; nothing is imported here.
+"""

@@ -1,0 +1,196 @@
+"""What is promised of a run, one function for each promise: pure, from evidence to a :class:`Check`.
+
+Evidence is what clients were told (*acknowledgements*), what the log holds (:class:`~zmqlab.judge.replay.Replayed`),
+and what the nodes say of their state (:class:`NodeEvidence`). A check passes only on evidence: where there is none, it
+fails and says so. For each promise there is a test that breaks it and sees its check fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from zmqlab.judge.replay import Replayed
+
+SHOWN = 3
+"""How many requests a detail names. The rest is a number."""
+
+
+class Acknowledgement(NamedTuple):
+    """One request of which a client was told that it is done."""
+
+    client_id: int
+    request_number: int
+    log_index: int
+    invoked_ns: int
+    """When it was first sent, on the client's monotonic clock."""
+    completed_ns: int
+    """When its answer came, on the same clock."""
+    answer_crc: int
+    """CRC-32 of the answer's report and fill records."""
+
+
+class Check(NamedTuple):
+    """One promise, and whether it was kept."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class NodeEvidence(NamedTuple):
+    """What one living node says of its state when all nodes have come to rest."""
+
+    name: str
+    log_index: int
+    chain_hash: str
+    state_hash: str
+    orders_applied: int
+
+
+def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
+    """Each acknowledged request stands in the log at the index that its client was told."""
+    lost, elsewhere = [], []
+    for ack in acknowledgements:
+        indexes = log.occurrences.get((ack.client_id, ack.request_number))
+        if indexes is None:
+            lost.append(ack)
+        elif ack.log_index not in indexes:
+            elsewhere.append(ack)
+    if lost or elsewhere:
+        problems = [
+            f"{len(bad):,} {what}: {_requests(bad)}"
+            for bad, what in ((lost, "not in the log"), (elsewhere, "at another index"))
+            if bad
+        ]
+        return Check("nothing lost", False, "acknowledged requests " + "; ".join(problems))
+    return Check("nothing lost", True, f"all {len(acknowledgements):,} acknowledged requests are in the replicated log")
+
+
+def nothing_twice(
+    acknowledgements: Sequence[Acknowledgement],
+    log: Replayed,
+    nodes: Sequence[NodeEvidence],
+    commands_before: int = 0,
+) -> Check:
+    """Each request counts once, at the index that was acknowledged, and the nodes applied just as many orders."""
+    name = "nothing twice"
+    if log.applied_twice:
+        return Check(name, False, f"{len(log.applied_twice):,} requests are applied twice: {log.applied_twice[:SHOWN]}")
+    told: dict[tuple[int, int], int] = {}
+    for ack in acknowledgements:
+        key = (ack.client_id, ack.request_number)
+        if told.setdefault(key, ack.log_index) != ack.log_index:
+            return Check(name, False, f"request {key} was acknowledged at {told[key]} and at {ack.log_index}")
+        if log.applied.get(key, ack.log_index) != ack.log_index:
+            where = f"counts at {log.applied[key]} but was acknowledged at {ack.log_index}"
+            return Check(name, False, f"request {key} {where}")
+    expected = commands_before + log.commands_applied
+    for node in nodes:
+        if node.orders_applied != expected:
+            return Check(name, False, f"{node.name} applied {node.orders_applied:,} orders, the log says {expected:,}")
+    copies = sum(map(len, log.occurrences.values())) - len(log.occurrences)
+    return Check(name, True, f"{expected:,} orders applied on every node; {copies:,} retries had no effect")
+
+
+def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0) -> Check:
+    """Equal hashes of state and history at equal index, now and at every checkpoint that was published."""
+    name = "nodes agree"
+    if mismatches:
+        return Check(name, False, f"nodes published different hashes at {mismatches:,} checkpoints")
+    if not nodes:
+        return Check(name, False, "no node told its state")
+    if len({node.log_index for node in nodes}) > 1:
+        where = ", ".join(f"{node.name} at {node.log_index}" for node in nodes)
+        return Check(name, False, f"the nodes did not come to rest at one index: {where}")
+    for what, values in (
+        ("state", {node.name: node.state_hash for node in nodes}),
+        ("history", {node.name: node.chain_hash for node in nodes}),
+    ):
+        if len(set(values.values())) > 1:
+            return Check(name, False, f"{what} differs at index {nodes[0].log_index}: {_hashes(values)}")
+    return Check(
+        name, True, f"{len(nodes)} nodes, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}"
+    )
+
+
+def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
+    """A request that was answered before another one was sent stands before it in the log (linearizability's order).
+
+    In the order in which they were sent, each acknowledgement is compared with the largest index among all that had
+    been answered by then: O(n log n).
+    """
+    name = "order agrees"
+    by_end = sorted(acknowledgements, key=lambda ack: ack.completed_ns)
+    latest: Acknowledgement | None = None
+    done = 0
+    for ack in sorted(acknowledgements, key=lambda each: each.invoked_ns):
+        while done < len(by_end) and by_end[done].completed_ns < ack.invoked_ns:
+            if latest is None or by_end[done].log_index > latest.log_index:
+                latest = by_end[done]
+            done += 1
+        if latest is not None and ack.log_index <= latest.log_index:
+            return Check(
+                name,
+                False,
+                f"request {latest[:2]} was answered (index {latest.log_index}) before request {ack[:2]} was sent, but "
+                f"{ack[:2]} stands before it in the log (index {ack.log_index})",
+            )
+    return Check(name, True, f"{len(by_end):,} acknowledgements in real time agree with the log's order")
+
+
+def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
+    """Each answer is the one that a naive order book gives when it replays the log."""
+    name = "answers agree"
+    wrong, compared = [], 0
+    for ack in acknowledgements:
+        crc = log.answers.get((ack.client_id, ack.request_number))
+        if crc is None:
+            continue
+        compared += 1
+        if crc != ack.answer_crc:
+            wrong.append(ack)
+    if wrong:
+        return Check(name, False, f"{len(wrong):,} answers differ from the naive book's: {_requests(wrong)}")
+    return Check(
+        name,
+        True,
+        f"{compared:,} of {len(acknowledgements):,} answers compared with the naive book's, over the first "
+        f"{log.commands_replayed:,} of {log.commands_applied:,} commands",
+    )
+
+
+def one_log(conflicts: Sequence[object], compared: int) -> Check:
+    """Every node that was asked for a committed entry, at any time, gave the same one."""
+    name = "one log"
+    if conflicts:
+        return Check(name, False, f"{len(conflicts):,} committed entries differ between nodes: {conflicts[0]}")
+    return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
+
+
+def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
+    """At most one node led in each term, as far as the nodes' metrics and events were seen."""
+    name = "one leader a term"
+    crowded = {term: names for term, names in leaders.items() if len(names) > 1}
+    if crowded:
+        term, names = min(crowded.items())
+        return Check(name, False, f"in term {term} {' and '.join(sorted(names))} led")
+    return Check(name, True, f"leaders seen in {len(leaders)} terms")
+
+
+def _requests(acknowledgements: Sequence[Acknowledgement]) -> str:
+    shown = ", ".join(
+        f"request {ack.request_number} of client {ack.client_id} (index {ack.log_index})"
+        for ack in acknowledgements[:SHOWN]
+    )
+    return shown + (", ..." if len(acknowledgements) > SHOWN else "")
+
+
+def _hashes(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value[:12]}" for name, value in values.items())
+
+
+def all_ok(checks: Iterable[Check]) -> bool:
+    """Whether every promise was kept. Without any check the answer is no."""
+    checks = list(checks)
+    return bool(checks) and all(check.ok for check in checks)

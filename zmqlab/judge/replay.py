@@ -1,0 +1,177 @@
+"""The replicated log read a second time, by rules that were written a second time.
+
+The verdict must not trust the code that it judges. This module parses the log's bytes with
+:mod:`zmqlab.wire.client`, and otherwise knows only what the documents promise:
+
+- which of several copies of a request counts: :class:`SessionModel`, by the rules of the Raft thesis, 6.3, as
+  ``docs/wire-format.md`` states them;
+- what the orders do: :class:`~zmqlab.market.naive.NaiveExchange`, an order book of plain lists.
+
+The naive book is several times slower than the cluster. So it follows a bounded number of commands, for a bounded time,
+from the beginning of the log. Sessions are followed to the end. Their bounds in bytes need the answers' sizes: behind
+the end of the replay, an answer counts with its reports alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
+
+from zmqlab.errors import FrameError
+from zmqlab.market.naive import NaiveExchange
+from zmqlab.settings import SessionLimits
+from zmqlab.wire import client as wire
+from zmqlab.wire import records
+from zmqlab.wire.frames import OPEN_SESSION, REQUEST, parse_header
+
+BODY_BYTES = 32
+"""A response without its reports and fills."""
+REPORT_BYTES = 32
+
+RequestKey = tuple[int, int]
+"""(client_id, request_number)"""
+
+
+class LogEntry(NamedTuple):
+    """One committed entry as a node gave it out."""
+
+    log_index: int
+    term: int
+    kind: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What the log says happened."""
+
+    occurrences: dict[RequestKey, list[int]] = field(default_factory=dict)
+    """Every index at which a request stands; more than one if it was retried."""
+    applied: dict[RequestKey, int] = field(default_factory=dict)
+    """The one index at which a request counts."""
+    applied_twice: list[RequestKey] = field(default_factory=list)
+    """Always empty if the session rules work: this checks the model itself."""
+    answers: dict[RequestKey, int] = field(default_factory=dict)
+    """CRC-32 of reports and fills as the naive book gives them, for the requests that were replayed."""
+    commands_applied: int = 0
+    commands_replayed: int = 0
+
+
+class SessionModel:
+    """Decides which copy of a request counts."""
+
+    def __init__(self, limits: SessionLimits | None = None) -> None:
+        self._limits = limits or SessionLimits()
+        self._floors: dict[int, int] = {}
+        """client_id -> answered_below; the order of the keys is the order of last use."""
+        self._stored: dict[int, dict[int, int]] = {}
+        """client_id -> request_number -> bytes of the stored answer; all numbers are in the window."""
+        self._bytes: dict[int, int] = {}
+        """client_id -> the sum of its stored answers."""
+
+    def open(self, client_id: int) -> None:
+        """A registration at log index ``client_id``."""
+        self._floors[client_id] = 1
+        self._stored[client_id] = {}
+        self._bytes[client_id] = 0
+        self._evict()
+
+    def counts(self, client_id: int, number: int, answered_below: int) -> bool:
+        """Whether this copy of the request is to be applied."""
+        if client_id not in self._floors:
+            return False
+        before = self._floors.pop(client_id)
+        floor = max(before, min(answered_below, number))
+        self._floors[client_id] = floor
+        stored = self._stored[client_id]
+        for done in range(before, min(floor, before + self._limits.window_requests)):
+            self._bytes[client_id] -= stored.pop(done, 0)
+        return (
+            floor <= number < floor + self._limits.window_requests
+            and number not in stored
+            and self._bytes[client_id] < self._limits.session_bytes
+        )
+
+    def store(self, client_id: int, number: int, size: int) -> None:
+        """The request was applied and its answer has ``size`` bytes."""
+        self._stored[client_id][number] = size
+        self._bytes[client_id] += size
+        self._evict()
+
+    def _evict(self) -> None:
+        while len(self._floors) > self._limits.max_sessions or (
+            len(self._floors) > 1 and sum(self._bytes.values()) > self._limits.total_bytes
+        ):
+            oldest = next(iter(self._floors))
+            del self._floors[oldest], self._stored[oldest], self._bytes[oldest]
+
+
+def replay(
+    entries: Iterable[LogEntry], max_commands: int, limits: SessionLimits | None = None, max_s: float = math.inf
+) -> Replayed:
+    """Follow ``entries``, which begin at the log's beginning.
+
+    Args:
+        entries: the log.
+        max_commands: how many commands the naive book follows, at most.
+        limits: of the sessions; those of the nodes by default.
+        max_s: for how long the naive book follows, at most.
+    """
+    result = Replayed()
+    sessions = SessionModel(limits)
+    exchange = NaiveExchange()
+    deadline = time.monotonic() + max_s
+    replaying = True
+    for entry, frame_type in _frames(entries):
+        if frame_type == OPEN_SESSION:
+            sessions.open(entry.log_index)
+            continue
+        request = wire.parse_request(entry.data)
+        key = (request.client_id, request.request_number)
+        result.occurrences.setdefault(key, []).append(entry.log_index)
+        if not sessions.counts(request.client_id, request.request_number, request.answered_below):
+            continue
+        if key in result.applied:
+            result.applied_twice.append(key)
+        result.applied[key] = entry.log_index
+        result.commands_applied += request.command_count
+        size = BODY_BYTES + request.command_count * REPORT_BYTES
+        replaying = (
+            replaying
+            and result.commands_replayed + request.command_count <= max_commands
+            and time.monotonic() < deadline
+        )
+        if replaying:
+            result.commands_replayed += request.command_count
+            body = _answer(exchange, entry.data)
+            result.answers[key] = crc32(body)
+            size = BODY_BYTES + len(body)
+        sessions.store(request.client_id, request.request_number, size)
+    return result
+
+
+def _frames(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, int]]:
+    """The entries that carry a request or a registration, with the type of their frame."""
+    for entry in entries:
+        if not entry.data:
+            continue
+        try:
+            frame_type, _ = parse_header(entry.data)
+            if frame_type == OPEN_SESSION:
+                wire.parse_open_session(entry.data)
+            elif frame_type == REQUEST:
+                wire.parse_request(entry.data)
+            else:
+                continue
+        except FrameError:
+            continue
+        yield entry, frame_type
+
+
+def _answer(exchange: NaiveExchange, frame: bytes) -> bytes:
+    reports, fills = exchange.execute(wire.request_commands(frame))
+    return records.pack_reports(reports) + records.pack_fills(fills)

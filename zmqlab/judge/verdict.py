@@ -1,0 +1,169 @@
+"""The verdict on a run: was an acknowledged order lost, was one applied twice, do all nodes agree?
+
+:func:`judge` takes what a load client was told and asks the living nodes for the rest. The verdict passes if every
+promise (:mod:`~zmqlab.judge.promises`) was kept, and it says how much was covered: answers are compared with those of a
+naive book for a bounded number of commands. A log whose beginning is compacted away on every node can't be checked in
+full; that is a failure, unless the caller allowed it.
+
+Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds beyond the
+quorum's is not promised.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zmqlab.errors import ZmqlabError
+from zmqlab.judge import evidence, promises
+from zmqlab.judge.collector import LogCollector
+from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence
+from zmqlab.judge.replay import Replayed, replay
+from zmqlab.tables import html_table
+
+MAX_REPLAYED_COMMANDS = 1_000_000
+"""Some ten seconds of the naive book's time."""
+MAX_REPLAY_S = 10.0
+"""A person does not like to wait longer for a verdict. It says how far it came."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict:
+    """Every promise, whether it was kept, and how much was looked at."""
+
+    checks: tuple[Check, ...]
+    coverage: str
+    nodes: tuple[NodeEvidence, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept."""
+        return promises.all_ok(self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "ok": self.ok,
+            "checks": [check._asdict() for check in self.checks],
+            "coverage": self.coverage,
+            "nodes": [node._asdict() for node in self.nodes],
+        }
+
+    def __repr__(self) -> str:
+        lines = [f"verdict: {'PASSED' if self.ok else 'FAILED'}"]
+        lines += [f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" for check in self.checks]
+        return "\n".join([*lines, f"  covered: {self.coverage}"])
+
+    def _repr_html_(self) -> str:
+        rows = [("kept" if check.ok else "BROKEN", check.name, check.detail) for check in self.checks]
+        title = "passed" if self.ok else "FAILED"
+        table = html_table(("", "promise", "evidence"), rows)
+        return f"<p><b>verdict: {title}</b></p>{table}<p>covered: {html.escape(self.coverage)}</p>"
+
+
+def judge(
+    endpoints: Sequence[str],
+    acknowledgements: Sequence[Acknowledgement],
+    *,
+    unremembered: int = 0,
+    mismatches: int = 0,
+    leaders: Mapping[int, Collection[str]] | None = None,
+    max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
+    max_replay_s: float = MAX_REPLAY_S,
+    allow_compacted: bool = False,
+    settle_s: float = evidence.SETTLE_S,
+    collector: LogCollector | None = None,
+) -> Verdict:
+    """Judge a run by the nodes at ``endpoints``, all of which must answer.
+
+    Args:
+        endpoints: client endpoints of the nodes that are alive.
+        acknowledgements: what the client was told.
+        unremembered: how many acknowledged requests the client counted but had no room to remember.
+        mismatches: at how many checkpoints the nodes' published hashes differed.
+        leaders: term -> the nodes that said that they led in it. None: that is not known, and not checked.
+        max_replayed_commands: how many commands the naive book follows, at most.
+        max_replay_s: for how long it follows them, at most.
+        allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
+        settle_s: how long to wait until all nodes stand at one index.
+        collector: read the log along with the run, so that it is there even if no node has all of it any more.
+    """
+    nodes = evidence.settle(endpoints, settle_s)
+    watched = _watched(endpoints, nodes, mismatches, leaders)
+    if not nodes:
+        return Verdict(watched, "nothing: no node answered")
+    last_index = max(node.log_index for node in nodes)
+    try:
+        log = evidence.pull_log(endpoints, last_index, collector)
+    except ZmqlabError as error:
+        return Verdict((*watched, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
+    if collector is not None:
+        watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
+    complete = _log_complete(log, last_index, allow_compacted)
+    coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
+    if log.first_index > 1 or not complete.ok:
+        return Verdict(
+            (complete, *watched, promises.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
+            f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
+            tuple(nodes),
+        )
+    replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s)
+    return Verdict(
+        (complete, *_from_the_log(acknowledgements, replayed, nodes, watched)),
+        f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
+        f"{replayed.commands_applied:,} commands replayed on the naive book",
+        tuple(nodes),
+    )
+
+
+def _watched(
+    endpoints: Sequence[str],
+    nodes: Sequence[NodeEvidence],
+    mismatches: int,
+    leaders: Mapping[int, Collection[str]] | None,
+) -> tuple[Check, ...]:
+    """The promises that need no log."""
+    agree = promises.nodes_agree(nodes, mismatches)
+    silent = len(endpoints) - len(nodes)
+    if silent and agree.ok:
+        agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
+    return (agree,) if leaders is None else (agree, promises.one_leader(leaders))
+
+
+def _from_the_log(
+    acknowledgements: Sequence[Acknowledgement],
+    replayed: Replayed,
+    nodes: Sequence[NodeEvidence],
+    watched: Sequence[Check],
+) -> Iterator[Check]:
+    """All promises, in the order in which they are shown, for a log that is complete."""
+    yield promises.nothing_lost(acknowledgements, replayed)
+    yield promises.nothing_twice(acknowledgements, replayed, nodes)
+    yield from watched
+    yield promises.order_agrees(acknowledgements)
+    yield promises.answers_agree(acknowledgements, replayed)
+
+
+def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool) -> Check:
+    """The log is there from its beginning to ``last_index`` without a gap."""
+    name = "log complete"
+    first = log.first_index
+    expected = last_index - first + 1
+    if len(log.entries) != expected or any(
+        entry.log_index != first + offset for offset, entry in enumerate(log.entries)
+    ):
+        return Check(name, False, f"{len(log.entries):,} entries where {first:,} to {last_index:,} were asked for")
+    if first > 1:
+        detail = f"entries below index {first:,} are compacted away on every node"
+        return Check(name, allow_compacted, detail + (": allowed" if allow_compacted else ""))
+    return Check(name, True, f"{len(log.entries):,} entries")
+
+
+def _lost_in_part(acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece) -> tuple[Check, ...]:
+    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there."""
+    known = [ack for ack in acknowledgements if ack.log_index >= log.first_index]
+    if not log.entries or not known:
+        return ()
+    return (promises.nothing_lost(known, replay(log.entries, 0)),)

@@ -1,0 +1,33 @@
+"""The lab: clusters of real processes that are started, broken, mended, scaled, loaded and watched from Python.
+
+``from zmqlab import Cluster, LoadClient`` is its door for people. It knows nothing of charts and pages: a display reads
+from :data:`~zmqlab.lab.fault_kinds.FAULTS` what can be broken, and how that looks. It judges nothing: that is
+:mod:`zmqlab.judge`'s.
+
+A cluster:
+
+* :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
+* :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
+* :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
+* :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
+* :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
+
+What breaks:
+
+* :mod:`~zmqlab.lab.events`: the kinds of event, and how events look: marks and bands.
+* :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
+* :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
+* :mod:`~zmqlab.lab.link_faults`: the table of links that are cut, slow or lossy.
+
+Load:
+
+* :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
+* :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
+* :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.
+
+This machine:
+
+* :mod:`~zmqlab.lab.processes`: which nodes and load clients run here, and how to end what a crash left behind.
+
+Import what you need from the modules; nothing is imported here.
+"""

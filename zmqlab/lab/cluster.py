@@ -1,0 +1,445 @@
+"""A cluster of real node processes: started, broken, mended, scaled and watched from Python.
+
+This class is the front, one method for each thing that a person does. The rooms behind it:
+
+- :mod:`~zmqlab.lab.fleet`: the nodes' processes, on a :mod:`host <zmqlab.lab.hosts>`;
+- :mod:`~zmqlab.lab.faults`: what can be broken, and how it is undone;
+- :mod:`~zmqlab.lab.link_faults`: the links that are cut, slow or lossy;
+- :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
+- :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events.
+
+The object owns its processes. They end with :meth:`Cluster.stop`, with the ``with`` block, at the interpreter's exit,
+and, if this process is killed outright, by the end of a pipe that the host holds.
+
+Every method may be called from any thread. Times in events are the wall clock of this machine in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zmqlab.client import ask
+from zmqlab.errors import ClusterError, NoLeader
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Terminate, Transfer, Wipe
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
+from zmqlab.lab.hosts import Host, LocalHost
+from zmqlab.lab.link_faults import WHOLE, LinkTable
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
+from zmqlab.settings import Durability, LogLevel
+from zmqlab.tables import EventTable, NodeState, StatusTable
+from zmqlab.wire.control import LinkFault
+
+if TYPE_CHECKING:
+    from zmqlab.client.client import Client
+    from zmqlab.lab.scraping import Targets
+
+_live: weakref.WeakSet[Cluster] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """All that a started cluster has."""
+
+    feed: MetricsFeed
+    fleet: Fleet
+    links: LinkTable
+    scaling: Scaling
+    targets: Targets | None
+
+
+class Cluster:
+    """Nodes ``node0``, ``node1``, ... on free ports, as processes of their own.
+
+    Args:
+        nodes: how many, 1 to 15.
+        durability: ``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing.
+        run_dir: where logs and journals go. None: a temporary folder, which is removed at the end unless a node died
+            by itself or a verdict failed.
+        keep: keep the temporary folder in any case.
+        log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
+        metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
+        host: where nodes run; processes on this machine by default.
+
+    Raises:
+        SettingsError: an argument is none of these; the message names it.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        durability: Durability = "os",
+        run_dir: str | Path | None = None,
+        keep: bool = False,
+        log_level: LogLevel = "info",
+        metrics: bool = False,
+        host: Host | None = None,
+    ) -> None:
+        check_count(nodes)
+        self.name = f"lab-{secrets.token_hex(3)}"
+        self.keep = keep or run_dir is not None
+        """Whether the run folder stays when the cluster stops."""
+        self._count = nodes
+        self._plan = NodePlan(
+            cluster=self.name,
+            run_dir=Path(),  # start() knows it
+            durability=durability,
+            log_level=log_level,
+            metrics=metrics,
+        )
+        self._host = host or LocalHost()
+        self._run_dir = Path(run_dir).absolute() if run_dir is not None else None
+        self._rooms: _Rooms | None = None
+        """None until :meth:`start`; stays after :meth:`stop`, so that events can still be read."""
+        self._attached: list[Callable[[], None]] = []
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> Cluster:
+        """Start all nodes and return when they take orders.
+
+        Raises:
+            NodeError: a node could not start; the message is what it said.
+            ClusterError: it was started before, or no ports are free.
+        """
+        if self._rooms is not None:
+            raise ClusterError("this cluster has been started already: make another Cluster")
+        if self._run_dir is None:
+            self._run_dir = Path(tempfile.mkdtemp(prefix="zmqlab-"))
+        self._rooms = self._build(self._run_dir)
+        _live.add(self)
+        try:
+            self.fleet.found(self._count)
+        except BaseException:
+            self.keep = True
+            self.stop()
+            raise
+        self.feed.on_turn(self.fleet.notice_deaths)
+        return self
+
+    def stop(self) -> None:
+        """End all nodes and the feed; remove the temporary folder. Calling it twice is fine."""
+        _live.discard(self)
+        while self._attached:
+            self._attached.pop()()
+        if self._rooms is not None:
+            self._rooms.fleet.end_all()
+            if self._rooms.targets is not None:
+                self._rooms.targets.clear()
+            self._rooms.feed.close()
+        if self._run_dir is not None and not self.keep:
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    def __enter__(self) -> Cluster:
+        return self if self._rooms is not None else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def at_stop(self, close: Callable[[], None]) -> None:
+        """Call ``close`` before the nodes are ended: what works with them ends first."""
+        self._attached.append(close)
+
+    # -- faults --------------------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a node: it gets no chance to write or say anything. Raises ClusterError if it does not run."""
+        Kill(name).strike(self)
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM a node: it closes its journal and ends by itself. Raises ClusterError if it does not run."""
+        Terminate(name).strike(self)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP a node: it hangs with its sockets open until :meth:`resume`. Raises ClusterError if it can't."""
+        Pause(name).strike(self)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT a paused node. Raises ClusterError if it is not paused."""
+        self.fleet.process(name)
+        if name not in self.paused:
+            raise ClusterError(f"{name} is not paused: cluster.pause({name!r}) pauses it")
+        Pause(name).undo(self)
+
+    def restart(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start a node again from its journal, ending it first if it runs; returns when it answers.
+
+        It may still be catching up then: its ``lag`` in :meth:`status` tells. With durability ``memory`` it has no
+        journal, and comes back as a new member, as after :meth:`wipe`.
+
+        Raises:
+            NodeError: it could not start; the message is what it said.
+            ClusterError: there is no such node.
+        """
+        settings = self.fleet.settings(name)
+        self.fleet.notice_deaths()
+        if settings.durability == "memory" and len(self.nodes) > 1:
+            self.wipe(name, timeout_s)
+            return
+        if name in (*self.running, *self.paused):
+            self.terminate(name)
+        self.fleet.start(settings, LabEvent.RESTARTED)
+        self.fleet.await_answer(name, timeout_s)
+        self.link_table.tell(name)
+
+    def wipe(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Lose a node's disk: SIGKILL, its journal deleted, and back as a new member with the same name and ports.
+
+        Raises:
+            ClusterError: too few others run to take it in again.
+        """
+        Wipe(name, timeout_s).strike(self)
+
+    def link(self, source: str, target: str, *, cut: bool = False, delay_ms: float = 0.0, loss: float = 0.0) -> None:
+        """Make one direction of one link bad, or whole again. Clients reach every node all the same.
+
+        Args:
+            source: the node that speaks.
+            target: the node that hears it like this. If it restarts it is told again.
+            cut: it hears nothing.
+            delay_ms: it hears everything so much later, 0 to 60,000 ms.
+            loss: the share of frames that it does not hear, 0 to 1.
+
+        Raises:
+            ClusterError: there is no such node, or it does not obey.
+            SettingsError: a size is out of range.
+        """
+        fault = LinkFault(cut=cut, delay_ms=delay_ms, loss=loss)
+        links = BadLinks(((source, target),), fault)
+        if fault == WHOLE:
+            links.undo(self)
+        else:
+            links.strike(self)
+
+    def cut(self, source: str, target: str) -> None:
+        """``target`` hears nothing of ``source`` any more; the other direction stays as it is."""
+        self.link(source, target, cut=True)
+
+    def partition(self, *groups: Sequence[str]) -> None:
+        """Cut all links between the groups, both ways: ``partition(["node0"], ["node1", "node2"])``.
+
+        Raises:
+            ClusterError: fewer than two groups, a node in two of them, or no such node.
+        """
+        Partition(groups).strike(self)
+
+    def heal(self) -> None:
+        """Make all links whole again. Raises ClusterError if a node does not obey."""
+        if self.link_table.all_whole:
+            return
+        self.feed.note(LabEvent.HEALED, "", ALL_WHOLE)
+        self.link_table.heal()
+
+    @property
+    def links(self) -> dict[tuple[str, str], LinkFault]:
+        """``(source, target)`` -> what is wrong, for the links that are not whole."""
+        return self._rooms.links.faults if self._rooms else {}
+
+    # -- members and leadership ----------------------------------------------------------------------------
+
+    def add(self, timeout_s: float = CHANGE_TIMEOUT_S) -> str:
+        """Start one more node; returns its name once it has caught up and votes.
+
+        Raises:
+            NodeError: it could not start.
+            ClusterError: it was not taken in, or not promoted, in time.
+        """
+        return self.scaling.add(timeout_s)
+
+    def remove(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Let a node go for good: the group is told first, a leader hands over, then it ends, and its journal with it.
+
+        Raises:
+            ClusterError: it is the last one, or the others would have no majority, or that was not committed in time.
+        """
+        self.scaling.remove(name, timeout_s)
+
+    def scale(self, count: int, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Add or remove nodes, one after the other, until there are ``count``; each change has ``timeout_s``.
+
+        Raises:
+            SettingsError: a cluster can't have so many.
+            ClusterError: a change was not committed in time.
+        """
+        self.scaling.scale(count, timeout_s)
+
+    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S) -> None:
+        """Have the leader hand leadership to ``name``; returns when ``name`` leads.
+
+        Raises:
+            NoLeader: no node leads, so none can hand over.
+            ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
+        """
+        Transfer(name, timeout_s).strike(self)
+
+    @property
+    def leader(self) -> str:
+        """The name of the leader; waits up to five seconds for one. Raises NoLeader."""
+        return self.wait_for_leader(5.0)
+
+    def wait_for_leader(self, timeout_s: float = 5.0) -> str:
+        """The name of the leader among the running nodes, as soon as there is one.
+
+        Raises:
+            NoLeader: not within ``timeout_s``.
+        """
+        found: list[str] = []
+
+        def look() -> bool:
+            found[:] = [self.feed.leader_among(self.running)]
+            return bool(found[0])
+
+        if not self.feed.wait_until(look, timeout_s):
+            raise NoLeader(
+                f"no leader within {timeout_s:g} s: {len(self.running)} of {len(self.nodes)} nodes run, and "
+                "a majority must: cluster.restart(name) starts one, cluster.status() shows all"
+            )
+        return found[0]
+
+    # -- views ---------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of all nodes, running or not."""
+        return self._rooms.fleet.names if self._rooms else tuple(f"node{number}" for number in range(self._count))
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The names of the nodes whose processes run and are not paused."""
+        return self._rooms.fleet.running if self._rooms else ()
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """The names of the paused nodes."""
+        return self._rooms.fleet.paused if self._rooms else ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where clients connect: one endpoint a node, running or not."""
+        return tuple(map(self.fleet.endpoint, self.nodes))
+
+    @property
+    def living_endpoints(self) -> tuple[str, ...]:
+        """Where clients reach the nodes that run and are not paused."""
+        return tuple(map(self.fleet.endpoint, self.running))
+
+    @property
+    def events(self) -> EventTable:
+        """What happened, oldest first: elections, faults, deaths, changes of the members."""
+        return EventTable(sorted(self.feed.events(), key=lambda event: event.time_ns))
+
+    def status(self, timeout_s: float = 1.0) -> StatusTable:
+        """Ask every running node how it is; a table."""
+        running, paused = self.running, self.paused
+        answers = ask.statuses([self.fleet.endpoint(name) for name in running], timeout_s)
+
+        def state(name: str) -> NodeState:
+            endpoint = self.fleet.endpoint(name)
+            if name not in running:
+                return NodeState(name, endpoint, "paused" if name in paused else "stopped")
+            status = answers.get(endpoint)
+            return NodeState(name, endpoint, "running" if status else "silent", status)
+
+        return StatusTable(tuple(state(name) for name in self.nodes))
+
+    def client(self, timeout_s: float = 5.0) -> Client:
+        """A client of all nodes, for single orders and questions. Close it, or use it in a ``with`` block."""
+        from zmqlab.client.client import Client  # a cluster without clients loads nothing of them
+
+        return Client(self.endpoints, timeout_s=timeout_s)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the logs and journals are."""
+        if self._run_dir is None:
+            raise ClusterError("the cluster has no folder before it is started")
+        return self._run_dir
+
+    def log_path(self, name: str) -> Path:
+        """The log file of a node."""
+        return self.fleet.log_path(name)
+
+    def pid(self, name: str) -> int:
+        """The process id of a running or paused node."""
+        return self.fleet.process(name).pid
+
+    def __repr__(self) -> str:
+        if self._rooms is None:
+            return f"<Cluster {self.name} of {self._count} nodes, not started>"
+        leader = self.feed.leader_among(self.running) or "none"
+        paused = f", {len(self.paused)} paused" if self.paused else ""
+        return (
+            f"<Cluster {self.name}: {len(self.running)} of {len(self.nodes)} nodes run{paused}, "
+            f"leader {leader}, in {self._run_dir}>"
+        )
+
+    def _repr_html_(self) -> str:
+        if self._rooms is None:
+            return f"<p>Cluster {self.name} of {self._count} nodes, not started</p>"
+        return f"<p>Cluster {self.name}</p>{self.status(0.5)._repr_html_()}"
+
+    # -- the rooms behind ----------------------------------------------------------------------------------
+
+    @property
+    def feed(self) -> MetricsFeed:
+        """The live figures and the events."""
+        return self._started.feed
+
+    @property
+    def fleet(self) -> Fleet:
+        """The nodes' processes."""
+        return self._started.fleet
+
+    @property
+    def link_table(self) -> LinkTable:
+        """The links that are not whole."""
+        return self._started.links
+
+    @property
+    def scaling(self) -> Scaling:
+        """The members and the leadership."""
+        return self._started.scaling
+
+    @property
+    def targets(self) -> Targets | None:
+        """What Prometheus is told, with ``metrics``."""
+        return self._rooms.targets if self._rooms else None
+
+    @property
+    def _started(self) -> _Rooms:
+        if self._rooms is None:
+            raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
+        return self._rooms
+
+    def _build(self, run_dir: Path) -> _Rooms:
+        plan = replace(self._plan, run_dir=run_dir)
+        targets = None
+        if plan.metrics:
+            from zmqlab.lab.scraping import Targets  # it brings the Prometheus client along
+
+            targets = Targets(run_dir, self.name)
+        feed = MetricsFeed()
+        on_change = targets.show_nodes if targets else None
+        fleet = Fleet(self._host, feed, plan, self._keep_evidence, on_change)
+        links = LinkTable(fleet)
+        return _Rooms(feed, fleet, links, Scaling(fleet, feed, links.tell_again), targets)
+
+    def _keep_evidence(self) -> None:
+        """A node died by itself: its log is what a person will want to read."""
+        self.keep = True
+
+
+@atexit.register
+def _stop_all() -> None:
+    for cluster in tuple(_live):
+        cluster.stop()

@@ -1,0 +1,373 @@
+"""The nodes of a cluster: what each was told, whether it runs, and how it ended.
+
+The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster` gives people its verbs,
+:mod:`~zmqlab.lab.faults` break nodes, :mod:`~zmqlab.lab.scaling` changes the members of the group; all of them act
+through this. A node stays known by its settings, whether it runs or not, until it is dropped.
+
+A node is ``running``, ``paused`` (SIGSTOP: it keeps its sockets and answers nothing, as a machine that hangs) or
+``stopped``. Each start becomes an event here, and each death that the lab did not order. A fault tells its own event,
+before it signals.
+
+**Ready** is a node that answers a question with its own name: another process may have taken its ports and answer
+there. A cluster is ready when every node knows a leader and has applied the first entry of its term.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from zmqlab import errors
+from zmqlab.client import ask
+from zmqlab.errors import ClusterError, NodeError, NodeStartFailed, PortInUse, SettingsError
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all
+from zmqlab.settings import Durability, LogLevel, NodeSettings
+from zmqlab.wire import control
+
+MAX_NODES = 15
+"""More nodes on one machine teach nothing, and only wait for its cores."""
+START_ATTEMPTS = 5
+"""How often other ports are drawn when another process takes one between the probe and the node's own bind."""
+START_TIMEOUT_S = 15.0
+"""Ten times what a start takes on a small machine."""
+STOP_GRACE_S = 3.0
+"""After a signal that ends a node, and again after SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
+POLL_S = 0.01
+ANSWER_TIMEOUT_S = 0.04
+"""Short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
+SIGNALS = {-number.value: number.name for number in signal.Signals}
+"""A process' exit status -> the name of the signal that ended it."""
+START_ERRORS = (
+    errors.PortInUse,
+    errors.ListenFailed,
+    errors.LogUnwritable,
+    errors.JournalMismatch,
+    errors.JournalFull,
+    errors.JournalCorrupt,
+)
+"""Each has an exit status of its own."""
+QUIET_ENDS = (-signal.SIGKILL, -signal.SIGTERM, 0)
+"""Exit statuses of a node that a person ended outside the lab. Any other one is a failure, whose evidence is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """What all nodes of a cluster have in common. Raises SettingsError from the constructor."""
+
+    cluster: str
+    """The cluster's name."""
+    run_dir: Path
+    """Where logs and journals go."""
+    durability: Durability = "os"
+    log_level: LogLevel = "info"
+    metrics: bool = False
+    """Every node shows metrics on the port behind its own three."""
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("durability", self.durability, Durability),
+            ("log_level", self.log_level, LogLevel),
+        ):
+            if value not in get_args(choices):
+                raise SettingsError(f"{name} is {value!r}: choose {', '.join(get_args(choices))}")
+
+    def settings(self, host: Host, name: str, port: int, **more: Any) -> NodeSettings:
+        """What a node with this name and base port on ``host`` is told; ``more`` are settings of its own."""
+        return NodeSettings(
+            name=name,
+            port=port,
+            bind=host.address,
+            run_dir=self.run_dir,
+            durability=self.durability,
+            cluster=self.cluster,
+            allow_faults=True,
+            log_level=self.log_level,
+            metrics_port=port + METRICS_OFFSET if self.metrics else 0,
+            **more,
+        )
+
+    def founders(self, host: Host, ports: Iterable[int]) -> list[NodeSettings]:
+        """The first nodes, ``node0``, ``node1``, ...; node0 campaigns at once."""
+        endpoints = {port: f"tcp://{host.address}:{port}" for port in ports}
+        return [
+            self.settings(
+                host,
+                f"node{number}",
+                port,
+                peers=tuple(endpoint for other, endpoint in endpoints.items() if other != port),
+                leader=number == 0,
+            )
+            for number, port in enumerate(endpoints)
+        ]
+
+
+class Fleet:
+    """The nodes of one cluster. Safe to use from several threads.
+
+    Args:
+        host: where they run.
+        feed: listens to them, and keeps their events.
+        plan: what they have in common.
+        on_failure: called when a node ended by itself and badly.
+        on_change: called with all nodes' settings when a node came or went for good.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        feed: MetricsFeed,
+        plan: NodePlan,
+        on_failure: Callable[[], None],
+        on_change: Callable[[Iterable[NodeSettings]], None] | None = None,
+    ) -> None:
+        self.host = host
+        self.plan = plan
+        self._feed = feed
+        self._on_failure = on_failure
+        self._on_change = on_change or (lambda _: None)
+        self._settings: dict[str, NodeSettings] = {}
+        self._processes: dict[str, NodeProcess] = {}
+        """Of nodes that were started and were not ended here; the names are among those of ``_settings``."""
+        self._newest: dict[str, NodeProcess] = {}
+        """The process that was started last for each node, ended or not: it tells why a start failed."""
+        self._paused: set[str] = set()
+        self._expected_deaths: set[str] = set()
+        """Nodes whose end was ordered, or is already recorded as an event."""
+        self._lock = threading.RLock()
+
+    # -- views ---------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All nodes, running or not."""
+        return tuple(self._settings)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The nodes whose processes run and are not paused."""
+        with self._lock:
+            return tuple(name for name in self._settings if name not in self._paused and self._runs(name))
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """The paused nodes."""
+        return tuple(sorted(self._paused))
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The base ports of all nodes."""
+        return tuple(settings.port for settings in self._settings.values())
+
+    def settings(self, name: str) -> NodeSettings:
+        """What a node was told. Raises ClusterError if there is no such node."""
+        found = self._settings.get(name)
+        if found is None:
+            raise ClusterError(f"no node named {name}: there are {', '.join(self.names)}")
+        return found
+
+    def endpoint(self, name: str) -> str:
+        """Where clients reach a node."""
+        return self.settings(name).client_endpoint
+
+    def process(self, name: str) -> NodeProcess:
+        """The process of a running or paused node. Raises ClusterError if it is stopped."""
+        self.settings(name)
+        process = self._processes.get(name)
+        if process is None or process.poll() is not None:
+            raise ClusterError(f"{name} is not running: cluster.restart({name!r}) starts it")
+        return process
+
+    def log_path(self, name: str) -> Path:
+        """The log file of a node."""
+        return self.host.log_path(self.settings(name))
+
+    def free_name(self) -> str:
+        """The first of ``node0``, ``node1``, ... that no node has."""
+        return free_name(self._settings)
+
+    def _runs(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    # -- starting ------------------------------------------------------------------------------------------
+
+    def found(self, count: int) -> None:
+        """Start the first ``count`` nodes and return when they take orders. Ports that another process takes in
+        between are drawn again.
+
+        Raises:
+            NodeError: a node could not start; the message is what it said.
+        """
+        refused: PortInUse | None = None
+        tried: set[int] = set()
+        for _ in range(START_ATTEMPTS):
+            ports = self.host.free_ports(count, tried)
+            tried.update(ports)
+            founders = self.plan.founders(self.host, ports)
+            for settings in founders:
+                self.start(settings)
+            try:
+                self._await_cluster()
+            except PortInUse as error:
+                refused = error
+                self.drop([settings.name for settings in founders])  # journals name their ports, so they go as well
+            else:
+                return
+        raise refused or ClusterError("the cluster did not start")
+
+    def start(self, settings: NodeSettings, kind: LabEvent = LabEvent.STARTED) -> None:
+        """Start a node, under settings that it keeps. It is not ready when this returns."""
+        time_ns = time.time_ns()
+        with self._lock:
+            process = self.host.start(settings)
+            self._settings[settings.name] = settings
+            self._processes[settings.name] = self._newest[settings.name] = process
+            self._expected_deaths.discard(settings.name)
+            self._on_change(self._settings.values())
+        self._feed.connect(settings.endpoint)
+        self._feed.note(kind, settings.name, f"pid {process.pid}, {settings.endpoint}", time_ns)
+
+    def await_answer(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when a node that was started answers a question, whatever its role. Raises NodeError."""
+        deadline = time.monotonic() + timeout_s
+        settings = self.settings(name)
+        while not self._answers([settings]):
+            self.raise_if_ended(name)
+            if time.monotonic() > deadline:
+                log = self.log_path(name)
+                raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {log}")
+
+    def raise_if_ended(self, name: str) -> None:
+        """Raise the error that a node ended with, if it has ended before it was ready."""
+        process = self._newest[name]
+        status = process.poll()
+        if status is None:
+            return
+        lines = process.error_text().splitlines()
+        reason = lines[-1] if lines else f"it wrote no reason; its log is {self.log_path(name)}"
+        raise start_error(status, f"{name} ended with status {status} before it was ready: {reason}")
+
+    def _await_cluster(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        waiting = dict(self._settings)
+        while True:
+            for name, status in self._answers(waiting.values()).items():
+                if status.leader_id and status.applied_index >= 1:
+                    del waiting[name]
+            for name in self.names:
+                self.raise_if_ended(name)
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                logs = self.log_path(next(iter(waiting))).parent
+                raise NodeStartFailed(
+                    f"not ready within {START_TIMEOUT_S:g} s: {', '.join(waiting)}; the logs are in {logs}"
+                )
+            time.sleep(POLL_S)
+
+    def _answers(self, nodes: Iterable[NodeSettings]) -> dict[str, control.NodeStatus]:
+        """What those of these nodes say that answer under their own name, by name."""
+        by_endpoint = {settings.client_endpoint: settings for settings in nodes}
+        return {
+            status.name: status
+            for endpoint, status in ask.statuses(by_endpoint, ANSWER_TIMEOUT_S).items()
+            if (status.name, status.cluster) == (by_endpoint[endpoint].name, by_endpoint[endpoint].cluster)
+        }
+
+    # -- signals -------------------------------------------------------------------------------------------
+
+    def end(self, name: str, number: signal.Signals) -> None:
+        """End a node by a signal, and by SIGKILL if it has not ended :data:`STOP_GRACE_S` later."""
+        process = self.process(name)
+        with self._lock:
+            self._expected_deaths.add(name)
+            self._processes.pop(name)
+            self._paused.discard(name)
+        process.signal(number)
+        process.signal(signal.SIGCONT)
+        if process.wait(STOP_GRACE_S) is None:
+            process.signal(signal.SIGKILL)
+            process.wait(STOP_GRACE_S)
+        process.close()
+        self._feed.forget(name)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP."""
+        process = self.process(name)
+        with self._lock:
+            self._paused.add(name)
+        process.signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        self.process(name).signal(signal.SIGCONT)
+        with self._lock:
+            self._paused.discard(name)
+
+    def drop(self, names: Collection[str]) -> None:
+        """End these nodes, unless they have ended, and forget them and their journals."""
+        with self._lock:
+            known = [self._settings.pop(name) for name in names if name in self._settings]
+            processes = [self._processes.pop(settings.name, None) for settings in known]
+            self._paused.difference_update(settings.name for settings in known)
+            self._on_change(self._settings.values())
+        end_all([process for process in processes if process is not None], STOP_GRACE_S)
+        for settings in known:
+            self._feed.disconnect(settings.endpoint)
+            self._feed.forget(settings.name)
+            self.host.wipe(settings)
+
+    def end_all(self) -> None:
+        """End all nodes. Their journals stay."""
+        with self._lock:
+            processes = dict(self._processes)
+            self._expected_deaths.update(processes)
+            self._processes.clear()
+            self._paused.clear()
+        end_all(list(processes.values()), STOP_GRACE_S)
+
+    def notice_deaths(self) -> None:
+        """Record each node that ended and was not told to. The feed's thread calls this, too."""
+        with self._lock:
+            dead = [
+                (name, process, status)
+                for name, process in self._processes.items()
+                if name not in self._expected_deaths and (status := process.poll()) is not None
+            ]
+            for name, process, _ in dead:
+                self._expected_deaths.add(name)
+                del self._processes[name]
+                self._paused.discard(name)
+                process.close()
+        for name, process, status in dead:
+            if status not in QUIET_ENDS:
+                self._on_failure()
+            self._feed.forget(name)
+            how = SIGNALS.get(status, f"exit status {status}")
+            self._feed.note(LabEvent.DIED, name, " ".join([how, *process.error_text().splitlines()[-1:]]))
+
+
+def check_count(count: int) -> None:
+    """Raise SettingsError unless a cluster can have so many nodes."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_NODES:
+        raise SettingsError(f"nodes is {count!r}: it must be a whole number from 1 to {MAX_NODES}")
+
+
+def free_name(taken: Collection[str]) -> str:
+    """The first of ``node0``, ``node1``, ... that is not taken."""
+    return next(name for number in range(len(taken) + 1) if (name := f"node{number}") not in taken)
+
+
+def start_error(status: int, message: str) -> NodeError:
+    """The NodeError whose exit status a node ended with; NodeStartFailed for any other status."""
+    for kind in START_ERRORS:
+        if kind.exit_status == status:
+            return kind(message)
+    return NodeStartFailed(message)

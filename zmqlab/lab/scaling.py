@@ -1,0 +1,379 @@
+"""The members of a cluster and its leader: nodes that come, go, are replaced or take over, while the cluster works.
+
+A new node is started with ``--join`` and asks to be taken in by itself: the leader makes it a learner, sends it the log
+and promotes it when it has caught up (:mod:`zmqlab.replica.members`). To remove a node, the leader is asked to commit a
+configuration without it, and only then its process is ended; a leader that is to go hands over first. A node whose disk
+is wiped has forgotten its votes: the old member is removed, and a new one, with an identity of its own, comes to the
+same place under the same name.
+
+Everything here waits until it is committed. What is asked of the leader is asked again until it is done, whichever node
+leads by then, so a change survives an election in its midst.
+
+:class:`Scaling` changes the members of a :class:`~zmqlab.lab.cluster.Cluster`, whose processes it may start and end.
+:class:`ScalingByHand` does it for nodes that were started by hand on this machine (``zmqlab scale``). No object owns
+those: their statuses name the members. New nodes are started in the background and belong to no process, as
+if they had been started in another terminal. Nodes that go are taken out of the group first and then ended by SIGTERM;
+their journals stay where they are, and are of no more use.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from zmqlab.client import ask
+from zmqlab.client.roster import leader_of
+from zmqlab.errors import ClusterError, NoLeader, PortInUse
+from zmqlab.lab import processes
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name, start_error
+from zmqlab.lab.hosts import LocalHost, start_in_background
+from zmqlab.settings import CLIENT_PORT, NodeSettings, client_endpoint, is_loopback, parse_endpoint
+from zmqlab.wire import control
+
+CHANGE_TIMEOUT_S = 30.0
+"""For one change. A small log is copied in a second; an election in between takes a quarter of one."""
+TRANSFER_TIMEOUT_S = 5.0
+"""For one transfer of leadership: some ten milliseconds, and a leader gives up after an election time-out."""
+ANSWER_TIMEOUT_S = 0.5
+REFUSAL_S = 0.5
+"""A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
+now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
+POLL_S = 0.02
+BACKGROUND_POLL_S = 0.05
+"""A node by hand is a new Python process, which takes half a second to come up."""
+
+
+class Reached(NamedTuple):
+    """The leader as it answered just now."""
+
+    endpoint: str
+    """Where clients reach it."""
+    members: dict[str, control.Member]
+    """By base endpoint."""
+    cluster: str = ""
+    """The name of the :class:`~zmqlab.lab.cluster.Cluster` that it belongs to; empty if it was started by hand."""
+
+
+class Scaling:
+    """Changes the members of the cluster whose processes are ``fleet``; one change at a time.
+
+    Args:
+        fleet: the nodes' processes.
+        feed: keeps the events.
+        when_started: called with the name of each node that was started, before it is taken in.
+    """
+
+    def __init__(self, fleet: Fleet, feed: MetricsFeed, when_started: Callable[[str], None] = lambda _: None) -> None:
+        self._fleet = fleet
+        self._feed = feed
+        self._when_started = when_started
+        self._one_at_a_time = threading.RLock()
+
+    def add(self, timeout_s: float = CHANGE_TIMEOUT_S) -> str:
+        """Start one more node, and return its name once it votes."""
+        with self._one_at_a_time:
+            fleet = self._fleet
+            if len(fleet.names) >= MAX_NODES:
+                raise ClusterError(f"{len(fleet.names)} nodes run already: {MAX_NODES} are the most")
+            name = fleet.free_name()
+            refused: PortInUse | None = None
+            tried = set(fleet.ports)
+            for _ in range(START_ATTEMPTS):
+                (port,) = fleet.host.free_ports(1, tried)
+                tried.add(port)
+                settings = fleet.plan.settings(fleet.host, name, port, join=self._to_join(name))
+                try:
+                    self._bring_in(settings, LabEvent.ADDED, timeout_s)
+                except PortInUse as error:
+                    refused = error
+                    fleet.drop([name])
+                except BaseException:
+                    self._give_up(settings)
+                    raise
+                else:
+                    return name
+            raise refused or ClusterError(f"{name} did not start")
+
+    def remove(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Let ``name`` go: out of the group, then ended; its journal is deleted."""
+        with self._one_at_a_time:
+            settings = self._fleet.settings(name)
+            if len(self._fleet.names) == 1:
+                raise ClusterError(f"{name} is the last node: cluster.stop() ends the cluster")
+            self._leave(settings, timeout_s)
+            self._fleet.drop([name])
+            self._feed.note(LabEvent.REMOVED, name)
+
+    def scale(self, count: int, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
+        and the leader goes last."""
+        check_count(count)
+        with self._one_at_a_time:
+            while len(self._fleet.names) < count:
+                self.add(timeout_s)
+            while len(self._fleet.names) > count:
+                running, leader = self._fleet.running, self._feed.leader_among(self._fleet.running)
+                names = self._fleet.names
+                order = {name: (name in running, name == leader, -names.index(name)) for name in names}
+                self.remove(min(names, key=lambda name: order[name]), timeout_s)
+
+    def check_replaceable(self, name: str) -> None:
+        """Raise ClusterError unless the other nodes can take a new one in place of ``name``."""
+        self._fleet.settings(name)
+        others = [other for other in self._fleet.running if other != name]
+        if len(others) <= len(self._fleet.names) // 2:
+            raise ClusterError(
+                f"{name} can't be replaced: only {len(others)} of {len(self._fleet.names)} nodes would run without"
+                " it, and a majority must take the new one in"
+            )
+
+    def replace(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Kill a node, delete its journal, and let it come back as a new member in the old one's place."""
+        with self._one_at_a_time:
+            self.check_replaceable(name)
+            settings = self._fleet.settings(name)
+            if name in (*self._fleet.running, *self._fleet.paused):
+                self._fleet.end(name, signal.SIGKILL)
+            self._fleet.host.wipe(settings)
+            self._leave(settings, timeout_s)
+            new = replace(settings, peers=(), join=self._to_join(name), leader=False)
+            self._bring_in(new, LabEvent.RESTARTED, timeout_s)
+
+    def hand_over(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S) -> None:
+        """Have the leader hand leadership to ``name``; returns when ``name`` leads.
+
+        Raises:
+            NoLeader: no node leads.
+            ClusterError: ``name`` did not take over in time; the message says why.
+        """
+        settings = self._fleet.settings(name)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            reached = reach_leader(self._endpoints(), deadline)
+            if reached.endpoint == settings.client_endpoint:
+                return
+            why_not = _ask_to_transfer(reached, settings.endpoint)
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{name} did not take over within {timeout_s:g} s: {why_not}")
+            time.sleep(POLL_S)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _to_join(self, name: str) -> tuple[str, ...]:
+        """The base endpoints that a new node may ask."""
+        running = [self._fleet.settings(other).endpoint for other in self._fleet.running if other != name]
+        if not running:
+            raise NoLeader("no node runs that could take another one in: cluster.restart(name) starts one")
+        return tuple(running)
+
+    def _bring_in(self, settings: NodeSettings, kind: LabEvent, timeout_s: float) -> None:
+        name = settings.name
+        self._fleet.start(settings, kind)
+        self._when_started(name)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            member = reach_leader(self._endpoints(), deadline).members.get(settings.endpoint)
+            if member is not None and member.voter:
+                return
+            self._fleet.raise_if_ended(name)
+            if time.monotonic() > deadline:
+                how_far = "is a learner, and was not promoted" if member else "was not taken in"
+                log = self._fleet.log_path(name)
+                raise ClusterError(f"{name} {how_far} within {timeout_s:g} s: its log is {log}")
+            time.sleep(POLL_S)
+
+    def _give_up(self, settings: NodeSettings) -> None:
+        """A node that did not get in leaves nothing behind, not even as a learner."""
+        self._fleet.drop([settings.name])
+        try:
+            self._leave(settings, CHANGE_TIMEOUT_S / 10)
+        except ClusterError:
+            return  # no leader: then it was not taken in either, or the next change finds it
+
+    def _leave(self, settings: NodeSettings, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        member = reach_leader(self._endpoints(), deadline).members.get(settings.endpoint)
+        if member is not None:
+            remove_member(self._endpoints, member.node_id, deadline)
+
+    def _endpoints(self) -> list[str]:
+        return [self._fleet.endpoint(name) for name in self._fleet.running]
+
+
+class ScalingByHand:
+    """Changes the members of a cluster that is known by the client endpoints of some of its nodes.
+
+    Args:
+        endpoints: where clients reach some of the nodes.
+        run_dir: where new nodes write.
+        tell: called with a line for each step.
+        timeout_s: how long each change may take.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        run_dir: Path,
+        tell: Callable[[str], None],
+        timeout_s: float = CHANGE_TIMEOUT_S,
+    ) -> None:
+        self._seeds = tuple(endpoints)
+        self._run_dir = run_dir
+        self._tell = tell
+        self._timeout_s = timeout_s
+        self._host = LocalHost()
+
+    def scale(self, count: int) -> list[control.Member]:
+        """Add or remove nodes, one after the other, until there are ``count``; returns the members then.
+
+        Raises:
+            SettingsError: a cluster can't have so many nodes.
+            ClusterError: a change was not committed in time, or the cluster belongs to a Cluster object.
+            NoLeader: no majority runs.
+        """
+        check_count(count)
+        while len(members := self._reach().members) != count:
+            if len(members) < count:
+                self._add(members)
+            else:
+                self._remove(members)
+        return list(members.values())
+
+    def _reach(self) -> Reached:
+        reached = reach_leader(self._seeds, time.monotonic() + self._timeout_s)
+        if reached.cluster:
+            raise ClusterError(
+                f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
+            )
+        away = [address for address, each in reached.members.items() if not is_loopback(each.host)]
+        if away:
+            raise ClusterError(f"{away[0]} is on another machine: start and stop nodes there (zmqlab node --join)")
+        self._seeds = tuple(each.client_endpoint for each in reached.members.values())
+        return reached
+
+    def _add(self, members: dict[str, control.Member]) -> None:
+        told = {status.name for status in ask.statuses(self._seeds).values()}
+        name = free_name({each.name for each in members.values()} | told)  # a node that just started is no member yet
+        (port,) = self._host.free_ports(1, [each.port for each in members.values()])
+        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir)
+        log = self._host.log_path(settings)
+        process = start_in_background(settings)
+        self._tell(f"{name} starts at {settings.endpoint}, pid {process.pid}")
+        deadline = time.monotonic() + self._timeout_s
+        while not ((member := self._reach().members.get(settings.endpoint)) and member.voter):
+            if (status := process.poll()) is not None:
+                raise start_error(status, f"{name} ended with status {status} before it was taken in: see {log}")
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise ClusterError(f"{name} was not taken in within {self._timeout_s:g} s: see {log}")
+            time.sleep(BACKGROUND_POLL_S)
+        self._tell(f"{name} has caught up and votes")
+
+    def _remove(self, members: dict[str, control.Member]) -> None:
+        """Remove the last by name of those that do not lead; the leader only if there is no other node."""
+        leader_port = parse_endpoint(self._reach().endpoint)[1] - CLIENT_PORT
+        address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
+        name = member.name or address
+        remove_member(lambda: self._seeds, member.node_id, time.monotonic() + self._timeout_s)
+        self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)
+        self._tell(f"{name} is out of the group")
+        processes.reap(each for each in processes.find() if each.kind == "node" and each.port == member.port)
+        self._tell(f"{name} has ended")
+
+
+# -- the leader and its members ----------------------------------------------------------------------------------
+
+
+def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
+    """The leader among the nodes at these client endpoints, and the members as it knows them.
+
+    Args:
+        endpoints: where clients reach the nodes.
+        deadline: on the monotonic clock, in seconds.
+
+    Raises:
+        NoLeader: no node led until ``deadline``.
+    """
+    while True:
+        statuses = ask.statuses(endpoints, ANSWER_TIMEOUT_S)
+        endpoint = leader_of(statuses)
+        if endpoint is not None:
+            leader = statuses[endpoint]
+            members = {f"tcp://{each.host}:{each.port}": each for each in leader.members}
+            return Reached(endpoint, members, leader.cluster)
+        if time.monotonic() > deadline:
+            raise NoLeader(
+                f"no leader: {len(statuses)} of {len(endpoints)} nodes answer, and a majority of the members must run"
+            )
+        time.sleep(POLL_S)
+
+
+def member_called(name: str, reached: Reached) -> control.Member:
+    """The member at this base endpoint, or the only one of this name.
+
+    Raises:
+        ClusterError: there is none, or there are several.
+    """
+    address = name if name.startswith("tcp://") else f"tcp://{name}"
+    if address in reached.members:
+        return reached.members[address]
+    called = [member for member in reached.members.values() if name and member.name == name]
+    if len(called) == 1:
+        return called[0]
+    listed = ", ".join(f"{each.name or 'nameless'} at {each.host}:{each.port}" for each in reached.members.values())
+    raise ClusterError(f"{len(called) or 'no'} members are called {name}: there are {listed}")
+
+
+def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline: float) -> None:
+    """Ask the leader, whichever node that is by then, until the group is without ``node_id``.
+
+    Args:
+        endpoints: where clients reach the members, asked for anew at each try.
+        node_id: the member that is to go.
+        deadline: on the monotonic clock, in seconds.
+
+    Raises:
+        ClusterError: the leader refuses; the message says why.
+        NoLeader: no node leads.
+    """
+
+    def make_query(_: str) -> control.Query:
+        return control.RemoveMemberQuery(ask.new_nonce(), node_id)
+
+    target, refused_since = "", 0.0
+    while True:
+        target = target or reach_leader(endpoints(), deadline).endpoint
+        answer = ask.ask_all([target], make_query, ANSWER_TIMEOUT_S).get(target)
+        if isinstance(answer, control.OkAnswer):
+            return
+        error = answer if isinstance(answer, control.ErrorAnswer) else None
+        refused_since = (refused_since or time.monotonic()) if error and error.code == "refused" else 0.0
+        if error and refused_since and time.monotonic() - refused_since >= REFUSAL_S:
+            raise ClusterError(f"the leader does not remove that node: {error.message}")
+        if time.monotonic() > deadline:
+            raise ClusterError("the change of the members was not committed in time: does a majority run?")
+        if error is None or error.code != "busy":
+            target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
+        time.sleep(POLL_S)
+
+
+def _ask_to_transfer(reached: Reached, address: str) -> str:
+    """Ask the leader to hand over to the member at this base endpoint; why that may take longer."""
+    member = reached.members.get(address)
+    if member is None:
+        return "it is no member of the group"
+    if not member.voter:
+        return "it is a learner, which can't lead"
+    query = control.TransferQuery(ask.new_nonce(), member.node_id)
+    answer = ask.ask_all([reached.endpoint], lambda _: query, ANSWER_TIMEOUT_S).get(reached.endpoint)
+    if isinstance(answer, control.ErrorAnswer):
+        return answer.message
+    return "the leader tries, and the node does not take over: does it run, and does it hear the leader?"

@@ -1,0 +1,267 @@
+"""Carries out what the schedule has dealt on a real cluster, and waits until the cluster has recovered.
+
+A draw of the registry aims at the moment of the strike and becomes a :class:`~zmqlab.lab.faults.Fault`. It strikes, is
+held, and is undone, whatever happens in between. Some draws are procedures of several faults with recoveries in
+between; those stand here, in :data:`PROCEDURES`.
+
+After each fault the cluster must recover within a bound: every node runs, all know one leader, no node is far behind,
+and a client is answered. Only then comes the next fault, so that what is seen belongs to one fault, and a majority is
+always left.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+from zmqlab.errors import ClusterError, ZmqlabError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import Aim
+from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
+from zmqlab.load.load_messages import LoadMetrics, decode_metrics
+from zmqlab.scenarios.fault_schedule import Deal
+from zmqlab.tables import StatusTable
+from zmqlab.wire.control import LinkFault
+
+RECOVERY_S = 20.0
+"""A wiped node gets a snapshot of some megabytes and replays seconds of log, on two cores that serve a load."""
+NEAR = 200
+"""Entries behind the leader that do not count as far: a tenth of a second of ten clients at full rate. With more, the
+next fault may leave a majority of which one must catch up before any client is served."""
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """A fault as it happened. Times are of the monotonic clock, as in the client's ledger."""
+
+    deal: Deal
+    what: str
+    """What was hit: names of nodes, links, sizes."""
+    began_ns: int
+    lifted_ns: int
+    """When all was undone."""
+    recovered_ns: int
+    """When the cluster was whole again; 0: not within the bound."""
+    problem: str = ""
+
+
+class Progress:
+    """What a load client's snapshots say of being served; fed by the metrics feed's thread."""
+
+    def __init__(self) -> None:
+        self.newest: LoadMetrics | None = None
+        self.gap_ms = 0.0
+        """The longest gap since :meth:`reset_gap`."""
+
+    def take(self, frame: bytes) -> None:
+        """A frame of a load client."""
+        self.newest = decode_metrics(frame)
+        self.gap_ms = max(self.gap_ms, self.newest.gap_ms)
+
+    def reset_gap(self) -> None:
+        """Begin anew."""
+        self.gap_ms = 0.0
+
+    @property
+    def acknowledged(self) -> int:
+        """Orders, since the start."""
+        return self.newest.total.acknowledged if self.newest else 0
+
+
+class Nemesis:
+    """Strikes one cluster, one fault at a time.
+
+    Args:
+        cluster: what is broken.
+        progress: says whether a client is served.
+        tell: called with what is being done.
+        is_over: when it says so, a fault is lifted early.
+        recovery_s: how long the cluster may take to recover.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        progress: Progress,
+        tell: Callable[[str], None],
+        is_over: Callable[[], bool],
+        recovery_s: float = RECOVERY_S,
+    ) -> None:
+        self._cluster = cluster
+        self._progress = progress
+        self._tell = tell
+        self._is_over = is_over
+        self._recovery_s = recovery_s
+
+    def strike(self, deal: Deal) -> Strike:
+        """Carry a fault out, undo it, wait for the recovery. What goes wrong is in the result."""
+        began_ns = time.monotonic_ns()
+        strike = Strike(deal, "", began_ns, began_ns, 0)
+        try:
+            with self._struck(deal) as what:
+                strike = replace(strike, what=what)
+                self._tell(f"{deal.name}: {what}")
+                self.hold(deal.hold_s)
+        except ZmqlabError as error:
+            told = [f"{type(error).__name__}: {error}", self.try_to_mend()]
+            strike = replace(strike, problem="; ".join(filter(None, told)))
+        strike = replace(strike, lifted_ns=time.monotonic_ns())
+        self._tell(f"{deal.name}: recovering")
+        trouble = self.await_recovery()
+        if trouble:
+            return replace(strike, problem="; ".join(filter(None, (strike.problem, trouble))))
+        return replace(strike, recovered_ns=time.monotonic_ns())
+
+    def try_to_mend(self) -> str:
+        """Undo whatever is broken: all links, pauses and deaths; what can't be undone."""
+        cluster = self._cluster
+        try:
+            for name in cluster.paused:
+                cluster.resume(name)
+            stopped = [name for name in cluster.nodes if name not in cluster.running]
+            with ThreadPoolExecutor(max(1, len(stopped))) as pool:
+                for outcome in [pool.submit(cluster.restart, name) for name in stopped]:
+                    outcome.result()
+            cluster.heal()
+        except ZmqlabError as error:
+            return f"can't be mended: {error}"
+        return ""
+
+    def await_recovery(self) -> str:
+        """Wait until all is well; what is not, if it takes too long."""
+        deadline = time.monotonic() + self._recovery_s
+        before = self._progress.acknowledged
+        while True:
+            trouble = self._trouble(before)
+            if not trouble:
+                return ""
+            if time.monotonic() > deadline:
+                return f"not recovered within {self._recovery_s:g} s: {trouble}"
+            time.sleep(POLL_S)
+
+    def hold(self, seconds: float) -> None:
+        """Let time pass, less if the run is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._is_over():
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+
+    def _trouble(self, acknowledged_before: int) -> str:
+        missing = [name for name in self._cluster.nodes if name not in self._cluster.running]
+        if missing:
+            return f"{', '.join(missing)} does not run"
+        trouble = trouble_of(self._cluster.status())
+        if not trouble and self._progress.acknowledged <= acknowledged_before:
+            return "the client is not answered"
+        return trouble
+
+    @contextmanager
+    def _struck(self, deal: Deal) -> Iterator[str]:
+        """The fault is there in the block, and undone behind it; the value says what was hit."""
+        aim = Aim(self._cluster, random.Random(deal.pick), deal.amount)
+        choose = deal.draw.aim
+        if choose is None:
+            with PROCEDURES[deal.kind, deal.variant](self, aim, deal) as what:
+                yield what
+            return
+        fault = choose(aim)
+        self._tell(f"{deal.name}: {fault.victims}")
+        with self.breaking(fault):
+            yield fault.victims
+
+    @contextmanager
+    def breaking(self, fault: Fault) -> Iterator[None]:
+        """Strike before the block, undo behind it, in any case."""
+        try:
+            fault.strike(self._cluster)
+            yield
+        finally:
+            fault.undo(self._cluster)
+
+
+def trouble_of(table: StatusTable) -> str:
+    """What is not well with nodes that all run; empty if nothing is."""
+    silent = [node.name for node in table if node.status is None]
+    if silent:
+        return f"{', '.join(silent)} does not answer"
+    told = {node.name: node.status for node in table if node.status is not None}
+    leaders = {(status.term, status.leader_id) for status in told.values()}
+    if len(leaders) > 1 or 0 in {leader for _, leader in leaders}:
+        return f"the nodes don't know one leader: {sorted(leaders)}"
+    end = max(status.commit_index for status in told.values())
+    behind = {name: end - status.applied_index for name, status in told.items()}
+    far = [f"{name} by {entries:,}" for name, entries in behind.items() if entries > NEAR]
+    return f"far behind: {', '.join(far)}" if far else ""
+
+
+# -- procedures ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _kill_again_and_again(nemesis: Nemesis, aim: Aim, deal: Deal) -> Iterator[str]:
+    """Kill the leader as soon as there is one, and again when there is another one."""
+    victims: list[str] = []
+    for _ in range(round(aim.amount)):
+        victims.append(aim.leader())
+        with nemesis.breaking(Kill(victims[-1])):
+            nemesis.hold(deal.hold_s)
+    yield ", ".join(victims)
+
+
+@contextmanager
+def _restart_one_by_one(nemesis: Nemesis, aim: Aim, deal: Deal) -> Iterator[str]:
+    names = aim.everyone()
+    for name in names:
+        aim.cluster.restart(name)
+        nemesis.hold(deal.hold_s)
+        trouble = nemesis.await_recovery()
+        if trouble:
+            raise ClusterError(f"after the restart of {name}: {trouble}")
+    yield ", ".join(names)
+
+
+@contextmanager
+def _kill_under_loss(nemesis: Nemesis, aim: Aim, deal: Deal) -> Iterator[str]:
+    with nemesis.breaking(BadLinks(aim.links(), LinkFault(loss=aim.amount))):
+        leader = aim.leader()
+        with nemesis.breaking(Kill(leader)):
+            yield f"{aim.amount:.0%}, {leader}"
+
+
+@contextmanager
+def _wipe_under_delay(nemesis: Nemesis, aim: Aim, deal: Deal) -> Iterator[str]:
+    with nemesis.breaking(BadLinks(aim.links(), LinkFault(delay_ms=aim.amount))):
+        victim = aim.followers()[0]
+        with nemesis.breaking(Wipe(victim)):
+            yield f"{aim.amount:.0f} ms, {victim}"
+
+
+@contextmanager
+def _kill_while_growing(nemesis: Nemesis, aim: Aim, deal: Deal) -> Iterator[str]:
+    """The leader dies while it takes a new member in, at a moment that ``amount`` decides."""
+    before = len(aim.cluster.nodes)
+    with ThreadPoolExecutor(1) as pool:
+        growing = pool.submit(aim.cluster.scale, before + 1)
+        time.sleep(aim.amount)
+        leader = aim.leader()
+        with nemesis.breaking(Kill(leader)):
+            nemesis.hold(deal.hold_s)
+        growing.result()
+    yield f"{before} -> {before + 1} -> {before}, {leader} after {aim.amount:.2f} s"
+    aim.cluster.scale(before)
+
+
+Procedure = Callable[[Nemesis, Aim, Deal], AbstractContextManager[str]]
+
+PROCEDURES: Mapping[tuple[str, str], Procedure] = {
+    ("kill", "again and again"): _kill_again_and_again,
+    ("terminate", "rolling"): _restart_one_by_one,
+    ("mixed", "loss, leader killed"): _kill_under_loss,
+    ("mixed", "delay, follower wiped"): _wipe_under_delay,
+    ("mixed", "scale up, leader killed"): _kill_while_growing,
+}
+"""(kind, draw) -> how it goes, for each draw that has no aim of its own."""

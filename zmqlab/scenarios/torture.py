@@ -1,0 +1,261 @@
+"""Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
+
+A run starts a cluster, a load client and a :class:`~zmqlab.judge.collector.LogCollector`. The nemesis
+(:mod:`~zmqlab.scenarios.nemesis`) carries out the faults of the seed's schedule
+(:mod:`~zmqlab.scenarios.fault_schedule`), one after the other, until the time is up. Then all is mended, the load ends,
+and the verdict (:mod:`zmqlab.judge.verdict`) judges. :mod:`~zmqlab.scenarios.torture_report` says how long no client
+was served under each kind of fault.
+
+A run fails if the verdict fails, if the cluster does not recover from a fault within its bound, or if a client saw an
+error. Its folder with logs and journals is kept then.
+
+The faults run in a thread, so that the process that started them can show what happens: :attr:`Torture.state`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zmqlab.errors import SettingsError
+from zmqlab.judge.collector import LogCollector
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.load_result import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+from zmqlab.load.load_settings import LoadSettings
+from zmqlab.scenarios import fault_schedule
+from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
+from zmqlab.settings import Durability
+
+WARM_UP_S = 1.0
+"""Calm load before the first fault: a client has its sessions and its first answers by then."""
+COOL_DOWN_S = 1.0
+"""Calm load after the last fault, before the verdict."""
+BATCH_INTERVAL_MS = 5.0
+"""Orders that fall due within so long share a request, for each client: a log of a size that can be judged."""
+LEDGER_MAX = 4_000_000
+"""Requests remembered; some 300 bytes each when they are judged."""
+PLACEHOLDER = "tcp://127.0.0.1:1"
+"""Stands for the nodes while settings are checked, before there is a cluster."""
+REPLAY_S = 120.0
+"""How long the verdict may compare answers with the naive book's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TortureSettings:
+    """What a run does. Raises SettingsError from the constructor."""
+
+    duration_s: float = 300.0
+    """How long faults strike."""
+    rate: float = 10_000.0
+    """Orders a second."""
+    nodes: int = 3
+    seed: int = 1
+    """Of the faults and of the orders."""
+    clients: int = 10
+    symbols: int = 16
+    kinds: tuple[str, ...] = field(default_factory=fault_schedule.kinds)
+    """The kinds of fault that are drawn from."""
+    history: Path | None = None
+    """Where the operations' history goes (docs/history-format.md)."""
+    durability: Durability = "os"
+    run_dir: Path | None = None
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        fault_schedule.deals(self.seed, self.nodes, self.kinds)
+        if self.durability == "memory":
+            raise SettingsError("durability memory survives nothing: there is nothing to prove")
+        if not 0 < self.duration_s < 7 * 86_400:
+            raise SettingsError(f"duration_s is {self.duration_s!r}: from above 0 up to a week")
+        LoadSettings(nodes=(PLACEHOLDER,), **self.load)  # says what is wrong with them before anything is started
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """The load client's share of these settings."""
+        return {
+            "rate": self.rate,
+            "seed": self.seed,
+            "symbols": self.symbols,
+            "clients": self.clients,
+            "history": None if self.history is None else str(self.history),
+            "batch_interval_ms": BATCH_INTERVAL_MS,
+            "ledger_limit": LEDGER_MAX,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TortureState:
+    """A run at one moment, for displays."""
+
+    phase: str
+    """``starting``, ``breaking``, ``mending``, ``judging`` or ``ended``."""
+    elapsed_s: float
+    doing: str
+    """The fault under way, or ``calm``."""
+    faults: int
+    """How many are over."""
+    gap_ms: float
+    """The longest gap in the fault under way, or in the last one."""
+
+
+class Torture:
+    """One run; see the module.
+
+    Args:
+        settings: what to do.
+        on_strike: called with each fault when it is over, and with the longest gap in ms as it was seen live.
+    """
+
+    def __init__(self, settings: TortureSettings, on_strike: Callable[[Strike, float], None] | None = None) -> None:
+        self.settings = settings
+        self.strikes: list[Strike] = []
+        self.progress = Progress()
+        self._on_strike = on_strike
+        self._phase, self._doing = "starting", ""
+        self._began = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="zmqlab-torture", daemon=True)
+        self._result: TortureResult | None = None
+        self._error: BaseException | None = None
+        self.cluster = Cluster(
+            settings.nodes, durability=settings.durability, run_dir=settings.run_dir, keep=settings.keep
+        )
+
+    def start(self) -> Torture:
+        """Begin; returns at once."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """No more faults: mend, judge, end."""
+        self._stop.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether the result is still to come."""
+        return self._thread.is_alive()
+
+    @property
+    def state(self) -> TortureState:
+        """What is going on."""
+        elapsed_s = time.monotonic() - self._began if self._began else 0.0
+        return TortureState(self._phase, elapsed_s, self._doing, len(self.strikes), self.progress.gap_ms)
+
+    def result(self) -> TortureResult:
+        """Wait for the end.
+
+        Raises:
+            ZmqlabError: there was no torture: the cluster or the load did not start.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = self._torture()
+        except BaseException as error:  # result() raises it
+            self._error = error
+        finally:
+            self._phase = "ended"
+
+    def _torture(self) -> TortureResult:
+        settings = self.settings
+        with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
+            cluster.feed.on_load_frame(self.progress.take)
+            with self._load(collector) as load:
+                load.start()
+                start_ns = time.monotonic_ns()
+                self._began = time.monotonic()
+                problems = self._break(load)
+                self._phase, self._doing = "judging", ""
+                load.stop()
+                result = load.wait()
+            problems += _errors_at_the_client(result)
+            acknowledged_ns = np.array(
+                [ack.completed_ns for ack in acknowledgements_of(result.report.result)], np.int64
+            )
+            acknowledged_ns.sort()
+            struck = outcomes(self.strikes, acknowledged_ns)
+            problems += [
+                f"fault {each.strike.deal.number}, {each.strike.deal.name}: {each.problem}"
+                for each in struck
+                if each.problem
+            ]
+            cluster.keep = cluster.keep or bool(problems) or not result.verdict.ok
+            where = str(cluster.run_dir) if cluster.keep else ""
+            calm = calm_gap_ms(self.strikes, acknowledged_ns)
+            return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where)
+
+    def _load(self, collector: LogCollector) -> LoadClient:
+        settings = self.settings
+        return LoadClient(
+            self.cluster,
+            duration=None,
+            collector=collector,
+            max_replayed_commands=round(2 * settings.rate * settings.duration_s) + 1_000_000,
+            max_replay_s=REPLAY_S,
+            **settings.load,
+        )
+
+    def _break(self, load: LoadClient) -> list[str]:
+        """Strike until the time is up, then mend all; what went wrong with either."""
+        nemesis = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
+        self._wait(WARM_UP_S, load)
+        self._phase = "breaking"
+        for deal in fault_schedule.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
+            self._doing = "calm"
+            self._wait(deal.rest_s, load)
+            if self._is_over(load):
+                break
+            self.progress.reset_gap()
+            strike = nemesis.strike(deal)
+            self.strikes.append(strike)
+            if self._on_strike is not None:
+                self._on_strike(strike, self.progress.gap_ms)
+            if not strike.recovered_ns:
+                break  # a cluster that does not recover proves nothing more
+        self._phase, self._doing = "mending", ""
+        trouble = nemesis.try_to_mend() or nemesis.await_recovery()
+        trouble = trouble if load.running else "the load client has ended by itself"
+        self._wait(COOL_DOWN_S, load)
+        return [f"at the end: {trouble}"] if trouble else []
+
+    def _is_over(self, load: LoadClient) -> bool:
+        timed_out = time.monotonic() - self._began >= self.settings.duration_s
+        return timed_out or self._stop.is_set() or not load.running
+
+    def _wait(self, seconds: float, load: LoadClient) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and load.running:
+            time.sleep(0.02)
+
+    def _tell(self, doing: str) -> None:
+        self._doing = doing
+
+
+def _errors_at_the_client(result: LoadResult) -> list[str]:
+    outcome = result.report.result
+    problems = []
+    if outcome.problem:
+        problems.append(f"the load client gave up: {outcome.problem}")
+    if result.total.failed:
+        problems.append(f"{result.total.failed:,} orders were answered with an error")
+    if outcome.open_requests:
+        problems.append(f"{len(outcome.open_requests):,} requests were never answered")
+    return problems

@@ -1,0 +1,161 @@
+"""What a torture run showed: how long no client was served under each kind of fault, and the verdict.
+
+Unavailability is measured at the client, from the times at which its requests were acknowledged. The *gap* of a fault
+is the longest time between two acknowledgements, one after the other, of those that overlap the time from the strike to
+the recovery. Orders come at thousands a second, so without faults gaps are some milliseconds. Those are reported as
+well, for the time between the faults (``calm``).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zmqlab.judge.load_result import LoadResult
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.scenarios.nemesis import Strike
+from zmqlab.tables import html_table, text_table
+
+Times = npt.NDArray[np.int64]
+
+HEAD = ("fault", "times", "gap median ms", "gap worst ms", "recovery median s", "recovery worst s")
+CALM = "calm"
+MAX_GAP_MS = 10_000.0
+"""A fault that leaves a majority must not stop the service for longer, whatever its kind: forty election time-outs."""
+
+
+def longest_gap_ms(acknowledged_ns: Times, from_ns: int, to_ns: int) -> float:
+    """The longest time between neighbours in ``acknowledged_ns``, sorted, of those that overlap the given time."""
+    first = max(0, int(np.searchsorted(acknowledged_ns, from_ns, "right")) - 1)
+    last = int(np.searchsorted(acknowledged_ns, to_ns, "left")) + 1
+    window = acknowledged_ns[first:last]
+    return float(np.diff(window).max()) / 1e6 if len(window) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One fault and what it cost."""
+
+    strike: Strike
+    gap_ms: float
+
+    @property
+    def recovery_s(self) -> float:
+        """From the end of the fault until the cluster was whole."""
+        return max(0.0, (self.strike.recovered_ns - self.strike.lifted_ns) / 1e9)
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with it, if anything."""
+        if self.strike.problem:
+            return self.strike.problem
+        if self.gap_ms > MAX_GAP_MS and not self.strike.deal.draw.is_total:
+            return f"no client was served for {self.gap_ms:,.0f} ms"
+        return ""
+
+    def as_dict(self, start_ns: int) -> dict[str, Any]:
+        """For JSON; times in seconds from the start of the load."""
+        strike = self.strike
+        return {
+            "number": strike.deal.number,
+            "kind": strike.deal.kind,
+            "variant": strike.deal.variant,
+            "what": strike.what,
+            "amount": strike.deal.amount,
+            "hold_s": strike.deal.hold_s,
+            "began_s": round((strike.began_ns - start_ns) / 1e9, 3),
+            "lifted_s": round((strike.lifted_ns - start_ns) / 1e9, 3),
+            "recovery_s": round(self.recovery_s, 3),
+            "gap_ms": round(self.gap_ms, 1),
+            "problem": self.problem,
+        }
+
+
+def outcomes(strikes: Iterable[Strike], acknowledged_ns: Times) -> list[Outcome]:
+    """Each strike with its gap."""
+    return [
+        Outcome(strike, longest_gap_ms(acknowledged_ns, strike.began_ns, strike.recovered_ns or strike.lifted_ns))
+        for strike in strikes
+    ]
+
+
+def calm_gap_ms(strikes: Sequence[Strike], acknowledged_ns: Times) -> float:
+    """The longest gap of those that overlap no fault."""
+    if len(acknowledged_ns) < 2:
+        return 0.0
+    quiet = np.ones(len(acknowledged_ns) - 1, bool)
+    for strike in strikes:
+        first = int(np.searchsorted(acknowledged_ns, strike.began_ns, "right")) - 1
+        last = int(np.searchsorted(acknowledged_ns, strike.recovered_ns or strike.lifted_ns, "left"))
+        quiet[max(0, first) : last] = False
+    gaps = np.diff(acknowledged_ns)[quiet]
+    return float(gaps.max()) / 1e6 if len(gaps) else 0.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TortureResult:
+    """Everything about a run; shows itself as text and as HTML."""
+
+    settings: dict[str, Any]
+    load: LoadResult
+    outcomes: Sequence[Outcome]
+    calm_gap_ms: float
+    start_ns: int
+    problems: Sequence[str] = field(default_factory=tuple)
+    """What was wrong besides the verdict: no recovery in time, errors at the client."""
+    run_dir: str = ""
+    """Where logs and journals are, if they were kept."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept and every recovery was in time."""
+        return self.load.verdict.ok and not self.problems
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """The table by kind of fault, in the registry's order."""
+        rows: list[tuple[object, ...]] = []
+        for name in (f"{kind} {variant}" for kind, variant in FAULTS.draws):
+            these = [each for each in self.outcomes if each.strike.deal.name == name]
+            if these:
+                gaps, recoveries = [each.gap_ms for each in these], [each.recovery_s for each in these]
+                rows.append(
+                    (
+                        name,
+                        len(these),
+                        f"{statistics.median(gaps):,.0f}",
+                        f"{max(gaps):,.0f}",
+                        f"{statistics.median(recoveries):.1f}",
+                        f"{max(recoveries):.1f}",
+                    )
+                )
+        return [*rows, (CALM, "-", "-", f"{self.calm_gap_ms:,.0f}", "-", "-")]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "ok": self.ok,
+            "settings": self.settings,
+            "problems": list(self.problems),
+            "faults": [each.as_dict(self.start_ns) for each in self.outcomes],
+            "calm_gap_ms": round(self.calm_gap_ms, 1),
+            "load": self.load.as_dict(),
+            "run_dir": self.run_dir or None,
+        }
+
+    def __repr__(self) -> str:
+        lines = [repr(self.load), "", f"{len(self.outcomes)} faults, seed {self.settings.get('seed')}", ""]
+        lines += [text_table(HEAD, self.rows()), ""]
+        lines += [f"PROBLEM: {problem}" for problem in self.problems]
+        lines += [f"torture: {'PASSED' if self.ok else 'FAILED'}"]
+        return "\n".join([*lines, *([f"logs and journals: {self.run_dir}"] if self.run_dir else [])])
+
+    def _repr_html_(self) -> str:
+        table = html_table(HEAD, self.rows())
+        problems = html_table(("problem",), [(problem,) for problem in self.problems]) if self.problems else ""
+        title = "passed" if self.ok else "FAILED"
+        return f"<p><b>torture {title}</b></p>{table}{problems}{self.load._repr_html_()}"

@@ -34,7 +34,7 @@ def finish(cluster: Cluster, load: LoadClient | None = None) -> None:
     Raises:
         Exception: what a thread behind the charts died of. It passes unseen otherwise.
     """
-    from zmqlab.widgets.data import problem_of  # a chapter without widgets needs none of them
+    from zmqlab.widgets.sampler import problem_of  # a chapter without widgets needs none of them
 
     problem = problem_of(cluster)
     if load is not None:

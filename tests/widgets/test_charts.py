@@ -14,12 +14,11 @@ from bokeh.resources import INLINE
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.cluster.cluster import Cluster
-from zmqlab.widgets import live_charts
-from zmqlab.widgets.bookwatch import BookView, BookWatch
-from zmqlab.widgets.charts.scene import steady_top
-from zmqlab.widgets.data import Sampler
-from zmqlab.widgets.live_charts import AllCharts, LatencyChart, ThroughputChart
+from zmqlab.widgets.book_chart import BookView, BookWatch
+from zmqlab.widgets.chart_widgets import AllCharts, BookChart, LatencyChart, ReplicationChart, ThroughputChart
 from zmqlab.widgets.palette import NODE_COLOURS, node_colour, node_dash, themed
+from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.scene import steady_top
 
 UNITS = {"throughput": "orders/s", "latency": "ms", "replication": "log entries"}
 pytestmark = pytest.mark.usefixtures("quiet_book")
@@ -155,7 +154,7 @@ def test_without_widgets_there_are_words(cluster: FakeCluster, sampler: Sampler,
 
 
 def test_the_parts_stand_alone(cluster: FakeCluster, sampler: Sampler) -> None:
-    for part in (ThroughputChart, LatencyChart, live_charts.ReplicationChart, live_charts.BookChart):
+    for part in (ThroughputChart, LatencyChart, ReplicationChart, BookChart):
         made = part(cast(Cluster, cluster))
         assert made.static() is not None
         assert made._repr_html_()

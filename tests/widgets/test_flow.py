@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmqlab.widgets.flow import FORGET_S, KEY_S, MAX_BEHIND, NEWBORN_S, Flow
+from zmqlab.widgets.live_figure import FORGET_S, KEY_S, MAX_BEHIND, NEWBORN_S, Flow
 
 
 def pushes(flow: Flow, from_s: float, to_s: float, sequence: int = 0, busy: bool = False) -> list[float]:

@@ -12,15 +12,13 @@ from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.links import LinkFault
-from zmqlab.widgets.bookwatch import BookWatch
-from zmqlab.widgets.card import FaultCards
-from zmqlab.widgets.controls import LoadControls, warning_of
-from zmqlab.widgets.data import Sampler
-from zmqlab.widgets.events import EventLog
-from zmqlab.widgets.lab import Lab
-from zmqlab.widgets.nodes import NodeTable, agreement
+from zmqlab.widgets.book_chart import BookWatch
+from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix, agreement
+from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.lab_panel import Lab
+from zmqlab.widgets.load_controls import LoadControls, warning_of
 from zmqlab.widgets.panel import Panel
-from zmqlab.widgets.partition import PartitionMatrix
+from zmqlab.widgets.sampler import Sampler
 
 
 def click(panel: Panel, do: str, **arguments: Any) -> None:

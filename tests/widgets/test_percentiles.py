@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqlab.histogram import Histogram
-from zmqlab.widgets.percentiles import NS_PER_MS, PERCENTS, MovingPercentiles
+from zmqlab.widgets.rings import NS_PER_MS, PERCENTS, MovingPercentiles
 
 
 @given(st.lists(st.lists(st.integers(1, 10**10), max_size=20), min_size=1, max_size=8), st.integers(1, 4))

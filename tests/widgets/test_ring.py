@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmqlab.widgets.ring import Ring
+from zmqlab.widgets.rings import Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 5), max_size=12))

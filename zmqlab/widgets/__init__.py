@@ -3,8 +3,8 @@
 ``from zmqlab.widgets import Lab`` and ``Lab(cluster, load)``. The parts of it are widgets of their own. From a
 cluster's feed to the page::
 
-    cluster.feed ──▶ Sampler (data.py: one thread, ring buffers)
-                        ├──▶ charts/ (bokeh figures) ──▶ LiveFigure (live.py, live.js: pushes, at most ten a second)
+    cluster.feed ──▶ Sampler (sampler.py: one thread, ring buffers)
+                        ├──▶ charts (bokeh figures) ──▶ LiveFigure (pushes, at most ten a second)
                         └──▶ Panel (panel.py, panel.js: tables and buttons) ──▶ actions in threads ──▶ cluster
 
 Views, no decisions: what can be done is :class:`~zmqlab.cluster.cluster.Cluster`'s and
@@ -17,16 +17,16 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "BookChart": "live_charts",
-    "EventLog": "events",
-    "FaultCards": "card",
-    "Lab": "lab",
-    "LatencyChart": "live_charts",
-    "LoadControls": "controls",
-    "NodeTable": "nodes",
-    "PartitionMatrix": "partition",
-    "ReplicationChart": "live_charts",
-    "ThroughputChart": "live_charts",
+    "BookChart": "chart_widgets",
+    "EventLog": "incidents",
+    "FaultCards": "incidents",
+    "Lab": "lab_panel",
+    "LatencyChart": "chart_widgets",
+    "LoadControls": "load_controls",
+    "NodeTable": "cluster_controls",
+    "PartitionMatrix": "cluster_controls",
+    "ReplicationChart": "chart_widgets",
+    "ThroughputChart": "chart_widgets",
 }
 __all__ = sorted(_HOME)
 

@@ -21,7 +21,7 @@ import anywidget
 import traitlets
 
 from zmqlab.errors import ZmqlabError
-from zmqlab.widgets.live_charts import with_html
+from zmqlab.widgets.chart_widgets import with_html
 
 HERE = Path(__file__).parent
 _log = logging.getLogger(__name__)

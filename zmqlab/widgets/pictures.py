@@ -1,6 +1,6 @@
 """Pictures of what was measured: bokeh figures that don't move, for chapters and reports.
 
-:class:`Picture` brings a figure to the page the way :class:`~zmqlab.widgets.live.LiveFigure` does, without a network.
+:class:`Picture` brings a figure to the page as :class:`~zmqlab.widgets.live_figure.LiveFigure` does, without a network.
 Its figure is an ordinary bokeh layout, and its text says the same in words, for places without widgets.
 """
 
@@ -32,10 +32,10 @@ from zmqlab.cluster.sweep import Sweep
 from zmqlab.cluster.tables import html_table
 from zmqlab.histogram import Histogram
 from zmqlab.load.report import LatencySummary
-from zmqlab.widgets.charts.scene import Scene, dress, log_ticks
-from zmqlab.widgets.live import BokehLibrary, bokeh_library
-from zmqlab.widgets.live_charts import with_html
+from zmqlab.widgets.chart_widgets import with_html
+from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library
 from zmqlab.widgets.palette import NODE_COLOURS, themed
+from zmqlab.widgets.scene import Scene, dress, log_ticks
 
 HERE = Path(__file__).parent
 HEIGHT_PX = 300
@@ -47,9 +47,9 @@ STEPS_A_DECADE = 24
 
 
 def _script() -> str:
-    """live.js up to its ``render``, then pictures.js."""
-    shared, found, _ = (HERE / "live.js").read_text(encoding="utf-8").partition("async function render")
-    assert found, "live.js has no render() where its shared part ends"
+    """live_figure.js up to its ``render``, then pictures.js."""
+    shared, found, _ = (HERE / "live_figure.js").read_text(encoding="utf-8").partition("async function render")
+    assert found, "live_figure.js has no render() where its shared part ends"
     return shared + (HERE / "pictures.js").read_text(encoding="utf-8")
 
 
@@ -57,7 +57,7 @@ class Picture(anywidget.AnyWidget):
     """A bokeh layout on a page. ``layout`` is the figure itself: for ``bokeh.plotting.save``, for instance."""
 
     _esm = _script()
-    _css = HERE / "live.css"
+    _css = HERE / "live_figure.css"
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from bokeh.core.properties import value
@@ -32,16 +32,17 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
     Text,
+    UIElement,
     VSpan,
     VStrip,
 )
 from bokeh.plotting import figure
 
-from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
-from zmqlab.widgets.frame import Frame, Stream
+from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, Mark, band_columns, mark_columns
 from zmqlab.widgets.palette import BACKED, FAINT, FONT, INK, node_colour, node_dash
-from zmqlab.widgets.ring import Column
+from zmqlab.widgets.rings import Column
+from zmqlab.widgets.sampler import COLUMNS, MAX_SLOTS, Sampler
 
 HEIGHT_PX = 236
 WINDOW_ROWS = 600
@@ -326,3 +327,19 @@ def _any(values: Column) -> bool:
 
 
 __all__ = ["HEIGHT_PX", "LANES", "Scene", "dress", "log_ticks", "steady_top"]
+
+
+
+class Chart(Protocol):
+    """One or more figures with a purpose."""
+
+    name: str
+
+    def draw(self, scene: Scene) -> list[UIElement]:
+        """Make the figures, each a tile of the page; called once."""
+
+    def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
+        """Add to ``frame`` what this chart shows now. ``options``: the toolbar's values by key."""
+
+    def summary(self, sampler: Sampler) -> str:
+        """The newest figures in one line, for places that show text alone."""

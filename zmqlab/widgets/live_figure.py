@@ -10,7 +10,7 @@ A *stream* is a source that grows by rows; only new rows travel, and the page dr
 source that travels whole when it has changed. A source named ``NAME/...`` is a *part* of stream ``NAME``: the page
 fills it with the columns that it has in common with the stream, if they all came. *set* are properties of named models:
 ranges, labels, visibility. A *key frame* carries all of it; a page that misses a number waits for the next key frame
-and asks for one. What the page says back goes to :class:`~zmqlab.widgets.flow.Flow`, which decides when there is a push
+and asks for one. What the page says back goes to :class:`Flow`, which decides when there is a push
 at all.
 
 Figures stay ordinary bokeh models: :meth:`LiveFigure.static` gives one for a report, filled with what is there.
@@ -22,9 +22,11 @@ kernel, browser and notebook file, and was right after a page reload; see docs/a
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,8 @@ from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
-from zmqlab.widgets.flow import Flow
-from zmqlab.widgets.frame import Frame
-from zmqlab.widgets.kernel import kernel_is_busy
 from zmqlab.widgets.palette import themed
+from zmqlab.widgets.rings import Column
 
 HERE = Path(__file__).parent
 HISTORY_KEPT = 1_200
@@ -80,8 +80,8 @@ def bokeh_library() -> BokehLibrary:
 class LiveFigure(anywidget.AnyWidget):
     """A bokeh layout whose sources and changing models have names, kept up to date by :meth:`refresh`."""
 
-    _esm = HERE / "live.js"
-    _css = HERE / "live.css"
+    _esm = HERE / "live_figure.js"
+    _css = HERE / "live_figure.css"
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
@@ -166,3 +166,131 @@ def _message(frame: Frame, before: Frame | None) -> tuple[dict[str, Any], list[b
         if (model, name) not in old_properties or old_properties[model, name] != value
     ]
     return {"now": frame.now_ms, "streams": streams, "tables": tables, "set": changed}, buffers
+
+
+
+@dataclass(slots=True)
+class Stream:
+    """A source that grows by rows: how many there ever were, and how to read the newest."""
+
+    total: int
+    names: tuple[str, ...]
+    newest: Callable[[int | None], Mapping[str, Column]]
+    """The last so many rows, or with None all; by column."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """What the figures show at one moment."""
+
+    now_ms: float
+    streams: dict[str, Stream] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    properties: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """(name of a model, property) -> value."""
+
+
+
+INTERVAL_S = 0.1
+SLOW_S = 0.5
+MAX_BEHIND = 12
+"""Pushes; a page tells what it has painted twice a second, so five are ordinary."""
+FORGET_S = 60.0
+NEWBORN_S = 60.0
+KEY_S = 2.0
+EARLY_S = 0.02
+"""The sampler's turns jitter: one that comes so much early is not put off to the next."""
+
+
+@dataclass(slots=True)
+class View:
+    """One page, or one of several outputs, that shows a widget."""
+
+    acknowledged: int
+    """The last push that it has painted."""
+    heard_s: float
+    visible: bool = True
+
+
+class Flow:
+    """The state of all views of one widget."""
+
+    def __init__(self, now_s: float) -> None:
+        self.views: dict[str, View] = {}
+        self._born_s = now_s
+        self._spoken = False
+        self._pushed_s = float("-inf")
+        self._key_s = float("-inf")
+        self._key_wanted = True
+
+    def heard(self, view: str, what: str, sequence: int, now_s: float) -> None:
+        """A view says ``ready``, ``painted``, ``gap``, ``hidden``, ``visible`` or ``gone``."""
+        self._spoken = True
+        if what == "gone":
+            self.views.pop(view, None)
+            return
+        known = self.views.setdefault(view, View(sequence, now_s))
+        known.heard_s = now_s
+        known.acknowledged = max(known.acknowledged, sequence)
+        if what in ("hidden", "visible"):
+            known.visible = what == "visible"
+        if what in ("ready", "visible", "gap"):
+            known.acknowledged = sequence
+            self._key_wanted = True
+
+    def may_push(self, sequence: int, now_s: float, kernel_busy: bool, news: bool = False) -> bool:
+        """Whether push number ``sequence`` may go out now."""
+        since_s = now_s - self._pushed_s + EARLY_S
+        if since_s < INTERVAL_S and not news:
+            return False
+        if not self._spoken:
+            return kernel_busy or now_s - self._born_s < NEWBORN_S
+        if not kernel_busy:
+            self.views = {name: view for name, view in self.views.items() if now_s - view.heard_s < FORGET_S}
+        seen = [view for view in self.views.values() if view.visible]
+        if not seen:
+            return False
+        behind = sequence - min(view.acknowledged for view in seen)
+        return behind <= MAX_BEHIND or since_s >= SLOW_S
+
+    def pushed(self, now_s: float) -> bool:
+        """A push goes out now: whether it has to be a key frame, whole and not just what is new."""
+        self._pushed_s = now_s
+        key = self._key_wanted or (not self._spoken and now_s - self._key_s >= KEY_S)
+        if key:
+            self._key_s = now_s
+            self._key_wanted = False
+        return key
+
+    def want_key(self) -> None:
+        """What is pushed has changed its shape."""
+        self._key_wanted = True
+
+
+
+_state: dict[str, Any] = {"shell": None, "busy": False}
+
+
+def kernel_is_busy() -> bool:
+    """Whether a cell runs now; the first call in a kernel, which a cell makes, starts watching."""
+    shell = _shell()
+    if shell is not None and _state["shell"] is not shell:
+        _state["shell"] = shell
+        _state["busy"] = bool(getattr(shell, "kernel", None))
+        shell.events.register("pre_execute", _begin)
+        shell.events.register("post_execute", _end)
+    return bool(_state["busy"])
+
+
+def _shell() -> Any:
+    """IPython's shell, if this process is one; IPython is not imported for it."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _begin() -> None:
+    _state["busy"] = True
+
+
+def _end() -> None:
+    _state["busy"] = False

@@ -9,13 +9,11 @@ import ipywidgets
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.load_client import LoadClient
 from zmqlab.cluster.load_result import LoadResult
-from zmqlab.widgets.card import FaultCards
-from zmqlab.widgets.controls import LoadControls
-from zmqlab.widgets.data import sampler_of
-from zmqlab.widgets.events import EventLog
-from zmqlab.widgets.live_charts import AllCharts, with_html
-from zmqlab.widgets.nodes import NodeTable
-from zmqlab.widgets.partition import PartitionMatrix
+from zmqlab.widgets.chart_widgets import AllCharts, with_html
+from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
+from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.load_controls import LoadControls
+from zmqlab.widgets.sampler import sampler_of
 
 
 class Lab(ipywidgets.VBox):

@@ -12,8 +12,8 @@ import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.cluster.cluster import Cluster
-from zmqlab.widgets.data import STALE_S, Sampler
 from zmqlab.widgets.marks import clock_ms
+from zmqlab.widgets.sampler import STALE_S, Sampler
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:

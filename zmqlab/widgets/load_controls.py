@@ -23,8 +23,8 @@ from zmqlab.errors import ClusterError
 from zmqlab.load.metrics import LoadMetrics
 from zmqlab.load.report import LATE_SHARE
 from zmqlab.load.settings import FlowMix
-from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.panel import Panel, script
+from zmqlab.widgets.sampler import sampler_of
 
 RATE_MIN = 100
 RATE_TOP = 20_000
@@ -53,7 +53,7 @@ OWN = {"nodes", "rate", "duration_s", "node_choice", "arrivals", "mix"}
 class LoadControls(Panel):
     """See the module. ``load`` is the newest client: the one that was handed in, or one that was started here."""
 
-    _esm = script("controls.js")
+    _esm = script("load_controls.js")
 
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
         self._cluster = cluster

@@ -15,19 +15,13 @@ from bokeh.models import Column, UIElement
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.load.flow import SYMBOL_NAMES
-from zmqlab.widgets.bookwatch import BookView, BookWatch
-from zmqlab.widgets.charts.base import Chart
-from zmqlab.widgets.charts.book import Book
-from zmqlab.widgets.charts.latency import Latency
-from zmqlab.widgets.charts.leaders import Leaders
-from zmqlab.widgets.charts.replication import Replication
-from zmqlab.widgets.charts.scene import Scene
-from zmqlab.widgets.charts.throughput import Throughput
-from zmqlab.widgets.data import Sampler, sampler_of
-from zmqlab.widgets.frame import Frame
-from zmqlab.widgets.live import LiveFigure
+from zmqlab.widgets.book_chart import Book, BookView, BookWatch
+from zmqlab.widgets.live_figure import Frame, LiveFigure
 from zmqlab.widgets.marks import WINDOW_MS, Mark
 from zmqlab.widgets.palette import ThemeName, apply_theme
+from zmqlab.widgets.sampler import Sampler, sampler_of
+from zmqlab.widgets.scene import Chart, Scene
+from zmqlab.widgets.time_charts import Latency, Leaders, Replication, Throughput
 
 GRID = {
     "display": "grid",
@@ -163,7 +157,7 @@ class BookChart(_WithBook):
 
 
 class AllCharts(_WithBook):
-    """Everything on one time axis: what :class:`~zmqlab.widgets.lab.Lab` shows."""
+    """Everything on one time axis: what :class:`~zmqlab.widgets.lab_panel.Lab` shows."""
 
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
         super().__init__(

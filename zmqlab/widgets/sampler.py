@@ -1,6 +1,6 @@
 """All that the panel shows, sampled ten times a second by one thread from a cluster's feed. Nothing here decides.
 
-Each turn adds one row to a :class:`~zmqlab.widgets.ring.Ring`: what the load client offered and got acknowledged, its
+Each turn adds one row to a :class:`~zmqlab.widgets.rings.Ring`: what the load client offered and got acknowledged, its
 latencies over the last second, and for every node the orders that it took and how far it is behind. Charts, tables and
 cards read what is here; those that want to know when there is more register with :meth:`Sampler.on_tick` and are called
 in the sampler's thread. There is one sampler for a cluster, however many widgets look at it.
@@ -29,8 +29,7 @@ from zmqlab.errors import FrameError
 from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
 from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of
 from zmqlab.widgets.palette import FAULT_COLOUR
-from zmqlab.widgets.percentiles import MovingPercentiles
-from zmqlab.widgets.ring import Ring
+from zmqlab.widgets.rings import MovingPercentiles, Ring
 from zmqlab.wire.control import Event, NodeStatus
 
 INTERVAL_S = 0.1

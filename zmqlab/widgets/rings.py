@@ -8,10 +8,13 @@ under the lock and has nothing to put together.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from zmqlab.histogram import BUCKET_COUNT, bucket_high
 
 Column = npt.NDArray[np.float64]
 
@@ -56,3 +59,47 @@ class Ring:
         """The total now, and the rows appended after it was ``total``, as far as they are kept."""
         now = self._total
         return now, self.newest(names, now - total)
+
+
+
+Counts = npt.NDArray[np.int64]
+
+NS_PER_MS = 1e6
+PERCENTS = (50.0, 99.0, 99.9)
+_EDGES_MS = np.array([bucket_high(index) for index in range(BUCKET_COUNT)]) / NS_PER_MS
+NOTHING = (float("nan"),) * (len(PERCENTS) + 1)
+
+
+class MovingPercentiles:
+    """p50, p99, p99.9 and the maximum, in milliseconds, of the last ``intervals`` histograms."""
+
+    def __init__(self, intervals: int) -> None:
+        self._intervals = intervals
+        self._counts: Counts = np.zeros(BUCKET_COUNT, np.int64)
+        """The sum of all histograms in the window."""
+        self._window: deque[tuple[Counts, Counts, int]] = deque()
+
+    def add(self, sparse: Mapping[str, int], max_ns: int) -> None:
+        """The histogram of the next interval; an empty one moves the window on all the same."""
+        buckets = np.fromiter(map(int, sparse), np.int64, len(sparse))
+        counts = np.fromiter(sparse.values(), np.int64, len(sparse))
+        self._counts[buckets] += counts
+        self._window.append((buckets, counts, max_ns))
+        if len(self._window) > self._intervals:
+            old_buckets, old_counts, _ = self._window.popleft()
+            self._counts[old_buckets] -= old_counts
+
+    def clear(self) -> None:
+        """Forget all: another run begins."""
+        self._counts[:] = 0
+        self._window.clear()
+
+    def figures_ms(self) -> tuple[float, ...]:
+        """The percentiles, then the maximum; NaN for all if nothing was counted."""
+        ranks = np.cumsum(self._counts)
+        if not ranks[-1]:
+            return NOTHING
+        highest = max(max_ns for _, _, max_ns in self._window) / NS_PER_MS
+        wanted = np.maximum(np.ceil(ranks[-1] * np.array(PERCENTS) / 100), 1)
+        edges = np.minimum(_EDGES_MS[np.searchsorted(ranks, wanted)], highest)
+        return (*edges.tolist(), highest)

@@ -176,7 +176,7 @@ def test_the_toolbar_is_set_from_the_page_and_nothing_else(rig: Rig) -> None:
     rig.widget._on_message(None, {"say": "option", "key": "window", "value": "30 s"}, [])
     rig.widget._on_message(None, {"say": "option", "key": "nonsense", "value": "30 s"}, [])
     rig.widget._on_message(None, {"say": "nonsense"}, [])
-    assert rig.widget.option("window") == "30 s"
+    assert rig.widget.options()["window"] == "30 s"
     assert [each["key"] for each in rig.widget._toolbar] == ["window"]
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.widgets.marks import clock_ms
-from zmqlab.widgets.sampler import STALE_S, Sampler
+from zmqlab.widgets.readings import STALE_S
+from zmqlab.widgets.sampler import Sampler
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -134,7 +135,7 @@ def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None
     spans = list(sampler.timeline.leaders)
     assert [(span.slot, span.term) for span in spans] == [(0, 1), (1, 2)]
     assert spans[0].start_ms == clock_ms(now - 50 * MS), "from its election on, not from when it was noticed"
-    assert sampler.leader_at(now) == "node0"
+    assert sampler.who_leads(now) == "node0"
 
 
 def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:

@@ -138,7 +138,6 @@ def _levels(levels: list[tuple[int, int, int]]) -> dict[str, list[Any]]:
     }
 
 
-
 INTERVAL_S = 0.25
 PATIENCE_S = 0.3
 LEVELS = 12

@@ -27,22 +27,14 @@ export default panel(({ el, button, send, busy, forget }) => {
     h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)));
   let drawnFor = "";
 
-  const actions = (node) => {
-    const made = (label, action, title, className = "zl-button", short = label) => {
-      const it = button("", `${action}:${node.name}`, { do: action, node: node.name }, { title, className });
-      it.append(h("span", { className: "zl-long", textContent: label }), h("span", { className: "zl-short", textContent: short }));
-      return it;
-    };
-    if (node.state === "stopped") return [made("restart", "restart", "start it from its journal"),
-      made("wipe and rejoin", "wipe", "delete its journal; it comes back as a new member")];
-    return [
-      made("kill -9", "kill", "SIGKILL", "zl-button zl-danger"),
-      made("terminate", "terminate", "SIGTERM: it ends by itself", "zl-button", "term"),
-      node.state === "paused" ? made("resume", "resume", "SIGCONT") : made("pause", "pause", "SIGSTOP: it hangs, sockets open"),
-      made("restart", "restart", "end it and start it from its journal"),
-      made("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member"),
-    ];
-  };
+  // The buttons of a node's row: those of the actions that its state allows.
+  const actions = (node, known) => known.filter((each) => each.states.includes(node.state)).map((each) => {
+    const made = button("", `${each.name}:${node.name}`, { do: each.name, node: node.name },
+      { title: each.title, className: each.danger ? "zl-button zl-danger" : "zl-button" });
+    made.append(h("span", { className: "zl-long", textContent: each.label }),
+      h("span", { className: "zl-short", textContent: each.short || each.label }));
+    return made;
+  });
 
   // Rows are made when nodes or their states change; in between only texts are set, so that a click is never lost.
   function makeRows(state) {
@@ -51,7 +43,7 @@ export default panel(({ el, button, send, busy, forget }) => {
       const row = h("tr", { data: { node: node.name } }, ...HEAD.map(([, className]) => h("td", { className: className ?? "" })));
       row.cells[0].append(h("span", { className: "zl-swatch", style: { background: node.colour } }), node.name);
       row.lastChild.className = "zl-do";
-      row.lastChild.append(...actions(node));
+      row.lastChild.append(...actions(node, state.actions));
       return row;
     }));
   }

@@ -1,76 +1,45 @@
-"""All that the panel shows, sampled ten times a second by one thread from a cluster's feed. Nothing here decides.
+"""One thread a cluster that samples all the panel shows, ten rows a second, from the cluster's feed.
 
-Each turn adds one row to a :class:`~zmqlab.widgets.rings.Ring`: what the load client offered and got acknowledged, its
-latencies over the last second, and for every node the orders that it took and how far it is behind. Charts, tables and
-cards read what is here; those that want to know when there is more register with :meth:`Sampler.on_tick` and are called
-in the sampler's thread. There is one sampler for a cluster, however many widgets look at it.
+Each turn adds one row to a :class:`~zmqlab.widgets.rings.Ring`: what the load clients offered and got acknowledged,
+their latencies over the last second, and for every node the orders that it took and how far it is behind
+(:mod:`~zmqlab.widgets.readings`). Beside the rows stands a :class:`Timeline`: marks, bands, and which node led when.
 
-A node keeps its *slot*, and with it its column and its colour, as long as it is a member; a slot that was given up is
-taken by the next newcomer.
+Charts, tables and cards read what is here. A widget that wants to know when there is more registers with
+:meth:`Sampler.on_tick`, and is called in the sampler's thread. There is one sampler for a cluster, however many widgets
+show it: :func:`sampler_of` makes it and ends it with the cluster.
 
-How far a node is behind is what the leader had committed *when the node published*, less the node's own index: the two
-publish at different moments, and at 20,000 orders/s even 50 ms would look like a lag.
+An event does not wait for the next row: watchers are told at once, so that a click and its line on the charts belong
+together for the eye.
+
+Which node leads is answered here for the whole panel: :meth:`Sampler.who_leads` for what is shown, and
+:meth:`Sampler.await_leader` for a button that acts on the leader.
 
 A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
+
+Left out on purpose: decisions. The sampler changes nothing in the cluster.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.errors import FrameError
-from zmqlab.load.metrics import LoadCounters, LoadMetrics, decode_metrics
-from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of
-from zmqlab.widgets.palette import FAULT_COLOUR
-from zmqlab.widgets.rings import MovingPercentiles, Ring
-from zmqlab.wire.control import Event, NodeStatus
+from zmqlab.load.metrics import LoadMetrics, decode_metrics
+from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of, time_of_election_ms
+from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, says_it_leads
+from zmqlab.widgets.rings import Ring
+from zmqlab.wire.control import Event
 
 INTERVAL_S = 0.1
-"""As often as nodes publish."""
+"""Nodes publish as often."""
 HISTORY_ROWS = 1_200
 """Two minutes."""
-MAX_SLOTS = 15
-"""As many nodes as a cluster may have."""
-LATENCY_INTERVALS = 10
-"""Percentiles are of the last second: in 100 ms there are too few requests for a p99.9."""
-STALE_S = 0.4
-"""Four snapshots missed in a row: the publisher hangs, or has ended."""
-SILENCE_MS = 150.0
-"""A time without acknowledgements that is drawn as a band; an election's is 200 ms and more, a busy machine's less."""
-LOAD_FRAMES = 600
-"""A minute of a load client's snapshots, for the card."""
-
-LATENCY_COLUMNS = ("p50", "p99", "p99_9", "max")
-SERVICE_COLUMNS = tuple(f"service_{name}" for name in LATENCY_COLUMNS)
-NODE_COLUMNS = ("taken", "commit", "applied")
-"""Of each slot, as in ``taken3``: orders/s from clients, entries behind in commit index and in applied index."""
-IDLE = {"offered": 0.0, "acknowledged": 0.0}
-"""While no load runs: nothing is offered, and latencies are unknown."""
-COLUMNS = (
-    *("t", "offered", "acknowledged"),
-    *LATENCY_COLUMNS,
-    *SERVICE_COLUMNS,
-    *(f"{name}{slot}" for name in NODE_COLUMNS for slot in range(MAX_SLOTS)),
-)
-
-
-@dataclass(slots=True)
-class NodeTrack:
-    """What is remembered of one node from turn to turn."""
-
-    slot: int
-    newest: NodeStatus | None = None
-    """Its last snapshot, even after its death."""
-    heard_s: float = float("-inf")
-    """When that came, on the monotonic clock."""
-    taken_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +50,44 @@ class LeaderSpan:
     term: int
     start_ms: float
     end_ms: float
+    """The last row in which it led; later than ``start_ms`` but for the first row."""
 
 
 @dataclass(slots=True)
 class Timeline:
-    """What stands over the charts."""
+    """What stands over the charts. Written by the sampler's thread alone."""
 
+    silences: deque[Band]
+    """Times without an acknowledgement, oldest first."""
     marks: list[Mark] = field(default_factory=list)
+    """Oldest first; replaced as a whole when events come."""
     bands: list[Band] = field(default_factory=list)
-    silences: deque[Band] = field(default_factory=lambda: deque(maxlen=50))
+    """Pauses and cut links; replaced as a whole when events come."""
     leaders: deque[LeaderSpan] = field(default_factory=lambda: deque(maxlen=100))
+    """Oldest first; two spans of one node differ in their terms."""
 
 
 class Sampler:
-    """See the module. Made by :func:`sampler_of`."""
+    """The rows and the timeline of one cluster; see the module. Made by :func:`sampler_of`."""
 
     def __init__(self, cluster: Cluster, interval_s: float = INTERVAL_S) -> None:
         self.cluster = cluster
         self.feed = cluster.feed
         self.ring = Ring(COLUMNS, HISTORY_ROWS)
-        self.timeline = Timeline()
-        self.nodes: dict[str, NodeTrack] = {}
-        """Members by name; replaced as a whole, so that a reader holds one state of it."""
-        self.load_frames: deque[LoadMetrics] = deque(maxlen=LOAD_FRAMES)
         self.events: list[Event] = []
+        """All events of the feed as of the last turn."""
         self.error: BaseException | None = None
+        """What the thread or a watcher died of; None: nothing has."""
         self.now_ms = clock_ms(time.time_ns())
-        """The time of the newest row."""
+        """The time of the newest row, on the charts' axis."""
+        self._nodes = NodeReadings()
+        self._load = LoadReadings()
+        self.timeline = Timeline(self._load.silences)
         self._interval_s = interval_s
-        self._commits: deque[tuple[int, int]] = deque(maxlen=60)
-        """(time_ns, commit index) of whoever led, ascending in both."""
-        self._fresh: deque[LoadMetrics] = deque()
-        """Snapshots that came since the last turn."""
-        self._load_heard_s = float("-inf")
-        self._load_row: dict[str, float] = IDLE
-        self._response = MovingPercentiles(LATENCY_INTERVALS)
-        self._service = MovingPercentiles(LATENCY_INTERVALS)
         self._watchers: list[Callable[[], None]] = []
         self._closing = threading.Event()
         self._news = threading.Event()
-        """Something has happened, and whoever looks should see it at once."""
+        """Set when an event has come that watchers have not been told of."""
         self._unregister = (
             self.feed.on_load_frame(self._take_load_frame),
             self.feed.on_event(lambda _event: self._news.set()),
@@ -128,7 +95,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="zmqlab-sampler", daemon=True)
 
     def start(self) -> Sampler:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
         return self
 
@@ -138,27 +105,39 @@ class Sampler:
         return self.error is None and not self._closing.is_set()
 
     @property
-    def load(self) -> LoadMetrics | None:
-        """The newest snapshot of a load client that is at work; None if none is."""
-        silent_s = time.monotonic() - self._load_heard_s
-        newest = self.load_frames[-1] if self.load_frames else None
-        return newest if newest is not None and silent_s < STALE_S and newest.state != "ended" else None
+    def nodes(self) -> dict[str, NodeTrack]:
+        """The members by name; never changed in place."""
+        return self._nodes.tracks
 
     @property
-    def leader(self) -> str:
-        """Who leads, as far as has been heard; empty if nobody does."""
-        leaders = [
-            track.newest for track in self.nodes.values() if track.newest and self._leads(track, time.monotonic())
-        ]
-        return max(leaders, key=lambda status: status.term).name if leaders else ""
+    def load(self) -> LoadMetrics | None:
+        """The newest snapshot of a load client that is at work; None if none is."""
+        return self._load.newest(time.monotonic())
 
-    def leader_at(self, time_ns: int) -> str:
-        """Who led then, as far as has been heard; empty if nobody did."""
-        at_ms = clock_ms(time_ns)
-        slots = {track.slot: name for name, track in self.nodes.items()}
-        spans = [span for span in tuple(self.timeline.leaders) if span.start_ms <= at_ms]
-        spans = [span for span in spans if at_ms <= span.end_ms + 1000 * STALE_S]
-        return slots.get(spans[-1].slot, "") if spans else ""
+    @property
+    def load_frames(self) -> deque[LoadMetrics]:
+        """The last minute of the load clients' snapshots, oldest first."""
+        return self._load.frames
+
+    def who_leads(self, time_ns: int | None = None) -> str:
+        """The name of the node that leads now, or that led at ``time_ns``; empty if no node does.
+
+        A node leads if it says so, has been heard within ``STALE_S``, and no such node has a higher term.
+        """
+        if time_ns is not None:
+            return self._who_led(clock_ms(time_ns))
+        now_s = time.monotonic()
+        heard = [track.newest for track in self.nodes.values() if track.newest and track.is_fresh(now_s)]
+        leader = max(filter(says_it_leads, heard), key=lambda status: status.term, default=None)
+        return leader.name if leader else ""
+
+    def await_leader(self) -> str:
+        """The name of the leader, for an action on it; waits until there is one.
+
+        Raises:
+            NoLeader: no node led within five seconds.
+        """
+        return self.cluster.leader
 
     def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call ``watcher`` after each row, at each event, and at the end; returns a function that ends this."""
@@ -180,20 +159,20 @@ class Sampler:
             unregister()
 
     def close(self) -> None:
-        """:meth:`stop`, and raise what the thread died of."""
+        """:meth:`stop`, then raise what the thread died of, if it did."""
         self.stop()
         if self.error is not None:
             raise self.error
 
     def turn(self) -> None:
-        """One row; the thread does this, and tests."""
+        """Add one row. The thread calls this, and so do tests."""
         now_ns, now_s = time.time_ns(), time.monotonic()
         self.now_ms = clock_ms(now_ns)
-        self._follow_members()
-        self._hear_nodes(now_s)
-        self._follow_leader(now_s)
+        self._nodes.follow(self.cluster.nodes)
+        self._nodes.hear(self.feed.newest(), now_s)
+        self._follow_leader()
         self._follow_events()
-        self.ring.append({"t": self.now_ms} | self._load_columns(now_s) | self._node_columns(now_s))
+        self.ring.append({"t": self.now_ms} | self._load.columns(now_s) | self._nodes.columns(now_s))
 
     # -- the thread --------------------------------------------------------------------------------------------
 
@@ -210,7 +189,7 @@ class Sampler:
         self._tell()
 
     def _rest(self, until_s: float) -> None:
-        """Wait for the next row's time; what happens meanwhile is told at once, a click must not wait for its line."""
+        """Wait until the next row is due; an event that comes meanwhile is told at once."""
         while not self._closing.is_set() and self._news.wait(max(0.0, until_s - time.monotonic())):
             self._news.clear()
             if not self._closing.is_set():
@@ -218,7 +197,7 @@ class Sampler:
                 self._tell()
 
     def _tell(self) -> None:
-        """A watcher's failure is the thread's: it is kept, and told by close()."""
+        """Call all watchers. One that fails is not called again, and its failure counts as the thread's."""
         for watcher in tuple(self._watchers):
             try:
                 watcher()
@@ -230,123 +209,29 @@ class Sampler:
     def _take_load_frame(self, frame: bytes) -> None:
         """Runs in the feed's thread."""
         with contextlib.suppress(FrameError):
-            self._fresh.append(decode_metrics(frame))
-
-    # -- nodes -------------------------------------------------------------------------------------------------
-
-    def _follow_members(self) -> None:
-        names = self.cluster.nodes
-        if list(names) == list(self.nodes):
-            return
-        kept = {name: track for name, track in self.nodes.items() if name in names}
-        taken = {track.slot for track in kept.values()}
-        for name in names:
-            if name not in kept and (slot := _slot_for(name, taken)) is not None:
-                taken.add(slot)
-                kept[name] = NodeTrack(slot)
-        self.nodes = {name: kept[name] for name in names if name in kept}
-
-    def _hear_nodes(self, now_s: float) -> None:
-        for name, status in self.feed.newest().items():
-            track = self.nodes.get(name)
-            if track is None or (track.newest is not None and status.time_ns == track.newest.time_ns):
-                continue
-            before = track.newest
-            if before is not None and before.pid == status.pid and status.time_ns > before.time_ns:
-                over_s = (status.time_ns - before.time_ns) / 1e9
-                track.taken_per_s = (status.orders_taken - before.orders_taken) / over_s
-            else:
-                track.taken_per_s = 0.0
-            track.newest, track.heard_s = status, now_s
-            if status.role == "leader":
-                self._note_commit(status)
-
-    def _note_commit(self, status: NodeStatus) -> None:
-        if not self._commits or (status.time_ns > self._commits[-1][0] and status.commit_index >= self._commits[-1][1]):
-            self._commits.append((status.time_ns, status.commit_index))
-
-    def _committed_at(self, time_ns: int) -> float:
-        """The cluster's commit index at that time, between two snapshots of the leader."""
-        commits = list(self._commits)
-        place = bisect.bisect_right(commits, (time_ns, 1 << 63))
-        if place in (0, len(commits)):
-            return commits[min(place, len(commits) - 1)][1] if commits else 0.0
-        (from_ns, from_index), (to_ns, to_index) = commits[place - 1], commits[place]
-        return from_index + (to_index - from_index) * (time_ns - from_ns) / (to_ns - from_ns)
-
-    def _leads(self, track: NodeTrack, now_s: float) -> bool:
-        return track.newest is not None and track.newest.role == "leader" and now_s - track.heard_s < STALE_S
-
-    def _node_columns(self, now_s: float) -> dict[str, float]:
-        row: dict[str, float] = {}
-        newest_commit = self._commits[-1][1] if self._commits else 0
-        for track in self.nodes.values():
-            status, fresh = track.newest, now_s - track.heard_s < STALE_S
-            row[f"taken{track.slot}"] = track.taken_per_s if fresh else 0.0
-            if status is not None:
-                committed = self._committed_at(status.time_ns) if fresh else newest_commit
-                row[f"commit{track.slot}"] = max(0.0, round(committed - status.commit_index))
-                row[f"applied{track.slot}"] = max(0.0, round(committed - status.applied_index))
-        return row
-
-    # -- load --------------------------------------------------------------------------------------------------
-
-    def _load_columns(self, now_s: float) -> dict[str, float]:
-        fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
-        if not fresh:
-            if now_s - self._load_heard_s >= STALE_S:
-                self._load_row = IDLE
-                self._response.clear()
-                self._service.clear()
-            return self._load_row
-        self._load_heard_s = now_s
-        self.load_frames.extend(fresh)
-        for metrics in fresh:
-            self._response.add(metrics.response_time, metrics.response_time_max_ns)
-            self._service.add(metrics.service_time, metrics.service_time_max_ns)
-            self._note_silence(metrics)
-        self._load_row = {
-            **_rates(fresh),
-            **dict(zip(LATENCY_COLUMNS, self._response.figures_ms(), strict=True)),
-            **dict(zip(SERVICE_COLUMNS, self._service.figures_ms(), strict=True)),
-        }
-        return self._load_row
-
-    def _note_silence(self, metrics: LoadMetrics) -> None:
-        """A gap in acknowledgements: known by its length when it has ended, by its start while it lasts."""
-        if metrics.gap_ms < SILENCE_MS:
-            return
-        at_ms, silences = clock_ms(metrics.time_ns), self.timeline.silences
-        going_on = silences[-1] if silences and silences[-1].end_ms is None else None
-        lasts = metrics.silence_ms >= metrics.gap_ms
-        if going_on is not None:
-            silences.pop()
-        start_ms = at_ms - metrics.gap_ms if going_on is None else going_on.start_ms
-        end_ms = None if lasts else start_ms + metrics.gap_ms
-        label = f"no acknowledgement for {metrics.gap_ms:,.0f} ms"
-        silences.append(Band(start_ms, end_ms, label, FAULT_COLOUR))
+            self._load.hear(decode_metrics(frame))
 
     # -- what happened -----------------------------------------------------------------------------------------
 
-    def _follow_leader(self, now_s: float) -> None:
-        leader, spans = self.leader, self.timeline.leaders
+    def _follow_leader(self) -> None:
+        """Lengthen the leader's span by this row, or begin a new one."""
+        leader, spans = self.who_leads(), self.timeline.leaders
         if not leader:
             return
         track = self.nodes[leader]
         assert track.newest is not None
-        if spans and (spans[-1].slot, spans[-1].term) == (track.slot, track.newest.term):
-            spans[-1] = LeaderSpan(track.slot, track.newest.term, spans[-1].start_ms, self.now_ms)
+        slot, term = track.slot, track.newest.term
+        if spans and (spans[-1].slot, spans[-1].term) == (slot, term):
+            spans[-1] = LeaderSpan(slot, term, spans[-1].start_ms, self.now_ms)
         else:
-            spans.append(LeaderSpan(track.slot, track.newest.term, self._elected_ms(track.newest), self.now_ms))
+            elected_ms = time_of_election_ms(self.feed.events(), leader, term)
+            spans.append(LeaderSpan(slot, term, self.now_ms if elected_ms is None else elected_ms, self.now_ms))
 
-    def _elected_ms(self, status: NodeStatus) -> float:
-        """When it was elected, by the event if that has come; from now on otherwise."""
-        times = [
-            clock_ms(event.time_ns)
-            for event in self.feed.events()
-            if (event.kind, event.node, event.term) == ("elected", status.name, status.term)
-        ]
-        return times[-1] if times else self.now_ms
+    def _who_led(self, at_ms: float) -> str:
+        spans = [span for span in tuple(self.timeline.leaders) if span.start_ms <= at_ms]
+        spans = [span for span in spans if at_ms <= span.end_ms + 1000 * STALE_S]
+        names = {track.slot: name for name, track in self.nodes.items()}
+        return names.get(spans[-1].slot, "") if spans else ""
 
     def _follow_events(self) -> None:
         events = self.feed.events()
@@ -354,31 +239,6 @@ class Sampler:
             return
         self.events = events
         self.timeline.marks, self.timeline.bands = marks_of(events), bands_of(events)
-
-
-def _slot_for(name: str, taken: set[int]) -> int | None:
-    """``node3`` takes slot 3 if it can; any other name the first one that is free."""
-    digits = name.removeprefix("node")
-    if digits.isdigit() and int(digits) < MAX_SLOTS and int(digits) not in taken:
-        return int(digits)
-    return next((slot for slot in range(MAX_SLOTS) if slot not in taken), None)
-
-
-def _rates(snapshots: Iterable[LoadMetrics]) -> dict[str, float]:
-    """Orders a second over these snapshots; several load clients add up."""
-    by_process: dict[int, tuple[float, LoadCounters]] = {}
-    for metrics in snapshots:
-        over_s, sum_so_far = by_process.get(metrics.pid, (0.0, LoadCounters()))
-        both = LoadCounters(
-            offered=sum_so_far.offered + metrics.interval.offered,
-            acknowledged=sum_so_far.acknowledged + metrics.interval.acknowledged,
-        )
-        by_process[metrics.pid] = (over_s + metrics.interval_s, both)
-    known = [(over_s, counters) for over_s, counters in by_process.values() if over_s > 0]
-    return {
-        "offered": sum(counters.offered / over_s for over_s, counters in known),
-        "acknowledged": sum(counters.acknowledged / over_s for over_s, counters in known),
-    }
 
 
 _samplers: dict[Cluster, Sampler] = {}
@@ -400,7 +260,7 @@ def sampler_of(cluster: Cluster) -> Sampler:
 
 
 def problem_of(cluster: Cluster) -> BaseException | None:
-    """What the thread behind the cluster's charts died of, if it did."""
+    """What the thread behind the cluster's charts died of; None if it did not."""
     with _samplers_lock:
         sampler = _samplers.get(cluster)
     return sampler.error if sampler is not None else None

@@ -1,4 +1,10 @@
-"""Orders a second: offered, acknowledged, and taken from clients by each node."""
+"""The four charts over the time axis: throughput, response time, how far nodes are behind, and which node leads.
+
+Each is a :class:`~zmqlab.widgets.scene.Chart`: it draws its figure onto a scene once, and says at each moment what is
+new. All read the sampler's rows and timeline, and share the scene's time axis, marks and bands.
+
+A chart that has nothing to show yet says in words what to do. Its summary is one line, for places that show text alone.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +15,25 @@ import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Line, Range1d, UIElement, VArea
 
 from zmqlab.widgets.live_figure import Frame
-from zmqlab.widgets.palette import INK, node_colour
-from zmqlab.widgets.sampler import LATENCY_COLUMNS, SERVICE_COLUMNS, Sampler
+from zmqlab.widgets.palette import GREY, INK, node_colour
+from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS
+from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, log_ticks
 
-GREY = "#8c8c8c"
+LATENCY_LABELS = ("p50", "p99", "p99.9", "max")
+LATENCY_COLOURS = ("#009E73", "#0072B2", "#CC79A7", "#E69F00")
+"""Four of Okabe and Ito's colours; service time has the same, dashed."""
+TERM_LABEL_MS = 6_500.0
+"""A shorter bar has no room for its term."""
+HEADROOM = 0.4
+"""Empty room above the leaders' rows, for the labels of marks; as a share of the number of nodes."""
 
 
 class Throughput:
-    """A grey area is what was offered, the line in ink what was acknowledged: between them orders wait."""
+    """Orders a second: offered, acknowledged, and taken from clients by each node.
+
+    The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait.
+    """
 
     name = "throughput"
 
@@ -52,14 +68,13 @@ class Throughput:
         return f"{row['offered'][0]:,.0f} orders/s offered, {row['acknowledged'][0]:,.0f} acknowledged"
 
 
-
-LABELS = ("p50", "p99", "p99.9", "max")
-COLOURS = ("#009E73", "#0072B2", "#CC79A7", "#E69F00")
-"""Four of Okabe and Ito's colours; the same for service time, dashed."""
-
-
 class Latency:
-    """See the module."""
+    """How long an order takes, over the last second: p50, p99, p99.9 and the maximum, on a logarithmic axis.
+
+    Response time runs from the moment at which the order was meant to be sent. Service time, dashed and on demand, runs
+    from the moment at which it was sent. Where the two part, orders wait outside of the cluster: coordinated omission
+    hides that wait.
+    """
 
     name = "latency"
 
@@ -68,22 +83,22 @@ class Latency:
         log_ticks(chart)
         lines = [
             scene.line(chart, column, line_color=colour, line_width=1.7)
-            for column, colour in zip(LATENCY_COLUMNS, COLOURS, strict=True)
+            for column, colour in zip(LATENCY_COLUMNS, LATENCY_COLOURS, strict=True)
         ]
         self._service = []
-        for column, colour in zip(SERVICE_COLUMNS, COLOURS, strict=True):
+        for column, colour in zip(SERVICE_COLUMNS, LATENCY_COLOURS, strict=True):
             renderer = scene.line(chart, column, line_color=colour, line_width=1.3, line_dash="dashed")
             renderer.name, renderer.visible = f"latency_{column}", False
             self._service.append(renderer)
         items = [
             scene.key(chart, label, Line(x="x", y="y", line_color=colour, line_width=1.7))
-            for label, colour in zip(LABELS, COLOURS, strict=True)
+            for label, colour in zip(LATENCY_LABELS, LATENCY_COLOURS, strict=True)
         ]
-        dashed = Line(x="x", y="y", line_color=COLOURS[0], line_width=1.3, line_dash="dashed")
+        dashed = Line(x="x", y="y", line_color=LATENCY_COLOURS[0], line_width=1.3, line_dash="dashed")
         service = scene.key(chart, "service time", dashed)
         service.visible, service.name = False, "latency_service_item"
         scene.legend(chart, [*items, service])
-        rows = [(label, f"@{name}{{0,0.00}} ms") for label, name in zip(LABELS, LATENCY_COLUMNS, strict=True)]
+        rows = [(label, f"@{name}{{0,0.00}} ms") for label, name in zip(LATENCY_LABELS, LATENCY_COLUMNS, strict=True)]
         rows += [("service p50", "@service_p50{0,0.00} ms"), ("service p99", "@service_p99{0,0.00} ms")]
         scene.hover(chart, lines[1], rows, "", "")
         scene.empty_note(chart, "No latencies yet: they come with the first orders.")
@@ -103,12 +118,15 @@ class Latency:
         values = [float(row[name][0]) if row[name].size else float("nan") for name in LATENCY_COLUMNS]
         if values[0] != values[0]:
             return "no load is running"
-        return "  ".join(f"{label} {value:,.2f} ms" for label, value in zip(LABELS, values, strict=True))
-
+        return "  ".join(f"{label} {value:,.2f} ms" for label, value in zip(LATENCY_LABELS, values, strict=True))
 
 
 class Replication:
-    """Solid: the applied index; dashed: the commit index. Near zero, unless a node is dead, paused, cut off or slow."""
+    """How far each node is behind: entries that the cluster has committed and the node has not, or has not applied.
+
+    Solid lines are the applied index, dashed ones the commit index. All are near zero, unless a node is dead, paused,
+    cut off or slow.
+    """
 
     name = "replication"
 
@@ -117,7 +135,7 @@ class Replication:
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
         scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
         scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")
-        clock = scene.line(chart, "t", line_alpha=0.0, line_color="#8c8c8c")
+        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
         scene.legend(chart, scene.node_keys(chart))
         scene.hover(chart, clock, [], "applied", "entries to apply")
         scene.empty_note(chart, "No node has said anything yet: cluster.start() starts them.")
@@ -141,15 +159,9 @@ class Replication:
         return "entries to apply: " + ", ".join(known) if known else "no node has said anything yet"
 
 
-
-LABEL_MS = 6_500.0
-"""A bar shorter than this has no room for its term."""
-HEADROOM = 0.4
-"""Empty room above, as a share of the nodes: room for the marks' labels."""
-
-
 class Leaders:
-    """See the module."""
+    """Which node leads, as a timeline: a bar for each term, in the leader's row and colour. A gap is a time without a
+    leader."""
 
     name = "leaders"
 
@@ -183,7 +195,7 @@ class Leaders:
             "colour": [node_colour(span.slot) for span in spans],
             "term": [span.term for span in spans],
             "node": [names[span.slot] for span in spans],
-            "label": [f"term {span.term}" if span.end_ms - span.start_ms > LABEL_MS else "" for span in spans],
+            "label": [f"term {span.term}" if span.end_ms - span.start_ms > TERM_LABEL_MS else "" for span in spans],
         }
         frame.properties["leaders_y", "start"] = len(names) - 0.4
         frame.properties["leaders_y", "end"] = -0.6 - HEADROOM * len(names)
@@ -192,5 +204,5 @@ class Leaders:
         frame.properties[f"{self.name}_empty", "visible"] = not spans
 
     def summary(self, sampler: Sampler) -> str:
-        leader = sampler.leader
+        leader = sampler.who_leads()
         return f"{leader} leads" if leader else "nobody leads"

@@ -19,7 +19,7 @@ from bokeh.models import Column, UIElement
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.load.flow import SYMBOL_NAMES
-from zmqlab.widgets.book_chart import Book, BookView, BookWatch
+from zmqlab.widgets.book_chart import Book, BookWatch
 from zmqlab.widgets.live_figure import Frame, LiveFigure
 from zmqlab.widgets.marks import WINDOW_MS, Mark
 from zmqlab.widgets.palette import ThemeName, apply_theme
@@ -128,13 +128,13 @@ class _WithBook(LiveCharts):
     def __init__(
         self,
         cluster: Cluster,
-        make_charts: Callable[[Callable[[], BookView]], Sequence[Chart]],
+        make_charts: Callable[[BookWatch], Sequence[Chart]],
         toolbar: Sequence[dict[str, Any]],
         symbol: str,
     ) -> None:
         self._watch = BookWatch(cluster, symbol, lambda: self._seen())
         cluster.at_stop(self._watch.stop)
-        super().__init__(cluster, lambda: make_charts(lambda: self._watch.view), toolbar)
+        super().__init__(cluster, lambda: make_charts(self._watch), toolbar)
 
     def set_option(self, key: str, value: Any) -> None:
         """As before; another symbol also changes the book that is asked for."""
@@ -160,7 +160,7 @@ class BookChart(_WithBook):
     """The depth of a symbol's book, its last trades, and its live tape."""
 
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
-        super().__init__(cluster, lambda view: [Book(view)], [symbol_option(symbol)], symbol)
+        super().__init__(cluster, lambda watch: [Book(watch)], [symbol_option(symbol)], symbol)
 
 
 class AllCharts(_WithBook):
@@ -169,7 +169,7 @@ class AllCharts(_WithBook):
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
         super().__init__(
             cluster,
-            lambda view: [Throughput(), Latency(), Replication(), Leaders(), Book(view)],
+            lambda watch: [Throughput(), Latency(), Replication(), Leaders(), Book(watch)],
             [WINDOW, SERVICE, symbol_option(symbol)],
             symbol,
         )

@@ -33,6 +33,7 @@ from bokeh.models import (
     Row,
     Scatter,
     Text,
+    Title,
     UIElement,
 )
 from bokeh.plotting import figure
@@ -53,8 +54,8 @@ PATIENCE_S = 0.3
 LEVELS = 12
 """Price levels of each side: as many bars as the figure's height has room for."""
 TRADES_SHOWN = 60
-TAPE_LINES = 10
-"""A line takes 19 pixels."""
+TAPE_LINES = 8
+"""With the head nine lines of 17 pixels, which fill the height of the frame."""
 
 TRADE_PX = (4.0, 12.0)
 """Diameters of the smallest and of the largest trade."""
@@ -277,20 +278,23 @@ def _draw_trades(scene: Scene, prices: Range1d) -> figure:
 
 def _draw_tape(scene: Scene) -> figure:
     """Three columns of text on a figure without axes; row 0 is the newest trade."""
-    rows, across = Range1d(start=TAPE_LINES + 0.6, end=-1.6), Range1d(start=0, end=1)
+    rows, across = Range1d(start=TAPE_LINES - 0.4, end=-1.6), Range1d(start=0, end=1)
     tape = _figure("tape", "Live tape", rows, across, "")
     tape.sizing_mode, tape.width = "fixed", TAPE_WIDTH_PX
-    tape.min_border_left = tape.min_border_right = 4
+    tape.min_border_left, tape.min_border_right = 4, 12
+    small = {"text_font": FONT, "text_font_size": "10px", "text_font_style": "normal"}
+    # As high as the legend beside it, so that the two titles are level.
+    tape.add_layout(Title(text="newest first", standoff=5, tags=[FAINT], **small), "above")
     tape.axis.visible = tape.grid.visible = False
     source = _source("tape_lines", "row", "arrow", "colour", "price", "quantity", "alpha")
     style = {"y": "row", "text_baseline": "middle", "text_font": value(FONT), "text_font_size": "11px"}
-    tape.add_glyph(source, Text(x=0.02, text="arrow", text_color="colour", **(style | {"text_font_size": "9px"})))
+    tape.add_glyph(source, Text(x=0.02, text="arrow", text_color="colour", **(style | {"text_font_size": "10px"})))
     price = {"text_align": "right", "text_font_style": "bold", "text_alpha": "alpha", "tags": [INK]}
     tape.add_glyph(source, Text(x=0.58, text="price", **style, **price))
     tape.add_glyph(source, Text(x=0.98, text="quantity", text_align="right", tags=[FAINT], **style))
     head = ColumnDataSource(data={"x": [0.58, 0.98], "row": [-1, -1], "text": ["price", "quantity"]})
-    small = style | {"text_font_size": "10px"}
-    tape.add_glyph(head, Text(x="x", text="text", text_align="right", tags=[FAINT], **small))
+    style |= {"text_font_size": "10px"}
+    tape.add_glyph(head, Text(x="x", text="text", text_align="right", tags=[FAINT], **style))
     scene.empty_note(tape, "Waits for a trade.")
     return tape
 

@@ -86,7 +86,7 @@ def _roles(model: Model) -> dict[str, str]:
     if isinstance(model, Grid):
         return {"grid_line_color": "grid"}
     if isinstance(model, Title):
-        return {"text_color": INK}
+        return {"text_color": FAINT if FAINT in model.tags else INK}
     if isinstance(model, Legend):
         return {"label_text_color": INK}
     if BACKED in model.tags:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quiet_book")
 
 @pytest.fixture
 def quiet_book(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A book that nobody asks for: no node is there to be asked."""
+    """The book is not asked for: there is no node."""
     monkeypatch.setattr(BookWatch, "_run", lambda self: None)
 
 

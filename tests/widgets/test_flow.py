@@ -57,7 +57,7 @@ def test_the_slowest_view_counts() -> None:
     assert len(pushes(flow, 0.1, 10.1, 100)) == pytest.approx(20, abs=2), "one has painted all, the other nothing"
 
 
-def test_nobody_looks_nothing_is_sent() -> None:
+def test_a_hidden_page_gets_nothing() -> None:
     flow = ready()
     flow.heard("page", "hidden", 0, 0.0)
     assert pushes(flow, 0, 5) == []
@@ -81,7 +81,7 @@ def test_a_long_cell_is_no_silence() -> None:
     assert times[-1] > 3 * FORGET_S - 1
 
 
-def test_before_anybody_has_spoken() -> None:
+def test_before_the_first_page_has_spoken() -> None:
     """A page that comes in the middle of Run All can't say that it is there; a key frame comes by."""
     flow, keys = Flow(0.0), 0
     for step in range(100):

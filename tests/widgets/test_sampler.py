@@ -138,6 +138,21 @@ def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None
     assert sampler.who_leads(now) == "node0"
 
 
+def test_of_two_nodes_that_claim_to_lead_the_higher_term_does(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that was cut off does not know that it was deposed."""
+    assert sampler.who_leads() == ""
+    cluster.say("node0", role="leader", term=4)
+    cluster.say("node1", role="leader", term=5)
+    cluster.say("node2", role="candidate", term=6)
+    sampler.turn()
+    assert sampler.who_leads() == "node1"
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
+    assert sampler.who_leads() == "", "neither has been heard since"
+
+
 def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:
     start = time.time_ns()
     cluster.load(time_ns=start, silence_ms=200.0, gap_ms=200.0, acknowledged=0)

@@ -18,7 +18,7 @@ export default panel(({ el, button, send, busy, forget }) => {
   const head = h("tr", {}, ...HEAD.map(([text, className, title]) =>
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
   const killLeader = button("kill the leader", "kill_leader", { do: "kill_leader" },
-    { className: "zl-button zl-danger", title: "kill -9 whoever leads" });
+    { className: "zl-button zl-danger", title: "kill -9 for the node that leads" });
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
@@ -36,7 +36,7 @@ export default panel(({ el, button, send, busy, forget }) => {
     return made;
   });
 
-  // Rows are made when nodes or their states change; in between only texts are set, so that a click is never lost.
+  // Rows are made anew only when a node or its state changes. In between only texts are set, so that no click is lost.
   function makeRows(state) {
     forget(body);
     body.replaceChildren(...state.nodes.map((node) => {
@@ -89,7 +89,7 @@ export default panel(({ el, button, send, busy, forget }) => {
     if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
     const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
       : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
-    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "nobody leads") : "the cluster has stopped";
+    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "no node leads") : "the cluster has stopped";
     summary.replaceChildren(leads, agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
   };
 });

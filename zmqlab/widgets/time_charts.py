@@ -205,4 +205,4 @@ class Leaders:
 
     def summary(self, sampler: Sampler) -> str:
         leader = sampler.who_leads()
-        return f"{leader} leads" if leader else "nobody leads"
+        return f"{leader} leads" if leader else "no node leads"

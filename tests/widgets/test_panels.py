@@ -81,7 +81,7 @@ def test_buttons_of_a_node(cluster: FakeCluster, table: NodeTable, action: str) 
     ],
 )
 def test_a_node_has_the_buttons_of_its_state(table: NodeTable, state: str, names: list[str]) -> None:
-    assert [each["name"] for each in table.make_state()["actions"] if state in each["states"]] == names
+    assert [each["name"] for each in table._actions if state in each["states"]] == names
 
 
 def test_every_button_of_a_node_is_a_method_of_the_cluster() -> None:

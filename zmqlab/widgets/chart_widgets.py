@@ -148,6 +148,7 @@ class _WithBook(LiveCharts):
         super().close()
 
     def _seen(self) -> bool:
+        """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""
         return "_flow" in vars(self) and self.watched
 
     def _tick(self) -> None:

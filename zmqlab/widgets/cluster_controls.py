@@ -12,10 +12,12 @@ buttons of a row are :data:`~zmqlab.widgets.marks.NODE_ACTIONS`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
+
+import traitlets
 
 from zmqlab.cluster.cluster import Cluster
 from zmqlab.cluster.feed import MetricsFeed
@@ -38,6 +40,8 @@ class NodeTable(Panel):
     """One row a node, with buttons; above them the buttons for the cluster as a whole."""
 
     _esm = script("node_table.js")
+    _actions = traitlets.List([asdict(each) for each in NODE_ACTIONS]).tag(sync=True)
+    """The buttons of a row; they never change, so they are not part of the state."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._scaling_to = 0
@@ -48,12 +52,11 @@ class NodeTable(Panel):
         """``nodes``: what a row shows of each; and what stands above the rows."""
         leader = self._sampler.who_leads()
         common, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
-        rows = []
-        for name, track in self._sampler.nodes.items():
-            rows.append(_row(name, track, self._state_of(name), name == leader) | _hash(name, hashes, parted))
+        tracks, rows = self._sampler.nodes, []
+        for name, state in self._states(tracks).items():
+            rows.append(_row(name, tracks[name], state, name == leader) | _hash(name, hashes, parted))
         return {
             "nodes": rows,
-            "actions": [asdict(each) for each in NODE_ACTIONS],
             "leader": leader,
             "hash_index": common,
             "parted": parted,
@@ -114,17 +117,19 @@ class NodeTable(Panel):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _state_of(self, name: str) -> str:
-        if name in self._cluster.paused:
-            return "paused"
-        return "running" if name in self._cluster.running else "stopped"
+    def _states(self, names: Iterable[str]) -> dict[str, str]:
+        """``running``, ``paused`` or ``stopped`` for each name."""
+        paused, running = set(self._cluster.paused), set(self._cluster.running)
+        return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
 
     def _tick(self) -> None:
         """Show the figures twice a second, and at once a node that came, went, or began to lead."""
         shown = [(node["name"], node["state"], node["leads"]) for node in self._state["nodes"]]
         leader = self._sampler.who_leads()
-        states = {name: self._state_of(name) for name in self._sampler.nodes}
-        actual = [(name, state, name == leader and state == "running") for name, state in states.items()]
+        actual = [
+            (name, state, name == leader and state == "running")
+            for name, state in self._states(self._sampler.nodes).items()
+        ]
         if self._sampler.error is not None and not self._problem:
             self.tell(f"The figures have stopped: {self._sampler.error!r}")
         self.refresh(now=shown != actual or not self._sampler.alive)

@@ -10,7 +10,7 @@ const HEAD = [["node"], ["role"], ["term", "zl-num"], ["applied", "zl-num", "log
   ["state hash", "", "chain hash at the newest checkpoint that all running nodes have told"],
   ["orders/s", "zl-num", "orders that clients sent to this node"], ["CPU", "zl-num", "of one core"], ["memory", "zl-num"], [""]];
 
-export default panel(({ el, button, send, busy, forget }) => {
+export default panel(({ model, el, button, send, forget }) => {
   const title = h("h4", { textContent: "Nodes" });
   const summary = h("span", { className: "zl-faint" });
   const stepper = h("span", { className: "zl-stepper", title: "members of the cluster" });
@@ -28,7 +28,7 @@ export default panel(({ el, button, send, busy, forget }) => {
   let drawnFor = "";
 
   // The buttons of a node's row: those of the actions that its state allows.
-  const actions = (node, known) => known.filter((each) => each.states.includes(node.state)).map((each) => {
+  const actions = (node) => model.get("_actions").filter((each) => each.states.includes(node.state)).map((each) => {
     const made = button("", `${each.name}:${node.name}`, { do: each.name, node: node.name },
       { title: each.title, className: each.danger ? "zl-button zl-danger" : "zl-button" });
     made.append(h("span", { className: "zl-long", textContent: each.label }),
@@ -43,7 +43,7 @@ export default panel(({ el, button, send, busy, forget }) => {
       const row = h("tr", { data: { node: node.name } }, ...HEAD.map(([, className]) => h("td", { className: className ?? "" })));
       row.cells[0].append(h("span", { className: "zl-swatch", style: { background: node.colour } }), node.name);
       row.lastChild.className = "zl-do";
-      row.lastChild.append(...actions(node, state.actions));
+      row.lastChild.append(...actions(node));
       return row;
     }));
   }

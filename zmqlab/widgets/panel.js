@@ -86,7 +86,7 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, send, busy, forget });
+      const draw = build({ model, el, button, send, forget });
       el.append(problem);
       const show = () => draw(model.get("_state"));
       show();

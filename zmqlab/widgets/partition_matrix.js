@@ -1,6 +1,6 @@
 // The grid of directed links.
 
-export default panel(({ model, el, button, send, busy, forget }) => {
+export default panel(({ model, el, button, send, forget }) => {
   const grid = h("div", { className: "zl-scroll zl-matrix" });
   const note = h("div", { className: "zl-note zl-faint",
     textContent: "Click a link to cut it, again to heal it. A row speaks, a column hears. Click a name to cut that node off." });

@@ -21,13 +21,13 @@ def test_quick_is_what_the_variable_says(monkeypatch: pytest.MonkeyPatch, value:
 @pytest.mark.parametrize("error", [None, ZeroDivisionError("in a chart")])
 def test_a_chapters_end_stops_all_and_tells_what_died(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     pytest.importorskip("bokeh")
-    from zmqlab.widgets import data
+    from zmqlab.widgets import sampler
 
     ended: list[str] = []
     cluster, load = Mock(), Mock()
     cluster.stop.side_effect = lambda: ended.append("cluster")
     load.close.side_effect = lambda: ended.append("load")
-    monkeypatch.setattr(data, "_samplers", {cluster: SimpleNamespace(error=error)})
+    monkeypatch.setattr(sampler, "_samplers", {cluster: SimpleNamespace(error=error)})
     if error is None:
         finish(cluster, load)
     else:

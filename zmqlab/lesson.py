@@ -48,7 +48,7 @@ def finish(cluster: Cluster, load: LoadClient | None = None) -> None:
     Raises:
         Exception: a thread behind the charts died of it. Without this it would pass unseen.
     """
-    from zmqlab.widgets.data import problem_of  # a chapter without widgets needs none of them
+    from zmqlab.widgets.sampler import problem_of  # a chapter without widgets needs none of them
 
     problem = problem_of(cluster)
     if load is not None:

@@ -107,7 +107,7 @@ def living(pids: set[int]) -> set[int]:
 
 
 def keep(visit: Visit, name: str) -> None:
-    """A screenshot for whoever asked for them: ``ZMQLAB_SCREENSHOTS`` names a folder."""
+    """Keep a screenshot in the folder that ``ZMQLAB_SCREENSHOTS`` names, if it is set."""
     folder = os.environ.get("ZMQLAB_SCREENSHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ import pytest
 
 from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets import data
-from zmqlab.widgets.data import Sampler
+from zmqlab.widgets import sampler as samplers
+from zmqlab.widgets.sampler import Sampler
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,7 +27,7 @@ def cluster() -> Iterator[FakeCluster]:
 def sampler(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sampler]:
     """The cluster's sampler; no thread turns it, the test does, also for the widgets that are made of the cluster."""
     monkeypatch.setattr(Sampler, "start", lambda self: self)
-    made = data.sampler_of(cast(Cluster, cluster))
+    made = samplers.sampler_of(cast(Cluster, cluster))
     yield made
     made.close()
 

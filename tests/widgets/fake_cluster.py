@@ -8,10 +8,27 @@ from typing import Any
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.link_faults import LinkFault
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.wire.control import Event, LinkFault, NodeStatus
+from zmqlab.wire.control import Event, NodeStatus, TradeEvent
 
 MS = 1_000_000
+
+
+class FakeFeed(MetricsFeed):
+    """A real feed, to which trades can be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trade_callbacks: list[Callable[[TradeEvent], None]] = []
+
+    def on_trade(self, callback: Callable[[TradeEvent], None]) -> Callable[[], None]:
+        self.trade_callbacks.append(callback)
+
+        def unregister() -> None:
+            self.trade_callbacks.remove(callback)
+
+        return unregister
 
 
 class FakeCluster:
@@ -19,7 +36,7 @@ class FakeCluster:
 
     def __init__(self, *names: str) -> None:
         self.name = "fake"
-        self.feed = MetricsFeed()
+        self.feed = FakeFeed()
         self.nodes: tuple[str, ...] = names or ("node0", "node1", "node2")
         self.running: tuple[str, ...] = self.nodes
         self.paused: tuple[str, ...] = ()
@@ -76,6 +93,14 @@ class FakeCluster:
         """An event."""
         at_ns = time.time_ns() if time_ns is None else time_ns
         self.feed.record(Event(time_ns=at_ns, node=node, kind=kind, term=term, text=text))
+
+    def trade(self, price: int, quantity: int, symbol: str = "AAPL") -> None:
+        """A trade that the leader publishes."""
+        event = TradeEvent(
+            symbol=symbol, price=price, quantity=quantity, log_index=1, maker_order_id=1, taker_order_id=2
+        )
+        for callback in tuple(self.feed.trade_callbacks):
+            callback(event)
 
     def load(self, **fields: Any) -> None:
         """A snapshot of a load client."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -12,14 +13,14 @@ import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
+from tests.waiting import wait_for
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets import live_charts
-from zmqlab.widgets.bookwatch import BookView, BookWatch
-from zmqlab.widgets.charts.scene import steady_top
-from zmqlab.widgets.data import Sampler
-from zmqlab.widgets.live_charts import AllCharts, LatencyChart, ThroughputChart
+from zmqlab.widgets.book_chart import TAPE_LINES, BookView, BookWatch
+from zmqlab.widgets.chart_widgets import AllCharts, BookChart, LatencyChart, ReplicationChart, ThroughputChart
 from zmqlab.widgets.palette import NODE_COLOURS, node_colour, node_dash, themed
+from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.scene import steady_top
 
 UNITS = {"throughput": "orders/s", "latency": "ms", "replication": "log entries"}
 pytestmark = pytest.mark.usefixtures("quiet_book")
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quiet_book")
 
 @pytest.fixture
 def quiet_book(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A book that nobody asks for: no node is there to be asked."""
+    """The book is not asked for: there is no node."""
     monkeypatch.setattr(BookWatch, "_run", lambda self: None)
 
 
@@ -72,7 +73,7 @@ def test_bokeh_has_nothing_to_say(
 def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
     found = models(charts)
     notes = [model for name, model in found.items() if name.endswith("_empty")]
-    assert len(notes) == 6
+    assert len(notes) == 7
     assert all(note.visible for note in notes)
     assert "load.start()" in found["throughput_empty"].text
 
@@ -80,6 +81,8 @@ def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
 def test_the_words_go_when_there_is_something_to_see(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
     busy(cluster, sampler)
     charts._watch.view = BookView("AAPL", [(99, 5, 1)], [(101, 7, 2)], [(100, 3)])
+    charts._watch.tape.listen(True)
+    cluster.trade(100, 3)
     found = models(charts)
     assert [name for name, model in found.items() if name.endswith("_empty") and model.visible] == []
     assert found["series"].data["offered"][-1] == pytest.approx(4_000)
@@ -155,8 +158,56 @@ def test_without_widgets_there_are_words(cluster: FakeCluster, sampler: Sampler,
 
 
 def test_the_parts_stand_alone(cluster: FakeCluster, sampler: Sampler) -> None:
-    for part in (ThroughputChart, LatencyChart, live_charts.ReplicationChart, live_charts.BookChart):
+    for part in (ThroughputChart, LatencyChart, ReplicationChart, BookChart):
         made = part(cast(Cluster, cluster))
         assert made.static() is not None
         assert made._repr_html_()
         made.close()
+
+
+def test_the_tape_tells_the_newest_trade_first(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    charts._watch.tape.listen(True)
+    for price, quantity in ((10_000, 5), (10_002, 1_200), (10_002, 7), (9_999, 40)):
+        cluster.trade(price, quantity)
+    cluster.trade(1, 1, symbol="MSFT")
+    tape = models(charts)["tape_lines"].data
+    assert tape["price"] == ["9,999", "10,002", "10,002", "10,000"]
+    assert tape["quantity"] == ["40", "7", "1,200", "5"]
+    assert tape["arrow"] == ["▼", "•", "▲", "•"], "against the trade before; the first one has none"
+    assert tape["row"] == [0, 1, 2, 3]
+
+
+def test_the_tape_is_short_and_its_oldest_line_has_an_arrow(cluster: FakeCluster, charts: AllCharts) -> None:
+    charts._watch.tape.listen(True)
+    for price in range(TAPE_LINES + 30):
+        cluster.trade(price, 1)
+    tape = models(charts)["tape_lines"].data
+    assert tape["price"] == [str(price) for price in range(TAPE_LINES + 29, 29, -1)]
+    assert set(tape["arrow"]) == {"▲"}
+
+
+def test_another_symbol_has_another_tape(cluster: FakeCluster, charts: AllCharts) -> None:
+    charts._watch.tape.listen(True)
+    cluster.trade(100, 1)
+    charts.set_option("symbol", "MSFT")
+    cluster.trade(100, 1)
+    cluster.trade(300, 2, symbol="MSFT")
+    assert models(charts)["tape_lines"].data["price"] == ["300"]
+
+
+def test_trades_are_heard_only_while_a_page_shows_them(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the watch's own thread runs
+    shown = threading.Event()
+    watch = BookWatch(cast(Cluster, cluster), "AAPL", shown.is_set)
+    assert cluster.feed.trade_callbacks == []
+    shown.set()
+    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    cluster.trade(100, 1)
+    assert [trade.price for trade in watch.tape.trades()] == [100]
+    shown.clear()
+    assert wait_for(lambda: cluster.feed.trade_callbacks == [])
+    shown.set()
+    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    watch.stop()
+    watch.stop()
+    assert cluster.feed.trade_callbacks == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmqlab.widgets.flow import FORGET_S, KEY_S, MAX_BEHIND, NEWBORN_S, Flow
+from zmqlab.widgets.live_figure import FORGET_S, KEY_S, MAX_BEHIND, NEWBORN_S, Flow
 
 
 def pushes(flow: Flow, from_s: float, to_s: float, sequence: int = 0, busy: bool = False) -> list[float]:
@@ -57,7 +57,7 @@ def test_the_slowest_view_counts() -> None:
     assert len(pushes(flow, 0.1, 10.1, 100)) == pytest.approx(20, abs=2), "one has painted all, the other nothing"
 
 
-def test_nobody_looks_nothing_is_sent() -> None:
+def test_a_hidden_page_gets_nothing() -> None:
     flow = ready()
     flow.heard("page", "hidden", 0, 0.0)
     assert pushes(flow, 0, 5) == []
@@ -81,7 +81,7 @@ def test_a_long_cell_is_no_silence() -> None:
     assert times[-1] > 3 * FORGET_S - 1
 
 
-def test_before_anybody_has_spoken() -> None:
+def test_before_the_first_page_has_spoken() -> None:
     """A page that comes in the middle of Run All can't say that it is there; a key frame comes by."""
     flow, keys = Flow(0.0), 0
     for step in range(100):

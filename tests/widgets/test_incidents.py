@@ -41,10 +41,10 @@ def test_the_death_of_a_leader() -> None:
     assert incident.silence_ms == 231
     assert incident.p99_before_ms == pytest.approx(2, rel=0.01)
     assert incident.p99_during_ms == pytest.approx(250, rel=0.01)
-    assert incident.lost == "", "nobody knows before the verdict"
+    assert incident.lost == "", "unknown before the verdict"
 
 
-def test_the_death_of_a_follower_is_nobodys_business() -> None:
+def test_the_death_of_a_follower_costs_nothing() -> None:
     incident = measure(KILL[0], KILL[:1], [], led_by("node1"))
     assert not incident.led
     assert incident.detected_ms is incident.elected_ms is None
@@ -59,7 +59,7 @@ def silence(from_ms: int, to_ms: int, since_ms: int) -> list[LoadMetrics]:
     ]
 
 
-def test_while_nobody_is_served_there_is_no_p99() -> None:
+def test_while_clients_are_not_served_there_is_no_p99() -> None:
     """Two of three are dead: what was answered in the last moment before says nothing of those that wait."""
     before = [snapshot(time_ns=START + at * MS, latency_ns=2 * MS) for at in range(-900, 1, 100)]
     last = snapshot(time_ns=START + 50 * MS, latency_ns=2 * MS)

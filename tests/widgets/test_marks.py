@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from zmqlab.widgets import marks
 from zmqlab.widgets.marks import (
     CHARACTER_SHARE,
     LANES,
@@ -47,12 +50,12 @@ def test_labels_of_one_lane_do_not_touch(window_ms: float) -> None:
     labels = mark_columns(marks, window_ms)["label"]
     assert [bool(label) for label in labels] == [lane < LANES for lane in lanes]
     assert LANES in lanes, "a full house: an old line stands without its label"
-    assert LANES not in lanes[-LANES:], "what has just happened is told"
+    assert LANES not in lanes[-LANES:], "the newest marks have their labels"
 
 
 def test_events_may_come_in_any_order() -> None:
     events = [event(2, "restarted"), event(0, "killed")]
-    assert [mark.kind for mark in marks_of(events)] == ["killed", "restarted"]
+    assert [mark.label for mark in marks_of(events)] == ["node1 killed", "node1 restarted"]
 
 
 def test_a_pause_is_a_band_until_it_ends() -> None:
@@ -79,6 +82,17 @@ def test_a_link_is_named_by_its_ends() -> None:
     assert mark.label == "node0 → node1 cut"
 
 
-def test_faults_are_what_someone_broke() -> None:
-    assert all(map(is_fault, ("killed", "died", "paused", "partitioned", "hash_mismatch")))
-    assert not any(map(is_fault, ("elected", "restarted", "healed", "promoted")))
+def test_which_kinds_are_faults() -> None:
+    assert all(is_fault(event(0, kind)) for kind in ("killed", "died", "paused", "partitioned", "hash_mismatch"))
+    assert not any(is_fault(event(0, kind)) for kind in ("elected", "restarted", "healed", "promoted"))
+
+
+def test_no_other_module_asks_for_an_events_kind() -> None:
+    """A new kind of event or fault is a change of one module of the panel."""
+    readers = {
+        path.name
+        for path in Path(marks.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "kind"
+    }
+    assert readers == {"marks.py"}

@@ -11,16 +11,15 @@ import pytest
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.bookwatch import BookWatch
-from zmqlab.widgets.card import FaultCards
-from zmqlab.widgets.controls import LoadControls, warning_of
-from zmqlab.widgets.data import Sampler
-from zmqlab.widgets.events import EventLog
-from zmqlab.widgets.lab import Lab
-from zmqlab.widgets.nodes import NodeTable, agreement
+from zmqlab.lab.link_faults import LinkFault
+from zmqlab.widgets.book_chart import BookWatch
+from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix, agreement
+from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.lab_panel import Lab
+from zmqlab.widgets.load_controls import LoadControls, warning_of
+from zmqlab.widgets.marks import NODE_ACTIONS
 from zmqlab.widgets.panel import Panel
-from zmqlab.widgets.partition import PartitionMatrix
-from zmqlab.wire.control import LinkFault
+from zmqlab.widgets.sampler import Sampler
 
 
 def click(panel: Panel, do: str, **arguments: Any) -> None:
@@ -71,6 +70,22 @@ def test_stopped_and_paused_nodes(cluster: FakeCluster, table: NodeTable) -> Non
 def test_buttons_of_a_node(cluster: FakeCluster, table: NodeTable, action: str) -> None:
     click(table, action, node="node1")
     assert wait_for(lambda: cluster.done == [(action, "node1")] and not table._busy)
+
+
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        ("running", ["kill", "terminate", "pause", "restart", "wipe"]),
+        ("paused", ["kill", "terminate", "resume", "restart", "wipe"]),
+        ("stopped", ["restart", "wipe"]),
+    ],
+)
+def test_a_node_has_the_buttons_of_its_state(table: NodeTable, state: str, names: list[str]) -> None:
+    assert [each["name"] for each in table._actions if state in each["states"]] == names
+
+
+def test_every_button_of_a_node_is_a_method_of_the_cluster() -> None:
+    assert all(callable(getattr(Cluster, action.name)) for action in NODE_ACTIONS)
 
 
 def test_buttons_of_the_cluster(cluster: FakeCluster, table: NodeTable) -> None:

@@ -1,14 +1,38 @@
 """The notebook's panel: a cluster to look at and to break, in JupyterLab and Voilà.
 
-``from zmqlab.widgets import Lab`` and ``Lab(cluster, load)``. The parts of it are widgets of their own. From a
-cluster's feed to the page::
+``from zmqlab.widgets import Lab``, then ``Lab(cluster, load)`` as a cell's last line. The parts of the panel are
+widgets of their own. From a cluster's feed to the page, and back::
 
-    cluster.feed ──▶ Sampler (data.py: one thread, ring buffers)
-                        ├──▶ charts/ (bokeh figures) ──▶ LiveFigure (live.py, live.js: pushes, at most ten a second)
-                        └──▶ Panel (panel.py, panel.js: tables and buttons) ──▶ actions in threads ──▶ cluster
+    cluster.feed ──▶ Sampler ──▶ charts (bokeh figures) ──▶ LiveFigure ──▶ page
+                        │                                                    │
+                        └──────▶ panels (tables and buttons) ◀───────────────┘
+                                    └──▶ actions in threads ──▶ cluster
 
-Views, no decisions: what can be done is :class:`~zmqlab.lab.cluster.Cluster`'s and
-:class:`~zmqlab.lab.load_client.LoadClient`'s. Needs the extra ``lab``.
+The package may not decide anything. What can be done to a cluster is a method of
+:class:`~zmqlab.lab.cluster.Cluster` or :class:`~zmqlab.lab.load_client.LoadClient`, what was promised is judged
+by the verdict, and the widgets show it. It opens no sockets, and a page needs neither network nor ports of its own.
+
+The modules, in reading order:
+
+* :mod:`~zmqlab.widgets.palette`: colours that follow the page's theme
+* :mod:`~zmqlab.widgets.marks`: event kinds in words, node actions, marks and bands over the charts
+* :mod:`~zmqlab.widgets.rings`: the newest rows of a table, and percentiles over a moving window
+* :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load
+* :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads
+* :mod:`~zmqlab.widgets.live_figure`: how a bokeh figure gets to a page, and what is new of it, and when
+* :mod:`~zmqlab.widgets.scene`: what the figures of one page share, and what a chart is
+* :mod:`~zmqlab.widgets.time_charts`: throughput, response time, replication and leaders over time
+* :mod:`~zmqlab.widgets.book_chart`: an order book, its last trades, and the live tape
+* :mod:`~zmqlab.widgets.chart_widgets`: these charts as widgets, alone or together
+* :mod:`~zmqlab.widgets.pictures`: figures that do not move, for chapters and reports
+* :mod:`~zmqlab.widgets.panel`: the base of tables and buttons
+* :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
+* :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
+* :mod:`~zmqlab.widgets.incidents`: what each fault cost, as a card, and the log of events
+* :mod:`~zmqlab.widgets.lab_panel`: the whole panel
+
+Needs the extra ``lab``: ``pip install 'zmqlab[lab]'``. Names are imported when they are first used, so that the package
+can say so.
 """
 
 from __future__ import annotations
@@ -17,17 +41,18 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "BookChart": "live_charts",
-    "EventLog": "events",
-    "FaultCards": "card",
-    "Lab": "lab",
-    "LatencyChart": "live_charts",
-    "LoadControls": "controls",
-    "NodeTable": "nodes",
-    "PartitionMatrix": "partition",
-    "ReplicationChart": "live_charts",
-    "ThroughputChart": "live_charts",
+    "BookChart": "chart_widgets",
+    "EventLog": "incidents",
+    "FaultCards": "incidents",
+    "Lab": "lab_panel",
+    "LatencyChart": "chart_widgets",
+    "LoadControls": "load_controls",
+    "NodeTable": "cluster_controls",
+    "PartitionMatrix": "cluster_controls",
+    "ReplicationChart": "chart_widgets",
+    "ThroughputChart": "chart_widgets",
 }
+"""The module of each public name."""
 __all__ = sorted(_HOME)
 
 

@@ -1,9 +1,18 @@
-"""What happened, as it stands on the charts: lines with a label at one moment, bands from one moment to another.
+"""What happened in a cluster, as the panel tells it: event kinds in words, marks and bands over the charts.
 
-A mark is made of an :class:`~zmqlab.wire.control.Event`; the moments at which nodes merely follow make none. Labels are
-laid out in lanes from the top of a chart so that two that are close in time don't cover each other; a label reaches
-from its line to the left, since what has just happened stands at the right edge. When all lanes are taken the oldest
-label makes room, and its line stands without one: the event log has it.
+This is the only module of the panel that knows the kinds of events (:class:`~zmqlab.wire.control.Event`), which of them
+are faults, and what a person can do to a node. Charts, cards, buttons and the event log ask the tables and functions
+here.
+
+A *mark* is a line with a label at one moment. Faults, changes and elections make one; an event that merely follows from
+another one, such as a node that becomes a follower, makes none. A *band* reaches from one moment to another: a pause,
+or a time in which links were cut.
+
+*Labels* are laid out in lanes, counted from the top of a chart, so that two that are close in time do not cover each
+other. A label reaches from its line to the left, because the newest line stands at the right edge. When all lanes are
+taken, the oldest label makes room: its line stays without a label, and the event log still tells it.
+
+Left out on purpose: what a fault cost, which is in :mod:`~zmqlab.widgets.incidents`.
 """
 
 from __future__ import annotations
@@ -17,11 +26,13 @@ from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
 
 WINDOW_MS = 60_000.0
-"""What a chart shows at first."""
+"""A chart shows so much time at first."""
 CHARACTER_SHARE = 0.85 / 60
-"""A character's width, as a share of the chart's: 6 pixels of some 430."""
+"""A character's width as a share of a chart's width: 6 of some 430 pixels."""
 LANES = 4
+"""More than four lines of labels would hide the curves below them."""
 MAX_MARKS = 120
+"""Two minutes with a fault every second."""
 NS_PER_MS = 1e6
 
 _FAULTS = {
@@ -45,11 +56,49 @@ _CHANGES = {
 }
 _ELECTIONS = {"elected": "{node} leads, term {term}"}
 _LABELS = _FAULTS | _CHANGES | _ELECTIONS
+"""The label of each kind that makes a mark."""
+_WORDS = {"stepped_down": "stepped down", "hash_mismatch": "states differ"}
+"""Kinds that the event log does not show as they are called."""
+_LINK_FAULTS = {"cut", "partitioned"}
+"""Faults of links; all others are faults of nodes."""
+_TITLED_BY_TEXT = {"cut", "hash_mismatch"}
+"""Faults whose text says it all; the others need their node's name."""
 _ENDS_OF_PAUSE = {"resumed", "restarted", "killed", "terminated", "died", "wiped", "removed"}
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAction:
+    """A button in a node's row."""
+
+    name: str
+    """The method of :class:`~zmqlab.lab.cluster.Cluster` that does it."""
+    label: str
+    title: str
+    """The explanation that a page shows under the mouse."""
+    states: tuple[str, ...]
+    """The states of a node in which the button is there: ``running``, ``paused``, ``stopped``."""
+    danger: bool = False
+    """Drawn in the colour of faults."""
+    short: str = ""
+    """The label on a narrow page; empty: the same."""
+
+
+_ALIVE = ("running", "paused")
+NODE_ACTIONS = (
+    NodeAction("kill", "kill -9", "SIGKILL", _ALIVE, danger=True),
+    NodeAction("terminate", "terminate", "SIGTERM: it ends by itself", _ALIVE, short="term"),
+    NodeAction("pause", "pause", "SIGSTOP: it hangs, sockets open", ("running",)),
+    NodeAction("resume", "resume", "SIGCONT", ("paused",)),
+    NodeAction("restart", "restart", "end it and start it from its journal", _ALIVE),
+    NodeAction("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member", _ALIVE),
+    NodeAction("restart", "restart", "start it from its journal", ("stopped",)),
+    NodeAction("wipe", "wipe and rejoin", "delete its journal; it comes back as a new member", ("stopped",)),
+)
+"""In the order of the buttons."""
+
+
 def clock_ms(time_ns: float) -> float:
-    """The wall clock as a chart's time axis has it: milliseconds, as local time of this machine."""
+    """A time of the wall clock on the charts' axis: milliseconds, in this machine's local time."""
     return time_ns / NS_PER_MS + time.localtime(time_ns / 1e9).tm_gmtoff * 1000
 
 
@@ -58,8 +107,6 @@ class Mark:
     """One line over the charts."""
 
     at_ms: float
-    kind: str
-    node: str
     label: str
     colour: str
 
@@ -74,19 +121,69 @@ class Band:
     colour: str
 
 
-def is_fault(kind: str) -> bool:
-    """Whether an event of this kind is something that was broken, by a person or by itself."""
-    return kind in _FAULTS
+# -- kinds of events ---------------------------------------------------------------------------------------------
+
+
+def is_fault(event: Event) -> bool:
+    """Whether the event tells that something broke, by a person's hand or by itself."""
+    return event.kind in _FAULTS
+
+
+def is_link_fault(event: Event) -> bool:
+    """Whether the event is a fault of links and not of a node."""
+    return event.kind in _LINK_FAULTS
+
+
+def is_election(event: Event) -> bool:
+    """Whether a node was elected."""
+    return event.kind in _ELECTIONS
+
+
+def is_campaign(event: Event) -> bool:
+    """Whether a node began to campaign, or has won."""
+    return is_election(event) or (event.kind == "role" and "candidate" in event.text)
+
+
+def is_part_of(event: Event, fault: Event) -> bool:
+    """Whether a fault that came soon after ``fault`` belongs to it: the next of several cuts, or a wiping after a
+    kill."""
+    return event.kind == fault.kind == "cut" or event.kind == "wiped"
+
+
+def title_of(fault: Event) -> str:
+    """A fault in a few words, for its card."""
+    if fault.kind == "partitioned":
+        return f"partition {fault.text}"
+    return fault.text.replace("->", "→") if fault.kind in _TITLED_BY_TEXT else f"{fault.node} {fault.kind}"
+
+
+def word_of(event: Event) -> str:
+    """The event's kind as the event log shows it."""
+    return _WORDS.get(event.kind, event.kind)
+
+
+def sort_of(event: Event) -> str:
+    """``fault``, ``elected`` or empty: the symbol that the event log puts before the event."""
+    return "fault" if is_fault(event) else "elected" if is_election(event) else ""
+
+
+def time_of_election_ms(events: Iterable[Event], node: str, term: int) -> float | None:
+    """When ``node`` was elected for ``term``, on the charts' axis; None if no event says so yet."""
+    times = [event.time_ns for event in events if is_election(event) and (event.node, event.term) == (node, term)]
+    return clock_ms(times[-1]) if times else None
+
+
+# -- marks and bands -----------------------------------------------------------------------------------------------
 
 
 def marks_of(events: Iterable[Event]) -> list[Mark]:
-    """The newest marks, oldest first."""
+    """The newest ``MAX_MARKS`` marks, oldest first."""
     shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in _LABELS][-MAX_MARKS:]
     return [_mark(event) for event in shown]
 
 
 def bands_of(events: Iterable[Event]) -> list[Band]:
-    """Pauses, from their start to the end of it, and the time in which links between nodes were not whole."""
+    """A band for each pause, and one for each time in which links between nodes were cut."""
     bands: list[Band] = []
     paused: dict[str, Band] = {}
     links: set[str] = set()
@@ -110,24 +207,31 @@ def bands_of(events: Iterable[Event]) -> list[Band]:
 
 
 def _link(event: Event) -> str:
-    """Of an event about one link: which, as in ``node0 → node1``; the text begins with it."""
+    """The link that an event is about, as in ``node0 → node1``. The event's text begins with it."""
     return event.text.split(":")[0].replace("->", "→") if event.node else "all links"
 
 
 def _mark(event: Event) -> Mark:
     label = _LABELS[event.kind].format(node=event.node, term=event.term, link=_link(event))
-    return Mark(clock_ms(event.time_ns), event.kind, event.node, label, _colour(event.kind))
+    return Mark(clock_ms(event.time_ns), label, _colour(event))
 
 
-def _colour(kind: str) -> str:
-    if kind in _FAULTS:
+def _colour(event: Event) -> str:
+    if is_fault(event):
         return FAULT_COLOUR
-    return ELECTION_COLOUR if kind in _ELECTIONS else CHANGE_COLOUR
+    return ELECTION_COLOUR if is_election(event) else CHANGE_COLOUR
 
 
 def lanes_of(marks: Sequence[Mark], window_ms: float) -> list[int]:
-    """For each mark, oldest first, its label's lane, counted from the top, where so much time is shown; LANES: it made
-    room for newer ones."""
+    """The lane of each mark's label.
+
+    Args:
+        marks: oldest first.
+        window_ms: how much time a chart shows; the less, the more room a label has.
+
+    Returns:
+        For each mark 0 (top) to ``LANES`` - 1, or ``LANES`` if its label made room for newer ones.
+    """
     ends_ms = [float("-inf")] * LANES
     lanes: list[int] = []
     for mark in marks:
@@ -144,7 +248,7 @@ def lanes_of(marks: Sequence[Mark], window_ms: float) -> list[int]:
 
 
 def mark_columns(marks: Iterable[Mark], window_ms: float = WINDOW_MS) -> dict[str, list[Any]]:
-    """As columns of a bokeh source; ``y`` counts in lanes, downwards."""
+    """The marks as columns of a bokeh source. ``y`` is minus the lane; a label without a lane is empty."""
     rows = list(marks)
     lanes = lanes_of(rows, window_ms)
     return {
@@ -156,7 +260,7 @@ def mark_columns(marks: Iterable[Mark], window_ms: float = WINDOW_MS) -> dict[st
 
 
 def band_columns(bands: Iterable[Band], now_ms: float) -> dict[str, list[Any]]:
-    """The same for bands; one that goes on ends ``now``."""
+    """The bands as columns of a bokeh source. A band that goes on ends at ``now_ms``."""
     rows = list(bands)
     return {
         "start": [band.start_ms for band in rows],

@@ -1,8 +1,11 @@
-"""Colours of the panel: told apart by colour-blind people, readable on light and on dark pages.
+"""The panel's colours: told apart by colour-blind people, readable on light and on dark pages.
 
-Nodes wear six colours of Okabe and Ito's palette and a grey; from the eighth node on a dash tells those of one colour
-apart. Vermilion is kept for faults and for nothing else. Ink, grid lines and paper depend on the page's theme: what has
-to follow it is found by :func:`themed`, once for each theme, so that a page can change its theme while it is open.
+Nodes have six colours of Okabe and Ito's palette, and a grey. From the eighth node on, a dash tells nodes of the same
+colour apart. Vermilion is for faults and for nothing else.
+
+Ink, grid lines and paper depend on the page's theme. :func:`themed` lists the properties that a theme sets, once for
+each theme, so that a page can change its theme while it is open. A glyph says by a tag (:data:`INK`, :data:`FAINT`,
+:data:`BACKED`) that it follows the theme.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ BID_COLOUR = "#0072B2"
 ASK_COLOUR = "#E69F00"
 
 INK = "ink"
-"""A tag: lines and texts of this model take the ink of the theme."""
+"""A tag: the lines and texts of this model have the theme's ink."""
 FAINT = "faint"
 """A tag: the same in a weaker ink."""
-
 BACKED = "backed"
-"""A tag: what is behind this text shines through it no more than a little."""
+"""A tag: this text has the theme's paper behind it, so that curves shine through only a little."""
+GREY = "#8c8c8c"
+"""Lines that belong to no node, on either theme."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
@@ -46,12 +50,12 @@ def node_colour(slot: int) -> str:
 
 
 def node_dash(slot: int) -> str:
-    """How its lines are drawn."""
+    """How the lines of the node in this slot are drawn."""
     return NODE_DASHES[slot // len(NODE_COLOURS) % len(NODE_DASHES)]
 
 
 def themed(root: Model, theme: ThemeName) -> list[tuple[str, str, str]]:
-    """What a theme sets: ``(model id, property, colour)`` for all models below ``root`` that depend on it."""
+    """What a theme sets: ``(model id, property, colour)`` for each model below ``root`` that follows the theme."""
     colours = _THEMES[theme]
     found: list[tuple[str, str, str]] = []
     for model in sorted(root.references(), key=lambda each: each.id):
@@ -60,7 +64,7 @@ def themed(root: Model, theme: ThemeName) -> list[tuple[str, str, str]]:
 
 
 def apply_theme(root: Model, theme: ThemeName) -> None:
-    """Give a figure the colours of a theme, paper included: for pages that are made once, as reports are."""
+    """Give a figure the colours of a theme, paper included; for a report, whose theme does not change."""
     models = {model.id: model for model in root.references()}
     for model_id, name, colour in themed(root, theme):
         setattr(models[model_id], name, colour)
@@ -71,7 +75,7 @@ def apply_theme(root: Model, theme: ThemeName) -> None:
 
 
 def _roles(model: Model) -> dict[str, str]:
-    """Property -> role in the theme, for one model."""
+    """Property -> role in the theme (a key of ``_THEMES``), for one model."""
     if isinstance(model, Axis):
         return {
             "axis_label_text_color": FAINT,
@@ -82,7 +86,7 @@ def _roles(model: Model) -> dict[str, str]:
     if isinstance(model, Grid):
         return {"grid_line_color": "grid"}
     if isinstance(model, Title):
-        return {"text_color": INK}
+        return {"text_color": FAINT if FAINT in model.tags else INK}
     if isinstance(model, Legend):
         return {"label_text_color": INK}
     if BACKED in model.tags:
@@ -92,6 +96,6 @@ def _roles(model: Model) -> dict[str, str]:
 
 
 def _inked(model: Any) -> list[str]:
-    """The colours of a tagged glyph that are drawn at all."""
+    """The colour properties of a tagged model, without those that it does not draw."""
     known = set(model.properties())
     return [name for name in ("line_color", "text_color", "fill_color") if name in known and getattr(model, name)]

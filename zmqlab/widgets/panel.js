@@ -1,4 +1,4 @@
-// What all panels have in common. Stands in front of each panel's own file.
+// What all panels have in common. panel.py puts it in front of each panel's own file.
 
 function h(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -33,12 +33,12 @@ const svgShape = (shape, colour) => {
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// A panel: `build(tools)` makes the parts and returns `draw(state)`, which is called at each change.
+// A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state.
 function panel(build) {
   return {
     render({ model, el }) {
       el.classList.add("zl-panel");
-      const waiting = new Map();     // keys of clicks that Python has not taken up yet
+      const waiting = new Map();     // keys of clicks whose action has not begun yet
       const buttons = new Map();     // key -> buttons
       const busy = (key) => waiting.has(key) || model.get("_busy").includes(key);
       const showBusy = () => {
@@ -64,7 +64,7 @@ function panel(build) {
           showProblem("The kernel is not there: run the notebook again.");
         }
       };
-      // A button that works while its action runs. `key` is what Python calls the action.
+      // A button that is busy while its action runs. `key` is the name of the action in Python.
       const button = (label, key, message, properties = {}) => {
         const { disabled, ...rest } = properties;
         const made = h("button", { type: "button", className: "zl-button", textContent: label, ...rest });
@@ -86,7 +86,7 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, send, busy, forget });
+      const draw = build({ model, el, button, send, forget });
       el.append(problem);
       const show = () => draw(model.get("_state"));
       show();
@@ -99,7 +99,7 @@ function panel(build) {
         try {
           model.send({ say: what, view });
         } catch {
-          // The kernel is gone: nobody is there to be told.
+          // The kernel is gone: the message has no receiver.
         }
       };
       const look = () => say(document.hidden ? "hidden" : "visible");

@@ -1,11 +1,18 @@
-"""The base of tables and buttons: hand-written JavaScript on the page, a state that goes there, actions that come back.
+"""The base of all tables and buttons: a state that goes to the page, and actions that come back.
 
-The page draws ``state``, a plain dictionary, anew whenever it changes. A button sends the name of an action; the
-method ``do_NAME`` of the widget carries it out in a thread of its own, since most take a while (a node that ends, a
-cluster that grows) and the kernel has to go on hearing clicks. While it runs, its button shows it; what goes wrong is
-told in the panel, where the person is who clicked.
+*To the page.* :meth:`Panel.make_state` gives a plain dictionary, and the page's hand-written JavaScript draws it anew
+whenever it has changed. The sampler's ticks ask for a refresh; :meth:`Panel.refresh` makes a state at most every
+``interval_s``, and none for a hidden page.
 
-JavaScript: ``panel.js`` is what all have in common and stands in front of each widget's own file, in one module.
+*Back.* A button sends the name of an action. The widget's method ``do_NAME`` starts it, in a thread of its own, because
+most actions take a while (a node that ends, a cluster that grows) and the kernel has to go on hearing clicks. While the
+action runs, its button shows it on every page. An error is shown in the panel, beside the button that was clicked.
+
+*Rules.* A page can call what :meth:`Panel.action_of` gives, and nothing else. The state is set by several threads, so
+that one lock guards it.
+
+*JavaScript.* ``panel.js`` holds what all panels have in common. :func:`script` puts it in front of each widget's own
+file, and the two are one module.
 """
 
 from __future__ import annotations
@@ -21,76 +28,99 @@ import anywidget
 import traitlets
 
 from zmqlab.errors import ZmqlabError
-from zmqlab.widgets.live_charts import with_html
+from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets.live_figure import with_html
+from zmqlab.widgets.sampler import sampler_of
 
 HERE = Path(__file__).parent
+EARLY_S = 0.02
+"""Ticks jitter: one that comes so much too early is not put off to the next."""
+
 _log = logging.getLogger(__name__)
 
 
 def script(name: str) -> str:
-    """The module of one widget."""
+    """The JavaScript module of one widget: ``panel.js``, then the file ``name``."""
     return (HERE / "panel.js").read_text(encoding="utf-8") + (HERE / name).read_text(encoding="utf-8")
 
 
 class Panel(anywidget.AnyWidget):
-    """See the module."""
+    """A widget that shows something of one cluster; see the module. A subclass sets its fields before it calls this
+    class's ``__init__``, which makes the first state."""
 
     _css = HERE / "panel.css"
     _esm = "export default { render() {} }"
     _state = traitlets.Dict().tag(sync=True)
+    """The last result of :meth:`make_state`."""
     _busy: list[str] = traitlets.List().tag(sync=True)
-    """Keys of the actions that run, as in ``kill:node1``; several pages show the same."""
+    """Keys of the actions that run, as in ``kill:node1``; the same on all pages."""
     _problem = traitlets.Unicode().tag(sync=True)
+    """The error that the panel shows; empty: none."""
 
-    def __init__(self, interval_s: float = 0.5) -> None:
+    def __init__(self, cluster: Cluster, interval_s: float = 0.5) -> None:
+        self._cluster = cluster
+        self._sampler = sampler_of(cluster)
         self._guard = threading.RLock()
-        """The state is set from the sampler's thread and from those of actions."""
+        """Held by the thread that sets a trait: the sampler's, an action's or the kernel's."""
         self._views: dict[str, bool] = {}
-        """Which of the pages that have spoken are visible; empty before the first has."""
+        """Which of the pages that have spoken are visible; empty before the first one has."""
         self._interval_s = interval_s
         self._shown_s = float("-inf")
+        """When the last state was made, on the monotonic clock."""
         super().__init__(_state=self.make_state())
         self.on_msg(self._on_message)
+        self._unregister = self._sampler.on_tick(self._tick)
 
     def make_state(self) -> dict[str, Any]:
-        """What the page shows; cheap, for it is made several times a second."""
+        """What the page shows; called several times a second, so it must be cheap."""
         raise NotImplementedError
 
     def html(self) -> str:
-        """The same as static HTML."""
+        """The same as static HTML, for places without widgets."""
         raise NotImplementedError
 
-    def refresh(self, now: bool = False) -> None:
-        """Show what has changed; at most every ``interval_s``, and not on a hidden page, unless ``now``.
+    def close(self) -> None:
+        """Take the panel from the page; what runs in the cluster goes on."""
+        self._unregister()
+        super().close()
 
-        From any thread.
+    def refresh(self, now: bool = False) -> None:
+        """Show what has changed. From any thread.
+
+        Args:
+            now: also within ``interval_s`` of the last refresh, and on a hidden page.
         """
-        now_s = time.monotonic()
         with self._guard:
-            if not now and self._views and not any(self._views.values()):
+            hidden = bool(self._views) and not any(self._views.values())
+            if not now and (hidden or not self.is_due()):
                 return
-            if not now and now_s - self._shown_s < self._interval_s - 0.02:
-                return
-            self._shown_s = now_s
+            self._shown_s = time.monotonic()
             state = self.make_state()
             if state != self._state:
                 self._state = state
 
+    def is_due(self) -> bool:
+        """Whether the last refresh is ``interval_s`` ago."""
+        return time.monotonic() - self._shown_s >= self._interval_s - EARLY_S
+
     def tell(self, problem: str) -> None:
-        """Show a problem in the panel; empty: none."""
+        """Show an error in the panel; empty: take it away."""
         with self._guard:
             self._problem = problem
 
-    def act(self, key: str, action: Callable[[], object], done: Callable[[], None] | None = None) -> threading.Thread:
-        """Run ``action`` in a thread; its button works meanwhile, and what it raises is told."""
+    def act(self, key: str, action: Callable[[], object]) -> None:
+        """Run ``action`` in a thread of its own. The buttons of ``key`` are busy meanwhile; an error is shown."""
         with self._guard:
             self._problem = ""
             self._busy = [*self._busy, key]
-        thread = threading.Thread(target=self._work, args=(key, action, done), name=f"zmqlab-{key}", daemon=True)
-        thread.start()
-        return thread
+        threading.Thread(target=self._work, args=(key, action), name=f"zmqlab-{key}", daemon=True).start()
 
-    def _work(self, key: str, action: Callable[[], object], done: Callable[[], None] | None) -> None:
+    def action_of(self, name: str) -> Callable[..., None] | None:
+        """What a page's message ``name`` calls; None: this panel has no such action."""
+        method: Callable[..., None] | None = getattr(self, f"do_{name}", None)
+        return method
+
+    def _work(self, key: str, action: Callable[[], object]) -> None:
         try:
             action()
         except ZmqlabError as error:
@@ -104,11 +134,13 @@ class Panel(anywidget.AnyWidget):
                 busy.remove(key)
                 self._busy = busy
             self.refresh(now=True)
-            if done is not None:
-                done()
+
+    def _tick(self) -> None:
+        """Runs in the sampler's thread, after each row and at each event."""
+        self.refresh()
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:
-        """A click, or a page that is seen or not. What is not an action of this widget is not done."""
+        """A click, or a page that tells whether it is visible. Runs in the kernel's thread."""
         if "say" in content:
             with self._guard:
                 self._views[str(content.get("view"))] = content["say"] == "visible"
@@ -118,12 +150,12 @@ class Panel(anywidget.AnyWidget):
         if name == "dismiss":
             self.tell("")
             return
-        method = getattr(self, f"do_{name}", None)
-        if method is None:
+        action = self.action_of(name)
+        if action is None:
             return
         try:
-            method(**{key: value for key, value in content.items() if key != "do"})
-        except Exception as error:  # JupyterLab would show it in a log console that nobody has open
+            action(**{key: value for key, value in content.items() if key != "do"})
+        except Exception as error:  # JupyterLab would show it in a log console that is closed by default
             self.tell(str(error) if isinstance(error, ZmqlabError) else f"{name}: {type(error).__name__}: {error}")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

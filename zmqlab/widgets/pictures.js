@@ -1,4 +1,4 @@
-// A bokeh figure that does not change. Code from live.js: the library, the theme.
+// A bokeh figure that does not change. The library and the theme come from live_figure.js, which stands before this.
 
 async function render({ model, el }) {
   el.classList.add("zl-picture");

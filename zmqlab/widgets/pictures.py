@@ -1,7 +1,7 @@
-"""Pictures of what was measured: bokeh figures that don't move, for chapters and reports.
+"""Pictures of what was measured: bokeh figures that do not move, for chapters and reports.
 
-:class:`Picture` brings a figure to the page the way :class:`~zmqlab.widgets.live.LiveFigure` does, without a network.
-Its figure is an ordinary bokeh layout, and its text says the same in words, for places without widgets.
+:class:`Picture` brings a figure to the page as :class:`~zmqlab.widgets.live_figure.LiveFigure` does, without a network,
+and once. The figure is an ordinary bokeh layout. A table says the same in words, for places without widgets.
 """
 
 from __future__ import annotations
@@ -32,32 +32,39 @@ from zmqlab.histogram import Histogram
 from zmqlab.lab.sweep import Sweep
 from zmqlab.load.load_report import LatencySummary
 from zmqlab.tables import html_table
-from zmqlab.widgets.charts.scene import Scene, dress, log_ticks
-from zmqlab.widgets.live import BokehLibrary, bokeh_library
-from zmqlab.widgets.live_charts import with_html
-from zmqlab.widgets.palette import NODE_COLOURS, themed
+from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library, with_html
+from zmqlab.widgets.palette import GREY, NODE_COLOURS, themed
+from zmqlab.widgets.scene import Scene, dress, log_ticks
 
 HERE = Path(__file__).parent
-HEIGHT_PX = 300
-WIDTH_PX = 760
+PICTURE_HEIGHT_PX = 300
+PICTURE_WIDTH_PX = 760
+"""At most; a notebook's column of text is about as wide."""
 DASHES = ("solid", "dashed", "dotted")
 NS_PER_MS = 1_000_000
 NINES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
+"""The percentiles that have a tick."""
 STEPS_A_DECADE = 24
+"""Points of a curve between two ticks of the axis: smooth at this width."""
 
 
 def _script() -> str:
-    """live.js up to its ``render``, then pictures.js."""
-    shared, found, _ = (HERE / "live.js").read_text(encoding="utf-8").partition("async function render")
-    assert found, "live.js has no render() where its shared part ends"
+    """``live_figure.js`` up to its ``render``, then ``pictures.js``."""
+    shared, found, _ = (HERE / "live_figure.js").read_text(encoding="utf-8").partition("async function render")
+    assert found, "live_figure.js has no render() where its shared part ends"
     return shared + (HERE / "pictures.js").read_text(encoding="utf-8")
 
 
 class Picture(anywidget.AnyWidget):
-    """A bokeh layout on a page. ``layout`` is the figure itself: for ``bokeh.plotting.save``, for instance."""
+    """A bokeh layout on a page.
+
+    Args:
+        layout: the figures; also in :attr:`layout_model`, for ``bokeh.plotting.save`` and the like.
+        text: HTML that says the same.
+    """
 
     _esm = _script()
-    _css = HERE / "live.css"
+    _css = HERE / "live_figure.css"
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
@@ -82,10 +89,13 @@ class Picture(anywidget.AnyWidget):
 
 
 def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
-    """Latency by percentile, a curve each: the plot of HdrHistogram. Values in nanoseconds.
+    """Latency by percentile, a curve for each histogram, as HdrHistogram plots it.
 
-    The x axis gives as much room to the last hundredth as to the ninety-nine before it, since that is where people
-    wait.
+    The x axis gives as much room to the last hundredth of the orders as to the ninety-nine before it, because the
+    longest waits are there.
+
+    Args:
+        histograms: label -> latencies in nanoseconds.
     """
     chart = _figure("Latency by percentile", "this share of the orders was at most so slow", "ms", x_log=False)
     chart.x_range = Range1d(start=0, end=_nines(NINES[-1]))
@@ -93,7 +103,7 @@ def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
     chart.xaxis.formatter = CustomJSTickFormatter(code="return `${+(100 * (1 - 10 ** -tick)).toFixed(3)} %`")
     items = []
     for number, (label, histogram) in enumerate(histograms.items()):
-        last = min(math.log10(max(histogram.count, 10)), _nines(NINES[-1]))  # beyond that there is only the maximum
+        last = min(math.log10(max(histogram.count, 10)), _nines(NINES[-1]))  # beyond it there is only the maximum
         steps = range(int(last * STEPS_A_DECADE) + 1)
         percents = [100 * (1 - 10 ** (-step / STEPS_A_DECADE)) for step in steps]
         values = [max(value / NS_PER_MS, 0.001) for value in histogram.percentiles(percents)]
@@ -115,7 +125,7 @@ def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
 
 
 def sweep_curves(sweep: Sweep) -> Picture:
-    """What came back, and how long it took, over what was offered."""
+    """Throughput and response time over the offered rate, from a sweep of rates; all axes are logarithmic."""
     columns = {
         "offered": [step.offered for step in sweep],
         "acknowledged": [step.acknowledged for step in sweep],
@@ -131,7 +141,7 @@ def sweep_curves(sweep: Sweep) -> Picture:
     ]
     rates = _figure("Throughput: what came back", "", "orders/s", x_log=True)
     ends = [min(columns["offered"]), max(columns["offered"])]
-    ideal = rates.line(ends, ends, line_dash="dotted", line_color="#8c8c8c", line_width=1.5)
+    ideal = rates.line(ends, ends, line_dash="dotted", line_color=GREY, line_width=1.5)
     done = _points(rates, source, "acknowledged", 0)
     times = _figure("Response time", "orders/s offered", "ms", x_log=True)
     items = [
@@ -151,7 +161,7 @@ def sweep_curves(sweep: Sweep) -> Picture:
         rates, [LegendItem(label="acknowledged", renderers=done), LegendItem(label="offered", renderers=[ideal])]
     )
     scene.legend(times, items)
-    layout = column(rates, times, sizing_mode="stretch_width", max_width=WIDTH_PX)
+    layout = column(rates, times, sizing_mode="stretch_width", max_width=PICTURE_WIDTH_PX)
     return Picture(layout, sweep._repr_html_())
 
 
@@ -159,9 +169,9 @@ def _figure(title: str, x_label: str, y_label: str, *, x_log: bool) -> figure:
     """An empty figure with a logarithmic y axis."""
     chart = figure(
         title=title,
-        height=HEIGHT_PX,
+        height=PICTURE_HEIGHT_PX,
         sizing_mode="stretch_width",
-        max_width=WIDTH_PX,
+        max_width=PICTURE_WIDTH_PX,
         x_axis_type="log" if x_log else "linear",
         y_axis_type="log",
         x_axis_label=x_label or None,
@@ -191,7 +201,7 @@ def _style(number: int) -> dict[str, str]:
 
 
 def _nines(percent: float) -> float:
-    """How many nines: 90 is one, 99 is two, 99.9 is three."""
+    """The number of nines of a percentile: 90 has one, 99 two, 99.9 three."""
     return -math.log10(1 - percent / 100)
 
 

@@ -1,10 +1,10 @@
 // The grid of directed links.
 
-export default panel(({ model, el, button, send, busy, forget }) => {
+export default panel(({ model, el, button, send, forget }) => {
   const grid = h("div", { className: "zl-scroll zl-matrix" });
   const note = h("div", { className: "zl-note zl-faint",
     textContent: "Click a link to cut it, again to heal it. A row speaks, a column hears. Click a name to cut that node off." });
-  const delay = h("input", { type: "range", min: 0, max: 500, step: 5, value: 0 });
+  const delay = h("input", { type: "range", min: 0, step: 5, value: 0 });
   const delayText = h("span", { className: "zl-value" });
   const loss = h("input", { type: "range", min: 0, max: 100, step: 1, value: 0 });
   const lossText = h("span", { className: "zl-value" });
@@ -62,6 +62,7 @@ export default panel(({ model, el, button, send, busy, forget }) => {
 
   return (next) => {
     state = next;
+    delay.max = state.delay_ms_max;
     forget(grid);
     const head = h("tr", {}, h("th", { className: "zl-from", textContent: "from \\ to" }),
       ...state.nodes.map((node) => h("th", {}, ...name(node))));

@@ -1,4 +1,8 @@
-"""The whole panel: nodes, load, charts, links, what happened and what it cost, on one page."""
+"""The whole panel on one page: nodes, load, fault cards, charts, links and events.
+
+:class:`Lab` is the front of this package, and what most notebooks show. It only puts the widgets together; each of them
+also works alone.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,26 @@ import ipywidgets
 from zmqlab.judge.load_result import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.widgets.card import FaultCards
-from zmqlab.widgets.controls import LoadControls
-from zmqlab.widgets.data import sampler_of
-from zmqlab.widgets.events import EventLog
-from zmqlab.widgets.live_charts import AllCharts, with_html
-from zmqlab.widgets.nodes import NodeTable
-from zmqlab.widgets.partition import PartitionMatrix
+from zmqlab.widgets.chart_widgets import AllCharts
+from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
+from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.live_figure import with_html
+from zmqlab.widgets.load_controls import LoadControls
+from zmqlab.widgets.sampler import sampler_of
 
 
 class Lab(ipywidgets.VBox):
-    """A cluster in the hand: ``Lab(cluster, load)`` as a cell's last line.
+    """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes, and widgets of their own. :meth:`close` takes the panel away and raises what a background
-    thread died of, if one did; the cluster goes on.
+    Its parts are attributes: ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a widget of its
+    own.
+
+    Args:
+        cluster: a cluster that has been started.
+        load: the pattern for loads that are started on the page; if it runs, it is steered from there.
+
+    Raises:
+        ClusterError: the cluster has not been started.
     """
 
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
@@ -48,7 +58,11 @@ class Lab(ipywidgets.VBox):
         self.cards.judged(result.verdict, result.report.result.started_ns)
 
     def close(self) -> None:
-        """Take the panel away; raises what a thread of it died of."""
+        """Take the panel from the page; the cluster and its load go on.
+
+        Raises:
+            Exception: what a thread behind the panel died of, if one did.
+        """
         for part in self._parts:
             part.close()
         super().close()

@@ -84,7 +84,7 @@ export default panel(({ model, el, button, send }) => {
       figure(number(now.acknowledged), "acknowledged"), figure(number(now.rejected), "of them rejected"),
       figure(number(now.outstanding), "requests under way"), figure(number(now.retries), "retries"),
       figure(`${now.cpu} %`, "CPU of the generator"));
-    limit.hidden = !now;           // always one line while a load runs, so that nothing below it jumps
+    limit.hidden = !now;           // one line as long as a load runs, so that the parts below it do not jump
     limit.className = state.warning ? "zl-warning" : "zl-quiet";
     limit.textContent = state.warning || "Orders go out when they are due, and the cluster keeps up.";
     drawVerdict(state.verdict);

@@ -1,16 +1,17 @@
-// A live bokeh figure. What travels is described in live.py; nothing here knows what the figures mean.
+// A live bokeh figure. live_figure.py describes what travels. Nothing here knows what the figures mean.
 
 const libraries = (globalThis.__zmqlab_bokeh ??= {});
 
-// At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and asks for a computed
-// style next: 40 times a paint the browser works out the styles of the whole page. That was a third of a paint's time.
+// At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and then asks for a
+// computed style. The browser therefore works out the styles of the whole page 40 times a paint, which was a third of a
+// paint's time. Here a style sheet is written only when it has changed.
 function leaveStylesAlone(Bokeh) {
   const sheet = Bokeh.require?.("core/dom")?.InlineStyleSheet?.prototype;
   const update = sheet?._update;
   if (update) sheet._update = function (css) { if (this.css !== css) update.call(this, css); };
 }
 
-// BokehJS out of the kernel, once for a page, whoever asks first.
+// BokehJS out of the kernel: loaded by the first figure of a page, and shared by all others.
 function loadBokeh(version, compressed) {
   if (globalThis.Bokeh?.version === version) return globalThis.Bokeh;
   return (libraries[version] ??= (async () => {
@@ -37,20 +38,20 @@ function tail(old, added, keep) {
   return result;
 }
 
-// Columns that a source knows and that were not sent (nodes that aren't there): all unknown.
+// The columns of a source that were not sent, because no node has their slot: all unknown.
 function blank(source, sent) {
   const nothing = new Float64Array(Object.values(sent)[0]?.length ?? 0).fill(NaN);
   return Object.fromEntries(Object.keys(source.data).map((column) => [column, nothing]));
 }
 
-// The rows of a stream from `from` on, and one before, so that a line begins at the edge.
+// The rows of a stream from `from` on, and the row before them, so that a line begins at the edge.
 function since(columns, from) {
   if (!(columns.t instanceof Float64Array)) return columns;
   const first = Math.max(0, columns.t.findIndex((t) => t >= from) - 1);
   return Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values.subarray(first)]));
 }
 
-// JSON has no numbers as keys; what is looked up by a number needs them back.
+// JSON has no numbers as keys. bokeh looks label overrides up by number, so the keys become numbers again.
 const numbered = (plain) => new Map(Object.entries(plain).map(([key, value]) => [Number(key), value]));
 
 const isDark = () => {
@@ -87,7 +88,7 @@ function makeToolbar(model, state, onPause) {
   };
   const show = () => {
     pause.textContent = state.paused ? "▶ go on" : "❚❚ pause to look";
-    pause.title = state.paused ? "Show what has come meanwhile, and follow it" : "Stop the charts; then drag and zoom. Nothing else stops.";
+    pause.title = state.paused ? "Show what has come meanwhile, and go on" : "Stop the charts, to drag and to zoom. The cluster goes on.";
     bar.classList.toggle("zl-paused", state.paused);
   };
   bar.append(pause, options);
@@ -104,13 +105,13 @@ async function render({ model, el }) {
     try {
       model.send({ say: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq });
     } catch {
-      // The kernel is gone or restarts: nobody is there to be told.
+      // The kernel is gone, or it restarts: the message has no receiver.
     }
   };
   const state = { seq: NaN, now: 0, paused: false, visible: true, waiting: false };
   const data = {};                 // source -> columns, as last received
-  const dirty = new Set();         // sources that the figures don't show yet
-  const properties = new Map();    // "model property" -> [model, property, value] not yet set
+  const dirty = new Set();         // sources whose newest data the figures do not show yet
+  const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
   let doc, parts = [], painting = 0, saidAt = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
@@ -123,7 +124,7 @@ async function render({ model, el }) {
     }
   }
 
-  // Give the figures what is in sight of a source; all of it to look at while they stand still.
+  // Give the figures the part of a source that is in sight; all of it while they are paused.
   function show(source) {
     const sent = state.paused ? data[source] : since(data[source], state.now - windowMs());
     const found = doc.get_model_by_name(source);
@@ -194,7 +195,7 @@ async function render({ model, el }) {
     toolbar.show();
     if (paused) Object.keys(data).forEach(show);
     else {
-      say("visible");              // a long pause looks like a page that went away
+      say("visible");              // during a long pause the kernel may have taken this page for gone
       schedule();
     }
   }
@@ -227,7 +228,7 @@ async function render({ model, el }) {
     const visible = onScreen && !document.hidden;
     if (visible === state.visible) return;
     state.visible = visible;
-    state.waiting = visible;       // what was missed comes as a key frame
+    state.waiting = visible;       // a key frame brings what was missed
     say(visible ? "visible" : "hidden");
   };
   const watcher = new IntersectionObserver(([entry]) => {

@@ -12,21 +12,21 @@ export default panel(({ el }) => {
   earlier.append(older);
   el.append(h("div", { className: "zl-head" }, h("h4", { textContent: "What the last fault cost" })), newest, earlier);
 
-  // What there is to say of one fault: [figure, label, explanation].
+  // The figures of one fault: [figure, label, explanation].
   function figures(card) {
     const later = card.young ? "…" : "–";
-    const nobody = card.led || (card.links && card.young) ? later : "no election";
+    const never = card.led || (card.links && card.young) ? later : "no election";
     const judged = (said) => said || "judged at the end";
-    const during = card.unserved ? "nobody is served" : card.p99_during_ms === null ? "" : ms(card.p99_during_ms);
+    const during = card.unserved ? "clients wait" : card.p99_during_ms === null ? "" : ms(card.p99_during_ms);
     return [
-      [card.detected_ms === null ? nobody : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],
-      [card.elected_ms === null ? nobody : ms(card.elected_ms), card.new_leader ? `elected after: ${card.new_leader}` : "elected after", ""],
+      [card.detected_ms === null ? never : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],
+      [card.elected_ms === null ? never : ms(card.elected_ms), card.new_leader ? `elected after: ${card.new_leader}` : "elected after", ""],
       [card.silence_ms === null ? "no load" : ms(card.silence_ms) + (card.unserved ? " so far" : ""), "no acknowledgement for",
         "the longest time in which answers were owed and none came"],
       [during ? `${ms(card.p99_before_ms)} → ${during}` : "–", "p99 before → during",
         "response time in the 5 s before the fault, and from it to 3 s after the election or the silence"],
-      [judged(card.lost), "orders lost", "acknowledged orders that are not in the log: the verdict says, when the load is stopped"],
-      [judged(card.duplicated), "orders duplicated", "orders that were applied twice: the verdict says, when the load is stopped"],
+      [judged(card.lost), "orders lost", "acknowledged orders that are not in the log; the verdict tells, when the load is stopped"],
+      [judged(card.duplicated), "orders duplicated", "orders that were applied twice; the verdict tells, when the load is stopped"],
     ];
   }
   const title = (card) => card.title + (card.led ? " (it led)" : "");

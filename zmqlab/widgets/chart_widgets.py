@@ -1,6 +1,10 @@
 """Charts of a cluster as widgets: each alone, or several on one time axis.
 
-A chart draws once (:mod:`zmqlab.widgets.charts`); here its frames go to the page, from the sampler's thread.
+A :class:`LiveCharts` owns a :class:`~zmqlab.widgets.scene.Scene` and the charts on it. At each tick of the sampler it
+asks the charts for a :class:`~zmqlab.widgets.live_figure.Frame` and pushes it, in the sampler's thread. The public
+classes below choose the charts and what stands in the toolbar.
+
+:meth:`LiveCharts.static` gives the same figures as a bokeh layout, filled with what is known now, for a report.
 """
 
 from __future__ import annotations
@@ -15,19 +19,13 @@ from bokeh.models import Column, UIElement
 
 from zmqlab.lab.cluster import Cluster
 from zmqlab.load.order_flow import SYMBOL_NAMES
-from zmqlab.widgets.bookwatch import BookView, BookWatch
-from zmqlab.widgets.charts.base import Chart
-from zmqlab.widgets.charts.book import Book
-from zmqlab.widgets.charts.latency import Latency
-from zmqlab.widgets.charts.leaders import Leaders
-from zmqlab.widgets.charts.replication import Replication
-from zmqlab.widgets.charts.scene import Scene
-from zmqlab.widgets.charts.throughput import Throughput
-from zmqlab.widgets.data import Sampler, sampler_of
-from zmqlab.widgets.frame import Frame
-from zmqlab.widgets.live import LiveFigure
+from zmqlab.widgets.book_chart import Book, BookWatch
+from zmqlab.widgets.live_figure import Frame, LiveFigure
 from zmqlab.widgets.marks import WINDOW_MS, Mark
 from zmqlab.widgets.palette import ThemeName, apply_theme
+from zmqlab.widgets.sampler import Sampler, sampler_of
+from zmqlab.widgets.scene import Chart, Scene
+from zmqlab.widgets.time_charts import Latency, Leaders, Replication, Throughput
 
 GRID = {
     "display": "grid",
@@ -45,7 +43,13 @@ SERVICE = {"key": "service", "kind": "toggle", "label": "service time beside res
 
 
 class LiveCharts(LiveFigure):
-    """Any charts, in a grid that follows the page's width."""
+    """Any charts, in a grid that follows the page's width.
+
+    Args:
+        cluster: a cluster that has been started.
+        make_charts: makes the charts; called once for the page, and once for each static layout.
+        toolbar: what stands above the figures; see :class:`~zmqlab.widgets.live_figure.LiveFigure`.
+    """
 
     def __init__(
         self,
@@ -59,25 +63,22 @@ class LiveCharts(LiveFigure):
         self._sampler = sampler_of(cluster)
         self._scene = Scene()
         self._told: list[Mark] = []
-        """The newest mark that was pushed, if there is one."""
+        """The newest mark that a page has, alone in a list; empty: none. Another newest mark is news."""
         super().__init__(draw(self._scene, self._charts), toolbar=toolbar)
         self._unregister = self._sampler.on_tick(self._tick)
 
     def static(self, theme: ThemeName = "light") -> UIElement:
-        """The charts as they are now, as a bokeh layout: for ``bokeh.plotting.save`` or ``bokeh.embed``."""
+        """The charts as they are now, as a bokeh layout, for ``bokeh.plotting.save`` or ``bokeh.embed``."""
         scene, charts = Scene(), self._make_charts()
         layout = draw(scene, charts)
-        fill(layout, frame_of(scene, charts, self._sampler, self._options()))
+        fill(layout, frame_of(scene, charts, self._sampler, self.options()))
         apply_theme(layout, theme)
         return layout
 
     def close(self) -> None:
-        """Take it from the page; the cluster and its figures stay."""
+        """Take the charts from the page; the cluster goes on, and so does its sampler."""
         self._unregister()
         super().close()
-
-    def _options(self) -> dict[str, Any]:
-        return {each["key"]: each["value"] for each in self._toolbar}
 
     def _tick(self) -> None:
         """Runs in the sampler's thread."""
@@ -85,7 +86,7 @@ class LiveCharts(LiveFigure):
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
         marks = self._sampler.timeline.marks[-1:]
         if self.refresh(
-            lambda: frame_of(self._scene, self._charts, self._sampler, self._options()), marks != self._told
+            lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told
         ):
             self._told = marks
 
@@ -115,38 +116,39 @@ class LatencyChart(LiveCharts):
 
 
 class ReplicationChart(LiveCharts):
-    """How far each node is behind, and who leads."""
+    """How far each node is behind, and which node leads."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster, lambda: [Replication(), Leaders()])
 
 
 class _WithBook(LiveCharts):
-    """Charts one of which is a book: somebody has to ask for it while it is seen."""
+    """Charts with an order book among them, which is asked for only while a page shows it."""
 
     def __init__(
         self,
         cluster: Cluster,
-        make_charts: Callable[[Callable[[], BookView]], Sequence[Chart]],
+        make_charts: Callable[[BookWatch], Sequence[Chart]],
         toolbar: Sequence[dict[str, Any]],
         symbol: str,
     ) -> None:
         self._watch = BookWatch(cluster, symbol, lambda: self._seen())
         cluster.at_stop(self._watch.stop)
-        super().__init__(cluster, lambda: make_charts(lambda: self._watch.view), toolbar)
+        super().__init__(cluster, lambda: make_charts(self._watch), toolbar)
 
     def set_option(self, key: str, value: Any) -> None:
-        """Another symbol is another book."""
+        """As before; another symbol also changes the book that is asked for."""
         super().set_option(key, value)
         if key == "symbol":
             self._watch.watch(str(value))
 
     def close(self) -> None:
-        """Take it from the page."""
+        """Take the charts from the page, and stop asking for the book."""
         self._watch.stop()
         super().close()
 
     def _seen(self) -> bool:
+        """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""
         return "_flow" in vars(self) and self.watched
 
     def _tick(self) -> None:
@@ -156,32 +158,32 @@ class _WithBook(LiveCharts):
 
 
 class BookChart(_WithBook):
-    """The depth of a symbol's book and its last trades."""
+    """The depth of a symbol's book, its last trades, and its live tape."""
 
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
-        super().__init__(cluster, lambda view: [Book(view)], [symbol_option(symbol)], symbol)
+        super().__init__(cluster, lambda watch: [Book(watch)], [symbol_option(symbol)], symbol)
 
 
 class AllCharts(_WithBook):
-    """Everything on one time axis: what :class:`~zmqlab.widgets.lab.Lab` shows."""
+    """All charts on one page, as :class:`~zmqlab.widgets.lab_panel.Lab` shows them."""
 
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
         super().__init__(
             cluster,
-            lambda view: [Throughput(), Latency(), Replication(), Leaders(), Book(view)],
+            lambda watch: [Throughput(), Latency(), Replication(), Leaders(), Book(watch)],
             [WINDOW, SERVICE, symbol_option(symbol)],
             symbol,
         )
 
 
 def symbol_option(symbol: str) -> dict[str, Any]:
-    """The choice of a book."""
+    """The toolbar's choice of a book; ``symbol`` is chosen at first."""
     options = list(SYMBOL_NAMES) if symbol in SYMBOL_NAMES else [symbol, *SYMBOL_NAMES]
     return {"key": "symbol", "kind": "select", "label": "book of", "value": symbol, "options": options}
 
 
 def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
-    """A layout of all the charts' figures."""
+    """Let the charts draw on ``scene``; returns the layout of all their figures."""
     figures: list[UIElement] = []
     for chart in charts:
         figures += chart.draw(scene)
@@ -190,7 +192,7 @@ def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
 
 
 def frame_of(scene: Scene, charts: Sequence[Chart], sampler: Sampler, options: Mapping[str, Any]) -> Frame:
-    """What they all show now."""
+    """What the charts show now. ``options``: the toolbar's values by key."""
     frame = scene.frame(sampler, 1000 * float(str(options["window"]).split()[0]) if "window" in options else WINDOW_MS)
     for chart in charts:
         chart.update(scene, sampler, frame, options)
@@ -198,7 +200,7 @@ def frame_of(scene: Scene, charts: Sequence[Chart], sampler: Sampler, options: M
 
 
 def fill(layout: UIElement, frame: Frame) -> None:
-    """Give the models of ``layout`` what ``frame`` shows, as a page does."""
+    """Give the models of ``layout`` what ``frame`` shows, as the JavaScript of a page does."""
     named = {model.name: model for model in layout.references() if isinstance(getattr(model, "name", None), str)}
     for name, stream in frame.streams.items():
         rows = dict(stream.newest(None))

@@ -12,8 +12,9 @@ import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.data import STALE_S, Sampler
 from zmqlab.widgets.marks import clock_ms
+from zmqlab.widgets.readings import STALE_S
+from zmqlab.widgets.sampler import Sampler
 
 
 def newest(sampler: Sampler, *names: str) -> list[float]:
@@ -134,7 +135,22 @@ def test_who_leads_is_a_timeline(cluster: FakeCluster, sampler: Sampler) -> None
     spans = list(sampler.timeline.leaders)
     assert [(span.slot, span.term) for span in spans] == [(0, 1), (1, 2)]
     assert spans[0].start_ms == clock_ms(now - 50 * MS), "from its election on, not from when it was noticed"
-    assert sampler.leader_at(now) == "node0"
+    assert sampler.who_leads(now) == "node0"
+
+
+def test_of_two_nodes_that_claim_to_lead_the_higher_term_does(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that was cut off does not know that it was deposed."""
+    assert sampler.who_leads() == ""
+    cluster.say("node0", role="leader", term=4)
+    cluster.say("node1", role="leader", term=5)
+    cluster.say("node2", role="candidate", term=6)
+    sampler.turn()
+    assert sampler.who_leads() == "node1"
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 2 * STALE_S)
+    assert sampler.who_leads() == "", "neither has been heard since"
 
 
 def test_a_silence_is_a_band(cluster: FakeCluster, sampler: Sampler) -> None:

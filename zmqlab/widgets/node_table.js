@@ -10,7 +10,7 @@ const HEAD = [["node"], ["role"], ["term", "zl-num"], ["applied", "zl-num", "log
   ["state hash", "", "chain hash at the newest checkpoint that all running nodes have told"],
   ["orders/s", "zl-num", "orders that clients sent to this node"], ["CPU", "zl-num", "of one core"], ["memory", "zl-num"], [""]];
 
-export default panel(({ el, button, send, busy, forget }) => {
+export default panel(({ model, el, button, send, forget }) => {
   const title = h("h4", { textContent: "Nodes" });
   const summary = h("span", { className: "zl-faint" });
   const stepper = h("span", { className: "zl-stepper", title: "members of the cluster" });
@@ -18,7 +18,7 @@ export default panel(({ el, button, send, busy, forget }) => {
   const head = h("tr", {}, ...HEAD.map(([text, className, title]) =>
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
   const killLeader = button("kill the leader", "kill_leader", { do: "kill_leader" },
-    { className: "zl-button zl-danger", title: "kill -9 whoever leads" });
+    { className: "zl-button zl-danger", title: "kill -9 for the node that leads" });
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
@@ -27,24 +27,16 @@ export default panel(({ el, button, send, busy, forget }) => {
     h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)));
   let drawnFor = "";
 
-  const actions = (node) => {
-    const made = (label, action, title, className = "zl-button", short = label) => {
-      const it = button("", `${action}:${node.name}`, { do: action, node: node.name }, { title, className });
-      it.append(h("span", { className: "zl-long", textContent: label }), h("span", { className: "zl-short", textContent: short }));
-      return it;
-    };
-    if (node.state === "stopped") return [made("restart", "restart", "start it from its journal"),
-      made("wipe and rejoin", "wipe", "delete its journal; it comes back as a new member")];
-    return [
-      made("kill -9", "kill", "SIGKILL", "zl-button zl-danger"),
-      made("terminate", "terminate", "SIGTERM: it ends by itself", "zl-button", "term"),
-      node.state === "paused" ? made("resume", "resume", "SIGCONT") : made("pause", "pause", "SIGSTOP: it hangs, sockets open"),
-      made("restart", "restart", "end it and start it from its journal"),
-      made("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member"),
-    ];
-  };
+  // The buttons of a node's row: those of the actions that its state allows.
+  const actions = (node) => model.get("_actions").filter((each) => each.states.includes(node.state)).map((each) => {
+    const made = button("", `${each.name}:${node.name}`, { do: each.name, node: node.name },
+      { title: each.title, className: each.danger ? "zl-button zl-danger" : "zl-button" });
+    made.append(h("span", { className: "zl-long", textContent: each.label }),
+      h("span", { className: "zl-short", textContent: each.short || each.label }));
+    return made;
+  });
 
-  // Rows are made when nodes or their states change; in between only texts are set, so that a click is never lost.
+  // Rows are made anew only when a node or its state changes. In between only texts are set, so that no click is lost.
   function makeRows(state) {
     forget(body);
     body.replaceChildren(...state.nodes.map((node) => {
@@ -97,7 +89,7 @@ export default panel(({ el, button, send, busy, forget }) => {
     if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
     const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
       : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
-    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "nobody leads") : "the cluster has stopped";
+    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "no node leads") : "the cluster has stopped";
     summary.replaceChildren(leads, agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
   };
 });

@@ -11,17 +11,15 @@ import pytest
 from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
-from zmqlab.widgets.flow import INTERVAL_S
-from zmqlab.widgets.frame import Frame, Stream
-from zmqlab.widgets.live import LiveFigure
-from zmqlab.widgets.ring import Ring
+from zmqlab.widgets.live_figure import INTERVAL_S, Frame, LiveFigure, Stream
+from zmqlab.widgets.rings import Ring
 
 NAMES = ("t", "y")
 Sent = list[tuple[dict[str, Any], list[bytes]]]
 
 
 class Page:
-    """A page's end of it: keeps what it was told, as live.js does."""
+    """A page's end of it: keeps what it was told, as live_figure.js does."""
 
     def __init__(self) -> None:
         self.columns: dict[str, list[float]] = {}
@@ -178,7 +176,7 @@ def test_the_toolbar_is_set_from_the_page_and_nothing_else(rig: Rig) -> None:
     rig.widget._on_message(None, {"say": "option", "key": "window", "value": "30 s"}, [])
     rig.widget._on_message(None, {"say": "option", "key": "nonsense", "value": "30 s"}, [])
     rig.widget._on_message(None, {"say": "nonsense"}, [])
-    assert rig.widget.option("window") == "30 s"
+    assert rig.widget.options()["window"] == "30 s"
     assert [each["key"] for each in rig.widget._toolbar] == ["window"]
 
 

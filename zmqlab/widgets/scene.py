@@ -1,17 +1,24 @@
-"""What all figures of one widget share: the time axis, the sources, and the marks over them.
+"""What all figures of one widget share: the time axis, the sources, the marks over them, and how they look.
 
-A :class:`Scene` is one bokeh document's worth of figures. Whoever draws on it says which columns it needs
-(:meth:`Scene.line`, :meth:`Scene.node_lines`); only those travel. Every time axis is the same range, so that figures
-scroll, zoom and stop together.
+A :class:`Scene` is one bokeh document's worth of figures. A :class:`Chart` draws on it and says which columns it needs
+(:meth:`Scene.line`, :meth:`Scene.node_lines`); only those columns travel. Every time axis is the same range, so that
+the figures scroll, zoom and stop together. A y axis does not jump: it ends at a round number, grows at once, and
+shrinks when two fifths of it would do.
 
-A y axis doesn't jump: it ends at a round number, grows at once, and shrinks when two fifths of it would do.
+Learned about bokeh, and the reason for much of this code:
+
+- A legend's entries are made anew whenever the data behind them change, which flickers. Legends here stand on a source
+  that never changes.
+- Annotations are not clipped to the frame. Marks are glyphs, drawn last.
+- All glyphs of a source that changes cost time, also hidden ones. Each node's slot has a source of its own, which the
+  page fills from the whole (a *part*, see :mod:`~zmqlab.widgets.live_figure`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from bokeh.core.properties import value
@@ -32,24 +39,31 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
     Text,
+    UIElement,
     VSpan,
     VStrip,
 )
 from bokeh.plotting import figure
 
-from zmqlab.widgets.data import COLUMNS, MAX_SLOTS, Sampler
-from zmqlab.widgets.frame import Frame, Stream
-from zmqlab.widgets.marks import LANES, WINDOW_MS, Band, Mark, band_columns, mark_columns
-from zmqlab.widgets.palette import BACKED, FAINT, FONT, INK, node_colour, node_dash
-from zmqlab.widgets.ring import Column
+from zmqlab.widgets.live_figure import Frame, Stream
+from zmqlab.widgets.marks import WINDOW_MS, Band, Mark, band_columns, mark_columns
+from zmqlab.widgets.palette import BACKED, FAINT, FONT, GREY, INK, node_colour, node_dash
+from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS
+from zmqlab.widgets.rings import Column
+from zmqlab.widgets.sampler import Sampler
 
 HEIGHT_PX = 236
+"""Of a figure, in pixels: three rows of figures fit on one screen."""
 WINDOW_ROWS = 600
+"""A minute: the y axes fit what was sampled in it."""
 LANE_TOP, LANE_BOTTOM = 0.35, 17.0
 """The marks' own y range, in lanes: the first label hangs a third of a lane below the frame's top."""
 SHRINK_AT = 0.4
+"""A y axis shrinks when less than this share of it is used."""
 COUNT_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+"""A y axis ends at one of these times a power of ten."""
 EVERY_SERIES = "series"
+"""The name of the source, and of the stream, with all columns."""
 
 
 class Scene:
@@ -58,17 +72,18 @@ class Scene:
     def __init__(self) -> None:
         empty: dict[str, Any] = {name: [] for name in COLUMNS}
         self.series = ColumnDataSource(data=empty, name=EVERY_SERIES)
-        """All columns; what belongs to one node is drawn from a part of it."""
+        """All columns. The lines of a node are drawn from its part instead."""
         self._parts = {
             slot: ColumnDataSource(data={"t": []}, name=f"{EVERY_SERIES}/{slot}") for slot in range(MAX_SLOTS)
         }
-        """Of each slot. bokeh works at every glyph of a source that changes, hidden ones too."""
+        """By slot: the columns of one node."""
         self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
         self._laid_out: tuple[list[Mark], float, dict[str, list[Any]]] = ([], 0.0, {})
-        """Marks, the window that they were laid out for, and their columns: they change much less often than frames."""
+        """Marks, the window that they were laid out for, and their columns. Marks change much less often than
+        frames."""
         self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
         self._still = ColumnDataSource(data={"x": [math.nan], "y": [math.nan]})
-        """Behind the legends: bokeh makes a legend's entries anew whenever the data behind them change."""
+        """The source behind the legends; never changed."""
         self.x_range = Range1d(start=-WINDOW_MS, end=0, name="time")
         self._names: list[str] = ["t"]
         self._node_names: list[str] = []
@@ -115,7 +130,7 @@ class Scene:
         return chart
 
     def finish(self) -> None:
-        """Draw the marks over all that was drawn; clipped to the frame, which bokeh's annotations are not."""
+        """Draw the marks over everything else; called once, after all charts have drawn."""
         for chart in self._time_figures:
             line = VSpan(x="t", line_color="colour", line_width=1.3, line_alpha=0.9)
             chart.add_glyph(self.marks, line)
@@ -140,14 +155,18 @@ class Scene:
         return label
 
     def line(self, chart: figure, column: str, **style: Any) -> GlyphRenderer:
-        """A column over time, in a colour or, without one, in ink."""
+        """Draw a column over time, in the colour that ``style`` names, or in ink."""
         self._need(column)
         tags = [] if "line_color" in style else [INK]
         glyph = Line(x="t", y=column, tags=tags, **({"line_width": 1.6, "line_color": "#000000"} | style))
         return chart.add_glyph(self.series, glyph)
 
     def node_lines(self, chart: figure, prefix: str, **style: Any) -> None:
-        """A line for each node that is or may come, in its colour; those that aren't there are hidden."""
+        """Draw a line for each slot, in its colour; hidden while no node has the slot.
+
+        Args:
+            prefix: of the columns, as ``taken`` of ``taken0``, ``taken1``, ...
+        """
         if prefix not in self._node_names:
             self._node_names.append(prefix)
         for slot, part in self._parts.items():
@@ -158,7 +177,7 @@ class Scene:
             self._by_slot[slot].append(renderer)
 
     def node_keys(self, chart: figure) -> list[LegendItem]:
-        """An entry of the legend for each node; those that aren't there are hidden."""
+        """Entries of the legend for all slots; hidden while no node has the slot."""
         items = []
         for slot in range(MAX_SLOTS):
             item = self.key(chart, f"node{slot}", Line(x="x", y="y", **_node_style(slot)))
@@ -194,7 +213,14 @@ class Scene:
     def hover(
         self, chart: figure, renderer: GlyphRenderer, rows: list[tuple[str, str]], node_prefix: str, unit: str
     ) -> None:
-        """Values at the mouse's moment; with ``node_prefix`` a row for each node."""
+        """Show values at the mouse's moment.
+
+        Args:
+            renderer: the line whose points the mouse finds.
+            rows: (label, bokeh format) each.
+            node_prefix: of the columns that give a row for each node; empty: no such rows.
+            unit: of those rows.
+        """
         tool = HoverTool(
             renderers=[renderer],
             mode="vline",
@@ -203,7 +229,7 @@ class Scene:
             formatters={"@t": "datetime"},
             name=f"{chart.name}_hover",
         )
-        chart.add_tools(tool, CrosshairTool(dimensions="height", line_alpha=0.4, line_color="#8c8c8c"))
+        chart.add_tools(tool, CrosshairTool(dimensions="height", line_alpha=0.4, line_color=GREY))
         self._hovers.append((tool, rows, node_prefix, unit))
 
     def _need(self, column: str) -> None:
@@ -213,7 +239,11 @@ class Scene:
     # -- what it shows at one moment ---------------------------------------------------------------------------
 
     def frame(self, sampler: Sampler, window_ms: float = WINDOW_MS) -> Frame:
-        """The shared part: series, marks, bands, and which nodes there are."""
+        """What the figures share at this moment: series, marks, bands, and which nodes there are.
+
+        Args:
+            window_ms: how much time the figures show.
+        """
         frame = Frame(sampler.now_ms)
         if not self._time_figures:
             return frame
@@ -233,7 +263,7 @@ class Scene:
         return columns
 
     def names(self, sampler: Sampler) -> tuple[str, ...]:
-        """The columns that are needed for the nodes that there are."""
+        """The columns that the charts need for the members of now."""
         slots = sorted(track.slot for track in sampler.nodes.values())
         return (*self._names, *(f"{prefix}{slot}" for prefix in self._node_names for slot in slots))
 
@@ -251,14 +281,19 @@ class Scene:
             frame.properties[str(tool.name), "tooltips"] = tooltips
 
     def fit(self, frame: Frame, chart: figure, columns: Mapping[str, Column], least: float) -> None:
-        """Let the y axis of ``chart`` hold ``columns``; room for labels above."""
+        """Let the y axis of ``chart`` hold ``columns``, with room for labels above.
+
+        Args:
+            least: the axis ends no lower.
+        """
         highest = max((float(np.nanmax(values)) for values in columns.values() if _any(values)), default=0.0)
         top = steady_top(self._tops.get(str(chart.name), 0.0), max(highest * 1.12, least))
         self._tops[str(chart.name)] = top
         frame.properties[f"{chart.name}_y", "end"] = top
 
     def fit_log(self, frame: Frame, chart: figure, low: Column, high: Column) -> None:
-        """The same on a logarithmic axis: from the decade's half below to a round number above."""
+        """The same for a logarithmic axis, from 1 or 3 times a power of ten below ``low`` to such a number above
+        ``high``."""
         lowest = float(np.nanmin(low[low > 0])) if _any(low) and (low > 0).any() else 0.5
         highest = float(np.nanmax(high)) if _any(high) else 50.0
         bottom = _log_step(lowest / 1.2, math.floor)
@@ -272,13 +307,14 @@ def _node_style(slot: int) -> dict[str, Any]:
 
 
 def bold_label(**where: Any) -> Text:
-    """The texts of a column ``label``, small and bold, that end at their x; ``where`` and in which colour."""
+    """The texts of the column ``label``, small and bold. Each ends at its x; ``where`` gives the places and the
+    colour."""
     small = {"text_font_size": "10px", "text_font": value(FONT), "text_font_style": "bold"}
     return Text(text="label", text_align="right", **small, **where)
 
 
 def dress(chart: figure) -> None:
-    """Type sizes and lines of a figure; colours come from the theme."""
+    """Set a figure's type sizes and lines. Its colours come from the theme."""
     chart.title.text_font = FONT
     chart.title.text_font_size = "13px"
     chart.title.standoff = 4
@@ -295,7 +331,7 @@ def dress(chart: figure) -> None:
 
 
 def clock_format() -> DatetimeTickFormatter:
-    """The time of day, to the millisecond where one has zoomed in so far."""
+    """The time of day, with milliseconds on an axis that is zoomed in so far."""
     scales = ("seconds", "minsec", "minutes", "hourmin", "hours", "days")
     return DatetimeTickFormatter(milliseconds="%H:%M:%S.%3N", **dict.fromkeys(scales, "%H:%M:%S"))
 
@@ -308,7 +344,7 @@ def log_ticks(chart: figure) -> None:
 
 
 def steady_top(before: float, wanted: float) -> float:
-    """A round number above ``wanted``; ``before`` as long as it is not too small and not much too large."""
+    """A round number from ``wanted`` on; ``before``, as long as that is neither too small nor much too large."""
     if before * SHRINK_AT <= wanted <= before:
         return before
     decade = 10.0 ** math.floor(math.log10(wanted))
@@ -325,4 +361,16 @@ def _any(values: Column) -> bool:
     return bool(np.isfinite(values).any())
 
 
-__all__ = ["HEIGHT_PX", "LANES", "Scene", "dress", "log_ticks", "steady_top"]
+class Chart(Protocol):
+    """One or more figures with a purpose, as a widget uses them."""
+
+    name: str
+
+    def draw(self, scene: Scene) -> list[UIElement]:
+        """Make the figures, each a tile of the page; called once."""
+
+    def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
+        """Add to ``frame`` what this chart shows now. ``options``: the toolbar's values by key."""
+
+    def summary(self, sampler: Sampler) -> str:
+        """The newest figures in one line, for places that show text alone."""

@@ -1,11 +1,16 @@
 """The load: started, stopped, steered and judged from the page.
 
-A load client runs once, so each start makes a new one from what is chosen here; the one that was handed in is the
-pattern for the first, and is steered and stopped from here if it runs. A run that is started here has no end of its
-own. Stopping it judges it: the verdict stands here, and goes to whoever asked with :meth:`LoadControls.on_judged`.
+A load client runs once, so each start makes a new one from what is chosen here. The client that was handed in is the
+pattern for it: settings that cannot be chosen here come from there. If that client runs, it is steered and stopped from
+here as well.
 
-What the machine can do is measured on demand, by a load client at rate "max". The two limits are told apart: orders
-sent late with nobody but the generator to blame, and orders that wait because the cluster takes no more.
+A run that is started here has no end of its own. Stopping it judges it: the verdict stands here, and goes to every
+callback of :meth:`LoadControls.on_judged`. A run that ends without being told to is judged, too, because its verdict or
+its error says why.
+
+The speed of the machine is measured on demand, by a load client at rate "max". Two limits are told apart
+(:func:`warning_of`): orders that were sent late although only the generator had to do with it, and orders that wait
+because the cluster takes no more.
 """
 
 from __future__ import annotations
@@ -23,19 +28,22 @@ from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE
 from zmqlab.load.load_settings import FlowMix
 from zmqlab.tables import html_table
-from zmqlab.widgets.data import sampler_of
 from zmqlab.widgets.panel import Panel, script
 
 RATE_MIN = 100
+"""Orders a second at the slider's low end; below it percentiles of a second mean little."""
 RATE_TOP = 20_000
-"""The slider's end until the machine has been measured."""
+"""Orders a second at the slider's high end, until the machine has been measured."""
 BEYOND = 1.25
-"""The slider goes so far beyond saturation: it is there to be seen."""
+"""The slider reaches beyond saturation, so that a reader can see what happens there."""
 CALIBRATION_S = 3.0
+"""The page says how long it takes: three seconds at full speed."""
 RECENT_SNAPSHOTS = 20
 """Two seconds."""
 WAITING_SHARE = 0.1
+"""When more than this share of the orders is held back, the cluster is the limit."""
 JUDGE_TIMEOUT_S = 120.0
+"""The verdict replays the whole log on the naive book, which is slow on purpose."""
 
 MIXES = {
     "calm market": FlowMix(),
@@ -43,24 +51,30 @@ MIXES = {
     "many cancels": FlowMix(passive=0.42, marketable=0.05, cancel=0.45, replace=0.08, ioc=0.0, fok=0.0, market=0.0),
     "new orders alone": FlowMix(passive=0.75, marketable=0.25, cancel=0.0, replace=0.0, ioc=0.0, fok=0.0, market=0.0),
 }
+"""The flows to choose from."""
 AS_GIVEN = "as given"
+"""The name of a pattern's own flow."""
 NODE_CHOICES = ("random", "round-robin", "leader")
 ARRIVALS = ("poisson", "constant")
 OWN = {"nodes", "rate", "duration_s", "node_choice", "arrivals", "mix"}
-"""Settings that are chosen here; the others are taken from the pattern."""
+"""Settings that are chosen here, or given by the cluster. The others come from the pattern."""
 
 
 class LoadControls(Panel):
-    """See the module. ``load`` is the newest client: the one that was handed in, or one that was started here."""
+    """The load's buttons, figures and verdict; see the module.
 
-    _esm = script("controls.js")
+    Args:
+        cluster: where orders go.
+        load: the pattern for new clients; None: default settings.
+    """
+
+    _esm = script("load_controls.js")
 
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
-        self._cluster = cluster
-        self._sampler = sampler_of(cluster)
         self.load = load
+        """The newest client: the one that was handed in, or one that was started here."""
         self.result: LoadResult | None = None
-        """The newest verdict's run."""
+        """Of the run that was judged last; None while a run has not been judged."""
         self._pattern = load.settings if load is not None else None
         given = self._pattern
         self._mixes = dict(MIXES)
@@ -73,23 +87,26 @@ class LoadControls(Panel):
             "mix": next(name for name, mix in self._mixes.items() if mix == (given.mix if given else FlowMix())),
         }
         self._saturation = 0.0
+        """Orders a second that the machine can do; 0: not measured yet."""
         self._machine = ""
+        """The same in a sentence."""
         self._phase = ""
+        """``judging`` or ``measuring`` while that is under way."""
         self._judged_of: LoadClient | None = None
-        """The run that the verdict, or the problem, is of."""
+        """The client whose run was judged last, or could not be."""
         self._own: LoadClient | None = None
-        """The client that was started here last; one that was handed in is its owner's to wait for."""
+        """The client that was started here last. A client that was handed in is waited for by its caller."""
         self._on_judged: list[Callable[[LoadResult], None]] = []
-        super().__init__()
-        self._unregister = self._sampler.on_tick(self._tick)
+        super().__init__(cluster)
 
     def on_judged(self, callback: Callable[[LoadResult], None]) -> None:
-        """Call ``callback`` with each result, in the thread that judged."""
+        """Call ``callback`` with the result of each judged run, in the thread that judged it."""
         self._on_judged.append(callback)
 
     # -- views -------------------------------------------------------------------------------------------------
 
     def make_state(self) -> dict[str, Any]:
+        """What is chosen, what can be done now, the figures, the limit and the verdict."""
         running = self.load is not None and self.load.running
         newest = self._sampler.load
         return {
@@ -112,20 +129,17 @@ class LoadControls(Panel):
         }
 
     def html(self) -> str:
+        """The figures of the load that runs, as a table."""
         figures = self._state["figures"]
         if figures is None:
             return f"<p>Load: {self._chosen['rate']:,.0f} orders/s chosen, none is running.</p>"
         return html_table(tuple(figures), [tuple(figures.values())])
 
-    def close(self) -> None:
-        """Take it from the page; a load that runs goes on."""
-        self._unregister()
-        super().close()
-
     # -- actions -----------------------------------------------------------------------------------------------
 
     def do_choose(self, **chosen: Any) -> None:
-        """Something was set. A rate counts at once, the rest at the next start."""
+        """Take a choice: ``rate``, ``mix``, ``node_choice`` or ``arrivals``. A rate counts at once, the rest at the
+        next start."""
         self._chosen |= {name: value for name, value in chosen.items() if name in self._chosen}
         load = self.load
         if "rate" in chosen and load is not None and load.running:
@@ -133,15 +147,19 @@ class LoadControls(Panel):
         self.refresh(now=True)
 
     def do_start(self) -> None:
+        """Start a new client."""
         self.act("start", self._start)
 
     def do_stop(self) -> None:
+        """Stop the client that runs, and judge its run."""
         self.act("stop", self._stop)
 
     def do_judge(self) -> None:
+        """Judge a run that has ended."""
         self.act("judge", self._judge)
 
     def do_calibrate(self) -> None:
+        """Measure what the machine can do."""
         self.act("calibrate", self._calibrate)
 
     def _start(self) -> None:
@@ -188,7 +206,7 @@ class LoadControls(Panel):
         kept = {} if pattern is None else {each.name: getattr(pattern, each.name) for each in fields(pattern)}
         chosen = {name: value for name, value in kept.items() if name not in OWN}
         chosen |= {"node_choice": self._chosen["node_choice"], "arrivals": self._chosen["arrivals"]}
-        # A run without an end outlives the log that the nodes keep: then the verdict says what it could not cover.
+        # Nodes keep a bounded log, and a run without an end may outlive it. The verdict then says what it covers.
         return LoadClient(
             self._cluster, rate, duration_s, allow_compacted=True, mix=self._mixes[self._chosen["mix"]], **chosen
         )
@@ -206,12 +224,16 @@ class LoadControls(Panel):
     def _tick(self) -> None:
         running = self.load is not None and self.load.running
         if self._own is self.load is not None and not running and not self._busy and self._ended_unjudged():
-            self.act("judge", self._judge)  # it ended without being told to: its verdict or its error says why
+            self.act("judge", self._judge)  # it ended without being told to
         self.refresh(now=running != self._state["running"] or self._sampler.alive != self._state["alive"])
 
 
 def warning_of(snapshots: list[LoadMetrics]) -> str:
-    """What limits the run, if anything does: the generator or the cluster. ``snapshots``: the last two seconds."""
+    """A sentence about what limits the run, the generator or the cluster; empty: nothing does.
+
+    Args:
+        snapshots: of the last two seconds.
+    """
     sent = sum(each.interval.sent for each in snapshots)
     late = sum(each.interval.late for each in snapshots)
     held_back = sum(each.interval.held_back for each in snapshots)
@@ -259,6 +281,6 @@ def _verdict(result: LoadResult | None) -> dict[str, Any] | None:
 
 
 def _round(rate: float) -> int:
-    """Two significant digits."""
+    """``rate`` with two significant digits."""
     digits = max(len(str(int(rate))) - 2, 0)
     return int(round(rate, -digits))

@@ -1,1 +1,0 @@
-"""The charts as ordinary bokeh figures, made in Python: on a live page or in a report."""

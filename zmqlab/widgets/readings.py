@@ -1,0 +1,235 @@
+"""What one row of the sampler says about the nodes and about the load: published snapshots in, columns out.
+
+:class:`NodeReadings` follows the members of a cluster, :class:`LoadReadings` the load clients. Each keeps what it needs
+from one row to the next. Neither has a thread or a clock of its own: the sampler calls them and hands the time in.
+
+*Slots.* A node keeps its slot, and with it its columns and its colour, as long as it is a member. The slot of a node
+that has left goes to the next newcomer.
+
+*How far a node is behind.* The lag is the commit index that the leader had *when the node published*, less the node's
+own index. The two publish at different moments, so the leader's index is interpolated between two of its snapshots. At
+20,000 orders/s a difference of only 50 ms would look like a lag of 1,000 entries.
+
+*Silences.* A load client measures the longest time without an acknowledgement in each of its intervals. A silence that
+is still going on is known by its start, and one that has ended by its length.
+
+The names of all columns stand here, because a chart must name a column before its first row exists.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from zmqlab.load.load_messages import LoadCounters, LoadMetrics
+from zmqlab.widgets.marks import Band, clock_ms
+from zmqlab.widgets.palette import FAULT_COLOUR
+from zmqlab.widgets.rings import MovingPercentiles
+from zmqlab.wire.control import NodeStatus
+
+MAX_SLOTS = 15
+"""A cluster has at most so many members."""
+LATENCY_INTERVALS = 10
+"""Percentiles cover the last second: 100 ms hold too few requests for a p99.9."""
+STALE_S = 0.4
+"""Four snapshots in a row are missing: the publisher hangs, or it has ended."""
+SILENCE_MS = 150.0
+"""A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
+shorter gaps."""
+LOAD_FRAMES = 600
+"""A minute of a load client's snapshots, for the fault cards."""
+COMMITS_KEPT = 60
+"""Six seconds of the leader's commit index; no node that counts as fresh published earlier."""
+
+LATENCY_COLUMNS = ("p50", "p99", "p99_9", "max")
+SERVICE_COLUMNS = tuple(f"service_{name}" for name in LATENCY_COLUMNS)
+NODE_COLUMNS = ("taken", "commit", "applied")
+"""Of each slot, as in ``taken3``: orders/s from clients, and the entries by which its commit index and its applied
+index are behind."""
+IDLE = {"offered": 0.0, "acknowledged": 0.0}
+"""The load's columns while no load runs: nothing is offered, and latencies are unknown."""
+COLUMNS = (
+    *("t", "offered", "acknowledged"),
+    *LATENCY_COLUMNS,
+    *SERVICE_COLUMNS,
+    *(f"{name}{slot}" for name in NODE_COLUMNS for slot in range(MAX_SLOTS)),
+)
+
+
+@dataclass(slots=True)
+class NodeTrack:
+    """What is known of one node from row to row."""
+
+    slot: int
+    """0 to ``MAX_SLOTS`` - 1; no two members have the same."""
+    newest: NodeStatus | None = None
+    """Its last snapshot; kept after its death. None: it has not published yet."""
+    heard_s: float = float("-inf")
+    """When that snapshot was seen, on the monotonic clock."""
+    taken_per_s: float = 0.0
+    """Orders a second from clients, between its last two snapshots; 0 after a restart."""
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Whether the node has published within ``STALE_S``."""
+        return now_s - self.heard_s < STALE_S
+
+
+class NodeReadings:
+    """The members of a cluster, and their columns of the next row."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, NodeTrack] = {}
+        """Members by name, in the cluster's order. Replaced as a whole, so that a reader in another thread holds one
+        consistent state."""
+        self._commits: deque[tuple[int, int]] = deque(maxlen=COMMITS_KEPT)
+        """(time_ns, commit index) of the leader, ascending in both."""
+
+    def follow(self, names: Sequence[str]) -> None:
+        """Take the members from ``names``: newcomers get a slot, those that have left lose theirs."""
+        if list(names) == list(self.tracks):
+            return
+        kept = {name: track for name, track in self.tracks.items() if name in names}
+        taken = {track.slot for track in kept.values()}
+        for name in names:
+            if name not in kept and (slot := _slot_for(name, taken)) is not None:
+                taken.add(slot)
+                kept[name] = NodeTrack(slot)
+        self.tracks = {name: kept[name] for name in names if name in kept}
+
+    def hear(self, newest: Mapping[str, NodeStatus], now_s: float) -> None:
+        """Take the newest snapshot of each node; snapshots of strangers and old ones are ignored."""
+        for name, status in newest.items():
+            track = self.tracks.get(name)
+            if track is None or (track.newest is not None and status.time_ns == track.newest.time_ns):
+                continue
+            track.taken_per_s = _taken_per_s(track.newest, status)
+            track.newest, track.heard_s = status, now_s
+            if says_it_leads(status):
+                self._note_commit(status)
+
+    def columns(self, now_s: float) -> dict[str, float]:
+        """The nodes' columns of a row. A node that is silent falls behind the newest known commit index."""
+        row: dict[str, float] = {}
+        newest_commit = self._commits[-1][1] if self._commits else 0
+        for track in self.tracks.values():
+            status, fresh = track.newest, track.is_fresh(now_s)
+            row[f"taken{track.slot}"] = track.taken_per_s if fresh else 0.0
+            if status is not None:
+                committed = self._committed_at(status.time_ns) if fresh else newest_commit
+                row[f"commit{track.slot}"] = max(0.0, round(committed - status.commit_index))
+                row[f"applied{track.slot}"] = max(0.0, round(committed - status.applied_index))
+        return row
+
+    def _note_commit(self, status: NodeStatus) -> None:
+        if not self._commits or (status.time_ns > self._commits[-1][0] and status.commit_index >= self._commits[-1][1]):
+            self._commits.append((status.time_ns, status.commit_index))
+
+    def _committed_at(self, time_ns: int) -> float:
+        """The cluster's commit index at ``time_ns``, interpolated between two snapshots of the leader."""
+        commits = list(self._commits)
+        place = bisect.bisect_right(commits, (time_ns, 1 << 63))
+        if place in (0, len(commits)):
+            return commits[min(place, len(commits) - 1)][1] if commits else 0.0
+        (from_ns, from_index), (to_ns, to_index) = commits[place - 1], commits[place]
+        return from_index + (to_index - from_index) * (time_ns - from_ns) / (to_ns - from_ns)
+
+
+class LoadReadings:
+    """The load clients of a cluster, their columns of the next row, and the silences that they measured."""
+
+    def __init__(self) -> None:
+        self.frames: deque[LoadMetrics] = deque(maxlen=LOAD_FRAMES)
+        """The snapshots of all load clients, oldest first."""
+        self.silences: deque[Band] = deque(maxlen=50)
+        """Times without an acknowledgement, oldest first. Only the last one can be without an end."""
+        self._fresh: deque[LoadMetrics] = deque()
+        """Snapshots that came since the last row. Appended to by the feed's thread, emptied by the sampler's."""
+        self._heard_s = float("-inf")
+        """When a row last took a snapshot, on the monotonic clock."""
+        self._row: dict[str, float] = IDLE
+        self._response = MovingPercentiles(LATENCY_INTERVALS)
+        self._service = MovingPercentiles(LATENCY_INTERVALS)
+
+    def hear(self, metrics: LoadMetrics) -> None:
+        """Take a snapshot for the next row. From any thread."""
+        self._fresh.append(metrics)
+
+    def newest(self, now_s: float) -> LoadMetrics | None:
+        """The newest snapshot of a load client that is at work; None if none is."""
+        newest = self.frames[-1] if self.frames else None
+        at_work = newest is not None and now_s - self._heard_s < STALE_S and newest.state != "ended"
+        return newest if at_work else None
+
+    def columns(self, now_s: float) -> dict[str, float]:
+        """The load's columns of a row; those of the row before if no snapshot has come meanwhile."""
+        fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
+        if fresh:
+            self._heard_s = now_s
+            self._take(fresh)
+        elif now_s - self._heard_s >= STALE_S:
+            self._row = IDLE
+            self._response.clear()
+            self._service.clear()
+        return self._row
+
+    def _take(self, fresh: Sequence[LoadMetrics]) -> None:
+        self.frames.extend(fresh)
+        for metrics in fresh:
+            self._response.add(metrics.response_time, metrics.response_time_max_ns)
+            self._service.add(metrics.service_time, metrics.service_time_max_ns)
+            self._note_silence(metrics)
+        self._row = {
+            **_rates(fresh),
+            **dict(zip(LATENCY_COLUMNS, self._response.figures_ms(), strict=True)),
+            **dict(zip(SERVICE_COLUMNS, self._service.figures_ms(), strict=True)),
+        }
+
+    def _note_silence(self, metrics: LoadMetrics) -> None:
+        """Begin a band, or give the last one its end, if the longest gap of this interval is a silence."""
+        if metrics.gap_ms < SILENCE_MS:
+            return
+        at_ms, silences = clock_ms(metrics.time_ns), self.silences
+        going_on = silences.pop() if silences and silences[-1].end_ms is None else None
+        lasts = metrics.silence_ms >= metrics.gap_ms
+        start_ms = at_ms - metrics.gap_ms if going_on is None else going_on.start_ms
+        end_ms = None if lasts else start_ms + metrics.gap_ms
+        silences.append(Band(start_ms, end_ms, f"no acknowledgement for {metrics.gap_ms:,.0f} ms", FAULT_COLOUR))
+
+
+def says_it_leads(status: NodeStatus) -> bool:
+    """Whether a node says of itself that it leads. A deposed leader that has not heard of it says so, too."""
+    return status.role == "leader"
+
+
+def _slot_for(name: str, taken: set[int]) -> int | None:
+    """A slot for a newcomer: 3 for ``node3`` if it is free, otherwise the first free one; None if all are taken."""
+    digits = name.removeprefix("node")
+    if digits.isdigit() and int(digits) < MAX_SLOTS and int(digits) not in taken:
+        return int(digits)
+    return next((slot for slot in range(MAX_SLOTS) if slot not in taken), None)
+
+
+def _taken_per_s(before: NodeStatus | None, now: NodeStatus) -> float:
+    """Orders a second between two snapshots; 0 if they are not of one process, because another one counts from zero."""
+    if before is None or before.pid != now.pid or now.time_ns <= before.time_ns:
+        return 0.0
+    return (now.orders_taken - before.orders_taken) * 1e9 / (now.time_ns - before.time_ns)
+
+
+def _rates(snapshots: Iterable[LoadMetrics]) -> dict[str, float]:
+    """Orders a second over these snapshots. Intervals of one load client follow each other, rates of several add up."""
+    by_process: dict[int, tuple[float, LoadCounters]] = {}
+    for metrics in snapshots:
+        over_s, sum_so_far = by_process.get(metrics.pid, (0.0, LoadCounters()))
+        both = LoadCounters(
+            offered=sum_so_far.offered + metrics.interval.offered,
+            acknowledged=sum_so_far.acknowledged + metrics.interval.acknowledged,
+        )
+        by_process[metrics.pid] = (over_s + metrics.interval_s, both)
+    known = [(over_s, counters) for over_s, counters in by_process.values() if over_s > 0]
+    return {
+        "offered": sum(counters.offered / over_s for over_s, counters in known),
+        "acknowledged": sum(counters.acknowledged / over_s for over_s, counters in known),
+    }

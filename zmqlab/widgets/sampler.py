@@ -1,0 +1,273 @@
+"""One thread a cluster that samples all the panel shows, ten rows a second, from the cluster's feed.
+
+Each turn adds one row to a :class:`~zmqlab.widgets.rings.Ring`: what the load clients offered and got acknowledged,
+their latencies over the last second, and for every node the orders that it took and how far it is behind
+(:mod:`~zmqlab.widgets.readings`). Beside the rows stands a :class:`Timeline`: marks, bands, and which node led when.
+
+Charts, tables and cards read what is here. A widget that wants to know when there is more registers with
+:meth:`Sampler.on_tick`, and is called in the sampler's thread. There is one sampler for a cluster, however many widgets
+show it: :func:`sampler_of` makes it and ends it with the cluster.
+
+An event does not wait for the next row: watchers are told at once, so that a click and its line on the charts belong
+together for the eye.
+
+Which node leads is answered here for the whole panel: :meth:`Sampler.who_leads` for what is shown, and
+:meth:`Sampler.await_leader` for a button that acts on the leader.
+
+A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
+
+Left out on purpose: decisions. The sampler changes nothing in the cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zmqlab.errors import FrameError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.load.load_messages import LoadMetrics, decode_metrics
+from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of, time_of_election_ms
+from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, says_it_leads
+from zmqlab.widgets.rings import Ring
+from zmqlab.wire.control import Event
+
+INTERVAL_S = 0.1
+"""Nodes publish as often."""
+HISTORY_ROWS = 1_200
+"""Two minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderSpan:
+    """A time in which one node led one term."""
+
+    slot: int
+    term: int
+    start_ms: float
+    end_ms: float
+    """The last row in which it led; later than ``start_ms`` but for the first row."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """What stands over the charts. Written by the sampler's thread alone."""
+
+    silences: deque[Band]
+    """Times without an acknowledgement, oldest first."""
+    marks: list[Mark] = field(default_factory=list)
+    """Oldest first; replaced as a whole when events come."""
+    bands: list[Band] = field(default_factory=list)
+    """Pauses and cut links; replaced as a whole when events come."""
+    leaders: deque[LeaderSpan] = field(default_factory=lambda: deque(maxlen=100))
+    """Oldest first; two spans of one node differ in their terms."""
+
+
+class Sampler:
+    """The rows and the timeline of one cluster; see the module. Made by :func:`sampler_of`."""
+
+    def __init__(self, cluster: Cluster, interval_s: float = INTERVAL_S) -> None:
+        self.cluster = cluster
+        self.feed = cluster.feed
+        self.ring = Ring(COLUMNS, HISTORY_ROWS)
+        self.events: list[Event] = []
+        """All events of the feed as of the last turn."""
+        self.error: BaseException | None = None
+        """What the thread or a watcher died of; None: nothing has."""
+        self.now_ms = clock_ms(time.time_ns())
+        """The time of the newest row, on the charts' axis."""
+        self._nodes = NodeReadings()
+        self._load = LoadReadings()
+        self.timeline = Timeline(self._load.silences)
+        self._interval_s = interval_s
+        self._watchers: list[Callable[[], None]] = []
+        self._closing = threading.Event()
+        self._news = threading.Event()
+        """Set when an event has come that watchers have not been told of."""
+        self._unregister = (
+            self.feed.on_load_frame(self._take_load_frame),
+            self.feed.on_event(lambda _event: self._news.set()),
+        )
+        self._thread = threading.Thread(target=self._run, name="zmqlab-sampler", daemon=True)
+
+    def start(self) -> Sampler:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether more rows will come."""
+        return self.error is None and not self._closing.is_set()
+
+    @property
+    def nodes(self) -> dict[str, NodeTrack]:
+        """The members by name; never changed in place."""
+        return self._nodes.tracks
+
+    @property
+    def load(self) -> LoadMetrics | None:
+        """The newest snapshot of a load client that is at work; None if none is."""
+        return self._load.newest(time.monotonic())
+
+    @property
+    def load_frames(self) -> deque[LoadMetrics]:
+        """The last minute of the load clients' snapshots, oldest first."""
+        return self._load.frames
+
+    def who_leads(self, time_ns: int | None = None) -> str:
+        """The name of the node that leads now, or that led at ``time_ns``; empty if no node does.
+
+        A node leads if it says so, has been heard within ``STALE_S``, and no such node has a higher term.
+        """
+        if time_ns is not None:
+            return self._who_led(clock_ms(time_ns))
+        now_s = time.monotonic()
+        heard = [track.newest for track in self.nodes.values() if track.newest and track.is_fresh(now_s)]
+        leader = max(filter(says_it_leads, heard), key=lambda status: status.term, default=None)
+        return leader.name if leader else ""
+
+    def await_leader(self) -> str:
+        """The name of the leader, for an action on it; waits until there is one.
+
+        Raises:
+            NoLeader: no node led within five seconds.
+        """
+        return self.cluster.leader
+
+    def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Call ``watcher`` after each row, at each event, and at the end; returns a function that ends this."""
+        self._watchers.append(watcher)
+
+        def unregister() -> None:
+            with contextlib.suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return unregister
+
+    def stop(self) -> None:
+        """End the thread; what was sampled can still be read."""
+        self._closing.set()
+        self._news.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(5)
+        for unregister in self._unregister:
+            unregister()
+
+    def close(self) -> None:
+        """:meth:`stop`, then raise what the thread died of, if it did."""
+        self.stop()
+        if self.error is not None:
+            raise self.error
+
+    def turn(self) -> None:
+        """Add one row. The thread calls this, and so do tests."""
+        now_ns, now_s = time.time_ns(), time.monotonic()
+        self.now_ms = clock_ms(now_ns)
+        self._nodes.follow(self.cluster.nodes)
+        self._nodes.hear(self.feed.newest(), now_s)
+        self._follow_leader()
+        self._follow_events()
+        self.ring.append({"t": self.now_ms} | self._load.columns(now_s) | self._nodes.columns(now_s))
+
+    # -- the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        due_s = time.monotonic()
+        try:
+            while not self._closing.is_set():
+                self.turn()
+                self._tell()
+                due_s = max(due_s + self._interval_s, time.monotonic())
+                self._rest(due_s)
+        except BaseException as error:
+            self.error = error
+        self._tell()
+
+    def _rest(self, until_s: float) -> None:
+        """Wait until the next row is due; an event that comes meanwhile is told at once."""
+        while not self._closing.is_set() and self._news.wait(max(0.0, until_s - time.monotonic())):
+            self._news.clear()
+            if not self._closing.is_set():
+                self._follow_events()
+                self._tell()
+
+    def _tell(self) -> None:
+        """Call all watchers. One that fails is not called again, and its failure counts as the thread's."""
+        for watcher in tuple(self._watchers):
+            try:
+                watcher()
+            except Exception as error:
+                self.error = self.error or error
+                with contextlib.suppress(ValueError):
+                    self._watchers.remove(watcher)
+
+    def _take_load_frame(self, frame: bytes) -> None:
+        """Runs in the feed's thread."""
+        with contextlib.suppress(FrameError):
+            self._load.hear(decode_metrics(frame))
+
+    # -- what happened -----------------------------------------------------------------------------------------
+
+    def _follow_leader(self) -> None:
+        """Lengthen the leader's span by this row, or begin a new one."""
+        leader, spans = self.who_leads(), self.timeline.leaders
+        if not leader:
+            return
+        track = self.nodes[leader]
+        assert track.newest is not None
+        slot, term = track.slot, track.newest.term
+        if spans and (spans[-1].slot, spans[-1].term) == (slot, term):
+            spans[-1] = LeaderSpan(slot, term, spans[-1].start_ms, self.now_ms)
+        else:
+            elected_ms = time_of_election_ms(self.feed.events(), leader, term)
+            spans.append(LeaderSpan(slot, term, self.now_ms if elected_ms is None else elected_ms, self.now_ms))
+
+    def _who_led(self, at_ms: float) -> str:
+        spans = [span for span in tuple(self.timeline.leaders) if span.start_ms <= at_ms]
+        spans = [span for span in spans if at_ms <= span.end_ms + 1000 * STALE_S]
+        names = {track.slot: name for name, track in self.nodes.items()}
+        return names.get(spans[-1].slot, "") if spans else ""
+
+    def _follow_events(self) -> None:
+        events = self.feed.events()
+        if len(events) == len(self.events) and (not events or events[-1] is self.events[-1]):
+            return
+        self.events = events
+        self.timeline.marks, self.timeline.bands = marks_of(events), bands_of(events)
+
+
+_samplers: dict[Cluster, Sampler] = {}
+_samplers_lock = threading.Lock()
+
+
+def sampler_of(cluster: Cluster) -> Sampler:
+    """The cluster's sampler, started when it is first asked for; it ends with the cluster.
+
+    Raises:
+        ClusterError: the cluster has not been started.
+    """
+    with _samplers_lock:
+        sampler = _samplers.get(cluster)
+        if sampler is None or not sampler.alive:
+            sampler = _samplers[cluster] = Sampler(cluster).start()
+            cluster.at_stop(lambda: _retire(cluster))
+        return sampler
+
+
+def problem_of(cluster: Cluster) -> BaseException | None:
+    """What the thread behind the cluster's charts died of; None if it did not."""
+    with _samplers_lock:
+        sampler = _samplers.get(cluster)
+    return sampler.error if sampler is not None else None
+
+
+def _retire(cluster: Cluster) -> None:
+    with _samplers_lock:
+        sampler = _samplers.pop(cluster, None)
+    if sampler is not None:
+        sampler.stop()

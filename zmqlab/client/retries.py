@@ -20,10 +20,10 @@ of reasons.
 *The node has not answered yet.* The retry time-out follows the response time that is observed at that node, as TCP's
 does (RFC 6298):
 
-- Of the requests whose first copy the node answered, SRTT and RTTVAR are the smoothed response time and its smoothed
-  deviation. The time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
+- SRTT and RTTVAR are the smoothed response time of the requests that were sent once, and its smoothed deviation. The
+  time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
 - It doubles with each expiry at the node, and with each expiry of the request, up to eightfold. It stays doubled until
-  the node answers a request whose first copy it got (Karn's rule: after a retry it is unknown which copy was answered).
+  the node answers a request that was sent once (Karn's rule: after a retry it is unknown which copy was answered).
 - Its clock starts when the node's oldest request is sent, and starts again with each answer of that node (RFC 6298,
   5.3). So requests do not time out at a node that goes on answering, however slowly it does.
 - On expiry there are two cases. If requests that were sent later (by as much as above) have been answered, this node is
@@ -122,7 +122,7 @@ class ResponseClock:
         self._floor_ns = floor_ns
 
     def observe(self, sample_ns: int) -> None:
-        """A response time, of a request whose first copy was answered."""
+        """The response time of a request that was sent once."""
         if self.srtt_ns:
             self.variation_ns += (abs(self.srtt_ns - sample_ns) - self.variation_ns) >> 2
             self.srtt_ns += (sample_ns - self.srtt_ns) >> 3
@@ -194,9 +194,10 @@ class Outbox:
             del asked.outstanding[number]
         node.busy_level = 0
         node.progress_ns = now_ns
+        if request.attempts == 1:
+            node.clock.observe(now_ns - request.sent_ns)
         if request.first_node is node:
             first_sent_ns = request.first_sent_ns
-            node.clock.observe(now_ns - first_sent_ns)
             if first_sent_ns > node.answered_sent_ns:
                 node.answered_sent_ns = first_sent_ns
                 if first_sent_ns > self._answered_sent_ns:

@@ -6,8 +6,10 @@ clients and the operator ask for, by the same calls of the replica and with the 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from zmqlab.raft import Configuration
 from zmqlab.replica import Change
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import control, frames
@@ -41,11 +43,6 @@ def _send(process: Process, asker: int, answer: control.Answer) -> None:
 def _status(process: Process) -> control.NodeStatus:
     """As much of a status as clients look at."""
     raft = process.running.raft
-    members = []
-    for node_id, address in raft.configuration.addresses:
-        host, port = parse_endpoint(address)
-        voter = node_id in raft.configuration.voters
-        members.append(control.Member(node_id=node_id, name="", host=host, port=port, voter=voter))
     return control.NodeStatus(
         name="",
         node_id=process.node_id,
@@ -61,8 +58,18 @@ def _status(process: Process) -> control.NodeStatus:
         commit_index=raft.commit_index,
         applied_index=raft.applied_index,
         lag=0,
-        members=members,
+        members=_members(raft.configuration),
     )
+
+
+@lru_cache(maxsize=64)
+def _members(configuration: Configuration) -> list[control.Member]:
+    members = []
+    for node_id, address in configuration.addresses:
+        host, port = parse_endpoint(address)
+        voter = node_id in configuration.voters
+        members.append(control.Member(node_id=node_id, name="", host=host, port=port, voter=voter))
+    return members
 
 
 def _read_book(process: Process, asker: int, query: control.BookQuery) -> None:

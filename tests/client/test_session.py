@@ -214,6 +214,20 @@ def test_an_expired_session_is_over(cluster: VirtualCluster) -> None:
     assert cluster.session.pending == 2
 
 
+def test_an_answer_after_a_retry_is_no_sample_of_the_response_time() -> None:
+    """It would hold the time-out, and the next time-out would be longer still."""
+    cluster = VirtualCluster(count=1)
+    cluster.open()
+    cluster.run(500, every_ms=5)
+    cluster.nodes[1].answers_requests = False
+    cluster.run(100, submit=1)
+    cluster.nodes[1].answers_requests = True
+    cluster.run(1_200)
+    assert cluster.session.pending == 0
+    assert cluster.session.counters.timeouts == 1
+    assert cluster.contact(1).clock.srtt_ns < 20 * MS
+
+
 def test_the_time_out_follows_the_response_time() -> None:
     clock = ResponseClock(1_000 * MS)
     assert clock.timeout_ns() == 1_000 * MS, "the floor, before any sample"
@@ -231,7 +245,7 @@ def test_the_time_out_follows_the_response_time() -> None:
         clock.note_expiry()
     assert clock.timeout_ns() == 8 * steady_ns, "up to eightfold"
     clock.observe(3_000 * MS)
-    assert clock.timeout_ns() == pytest.approx(steady_ns, rel=0.01), "an answer to a first copy ends it"
+    assert clock.timeout_ns() == pytest.approx(steady_ns, rel=0.01), "the answer to a request that was sent once ends it"
     clock.observe(100_000 * MS)
     assert clock.timeout_ns() == TIMEOUT_MAX_MS * MS
     assert ResponseClock(600_000 * MS).timeout_ns() == 600_000 * MS, "the caller's floor may be above that"

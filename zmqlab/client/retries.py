@@ -20,7 +20,7 @@ of reasons.
 *The node has not answered yet.* The retry time-out follows the response time that is observed at that node, as TCP's
 does (RFC 6298):
 
-- Of the requests that were sent once, SRTT and RTTVAR are the smoothed response time and its smoothed deviation. The
+- SRTT and RTTVAR are the smoothed response time of the requests that were sent once, and its smoothed deviation. The
   time-out is SRTT + 4 RTTVAR, at least the configured ``timeout_ms`` and at most ``TIMEOUT_MAX_MS``.
 - It doubles with each expiry at the node, and with each expiry of the request, up to eightfold. It stays doubled until
   the node answers a request that was sent once (Karn's rule: after a retry it is unknown which copy was answered).
@@ -126,7 +126,7 @@ class ResponseClock:
         self._floor_ns = floor_ns
 
     def observe(self, sample_ns: int) -> None:
-        """A response time, of a request whose only copy was answered."""
+        """The response time of a request that was sent once."""
         if self.srtt_ns:
             self.variation_ns += (abs(self.srtt_ns - sample_ns) - self.variation_ns) >> 2
             self.srtt_ns += (sample_ns - self.srtt_ns) >> 3
@@ -200,10 +200,10 @@ class Outbox:
         node.progress_ns = now_ns
         if asked is node and request.sent_ns > self._answered_sent_ns:
             self._answered_sent_ns = request.sent_ns
+        if request.attempts == 1:
+            node.clock.observe(now_ns - request.sent_ns)
         if request.first_node is node:
             first_sent_ns = request.first_sent_ns
-            if request.attempts == 1:
-                node.clock.observe(now_ns - first_sent_ns)
             if first_sent_ns > node.answered_sent_ns:
                 node.answered_sent_ns = first_sent_ns
 

@@ -45,13 +45,13 @@ READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 400 * MS
 """Around an election's length: some reads are asked again while their first copy is still under way."""
 TIMEOUTS_MS = (20, 60, 150, 400)
 """Retry time-outs, from below a round trip to above an election; production's is 1,000."""
-NODE_CHOICES: tuple[NodeChoice, ...] = ("random", "random", "random", "random", "round-robin", "leader")
-SUSPICIONS_MS = (300, 1_000, 1_000)
+NODE_CHOICES: tuple[NodeChoice, ...] = (*("random",) * 8, "round-robin", "leader")
+SUSPICIONS_MS = (300, 1_000, 1_000, 3_000)
 WINDOWS = (2, 8, 64)
 """Below, near and above the window that the cluster allows."""
 WINDOW_BYTES = (80, 400, 100_000)
 """Two orders, ten, and more than a run has."""
-LOOK_TURNS = 6
+LOOK_TURNS = 12
 """A lost connection is noticed by every so many of a client's turns: often after the node is back."""
 OLD_AGAIN = 0.07
 """Share of a client's turns in which it sends a frame again that it need not send."""

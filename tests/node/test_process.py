@@ -77,6 +77,20 @@ def test_a_taken_port_is_status_3_and_names_who_has_it(tmp_path: Path) -> None:
     assert f"(pid {os.getpid()})" in line or "another process" in line
 
 
+def test_an_address_that_is_not_here_is_status_7(tmp_path: Path) -> None:
+    flags = ("--node", "node0", "--port", str(free_base_ports(1)[0]), "--run-dir", str(tmp_path))
+    finished = run_node(*flags, "--bind", "192.0.2.1", "--insecure")
+    assert finished.returncode == 7
+    assert "no interface of this machine has the address 192.0.2.1" in one_line(finished)
+
+
+def test_a_log_that_cant_be_written_is_status_8(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file in its place")
+    finished = run_node("--node", "node0", "--port", str(free_base_ports(1)[0]), "--run-dir", str(tmp_path))
+    assert finished.returncode == 8
+    assert "the log below" in one_line(finished)
+
+
 def test_another_nodes_journal_is_status_4(tmp_path: Path) -> None:
     LmdbJournal(tmp_path / "data" / "node0", identity="node0 at tcp://127.0.0.1:1").close()
     port = free_base_ports(1)[0]

@@ -24,6 +24,7 @@ from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 
 log = logging.getLogger("zmqlab.node")
+log.addHandler(logging.NullHandler())  # until the log is open; logging itself would write to standard error
 
 
 def run_node(settings: NodeSettings) -> int:

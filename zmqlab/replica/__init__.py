@@ -12,8 +12,8 @@ In reading order:
 * :mod:`~zmqlab.replica.sessions`: each client's answered requests (Raft thesis, section 6.3), bounded.
 * :mod:`~zmqlab.replica.machine`: the replicated state machine: sessions, exchange, hash chain.
 * :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.
-* :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, and the messages that it refuses.
-* :mod:`~zmqlab.replica.members`: which nodes are taken in, promoted and let go.
+* :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, the messages that it refuses, and the policy of
+  membership: which nodes are taken in, promoted and let go.
 * :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
 * :mod:`~zmqlab.replica.journal`: what must survive, as an interface, and a journal in memory.
 * :mod:`~zmqlab.replica.record_journal`: the journal on disk, but for the disk: records, checks, forgetting.
@@ -21,8 +21,7 @@ In reading order:
 
 from zmqlab.replica.journal import Journal, MemoryJournal, Origin, StoredState
 from zmqlab.replica.machine import Applied, StateMachine
-from zmqlab.replica.members import Members
-from zmqlab.replica.raft_by_quorum import RaftByQuorum
+from zmqlab.replica.raft_by_quorum import Members, RaftByQuorum
 from zmqlab.replica.replica import Driver, Replica, ReplicaSettings
 from zmqlab.replica.replication import Change, MakeReplication, Replication, Start
 from zmqlab.replica.sessions import Session, SessionTable

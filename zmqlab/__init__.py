@@ -38,10 +38,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zmqlab.client.client import Client
+    from zmqlab.client.order_client import Client
     from zmqlab.errors import ZmqlabError
-    from zmqlab.judge.load_result import LoadResult
-    from zmqlab.judge.verdict import Verdict
+    from zmqlab.judge.verdict import LoadResult, Verdict
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
@@ -61,12 +60,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "Client": "zmqlab.client.client",
+    "Client": "zmqlab.client.order_client",
     "Cluster": "zmqlab.lab.cluster",
     "Command": "zmqlab.market.types",
     "ExecutionReport": "zmqlab.market.types",
     "LoadClient": "zmqlab.lab.load_client",
-    "LoadResult": "zmqlab.judge.load_result",
+    "LoadResult": "zmqlab.judge.verdict",
     "OrderType": "zmqlab.market.types",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",

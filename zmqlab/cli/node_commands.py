@@ -13,16 +13,33 @@ from typing import Any
 
 import typer
 
-from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.cli.output import JSON_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_endpoints
 
+NODES_HELP = (
+    "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102."
+    " A name stands for all its addresses."
+)
+NODES_OPTION = typer.Option(..., "--nodes", help=NODES_HELP, metavar="ENDPOINTS")
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
 )
 CONFIG_OPTION = typer.Option(
     None, "--config", help="A TOML file with settings; flags and ZMQLAB_... variables come before it."
 )
+
+
+def node_list(text: str) -> tuple[str, ...]:
+    """The endpoints of ``--nodes``, of each name all its addresses; at least one. Raises SettingsError."""
+    endpoints = parse_endpoints(text)
+    if not endpoints:
+        raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
+    if len(set(endpoints)) < len(endpoints):
+        raise SettingsError("--nodes names a node twice")
+    from zmqlab.names import known_endpoints
+
+    return known_endpoints(endpoints)
 
 
 def _setting(flag: str, meaning: str, default: str = "") -> Any:

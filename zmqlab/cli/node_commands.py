@@ -28,6 +28,12 @@ RUN_DIR_OPTION = typer.Option(
 CONFIG_OPTION = typer.Option(
     None, "--config", help="A TOML file with settings; flags and ZMQLAB_... variables come before it."
 )
+BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
+LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
+PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
+JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
+INSECURE = "Allow listening beyond this machine, without encryption or authentication."
 
 
 def node_list(text: str) -> tuple[str, ...]:
@@ -49,14 +55,6 @@ def _setting(flag: str, meaning: str, default: str = "") -> Any:
 
 def _tuning(flag: str, meaning: str) -> Any:
     return typer.Option(None, flag, help=meaning, rich_help_panel="Tuning")
-
-
-BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
-LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
-PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
-JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
-DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
-INSECURE = "Allow listening beyond this machine, without encryption or authentication."
 
 
 def node(

@@ -11,6 +11,8 @@ from pkgutil import resolve_name
 
 import pytest
 
+from tests.test_layers import LAYERS
+
 PACKAGE = Path(__file__).parent.parent / "zmqlab"
 DOCS = [PACKAGE.parent / "README.md", *sorted((PACKAGE.parent / "docs").glob("*.md"))]
 PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
@@ -36,6 +38,11 @@ def test_a_door_lists_the_modules_behind_it(folder: Path) -> None:
     there = {path.stem for path in folder.glob("*.py")} - NOT_LISTED
     assert sorted(listed) == sorted(there)
     assert len(door.splitlines()) in LINES_OF_A_DOOR
+
+
+def test_the_front_door_lists_the_layers_from_the_ground_up() -> None:
+    door = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())) or ""
+    assert LISTED.findall(door) == LAYERS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -15,7 +15,6 @@ Modules, in reading order:
 * :mod:`~zmqlab.client.session`: one session: its numbers, its window, its answers; the core that has no I/O.
 * :mod:`~zmqlab.client.connections`: a session, or several, on ZeroMQ sockets.
 * :mod:`~zmqlab.client.ask`: one question to one node, to any node or to all nodes.
-* :mod:`~zmqlab.tables`: statuses and rows as text and as HTML.
 * :mod:`~zmqlab.client.order_client`: ``Client``, for single orders and questions.
 * :mod:`~zmqlab.client.bare_client`: ``BareClient``, which sends each frame once and leaves the rest to its caller.
 """

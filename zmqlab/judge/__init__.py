@@ -5,6 +5,8 @@ state. Evidence comes from sockets and plain values. This package does not know 
 it judges nodes of any process, and it must not trust the code that it judges: it replays the log by rules that were
 written a second time.
 
+Modules, in reading order:
+
 * :mod:`~zmqlab.judge.verdict`: passes the verdict, and puts it beside the figures of a run; begin here.
 * :mod:`~zmqlab.judge.promises`: what is promised, one pure function for each promise.
 * :mod:`~zmqlab.judge.evidence`: takes the evidence from the client's ledger and the living nodes, at the end of a run,

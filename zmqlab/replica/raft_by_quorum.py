@@ -56,7 +56,7 @@ from zmqlab.raft import (
 from zmqlab.replica.replication import MAX_MEMBERS, Change, Start
 
 MAX_TERMS_AHEAD = 1 << 32
-"""An election a millisecond needs 49 days for so many; and a forged term can't use up the 64 bits that there are."""
+"""With an election every millisecond, so many terms take 49 days. A forged term can't use up the 64 bits of terms."""
 SILENT_LEARNER_TIMEOUTS = 25
 """Election time-outs without a word, five seconds by default, after which a learner is in the way of others."""
 
@@ -123,7 +123,7 @@ class RaftByQuorum(Raft):
         return self._members.hand_over(target)
 
     def expect(self, message: Message) -> None:
-        """See :class:`~zmqlab.replica.replication.Replication`; and the module."""
+        """Raise FrameError for a message that no node that keeps Raft's rules can have sent; see the module."""
         sender, term = message.sender, message.term
         if sender in (NOBODY, self.node_id):
             raise FrameError(f"a message from {sender:#x} came here")
@@ -138,7 +138,7 @@ class RaftByQuorum(Raft):
             self._expect_asked(message)
 
     def _expect_same_past(self, message: AppendEntries) -> None:
-        """What is committed here stands in the log of every later leader (thesis, 3.6.3)."""
+        """Every later leader has what is committed here in its log (thesis, 3.6.3)."""
         covered = self.commit_index - message.prev_index
         if message.term < self.term or not 0 < covered <= len(message.entries):
             return

@@ -5,6 +5,8 @@ So far there is one, *torture*: everything breaks in turn, from a seed, and ever
 This package decides when faults strike and whether the cluster has recovered. It does not know how a fault is made or
 undone: it reads :data:`zmqlab.lab.fault_kinds.FAULTS`. It judges nothing itself: it calls :mod:`zmqlab.judge`.
 
+Modules, in reading order:
+
 * :mod:`~zmqlab.scenarios.nemesis`: deals faults from the seed, strikes, undoes, and waits until the cluster has
   recovered.
 * :mod:`~zmqlab.scenarios.torture`: a whole run: cluster, load, log collector, faults, verdict.

@@ -177,7 +177,7 @@ class Nemesis:
         cluster: what is broken.
         progress: says whether a client is served.
         tell: called with what is being done.
-        is_over: when it says so, a fault is lifted early.
+        is_over: whether the run is over; then a fault is lifted early.
         recovery_s: how long the cluster may take to recover.
     """
 
@@ -196,7 +196,7 @@ class Nemesis:
         self._recovery_s = recovery_s
 
     def strike(self, deal: Deal) -> Strike:
-        """Carry a fault out, undo it, wait for the recovery. What goes wrong is in the result."""
+        """Carry a fault out, undo it, wait for the recovery. The result says what went wrong."""
         began_ns = time.monotonic_ns()
         strike = Strike(deal, "", began_ns, began_ns, 0)
         try:
@@ -215,7 +215,7 @@ class Nemesis:
         return replace(strike, recovered_ns=time.monotonic_ns())
 
     def try_to_mend(self) -> str:
-        """Undo whatever is broken: all links, pauses and deaths; what can't be undone."""
+        """End all pauses, restart all dead nodes, heal all links. Returns what can't be undone; empty if nothing."""
         cluster = self._cluster
         try:
             for name in cluster.paused:
@@ -230,7 +230,7 @@ class Nemesis:
         return ""
 
     def await_recovery(self) -> str:
-        """Wait until all is well; what is not, if it takes too long."""
+        """Wait until the cluster has recovered. Returns what is wrong if that takes too long; empty if it did not."""
         deadline = time.monotonic() + self._recovery_s
         before = self._progress.acknowledged
         while True:
@@ -281,7 +281,7 @@ class Nemesis:
 
 
 def trouble_of(table: StatusTable) -> str:
-    """What is not well with nodes that all run; empty if nothing is."""
+    """What is wrong with nodes that all run; empty if nothing is."""
     silent = [node.name for node in table if node.status is None]
     if silent:
         return f"{', '.join(silent)} does not answer"

@@ -49,7 +49,11 @@ REPLAY_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TortureSettings:
-    """What a run does. Raises SettingsError from the constructor."""
+    """What a run does.
+
+    Raises:
+        SettingsError: a value is out of range, or the values don't fit each other.
+    """
 
     duration_s: float = 300.0
     """How long faults strike."""

@@ -9,8 +9,7 @@ from zmqlab.raft import AppendEntries, AppendEntriesResponse, Configuration, Har
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, StateMachine
 from zmqlab.settings import SessionLimits
-from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
-from zmqlab.sim.histories import Histories
+from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import records
 

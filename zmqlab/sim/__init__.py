@@ -1,18 +1,31 @@
 """A whole cluster in one process, under one seed and in virtual time, with everything that can go wrong.
 
 ``run(seed)`` plays a cluster of 1 to 9 nodes, its clients and its operator through random faults, then heals it and
-requires progress. The replica, the journal, the state machine, Raft and the encoding of every frame are the production
-ones; simulated are only what surrounds them. The same seed gives the same run, in every process and on every machine.
+requires progress. A node is production's engine, journal and state machine; a client is production's session. Simulated
+are only what surrounds them: clocks, wires and disks. The same seed gives the same run, in every process and on every
+machine.
 
-* :mod:`~zmqlab.sim.simulation`: time, the two phases, the outcome.
+Rules: no clock but the virtual one, no chance but the seed's, no order of a set. A checker knows no fault.
+
+In reading order:
+
+* :mod:`~zmqlab.sim.simulation`: time, the phases, the outcome.
 * :mod:`~zmqlab.sim.plan`: what a person wishes, and what a seed draws.
-* :mod:`~zmqlab.sim.network`, :mod:`~zmqlab.sim.disk`, :mod:`~zmqlab.sim.process`: what a node has around it.
-* :mod:`~zmqlab.sim.clients`: who asks. :mod:`~zmqlab.sim.operator`: who adds, removes and replaces nodes.
-  :mod:`~zmqlab.sim.faults`: what breaks. :mod:`~zmqlab.sim.outage`: a minority that stays away.
-* :mod:`~zmqlab.sim.checkers`, :mod:`~zmqlab.sim.histories`, :mod:`~zmqlab.sim.rules`: no damage is done.
-* :mod:`~zmqlab.sim.causes`, :mod:`~zmqlab.sim.raft_rules`: no step breaks a rule of Raft.
+* :mod:`~zmqlab.sim.focuses`: plans aimed at one kind of bug.
+* :mod:`~zmqlab.sim.world`: what all parts of a run share.
+* :mod:`~zmqlab.sim.process`: one node's process, around its engine.
+* :mod:`~zmqlab.sim.network`: links between nodes and clients, and a node's sockets.
+* :mod:`~zmqlab.sim.disk`: a disk that may lose what is not flushed, and flip bits.
+* :mod:`~zmqlab.sim.clients`: sessions that draw orders, ask again, and check each answer.
+* :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
+* :mod:`~zmqlab.sim.faults`: what breaks, and the minority that stays away.
+* :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
+* :mod:`~zmqlab.sim.causes`: the steps that would lead to damage.
+* :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.
+* :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
-* :mod:`~zmqlab.sim.many`: all cores. :mod:`~zmqlab.sim.trace`: one run for tools.
+* :mod:`~zmqlab.sim.many`: many seeds on all cores.
+* :mod:`~zmqlab.sim.trace`: one run as JSON for tools.
 """
 
 from zmqlab.sim.plan import SimSettings

@@ -27,8 +27,7 @@ from zmqlab.client.roster import Contact, Wire
 from zmqlab.client.session import Completion, Session, SessionSettings
 from zmqlab.market.types import POST_ONLY, symbol_code
 from zmqlab.settings import CLIENT_PORT, client_endpoint, parse_endpoint
-from zmqlab.sim.checkers import Violation
-from zmqlab.sim.histories import Histories, Operation
+from zmqlab.sim.checkers import Histories, Operation, Violation
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
 from zmqlab.wire import client as client_wire

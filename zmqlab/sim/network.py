@@ -4,22 +4,33 @@ Each link has a direction. A frame on it may be lost, may arrive twice, and take
 so that frames overtake each other: more than TCP allows, and what a broadcast beside a unicast, or two connections
 one after the other, amount to. A cut link loses everything; cutting one direction only is a one-way partition.
 
-Rule: no frame is looked into here, and no fault is decided here; :mod:`~zmqlab.sim.faults` turns the knobs.
+:class:`Network` has the links, :class:`Sockets` is one node's end of them. No fault is decided here:
+:mod:`~zmqlab.sim.faults` turns the knobs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from zmqlab.engine import Vitals
+from zmqlab.replica import Replica
 from zmqlab.sim.plan import MS, Plan
 from zmqlab.sim.trace import Trace
+from zmqlab.wire import frames
+from zmqlab.wire.control import NodeStatus
+
+if TYPE_CHECKING:
+    from zmqlab.sim.process import Process
 
 Receiver = Callable[[int, bytes], None]
 """(sender, frame)"""
 HEALTHY_DELAY_US = 1 * MS
 TAIL = 0.03
 """Share of frames that take up to ten times as long as the others."""
+
+_APPENDS = frames.topic(frames.APPEND_ENTRIES)
 
 
 class Network:
@@ -96,3 +107,82 @@ class Network:
         """From now on nothing is lost, doubled or late; what is under way already arrives as it was drawn."""
         self.join()
         self._healed = True
+
+
+class Sockets:
+    """A simulated node's sockets: what its engine sends, and to which other node that goes.
+
+    This is the :class:`~zmqlab.engine.Effects` of a simulated engine, for one life of one process. As in production, a
+    SUB socket hears the addresses that the engine subscribed to and no other, a frame goes to whichever node listens
+    at an address by then, and a question is answered only for as long as it is wanted.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.connected: set[str] = set()
+        self.subscribed: set[str] = set()
+        """Addresses whose broadcasts it hears. Two members there count once, as for a SUB socket of libzmq."""
+        self.asked: dict[int, str] = {}
+        """Nodes that were asked a question, and the addresses at which they were."""
+        self._world = process.world
+
+    def publish(self, frame: bytes) -> None:
+        self.process.effect("before it publishes")
+        if frame.startswith(_APPENDS):
+            for process in self._world.reachable():
+                if self.process.address in process.sockets.subscribed and process is not self.process:
+                    self._world.network.send(self.process.node_id, process.node_id, frame)
+
+    def send(self, address: str, frame: bytes) -> None:
+        self.process.effect("before a message")
+        assert address in self.connected, f"node {self.process.node_id} sends to {address} without a connection"
+        peer = self._world.listening.get(address)
+        if peer is not None:
+            self._world.network.send(self.process.node_id, peer.node_id, frame)
+
+    def reply(self, route: bytes, frame: bytes) -> None:
+        self.process.effect("before an answer")
+        self._world.network.send(self.process.node_id, int.from_bytes(route, "little"), frame)
+
+    def connect(self, address: str) -> None:
+        self.connected.add(address)
+
+    def disconnect(self, address: str) -> None:
+        self.connected.remove(address)
+
+    def subscribe(self, address: str) -> None:
+        self.subscribed.add(address)
+
+    def unsubscribe(self, address: str) -> None:
+        self.subscribed.discard(address)
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        return tuple(endpoints)
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self.process.effect("before a question")
+        peer = self._world.listening.get(address)
+        if peer is not None:
+            self.asked[peer.node_id] = address
+            self._world.network.send(self.process.node_id, peer.node_id, frame)
+
+    def hang_up(self, address: str) -> None:
+        self.asked = {number: asked for number, asked in self.asked.items() if asked != address}
+
+    def vitals(self) -> Vitals:
+        now_us = self._world.now_us()
+        return Vitals(
+            pid=self.process.node_id,
+            time_ns=now_us * 1_000,
+            uptime_ms=now_us // 1_000,
+            cpu_percent=0.0,
+            rss_bytes=0,
+            dropped=self.process.overflowed,
+            bad_messages=self.process.too_large,
+        )
+
+    def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        """Nothing is exported here."""
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        """The story has its own lines."""

@@ -45,7 +45,6 @@ class Goal:
     """A node that shall vote, or shall be gone."""
 
     node_id: int
-    address: str
     is_addition: bool
 
 
@@ -126,7 +125,7 @@ class Operator:
 
     def expect(self, node_id: int) -> None:
         """A node of the beginning that joins the seed."""
-        self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=True))
+        self._goals.append(Goal(node_id, is_addition=True))
 
     def _move(self) -> None:
         """A node that joined is started again at another address."""
@@ -150,7 +149,10 @@ class Operator:
         movable = [
             process
             for process in self._world.running()
-            if process.settings.join and process.node_id in self.members and not process.is_closing
+            if self._world.plan.nodes_ask
+            and process.settings.join
+            and process.node_id in self.members
+            and not process.is_closing
         ]
         return self._rng.choice(movable) if movable else None
 
@@ -179,13 +181,13 @@ class Operator:
     def _want_new(self, address: str, is_seed: bool = False) -> None:
         process = self._join(address, is_seed)
         self.members.append(process.node_id)
-        self._goals.append(Goal(process.node_id, address, is_addition=True))
+        self._goals.append(Goal(process.node_id, is_addition=True))
         self._world.tell(f"node {process.node_id} starts and wants to join")
 
     def _want_gone(self, node_id: int) -> None:
         self.members.remove(node_id)
         self._goals = deque(goal for goal in self._goals if goal.node_id != node_id)
-        self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=False))
+        self._goals.append(Goal(node_id, is_addition=False))
         self._world.tell(f"node {node_id} is to be removed")
 
     def lost(self, process: Process) -> None:
@@ -286,7 +288,8 @@ class Operator:
             self._nonces[self._next_nonce] = goal
             query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id)
             if goal.is_addition:
-                query = control.AddMemberQuery(self._next_nonce, goal.node_id, goal.address)
+                address = self._world.processes[goal.node_id].address
+                query = control.AddMemberQuery(self._next_nonce, goal.node_id, address)
             self._send(target, query)
 
     def _send(self, node_id: int, query: control.Query) -> None:
@@ -366,7 +369,7 @@ class Operator:
         configuration = leader.raft.configuration
         for node_id in configuration.members:
             if node_id not in self.members:
-                self._goals.append(Goal(node_id, "", is_addition=False))
+                self._goals.append(Goal(node_id, is_addition=False))
         for node_id in self.members:
             if node_id not in configuration.voters:
-                self._goals.append(Goal(node_id, self._world.processes[node_id].address, is_addition=True))
+                self._goals.append(Goal(node_id, is_addition=True))

@@ -21,18 +21,14 @@ from zmqlab.engine import Design, Engine, Identities
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import (
     Configuration,
-    HardState,
     Role,
-    Snapshot,
-    quorum_value,
 )
-from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
-from zmqlab.sim.sockets import Sockets
-from zmqlab.sim.watchers import ObservedMachine, WatchedGroup
+from zmqlab.sim.network import Sockets
+from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
 
@@ -71,14 +67,13 @@ class Process:
         self.ended = 0
         """Ends in order, after a signal."""
         self.snapshots = 0
-        self.installs = 0
-        """Snapshots that came from a leader."""
         self.bad_frames = 0
         """Of earlier lives; see :attr:`refused`."""
         self.too_large = 0
         """Frames above a limit."""
         self.overflowed = 0
         """Frames that found a queue full."""
+        self.watcher = Watcher(self)
         self.disk = Disk(plan.durability == "fsync", self.effect)
         self.last_configurations: list[Configuration] = []
         """In effect and committed, as known when it was last running."""
@@ -94,9 +89,6 @@ class Process:
         self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
         self._turn_is_due = False
-        self._commit_when_elected = 0
-        self._stood_in = 0
-        """The last term in which this process was a candidate."""
 
     # What is known of it.
 
@@ -219,20 +211,13 @@ class Process:
         plan = self.world.plan
         journal: DiskJournal | VolatileJournal
         if plan.durability == "memory":
-            journal = VolatileJournal(plan.retain_bytes, self.effect, self._stored)
+            journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
-            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._stored)
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored)
         if not journal.is_new:
             stored = journal.load()
-            self._check_loaded(stored.hard_state, stored.entries, stored.snapshot)
+            self.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
-
-    def _check_loaded(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
-        """What was safe is there; what is there is told, since a crash may have come before it could be."""
-        self.world.elections.stored(self.node_id, hard_state or HardState(0, 0, 0))
-        self.world.logs.saw(snapshot.term if snapshot else 0, entries)
-        if self.world.causes is not None:
-            self.world.causes.loaded(self.node_id, hard_state, entries, snapshot)
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -373,7 +358,7 @@ class Process:
             self.world.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
         if engine.links.active:
             self._wake_later()
-        self._look_after_turn()
+        self.watcher.took_turn()
         if engine.is_over:
             self.ended += 1
             self.world.tell(f"node {self.node_id} ends in order")
@@ -401,36 +386,6 @@ class Process:
             else:
                 self._inbox.append((sender, frame))
 
-    def _look_after_turn(self) -> None:
-        """What the checkers want to see when a turn is over."""
-        replica = self.replica
-        if replica is None:
-            return
-        if self.leads:
-            self._look_at_leader(self.raft)
-        if self.world.causes is not None:
-            self.world.causes.took_turn(replica)
-
-    def _look_at_leader(self, raft: RaftByQuorum) -> None:
-        world = self.world
-        if world.elections.check_leader(raft):
-            world.tell(f"node {self.node_id} leads term {raft.term}")
-            world.note("leads", node=self.node_id, term=raft.term)
-            self._commit_when_elected = raft.commit_index
-            world.on_leader(self)
-        if world.plan.unlucky_repair:
-            self._look_at_repair(raft)
-
-    def _look_at_repair(self, raft: RaftByQuorum) -> None:
-        """Whether this leader is where figure 3.7 (c) of the thesis has it: entries of older terms are on a majority,
-        and its own no-op is not."""
-        matches = [
-            raft.log.last_index if voter == raft.node_id else raft.progress[voter].match_index
-            for voter in raft.configuration.voters
-        ]
-        if self._commit_when_elected < quorum_value(matches) < raft.term_start_index:
-            self.world.on_repair(self)
-
     # Effects: the disk's hooks.
 
     def effect(self, what: str) -> None:
@@ -439,34 +394,3 @@ class Process:
             self.crash_in -= 1
             if not self.crash_in:
                 raise Crash(what)
-
-    def _stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
-        """Something is stored and safe."""
-        world = self.world
-        if world.trace is not None:
-            self._note_stored(hard_state, entries, snapshot)
-        self.installs += snapshot is not None
-        if hard_state is not None:
-            world.elections.stored(self.node_id, hard_state)
-            if hard_state.voted_for == self.node_id and hard_state.term > self._stood_in:
-                self._stood_in = hard_state.term
-                world.on_candidate(self)
-        if world.causes is not None:
-            world.causes.stored(self.raft, hard_state, entries, snapshot)
-        if entries:
-            prev_term = self.raft.log.term_at(entries[0].index - 1)
-            assert prev_term is not None, "entries are stored without a gap"
-            world.logs.saw(prev_term, entries)
-            if self.leads and any(entry.kind == EntryKind.CONFIGURATION for entry in entries):
-                world.on_change(self)
-
-    def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
-        self.world.note(
-            "stored",
-            node=self.node_id,
-            term=hard_state.term if hard_state else None,
-            voted_for=hard_state.voted_for if hard_state else None,
-            first_index=entries[0].index if entries else None,
-            last_index=entries[-1].index if entries else None,
-            snapshot_index=snapshot.index if snapshot else None,
-        )

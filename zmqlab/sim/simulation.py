@@ -23,13 +23,11 @@ from zmqlab.replica import MakeReplication, RaftByQuorum
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
 from zmqlab.sim.causes import Causes
-from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs, Violation
+from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
-from zmqlab.sim.faults import Faults
+from zmqlab.sim.faults import Faults, Outage
 from zmqlab.sim.focuses import plan_of
-from zmqlab.sim.histories import Histories
 from zmqlab.sim.network import Network
-from zmqlab.sim.outage import Outage
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.process import Process
 from zmqlab.sim.trace import Trace, document
@@ -267,7 +265,7 @@ class Simulation:
             self._probe()
 
     def _serve_without_a_minority(self) -> None:
-        """Liveness before everything is healed; see :mod:`zmqlab.sim.outage`."""
+        """Liveness before everything is healed; see :class:`zmqlab.sim.faults.Outage`."""
         outage = Outage(self.operator, self.faults, self._world, random.Random(f"{self._seed} outage"))
         if not outage.begin():
             return
@@ -377,7 +375,7 @@ class Simulation:
             "snapshots": sum(
                 process.snapshots + (process.replica.snapshots_total if process.replica else 0) for process in processes
             ),
-            "installs": sum(process.installs for process in processes),
+            "installs": sum(process.watcher.installs for process in processes),
             "ended": sum(process.ended for process in processes),
             "moved": self.operator.moved,
             "too_large": sum(process.too_large for process in processes),

@@ -1,7 +1,8 @@
-"""How the checkers see into a node: production's group and state machine, with an onlooker at each step.
+"""How the checkers see into a node: an onlooker at each step, who changes nothing that the node does.
 
-:class:`WatchedGroup` shows each message as it is heard and as it leaves, and each read as it begins and is answered.
-:class:`ObservedMachine` shows each entry as it is applied. Neither changes what the node does.
+:class:`Watcher` is told what a process stores and loads, and when its turn ends. :class:`WatchedGroup`, production's
+group, shows each message as it is heard and as it leaves, and each read as it begins and is answered.
+:class:`ObservedMachine`, production's state machine, shows each entry as it is applied.
 """
 
 from __future__ import annotations
@@ -10,15 +11,95 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
-from zmqlab.raft import AppendEntries, AppendEntriesResponse, Message, Raft
+from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Applied, StateMachine
+from zmqlab.replica import Applied, RaftByQuorum, StateMachine
 from zmqlab.sim.checkers import Violation
 
 if TYPE_CHECKING:
     from zmqlab.sim.causes import Causes
+    from zmqlab.sim.network import Sockets
     from zmqlab.sim.process import Process
-    from zmqlab.sim.sockets import Sockets
+
+
+class Watcher:
+    """Of one process, over all its lives."""
+
+    def __init__(self, process: Process) -> None:
+        self.installs = 0
+        """Snapshots that came from a leader."""
+        self._process = process
+        self._commit_when_elected = 0
+        self._stood_in = 0
+        """The last term in which the process was a candidate."""
+
+    def loaded(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """What was safe is there; what is there is told, since a crash may have come before it could be."""
+        self._process.world.elections.stored(self._process.node_id, hard_state or HardState(0, 0, 0))
+        self._process.world.logs.saw(snapshot.term if snapshot else 0, entries)
+        if self._process.world.causes is not None:
+            self._process.world.causes.loaded(self._process.node_id, hard_state, entries, snapshot)
+
+    def took_turn(self) -> None:
+        """What the checkers want to see when a turn is over."""
+        replica = self._process.replica
+        if replica is None:
+            return
+        if self._process.leads:
+            self._look_at_leader(self._process.raft)
+        if self._process.world.causes is not None:
+            self._process.world.causes.took_turn(replica)
+
+    def _look_at_leader(self, raft: RaftByQuorum) -> None:
+        world = self._process.world
+        if world.elections.check_leader(raft):
+            world.tell(f"node {self._process.node_id} leads term {raft.term}")
+            world.note("leads", node=self._process.node_id, term=raft.term)
+            self._commit_when_elected = raft.commit_index
+            world.on_leader(self._process)
+        if world.plan.unlucky_repair:
+            self._look_at_repair(raft)
+
+    def _look_at_repair(self, raft: RaftByQuorum) -> None:
+        """Whether this leader is where figure 3.7 (c) of the thesis has it: entries of older terms are on a majority,
+        and its own no-op is not."""
+        matches = [
+            raft.log.last_index if voter == raft.node_id else raft.progress[voter].match_index
+            for voter in raft.configuration.voters
+        ]
+        if self._commit_when_elected < quorum_value(matches) < raft.term_start_index:
+            self._process.world.on_repair(self._process)
+
+    def stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        """Something is stored and safe."""
+        world = self._process.world
+        if world.trace is not None:
+            self._note_stored(hard_state, entries, snapshot)
+        self.installs += snapshot is not None
+        if hard_state is not None:
+            world.elections.stored(self._process.node_id, hard_state)
+            if hard_state.voted_for == self._process.node_id and hard_state.term > self._stood_in:
+                self._stood_in = hard_state.term
+                world.on_candidate(self._process)
+        if world.causes is not None:
+            world.causes.stored(self._process.raft, hard_state, entries, snapshot)
+        if entries:
+            prev_term = self._process.raft.log.term_at(entries[0].index - 1)
+            assert prev_term is not None, "entries are stored without a gap"
+            world.logs.saw(prev_term, entries)
+            if self._process.leads and any(entry.kind == EntryKind.CONFIGURATION for entry in entries):
+                world.on_change(self._process)
+
+    def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
+        self._process.world.note(
+            "stored",
+            node=self._process.node_id,
+            term=hard_state.term if hard_state else None,
+            voted_for=hard_state.voted_for if hard_state else None,
+            first_index=entries[0].index if entries else None,
+            last_index=entries[-1].index if entries else None,
+            snapshot_index=snapshot.index if snapshot else None,
+        )
 
 
 class WatchedGroup(Group):
@@ -53,17 +134,27 @@ class WatchedGroup(Group):
         replica.read = watched_read  # type: ignore[method-assign]
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Each message leaves, and is looked at."""
-        world, replication = self._process.world, self.replica.replication
+        """Each message leaves, and is looked at; also one that has left in part when the process ends."""
+        network = self._process.world.network
         for message in messages:
-            super().send((message,))
-            world.elections.sent(message)
-            if world.causes is not None:
-                world.causes.sent(cast(Raft, replication), message)
-            if isinstance(message, AppendEntries):
-                world.logs.saw(message.prev_term, message.entries)
-            elif isinstance(message, AppendEntriesResponse):
-                world.logs.answered(message, replication.applied_index)
+            sent_before = network.sent
+            try:
+                super().send((message,))
+            except BaseException:
+                if network.sent > sent_before:
+                    self._show(message)
+                raise
+            self._show(message)
+
+    def _show(self, message: Message) -> None:
+        world, replication = self._process.world, self.replica.replication
+        world.elections.sent(message)
+        if world.causes is not None:
+            world.causes.sent(cast(Raft, replication), message)
+        if isinstance(message, AppendEntries):
+            world.logs.saw(message.prev_term, message.entries)
+        elif isinstance(message, AppendEntriesResponse):
+            world.logs.answered(message, replication.applied_index)
 
 
 class ObservedMachine(StateMachine):

@@ -11,7 +11,7 @@ In reading order:
 
 * :mod:`~zmqlab.engine.effects`: what an engine asks of the process around it.
 * :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
-* :mod:`~zmqlab.engine.group`: one group's share of a node: its parts, where frames go, answers of a turn, events.
+* :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
 * :mod:`~zmqlab.engine.lifecycle`: how a node founds, joins, moves, leaves and ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.

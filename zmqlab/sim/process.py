@@ -28,6 +28,7 @@ from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.network import Sockets
+from zmqlab.sim.node_rules import Duties
 from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
@@ -102,6 +103,12 @@ class Process:
         """None while the process is down, or is a seed that has not decided yet."""
         group = self.engine.groups.get(0) if self.engine is not None else None
         return group.replica if group is not None else None
+
+    @property
+    def duties(self) -> Duties | None:
+        """What it owes; None as for :attr:`replica`."""
+        group = self.engine.groups.get(0) if self.engine is not None else None
+        return cast(WatchedGroup, group).duties if group is not None else None
 
     @property
     def running(self) -> Replica:
@@ -360,6 +367,8 @@ class Process:
             self._wake_later()
         self.watcher.took_turn()
         if engine.is_over:
+            if self.duties is not None:
+                self.duties.ended()
             self.ended += 1
             self.world.tell(f"node {self.node_id} ends in order")
             self._end("in order")

@@ -316,6 +316,15 @@ class Commitment:
         if (entry.index, entry.term) not in self._changes:
             self._changes[entry.index, entry.term] = Configuration.decode(entry.data)
 
+    def is_out(self, node_id: int, since: int) -> bool:
+        """Whether a change behind index ``since``, which leaves this node out, is on the disks of a majority."""
+        return any(
+            index > since
+            and node_id not in change.members
+            and self._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            for (index, term), change in self._changes.items()
+        )
+
     def leads(self, raft: Raft) -> bool:
         """A leader works; returns whether it was not seen before in this term."""
         began = self._began.get(raft.term)

@@ -207,6 +207,9 @@ class Process:
         replication = replica.replication
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
+        founders = self.world.configurations.at(0)
+        if not replication.last_index and replication.configuration not in (founders, Configuration(())):
+            raise Violation(f"founding: node {self.node_id} founds {replication.configuration} beside {founders}")
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 

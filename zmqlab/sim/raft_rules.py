@@ -10,7 +10,8 @@ and reads, and the front that is told what happens. Each class holds one kind of
   leaves (3.8). What was stored, and is committed, is there when the node starts again.
 * :class:`Creation`: only the leader of a term creates entries of that term, and it never overwrites its own log (figure
   3.2, leader append-only). It changes the members only after the last change, and an entry of its own term, are
-  committed (4.1). It tells a follower to campaign only if the follower has the whole log (3.10).
+  committed (4.1), and takes in one learner at a time. It makes no second entry of a request whose first one stands in
+  its log and is not applied. It tells a follower to campaign only if the follower has the whole log (3.10).
 * :class:`Commitment`: what is first applied is on the disks of a majority of the voters; learners do not count. A
   leader moves its commit index only to entries of its own term (3.6.2).
 
@@ -37,6 +38,7 @@ from zmqlab.raft import (
     Snapshot,
 )
 from zmqlab.raft.messages import NOBODY, Entry, EntryKind, InstallSnapshotResponse, TimeoutNow
+from zmqlab.replica.replica import Key, request_key
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
 
@@ -238,6 +240,8 @@ class Creation:
         self._copies = copies
         self._last: dict[int, int] = {}
         """Term -> the highest index that its leader gave to an entry."""
+        self._requests: dict[tuple[int, Key], int] = {}
+        """(term, key of a request) -> the index of its latest entry of that term."""
 
     def new(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> list[Entry]:
         """A node sends or stores entries. Returns those that are new of their term: they must come from its leader.
@@ -262,11 +266,28 @@ class Creation:
                 f"one creator: node {raft.node_id} has entry {entry.index} of term {entry.term}, "
                 "which the leader of that term has neither sent nor stored"
             )
-        if entry.kind == EntryKind.CONFIGURATION and raft.role is Role.LEADER and raft.term == entry.term:
-            self._changed(raft, entry)
+        if raft.role is Role.LEADER and raft.term == entry.term:
+            if entry.kind == EntryKind.CONFIGURATION:
+                self._changed(raft, entry)
+            elif entry.kind == EntryKind.DATA:
+                self._proposed(raft, entry)
+
+    def _proposed(self, raft: Raft, entry: Entry) -> None:
+        """A leader makes an entry of a request. A slow cluster must not get more work because clients ask again."""
+        place = entry.term, request_key(entry.data)
+        first = self._requests.get(place, 0)
+        if first > raft.applied_index:
+            raise Violation(
+                f"copies: node {raft.node_id} makes entry {entry.index} of the request that stands at {first}, "
+                f"and has applied only {raft.applied_index}"
+            )
+        self._requests[place] = entry.index
 
     def _changed(self, raft: Raft, entry: Entry) -> None:
         """A leader changes the members."""
+        change = Configuration.decode(entry.data)
+        if len(change.learners) > 1:
+            raise Violation(f"membership: node {raft.node_id} takes in a second learner at {entry.index}: {change}")
         if raft.commit_index < raft.term_start_index:
             raise Violation(
                 f"membership: node {raft.node_id} changes the members at {entry.index} in term {raft.term}, "
@@ -275,7 +296,7 @@ class Creation:
         if raft.commit_index >= entry.index:
             return  # a sole voter stores and commits at once
         committed = raft.configurations.at(max(raft.commit_index, raft.configurations.oldest_index))
-        if not is_one_step(committed, Configuration.decode(entry.data)):
+        if not is_one_step(committed, change):
             raise Violation(
                 f"membership: node {raft.node_id} changes the members at {entry.index}, "
                 f"but the last change that is committed, {committed}, is more than one step away"

@@ -236,6 +236,23 @@ def test_a_leader_that_overwrites_its_log() -> None:
         story.store(leader, 1, 1, no_op(2, 1))
 
 
+def test_a_leader_that_no_majority_answers_any_more() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    answer = AppendEntriesResponse(2, 1, 1, 0, False, 0, 0, 0)
+    for tick in (5, 15, 19):
+        leader.ticks = tick
+        story.causes.office.took_turn(leader)
+        if tick == 5:
+            story.causes.heard(leader, answer)
+    leader.ticks = 20
+    with pytest.raises(Violation, match=r"check quorum: node 1 still leads term 1, but has not heard \[2, 3\]"):
+        story.causes.office.took_turn(leader)
+    story.causes.heard(leader, answer)
+    leader.ticks = 21
+    story.causes.office.took_turn(leader)
+
+
 def test_a_change_of_the_members_too_early() -> None:
     story = Story()
     leader = story.leader(1, 1)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from zmqlab.engine.peers import Peers
 from zmqlab.raft import AppendEntries, Configuration, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
@@ -38,7 +39,8 @@ class Node:
         self.sockets = SimpleNamespace(connected={"at 2", "at 3"}, subscribed={"at 2", "at 3"})
         settings = SimpleNamespace(drain_ms=DRAIN_TICKS * 20, tick_ms=20, leave=leaves)
         process = SimpleNamespace(node_id=1, world=self.world, settings=settings, sockets=self.sockets, address="at 1")
-        self.duties = Duties(cast(Process, process), cast(Replica, replica))
+        self.peers = SimpleNamespace(elsewhere=frozenset())
+        self.duties = Duties(cast(Process, process), cast(Replica, replica), cast(Peers, self.peers))
 
     def missing(self) -> str:
         members = [self.world.processes[node_id] for node_id in (1, 2, 3)]
@@ -128,6 +130,12 @@ def test_a_request_that_is_never_answered() -> None:
     assert node.missing() == ""
     node.pending[1, 1] = "request"
     assert node.missing() == "node 1 owes the answers to 1 requests"
+
+
+def test_a_member_that_is_taken_to_be_elsewhere() -> None:
+    node = Node()
+    node.peers.elsewhere = frozenset({2})
+    assert node.missing() == "node 1 takes [2] to be elsewhere than the log says"
 
 
 def test_connections_to_the_members_and_to_no_other_node() -> None:

@@ -8,8 +8,8 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
-* *at rest*: every request that the node took is answered, and it is connected to the members and to no other node but
-  such as have introduced themselves.
+* *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
+  connected to the members and to no other node but such as have introduced themselves.
 
 One object belongs to one life of one node.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zmqlab.engine.peers import Peers
 from zmqlab.raft import Message, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 class Duties:
     """See the module."""
 
-    def __init__(self, process: Process, replica: Replica) -> None:
+    def __init__(self, process: Process, replica: Replica, peers: Peers) -> None:
         self._process = process
         self._replica = replica
+        self._peers = peers
         self._members = replica.replication.configuration.members
         """As they were when the last turn ended: the node hears these in the present turn."""
         self._queries: dict[int, int] = {}
@@ -118,6 +120,8 @@ class Duties:
         node_id, owed = self._process.node_id, len(self._replica.pending)
         if owed:
             return f"node {node_id} owes the answers to {owed} requests"
+        if self._peers.elsewhere:
+            return f"node {node_id} takes {sorted(self._peers.elsewhere)} to be elsewhere than the log says"
         return self._wrong_connections(self._process.sockets, {each.address for each in members})
 
     def _wrong_connections(self, sockets: Sockets, addresses: set[str]) -> str:

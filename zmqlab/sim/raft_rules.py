@@ -14,6 +14,7 @@ and reads, and the front that is told what happens. Each class holds one kind of
   its log and is not applied. It tells a follower to campaign only if the follower has the whole log (3.10).
 * :class:`Commitment`: what is first applied is on the disks of a majority of the voters; learners do not count. A
   leader moves its commit index only to entries of its own term (3.6.2).
+* :class:`Office`: a leader that has not heard a majority of the voters for an election time-out leads no more (6.2).
 
 The rules share one :class:`Copy` of each disk. A copy changes when a write has returned, since a node may rely on the
 write only then; a node that starts again reports what it has found.
@@ -378,3 +379,37 @@ class Commitment:
         index, term = entry.index, entry.term
         holders = sum([self._copies[voter].holds(index, term) for voter in configuration.voters])
         return 2 * holders > len(configuration.voters)
+
+
+class Office:
+    """Who may go on leading."""
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[int, int], dict[int, int]] = {}
+        """(leader, term) -> voter -> the leader's tick at which it last heard the voter in this term."""
+        self._looked_at: dict[int, tuple[int, int, Configuration]] = {}
+        """Leader -> term, tick and members at the last look."""
+
+    def heard(self, raft: Raft, sender: int) -> None:
+        """A leader is about to read an answer of its term."""
+        self._heard.setdefault((raft.node_id, raft.term), {})[sender] = raft.ticks
+
+    def took_turn(self, raft: Raft) -> None:
+        """A leader's turn is over. It is looked at once a tick, and after a change of the members one tick later."""
+        term, ticks, voters = raft.term, raft.ticks, raft.configuration.voters
+        before = self._looked_at.get(raft.node_id)
+        if before is not None and before[:2] == (term, ticks):
+            return
+        self._looked_at[raft.node_id] = term, ticks, raft.configuration
+        heard = self._heard.setdefault((raft.node_id, term), {})
+        if before is None or before[0] != term or before[2] is not raft.configuration:
+            for voter in voters:
+                heard.setdefault(voter, ticks)
+            return
+        since = ticks - raft.settings.election_ticks
+        silent = [voter for voter in voters if voter != raft.node_id and heard[voter] <= since]
+        if 2 * len(silent) >= len(voters):
+            raise Violation(
+                f"check quorum: node {raft.node_id} still leads term {raft.term}, but has not heard {silent} "
+                f"of {list(voters)} for {raft.settings.election_ticks} ticks"
+            )

@@ -110,7 +110,7 @@ class WatchedGroup(Group):
         super().__init__(*parts)
         self._process = cast("Sockets", self._effects).process
         self._process.check_started(self.replica)
-        self.duties = Duties(self._process, self.replica)
+        self.duties = Duties(self._process, self.replica, self.peers)
         self._watch(self._process.world.causes)
 
     def _watch(self, causes: Causes | None) -> None:

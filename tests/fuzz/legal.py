@@ -101,7 +101,8 @@ def _of_peer(frame_type: int, frame: bytes, view: View) -> Verdict:
         return Verdict.LEGAL if view.leads and requests else Verdict.HARMLESS
     if frame_type == frames.HELLO:
         hello = decode_hello(frame)
-        if hello.to != view.node_id or hello.sender in (0, view.node_id):
+        is_for_its_place = hello.to in view.members and hello.sender in view.members and hello.sender != hello.to
+        if hello.sender in (0, view.node_id) or not (hello.to == view.node_id or is_for_its_place):
             return Verdict.BAD
         is_here = parse_endpoint(hello.address)[0] == "127.0.0.1"
         return Verdict.HARMLESS if is_here or hello.sender in view.members else Verdict.LEGAL

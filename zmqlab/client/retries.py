@@ -207,8 +207,10 @@ class Outbox:
             if first_sent_ns > node.answered_sent_ns:
                 node.answered_sent_ns = first_sent_ns
 
-    def wait(self, request: OpenRequest, ready_ns: int) -> None:
+    def wait(self, request: OpenRequest, ready_ns: int, *, by_the_log: bool = False) -> None:
         """Take a request that was refused from its node; it is sent again from ``ready_ns`` on.
+
+        A refusal ``by_the_log`` has travelled through it: the cluster serves, and this node with it.
 
         Its answer will be one to a later copy, and so tells nothing of the time that answers take.
         """
@@ -216,6 +218,8 @@ class Outbox:
             del request.node.outstanding[request.number]
             request.node = None
         request.first_node = None
+        if by_the_log and request.sent_ns > self._answered_sent_ns:
+            self._answered_sent_ns = request.sent_ns
         heapq.heappush(self.waiting, (ready_ns, request.number))
 
     def note_busy(self, node: Contact, status: int, now_ns: int) -> None:

@@ -377,7 +377,7 @@ class Session:
         if request.node is contact:
             pause_ms = WINDOW_FULL_MS << min(request.windows_full, WINDOW_FULL_DOUBLINGS_MAX)
             request.windows_full += 1
-            self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS)
+            self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS, by_the_log=True)
             request.frame = encode_request(self.client_id, request.number, self._window.low, request.commands)
 
     def _complete(

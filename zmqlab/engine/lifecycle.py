@@ -258,9 +258,11 @@ class Joining:
         return bool(self._seeds) or (is_member and not is_here)
 
     def _targets(self) -> list[str]:
-        """The nodes that were named, then those that the log knows; never this node."""
-        replication = self._replication
-        members = [at for member, at in replication.configuration.addresses if member != replication.node_id]
+        """The nodes that were named, then those that the log knows; never this node.
+
+        Where the log has this node, if that is elsewhere, another member may be by now: they exchanged their addresses.
+        """
+        members = [address for _, address in self._replication.configuration.addresses]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
         return [target for target in dict.fromkeys([*named, *members]) if target != self._own_address]
 

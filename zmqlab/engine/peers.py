@@ -124,11 +124,14 @@ class Peers:
     def _connect(self) -> None:
         """Be connected to where members and guests are, and say they are."""
         own_id, own_address = self._replication.node_id, self._settings.endpoint
-        members = [*self._replication.configuration.addresses, *self._claimed.items()]
+        known = dict(self._replication.configuration.addresses)
+        former = known.get(own_id, "")
+        """Of this node, if it has moved. A member that the log has at this node's address may be there: an exchange."""
         routes: dict[int, tuple[str, ...]] = {}
-        for node_id, address in (*members, *self._guests.items()):
-            if node_id != own_id and address != own_address:
-                routes[node_id] = (*routes.get(node_id, ()), address)
+        for node_id, address in (*known.items(), *self._claimed.items(), *self._guests.items()):
+            place = former if address == own_address else address
+            if node_id != own_id and place and place != own_address:
+                routes[node_id] = (*routes.get(node_id, ()), place)
         self._routes = routes
         heard = (address for node_id in self._members for address in routes.get(node_id, ()))
         self._connections.want(self._group, (each for route in routes.values() for each in route), heard)
@@ -149,8 +152,14 @@ class Peers:
                 self.send(member, encode_hello(hello, self._group))
 
     def take_hello(self, hello: Hello) -> None:
-        """A node introduces itself. Raises FrameError if the HELLO is not meant for this node."""
-        if hello.to != self._replication.node_id or hello.sender in (0, hello.to):
+        """A node introduces itself. Raises FrameError if the HELLO is meant neither for this node nor for its place.
+
+        Members that have exchanged their addresses get each other's HELLOs. Those say where their senders are, and
+        that is how each finds the others again.
+        """
+        own_id = self._replication.node_id
+        is_for_its_place = hello.to in self._members and hello.sender in self._members
+        if hello.sender in (0, own_id, hello.to) or not (hello.to == own_id or is_for_its_place):
             raise FrameError(f"a hello to {hello.to:#x} came here")
         if hello.sender in self._members:
             self.note_name(hello.sender, hello.name)

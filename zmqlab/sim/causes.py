@@ -239,6 +239,9 @@ class Causes:
         found = Copy()
         found.store(hard_state, entries, snapshot)
         self.storage.loaded(node_id, found)
+        for entry in self.creation.found(node_id, entries):
+            if entry.kind == EntryKind.CONFIGURATION:
+                self.commitment.saw_change(entry)
         if snapshot is not None:
             self.snapshots.check(node_id, snapshot)
 

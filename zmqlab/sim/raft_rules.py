@@ -260,9 +260,20 @@ class Creation:
                 found.append(entry)
         return found
 
+    def found(self, node_id: int, entries: list[Entry]) -> list[Entry]:
+        """A node starts with these. Returns those that it created itself, right before it ended in its write."""
+        found = [entry for entry in entries if entry.index > self._last.get(entry.term, 0)]
+        own = [entry for entry in found if self._may_create(node_id, entry.term)]
+        for entry in own:
+            self._last[entry.term] = entry.index
+        return own
+
+    def _may_create(self, node_id: int, term: int) -> bool:
+        leader = self._elections.leaders.get(term, node_id)
+        return leader == node_id and self._elections.vote(node_id, term) == node_id
+
     def _created(self, raft: Raft, entry: Entry) -> None:
-        leader = self._elections.leaders.get(entry.term, raft.node_id)
-        if leader != raft.node_id or self._elections.vote(raft.node_id, entry.term) != raft.node_id:
+        if not self._may_create(raft.node_id, entry.term):
             raise Violation(
                 f"one creator: node {raft.node_id} has entry {entry.index} of term {entry.term}, "
                 "which the leader of that term has neither sent nor stored"

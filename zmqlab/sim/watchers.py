@@ -148,17 +148,27 @@ class WatchedGroup(Group):
         return more
 
     def send(self, messages: Iterable[Message]) -> None:
-        """Each message leaves, and is looked at."""
-        world, replication = self._process.world, self.replica.replication
+        """Each message leaves, and is looked at; also one that has left in part when the process ends."""
+        network = self._process.world.network
         for message in messages:
-            super().send((message,))
-            world.elections.sent(message)
-            if world.causes is not None:
-                world.causes.sent(cast(Raft, replication), message)
-            if isinstance(message, AppendEntries):
-                world.logs.saw(message.prev_term, message.entries)
-            elif isinstance(message, AppendEntriesResponse):
-                world.logs.answered(message, replication.applied_index)
+            sent_before = network.sent
+            try:
+                super().send((message,))
+            except BaseException:
+                if network.sent > sent_before:
+                    self._show(message)
+                raise
+            self._show(message)
+
+    def _show(self, message: Message) -> None:
+        world, replication = self._process.world, self.replica.replication
+        world.elections.sent(message)
+        if world.causes is not None:
+            world.causes.sent(cast(Raft, replication), message)
+        if isinstance(message, AppendEntries):
+            world.logs.saw(message.prev_term, message.entries)
+        elif isinstance(message, AppendEntriesResponse):
+            world.logs.answered(message, replication.applied_index)
 
 
 class ObservedMachine(StateMachine):

@@ -258,6 +258,7 @@ class Simulation:
         self.tell("everything is healed")
         self.faults.heal()
         self.operator.finish()
+        self.operator.compare_hashes()
         for client in self.clients.values():
             client.finish()
         self._come_to_rest()
@@ -292,6 +293,8 @@ class Simulation:
             self.operator.look_after()
             self._advance(self.now_us + CHECK_US)
         self._check_states()
+        self.operator.compare_hashes()
+        self._advance(self.now_us + CHECK_US)
         members = self.operator.members
         self.tell(f"at rest: nodes {sorted(members)} are at {self.ledger.last_index} and agree")
 

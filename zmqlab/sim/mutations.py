@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from zmqlab.market import exchange
-from zmqlab.raft import configuration, core, election, follower, log, membership, reads, replication, roles, snapshots
+from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
 from zmqlab.replica import machine, record_journal, replica, sessions
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
@@ -69,21 +69,21 @@ def _mutated(function: FunctionType, changes: tuple[tuple[str, str], ...]) -> Co
 MUTATIONS = (
     Mutation(
         "1 an older term's entries counted as committed",
-        replication.commit_by_counting,
+        append_entries.commit_by_counting,
         ((" and raft.log.term_at(index) == raft.term", ""),),
         60,
         SimSettings(focus="figure-8"),
     ),
     Mutation(
         "2 commit index moved past what the message verified",
-        follower.handle_append,
+        append_entries.handle_append,
         (("min(message.commit_index, verified)", "min(message.commit_index, raft.log.last_index)"),),
         40,
         SimSettings(focus="figure-8"),
     ),
     Mutation(
         "3 a stale AppendEntries truncates good entries",
-        follower._append,
+        append_entries._append,
         (
             ("new = _skip_known(raft, entries)", "new = entries"),
             ("_truncate(raft, new[0].index)", "_truncate(raft, prev_index + 1)"),
@@ -93,7 +93,7 @@ MUTATIONS = (
     ),
     Mutation(
         "4 the conflicting entry replaced, its tail kept",
-        follower._append,
+        append_entries._append,
         (
             (
                 "_truncate(raft, new[0].index)",
@@ -121,7 +121,7 @@ MUTATIONS = (
     ),
     Mutation(
         "6 the vote cleared within the same term",
-        roles.become_follower,
+        election.become_follower,
         (
             (
                 "if term > raft.term:\n        raft.term = term\n        raft.voted_for = NOBODY",
@@ -188,7 +188,7 @@ MUTATIONS = (
     ),
     Mutation(
         "10 a message of an older term left without an answer",
-        roles._answer_older,
+        election._answer_older,
         (("to, term = message.sender, raft.term", "return"),),
         120,
         SimSettings(focus="ahead"),
@@ -201,8 +201,8 @@ MUTATIONS = (
     ),
     Mutation(
         "11 a membership change before the leader's own term committed",
-        membership._may_change_to,
-        (("raft.has_committed_in_term and ", ""),),
+        core.Raft._may_change_to,
+        (("self.has_committed_in_term and ", ""),),
         300,
         SimSettings(focus="members"),
     ),
@@ -215,7 +215,7 @@ MUTATIONS = (
     ),
     Mutation(
         "12 a compacted previous entry taken for a conflict",
-        follower.handle_append,
+        append_entries.handle_append,
         (("if prev_index < raft.commit_index:", "if False:"),),
         60,
         SimSettings(focus="snapshots"),
@@ -337,7 +337,7 @@ MUTATIONS = (
     ),
     Mutation(
         "learners counted among those that commit",
-        replication.commit_by_counting,
+        append_entries.commit_by_counting,
         (("for voter in raft.configuration.voters", "for voter in raft.configuration.members"),),
         150,
     ),
@@ -349,7 +349,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an acknowledgement that does not wait for the disk",
-        follower.handle_append,
+        append_entries.handle_append,
         (("raft.send_stored.append(answer)", "raft.send_now.append(answer)"),),
         10,
     ),
@@ -361,7 +361,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an acknowledgement up to the end of the log, verified or not",
-        follower.handle_append,
+        append_entries.handle_append,
         (("message.round, True, verified, 0, 0", "message.round, True, raft.log.last_index, 0, 0"),),
         120,
     ),
@@ -373,14 +373,14 @@ MUTATIONS = (
     ),
     Mutation(
         "leadership handed to a node that lacks entries",
-        replication.hand_over_if_caught_up,
+        election.hand_over_if_caught_up,
         ((" and progress.match_index == raft.log.last_index", ""),),
         40,
     ),
     Mutation(
         "the members changed before the last change is committed",
-        membership._may_change_to,
-        ((" and raft.commit_index >= raft.configurations.current_index", ""),),
+        core.Raft._may_change_to,
+        ((" and self.commit_index >= self.configurations.current_index", ""),),
         200,
     ),
     Mutation(
@@ -391,14 +391,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a deaf leader that stays in office",
-        replication.check_quorum,
+        election.check_quorum,
         (("heard < quorum_size(len(voters))", "False"),),
         60,
         SimSettings(focus="outage"),
     ),
     Mutation(
         "a leader counts itself twice among those it has heard",
-        replication.check_quorum,
+        election.check_quorum,
         (("heard = sum(", "heard = 1 + sum("),),
         200,
         SimSettings(focus="outage"),

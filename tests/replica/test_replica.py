@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from zmqlab.market.types import symbol_code
 from zmqlab.raft import (
     AppendEntries,
+    AppendEntriesResponse,
     Configuration,
     HardState,
     Message,
@@ -94,6 +95,29 @@ def test_a_snapshot_answers_what_waits() -> None:
     replica.tick()
     replica.turn()
     assert {client_wire.parse_request(frame).request_number for frame in effects.forwarded} == {3}
+
+
+def test_a_copy_of_an_older_term_is_applied_and_the_one_of_this_term_still_stands() -> None:
+    frame = client_wire.encode_open_session(9)
+    journal = MemoryJournal()
+    entries = [Entry(1, 1, EntryKind.NO_OP, b""), Entry(2, 1, EntryKind.DATA, frame)]
+    journal.store(HardState(1, 2, 0), entries, None)
+    replica = make_replica(Effects(), journal)
+    replication = replica.replication
+    replication.campaign()
+    for pre_vote in (True, False):
+        replica.turn()
+        replica.step(RequestVoteResponse(2, 1, 2, True, pre_vote))
+    replica.turn()
+    replica.take_forwarded([frame])
+    replica.turn()
+    assert (replication.term, replication.last_index) == (2, 4)
+    replica.step(AppendEntriesResponse(2, 1, 2, 1, True, 3, 0, 0))
+    replica.turn()
+    assert replica.machine.applied_index == 3
+    replica.take_forwarded([frame])
+    replica.turn()
+    assert replication.last_index == 4
 
 
 def test_an_answer_to_an_earlier_life_finishes_no_read() -> None:

@@ -27,6 +27,7 @@ from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.sim.causes import RESTORE_EVERY, Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
+from zmqlab.wire import client as client_wire
 
 THREE = Configuration((1, 2, 3))
 LIMITS = SessionLimits()
@@ -235,6 +236,23 @@ def test_a_leader_that_overwrites_its_log() -> None:
         story.store(leader, 1, 1, no_op(2, 1))
 
 
+def test_a_leader_that_no_majority_answers_any_more() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    answer = AppendEntriesResponse(2, 1, 1, 0, False, 0, 0, 0)
+    for tick in (5, 15, 19):
+        leader.ticks = tick
+        story.causes.office.took_turn(leader)
+        if tick == 5:
+            story.causes.heard(leader, answer)
+    leader.ticks = 20
+    with pytest.raises(Violation, match=r"check quorum: node 1 still leads term 1, but has not heard \[2, 3\]"):
+        story.causes.office.took_turn(leader)
+    story.causes.heard(leader, answer)
+    leader.ticks = 21
+    story.causes.office.took_turn(leader)
+
+
 def test_a_change_of_the_members_too_early() -> None:
     story = Story()
     leader = story.leader(1, 1)
@@ -249,7 +267,26 @@ def test_a_change_of_the_members_too_early() -> None:
     leader.configurations.append(2, four)
     story.store(leader, 1, 1, NO_OP, change(2, 1, four))
     with pytest.raises(Violation, match=r"the last change that is committed, .* is more than one step away"):
-        story.store(leader, 1, 1, change(3, 1, four.with_learner(5)))
+        story.store(leader, 1, 1, change(3, 1, four.with_voter(4).without(1)))
+
+
+def test_a_second_learner() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    leader.commit_index = 1
+    with pytest.raises(Violation, match="membership: node 1 takes in a second learner at 2"):
+        story.store(leader, 1, 1, NO_OP, change(2, 1, THREE.with_learner(4).with_learner(5)))
+
+
+def test_a_leader_that_makes_a_second_entry_of_a_request() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    data = client_wire.encode_open_session(9)
+    story.store(leader, 1, 1, NO_OP, Entry(2, 1, EntryKind.DATA, data))
+    with pytest.raises(Violation, match="copies: node 1 makes entry 3 of the request that stands at 2"):
+        story.store(leader, 1, 1, Entry(3, 1, EntryKind.DATA, data))
+    leader.applied_index = 3  # its answer is not kept, and the next copy is a registration of its own
+    story.store(leader, 1, 1, no_op(3, 1), Entry(4, 1, EntryKind.DATA, data))
 
 
 def test_leadership_for_a_node_that_lacks_entries() -> None:

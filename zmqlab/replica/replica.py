@@ -335,7 +335,8 @@ class Replica:
             if applied is None:
                 continue
             self._driver.applied(entry, applied)
-            self._proposed.discard(applied.key)
+            if entry.term == self._proposed_in:  # a copy of an older term may come before the one in this term
+                self._proposed.discard(applied.key)
             taken = self._forget(applied.key)
             if taken is None:
                 continue

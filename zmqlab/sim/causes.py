@@ -4,7 +4,7 @@
 two or three rare events follow it. The checkers here look at the step that breaks the rule, so that the first of these
 events is enough. Each rule has a class, and each violation begins with the name of the rule:
 
-* ``Votes``, ``Storage``, ``Creation`` and ``Commitment`` are in :mod:`~zmqlab.sim.raft_rules`;
+* ``Votes``, ``Storage``, ``Creation``, ``Commitment`` and ``Office`` are in :mod:`~zmqlab.sim.raft_rules`;
 * :class:`Snapshots`: a snapshot names the members that were committed at its index, and holds the state at its index
   (thesis, 5.1);
 * :class:`Reads`: a confirmed read index is not below what any node had applied when the read was asked for, and the
@@ -47,7 +47,7 @@ from zmqlab.raft.messages import (
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
-from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Storage, Votes
+from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Office, Storage, Votes
 
 _APPLIED_INDEX = struct.Struct("<Q")
 """The first field of a state machine's snapshot."""
@@ -159,6 +159,7 @@ class Causes:
         self.storage = Storage(self.copies, ledger)
         self.creation = Creation(elections, self.copies)
         self.commitment = Commitment(configurations, self.copies)
+        self.office = Office()
         self.snapshots = Snapshots(configurations, ledger, limits)
         self.reads = Reads(elections, ledger)
         self._applied_index = 0
@@ -166,9 +167,11 @@ class Causes:
 
     def heard(self, raft: Raft, message: Message) -> None:
         """A node is about to handle a message."""
-        if isinstance(message, AppendEntriesResponse):
-            if message.success and raft.role is Role.LEADER and message.term == raft.term:
-                self.storage.acknowledged(raft, message)
+        if isinstance(message, AppendEntriesResponse | InstallSnapshotResponse):
+            if raft.role is Role.LEADER and message.term == raft.term:
+                self.office.heard(raft, message.sender)
+                if isinstance(message, AppendEntriesResponse) and message.success:
+                    self.storage.acknowledged(raft, message)
         elif isinstance(message, RequestVote):
             self.votes.heard(raft, message)
 
@@ -259,8 +262,10 @@ class Causes:
     def took_turn(self, replica: Replica) -> None:
         """A node's turn is over."""
         raft = cast(Raft, replica.replication)
-        if raft.role is Role.LEADER and self.commitment.leads(raft):
-            self.votes.leads(raft)
+        if raft.role is Role.LEADER:
+            if self.commitment.leads(raft):
+                self.votes.leads(raft)
+            self.office.took_turn(raft)
         if raft.snapshot is not None:
             self.snapshots.look_at(replica, raft.snapshot)
 

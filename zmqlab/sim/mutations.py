@@ -162,7 +162,7 @@ MUTATIONS = (
         "9 a read served without asking whether one still leads",
         reads.confirm,
         (("while raft.read_batches and raft.read_batches[0].round <= confirmed:", "while raft.read_batches:"),),
-        60,
+        120,
         SimSettings(focus="reads"),
     ),
     Mutation(
@@ -190,7 +190,7 @@ MUTATIONS = (
         "10 a message of an older term left without an answer",
         election._answer_older,
         (("to, term = message.sender, raft.term", "return"),),
-        60,
+        120,
         SimSettings(focus="ahead"),
     ),
     Mutation(

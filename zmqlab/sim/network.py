@@ -145,16 +145,18 @@ class Sockets:
         self._world.network.send(self.process.node_id, int.from_bytes(route, "little"), frame)
 
     def connect(self, address: str) -> None:
+        assert address not in self.connected, f"node {self.process.node_id} connects to {address} twice"
         self.connected.add(address)
 
     def disconnect(self, address: str) -> None:
         self.connected.remove(address)
 
     def subscribe(self, address: str) -> None:
+        assert address not in self.subscribed, f"node {self.process.node_id} subscribes to {address} twice"
         self.subscribed.add(address)
 
     def unsubscribe(self, address: str) -> None:
-        self.subscribed.discard(address)
+        self.subscribed.remove(address)
 
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
         return tuple(endpoints)
@@ -178,7 +180,7 @@ class Sockets:
             cpu_percent=0.0,
             rss_bytes=0,
             dropped=self.process.overflowed,
-            bad_messages=self.process.too_large,
+            bad_messages=0,
         )
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:

@@ -66,6 +66,8 @@ class Operator:
         self._rng = rng
         self._goals: deque[Goal] = deque()
         self._nonces: dict[int, Goal] = {}
+        self._hashes: dict[int, tuple[int, str]] = {}
+        """Index -> the node that told the hash of its state there first, and the hash."""
         self._next_nonce = ADDRESS << 32
         self._leader = 0
         self._hold_until_us = 0
@@ -309,6 +311,12 @@ class Operator:
         self._next_nonce += 1
         self._send(node_id, control.LogQuery(self._next_nonce, 1, LOG_BYTES))
 
+    def compare_hashes(self) -> None:
+        """Ask all members for the hashes of their states; those of one index must agree, whenever they are told."""
+        for node_id in self.members:
+            self._next_nonce += 1
+            self._send(node_id, control.HashQuery(self._next_nonce))
+
     def deliver(self, sender: int, frame: bytes) -> None:
         """An answer from a node."""
         if frames.parse_header(frame)[0] != frames.ANSWER:
@@ -316,6 +324,9 @@ class Operator:
         answer = control.decode_answer(frame)
         if isinstance(answer, control.LogAnswer):
             self._compare(sender, answer)
+            return
+        if isinstance(answer, control.HashAnswer):
+            self._compare_hash(sender, answer)
             return
         goal = self._nonces.pop(answer.nonce, None)
         if goal is None:
@@ -349,6 +360,13 @@ class Operator:
         for index, term, kind, data in answer.entries:
             if ledger.entries[index - 1] != Entry(index, term, EntryKind(kind), data):
                 raise Violation(f"journal: node {node_id} serves an entry {index} that was never committed there")
+
+    def _compare_hash(self, node_id: int, answer: control.HashAnswer) -> None:
+        """What a node says of its state is true of the index that it names."""
+        self._world.ledger.same_chain(node_id, answer.index, bytes.fromhex(answer.chain_hash))
+        known, hashed = self._hashes.setdefault(answer.index, (node_id, answer.state_hash))
+        if hashed != answer.state_hash:
+            raise Violation(f"hashes: nodes {known} and {node_id} tell different state hashes at {answer.index}")
 
     def look_after(self, but: Collection[Process] = ()) -> None:
         """When faults are over: start what is down, since its port was taken, and make links whole that a late question

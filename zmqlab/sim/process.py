@@ -28,6 +28,7 @@ from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.network import Sockets
+from zmqlab.sim.node_rules import Duties
 from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
@@ -69,8 +70,6 @@ class Process:
         self.snapshots = 0
         self.bad_frames = 0
         """Of earlier lives; see :attr:`refused`."""
-        self.too_large = 0
-        """Frames above a limit."""
         self.overflowed = 0
         """Frames that found a queue full."""
         self.watcher = Watcher(self)
@@ -102,6 +101,12 @@ class Process:
         """None while the process is down, or is a seed that has not decided yet."""
         group = self.engine.groups.get(0) if self.engine is not None else None
         return group.replica if group is not None else None
+
+    @property
+    def duties(self) -> Duties | None:
+        """What it owes; None as for :attr:`replica`."""
+        group = self.engine.groups.get(0) if self.engine is not None else None
+        return cast(WatchedGroup, group).duties if group is not None else None
 
     @property
     def running(self) -> Replica:
@@ -200,6 +205,9 @@ class Process:
         replication = replica.replication
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
+        founders = self.world.configurations.at(0)
+        if not replication.last_index and replication.configuration not in (founders, Configuration(())):
+            raise Violation(f"founding: node {self.node_id} founds {replication.configuration} beside {founders}")
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 
@@ -360,6 +368,8 @@ class Process:
             self._wake_later()
         self.watcher.took_turn()
         if engine.is_over:
+            if self.duties is not None:
+                self.duties.ended()
             self.ended += 1
             self.world.tell(f"node {self.node_id} ends in order")
             self._end("in order")
@@ -371,10 +381,10 @@ class Process:
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
-        elif len(frame) <= self.world.plan.peer_frame_bytes:
-            engine.on_peer_frame(frame)
+        elif len(frame) > self.world.plan.peer_frame_bytes:
+            raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
         else:
-            self.too_large += 1
+            engine.on_peer_frame(frame)
 
     def _hand_in_answers(self, engine: Engine) -> None:
         """Of a seed that has not decided: all other frames wait in their sockets."""

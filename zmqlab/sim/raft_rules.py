@@ -10,9 +10,11 @@ and reads, and the front that is told what happens. Each class holds one kind of
   leaves (3.8). What was stored, and is committed, is there when the node starts again.
 * :class:`Creation`: only the leader of a term creates entries of that term, and it never overwrites its own log (figure
   3.2, leader append-only). It changes the members only after the last change, and an entry of its own term, are
-  committed (4.1). It tells a follower to campaign only if the follower has the whole log (3.10).
+  committed (4.1), and takes in one learner at a time. It makes no second entry of a request whose first one stands in
+  its log and is not applied. It tells a follower to campaign only if the follower has the whole log (3.10).
 * :class:`Commitment`: what is first applied is on the disks of a majority of the voters; learners do not count. A
   leader moves its commit index only to entries of its own term (3.6.2).
+* :class:`Office`: a leader that has not heard a majority of the voters for an election time-out leads no more (6.2).
 
 The rules share one :class:`Copy` of each disk. A copy changes when a write has returned, since a node may rely on the
 write only then; a node that starts again reports what it has found.
@@ -37,6 +39,7 @@ from zmqlab.raft import (
     Snapshot,
 )
 from zmqlab.raft.messages import NOBODY, Entry, EntryKind, InstallSnapshotResponse, TimeoutNow
+from zmqlab.replica.replica import Key, request_key
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
 
@@ -238,6 +241,8 @@ class Creation:
         self._copies = copies
         self._last: dict[int, int] = {}
         """Term -> the highest index that its leader gave to an entry."""
+        self._requests: dict[tuple[int, Key], int] = {}
+        """(term, key of a request) -> the index of its latest entry of that term."""
 
     def new(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> list[Entry]:
         """A node sends or stores entries. Returns those that are new of their term: they must come from its leader.
@@ -273,11 +278,28 @@ class Creation:
                 f"one creator: node {raft.node_id} has entry {entry.index} of term {entry.term}, "
                 "which the leader of that term has neither sent nor stored"
             )
-        if entry.kind == EntryKind.CONFIGURATION and raft.role is Role.LEADER and raft.term == entry.term:
-            self._changed(raft, entry)
+        if raft.role is Role.LEADER and raft.term == entry.term:
+            if entry.kind == EntryKind.CONFIGURATION:
+                self._changed(raft, entry)
+            elif entry.kind == EntryKind.DATA:
+                self._proposed(raft, entry)
+
+    def _proposed(self, raft: Raft, entry: Entry) -> None:
+        """A leader makes an entry of a request. A slow cluster must not get more work because clients ask again."""
+        place = entry.term, request_key(entry.data)
+        first = self._requests.get(place, 0)
+        if first > raft.applied_index:
+            raise Violation(
+                f"copies: node {raft.node_id} makes entry {entry.index} of the request that stands at {first}, "
+                f"and has applied only {raft.applied_index}"
+            )
+        self._requests[place] = entry.index
 
     def _changed(self, raft: Raft, entry: Entry) -> None:
         """A leader changes the members."""
+        change = Configuration.decode(entry.data)
+        if len(change.learners) > 1:
+            raise Violation(f"membership: node {raft.node_id} takes in a second learner at {entry.index}: {change}")
         if raft.commit_index < raft.term_start_index:
             raise Violation(
                 f"membership: node {raft.node_id} changes the members at {entry.index} in term {raft.term}, "
@@ -286,7 +308,7 @@ class Creation:
         if raft.commit_index >= entry.index:
             return  # a sole voter stores and commits at once
         committed = raft.configurations.at(max(raft.commit_index, raft.configurations.oldest_index))
-        if not is_one_step(committed, Configuration.decode(entry.data)):
+        if not is_one_step(committed, change):
             raise Violation(
                 f"membership: node {raft.node_id} changes the members at {entry.index}, "
                 f"but the last change that is committed, {committed}, is more than one step away"
@@ -327,6 +349,15 @@ class Commitment:
         if (entry.index, entry.term) not in self._changes:
             self._changes[entry.index, entry.term] = Configuration.decode(entry.data)
 
+    def is_out(self, node_id: int, since: int) -> bool:
+        """Whether a change behind index ``since``, which leaves this node out, is on the disks of a majority."""
+        return any(
+            index > since
+            and node_id not in change.members
+            and self._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            for (index, term), change in self._changes.items()
+        )
+
     def leads(self, raft: Raft) -> bool:
         """A leader works; returns whether it was not seen before in this term."""
         began = self._began.get(raft.term)
@@ -359,3 +390,37 @@ class Commitment:
         index, term = entry.index, entry.term
         holders = sum([self._copies[voter].holds(index, term) for voter in configuration.voters])
         return 2 * holders > len(configuration.voters)
+
+
+class Office:
+    """Who may go on leading."""
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[int, int], dict[int, int]] = {}
+        """(leader, term) -> voter -> the leader's tick at which it last heard the voter in this term."""
+        self._looked_at: dict[int, tuple[int, int, Configuration]] = {}
+        """Leader -> term, tick and members at the last look."""
+
+    def heard(self, raft: Raft, sender: int) -> None:
+        """A leader is about to read an answer of its term."""
+        self._heard.setdefault((raft.node_id, raft.term), {})[sender] = raft.ticks
+
+    def took_turn(self, raft: Raft) -> None:
+        """A leader's turn is over. It is looked at once a tick, and after a change of the members one tick later."""
+        term, ticks, voters = raft.term, raft.ticks, raft.configuration.voters
+        before = self._looked_at.get(raft.node_id)
+        if before is not None and before[:2] == (term, ticks):
+            return
+        self._looked_at[raft.node_id] = term, ticks, raft.configuration
+        heard = self._heard.setdefault((raft.node_id, term), {})
+        if before is None or before[0] != term or before[2] is not raft.configuration:
+            for voter in voters:
+                heard.setdefault(voter, ticks)
+            return
+        since = ticks - raft.settings.election_ticks
+        silent = [voter for voter in voters if voter != raft.node_id and heard[voter] <= since]
+        if 2 * len(silent) >= len(voters):
+            raise Violation(
+                f"check quorum: node {raft.node_id} still leads term {raft.term}, but has not heard {silent} "
+                f"of {list(voters)} for {raft.settings.election_ticks} ticks"
+            )

@@ -1,7 +1,7 @@
 """How the checkers see into a node: an onlooker at each step, who changes nothing that the node does.
 
 :class:`Watcher` is told what a process stores and loads, and when its turn ends. :class:`WatchedGroup`, production's
-group, shows each message as it is heard and as it leaves, and each read as it begins and is answered.
+group, shows each message as it is heard and as it leaves, each read as it begins and is answered, and each turn.
 :class:`ObservedMachine`, production's state machine, shows each entry as it is applied.
 """
 
@@ -15,6 +15,7 @@ from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_rules import Duties
 
 if TYPE_CHECKING:
     from zmqlab.sim.causes import Causes
@@ -109,22 +110,26 @@ class WatchedGroup(Group):
         super().__init__(*parts)
         self._process = cast("Sockets", self._effects).process
         self._process.check_started(self.replica)
-        if self._process.world.causes is not None:
-            self._watch(self._process.world.causes)
+        self.duties = Duties(self._process, self.replica, self.peers)
+        self._watch(self._process.world.causes)
 
-    def _watch(self, causes: Causes) -> None:
+    def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""
-        replica, step, read = self.replica, self.replica.step, self.replica.read
+        replica, step, read, duties = self.replica, self.replica.step, self.replica.read, self.duties
 
         def watched_step(message: Message) -> None:
-            causes.heard(cast(Raft, replica.replication), message)
+            duties.heard(message)
+            if causes is not None:
+                causes.heard(cast(Raft, replica.replication), message)
             step(message)
 
         def watched_read(finish: Callable[[bool], None]) -> None:
-            floor = causes.read_begins()
+            floor = causes.read_begins() if causes is not None else (0, 0)
+            number = duties.query_begins()
 
             def finish_watched(readable: bool) -> None:
-                if readable:
+                duties.query_ends(number)
+                if readable and causes is not None:
                     causes.read_served(replica, floor)
                 finish(readable)
 
@@ -132,6 +137,15 @@ class WatchedGroup(Group):
 
         replica.step = watched_step  # type: ignore[method-assign]
         replica.read = watched_read  # type: ignore[method-assign]
+
+    def begin_to_close(self) -> None:
+        super().begin_to_close()
+        self.duties.signalled()
+
+    def turn(self) -> bool:
+        more = super().turn()
+        self.duties.took_turn()
+        return more
 
     def send(self, messages: Iterable[Message]) -> None:
         """Each message leaves, and is looked at; also one that has left in part when the process ends."""

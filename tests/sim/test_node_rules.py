@@ -1,0 +1,149 @@
+"""What a node owes to its clients and peers: each rule objects to the node that breaks it, without a cluster."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from zmqlab.engine.peers import Peers
+from zmqlab.raft import AppendEntries, Configuration, Role
+from zmqlab.raft.messages import BROADCAST
+from zmqlab.replica import Replica
+from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.process import Process
+
+THREE = Configuration((1, 2, 3))
+READ_TICKS, DRAIN_TICKS = 20, 10
+
+
+class Node:
+    """Node 1 of three, as a process and its replica look to the rules."""
+
+    def __init__(self, leaves: bool = False) -> None:
+        self.replication = SimpleNamespace(configuration=THREE, ticks=5, role=Role.FOLLOWER)
+        self.pending: dict[Any, Any] = {}
+        self.is_out = False
+        replica = SimpleNamespace(
+            replication=self.replication, pending=self.pending, settings=SimpleNamespace(read_ticks=READ_TICKS)
+        )
+        commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out)
+        self.world = SimpleNamespace(
+            ledger=SimpleNamespace(last_index=7),
+            configurations=SimpleNamespace(at=lambda index: THREE),
+            causes=SimpleNamespace(commitment=commitment),
+            processes={node_id: SimpleNamespace(address=f"at {node_id}") for node_id in (1, 2, 3, 4)},
+        )
+        self.sockets = SimpleNamespace(connected={"at 2", "at 3"}, subscribed={"at 2", "at 3"})
+        settings = SimpleNamespace(drain_ms=DRAIN_TICKS * 20, tick_ms=20, leave=leaves)
+        process = SimpleNamespace(node_id=1, world=self.world, settings=settings, sockets=self.sockets, address="at 1")
+        self.peers = SimpleNamespace(elsewhere=frozenset())
+        self.duties = Duties(cast(Process, process), cast(Replica, replica), cast(Peers, self.peers))
+
+    def missing(self) -> str:
+        members = [self.world.processes[node_id] for node_id in (1, 2, 3)]
+        return self.duties.missing(cast("list[Process]", members))
+
+
+def broadcast(sender: int) -> AppendEntries:
+    return AppendEntries(sender, BROADCAST, 4, 0, 0, 0, 1, ())
+
+
+def test_a_broadcast_of_a_stranger() -> None:
+    node = Node()
+    node.duties.heard(broadcast(2))
+    node.duties.heard(AppendEntries(9, 1, 4, 0, 0, 0, 1, ()))  # to this node alone: Raft's own rules judge it
+    with pytest.raises(Violation, match="strangers: node 1 listens to a broadcast of node 9"):
+        node.duties.heard(broadcast(9))
+
+
+def test_a_broadcast_of_a_member_that_this_turn_removes() -> None:
+    node = Node()
+    node.replication.configuration = Configuration((1, 2))
+    node.duties.heard(broadcast(3))
+    node.duties.took_turn()
+    with pytest.raises(Violation, match="strangers"):
+        node.duties.heard(broadcast(3))
+
+
+def test_a_query_that_hangs_or_is_answered_twice() -> None:
+    node = Node()
+    first, second = node.duties.query_begins(), node.duties.query_begins()
+    node.duties.query_ends(first)
+    with pytest.raises(Violation, match="queries: node 1 answers a query twice"):
+        node.duties.query_ends(first)
+    node.replication.ticks += READ_TICKS
+    node.duties.took_turn()
+    node.replication.ticks += 1
+    with pytest.raises(Violation, match="queries: node 1 lets a query wait for 21 ticks"):
+        node.duties.took_turn()
+    node.duties.query_ends(second)
+    node.duties.took_turn()
+
+
+def closing(leaves: bool = False, ticks: int = 4) -> Node:
+    node = Node(leaves)
+    node.duties.signalled()
+    node.replication.ticks += ticks
+    return node
+
+
+def test_a_node_that_ends_with_nothing_left_to_do_or_when_its_time_is_up() -> None:
+    closing().duties.ended()
+    late = closing(ticks=DRAIN_TICKS)
+    late.pending[1, 1] = "request"
+    late.duties.ended()
+
+
+def test_a_node_that_ends_at_the_second_signal() -> None:
+    node = closing()
+    node.pending[1, 1] = "request"
+    node.duties.signalled()
+    node.duties.ended()
+
+
+def test_a_node_that_ends_too_early() -> None:
+    owes = closing()
+    owes.pending[1, 1] = "request"
+    with pytest.raises(Violation, match=r"closing: node 1 ends 6 ticks .* owes the answers to 1 requests"):
+        owes.duties.ended()
+    leads = closing()
+    leads.replication.role = Role.LEADER
+    with pytest.raises(Violation, match=r"closing: .* leads"):
+        leads.duties.ended()
+    leads.replication.configuration = Configuration((1,))
+    leads.duties.ended()
+
+
+def test_a_node_that_was_to_leave_and_is_still_a_member() -> None:
+    node = closing(leaves=True)
+    with pytest.raises(Violation, match=r"closing: .* its removal is not committed"):
+        node.duties.ended()
+    node.is_out = True
+    node.duties.ended()
+
+
+def test_a_request_that_is_never_answered() -> None:
+    node = Node()
+    assert node.missing() == ""
+    node.pending[1, 1] = "request"
+    assert node.missing() == "node 1 owes the answers to 1 requests"
+
+
+def test_a_member_that_is_taken_to_be_elsewhere() -> None:
+    node = Node()
+    node.peers.elsewhere = frozenset({2})
+    assert node.missing() == "node 1 takes [2] to be elsewhere than the log says"
+
+
+def test_connections_to_the_members_and_to_no_other_node() -> None:
+    for connected, subscribed in (("2", "23"), ("23", "2"), ("239", "23"), ("23", "234"), ("123", "23")):
+        node = Node()
+        node.sockets.connected = {f"at {number}" for number in connected}
+        node.sockets.subscribed = {f"at {number}" for number in subscribed}
+        assert "is connected to" in node.missing()
+    node = Node()
+    node.sockets.connected.add("at 4")  # it is no member, and has introduced itself
+    assert node.missing() == ""

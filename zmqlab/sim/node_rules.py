@@ -1,0 +1,135 @@
+"""What one node owes to those around it: its clients, its peers, and the process that it runs in.
+
+The other rules look at the group: its log, its leader, its answers. A node can keep all of them and still be a bad one:
+it lets a query hang, ends without the answers that it owes, or listens to a stranger. Clients and peers make up for
+that by asking again, so that no damage is seen. :class:`Duties` looks at the node itself:
+
+* *strangers*: a broadcast reaches Raft only if a member sent it (:mod:`zmqlab.engine.peers`);
+* *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
+* *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
+  is out (:class:`zmqlab.engine.lifecycle.Closing`);
+* *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
+  connected to the members and to no other node but such as have introduced themselves.
+
+One object belongs to one life of one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from zmqlab.engine.peers import Peers
+from zmqlab.raft import Message, Role
+from zmqlab.raft.messages import BROADCAST
+from zmqlab.replica import Replica
+from zmqlab.sim.checkers import Violation
+
+if TYPE_CHECKING:
+    from zmqlab.sim.network import Sockets
+    from zmqlab.sim.process import Process
+
+
+class Duties:
+    """See the module."""
+
+    def __init__(self, process: Process, replica: Replica, peers: Peers) -> None:
+        self._process = process
+        self._replica = replica
+        self._peers = peers
+        self._members = replica.replication.configuration.members
+        """As they were when the last turn ended: the node hears these in the present turn."""
+        self._queries: dict[int, int] = {}
+        """The number of a query that waits -> the tick at which it came; oldest first."""
+        self._queries_taken = 0
+        self._signals = 0
+        self._signalled_at = 0
+        """The tick of the first signal."""
+        self._committed_at_signal = 0
+        """The highest index that any node had applied then."""
+
+    # Strangers.
+
+    def heard(self, message: Message) -> None:
+        """The node is about to hand a message to its replication."""
+        if message.to == BROADCAST and message.sender not in self._members:
+            raise Violation(
+                f"strangers: node {self._process.node_id} listens to a broadcast of node {message.sender}, "
+                f"but the members are {self._members}"
+            )
+
+    def took_turn(self) -> None:
+        """The node's turn is over."""
+        self._members = self._replica.replication.configuration.members
+        if self._queries:
+            self._look_at_queries()
+
+    # Queries.
+
+    def query_begins(self) -> int:
+        """A query waits for its read index; returns its number."""
+        self._queries_taken += 1
+        self._queries[self._queries_taken] = self._replica.replication.ticks
+        return self._queries_taken
+
+    def query_ends(self, number: int) -> None:
+        """It is about to be answered."""
+        if self._queries.pop(number, None) is None:
+            raise Violation(f"queries: node {self._process.node_id} answers a query twice")
+
+    def _look_at_queries(self) -> None:
+        waited = self._replica.replication.ticks - next(iter(self._queries.values()))
+        if waited > self._replica.settings.read_ticks:
+            raise Violation(f"queries: node {self._process.node_id} lets a query wait for {waited} ticks")
+
+    # Closing.
+
+    def signalled(self) -> None:
+        """The node is told to end."""
+        self._signals += 1
+        if self._signals == 1:
+            self._signalled_at = self._replica.replication.ticks
+            self._committed_at_signal = self._process.world.ledger.last_index
+
+    def ended(self) -> None:
+        """The node has ended in order."""
+        settings, replica = self._process.settings, self._replica
+        ticks_left = settings.drain_ms // settings.tick_ms - (replica.replication.ticks - self._signalled_at)
+        if self._signals > 1 or ticks_left <= 0:
+            return
+        who = f"closing: node {self._process.node_id} ends {ticks_left} ticks before it must, and"
+        voters = replica.replication.configuration.voters
+        if replica.pending:
+            raise Violation(f"{who} owes the answers to {len(replica.pending)} requests")
+        if replica.replication.role is Role.LEADER and len(voters) > 1:
+            raise Violation(f"{who} leads {voters}")
+        if settings.leave and set(voters) - {self._process.node_id} and not self._is_out():
+            raise Violation(f"{who} was to leave, but its removal is not committed")
+
+    def _is_out(self) -> bool:
+        """Whether it was no member at the signal, or its removal is on a majority. No node need have applied that."""
+        own_id, world, since = self._process.node_id, self._process.world, self._committed_at_signal
+        if world.causes is None or own_id not in world.configurations.at(since).members:
+            return True
+        return world.causes.commitment.is_out(own_id, since)
+
+    # At rest.
+
+    def missing(self, members: Iterable[Process]) -> str:
+        """What the node still has to do when all is healed and ``members`` are the members; empty if nothing."""
+        node_id, owed = self._process.node_id, len(self._replica.pending)
+        if owed:
+            return f"node {node_id} owes the answers to {owed} requests"
+        if self._peers.elsewhere:
+            return f"node {node_id} takes {sorted(self._peers.elsewhere)} to be elsewhere than the log says"
+        return self._wrong_connections(self._process.sockets, {each.address for each in members})
+
+    def _wrong_connections(self, sockets: Sockets, addresses: set[str]) -> str:
+        others = addresses - {self._process.address}
+        strangers = {process.address for process in self._process.world.processes.values()} - addresses
+        if sockets.subscribed == others and others <= sockets.connected <= others | strangers:
+            return ""
+        return (
+            f"node {self._process.node_id} is connected to {sorted(sockets.connected)} and hears "
+            f"{sorted(sockets.subscribed)}, but the other members are at {sorted(others)}"
+        )

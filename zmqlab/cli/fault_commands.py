@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zmqlab.scenarios.torture import Torture
     from zmqlab.sim.plan import SimSettings
 
-FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards or outage."
+FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
 REFRESH_S = 0.25
 LINES_S = 10.0
 """Without a terminal, a line so often besides one for each fault."""

@@ -81,14 +81,17 @@ def test_a_port_that_is_taken_names_the_process_that_has_it(context: net.Context
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(
-            PortInUse, match=rf"node7 can't listen on 127.0.0.1:{port}: .* does\. Choose another --port"
-        ):
-            net.bind(net.open_socket(context, zmq.ROUTER, BOUNDS), "127.0.0.1", port, "node7")
+        said = rf"node7 can't listen on 127.0.0.1:{port}: .* does\. Choose another --port"
+        made = net.open_socket(context, zmq.ROUTER, BOUNDS)
+        with pytest.raises(PortInUse, match=said):
+            net.bind(made, "127.0.0.1", port, "node7")
+        made.close(0)
 
 
 def test_an_address_of_another_machine_is_no_port_in_use(context: net.Context) -> None:
     """Any failure to bind was reported as a port in use."""
     said = r"no interface of this machine has the address 192\.0\.2\.1"
-    with net.open_socket(context, zmq.ROUTER, BOUNDS) as made, pytest.raises(ListenFailed, match=said):
+    made = net.open_socket(context, zmq.ROUTER, BOUNDS)
+    with pytest.raises(ListenFailed, match=said):
         net.bind(made, "192.0.2.1", 5_000, "node7")
+    made.close(0)

@@ -12,8 +12,8 @@ from zmqlab.raft import AppendEntries, Configuration, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import Duties
-from zmqlab.sim.process import Process
 
 THREE = Configuration((1, 2, 3))
 READ_TICKS, DRAIN_TICKS = 20, 10

@@ -1,8 +1,8 @@
 """What an engine asks of the process around it, as one interface.
 
 :class:`zmqlab.engine.engine.Engine` decides; an :class:`Effects` carries out. The node (:mod:`zmqlab.node.loop`)
-implements it with sockets, the simulator (:mod:`zmqlab.sim.process`) with virtual ones, and may crash in any call. What
-must be stored is the one effect that is not here: it goes through :class:`zmqlab.replica.Journal`.
+implements it with sockets, the simulator (:mod:`zmqlab.sim.node_process`) with virtual ones, and may crash in any
+call. What must be stored is the one effect that is not here: it goes through :class:`zmqlab.replica.Journal`.
 
 All effects but storing may fail silently: a frame may be lost, late or twice.
 """

@@ -13,12 +13,12 @@ In reading order:
 * :mod:`~zmqlab.sim.plan`: what a person wishes, and what a seed draws.
 * :mod:`~zmqlab.sim.focuses`: plans aimed at one kind of bug.
 * :mod:`~zmqlab.sim.world`: what all parts of a run share.
-* :mod:`~zmqlab.sim.process`: one node's process, around its engine.
+* :mod:`~zmqlab.sim.node_process`: one node's process, around its engine.
 * :mod:`~zmqlab.sim.network`: links between nodes and clients, and a node's sockets.
 * :mod:`~zmqlab.sim.disk`: a disk that may lose what is not flushed, and flip bits.
 * :mod:`~zmqlab.sim.clients`: sessions that draw orders, ask again, and check each answer.
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
-* :mod:`~zmqlab.sim.faults`: what breaks, and the minority that stays away.
+* :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
 * :mod:`~zmqlab.sim.causes`: the steps that would lead to damage.
 * :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.

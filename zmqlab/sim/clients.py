@@ -35,7 +35,7 @@ from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 if TYPE_CHECKING:
-    from zmqlab.sim.process import Process
+    from zmqlab.sim.node_process import Process
 
 NS_PER_US = 1_000
 SYMBOLS = ("AAA", "BBB")

@@ -5,7 +5,7 @@ so that frames overtake each other: more than TCP allows, and what a broadcast b
 one after the other, amount to. A cut link loses everything; cutting one direction only is a one-way partition.
 
 :class:`Network` has the links, :class:`Sockets` is one node's end of them. No fault is decided here:
-:mod:`~zmqlab.sim.faults` turns the knobs.
+:mod:`~zmqlab.sim.adversary` turns the knobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zmqlab.wire import frames
 from zmqlab.wire.control import NodeStatus
 
 if TYPE_CHECKING:
-    from zmqlab.sim.process import Process
+    from zmqlab.sim.node_process import Process
 
 Receiver = Callable[[int, bytes], None]
 """(sender, frame)"""

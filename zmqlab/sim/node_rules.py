@@ -27,7 +27,7 @@ from zmqlab.sim.checkers import Violation
 
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
-    from zmqlab.sim.process import Process
+    from zmqlab.sim.node_process import Process
 
 
 class Duties:

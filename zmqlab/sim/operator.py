@@ -23,8 +23,8 @@ from zmqlab.errors import FrameError
 from zmqlab.raft import quorum_size
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_process import Process
 from zmqlab.sim.plan import MS
-from zmqlab.sim.process import Process
 from zmqlab.sim.world import World
 from zmqlab.wire import control, frames
 

@@ -22,14 +22,14 @@ from zmqlab.raft import Configuration, Role
 from zmqlab.replica import MakeReplication, RaftByQuorum
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
+from zmqlab.sim.adversary import Faults, Outage
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
-from zmqlab.sim.faults import Faults, Outage
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Network
+from zmqlab.sim.node_process import Process
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
-from zmqlab.sim.process import Process
 from zmqlab.sim.trace import Trace, document
 from zmqlab.sim.world import World
 
@@ -266,7 +266,7 @@ class Simulation:
             self._probe()
 
     def _serve_without_a_minority(self) -> None:
-        """Liveness before everything is healed; see :class:`zmqlab.sim.faults.Outage`."""
+        """Liveness before everything is healed; see :class:`zmqlab.sim.adversary.Outage`."""
         outage = Outage(self.operator, self.faults, self._world, random.Random(f"{self._seed} outage"))
         if not outage.begin():
             return

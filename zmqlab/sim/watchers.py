@@ -20,7 +20,7 @@ from zmqlab.sim.node_rules import Duties
 if TYPE_CHECKING:
     from zmqlab.sim.causes import Causes
     from zmqlab.sim.network import Sockets
-    from zmqlab.sim.process import Process
+    from zmqlab.sim.node_process import Process
 
 
 class Watcher:

@@ -13,7 +13,7 @@ from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
 
 if TYPE_CHECKING:
-    from zmqlab.sim.process import Process
+    from zmqlab.sim.node_process import Process
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,9 +11,9 @@ import random
 from collections.abc import Collection, Iterable
 
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_process import Process
 from zmqlab.sim.operator import Operator
 from zmqlab.sim.plan import MS
-from zmqlab.sim.process import Process
 from zmqlab.sim.world import World
 from zmqlab.wire.control import LinkFault
 

@@ -5,6 +5,8 @@ it lets a query hang, ends without the answers that it owes, or listens to a str
 that by asking again, so that no damage is seen. :class:`Duties` looks at the node itself:
 
 * *strangers*: a broadcast reaches Raft only if a member sent it (:mod:`zmqlab.engine.peers`);
+* *links*: nothing comes in over a link that is cut, once the sender has said where it is
+  (:mod:`zmqlab.engine.link_faults`);
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
@@ -19,11 +21,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.raft import Message, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
+from zmqlab.wire.frames import HELLO
+from zmqlab.wire.peer import decode_hello
 
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
@@ -39,6 +44,8 @@ class Duties:
         self._peers = peers
         self._members = replica.replication.configuration.members
         """As they were when the last turn ended: the node hears these in the present turn."""
+        self._introduced: dict[int, str] = {}
+        """Node -> the address in its last HELLO that came while links were faulty."""
         self._queries: dict[int, int] = {}
         """The number of a query that waits -> the tick at which it came; oldest first."""
         self._queries_taken = 0
@@ -63,6 +70,16 @@ class Duties:
         self._members = self._replica.replication.configuration.members
         if self._queries:
             self._look_at_queries()
+
+    # Links.
+
+    def is_cut(self, links: LinkFaults, sender: Process, frame: bytes) -> bool:
+        """Whether the node must not hear this frame."""
+        if frame[3] == HELLO:
+            self._introduced[sender.node_id] = decode_hello(frame).address
+        address = self._peers.address_of(sender.node_id) or self._introduced.get(sender.node_id, "")
+        fault = links.faults.get(address)
+        return fault is not None and fault.cut
 
     # Queries.
 

@@ -20,11 +20,9 @@ from contextlib import ExitStack
 import numpy as np
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.evidence import LogCollector, acknowledgements_of
 from zmqlab.lab.hosts import LocalHost, module_command
-from zmqlab.scenarios.fault_schedule import Deal
-from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import outcomes
 
 HOLD_S = 1.0

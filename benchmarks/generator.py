@@ -20,8 +20,7 @@ import zmq
 from zmqlab.load.generator import run_load
 from zmqlab.load.load_report import LoadReport
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.load.numpy_records import COMMAND, REPORT
-from zmqlab.load.order_flow import KIND_NEW
+from zmqlab.load.order_flow import COMMAND, KIND_NEW, REPORT
 from zmqlab.market.types import Status
 from zmqlab.settings import parse_rate
 from zmqlab.wire import client, frames

@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from zmqlab.scenarios.fault_schedule import FAULTS
+from zmqlab.scenarios.nemesis import FAULTS
 
 
 def main() -> int:

@@ -13,19 +13,20 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.errors`: the tree of all errors in operation
 * :mod:`~zmqlab.settings`: the settings of a node; durations, rates and endpoints as people write them
 * :mod:`~zmqlab.names`: names of hosts and the addresses behind them
-* :mod:`~zmqlab.histogram`: latency histograms that merge
 * :mod:`~zmqlab.net`: the only module that creates sockets
+* :mod:`~zmqlab.histogram`: latency histograms that merge
 * :mod:`~zmqlab.raft`: consensus without I/O
 * :mod:`~zmqlab.market`: the exchange, fast and naive
 * :mod:`~zmqlab.wire`: bytes to messages and back
+* :mod:`~zmqlab.tables`: statuses and other rows as text and as HTML
 * :mod:`~zmqlab.replica`: one Raft group's share of a node: sessions, state machine, members
 * :mod:`~zmqlab.engine`: a whole node without I/O: frames, ticks and signals in, effects out
 * :mod:`~zmqlab.node`: the process around the engine: sockets, journal, logs, signals
 * :mod:`~zmqlab.client`: a client's sessions, with and without sockets
 * :mod:`~zmqlab.load`: order flow, schedule, generator, report
 * :mod:`~zmqlab.sim`: engine and clients under one seed, with virtual clock, network and disks
-* :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
 * :mod:`~zmqlab.judge`: evidence of a run, and the verdict on it
+* :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
 * :mod:`~zmqlab.scenarios`: faults from a seed on real processes, under load
 * :mod:`~zmqlab.widgets`: the panel in the notebook
 * :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
@@ -38,10 +39,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zmqlab.client.client import Client
+    from zmqlab.client.order_client import Client
     from zmqlab.errors import ZmqlabError
-    from zmqlab.judge.load_result import LoadResult
-    from zmqlab.judge.verdict import Verdict
+    from zmqlab.judge.verdict import LoadResult, Verdict
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
@@ -61,12 +61,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "Client": "zmqlab.client.client",
+    "Client": "zmqlab.client.order_client",
     "Cluster": "zmqlab.lab.cluster",
     "Command": "zmqlab.market.types",
     "ExecutionReport": "zmqlab.market.types",
     "LoadClient": "zmqlab.lab.load_client",
-    "LoadResult": "zmqlab.judge.load_result",
+    "LoadResult": "zmqlab.judge.verdict",
     "OrderType": "zmqlab.market.types",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",

@@ -17,8 +17,7 @@ from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import EntryKind
 from zmqlab.tables import html_table, text_table
 from zmqlab.wire import control
-from zmqlab.wire.client import parse_request
-from zmqlab.wire.fields import Field, fields_of
+from zmqlab.wire.client import Field, fields_of, parse_request
 from zmqlab.wire.frames import REQUEST, parse_header
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import numpy as np
 import zmq
 
 from zmqlab.lab.hosts import free_base_ports
-from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
-from zmqlab.load.order_flow import KIND_NEW
+from zmqlab.load.order_flow import COMMAND, FILL, KIND_NEW, REPORT, Rows
 from zmqlab.market.types import Status
 from zmqlab.wire import client, control, frames
 

@@ -9,7 +9,7 @@ import zmq
 
 from tests.client.fake_node import FakeLog, FakeNode
 from zmqlab.client import ask
-from zmqlab.client.client import Client
+from zmqlab.client.order_client import Client
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_node_that_says_nothing_of_members_changes_nothing(nodes: list[FakeNod
 
 
 def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmqlab.client.client.LOOK_S", 0)
+    monkeypatch.setattr("zmqlab.client.order_client.LOOK_S", 0)
     say(nodes, *nodes, commit_index=5)
     with Client(endpoints(nodes[:2]), timeout_s=3) as client:
         assert len(client.status()) == 5

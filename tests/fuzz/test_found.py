@@ -22,7 +22,8 @@ from zmqlab.raft.messages import (
     RequestVote,
     TimeoutNow,
 )
-from zmqlab.replica.members import MAX_MEMBERS, SILENT_LEARNER_TIMEOUTS
+from zmqlab.replica.raft_by_quorum import SILENT_LEARNER_TIMEOUTS
+from zmqlab.replica.replication import MAX_MEMBERS
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records

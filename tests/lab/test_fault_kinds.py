@@ -16,9 +16,8 @@ from zmqlab.lab.events import Band, LabEvent, Mark, Sort, Span, spans_of
 from zmqlab.lab.fault_kinds import FAULTS, Control, Draw, FaultKind, Parameter, Target, Undo
 from zmqlab.lab.faults import Breakable, Fault, News
 from zmqlab.lab.hosts import LocalHost
-from zmqlab.lab.link_faults import WHOLE, Link
-from zmqlab.scenarios.fault_schedule import deals, kinds, parse_kinds
-from zmqlab.scenarios.nemesis import PROCEDURES, Nemesis, Progress
+from zmqlab.lab.link_table import WHOLE, Link
+from zmqlab.scenarios.nemesis import PROCEDURES, Nemesis, Progress, deals, kinds, parse_kinds
 from zmqlab.scenarios.torture import TortureSettings
 from zmqlab.wire.control import Event, EventKind, LinkFault
 

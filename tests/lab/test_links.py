@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
-from zmqlab.client.client import Client
+from zmqlab.client.order_client import Client
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.wire.control import LinkFault
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.waiting import wait_for
-from zmqlab.client.client import Client
+from zmqlab.client.order_client import Client
 from zmqlab.errors import NoLeader, PortInUse, RequestError, RequestTimeout, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost, free_base_ports

@@ -10,8 +10,18 @@ import pytest
 from tests.client.fake_node import answer_rows
 from zmqlab.errors import SettingsError
 from zmqlab.load.load_settings import FlowMix
-from zmqlab.load.numpy_records import COMMAND, FILL, REPORT, Rows
-from zmqlab.load.order_flow import KIND_CANCEL, KIND_NEW, KIND_REPLACE, OrderFlow, RestingOrders, symbol_names
+from zmqlab.load.order_flow import (
+    COMMAND,
+    FILL,
+    KIND_CANCEL,
+    KIND_NEW,
+    KIND_REPLACE,
+    REPORT,
+    OrderFlow,
+    RestingOrders,
+    Rows,
+    symbol_names,
+)
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.types import Status
 from zmqlab.wire import records

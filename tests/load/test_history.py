@@ -16,8 +16,7 @@ from tests.load.test_generator import run_while, settings_for
 from zmqlab.errors import NoLeader, SettingsError
 from zmqlab.load import history
 from zmqlab.load.generator import Generator
-from zmqlab.load.history import read_history
-from zmqlab.load.history_writer import HistoryWriter
+from zmqlab.load.history import HistoryWriter, read_history
 from zmqlab.load.load_messages import LoadResult
 from zmqlab.load.load_report import LoadReport
 from zmqlab.load.measurement import Sent, read_ledger

@@ -7,7 +7,8 @@ import pytest
 from tests.replica.network import RAFT, Network, request
 from zmqlab.raft import Role
 from zmqlab.replica import Change, Members, ReplicaSettings
-from zmqlab.replica.members import MAX_MEMBERS, SILENT_LEARNER_TIMEOUTS
+from zmqlab.replica.raft_by_quorum import SILENT_LEARNER_TIMEOUTS
+from zmqlab.replica.replication import MAX_MEMBERS
 
 NEW = 4
 

@@ -15,8 +15,7 @@ from zmqlab import Cluster
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.history import read_history
-from zmqlab.scenarios.fault_schedule import Deal, deals, kinds, parse_kinds
-from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
+from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike, deals, kinds, parse_kinds
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
 
@@ -130,7 +129,7 @@ SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(
 @pytest.mark.timeout(240)
 def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
-    monkeypatch.setattr("zmqlab.scenarios.fault_schedule.deals", lambda *_: iter(wanted))
+    monkeypatch.setattr("zmqlab.scenarios.nemesis.deals", lambda *_: iter(wanted))
     began = time.monotonic()
     history = tmp_path / "history.jsonl"
     run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()

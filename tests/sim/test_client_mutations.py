@@ -6,7 +6,7 @@ import pytest
 
 from zmqlab.client.retries import Outbox
 from zmqlab.client.session import Session, Window
-from zmqlab.sim import run
+from zmqlab.sim import SimSettings, run
 from zmqlab.sim.mutations import Mutation, planted
 
 MUTATIONS = {
@@ -33,7 +33,8 @@ MUTATIONS = {
             name="",
             function=Session._take_response,
             changes=((" and response.client_id == self.client_id", ""),),
-            seeds_max=300,
+            seeds_max=60,
+            settings=SimSettings(focus="sessions"),
         ),
         ("takes an answer to session", "progress"),
     ),
@@ -64,7 +65,7 @@ def test_a_planted_bug_of_the_client_is_found(name: str) -> None:
     mutation, sayings = MUTATIONS[name]
     with planted(mutation):
         for seed in range(1, mutation.seeds_max + 1):
-            failure = run(seed).failure
+            failure = run(seed, mutation.settings).failure
             if any(saying in failure for saying in sayings):
                 return
             assert not failure, f"seed {seed} says {failure}"

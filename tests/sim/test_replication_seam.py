@@ -9,7 +9,6 @@ from tests.replica import leader_acknowledges
 from tests.replica.leader_acknowledges import LeaderAcknowledges
 from zmqlab.sim import SimSettings, run
 
-
 REPLACED = re.compile(r"state-machine safety: node \d+ applies (\d+) of term \d+, others applied one of term \d+ there")
 
 

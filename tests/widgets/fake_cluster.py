@@ -8,7 +8,7 @@ from typing import Any
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.link_faults import LinkFault
+from zmqlab.lab.link_table import LinkFault
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
 from zmqlab.wire.control import Event, NodeStatus, TradeEvent
 

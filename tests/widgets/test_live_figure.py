@@ -12,7 +12,7 @@ from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import INTERVAL_S, Frame, LiveFigure, Stream
-from zmqlab.widgets.rings import Ring
+from zmqlab.widgets.readings import Ring
 
 NAMES = ("t", "y")
 Sent = list[tuple[dict[str, Any], list[bytes]]]

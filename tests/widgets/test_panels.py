@@ -11,7 +11,7 @@ import pytest
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.link_faults import LinkFault
+from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.incidents import EventLog, FaultCards

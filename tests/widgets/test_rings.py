@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqlab.histogram import Histogram
-from zmqlab.widgets.rings import NS_PER_MS, PERCENTS, MovingPercentiles, Ring
+from zmqlab.widgets.readings import NS_PER_MS, PERCENTS, MovingPercentiles, Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 5), max_size=12))

@@ -10,7 +10,7 @@ from tests.wire.test_client import OPEN_SESSION, REQUEST, RESPONSES
 from zmqlab.errors import FrameError
 from zmqlab.market.types import Command, Side
 from zmqlab.wire import client, control, frames, records
-from zmqlab.wire.fields import fields_of
+from zmqlab.wire.client import fields_of
 
 
 def said(frame: bytes) -> dict[tuple[str, str], str]:

@@ -4,13 +4,14 @@
 :class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy modules
 are imported inside the commands, so that ``--help`` and usage errors come at once.
 
-* :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
+Modules, in reading order:
+
 * :mod:`~zmqlab.cli.node_commands`: ``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps`` and ``reap``.
-* :mod:`~zmqlab.cli.sim_command`: ``sim``.
-* :mod:`~zmqlab.cli.torture_command`: ``torture``.
-* :mod:`~zmqlab.cli.progress`: what a run under load shows while it runs.
-* :mod:`~zmqlab.cli.common`: what several commands share.
-* :mod:`~zmqlab.cli.__main__`: ``python -m zmqlab.cli``, the same as the ``zmqlab`` command.
+* :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
+* :mod:`~zmqlab.cli.fault_commands`: ``sim`` and ``torture``.
+* :mod:`~zmqlab.cli.output`: JSON, and what a run under load shows while it runs.
+
+``python -m zmqlab.cli`` is the same as the ``zmqlab`` command.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 
 import typer
 
-from zmqlab.cli import load_commands, node_commands, sim_command, torture_command
+from zmqlab.cli import fault_commands, load_commands, node_commands
 from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
 
 EXIT_INTERRUPTED = 130
@@ -67,8 +68,8 @@ app.command("scale")(node_commands.scale)
 app.command("remove")(node_commands.remove)
 app.command("ps")(node_commands.ps)
 app.command("reap")(node_commands.reap)
-app.command("sim")(sim_command.sim)
-app.command("torture")(torture_command.torture)
+app.command("sim")(fault_commands.sim)
+app.command("torture")(fault_commands.torture)
 
 
 def run(arguments: Sequence[str]) -> int:

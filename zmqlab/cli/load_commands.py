@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.cli.node_commands import NODES_OPTION, node_list
+from zmqlab.cli.output import JSON_OPTION, print_json, show_progress
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
-    from zmqlab.judge.load_result import LoadResult
+    from zmqlab.judge.verdict import LoadResult
 
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
@@ -41,7 +42,6 @@ def quick(
     """
     parse_rate(rate)
     parse_duration(duration)
-    from zmqlab.cli.progress import show_progress
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
@@ -91,7 +91,6 @@ def client(
     parse_duration(duration)
     if not (is_loopback(bind) or insecure):
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
-    from zmqlab.cli.progress import show_progress
     from zmqlab.lab.load_client import LoadClient
 
     load = LoadClient(

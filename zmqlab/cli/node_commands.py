@@ -13,16 +13,39 @@ from typing import Any
 
 import typer
 
-from zmqlab.cli.common import JSON_OPTION, NODES_OPTION, node_list, print_json
+from zmqlab.cli.output import JSON_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_endpoints
 
+NODES_HELP = (
+    "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102."
+    " A name stands for all its addresses."
+)
+NODES_OPTION = typer.Option(..., "--nodes", help=NODES_HELP, metavar="ENDPOINTS")
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
 )
 CONFIG_OPTION = typer.Option(
     None, "--config", help="A TOML file with settings; flags and ZMQLAB_... variables come before it."
 )
+BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
+LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
+PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
+JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
+DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
+INSECURE = "Allow listening beyond this machine, without encryption or authentication."
+
+
+def node_list(text: str) -> tuple[str, ...]:
+    """The endpoints of ``--nodes``, of each name all its addresses; at least one. Raises SettingsError."""
+    endpoints = parse_endpoints(text)
+    if not endpoints:
+        raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
+    if len(set(endpoints)) < len(endpoints):
+        raise SettingsError("--nodes names a node twice")
+    from zmqlab.names import known_endpoints
+
+    return known_endpoints(endpoints)
 
 
 def _setting(flag: str, meaning: str, default: str = "") -> Any:
@@ -32,14 +55,6 @@ def _setting(flag: str, meaning: str, default: str = "") -> Any:
 
 def _tuning(flag: str, meaning: str) -> Any:
     return typer.Option(None, flag, help=meaning, rich_help_panel="Tuning")
-
-
-BOOTSTRAP = "With --join, for one node: found a cluster if for so long none of them belonged to one."
-LEADER = "Campaign at once on a first start. Give it to one node; afterwards any may win."
-PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
-JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
-DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
-INSECURE = "Allow listening beyond this machine, without encryption or authentication."
 
 
 def node(

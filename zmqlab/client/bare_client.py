@@ -1,8 +1,8 @@
 """A client without a safety net: each frame is sent once, to the node that the caller names.
 
-:class:`~zmqlab.client.client.Client` numbers requests, sends them again and changes nodes by itself. This client leaves
-all of that to its caller, and so shows what happens: lose an answer, send a request twice, use a number again. It is
-for notebooks and tests.
+:class:`~zmqlab.client.order_client.Client` numbers requests, sends them again and changes nodes by itself. This client
+leaves all of that to its caller, and so shows what happens: lose an answer, send a request twice, use a number again.
+It is for notebooks and tests.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ class Leaving:
 
     A node that is only stopped stays a member, and counts for the majority that the others need: right for a restart,
     wrong for one of many that are scaled away, for with three of five gone the two that are left could do nothing more.
-    The leader removes one at a time and never so many that no majority is in reach (:mod:`zmqlab.replica.members`); a
+    The leader removes one at a time and never so many that no majority is in reach (:class:`zmqlab.replica.Members`); a
     leader that leaves hands over first, and the last voter stays.
 
     Its journal is worth keeping: a later start with ``--join`` is taken in under the same identity, and needs only

@@ -5,12 +5,13 @@ state. Evidence comes from sockets and plain values. This package does not know 
 it judges nodes of any process, and it must not trust the code that it judges: it replays the log by rules that were
 written a second time.
 
-* :mod:`~zmqlab.judge.verdict`: passes the verdict; begin here.
+Modules, in reading order:
+
+* :mod:`~zmqlab.judge.verdict`: passes the verdict, and puts it beside the figures of a run; begin here.
 * :mod:`~zmqlab.judge.promises`: what is promised, one pure function for each promise.
-* :mod:`~zmqlab.judge.evidence`: takes the evidence from the client's ledger and the living nodes.
-* :mod:`~zmqlab.judge.collector`: reads the log along with a run, for nodes that forget its beginning.
+* :mod:`~zmqlab.judge.evidence`: takes the evidence from the client's ledger and the living nodes, at the end of a run,
+  and reads the log along while the run goes on.
 * :mod:`~zmqlab.judge.replay`: reads the log a second time: which requests count, and what a naive book answers.
-* :mod:`~zmqlab.judge.load_result`: what a run under load gives back: figures, nodes, verdict.
 
 Import what you need from the modules; nothing is imported here.
 """

@@ -15,9 +15,9 @@ A cluster:
 What breaks:
 
 * :mod:`~zmqlab.lab.events`: the kinds of event, and how events look: marks and bands.
+* :mod:`~zmqlab.lab.link_table`: the table of links that are cut, slow or lossy.
 * :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
 * :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
-* :mod:`~zmqlab.lab.link_faults`: the table of links that are cut, slow or lossy.
 
 Load:
 

@@ -4,7 +4,7 @@ This class is the front, one method for each thing that a person does. The rooms
 
 - :mod:`~zmqlab.lab.fleet`: the nodes' processes, on a :mod:`host <zmqlab.lab.hosts>`;
 - :mod:`~zmqlab.lab.faults`: what can be broken, and how it is undone;
-- :mod:`~zmqlab.lab.link_faults`: the links that are cut, slow or lossy;
+- :mod:`~zmqlab.lab.link_table`: the links that are cut, slow or lossy;
 - :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
 - :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events.
 
@@ -33,14 +33,14 @@ from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Termi
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
-from zmqlab.lab.link_faults import WHOLE, LinkTable
+from zmqlab.lab.link_table import WHOLE, LinkTable
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.settings import Durability, LogLevel
 from zmqlab.tables import EventTable, NodeState, StatusTable
 from zmqlab.wire.control import LinkFault
 
 if TYPE_CHECKING:
-    from zmqlab.client.client import Client
+    from zmqlab.client.order_client import Client
     from zmqlab.lab.scraping import Targets
 
 _live: weakref.WeakSet[Cluster] = weakref.WeakSet()
@@ -354,7 +354,7 @@ class Cluster:
 
     def client(self, timeout_s: float = 5.0) -> Client:
         """A client of all nodes, for single orders and questions. Close it, or use it in a ``with`` block."""
-        from zmqlab.client.client import Client  # a cluster without clients loads nothing of them
+        from zmqlab.client.order_client import Client  # a cluster without clients loads nothing of them
 
         return Client(self.endpoints, timeout_s=timeout_s)
 

@@ -4,7 +4,7 @@
 
 - charts and tables: the marks and bands of its events (:mod:`~zmqlab.lab.events`);
 - buttons: its controls. ``control.fault(cluster, "node1").strike(cluster)`` is a click, and ``.undo(cluster)`` another;
-- torture: its draws (:mod:`zmqlab.scenarios.fault_schedule`, :mod:`zmqlab.scenarios.nemesis`).
+- torture: its draws (:mod:`zmqlab.scenarios.nemesis`).
 
 So a new kind of fault is a class (:class:`~zmqlab.lab.faults.Fault`) and one call of :meth:`Registry.register`, in one
 file. ``tests/lab/test_fault_kinds.py`` has an example.
@@ -24,7 +24,7 @@ from zmqlab.errors import SettingsError
 from zmqlab.lab import faults
 from zmqlab.lab.events import ENDS_OF_PAUSE, PLAIN_MARKS, Band, LabEvent, Mark, Sort
 from zmqlab.lab.faults import Breakable, Fault
-from zmqlab.lab.link_faults import Link
+from zmqlab.lab.link_table import Link
 from zmqlab.wire.control import LinkFault
 
 MIN_NODES = 3

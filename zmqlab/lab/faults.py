@@ -31,7 +31,7 @@ from zmqlab.errors import ClusterError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet, check_count
-from zmqlab.lab.link_faults import WHOLE, Link, LinkTable
+from zmqlab.lab.link_table import WHOLE, Link, LinkTable
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.wire.control import LinkFault
 

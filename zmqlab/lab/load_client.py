@@ -31,10 +31,8 @@ from zmqlab import errors, net
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
-from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.evidence import acknowledgements_of
-from zmqlab.judge.load_result import LoadResult
-from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
+from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import module_environment

@@ -1,10 +1,10 @@
 """The members of a cluster and its leader: nodes that come, go, are replaced or take over, while the cluster works.
 
 A new node is started with ``--join`` and asks to be taken in by itself: the leader makes it a learner, sends it the log
-and promotes it when it has caught up (:mod:`zmqlab.replica.members`). To remove a node, the leader is asked to commit a
-configuration without it, and only then its process is ended; a leader that is to go hands over first. A node whose disk
-is wiped has forgotten its votes: the old member is removed, and a new one, with an identity of its own, comes to the
-same place under the same name.
+and promotes it when it has caught up (:class:`zmqlab.replica.Members`). To remove a node, the leader is asked to commit
+a configuration without it, and only then its process is ended; a leader that is to go hands over first. A node whose
+disk is wiped has forgotten its votes: the old member is removed, and a new one, with an identity of its own, comes to
+the same place under the same name.
 
 Everything here waits until it is committed. What is asked of the leader is asked again until it is done, whichever node
 leads by then, so a change survives an election in its midst.

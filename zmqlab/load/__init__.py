@@ -5,8 +5,8 @@ is due, whatever has been answered, and measures from the intended time, so that
 
 ::
 
-    order_flow ─┐                                            ┌─ measurement ── publisher ── load_report
-    schedule ───┴─▶ generator ──▶ session_pool ──▶ cluster ──┴─ history_writer
+    order_flow ─┐                                            ┌─▶ measurement ──▶ load_messages ──▶ load_report
+    schedule ───┴─▶ generator ──▶ session_pool ──▶ cluster ──┴─▶ history
                      (the loop)    (exactly once)
 
 The package knows clients (:mod:`zmqlab.client`), the wire format and the types of the market. It knows nothing of how
@@ -17,16 +17,13 @@ reason.
 Modules, in reading order:
 
 * :mod:`~zmqlab.load.load_settings`: what a load client is told: rate, mix of orders, time-outs, seeds.
-* :mod:`~zmqlab.load.schedule`: when each order is meant to be sent.
-* :mod:`~zmqlab.load.numpy_records`: the wire's records as numpy types.
 * :mod:`~zmqlab.load.order_flow`: the orders, and the pool of resting orders that cancels and replaces name.
+* :mod:`~zmqlab.load.schedule`: when each order is meant to be sent.
 * :mod:`~zmqlab.load.session_pool`: several sessions in one thread, driven as one.
 * :mod:`~zmqlab.load.generator`: the open loop: sends what is due, takes what is answered.
 * :mod:`~zmqlab.load.measurement`: counts, latencies, the ledger of acknowledged requests.
 * :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs and when it has ended.
-* :mod:`~zmqlab.load.publisher`: snapshots, the series of seconds and the result, cut from the measurements.
 * :mod:`~zmqlab.load.load_report`: a result as people read it.
-* :mod:`~zmqlab.load.history`: the file of all operations of a run: its format, and how to read it.
-* :mod:`~zmqlab.load.history_writer`: writes that file while the run goes on.
+* :mod:`~zmqlab.load.history`: the file of all operations of a run: its format, its reader and its writer.
 * :mod:`~zmqlab.load.load_process`: a load client as a process of its own, and its conversation with its parent.
 """

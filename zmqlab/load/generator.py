@@ -28,13 +28,11 @@ import numpy as np
 
 from zmqlab.client.retries import OpenRequest
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
-from zmqlab.load.history_writer import HistoryWriter
+from zmqlab.load.history import HistoryWriter
 from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.load.measurement import LATE_NS, Sent, Tally
-from zmqlab.load.numpy_records import Ints, Rows
-from zmqlab.load.order_flow import OrderFlow
-from zmqlab.load.publisher import Publisher
+from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
+from zmqlab.load.order_flow import Ints, OrderFlow, Rows
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST

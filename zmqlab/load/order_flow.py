@@ -1,9 +1,10 @@
 """Realistic order flow, made by the thousand: a wandering mid price for each symbol, and orders around it.
 
-Rules. Rows have exactly the wire's 40-byte layout, so that the ``tobytes()`` of a slice is the body of a request. What
-is drawn depends on the seed alone. Only cancels and replaces depend on what the cluster answered, because they name
-orders that rest. Every row is first made as a new order. When it is sent, a row that is meant to be a cancel or a
-replace is turned into one, if :class:`RestingOrders` knows an order to name; otherwise it stays a new order.
+Rules. Rows have exactly the wire's 40-byte layout (:data:`COMMAND`), so that the ``tobytes()`` of a slice is the body
+of a request. What is drawn depends on the seed alone. Only cancels and replaces depend on what the cluster answered,
+because they name orders that rest. Every row is first made as a new order. When it is sent, a row that is meant to be a
+cancel or a replace is turned into one, if :class:`RestingOrders` knows an order to name; otherwise it stays a new
+order.
 
 The book must not grow without end. Cancels take away about what new orders bring. Above ``resting_target`` more and
 more new passive orders become cancels as well; at a quarter above the target all of them do.
@@ -25,21 +26,40 @@ load, not what a matching engine has to do for an order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmqlab.load.load_settings import FlowMix
-from zmqlab.load.numpy_records import COMMAND, AnyArray, Ints, Mask, Rows
 from zmqlab.market.types import (
     POST_ONLY,
+    Command,
     CommandKind,
+    Fill,
     OrderType,
+    Report,
     Side,
     Status,
     TimeInForce,
+    record_fields,
     symbol_code,
 )
+
+Rows: TypeAlias = NDArray[np.void]
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+AnyArray: TypeAlias = NDArray[Any]
+
+_TYPES = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8"}
+"""numpy's names of the widths, by their codes in a ``struct`` format."""
+COMMAND, REPORT, FILL = (
+    np.dtype([(name, _TYPES[code]) for name, code in record_fields(record)]) for record in (Command, Report, Fill)
+)
+"""The wire's fixed-width records as numpy types, byte for byte. The ``tobytes()`` of an array of ``COMMAND`` rows is
+the body of a request. ``np.frombuffer`` reads the body of a response as ``REPORT`` rows, and behind them ``FILL``
+rows. A test compares the types with :mod:`zmqlab.wire.records`."""
 
 TABLE_SIZE = 1 << 20
 """An order that is overwritten rests for ever, because no client will cancel it. With 25,000 resting orders, an order

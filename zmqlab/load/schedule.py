@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from zmqlab.load.load_settings import Arrivals
-from zmqlab.load.numpy_records import Ints
+from zmqlab.load.order_flow import Ints
 
 CHUNK = 4_096
 NEVER_NS = (1 << 63) - 1

@@ -292,12 +292,12 @@ def record_fields(record: type[tuple[int, ...]]) -> tuple[tuple[str, str], ...]:
 
 
 def reports_in(flat: Iterable[int]) -> Iterator[Report]:
-    """The reports of a flat list, as :meth:`Exchange.execute` returns it."""
+    """The reports of a flat list, as :meth:`~zmqlab.market.exchange.Exchange.execute` returns it."""
     return map(Report._make, zip(*[iter(flat)] * REPORT_WIDTH, strict=True))
 
 
 def fills_in(flat: Iterable[int]) -> Iterator[Fill]:
-    """The fills of a flat list, as :meth:`Exchange.execute` returns it."""
+    """The fills of a flat list, as :meth:`~zmqlab.market.exchange.Exchange.execute` returns it."""
     return map(Fill._make, zip(*[iter(flat)] * FILL_WIDTH, strict=True))
 
 

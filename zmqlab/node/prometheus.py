@@ -215,7 +215,7 @@ class NodeExporter:
 def why_not_ready(view: View) -> str:
     """Why clients should be sent to other nodes; empty if they need not be.
 
-    A learner is not ready: it is promoted as soon as it has caught up (:mod:`zmqlab.replica.members`).
+    A learner is not ready: it is promoted as soon as it has caught up (:class:`zmqlab.replica.Members`).
     """
     status = view.status
     if view.closing:

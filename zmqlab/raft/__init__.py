@@ -131,18 +131,16 @@ What is left out on purpose
 Modules, in reading order
 -------------------------
 * :mod:`~zmqlab.raft.messages`: all messages, log entries, and the values that are stored (figure 3.1)
-* :mod:`~zmqlab.raft.configuration`: members, voters and quorums (section 4.1)
+* :mod:`~zmqlab.raft.configuration`: members, voters and quorums, and how they change (chapter 4)
 * :mod:`~zmqlab.raft.log`: the log in memory (section 3.5)
 * :mod:`~zmqlab.raft.progress`: what a leader knows of one follower (figure 3.1, section 10.2.2)
 * :mod:`~zmqlab.raft.state`: the settings, and every field of a core with its invariant (figure 3.1)
-* :mod:`~zmqlab.raft.roles`: terms, and the moves between follower, candidate and leader (sections 3.3, 4.2.3)
-* :mod:`~zmqlab.raft.election`: pre-vote, votes, becoming leader, leadership transfer (sections 3.4, 3.6.1, 3.10, 9.6)
-* :mod:`~zmqlab.raft.follower`: accepting and rejecting entries (sections 3.5, 3.6)
-* :mod:`~zmqlab.raft.replication`: sending entries, learning from answers, commit rule, check-quorum (3.5, 3.6.2, 6.2,
-  10.2)
 * :mod:`~zmqlab.raft.reads`: linearizable reads by ReadIndex (section 6.4)
+* :mod:`~zmqlab.raft.election`: terms and roles, pre-vote and votes, check-quorum, leadership transfer (sections 3.3,
+  3.4, 3.6.1, 3.10, 4.2.3, 6.2, 9.6)
 * :mod:`~zmqlab.raft.snapshots`: compaction, and snapshots in chunks (chapter 5)
-* :mod:`~zmqlab.raft.membership`: changing the members, one server at a time (sections 4.1, 4.2)
+* :mod:`~zmqlab.raft.append_entries`: sending, accepting and rejecting entries, learning from answers, commit rule (3.5,
+  3.6.2, 10.2)
 * :mod:`~zmqlab.raft.invariants`: what must hold between the fields after every call
 * :mod:`~zmqlab.raft.core`: the front of it all: a driver's calls in, :class:`Ready` out
 """

@@ -1,12 +1,25 @@
-"""The members of a group, the voters among them, and the size of a quorum.
+"""The members of a group, the voters among them, the size of a quorum, and how the members change.
 
-A :class:`Configuration` is a value. It takes effect as soon as its entry is appended to a log, committed or not, and
-loses its effect if that entry is truncated (thesis, section 4.1). :class:`ConfigurationHistory` is the stack that this
-needs. A change adds, removes or promotes one server at a time. So any quorum of the old configuration shares a member
-with any quorum of the new one (section 4.1, figure 4.3).
+Thesis, chapter 4. A :class:`Configuration` is a value, and it travels as an entry of the log. Each node follows it from
+the moment it is appended there, committed or not, and goes back to the old one if the entry is truncated (section 4.1).
+:class:`ConfigurationHistory` is the stack that this needs.
 
-A configuration also carries the address of each member. A node that is new, or that has only a snapshot, learns from it
-where the other members are. Raft itself never looks at addresses.
+*One server at a time.* A change adds, removes, promotes or moves one server. So any quorum of the old configuration
+shares a member with any quorum of the new one (section 4.1, figure 4.3). The next change must wait until the entry is
+committed. And any change must wait until the leader has committed an entry of its own term. Without that second rule,
+changes by different leaders could have quorums that share no member: this is the bug found in 2015, and one reason for
+the no-op. :meth:`~zmqlab.raft.core.Raft.propose_configuration` holds both rules.
+
+*Joining and leaving.* A new server should join as a learner (section 4.2.1), be watched in ``progress`` until it has
+caught up, and then be promoted. A leader that removes itself leads until that is committed, without counting itself,
+and then steps down (section 4.2.2). A removed server is not told. Pre-votes and refused votes keep it harmless (section
+4.2.3).
+
+*Addresses.* A configuration also carries the address of each member. A node that is new, or that has only a snapshot,
+learns from it where the other members are. Raft itself never looks at addresses.
+
+Left out: arbitrary changes by joint consensus (section 4.3), and the judgement of when a learner has caught up, which
+:mod:`zmqlab.replica` makes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zmqlab.raft import election, follower, invariants, membership, reads, replication, roles, snapshots
+from zmqlab.raft import append_entries, election, invariants, reads, snapshots
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -35,15 +35,16 @@ from zmqlab.raft.messages import (
     Snapshot,
     TimeoutNow,
 )
+from zmqlab.raft.progress import Progress
 from zmqlab.raft.state import RaftSettings, RaftState, Role
 
 _HANDLERS: dict[type[Any], Callable[[RaftState, Any], None]] = {
-    AppendEntries: follower.handle_append,
-    AppendEntriesResponse: replication.handle_append_response,
+    AppendEntries: append_entries.handle_append,
+    AppendEntriesResponse: append_entries.handle_append_response,
     RequestVote: election.handle_request,
     RequestVoteResponse: election.handle_response,
     InstallSnapshot: snapshots.handle_install,
-    InstallSnapshotResponse: replication.handle_snapshot_response,
+    InstallSnapshotResponse: append_entries.handle_snapshot_response,
     TimeoutNow: election.handle_timeout_now,
     ReadIndex: reads.handle_request,
     ReadIndexResponse: reads.handle_response,
@@ -124,7 +125,7 @@ class Raft(RaftState):
         """Handle one message. A message for another node, and this node's own broadcast, are ignored."""
         if message.to not in (BROADCAST, self.node_id) or message.sender == self.node_id:
             return
-        if message.term == self.term or roles.admit(self, message):
+        if message.term == self.term or election.admit(self, message):
             _HANDLERS[type(message)](self, message)
 
     def tick(self) -> None:
@@ -149,11 +150,21 @@ class Raft(RaftState):
         """
         if self.role is not Role.LEADER or self.transfer_target != NOBODY or not datas:
             return 0
-        return replication.append(self, datas, EntryKind.DATA)
+        return self.append_own(datas, EntryKind.DATA)
 
     def propose_configuration(self, configuration: Configuration) -> int:
-        """Change the members by one server. Returns the entry's index, or 0 if the change is not possible now."""
-        return membership.propose(self, configuration)
+        """Append ``configuration``, which changes the members by one server, and follow it.
+
+        Returns:
+            The index of its entry; 0 if this node may not make that change now.
+        """
+        if not self._may_change_to(configuration):
+            return 0
+        index = self.append_own([configuration.encode()], EntryKind.CONFIGURATION)
+        self.configurations.append(index, configuration)
+        self._track_members()
+        append_entries.commit_by_counting(self)
+        return index
 
     def read_index(self, context: int) -> None:
         """Ask which index to apply before reading. ``context`` comes back in ``Ready.reads`` or ``failed_reads``."""
@@ -187,7 +198,7 @@ class Raft(RaftState):
             or self.failed_reads
             or self.restored
             or self.announced_role != (self.role, self.term, self.leader_id)
-            or (self.role is Role.LEADER and (replication.has_appends(self) or reads.are_startable(self)))
+            or (self.role is Role.LEADER and (append_entries.has_appends(self) or reads.are_startable(self)))
         )
 
     def ready(self) -> Ready:
@@ -195,7 +206,7 @@ class Raft(RaftState):
         assert self._handed_out is None, "the last Ready was not advanced"
         if self.role is Role.LEADER:
             reads.start_batch(self)
-            replication.send_appends(self)
+            append_entries.send_appends(self)
         ready = self._handed_out = Ready(snapshot=self.restored, entries=self.log.unstored())
         self._take_out_hard_state(ready)
         self._take_out_messages(ready)
@@ -219,8 +230,8 @@ class Raft(RaftState):
         if ready.entries:
             self.log.mark_stored(ready.entries[-1])
         if self.role is Role.LEADER:
-            replication.commit_by_counting(self)
-            membership.step_down_if_removed(self)
+            append_entries.commit_by_counting(self)
+            election.step_down_if_removed(self)
 
     def check_invariants(self) -> None:
         """Assert what must hold between the fields. It walks the whole log, so it is for tests and for a start."""
@@ -230,9 +241,27 @@ class Raft(RaftState):
         self.heartbeat_elapsed += 1
         if self.heartbeat_elapsed >= self.settings.heartbeat_ticks:
             self.heartbeat_elapsed = 0
-            replication.heartbeat(self)
+            append_entries.heartbeat(self)
         election.tick_transfer(self)
-        replication.check_quorum(self)
+        election.check_quorum(self)
+
+    def _may_change_to(self, configuration: Configuration) -> bool:
+        """The rules of section 4.1: one server at a time, one change at a time, and an entry of the own term first."""
+        if self.role is not Role.LEADER or self.transfer_target != NOBODY or not configuration.voters:
+            return False
+        settled = self.has_committed_in_term and self.commit_index >= self.configurations.current_index
+        return settled and self.configuration.differs_by_one(configuration)
+
+    def _track_members(self) -> None:
+        """Of a leader: begin to track members that are new, and forget members that are gone."""
+        members = self.configuration.members
+        for member in members:
+            if member != self.node_id and member not in self.progress:
+                self.progress[member] = Progress(member, self.last_index + 1, self.ticks)
+                self.due.add(member)
+        for gone in set(self.progress) - set(members):
+            del self.progress[gone]
+            self.due.discard(gone)
 
     def _take_out_hard_state(self, ready: Ready) -> None:
         """Store term and vote whenever they changed, and the commit index only along with another write."""

@@ -1,25 +1,102 @@
-"""Elections (thesis, sections 3.4, 3.6.1 and 9.6) and leadership transfer (section 3.10).
+"""Terms, roles and elections: who leads, how a node comes to lead, and how it loses or hands over the lead.
 
-A node that has heard no leader for its election time-out first asks whether it *would* be elected, without entering a
-new term: the pre-vote. It campaigns in a new term only after a quorum said yes. So a node that is cut off, or whose log
-is behind, keeps asking and disturbs no leader, and it comes back with the same term as the others.
+Thesis, sections 3.3, 3.4, 3.6.1, 3.10, 4.2.2, 4.2.3, 6.2 and 9.6. The moves between the roles::
+
+                     times out              pre-votes of a quorum           votes of a quorum
+    FOLLOWER ------------------> PRE_CANDIDATE ----------> CANDIDATE ----------------> LEADER
+        ^                             |                        |                          |
+        +-----------------------------+------------------------+--------------------------+
+          a higher term, or a leader of this term; refused by a quorum; a leader that hears no quorum
+
+*Terms.* A message of a higher term makes its receiver a follower of that term (section 3.3), with two exceptions. A
+pre-vote names a term that no node has entered yet. And a request for a vote is ignored while a leader is heard (section
+4.2.3): so a node that was cut off, or removed, cannot depose a leader that the other nodes hear.
+
+Ignoring such requests is a trap that etcd once fell into. A node that got ahead in term ignored its leader, and the
+other nodes ignored its campaigns, for ever. So a message of a lower term is answered if its sender acts in that term,
+and the answer carries the newer term.
+
+*Winning.* A node that has heard no leader for its election time-out first asks whether it *would* be elected, without
+entering a new term: the pre-vote. It campaigns in a new term only after a quorum said yes. So a node that is cut off,
+or whose log is behind, keeps asking and disturbs no leader, and it comes back with the same term as the others.
 
 A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself. Two votes of one node in
 one term, one before a crash and one after it, would make two leaders. A repeated answer counts once.
 
-A leader that transfers leadership takes no more proposals. It brings the target up to date and tells it to campaign at
-once. The request of the target is ``forced``: nodes that still hear the old leader vote all the same. If no new term
-has begun after an election time-out, the leader goes on as before.
+*Losing.* A leader steps down if no quorum has answered for an election time-out (section 6.2), or if its own removal is
+committed (section 4.2.2).
+
+*Handing over.* A leader that transfers leadership takes no more proposals. It brings the target up to date and tells it
+to campaign at once. The request of the target is ``forced``: nodes that still hear the old leader vote all the same. If
+no new term has begun after an election time-out, the leader goes on as before.
 """
 
 from __future__ import annotations
 
-from zmqlab.raft import replication
+from zmqlab.raft import reads
 from zmqlab.raft.configuration import quorum_size
-from zmqlab.raft.messages import NOBODY, EntryKind, RequestVote, RequestVoteResponse, TimeoutNow
+from zmqlab.raft.messages import (
+    NOBODY,
+    AppendEntries,
+    AppendEntriesResponse,
+    EntryKind,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    RequestVoteResponse,
+    TimeoutNow,
+)
 from zmqlab.raft.progress import Progress
-from zmqlab.raft.roles import become_follower, follow, leave_role
 from zmqlab.raft.state import RaftState, Role
+
+
+def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
+    """Follow ``leader_id`` in ``term``; with NOBODY no leader is known yet."""
+    assert term >= raft.term
+    if term > raft.term:
+        raft.term = term
+        raft.voted_for = NOBODY
+    leave_role(raft)
+    raft.role = Role.FOLLOWER
+    raft.leader_id = leader_id
+    raft.draw_election_timeout()
+
+
+def leave_role(raft: RaftState) -> None:
+    """Drop everything that belongs to the present role or to the present leader."""
+    reads.fail_all(raft)
+    raft.votes.clear()
+    raft.progress.clear()
+    raft.due.clear()
+    raft.incoming = None
+    raft.broadcast_due = False
+    raft.transfer_target = NOBODY
+
+
+def admit(raft: RaftState, message: Message) -> bool:
+    """Whether to handle ``message``, which is of another term. Enters that term if need be."""
+    if message.term < raft.term:
+        _answer_older(raft, message)
+        return False
+    if isinstance(message, RequestVote):
+        if _hears_leader(raft) and not message.forced:
+            return False
+        if message.pre_vote:
+            return True
+    elif isinstance(message, RequestVoteResponse) and message.pre_vote and message.granted:
+        return True
+    leads = isinstance(message, AppendEntries | InstallSnapshot)
+    become_follower(raft, message.term, message.sender if leads else NOBODY)
+    return True
+
+
+def follow(raft: RaftState, leader_id: int) -> None:
+    """The leader of this term was heard."""
+    assert raft.role is not Role.LEADER, f"nodes {raft.node_id} and {leader_id} both lead in term {raft.term}"
+    if raft.role is not Role.FOLLOWER or raft.leader_id != leader_id:
+        assert raft.leader_id in (NOBODY, leader_id), f"{raft.leader_id} and {leader_id} both lead in {raft.term}"
+        become_follower(raft, raft.term, leader_id)
+    raft.election_elapsed = 0
 
 
 def start_pre_vote(raft: RaftState) -> None:
@@ -71,6 +148,30 @@ def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:
         _count_votes(raft)
 
 
+def tick(raft: RaftState) -> None:
+    """One tick of a node that does not lead."""
+    raft.election_elapsed += 1
+    if raft.election_elapsed >= raft.election_timeout:
+        start_pre_vote(raft)
+
+
+def check_quorum(raft: RaftState) -> None:
+    """Step down if no quorum has answered for an election time-out (section 6.2)."""
+    since = raft.ticks - raft.settings.election_ticks
+    progress, own, voters = raft.progress, raft.node_id, raft.configuration.voters
+    heard = sum(voter == own or progress[voter].heard_at > since for voter in voters)
+    if heard < quorum_size(len(voters)):
+        become_follower(raft, raft.term, NOBODY)
+
+
+def step_down_if_removed(raft: RaftState) -> None:
+    """Step down if this leader votes no more, and its followers were told that this is committed."""
+    if raft.role is not Role.LEADER or raft.is_voter:
+        return
+    if raft.broadcast_commit >= raft.configurations.current_index:
+        become_follower(raft, raft.term, NOBODY)
+
+
 def start_transfer(raft: RaftState, target: int) -> bool:
     """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on."""
     if raft.role is not Role.LEADER or target == raft.node_id or target not in raft.configuration.voters:
@@ -79,7 +180,7 @@ def start_transfer(raft: RaftState, target: int) -> bool:
         raft.transfer_target = target
         raft.transfer_elapsed = 0
         raft.due.add(target)
-        replication.hand_over_if_caught_up(raft)
+        hand_over_if_caught_up(raft)
     return True
 
 
@@ -92,6 +193,13 @@ def tick_transfer(raft: RaftState) -> None:
         raft.transfer_target = NOBODY
 
 
+def hand_over_if_caught_up(raft: RaftState) -> None:
+    """Tell the target of a leadership transfer to campaign, if it holds the whole log."""
+    progress = raft.progress.get(raft.transfer_target)
+    if progress is not None and progress.match_index == raft.log.last_index:
+        raft.send_now.append(TimeoutNow(raft.node_id, progress.node_id, raft.term))
+
+
 def handle_timeout_now(raft: RaftState, message: TimeoutNow) -> None:
     """The leader wants this node to lead. There is no pre-vote: nodes that hear the leader would refuse it."""
     if raft.role is not Role.LEADER:
@@ -99,11 +207,25 @@ def handle_timeout_now(raft: RaftState, message: TimeoutNow) -> None:
         start_election(raft, forced=True)
 
 
-def tick(raft: RaftState) -> None:
-    """One tick of a node that does not lead."""
-    raft.election_elapsed += 1
-    if raft.election_elapsed >= raft.election_timeout:
-        start_pre_vote(raft)
+def _hears_leader(raft: RaftState) -> bool:
+    """Whether a leader was heard within the minimum election time-out. A leader hears itself."""
+    if raft.role is Role.LEADER:
+        return True
+    return raft.leader_id != NOBODY and raft.election_elapsed < raft.settings.election_ticks
+
+
+def _answer_older(raft: RaftState, message: Message) -> None:
+    """Tell a sender that acts in an older term which term it is.
+
+    The answer carries the new term and round 0, because the round in the message belongs to the old term. A sender that
+    leads again by then would take the old round for one of its new term, and serve a read that no quorum confirmed.
+    """
+    to, term = message.sender, raft.term
+    if isinstance(message, AppendEntries | InstallSnapshot):
+        answer = AppendEntriesResponse(raft.node_id, to, term, 0, False, 0, 0, 0)
+        raft.send_stored.append(answer)
+    elif isinstance(message, RequestVote):
+        raft.send_stored.append(RequestVoteResponse(raft.node_id, to, term, False, message.pre_vote))
 
 
 def _may_campaign(raft: RaftState) -> bool:
@@ -149,4 +271,4 @@ def _become_leader(raft: RaftState) -> None:
             raft.due.add(member)
     raft.broadcast_index = raft.log.last_index
     raft.broadcast_commit = raft.commit_index
-    raft.term_start_index = replication.append(raft, [b""], EntryKind.NO_OP)
+    raft.term_start_index = raft.append_own([b""], EntryKind.NO_OP)

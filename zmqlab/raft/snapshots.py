@@ -16,10 +16,10 @@ Left out: writing chunks to disk as they arrive. The snapshot of an exchange fit
 from __future__ import annotations
 
 from zmqlab.raft.configuration import Configuration, ConfigurationHistory
+from zmqlab.raft.election import follow
 from zmqlab.raft.log import Log
 from zmqlab.raft.messages import InstallSnapshot, InstallSnapshotResponse, Snapshot
 from zmqlab.raft.progress import Progress
-from zmqlab.raft.roles import follow
 from zmqlab.raft.state import IncomingSnapshot, RaftState
 
 

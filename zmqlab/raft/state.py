@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
 from typing import NamedTuple
@@ -221,9 +221,7 @@ class RaftState:
         self.snapshot, self.restored, self.incoming = snapshot, None, None
         self.log = _restored_log(snapshot, entries)
         self.configurations = ConfigurationHistory(start, snapshot.configuration if snapshot else configuration)
-        for entry in self.log.slice(max(start, self.log.base_index) + 1, self.log.last_index, 1 << 62):
-            if entry.kind == EntryKind.CONFIGURATION:
-                self.configurations.append(entry.index, Configuration.decode(entry.data))
+        self.follow_configurations(self.log.slice(max(start, self.log.base_index) + 1, self.log.last_index, 1 << 62))
         self.commit_index = max(start, hard_state.commit_index)
         self.stored_commit = hard_state.commit_index
         self.applied_index = start if applied_index is None else applied_index
@@ -292,6 +290,18 @@ class RaftState:
         ticks = self.settings.election_ticks
         self.election_elapsed = 0
         self.election_timeout = self.rng.randrange(ticks, 2 * ticks)
+
+    def append_own(self, datas: Iterable[bytes], kind: EntryKind) -> int:
+        """Of a leader: add entries of its term to its log. Returns the index of the first."""
+        first_index = self.log.last_index + 1
+        self.log.append([Entry(index, self.term, kind, data) for index, data in enumerate(datas, first_index)])
+        return first_index
+
+    def follow_configurations(self, entries: Iterable[Entry]) -> None:
+        """``entries`` are in the log. The last configuration among them takes effect."""
+        for entry in entries:
+            if entry.kind == EntryKind.CONFIGURATION:
+                self.configurations.append(entry.index, Configuration.decode(entry.data))
 
     def next_round(self) -> int:
         """The number of one more message to followers."""

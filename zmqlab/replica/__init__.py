@@ -1,28 +1,27 @@
 """One group's share of a node, without I/O: sessions, the state machine, and the replica that drives a replication.
 
-This package ties the two pure ones together. ``raft`` knows entries and no orders, ``market`` knows orders and no log;
-here a committed entry becomes a batch of commands, applied exactly once, with an answer for the client that sent it.
+This package ties two pure packages together. ``raft`` knows entries and no orders, ``market`` knows orders and no log.
+Here a committed entry becomes a batch of commands, applied exactly once, with an answer for the client that sent it.
 
 Rules: no socket, no file, no clock, no thread. Time comes in as ticks; storage and sending are calls to a
 :class:`Journal` and a :class:`Driver`, which the node implements with LMDB and ZeroMQ and the simulator with a seed. So
 a simulated crash can fall between any two effects of the code that production runs.
 
-In reading order:
+Modules, in reading order:
 
 * :mod:`~zmqlab.replica.sessions`: each client's answered requests (Raft thesis, section 6.3), bounded.
 * :mod:`~zmqlab.replica.machine`: the replicated state machine: sessions, exchange, hash chain.
-* :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.
-* :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, and the messages that it refuses.
-* :mod:`~zmqlab.replica.members`: which nodes are taken in, promoted and let go.
-* :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
 * :mod:`~zmqlab.replica.journal`: what must survive, as an interface, and a journal in memory.
-* :mod:`~zmqlab.replica.record_journal`: the journal on disk, but for the disk: records, checks, forgetting.
+* :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.
+* :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, the messages that it refuses, and the policy of
+  membership: which nodes are taken in, promoted and let go.
+* :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
+* :mod:`~zmqlab.replica.record_journal`: the journal on disk without the disk itself: records, checksums, forgetting.
 """
 
 from zmqlab.replica.journal import Journal, MemoryJournal, Origin, StoredState
 from zmqlab.replica.machine import Applied, StateMachine
-from zmqlab.replica.members import Members
-from zmqlab.replica.raft_by_quorum import RaftByQuorum
+from zmqlab.replica.raft_by_quorum import Members, RaftByQuorum
 from zmqlab.replica.replica import Driver, Replica, ReplicaSettings
 from zmqlab.replica.replication import Change, MakeReplication, Replication, Start
 from zmqlab.replica.sessions import Session, SessionTable

@@ -23,7 +23,7 @@ class Origin(NamedTuple):
 
     node_id: int
     configuration: Configuration
-    """The founding members; nobody for a node that joins a running cluster."""
+    """The founding members; empty for a node that joins a running cluster."""
 
 
 @dataclass(slots=True)

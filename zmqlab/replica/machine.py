@@ -4,9 +4,9 @@
 entries give the same answers and the same hashes on every node, in every process, at every replay.
 
 The *chain hash* after an entry is a hash of the chain before it, the entry and its answer. Two nodes that differ at an
-index did something different at or before it; since it costs microseconds a batch, each node can publish it all the
-time. The *state hash* is a hash of the state itself (books, tapes, sessions), costs milliseconds, and is made
-on demand. Both are needed: the chain says *when* two nodes parted, the state hash sees a difference that no answer
+index did something different at or before it. The chain costs microseconds a batch, so each node can publish it all the
+time. The *state hash* is a hash of the state itself (books, tapes, sessions). It costs milliseconds, and is made on
+demand. Both are needed: the chain says *when* two nodes parted, the state hash sees a difference that no answer
 has shown yet.
 """
 
@@ -87,7 +87,7 @@ class StateMachine:
                 del self.checkpoints[next(iter(self.checkpoints))]
 
     def _apply_data(self, entry: Entry) -> Applied | None:
-        """A request or a registration; bytes that are neither change nothing (the door lets none of them in)."""
+        """A request or a registration. Other bytes change nothing; nodes let none of them into the log."""
         try:
             frame_type, _ = frames.parse_header(entry.data)
             if frame_type == frames.REQUEST:
@@ -137,7 +137,11 @@ class StateMachine:
         return b"".join((fixed, sessions, self.exchange.snapshot()))
 
     def restore(self, data: bytes) -> None:
-        """Replace the state by that of a snapshot, whichever node made it. Raises JournalCorrupt."""
+        """Replace the state by that of a snapshot, whichever node made it.
+
+        Raises:
+            JournalCorrupt: the snapshot's books can't be restored.
+        """
         index, orders, rejected, fills, chain, session_bytes = _SNAPSHOT.unpack_from(data)
         middle = _SNAPSHOT.size + session_bytes
         self.sessions.restore(data[_SNAPSHOT.size : middle])

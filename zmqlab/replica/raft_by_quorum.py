@@ -1,22 +1,42 @@
 """Raft, answered after a quorum: the replication of production.
 
-:class:`RaftByQuorum` is :class:`zmqlab.raft.Raft` with what the seam (:mod:`zmqlab.replica.replication`) asks of it
-beside consensus: the policy of membership (:mod:`zmqlab.replica.members`), the moment of an answer, and the refusal of
-messages that no node can have sent that keeps Raft's rules.
+:class:`RaftByQuorum` is :class:`zmqlab.raft.Raft` with three things that the seam (:mod:`zmqlab.replica.replication`)
+asks for beside consensus: the moment of an answer, the refusal of impossible messages, and a policy of membership.
 
 *When is an answer given?* When its entry is committed: a majority of the voters has stored it, an entry of the leader's
-own term among them (thesis, 3.6.2). What is applied is committed, so that an answer never waits once its entry is
-applied.
+own term among them (thesis, 3.6.2). What is applied is committed, so an answer never waits once its entry is applied.
 
 *What is refused?* Raft takes a contradiction in a message for a broken invariant, and the node would stop. A
 stranger's process must not be able to do that. So these are refused before Raft sees them: a second leader of a term,
 an answer to a question that was not asked, a log that disagrees with what is committed, a term that no number of
 elections explains.
+
+*Who is a member?* Raft changes the members by one server, once the last change is committed
+(:mod:`zmqlab.raft.configuration`). :class:`Members` adds the policy:
+
+- *Learners first.* A new node joins as a learner. It is promoted when it has caught up, by the rounds of the thesis
+  (section 4.2.1): in a round the leader sends what its log held when the round began. A learner whose last round took
+  less than an election time-out does not leave the group without a quorum for longer than an election would.
+- *Hand-over before removal.* A leader that is to go hands leadership over first. Clients then wait for a transfer and
+  not for an election (sections 3.10, 4.2.2).
+- *A quorum stays.* A removal is refused if it would leave so few voters in reach that nothing could be committed any
+  more: then a dead node could neither be missed nor replaced. A voter is in reach if it has answered within an election
+  time-out, as for CheckQuorum.
+- *One member for an address.* A node whose disk was wiped is another member at the same address. The old member, whose
+  votes are forgotten, is removed before the new one is added. A member may move to another address, also to one that
+  another member has just left: hosts that get new addresses may exchange them.
+- *Bounds.* Any process that can reach a node may ask for a membership, for a node that need not exist. So there is one
+  learner at a time, which makes room for the next one if it stays silent, and there are at most :data:`MAX_MEMBERS`: a
+  flood of such requests costs a few entries a minute.
+
+Each call of :class:`Members` states the wanted end and returns how far it is. The caller repeats it until it is done,
+at the leader of that time. So a request can be lost, or a leader can fall, and nothing stays half done for long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from zmqlab.errors import FrameError
 from zmqlab.raft import (
@@ -31,18 +51,20 @@ from zmqlab.raft import (
     Raft,
     Role,
     TimeoutNow,
+    quorum_size,
 )
-from zmqlab.replica.members import Members
-from zmqlab.replica.replication import Change, Start
+from zmqlab.replica.replication import MAX_MEMBERS, Change, Start
 
 MAX_TERMS_AHEAD = 1 << 32
-"""An election a millisecond needs 49 days for so many; and a forged term can't use up the 64 bits that there are."""
+"""With an election every millisecond, so many terms take 49 days. A forged term can't use up the 64 bits of terms."""
+SILENT_LEARNER_TIMEOUTS = 25
+"""Election time-outs without a word, five seconds by default, after which a learner is in the way of others."""
 
 _NO_FOLLOWERS: Mapping[int, Progress] = {}
 
 
 class RaftByQuorum(Raft):
-    """See the module."""
+    """One node's part in one group, as a :class:`~zmqlab.replica.replication.Replication`."""
 
     __slots__ = ("_members",)
 
@@ -89,21 +111,19 @@ class RaftByQuorum(Raft):
         self._members.tick()
 
     def add_member(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
-        """See :meth:`zmqlab.replica.members.Members.add`."""
+        """See :meth:`Members.add`."""
         return self._members.add(node_id, address, elsewhere)
 
     def remove_member(self, node_id: int) -> Change:
-        """See :meth:`zmqlab.replica.members.Members.remove`."""
+        """See :meth:`Members.remove`."""
         return self._members.remove(node_id)
 
     def hand_over(self, target: int = NOBODY) -> bool:
-        """See :meth:`zmqlab.replica.members.Members.hand_over`."""
+        """See :meth:`Members.hand_over`."""
         return self._members.hand_over(target)
 
-    # What is refused.
-
     def expect(self, message: Message) -> None:
-        """See :class:`~zmqlab.replica.replication.Replication`; and the module."""
+        """Raise FrameError for a message that no node that keeps Raft's rules can have sent; see the module."""
         sender, term = message.sender, message.term
         if sender in (NOBODY, self.node_id):
             raise FrameError(f"a message from {sender:#x} came here")
@@ -118,7 +138,7 @@ class RaftByQuorum(Raft):
             self._expect_asked(message)
 
     def _expect_same_past(self, message: AppendEntries) -> None:
-        """What is committed here stands in the log of every later leader (thesis, 3.6.3)."""
+        """Every later leader has what is committed here in its log (thesis, 3.6.3)."""
         covered = self.commit_index - message.prev_index
         if message.term < self.term or not 0 < covered <= len(message.entries):
             return
@@ -140,3 +160,125 @@ class RaftByQuorum(Raft):
             is_beyond = snapshot is not None and message.offset > len(snapshot.data)
         if is_beyond:
             raise FrameError(f"{message.sender:#x} claims more than this leader has")
+
+
+class _Round(NamedTuple):
+    """A learner's catching up, as its leader measures it."""
+
+    target: int
+    """The end of the log when the round began."""
+    began_at: int
+    """In ticks."""
+
+
+class Members:
+    """Changes the members of the group that ``raft`` belongs to. Has effects only while ``raft`` leads."""
+
+    def __init__(self, raft: Raft) -> None:
+        self._raft = raft
+        self._rounds: dict[int, _Round] = {}
+        """By learner; only while leading."""
+
+    def add(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
+        """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
+
+        A member that had the address before and is not in reach is removed: its place is taken. A member in
+        ``elsewhere``, which is known to be at another address by now, only loses its claim to this one; it will ask to
+        be moved itself.
+        """
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return Change.NOT_LEADER
+        configuration = raft.configuration
+        holders = [member for member, where in configuration.addresses if where == address and member != node_id]
+        if address and holders and holders[0] in elsewhere:
+            raft.propose_configuration(configuration.with_address(holders[0], ""))
+            return Change.UNDER_WAY
+        if address and holders:
+            return Change.ADDRESS_TAKEN if self._is_in_reach(holders[0]) else self._make_room(holders[0])
+        if node_id not in configuration.members:
+            return self._take_in(node_id, address)
+        if dict(configuration.addresses).get(node_id, "") != address:
+            raft.propose_configuration(configuration.with_address(node_id, address))
+        elif node_id in configuration.voters and self._is_settled:
+            return Change.DONE
+        return Change.UNDER_WAY
+
+    def _take_in(self, node_id: int, address: str) -> Change:
+        """A new learner, as soon as there is no other."""
+        raft, configuration = self._raft, self._raft.configuration
+        if configuration.learners:
+            return self._make_room(configuration.learners[0])
+        if len(configuration.members) >= MAX_MEMBERS:
+            return Change.FULL
+        raft.propose_configuration(configuration.with_learner(node_id, address))
+        return Change.UNDER_WAY
+
+    def _make_room(self, member: int) -> Change:
+        """Remove a member that is in the way of another; a learner gets some time to say its first word."""
+        raft = self._raft
+        patience = SILENT_LEARNER_TIMEOUTS * raft.settings.election_ticks
+        if member in raft.configuration.learners and raft.ticks - raft.progress[member].heard_at <= patience:
+            return Change.UNDER_WAY
+        return self.remove(member, Change.UNDER_WAY)
+
+    def remove(self, node_id: int, done: Change = Change.DONE) -> Change:
+        """Let ``node_id`` go; ``done`` once the group is without it."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return Change.NOT_LEADER
+        configuration = raft.configuration
+        if node_id not in configuration.members:
+            return done if self._is_settled else Change.UNDER_WAY
+        if node_id in configuration.voters:
+            if len(configuration.voters) == 1:
+                return Change.LAST_VOTER
+            if not self._leaves_a_quorum(node_id):
+                return Change.NO_QUORUM
+            if node_id == raft.node_id:
+                self.hand_over()
+                return Change.UNDER_WAY
+        raft.propose_configuration(configuration.without(node_id))
+        return Change.UNDER_WAY
+
+    def hand_over(self, target: int = NOBODY) -> bool:
+        """Begin to transfer leadership to ``target``, or to the voter that has most of the log. False: not possible."""
+        raft = self._raft
+        if raft.role is not Role.LEADER:
+            return False
+        others = [voter for voter in raft.configuration.voters if voter != raft.node_id]
+        best = max(
+            others, key=lambda voter: (self._is_in_reach(voter), raft.progress[voter].match_index), default=NOBODY
+        )
+        return raft.transfer_leadership(target or best)
+
+    def tick(self) -> None:
+        """Watch the learners, and promote one that has caught up. To be called once a tick."""
+        raft = self._raft
+        if raft.role is not Role.LEADER or not raft.configuration.learners:
+            self._rounds.clear()
+            return
+        for learner in raft.configuration.learners:
+            round_ = self._rounds.setdefault(learner, _Round(raft.last_index, raft.ticks))
+            if raft.progress[learner].match_index < round_.target:
+                continue
+            is_short = raft.ticks - round_.began_at < raft.settings.election_ticks
+            if is_short and raft.propose_configuration(raft.configuration.with_voter(learner)):
+                return
+            self._rounds[learner] = _Round(raft.last_index, raft.ticks)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the configuration in effect is committed."""
+        return self._raft.commit_index >= self._raft.configurations.current_index
+
+    def _is_in_reach(self, voter: int) -> bool:
+        raft = self._raft
+        if voter == raft.node_id:
+            return True
+        progress = raft.progress[voter]
+        return progress.acked_round > 0 and raft.ticks - progress.heard_at < raft.settings.election_ticks
+
+    def _leaves_a_quorum(self, node_id: int) -> bool:
+        rest = [voter for voter in self._raft.configuration.voters if voter != node_id]
+        return sum(map(self._is_in_reach, rest)) >= quorum_size(len(rest))

@@ -37,9 +37,14 @@ from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Origin, StoredState
 
 FORGET_AT_ONCE = 512
-"""Old entries deleted in one transaction: some 0.3 ms, so that no turn is held up."""
+"""How many old entries one transaction deletes, at most: that takes some 0.3 ms, so that no turn is held up."""
 
 _INDEX = struct.Struct(">Q")
+_CRC = struct.Struct("<I")
+_HARD_STATE_RECORD = struct.Struct("<QQQ")  # term voted_for commit_index
+_ENTRY_RECORD = struct.Struct("<QB")  # term kind
+_SNAPSHOT_RECORD = struct.Struct("<QQI")  # index term configuration_bytes
+_KINDS = {int(kind): kind for kind in EntryKind}
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN = b"hard_state", b"identity", b"first_index", b"origin"
 
 
@@ -99,7 +104,7 @@ class Store(Protocol):
         ...
 
     def release_memory(self) -> None:
-        """Much was read or written once and is not needed soon."""
+        """Give back memory: much was read or written just now, and it is not needed again soon."""
         ...
 
     def close(self) -> None:
@@ -114,8 +119,8 @@ class RecordJournal:
         """Take over what ``store`` holds.
 
         Args:
-            store: open, and nobody else's.
-            identity: who writes this journal; a journal of anyone else is refused.
+            store: open, and used by this journal alone.
+            identity: the name of the node that writes this journal; a journal of another name is refused.
             retain_bytes: how much log to keep behind the newest snapshot.
 
         Raises:
@@ -247,16 +252,6 @@ def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]
         if max_bytes <= 0:
             break
     return found
-
-
-# The records.
-
-_CRC = struct.Struct("<I")
-_HARD_STATE_RECORD = struct.Struct("<QQQ")
-_ENTRY_RECORD = struct.Struct("<QB")
-_SNAPSHOT_RECORD = struct.Struct("<QQI")
-
-_KINDS = {int(kind): kind for kind in EntryKind}
 
 
 def seal(*parts: bytes) -> bytes:

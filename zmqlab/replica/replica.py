@@ -125,7 +125,7 @@ class Held(NamedTuple):
 
 
 class Replica:
-    """See the module. Not thread-safe: one loop owns it."""
+    """Drives one replication and applies what it commits; see the module. Not thread-safe: one loop owns it."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class Replica:
         stored = self.machine.sessions.peek(*key) if key[0] else None
         if stored is not None:
             return self._replay(route, stored, now_ns)
-        self._forget(key)  # one that is asked for again moves to the end: the order is that of arrival
+        self._forget(key)  # a request that comes again moves to the end: the order is that of arrival
         room = self.settings.max_pending_bytes - self._pending_bytes
         if len(self.pending) >= self.settings.max_pending or len(frame) > room:
             return client_wire.encode_response(*key, 0, ResponseStatus.BUSY, 0, b"", b"")
@@ -308,7 +308,7 @@ class Replica:
         if ready.send_now:
             self._driver.send(ready.send_now)
         if ready.snapshot is not None:
-            self.machine.restore(ready.snapshot.data)  # first: what fails here must not meet us at the next start
+            self.machine.restore(ready.snapshot.data)  # before it is stored: a bad one would fail every later start
         if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
             self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
         if ready.snapshot is not None:

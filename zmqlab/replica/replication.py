@@ -27,7 +27,7 @@ from zmqlab.raft.messages import NOBODY
 from zmqlab.replica.journal import StoredState
 
 MAX_MEMBERS = 15
-"""Of a group; its leader sends every entry to each of them."""
+"""The largest group: its leader sends every entry to each member."""
 
 
 class Change(Enum):
@@ -149,7 +149,8 @@ class Replication(Protocol):
         """Drop the log up to the snapshot's end, but for ``keep_entries``."""
         ...
 
-    # The members. Each call says what shall be and returns how far that is; it is repeated until it is DONE.
+    # Leadership and members. A call that returns a Change states the wanted end and says how far it is; its caller
+    # repeats it until it is DONE.
 
     def campaign(self) -> None:
         """Try to lead now."""

@@ -1,38 +1,135 @@
-"""Carries out what the schedule has dealt on a real cluster, and waits until the cluster has recovered.
+"""The nemesis: deals faults from a seed, strikes a real cluster with them, and waits until the cluster has recovered.
 
-A draw of the registry aims at the moment of the strike and becomes a :class:`~zmqlab.lab.faults.Fault`. It strikes, is
-held, and is undone, whatever happens in between. Some draws are procedures of several faults with recoveries in
-between; those stand here, in :data:`PROCEDURES`.
+*The deals* are an endless list of faults that follows from a seed alone: no clock, no process, and of the cluster only
+how many nodes it has. What can be drawn is read from the registry of faults
+(:data:`~zmqlab.lab.fault_kinds.FAULTS`), to which this module adds ``mixed``: two faults at once. A fault names its
+victims by what they are when it strikes (the leader, a follower), since which nodes those are differs from run to run.
+Where there is a choice, the fault's own random number ``pick`` makes it. So two runs with one seed see the same faults
+in the same order with the same sizes, and differ only in real time.
 
-After each fault the cluster must recover within a bound: every node runs, all know one leader, no node is far behind,
-and a client is answered. Only then comes the next fault, so that what is seen belongs to one fault, and a majority is
-always left.
+Faults are dealt like cards: all draws in random order, then all of them again in another order. So even a short run has
+seen most of them, and the figures for two kinds come from about as many cases. Every fault leaves a majority that runs
+and is connected, except those that are marked ``is_total``.
+
+*A strike.* A draw of the registry aims at the moment of the strike and becomes a :class:`~zmqlab.lab.faults.Fault`. It
+strikes, is held, and is undone, whatever happens in between. Some draws are procedures of several faults with
+recoveries in between; those stand here, in :data:`PROCEDURES`.
+
+*The recovery.* After each fault the cluster must recover within a bound: every node runs, all know one leader, no node
+is far behind, and a client is answered. Only then comes the next fault, so that what is seen belongs to one fault, and
+a majority is always left.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
-from zmqlab.errors import ClusterError, ZmqlabError
+from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import Aim
+from zmqlab.lab.fault_kinds import FAULTS, MIN_NODES, Aim, Draw, FaultKind
 from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.scenarios.fault_schedule import Deal
 from zmqlab.tables import StatusTable
 from zmqlab.wire.control import LinkFault
 
+MAX_NODES = 9
+"""The rest of the 15 that a cluster may have is room to scale up."""
+REST_S = (0.5, 1.5)
+"""Between a recovery and the next fault: long enough to see the cluster calm."""
 RECOVERY_S = 20.0
 """A wiped node gets a snapshot of some megabytes and replays seconds of log, on two cores that serve a load."""
 NEAR = 200
 """Entries behind the leader that do not count as far: a tenth of a second of ten clients at full rate. With more, the
 next fault may leave a majority of which one must catch up before any client is served."""
 POLL_S = 0.05
+
+FAULTS.register(
+    FaultKind(
+        name="mixed",
+        draws=(
+            Draw("loss, leader killed", (0.5, 2.0), amount=(0.02, 0.15)),
+            Draw("delay, follower wiped", (0.5, 2.0), amount=(2, 20)),
+            Draw("scale up, leader killed", (0.5, 2.0), amount=(0.0, 0.6)),
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """One draw that was dealt, with its sizes."""
+
+    number: int
+    """From 1 on."""
+    kind: str
+    variant: str
+    hold_s: float
+    """How long it lasts."""
+    rest_s: float
+    """How long the cluster rests before it strikes."""
+    amount: float
+    """Milliseconds, a share, a number of nodes or times, or seconds until the second of two faults: the draw knows."""
+    pick: int
+    """Seeds the choice among several victims."""
+
+    @property
+    def name(self) -> str:
+        """For people and tables."""
+        return f"{self.kind} {self.variant}"
+
+    @property
+    def draw(self) -> Draw:
+        """What the registry says of it."""
+        return FAULTS.draws[self.kind, self.variant]
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of all kinds of fault that can be drawn."""
+    return tuple(kind.name for kind in FAULTS if kind.draws)
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """The kinds in a list with commas; an empty one means all. Raises SettingsError."""
+    known = kinds()
+    named = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) or known
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise SettingsError(f"no fault is called {unknown[0]!r}: choose from {', '.join(known)}")
+    return named
+
+
+def deals(seed: int, nodes: int, wanted: Iterable[str] = ()) -> Iterator[Deal]:
+    """The faults of a run, without end.
+
+    Args:
+        seed: decides everything.
+        nodes: how many the cluster has.
+        wanted: only these kinds; none named means all.
+
+    Raises:
+        SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
+    """
+    named = set(parse_kinds(",".join(wanted)))
+    if not MIN_NODES <= nodes <= MAX_NODES:
+        raise SettingsError(f"nodes is {nodes}: it must be from {MIN_NODES} to {MAX_NODES}, or one death is too many")
+    deck = [(kind, draw) for (kind, _), draw in FAULTS.draws.items() if kind in named and draw.nodes <= nodes]
+    return _deal(random.Random(f"torture {seed}"), deck)
+
+
+def _deal(rng: random.Random, deck: list[tuple[str, Draw]]) -> Iterator[Deal]:
+    number = 0
+    while True:
+        rng.shuffle(deck)
+        for kind, draw in deck:
+            number += 1
+            hold_s, rest_s = round(rng.uniform(*draw.hold_s), 2), round(rng.uniform(*REST_S), 2)
+            amount = round(rng.uniform(*draw.amount), 2)
+            yield Deal(number, kind, draw.name, hold_s, rest_s, amount, rng.randrange(1 << 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +177,7 @@ class Nemesis:
         cluster: what is broken.
         progress: says whether a client is served.
         tell: called with what is being done.
-        is_over: when it says so, a fault is lifted early.
+        is_over: whether the run is over; then a fault is lifted early.
         recovery_s: how long the cluster may take to recover.
     """
 
@@ -99,7 +196,7 @@ class Nemesis:
         self._recovery_s = recovery_s
 
     def strike(self, deal: Deal) -> Strike:
-        """Carry a fault out, undo it, wait for the recovery. What goes wrong is in the result."""
+        """Carry a fault out, undo it, wait for the recovery. The result says what went wrong."""
         began_ns = time.monotonic_ns()
         strike = Strike(deal, "", began_ns, began_ns, 0)
         try:
@@ -118,7 +215,7 @@ class Nemesis:
         return replace(strike, recovered_ns=time.monotonic_ns())
 
     def try_to_mend(self) -> str:
-        """Undo whatever is broken: all links, pauses and deaths; what can't be undone."""
+        """End all pauses, restart all dead nodes, heal all links. Returns what can't be undone; empty if nothing."""
         cluster = self._cluster
         try:
             for name in cluster.paused:
@@ -133,7 +230,7 @@ class Nemesis:
         return ""
 
     def await_recovery(self) -> str:
-        """Wait until all is well; what is not, if it takes too long."""
+        """Wait until the cluster has recovered. Returns what is wrong if that takes too long; empty if it did not."""
         deadline = time.monotonic() + self._recovery_s
         before = self._progress.acknowledged
         while True:
@@ -184,7 +281,7 @@ class Nemesis:
 
 
 def trouble_of(table: StatusTable) -> str:
-    """What is not well with nodes that all run; empty if nothing is."""
+    """What is wrong with nodes that all run; empty if nothing is."""
     silent = [node.name for node in table if node.status is None]
     if silent:
         return f"{', '.join(silent)} does not answer"
@@ -196,9 +293,6 @@ def trouble_of(table: StatusTable) -> str:
     behind = {name: end - status.applied_index for name, status in told.items()}
     far = [f"{name} by {entries:,}" for name, entries in behind.items() if entries > NEAR]
     return f"far behind: {', '.join(far)}" if far else ""
-
-
-# -- procedures ----------------------------------------------------------------------------------------------------
 
 
 @contextmanager

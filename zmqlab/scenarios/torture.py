@@ -1,10 +1,9 @@
 """Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
 
-A run starts a cluster, a load client and a :class:`~zmqlab.judge.collector.LogCollector`. The nemesis
-(:mod:`~zmqlab.scenarios.nemesis`) carries out the faults of the seed's schedule
-(:mod:`~zmqlab.scenarios.fault_schedule`), one after the other, until the time is up. Then all is mended, the load ends,
-and the verdict (:mod:`zmqlab.judge.verdict`) judges. :mod:`~zmqlab.scenarios.torture_report` says how long no client
-was served under each kind of fault.
+A run starts a cluster, a load client and a :class:`~zmqlab.judge.evidence.LogCollector`. The nemesis
+(:mod:`~zmqlab.scenarios.nemesis`) carries out the faults that the seed deals, one after the other, until the
+time is up. Then all is mended, the load ends, and the verdict (:mod:`zmqlab.judge.verdict`) judges.
+:mod:`~zmqlab.scenarios.torture_report` says how long no client was served under each kind of fault.
 
 A run fails if the verdict fails, if the cluster does not recover from a fault within its bound, or if a client saw an
 error. Its folder with logs and journals is kept then.
@@ -24,13 +23,12 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.evidence import acknowledgements_of
-from zmqlab.judge.load_result import LoadResult
+from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.scenarios import fault_schedule
+from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import Durability
@@ -51,7 +49,11 @@ REPLAY_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TortureSettings:
-    """What a run does. Raises SettingsError from the constructor."""
+    """What a run does.
+
+    Raises:
+        SettingsError: a value is out of range, or the values don't fit each other.
+    """
 
     duration_s: float = 300.0
     """How long faults strike."""
@@ -62,7 +64,7 @@ class TortureSettings:
     """Of the faults and of the orders."""
     clients: int = 10
     symbols: int = 16
-    kinds: tuple[str, ...] = field(default_factory=fault_schedule.kinds)
+    kinds: tuple[str, ...] = field(default_factory=nemesis.kinds)
     """The kinds of fault that are drawn from."""
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
@@ -71,7 +73,7 @@ class TortureSettings:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        fault_schedule.deals(self.seed, self.nodes, self.kinds)
+        nemesis.deals(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         if not 0 < self.duration_s < 7 * 86_400:
@@ -215,23 +217,23 @@ class Torture:
 
     def _break(self, load: LoadClient) -> list[str]:
         """Strike until the time is up, then mend all; what went wrong with either."""
-        nemesis = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
+        striker = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
         self._wait(WARM_UP_S, load)
         self._phase = "breaking"
-        for deal in fault_schedule.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
+        for deal in nemesis.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
             self._doing = "calm"
             self._wait(deal.rest_s, load)
             if self._is_over(load):
                 break
             self.progress.reset_gap()
-            strike = nemesis.strike(deal)
+            strike = striker.strike(deal)
             self.strikes.append(strike)
             if self._on_strike is not None:
                 self._on_strike(strike, self.progress.gap_ms)
             if not strike.recovered_ns:
                 break  # a cluster that does not recover proves nothing more
         self._phase, self._doing = "mending", ""
-        trouble = nemesis.try_to_mend() or nemesis.await_recovery()
+        trouble = striker.try_to_mend() or striker.await_recovery()
         trouble = trouble if load.running else "the load client has ended by itself"
         self._wait(COOL_DOWN_S, load)
         return [f"at the end: {trouble}"] if trouble else []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zmqlab.judge.load_result import LoadResult
+from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.scenarios.nemesis import Strike
 from zmqlab.tables import html_table, text_table

@@ -197,6 +197,22 @@ def _outage(plan: Plan, settings: SimSettings) -> Plan:
     )
 
 
+def _sessions(plan: Plan, settings: SimSettings) -> Plan:
+    """Fewer sessions than clients, so that they are evicted all the time, and late copies of what belongs to old
+    ones."""
+    return replace(
+        plan,
+        faults=("one_way", "crash", "isolate"),
+        fault_gap_us=200 * MS,
+        operations=(),
+        duplication=0.3,
+        second_copy_us=200 * MS,
+        think_us=15 * MS,
+        reads=0.1,
+        limits=replace(plan.limits, max_sessions=max(1, settings.clients - 1)),
+    )
+
+
 FOCUSED: dict[str, Callable[[Plan, SimSettings], Plan]] = {
     "outage": _outage,
     "figure-8": _figure_8,
@@ -205,6 +221,7 @@ FOCUSED: dict[str, Callable[[Plan, SimSettings], Plan]] = {
     "crashes": _crashes,
     "reads": _reads,
     "ahead": _ahead,
+    "sessions": _sessions,
     "moves": _moves,
     "forwards": _forwards,
 }

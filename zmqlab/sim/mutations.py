@@ -22,8 +22,8 @@ from typing import Any
 
 from zmqlab.engine import answers, lifecycle, link_faults, peers
 from zmqlab.market import exchange
-from zmqlab.raft import configuration, core, election, follower, log, membership, reads, replication, roles, snapshots
-from zmqlab.replica import machine, members, record_journal, replica, sessions
+from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
+from zmqlab.replica import machine, raft_by_quorum, record_journal, replica, sessions
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
 
@@ -70,21 +70,21 @@ def _mutated(function: FunctionType, changes: tuple[tuple[str, str], ...]) -> Co
 MUTATIONS = (
     Mutation(
         "1 an older term's entries counted as committed",
-        replication.commit_by_counting,
+        append_entries.commit_by_counting,
         ((" and raft.log.term_at(index) == raft.term", ""),),
         60,
         SimSettings(focus="figure-8"),
     ),
     Mutation(
         "2 commit index moved past what the message verified",
-        follower.handle_append,
+        append_entries.handle_append,
         (("min(message.commit_index, verified)", "min(message.commit_index, raft.log.last_index)"),),
         40,
         SimSettings(focus="figure-8"),
     ),
     Mutation(
         "3 a stale AppendEntries truncates good entries",
-        follower._append,
+        append_entries._append,
         (
             ("new = _skip_known(raft, entries)", "new = entries"),
             ("_truncate(raft, new[0].index)", "_truncate(raft, prev_index + 1)"),
@@ -94,7 +94,7 @@ MUTATIONS = (
     ),
     Mutation(
         "4 the conflicting entry replaced, its tail kept",
-        follower._append,
+        append_entries._append,
         (
             (
                 "_truncate(raft, new[0].index)",
@@ -122,7 +122,7 @@ MUTATIONS = (
     ),
     Mutation(
         "6 the vote cleared within the same term",
-        roles.become_follower,
+        election.become_follower,
         (
             (
                 "if term > raft.term:\n        raft.term = term\n        raft.voted_for = NOBODY",
@@ -163,7 +163,7 @@ MUTATIONS = (
         "9 a read served without asking whether one still leads",
         reads.confirm,
         (("while raft.read_batches and raft.read_batches[0].round <= confirmed:", "while raft.read_batches:"),),
-        60,
+        120,
         SimSettings(focus="reads"),
     ),
     Mutation(
@@ -189,9 +189,9 @@ MUTATIONS = (
     ),
     Mutation(
         "10 a message of an older term left without an answer",
-        roles._answer_older,
+        election._answer_older,
         (("to, term = message.sender, raft.term", "return"),),
-        60,
+        120,
         SimSettings(focus="ahead"),
     ),
     Mutation(
@@ -202,8 +202,8 @@ MUTATIONS = (
     ),
     Mutation(
         "11 a membership change before the leader's own term committed",
-        membership._may_change_to,
-        (("raft.has_committed_in_term and ", ""),),
+        core.Raft._may_change_to,
+        (("self.has_committed_in_term and ", ""),),
         300,
         SimSettings(focus="members"),
     ),
@@ -216,7 +216,7 @@ MUTATIONS = (
     ),
     Mutation(
         "12 a compacted previous entry taken for a conflict",
-        follower.handle_append,
+        append_entries.handle_append,
         (("if prev_index < raft.commit_index:", "if False:"),),
         60,
         SimSettings(focus="snapshots"),
@@ -338,7 +338,7 @@ MUTATIONS = (
     ),
     Mutation(
         "learners counted among those that commit",
-        replication.commit_by_counting,
+        append_entries.commit_by_counting,
         (("for voter in raft.configuration.voters", "for voter in raft.configuration.members"),),
         150,
     ),
@@ -350,7 +350,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an acknowledgement that does not wait for the disk",
-        follower.handle_append,
+        append_entries.handle_append,
         (("raft.send_stored.append(answer)", "raft.send_now.append(answer)"),),
         10,
     ),
@@ -362,7 +362,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an acknowledgement up to the end of the log, verified or not",
-        follower.handle_append,
+        append_entries.handle_append,
         (("message.round, True, verified, 0, 0", "message.round, True, raft.log.last_index, 0, 0"),),
         120,
     ),
@@ -374,14 +374,14 @@ MUTATIONS = (
     ),
     Mutation(
         "leadership handed to a node that lacks entries",
-        replication.hand_over_if_caught_up,
+        election.hand_over_if_caught_up,
         ((" and progress.match_index == raft.log.last_index", ""),),
         40,
     ),
     Mutation(
         "the members changed before the last change is committed",
-        membership._may_change_to,
-        ((" and raft.commit_index >= raft.configurations.current_index", ""),),
+        core.Raft._may_change_to,
+        ((" and self.commit_index >= self.configurations.current_index", ""),),
         200,
     ),
     Mutation(
@@ -392,14 +392,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a deaf leader that stays in office",
-        replication.check_quorum,
+        election.check_quorum,
         (("heard < quorum_size(len(voters))", "False"),),
         60,
         SimSettings(focus="outage"),
     ),
     Mutation(
         "a leader counts itself twice among those it has heard",
-        replication.check_quorum,
+        election.check_quorum,
         (("heard = sum(", "heard = 1 + sum("),),
         200,
         SimSettings(focus="outage"),
@@ -420,7 +420,7 @@ MUTATIONS = (
     ),
     Mutation(
         "learners that keep a leader in office",
-        replication.check_quorum,
+        election.check_quorum,
         (
             (
                 "heard = sum(voter == own or progress[voter].heard_at > since for voter in voters)",
@@ -431,7 +431,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a second learner taken in",
-        members.Members._take_in,
+        raft_by_quorum.Members._take_in,
         (("if configuration.learners:", "if False:"),),
         60,
     ),

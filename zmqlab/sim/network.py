@@ -180,7 +180,7 @@ class Sockets:
             cpu_percent=0.0,
             rss_bytes=0,
             dropped=self.process.overflowed,
-            bad_messages=self.process.too_large,
+            bad_messages=0,
         )
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:

@@ -41,7 +41,7 @@ OPERATIONS = ("add", "remove", "replace", "read_log", "move", "exchange")
 NEEDS_DISK = ("corrupt", "disk_full", "terminate")
 """Faults that make no sense, or lose a journal, with durability "memory"."""
 NODES_MAX = 9
-FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards", "outage")
+FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards", "sessions", "outage")
 """Plans aimed at one kind of bug; see :mod:`zmqlab.sim.focuses`. A seed draws one of all but the last: outages have
 a share of their own."""
 

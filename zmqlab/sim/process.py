@@ -70,8 +70,6 @@ class Process:
         self.snapshots = 0
         self.bad_frames = 0
         """Of earlier lives; see :attr:`refused`."""
-        self.too_large = 0
-        """Frames above a limit."""
         self.overflowed = 0
         """Frames that found a queue full."""
         self.watcher = Watcher(self)
@@ -383,13 +381,12 @@ class Process:
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
-        elif len(frame) <= self.world.plan.peer_frame_bytes:
-            if engine.links.active:
-                self._hear_badly(engine, self.world.processes[sender], frame)
-            else:
-                engine.on_peer_frame(frame)
+        elif len(frame) > self.world.plan.peer_frame_bytes:
+            raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
+        elif engine.links.active:
+            self._hear_badly(engine, self.world.processes[sender], frame)
         else:
-            self.too_large += 1
+            engine.on_peer_frame(frame)
 
     def _hear_badly(self, engine: Engine, sender: Process, frame: bytes) -> None:
         """A frame of a peer while links are faulty: one that is cut lets nothing through."""

@@ -379,7 +379,6 @@ class Simulation:
             "installs": sum(process.watcher.installs for process in processes),
             "ended": sum(process.ended for process in processes),
             "moved": self.operator.moved,
-            "too_large": sum(process.too_large for process in processes),
             "overflowed": sum(process.overflowed for process in processes),
             "added": self.operator.added,
             "removed": self.operator.removed,

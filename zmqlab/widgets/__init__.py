@@ -16,8 +16,7 @@ The modules, in reading order:
 
 * :mod:`~zmqlab.widgets.palette`: colours that follow the page's theme
 * :mod:`~zmqlab.widgets.marks`: event kinds in words, node actions, marks and bands over the charts
-* :mod:`~zmqlab.widgets.rings`: the newest rows of a table, and percentiles over a moving window
-* :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load
+* :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load; the newest rows; percentiles
 * :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads
 * :mod:`~zmqlab.widgets.live_figure`: how a bokeh figure gets to a page, and what is new of it, and when
 * :mod:`~zmqlab.widgets.scene`: what the figures of one page share, and what a chart is

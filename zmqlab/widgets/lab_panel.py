@@ -10,7 +10,7 @@ from typing import Any
 
 import ipywidgets
 
-from zmqlab.judge.load_result import LoadResult
+from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts

@@ -52,7 +52,7 @@ from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
 from zmqlab.widgets.palette import themed
-from zmqlab.widgets.rings import Column
+from zmqlab.widgets.readings import Column
 
 HERE = Path(__file__).parent
 HISTORY_KEPT = 1_200

@@ -21,7 +21,7 @@ from dataclasses import fields
 from typing import Any
 
 from zmqlab.errors import ClusterError
-from zmqlab.judge.load_result import LoadResult
+from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadMetrics

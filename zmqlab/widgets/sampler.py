@@ -1,6 +1,6 @@
 """One thread a cluster that samples all the panel shows, ten rows a second, from the cluster's feed.
 
-Each turn adds one row to a :class:`~zmqlab.widgets.rings.Ring`: what the load clients offered and got acknowledged,
+Each turn adds one row to a :class:`~zmqlab.widgets.readings.Ring`: what the load clients offered and got acknowledged,
 their latencies over the last second, and for every node the orders that it took and how far it is behind
 (:mod:`~zmqlab.widgets.readings`). Beside the rows stands a :class:`Timeline`: marks, bands, and which node led when.
 
@@ -32,8 +32,7 @@ from zmqlab.errors import FrameError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of, time_of_election_ms
-from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, says_it_leads
-from zmqlab.widgets.rings import Ring
+from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, Ring, says_it_leads
 from zmqlab.wire.control import Event
 
 INTERVAL_S = 0.1

@@ -48,8 +48,7 @@ from bokeh.plotting import figure
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import WINDOW_MS, Band, Mark, band_columns, mark_columns
 from zmqlab.widgets.palette import BACKED, FAINT, FONT, GREY, INK, node_colour, node_dash
-from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS
-from zmqlab.widgets.rings import Column
+from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, Column
 from zmqlab.widgets.sampler import Sampler
 
 HEIGHT_PX = 236

@@ -18,6 +18,9 @@ to answer retries, and a node joins all bodies that one turn has for one client 
 
 Rules. Lengths are checked here, before anything is stored: a frame is exactly as long as its header says. The *meaning*
 of commands is not judged here: the log takes the bytes as they came, and the exchange rejects a senseless command.
+
+:func:`fields_of` takes a frame apart for people, field by field. It reads the same layouts as the code that packs and
+parses. It is not on the way of an order, so it may be slow.
 """
 
 from __future__ import annotations
@@ -28,7 +31,22 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
-from zmqlab.market.types import FILL_WIDTH, REPORT_FILL_COUNT, REPORT_WIDTH, ExecutionReport, Reason, Status
+from zmqlab.market.types import (
+    FILL_WIDTH,
+    REPORT_FILL_COUNT,
+    REPORT_WIDTH,
+    Command,
+    CommandKind,
+    ExecutionReport,
+    Fill,
+    OrderType,
+    Reason,
+    Report,
+    Side,
+    Status,
+    TimeInForce,
+    symbol_name,
+)
 from zmqlab.wire.frames import (
     HEADER_BYTES,
     MAGIC,
@@ -41,8 +59,11 @@ from zmqlab.wire.frames import (
 )
 from zmqlab.wire.records import (
     COMMAND,
+    COMMAND_FIELDS,
     FILL,
+    FILL_FIELDS,
     REPORT,
+    REPORT_FIELDS,
     CommandTuple,
     iter_commands,
     pack_fills,
@@ -60,9 +81,24 @@ REPLAYED = 1
 FILLS_CUT = 2
 """Response flag: the request had more fills than a response carries; see :func:`encode_execution`."""
 
-_REQUEST = struct.Struct("<2sBBIQQQ")
-_NONCE = struct.Struct("<2sBBIQ")
-_BODY = struct.Struct("<QQQBBHI")
+_FRAME_NAMES = {REQUEST: "REQUEST", RESPONSES: "RESPONSES", OPEN_SESSION: "OPEN_SESSION"}
+"""The frames of a client."""
+_Layout = tuple[str, Sequence[str]]
+"""The codes of a ``struct`` format, and the name of each field."""
+_HEADER_LAYOUT: _Layout = ("2sBBI", ("magic", "version", "type", "group"))
+_REQUEST_LAYOUT: _Layout = ("QQQ", ("client_id", "request_number", "answered_below"))
+_SESSION_LAYOUT: _Layout = ("Q", ("nonce",))
+_BODY_LAYOUT: _Layout = (
+    "QQQBBHI",
+    ("client_id", "request_number", "log_index", "status", "flags", "report_count", "fill_count"),
+)
+_COMMAND_LAYOUT: _Layout = (COMMAND_FIELDS, Command._fields)
+_REPORT_LAYOUT: _Layout = (REPORT_FIELDS, Report._fields)
+_FILL_LAYOUT: _Layout = (FILL_FIELDS, Fill._fields)
+
+_REQUEST = struct.Struct("<" + _HEADER_LAYOUT[0] + _REQUEST_LAYOUT[0])
+_NONCE = struct.Struct("<" + _HEADER_LAYOUT[0] + _SESSION_LAYOUT[0])
+_BODY = struct.Struct("<" + _BODY_LAYOUT[0])
 _COMMANDS_OFFSET = _REQUEST.size
 _U64 = struct.Struct("<Q")
 _LOG_INDEX_OFFSET = 16
@@ -88,6 +124,18 @@ class ResponseStatus(IntEnum):
     """The node shuts down: try another node."""
 
 
+_ENUMS: dict[tuple[str, str], type[IntEnum]] = {
+    ("command", "kind"): CommandKind,
+    ("command", "side"): Side,
+    ("command", "order_type"): OrderType,
+    ("command", "time_in_force"): TimeInForce,
+    ("response", "status"): ResponseStatus,
+    ("report", "status"): Status,
+    ("report", "reason"): Reason,
+}
+"""(part of a frame, field) -> its codes, for :func:`fields_of`."""
+
+
 class RequestHeader(NamedTuple):
     """The header of a request: all that a node reads before the request is applied."""
 
@@ -109,6 +157,18 @@ class Response(NamedTuple):
     fill_count: int
     reports: memoryview
     fills: memoryview
+
+
+class Field(NamedTuple):
+    """One field of a frame, for people."""
+
+    offset: int
+    part: str
+    """``header``, ``request``, ``command 0``, ``response 0``, ``report 0``, ``fill 0``, ..."""
+    name: str
+    data: bytes
+    value: str
+    """For people: codes with their names."""
 
 
 def encode_request(client_id: int, request_number: int, answered_below: int, commands: bytes, group: int = 0) -> bytes:
@@ -258,8 +318,87 @@ def execution_reports(response: Response) -> list[ExecutionReport]:
     return result
 
 
+def fields_of(frame: bytes) -> list[Field]:
+    """All fields of a REQUEST, OPEN_SESSION or RESPONSES frame, in order.
+
+    Raises:
+        FrameError: it is of another type, or does not fit its layout.
+    """
+    frame_type, _ = parse_header(frame)
+    if frame_type not in _FRAME_NAMES:
+        known = ", ".join(_FRAME_NAMES.values())
+        raise FrameError(f"a frame of type {frame_type:#04x} is not one of a client's: {known}")
+    reader = _Reader(frame)
+    reader.take("header", _HEADER_LAYOUT)
+    if frame_type == REQUEST:
+        count = parse_request(frame).command_count
+        reader.take("request", _REQUEST_LAYOUT)
+        for number in range(count):
+            reader.take(f"command {number}", _COMMAND_LAYOUT)
+    elif frame_type == OPEN_SESSION:
+        parse_open_session(frame)
+        reader.take("session", _SESSION_LAYOUT)
+    else:
+        for number, response in enumerate(iter_responses(frame)):
+            reader.take(f"response {number}", _BODY_LAYOUT)
+            for report in range(response.report_count):
+                reader.take(f"report {report}", _REPORT_LAYOUT)
+            for fill in range(response.fill_count):
+                reader.take(f"fill {fill}", _FILL_LAYOUT)
+    return reader.fields
+
+
 def _expect(frame: bytes, frame_type: int) -> None:
     """Raise FrameError unless ``frame`` begins with a valid header of ``frame_type``."""
     found, _ = parse_header(frame)
     if found != frame_type:
         raise FrameError(f"a frame of type {found:#04x} came where {frame_type:#04x} was expected")
+
+
+class _Reader:
+    """Cuts a frame into fields, from the beginning on."""
+
+    def __init__(self, frame: bytes) -> None:
+        self._frame = frame
+        self._offset = 0
+        self.fields: list[Field] = []
+
+    def take(self, part: str, layout: _Layout) -> None:
+        formats, names = layout
+        for name, code in zip(names, _codes(formats), strict=True):
+            size = struct.calcsize(f"<{code}")
+            data = self._frame[self._offset : self._offset + size]
+            (value,) = struct.unpack(f"<{code}", data)
+            self.fields.append(Field(self._offset, part, name, data, _said(part.split()[0], name, value)))
+            self._offset += size
+
+
+def _codes(formats: str) -> Iterator[str]:
+    """The codes of a struct's format, one for each field: ``2sB`` has two."""
+    count = ""
+    for letter in formats:
+        if letter.isdigit():
+            count += letter
+        else:
+            yield count + letter
+            count = ""
+
+
+def _said(part: str, name: str, value: int | bytes) -> str:
+    """A value for people to read."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if (part, name) == ("header", "type"):
+        return _FRAME_NAMES[value]
+    if (part, name) == ("response", "flags"):
+        return f"{value}, the first answer again" if value & REPLAYED else str(value)
+    if name == "symbol" and value:
+        try:
+            return symbol_name(value)
+        except ValueError:
+            return f"{value}, no symbol"
+    codes = _ENUMS.get((part, name))
+    if codes is not None:
+        known = next((code.name for code in codes if code == value), "")
+        return f"{value}, {known}" if known else str(value)
+    return f"{value:,}"

@@ -1,6 +1,6 @@
-"""How a leader gets its log to the followers, what their answers teach it, and when an entry is committed.
+"""AppendEntries from both sides: how a leader gets its log to the followers, and what they answer.
 
-Thesis, sections 3.5, 3.6.2, 6.2 and 10.2.
+Thesis, sections 3.5, 3.6.2 and 10.2.
 
 *Sending.* A proposal is not sent at once. Once a Ready, all new entries go out as *one* broadcast to the followers in
 step, before the leader itself has stored them (section 10.2.1); the followers' ``next_index`` moves on at once
@@ -13,51 +13,36 @@ A lost broadcast is noticed by the next one, or by the next heartbeat, which nam
 has not answered since the last heartbeat also gets one by unicast, because its subscription may not be up. A silent
 follower gets empty messages only, so that the queue to a dead process does not fill up.
 
-*Learning.* Any answer shows that the follower is alive and follows in this term: it keeps the leader in office and
-confirms reads. An acceptance moves ``match_index``, and with it the commit index. A rejection with news starts one
-probe where the follower's hint says. Every rejection that was under way at the same time is stale by then.
+*Accepting.* An AppendEntries may come late, twice, or out of order, because broadcasts and unicasts are different
+connections. So a follower keeps these rules:
+
+* It drops an entry only if the message holds *another* entry for its place, and never because the message is shorter
+  than the log.
+* The commit index moves at most to the end of what this message verified. Beyond that the log may still diverge,
+  whatever the leader has committed.
+* The answer says what this message verified, not where the log ends.
+* At or below the commit index nothing can conflict. A message that starts there is read from the commit index on. A
+  message whose previous entry is compacted is never taken for a conflict.
+
+*Learning.* Any answer shows the leader that the follower is alive and follows in this term: it keeps the leader in
+office and confirms reads. An acceptance moves ``match_index``, and with it the commit index. A rejection with news
+starts one probe where the follower's hint says. Every rejection that was under way at the same time is stale by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from zmqlab.raft import reads, snapshots
-from zmqlab.raft.configuration import quorum_size, quorum_value
+from zmqlab.raft.configuration import quorum_value
+from zmqlab.raft.election import follow, hand_over_if_caught_up
 from zmqlab.raft.messages import (
     BROADCAST,
-    NOBODY,
     AppendEntries,
     AppendEntriesResponse,
     Entry,
-    EntryKind,
     InstallSnapshotResponse,
-    TimeoutNow,
 )
 from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.roles import become_follower
 from zmqlab.raft.state import RaftState, Role
-
-
-def append(raft: RaftState, datas: Iterable[bytes], kind: EntryKind) -> int:
-    """Add entries of this leader's term to its log. Returns the index of the first."""
-    term = raft.term
-    first_index = raft.log.last_index + 1
-    raft.log.append([Entry(index, term, kind, data) for index, data in enumerate(datas, first_index)])
-    return first_index
-
-
-def commit_by_counting(raft: RaftState) -> None:
-    """Commit what a quorum has stored, if it is of the leader's own term; older entries commit with it (section 3.6.2).
-
-    The leader's own copy counts only as far as it is stored.
-    """
-    progress, own = raft.progress, raft.node_id
-    index = quorum_value(
-        raft.log.stored_index if voter == own else progress[voter].match_index for voter in raft.configuration.voters
-    )
-    if index > raft.commit_index and raft.log.term_at(index) == raft.term:
-        raft.commit_index = index
 
 
 def has_appends(raft: RaftState) -> bool:
@@ -93,6 +78,24 @@ def heartbeat(raft: RaftState) -> None:
             raft.due.add(progress.node_id)
 
 
+def handle_append(raft: RaftState, message: AppendEntries) -> None:
+    """Accept or reject a leader's message of this term."""
+    follow(raft, message.sender)
+    prev_index, entries = message.prev_index, message.entries
+    if prev_index < raft.commit_index:
+        entries = entries[raft.commit_index - prev_index :]
+        prev_index = raft.commit_index
+    elif not raft.log.matches(prev_index, message.prev_term):
+        _reject(raft, message)
+        return
+    verified = prev_index + len(entries)
+    if entries:
+        _append(raft, prev_index, entries)
+    raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
+    answer = AppendEntriesResponse(raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0)
+    raft.send_stored.append(answer)
+
+
 def handle_append_response(raft: RaftState, message: AppendEntriesResponse) -> None:
     """A follower accepted or rejected entries."""
     progress = _note_heard(raft, message)
@@ -112,20 +115,17 @@ def handle_snapshot_response(raft: RaftState, message: InstallSnapshotResponse) 
         commit_by_counting(raft)
 
 
-def check_quorum(raft: RaftState) -> None:
-    """Step down if no quorum has answered for an election time-out (section 6.2)."""
-    since = raft.ticks - raft.settings.election_ticks
-    progress, own, voters = raft.progress, raft.node_id, raft.configuration.voters
-    heard = sum(voter == own or progress[voter].heard_at > since for voter in voters)
-    if heard < quorum_size(len(voters)):
-        become_follower(raft, raft.term, NOBODY)
+def commit_by_counting(raft: RaftState) -> None:
+    """Commit what a quorum has stored, if it is of the leader's own term; older entries commit with it (section 3.6.2).
 
-
-def hand_over_if_caught_up(raft: RaftState) -> None:
-    """Tell the target of a leadership transfer to campaign, if it holds the whole log."""
-    progress = raft.progress.get(raft.transfer_target)
-    if progress is not None and progress.match_index == raft.log.last_index:
-        raft.send_now.append(TimeoutNow(raft.node_id, progress.node_id, raft.term))
+    The leader's own copy counts only as far as it is stored.
+    """
+    progress, own = raft.progress, raft.node_id
+    index = quorum_value(
+        raft.log.stored_index if voter == own else progress[voter].match_index for voter in raft.configuration.voters
+    )
+    if index > raft.commit_index and raft.log.term_at(index) == raft.term:
+        raft.commit_index = index
 
 
 def _broadcast(raft: RaftState) -> None:
@@ -213,6 +213,53 @@ def _send_append(raft: RaftState, to: int, prev_index: int, entries: tuple[Entry
     round_ = raft.next_round()
     message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, raft.commit_index, round_, entries)
     raft.send_now.append(message)
+
+
+def _append(raft: RaftState, prev_index: int, entries: tuple[Entry, ...]) -> None:
+    """Take over the new ones of ``entries``, which follow ``prev_index``."""
+    log = raft.log
+    if prev_index == log.last_index:
+        new: tuple[Entry, ...] = entries
+    else:
+        new = _skip_known(raft, entries)
+        if new and new[0].index <= log.last_index:
+            _truncate(raft, new[0].index)
+    log.append(new)
+    raft.follow_configurations(new)
+
+
+def _skip_known(raft: RaftState, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """The part of ``entries`` from the first entry on that the log lacks or contradicts."""
+    for position, entry in enumerate(entries):
+        if not raft.log.matches(entry.index, entry.term):
+            return entries[position:]
+    return ()
+
+
+def _truncate(raft: RaftState, from_index: int) -> None:
+    """Drop entries of an older leader that were never committed."""
+    assert from_index > raft.commit_index, f"entry {from_index} is committed and would be truncated"
+    raft.log.truncate(from_index)
+    raft.configurations.truncate(from_index)
+
+
+def _reject(raft: RaftState, message: AppendEntries) -> None:
+    """Say where the logs may agree: not after an entry of a higher term than the leader has there (section 3.5)."""
+    log = raft.log
+    hint = log.last_index_with_term_at_most(message.prev_term, min(message.prev_index, log.last_index))
+    hint = max(hint, raft.commit_index)
+    raft.send_stored.append(
+        AppendEntriesResponse(
+            sender=raft.node_id,
+            to=message.sender,
+            term=raft.term,
+            round=message.round,
+            success=False,
+            index=hint,
+            hint_term=log.term_at(hint) or 0,
+            rejected_index=message.prev_index,
+        )
+    )
 
 
 def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapshotResponse) -> Progress | None:

@@ -1,19 +1,23 @@
-"""What a run shows while it runs: a live table in a terminal, one line a second anywhere else."""
+"""What a command prints: JSON for programs; while a load runs, a live table in a terminal and lines anywhere else."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+import typer
 
-from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.load_client import LoadClient, LoadFigures
-from zmqlab.wire.control import NodeStatus
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from zmqlab.lab.feed import MetricsFeed
+    from zmqlab.lab.load_client import LoadClient, LoadFigures
+    from zmqlab.wire.control import NodeStatus
+
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
 
 REFRESH_S = 0.25
 LINE_S = 1.0
@@ -21,6 +25,12 @@ SILENT_AFTER_NS = 1_000_000_000
 """A node publishes ten times a second. One that has missed ten snapshots is dead, paused or starved."""
 
 _STYLES = {"leader": "bold green", "follower": "", "silent": "bold red"}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
 
 
 def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:
@@ -37,6 +47,9 @@ def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) 
 
 
 def _live(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
     with Live(console=Console(file=stream), refresh_per_second=4, transient=True) as live:
         while load.running:
             live.update(_table(load.metrics, feed.newest()))
@@ -68,6 +81,8 @@ def _role(status: NodeStatus) -> str:
 
 
 def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Table:
+    from rich.table import Table
+
     table = Table(title=_title(figures), title_justify="left")
     for column in ("node", "role"):
         table.add_column(column)

@@ -16,11 +16,13 @@ from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties
 from zmqlab.sim.process import Process
+from zmqlab.wire.client import ResponseStatus, encode_response
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
 
 THREE = Configuration((1, 2, 3))
 READ_TICKS, DRAIN_TICKS = 20, 10
+MAX_PENDING, MAX_BYTES = 3, 1_000
 
 
 class Node:
@@ -30,9 +32,8 @@ class Node:
         self.replication = SimpleNamespace(configuration=THREE, ticks=5, role=Role.FOLLOWER)
         self.pending: dict[Any, Any] = {}
         self.is_out = False
-        replica = SimpleNamespace(
-            replication=self.replication, pending=self.pending, settings=SimpleNamespace(read_ticks=READ_TICKS)
-        )
+        limits = SimpleNamespace(read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES)
+        replica = SimpleNamespace(replication=self.replication, pending=self.pending, settings=limits)
         commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out)
         self.world = SimpleNamespace(
             ledger=SimpleNamespace(last_index=7),
@@ -102,6 +103,19 @@ def test_a_query_that_hangs_or_is_answered_twice() -> None:
         node.duties.took_turn()
     node.duties.query_ends(second)
     node.duties.took_turn()
+
+
+def test_a_request_that_is_refused_although_there_is_room() -> None:
+    node, frame = Node(), bytes(40)
+    busy = encode_response(7, 1, 0, ResponseStatus.BUSY, 0, b"", b"")
+    for number in range(2):
+        node.pending[7, number] = SimpleNamespace(frame=frame)
+    node.duties.answered_at_once(bytes(MAX_BYTES - 79), busy)
+    with pytest.raises(Violation, match="busy: node 1 refuses 40 bytes as too many, while 2 requests wait"):
+        node.duties.answered_at_once(frame, busy)
+    node.duties.answered_at_once(frame, encode_response(7, 1, 3))
+    node.pending[7, 2] = SimpleNamespace(frame=frame)
+    node.duties.answered_at_once(frame, busy)
 
 
 def closing(leaves: bool = False, ticks: int = 4) -> Node:

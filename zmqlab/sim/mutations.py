@@ -484,6 +484,13 @@ MUTATIONS = (
         20,
     ),
     Mutation(
+        "the bytes of a request that comes again counted twice",
+        replica.Replica.take_request,
+        (("self._forget(key)", "self.pending.pop(key, None)"),),
+        40,
+        SimSettings(focus="forwards"),
+    ),
+    Mutation(
         "a cut link that lets strangers through",
         link_faults.LinkFaults._address,
         ((' or self._guests.get(sender, "")', ""),),

@@ -8,6 +8,7 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *links*: nothing comes in over a link that is cut, once the sender has said where it is
   (:mod:`zmqlab.engine.link_faults`);
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
+* *busy*: a request is refused as one too many only while so many wait, in number or in bytes;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
@@ -27,6 +28,7 @@ from zmqlab.raft import Message, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
+from zmqlab.wire import client as client_wire
 from zmqlab.wire.frames import HELLO
 from zmqlab.wire.peer import decode_hello
 
@@ -98,6 +100,20 @@ class Duties:
         waited = self._replica.replication.ticks - next(iter(self._queries.values()))
         if waited > self._replica.settings.read_ticks:
             raise Violation(f"queries: node {self._process.node_id} lets a query wait for {waited} ticks")
+
+    # Requests.
+
+    def answered_at_once(self, frame: bytes, body: bytes) -> None:
+        """A request came, and got this answer without having to wait."""
+        response = next(client_wire.iter_responses(client_wire.encode_responses([body])))
+        pending, settings = self._replica.pending, self._replica.settings
+        waiting = sum(len(each.frame) for each in pending.values())
+        is_full = len(pending) >= settings.max_pending or waiting + len(frame) > settings.max_pending_bytes
+        if response.status == client_wire.ResponseStatus.BUSY and not is_full:
+            raise Violation(
+                f"busy: node {self._process.node_id} refuses {len(frame)} bytes as too many, "
+                f"while {len(pending)} requests wait, of {waiting} bytes"
+            )
 
     # Closing.
 

@@ -52,6 +52,16 @@ BY_CHECKER = {
     "a leader counts itself twice among those it has heard": ("stay deaf",),
     "a read that waits for all followers": ("progress: ",),
     "a transfer to a node that is gone never given up": ("progress: ",),
+    "a late request not sent again": ("owes the answers",),
+    "requests that a snapshot answers left waiting": ("owes the answers",),
+    "a read that fails and is not answered": ("queries: ",),
+    "the hash of an old state told for a new one": ("hashes: ",),
+    "a removal called done before it is committed": ("closing: ", "progress: "),
+    "a node that ends without the answers that it owes": ("closing: ",),
+    "the bytes of a request that comes again counted twice": ("busy: ",),
+    "a cut link that lets strangers through": ("links: ",),
+    "an address subscribed to again at each change of the members": ("subscribes to",),
+    "a stranger's broadcast heard": ("strangers: ",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {
@@ -85,6 +95,10 @@ BY_CAUSE = {
     "leadership handed to a node that lacks entries": ("transfer: ",),
     "the members changed before the last change is committed": ("membership: ",),
     "a read index that is applied and not committed": ("read index",),
+    "learners that keep a leader in office": ("check quorum",),
+    "a second learner taken in": ("membership: ",),
+    "a copy proposed while the first one stands in the log": ("copies: ",),
+    "an applied copy of an older term taken for the one of this term": ("copies: ",),
 }
 """By cause: the rule whose breach is seen as it happens. The first ones do damage too, and stand above as well."""
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import AppendEntries, Configuration, Role
+from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import Duties
+from zmqlab.wire.client import ResponseStatus, encode_response
+from zmqlab.wire.control import LinkFault
+from zmqlab.wire.peer import Hello, encode_hello, encode_message
 
 THREE = Configuration((1, 2, 3))
 READ_TICKS, DRAIN_TICKS = 20, 10
+MAX_PENDING, MAX_BYTES = 3, 1_000
 
 
 class Node:
@@ -26,9 +32,8 @@ class Node:
         self.replication = SimpleNamespace(configuration=THREE, ticks=5, role=Role.FOLLOWER)
         self.pending: dict[Any, Any] = {}
         self.is_out = False
-        replica = SimpleNamespace(
-            replication=self.replication, pending=self.pending, settings=SimpleNamespace(read_ticks=READ_TICKS)
-        )
+        limits = SimpleNamespace(read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES)
+        replica = SimpleNamespace(replication=self.replication, pending=self.pending, settings=limits)
         commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out)
         self.world = SimpleNamespace(
             ledger=SimpleNamespace(last_index=7),
@@ -39,7 +44,8 @@ class Node:
         self.sockets = SimpleNamespace(connected={"at 2", "at 3"}, subscribed={"at 2", "at 3"})
         settings = SimpleNamespace(drain_ms=DRAIN_TICKS * 20, tick_ms=20, leave=leaves)
         process = SimpleNamespace(node_id=1, world=self.world, settings=settings, sockets=self.sockets, address="at 1")
-        self.peers = SimpleNamespace(elsewhere=frozenset())
+        addresses = {2: "tcp://at:2"}
+        self.peers = SimpleNamespace(elsewhere=frozenset(), address_of=lambda node_id: addresses.get(node_id, ""))
         self.duties = Duties(cast(Process, process), cast(Replica, replica), cast(Peers, self.peers))
 
     def missing(self) -> str:
@@ -68,6 +74,22 @@ def test_a_broadcast_of_a_member_that_this_turn_removes() -> None:
         node.duties.heard(broadcast(3))
 
 
+def test_a_link_that_is_cut() -> None:
+    links = LinkFaults(random.Random(1), lambda _: "")
+    node, frame = Node(), encode_message(RequestVote(2, 1, 4, 0, 0, False, False))
+
+    def is_cut(sender: int, frame: bytes) -> bool:
+        return node.duties.is_cut(links, cast(Process, SimpleNamespace(node_id=sender)), frame)
+
+    assert not is_cut(2, frame)
+    links.replace([LinkFault(sender=f"tcp://at:{number}", cut=True) for number in (2, 4)])
+    assert is_cut(2, frame)
+    assert not is_cut(3, frame)
+    assert not is_cut(4, frame), "a stranger that has not said yet where it is"
+    assert is_cut(4, encode_hello(Hello(4, 1, "tcp://at:4", "four")))
+    assert is_cut(4, frame)
+
+
 def test_a_query_that_hangs_or_is_answered_twice() -> None:
     node = Node()
     first, second = node.duties.query_begins(), node.duties.query_begins()
@@ -81,6 +103,19 @@ def test_a_query_that_hangs_or_is_answered_twice() -> None:
         node.duties.took_turn()
     node.duties.query_ends(second)
     node.duties.took_turn()
+
+
+def test_a_request_that_is_refused_although_there_is_room() -> None:
+    node, frame = Node(), bytes(40)
+    busy = encode_response(7, 1, 0, ResponseStatus.BUSY, 0, b"", b"")
+    for number in range(2):
+        node.pending[7, number] = SimpleNamespace(frame=frame)
+    node.duties.answered_at_once(bytes(MAX_BYTES - 79), busy)
+    with pytest.raises(Violation, match="busy: node 1 refuses 40 bytes as too many, while 2 requests wait"):
+        node.duties.answered_at_once(frame, busy)
+    node.duties.answered_at_once(frame, encode_response(7, 1, 3))
+    node.pending[7, 2] = SimpleNamespace(frame=frame)
+    node.duties.answered_at_once(frame, busy)
 
 
 def closing(leaves: bool = False, ticks: int = 4) -> Node:

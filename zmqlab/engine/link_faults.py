@@ -50,7 +50,7 @@ class LinkFaults:
         """``address_of`` tells a member's base endpoint, or an empty string."""
         self._rng = rng
         self._address_of = address_of
-        self._faults: dict[str, LinkFault] = {}
+        self.faults: dict[str, LinkFault] = {}
         """By the sender's base endpoint; none of them is whole."""
         self._guests: dict[int, str] = {}
         self._waiting: list[tuple[int, int, bytes]] = []
@@ -77,7 +77,7 @@ class LinkFaults:
                 table[address] = fault
         if len(table) > MAX_LINKS:
             raise SettingsError(f"{len(table)} links are more than {MAX_LINKS}")
-        self._faults = table
+        self.faults = table
         self.active = bool(table or self._waiting)
 
     def admit(self, frame: bytes, now_ns: int) -> bool:
@@ -86,7 +86,7 @@ class LinkFaults:
         Raises:
             FrameError: it names no sender.
         """
-        fault = self._faults.get(self._address(frame))
+        fault = self.faults.get(self._address(frame))
         if fault is None:
             return True
         if fault.cut or (fault.loss and self._rng.random() < fault.loss):
@@ -103,7 +103,7 @@ class LinkFaults:
         while waiting and waiting[0][0] <= now_ns:
             frame = heapq.heappop(waiting)[2]
             self._waiting_bytes -= len(frame)
-            self.active = bool(self._faults or waiting)
+            self.active = bool(self.faults or waiting)
             yield frame
 
     @property

@@ -383,8 +383,18 @@ class Process:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
         elif len(frame) > self.world.plan.peer_frame_bytes:
             raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
+        elif engine.links.active:
+            self._hear_badly(engine, self.world.processes[sender], frame)
         else:
             engine.on_peer_frame(frame)
+
+    def _hear_badly(self, engine: Engine, sender: Process, frame: bytes) -> None:
+        """A frame of a peer while links are faulty: one that is cut lets nothing through."""
+        lost = engine.links.lost
+        is_cut = self.duties is not None and self.duties.is_cut(engine.links, sender, frame)
+        engine.on_peer_frame(frame)
+        if is_cut and engine.links.lost == lost:
+            raise Violation(f"links: node {self.node_id} hears node {sender.node_id} over a link that is cut")
 
     def _hand_in_answers(self, engine: Engine) -> None:
         """Of a seed that has not decided: all other frames wait in their sockets."""

@@ -5,7 +5,10 @@ it lets a query hang, ends without the answers that it owes, or listens to a str
 that by asking again, so that no damage is seen. :class:`Duties` looks at the node itself:
 
 * *strangers*: a broadcast reaches Raft only if a member sent it (:mod:`zmqlab.engine.peers`);
+* *links*: nothing comes in over a link that is cut, once the sender has said where it is
+  (:mod:`zmqlab.engine.link_faults`);
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
+* *busy*: a request is refused as one too many only while so many wait, in number or in bytes;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
@@ -19,11 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.raft import Message, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
+from zmqlab.wire import client as client_wire
+from zmqlab.wire.frames import HELLO
+from zmqlab.wire.peer import decode_hello
 
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
@@ -39,6 +46,8 @@ class Duties:
         self._peers = peers
         self._members = replica.replication.configuration.members
         """As they were when the last turn ended: the node hears these in the present turn."""
+        self._introduced: dict[int, str] = {}
+        """Node -> the address in its last HELLO that came while links were faulty."""
         self._queries: dict[int, int] = {}
         """The number of a query that waits -> the tick at which it came; oldest first."""
         self._queries_taken = 0
@@ -64,6 +73,16 @@ class Duties:
         if self._queries:
             self._look_at_queries()
 
+    # Links.
+
+    def is_cut(self, links: LinkFaults, sender: Process, frame: bytes) -> bool:
+        """Whether the node must not hear this frame."""
+        if frame[3] == HELLO:
+            self._introduced[sender.node_id] = decode_hello(frame).address
+        address = self._peers.address_of(sender.node_id) or self._introduced.get(sender.node_id, "")
+        fault = links.faults.get(address)
+        return fault is not None and fault.cut
+
     # Queries.
 
     def query_begins(self) -> int:
@@ -81,6 +100,20 @@ class Duties:
         waited = self._replica.replication.ticks - next(iter(self._queries.values()))
         if waited > self._replica.settings.read_ticks:
             raise Violation(f"queries: node {self._process.node_id} lets a query wait for {waited} ticks")
+
+    # Requests.
+
+    def answered_at_once(self, frame: bytes, body: bytes) -> None:
+        """A request came, and got this answer without having to wait."""
+        response = next(client_wire.iter_responses(client_wire.encode_responses([body])))
+        pending, settings = self._replica.pending, self._replica.settings
+        waiting = sum(len(each.frame) for each in pending.values())
+        is_full = len(pending) >= settings.max_pending or waiting + len(frame) > settings.max_pending_bytes
+        if response.status == client_wire.ResponseStatus.BUSY and not is_full:
+            raise Violation(
+                f"busy: node {self._process.node_id} refuses {len(frame)} bytes as too many, "
+                f"while {len(pending)} requests wait, of {waiting} bytes"
+            )
 
     # Closing.
 

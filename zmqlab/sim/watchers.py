@@ -14,6 +14,7 @@ from zmqlab.engine import Group
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica.replica import Route
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties
 
@@ -115,7 +116,8 @@ class WatchedGroup(Group):
 
     def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""
-        replica, step, read, duties = self.replica, self.replica.step, self.replica.read, self.duties
+        replica, duties = self.replica, self.duties
+        take, step, read = replica.take_request, replica.step, replica.read
 
         def watched_step(message: Message) -> None:
             duties.heard(message)
@@ -135,6 +137,13 @@ class WatchedGroup(Group):
 
             read(finish_watched)
 
+        def watched_take(route: Route, frame: bytes, now_ns: int) -> bytes | None:
+            body = take(route, frame, now_ns)
+            if body is not None:
+                duties.answered_at_once(frame, body)
+            return body
+
+        replica.take_request = watched_take  # type: ignore[method-assign]
         replica.step = watched_step  # type: ignore[method-assign]
         replica.read = watched_read  # type: ignore[method-assign]
 

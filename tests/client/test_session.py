@@ -245,7 +245,7 @@ def test_the_time_out_follows_the_response_time() -> None:
         clock.note_expiry()
     assert clock.timeout_ns() == 8 * steady_ns, "up to eightfold"
     clock.observe(3_000 * MS)
-    assert clock.timeout_ns() == pytest.approx(steady_ns, rel=0.01), "the answer to a request that was sent once ends it"
+    assert clock.timeout_ns() == pytest.approx(steady_ns, rel=0.01), "the answer to a request sent once ends it"
     clock.observe(100_000 * MS)
     assert clock.timeout_ns() == TIMEOUT_MAX_MS * MS
     assert ResponseClock(600_000 * MS).timeout_ns() == 600_000 * MS, "the caller's floor may be above that"

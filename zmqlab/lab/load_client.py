@@ -32,7 +32,7 @@ from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
 from zmqlab.judge.collector import LogCollector
-from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.evidence import acknowledgements_of, book_reads_of
 from zmqlab.judge.load_result import LoadResult
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, Verdict, judge
 from zmqlab.lab.cluster import Cluster
@@ -410,6 +410,7 @@ class LoadClient:
             max_replay_s=self._max_replay_s,
             allow_compacted=self._allow_compacted,
             collector=self._collector,
+            reads=book_reads_of(outcome),
         )
 
 

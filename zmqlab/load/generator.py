@@ -28,12 +28,13 @@ import numpy as np
 
 from zmqlab.client.retries import OpenRequest
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
+from zmqlab.load.book_reader import BookReader
 from zmqlab.load.history_writer import HistoryWriter
-from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome, ReadOutcome, crc_of_book
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.measurement import LATE_NS, Sent, Tally
 from zmqlab.load.numpy_records import Ints, Rows
-from zmqlab.load.order_flow import OrderFlow
+from zmqlab.load.order_flow import OrderFlow, symbol_names
 from zmqlab.load.publisher import Publisher
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
@@ -96,6 +97,9 @@ class Generator:
         """Requests that were submitted and, when they were last looked at, handed to no socket."""
         self._problem = ""
         self._history: HistoryWriter | None = None
+        self._reader: BookReader | None = None
+        self._book_reads: list[ReadOutcome] = []
+        """At most as many as the ledger holds requests."""
         self._sessions: SessionPool
         self._schedule: Schedule
         self._publisher: Publisher
@@ -146,6 +150,9 @@ class Generator:
                     self._turn()
             except SessionExpired as error:
                 self._problem = str(error)
+            finally:
+                if self._reader is not None:
+                    self._reader.close()
             return self._end()
 
     def _open(self) -> None:
@@ -175,6 +182,8 @@ class Generator:
             duration_s=settings.duration_s,
         )
         self._publisher = Publisher(settings, self._tally, self._sessions, started_ns)
+        if settings.book_reads:
+            self._reader = BookReader(settings.book_reads, symbol_names(settings.symbols), settings.seed)
 
     def _is_over(self, now_ns: int) -> bool:
         if self._abort_asked:
@@ -255,8 +264,32 @@ class Generator:
             self._stop_asked = False
             self._schedule.stop(now_ns)
         self._follow_counters(now_ns)
+        if self._reader is not None:
+            self._read_books(self._reader, now_ns)
         if self._publisher.is_due(now_ns):
             self._publish(now_ns, "running" if now_ns < self._schedule.end_ns else "draining")
+
+    def _read_books(self, reader: BookReader, now_ns: int) -> None:
+        """Take what was read, and read on until the end of the schedule."""
+        asked: list[str] = []
+        if now_ns < self._schedule.end_ns and reader.is_due(now_ns):
+            nodes = zip(self._sessions.endpoints, self._sessions.connected, strict=False)
+            asked = [endpoint for endpoint, connected in nodes if connected]
+        reads = reader.turn(now_ns, asked)
+        room = self.settings.ledger_limit - len(self._book_reads)
+        self._book_reads += [
+            ReadOutcome(
+                each.symbol,
+                each.levels,
+                each.log_index,
+                each.invoked_ns,
+                each.completed_ns,
+                crc_of_book(each.bids, each.asks),
+            )
+            for each in reads[:room]
+        ]
+        if self._history is not None:
+            self._history.read(reads)
 
     def _follow_unsent(self, now_ns: int) -> None:
         """Count requests that were handed to a socket since the last look, and what still waits."""
@@ -294,6 +327,7 @@ class Generator:
         self._follow_counters(now_ns)
         self._publish(now_ns, "ended")
         result = self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
+        result.book_reads = self._book_reads
         if self._history is not None:
             self._history.close(self._sessions.open_requests(), self._sessions.expired, self._problem)
             result.history_problem = self._history.problem

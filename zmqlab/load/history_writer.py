@@ -107,6 +107,10 @@ class HistoryWriter:
         self._requests += len(completions)
         self._add([self._answered(each) for each in completions])
 
+    def read(self, reads: Sequence[history.BookRead]) -> None:
+        """Books were read."""
+        self._add(reads)
+
     def close(self, open_requests: Iterable[tuple[int, OpenRequest]], expired: Iterable[int], problem: str) -> None:
         """End the file.
 

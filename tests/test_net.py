@@ -81,10 +81,9 @@ def test_a_port_that_is_taken_names_the_process_that_has_it(context: net.Context
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(
-            PortInUse, match=rf"node7 can't listen on 127.0.0.1:{port}: .* does\. Choose another --port"
-        ):
-            net.bind(net.open_socket(context, zmq.ROUTER, BOUNDS), "127.0.0.1", port, "node7")
+        said = rf"node7 can't listen on 127.0.0.1:{port}: .* does\. Choose another --port"
+        with net.open_socket(context, zmq.ROUTER, BOUNDS) as made, pytest.raises(PortInUse, match=said):
+            net.bind(made, "127.0.0.1", port, "node7")
 
 
 def test_an_address_of_another_machine_is_no_port_in_use(context: net.Context) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.load.test_history import answer_of, check_against_ledger, commands_of
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.load.history import Command, History, Report, Request, read_history
+from zmqlab.load.history import BookRead, Command, History, Report, Request, read_history
 from zmqlab.market.naive import NaiveExchange
 from zmqlab.market.types import fills_in, reports_in
 
@@ -28,7 +28,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     folder = tmp_path_factory.mktemp("history")
     path = folder / "run.jsonl"
     with Cluster(3, run_dir=folder / "cluster") as cluster:
-        load = LoadClient(cluster, rate=1_000, duration="4s", clients=10, symbols=16, history=path).start()
+        load = LoadClient(cluster, rate=1_000, duration="4s", clients=10, symbols=16, history=path, book_reads=20)
+        load.start()
         time.sleep(1)
         cluster.kill(cluster.leader)
         time.sleep(0.8)
@@ -44,6 +45,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     assert read.end is not None
     assert read.end.unknown == 0
     assert any(each.attempts > 1 for each in read.requests), "the faults were felt"
+    assert len(read.reads) > 20
+    assert len({each.node for each in read.reads}) == 3
     return read
 
 
@@ -79,6 +82,46 @@ def test_what_is_wrong_is_found(history: History) -> None:
         assert list(violations(requests)), changes
         for name, value in before.items():
             setattr(one, name, value)
+
+
+def wrong_reads(history: History) -> Iterator[str]:
+    """What is wrong with the books that were read: stale, early, or another book than the naive one."""
+    ordered = sorted((each for each in history.requests if each.outcome == "ok"), key=lambda each: each.log_index)
+    exchange, done = NaiveExchange(), 0
+    for read in sorted(history.reads, key=lambda each: each.log_index):
+        while done < len(ordered) and ordered[done].log_index <= read.log_index:
+            exchange.execute(commands_of(ordered[done]))
+            done += 1
+        depth = exchange.depth(read.symbol, read.levels)
+        if (depth.bids, depth.asks) != (read.bids, read.asks):
+            yield f"{read.symbol} at {read.log_index} is another book"
+        before = [each.log_index for each in ordered if each.completed_ns < read.invoked_ns]
+        before += [each.log_index for each in history.reads if each.completed_ns < read.invoked_ns]
+        if read.log_index < max(before, default=0):
+            yield f"{read.symbol} at {read.log_index} is stale"
+        if any(each.invoked_ns > read.completed_ns for each in ordered[:done]):
+            yield f"{read.symbol} at {read.log_index} is early"
+
+
+def test_the_books_that_were_read_are_linearizable(history: History) -> None:
+    assert list(wrong_reads(history)) == []
+
+
+def test_a_wrong_read_is_found(history: History) -> None:
+    first, last = history.reads[0], max(history.reads, key=lambda each: each.log_index)
+
+    def found(read: BookRead) -> str:
+        return " ".join(wrong_reads(history._replace(reads=[*history.reads, read])))
+
+    stale = BookRead(**{name: getattr(first, name) for name in first.__struct_fields__})
+    stale.invoked_ns, stale.completed_ns = last.completed_ns + 1, last.completed_ns + 2
+    assert "stale" in found(stale)
+    early = BookRead(**{name: getattr(last, name) for name in last.__struct_fields__})
+    early.invoked_ns, early.completed_ns = first.invoked_ns, first.completed_ns
+    assert "early" in found(early)
+    other = BookRead(**{name: getattr(last, name) for name in last.__struct_fields__})
+    other.bids = [*other.bids, (1, 1, 1)]
+    assert "another book" in found(other)
 
 
 class SymbolModel:

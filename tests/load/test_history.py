@@ -235,7 +235,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_a_later_version_is_refused(make_nodes: MakeNodes, tmp_path: Path) -> None:
-    head = '{"type":"history","version":2,"name":"load","time_ns":1,"monotonic_ns":1,"settings":{}}\n'
+    head = '{"type":"history","version":3,"name":"load","time_ns":1,"monotonic_ns":1,"settings":{}}\n'
     (tmp_path / "h").write_text(head)
-    with pytest.raises(SettingsError, match="version 2"):
+    with pytest.raises(SettingsError, match="version 3"):
         read_history(tmp_path / "h")

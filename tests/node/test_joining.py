@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zmqlab.client import ask
+from zmqlab.client.bare_client import BareClient
+from zmqlab.errors import RequestError
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.lab.scaling import reach_leader, remove_member
+from zmqlab.market.types import Command, Side
 from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
 
 pytestmark = pytest.mark.process
@@ -151,6 +156,66 @@ def test_a_seed_is_stopped_while_it_asks(make: Make) -> None:
     began = time.monotonic()
     group.end(0)
     assert time.monotonic() - began < 5
+
+
+def swap(group: Group, one: int, other: int) -> None:
+    """End two members, and start each of them at the other one's address."""
+    for number in (one, other):
+        group.end(number)
+    group.ports[one], group.ports[other] = group.ports[other], group.ports[one]
+    for number in (one, other):
+        group.start(number)
+
+
+def addresses(status: NodeStatus) -> dict[int, int]:
+    return {member.node_id: member.port for member in status.members}
+
+
+def lead(group: Group, number: int) -> None:
+    """Hand leadership to this member."""
+    node_id = ids(group.statuses())[number]
+
+    def leads(statuses: dict[int, NodeStatus]) -> bool:
+        return len(statuses) == len(group.ports) and all(each.leader_id == node_id for each in statuses.values())
+
+    while not leads(statuses := group.statuses()):
+        for each, status in statuses.items():
+            if status.role == "leader" and each != number:
+                with suppress(RequestError):
+                    ask.ask_one(group.client(each), TransferQuery(ask.new_nonce(), node_id), OkAnswer)
+        time.sleep(0.1)
+
+
+def median_ms(group: Group, number: int) -> float:
+    """How long an order takes that is sent to this member, which must hear that it is committed before it answers."""
+    times = []
+    with BareClient({"node": group.client(number)}) as client:
+        client.open("node")
+        for request in range(1, 22):
+            began = time.monotonic()
+            client.ask("node", client.request(request, Command.limit(Side.BUY, "AAPL", 1, 1)), 5)
+            times.append(1_000 * (time.monotonic() - began))
+    return statistics.median(times)
+
+
+@pytest.mark.timeout(120)
+def test_two_members_that_exchange_addresses_hear_every_member(make: Make) -> None:
+    """While their HELLOs came one by one, both stood at one address, and a node ended its only connection to one."""
+    group = make(3)
+    group.form()
+    (leader,) = (number for number, status in group.statuses().items() if status.role == "leader")
+    one, other = (number for number in range(3) if number != leader)
+    calm_ms = max(median_ms(group, number) for number in range(3))
+    swap(group, one, other)
+    statuses = group.until_voters(0, 1, 2)
+    wanted = {node_id: group.ports[number] for number, node_id in ids(statuses).items()}
+    began = time.monotonic()
+    group.until(lambda said: len(said) == 3 and all(addresses(each) == wanted for each in said.values()))
+    assert time.monotonic() - began < 5
+    for number in range(3):
+        lead(group, number)
+        heard_ms = max(median_ms(group, listener) for listener in range(3))
+        assert heard_ms < 3 * calm_ms + 10, f"a member is deaf to n{number}: 74 ms were seen"
 
 
 def hand_over(group: Group) -> None:

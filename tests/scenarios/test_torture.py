@@ -139,6 +139,11 @@ def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tm
     assert {row[0] for row in result.rows()} == {fault.name for fault in wanted} | {"calm"}
     assert all(each.gap_ms > 0 for each in result.outcomes)
     assert result.as_dict()["ok"] is True
+    (checked,) = (check for check in result.load.verdict.checks if check.name == "reads agree")
+    reads = read_history(history).reads
+    assert checked.detail.startswith(f"{len(reads):,} linearizable reads")
+    assert len({read.node for read in reads}) >= 5
+    assert len({read.symbol for read in reads}) == 16
     told = [request for request in read_history(history).requests if request.outcome == "ok"]
     assert sum(len(request.commands) for request in told) == result.load.total.acknowledged
     assert len({request.client for request in told}) == 4
@@ -166,3 +171,22 @@ def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
     assert not result.ok
     assert "torture: FAILED" in repr(result)
     assert result.run_dir
+
+
+@pytest.mark.process
+def test_a_stale_read_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The last book that a client was given is the one that was read first."""
+    from zmqlab.lab import load_client
+
+    honest = load_client.book_reads_of
+
+    def lie(outcome: object) -> list[object]:
+        reads = honest(outcome)  # type: ignore[arg-type]
+        assert reads
+        times = {"invoked_ns": reads[-1].invoked_ns, "completed_ns": reads[-1].completed_ns}
+        return [*reads[:-1], reads[0]._replace(**times)]
+
+    monkeypatch.setattr(load_client, "book_reads_of", lie)
+    result = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",), run_dir=tmp_path)).start().result()
+    assert {check.name for check in result.load.verdict.checks if not check.ok} == {"reads agree"}
+    assert not result.ok

@@ -32,7 +32,7 @@ from typing import NamedTuple, Protocol, overload
 
 from zmqlab.client import ask
 from zmqlab.errors import RequestError, ZmqlabError
-from zmqlab.judge.promises import Acknowledgement, NodeEvidence
+from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.measurement import read_ledger
@@ -73,6 +73,16 @@ def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
     names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
     columns = (rows[name].tolist() for name in names)
     return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
+
+
+def book_reads_of(outcome: load_wire.LoadResult) -> list[BookRead] | None:
+    """The books that a load client read, or None if it was not to read any."""
+    if not outcome.settings.get("book_reads"):
+        return None
+    return [
+        BookRead(each.symbol, each.levels, each.log_index, each.invoked_ns, each.completed_ns, each.crc)
+        for each in outcome.book_reads
+    ]
 
 
 def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEvidence]:

@@ -7,10 +7,13 @@ fails and says so. For each promise there is a test that breaks it and sees its 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, chain
+from math import inf
 from typing import NamedTuple
 
-from zmqlab.judge.replay import Replayed
+from zmqlab.judge.replay import BookKey, Replayed
 
 SHOWN = 3
 """How many requests a detail names. The rest is a number."""
@@ -28,6 +31,24 @@ class Acknowledgement(NamedTuple):
     """When its answer came, on the same clock."""
     answer_crc: int
     """CRC-32 of the answer's report and fill records."""
+
+
+class BookRead(NamedTuple):
+    """One book that a node gave to a client that asked for it as of now. Times are on the clock of acknowledgements."""
+
+    symbol: str
+    levels: int
+    log_index: int
+    """The node had applied the log so far, and no farther, when it looked."""
+    invoked_ns: int
+    completed_ns: int
+    book_crc: int
+    """CRC-32 of both sides (:func:`zmqlab.judge.replay.crc_of_book`)."""
+
+    @property
+    def key(self) -> BookKey:
+        """Which book this is."""
+        return BookKey(self.log_index, self.symbol, self.levels)
 
 
 class Check(NamedTuple):
@@ -158,6 +179,70 @@ def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) ->
         f"{compared:,} of {len(acknowledgements):,} answers compared with the naive book's, over the first "
         f"{log.commands_replayed:,} of {log.commands_applied:,} commands",
     )
+
+
+def reads_agree(
+    reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgement], log: Replayed, last_index: int
+) -> Check:
+    """Each read is linearizable, and saw the book of a naive exchange at its index.
+
+    A read stands behind all that was answered before it was invoked, requests and reads. A request that was sent after
+    the read's answer stands behind the read.
+
+    Args:
+        reads: what was read.
+        acknowledgements: all of the run.
+        log: replayed with the reads' keys; a book that it lacks is not compared.
+        last_index: the end of the log.
+    """
+    name = "reads agree"
+    if not reads:
+        return Check(name, False, "no node answered a query for a book")
+    unknown = [read for read in reads if read.log_index > last_index]
+    if unknown:
+        return Check(name, False, f"{_read(unknown[0])} was read, but the log ends at index {last_index:,}")
+    floors, ceilings = _floors(reads, acknowledgements), _ceilings(reads, acknowledgements)
+    for read, floor, ceiling in zip(reads, floors, ceilings, strict=True):
+        if read.log_index < floor:
+            return Check(name, False, f"{_read(read)} is stale: index {floor:,} was answered before the query was sent")
+        if read.log_index >= ceiling:
+            return Check(name, False, f"{_read(read)} is early: the request at index {ceiling:,} was sent after it")
+    compared = [read for read in reads if read.key in log.books]
+    wrong = [read for read in compared if log.books[read.key] != read.book_crc]
+    if wrong:
+        return Check(name, False, f"{len(wrong):,} books differ from the naive book's: {_read(wrong[0])}")
+    return Check(
+        name,
+        True,
+        f"{len(reads):,} linearizable reads were never stale; {len(compared):,} of them compared with the naive book",
+    )
+
+
+def _floors(reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgement]) -> list[int]:
+    """For each read, the highest index that was answered before the read was invoked; 0 if none was."""
+    starts = sorted(read.invoked_ns for read in reads)
+    highest = [0] * (len(starts) + 1)
+    done: Acknowledgement | BookRead
+    for done in chain[Acknowledgement | BookRead](acknowledgements, reads):
+        first = bisect_right(starts, done.completed_ns)  # the first read that was invoked later
+        highest[first] = max(highest[first], done.log_index)
+    highest = list(accumulate(highest, max))
+    return [highest[bisect_left(starts, read.invoked_ns)] for read in reads]
+
+
+def _ceilings(reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgement]) -> list[float]:
+    """For each read, the lowest index of the requests that were sent after the read's answer; infinity if none was."""
+    ends = sorted(read.completed_ns for read in reads)
+    lowest = [inf] * (len(ends) + 1)
+    for ack in acknowledgements:
+        ended = bisect_left(ends, ack.invoked_ns)  # so many reads had been answered
+        lowest[ended] = min(lowest[ended], ack.log_index)
+    lowest = list(accumulate(reversed(lowest), min))[::-1]
+    return [lowest[bisect_right(ends, read.completed_ns)] for read in reads]
+
+
+def _read(read: BookRead) -> str:
+    return f"the book of {read.symbol} at index {read.log_index:,}"
 
 
 def one_log(conflicts: Sequence[object], compared: int) -> Check:

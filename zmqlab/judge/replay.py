@@ -22,6 +22,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from zmqlab.errors import FrameError
+from zmqlab.load.load_messages import crc_of_book
 from zmqlab.market.naive import NaiveExchange
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
@@ -34,6 +35,15 @@ REPORT_BYTES = 32
 
 RequestKey = tuple[int, int]
 """(client_id, request_number)"""
+
+
+class BookKey(NamedTuple):
+    """One book at one moment."""
+
+    log_index: int
+    symbol: str
+    levels: int
+    """The best levels of each side."""
 
 
 class LogEntry(NamedTuple):
@@ -57,6 +67,8 @@ class Replayed:
     """Always empty if the session rules work: this checks the model itself."""
     answers: dict[RequestKey, int] = field(default_factory=dict)
     """CRC-32 of reports and fills as the naive book gives them, for the requests that were replayed."""
+    books: dict[BookKey, int] = field(default_factory=dict)
+    """CRC-32 of the books that were asked for, as far as the log was replayed (:func:`crc_of_book`)."""
     commands_applied: int = 0
     commands_replayed: int = 0
 
@@ -111,7 +123,11 @@ class SessionModel:
 
 
 def replay(
-    entries: Iterable[LogEntry], max_commands: int, limits: SessionLimits | None = None, max_s: float = math.inf
+    entries: Iterable[LogEntry],
+    max_commands: int,
+    limits: SessionLimits | None = None,
+    max_s: float = math.inf,
+    books: Iterable[BookKey] = (),
 ) -> Replayed:
     """Follow ``entries``, which begin at the log's beginning.
 
@@ -120,13 +136,17 @@ def replay(
         max_commands: how many commands the naive book follows, at most.
         limits: of the sessions; those of the nodes by default.
         max_s: for how long the naive book follows, at most.
+        books: which books to take on the way.
     """
     result = Replayed()
     sessions = SessionModel(limits)
     exchange = NaiveExchange()
+    taker = _BookTaker(books, exchange, result.books)
     deadline = time.monotonic() + max_s
     replaying = True
     for entry, frame_type in _frames(entries):
+        if replaying:
+            taker.take_below(entry.log_index)
         if frame_type == OPEN_SESSION:
             sessions.open(entry.log_index)
             continue
@@ -151,7 +171,26 @@ def replay(
             result.answers[key] = crc32(body)
             size = BODY_BYTES + len(body)
         sessions.store(request.client_id, request.request_number, size)
+    if replaying:
+        taker.take_below(math.inf)
     return result
+
+
+class _BookTaker:
+    """Takes books out of an exchange that is at a growing index."""
+
+    def __init__(self, wanted: Iterable[BookKey], exchange: NaiveExchange, books: dict[BookKey, int]) -> None:
+        self._wanted = sorted(set(wanted), reverse=True)
+        """The next one is the last."""
+        self._exchange = exchange
+        self._books = books
+
+    def take_below(self, log_index: float) -> None:
+        """Take the wanted books below ``log_index``; the exchange has applied all entries below it, and no others."""
+        while self._wanted and self._wanted[-1].log_index < log_index:
+            key = self._wanted.pop()
+            depth = self._exchange.depth(key.symbol, key.levels)
+            self._books[key] = crc_of_book(depth.bids, depth.asks)
 
 
 def _frames(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, int]]:

@@ -23,7 +23,7 @@ from typing import Any
 from zmqlab.errors import ZmqlabError
 from zmqlab.judge import evidence, promises
 from zmqlab.judge.evidence import LogCollector
-from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence
+from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence
 from zmqlab.judge.replay import Replayed, replay
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
@@ -162,6 +162,7 @@ def judge(
     allow_compacted: bool = False,
     settle_s: float = evidence.SETTLE_S,
     collector: LogCollector | None = None,
+    reads: Sequence[BookRead] | None = None,
 ) -> Verdict:
     """Judge a run by the nodes at ``endpoints``, all of which must answer.
 
@@ -176,6 +177,7 @@ def judge(
         allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
         settle_s: how long to wait until all nodes stand at one index.
         collector: read the log along with the run, so that it is there even if no node has all of it any more.
+        reads: books that were read during the run. None: none was asked for, and reads are not checked.
     """
     nodes = evidence.settle(endpoints, settle_s)
     watched = _watched(endpoints, nodes, mismatches, leaders)
@@ -191,14 +193,16 @@ def judge(
     complete = _log_complete(log, last_index, allow_compacted)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
     if log.first_index > 1 or not complete.ok:
+        seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
-            (complete, *watched, promises.order_agrees(acknowledgements), *_lost_in_part(acknowledgements, log)),
+            (complete, *watched, promises.order_agrees(acknowledgements), *seen, *_lost_in_part(acknowledgements, log)),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             tuple(nodes),
         )
-    replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s)
+    replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=[read.key for read in reads or ()])
+    seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, replayed, last_index),)
     return Verdict(
-        (complete, *_from_the_log(acknowledgements, replayed, nodes, watched)),
+        (complete, *_from_the_log(acknowledgements, replayed, nodes, watched), *seen),
         f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
         f"{replayed.commands_applied:,} commands replayed on the naive book",
         tuple(nodes),

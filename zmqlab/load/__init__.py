@@ -20,6 +20,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.load.order_flow`: the orders, and the pool of resting orders that cancels and replaces name.
 * :mod:`~zmqlab.load.schedule`: when each order is meant to be sent.
 * :mod:`~zmqlab.load.session_pool`: several sessions in one thread, driven as one.
+* :mod:`~zmqlab.load.book_reader`: reads books beside the load, for the verdict.
 * :mod:`~zmqlab.load.generator`: the open loop: sends what is due; which orders count as sent, late or held back.
 * :mod:`~zmqlab.load.measurement`: counts, latencies, the ledger of acknowledged requests.
 * :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs and when it has ended.

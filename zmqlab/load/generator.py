@@ -28,11 +28,12 @@ import numpy as np
 
 from zmqlab.client.retries import OpenRequest
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
+from zmqlab.load.book_reader import BookReader
 from zmqlab.load.history import HistoryWriter
-from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome
+from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome, ReadOutcome, crc_of_book
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
-from zmqlab.load.order_flow import Ints, OrderFlow, Rows
+from zmqlab.load.order_flow import Ints, OrderFlow, Rows, symbol_names
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
@@ -94,6 +95,9 @@ class Generator:
         """Requests that were submitted and, when they were last looked at, handed to no socket."""
         self._problem = ""
         self._history: HistoryWriter | None = None
+        self._reader: BookReader | None = None
+        self._book_reads: list[ReadOutcome] = []
+        """At most as many as the ledger holds requests."""
         self._sessions: SessionPool
         self._schedule: Schedule
         self._publisher: Publisher
@@ -144,6 +148,9 @@ class Generator:
                     self._turn()
             except SessionExpired as error:
                 self._problem = str(error)
+            finally:
+                if self._reader is not None:
+                    self._reader.close()
             return self._end()
 
     def _open(self) -> None:
@@ -173,6 +180,8 @@ class Generator:
             duration_s=settings.duration_s,
         )
         self._publisher = Publisher(settings, self._tally, self._sessions, started_ns)
+        if settings.book_reads:
+            self._reader = BookReader(settings.book_reads, symbol_names(settings.symbols), settings.seed)
 
     def _is_over(self, now_ns: int) -> bool:
         if self._abort_asked:
@@ -253,8 +262,32 @@ class Generator:
             self._stop_asked = False
             self._schedule.stop(now_ns)
         self._follow_counters(now_ns)
+        if self._reader is not None:
+            self._read_books(self._reader, now_ns)
         if self._publisher.is_due(now_ns):
             self._publish(now_ns, "running" if now_ns < self._schedule.end_ns else "draining")
+
+    def _read_books(self, reader: BookReader, now_ns: int) -> None:
+        """Take what was read, and read on until the end of the schedule."""
+        asked: list[str] = []
+        if now_ns < self._schedule.end_ns and reader.is_due(now_ns):
+            nodes = zip(self._sessions.endpoints, self._sessions.connected, strict=False)
+            asked = [endpoint for endpoint, connected in nodes if connected]
+        reads = reader.turn(now_ns, asked)
+        room = self.settings.ledger_limit - len(self._book_reads)
+        self._book_reads += [
+            ReadOutcome(
+                each.symbol,
+                each.levels,
+                each.log_index,
+                each.invoked_ns,
+                each.completed_ns,
+                crc_of_book(each.bids, each.asks),
+            )
+            for each in reads[:room]
+        ]
+        if self._history is not None:
+            self._history.read(reads)
 
     def _follow_unsent(self, now_ns: int) -> None:
         """Count requests that were handed to a socket since the last look, and what still waits."""
@@ -292,6 +325,7 @@ class Generator:
         self._follow_counters(now_ns)
         self._publish(now_ns, "ended")
         result = self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
+        result.book_reads = self._book_reads
         if self._history is not None:
             self._history.close(self._sessions.open_requests(), self._sessions.expired, self._problem)
             result.history_problem = self._history.problem

@@ -1,9 +1,9 @@
 """The history of a run: what each client asked and was told, and when, in lines of JSON for checkers of all kinds.
 
-The first line is a :class:`Head`. Then come :class:`SessionOpened` and :class:`Request` lines in the order of their
-completion, and last an :class:`End`. A request is one operation, however often it was sent. It lasts from when it was
-first handed to a socket to when its answer came. docs/history-format.md explains every field, and how to feed the
-history to a general checker of linearizability.
+The first line is a :class:`Head`. Then come :class:`SessionOpened`, :class:`Request` and :class:`BookRead` lines in the
+order of their completion, and last an :class:`End`. A request is one operation, however often it was sent. It lasts
+from when it was first handed to a socket to when its answer came. docs/history-format.md explains every field, and how
+to feed the history to a general checker of linearizability.
 
 Fields that have their default are left out of the lines. A file whose name ends in ``.gz`` is compressed. A file
 without an End is from a process that was killed: the requests that were open then are missing from it.
@@ -41,7 +41,9 @@ from zmqlab.market import types as market
 from zmqlab.wire.client import REPLAYED, Response, ResponseStatus
 from zmqlab.wire.records import FILL, REPORT
 
-VERSION = 1
+VERSION = 2
+"""Version 2 added the lines of type read."""
+READABLE_VERSIONS = (1, 2)
 GZIP_LEVEL = 1
 CHUNK_BYTES = 262_144
 CLOSE_TIMEOUT_S = 10.0
@@ -142,6 +144,24 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type"
     """One for each command with outcome ``ok``, otherwise none."""
 
 
+class BookRead(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", tag="read"):
+    """One operation of no session: a linearizable query for a book. It changes nothing."""
+
+    invoked_ns: int
+    completed_ns: int
+    """When its answer was seen, up to 20 ms after it came."""
+    node: str
+    """Endpoint of the node that answered."""
+    symbol: str
+    levels: int
+    """How many levels of each side were asked for."""
+    log_index: int
+    """The book is as of this place in the log, by the answer."""
+    bids: list[tuple[int, int, int]] = []
+    """Best price first: (price in ticks, quantity, number of orders)."""
+    asks: list[tuple[int, int, int]] = []
+
+
 class End(msgspec.Struct, kw_only=True, tag_field="type", tag="end"):
     """The last line: the file is whole."""
 
@@ -154,7 +174,7 @@ class End(msgspec.Struct, kw_only=True, tag_field="type", tag="end"):
     """Why the run ended before its time; empty if it did not."""
 
 
-Line = Head | SessionOpened | Request | End
+Line = Head | SessionOpened | Request | BookRead | End
 
 
 class History(NamedTuple):
@@ -163,6 +183,7 @@ class History(NamedTuple):
     head: Head
     sessions: list[SessionOpened]
     requests: list[Request]
+    reads: list[BookRead]
     end: End | None
     """None: the file is not whole."""
 
@@ -194,12 +215,14 @@ def read_history(path: str | Path) -> History:
     head = next(lines, None)
     if not isinstance(head, Head):
         raise SettingsError(f"{path} is no history: its first line is no head")
-    history = History(head, [], [], None)
+    history = History(head, [], [], [], None)
     for line in lines:
         if isinstance(line, Request):
             history.requests.append(line)
         elif isinstance(line, SessionOpened):
             history.sessions.append(line)
+        elif isinstance(line, BookRead):
+            history.reads.append(line)
         elif isinstance(line, End):
             return history._replace(end=line)
     return history
@@ -226,8 +249,9 @@ def _decode(line: bytes, path: str | Path, number: int) -> Line:
         decoded: Line = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}, line {number} is not of a history: {error}") from None
-    if isinstance(decoded, Head) and decoded.version != VERSION:
-        raise SettingsError(f"{path} is a history of version {decoded.version}: {VERSION} is read here")
+    if isinstance(decoded, Head) and decoded.version not in READABLE_VERSIONS:
+        known = " and ".join(map(str, READABLE_VERSIONS))
+        raise SettingsError(f"{path} is a history of version {decoded.version}: versions {known} are read here")
     return decoded
 
 
@@ -285,6 +309,10 @@ class HistoryWriter:
         """Requests were answered."""
         self._requests += len(completions)
         self._add([self._answered(each) for each in completions])
+
+    def read(self, reads: Sequence[BookRead]) -> None:
+        """Books were read."""
+        self._add(reads)
 
     def close(self, open_requests: Iterable[tuple[int, OpenRequest]], expired: Iterable[int], problem: str) -> None:
         """End the file.

@@ -10,7 +10,9 @@ Latencies travel as histograms (:mod:`zmqlab.histogram`), never as percentiles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -129,6 +131,19 @@ class OpenOutcome(msgspec.Struct, array_like=True):
     invoked_ns: int
 
 
+class ReadOutcome(msgspec.Struct, array_like=True):
+    """A book that was read. The times are on the clock of the ledger."""
+
+    symbol: str
+    levels: int
+    """How many levels of each side were asked for."""
+    log_index: int
+    invoked_ns: int
+    completed_ns: int
+    crc: int
+    """:func:`crc_of_book`."""
+
+
 class LoadResult(msgspec.Struct, kw_only=True):
     """Everything about a run that has ended; :class:`zmqlab.load.load_report.LoadReport` shows it to people."""
 
@@ -160,6 +175,8 @@ class LoadResult(msgspec.Struct, kw_only=True):
     unremembered: int
     """Acknowledged requests for which the ledger had no room."""
     open_requests: list[OpenOutcome]
+    book_reads: list[ReadOutcome] = []
+    """Books that were read with a linearizable query."""
     longest_gap_ms: float
     longest_gap_at_s: float
     """When the longest gap began, counted from the start."""
@@ -205,6 +222,11 @@ ToLoad = Stop | SetRate
 _metrics_decoder = msgspec.msgpack.Decoder(LoadMetrics)
 _parent_decoder: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)
 _load_decoder: msgspec.msgpack.Decoder[ToLoad] = msgspec.msgpack.Decoder(ToLoad)
+
+
+def crc_of_book(bids: Sequence[tuple[int, int, int]], asks: Sequence[tuple[int, int, int]]) -> int:
+    """CRC-32 of both sides of a book, best price first. A result with whole books would not fit its frame."""
+    return crc32(msgspec.msgpack.encode((bids, asks)))
 
 
 def encode_metrics(metrics: LoadMetrics) -> bytes:

@@ -120,6 +120,9 @@ class LoadSettings:
     """At rate "max": requests outstanding at a time, of each client."""
     closed_batch: int = 256
     """At rate "max": orders in each."""
+    book_reads: float = 0.0
+    """Linearizable queries for books a second, each to a node drawn at random, at most 50. The verdict checks their
+    answers. 0: none."""
     history: str | None = None
     """Write every operation to this file (:mod:`zmqlab.load.history`), compressed if its name ends in ``.gz``: about
     200 bytes and 3 µs an order. A path is taken as well."""
@@ -155,6 +158,7 @@ class LoadSettings:
         _require_range("drain_ms", self.drain_ms, 0, 600_000)
         _require_range("closed_requests", self.closed_requests, 1, MAX_WINDOW)
         _require_range("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
+        _require_range("book_reads", self.book_reads, 0, 50)
         _require_range("ledger_limit", self.ledger_limit, 0, 10_000_000)
 
     @property

@@ -8,7 +8,8 @@ read and is never served.
 LMDB is a copy-on-write B+tree with one writer: a transaction is there whole or not at all, whatever instant the
 process dies at, and it needs no recovery. ``durability="os"`` leaves the flushing to the kernel, which survives the
 death of every process but not a power cut; ``"fsync"`` flushes each transaction, and since a turn of the loop is one
-transaction, that is group commit.
+transaction, that is group commit. A file that is flushed can still be lost with the entry of its folder, which is
+flushed apart. So with ``"fsync"`` the store flushes its folder and all folders above it when it has opened its files.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class LmdbStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._open()
+            if fsync:
+                _sync_folders(folder)
         except BlockingIOError:
             os.close(self._lock)
             raise JournalMismatch(
@@ -159,6 +162,29 @@ class LmdbStore:
             self._env.sync(True)
         self._env.close()
         os.close(self._lock)
+
+
+def _sync_folders(folder: Path) -> None:
+    """Flush the entries of ``folder`` and of all folders above it.
+
+    All of them at each start, and not only new ones: an earlier start may have made them and ended before it flushed
+    them. A folder above that this user may not read was not made by this user.
+
+    Raises:
+        OSError: ``folder`` itself can't be flushed.
+    """
+    _sync_folder(folder)
+    for above in folder.absolute().parents:
+        with contextlib.suppress(OSError):
+            _sync_folder(above)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Transaction:

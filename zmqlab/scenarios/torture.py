@@ -43,6 +43,8 @@ LEDGER_MAX = 4_000_000
 """Requests remembered; some 300 bytes each when they are judged."""
 PLACEHOLDER = "tcp://127.0.0.1:1"
 """Stands for the nodes while settings are checked, before there is a cluster."""
+BOOK_READS = 10.0
+"""Linearizable queries a second. A node answers one in well under a millisecond, beside thousands of orders."""
 REPLAY_S = 120.0
 """How long the verdict may compare answers with the naive book's."""
 
@@ -91,6 +93,7 @@ class TortureSettings:
             "history": None if self.history is None else str(self.history),
             "batch_interval_ms": BATCH_INTERVAL_MS,
             "ledger_limit": LEDGER_MAX,
+            "book_reads": BOOK_READS,
         }
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Reads books while a load runs, so that the verdict can say whether reads are linearizable.
+
+Every so often one linearizable query for one book goes to a node that is drawn at random. Nothing waits for its answer:
+a node that was paused answers when it runs again, and that late answer is the most interesting one, since another node
+may have led meanwhile. An answer names the log index at which it was read. A checker demands that no request that was
+answered before the query was sent stands above that index, and that the book is the one at that index.
+
+There is no thread and no clock: the loop of the load calls :meth:`BookReader.turn` every 20 ms. An answer that came in
+between is given the time of the turn. That makes its operation longer than it was, which never makes a good read look
+wrong.
+
+Left out on purpose: retries. A query whose answer never comes was lost with its node, and is no operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Sequence
+
+import zmq
+
+from zmqlab import net
+from zmqlab.errors import FrameError
+from zmqlab.load import history
+from zmqlab.wire import control
+from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
+
+LEVELS = 100
+"""Of each side: with the usual order flow that is most of a book, and 3 KB."""
+MAX_PENDING = 1_000
+"""Queries whose answers may still come. The oldest is forgotten then: its node has gone."""
+NS_PER_S = 1_000_000_000
+BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, only_connected=True)
+
+
+class BookReader:
+    """Asks nodes for books; belongs to one thread, and must be closed."""
+
+    def __init__(self, rate: float, symbols: Sequence[str], seed: int) -> None:
+        """Nothing is connected before the first turn.
+
+        Args:
+            rate: queries a second, at most 50: a turn sends one.
+            symbols: the books to read.
+            seed: decides which node is asked for which book.
+        """
+        self._interval_ns = round(NS_PER_S / rate)
+        self._symbols = symbols
+        self._random = random.Random(f"book reads {seed}")
+        self._context = net.new_context()
+        self._sockets: dict[str, net.Socket] = {}
+        self._pending: dict[int, tuple[str, int]] = {}
+        """nonce -> (symbol, when the query was sent); the oldest comes first."""
+        self._due_ns = 0
+        self._nonce = 0
+
+    def turn(self, now_ns: int, endpoints: Sequence[str]) -> list[history.BookRead]:
+        """Take the answers that have come, and ask one of the nodes at ``endpoints`` if a query is due."""
+        reads = [read for endpoint, socket in self._sockets.items() for read in self._receive(endpoint, socket, now_ns)]
+        if endpoints and self.is_due(now_ns):
+            self._due_ns = now_ns + self._interval_ns
+            self._ask(self._random.choice(endpoints), now_ns)
+        return reads
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether the next turn sends a query."""
+        return now_ns >= self._due_ns
+
+    def close(self) -> None:
+        """Close the sockets; answers that are still to come are lost."""
+        self._context.destroy(linger=0)
+
+    def _ask(self, endpoint: str, now_ns: int) -> None:
+        if endpoint not in self._sockets:
+            self._sockets[endpoint] = net.connect(self._context, zmq.DEALER, endpoint, BOUNDS)
+        self._nonce += 1
+        symbol = self._random.choice(self._symbols)
+        query = control.BookQuery(nonce=self._nonce, symbol=symbol, levels=LEVELS, linearizable=True)
+        with contextlib.suppress(zmq.Again):  # no connection yet, or not any more
+            self._sockets[endpoint].send(control.encode(QUERY, query), zmq.NOBLOCK)
+            self._pending[self._nonce] = (symbol, now_ns)
+        if len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+
+    def _receive(self, endpoint: str, socket: net.Socket, now_ns: int) -> list[history.BookRead]:
+        reads = []
+        with contextlib.suppress(zmq.Again):
+            while True:
+                answer = _answer_in(socket.recv_multipart(zmq.NOBLOCK))
+                if answer is None or answer.nonce not in self._pending:
+                    continue
+                symbol, invoked_ns = self._pending.pop(answer.nonce)
+                if isinstance(answer, control.BookAnswer):  # else the node knew no leader
+                    reads.append(_read_of(answer, symbol, endpoint, invoked_ns, now_ns))
+        return reads
+
+
+def _read_of(answer: control.BookAnswer, symbol: str, endpoint: str, invoked_ns: int, now_ns: int) -> history.BookRead:
+    return history.BookRead(
+        invoked_ns=invoked_ns,
+        completed_ns=now_ns,
+        node=endpoint,
+        symbol=symbol,
+        levels=LEVELS,
+        log_index=answer.log_index,
+        bids=answer.bids,
+        asks=answer.asks,
+    )
+
+
+def _answer_in(frames: list[bytes]) -> control.Answer | None:
+    with contextlib.suppress(FrameError):
+        if len(frames) == 1 and parse_header(frames[0])[0] == ANSWER:
+            return control.decode_answer(frames[0])
+    return None

@@ -199,15 +199,15 @@ def test_trades_are_heard_only_while_a_page_shows_them(cluster: FakeCluster, mon
     monkeypatch.undo()  # the watch's own thread runs
     shown = threading.Event()
     watch = BookWatch(cast(Cluster, cluster), "AAPL", shown.is_set)
-    assert cluster.feed.trade_callbacks == []
+    assert cluster.feed._trade_callbacks == []
     shown.set()
-    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    assert wait_for(lambda: len(cluster.feed._trade_callbacks) == 1)
     cluster.trade(100, 1)
     assert [trade.price for trade in watch.tape.trades()] == [100]
     shown.clear()
-    assert wait_for(lambda: cluster.feed.trade_callbacks == [])
+    assert wait_for(lambda: cluster.feed._trade_callbacks == [])
     shown.set()
-    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    assert wait_for(lambda: len(cluster.feed._trade_callbacks) == 1)
     watch.stop()
     watch.stop()
-    assert cluster.feed.trade_callbacks == []
+    assert cluster.feed._trade_callbacks == []

@@ -15,7 +15,7 @@ by the verdict, and the widgets show it. It opens no sockets, and a page needs n
 The modules, in reading order:
 
 * :mod:`~zmqlab.widgets.palette`: colours that follow the page's theme
-* :mod:`~zmqlab.widgets.marks`: event kinds in words, node actions, marks and bands over the charts
+* :mod:`~zmqlab.widgets.marks`: events in words, and as lines and bands over the charts
 * :mod:`~zmqlab.widgets.rings`: the newest rows of a table, and percentiles over a moving window
 * :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load
 * :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads

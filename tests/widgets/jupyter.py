@@ -35,7 +35,7 @@ LATE_OBSERVER = """
             super((entries, self) => told([...late(entries), ...entries], self), options);
         }
     };"""
-"""As on a busy machine: what watches whether figures are in sight is told of an older state together with the newest."""
+"""As on a busy machine: what watches whether figures are in sight is told of an older state before the newest one."""
 
 
 class LabVisit(Visit):

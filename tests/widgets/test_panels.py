@@ -240,6 +240,13 @@ def test_the_limit_is_named() -> None:
     assert warning_of([]) == ""
 
 
+def test_a_cluster_that_acknowledges_nothing_is_not_said_to_keep_up() -> None:
+    """It takes nothing new after a while: then no order is sent late, and none is held back."""
+    dark = [snapshot(offered=0, acknowledged=0, outstanding=512, silence_ms=ms) for ms in range(1_100, 3_100, 100)]
+    assert warning_of(dark).startswith("The cluster acknowledges nothing, and 512 requests wait")
+    assert warning_of([snapshot(acknowledged=0, outstanding=5, silence_ms=300.0)]) == "", "an election"
+
+
 def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:
     class Load:
         running = True

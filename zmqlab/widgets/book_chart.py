@@ -129,6 +129,8 @@ class BookWatch:
         self.view = BookView(symbol)
         """The newest answer; replaced as a whole, so that a reader holds one consistent state."""
         self.tape = TradeTape(cluster.feed, symbol)
+        self.answered = True
+        """Whether the last question was answered; if not, :attr:`view` is what was seen before."""
         self.error: BaseException | None = None
         """What the thread died of; None: it did not."""
         self._cluster = cluster
@@ -165,9 +167,11 @@ class BookWatch:
         for endpoint in self._cluster.living_endpoints:
             view = _ask(endpoint, symbol)
             if view is not None:
+                self.answered = True
                 if symbol == self.view.symbol:
                     self.view = view
                 return
+        self.answered = False
 
 
 def _ask(endpoint: str, symbol: str) -> BookView | None:
@@ -225,7 +229,8 @@ class Book:
             frame.properties["book_y", "start"], frame.properties["book_y", "end"] = middle - reach, middle + reach
         self._top = steady_top(self._top, max((level[1] for level in levels), default=0) * 1.05 or EMPTY)
         frame.properties["book_depth", "end"] = self._top
-        frame.properties["book_title", "text"] = f"Order book of {view.symbol}"
+        as_of = "" if self._watch.answered else ", as last seen: no node answers"
+        frame.properties["book_title", "text"] = f"Order book of {view.symbol}{as_of}"
         frame.properties["trades_title", "text"] = f"Last trades of {view.symbol}"
         frame.properties["book_empty", "visible"] = not levels
         frame.properties["trades_empty", "visible"] = not view.trades

@@ -65,6 +65,16 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     row.cells[8].textContent = node.memory_mib === null ? "–" : `${node.memory_mib} MiB`;
   }
 
+  // Who leads; if no node does for want of a majority, what to do.
+  function whoLeads(state) {
+    if (!state.alive) return "the cluster has stopped";
+    if (state.leader) return `${state.leader} leads`;
+    const running = state.nodes.filter((node) => node.state === "running").length;
+    if (!running) return "no node runs: heal all starts them";
+    if (2 * running > state.nodes.length) return "no node leads";
+    return `no node leads: ${running} of ${state.nodes.length} run, and a majority must`;
+  }
+
   function drawStepper(state) {
     const now = state.nodes.length;
     const counts = Array.from({ length: state.scale_max }, (_, index) => index + 1);
@@ -92,7 +102,6 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
     const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
       : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
-    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "no node leads") : "the cluster has stopped";
-    summary.replaceChildren(leads, agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
+    summary.replaceChildren(whoLeads(state), agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
   };
 });

@@ -39,6 +39,8 @@ STALE_S = 0.4
 SILENCE_MS = 150.0
 """A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
 shorter gaps."""
+UNSERVED_MS = 1_000.0
+"""No election alone causes a silence of this length: clients are not served."""
 LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
 COMMITS_KEPT = 60

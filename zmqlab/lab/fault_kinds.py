@@ -423,11 +423,7 @@ for _kind in (
         marks=(Mark(LabEvent.WIPED, "{node} wiped", Sort.FAULT),),
         controls=(
             Control(
-                "wipe",
-                "kill it, delete its journal, let it rejoin as a new member",
-                Target.NODE,
-                faults.Wipe,
-                ANY_STATE,
+                "wipe", "kill it, delete its journal; it rejoins as a new member", Target.NODE, faults.Wipe, ANY_STATE
             ),
         ),
         draws=(

@@ -158,6 +158,22 @@ def test_every_button_makes_a_fault_that_can_strike(cluster: Cluster, control: C
     assert ("node0" if control.target is Target.LEADER else names[0]) in fault.victims
 
 
+def test_a_slider_that_is_put_back_makes_the_link_whole(cluster: Cluster) -> None:
+    (worse,) = (control for control in FAULTS.controls if control.button == "make worse")
+    worse.fault(cluster, "node0", "node1", delay_ms=50).strike(cluster)
+    assert cluster.links == {("node0", "node1"): LinkFault(delay_ms=50)}, "a size that is left out is at its lowest"
+    worse.fault(cluster, "node0", "node1", delay_ms=0, loss=0).strike(cluster)
+    assert not cluster.links
+    assert [event.kind for event in cluster.events][-2:] == [LabEvent.LINK, LabEvent.HEALED]
+
+
+def test_buttons_of_links_are_told_from_buttons_of_nodes() -> None:
+    assert [control.button for control in FAULTS.controls if control.is_about_links] == [
+        *("cut", "isolate", "isolate the leader"),
+        "make worse",
+    ]
+
+
 # -- bands ---------------------------------------------------------------------------------------------------------
 
 

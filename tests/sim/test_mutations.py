@@ -7,6 +7,9 @@ import pytest
 from zmqlab.sim import run
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.mutations import MUTATIONS, planted
+from zmqlab.sim.node_mutations import NODE_MUTATIONS
+
+ALL = (*MUTATIONS, *NODE_MUTATIONS)
 
 SAFETY = (
     "leader completeness",
@@ -104,7 +107,7 @@ BY_CAUSE = {
 
 
 def test_each_planted_bug_has_its_checkers() -> None:
-    assert [mutation.name for mutation in MUTATIONS if mutation.name not in {**BY_CHECKER, **BY_CAUSE}] == []
+    assert [mutation.name for mutation in ALL if mutation.name not in {**BY_CHECKER, **BY_CAUSE}] == []
 
 
 @pytest.mark.parametrize("name", BY_CHECKER)
@@ -122,7 +125,7 @@ def test_a_planted_bug_is_seen_at_its_cause(name: str) -> None:
 
 def assert_seen(name: str, checkers: tuple[str, ...]) -> None:
     """Within the bug's window a run fails, and one of ``checkers`` says why. Others may speak in other runs."""
-    mutation = next(each for each in MUTATIONS if each.name == name)
+    mutation = next(each for each in ALL if each.name == name)
     said = set()
     with planted(mutation):
         for seed in range(1, 1 + mutation.seeds_max):
@@ -134,7 +137,7 @@ def assert_seen(name: str, checkers: tuple[str, ...]) -> None:
 
 
 def test_a_planted_bug_is_gone_afterwards() -> None:
-    mutation = next(each for each in MUTATIONS if each.name.startswith("an answered request"))
+    mutation = next(each for each in ALL if each.name.startswith("an answered request"))
     with planted(mutation):
         failing = next(seed for seed in range(1, 1 + mutation.seeds_max) if not run(seed).ok)
     assert run(failing).ok

@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.link_table import LinkFault
+from zmqlab.lab.link_table import WHOLE, Link, LinkFault
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.wire.control import Event, NodeStatus, TradeEvent
+from zmqlab.wire.control import Event, NodeStatus, TradeEvent, encode
+from zmqlab.wire.frames import TRADE
 
 MS = 1_000_000
 
 
-class FakeFeed(MetricsFeed):
-    """A real feed, to which trades can be told."""
+class FakeFleet:
+    """As much of a cluster's fleet as faults use."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trade_callbacks: list[Callable[[TradeEvent], None]] = []
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
 
-    def on_trade(self, callback: Callable[[TradeEvent], None]) -> Callable[[], None]:
-        self.trade_callbacks.append(callback)
+    def process(self, name: str) -> None:
+        self.settings(name)
 
-        def unregister() -> None:
-            self.trade_callbacks.remove(callback)
+    def settings(self, name: str) -> None:
+        if self._cluster.broken:
+            raise ClusterError(f"{name} is not running: cluster.restart({name!r}) starts it")
 
-        return unregister
+    def end(self, name: str, how: signal.Signals) -> None:
+        self._cluster.did(how.name, name)
+
+    def pause(self, name: str) -> None:
+        self._cluster.did("SIGSTOP", name)
+
+    def resume(self, name: str) -> None:
+        self._cluster.did("SIGCONT", name)
+
+
+class FakeLinkTable:
+    """As much of a cluster's link table as faults use."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def faults(self) -> dict[Link, LinkFault]:
+        return self._cluster.links
+
+    def change(self, links: Sequence[Link], fault: LinkFault) -> None:
+        others = {link: known for link, known in self.faults.items() if link not in links}
+        self._cluster.links = others | ({} if fault == WHOLE else dict.fromkeys(links, fault))
+
+    def tell(self, name: str) -> None:
+        """No node is there to be told."""
+
+
+class FakeScaling:
+    """As much of a cluster's scaling as faults use."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def check_replaceable(self, name: str) -> None:
+        """Every node can be replaced."""
+
+    def replace(self, name: str, timeout_s: float) -> None:
+        self._cluster.did("replace", name)
+
+    def hand_over(self, name: str, timeout_s: float) -> None:
+        self._cluster.did("hand over", name)
 
 
 class FakeCluster:
@@ -36,12 +79,15 @@ class FakeCluster:
 
     def __init__(self, *names: str) -> None:
         self.name = "fake"
-        self.feed = FakeFeed()
+        self.feed = MetricsFeed()
         self.nodes: tuple[str, ...] = names or ("node0", "node1", "node2")
         self.running: tuple[str, ...] = self.nodes
         self.paused: tuple[str, ...] = ()
         self.leader = "node0"
-        self.links: dict[tuple[str, str], LinkFault] = {}
+        self.links: dict[Link, LinkFault] = {}
+        self.fleet = FakeFleet(self)
+        self.link_table = FakeLinkTable(self)
+        self.scaling = FakeScaling(self)
         self.living_endpoints: tuple[str, ...] = ()
         self.done: list[tuple[Any, ...]] = []
         self.broken = False
@@ -55,17 +101,26 @@ class FakeCluster:
             self._closers.pop()()
         self.feed.close()
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """Any action: it is recorded, or fails."""
-        if name.startswith("_"):
-            raise AttributeError(name)
+    def wait_for_leader(self, timeout_s: float = 0.0) -> str:
+        return self.leader
 
-        def action(*arguments: Any, **named: Any) -> None:
-            if self.broken:
-                raise ClusterError(f"{arguments[0] if arguments else 'it'} is not running: cluster.restart starts it")
-            self.done.append((name, *arguments, *named.items()))
+    def did(self, *action: Any) -> None:
+        """Record an action, or fail."""
+        if self.broken:
+            raise ClusterError(f"{action[1]} is not running: cluster.restart starts it")
+        self.done.append(action)
 
-        return action
+    def heal(self) -> None:
+        self.did("heal")
+
+    def restart(self, name: str) -> None:
+        self.did("restart", name)
+
+    def resume(self, name: str) -> None:
+        self.did("resume", name)
+
+    def scale(self, count: int) -> None:
+        self.did("scale", count)
 
     # What nodes and load clients would publish.
 
@@ -99,8 +154,7 @@ class FakeCluster:
         event = TradeEvent(
             symbol=symbol, price=price, quantity=quantity, log_index=1, maker_order_id=1, taker_order_id=2
         )
-        for callback in tuple(self.feed.trade_callbacks):
-            callback(event)
+        self.feed._take_node_frame(TRADE, encode(TRADE, event))
 
     def load(self, **fields: Any) -> None:
         """A snapshot of a load client."""

@@ -26,6 +26,17 @@ PRINTED = """() => [...jupyterapp.shell.currentWidget.content.model.cells].flatM
     [...Array(cell.outputs?.length ?? 0).keys()].map((i) => cell.outputs.get(i).toJSON().text ?? '')).join('')"""
 """All that the cells have printed."""
 
+LATE_OBSERVER = """
+    const Real = window.IntersectionObserver;
+    window.IntersectionObserver = class extends Real {
+        constructor(told, options) {
+            const late = (entries) => entries.filter(({ target }) => target.classList.contains("zl-live"))
+                .map(({ target, isIntersecting }) => ({ target, isIntersecting: !isIntersecting }));
+            super((entries, self) => told([...late(entries), ...entries], self), options);
+        }
+    };"""
+"""As on a busy machine: what watches whether figures are in sight is told of an older state before the newest one."""
+
 
 class LabVisit(Visit):
     """A page of JupyterLab with one notebook open."""
@@ -81,6 +92,7 @@ class JupyterLab:
     def open(self, browser: Browser, width: int, height: int) -> LabVisit:
         """A page with the notebook open and its kernel ready."""
         visit = LabVisit(browser.new_page(viewport={"width": width, "height": height}), self.url)
+        visit.page.add_init_script(LATE_OBSERVER)
         visit.page.goto(f"{self.url}/lab/tree/lab.ipynb")
         visit.await_kernel()
         return visit

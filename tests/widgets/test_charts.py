@@ -195,19 +195,37 @@ def test_another_symbol_has_another_tape(cluster: FakeCluster, charts: AllCharts
     assert models(charts)["tape_lines"].data["price"] == ["300"]
 
 
+def test_a_book_that_no_node_answers_for_says_so(
+    cluster: FakeCluster, charts: AllCharts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = iter([BookView("AAPL", [(99, 5, 1)]), None, BookView("AAPL", [(98, 5, 1)])])
+    monkeypatch.setattr("zmqlab.widgets.book_chart._ask", lambda *_: next(views))
+    cluster.living_endpoints = ("tcp://127.0.0.1:1",)
+    said = []
+    for _ in range(3):
+        charts._watch._look()
+        found = models(charts)
+        said.append((found["book_title"].text, found["bids"].data["price"]))
+    assert said == [
+        ("Order book of AAPL", [99]),
+        ("Order book of AAPL, as last seen: no node answers", [99]),
+        ("Order book of AAPL", [98]),
+    ]
+
+
 def test_trades_are_heard_only_while_a_page_shows_them(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the watch's own thread runs
     shown = threading.Event()
     watch = BookWatch(cast(Cluster, cluster), "AAPL", shown.is_set)
-    assert cluster.feed.trade_callbacks == []
+    assert cluster.feed._trade_callbacks == []
     shown.set()
-    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    assert wait_for(lambda: len(cluster.feed._trade_callbacks) == 1)
     cluster.trade(100, 1)
     assert [trade.price for trade in watch.tape.trades()] == [100]
     shown.clear()
-    assert wait_for(lambda: cluster.feed.trade_callbacks == [])
+    assert wait_for(lambda: cluster.feed._trade_callbacks == [])
     shown.set()
-    assert wait_for(lambda: len(cluster.feed.trade_callbacks) == 1)
+    assert wait_for(lambda: len(cluster.feed._trade_callbacks) == 1)
     watch.stop()
     watch.stop()
-    assert cluster.feed.trade_callbacks == []
+    assert cluster.feed._trade_callbacks == []

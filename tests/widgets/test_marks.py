@@ -12,12 +12,12 @@ from zmqlab.widgets import marks
 from zmqlab.widgets.marks import (
     CHARACTER_SHARE,
     LANES,
-    bands_of,
     clock_ms,
     is_fault,
     lanes_of,
     mark_columns,
-    marks_of,
+    moments_of,
+    stretches_of,
 )
 from zmqlab.widgets.palette import ELECTION_COLOUR, FAULT_COLOUR
 from zmqlab.wire.control import Event
@@ -31,7 +31,7 @@ def event(at_s: float, kind: str, node: str = "node1", term: int = 0, text: str 
 
 
 def test_what_is_marked() -> None:
-    marks = marks_of([event(0, "killed"), event(0.2, "role"), event(0.3, "elected", "node2", 4)])
+    marks = moments_of([event(0, "killed"), event(0.2, "role"), event(0.3, "elected", "node2", 4)])
     assert [(mark.label, mark.colour) for mark in marks] == [
         ("node1 killed", FAULT_COLOUR),
         ("node2 leads, term 4", ELECTION_COLOUR),
@@ -41,7 +41,7 @@ def test_what_is_marked() -> None:
 
 @pytest.mark.parametrize("window_ms", [30_000, 120_000])
 def test_labels_of_one_lane_do_not_touch(window_ms: float) -> None:
-    marks = marks_of([event(step * 0.7, "killed" if step % 2 else "restarted", f"node{step}") for step in range(40)])
+    marks = moments_of([event(step * 0.7, "killed" if step % 2 else "restarted", f"node{step}") for step in range(40)])
     lanes = lanes_of(marks, window_ms)
     for lane in range(LANES):
         row = [mark for mark, own in zip(marks, lanes, strict=True) if own == lane]
@@ -55,30 +55,30 @@ def test_labels_of_one_lane_do_not_touch(window_ms: float) -> None:
 
 def test_events_may_come_in_any_order() -> None:
     events = [event(2, "restarted"), event(0, "killed")]
-    assert [mark.label for mark in marks_of(events)] == ["node1 killed", "node1 restarted"]
+    assert [mark.label for mark in moments_of(events)] == ["node1 killed", "node1 restarted"]
 
 
 def test_a_pause_is_a_band_until_it_ends() -> None:
-    (band,) = bands_of([event(0, "paused")])
+    (band,) = stretches_of([event(0, "paused")])
     assert band.end_ms is None
-    (band,) = bands_of([event(0, "paused"), event(3, "resumed")])
+    (band,) = stretches_of([event(0, "paused"), event(3, "resumed")])
     assert band.end_ms == clock_ms(START + 3 * SECOND)
-    (band,) = bands_of([event(0, "paused"), event(1, "killed"), event(3, "restarted")])
+    (band,) = stretches_of([event(0, "paused"), event(1, "killed"), event(3, "restarted")])
     assert band.end_ms == clock_ms(START + SECOND)
 
 
 def test_cut_links_are_one_band_until_the_last_is_whole() -> None:
     cuts = [event(0, "cut", text="node0 -> node1: cut"), event(1, "cut", "node2", text="node0 -> node2: cut")]
     one_left = [*cuts, event(2, "healed", text="node0 -> node1: whole")]
-    assert [band.end_ms for band in bands_of(one_left)] == [None]
+    assert [band.end_ms for band in stretches_of(one_left)] == [None]
     whole = [*one_left, event(3, "healed", "node2", text="node0 -> node2: whole")]
-    assert [band.end_ms for band in bands_of(whole)] == [clock_ms(START + 3 * SECOND)]
+    assert [band.end_ms for band in stretches_of(whole)] == [clock_ms(START + 3 * SECOND)]
     healed = [event(0, "partitioned", ""), *cuts, event(4, "healed", "", text="all links are whole")]
-    assert [band.end_ms for band in bands_of(healed)] == [clock_ms(START + 4 * SECOND)]
+    assert [band.end_ms for band in stretches_of(healed)] == [clock_ms(START + 4 * SECOND)]
 
 
 def test_a_link_is_named_by_its_ends() -> None:
-    (mark,) = marks_of([event(0, "cut", text="node0 -> node1: cut")])
+    (mark,) = moments_of([event(0, "cut", text="node0 -> node1: cut")])
     assert mark.label == "node0 → node1 cut"
 
 

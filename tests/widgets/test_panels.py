@@ -11,13 +11,14 @@ import pytest
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
-from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix, agreement
+from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.incidents import EventLog, FaultCards
 from zmqlab.widgets.lab_panel import Lab
 from zmqlab.widgets.load_controls import LoadControls, warning_of
-from zmqlab.widgets.marks import NODE_ACTIONS
 from zmqlab.widgets.panel import Panel
 from zmqlab.widgets.sampler import Sampler
 
@@ -66,31 +67,65 @@ def test_stopped_and_paused_nodes(cluster: FakeCluster, table: NodeTable) -> Non
     assert rows(table)["node2"]["orders"] is None
 
 
-@pytest.mark.parametrize("action", ["kill", "terminate", "pause", "resume", "restart", "wipe"])
-def test_buttons_of_a_node(cluster: FakeCluster, table: NodeTable, action: str) -> None:
-    click(table, action, node="node1")
-    assert wait_for(lambda: cluster.done == [(action, "node1")] and not table._busy)
+@pytest.mark.parametrize(
+    ("button", "done"),
+    [
+        ("kill -9", "SIGKILL"),
+        ("pause", "SIGSTOP"),
+        ("terminate", "SIGTERM"),
+        ("restart", "restart"),
+        ("wipe", "replace"),
+        ("make it lead", "hand over"),
+    ],
+)
+def test_buttons_of_a_node(cluster: FakeCluster, table: NodeTable, button: str, done: str) -> None:
+    cluster.say("node1", role="leader", term=2)
+    click(table, "strike", button=button, target=["node1"])
+    assert wait_for(lambda: cluster.done == [(done, "node1")] and not table._busy)
+    assert table._problem == ""
+
+
+def test_what_a_line_of_code_did_is_undone_by_a_button(cluster: FakeCluster, table: NodeTable) -> None:
+    cluster.paused = ("node1",)
+    click(table, "undo", button="pause", target=["node1"])
+    assert wait_for(lambda: cluster.done == [("SIGCONT", "node1")] and not table._busy)
+    assert [event.kind for event in cluster.feed.events()] == [LabEvent.RESUMED]
+    click(table, "undo", button="restart", target=["node1"])
+    assert "'restart' has nothing that undoes it" in table._problem
+
+
+def shown(panel: FaultPanel, target: str, state: str) -> list[str]:
+    """What the buttons say for a node in this state; as the page chooses them."""
+    said = []
+    for each in (each for each in panel._controls if each["target"] == target):
+        said += [each["button"]] if state in each["states"] else []
+        said += [each["undo"]["button"]] if each["undo"] and state in each["undo"]["states"] else []
+    return said
 
 
 @pytest.mark.parametrize(
     ("state", "names"),
     [
-        ("running", ["kill", "terminate", "pause", "restart", "wipe"]),
-        ("paused", ["kill", "terminate", "resume", "restart", "wipe"]),
+        ("running", ["kill -9", "pause", "terminate", "restart", "wipe", "make it lead"]),
+        ("paused", ["kill -9", "resume", "terminate", "restart", "wipe"]),
         ("stopped", ["restart", "wipe"]),
     ],
 )
 def test_a_node_has_the_buttons_of_its_state(table: NodeTable, state: str, names: list[str]) -> None:
-    assert [each["name"] for each in table._actions if state in each["states"]] == names
+    assert shown(table, "node", state) == names
 
 
-def test_every_button_of_a_node_is_a_method_of_the_cluster() -> None:
-    assert all(callable(getattr(Cluster, action.name)) for action in NODE_ACTIONS)
+def test_each_button_is_in_one_panel(cluster: FakeCluster, table: NodeTable) -> None:
+    matrix = PartitionMatrix(cast(Cluster, cluster))
+    said = [each["button"] for each in (*table._controls, *matrix._controls)]
+    assert sorted(said) == sorted(control.button for control in FAULTS.controls)
+    click(table, "strike", button="isolate", target=["node1"])
+    assert "no button says 'isolate'" in table._problem
 
 
 def test_buttons_of_the_cluster(cluster: FakeCluster, table: NodeTable) -> None:
-    click(table, "kill_leader")
-    assert wait_for(lambda: cluster.done == [("kill", "node0")])
+    click(table, "strike", button="kill the leader", target=[])
+    assert wait_for(lambda: cluster.done == [("SIGKILL", "node0")])
     click(table, "scale", count=5)
     assert wait_for(lambda: cluster.done[-1] == ("scale", 5))
     cluster.running, cluster.paused = ("node0",), ("node1",)
@@ -110,12 +145,12 @@ def test_a_click_returns_at_once_and_its_button_works_meanwhile(table: NodeTable
 
 def test_an_error_is_told_in_the_panel(cluster: FakeCluster, table: NodeTable) -> None:
     cluster.broken = True
-    click(table, "kill", node="node1")
-    assert wait_for(lambda: "node1 is not running" in table._problem)
+    click(table, "strike", button="kill -9", target=["node1"])
+    assert wait_for(lambda: "kill -9 node1: node1 is not running" in table._problem)
     assert not table._busy
     click(table, "dismiss")
     assert table._problem == ""
-    click(table, "kill", wrong="arguments")
+    click(table, "strike", wrong="arguments")
     assert "TypeError" in table._problem
 
 
@@ -149,19 +184,27 @@ def test_a_hidden_page_is_shown_only_what_changes_a_state(cluster: FakeCluster, 
 def test_the_grid_of_links(cluster: FakeCluster, sampler: Sampler) -> None:
     sampler.turn()
     matrix = PartitionMatrix(cast(Cluster, cluster))
-    click(matrix, "toggle", source="node0", target="node1")
-    assert wait_for(lambda: cluster.done == [("link", "node0", "node1", ("cut", True))] and not matrix._busy)
-    cluster.links = {("node0", "node1"): LinkFault(cut=True), ("node1", "node2"): LinkFault(delay_ms=50, loss=0.1)}
-    click(matrix, "toggle", source="node0", target="node1")
-    assert wait_for(lambda: cluster.done[-1] == ("link", "node0", "node1", ("cut", False)))
-    click(matrix, "set", source="node1", target="node0", delay_ms=20, loss=0.5)
-    assert wait_for(lambda: cluster.done[-1] == ("link", "node1", "node0", ("delay_ms", 20.0), ("loss", 0.5)))
-    click(matrix, "isolate", node="node2")
-    assert wait_for(lambda: cluster.done[-1] == ("partition", ["node2"], ["node0", "node1"]))
-    click(matrix, "isolate_leader")
-    assert wait_for(lambda: cluster.done[-1] == ("partition", ["node0"], ["node1", "node2"]))
+    cut, late = LinkFault(cut=True), LinkFault(delay_ms=50, loss=0.1)
+    click(matrix, "strike", button="cut", target=["node0", "node1"])
+    assert wait_for(lambda: cluster.links == {("node0", "node1"): cut} and not matrix._busy)
+    click(matrix, "strike", button="make worse", target=["node1", "node2"], sizes={"delay_ms": 50, "loss": 0.1})
+    assert wait_for(lambda: cluster.links == {("node0", "node1"): cut, ("node1", "node2"): late})
     assert [link["cut"] for link in matrix.make_state()["links"]] == [True, False]
     assert "50 ms late, 10% lost" in matrix.html()
+    click(matrix, "undo", button="cut", target=["node0", "node1"])
+    assert wait_for(lambda: cluster.links == {("node1", "node2"): late})
+    click(matrix, "strike", button="make worse", target=["node1", "node2"], sizes={"delay_ms": 0, "loss": 0})
+    assert wait_for(lambda: not cluster.links)
+    click(matrix, "strike", button="isolate", target=["node2"])
+    assert wait_for(lambda: {link for link in cluster.links if "node2" in link} == set(cluster.links) != set())
+    click(matrix, "undo", button="isolate", target=["node2"])
+    assert wait_for(lambda: not cluster.links)
+    click(matrix, "strike", button="isolate the leader", target=[])
+    assert wait_for(lambda: {link for link in cluster.links if "node0" in link} == set(cluster.links) != set())
+    click(matrix, "strike", button="make worse", target=["node0", "node1"], sizes={"delay_ms": 9_000})
+    assert wait_for(lambda: "it must be from 0 to 500" in matrix._problem)
+    click(matrix, "heal")
+    assert wait_for(lambda: cluster.done == [("heal",)])
 
 
 def test_the_log_of_events(cluster: FakeCluster, sampler: Sampler) -> None:
@@ -171,7 +214,7 @@ def test_the_log_of_events(cluster: FakeCluster, sampler: Sampler) -> None:
     sampler.turn()
     log = EventLog(cast(Cluster, cluster))
     assert [(event["what"], event["sort"]) for event in log.make_state()["events"]] == [
-        ("elected", "elected"),
+        ("elected", "election"),
         ("killed", "fault"),
     ]
     assert "&lt;b&gt;" in log.html()
@@ -195,6 +238,13 @@ def test_the_limit_is_named() -> None:
     assert "The generator, not the cluster" in warning_of([snapshot(late=5)] * 20)
     assert "The cluster is the limit: 2,000 orders/s" in warning_of([snapshot(offered=200, held_back=100)] * 20)
     assert warning_of([]) == ""
+
+
+def test_a_cluster_that_acknowledges_nothing_is_not_said_to_keep_up() -> None:
+    """It takes nothing new after a while: then no order is sent late, and none is held back."""
+    dark = [snapshot(offered=0, acknowledged=0, outstanding=512, silence_ms=ms) for ms in range(1_100, 3_100, 100)]
+    assert warning_of(dark).startswith("The cluster acknowledges nothing, and 512 requests wait")
+    assert warning_of([snapshot(acknowledged=0, outstanding=5, silence_ms=300.0)]) == "", "an election"
 
 
 def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:

@@ -33,7 +33,7 @@ from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Termi
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
-from zmqlab.lab.link_table import WHOLE, LinkTable
+from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.settings import Durability, LogLevel
 from zmqlab.tables import EventTable, NodeState, StatusTable
@@ -214,12 +214,7 @@ class Cluster:
             ClusterError: there is no such node, or it does not obey.
             SettingsError: a size is out of range.
         """
-        fault = LinkFault(cut=cut, delay_ms=delay_ms, loss=loss)
-        links = BadLinks(((source, target),), fault)
-        if fault == WHOLE:
-            links.undo(self)
-        else:
-            links.strike(self)
+        BadLinks(((source, target),), LinkFault(cut=cut, delay_ms=delay_ms, loss=loss)).strike(self)
 
     def cut(self, source: str, target: str) -> None:
         """``target`` hears nothing of ``source`` any more; the other direction stays as it is."""

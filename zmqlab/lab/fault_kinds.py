@@ -147,19 +147,25 @@ class Control:
     short: str = ""
     """What it says on a narrow page; empty: the same."""
 
+    @property
+    def is_about_links(self) -> bool:
+        """Whether it breaks links. Its button then belongs to the links, and any other button to the nodes."""
+        return self.target is Target.LINK or (self.undo is not None and not self.undo.states)
+
     def fault(self, cluster: Breakable, *names: str, **sizes: float) -> Fault:
         """The fault for this target.
 
         Args:
             cluster: where it is to strike.
             names: one node; or the node that speaks and the node that hears; none for the leader.
-            sizes: a value for each parameter.
+            sizes: a value for each parameter; one that is left out is at its lowest.
 
         Raises:
             SettingsError: a size is out of its range, or of no parameter.
             NoLeader: the leader is meant, and there is none.
         """
         ranges = {each.name: each for each in self.parameters}
+        sizes = {each.name: each.low for each in self.parameters} | sizes
         for name, value in sizes.items():
             limits = ranges.get(name)
             if limits is None or not limits.low <= value <= limits.high:
@@ -417,11 +423,7 @@ for _kind in (
         marks=(Mark(LabEvent.WIPED, "{node} wiped", Sort.FAULT),),
         controls=(
             Control(
-                "wipe",
-                "kill it, delete its journal, let it rejoin as a new member",
-                Target.NODE,
-                faults.Wipe,
-                ANY_STATE,
+                "wipe", "kill it, delete its journal; it rejoins as a new member", Target.NODE, faults.Wipe, ANY_STATE
             ),
         ),
         draws=(

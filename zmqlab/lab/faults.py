@@ -292,7 +292,10 @@ class Scale(Fault):
 
 @dataclass(frozen=True, slots=True)
 class BadLinks(Fault):
-    """Some links, each in one direction, are cut, late, or lose frames. Undone by making these links whole."""
+    """Some links, each in one direction, are cut, late, or lose frames. Undone by making these links whole.
+
+    A fault that is none makes the links whole at once, as a slider does that is put back to zero.
+    """
 
     links: tuple[Link, ...]
     """(source, target): the target hears the source like this."""
@@ -307,6 +310,8 @@ class BadLinks(Fault):
             cluster.fleet.settings(target)
 
     def news(self) -> Iterable[News]:
+        if self.fault == WHOLE:
+            return self._told(LabEvent.HEALED, WHOLE)
         return self._told(LabEvent.CUT if self.fault.cut else LabEvent.LINK, self.fault)
 
     def inflict(self, cluster: Breakable) -> None:

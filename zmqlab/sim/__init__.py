@@ -25,6 +25,7 @@ In reading order:
 * :mod:`~zmqlab.sim.node_rules`: what a node owes to its clients and peers.
 * :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
+* :mod:`~zmqlab.sim.node_mutations`: more of them, in what a node decides outside of consensus.
 * :mod:`~zmqlab.sim.many`: many seeds on all cores.
 * :mod:`~zmqlab.sim.trace`: one run as JSON for tools.
 """

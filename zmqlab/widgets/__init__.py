@@ -15,7 +15,7 @@ by the verdict, and the widgets show it. It opens no sockets, and a page needs n
 The modules, in reading order:
 
 * :mod:`~zmqlab.widgets.palette`: colours that follow the page's theme
-* :mod:`~zmqlab.widgets.marks`: event kinds in words, node actions, marks and bands over the charts
+* :mod:`~zmqlab.widgets.marks`: events in words, and as lines and bands over the charts
 * :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load; the newest rows; percentiles
 * :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads
 * :mod:`~zmqlab.widgets.live_figure`: how a bokeh figure gets to a page, and what is new of it, and when

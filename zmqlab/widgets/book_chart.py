@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import Any
 
 from bokeh.core.properties import value
 from bokeh.models import (
@@ -40,6 +40,7 @@ from bokeh.plotting import figure
 
 from zmqlab.client import ask
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.feed import MetricsFeed
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR, FAINT, FONT, GREY, INK
 from zmqlab.widgets.sampler import Sampler
@@ -88,17 +89,10 @@ class BookView:
     """(price, quantity), oldest first; at most ``TRADES_SHOWN``."""
 
 
-class TradeSource(Protocol):
-    """What a :class:`TradeTape` needs of a cluster's feed."""
-
-    def on_trade(self, callback: Callable[[TradeEvent], None]) -> Callable[[], None]:
-        """Call ``callback`` with each trade that the leader publishes; returns a function that ends this."""
-
-
 class TradeTape:
     """The newest published trades of one symbol."""
 
-    def __init__(self, feed: TradeSource, symbol: str) -> None:
+    def __init__(self, feed: MetricsFeed, symbol: str) -> None:
         self._feed = feed
         self._tape: tuple[str, deque[TradeEvent]] = (symbol, deque(maxlen=TAPE_LINES + 1))
         """The symbol, and its trades, oldest first. One more trade than is shown, for the arrow of the oldest line."""
@@ -134,7 +128,9 @@ class BookWatch:
     def __init__(self, cluster: Cluster, symbol: str, wanted: Callable[[], bool]) -> None:
         self.view = BookView(symbol)
         """The newest answer; replaced as a whole, so that a reader holds one consistent state."""
-        self.tape = TradeTape(cast(TradeSource, cluster.feed), symbol)
+        self.tape = TradeTape(cluster.feed, symbol)
+        self.answered = True
+        """Whether the last question was answered; if not, :attr:`view` is what was seen before."""
         self.error: BaseException | None = None
         """What the thread died of; None: it did not."""
         self._cluster = cluster
@@ -171,9 +167,11 @@ class BookWatch:
         for endpoint in self._cluster.living_endpoints:
             view = _ask(endpoint, symbol)
             if view is not None:
+                self.answered = True
                 if symbol == self.view.symbol:
                     self.view = view
                 return
+        self.answered = False
 
 
 def _ask(endpoint: str, symbol: str) -> BookView | None:
@@ -231,7 +229,8 @@ class Book:
             frame.properties["book_y", "start"], frame.properties["book_y", "end"] = middle - reach, middle + reach
         self._top = steady_top(self._top, max((level[1] for level in levels), default=0) * 1.05 or EMPTY)
         frame.properties["book_depth", "end"] = self._top
-        frame.properties["book_title", "text"] = f"Order book of {view.symbol}"
+        as_of = "" if self._watch.answered else ", as last seen: no node answers"
+        frame.properties["book_title", "text"] = f"Order book of {view.symbol}{as_of}"
         frame.properties["trades_title", "text"] = f"Last trades of {view.symbol}"
         frame.properties["book_empty", "visible"] = not levels
         frame.properties["trades_empty", "visible"] = not view.trades

@@ -21,7 +21,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.load.order_flow import SYMBOL_NAMES
 from zmqlab.widgets.book_chart import Book, BookWatch
 from zmqlab.widgets.live_figure import Frame, LiveFigure
-from zmqlab.widgets.marks import WINDOW_MS, Mark
+from zmqlab.widgets.marks import WINDOW_MS, Moment
 from zmqlab.widgets.palette import ThemeName, apply_theme
 from zmqlab.widgets.sampler import Sampler, sampler_of
 from zmqlab.widgets.scene import Chart, Scene
@@ -62,7 +62,7 @@ class LiveCharts(LiveFigure):
         self._charts = tuple(make_charts())
         self._sampler = sampler_of(cluster)
         self._scene = Scene()
-        self._told: list[Mark] = []
+        self._told: list[Moment] = []
         """The newest mark that a page has, alone in a list; empty: none. Another newest mark is news."""
         super().__init__(draw(self._scene, self._charts), toolbar=toolbar)
         self._unregister = self._sampler.on_tick(self._tick)

@@ -5,24 +5,31 @@ stand the buttons for the whole cluster. :class:`PartitionMatrix` has a cell for
 column hears. A click on a cell cuts the link, another click heals it. For the link that was clicked last, delay and
 loss can be set.
 
-Rules: every action is one call of :class:`~zmqlab.lab.cluster.Cluster`, which refuses what cannot be done. The
-buttons of a row are :data:`~zmqlab.widgets.marks.NODE_ACTIONS`.
+*Buttons of faults.* Both tables draw what the one registry says (:data:`~zmqlab.lab.fault_kinds.FAULTS`): each
+:class:`~zmqlab.lab.fault_kinds.Control` that is about links becomes a button of the grid, and every other one a button
+of the nodes. A click makes the fault and strikes with it; the button beside it undoes it. So a kind of fault that is
+registered while a panel is open gets its button without a change here. A fault of the leader has no button that undoes
+it: the node that was hit has one in its own row.
+
+Rules: the cluster refuses what cannot be done. The page sends names of buttons, names of nodes and sizes, and nothing
+that it sends is run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import traitlets
 
+from zmqlab.errors import SettingsError
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.faults import Fault
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.tables import html_table
-from zmqlab.widgets.marks import NODE_ACTIONS
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.panel import Panel, script
 from zmqlab.widgets.readings import NodeTrack
@@ -32,16 +39,66 @@ SCALE_MAX = 9
 NODE_HEAD = ("node", "role", "term", "applied", "lag", "state hash", "orders/s", "CPU %", "memory MiB")
 HASH_DIGITS = 8
 """Enough to see by eye that two hashes differ."""
-DELAY_MS_MAX = 500
-"""The end of the slider: enough for a leader to be deposed, since an election time-out is 200 ms and more."""
 
 
-class NodeTable(Panel):
+class FaultPanel(Panel):
+    """A panel with buttons of faults: those of the registry that are, or are not, about links."""
+
+    about_links = False
+    _controls = traitlets.List().tag(sync=True)
+    """The buttons, as :func:`_drawn` tells them. They change only when a kind of fault is registered or removed, so
+    they are not part of the state."""
+
+    def __init__(self, cluster: Cluster, interval_s: float = 0.5) -> None:
+        super().__init__(cluster, interval_s)
+        self._draw_controls()
+
+    def refresh(self, now: bool = False) -> None:
+        """As :meth:`Panel.refresh`; also show a kind of fault that was registered meanwhile."""
+        self._draw_controls()
+        super().refresh(now)
+
+    def do_strike(self, button: str, target: Sequence[str] = (), sizes: Mapping[str, float] | None = None) -> None:
+        """Strike with the fault of a button.
+
+        Args:
+            button: what the button says.
+            target: the node; or the node that speaks and the node that hears; empty for the leader.
+            sizes: the values of the sliders; those that are left out are at their lowest.
+        """
+        control = self._control(button)
+        self.act(_key(button, target), lambda: self._fault(control, target, sizes or {}).strike(self._cluster))
+
+    def do_undo(self, button: str, target: Sequence[str]) -> None:
+        """Undo what the fault of a button did to this target, whether a click or a line of code had struck."""
+        control = self._control(button)
+        if control.undo is None:
+            raise SettingsError(f"{button!r} has nothing that undoes it")
+        self.act(_key(control.undo.button, target), lambda: self._fault(control, target, {}).undo(self._cluster))
+
+    def _fault(self, control: Control, target: Sequence[str], sizes: Mapping[str, float]) -> Fault:
+        return control.fault(self._cluster, *target, **{name: float(size) for name, size in sizes.items()})
+
+    def _draw_controls(self) -> None:
+        with self._guard:
+            drawn = [_drawn(control) for control in self._own_controls()]
+            if drawn != self._controls:
+                self._controls = drawn
+
+    def _own_controls(self) -> list[Control]:
+        return [control for control in FAULTS.controls if control.is_about_links == self.about_links]
+
+    def _control(self, button: str) -> Control:
+        for control in self._own_controls():
+            if control.button == button:
+                return control
+        raise SettingsError(f"no button says {button!r}: the page is older than the list of faults, so load it again")
+
+
+class NodeTable(FaultPanel):
     """One row a node, with buttons; above them the buttons for the cluster as a whole."""
 
     _esm = script("node_table.js")
-    _actions = traitlets.List([asdict(each) for each in NODE_ACTIONS]).tag(sync=True)
-    """The buttons of a row; they never change, so they are not part of the state."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._scaling_to = 0
@@ -77,16 +134,6 @@ class NodeTable(Panel):
 
     # -- actions -----------------------------------------------------------------------------------------------
 
-    def action_of(self, name: str) -> Callable[..., None] | None:
-        """Beside the methods ``do_``, whatever can be done to a node."""
-        if any(name == each.name for each in NODE_ACTIONS):
-            return partial(self._do_to_node, name)
-        return super().action_of(name)
-
-    def do_kill_leader(self) -> None:
-        """SIGKILL for the node that leads when the action runs."""
-        self.act("kill_leader", lambda: self._cluster.kill(self._sampler.await_leader()))
-
     def do_heal(self) -> None:
         """Make all links whole, resume all paused nodes, start all stopped ones."""
         self.act("heal", self._heal_all)
@@ -96,9 +143,6 @@ class NodeTable(Panel):
         self._scaling_to = count
         self.act("scale", lambda: self._scale(count))
         self.refresh(now=True)
-
-    def _do_to_node(self, name: str, node: str) -> None:
-        self.act(f"{name}:{node}", lambda: getattr(self._cluster, name)(node))
 
     def _scale(self, count: int) -> None:
         try:
@@ -135,9 +179,10 @@ class NodeTable(Panel):
         self.refresh(now=shown != actual or not self._sampler.alive)
 
 
-class PartitionMatrix(Panel):
+class PartitionMatrix(FaultPanel):
     """The directed links between the nodes as a grid; see the module."""
 
+    about_links = True
     _esm = script("partition_matrix.js")
 
     def __init__(self, cluster: Cluster) -> None:
@@ -153,7 +198,6 @@ class PartitionMatrix(Panel):
                 {"source": source, "target": target, "cut": fault.cut, "delay_ms": fault.delay_ms, "loss": fault.loss}
                 for (source, target), fault in sorted(self._cluster.links.items())
             ],
-            "delay_ms_max": DELAY_MS_MAX,
             "alive": self._sampler.alive,
         }
 
@@ -169,33 +213,9 @@ class PartitionMatrix(Panel):
 
     # -- actions -----------------------------------------------------------------------------------------------
 
-    def do_toggle(self, source: str, target: str) -> None:
-        """Cut the link from ``source`` to ``target``, or heal it if it is cut."""
-        fault = self._cluster.links.get((source, target))
-        cut = not (fault is not None and fault.cut)
-        self.act(f"link:{source}:{target}", lambda: self._cluster.link(source, target, cut=cut))
-
-    def do_set(self, source: str, target: str, delay_ms: float, loss: float) -> None:
-        """Delay each frame of a link, and lose a share of them; ``loss`` runs from 0 to 1."""
-        self.act(
-            f"link:{source}:{target}",
-            lambda: self._cluster.link(source, target, delay_ms=float(delay_ms), loss=float(loss)),
-        )
-
-    def do_isolate(self, node: str) -> None:
-        """Cut all links between ``node`` and the others, in both directions."""
-        self.act(f"isolate:{node}", lambda: self._isolate(node))
-
-    def do_isolate_leader(self) -> None:
-        """The same for the node that leads when the action runs."""
-        self.act("isolate_leader", lambda: self._isolate(self._sampler.await_leader()))
-
     def do_heal(self) -> None:
         """Make all links whole."""
         self.act("heal", self._cluster.heal)
-
-    def _isolate(self, node: str) -> None:
-        self._cluster.partition([node], [name for name in self._cluster.nodes if name != node])
 
 
 def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str], list[int]]:
@@ -211,6 +231,25 @@ def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str]
         if running and len(told) == len(running):
             return index, told, parted
     return 0, {}, parted
+
+
+def _drawn(control: Control) -> dict[str, Any]:
+    """A control as a page is sent it: all but the function that makes the fault."""
+    return {
+        "button": control.button,
+        "short": control.short or control.button,
+        "hint": control.hint,
+        "danger": control.danger,
+        "target": control.target.value,
+        "states": list(control.states),
+        "parameters": [asdict(parameter) for parameter in control.parameters],
+        "undo": None if control.undo is None else asdict(control.undo),
+    }
+
+
+def _key(button: str, target: Sequence[str]) -> str:
+    """Which buttons are busy meanwhile: ``kill -9:node1``. An error is told with these words."""
+    return ":".join((button, *target))
 
 
 def _row(name: str, track: NodeTrack, state: str, leads: bool) -> dict[str, Any]:

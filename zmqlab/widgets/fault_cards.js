@@ -16,7 +16,7 @@ export default panel(({ el }) => {
   function figures(card) {
     const later = card.young ? "…" : "–";
     const never = card.led || (card.links && card.young) ? later : "no election";
-    const judged = (said) => said || "judged at the end";
+    const judged = (said) => said || (card.silence_ms === null && !card.young ? "no load" : "judged at the end");
     const during = card.unserved ? "clients wait" : card.p99_during_ms === null ? "" : ms(card.p99_during_ms);
     return [
       [card.detected_ms === null ? never : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],

@@ -37,6 +37,7 @@ from zmqlab.widgets.marks import (
     word_of,
 )
 from zmqlab.widgets.panel import Panel, script
+from zmqlab.widgets.readings import UNSERVED_MS
 from zmqlab.wire.control import Event
 
 SETTLE_NS = 8_000_000_000
@@ -45,8 +46,6 @@ BEFORE_NS = 5_000_000_000
 """The time before a fault whose latencies are compared with those during it."""
 DURING_NS = 3_000_000_000
 """An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
-UNSERVED_MS = 1_000.0
-"""No election alone causes a silence of this length: clients are not served."""
 TOGETHER_NS = 1_500_000_000
 """Links that a person cuts one after the other within this time are one fault."""
 MAX_INCIDENTS = 6

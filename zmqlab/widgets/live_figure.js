@@ -231,8 +231,8 @@ async function render({ model, el }) {
     state.waiting = visible;       // a key frame brings what was missed
     say(visible ? "visible" : "hidden");
   };
-  const watcher = new IntersectionObserver(([entry]) => {
-    onScreen = entry.isIntersecting;
+  const watcher = new IntersectionObserver((entries) => {
+    onScreen = entries.at(-1).isIntersecting;  // a busy page is told of several changes at once, the oldest first
     look();
   }, { rootMargin: "200px" });
   watcher.observe(el);

@@ -29,6 +29,7 @@ from zmqlab.load.load_report import LATE_SHARE
 from zmqlab.load.load_settings import FlowMix
 from zmqlab.tables import html_table
 from zmqlab.widgets.panel import Panel, script
+from zmqlab.widgets.readings import UNSERVED_MS
 
 RATE_MIN = 100
 """Orders a second at the slider's low end; below it percentiles of a second mean little."""
@@ -231,6 +232,8 @@ class LoadControls(Panel):
 def warning_of(snapshots: list[LoadMetrics]) -> str:
     """A sentence about what limits the run, the generator or the cluster; empty: nothing does.
 
+    A cluster that answers nothing at all takes nothing new after a while, so that nothing is sent late either.
+
     Args:
         snapshots: of the last two seconds.
     """
@@ -238,13 +241,19 @@ def warning_of(snapshots: list[LoadMetrics]) -> str:
     late = sum(each.interval.late for each in snapshots)
     held_back = sum(each.interval.held_back for each in snapshots)
     offered = sum(each.interval.offered for each in snapshots)
+    acknowledged = sum(each.interval.acknowledged for each in snapshots)
+    waiting = snapshots[-1].outstanding if snapshots else 0
+    if waiting and not acknowledged and snapshots[-1].silence_ms > UNSERVED_MS:
+        return (
+            f"The cluster acknowledges nothing, and {waiting:,} requests wait: a majority of its nodes must run and "
+            "hear each other."
+        )
     if sent and late > LATE_SHARE * sent:
         return (
             f"The generator, not the cluster, is the limit: {late / sent:.1%} of the orders were sent late for want of "
             "CPU. Lower the rate before you believe the latencies."
         )
     if sent and held_back > WAITING_SHARE * sent:
-        acknowledged = sum(each.interval.acknowledged for each in snapshots)
         over_s = sum(each.interval_s for each in snapshots) or 1.0
         return (
             f"The cluster is the limit: {offered / over_s:,.0f} orders/s offered, {acknowledged / over_s:,.0f} "
@@ -274,8 +283,8 @@ def _verdict(result: LoadResult | None) -> dict[str, Any] | None:
         "ok": result.verdict.ok,
         "coverage": result.verdict.coverage,
         "checks": [check._asdict() for check in result.verdict.checks],
-        "summary": f"{result.throughput:,.0f} orders/s acknowledged, p50 {result.response_time.p50_ms:.2f} ms, "
-        f"p99 {result.response_time.p99_ms:.2f} ms, longest gap {result.longest_gap_ms:,.0f} ms",
+        "summary": f"{result.throughput:,.0f} orders/s acknowledged, p50 {result.response_time.p50_ms:,.2f} ms, "
+        f"p99 {result.response_time.p99_ms:,.2f} ms, longest gap {result.longest_gap_ms:,.0f} ms",
         "warnings": result.warnings,
     }
 

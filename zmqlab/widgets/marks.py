@@ -1,12 +1,13 @@
-"""What happened in a cluster, as the panel tells it: event kinds in words, marks and bands over the charts.
+"""What happened in a cluster, as the panel draws it: lines and bands over the charts, and events in words.
 
-This is the only module of the panel that knows the kinds of events (:class:`~zmqlab.wire.control.Event`), which of them
-are faults, and what a person can do to a node. Charts, cards, buttons and the event log ask the tables and functions
-here.
+What an event is called, whether it is a fault and what makes a band is said by the one registry of faults
+(:data:`~zmqlab.lab.fault_kinds.FAULTS`), so that a new kind of fault is seen here without a change. This module adds
+what only a display knows: a colour for each sort of event, the charts' axis, and the room that labels have. It is the
+only module of the panel that asks for an event's kind.
 
-A *mark* is a line with a label at one moment. Faults, changes and elections make one; an event that merely follows from
-another one, such as a node that becomes a follower, makes none. A *band* reaches from one moment to another: a pause,
-or a time in which links were cut.
+A *moment* is a line with a label. Faults, changes and elections make one; an event that merely follows from another
+one, such as a node that becomes a follower, makes none. A *stretch* reaches from one moment to another: a pause, or a
+time in which links were cut.
 
 *Labels* are laid out in lanes, counted from the top of a chart, so that two that are close in time do not cover each
 other. A label reaches from its line to the left, because the newest line stands at the right edge. When all lanes are
@@ -19,11 +20,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from zmqlab.lab.events import LabEvent, Sort, spans_of
+from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
-from zmqlab.wire.control import Event
+from zmqlab.wire.control import Event, EventKind
 
 WINDOW_MS = 60_000.0
 """A chart shows so much time at first."""
@@ -34,67 +37,7 @@ LANES = 4
 MAX_MARKS = 120
 """Two minutes with a fault every second."""
 NS_PER_MS = 1e6
-
-_FAULTS = {
-    "killed": "{node} killed",
-    "terminated": "{node} terminated",
-    "died": "{node} died",
-    "paused": "{node} paused",
-    "partitioned": "partition",
-    "cut": "{link} cut",
-    "wiped": "{node} wiped",
-    "hash_mismatch": "states differ",
-}
-_CHANGES = {
-    "resumed": "{node} resumed",
-    "restarted": "{node} restarted",
-    "added": "{node} added",
-    "removed": "{node} removed",
-    "promoted": "{node} votes",
-    "healed": "{link} whole",
-    "link": "{link} slow or lossy",
-}
-_ELECTIONS = {"elected": "{node} leads, term {term}"}
-_LABELS = _FAULTS | _CHANGES | _ELECTIONS
-"""The label of each kind that makes a mark."""
-_WORDS = {"stepped_down": "stepped down", "hash_mismatch": "states differ"}
-"""Kinds that the event log does not show as they are called."""
-_LINK_FAULTS = {"cut", "partitioned"}
-"""Faults of links; all others are faults of nodes."""
-_TITLED_BY_TEXT = {"cut", "hash_mismatch"}
-"""Faults whose text says it all; the others need their node's name."""
-_ENDS_OF_PAUSE = {"resumed", "restarted", "killed", "terminated", "died", "wiped", "removed"}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAction:
-    """A button in a node's row."""
-
-    name: str
-    """The method of :class:`~zmqlab.lab.cluster.Cluster` that does it."""
-    label: str
-    title: str
-    """The explanation that a page shows under the mouse."""
-    states: tuple[str, ...]
-    """The states of a node in which the button is there: ``running``, ``paused``, ``stopped``."""
-    danger: bool = False
-    """Drawn in the colour of faults."""
-    short: str = ""
-    """The label on a narrow page; empty: the same."""
-
-
-_ALIVE = ("running", "paused")
-NODE_ACTIONS = (
-    NodeAction("kill", "kill -9", "SIGKILL", _ALIVE, danger=True),
-    NodeAction("terminate", "terminate", "SIGTERM: it ends by itself", _ALIVE, short="term"),
-    NodeAction("pause", "pause", "SIGSTOP: it hangs, sockets open", ("running",)),
-    NodeAction("resume", "resume", "SIGCONT", ("paused",)),
-    NodeAction("restart", "restart", "end it and start it from its journal", _ALIVE),
-    NodeAction("wipe", "wipe", "kill it, delete its journal, let it rejoin as a new member", _ALIVE),
-    NodeAction("restart", "restart", "start it from its journal", ("stopped",)),
-    NodeAction("wipe", "wipe and rejoin", "delete its journal; it comes back as a new member", ("stopped",)),
-)
-"""In the order of the buttons."""
+COLOURS = {Sort.FAULT: FAULT_COLOUR, Sort.CHANGE: CHANGE_COLOUR, Sort.ELECTION: ELECTION_COLOUR}
 
 
 def clock_ms(time_ns: float) -> float:
@@ -103,7 +46,7 @@ def clock_ms(time_ns: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Moment:
     """One line over the charts."""
 
     at_ms: float
@@ -112,7 +55,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class Stretch:
     """A stretch of time; ``end_ms`` None: it goes on."""
 
     start_ms: float
@@ -121,50 +64,50 @@ class Band:
     colour: str
 
 
-# -- kinds of events ---------------------------------------------------------------------------------------------
+# -- events in words ---------------------------------------------------------------------------------------------
 
 
 def is_fault(event: Event) -> bool:
-    """Whether the event tells that something broke, by a person's hand or by itself."""
-    return event.kind in _FAULTS
+    """Whether the event tells that something broke, or was broken."""
+    return FAULTS.is_fault(event.kind)
 
 
 def is_link_fault(event: Event) -> bool:
     """Whether the event is a fault of links and not of a node."""
-    return event.kind in _LINK_FAULTS
+    return any(band.of_links and event.kind in band.begins for band in FAULTS.bands)
 
 
 def is_election(event: Event) -> bool:
     """Whether a node was elected."""
-    return event.kind in _ELECTIONS
+    return event.kind == EventKind.ELECTED
 
 
 def is_campaign(event: Event) -> bool:
     """Whether a node began to campaign, or has won."""
-    return is_election(event) or (event.kind == "role" and "candidate" in event.text)
+    return is_election(event) or (event.kind == EventKind.ROLE and "candidate" in event.text)
 
 
 def is_part_of(event: Event, fault: Event) -> bool:
     """Whether a fault that came soon after ``fault`` belongs to it: the next of several cuts, or a wiping after a
     kill."""
-    return event.kind == fault.kind == "cut" or event.kind == "wiped"
+    return event.kind == fault.kind == LabEvent.CUT or event.kind == LabEvent.WIPED
 
 
 def title_of(fault: Event) -> str:
-    """A fault in a few words, for its card."""
-    if fault.kind == "partitioned":
-        return f"partition {fault.text}"
-    return fault.text.replace("->", "→") if fault.kind in _TITLED_BY_TEXT else f"{fault.node} {fault.kind}"
+    """A fault in a few words, for its card. If it is not about one node, its text says what it is about."""
+    label = FAULTS.marks[fault.kind].label_of(fault)
+    return label if fault.node or not fault.text else f"{label}: {fault.text}"
 
 
 def word_of(event: Event) -> str:
     """The event's kind as the event log shows it."""
-    return _WORDS.get(event.kind, event.kind)
+    return event.kind.replace("_", " ")
 
 
 def sort_of(event: Event) -> str:
-    """``fault``, ``elected`` or empty: the symbol that the event log puts before the event."""
-    return "fault" if is_fault(event) else "elected" if is_election(event) else ""
+    """``fault``, ``change``, ``election``, or empty for an event that makes no mark: each has its symbol in a log."""
+    mark = FAULTS.marks.get(event.kind)
+    return mark.sort.value if mark is not None else ""
 
 
 def time_of_election_ms(events: Iterable[Event], node: str, term: int) -> float | None:
@@ -173,98 +116,75 @@ def time_of_election_ms(events: Iterable[Event], node: str, term: int) -> float 
     return clock_ms(times[-1]) if times else None
 
 
-# -- marks and bands -----------------------------------------------------------------------------------------------
+# -- lines and bands -----------------------------------------------------------------------------------------------
 
 
-def marks_of(events: Iterable[Event]) -> list[Mark]:
-    """The newest ``MAX_MARKS`` marks, oldest first."""
-    shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in _LABELS][-MAX_MARKS:]
-    return [_mark(event) for event in shown]
+def moments_of(events: Iterable[Event]) -> list[Moment]:
+    """The newest ``MAX_MARKS`` lines, oldest first."""
+    known = FAULTS.marks
+    shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in known][-MAX_MARKS:]
+    return [
+        Moment(clock_ms(event.time_ns), known[event.kind].label_of(event), COLOURS[known[event.kind].sort])
+        for event in shown
+    ]
 
 
-def bands_of(events: Iterable[Event]) -> list[Band]:
-    """A band for each pause, and one for each time in which links between nodes were cut."""
-    bands: list[Band] = []
-    paused: dict[str, Band] = {}
-    links: set[str] = set()
-    cut_ms = 0.0
-    for event in sorted(events, key=lambda each: each.time_ns):
-        at_ms = clock_ms(event.time_ns)
-        if event.kind == "paused":
-            paused.setdefault(event.node, Band(at_ms, None, f"{event.node} paused", FAULT_COLOUR))
-        elif event.kind in _ENDS_OF_PAUSE and event.node in paused:
-            bands.append(replace(paused.pop(event.node), end_ms=at_ms))
-        elif event.kind in ("partitioned", "cut"):
-            cut_ms = cut_ms if links else at_ms
-            links.add(_link(event))
-        elif event.kind == "healed" and links:
-            links = links - {_link(event)} if event.node else set()
-            if not links:
-                bands.append(Band(cut_ms, at_ms, "links cut", FAULT_COLOUR))
-    if links:
-        bands.append(Band(cut_ms, None, "links cut", FAULT_COLOUR))
-    return bands + list(paused.values())
+def stretches_of(events: Iterable[Event]) -> list[Stretch]:
+    """The bands of all faults, those that go on last."""
+    return [
+        Stretch(
+            clock_ms(span.start_ns),
+            None if span.end_ns is None else clock_ms(span.end_ns),
+            span.label,
+            COLOURS[span.sort],
+        )
+        for span in spans_of(events, FAULTS.bands)
+    ]
 
 
-def _link(event: Event) -> str:
-    """The link that an event is about, as in ``node0 → node1``. The event's text begins with it."""
-    return event.text.split(":")[0].replace("->", "→") if event.node else "all links"
-
-
-def _mark(event: Event) -> Mark:
-    label = _LABELS[event.kind].format(node=event.node, term=event.term, link=_link(event))
-    return Mark(clock_ms(event.time_ns), label, _colour(event))
-
-
-def _colour(event: Event) -> str:
-    if is_fault(event):
-        return FAULT_COLOUR
-    return ELECTION_COLOUR if is_election(event) else CHANGE_COLOUR
-
-
-def lanes_of(marks: Sequence[Mark], window_ms: float) -> list[int]:
-    """The lane of each mark's label.
+def lanes_of(moments: Sequence[Moment], window_ms: float) -> list[int]:
+    """The lane of each moment's label.
 
     Args:
-        marks: oldest first.
+        moments: oldest first.
         window_ms: how much time a chart shows; the less, the more room a label has.
 
     Returns:
-        For each mark 0 (top) to ``LANES`` - 1, or ``LANES`` if its label made room for newer ones.
+        For each moment 0 (top) to ``LANES`` - 1, or ``LANES`` if its label made room for newer ones.
     """
     ends_ms = [float("-inf")] * LANES
     lanes: list[int] = []
-    for mark in marks:
-        start_ms = mark.at_ms - (len(mark.label) + 2) * CHARACTER_SHARE * window_ms
+    for moment in moments:
+        start_ms = moment.at_ms - (len(moment.label) + 2) * CHARACTER_SHARE * window_ms
         free = (lane for lane in range(LANES) if ends_ms[lane] <= start_ms)
         lane = next(free, ends_ms.index(min(ends_ms)))
         place = len(lanes) - 1
-        while place >= 0 and marks[place].at_ms > start_ms:
+        while place >= 0 and moments[place].at_ms > start_ms:
             lanes[place] = LANES if lanes[place] == lane else lanes[place]
             place -= 1
-        ends_ms[lane] = mark.at_ms
+        ends_ms[lane] = moment.at_ms
         lanes.append(lane)
     return lanes
 
 
-def mark_columns(marks: Iterable[Mark], window_ms: float = WINDOW_MS) -> dict[str, list[Any]]:
-    """The marks as columns of a bokeh source. ``y`` is minus the lane; a label without a lane is empty."""
-    rows = list(marks)
+def mark_columns(moments: Iterable[Moment], window_ms: float = WINDOW_MS) -> dict[str, list[Any]]:
+    """The moments as columns of a bokeh source. ``y`` is minus the lane; a label without a lane is empty."""
+    rows = list(moments)
     lanes = lanes_of(rows, window_ms)
     return {
-        "t": [mark.at_ms for mark in rows],
+        "t": [moment.at_ms for moment in rows],
         "y": [-float(lane) for lane in lanes],
-        "label": [mark.label if lane < LANES else "" for mark, lane in zip(rows, lanes, strict=True)],
-        "colour": [mark.colour for mark in rows],
+        "label": [moment.label if lane < LANES else "" for moment, lane in zip(rows, lanes, strict=True)],
+        "colour": [moment.colour for moment in rows],
     }
 
 
-def band_columns(bands: Iterable[Band], now_ms: float) -> dict[str, list[Any]]:
-    """The bands as columns of a bokeh source. A band that goes on ends at ``now_ms``."""
-    rows = list(bands)
+def band_columns(stretches: Iterable[Stretch], now_ms: float) -> dict[str, list[Any]]:
+    """The stretches as columns of a bokeh source. A stretch that goes on ends at ``now_ms``."""
+    rows = list(stretches)
     return {
-        "start": [band.start_ms for band in rows],
-        "end": [now_ms if band.end_ms is None else band.end_ms for band in rows],
-        "label": [band.label for band in rows],
-        "colour": [band.colour for band in rows],
+        "start": [stretch.start_ms for stretch in rows],
+        "end": [now_ms if stretch.end_ms is None else stretch.end_ms for stretch in rows],
+        "label": [stretch.label for stretch in rows],
+        "colour": [stretch.colour for stretch in rows],
     }

@@ -10,31 +10,32 @@ const HEAD = [["node"], ["role"], ["term", "zl-num"], ["applied", "zl-num", "log
   ["state hash", "", "chain hash at the newest checkpoint that all running nodes have told"],
   ["orders/s", "zl-num", "orders that clients sent to this node"], ["CPU", "zl-num", "of one core"], ["memory", "zl-num"], [""]];
 
-export default panel(({ model, el, button, send, forget }) => {
+export default panel(({ model, el, button, faultButton, undoButton, send, forget }) => {
   const title = h("h4", { textContent: "Nodes" });
   const summary = h("span", { className: "zl-faint" });
   const stepper = h("span", { className: "zl-stepper", title: "members of the cluster" });
   const body = h("tbody");
   const head = h("tr", {}, ...HEAD.map(([text, className, title]) =>
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
-  const killLeader = button("kill the leader", "kill_leader", { do: "kill_leader" },
-    { className: "zl-button zl-danger", title: "kill -9 for the node that leads" });
+  const ofLeader = h("span", { className: "zl-buttons" });
+  const form = h("div", { className: "zl-form", hidden: true });
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
     h("div", { className: "zl-head" }, title, summary, h("span", { className: "zl-space" }),
-      h("span", {}, h("span", { className: "zl-faint", textContent: "scale to " }), stepper), killLeader, heal),
-    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)));
-  let drawnFor = "";
+      h("span", {}, h("span", { className: "zl-faint", textContent: "scale to " }), stepper), ofLeader, heal),
+    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), form);
+  const controls = (target) => model.get("_controls").filter((each) => each.target === target);
 
-  // The buttons of a node's row: those of the actions that its state allows.
-  const actions = (node) => model.get("_actions").filter((each) => each.states.includes(node.state)).map((each) => {
-    const made = button("", `${each.name}:${node.name}`, { do: each.name, node: node.name },
-      { title: each.title, className: each.danger ? "zl-button zl-danger" : "zl-button" });
-    made.append(h("span", { className: "zl-long", textContent: each.label }),
-      h("span", { className: "zl-short", textContent: each.short || each.label }));
-    return made;
-  });
+  // The buttons of a node's row: those that its state allows.
+  const actions = (node) => controls("node").flatMap((each) => [
+    ...(each.states.includes(node.state) ? [faultButton(each, [node.name], {}, form)] : []),
+    ...(each.undo?.states.includes(node.state) ? [undoButton(each, [node.name])] : []),
+  ]);
+  function drawOfLeader() {
+    forget(ofLeader);
+    ofLeader.replaceChildren(...controls("leader").map((each) => faultButton(each, [], {}, form)));
+  }
 
   // Rows are made anew only when a node or its state changes. In between only texts are set, so that no click is lost.
   function makeRows(state) {
@@ -64,6 +65,16 @@ export default panel(({ model, el, button, send, forget }) => {
     row.cells[8].textContent = node.memory_mib === null ? "–" : `${node.memory_mib} MiB`;
   }
 
+  // Who leads; if no node does for want of a majority, what to do.
+  function whoLeads(state) {
+    if (!state.alive) return "the cluster has stopped";
+    if (state.leader) return `${state.leader} leads`;
+    const running = state.nodes.filter((node) => node.state === "running").length;
+    if (!running) return "no node runs: heal all starts them";
+    if (2 * running > state.nodes.length) return "no node leads";
+    return `no node leads: ${running} of ${state.nodes.length} run, and a majority must`;
+  }
+
   function drawStepper(state) {
     const now = state.nodes.length;
     const counts = Array.from({ length: state.scale_max }, (_, index) => index + 1);
@@ -80,16 +91,17 @@ export default panel(({ model, el, button, send, forget }) => {
     }));
   }
 
-  let stepperFor = "";
+  let drawnFor = "", stepperFor = "", leaderFor = "";
   return (state) => {
-    const key = JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));
+    const known = JSON.stringify(model.get("_controls"));
+    if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }
+    const key = known + JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));
     if (key !== drawnFor) { makeRows(state); drawnFor = key; }
     state.nodes.forEach((node, index) => fillRow(body.rows[index], node, state));
     const stepperKey = `${state.nodes.length} ${state.scaling_to} ${state.alive}`;
     if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
     const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
       : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
-    const leads = state.alive ? (state.leader ? `${state.leader} leads` : "no node leads") : "the cluster has stopped";
-    summary.replaceChildren(leads, agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
+    summary.replaceChildren(whoLeads(state), agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
   };
 });

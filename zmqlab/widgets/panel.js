@@ -83,15 +83,58 @@ function panel(build) {
           h("button", { type: "button", className: "zl-close", textContent: "×", title: "dismiss",
             onclick: () => { problem.hidden = true; send({ do: "dismiss" }); } }));
       };
+      // The button that strikes with a fault. `target`: names of nodes; none for the leader. With a `form`, a fault that
+      // has sizes first asks for them there.
+      const faultButton = (control, target, properties = {}, form = null) => {
+        const made = button("", [control.button, ...target].join(":"), { do: "strike", button: control.button, target },
+          { title: control.hint, className: `zl-button${control.danger ? " zl-danger" : ""}`, ...properties });
+        made.append(h("span", { className: "zl-long", textContent: control.button }),
+          h("span", { className: "zl-short", textContent: control.short }));
+        if (form && control.parameters.length) made.onclick = () => askSizes(control, target, form);
+        return made;
+      };
+      const askSizes = (control, target, form) => {
+        let sizes = {};
+        const close = () => { forget(form); form.hidden = true; };
+        const go = faultButton(control, target);
+        go.onclick = () => {
+          send({ do: "strike", button: control.button, target, sizes }, [control.button, ...target].join(":"));
+          close();
+        };
+        forget(form);
+        form.replaceChildren(h("span", { className: "zl-value", textContent: target.join(" → ") || "the leader" }),
+          ...sliders(control, {}, (chosen) => { sizes = chosen; }), go,
+          h("button", { type: "button", className: "zl-close", textContent: "×", title: "leave it", onclick: close }));
+        form.hidden = false;
+      };
+      // The button that undoes it.
+      const undoButton = (control, target, properties = {}) => button(control.undo.button,
+        [control.undo.button, ...target].join(":"), { do: "undo", button: control.button, target },
+        { title: control.undo.hint, ...properties });
+      // Sliders for the sizes of a fault. `changed(sizes)` is called when one is let go.
+      const sliders = (control, values, changed) => {
+        const sizes = Object.fromEntries(control.parameters.map((each) => [each.name, values?.[each.name] ?? each.low]));
+        return control.parameters.map((each) => {
+          const reach = each.high - each.low, step = reach > 20 ? Math.max(1, Math.round(reach / 100)) : reach / 100;
+          const shown = h("span", { className: "zl-value" });
+          const slider = h("input", { type: "range", min: each.low, max: each.high, step, value: sizes[each.name] });
+          const show = () => { shown.textContent = number(Number(slider.value), reach > 20 ? 0 : 2); };
+          slider.oninput = () => { sizes[each.name] = Number(slider.value); show(); };
+          slider.onchange = () => { slider.oninput(); changed(sizes); };
+          show();
+          return h("label", {}, each.label, slider, shown);
+        });
+      };
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, send, forget });
+      const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget });
       el.append(problem);
       const show = () => draw(model.get("_state"));
       show();
       showProblem();
       model.on("change:_state", show);
+      model.on("change:_controls", show);
       model.on("change:_busy", showBusy);
       model.on("change:_problem", showProblem);
       const view = Math.random().toString(36).slice(2);
@@ -112,6 +155,7 @@ function panel(build) {
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);
         model.off("change:_state", show);
+        model.off("change:_controls", show);
         model.off("change:_busy", showBusy);
         model.off("change:_problem", showProblem);
       };

@@ -1,56 +1,46 @@
 // The grid of directed links.
 
-export default panel(({ model, el, button, send, forget }) => {
+export default panel(({ model, el, button, faultButton, undoButton, sliders, forget, send }) => {
   const grid = h("div", { className: "zl-scroll zl-matrix" });
   const note = h("div", { className: "zl-note zl-faint",
-    textContent: "Click a link to cut it, again to heal it. A row speaks, a column hears. Click a name to cut that node off." });
-  const delay = h("input", { type: "range", min: 0, step: 5, value: 0 });
-  const delayText = h("span", { className: "zl-value" });
-  const loss = h("input", { type: "range", min: 0, max: 100, step: 1, value: 0 });
-  const lossText = h("span", { className: "zl-value" });
-  const chosen = h("span", { className: "zl-value" });
-  const form = h("div", { className: "zl-form", hidden: true }, chosen,
-    h("label", {}, "delay", delay, delayText), h("label", {}, "loss", loss, lossText));
+    textContent: "Click a link to cut it, again to heal it. A row speaks, a column hears." });
+  const ofLeader = h("span", { className: "zl-buttons" });
+  const form = h("div", { className: "zl-form", hidden: true });
   el.append(
     h("div", { className: "zl-head" }, h("h4", { textContent: "Links" }), h("span", { className: "zl-space" }),
-      button("cut the leader off", "isolate_leader", { do: "isolate_leader" }, { className: "zl-button zl-danger" }),
-      button("heal all links", "heal", { do: "heal" })),
+      ofLeader, button("heal all links", "heal", { do: "heal" })),
     note, grid, form);
   let selected = null, state = model.get("_state");
 
+  const controls = (target) => model.get("_controls").filter((each) => each.target === target);
+  // What a click on a cell does: the first fault of a link that needs no sizes. The others stand in the form.
+  const cut = () => controls("link").find((each) => each.parameters.length === 0);
   const faultOf = (source, target) => state.links.find((each) => each.source === source && each.target === target);
+  const isIll = (node) => state.links.some((each) => each.source === node.name || each.target === node.name);
   const words = (fault) => !fault ? "" : fault.cut ? "cut" :
     [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `${number(100 * fault.loss)} %` : ""].filter(Boolean).join(" ");
 
-  const showValues = () => {
-    delayText.textContent = `${delay.value} ms`;
-    lossText.textContent = `${loss.value} %`;
-  };
-  const apply = () => {
-    const [source, target] = selected;
-    send({ do: "set", source, target, delay_ms: Number(delay.value), loss: Number(loss.value) / 100 }, `link:${source}:${target}`);
-  };
-  for (const slider of [delay, loss]) {
-    slider.oninput = showValues;
-    slider.onchange = apply;
+  function ofSelected(control) {
+    const strike = (sizes) => send({ do: "strike", button: control.button, target: selected, sizes },
+      [control.button, ...selected].join(":"));
+    return control.parameters.length ? sliders(control, faultOf(...selected), strike) : [faultButton(control, selected)];
   }
-  const choose = (source, target) => {
+  function choose(source, target) {
     selected = [source, target];
-    const fault = faultOf(source, target);
-    delay.value = fault?.delay_ms ?? 0;
-    loss.value = 100 * (fault?.loss ?? 0);
-    chosen.textContent = `${source} → ${target}`;
+    forget(form);
+    form.replaceChildren(h("span", { className: "zl-value", textContent: selected.join(" → ") }),
+      ...controls("link").filter((each) => each !== cut()).flatMap(ofSelected));
     form.hidden = false;
-    showValues();
-  };
+  }
 
   function cell(source, target) {
     if (source === target) return h("td", { className: "zl-self", textContent: "·" });
-    const fault = faultOf(source, target);
-    const key = `link:${source}:${target}`;
-    const made = button(words(fault), key, { do: "toggle", source, target }, {
+    const fault = faultOf(source, target), control = cut(), pair = [source, target];
+    const properties = {
       className: `zl-cell${fault?.cut ? " zl-cut" : fault ? " zl-ill" : ""}`,
-      title: `${target} ${fault?.cut ? "does not hear" : "hears"} ${source}`, disabled: !state.alive });
+      title: `${target} ${fault?.cut ? "does not hear" : "hears"} ${source}`, disabled: !state.alive };
+    const made = fault?.cut ? undoButton(control, pair, properties) : faultButton(control, pair, properties);
+    made.textContent = words(fault);
     const click = made.onclick;
     made.onclick = () => { choose(source, target); click(); };
     if (selected?.[0] === source && selected?.[1] === target) made.classList.add("zl-selected");
@@ -59,21 +49,28 @@ export default panel(({ model, el, button, send, forget }) => {
   }
   const name = (node) => [h("span", { className: "zl-swatch", style: { background: node.colour } }),
     node.name + (node.name === state.leader ? " ★" : "")];
+  // At a row's end: the faults of all links of its node, and what undoes them while one of them is bad.
+  function ofNode(node) {
+    const lonely = { disabled: state.nodes.length < 2 || !state.alive };
+    const made = controls("node").flatMap((each) => [faultButton(each, [node.name], lonely, form),
+      ...(each.undo && isIll(node) ? [undoButton(each, [node.name])] : [])]);
+    return h("td", { className: "zl-do" }, ...made);
+  }
 
+  let drawnFor = "";
   return (next) => {
     state = next;
-    delay.max = state.delay_ms_max;
+    const known = JSON.stringify(model.get("_controls"));
+    if (known !== drawnFor) {
+      forget(ofLeader);
+      ofLeader.replaceChildren(...controls("leader").map((each) => faultButton(each, [], {}, form)));
+      drawnFor = known;
+    }
     forget(grid);
     const head = h("tr", {}, h("th", { className: "zl-from", textContent: "from \\ to" }),
-      ...state.nodes.map((node) => h("th", {}, ...name(node))));
-    const rows = state.nodes.map((node) => h("tr", {},
-      h("th", { className: "zl-from" }, (() => {
-        const made = button("", `isolate:${node.name}`, { do: "isolate", node: node.name },
-          { title: `cut ${node.name} off from all others`, disabled: state.nodes.length < 2 });
-        made.replaceChildren(...name(node));
-        return made;
-      })()),
-      ...state.nodes.map((other) => cell(node.name, other.name))));
+      ...state.nodes.map((node) => h("th", {}, ...name(node))), h("th"));
+    const rows = state.nodes.map((node) => h("tr", {}, h("th", { className: "zl-from" }, ...name(node)),
+      ...state.nodes.map((other) => cell(node.name, other.name)), ofNode(node)));
     grid.replaceChildren(h("table", {}, h("tbody", {}, head, ...rows)));
   };
 });

@@ -36,9 +36,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zmqlab.client.roster import leader_of
 from zmqlab.histogram import BUCKET_COUNT, bucket_high
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
-from zmqlab.widgets.marks import NS_PER_MS, Band, clock_ms
+from zmqlab.widgets.marks import NS_PER_MS, Stretch, clock_ms
 from zmqlab.widgets.palette import FAULT_COLOUR
 from zmqlab.wire.control import NodeStatus
 
@@ -54,6 +55,8 @@ STALE_S = 0.4
 SILENCE_MS = 150.0
 """A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
 shorter gaps."""
+UNSERVED_MS = 1_000.0
+"""No election alone causes a silence of this length: clients are not served."""
 LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
 COMMITS_KEPT = 60
@@ -210,8 +213,12 @@ class NodeReadings:
                 continue
             track.taken_per_s = _taken_per_s(track.newest, status)
             track.newest, track.heard_s = status, now_s
-            if says_it_leads(status):
-                self._note_commit(status)
+        self._note_commit(now_s)
+
+    def leader(self, now_s: float) -> str:
+        """The name of the node that leads, of those that have been heard within ``STALE_S``; empty: none does."""
+        heard = {name: track.newest for name, track in self.tracks.items() if track.newest and track.is_fresh(now_s)}
+        return leader_of(heard) or ""
 
     def columns(self, now_s: float) -> dict[str, float]:
         """The nodes' columns of a row. A node that is silent falls behind the newest known commit index."""
@@ -226,7 +233,11 @@ class NodeReadings:
                 row[f"applied{track.slot}"] = max(0.0, round(committed - status.applied_index))
         return row
 
-    def _note_commit(self, status: NodeStatus) -> None:
+    def _note_commit(self, now_s: float) -> None:
+        leader = self.tracks.get(self.leader(now_s))
+        status = leader.newest if leader is not None else None
+        if status is None:
+            return
         if not self._commits or (status.time_ns > self._commits[-1][0] and status.commit_index >= self._commits[-1][1]):
             self._commits.append((status.time_ns, status.commit_index))
 
@@ -246,7 +257,7 @@ class LoadReadings:
     def __init__(self) -> None:
         self.frames: deque[LoadMetrics] = deque(maxlen=LOAD_FRAMES)
         """The snapshots of all load clients, oldest first."""
-        self.silences: deque[Band] = deque(maxlen=50)
+        self.silences: deque[Stretch] = deque(maxlen=50)
         """Times without an acknowledgement, oldest first. Only the last one can be without an end."""
         self._fresh: deque[LoadMetrics] = deque()
         """Snapshots that came since the last row. Appended to by the feed's thread, emptied by the sampler's."""
@@ -299,12 +310,7 @@ class LoadReadings:
         lasts = metrics.silence_ms >= metrics.gap_ms
         start_ms = at_ms - metrics.gap_ms if going_on is None else going_on.start_ms
         end_ms = None if lasts else start_ms + metrics.gap_ms
-        silences.append(Band(start_ms, end_ms, f"no acknowledgement for {metrics.gap_ms:,.0f} ms", FAULT_COLOUR))
-
-
-def says_it_leads(status: NodeStatus) -> bool:
-    """Whether a node says of itself that it leads. A deposed leader that has not heard of it says so, too."""
-    return status.role == "leader"
+        silences.append(Stretch(start_ms, end_ms, f"no acknowledgement for {metrics.gap_ms:,.0f} ms", FAULT_COLOUR))
 
 
 def _slot_for(name: str, taken: set[int]) -> int | None:

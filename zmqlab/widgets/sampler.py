@@ -11,8 +11,8 @@ show it: :func:`sampler_of` makes it and ends it with the cluster.
 An event does not wait for the next row: watchers are told at once, so that a click and its line on the charts belong
 together for the eye.
 
-Which node leads is answered here for the whole panel: :meth:`Sampler.who_leads` for what is shown, and
-:meth:`Sampler.await_leader` for a button that acts on the leader.
+Which node leads is answered here for the whole panel, by the one rule for it (:func:`~zmqlab.client.roster.leader_of`)
+among the nodes that have been heard just now.
 
 A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
 
@@ -31,8 +31,8 @@ from dataclasses import dataclass, field
 from zmqlab.errors import FrameError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.widgets.marks import Band, Mark, bands_of, clock_ms, marks_of, time_of_election_ms
-from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, Ring, says_it_leads
+from zmqlab.widgets.marks import Moment, Stretch, clock_ms, moments_of, stretches_of, time_of_election_ms
+from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, Ring
 from zmqlab.wire.control import Event
 
 INTERVAL_S = 0.1
@@ -56,12 +56,12 @@ class LeaderSpan:
 class Timeline:
     """What stands over the charts. Written by the sampler's thread alone."""
 
-    silences: deque[Band]
+    silences: deque[Stretch]
     """Times without an acknowledgement, oldest first."""
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Moment] = field(default_factory=list)
     """Oldest first; replaced as a whole when events come."""
-    bands: list[Band] = field(default_factory=list)
-    """Pauses and cut links; replaced as a whole when events come."""
+    bands: list[Stretch] = field(default_factory=list)
+    """Pauses, cut links and the like; replaced as a whole when events come."""
     leaders: deque[LeaderSpan] = field(default_factory=lambda: deque(maxlen=100))
     """Oldest first; two spans of one node differ in their terms."""
 
@@ -121,22 +121,9 @@ class Sampler:
     def who_leads(self, time_ns: int | None = None) -> str:
         """The name of the node that leads now, or that led at ``time_ns``; empty if no node does.
 
-        A node leads if it says so, has been heard within ``STALE_S``, and no such node has a higher term.
+        A node that has not been heard within ``STALE_S`` does not lead.
         """
-        if time_ns is not None:
-            return self._who_led(clock_ms(time_ns))
-        now_s = time.monotonic()
-        heard = [track.newest for track in self.nodes.values() if track.newest and track.is_fresh(now_s)]
-        leader = max(filter(says_it_leads, heard), key=lambda status: status.term, default=None)
-        return leader.name if leader else ""
-
-    def await_leader(self) -> str:
-        """The name of the leader, for an action on it; waits until there is one.
-
-        Raises:
-            NoLeader: no node led within five seconds.
-        """
-        return self.cluster.leader
+        return self._nodes.leader(time.monotonic()) if time_ns is None else self._who_led(clock_ms(time_ns))
 
     def on_tick(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call ``watcher`` after each row, at each event, and at the end; returns a function that ends this."""
@@ -237,7 +224,7 @@ class Sampler:
         if len(events) == len(self.events) and (not events or events[-1] is self.events[-1]):
             return
         self.events = events
-        self.timeline.marks, self.timeline.bands = marks_of(events), bands_of(events)
+        self.timeline.marks, self.timeline.bands = moments_of(events), stretches_of(events)
 
 
 _samplers: dict[Cluster, Sampler] = {}

@@ -46,7 +46,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame, Stream
-from zmqlab.widgets.marks import WINDOW_MS, Band, Mark, band_columns, mark_columns
+from zmqlab.widgets.marks import WINDOW_MS, Moment, Stretch, band_columns, mark_columns
 from zmqlab.widgets.palette import BACKED, FAINT, FONT, GREY, INK, node_colour, node_dash
 from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, Column
 from zmqlab.widgets.sampler import Sampler
@@ -77,7 +77,7 @@ class Scene:
         }
         """By slot: the columns of one node."""
         self.marks = ColumnDataSource(data=mark_columns(()), name="marks")
-        self._laid_out: tuple[list[Mark], float, dict[str, list[Any]]] = ([], 0.0, {})
+        self._laid_out: tuple[list[Moment], float, dict[str, list[Any]]] = ([], 0.0, {})
         """Marks, the window that they were laid out for, and their columns. Marks change much less often than
         frames."""
         self.bands = ColumnDataSource(data=band_columns((), 0.0), name="bands")
@@ -249,12 +249,12 @@ class Scene:
         names, ring, timeline = self.names(sampler), sampler.ring, sampler.timeline
         frame.streams[EVERY_SERIES] = Stream(ring.total, names, lambda count: ring.newest(names, count))
         frame.tables["marks"] = self._mark_columns(timeline.marks, window_ms)
-        bands: list[Band] = [*timeline.bands, *timeline.silences]
+        bands: list[Stretch] = [*timeline.bands, *timeline.silences]
         frame.tables["bands"] = band_columns(bands, sampler.now_ms)
         self._show_nodes(frame, sampler)
         return frame
 
-    def _mark_columns(self, marks: list[Mark], window_ms: float) -> dict[str, list[Any]]:
+    def _mark_columns(self, marks: list[Moment], window_ms: float) -> dict[str, list[Any]]:
         known, known_ms, columns = self._laid_out
         if marks is not known or window_ms != known_ms:
             columns = mark_columns(marks, window_ms)

@@ -1,0 +1,107 @@
+"""Bugs to plant in what a node decides outside of consensus: members, requests, answers, closing, links, connections.
+
+Each stands for a kind of bug that the simulator had not found, and for which a checker was added since.
+"""
+
+from __future__ import annotations
+
+from zmqlab.engine import answers, lifecycle, link_faults, peers
+from zmqlab.raft import election
+from zmqlab.replica import raft_by_quorum, replica
+from zmqlab.sim.mutations import Mutation
+from zmqlab.sim.plan import SimSettings
+
+NODE_MUTATIONS = (
+    Mutation(
+        "learners that keep a leader in office",
+        election.check_quorum,
+        (
+            (
+                "heard = sum(voter == own or progress[voter].heard_at > since for voter in voters)",
+                "heard = 1 + sum(each.heard_at > since for each in progress.values())",
+            ),
+        ),
+        120,
+    ),
+    Mutation(
+        "a second learner taken in",
+        raft_by_quorum.Members._take_in,
+        (("if configuration.learners:", "if False:"),),
+        60,
+    ),
+    Mutation(
+        "a copy proposed while the first one stands in the log",
+        replica.Replica._propose_as_leader,
+        (("if key not in proposed and not (key[0] and peek(*key))}", "}"),),
+        10,
+    ),
+    Mutation(
+        "an applied copy of an older term taken for the one of this term",
+        replica.Replica._apply,
+        (("if entry.term == self._proposed_in:", "if True:"),),
+        60,
+    ),
+    Mutation(
+        "a late request not sent again",
+        replica.Replica._resend_late,
+        ((">= pause * 2 **", ">= 1e9 * 2 **"),),
+        80,
+    ),
+    Mutation(
+        "requests that a snapshot answers left waiting",
+        replica.Replica._carry_out,
+        (("self._answer_from_snapshot()", "pass"),),
+        40,
+    ),
+    Mutation(
+        "a read that fails and is not answered",
+        replica.Replica._take_reads,
+        (("read.finish(False)", "pass"),),
+        10,
+    ),
+    Mutation(
+        "the hash of an old state told for a new one",
+        answers.Answers._hash,
+        (("if self._hashed[0] != machine.applied_index:", "if self._hashed[0] < machine.applied_index - 16:"),),
+        20,
+    ),
+    Mutation(
+        "a removal called done before it is committed",
+        answers.Answers._outcome,
+        (("if change is Change.DONE:", "if change in (Change.DONE, Change.UNDER_WAY):"),),
+        100,
+    ),
+    Mutation(
+        "a node that ends without the answers that it owes",
+        lifecycle.Closing.begin,
+        (("self._ticks_left = self._drain_ticks", "self._ticks_left = 0"),),
+        20,
+    ),
+    Mutation(
+        "the bytes of a request that comes again counted twice",
+        replica.Replica.take_request,
+        (("self._forget(key)", "self.pending.pop(key, None)"),),
+        40,
+        SimSettings(focus="forwards"),
+    ),
+    Mutation(
+        "a cut link that lets strangers through",
+        link_faults.LinkFaults._address,
+        ((' or self._guests.get(sender, "")', ""),),
+        40,
+    ),
+    Mutation(
+        "an address subscribed to again at each change of the members",
+        peers.Connections.want,
+        (("for address in sorted(heard - self._subscribed):", "for address in sorted(heard):"),),
+        10,
+    ),
+    Mutation(
+        "a stranger's broadcast heard",
+        peers.Peers.expect_message,
+        (("self.expect_member(message.sender)", "pass"),),
+        60,
+        SimSettings(focus="members"),
+    ),
+)
+"""All of them, each found within its ``seeds_max``."""

@@ -64,7 +64,6 @@ BY_CHECKER = {
     "the bytes of a request that comes again counted twice": ("busy: ",),
     "a cut link that lets strangers through": ("links: ",),
     "an address subscribed to again at each change of the members": ("subscribes to",),
-    "a stranger's broadcast heard": ("strangers: ",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {

@@ -96,12 +96,5 @@ NODE_MUTATIONS = (
         (("for address in sorted(heard - self._subscribed):", "for address in sorted(heard):"),),
         10,
     ),
-    Mutation(
-        "a stranger's broadcast heard",
-        peers.Peers.expect_message,
-        (("self.expect_member(message.sender)", "pass"),),
-        60,
-        SimSettings(focus="members"),
-    ),
 )
 """All of them, each found within its ``seeds_max``."""

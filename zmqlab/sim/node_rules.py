@@ -44,8 +44,8 @@ class Duties:
         self._process = process
         self._replica = replica
         self._peers = peers
-        self._members = replica.replication.configuration.members
-        """As they were when the last turn ended: the node hears these in the present turn."""
+        self._configuration = replica.replication.configuration
+        """As it was when the last turn ended: the node hears its members in the present turn."""
         self._introduced: dict[int, str] = {}
         """Node -> the address in its last HELLO that came while links were faulty."""
         self._queries: dict[int, int] = {}
@@ -61,15 +61,15 @@ class Duties:
 
     def heard(self, message: Message) -> None:
         """The node is about to hand a message to its replication."""
-        if message.to == BROADCAST and message.sender not in self._members:
+        if message.to == BROADCAST and message.sender not in self._configuration.members:
             raise Violation(
                 f"strangers: node {self._process.node_id} listens to a broadcast of node {message.sender}, "
-                f"but the members are {self._members}"
+                f"but the members are {self._configuration.members}"
             )
 
     def took_turn(self) -> None:
         """The node's turn is over."""
-        self._members = self._replica.replication.configuration.members
+        self._configuration = self._replica.replication.configuration
         if self._queries:
             self._look_at_queries()
 

@@ -30,6 +30,8 @@ class Watcher:
     def __init__(self, process: Process) -> None:
         self.installs = 0
         """Snapshots that came from a leader."""
+        self.duties: Duties | None = None
+        """Of the present life, from when its group is open."""
         self._process = process
         self._commit_when_elected = 0
         self._stood_in = 0
@@ -45,8 +47,9 @@ class Watcher:
     def took_turn(self) -> None:
         """What the checkers want to see when a turn is over."""
         replica = self._process.replica
-        if replica is None:
+        if replica is None or self.duties is None:
             return
+        self.duties.took_turn()
         if self._process.leads:
             self._look_at_leader(self._process.raft)
         if self._process.world.causes is not None:
@@ -111,7 +114,7 @@ class WatchedGroup(Group):
         super().__init__(*parts)
         self._process = cast("Sockets", self._effects).process
         self._process.check_started(self.replica)
-        self.duties = Duties(self._process, self.replica, self.peers)
+        self.duties = self._process.watcher.duties = Duties(self._process, self.replica, self.peers)
         self._watch(self._process.world.causes)
 
     def _watch(self, causes: Causes | None) -> None:
@@ -150,11 +153,6 @@ class WatchedGroup(Group):
     def begin_to_close(self) -> None:
         super().begin_to_close()
         self.duties.signalled()
-
-    def turn(self) -> bool:
-        more = super().turn()
-        self.duties.took_turn()
-        return more
 
     def send(self, messages: Iterable[Message]) -> None:
         """Each message leaves, and is looked at; also one that has left in part when the process ends."""

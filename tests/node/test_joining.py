@@ -158,13 +158,14 @@ def test_a_seed_is_stopped_while_it_asks(make: Make) -> None:
     assert time.monotonic() - began < 5
 
 
-def swap(group: Group, one: int, other: int) -> None:
-    """End two members, and start each of them at the other one's address."""
+def swap(group: Group, one: int, other: int, pause_s: float) -> None:
+    """End two members, and start each of them at the other one's address, with a pause between the two starts."""
     for number in (one, other):
         group.end(number)
     group.ports[one], group.ports[other] = group.ports[other], group.ports[one]
-    for number in (one, other):
-        group.start(number)
+    group.start(one)
+    time.sleep(pause_s)
+    group.start(other)
 
 
 def addresses(status: NodeStatus) -> dict[int, int]:
@@ -199,14 +200,15 @@ def median_ms(group: Group, number: int) -> float:
 
 
 @pytest.mark.timeout(120)
-def test_two_members_that_exchange_addresses_hear_every_member(make: Make) -> None:
+@pytest.mark.parametrize("pause_s", [0.0, 1.0])
+def test_two_members_that_exchange_addresses_hear_every_member(make: Make, pause_s: float) -> None:
     """While their HELLOs came one by one, both stood at one address, and a node ended its only connection to one."""
     group = make(3)
     group.form()
     (leader,) = (number for number, status in group.statuses().items() if status.role == "leader")
     one, other = (number for number in range(3) if number != leader)
     calm_ms = max(median_ms(group, number) for number in range(3))
-    swap(group, one, other)
+    swap(group, one, other, pause_s)
     statuses = group.until_voters(0, 1, 2)
     wanted = {node_id: group.ports[number] for number, node_id in ids(statuses).items()}
     began = time.monotonic()

@@ -13,6 +13,8 @@ from zmqlab.judge.replay import LogEntry, SessionModel, replay
 from zmqlab.judge.verdict import Verdict, judge
 from zmqlab.load.load_messages import crc_of_book
 from zmqlab.market.naive import NaiveExchange
+from zmqlab.market.types import Command, Side
+from zmqlab.replica.machine import StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
 
@@ -345,3 +347,14 @@ def test_reads_beyond_the_replayed_commands_are_not_compared(run: History, nodes
     verdict = judged_with_reads(run, nodes, reads_of(run), max_replayed_commands=20)
     assert verdict.ok
     assert "10 of them compared" in repr(verdict)
+
+
+def test_an_answer_that_was_cut_is_no_wrong_answer() -> None:
+    limits = SessionLimits(answer_fills=3)
+    run = History(machine=StateMachine(limits))
+    client_id = run.open()
+    run.request(client_id, 1, [Command.limit(Side.SELL, "AAPL", 1, 100, account=1)] * 9)
+    run.request(client_id, 2, [Command.limit(Side.BUY, "AAPL", 2, 100, account=2)] * 4)
+    log = replay(run.entries, 100, limits)
+    assert checks.answers_agree(run.acknowledgements, log).ok
+    assert not checks.answers_agree(run.acknowledgements, replay(run.entries, 100)).ok

@@ -4,7 +4,7 @@ The verdict must not trust the code that it judges. This module parses the log's
 :mod:`zmqlab.wire.client`, and otherwise knows only what the documents promise:
 
 - which of several copies of a request counts: :class:`SessionModel`, by the rules of the Raft thesis, 6.3, as
-  ``docs/wire-format.md`` states them;
+  ``docs/wire-format.md`` states them, and how many fills an answer carries;
 - what the orders do: :class:`~zmqlab.market.naive.NaiveExchange`, an order book of plain lists.
 
 The naive book is several times slower than the cluster. So it follows a bounded number of commands, for a bounded time,
@@ -24,6 +24,7 @@ from zlib import crc32
 from zmqlab.errors import FrameError
 from zmqlab.load.load_messages import crc_of_book
 from zmqlab.market.naive import NaiveExchange
+from zmqlab.market.types import FILL_WIDTH, REPORT_FILL_COUNT
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
 from zmqlab.wire import records
@@ -139,6 +140,7 @@ def replay(
         books: which books to take on the way.
     """
     result = Replayed()
+    limits = limits or SessionLimits()
     sessions = SessionModel(limits)
     exchange = NaiveExchange()
     taker = _BookTaker(books, exchange, result.books)
@@ -167,7 +169,7 @@ def replay(
         )
         if replaying:
             result.commands_replayed += request.command_count
-            body = _answer(exchange, entry.data)
+            body = _answer(exchange, entry.data, limits.answer_fills)
             result.answers[key] = crc32(body)
             size = BODY_BYTES + len(body)
         sessions.store(request.client_id, request.request_number, size)
@@ -211,6 +213,14 @@ def _frames(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, int]]:
         yield entry, frame_type
 
 
-def _answer(exchange: NaiveExchange, frame: bytes) -> bytes:
-    reports, fills = exchange.execute(wire.request_commands(frame))
-    return records.pack_reports(reports) + records.pack_fills(fills)
+def _answer(exchange: NaiveExchange, frame: bytes, room: int) -> bytes:
+    """Reports and fills of one request; of the fills only the first ``room`` are in the answer."""
+    reports, fills = b"", b""
+    for command in wire.request_commands(frame):
+        report, own = exchange.execute([command])
+        own = own[: room * FILL_WIDTH]
+        report[REPORT_FILL_COUNT] = len(own) // FILL_WIDTH
+        reports += records.pack_reports(report)
+        fills += records.pack_fills(own)
+        room -= report[REPORT_FILL_COUNT]
+    return reports + fills

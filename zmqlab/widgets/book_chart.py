@@ -8,8 +8,8 @@ trades in words, newest first, each with an arrow that compares its price with t
 asked, and from what it has applied, without a round through the leader: the picture must go on while no node leads. A
 thread of its own asks, because a node that hangs costs a time-out.
 
-*Published.* The leader publishes every trade, or the first 64 of a turn. :class:`TradeTape` listens to that, also only
-while a page shows it, because a busy market has thousands of trades a second.
+*Published.* The leader publishes every trade, but at most 64 between two of its snapshots. :class:`TradeTape` listens
+to that, also only while a page shows it, because a busy market has thousands of trades a second.
 
 Left out on purpose: completeness. The tape may miss trades; the book's own list of trades, which is asked for, may not.
 """

@@ -242,4 +242,4 @@ def test_a_slow_cluster_gets_each_request_about_once(make_nodes: MakeNodes, log:
 
 
 def test_without_candidates_no_node_is_chosen() -> None:
-    assert choose_node([], None, "random", 1, None, random.Random(1)) is None
+    assert choose_node([], (), "random", 1, None, random.Random(1)) is None

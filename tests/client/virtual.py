@@ -61,10 +61,11 @@ class VirtualNode:
 
 @dataclass
 class VirtualCluster:
-    """Three nodes and one session."""
+    """Some nodes and one session."""
 
     settings: SessionSettings = field(default_factory=lambda: SessionSettings(node_choice="round-robin"))
     count: int = 3
+    seed: int = 1
     now_ns: int = 1_000 * MS
     arrivals: Counter[int] = field(default_factory=Counter)
     """By request number: how often it came in anywhere."""
@@ -80,7 +81,7 @@ class VirtualCluster:
             self.settings,
             lambda contact: VirtualWire(self, contact),
             [endpoint_of(node_id) for node_id in self.nodes],
-            rng=random.Random(1),
+            rng=random.Random(self.seed),
             nonces=random.Random(2),
         )
         for contact in self.session.roster.contacts:

@@ -30,7 +30,8 @@ does (RFC 6298):
   answered from now on, this node is *stuck*, for example cut off from the leader, and all of its requests move. If
   none has been answered, the whole cluster is slow or stands still: one request is sent again, the oldest, as a probe.
   In both cases the node is avoided for another time-out, or until it answers a request; if all nodes are avoided, none
-  is.
+  is. Afterwards it is tried with new requests. A request that has waited in vain goes to a node that has not let a
+  request wait since its last answer, if there is one: else it may wait at two nodes in turn, each time twice as long.
 
 So a cluster that becomes slow sees a few copies, never a whole window of them.
 
@@ -185,7 +186,7 @@ class Outbox:
     def submit(self, request: OpenRequest, now_ns: int) -> None:
         """Take a new request; it goes out now if a node takes it."""
         self.open[request.number] = request
-        node = self.choose(now_ns, None)
+        node = self.choose(now_ns)
         if node is None or not self._send(request, node, now_ns):
             self.unsent[request.number] = request
             heapq.heappush(self.waiting, (now_ns, request.number))
@@ -244,12 +245,17 @@ class Outbox:
                 self._look_after(node, now_ns)
         self._flush(now_ns)
 
-    def choose(self, now_ns: int, other_than: Contact | None) -> Contact | None:
-        """A node to send to by the rule of choice; avoided nodes only if there are no others."""
+    def choose(self, now_ns: int, *, other_than: Sequence[Contact] = (), again: bool = False) -> Contact | None:
+        """A node to send to by the rule of choice; avoided nodes only if there are no others.
+
+        A request that is sent ``again`` goes to a stuck node only if there are no others either.
+        """
         nodes = self._roster.contacts
         candidates = [node for node in nodes if _is_usable(node, now_ns)]
         if not candidates:
             candidates = [node for node in nodes if node.connected and node.busy_until_ns <= now_ns]
+        if again:
+            candidates = [node for node in candidates if not node.is_stuck] or candidates
         self._turn += 1
         return choose_node(candidates, other_than, self._choice, self._turn, self._roster.leader, self._rng)
 
@@ -272,7 +278,7 @@ class Outbox:
     def _retry(self, request: OpenRequest, now_ns: int) -> None:
         """Send a request again, to another node if there is one."""
         before = request.node
-        node = self.choose(now_ns, before)
+        node = self.choose(now_ns, other_than=[before] if before else [], again=True)
         if before is not None:
             del before.outstanding[request.number]
             request.node = None
@@ -337,7 +343,7 @@ class Outbox:
         while self.waiting and self.waiting[0][0] <= now_ns:
             request = self.open.get(self.waiting[0][1])
             if request is not None and request.node is None:
-                node = self.choose(now_ns, None)
+                node = self.choose(now_ns, again=request.expiries > 0)
                 if node is None or not self._send(request, node, now_ns):
                     return
             heapq.heappop(self.waiting)
@@ -349,7 +355,7 @@ def _is_usable(node: Contact, now_ns: int) -> bool:
 
 def choose_node(
     candidates: Sequence[Contact],
-    other_than: Contact | None,
+    other_than: Sequence[Contact],
     choice: NodeChoice,
     turn: int,
     leader: int | None,
@@ -359,14 +365,18 @@ def choose_node(
 
     Args:
         candidates: the nodes that may be chosen.
-        other_than: the node that a retry comes from; it is chosen only if it is the last one.
+        other_than: the nodes that were tried before, the latest last; one of them is chosen only if there is no other,
+            and the latest only if it is the last one.
         choice: the rule. With ``leader`` any node will do while no leader is known, because nodes forward.
         turn: which turn this is, for ``round-robin``.
         leader: index of the node that leads, if that is known.
         rng: for ``random``.
     """
-    if other_than is not None and len(candidates) > 1:
-        candidates = [node for node in candidates if node is not other_than]
+    for tried in (other_than, other_than[-1:]) if other_than else ():
+        untried = [node for node in candidates if node not in tried]
+        if untried:
+            candidates = untried
+            break
     if not candidates:
         return None
     if choice == "leader":

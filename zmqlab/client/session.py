@@ -44,9 +44,9 @@ WINDOW_FULL_MS = 20
 each time up to WINDOW_FULL_DOUBLINGS_MAX times, because each copy costs the cluster a place in the log."""
 WINDOW_FULL_DOUBLINGS_MAX = 4
 OPEN_TRY_MS = 500
-"""Before OPEN_SESSION is sent again, to the next node: long enough for an election. It doubles with each try, because
+"""Before OPEN_SESSION is sent again, to the next node: long enough for an election. It doubles with each try, twice, as
 each copy opens another session at the cluster."""
-OPEN_DOUBLINGS_MAX = 3
+OPEN_DOUBLINGS_MAX = 2
 OPEN_SOON_MS = 5
 """Before the next try when no node could take OPEN_SESSION."""
 LOST_MS = 2_000
@@ -190,8 +190,8 @@ class Session:
         self._open_frame = b""
         self._owed_since_ns = 0
         """When the last answer came or, if none was owed then, the next request."""
-        self._open_node: Contact | None = None
-        """Which node was asked last to open the session."""
+        self._open_nodes: list[Contact] = []
+        """Which nodes were asked to open the session, the latest last; all are asked before one is asked again."""
         self._open_tries = 0
         self._open_due_ns = 0
         self._open_problem = 0
@@ -320,17 +320,17 @@ class Session:
 
     def _leave(self, contact: Contact, now_ns: int) -> None:
         self._outbox.leave(contact, now_ns)
-        if contact is self._open_node:
+        if contact in self._open_nodes[-1:]:
             self._open_due_ns = 0
 
     def _try_to_open(self, now_ns: int) -> None:
         if now_ns < self._open_due_ns:
             return
-        contact = self._outbox.choose(now_ns, self._open_node)
+        contact = self._outbox.choose(now_ns, other_than=self._open_nodes)
         if contact is None or not contact.wire.send(self._open_frame):
             self._open_due_ns = now_ns + OPEN_SOON_MS * NS_PER_MS
             return
-        self._open_node = contact
+        self._open_nodes = [*self._open_nodes, contact] if contact not in self._open_nodes else [contact]
         self._open_due_ns = now_ns + (OPEN_TRY_MS << min(self._open_tries, OPEN_DOUBLINGS_MAX)) * NS_PER_MS
         self._open_tries += 1
 

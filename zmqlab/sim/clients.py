@@ -9,6 +9,7 @@ commands, and the checks. Beyond what a session does by itself, a client
 - reads books, which needs no session;
 - sends frames of old and of open requests again, also to nodes that were removed or are no members yet: late copies
   may reach any node;
+- looks at each node that its session leaves: :class:`Leaving` knows which of them it must keep;
 - opens another session when its own has expired. The outcome of what was open then stays unknown.
 
 Time-outs and windows are drawn small: many requests are sent again while their first copy is still under way, and many
@@ -84,6 +85,7 @@ class Client:
         )
         self._session: Session | None = None
         """None between sessions."""
+        self._leaving = Leaving(address)
         self._opening: Operation | None = None
         """The registration, until it is answered."""
         self._open: dict[int, Operation] = {}
@@ -160,6 +162,7 @@ class Client:
             nonces=self._rng,
             fallbacks=[client_endpoint(f"10.0.0.{place}", 5000) for place in range(1, PLACES + 1)],
         )
+        self._leaving = Leaving(self.address)
         session.begin(world.now_us() * NS_PER_US)
         self._opening = self._invoke(session.nonce, client_wire.encode_open_session(session.nonce))
         return session
@@ -239,7 +242,14 @@ class Client:
 
     def send(self, node_id: int, frame: bytes) -> None:
         """Put a frame of the session on the network."""
+        if frame[3] == frames.QUERY:
+            self._leaving.asked(control.decode_query(frame))
         self._world.network.send(self.address, node_id, frame)
+
+    def left(self, contact: Contact) -> None:
+        """The session has closed the connection to a node."""
+        if self._session is not None:
+            self._leaving.left(contact, self._session.roster.contacts)
 
     # Being answered.
 
@@ -253,6 +263,7 @@ class Client:
             if answer.nonce in self._reads:
                 self._take_read(answer)
                 return
+            self._leaving.told(answer)
         else:
             for response in client_wire.iter_responses(frame):
                 self._check(response)
@@ -329,7 +340,49 @@ class SimulatedWire:
         return True
 
     def close(self) -> None:
-        """Nothing is held."""
+        """The session leaves this node."""
+        self._client.left(self._contact)
+
+
+class Leaving:
+    """Which nodes a session may leave.
+
+    A session may leave a node only if the newest membership that it was told has no such voter, and only while it is
+    connected to a majority of that membership's voters. Otherwise an old word, or that of a minority, may take the last
+    nodes away that answer. What is newest is judged here a second time: by commit index, and then by term.
+    """
+
+    def __init__(self, client: int) -> None:
+        self._client = client
+        self._nonces: set[int] = set()
+        self._newest = -1, -1
+        self._voters: dict[int, str] = {}
+        """Node id -> endpoint, of the newest membership."""
+
+    def asked(self, query: control.Query) -> None:
+        """The session asks a node for its status."""
+        self._nonces.add(query.nonce)
+
+    def told(self, answer: control.Answer) -> None:
+        """A node's answer is about to reach the session. A node that is no member does not know who is."""
+        if not isinstance(answer, control.StatusAnswer) or answer.nonce not in self._nonces:
+            return
+        status = answer.status
+        place = status.commit_index, status.term
+        voters = {member.node_id: member.client_endpoint for member in status.members if member.voter}
+        if voters and place >= self._newest and status.node_id in [member.node_id for member in status.members]:
+            self._newest, self._voters = place, voters
+
+    def left(self, contact: Contact, kept: list[Contact]) -> None:
+        """The session has left ``contact`` and keeps the others."""
+        connected = {each.node_id for each in kept if each.connected} & self._voters.keys()
+        if 2 * len(connected) <= len(self._voters):
+            raise Violation(
+                f"leaving: client {self._client} leaves {contact.endpoint}, but is connected to {sorted(connected)} "
+                f"of the voters {sorted(self._voters)} alone"
+            )
+        if contact.endpoint in self._voters.values() and contact.node_id not in connected:
+            raise Violation(f"leaving: client {self._client} leaves {contact.endpoint}, where a voter is")
 
 
 def _endpoint_of(process: Process) -> str:

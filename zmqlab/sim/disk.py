@@ -25,6 +25,7 @@ from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import MemoryJournal
 from zmqlab.replica.record_journal import RecordJournal
+from zmqlab.sim.checkers import Violation
 
 Effect = Callable[[str], None]
 Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
@@ -174,11 +175,21 @@ class DiskJournal(RecordJournal):
 
     def __init__(self, disk: Disk, identity: str, retain_bytes: int, watch: Stored) -> None:
         super().__init__(disk, identity=identity, retain_bytes=retain_bytes)
+        self._disk = disk
         self._watch = watch
 
     def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         super().store(hard_state, entries, snapshot)
+        if entries or snapshot is not None:
+            self._look_at_end(entries[-1].index if entries else 0)
         self._watch(hard_state, entries, snapshot)
+
+    def _look_at_end(self, index: int) -> None:
+        """What was written is the end of the log: nothing of an older log may stand behind it. 0: no entry is left."""
+        with self._disk.read() as view:
+            last = view.last_index()
+        if last != index:
+            raise Violation(f"durability: the stored log ends at {last}, but its last entry was to be {index}")
 
 
 class VolatileJournal(MemoryJournal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zmqlab.client.retries import Outbox
+from zmqlab.client.roster import Roster
 from zmqlab.client.session import Session, Window
 from zmqlab.sim import SimSettings, run
 from zmqlab.sim.mutations import Mutation, planted
@@ -55,6 +56,15 @@ MUTATIONS = {
             seeds_max=100,
         ),
         ("progress",),
+    ),
+    "nodes left on the word of one that no majority confirms": (
+        Mutation(
+            name="",
+            function=Roster._settle,
+            changes=(("bool(left) and 2 * len(found & self._voters.keys()) <= len(self._voters)", "False"),),
+            seeds_max=60,
+        ),
+        ("leaving",),
     ),
 }
 """What is planted, and what a failing run may say."""

@@ -100,6 +100,15 @@ def parse_base_endpoint(text: str) -> tuple[str, int]:
     return host, port
 
 
+def is_base_endpoint(text: str) -> bool:
+    """Whether ``text``, which another process has sent, is a node's base endpoint."""
+    try:
+        parse_base_endpoint(text)
+    except SettingsError:
+        return False
+    return True
+
+
 def is_node_name(text: str) -> bool:
     """Whether ``text`` may be the name of a node: up to 32 letters, digits, ``.`` ``_`` ``-``."""
     return _NAME.fullmatch(text) is not None

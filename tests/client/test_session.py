@@ -7,6 +7,7 @@ import pytest
 from tests.client.virtual import MS, VirtualCluster
 from zmqlab.client.retries import TIMEOUT_MAX_MS, ResponseClock
 from zmqlab.client.session import SessionSettings
+from zmqlab.wire import client
 from zmqlab.wire.client import ResponseStatus
 
 
@@ -161,6 +162,29 @@ def test_a_session_asks_every_node_before_it_asks_one_again() -> None:
         cluster.session.begin(cluster.now_ns)
         cluster.run(1_600)
         assert cluster.session.client_id, "the third try is 1.5 s after the first"
+
+
+def test_a_node_that_goes_on_answering_no_request_gets_a_few_of_them(cluster: VirtualCluster) -> None:
+    """It was avoided once and never again: when it had been tried once more, every later request went there first."""
+    cluster.run(2_000, every_ms=5)
+    cluster.nodes[3].answers_requests = False
+    cluster.run(10_000, every_ms=5)
+    asked = cluster.nodes[3].requests
+    cluster.run(10_000, every_ms=5)
+    assert 0 < cluster.nodes[3].requests - asked < 100, "of 2,000"
+
+
+def test_what_is_answered_while_it_waits_takes_no_room(cluster: VirtualCluster) -> None:
+    """An earlier copy is answered while the request waits out a full window."""
+    number = cluster.submit()
+    (request,) = cluster.session.open_requests()
+    asked = request.node
+    assert asked is not None
+    request.windows_full = 4  # its next pause is a long one
+    for status in (ResponseStatus.WINDOW_FULL, ResponseStatus.OK):
+        body = client.encode_response(cluster.session.client_id, number, 99, status)
+        cluster.session.on_frame(asked, client.encode_responses([body]), cluster.now_ns)
+        assert (cluster.session.room > 0) is (status == ResponseStatus.OK)
 
 
 def test_being_refused_does_not_make_a_request_wait_longer_for_its_answer(cluster: VirtualCluster) -> None:

@@ -215,3 +215,18 @@ def test_a_frame_for_a_group_that_is_not_here_is_refused() -> None:
     driven.turn(clients=[client_wire.encode_open_session(1, group=3)])
     assert driven.effects.replies == []
     assert "there is no group 3 here" in driven.effects.notes[-1]
+
+
+def test_a_stranger_can_not_send_a_node_to_an_address_that_is_none() -> None:
+    """The process at the address to join says that "nonsense" leads."""
+    driven = Driven(NodeSettings(name="node1", port=5_100, join=(A,)))
+    driven.pass_time(30)
+    address, frame = driven.effects.asked[-1]
+    nonce = control.decode_query(frame).nonce
+    driven.engine.begin_turn()
+    driven.engine.on_answer(
+        address, control.encode(frames.ANSWER, control.ErrorAnswer(nonce, "not_leader", "", "nonsense"))
+    )
+    driven.pass_time(30)
+    assert {address for address, _ in driven.effects.asked} == {A}
+    assert len(driven.effects.asked) > 1

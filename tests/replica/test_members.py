@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.replica.network import RAFT, Network, request
-from zmqlab.raft import Role
-from zmqlab.replica import Change, Members, ReplicaSettings
-from zmqlab.replica.raft_by_quorum import SILENT_LEARNER_TIMEOUTS
+from zmqlab.raft import AppendEntriesResponse, Configuration, HardState, Role
+from zmqlab.raft.messages import Entry, EntryKind, RequestVoteResponse
+from zmqlab.replica import Change, Members, RaftByQuorum, ReplicaSettings, Start, StoredState
+from zmqlab.replica.raft_by_quorum import SILENT_LEARNER_TIMEOUTS, SILENT_VOTER_TIMEOUTS
 from zmqlab.replica.replication import MAX_MEMBERS
 
 NEW = 4
@@ -252,3 +255,48 @@ def test_a_joining_node_takes_no_snapshot_before_it_knows_the_members() -> None:
     snapshot = stranger.journal.load().snapshot
     assert snapshot is not None
     assert snapshot.configuration.voters[:3] == (1, 2, 3)
+
+
+def test_a_leader_that_is_on_its_way_out_does_not_take_itself_in_again() -> None:
+    """Its removal is committed, and it has not stepped down yet: as a learner it would have no progress of its own."""
+    founders = Configuration((1, 2, 3))
+    log = [Entry(1, 2, EntryKind.NO_OP, b""), Entry(2, 2, EntryKind.CONFIGURATION, founders.without(1).encode())]
+    raft = RaftByQuorum(
+        Start(1, founders, StoredState(HardState(2, 2, 1), None, log), RAFT, random.Random(1)),
+    )
+    raft.campaign()
+    _store(raft)
+    for pre_vote in (True, False):
+        term = raft.term + pre_vote
+        for voter in (2, 3):
+            raft.step(RequestVoteResponse(voter, 1, term, True, pre_vote))
+        _store(raft)
+    assert raft.role is Role.LEADER
+    for voter in (2, 3):
+        raft.step(AppendEntriesResponse(voter, 1, raft.term, 1, True, raft.last_index, 0, 0))
+    assert raft.commit_index == raft.last_index
+    assert raft.add_member(1, address(1)) is Change.NOT_LEADER
+    raft.tick()
+    _store(raft)
+    assert raft.role is not Role.LEADER
+
+
+def _store(raft: RaftByQuorum) -> None:
+    while raft.is_ready():
+        raft.advance(raft.ready())
+
+
+def test_a_voter_that_its_new_leader_has_not_heard_yet_keeps_its_place(network: Network) -> None:
+    """Another node asks at its address. It lives, and may have moved to a third one."""
+    leader, other = network.leader.replica.replication, 2
+    leader.add_member(other, address(other))
+    network.tick(2)
+    network.cut_off = {other}
+    network.tick(2 * RAFT.election_ticks)
+    leader.add_member(5, address(other))
+    network.tick(2)
+    assert other in leader.configuration.voters
+    network.tick(SILENT_VOTER_TIMEOUTS * RAFT.election_ticks)
+    leader.add_member(5, address(other))
+    network.tick(2)
+    assert other not in leader.configuration.voters

@@ -144,6 +144,24 @@ def test_an_answer_to_an_earlier_life_finishes_no_read() -> None:
     assert finished == [True]
 
 
+def test_a_read_ends_in_time_though_one_with_a_later_deadline_waits_before_it() -> None:
+    """Two read indexes come in the other order (found by ``zmqlab.sim``, seed 7700056 of focus ``moves``)."""
+    replica, effects = life(MemoryJournal(), 1)
+    replica.step(AppendEntries(2, 1, 1, 0, 0, 0, 1, ()))
+    finished: list[str] = []
+    for name in ("first", "second"):
+        replica.read(lambda is_confirmed, name=name: finished.append(name))  # type: ignore[misc]
+        replica.turn()
+        replica.tick()
+    for context in reversed(effects.asked):
+        replica.step(ReadIndexResponse(2, 1, 1, context, 9))
+    replica.turn()
+    assert finished == []
+    for _ in range(replica.settings.read_ticks - 2):
+        replica.tick()
+    assert finished == ["first"]
+
+
 def life(journal: MemoryJournal, seed: int) -> tuple[Replica, Effects]:
     """A replica that starts from what the journal holds."""
     effects = Effects()

@@ -417,3 +417,51 @@ def test_a_client_that_has_gone_gets_no_answer_and_its_request_counts(network: N
     network.settle()
     assert not network.nodes[2].answers
     assert network.nodes[1].machine.orders_applied == 1
+
+
+# A node that was away.
+
+
+def test_requests_that_are_over_do_not_fill_the_log_when_the_node_that_took_them_comes_back(network: Network) -> None:
+    """The client got all answers from another node, and has said so."""
+    client_id = network.open_session(1)
+    network.cut_off = {3}
+    network.tick(3 * ELECTION_TICKS_MAX)
+    for number in range(1, 201):
+        network.nodes[3].take(request(client_id, number))
+        network.nodes[1].take(request(client_id, number, answered_below=number))
+        network.settle()
+    network.nodes[1].take(request(client_id, 201, answered_below=201))
+    network.settle()
+    before = network.leader.replica.replication.last_index
+    network.heal()
+    network.tick(3 * ReplicaSettings().resend_ticks)
+    assert network.leader.replica.replication.last_index - before < 10, "what elections add"
+    assert not network.nodes[3].replica.pending
+
+
+def test_one_long_wait_does_not_make_the_next_lost_request_wait_as_long() -> None:
+    """A request waited a minute at a node that was cut off. That is no time that answers take."""
+    network = Network(ReplicaSettings(resend_ticks=100))
+    client_id = network.open_session(1)
+    node = network.nodes[2]
+    network.cut_off = {2}
+    node.take(request(client_id, 1))
+    network.settle()
+    network.tick(6_000)
+    network.heal()
+    assert len(node.answers) == 1
+    lost: list[int] = []
+
+    def lose_one(sender: int, to: int, frame_type: int) -> bool:
+        if frame_type == frames.FORWARD and not lost:
+            lost.append(sender)
+            return True
+        return False
+
+    network.lose = lose_one
+    node.take(request(client_id, 2, answered_below=2))
+    network.settle()
+    network.tick(17 * 100)
+    assert lost
+    assert not node.replica.pending

@@ -197,6 +197,9 @@ class Outbox:
         del self.open[number]
         if asked is not None:
             del asked.outstanding[number]
+        else:  # an earlier copy is answered while the request waits for a node
+            self.waiting = [each for each in self.waiting if each[1] != number]
+            heapq.heapify(self.waiting)
         node.busy_level = 0
         node.progress_ns = now_ns
         if asked is node and request.sent_ns > self._answered_sent_ns:
@@ -294,7 +297,8 @@ class Outbox:
         if oldest.sent_ns < node.answered_sent_ns:
             self._retry_overtaken(node, now_ns)
         if node.is_stuck and self._answered_sent_ns >= node.progress_ns:  # what was sent after its expiry is answered
-            self._avoid(node, node.avoided_until_ns, now_ns)
+            is_over = node.avoided_until_ns <= now_ns  # it was tried again, and has not answered since
+            self._avoid(node, now_ns + node.clock.timeout_ns() if is_over else node.avoided_until_ns, now_ns)
             return
         waited_ns = now_ns - max(oldest.sent_ns, node.progress_ns)
         if oldest.node is node and waited_ns > node.clock.timeout_ns(oldest.expiries):

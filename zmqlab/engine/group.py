@@ -39,7 +39,7 @@ from zmqlab.replica import (
     Start,
     StateMachine,
 )
-from zmqlab.replica.replica import Route, request_key, slices
+from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
@@ -200,7 +200,7 @@ class Group:
         """Give the turn's answers, each client's in as few messages as it can receive."""
         if self._outbox:
             for route, bodies in self._outbox.items():
-                for batch in slices(bodies, self._answer_bytes):
+                for batch in frames.slices(bodies, self._answer_bytes):
                     self._effects.reply(route, client_wire.encode_responses(batch, self.number))
             self._outbox = {}
         if self.replica.answered:

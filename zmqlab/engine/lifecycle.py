@@ -25,7 +25,7 @@ from zmqlab.engine.effects import Effects
 from zmqlab.raft import Role
 from zmqlab.replica import Replica
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, is_base_endpoint
 from zmqlab.wire import control, frames
 
 ASKS = 2
@@ -99,7 +99,8 @@ class Asker:
             return
         self._silent_at = ticks + self._silent_ticks
         if isinstance(answer, control.ErrorAnswer) and answer.code == "not_leader":
-            self._redirected = answer.leader if answer.leader != self._target else ""
+            is_usable = answer.leader != self._target and is_base_endpoint(answer.leader)
+            self._redirected = answer.leader if is_usable else ""
             self._give_up = not self._redirected
             return
         self.answer = answer

@@ -59,6 +59,8 @@ MAX_TERMS_AHEAD = 1 << 32
 """With an election every millisecond, so many terms take 49 days. A forged term can't use up the 64 bits of terms."""
 SILENT_LEARNER_TIMEOUTS = 25
 """Election time-outs without a word, five seconds by default, after which a learner is in the way of others."""
+SILENT_VOTER_TIMEOUTS = 5
+"""The same for a voter that has the address of another node: one second by default."""
 
 _NO_FOLLOWERS: Mapping[int, Progress] = {}
 
@@ -182,7 +184,7 @@ class Members:
     def add(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change:
         """Take ``node_id`` in, first as a learner; DONE once it votes. A member that is somewhere else now has moved.
 
-        A member that had the address before and is not in reach is removed: its place is taken. A member in
+        A member that had the address before and stays silent is removed: its place is taken. A member in
         ``elsewhere``, which is known to be at another address by now, only loses its claim to this one; it will ask to
         be moved itself.
         """
@@ -190,6 +192,8 @@ class Members:
         if raft.role is not Role.LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
+        if node_id == raft.node_id and node_id not in configuration.members:
+            return Change.NOT_LEADER  # its removal is committed or will be: the next leader may take it in again
         holders = [member for member, where in configuration.addresses if where == address and member != node_id]
         if address and holders and holders[0] in elsewhere:
             raft.propose_configuration(configuration.with_address(holders[0], ""))
@@ -215,10 +219,13 @@ class Members:
         return Change.UNDER_WAY
 
     def _make_room(self, member: int) -> Change:
-        """Remove a member that is in the way of another; a learner gets some time to say its first word."""
+        """Remove a member that is in the way of another, once it has said nothing for long enough.
+
+        To a leader that has just been elected, its election counts as a word: it does not know the living yet.
+        """
         raft = self._raft
-        patience = SILENT_LEARNER_TIMEOUTS * raft.settings.election_ticks
-        if member in raft.configuration.learners and raft.ticks - raft.progress[member].heard_at <= patience:
+        timeouts = SILENT_LEARNER_TIMEOUTS if member in raft.configuration.learners else SILENT_VOTER_TIMEOUTS
+        if raft.ticks - raft.progress[member].heard_at <= timeouts * raft.settings.election_ticks:
             return Change.UNDER_WAY
         return self.remove(member, Change.UNDER_WAY)
 

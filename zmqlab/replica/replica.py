@@ -266,18 +266,27 @@ class Replica:
             self._to_propose = self._all_pending()
 
     def _all_pending(self) -> list[tuple[Key, bytes]]:
+        """Everything that waits here, but for requests whose answer the client has, from another node: they are over.
+
+        Sent to the leader, they would fill the log with what is done.
+        """
+        is_over = self.machine.sessions.is_over
+        for key in [key for key in self.pending if key[0] and is_over(*key)]:
+            self._forget(key)
         return [(key, waiting.frame) for key, waiting in self.pending.items()]
 
     def _resend_late(self) -> None:
         """Send again what waits for much longer than answers take, each request at doubling intervals."""
         pause = max(self.settings.resend_ticks, LATE_FACTOR * self._answer_ticks)
-        for key, waiting in self.pending.items():
+        pause_max = self.settings.resend_ticks << MAX_DOUBLINGS  # waits for a lost copy count as answer times, too
+        for key, frame in self._all_pending():
+            waiting = self.pending[key]
             if waiting.received_tick > self._tick - self.settings.resend_ticks:
                 break  # the pending ones stand in the order of their arrival
-            if self._tick - waiting.sent_tick >= pause * 2 ** min(waiting.resends, MAX_DOUBLINGS):
+            if self._tick - waiting.sent_tick >= min(pause * 2 ** min(waiting.resends, MAX_DOUBLINGS), pause_max):
                 waiting.sent_tick = self._tick
                 waiting.resends += 1
-                self._to_propose.append((key, waiting.frame))
+                self._to_propose.append((key, frame))
 
     def _propose(self) -> None:
         """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
@@ -288,7 +297,7 @@ class Replica:
             self._propose_as_leader(requests)
         elif self.replication.leader_id:
             self._to_propose = []
-            for batch in slices([frame for _, frame in requests], self.settings.forward_bytes):
+            for batch in frames.slices([frame for _, frame in requests], self.settings.forward_bytes):
                 self._driver.forward(self.replication.leader_id, batch)
         elif len(requests) > len(self.pending):
             self._to_propose = self._all_pending()
@@ -296,8 +305,8 @@ class Replica:
     def _propose_as_leader(self, requests: list[tuple[Key, bytes]]) -> None:
         if self._proposed_in != self.replication.term:
             self._proposed_in, self._proposed = self.replication.term, set()
-        proposed, peek = self._proposed, self.machine.sessions.peek
-        new = {key: frame for key, frame in requests if key not in proposed and not (key[0] and peek(*key))}
+        proposed, is_done = self._proposed, self.machine.sessions.is_done
+        new = {key: frame for key, frame in requests if key not in proposed and not (key[0] and is_done(*key))}
         if not new:
             self._to_propose = []
         elif self.replication.propose(list(new.values())):
@@ -393,8 +402,9 @@ class Replica:
         late = [context for context, read in self._reads.items() if read.deadline_tick <= self._tick]
         for context in late:
             self._reads.pop(context).finish(False)
-        while self._ready_reads and self._ready_reads[0][1].deadline_tick <= self._tick:
-            self._ready_reads.popleft()[1].finish(False)  # its index is known, but the entries up to it don't come
+        for item in [item for item in self._ready_reads if item[1].deadline_tick <= self._tick]:
+            self._ready_reads.remove(item)
+            item[1].finish(False)  # its index is known, but the entries up to it don't come
 
     # Snapshots.
 
@@ -432,18 +442,3 @@ def request_key(frame: bytes) -> Key:
         return 0, client_wire.parse_open_session(frame)
     header = client_wire.parse_request(frame)
     return header.client_id, header.request_number
-
-
-def slices(parts: list[bytes], max_bytes: int) -> list[list[bytes]]:
-    """``parts`` in their order, in groups of at most ``max_bytes``; a larger part is a group of its own."""
-    if sum(map(len, parts)) <= max_bytes:
-        return [parts]
-    groups: list[list[bytes]] = []
-    size = max_bytes + 1
-    for part in parts:
-        if size + len(part) > max_bytes:
-            groups.append([])
-            size = 0
-        groups[-1].append(part)
-        size += len(part)
-    return groups

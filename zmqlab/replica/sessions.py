@@ -110,6 +110,11 @@ class SessionTable:
         session = self._sessions.get(client_id)
         return session is not None and number < session.answered_below
 
+    def is_done(self, client_id: int, number: int) -> bool:
+        """Whether the request was applied, as far as this replica is; changes nothing."""
+        session = self._sessions.get(client_id)
+        return session is not None and (number < session.answered_below or number in session.responses)
+
     def store(self, client_id: int, number: int, body: bytes) -> None:
         """Remember the answer of a request that was admitted and applied just now."""
         session = self._sessions[client_id]

@@ -381,8 +381,9 @@ class Leaving:
                 f"leaving: client {self._client} leaves {contact.endpoint}, but is connected to {sorted(connected)} "
                 f"of the voters {sorted(self._voters)} alone"
             )
-        if contact.endpoint in self._voters.values() and contact.node_id not in connected:
-            raise Violation(f"leaving: client {self._client} leaves {contact.endpoint}, where a voter is")
+        missed = [each for each, endpoint in self._voters.items() if endpoint == contact.endpoint]
+        if not connected.issuperset(missed):
+            raise Violation(f"leaving: client {self._client} leaves {contact.endpoint}, where voter {missed[0]} is")
 
 
 def _endpoint_of(process: Process) -> str:

@@ -316,6 +316,8 @@ class Simulation:
         addresses = {process.node_id: process.address for process in self._members()}
         if any(dict(raft.configuration.addresses) != addresses for raft in rafts):
             return f"members are at {addresses}, and the log does not say so"
+        if learners := [raft.configuration.learners for raft in rafts if raft.configuration.learners]:
+            return f"{learners[0]} are learners, and no voters yet"
         applied = [raft.applied_index for raft in rafts]
         if min(applied) < self.ledger.last_index:
             return f"the nodes have applied up to {applied} of {self.ledger.last_index}"

@@ -77,3 +77,18 @@ def parse_header(frame: bytes) -> tuple[int, int]:
     if version != VERSION:
         raise FrameError(f"a frame is of version {version}: this zmqlab speaks version {VERSION}")
     return frame_type, group
+
+
+def slices(parts: list[bytes], max_bytes: int) -> list[list[bytes]]:
+    """``parts`` in their order, in groups of at most ``max_bytes``; a larger part is a group of its own."""
+    if sum(map(len, parts)) <= max_bytes:
+        return [parts]
+    groups: list[list[bytes]] = []
+    size = max_bytes + 1
+    for part in parts:
+        if size + len(part) > max_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
+        size += len(part)
+    return groups

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -102,6 +103,17 @@ def test_reaps_a_stopped_process(pretend: list[subprocess.Popen[bytes]], tmp_pat
     ended = processes.reap([each for each in processes.find() if each.pid == stopped.pid], grace_s=1)
     assert [each.pid for each in ended] == [stopped.pid]
     assert not psutil.pid_exists(stopped.pid)
+
+
+def test_a_clock_that_was_corrected_makes_no_other_process(
+    pretend: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """A process's time of creation is read as the time of booting plus a constant, and the former follows the clock."""
+    process = start_pretender(tmp_path, "--node", "old", "--owner", str(dead_pid()))
+    pretend.append(process)
+    (found,) = [each for each in processes.find() if each.pid == process.pid]
+    ended = processes.reap([replace(found, created=found.created - 1)], grace_s=1)
+    assert [each.pid for each in ended] == [process.pid]
 
 
 def test_does_not_touch_a_pid_that_belongs_to_another_process_now(

@@ -79,7 +79,7 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     assert dead_s < DEAD_S * SLACK
     assert line_s < LINE_S * SLACK
     page.wait_for_selector(f"tr.zl-leads:not([data-node='{leader}'])", timeout=10_000)
-    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=5_000)
+    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=15_000)
     page.wait_for_function("() => /\\d ms/.test(document.querySelectorAll('.zl-figure b')[1].textContent)")
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
     page.wait_for_timeout(1_500)
@@ -98,11 +98,11 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     # Cut a link by the grid, and heal it by the same click.
     link = page.locator("[data-link='node1 node2']")
     link.click()
-    page.wait_for_selector("[data-link='node1 node2'].zl-cut", timeout=5_000)
+    page.wait_for_selector("[data-link='node1 node2'].zl-cut", timeout=15_000)
     visit.await_model("marks", "m.data.label.some((label) => label.includes('node1 → node2 cut') || !label)")
     keep(visit, "cut")
     link.click()
-    page.wait_for_function("() => !document.querySelector('.zl-cut')", timeout=5_000)
+    page.wait_for_function("() => !document.querySelector('.zl-cut')", timeout=15_000)
 
     # A pause to look, in the dark: back beyond what is shown otherwise.
     visit.await_model("series", "m.data.t.length > 330", timeout_ms=40_000)

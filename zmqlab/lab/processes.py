@@ -31,6 +31,9 @@ CPU_SAMPLE_S = 0.1
 """How long CPU is measured."""
 GRACE_S = 2.0
 """Between SIGTERM and SIGKILL: a node closes its journal within milliseconds, and hands over within 2 s."""
+CLOCK_STEP_S = 2.0
+"""By how much two looks at one process may differ: its time of creation follows each correction of the system's clock.
+No process id is given again so soon."""
 HEAD = ("pid", "kind", "name", "cluster", "ports", "role", "owner", "cpu %", "memory MB", "age s")
 
 
@@ -114,7 +117,8 @@ def reap(processes: Iterable[LabProcess], grace_s: float = GRACE_S) -> list[LabP
     for each in processes:
         with contextlib.suppress(psutil.Error):
             handle = psutil.Process(each.pid)
-            if handle.create_time() == each.created:  # the id was not given to another process meanwhile
+            # Otherwise the id was given to another process meanwhile.
+            if abs(handle.create_time() - each.created) < CLOCK_STEP_S:
                 handle.terminate()
                 handle.resume()  # a stopped process sees a signal only when it is continued
                 handles.append((handle, each))

@@ -165,6 +165,20 @@ def test_a_node_is_left_only_when_a_majority_confirms_the_membership() -> None:
     assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 3))
 
 
+def test_where_a_node_was_its_successor_is_looked_for() -> None:
+    """Node 1 has moved to another address, and node 2 will be where it was. The connection there still stands, and all
+    that was heard over it is node 1 (found by ``zmqlab.sim``, seed 6118)."""
+    roster = roster_of(1, 2, 3)
+    connect_all(roster)
+    roster.ask(1)
+    for index, node_id in enumerate((1, 1, 3)):
+        answer(roster, index, status_of(node_id, commit_index=5, members=(1, 2, 3)))
+    (before,) = [each for each in roster.contacts if each.endpoint == endpoint_of(2)]
+    assert roster.follow(2) == [before]
+    (after,) = [each for each in roster.contacts if each.endpoint == endpoint_of(2)]
+    assert after is not before
+
+
 def test_the_same_node_under_two_spellings_is_kept_once() -> None:
     numbering = Numbering()
     contacts = [Contact(numbering.index_of(each), each, True) for each in ("tcp://localhost:5002", endpoint_of(1))]

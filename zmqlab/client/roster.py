@@ -339,13 +339,13 @@ class Roster:
         kept = wanted(self.contacts, self._voters)
         left = [contact for contact in self.contacts if contact not in kept]
         found = {contact.node_id for contact in kept if contact.connected}
-        for node_id, endpoint in self._voters.items():
-            if node_id not in found:
-                self._join(endpoint)
         self._unsettled = bool(left) and 2 * len(found & self._voters.keys()) <= len(self._voters)
         if self._unsettled:
-            return []  # a majority has yet to confirm this membership; the next call looks again
+            left = []  # a majority has yet to confirm this membership; the next call looks again
         self.contacts = [contact for contact in self.contacts if contact not in left]
+        for node_id, endpoint in self._voters.items():  # also where a node was that is left
+            if node_id not in found:
+                self._join(endpoint)
         return left
 
 

@@ -382,7 +382,7 @@ class Leaving:
                 f"of the voters {sorted(self._voters)} alone"
             )
         missed = [each for each, endpoint in self._voters.items() if endpoint == contact.endpoint]
-        if not connected.issuperset(missed):
+        if not connected.issuperset(missed) and contact.endpoint not in [each.endpoint for each in kept]:
             raise Violation(f"leaving: client {self._client} leaves {contact.endpoint}, where voter {missed[0]} is")
 
 

@@ -88,7 +88,7 @@ MUTATIONS = (
             ("new = _skip_known(raft, entries)", "new = entries"),
             ("_truncate(raft, new[0].index)", "_truncate(raft, prev_index + 1)"),
         ),
-        30,
+        80,
         SimSettings(focus="figure-8"),
     ),
     Mutation(

@@ -32,7 +32,7 @@ NODE_MUTATIONS = (
     Mutation(
         "a copy proposed while the first one stands in the log",
         replica.Replica._propose_as_leader,
-        (("if key not in proposed and not (key[0] and peek(*key))}", "}"),),
+        (("if key not in proposed and not (key[0] and is_done(*key))}", "}"),),
         10,
     ),
     Mutation(
@@ -44,14 +44,15 @@ NODE_MUTATIONS = (
     Mutation(
         "a late request not sent again",
         replica.Replica._resend_late,
-        ((">= pause * 2 **", ">= 1e9 * 2 **"),),
+        ((">= min(", ">= 1e9 * min("),),
         80,
     ),
     Mutation(
         "requests that a snapshot answers left waiting",
         replica.Replica._carry_out,
         (("self._answer_from_snapshot()", "pass"),),
-        40,
+        120,
+
     ),
     Mutation(
         "a read that fails and is not answered",
@@ -88,7 +89,8 @@ NODE_MUTATIONS = (
         "a cut link that lets strangers through",
         link_faults.LinkFaults._address,
         ((' or self._guests.get(sender, "")', ""),),
-        40,
+        240,
+
     ),
     Mutation(
         "an address subscribed to again at each change of the members",

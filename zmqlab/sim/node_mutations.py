@@ -52,7 +52,6 @@ NODE_MUTATIONS = (
         replica.Replica._carry_out,
         (("self._answer_from_snapshot()", "pass"),),
         120,
-
     ),
     Mutation(
         "a read that fails and is not answered",
@@ -90,7 +89,6 @@ NODE_MUTATIONS = (
         link_faults.LinkFaults._address,
         ((' or self._guests.get(sender, "")', ""),),
         240,
-
     ),
     Mutation(
         "an address subscribed to again at each change of the members",

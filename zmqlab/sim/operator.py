@@ -267,11 +267,13 @@ class Operator:
         self._world.at(int(ASK_US * self._world.plan.patience), self._ask)
 
     def _asks_itself(self, node_id: int) -> bool:
-        """Whether a new node will be taken in without the operator's help: it was told of one that is a member
-        still."""
+        """Whether a new node will be taken in without the operator's help: it was told of one that is a member now.
+
+        Two nodes that were told of each other alone, and of a seed that is gone, wait for each other for ever.
+        """
         listening = self._world.listening
         named = [listening[each].node_id for each in self._world.processes[node_id].settings.join if each in listening]
-        return self._world.plan.nodes_ask and any(other in self.members for other in named)
+        return self._world.plan.nodes_ask and any(other in self.members and self._votes(other) for other in named)
 
     def _votes(self, node_id: int) -> bool:
         """Whether a leader's committed configuration says so."""

@@ -78,8 +78,10 @@ class Faults:
         return [process for process in self._world.running() if process.leads]
 
     def _may_crash(self, process: Process) -> bool:
-        """In memory, a crash costs the journal."""
-        return self._world.plan.durability != "memory" or self._operator.may_lose(process)
+        """In memory, a crash costs the journal; a learner that dies later may have been promoted by then."""
+        if self._world.plan.durability != "memory":
+            return True
+        return self._operator.may_lose(process) and self._operator.is_voter(process.node_id)
 
     def _nodes(self) -> list[int]:
         return [process.node_id for process in self._world.reachable()]

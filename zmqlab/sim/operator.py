@@ -260,7 +260,7 @@ class Operator:
             goal = self._goals[0]
             if not goal.is_addition or not self._asks_itself(goal.node_id):
                 self._ask_for(goal)
-            elif self._votes(goal.node_id):
+            elif self.is_voter(goal.node_id):
                 self._reached(goal)
             elif not self._is_ending or self._rng.random() < 0.5:
                 self._goals.rotate(-1)
@@ -273,9 +273,9 @@ class Operator:
         """
         listening = self._world.listening
         named = [listening[each].node_id for each in self._world.processes[node_id].settings.join if each in listening]
-        return self._world.plan.nodes_ask and any(other in self.members and self._votes(other) for other in named)
+        return self._world.plan.nodes_ask and any(other in self.members and self.is_voter(other) for other in named)
 
-    def _votes(self, node_id: int) -> bool:
+    def is_voter(self, node_id: int) -> bool:
         """Whether a leader's committed configuration says so."""
         leaders = [process.raft for process in self._world.running() if process.leads]
         return any(

@@ -18,7 +18,7 @@ MUTATIONS = {
             changes=((" and low not in still_open", ""),),
             seeds_max=30,
         ),
-        ("is told 3", "exactly once"),
+        ("is told 3", "exactly once", "progress"),
     ),
     "a request without an answer is never sent again": (
         Mutation(

@@ -438,6 +438,7 @@ def test_requests_that_are_over_do_not_fill_the_log_when_the_node_that_took_them
     network.tick(3 * ReplicaSettings().resend_ticks)
     assert network.leader.replica.replication.last_index - before < 10, "what elections add"
     assert not network.nodes[3].replica.pending
+    assert len(network.nodes[3].answers) == 200, "answered all the same, by the log"
 
 
 def test_one_long_wait_does_not_make_the_next_lost_request_wait_as_long() -> None:

@@ -170,7 +170,7 @@ class Replica:
     def take_request(self, route: Route, frame: bytes, now_ns: int) -> bytes | None:
         """A client's REQUEST or OPEN_SESSION whose key is :func:`request_key`.
 
-        Returns a response body where the answer is known at once: applied before, or this node is too busy.
+        Returns a response body where the answer is known at once: applied before, or over, or this node is too busy.
 
         Raises:
             FrameError: the frame is not a valid request. Nothing has changed.
@@ -179,6 +179,8 @@ class Replica:
         stored = self.machine.sessions.peek(*key) if key[0] else None
         if stored is not None:
             return self._replay(route, stored, now_ns)
+        if key[0] and self.machine.sessions.is_over(*key):
+            return client_wire.encode_response(*key, 0, ResponseStatus.STALE)
         self._forget(key)  # a request that comes again moves to the end: the order is that of arrival
         room = self.settings.max_pending_bytes - self._pending_bytes
         if len(self.pending) >= self.settings.max_pending or len(frame) > room:
@@ -268,11 +270,15 @@ class Replica:
     def _all_pending(self) -> list[tuple[Key, bytes]]:
         """Everything that waits here, but for requests whose answer the client has, from another node: they are over.
 
-        Sent to the leader, they would fill the log with what is done.
+        Sent to the leader, they would fill the log with what is done. They are answered with STALE, as from the log.
         """
         is_over = self.machine.sessions.is_over
-        for key in [key for key in self.pending if key[0] and is_over(*key)]:
-            self._forget(key)
+        over = [key for key in self.pending if key[0] and is_over(*key)]
+        if over:
+            stale = [client_wire.encode_response(*key, 0, ResponseStatus.STALE) for key in over]
+            self._driver.answer([(self.pending[key].route, body) for key, body in zip(over, stale, strict=True)])
+            for key in over:
+                self._forget(key)
         return [(key, waiting.frame) for key, waiting in self.pending.items()]
 
     def _resend_late(self) -> None:

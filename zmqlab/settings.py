@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, get_args
@@ -74,6 +75,7 @@ def parse_rate(text: str | float) -> float | None:
     return rate
 
 
+@lru_cache(maxsize=1_024)
 def parse_endpoint(text: str) -> tuple[str, int]:
     """``(host, port)`` of ``tcp://host:port``. ``localhost`` becomes 127.0.0.1, so that both spellings are one
     endpoint.

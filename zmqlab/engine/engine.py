@@ -205,7 +205,8 @@ class Engine:
         """Carry out all that follows from what came in; returns whether there is more to do at once."""
         if self.links.active:
             self._take_delayed()
-        self._let_time_pass()
+        if self._next_tick_ns <= self._now_ns:
+            self._let_time_pass()
         more = False
         for group in self.groups.values():
             more = group.turn() or more
@@ -245,10 +246,13 @@ class Engine:
 
     def _flush(self) -> None:
         now_ns = self._clock()
+        took_ns = now_ns - self._now_ns
         for group in self.groups.values():
             group.flush(now_ns)
-            group.counters.turns += 1
-            group.counters.turn_ns_max = max(group.counters.turn_ns_max, now_ns - self._now_ns)
+            counters = group.counters
+            counters.turns += 1
+            if took_ns > counters.turn_ns_max:
+                counters.turn_ns_max = took_ns
 
     def _publish_statuses(self) -> None:
         self._next_snapshot_ns = self._now_ns + self._snapshot_interval_ns

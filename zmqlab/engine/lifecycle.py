@@ -22,7 +22,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 
 from zmqlab.engine.effects import Effects
-from zmqlab.raft import Role
+from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Replica
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings, is_base_endpoint
@@ -217,6 +217,8 @@ class Joining:
         """What the log told up to here may be old."""
         self._was_in = False
         """Whether it is known since this node's start that it votes, where it is."""
+        self._no_reason_in: Configuration | None = None
+        """The configuration in effect when there was no reason to ask; it stays so until there is another."""
         self._asker = Asker(
             effects,
             rng,
@@ -247,6 +249,8 @@ class Joining:
         """Whether there is a reason to ask."""
         replication = self._replication
         configuration, own_id = replication.configuration, replication.node_id
+        if configuration is self._no_reason_in:
+            return False
         is_member = own_id in configuration.members
         is_here = dict(configuration.addresses).get(own_id) == self._own_address
         settled = replication.commit_index >= replication.configuration_index
@@ -254,9 +258,9 @@ class Joining:
         in_for_sure = is_here and settled and (promoted or replication.role is Role.LEADER)
         if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:
             self._was_in = True
-        if self._was_in:
-            return is_member and not is_here
-        return bool(self._seeds) or (is_member and not is_here)
+        wanted = (is_member and not is_here) or (bool(self._seeds) and not self._was_in)
+        self._no_reason_in = None if wanted else configuration
+        return wanted
 
     def _targets(self) -> list[str]:
         """The nodes that were named, then those that the log knows; never this node.

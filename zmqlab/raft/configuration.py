@@ -27,6 +27,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _COUNTS = struct.Struct("<HH")
 """Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it."""
@@ -99,6 +100,7 @@ class Configuration:
         return b"".join(parts)
 
     @classmethod
+    @lru_cache(maxsize=256)
     def decode(cls, data: bytes) -> Configuration:
         """The configuration in the bytes of :meth:`encode`.
 
@@ -139,20 +141,14 @@ class ConfigurationHistory:
     Invariant: never empty, and the indexes rise strictly. The first configuration held at the oldest point of the log.
     """
 
-    __slots__ = ("_stack",)
+    __slots__ = ("_stack", "current", "current_index")
 
     def __init__(self, index: int, configuration: Configuration) -> None:
         self._stack = [(index, configuration)]
-
-    @property
-    def current(self) -> Configuration:
+        self.current = configuration
         """The configuration in effect: the latest in the log, committed or not."""
-        return self._stack[-1][1]
-
-    @property
-    def current_index(self) -> int:
+        self.current_index = index
         """The index of the entry that holds :attr:`current`."""
-        return self._stack[-1][0]
 
     @property
     def oldest_index(self) -> int:
@@ -163,12 +159,14 @@ class ConfigurationHistory:
         """An entry with ``configuration`` was appended at ``index``."""
         assert index > self.current_index
         self._stack.append((index, configuration))
+        self.current_index, self.current = index, configuration
 
     def truncate(self, from_index: int) -> bool:
         """The entries from ``from_index`` on were dropped. Returns whether that changed the configuration."""
         before = len(self._stack)
-        while len(self._stack) > 1 and self.current_index >= from_index:
+        while len(self._stack) > 1 and self._stack[-1][0] >= from_index:
             self._stack.pop()
+        self.current_index, self.current = self._stack[-1]
         return len(self._stack) != before
 
     def at(self, index: int) -> Configuration:

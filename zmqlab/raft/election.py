@@ -85,7 +85,7 @@ def admit(raft: RaftState, message: Message) -> bool:
             return True
     elif isinstance(message, RequestVoteResponse) and message.pre_vote and message.granted:
         return True
-    leads = isinstance(message, AppendEntries | InstallSnapshot)
+    leads = isinstance(message, (AppendEntries, InstallSnapshot))
     become_follower(raft, message.term, message.sender if leads else NOBODY)
     return True
 
@@ -221,7 +221,7 @@ def _answer_older(raft: RaftState, message: Message) -> None:
     leads again by then would take the old round for one of its new term, and serve a read that no quorum confirmed.
     """
     to, term = message.sender, raft.term
-    if isinstance(message, AppendEntries | InstallSnapshot):
+    if isinstance(message, (AppendEntries, InstallSnapshot)):
         answer = AppendEntriesResponse(raft.node_id, to, term, 0, False, 0, 0, 0)
         raft.send_stored.append(answer)
     elif isinstance(message, RequestVote):

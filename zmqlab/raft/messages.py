@@ -13,6 +13,8 @@ Three fields are this implementation's own:
 * ``hint_term`` and ``index`` in a response that rejects let the leader skip a whole divergent term at a time (section
   3.5).
 
+Messages and entries are tuples, because a node makes many.
+
 Left out: bytes. :mod:`zmqlab.wire` knows the layout of a frame.
 """
 
@@ -42,7 +44,7 @@ class EntryKind(IntEnum):
 
 
 class Entry(NamedTuple):
-    """One place in the log. A tuple, because a busy leader makes many."""
+    """One place in the log."""
 
     index: int  # type: ignore[assignment]  # tuple has a method of this name, which is not needed here
     term: int
@@ -50,8 +52,7 @@ class Entry(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AppendEntries:
+class AppendEntries(NamedTuple):
     """Entries that follow ``(prev_index, prev_term)``. Without entries it is a heartbeat (section 3.5)."""
 
     sender: int
@@ -64,8 +65,7 @@ class AppendEntries:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AppendEntriesResponse:
+class AppendEntriesResponse(NamedTuple):
     """Accepts or rejects one AppendEntries, or tells a leader of an older term that its term is over."""
 
     sender: int
@@ -73,7 +73,7 @@ class AppendEntriesResponse:
     term: int
     round: int
     success: bool
-    index: int
+    index: int  # type: ignore[assignment]
     """Accepted: the last index that the message verified. Rejected: where the leader should probe next."""
     hint_term: int
     """Rejected: the follower's term at ``index``."""
@@ -81,8 +81,7 @@ class AppendEntriesResponse:
     """Rejected: the ``prev_index`` that did not match; accepted: 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestVote:
+class RequestVote(NamedTuple):
     """Asks for a vote (section 3.4). As a pre-vote it asks whether a vote would be given (section 9.6)."""
 
     sender: int
@@ -96,8 +95,7 @@ class RequestVote:
     """The old leader wants this election, so a voter that hears the leader need not refuse (section 4.2.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestVoteResponse:
+class RequestVoteResponse(NamedTuple):
     """A vote. A granted pre-vote carries the term that was asked for; any other response carries the voter's term."""
 
     sender: int
@@ -107,8 +105,7 @@ class RequestVoteResponse:
     pre_vote: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InstallSnapshot:
+class InstallSnapshot(NamedTuple):
     """One chunk of a snapshot for a follower whose next entry is compacted away (section 5.3)."""
 
     sender: int
@@ -124,8 +121,7 @@ class InstallSnapshot:
     """The encoded configuration at ``snapshot_index``. Each chunk carries it."""
 
 
-@dataclass(frozen=True, slots=True)
-class InstallSnapshotResponse:
+class InstallSnapshotResponse(NamedTuple):
     """Names the offset of the next chunk that the follower wants, or says that it needs no more (``done``)."""
 
     sender: int
@@ -137,8 +133,7 @@ class InstallSnapshotResponse:
     done: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutNow:
+class TimeoutNow(NamedTuple):
     """The leader asks a follower that holds the whole log to campaign at once (section 3.10)."""
 
     sender: int
@@ -146,8 +141,7 @@ class TimeoutNow:
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReadIndex:
+class ReadIndex(NamedTuple):
     """A follower asks which index it must have applied before it answers a read (section 6.4)."""
 
     sender: int
@@ -157,15 +151,14 @@ class ReadIndex:
     """The follower's number for the read. It comes back in the response."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadIndexResponse:
+class ReadIndexResponse(NamedTuple):
     """The index that the follower must have applied."""
 
     sender: int
     to: int
     term: int
     context: int
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 Message = (

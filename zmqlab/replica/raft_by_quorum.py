@@ -131,12 +131,12 @@ class RaftByQuorum(Raft):
             raise FrameError(f"a message from {sender:#x} came here")
         if term > self.term + MAX_TERMS_AHEAD:
             raise FrameError(f"term {term} is too far from {self.term}")
-        if isinstance(message, AppendEntries | InstallSnapshot | TimeoutNow):
+        if isinstance(message, (AppendEntries, InstallSnapshot, TimeoutNow)):
             if term == self.term and self.leader_id not in (NOBODY, sender):
                 raise FrameError(f"{sender:#x} says that it leads in term {term}, but {self.leader_id:#x} does")
             if isinstance(message, AppendEntries):
                 self._expect_same_past(message)
-        elif isinstance(message, AppendEntriesResponse | InstallSnapshotResponse) and term == self.term:
+        elif isinstance(message, (AppendEntriesResponse, InstallSnapshotResponse)) and term == self.term:
             self._expect_asked(message)
 
     def _expect_same_past(self, message: AppendEntries) -> None:

@@ -217,7 +217,8 @@ class Replica:
         """One tick of time has passed."""
         self._tick += 1
         self.replication.tick()
-        self._expire_reads()
+        if self._reads or self._ready_reads:
+            self._expire_reads()
         if self._tick % self.settings.resend_ticks == 0:
             self._resend_late()
 
@@ -240,7 +241,8 @@ class Replica:
         runs would not be one that serves.
         """
         self._resend_to_new_leader()
-        self._propose()
+        if self._to_propose:
+            self._propose()
         more = False
         while not more and self.replication.is_ready():
             commit_index = self.replication.commit_index
@@ -248,8 +250,10 @@ class Replica:
             self._carry_out(ready)
             more = bool(ready.committed) and ready.committed[-1].index < commit_index
             self._resend_to_new_leader()
-            self._propose()
-        self._maybe_snapshot()
+            if self._to_propose:
+                self._propose()
+        if self._bytes_since_snapshot >= self.settings.snapshot_log_bytes:
+            self._snapshot_if_members_are_known()
         return more
 
     def _forget(self, key: Key) -> Pending | None:
@@ -260,8 +264,9 @@ class Replica:
         return waiting
 
     def _resend_to_new_leader(self) -> None:
-        seen = (self.replication.term, self.replication.leader_id)
-        if seen != self._leader_seen and self.replication.leader_id:
+        replication = self.replication
+        seen = (replication.term, replication.leader_id)
+        if seen != self._leader_seen and replication.leader_id:
             self._leader_seen = seen
             for waiting in self.pending.values():
                 waiting.sent_tick, waiting.resends = self._tick, 0
@@ -297,8 +302,6 @@ class Replica:
     def _propose(self) -> None:
         """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
         requests = self._to_propose
-        if not requests:
-            return
         if self.replication.role is Role.LEADER:
             self._propose_as_leader(requests)
         elif self.replication.leader_id:
@@ -338,7 +341,8 @@ class Replica:
         self.replication.advance(ready)
         if self._held:
             self._give_held()
-        self._take_reads(ready)
+        if self._reads or self._ready_reads:
+            self._take_reads(ready)
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []
@@ -414,9 +418,7 @@ class Replica:
 
     # Snapshots.
 
-    def _maybe_snapshot(self) -> None:
-        if self._bytes_since_snapshot < self.settings.snapshot_log_bytes:
-            return
+    def _snapshot_if_members_are_known(self) -> None:
         if self.replication.members_at(self.machine.applied_index).voters:
             self.take_snapshot()  # a node that joins does not know the members before the entry that took it in
 

@@ -167,7 +167,7 @@ class Causes:
 
     def heard(self, raft: Raft, message: Message) -> None:
         """A node is about to handle a message."""
-        if isinstance(message, AppendEntriesResponse | InstallSnapshotResponse):
+        if isinstance(message, (AppendEntriesResponse, InstallSnapshotResponse)):
             if raft.role is Role.LEADER and message.term == raft.term:
                 self.office.heard(raft, message.sender)
                 if isinstance(message, AppendEntriesResponse) and message.success:

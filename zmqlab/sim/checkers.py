@@ -191,6 +191,8 @@ class Ledger:
         self._executed: dict[tuple[int, int], int] = {}
         self._books = NaiveExchange()
         self._sessions = SessionRules(limits)
+        self._past: Ledger | None = None
+        """As it was at the last read of an older state; most reads are answered near the end."""
 
     @property
     def last_index(self) -> int:
@@ -274,9 +276,12 @@ class Ledger:
         """The naive book as it was after entry ``index``."""
         if index == len(self.entries):
             return self._books.depth(symbol, levels)
-        past = Ledger(self._limits)
-        for entry in self.entries[:index]:
+        if self._past is None or len(self._past.entries) > index:
+            self._past = Ledger(self._limits)
+        past = self._past
+        for entry in self.entries[len(past.entries) : index]:
             past._expected(entry)
+            past.entries.append(entry)
         return past._books.depth(symbol, levels)
 
     def books_hash(self) -> bytes:

@@ -41,9 +41,11 @@ if TYPE_CHECKING:
 NS_PER_US = 1_000
 SYMBOLS = ("AAA", "BBB")
 CODES = tuple(map(symbol_code, SYMBOLS))
-READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 400 * MS
+READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 300 * MS
 """Around an election's length: some reads are asked again while their first copy is still under way."""
-TIMEOUTS_MS = (20, 60, 150, 400)
+HURRY_US = 15 * MS
+"""Mean time between two turns of a client when all is healed: what is left to do is to be answered, no more."""
+TIMEOUTS_MS = (20, 60, 150, 250)
 """Retry time-outs, from below a round trip to above an election; production's is 1,000."""
 NODE_CHOICES: tuple[NodeChoice, ...] = (*("random",) * 8, "round-robin", "leader")
 SUSPICIONS_MS = (300, 1_000, 1_000, 3_000)
@@ -119,6 +121,8 @@ class Client:
     def finish(self) -> None:
         """One more request and one more read, which must be answered, and nothing after them until the next call."""
         self._ending, self._last_are_sent = True, False
+        for read in self._reads.values():
+            read.next_try_us = min(read.next_try_us, self._world.now_us() + HURRY_US)
 
     # Asking.
 
@@ -143,7 +147,8 @@ class Client:
                 self._request(session)
         if self._rng.random() < OLD_AGAIN:
             self._send_again(session)
-        self._world.at(int(self._rng.expovariate(1.0) * self._world.plan.think_us) + 1, self._act)
+        think_us = HURRY_US if self._ending else self._world.plan.think_us
+        self._world.at(int(self._rng.expovariate(1.0) * think_us) + 1, self._act)
 
     def _ask_last(self, session: Session) -> None:
         if not self._last_are_sent and session.room > 0:
@@ -188,7 +193,8 @@ class Client:
         self._send_read(self._reads[nonce])
 
     def _send_read(self, read: Operation) -> None:
-        read.next_try_us = self._world.now_us() + self._rng.randint(READ_RETRY_US_MIN, READ_RETRY_US_MAX)
+        retry_us = self._rng.randint(READ_RETRY_US_MIN, READ_RETRY_US_MAX)
+        read.next_try_us = self._world.now_us() + (min(retry_us, 4 * HURRY_US) if self._ending else retry_us)
         self._world.network.send(self.address, self._any_node(), read.content)
 
     def _send_again(self, session: Session) -> None:

@@ -13,7 +13,6 @@ at zero :class:`Crash` is raised there, and what was not yet sent or stored is g
 from __future__ import annotations
 
 import random
-from collections import Counter
 from dataclasses import replace
 from typing import cast
 
@@ -57,6 +56,12 @@ class Process:
         self.world = world
         self.engine: Engine | None = None
         """None while the process is down."""
+        self.address = settings.endpoint
+        """Where it listens: its base endpoint."""
+        self.replica: Replica | None = None
+        """None while the process is down, or is a seed that has not decided yet."""
+        self.duties: Duties | None = None
+        """What it owes; None as for ``replica``."""
         self.is_gone = False
         """Never to run again: its journal is lost, or it was removed and switched off."""
         self.crash_in = 0
@@ -77,11 +82,12 @@ class Process:
         self.last_configurations: list[Configuration] = []
         """In effect and committed, as known when it was last running."""
         self._rng = rng
+        self._now_us = world.now_us
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self._life = 0
         """Counts starts, so that an event of an earlier life is known."""
         self._inbox: list[tuple[int, bytes]] = []
-        self._waiting: Counter[int] = Counter()
+        self._waiting: dict[int, int] = {}
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
         self._wake_at_us = 0
@@ -90,23 +96,6 @@ class Process:
         self._turn_is_due = False
 
     # What is known of it.
-
-    @property
-    def address(self) -> str:
-        """Where it listens: its base endpoint."""
-        return self.settings.endpoint
-
-    @property
-    def replica(self) -> Replica | None:
-        """None while the process is down, or is a seed that has not decided yet."""
-        group = self.engine.groups.get(0) if self.engine is not None else None
-        return group.replica if group is not None else None
-
-    @property
-    def duties(self) -> Duties | None:
-        """What it owes; None as for :attr:`replica`."""
-        group = self.engine.groups.get(0) if self.engine is not None else None
-        return cast(WatchedGroup, group).duties if group is not None else None
 
     @property
     def running(self) -> Replica:
@@ -200,8 +189,9 @@ class Process:
             return
         self._wake_later()
 
-    def check_started(self, replica: Replica) -> None:
+    def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened its group."""
+        self.replica, self.duties = replica, duties
         replication = replica.replication
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
@@ -213,7 +203,7 @@ class Process:
 
     def _clock(self) -> int:
         """Monotonic nanoseconds, by a clock that may go wrong."""
-        return int(self.world.now_us() * 1_000 * self._clock_rate)
+        return int(self._now_us() * 1_000 * self._clock_rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan
@@ -239,7 +229,7 @@ class Process:
         if self.replica is not None:
             self.snapshots += self.replica.snapshots_total
         self.bad_frames = self.refused
-        self.engine = None
+        self.engine = self.replica = self.duties = None
         self.crash_in = 0
         if self.by_power_cut:
             self.by_power_cut = False
@@ -294,6 +284,7 @@ class Process:
         host, _ = parse_endpoint(address)
         join = tuple(other for other in self.settings.join if other != address)
         self.settings = replace(self.settings, bind=host, join=join or (self.address,))
+        self.address = self.settings.endpoint
 
     def resume(self) -> None:
         """After a pause: everything that came meanwhile is there."""
@@ -308,10 +299,11 @@ class Process:
         """A frame has arrived."""
         if self.engine is None:
             return
-        if self._waiting[sender] >= self.world.plan.queue_frames:
+        waiting = self._waiting.get(sender, 0)
+        if waiting >= self.world.plan.queue_frames:
             self.overflowed += 1
             return
-        self._waiting[sender] += 1
+        self._waiting[sender] = waiting + 1
         self._inbox.append((sender, frame))
         if not self._turn_is_due:
             self._turn_is_due = True
@@ -332,10 +324,11 @@ class Process:
         if self.engine is None or self.paused:
             return
         wait_ns = (self.engine.wake_ns - self._clock()) / self._clock_rate
-        due_us = self.world.now_us() + max(1, -int(-wait_ns // 1_000))
+        wait_us = max(1, -int(-wait_ns // 1_000))
+        due_us = self._now_us() + wait_us
         if not self._wake_at_us or due_us < self._wake_at_us:
             self._wake_at_us = due_us
-            self.world.at(due_us - self.world.now_us(), self._wake, self._life)
+            self.world.at(wait_us, self._wake, self._life)
 
     def _turn(self, life: int) -> None:
         if life != self._life or self.engine is None or self.paused:

@@ -31,7 +31,7 @@ from zmqlab.wire import control, frames
 ADDRESS = 100
 """To the network."""
 NODES_MAX = 9
-ASK_US = 25 * MS
+ASK_US = 40 * MS
 HOLD_US = 400 * MS
 """After a journal was lost nobody is removed for so long: until then a leader may count the dead node among those in
 reach (an election time-out, at most 150 ms here), and the removal would take the quorum away."""

@@ -187,7 +187,7 @@ class Storage:
 
     def unstored(self, message: Message) -> None:
         """A message of a term that is not stored leaves. Only a pre-vote may: no node is in the term that it names."""
-        if not (isinstance(message, RequestVote | RequestVoteResponse) and message.pre_vote):
+        if not (isinstance(message, (RequestVote, RequestVoteResponse)) and message.pre_vote):
             raise Violation(
                 f"stored before sent: node {message.sender} speaks in term {message.term}, "
                 f"but term {self._copies[message.sender].term} is stored"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
-from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Snapshot, quorum_value
+from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
 from zmqlab.replica.replica import Route
@@ -30,8 +30,6 @@ class Watcher:
     def __init__(self, process: Process) -> None:
         self.installs = 0
         """Snapshots that came from a leader."""
-        self.duties: Duties | None = None
-        """Of the present life, from when its group is open."""
         self._process = process
         self._commit_when_elected = 0
         self._stood_in = 0
@@ -46,14 +44,15 @@ class Watcher:
 
     def took_turn(self) -> None:
         """What the checkers want to see when a turn is over."""
-        replica = self._process.replica
-        if replica is None or self.duties is None:
+        replica, duties = self._process.replica, self._process.duties
+        if replica is None or duties is None:
             return
-        self.duties.took_turn()
-        if self._process.leads:
+        duties.took_turn()
+        if replica.replication.role is Role.LEADER:
             self._look_at_leader(self._process.raft)
-        if self._process.world.causes is not None:
-            self._process.world.causes.took_turn(replica)
+        causes = self._process.world.causes
+        if causes is not None:
+            causes.took_turn(replica)
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self._process.world
@@ -113,8 +112,8 @@ class WatchedGroup(Group):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._process = cast("Sockets", self._effects).process
-        self._process.check_started(self.replica)
-        self.duties = self._process.watcher.duties = Duties(self._process, self.replica, self.peers)
+        self.duties = Duties(self._process, self.replica, self.peers)
+        self._process.opened(self.replica, self.duties)
         self._watch(self._process.world.causes)
 
     def _watch(self, causes: Causes | None) -> None:

@@ -38,11 +38,11 @@ from zmqlab.wire.frames import HEADER_BYTES, header
 _SENDER = struct.Struct("<Q")  # each of the following begins with it
 _APPEND = struct.Struct("<QQQQQQQI")  # sender to term prev_index prev_term commit_index round entry_count
 _ENTRY = struct.Struct("<QBI")  # term kind data_bytes; its index follows from prev_index
-_APPEND_RESPONSE = struct.Struct("<QQQQBQQQ")  # sender to term round success index hint_term rejected_index
-_VOTE = struct.Struct("<QQQQQBB")  # sender to term last_index last_term pre_vote forced
-_VOTE_RESPONSE = struct.Struct("<QQQBB")  # sender to term granted pre_vote
-_SNAPSHOT = struct.Struct("<QQQQQQQBII")  # sender to term round index term offset done configuration_bytes data_bytes
-_SNAPSHOT_RESPONSE = struct.Struct("<QQQQQQB")  # sender to term round snapshot_index offset done
+_APPEND_RESPONSE = struct.Struct("<QQQQ?QQQ")  # sender to term round success index hint_term rejected_index
+_VOTE = struct.Struct("<QQQQQ??")  # sender to term last_index last_term pre_vote forced
+_VOTE_RESPONSE = struct.Struct("<QQQ??")  # sender to term granted pre_vote
+_SNAPSHOT = struct.Struct("<QQQQQQQ?II")  # sender to term round index term offset done configuration_bytes data_bytes
+_SNAPSHOT_RESPONSE = struct.Struct("<QQQQQQ?")  # sender to term round snapshot_index offset done
 _TIMEOUT_NOW = struct.Struct("<QQQ")  # sender to term
 _READ_INDEX = struct.Struct("<QQQQ")  # sender to term context
 _READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
@@ -54,18 +54,7 @@ _KINDS = {int(kind): kind for kind in EntryKind}
 
 
 def _encode_append(message: AppendEntries) -> list[bytes]:
-    parts = [
-        _APPEND.pack(
-            message.sender,
-            message.to,
-            message.term,
-            message.prev_index,
-            message.prev_term,
-            message.commit_index,
-            message.round,
-            len(message.entries),
-        )
-    ]
+    parts = [_APPEND.pack(*message[:7], len(message.entries))]
     for entry in message.entries:
         parts.append(_ENTRY.pack(entry.term, entry.kind, len(entry.data)))
         parts.append(entry.data)
@@ -98,18 +87,7 @@ def _decode_append(frame: bytes) -> AppendEntries:
 
 
 def _encode_snapshot(message: InstallSnapshot) -> list[bytes]:
-    fixed = _SNAPSHOT.pack(
-        message.sender,
-        message.to,
-        message.term,
-        message.round,
-        message.snapshot_index,
-        message.snapshot_term,
-        message.offset,
-        message.done,
-        len(message.configuration),
-        len(message.data),
-    )
+    fixed = _SNAPSHOT.pack(*message[:8], len(message.configuration), len(message.data))
     return [fixed, message.configuration, message.data]
 
 
@@ -121,7 +99,7 @@ def _decode_snapshot(frame: bytes) -> InstallSnapshot:
     _expect_end(frame, middle + data_bytes)
     configuration, data = frame[start:middle], frame[middle:]
     _expect_configuration(configuration)
-    return InstallSnapshot(sender, to, term, round_, index, snapshot_term, offset, bool(done), data, configuration)
+    return InstallSnapshot(sender, to, term, round_, index, snapshot_term, offset, done, data, configuration)
 
 
 def _expect_configuration(data: bytes) -> None:
@@ -145,28 +123,23 @@ def _expect_end(frame: bytes, end: int) -> None:
         raise FrameError(f"a frame of {len(frame)} bytes should have {end}")
 
 
-def _fixed(
-    layout: struct.Struct, make: Callable[..., Message], flags: tuple[int, ...] = ()
-) -> Callable[[bytes], Message]:
-    """A decoder of messages that are one struct. The fields at the positions ``flags`` are booleans."""
+def _fixed(layout: struct.Struct, make: Callable[..., Message]) -> Callable[[bytes], Message]:
+    """A decoder of messages that are one struct."""
 
     def decode(frame: bytes) -> Message:
         _expect_end(frame, HEADER_BYTES + layout.size)
-        fields = list(layout.unpack_from(frame, HEADER_BYTES))
-        for position in flags:
-            fields[position] = bool(fields[position])
-        return make(*fields)
+        return make(*layout.unpack_from(frame, HEADER_BYTES))
 
     return decode
 
 
 _DECODERS: dict[int, Callable[[bytes], Message]] = {
     frames.APPEND_ENTRIES: _decode_append,
-    frames.APPEND_ENTRIES_RESPONSE: _fixed(_APPEND_RESPONSE, AppendEntriesResponse, flags=(4,)),
-    frames.REQUEST_VOTE: _fixed(_VOTE, RequestVote, flags=(5, 6)),
-    frames.REQUEST_VOTE_RESPONSE: _fixed(_VOTE_RESPONSE, RequestVoteResponse, flags=(3, 4)),
+    frames.APPEND_ENTRIES_RESPONSE: _fixed(_APPEND_RESPONSE, AppendEntriesResponse),
+    frames.REQUEST_VOTE: _fixed(_VOTE, RequestVote),
+    frames.REQUEST_VOTE_RESPONSE: _fixed(_VOTE_RESPONSE, RequestVoteResponse),
     frames.INSTALL_SNAPSHOT: _decode_snapshot,
-    frames.INSTALL_SNAPSHOT_RESPONSE: _fixed(_SNAPSHOT_RESPONSE, InstallSnapshotResponse, flags=(6,)),
+    frames.INSTALL_SNAPSHOT_RESPONSE: _fixed(_SNAPSHOT_RESPONSE, InstallSnapshotResponse),
     frames.TIMEOUT_NOW: _fixed(_TIMEOUT_NOW, TimeoutNow),
     frames.READ_INDEX: _fixed(_READ_INDEX, ReadIndex),
     frames.READ_INDEX_RESPONSE: _fixed(_READ_INDEX_RESPONSE, ReadIndexResponse),
@@ -190,8 +163,7 @@ def encode_message(message: Message, group: int = 0) -> bytes:
     if type(message) is InstallSnapshot:
         return b"".join([header(frames.INSTALL_SNAPSHOT, group), *_encode_snapshot(message)])
     frame_type, layout = _FIXED_LAYOUTS[type(message)]
-    fields = (getattr(message, name) for name in message.__slots__)
-    return header(frame_type, group) + layout.pack(*fields)
+    return header(frame_type, group) + layout.pack(*message)
 
 
 def decode_message(frame_type: int, frame: bytes) -> Message:

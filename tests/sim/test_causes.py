@@ -342,13 +342,12 @@ def test_a_smaller_group_commits_what_came_before_its_own_entry() -> None:
 def test_a_leader_that_commits_an_older_term() -> None:
     story = Story()
     leader = story.leader(1, 3, NO_OP, no_op(2, 2))
-    replica = cast(Replica, SimpleNamespace(replication=leader, machine=StateMachine(LIMITS)))
-    story.causes.took_turn(replica)
+    story.causes.led(leader)
     leader.commit_index = 3
-    story.causes.took_turn(replica)
+    story.causes.led(leader)
     leader.commit_index = 2
     with pytest.raises(Violation, match="commit rule: node 1 has committed 2 while it leads term 3, which began at 3"):
-        story.causes.took_turn(replica)
+        story.causes.led(leader)
 
 
 # Snapshots.
@@ -367,9 +366,16 @@ def with_snapshot(story: Story, **changes: Any) -> Replica:
     return cast(Replica, SimpleNamespace(replication=raft, machine=machine))
 
 
+def snapshot_of(replica: Replica) -> Snapshot:
+    snapshot = cast(Raft, replica.replication).snapshot
+    assert snapshot is not None
+    return snapshot
+
+
 def test_a_sound_snapshot() -> None:
     story = Story()
-    story.causes.took_turn(with_snapshot(story))
+    replica = with_snapshot(story)
+    story.causes.keeps(replica, snapshot_of(replica))
 
 
 @pytest.mark.parametrize(
@@ -386,10 +392,9 @@ def test_a_snapshot_of_something_else(changes: dict[str, Any], match: str) -> No
     story = Story()
     replica = with_snapshot(story, **changes)
     with pytest.raises(Violation, match=match):
-        story.causes.took_turn(replica)
-    assert cast(Raft, replica.replication).snapshot is not None
+        story.causes.keeps(replica, snapshot_of(replica))
     with pytest.raises(Violation, match=match):
-        story.causes.loaded(1, None, [], cast(Raft, replica.replication).snapshot)
+        story.causes.loaded(1, None, [], snapshot_of(replica))
 
 
 def test_a_snapshot_that_does_not_restore_its_state() -> None:
@@ -401,10 +406,10 @@ def test_a_snapshot_that_does_not_restore_its_state() -> None:
     machine = StateMachine(LIMITS)
     for entry in entries:
         machine.apply(entry)
-    raft.snapshot = Snapshot(RESTORE_EVERY, 1, THREE, machine.snapshot())
+    snapshot = Snapshot(RESTORE_EVERY, 1, THREE, machine.snapshot())
     machine.sessions.open(4)
     with pytest.raises(Violation, match=r"snapshot: node 1 has one at \d+ that does not restore its state"):
-        story.causes.took_turn(cast(Replica, SimpleNamespace(replication=raft, machine=machine)))
+        story.causes.keeps(cast(Replica, SimpleNamespace(replication=raft, machine=machine)), snapshot)
 
 
 def test_a_chunk_that_names_other_members() -> None:

@@ -112,7 +112,7 @@ def test_each_planted_bug_has_its_checkers() -> None:
 @pytest.mark.parametrize("name", BY_CHECKER)
 def test_a_planted_bug_does_damage_that_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any seed of the window will do, as long as the right checker speaks; the sound code has no failing seed."""
-    for method in ("heard", "sent", "stored", "loaded", "applied", "took_turn", "read_begins", "read_served"):
+    for method in ("heard", "sent", "stored", "loaded", "applied", "led", "keeps", "read_begins", "read_served"):
         monkeypatch.setattr(Causes, method, lambda *_: None)
     monkeypatch.setattr(Commitment, "is_out", lambda *_: True)  # it knows only what the causes are told
     assert_seen(name, BY_CHECKER[name])

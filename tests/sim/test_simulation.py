@@ -16,7 +16,7 @@ from zmqlab.sim.plan import FOCUSES
 once = cache(run)
 """Outcomes of seeds that more than one test looks at."""
 SEEDS = Path(__file__).parent / "seeds.txt"
-BLOCK = 25
+SEEDS_RUN, BLOCK = 300, 25
 
 
 def failed_once() -> list[int]:
@@ -25,7 +25,7 @@ def failed_once() -> list[int]:
     return [int(line.split(maxsplit=1)[0]) for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("first_seed", range(1, 301, BLOCK))
+@pytest.mark.parametrize("first_seed", range(1, SEEDS_RUN + 1, BLOCK))
 def test_no_promise_breaks(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + BLOCK):
         outcome = once(seed)
@@ -53,7 +53,7 @@ def test_what_failed_once_does_not_fail_again(seed: int) -> None:
 def test_the_runs_are_not_idle() -> None:
     """Everything that should happen does, over some seeds; a simulator in which nothing happens finds nothing."""
     totals: dict[str, int] = {}
-    for seed in range(1, 101):
+    for seed in range(1, SEEDS_RUN + 1):
         for name, value in once(seed).figures.items():
             totals[name] = totals.get(name, 0) + value
     assert {name for name, value in totals.items() if value < 10} == set(), totals

@@ -50,7 +50,7 @@ class Asker:
         refused: str,
     ) -> None:
         """``make_query`` gets a nonce; ``refused`` completes the sentence "ENDPOINT ..." in the log."""
-        self._ask_ticks = max(1, election_ticks // ASKS)
+        self._ask_ticks = max(1, round(election_ticks / ASKS))
         self._silent_ticks = round(SILENT_TIMEOUTS * election_ticks)
         self._effects = effects
         self._rng = rng

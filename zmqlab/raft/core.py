@@ -64,7 +64,7 @@ class Ready:
     Steps 1 and 2 may overlap: the messages of step 1 promise nothing about this node's disk.
     """
 
-    send_now: list[Message] = field(default_factory=list)
+    send_now: Sequence[Message] = ()
     """Send before storing, or while storing."""
     hard_state: HardState | None = None
     """Replaces the stored one."""
@@ -72,13 +72,13 @@ class Ready:
     """To store. They may start at or below the last stored index: then drop the stored entries from there on first."""
     snapshot: Snapshot | None = None
     """A received one. It replaces the stored log, the stored snapshot and the state machine."""
-    send_stored: list[Message] = field(default_factory=list)
+    send_stored: Sequence[Message] = ()
     """Votes and answers. They promise what this turn stores."""
     committed: list[Entry] = field(default_factory=list)
     """To apply, each exactly once and in order. They are of any kind."""
-    reads: list[tuple[int, int]] = field(default_factory=list)
+    reads: Sequence[tuple[int, int]] = ()
     """``(context, index)``: the read may be answered as soon as ``index`` is applied."""
-    failed_reads: list[int] = field(default_factory=list)
+    failed_reads: Sequence[int] = ()
     """Contexts of reads that got no answer. The driver may ask again."""
     role_changed: bool = False
     """Role, term or leader differ from those at the last Ready."""
@@ -211,8 +211,9 @@ class Raft(RaftState):
         self._take_out_hard_state(ready)
         self._take_out_messages(ready)
         self._take_out_committed(ready)
-        ready.reads, self.done_reads = self.done_reads, []
-        ready.failed_reads, self.failed_reads = self.failed_reads, []
+        if self.done_reads or self.failed_reads:
+            ready.reads, self.done_reads = self.done_reads, []
+            ready.failed_reads, self.failed_reads = self.failed_reads, []
         role = (self.role, self.term, self.leader_id)
         ready.role_changed, self.announced_role = role != self.announced_role, role
         return ready

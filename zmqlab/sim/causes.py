@@ -259,15 +259,15 @@ class Causes:
         """A node is about to answer that query from its state."""
         self.reads.served(replica, floor)
 
-    def took_turn(self, replica: Replica) -> None:
-        """A node's turn is over."""
-        raft = cast(Raft, replica.replication)
-        if raft.role is Role.LEADER:
-            if self.commitment.leads(raft):
-                self.votes.leads(raft)
-            self.office.took_turn(raft)
-        if raft.snapshot is not None:
-            self.snapshots.look_at(replica, raft.snapshot)
+    def led(self, raft: Raft) -> None:
+        """A leader's turn is over."""
+        if self.commitment.leads(raft):
+            self.votes.leads(raft)
+        self.office.took_turn(raft)
+
+    def keeps(self, replica: Replica, snapshot: Snapshot) -> None:
+        """A turn is over, of a node that has a snapshot."""
+        self.snapshots.look_at(replica, snapshot)
 
 
 _SENT: dict[type[Any], Callable[[Causes, Raft, Any], None]] = {

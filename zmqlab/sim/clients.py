@@ -45,10 +45,10 @@ READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 300 * MS
 """Around an election's length: some reads are asked again while their first copy is still under way."""
 HURRY_US = 15 * MS
 """Mean time between two turns of a client when all is healed: what is left to do is to be answered, no more."""
-TIMEOUTS_MS = (20, 60, 150, 250)
+TIMEOUTS_MS = (20, 40, 80, 200)
 """Retry time-outs, from below a round trip to above an election; production's is 1,000."""
 NODE_CHOICES: tuple[NodeChoice, ...] = (*("random",) * 8, "round-robin", "leader")
-SUSPICIONS_MS = (300, 1_000, 1_000, 3_000)
+SUSPICIONS_MS = (400, 1_000, 1_000, 3_000)
 WINDOWS = (2, 8, 64)
 """Below, near and above the window that the cluster allows."""
 WINDOW_BYTES = (80, 400, 100_000)
@@ -57,7 +57,7 @@ LOOK_TURNS = 12
 """A lost connection is noticed by every so many of a client's turns: often after the node is back."""
 OLD_AGAIN = 0.07
 """Share of a client's turns in which it sends a frame again that it need not send."""
-LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX = 129, 160
+LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX = 129, 140
 """More than are packed in one piece."""
 PLACES = 15
 """Addresses at which there may ever be nodes: a client that loses all the nodes it knows tries all of them."""
@@ -106,6 +106,8 @@ class Client:
         """Stands for a node that the session does not talk to and that answers nevertheless."""
         self._stranger.clock = ResponseClock(MS)
         self._turns = 0
+        self._appointments = 0
+        """How often the next turn was planned; only the last plan counts."""
         self._ending = False
         self._last_are_sent = False
 
@@ -116,17 +118,26 @@ class Client:
 
     def begin(self) -> None:
         """Act from now on."""
-        self._world.at(int(self._rng.random() * 50 * MS), self._act)
+        self._world.at(int(self._rng.random() * 50 * MS), self._act, self._appointments)
 
     def finish(self) -> None:
         """One more request and one more read, which must be answered, and nothing after them until the next call."""
         self._ending, self._last_are_sent = True, False
         for read in self._reads.values():
             read.next_try_us = min(read.next_try_us, self._world.now_us() + HURRY_US)
+        self._act_later()
 
     # Asking.
 
-    def _act(self) -> None:
+    def _act_later(self) -> None:
+        """Act when the client has thought; what was planned before is off."""
+        self._appointments += 1
+        think_us = HURRY_US if self._ending and not self.is_done else self._world.plan.think_us
+        self._world.at(int(self._rng.expovariate(1.0) * think_us) + 1, self._act, self._appointments)
+
+    def _act(self, appointment: int) -> None:
+        if appointment != self._appointments:
+            return
         now_us = self._world.now_us()
         session = self._session or self._new_session()
         self._turns += 1
@@ -147,8 +158,7 @@ class Client:
                 self._request(session)
         if self._rng.random() < OLD_AGAIN:
             self._send_again(session)
-        think_us = HURRY_US if self._ending else self._world.plan.think_us
-        self._world.at(int(self._rng.expovariate(1.0) * think_us) + 1, self._act)
+        self._act_later()
 
     def _ask_last(self, session: Session) -> None:
         if not self._last_are_sent and session.room > 0:

@@ -19,7 +19,7 @@ OUTAGES = 0.15
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
     """Everything that is decided beforehand, and what it is aimed at."""
     plan = draw_plan(rng, settings, make_replication)
-    focus = settings.focus or rng.choice((*("",) * 12, *FOCUSES[:-1]))
+    focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-1]))
     focused = FOCUSED[focus](plan, settings) if focus else plan
     return replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
 
@@ -30,7 +30,7 @@ def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 5,
-        faults_ms=settings.faults_ms or 1_500,
+        faults_ms=settings.faults_ms or 1_200,
         durability="os",
         faults=("crash", "isolate"),
         fault_gap_us=200 * MS,
@@ -55,7 +55,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or 1_500,
+        faults_ms=settings.faults_ms or 1_200,
         durability="os",
         faults=("crash", "transfer"),
         fault_gap_us=200 * MS,
@@ -149,13 +149,13 @@ def _moves(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or 2_500,
+        faults_ms=settings.faults_ms or 1_600,
         durability="os",
         faults=("terminate", "crash", "one_way"),
         fault_gap_us=400 * MS,
         loss=min(plan.loss, 0.05),
         operations=("move", "exchange", "exchange"),
-        operations_gap_us=150 * MS,
+        operations_gap_us=80 * MS,
         begins_with_seed=True,
         nodes_ask=True,
         unlucky_leader=0.0,
@@ -176,7 +176,7 @@ def _forwards(plan: Plan, settings: SimSettings) -> Plan:
         think_us=15 * MS,
         requests_open_max=12,
         reads=0.1,
-        large_requests=0.3,
+        large_requests=0.15,
         peer_frame_bytes=8_000,
         answer_frame_bytes=16_000,
         unlucky_leader=0.3,

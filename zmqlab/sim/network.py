@@ -62,9 +62,10 @@ class Network:
         """Put a frame under way; whether and when it arrives is decided now."""
         self.sent += 1
         delays_us = self._draw_delays(sender, to)
+        if not delays_us:
+            self.lost += 1
         for delay_us in delays_us:
             self._at(delay_us, self._deliver, sender, to, frame)
-        self.lost += not delays_us
         if self._trace is not None:
             now_us = self._now_us()
             self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
@@ -129,9 +130,10 @@ class Sockets:
     def publish(self, frame: bytes) -> None:
         self.process.effect("before it publishes")
         if frame.startswith(_APPENDS):
+            own, address, send = self.process, self.process.address, self._world.network.send
             for process in self._world.reachable():
-                if self.process.address in process.sockets.subscribed and process is not self.process:
-                    self._world.network.send(self.process.node_id, process.node_id, frame)
+                if address in process.sockets.subscribed and process is not own:
+                    send(own.node_id, process.node_id, frame)
 
     def send(self, address: str, frame: bytes) -> None:
         self.process.effect("before a message")

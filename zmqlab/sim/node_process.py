@@ -82,6 +82,7 @@ class Process:
         self.last_configurations: list[Configuration] = []
         """In effect and committed, as known when it was last running."""
         self._rng = rng
+        self._raft: RaftByQuorum | None = None
         self._now_us = world.now_us
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self._life = 0
@@ -107,7 +108,9 @@ class Process:
     @property
     def raft(self) -> RaftByQuorum:
         """Of a process that runs."""
-        return cast(RaftByQuorum, self.running.replication)
+        raft = self._raft
+        assert raft is not None, "the process is down"
+        return raft
 
     @property
     def term(self) -> int:
@@ -192,6 +195,7 @@ class Process:
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened its group."""
         self.replica, self.duties = replica, duties
+        self._raft = cast(RaftByQuorum, replica.replication)
         replication = replica.replication
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
@@ -229,7 +233,7 @@ class Process:
         if self.replica is not None:
             self.snapshots += self.replica.snapshots_total
         self.bad_frames = self.refused
-        self.engine = self.replica = self.duties = None
+        self.engine = self.replica = self.duties = self._raft = None
         self.crash_in = 0
         if self.by_power_cut:
             self.by_power_cut = False

@@ -31,8 +31,8 @@ from zmqlab.wire import control, frames
 ADDRESS = 100
 """To the network."""
 NODES_MAX = 9
-ASK_US = 40 * MS
-HOLD_US = 400 * MS
+ASK_US = 60 * MS
+HOLD_US = 250 * MS
 """After a journal was lost nobody is removed for so long: until then a leader may count the dead node among those in
 reach (an election time-out, at most 150 ms here), and the removal would take the quorum away."""
 RETRACT_US = 800 * MS
@@ -264,7 +264,8 @@ class Operator:
                 self._reached(goal)
             elif not self._is_ending or self._rng.random() < 0.5:
                 self._goals.rotate(-1)
-        self._world.at(int(ASK_US * self._world.plan.patience), self._ask)
+        patience = min(self._world.plan.patience, 0.5) if self._is_ending else self._world.plan.patience
+        self._world.at(int(ASK_US * patience), self._ask)
 
     def _asks_itself(self, node_id: int) -> bool:
         """Whether a new node will be taken in without the operator's help: it was told of one that is a member now.

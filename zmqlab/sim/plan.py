@@ -46,7 +46,7 @@ FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "mov
 a share of their own."""
 
 
-FAULTS_MS = (300,) * 10 + (600,) * 6 + (1_200,) * 3 + (4_000,)
+FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 4 + (1_500,) * 2 + (3_000,)
 """Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
 long past."""
 
@@ -208,11 +208,11 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
         goals_max=rng.choice((1, 2, 4)),
         members_min=rng.choice((1, 3)),
         changes_its_mind=rng.choice((0.0, 0.1, 0.5)),
-        asks_everybody=rng.random() < 0.3,
-        patience=rng.choice((0.4, 1.0, 1.0)),
+        asks_everybody=rng.random() < 0.2,
+        patience=rng.choice((0.3, 1.0, 1.0)),
         outage=False,
-        probes=rng.random() < 0.15,
-        turn_us=rng.choice((0, 2_000, 8_000)),
+        probes=rng.random() < 0.1,
+        turn_us=rng.choice((0, 3_000, 10_000)),
         clock_rates=tuple(rng.choice((1.0, rng.uniform(0.8, 1.25))) for _ in range(NODES_MAX)),
         think_us=rng.choice((15, 30, 80)) * MS,
         requests_open_max=rng.choice((1, 4, 12)),
@@ -236,7 +236,7 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
         peer_frame_bytes=8_000 if small_frames else 4_194_304,
         answer_frame_bytes=16_000 if small_frames else 4_194_304,
         queue_frames=rng.choice((30, 256, 1_280)),
-        large_requests=rng.choice((0.0, 0.0, 0.0, 0.05)),
+        large_requests=rng.choice((0.0, 0.0, 0.0, 0.02)),
         make_replication=make_replication,
     )
 

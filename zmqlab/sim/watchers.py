@@ -44,15 +44,17 @@ class Watcher:
 
     def took_turn(self) -> None:
         """What the checkers want to see when a turn is over."""
-        replica, duties = self._process.replica, self._process.duties
-        if replica is None or duties is None:
+        process = self._process
+        if process.replica is None or process.duties is None:
             return
-        duties.took_turn()
-        if replica.replication.role is Role.LEADER:
-            self._look_at_leader(self._process.raft)
-        causes = self._process.world.causes
-        if causes is not None:
-            causes.took_turn(replica)
+        raft, causes = process.raft, process.world.causes
+        process.duties.took_turn()
+        if raft.role is Role.LEADER:
+            self._look_at_leader(raft)
+            if causes is not None:
+                causes.led(raft)
+        if raft.snapshot is not None and causes is not None:
+            causes.keeps(process.replica, raft.snapshot)
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self._process.world
@@ -118,13 +120,13 @@ class WatchedGroup(Group):
 
     def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""
-        replica, duties = self.replica, self.duties
+        replica, duties, raft = self.replica, self.duties, cast(Raft, self.replica.replication)
         take, step, read = replica.take_request, replica.step, replica.read
 
         def watched_step(message: Message) -> None:
             duties.heard(message)
             if causes is not None:
-                causes.heard(cast(Raft, replica.replication), message)
+                causes.heard(raft, message)
             step(message)
 
         def watched_read(finish: Callable[[bool], None]) -> None:
@@ -167,14 +169,14 @@ class WatchedGroup(Group):
             self._show(message)
 
     def _show(self, message: Message) -> None:
-        world, replication = self._process.world, self.replica.replication
+        world, raft = self._process.world, self._process.raft
         world.elections.sent(message)
         if world.causes is not None:
-            world.causes.sent(cast(Raft, replication), message)
+            world.causes.sent(raft, message)
         if isinstance(message, AppendEntries):
             world.logs.saw(message.prev_term, message.entries)
         elif isinstance(message, AppendEntriesResponse):
-            world.logs.answered(message, replication.applied_index)
+            world.logs.answered(message, raft.applied_index)
 
 
 class ObservedMachine(StateMachine):

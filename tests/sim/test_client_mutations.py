@@ -18,7 +18,7 @@ MUTATIONS = {
             changes=((" and low not in still_open", ""),),
             seeds_max=30,
         ),
-        ("is told 3", "exactly once", "progress"),
+        ("answers: client", "is told 3", "exactly once", "progress"),
     ),
     "a request without an answer is never sent again": (
         Mutation(
@@ -44,7 +44,7 @@ MUTATIONS = {
             name="",
             function=Session._take_window_full,
             changes=(("self._window.low", "1"),),
-            seeds_max=100,
+            seeds_max=60,
         ),
         ("progress",),
     ),
@@ -53,7 +53,7 @@ MUTATIONS = {
             name="",
             function=Session._take_refusal,
             changes=(("self.expired = True", "pass"),),
-            seeds_max=100,
+            seeds_max=60,
         ),
         ("progress",),
     ),

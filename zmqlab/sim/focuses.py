@@ -55,7 +55,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or 1_200,
+        faults_ms=settings.faults_ms or 1_500,
         durability="os",
         faults=("crash", "transfer"),
         fault_gap_us=200 * MS,
@@ -66,7 +66,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
         goals_max=3,
         members_min=2,
         changes_its_mind=0.5,
-        patience=0.4,
+        patience=0.2,
         asks_everybody=True,
         unlucky_leader=0.8,
         strikes_at_once=0.9,
@@ -182,7 +182,7 @@ def _forwards(plan: Plan, settings: SimSettings) -> Plan:
         unlucky_leader=0.3,
         raft=replace(plan.raft, max_append_bytes=2_000, snapshot_chunk_bytes=1_000),
         replica=replace(
-            plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=100_000, resend_ticks=8
+            plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=20_000, resend_ticks=8
         ),
     )
 

@@ -162,7 +162,7 @@ MUTATIONS = (
         "9 a read served without asking whether one still leads",
         reads.confirm,
         (("while raft.read_batches and raft.read_batches[0].round <= confirmed:", "while raft.read_batches:"),),
-        120,
+        200,
         SimSettings(focus="reads"),
     ),
     Mutation(
@@ -333,7 +333,8 @@ MUTATIONS = (
         "logs compared by their length alone",
         log.Log.is_up_to_date,
         (("(term, index) >= (self.last_term, self.last_index)", "index >= self.last_index"),),
-        60,
+        20,
+        SimSettings(focus="figure-8"),
     ),
     Mutation(
         "learners counted among those that commit",
@@ -363,19 +364,20 @@ MUTATIONS = (
         "an acknowledgement up to the end of the log, verified or not",
         append_entries.handle_append,
         (("message.round, True, verified, 0, 0", "message.round, True, raft.log.last_index, 0, 0"),),
-        120,
+        250,
     ),
     Mutation(
         "a term that leaves before it is stored",
         core.Raft._take_out_messages,
         (("now, stored = [], now + stored", "pass"),),
-        20,
+        60,
     ),
     Mutation(
         "leadership handed to a node that lacks entries",
         election.hand_over_if_caught_up,
         ((" and progress.match_index == raft.log.last_index", ""),),
-        40,
+        80,
+        SimSettings(focus="ahead"),
     ),
     Mutation(
         "the members changed before the last change is committed",
@@ -414,7 +416,7 @@ MUTATIONS = (
         "a transfer to a node that is gone never given up",
         election.tick_transfer,
         (("raft.transfer_elapsed >= raft.settings.election_ticks or ", ""),),
-        200,
+        400,
         SimSettings(focus="outage"),
     ),
 )

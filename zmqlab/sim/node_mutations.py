@@ -39,13 +39,14 @@ NODE_MUTATIONS = (
         "an applied copy of an older term taken for the one of this term",
         replica.Replica._apply,
         (("if entry.term == self._proposed_in:", "if True:"),),
-        60,
+        150,
+        SimSettings(focus="sessions"),
     ),
     Mutation(
         "a late request not sent again",
         replica.Replica._resend_late,
         ((">= min(", ">= 1e9 * min("),),
-        80,
+        240,
     ),
     Mutation(
         "requests that a snapshot answers left waiting",
@@ -81,7 +82,7 @@ NODE_MUTATIONS = (
         "the bytes of a request that comes again counted twice",
         replica.Replica.take_request,
         (("self._forget(key)", "self.pending.pop(key, None)"),),
-        40,
+        60,
         SimSettings(focus="forwards"),
     ),
     Mutation(

@@ -88,7 +88,8 @@ def test_a_snapshot_answers_what_waits() -> None:
     replica.step(InstallSnapshot(2, 1, 1, 1, 3, 1, 0, True, elsewhere.snapshot(), MEMBERS.encode()))
     replica.turn()
     assert bodies[2] is not None
-    assert effects.answers == [(b"route", client_wire.replayed(bodies[2].body))]
+    stale = client_wire.encode_response(1, 1, 0, client_wire.ResponseStatus.STALE)
+    assert effects.answers == [(b"route", stale), (b"route", client_wire.replayed(bodies[2].body))]
     assert list(replica.pending) == [(1, 3)], "only the one that was not applied still waits"
     effects.forwarded.clear()
     replica.tick()

@@ -268,36 +268,48 @@ class Replica:
         seen = (replication.term, replication.leader_id)
         if seen != self._leader_seen and replication.leader_id:
             self._leader_seen = seen
+            self._settle_pending()
             for waiting in self.pending.values():
                 waiting.sent_tick, waiting.resends = self._tick, 0
-            self._to_propose = self._all_pending()
+            self._to_propose = self._pending_frames()
 
-    def _all_pending(self) -> list[tuple[Key, bytes]]:
-        """Everything that waits here, but for requests whose answer the client has, from another node: they are over.
+    def _settle_pending(self) -> None:
+        """Answer those requests that wait here and are done: no entry will come that answers them.
 
-        Sent to the leader, they would fill the log with what is done. They are answered with STALE, as from the log.
+        They were applied within a snapshot, or their clients have the answers, from other nodes: those get STALE, as
+        from the log. Sent to the leader again, they would fill the log with what is done. A node far behind could so
+        keep itself behind for ever: each resend makes the leader compact, and the next snapshot is due before this one
+        is in.
         """
-        is_over = self.machine.sessions.is_over
-        over = [key for key in self.pending if key[0] and is_over(*key)]
-        if over:
-            stale = [client_wire.encode_response(*key, 0, ResponseStatus.STALE) for key in over]
-            self._driver.answer([(self.pending[key].route, body) for key, body in zip(over, stale, strict=True)])
-            for key in over:
-                self._forget(key)
+        sessions, answers = self.machine.sessions, []
+        for key in [key for key in self.pending if key[0] and sessions.is_done(*key)]:
+            waiting, stored = self.pending[key], sessions.peek(*key)
+            self._forget(key)
+            if stored is None:
+                answers.append((waiting.route, client_wire.encode_response(*key, 0, ResponseStatus.STALE)))
+                continue
+            body = self._replay(waiting.route, stored, waiting.received_ns)
+            if body is not None:
+                answers.append((waiting.route, body))
+                self.answered.append(waiting.received_ns)
+        if answers:
+            self._driver.answer(answers)
+
+    def _pending_frames(self) -> list[tuple[Key, bytes]]:
         return [(key, waiting.frame) for key, waiting in self.pending.items()]
 
     def _resend_late(self) -> None:
         """Send again what waits for much longer than answers take, each request at doubling intervals."""
         pause = max(self.settings.resend_ticks, LATE_FACTOR * self._answer_ticks)
         pause_max = self.settings.resend_ticks << MAX_DOUBLINGS  # waits for a lost copy count as answer times, too
-        for key, frame in self._all_pending():
-            waiting = self.pending[key]
+        self._settle_pending()
+        for key, waiting in self.pending.items():
             if waiting.received_tick > self._tick - self.settings.resend_ticks:
                 break  # the pending ones stand in the order of their arrival
             if self._tick - waiting.sent_tick >= min(pause * 2 ** min(waiting.resends, MAX_DOUBLINGS), pause_max):
                 waiting.sent_tick = self._tick
                 waiting.resends += 1
-                self._to_propose.append((key, frame))
+                self._to_propose.append((key, waiting.frame))
 
     def _propose(self) -> None:
         """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
@@ -309,7 +321,7 @@ class Replica:
             for batch in frames.slices([frame for _, frame in requests], self.settings.forward_bytes):
                 self._driver.forward(self.replication.leader_id, batch)
         elif len(requests) > len(self.pending):
-            self._to_propose = self._all_pending()
+            self._to_propose = self._pending_frames()
 
     def _propose_as_leader(self, requests: list[tuple[Key, bytes]]) -> None:
         if self._proposed_in != self.replication.term:
@@ -331,7 +343,7 @@ class Replica:
             self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
         if ready.snapshot is not None:
             self._bytes_since_snapshot = 0
-            self._answer_from_snapshot()
+            self._settle_pending()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
         if ready.committed:
@@ -378,23 +390,6 @@ class Replica:
             self._held = [held for held in self._held if held.log_index > answerable_index]
             self.answered += [held.received_ns for held in due]
             self._driver.answer([(held.route, held.body) for held in due])
-
-    def _answer_from_snapshot(self) -> None:
-        """Requests that wait here may have been applied within the snapshot, and no entry will come to answer them.
-
-        Sent to the leader again, they would fill the log with what is done. A node far behind could so keep itself
-        behind for ever: each resend makes the leader compact, and the next snapshot is due before this one is in.
-        """
-        answers: list[tuple[Route, bytes]] = []
-        for key, waiting in list(self.pending.items()):
-            stored = self.machine.sessions.peek(*key)
-            if stored is not None:
-                answers.append((waiting.route, client_wire.replayed(stored)))
-                self.answered.append(waiting.received_ns)
-            if stored is not None or self.machine.sessions.is_over(*key):
-                self._forget(key)
-        if answers:
-            self._driver.answer(answers)
 
     def _take_reads(self, ready: Ready) -> None:
         for context, index in ready.reads:

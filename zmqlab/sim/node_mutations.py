@@ -50,8 +50,8 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "requests that a snapshot answers left waiting",
-        replica.Replica._carry_out,
-        (("self._answer_from_snapshot()", "pass"),),
+        replica.Replica._settle_pending,
+        (("sessions.is_done(*key)]", "sessions.is_over(*key)]"),),
         120,
     ),
     Mutation(

@@ -339,6 +339,17 @@ def test_a_smaller_group_commits_what_came_before_its_own_entry() -> None:
     story.applied(leader, NO_OP)
 
 
+def test_a_smaller_group_commits_although_its_leader_has_lost_the_change() -> None:
+    """The leader ends with its change neither sent nor stored; a follower knows what is committed (seed 3003658)."""
+    story = Story(Configuration((1, 2, 3, 4)))
+    leader = story.leader(1, 2, NO_OP)
+    follower = story.node(2, 2, NO_OP)
+    leader.commit_index = leader.term_start_index = 1
+    assert leader.propose_configuration(THREE) == 3
+    story.causes.sent(leader, AppendEntries(1, 0, 2, 1, NO_OP.term, 1, 1, ()))
+    story.applied(follower, NO_OP)
+
+
 def test_a_leader_that_commits_an_older_term() -> None:
     story = Story()
     leader = story.leader(1, 3, NO_OP, no_op(2, 2))

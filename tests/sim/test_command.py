@@ -109,10 +109,10 @@ def test_an_interrupt_ends_all_processes_and_tells_how_far_it_was() -> None:
     try:
         wait_for_workers(running.pid, 2)
         os.killpg(running.pid, signal.SIGINT)
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=60)
     finally:
         running.kill()
-        running.wait()
+        running.communicate()
     assert running.returncode == 130
     assert "runs/s" in out
     assert "Traceback" not in err

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
@@ -49,12 +50,22 @@ class App:
             os.killpg(self._make.pid, signal.SIGINT)
             self._make.wait(30)
 
+    def end(self) -> None:
+        """Whatever became of the test, nothing of the server goes on and slows the tests that follow."""
+        everything = psutil.Process(self._make.pid).children(recursive=True) if self._make.poll() is None else []
+        try:
+            self.close()
+        finally:
+            _, alive = psutil.wait_procs(everything, timeout=15)
+            for process in alive:
+                process.kill()
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
     server = App(tmp_path)
     yield server
-    server.close()
+    server.end()
 
 
 def test_the_panel_as_a_page(app: App, browser: Browser) -> None:

@@ -182,8 +182,10 @@ class Causes:
             self.storage.unstored(message)
 
     def _sent_append(self, raft: Raft, message: AppendEntries) -> None:
-        if raft.role is Role.LEADER and raft.term == message.term and self.commitment.leads(raft):
-            self.votes.leads(raft)
+        if raft.role is Role.LEADER and raft.term == message.term:
+            if self.commitment.leads(raft):
+                self.votes.leads(raft)
+            self.commitment.speaks(raft)
         if message.entries:
             self._saw(raft, message.entries)
 

@@ -156,7 +156,7 @@ class Client:
                 self._read()
             elif session.room > 0:
                 self._request(session)
-        if self._rng.random() < OLD_AGAIN:
+        if self._rng.random() < OLD_AGAIN and not self.is_done:
             self._send_again(session)
         self._act_later()
 

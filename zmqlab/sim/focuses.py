@@ -181,9 +181,7 @@ def _forwards(plan: Plan, settings: SimSettings) -> Plan:
         answer_frame_bytes=16_000,
         unlucky_leader=0.3,
         raft=replace(plan.raft, max_append_bytes=2_000, snapshot_chunk_bytes=1_000),
-        replica=replace(
-            plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=20_000, resend_ticks=8
-        ),
+        replica=replace(plan.replica, forward_bytes=2_000, max_pending=1_000, max_pending_bytes=20_000, resend_ticks=8),
     )
 
 

@@ -345,9 +345,20 @@ class Commitment:
         """(index, term) -> the members that an entry names, committed or not."""
 
     def saw_change(self, entry: Entry) -> None:
-        """A change of the members is under way, and counts from the moment when it is in a leader's log."""
+        """A change of the members is under way."""
         if (entry.index, entry.term) not in self._changes:
             self._changes[entry.index, entry.term] = Configuration.decode(entry.data)
+
+    def speaks(self, raft: Raft) -> None:
+        """A leader is about to tell its followers what is committed.
+
+        It counts by the last change in its log from the moment when that is there, on no disk yet. If the leader ends
+        before it has stored the change or sent it, no node but the followers' commit index knows of it. A majority of
+        the new members and one of the old ones have a node in common, so that what was counted stays.
+        """
+        index = raft.configurations.current_index
+        if index > raft.commit_index:
+            self._changes[index, raft.log.term_at(index) or 0] = raft.configuration
 
     def is_out(self, node_id: int, since: int) -> bool:
         """Whether a change behind index ``since``, which leaves this node out, is on the disks of a majority."""

@@ -49,7 +49,7 @@ BY_CHECKER = {
     "an answered request carried out again": ("AssertionError in sessions.py",),
     "a session that is used does not become the most recently used one": ("answers",),
     "the journal's transaction torn: entries without the term": ("AssertionError in invariants.py",),
-    "a record whose checksum nobody looks at": ("journal", "AssertionError in invariants.py", *SAFETY),
+    "a record whose checksum is not looked at": ("journal", "AssertionError in invariants.py", *SAFETY),
     "a disk that says it has flushed and has not": ("falls back", "one vote a term", *SAFETY),
     "the trades missing from a restored book": ("final state",),
     "a deaf leader that stays in office": ("stay deaf",),

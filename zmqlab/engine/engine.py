@@ -1,6 +1,6 @@
 """A whole node without I/O: frames, time and signals in, effects out.
 
-Whoever runs an engine (a node's process, or the simulator) does this over and over:
+A node's process, or the simulator, runs an engine by doing this over and over:
 
 1. :meth:`Engine.begin_turn`;
 2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_client_frame`, :meth:`Engine.on_answer`,

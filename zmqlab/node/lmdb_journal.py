@@ -62,7 +62,7 @@ class LmdbJournal(RecordJournal):
             store.close()
             raise JournalMismatch(f"{folder}: {error}") from None
         self.write_time = Histogram()
-        """Nanoseconds that each :meth:`store` took; whoever reads it may clear it."""
+        """Nanoseconds that each :meth:`store` took; the reader may clear it."""
 
     def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         """See the interface."""

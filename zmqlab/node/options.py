@@ -11,7 +11,7 @@ a default    of the settings class
 
 Names are those of :class:`~zmqlab.settings.NodeSettings`, but that its ``name`` is ``node`` to people. Lists of
 endpoints are one string with commas, or a list in TOML. What is not known is an error that names what is, in a file; in
-the environment it is somebody else's.
+the environment it belongs to another program.
 
 A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
 made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all

@@ -1,7 +1,7 @@
 """What a node tells Prometheus, and when it calls itself alive and ready.
 
 The loop hands a finished :class:`View` over ten times a second, with the snapshot that it publishes anyway; the threads
-of :mod:`zmqlab.node.exposition` write it down when somebody asks. The hand-over is one assignment. This module, with
+of :mod:`zmqlab.node.exposition` write it down at each scrape. The hand-over is one assignment. This module, with
 prometheus-client, is imported only by a node that was given ``--metrics-port``.
 
 Names follow Prometheus' conventions: base units, ``_total`` on what only grows, ``process_`` names for what every

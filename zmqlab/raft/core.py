@@ -155,6 +155,10 @@ class Raft(RaftState):
     def propose_configuration(self, configuration: Configuration) -> int:
         """Append ``configuration``, which changes the members by one server, and follow it.
 
+        From now on entries are committed by the new members, before the change is stored. Should this leader forget
+        the change in a crash, what it has committed stays: a majority of the new members and one of the old members
+        have a node in common (section 4.1).
+
         Returns:
             The index of its entry; 0 if this node may not make that change now.
         """

@@ -90,7 +90,7 @@ class Faults:
         return self._rng.randint(low_ms * MS, high_ms * MS)
 
     def strike_leader(self, process: Process) -> None:
-        """Bad luck of leaders that were just elected: their first entries reach few or nobody."""
+        """Bad luck of leaders that were just elected: their first entries reach few nodes or none."""
         if self._healed or self._rng.random() >= self._world.plan.unlucky_leader:
             return
         if self._rng.random() >= self._world.plan.strikes_at_once:
@@ -122,7 +122,7 @@ class Faults:
             self._world.tell(f"node {process.node_id} is cut off with older entries on a majority")
 
     def strike_change(self, process: Process) -> None:
-        """A leader that has just stored a change of the members: nobody, or few, will hear of it from him."""
+        """A leader that has just stored a change of the members: no node, or few, will hear of it from this one."""
         others = self._others(process)
         if others and not self._healed and self._rng.random() < self._world.plan.unlucky_change:
             cut_off = self._rng.sample(others, self._rng.randint((len(others) + 1) // 2, len(others)))
@@ -130,7 +130,7 @@ class Faults:
             self._world.tell(f"node {process.node_id} loses {sorted(cut_off)} as it changes the members")
 
     def strike_candidate(self, process: Process) -> None:
-        """A candidate that nobody hears; should the old leader live, the candidate is ahead of it in term."""
+        """A candidate that no node hears; should the old leader live, the candidate is ahead of it in term."""
         if not self._healed and self._rng.random() < self._world.plan.unlucky_candidate:
             self._cut([process.node_id], self._others(process), both=True)
             self._world.tell(f"node {process.node_id} is cut off as it stands for election in term {process.term}")
@@ -169,7 +169,7 @@ class Faults:
             process.crash("as its power is cut")
 
     def _corrupt(self) -> None:
-        """A bit flips, and the node must see it: when it starts again, or when somebody reads its log."""
+        """A bit flips, and the node must see it: when it starts again, or when the operator reads its log."""
         process = self._victim()
         if process is None or process.disk.full or not self._operator.may_lose(process):
             return
@@ -187,7 +187,7 @@ class Faults:
             raise Violation(f"journal: node {process.node_id} does not see that {record} was changed")
 
     def _see_to_restarts(self) -> None:
-        """Whoever is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
+        """A process that is down will be back, sooner or later; a death in an effect is noticed at the next fault."""
         for process in self._processes.values():
             if process.engine is None and not process.is_gone:
                 self._world.at(self._after(5, self._world.plan.restart_ms_max), self._restart, process)
@@ -324,7 +324,7 @@ class Faults:
         """The old leader can speak but hears nothing: it does not learn that its term is over."""
         for process in self._leading():
             self._cut(self._others(process), [process.node_id], both=False)
-            self._world.tell(f"node {process.node_id} hears nobody")
+            self._world.tell(f"node {process.node_id} hears no other node")
         self._transfer()
 
 

@@ -78,7 +78,7 @@ class Elections:
         return True
 
     def vote(self, voter: int, term: int) -> int:
-        """Whom a node has voted for in a term, by what it stored or sent; 0 if nobody."""
+        """The node that a node has voted for in a term, by what it stored or sent; 0: none."""
         return self._votes.get((voter, term), 0)
 
     def _leads(self, term: int, node_id: int) -> None:
@@ -216,7 +216,7 @@ class Ledger:
             self._extend(node_id, term, entry, applied, chain)
             return
         if position > len(self.entries):
-            raise Violation(f"node {node_id} applies {entry.index}, but nobody applied {len(self.entries) + 1}")
+            raise Violation(f"node {node_id} applies {entry.index}, but no node applied {len(self.entries) + 1}")
         if self.entries[position] != entry:
             raise Violation(
                 f"state-machine safety: node {node_id} applies {entry.index} of term {entry.term}, "
@@ -231,7 +231,7 @@ class Ledger:
         if index == 0:
             return
         if index > len(self.entries):
-            raise Violation(f"node {node_id} has a snapshot at {index}, but nobody applied that yet")
+            raise Violation(f"node {node_id} has a snapshot at {index}, but no node applied that yet")
         if self._chains[index - 1] != chain:
             raise Violation(f"state-machine safety: node {node_id} has another chain hash at {index}")
 
@@ -353,7 +353,7 @@ class Operation:
     content: bytes
     """The commands of a request; the whole frame of a read or a registration."""
     floor: int
-    """Highest log index of an answer that anybody had when this was first sent."""
+    """Highest log index of an answer that any client had when this was first sent."""
     applied: int
     """Highest index that any node had applied then."""
     next_try_us: int = 0
@@ -386,7 +386,7 @@ class Histories:
         index = response.log_index
         who = f"client {operation.client}, request {operation.number}"
         if index > self._ledger.last_index:
-            raise Violation(f"answers: {who} is answered from {index}, which nobody applied")
+            raise Violation(f"answers: {who} is answered from {index}, which no node applied")
         frame = client_wire.encode_responses([self._ledger.body(index)])
         expected = next(client_wire.iter_responses(frame))
         if _without_flags(response) != _without_flags(expected):

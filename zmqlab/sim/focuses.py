@@ -50,8 +50,8 @@ def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
 
 
 def _members(plan: Plan, settings: SimSettings) -> Plan:
-    """Four nodes, an operator that wants many things at once of whoever leads, and leaders that are lost with a change
-    that nobody heard of."""
+    """Four nodes, an operator that wants many things at once of the leader, and leaders that are lost with a change
+    that no other node heard of."""
     return replace(
         plan,
         node_count=settings.nodes or 4,
@@ -131,7 +131,7 @@ def _reads(plan: Plan, settings: SimSettings) -> Plan:
 
 
 def _ahead(plan: Plan, settings: SimSettings) -> Plan:
-    """Leadership is handed to nodes that are then not heard: they are ahead of everybody in term."""
+    """Leadership is handed to nodes that are then not heard: they are ahead of all others in term."""
     return replace(
         plan,
         node_count=settings.nodes or 3,

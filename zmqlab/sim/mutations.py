@@ -300,7 +300,7 @@ MUTATIONS = (
         SimSettings(focus="crashes"),
     ),
     Mutation(
-        "a record whose checksum nobody looks at",
+        "a record whose checksum is not looked at",
         record_journal.unseal,
         ((" or _CRC.unpack_from(record)[0] != zlib.crc32(body)", ""),),
         30,

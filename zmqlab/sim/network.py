@@ -51,7 +51,7 @@ class Network:
         self._trace = trace
         self._healed = False
         self.receivers: dict[int, Receiver] = {}
-        """Whoever has an address."""
+        """By address: what takes the frames of a node, a client or the operator."""
         self.cut: set[tuple[int, int]] = set()
         self.slow: dict[tuple[int, int], int] = {}
         """Links that take so many microseconds more."""

@@ -33,7 +33,7 @@ ADDRESS = 100
 NODES_MAX = 9
 ASK_US = 60 * MS
 HOLD_US = 250 * MS
-"""After a journal was lost nobody is removed for so long: until then a leader may count the dead node among those in
+"""After a journal was lost no node is removed for so long: until then a leader may count the dead node among those in
 reach (an election time-out, at most 150 ms here), and the removal would take the quorum away."""
 RETRACT_US = 800 * MS
 """A question may be under way for so long."""

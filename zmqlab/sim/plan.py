@@ -114,7 +114,7 @@ class Plan:
     unlucky_change: float
     """How likely a leader that has just appended a change of the members is not heard any more."""
     unlucky_candidate: float
-    """How likely a node that has just stored its vote for itself is cut off: its term is ahead of everybody's."""
+    """How likely a node that has just stored its vote for itself is cut off: its term is ahead of all others."""
     restart_ms_max: int
     """A dead process is back after up to so long."""
     cuts_lose_all: bool
@@ -126,7 +126,7 @@ class Plan:
     goals_max: int
     """How many wishes the operator has at a time."""
     members_min: int
-    """Nobody is removed from fewer members."""
+    """No node is removed from fewer members."""
     changes_its_mind: float
     """How likely the operator asks for something else before it has what it asked for."""
     asks_everybody: bool
@@ -136,7 +136,7 @@ class Plan:
     outage: bool
     """Before everything is healed, a minority stays away, and the others must serve."""
     probes: bool
-    """After the end, a node is cut off and comes back, and nobody may be disturbed."""
+    """After the end, a node is cut off and comes back, and no other may be disturbed."""
     turn_us: int
     """A node takes its turn up to this long after a frame came, with all that came meanwhile."""
     clock_rates: tuple[float, ...]

@@ -173,7 +173,7 @@ class Storage:
         self._ledger = ledger
 
     def loaded(self, node_id: int, found: Copy) -> None:
-        """A node starts with this. Its last write may have returned to nobody, so that more may be there."""
+        """A node starts with this. It may have died before its last write returned, so that more may be there."""
         copy = self._copies[node_id]
         if found.term == copy.term and copy.voted_for not in (NOBODY, found.voted_for):
             raise Violation(

@@ -352,7 +352,7 @@ class Simulation:
             )
 
     def _probe(self) -> None:
-        """Nothing is wrong now, and a node that was cut off, or removed, disturbs nobody (thesis, 4.2.3 and 9.6)."""
+        """Nothing is wrong now, and a node that was cut off, or removed, disturbs no other (thesis, 4.2.3 and 9.6)."""
         leader = next(process for process in self._members() if process.raft.role is Role.LEADER)
         others = [process.node_id for process in self._world.reachable() if process is not leader]
         alone = random.Random(f"{self._seed} probe").choice([*others, leader.node_id])

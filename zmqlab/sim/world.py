@@ -33,7 +33,7 @@ class World:
     on_change: Callable[[Process], None]
     """A leader has stored a change of the members."""
     on_candidate: Callable[[Process], None]
-    """A process has stored its vote for itself; nobody has been asked yet."""
+    """A process has stored its vote for itself; no other node has been asked yet."""
     on_lost: Callable[[Process], None]
     """A process has lost its journal; the operator wants to know."""
     elections: Elections

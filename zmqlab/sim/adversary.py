@@ -10,13 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable
 
+from zmqlab.raft import AppendEntries
+from zmqlab.raft.messages import BROADCAST
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_process import Process
 from zmqlab.sim.operator import Operator
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
 from zmqlab.wire.control import LinkFault
+from zmqlab.wire.peer import encode_message
 
+STRANGER = 99
+"""A node of another cluster; to the network, and in its messages."""
 TRANSFERS = 0.3
 """Share of outages that begin with a transfer of leadership to a node of the minority (thesis, 3.10)."""
 KINDS = ("dead", "cut off", "deaf", "mute", "paused")
@@ -311,6 +316,14 @@ class Faults:
         self._world.network.slow[here, there] = self._after(5, 150)
         self._world.tell(f"the link from {here} to {there} is slow")
         self._world.at(self._after(50, 600), self._world.network.slow.pop, (here, there), None)
+
+    def _stranger(self) -> None:
+        """Where a node subscribes, a process of another cluster listens by now, and says that it leads."""
+        process = self._victim()
+        if process is not None:
+            term = process.term + self._rng.randint(0, 2)
+            append = AppendEntries(STRANGER, BROADCAST, term, 0, 0, 0, 1, ())
+            self._world.network.send(STRANGER, process.node_id, encode_message(append))
 
     # The cluster's own operations.
 

@@ -64,7 +64,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
         operations=("add", "remove", "remove", "remove"),
         operations_gap_us=40 * MS,
         goals_max=3,
-        members_min=2,
+        members_min=min(plan.members_min, 2),
         changes_its_mind=0.5,
         patience=0.2,
         asks_everybody=True,

@@ -162,7 +162,7 @@ MUTATIONS = (
         "9 a read served without asking whether one still leads",
         reads.confirm,
         (("while raft.read_batches and raft.read_batches[0].round <= confirmed:", "while raft.read_batches:"),),
-        200,
+        300,
         SimSettings(focus="reads"),
     ),
     Mutation(
@@ -227,7 +227,7 @@ MUTATIONS = (
             ("message.snapshot_index <= raft.commit_index", "False"),
             ("raft.log.matches(message.snapshot_index, message.snapshot_term)", "False"),
         ),
-        60,
+        150,
         SimSettings(focus="snapshots"),
     ),
     Mutation(
@@ -303,7 +303,7 @@ MUTATIONS = (
         "a record whose checksum is not looked at",
         record_journal.unseal,
         ((" or _CRC.unpack_from(record)[0] != zlib.crc32(body)", ""),),
-        30,
+        70,
     ),
     Mutation(
         "a disk that says it has flushed and has not",

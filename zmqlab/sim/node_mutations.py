@@ -39,7 +39,7 @@ NODE_MUTATIONS = (
         "an applied copy of an older term taken for the one of this term",
         replica.Replica._apply,
         (("if entry.term == self._proposed_in:", "if True:"),),
-        150,
+        300,
         SimSettings(focus="sessions"),
     ),
     Mutation(
@@ -82,14 +82,14 @@ NODE_MUTATIONS = (
         "the bytes of a request that comes again counted twice",
         replica.Replica.take_request,
         (("self._forget(key)", "self.pending.pop(key, None)"),),
-        60,
+        100,
         SimSettings(focus="forwards"),
     ),
     Mutation(
         "a cut link that lets strangers through",
         link_faults.LinkFaults._address,
         ((' or self._guests.get(sender, "")', ""),),
-        240,
+        450,
     ),
     Mutation(
         "an address subscribed to again at each change of the members",

@@ -380,7 +380,7 @@ class Process:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)
         elif len(frame) > self.world.plan.peer_frame_bytes:
             raise Violation(f"frames: node {sender} sends {len(frame)} bytes to node {self.node_id}, which drops them")
-        elif engine.links.active:
+        elif engine.links.active and sender in self.world.processes:
             self._hear_badly(engine, self.world.processes[sender], frame)
         else:
             engine.on_peer_frame(frame)

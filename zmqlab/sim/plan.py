@@ -35,6 +35,7 @@ FAULTS = (
     "corrupt",
     "terminate",
     "faulty_links",
+    "stranger",
 )
 OPERATIONS = ("add", "remove", "replace", "read_log", "move", "exchange")
 """What the operator may do beside replacing lost nodes."""

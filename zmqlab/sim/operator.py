@@ -80,6 +80,11 @@ class Operator:
         """All is as it shall be."""
         return not self._goals
 
+    @property
+    def wishes(self) -> int:
+        """How many changes of the members it waits for."""
+        return len(self._goals)
+
     def begin(self) -> None:
         """Act from now on."""
         self._world.at(ASK_US, self._ask)

@@ -206,10 +206,12 @@ class Faults:
     def _terminate(self) -> None:
         """SIGTERM: a node ends in order, or within its bound; now and then a second one ends it at once."""
         process = self._victim()
-        if process is not None and not process.is_closing:
+        if (
+            process is not None
+            and not process.is_closing
+            and (not process.settings.leave or self._operator.may_leave())
+        ):
             self._world.tell(f"node {process.node_id} is told to end")
-            if process.settings.leave:
-                self._operator.note_leaving()
             process.terminate()
             if self._rng.random() < 0.2:
                 self._world.at(self._after(1, 100), self._terminate_again, process)

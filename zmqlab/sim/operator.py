@@ -32,9 +32,10 @@ ADDRESS = 100
 """To the network."""
 NODES_MAX = 9
 ASK_US = 60 * MS
-HOLD_US = 250 * MS
+HOLD_US = 450 * MS
 """After a journal was lost no node is removed for so long: until then a leader may count the dead node among those in
-reach (an election time-out, at most 150 ms here), and the removal would take the quorum away."""
+reach (an election time-out, at most 150 ms here, after a late copy of its last word), and the removal would take the
+quorum away."""
 RETRACT_US = 800 * MS
 """A question may be under way for so long."""
 LOG_BYTES = 4_000
@@ -259,7 +260,7 @@ class Operator:
     # Asking.
 
     def _ask(self) -> None:
-        if self._goals and not self.is_waiting and self._world.now_us() >= self._hold_until_us:
+        if self._goals and not self.is_waiting and not self._is_on_hold:
             if not self._is_ending and self._rng.random() < self._world.plan.changes_its_mind:
                 self._goals.rotate(-1)
             goal = self._goals[0]
@@ -305,9 +306,16 @@ class Operator:
     def _send(self, node_id: int, query: control.Query) -> None:
         self._world.network.send(ADDRESS, node_id, control.encode(frames.QUERY, query))
 
-    def note_leaving(self) -> None:
-        """A node is about to leave the group, as if it had been removed."""
+    def may_leave(self) -> bool:
+        """Whether a node may leave the group now. If so it is about to, as if it had been removed."""
+        if self._is_on_hold:
+            return False
         self._removal_at_us = self._world.now_us()
+        return True
+
+    @property
+    def _is_on_hold(self) -> bool:
+        return self._world.now_us() < self._hold_until_us
 
     def tell_links(self, node_id: int, faults: list[control.LinkFault]) -> None:
         """Ask a node to hear its peers as badly as this from now on."""

@@ -1,6 +1,6 @@
 # Two commands set everything up on a fresh machine:
 #   make quick    run a cluster, load it, and check every promise   (NODES=5 RATE=20000 DURATION=30s SEED=7)
-#   make test     the whole test suite
+#   make test     the test suite, but for its longest part: make test-long
 # and these open the lab:
 #   make lab      JupyterLab with the chapters, in notebooks/       (LAB_ARGS=--no-browser)
 #   make app      the panel alone, as a page without code           (LAB_ARGS=--no-browser)
@@ -18,7 +18,7 @@ LAB_ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: quick test lab app clean help
+.PHONY: quick test test-long lab app clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -48,7 +48,10 @@ quick: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not long"
+
+test-long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -m long
 
 # PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab

@@ -127,6 +127,7 @@ SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
     monkeypatch.setattr("zmqlab.scenarios.nemesis.deals", lambda *_: iter(wanted))

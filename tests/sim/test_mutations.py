@@ -10,6 +10,8 @@ from zmqlab.sim.mutations import MUTATIONS, planted
 from zmqlab.sim.node_mutations import NODE_MUTATIONS
 from zmqlab.sim.raft_rules import Commitment
 
+pytestmark = pytest.mark.long
+
 ALL = (*MUTATIONS, *NODE_MUTATIONS)
 
 SAFETY = (

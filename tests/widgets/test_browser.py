@@ -45,6 +45,7 @@ def visit(lab: JupyterLab, browser: Browser) -> Iterator[LabVisit]:
     opened.page.close()
 
 
+@pytest.mark.long
 def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVisit) -> None:
     page = visit.page
 

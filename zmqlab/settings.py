@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -131,15 +130,6 @@ def client_endpoint(host: str, port: int) -> str:
     return f"tcp://{host}:{port + CLIENT_PORT}"
 
 
-def node_id_of(host: str, port: int, cluster: str = "") -> int:
-    """The Raft id of a founding member, never 0: a hash of its address and of the cluster's name.
-
-    Every node computes the same id. A node of another cluster that uses the same ports later has another id.
-    """
-    text = f"{cluster} {host}:{port}".lstrip()
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") | 1
-
-
 def is_loopback(host: str) -> bool:
     """Whether only processes of this machine can reach ``host``."""
     return host.startswith(_LOOPBACK)
@@ -167,8 +157,8 @@ class NodeSettings:
     port: int
     """The base port: the first of three consecutive ports."""
     peers: tuple[str, ...] = ()
-    """Base endpoints of the other founding members; empty for a cluster of one. They count at the first start only;
-    afterwards the journal knows the members."""
+    """Base endpoints of the other founding members; empty for a cluster of one. They count at the first start only, at
+    which all founders must run at once; afterwards the journal knows the members."""
     join: tuple[str, ...] = ()
     """Base endpoints of members of a running cluster that this node wants to join, instead of ``peers``. A host's name
     stands for all its addresses."""
@@ -189,8 +179,7 @@ class NodeSettings:
     durability: Durability = "os"
     """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
     cluster: str = ""
-    """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; it is part of the ids of the
-    founders."""
+    """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; founders of another name do not meet."""
     owner: int = 0
     """The process id of the launcher; 0 for a node that a person started."""
     watch_stdin: bool = False
@@ -280,12 +269,6 @@ class NodeSettings:
     def client_endpoint(self) -> str:
         """The endpoint at which clients reach this node."""
         return client_endpoint(self.host, self.port)
-
-    @property
-    def founders(self) -> dict[int, str]:
-        """Raft id -> base endpoint of each founding member, this node first."""
-        endpoints = (self.endpoint, *self.peers)
-        return {node_id_of(*parse_endpoint(endpoint), self.cluster): endpoint for endpoint in endpoints}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

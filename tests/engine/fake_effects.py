@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
-from zmqlab.engine import Design, Engine, Identities, Vitals
+import msgspec
+
+from zmqlab.engine import Design, Engine, Vitals
+from zmqlab.engine.first_start import FOUNDER
+from zmqlab.engine.status import early_status
 from zmqlab.replica import Journal, MemoryJournal, Replica
-from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
-from zmqlab.wire.control import NodeStatus
+from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.wire import control, frames
+from zmqlab.wire.control import Member, NodeStatus
 
 MS = 1_000_000
 
@@ -68,26 +74,49 @@ class FakeEffects:
 
 
 def founder_id(endpoint: str) -> int:
-    """The identity of a founder, as the node draws it."""
-    return node_id_of(*parse_endpoint(endpoint))
+    """The identity that a founder has drawn."""
+    return parse_endpoint(endpoint)[1]
 
 
 class Driven:
-    """An engine whose clock is turned by hand."""
+    """An engine whose clock is turned by hand. A founder has met the others, unless it is to be alone."""
 
-    def __init__(self, settings: NodeSettings, journal: Journal | None = None, design: Design | None = None) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        journal: Journal | None = None,
+        design: Design | None = None,
+        *,
+        is_met: bool = True,
+    ) -> None:
         self.now_ns = 0
         self.effects = FakeEffects()
-        rng = random.Random(settings.port)
+        self.settings = settings
         self.engine = Engine(
             settings,
             journal or MemoryJournal(),
             self.effects,
             clock=lambda: self.now_ns,
-            rng=rng,
-            identities=Identities(founder_id, lambda: rng.getrandbits(64) | 1),
+            rng=random.Random(settings.port),
+            draw_id=lambda: founder_id(settings.endpoint),
             design=design,
         )
+        if settings.peers and is_met:
+            self.pass_time(1)
+            for peer in settings.peers:
+                self.meet(peer)
+            self.effects.asked.clear()
+
+    def meet(self, peer: str, *members: Member, **fields: Any) -> None:
+        """The node at ``peer`` answers the newest question for its status: a founder, or a member of a cluster."""
+        *_, question = (frame for address, frame in self.effects.asked if address == peer)
+        vitals, role = self.effects.vitals(), "follower" if members else FOUNDER
+        status = early_status(self.settings, role, founder_id(peer), vitals)
+        status = msgspec.structs.replace(status, members=list(members), **fields)
+        answer = control.StatusAnswer(control.decode_query(question).nonce, status)
+        self.engine.begin_turn()
+        self.engine.on_answer(peer, control.encode(frames.ANSWER, answer))
+        self.engine.turn()
 
     def turn(self, *, peers: Sequence[bytes] = (), clients: Sequence[bytes] = ()) -> None:
         """One turn, or as many as the engine wants, with these frames in the first one."""

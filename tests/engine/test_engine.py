@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.engine.fake_effects import Driven, founder_id
 from zmqlab.market import Command, Side
-from zmqlab.raft import Role
 from zmqlab.settings import NodeSettings, SessionLimits
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
@@ -137,35 +136,6 @@ def test_answers_of_a_turn_that_together_are_too_large_come_in_several_messages(
 def statuses(driven: Driven) -> list[NodeStatus]:
     topic = frames.topic(frames.METRICS)
     return [control.decode_status(frame) for frame in driven.effects.published if frame.startswith(topic)]
-
-
-def test_a_seed_asks_first_and_takes_no_frames_meanwhile() -> None:
-    driven = Driven(NodeSettings(name="node0", port=5_000, join=(B,), bootstrap_ms=500))
-    assert not driven.engine.takes_frames
-    driven.pass_time(40)
-    asked = {address for address, _ in driven.effects.asked}
-    assert asked == {B}
-    assert not driven.engine.takes_frames
-    driven.pass_time(20)
-    assert driven.engine.takes_frames
-    (group,) = driven.engine.groups.values()
-    assert group.replica.replication.role is Role.LEADER
-    assert group.replica.replication.configuration.addresses == ((group.replica.replication.node_id, A),)
-
-
-def test_a_seed_that_finds_a_cluster_joins_it() -> None:
-    member = alone()
-    driven = Driven(NodeSettings(name="node1", port=5_100, join=(A,), bootstrap_ms=500))
-    driven.pass_time(1)
-    (address, question), *_ = driven.effects.asked
-    member.turn(clients=[question])
-    (_, answer), *_ = member.effects.replies
-    driven.engine.on_answer(address, answer)
-    driven.pass_time(30)
-    (group,) = driven.engine.groups.values()
-    assert group.replica.replication.configuration.members == ()
-    queries = [control.decode_query(frame) for _, frame in driven.effects.asked]
-    assert isinstance(queries[-1], control.AddMemberQuery)
 
 
 def test_trades_are_published_again_after_each_snapshot() -> None:

@@ -29,7 +29,7 @@ def node(*stored: Configuration) -> tuple[RaftByQuorum, Joining]:
     known = HardState(1, 0, len(entries)) if entries else None
     rng = random.Random(1)
     raft = RaftByQuorum(Start(OWN, Configuration(()), StoredState(known, None, entries), RaftSettings(), rng))
-    return raft, Joining(SETTINGS, FakeEffects(), rng, raft, frozenset)
+    return raft, Joining(SETTINGS, FakeEffects(), rng, raft, frozenset, SETTINGS.join)
 
 
 def hear(raft: RaftByQuorum, joining: Joining, *configurations: Configuration) -> list[bool]:

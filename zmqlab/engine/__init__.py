@@ -11,16 +11,17 @@ In reading order:
 
 * :mod:`~zmqlab.engine.effects`: what an engine asks of the process around it.
 * :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
+* :mod:`~zmqlab.engine.first_start`: what a node without a journal is, and whether there is a cluster already.
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
-* :mod:`~zmqlab.engine.lifecycle`: how a node founds, joins, moves, leaves and ends.
+* :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, leaves and ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.
 * :mod:`~zmqlab.engine.link_faults`: links that are cut, late or lossy on demand.
 * :mod:`~zmqlab.engine.status`: counters, and the snapshot that a node publishes.
 """
 
-from zmqlab.engine.effects import Effects, Identities, Vitals
+from zmqlab.engine.effects import Effects, Vitals
 from zmqlab.engine.engine import Engine
 from zmqlab.engine.group import Design, Group
 
-__all__ = ["Design", "Effects", "Engine", "Group", "Identities", "Vitals"]
+__all__ = ["Design", "Effects", "Engine", "Group", "Vitals"]

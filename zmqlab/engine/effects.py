@@ -9,7 +9,7 @@ All effects but storing may fail silently: a frame may be lost, late or twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from zmqlab.replica import Replica
@@ -88,12 +88,3 @@ class Effects(Protocol):
     def note(self, text: str, is_warning: bool = False) -> None:
         """A line for the log."""
         ...
-
-
-class Identities(NamedTuple):
-    """Where identities of nodes come from; the simulator numbers its nodes."""
-
-    founder: Callable[[str], int]
-    """Of one of several founders, from its base endpoint: the same at every node."""
-    drawn: Callable[[], int]
-    """Of any other node: drawn at random from 64 bits, so that no two lives of a node share one."""

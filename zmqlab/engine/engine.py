@@ -17,9 +17,8 @@ journal, in the order in which they must happen; a crash may fall between any tw
 *Time.* A tick is due every ``tick_ms`` of the clock that is handed in. After a long pause time does not run backwards,
 but it does not rush either: at most ``MAX_TICKS_PER_TURN`` ticks pass between two looks at what the peers have sent.
 
-*A seed* that starts for the first time has no group until it is decided whether it founds one
-(:class:`~zmqlab.engine.lifecycle.Founding`). Until then :attr:`Engine.takes_frames` is False, and frames wait where
-they are.
+*A first start.* A founder or a seed has no group until it is decided what it is (:mod:`zmqlab.engine.first_start`).
+Until then it answers questions for its status, refuses requests, and hears no peer.
 """
 
 from __future__ import annotations
@@ -28,16 +27,18 @@ import random
 from collections.abc import Callable
 from itertools import islice
 
-from zmqlab.engine.effects import Effects, Identities
-from zmqlab.engine.group import Design, Group, new_origin
-from zmqlab.engine.lifecycle import Founding
+from zmqlab.engine.effects import Effects
+from zmqlab.engine.first_start import FirstStart, first_start
+from zmqlab.engine.group import Design, Group
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections
-from zmqlab.engine.status import log_line
+from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import FrameError
-from zmqlab.replica import Journal
-from zmqlab.replica.replica import Route
+from zmqlab.raft import Configuration
+from zmqlab.replica import Journal, Origin
+from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 
 MAX_PER_TURN = 256
@@ -50,6 +51,8 @@ LOG_EVERY = 10
 BAD_FRAMES_LOGGED = 5
 """Between two ``metrics`` lines: a flood of bad frames is counted, not written down."""
 ONLY_GROUP = 0
+NO_ORIGIN = Origin(0, Configuration(()))
+"""For a node that has one in its journal."""
 
 
 class Engine:
@@ -63,7 +66,7 @@ class Engine:
         *,
         clock: Callable[[], int],
         rng: random.Random,
-        identities: Identities,
+        draw_id: Callable[[], int],
         design: Design | None = None,
         group_class: type[Group] = Group,
         snapshot_interval_ns: int = SNAPSHOT_INTERVAL_NS,
@@ -73,7 +76,7 @@ class Engine:
         Args:
             clock: a monotonic clock, in nanoseconds.
             rng: the only source of chance: election time-outs, nonces, losses on faulty links.
-            identities: what nodes are called by each other.
+            draw_id: draws an identity from 64 bits, so that no two nodes, and no two lives of a node, share one.
             design: what groups are made of.
             group_class: a subclass that watches its group.
 
@@ -81,7 +84,7 @@ class Engine:
             JournalCorrupt, JournalFull: the journal can't be read, or not be begun.
         """
         self.groups: dict[int, Group] = {}
-        """By number; empty only while a seed finds out whether there is a cluster."""
+        """By number; empty only until it is decided what this node is."""
         self.links = LinkFaults(rng, self._address_of)
         self.is_over = False
         """Whether the node has ended."""
@@ -91,7 +94,6 @@ class Engine:
         self._connections = Connections(effects)
         self._clock = clock
         self._rng = rng
-        self._identities = identities
         self._design = design or Design()
         self._group_class = group_class
         self._snapshot_interval_ns = snapshot_interval_ns
@@ -102,15 +104,18 @@ class Engine:
         self._snapshots_made = 0
         self._bad_logged = 0
         self._is_closing = False
-        self._founding: Founding | None = None
-        is_seed = bool(settings.join) and settings.bootstrap_ms > 0
-        if is_seed and journal.is_new:
-            self._founding = Founding(settings, effects, rng)
+        self._first_start: FirstStart | None = None
+        """Of a node that does not know yet what it is."""
+        self._own_id = journal.draw(draw_id()) if journal.is_new else 0
+        start = first_start(settings, effects, rng, self._own_id) if journal.is_new else NO_ORIGIN
+        if isinstance(start, Origin):
+            self._open_group(start)
         else:
-            self._open_group(founds=not settings.join)
+            self._first_start = start
 
-    def _open_group(self, founds: bool) -> None:
-        origin = new_origin(self._settings, founds, self._identities)
+    def _open_group(self, new: Origin) -> None:
+        """``new``: what this node is, if it is so from now on."""
+        origin = self._journal.origin(new)
         self.groups[ONLY_GROUP] = self._group_class(
             ONLY_GROUP,
             self._settings,
@@ -122,11 +127,6 @@ class Engine:
             origin,
             self._design,
         )
-
-    @property
-    def takes_frames(self) -> bool:
-        """Whether frames of peers and clients may be handed in; see the module."""
-        return bool(self.groups)
 
     @property
     def wake_ns(self) -> int:
@@ -141,6 +141,8 @@ class Engine:
 
     def on_peer_frame(self, frame: bytes) -> None:
         """A frame that a peer published, or sent to this node alone."""
+        if self._first_start is not None:
+            return
         try:
             if self.links.active and not self.links.admit(frame, self._now_ns):
                 return
@@ -156,7 +158,10 @@ class Engine:
         """A frame that a client sent; ``route`` is what its connection is called here."""
         try:
             frame_type, number = frames.parse_header(frame)
-            self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
+            if self._first_start is not None:
+                self._answer_early(self._first_start.role, frame_type, route, frame)
+            else:
+                self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
         except FrameError as error:
             self._count_bad("a client", error)
 
@@ -167,8 +172,8 @@ class Engine:
             if frame_type != frames.ANSWER:
                 raise FrameError(f"frame type {frame_type:#04x} is no answer")
             answer = control.decode_answer(frame)
-            if self._founding is not None:
-                self._founding.take(address, answer)
+            if self._first_start is not None:
+                self._first_start.take(address, answer)
             elif number in self.groups:
                 self.groups[number].on_answer(address, answer)
         except FrameError as error:
@@ -192,9 +197,24 @@ class Engine:
         """The base endpoint of a member of any group; empty for any other node."""
         return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
 
+    def _answer_early(self, role: str, frame_type: int, route: Route, frame: bytes) -> None:
+        """A frame of a client that came before it is decided what this node is. Raises FrameError."""
+        if frame_type == frames.QUERY:
+            query = control.decode_query(frame)
+            answer: control.Answer
+            if isinstance(query, control.StatusQuery):
+                status = early_status(self._settings, role, self._own_id, self._effects.vitals())
+                answer = control.StatusAnswer(query.nonce, status)
+            else:
+                answer = control.ErrorAnswer(query.nonce, "not_leader", "this node has not found its cluster yet")
+            self._effects.reply(route, control.encode(frames.ANSWER, answer))
+        else:
+            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)
+            self._effects.reply(route, client_wire.encode_responses([body]))
+
     def _count_bad(self, source: str, error: FrameError) -> None:
-        group = next(iter(self.groups.values()))
-        group.counters.bad_frames += 1
+        for group in self.groups.values():
+            group.counters.bad_frames += 1
         self._bad_logged += 1
         if self._bad_logged <= BAD_FRAMES_LOGGED:
             self._effects.note(f"bad frame from {source}: {str(error)[:200]}", is_warning=True)
@@ -207,6 +227,9 @@ class Engine:
             self._take_delayed()
         if self._next_tick_ns <= self._now_ns:
             self._let_time_pass()
+        if self._first_start is not None and self._first_start.origin is not None:
+            origin, self._first_start = self._first_start.origin, None
+            self._open_group(origin)
         more = False
         for group in self.groups.values():
             more = group.turn() or more
@@ -235,11 +258,8 @@ class Engine:
             self._next_tick_ns = self._now_ns + self._tick_ns
 
     def _tick(self) -> None:
-        if self._founding is not None:
-            self._founding.tick()
-            if self._founding.founds is not None:
-                founds, self._founding = self._founding.founds, None
-                self._open_group(founds)
+        if self._first_start is not None:
+            self._first_start.tick()
             return
         for group in self.groups.values():
             group.tick()

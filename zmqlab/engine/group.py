@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
-from zmqlab.engine.effects import Effects, Identities
+from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.status import Counters, status_of
 from zmqlab.errors import FrameError
 from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
-from zmqlab.raft import Configuration, RaftSettings, Role
+from zmqlab.raft import RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.replica import (
     Applied,
@@ -82,7 +82,7 @@ class Group:
         origin: Origin,
         design: Design,
     ) -> None:
-        """``origin``: what this node is if the journal is new."""
+        """``origin``: what this node has been since its first start."""
         self.number = number
         self.counters = Counters()
         self._settings = settings
@@ -93,14 +93,15 @@ class Group:
         self._outbox: dict[Route, list[bytes]] = {}
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
-        self.joining = Joining(settings, effects, rng, self.replica.replication, lambda: self.peers.elsewhere)
+        founded = bool(origin.configuration.members)
+        seeds = settings.join or (() if founded else settings.peers)
+        self.joining = Joining(settings, effects, rng, self.replica.replication, lambda: self.peers.elsewhere, seeds)
         leaving = Leaving(effects, rng, self.replica.replication) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
-        origin = journal.origin(origin)
         stored = journal.load()
         machine = design.make_machine()
         if stored.snapshot is not None:
@@ -109,7 +110,8 @@ class Group:
             election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
-        self._eager_ticks = EAGER_TICKS if settings.leader and stored.hard_state is None else 0
+        is_founder = bool(origin.configuration.members)
+        self._eager_ticks = EAGER_TICKS if settings.leader and is_founder and stored.hard_state is None else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
         limits = design.replica or ReplicaSettings(
@@ -279,23 +281,6 @@ class Group:
         term, time_ns = self.replica.replication.term, self._effects.vitals().time_ns
         event = control.Event(time_ns=time_ns, node=node, kind=kind, term=term, text=text)
         self._effects.publish(control.encode(frames.EVENT, event, self.number))
-
-
-def new_origin(settings: NodeSettings, founds: bool, identities: Identities) -> Origin:
-    """What a node without a journal is.
-
-    One of several founders is known to the others by its address. A lone founder draws its identity at random: no
-    other node needs to know it beforehand, and a founder that lost its disk must not pass for the one it was. A node
-    that joins draws its identity too, and knows no members.
-    """
-    if settings.peers:
-        founders = {identities.founder(endpoint): endpoint for endpoint in (settings.endpoint, *settings.peers)}
-        configuration = Configuration(tuple(founders), addresses=tuple(founders.items()))
-        return Origin(identities.founder(settings.endpoint), configuration)
-    own_id = identities.drawn()
-    if not founds:
-        return Origin(own_id, Configuration(()))
-    return Origin(own_id, Configuration((own_id,), addresses=((own_id, settings.endpoint),)))
 
 
 def _staggered(snapshot_log_bytes: int, node_id: int) -> int:

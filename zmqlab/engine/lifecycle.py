@@ -6,14 +6,11 @@ client ports, one member after the other (:class:`Asker`). A member that does no
 one is asked next. A member that knows of no leader, or says nothing, is left for the next in the list, so that a node
 that is itself waiting to be taken in holds no other node up.
 
-- :class:`Founding`: the first start of a seed. Is there a cluster already? If not, found one.
 - :class:`Joining`: a node with ``--join``, or a member at another address, asks until it is taken in.
 - :class:`Leaving`: a node with ``--leave`` asks to be removed before it ends.
 - :class:`Closing`: a node's end by SIGTERM: in order, and within a bound.
 
-Why a seed, and not ``--bootstrap-expect N``, where N equal nodes agree to begin? With more than N started at once, two
-disjoint sets of N can each see themselves as complete, and there are two clusters. With one seed there is one that
-decides.
+What a node is at its first start is decided before, in :mod:`zmqlab.engine.first_start`.
 """
 
 from __future__ import annotations
@@ -32,8 +29,6 @@ ASKS = 2
 """Questions in an election time-out: one every 100 ms with the node's own settings."""
 SILENT_TIMEOUTS = 2.5
 """A member that has not answered for so many election time-outs is given up for the next one."""
-ROUND_TIMEOUTS = 1.25
-"""Between two rounds of a seed's questions. Names are looked up anew for each, since hosts are starting."""
 HAND_OVERS = 2
 """Tries in an election time-out to hand leadership over: a successor that does not answer is not waited for longer."""
 
@@ -129,58 +124,6 @@ class Asker:
             self._target = target
 
 
-class Founding:
-    """The first start of a seed: a node with ``--join`` *and* ``--bootstrap-ms``, and an empty data folder.
-
-    For so long it asks all nodes that it may join whether one of them belongs to a cluster, by its own log. If one
-    does, this node joins like any other. If none does, it founds a cluster of one, which the others join.
-
-    Why ask first? A seed that has lost its disk can be told from one that starts for the first time only by what the
-    others say. What remains: a seed that has lost its disk *and* reaches no member of its cluster for all that time
-    founds a second one. The two never mix, since a lone founder draws its identity at random: what the old cluster
-    sends to its lost member is not for this one. Nothing that was acknowledged is lost, and the stray cluster can be
-    ended.
-    """
-
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random) -> None:
-        self._settings = settings
-        self._effects = effects
-        self._nonce = rng.getrandbits(63)
-        self._ticks = 0
-        self._round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
-        self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)
-        self._asked: set[str] = set()
-        self.founds: bool | None = None
-        """None while it is not decided."""
-        effects.note(f"a first start: is there a cluster at {', '.join(settings.join)}?")
-
-    def tick(self) -> None:
-        """Ask all of them again when it is time; decide when the time is over."""
-        if self.founds is not None:
-            return
-        if self._ticks >= self._ends_at:
-            self._effects.note("no node there belongs to a cluster: this node founds one")
-            self._decide(True)
-        elif self._ticks % self._round_ticks == 0:
-            for target in self._effects.resolve(self._settings.join):
-                if target != self._settings.endpoint:
-                    self._asked.add(target)
-                    self._effects.ask(target, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
-        self._ticks += 1
-
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        is_status = isinstance(answer, control.StatusAnswer) and answer.nonce == self._nonce
-        if self.founds is None and is_status and answer.status.members:  # type: ignore[union-attr]
-            self._effects.note(f"{address} belongs to a cluster: this node joins it")
-            self._decide(False)
-
-    def _decide(self, founds: bool) -> None:
-        self.founds = founds
-        for address in sorted(self._asked):
-            self._effects.hang_up(address)
-
-
 class Joining:
     """Asks to be taken in, or to be moved.
 
@@ -206,13 +149,18 @@ class Joining:
         rng: random.Random,
         replication: Replication,
         elsewhere: Callable[[], Collection[int]],
+        seeds: Sequence[str],
     ) -> None:
-        """``elsewhere``: the members that are not where the configuration says (:attr:`Peers.elsewhere`)."""
+        """
+        Args:
+            elsewhere: the members that are not where the configuration says (:attr:`Peers.elsewhere`).
+            seeds: base endpoints of nodes that it may ask first; none for a node that founded its cluster.
+        """
         self._replication = replication
         self._elsewhere = elsewhere
         self._effects = effects
         self._own_address = settings.endpoint
-        self._seeds = settings.join
+        self._seeds = tuple(seeds)
         self._began_at = replication.last_index
         """What the log told up to here may be old."""
         self._was_in = False

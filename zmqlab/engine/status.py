@@ -99,6 +99,27 @@ def status_of(
     )
 
 
+def early_status(settings: NodeSettings, role: str, node_id: int, vitals: Vitals) -> NodeStatus:
+    """Of a node that does not know its cluster yet."""
+    return NodeStatus(
+        name=settings.name,
+        node_id=node_id,
+        pid=vitals.pid,
+        port=settings.port,
+        cluster=settings.cluster,
+        time_ns=vitals.time_ns,
+        uptime_ms=vitals.uptime_ms,
+        role=role,
+        term=0,
+        leader_id=0,
+        first_index=1,
+        last_index=0,
+        commit_index=0,
+        applied_index=0,
+        lag=0,
+    )
+
+
 def log_line(status: NodeStatus) -> str:
     """The ``metrics`` line of the log, for grep and awk: key=value, one line a second."""
     fields = {

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 import psutil
 import zmq
 
-from zmqlab.engine import Design, Engine, Identities, Vitals
+from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.engine import MAX_PER_TURN
 from zmqlab.names import Names
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, Replica
-from zmqlab.settings import NodeSettings, node_id_of, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire.control import NodeStatus
 
 STDIN = 0
@@ -66,12 +66,9 @@ class Node:
             self,
             clock=time.monotonic_ns,
             rng=rng,
-            identities=Identities(self._founder_id, lambda: rng.getrandbits(64) | 1),
+            draw_id=lambda: rng.getrandbits(64) | 1,
             design=design,
         )
-
-    def _founder_id(self, endpoint: str) -> int:
-        return node_id_of(*parse_endpoint(endpoint), self._settings.cluster)
 
     # The loop.
 
@@ -93,10 +90,7 @@ class Node:
                 engine.on_signal()
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
-            if engine.takes_frames:
-                self._drain(ready)
-            else:
-                time.sleep(0.001)  # frames wait in their sockets, and the poll returns at once
+            self._drain(ready)
             more = engine.turn()
 
     def stop(self) -> None:

@@ -52,6 +52,10 @@ class Journal(Protocol):
         """Whether this is the node's first start: it has no origin yet."""
         ...
 
+    def draw(self, new: int) -> int:
+        """The identity that this node got when it first asked for one; ``new`` if this is it. Stored on return."""
+        ...
+
     def origin(self, new: Origin) -> Origin:
         """What this node has been since its first start; ``new`` if this is it."""
         ...
@@ -83,6 +87,7 @@ class MemoryJournal:
         self.first_index = 1
         self._retain_bytes = retain_bytes
         self._origin: Origin | None = None
+        self._drawn = 0
         self._hard_state: HardState | None = None
         self._snapshot: Snapshot | None = None
         self._entries: dict[int, Entry] = {}
@@ -96,6 +101,10 @@ class MemoryJournal:
     @property
     def is_new(self) -> bool:
         return self._origin is None
+
+    def draw(self, new: int) -> int:
+        self._drawn = self._drawn or new
+        return self._drawn
 
     def origin(self, new: Origin) -> Origin:
         self._origin = self._origin or new

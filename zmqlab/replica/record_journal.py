@@ -44,8 +44,11 @@ _CRC = struct.Struct("<I")
 _HARD_STATE_RECORD = struct.Struct("<QQQ")  # term voted_for commit_index
 _ENTRY_RECORD = struct.Struct("<QB")  # term kind
 _SNAPSHOT_RECORD = struct.Struct("<QQI")  # index term configuration_bytes
+_DRAWN_BYTES = _CRC.size + _INDEX.size
+"""Of an origin that is only an identity yet: it is not decided what else the node is."""
 _KINDS = {int(kind): kind for kind in EntryKind}
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN = b"hard_state", b"identity", b"first_index", b"origin"
+_WHO = "who this node is"
 
 
 class Reading(Protocol):
@@ -146,16 +149,26 @@ class RecordJournal:
     def is_new(self) -> bool:
         """Whether this is the node's first start."""
         with self._store.read() as view:
-            return view.meta(_ORIGIN) is None
+            record = view.meta(_ORIGIN)
+            return record is None or len(record) == _DRAWN_BYTES
+
+    def draw(self, new: int) -> int:
+        """The identity that this node got when it first asked for one. Raises JournalCorrupt, JournalFull."""
+        with self._store.write() as transaction:
+            record = transaction.meta(_ORIGIN)
+            if record is None:
+                transaction.put_meta(_ORIGIN, seal(_INDEX.pack(new)))
+                return new
+        return int(_INDEX.unpack_from(unseal(record, _WHO))[0])
 
     def origin(self, new: Origin) -> Origin:
         """What this node has been since its first start; ``new`` if this is it. Raises JournalCorrupt, JournalFull."""
         with self._store.write() as transaction:
             record = transaction.meta(_ORIGIN)
-            if record is None:
+            if record is None or len(record) == _DRAWN_BYTES:
                 transaction.put_meta(_ORIGIN, seal(_INDEX.pack(new.node_id), new.configuration.encode()))
                 return new
-        body = unseal(record, "who this node is")
+        body = unseal(record, _WHO)
         return Origin(_INDEX.unpack_from(body)[0], Configuration.decode(body[_INDEX.size :]))
 
     def load(self) -> StoredState:

@@ -159,6 +159,10 @@ class Configurations:
             raise Violation(f"membership: {last} and, at {entry.index}, {configuration} differ by more than one member")
         self._history.append((entry.index, configuration))
 
+    def were_ever(self, members: Configuration) -> bool:
+        """Whether these were the members at some index, or are one step away, by a change that is not committed."""
+        return any(members == each or is_one_step(each, members) for _, each in self._history)
+
     def at(self, index: int) -> Configuration:
         """Who the members are by the committed log up to ``index``."""
         return next(members for start, members in reversed(self._history) if start <= index)

@@ -13,10 +13,11 @@ at zero :class:`Crash` is raised there, and what was not yet sent or stored is g
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import cast
 
-from zmqlab.engine import Design, Engine, Identities
+from zmqlab.engine import Design, Engine
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import (
     Configuration,
@@ -59,9 +60,11 @@ class Process:
         self.address = settings.endpoint
         """Where it listens: its base endpoint."""
         self.replica: Replica | None = None
-        """None while the process is down, or is a seed that has not decided yet."""
+        """None while the process is down, or it is not decided yet what the node is."""
         self.duties: Duties | None = None
         """What it owes; None as for ``replica``."""
+        self.has_met = False
+        """Whether it has ever known what it is."""
         self.is_gone = False
         """Never to run again: its journal is lost, or it was removed and switched off."""
         self.crash_in = 0
@@ -176,7 +179,7 @@ class Process:
                 self.sockets,
                 clock=self._clock,
                 rng=self._rng,
-                identities=Identities(self.world.founder_id, lambda: self.node_id),
+                draw_id=lambda: self.node_id,
                 design=design,
                 group_class=WatchedGroup,
                 snapshot_interval_ns=SNAPSHOT_INTERVAL_NS,
@@ -194,14 +197,15 @@ class Process:
 
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened its group."""
+        self.has_met = True
         self.replica, self.duties = replica, duties
         self._raft = cast(RaftByQuorum, replica.replication)
         replication = replica.replication
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
-        founders = self.world.configurations.at(0)
-        if not replication.last_index and replication.configuration not in (founders, Configuration(())):
-            raise Violation(f"founding: node {self.node_id} founds {replication.configuration} beside {founders}")
+        configuration, known = replication.configuration, self.world.configurations
+        if not (replication.last_index or configuration == Configuration(()) or known.were_ever(configuration)):
+            raise Violation(f"founding: node {self.node_id} founds {configuration} beside {known.at(0)}")
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 
@@ -290,6 +294,15 @@ class Process:
         self.settings = replace(self.settings, bind=host, join=join or (self.address,))
         self.address = self.settings.endpoint
 
+    def join(self, members: Iterable[str]) -> None:
+        """It is started again, to join the nodes at these addresses, and no more as the founder that it was."""
+        self.crash("to be told of other members")
+        if self.is_gone:
+            return
+        join = tuple(address for address in members if address != self.address)
+        self.settings = replace(self.settings, peers=(), join=join or (self.address,), leader=False)
+        self.start()
+
     def resume(self) -> None:
         """After a pause: everything that came meanwhile is there."""
         self.paused = False
@@ -352,13 +365,11 @@ class Process:
         while self._signals:
             self._signals -= 1
             engine.on_signal()
-        if self._inbox and engine.takes_frames:
+        if self._inbox:
             inbox, self._inbox = self._inbox, []
             self._waiting.clear()
             for sender, frame in inbox:
                 self._hand_in(engine, sender, frame)
-        elif self._inbox:
-            self._hand_in_answers(engine)
         if engine.turn():
             self.world.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
         if engine.links.active:
@@ -392,16 +403,6 @@ class Process:
         engine.on_peer_frame(frame)
         if is_cut and engine.links.lost == lost:
             raise Violation(f"links: node {self.node_id} hears node {sender.node_id} over a link that is cut")
-
-    def _hand_in_answers(self, engine: Engine) -> None:
-        """Of a seed that has not decided: all other frames wait in their sockets."""
-        inbox, self._inbox = self._inbox, []
-        for sender, frame in inbox:
-            if frame[3] == frames.ANSWER:
-                self._waiting[sender] -= 1
-                self._hand_in(engine, sender, frame)
-            else:
-                self._inbox.append((sender, frame))
 
     # Effects: the disk's hooks.
 

@@ -18,6 +18,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from zmqlab.errors import FrameError
 from zmqlab.raft import quorum_size
@@ -39,6 +40,7 @@ quorum away."""
 RETRACT_US = 800 * MS
 """A question may be under way for so long."""
 LOG_BYTES = 4_000
+FOR_EVER_MS = 600_000
 
 
 @dataclass(slots=True)
@@ -52,8 +54,8 @@ class Goal:
 class Operator:
     """See the module."""
 
-    def __init__(self, join: Callable[[str, bool], Process], world: World, rng: random.Random) -> None:
-        """``join`` starts a new node at an address; the flag says whether it is a seed that lost its disk."""
+    def __init__(self, join: Callable[..., Process], world: World, rng: random.Random) -> None:
+        """``join`` starts a new node at an address, with the settings that are named."""
         self.members = world.members
         """Who shall be members when all goals are reached."""
         self.added = 0
@@ -186,8 +188,9 @@ class Operator:
         up = all(world.processes[member].replica is not None for member in self.members)
         return is_committed and up and real == dict(configuration.addresses) and set(self.members) == set(real)
 
-    def _want_new(self, address: str, is_seed: bool = False) -> None:
-        process = self._join(address, is_seed)
+    def _want_new(self, address: str, **fields: Any) -> None:
+        """``fields``: settings of the new node; by default it is to join the members."""
+        process = self._join(address, **fields)
         self.members.append(process.node_id)
         self._goals.append(Goal(process.node_id, is_addition=True))
         self._world.tell(f"node {process.node_id} starts and wants to join")
@@ -203,7 +206,12 @@ class Operator:
         self._hold_until_us = self._world.now_us() + HOLD_US
         if process.node_id in self.members:
             self._want_gone(process.node_id)
-            self._want_new(process.address, is_seed=process.settings.bootstrap_ms > 0)
+            if process.settings.bootstrap_ms:
+                self._want_new(process.address, bootstrap_ms=FOR_EVER_MS)
+            elif process.settings.peers and self._world.plan.nodes_ask and self._rng.random() < 0.7:
+                self._want_new(process.address, peers=process.settings.peers)  # by the command of its first start
+            else:
+                self._want_new(process.address)
             self._goals.rotate(2)
 
     def may_lose(self, process: Process) -> bool:
@@ -228,8 +236,11 @@ class Operator:
 
     @property
     def _is_unsettled(self) -> bool:
-        """Whether a member is about to move or to leave, and may be removed meanwhile."""
-        return any(each.has_moved or (each.is_closing and each.settings.leave) for each in self._world.reachable())
+        """Whether a member is about to move or to leave, and may be removed meanwhile; or the founders have not met."""
+        return any(
+            each.has_moved or (each.is_closing and each.settings.leave) or (each.settings.peers and not each.has_met)
+            for each in self._world.reachable()
+        )
 
     @property
     def _was_removing(self) -> bool:
@@ -279,7 +290,8 @@ class Operator:
         Two nodes that were told of each other alone, and of a seed that is gone, wait for each other for ever.
         """
         listening = self._world.listening
-        named = [listening[each].node_id for each in self._world.processes[node_id].settings.join if each in listening]
+        settings = self._world.processes[node_id].settings
+        named = [listening[each].node_id for each in settings.join or settings.peers if each in listening]
         return self._world.plan.nodes_ask and any(other in self.members and self.is_voter(other) for other in named)
 
     def is_voter(self, node_id: int) -> bool:
@@ -386,14 +398,21 @@ class Operator:
 
     def look_after(self, but: Collection[Process] = ()) -> None:
         """When faults are over: start what is down, since its port was taken, and make links whole that a late question
-        has made faulty."""
+        has made faulty. A founder that lost its disk and can find none of the others any more is told of the members.
+        """
         for process in self._world.reachable():
             if process in but:
                 continue
             if process.engine is None:
                 process.start()
+            elif self._waits_in_vain(process):
+                process.join(self._world.processes[member].address for member in self.members)
             else:
                 process.engine.links.replace([])
+
+    def _waits_in_vain(self, process: Process) -> bool:
+        is_founder_again = bool(process.settings.peers) and process.node_id > self._world.plan.node_count
+        return is_founder_again and process.replica is None and not self._asks_itself(process.node_id)
 
     def reconcile(self) -> None:
         """At the end: an old question may have come late and changed the members once more."""

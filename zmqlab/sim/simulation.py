@@ -45,7 +45,6 @@ JOIN_US = 3_000 * MS
 gets the whole state first, in chunks of 150 bytes where the plan says so."""
 SEED_MS = 100
 """How long a seed asks at the beginning, when there is no cluster that it could miss."""
-FOR_EVER_MS = 600_000
 EVENTS_MAX = 500_000
 """A run has some thousand; so many mean that messages go in circles."""
 
@@ -201,18 +200,19 @@ class Simulation:
         self.network.receivers[node_id] = process.deliver
         return process
 
-    def _join(self, address: str, is_seed: bool) -> Process:
-        """A node without a journal starts, and is to be a member.
+    def _join(self, address: str, **fields: Any) -> Process:
+        """A node without a journal starts, and is to be a member. ``fields`` are settings that it is started with.
 
         A seed that lost its disk asks for as long as it takes: with a bound it may found a second cluster if it reaches
         no member for all that time, which is documented and not a bug.
         """
         node_id = len(self._world.processes) + 1
-        members = [self._world.processes[member].address for member in self._world.members]
-        join = tuple(dict.fromkeys(member for member in members if member != address)) or (address_of(100),)
-        bootstrap_ms = FOR_EVER_MS if is_seed else 0
-        asks = self.plan.nodes_ask
-        fields = {"join": join, "bootstrap_ms": bootstrap_ms} if asks else {"join": (address_of(100),)}
+        if "peers" not in fields:
+            members = [self._world.processes[member].address for member in self._world.members]
+            join = tuple(dict.fromkeys(member for member in members if member != address))
+            fields["join"] = join if join and self.plan.nodes_ask else (address_of(100),)
+        if not self.plan.nodes_ask:
+            fields.pop("bootstrap_ms", None)
         process = self._new_process(self._settings_of(node_id, address, **fields))
         process.start()
         return process

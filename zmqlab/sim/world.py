@@ -51,10 +51,6 @@ class World:
     members: list[int] = field(default_factory=list)
     """Which nodes shall be members, as the operator has it."""
 
-    def founder_id(self, endpoint: str) -> int:
-        """The number of the founder at ``endpoint``: ``tcp://10.0.0.NUMBER:5000``."""
-        return int(endpoint.split(":")[1].rpartition(".")[2])
-
     def note(self, event: str, **fields: Any) -> None:
         """An event for the trace."""
         if self.trace is not None:

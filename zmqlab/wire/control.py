@@ -38,7 +38,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     time_ns: int
     uptime_ms: int
     role: str
-    """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``."""
+    """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``. At the first start, until it is
+    decided what the node is: ``founder`` or ``seed``."""
     term: int
     leader_id: int
     """0: this node knows no leader."""

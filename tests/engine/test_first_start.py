@@ -1,0 +1,165 @@
+"""What a node without a journal is: all founders meet first, and a member without its journal is another node."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.fake_effects import Driven, founder_id
+from zmqlab.raft import Role
+from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.control import Member
+
+A, B, C, D = "tcp://127.0.0.1:5000", "tcp://127.0.0.1:5100", "tcp://127.0.0.1:5200", "tcp://127.0.0.1:5300"
+ID_A, ID_B, ID_C = map(founder_id, (A, B, C))
+
+
+def member(endpoint: str, node_id: int = 0, voter: bool = True) -> Member:
+    port = founder_id(endpoint)
+    return Member(node_id=node_id or port, name="", host="127.0.0.1", port=port, voter=voter)
+
+
+def founder(journal: Journal | None = None) -> Driven:
+    """Node A of three, at its first start; the others are not there yet."""
+    driven = Driven(NodeSettings(name="node0", port=5_000, peers=(B, C)), journal, is_met=False)
+    driven.pass_time(1)
+    return driven
+
+
+def asked(driven: Driven) -> list[control.Query]:
+    queries = [control.decode_query(frame) for _, frame in driven.effects.asked]
+    driven.effects.asked.clear()
+    return queries
+
+
+# Founders.
+
+
+def test_founders_begin_when_all_have_met() -> None:
+    driven = founder()
+    driven.meet(B)
+    driven.pass_time(600)
+    assert not driven.engine.groups, "two of three are a majority, and not all"
+    driven.meet(C)
+    (group,) = driven.engine.groups.values()
+    configuration = group.replica.replication.configuration
+    assert configuration.voters == (ID_A, ID_B, ID_C)
+    assert configuration.addresses == ((ID_A, A), (ID_B, B), (ID_C, C))
+    asked(driven)
+    driven.pass_time(100)
+    assert asked(driven) == [], "a founder asks for nothing more"
+
+
+def test_a_founder_that_waits_says_for_which_others() -> None:
+    driven = founder()
+    driven.meet(C)
+    driven.pass_time(500)
+    assert f"still waiting for founders: {B}." in driven.effects.notes[-1]
+
+
+def test_a_founder_that_died_in_between_keeps_its_identity() -> None:
+    journal = MemoryJournal()
+    founder(journal)
+    assert journal.is_new
+    assert journal.draw(77) == ID_A
+
+
+def test_a_founder_that_was_slow_finds_itself_among_the_members() -> None:
+    driven = founder()
+    driven.meet(B, member(A), member(B), member(C))
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+
+
+def test_a_founder_without_its_journal_is_a_new_member() -> None:
+    """Under its old identity it would vote again, and an order that a majority had stored could be lost."""
+    driven = founder()
+    driven.meet(B, member(A, node_id=99), member(B), member(C))
+    (group,) = driven.engine.groups.values()
+    replication = group.replica.replication
+    assert replication.node_id == ID_A
+    assert replication.configuration.members == ()
+    assert any("its journal was lost" in note for note in driven.effects.notes)
+    driven.pass_time(200)
+    assert replication.role is Role.FOLLOWER
+    assert replication.term == 0, "it does not stand for election"
+    added = [query for query in asked(driven) if isinstance(query, control.AddMemberQuery)]
+    assert {(query.node_id, query.address) for query in added} == {(ID_A, A)}
+
+
+def test_a_new_member_in_a_founders_place_asks_again_after_a_restart() -> None:
+    journal = MemoryJournal()
+    driven = founder(journal)
+    driven.meet(B, member(A, node_id=99), member(B), member(C))
+    again = Driven(driven.settings, journal, is_met=False)
+    again.pass_time(50)
+    assert any(isinstance(query, control.AddMemberQuery) for query in asked(again))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cluster": "another"}, {"role": "seed"}, {"role": "learner"}, {"node_id": ID_A}], ids=str
+)
+def test_a_node_that_is_no_founder_of_this_cluster_is_not_met(fields: dict[str, object]) -> None:
+    driven = founder()
+    driven.meet(B)
+    driven.meet(C, **fields)
+    assert not driven.engine.groups
+
+
+def test_a_founder_that_waits_answers_for_its_status_and_refuses_the_rest() -> None:
+    driven = founder()
+    questions: list[control.Query] = [control.StatusQuery(1), control.BookQuery(2, "ACME")]
+    driven.turn(clients=[control.encode(frames.QUERY, question) for question in questions])
+    driven.turn(clients=[client_wire.encode_open_session(3), b"ZL"], peers=[b"nonsense"])
+    (_, status), (_, book), (_, refused) = driven.effects.replies
+    told = control.decode_answer(status)
+    assert isinstance(told, control.StatusAnswer)
+    assert (told.status.role, told.status.node_id, told.status.members) == ("founder", ID_A, [])
+    error = control.decode_answer(book)
+    assert isinstance(error, control.ErrorAnswer)
+    assert error.code == "not_leader"
+    (response,) = client_wire.iter_responses(refused)
+    assert (response.request_number, response.status) == (3, client_wire.ResponseStatus.BUSY)
+
+
+def test_a_signal_ends_a_founder_that_waits() -> None:
+    driven = founder()
+    driven.engine.on_signal()
+    assert driven.engine.is_over
+
+
+# Seeds.
+
+
+def seed() -> Driven:
+    return Driven(NodeSettings(name="node1", port=5_100, join=(A,), bootstrap_ms=500))
+
+
+def test_a_seed_asks_first_and_founds_a_cluster_of_its_own() -> None:
+    driven = seed()
+    driven.pass_time(40)
+    assert {address for address, _ in driven.effects.asked} == {A}
+    assert not driven.engine.groups
+    driven.pass_time(20)
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.role is Role.LEADER
+    assert group.replica.replication.configuration.addresses == ((ID_B, B),)
+
+
+def test_a_seed_that_finds_a_cluster_joins_it() -> None:
+    driven = seed()
+    driven.pass_time(1)
+    driven.meet(A, member(A))
+    driven.pass_time(30)
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.members == ()
+    assert isinstance(asked(driven)[-1], control.AddMemberQuery)
+
+
+def test_a_seed_that_meets_a_node_without_a_cluster_goes_on_waiting() -> None:
+    driven = seed()
+    driven.pass_time(1)
+    driven.meet(A)
+    assert not driven.engine.groups

@@ -1,0 +1,205 @@
+"""The first start of a node that may found a cluster: what it is, and whether there is a cluster already.
+
+A node without a journal does not know whether it is new or has lost its disk. If it took up the identity of a member
+that has lost its disk, it would vote again in terms in which that member has voted, and acknowledgements of that member
+would count although their entries are gone: a majority could then be without an order that was acknowledged. Therefore
+*an identity is drawn at random at the first start, and is lost with the journal*. It is stored before any other node is
+told of it. A node that comes back without its journal is another node, and can be no more than a new member.
+
+- :class:`Assembly`: one of several founders (``--peers``). All founders must be there once, at the first start, to tell
+  each other their identities. They are the first configuration, the same at each of them.
+- :class:`Founding`: a seed (``--join`` with ``--bootstrap-ms``). It founds a cluster of one, which the others join.
+
+Both ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
+not decided answers nothing but this question; it counts for no majority.
+
+Why a seed, and not ``--bootstrap-expect N``, where N equal nodes agree to begin? With more than N started at once, two
+disjoint sets of N can each see themselves as complete, and there are two clusters. Founders are named one by one, and
+of seeds there is one that decides.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Protocol
+
+from zmqlab.engine.effects import Effects
+from zmqlab.raft import Configuration
+from zmqlab.replica import Origin
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import control, frames
+
+ASKS = 6
+"""Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
+REMIND_TIMEOUTS = 15
+"""In election time-outs, between two lines of the log that say which founders are missing."""
+ROUND_TIMEOUTS = 1.25
+"""Between two rounds of a seed's questions. Names are looked up anew for each, since hosts are starting."""
+FOUNDER, SEED = "founder", "seed"
+"""Roles in the status of a node that has not decided yet."""
+
+
+class FirstStart(Protocol):
+    """What the engine drives until it is decided what this node is."""
+
+    role: str
+    origin: Origin | None
+    """None while it is not decided."""
+
+    def tick(self) -> None:
+        """One tick of time."""
+        ...
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        ...
+
+
+def first_start(
+    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int
+) -> Assembly | Founding | Origin:
+    """What a node without a journal has to find out; or what it is, if there is nothing to find out."""
+    if settings.peers:
+        return Assembly(settings, effects, rng, own_id)
+    if settings.join and settings.bootstrap_ms:
+        return Founding(settings, effects, rng, own_id)
+    return _member(own_id) if settings.join else _lone_founder(own_id, settings)
+
+
+def _member(own_id: int) -> Origin:
+    """A node that joins knows no members."""
+    return Origin(own_id, Configuration(()))
+
+
+def _lone_founder(own_id: int, settings: NodeSettings) -> Origin:
+    return Origin(own_id, Configuration((own_id,), addresses=((own_id, settings.endpoint),)))
+
+
+class Assembly:
+    """The founders of a cluster meet. All of them must be there at once, one time.
+
+    A founder that alone has lost its disk meets others that have a cluster, and joins it as a new member. While none of
+    those others runs it waits, and neither votes nor counts. A founder that was slow, or died as the others founded,
+    finds its identity among their members, and takes them over. They may have changed since: its log will tell, and
+    with an empty log it is elected by no node that has more.
+    """
+
+    role = FOUNDER
+
+    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+        self.origin: Origin | None = None
+        self._settings = settings
+        self._effects = effects
+        self._own_id = own_id
+        self._nonce = rng.getrandbits(63)
+        self._ticks = 0
+        self._round_ticks = max(1, settings.election_ticks // ASKS)
+        self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
+        self._asked: dict[str, str] = {}
+        """Address that was asked -> the founder at it, as ``--peers`` names it."""
+        self._met: dict[str, int] = {}
+        """Other founders that have not decided either -> their identities."""
+        effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
+
+    def tick(self) -> None:
+        """Ask all of them again when it is time."""
+        if self._ticks % self._round_ticks == 0:
+            for founder in self._settings.peers:
+                for address in self._effects.resolve((founder,)):
+                    self._asked[address] = founder
+                    self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+        self._ticks += 1
+        if self._ticks % self._remind_ticks == 0:
+            missing = ", ".join(founder for founder in self._settings.peers if founder not in self._met)
+            self._effects.note(
+                f"still waiting for founders: {missing or 'none is missing now'}. At the first start all founders must"
+                " run at the same time. A node that lost its disk waits for a node that has its own",
+                is_warning=True,
+            )
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        if self.origin is not None or not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce:
+            return
+        founder, status = self._asked.get(address), answer.status
+        if founder is None or status.cluster != self._settings.cluster or status.node_id == self._own_id:
+            return
+        if status.members:
+            self._meet_members(founder, status.members)
+        elif status.role == FOUNDER:
+            self._met[founder] = status.node_id
+            if len(self._met) == len(self._settings.peers):
+                founders = {self._own_id: self._settings.endpoint, **{at: name for name, at in self._met.items()}}
+                self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
+
+    def _meet_members(self, founder: str, members: Iterable[control.Member]) -> None:
+        """There is a cluster already: this node belongs to it, or it must join it."""
+        members = list(members)
+        if self._own_id not in {member.node_id for member in members}:
+            self._effects.note(
+                f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
+                " one. It joins as a new member, in the place of the member that had its address",
+                is_warning=True,
+            )
+            self._decide(Configuration(()))
+            return
+        voters, learners = (tuple(each.node_id for each in members if each.voter is voter) for voter in (True, False))
+        addresses = tuple((member.node_id, f"tcp://{member.host}:{member.port}") for member in members)
+        self._decide(Configuration(voters, learners, addresses))
+
+    def _decide(self, configuration: Configuration) -> None:
+        self.origin = Origin(self._own_id, configuration)
+        for address in sorted(self._asked):
+            self._effects.hang_up(address)
+
+
+class Founding:
+    """The first start of a seed: a node with ``--join`` *and* ``--bootstrap-ms``, and an empty data folder.
+
+    For so long it asks all nodes that it may join whether one of them belongs to a cluster, by its own log. If one
+    does, this node joins like any other. If none does, it founds a cluster of one, which the others join.
+
+    Why ask first? A seed that has lost its disk can be told from one that starts for the first time only by what the
+    others say. What remains: a seed that has lost its disk *and* reaches no member of its cluster for all that time
+    founds a second one. The two never mix, since identities are drawn at random: what the old cluster sends to its lost
+    member is not for this one. Nothing that was acknowledged is lost, and the stray cluster can be ended.
+    """
+
+    role = SEED
+
+    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+        self.origin: Origin | None = None
+        self._settings = settings
+        self._effects = effects
+        self._own_id = own_id
+        self._nonce = rng.getrandbits(63)
+        self._ticks = 0
+        self._round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
+        self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)
+        self._asked: set[str] = set()
+        effects.note(f"a first start: is there a cluster at {', '.join(settings.join)}?")
+
+    def tick(self) -> None:
+        """Ask all of them again when it is time; decide when the time is over."""
+        if self._ticks >= self._ends_at:
+            self._effects.note("no node there belongs to a cluster: this node founds one")
+            self._decide(_lone_founder(self._own_id, self._settings))
+        elif self._ticks % self._round_ticks == 0:
+            for target in self._effects.resolve(self._settings.join):
+                if target != self._settings.endpoint:
+                    self._asked.add(target)
+                    self._effects.ask(target, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+        self._ticks += 1
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        is_status = isinstance(answer, control.StatusAnswer) and answer.nonce == self._nonce
+        if self.origin is None and is_status and answer.status.members:  # type: ignore[union-attr]
+            self._effects.note(f"{address} belongs to a cluster: this node joins it")
+            self._decide(_member(self._own_id))
+
+    def _decide(self, origin: Origin) -> None:
+        self.origin = origin
+        for address in sorted(self._asked):
+            self._effects.hang_up(address)

@@ -4,13 +4,16 @@ Settings are frozen, and each value is checked when it is set. A wrong value rai
 :class:`~zmqlab.errors.SettingsError` with one line that names the setting, the value and a right one. The command line
 prints that line and exits with status 2. Units stand last in a name (``tick_ms``, ``snapshot_log_bytes``).
 
-Nothing here opens a file or a socket. Left out: the settings of a Raft core (:class:`zmqlab.raft.RaftSettings`), of the
+Nothing here opens a file or a socket; a name to listen at is looked up. Left out: the settings of a Raft core (:class:`zmqlab.raft.RaftSettings`), of the
 load client and of the simulator, which stand in their own packages.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +42,6 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})/?")
 """A host as libzmq takes it. libzmq fails at an empty host, and at one that begins with a dot or a dash."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 
 
 def parse_duration(text: str | float) -> float:
@@ -131,8 +133,20 @@ def client_endpoint(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only processes of this machine can reach ``host``."""
-    return host.startswith(_LOOPBACK)
+    """Whether only processes of this machine can reach ``host``: all of its addresses are loopback addresses.
+
+    Any name but ``localhost`` is looked up, which may take seconds. A name that is not known is not loopback.
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    if host == "localhost":
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -179,7 +193,7 @@ class NodeSettings:
     durability: Durability = "os"
     """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
     cluster: str = ""
-    """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; founders of another name do not meet."""
+    """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; founders of two names do not meet."""
     owner: int = 0
     """The process id of the launcher; 0 for a node that a person started."""
     watch_stdin: bool = False

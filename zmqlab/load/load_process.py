@@ -42,9 +42,9 @@ ORPHAN_GRACE_S = 1.0
 
 
 def command_line(settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> list[str]:
-    """The command that a parent starts, with a pipe as standard input."""
+    """The command that a parent starts, with a pipe as standard input. What the current folder holds is not run."""
     config = {"settings": settings.to_dict(), "metrics": metrics_endpoint, "control": control_endpoint}
-    return [sys.executable, "-m", MODULE, "--config", json.dumps(config, separators=(",", ":"))]
+    return [sys.executable, "-P", "-m", MODULE, "--config", json.dumps(config, separators=(",", ":"))]
 
 
 class LoadProcess:

@@ -21,6 +21,7 @@ import operator
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 from zmqlab.client import ask
@@ -88,6 +89,9 @@ class Client:
         """When the client last asked for that; monotonic clock, seconds."""
         self.timeout_s = timeout_s
         self._session: ConnectedSession | None = None
+        self._forgotten: weakref.finalize[[], Client] | None = None
+        """Closes the session, at the latest when nothing refers to this client any more. Its sockets are in a cycle, and
+        a collection of that cycle would wait for ever for the sockets to be closed."""
         self._closed = False
         self._lock = threading.Lock()
 
@@ -266,6 +270,7 @@ class Client:
             timeout_ms = min(1_000, self.timeout_s * 500)
             settings = SessionSettings(timeout_ms=timeout_ms)
             self._session = ConnectedSession(self._known, settings, fallbacks=self._given)
+            self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session
 
@@ -278,8 +283,8 @@ class Client:
         return self._known
 
     def _give_up(self) -> None:
-        if self._session is not None:
-            self._session.close()
+        if self._session is not None and self._forgotten is not None:
+            self._forgotten()
             self._session = None
 
 

@@ -48,6 +48,25 @@ def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_early_and_in_order(number: signal.Signals) -> None:
+    """SIGTERM and SIGHUP ended it at once, without a result."""
+    command = [*ZMQLAB, "quick", "--nodes", "1", "--rate", "500", "--duration", "60s"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        while "acknowledged" not in (line := running.stdout.readline()):
+            assert line, "it ended before it began"
+        running.send_signal(number)
+        out, err = running.communicate(timeout=30)
+    finally:
+        running.kill()
+        running.communicate()
+    assert "interrupted: ending the load" in err
+    assert "verdict: PASSED" in out
+    assert running.returncode == 0
+
+
 @pytest.fixture
 def by_hand(tmp_path: Path) -> Iterator[list[list[str]]]:
     """The README's three command lines, on free ports, started; the nodes end with the test."""

@@ -16,6 +16,7 @@ Modules, in reading order:
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -99,5 +100,8 @@ def _one_line(error: Exception) -> str:
 
 
 def main() -> None:
-    """The ``zmqlab`` command."""
+    """The ``zmqlab`` command. SIGTERM, and the end of its terminal, end it as Ctrl-C does, also as process 1."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+            signal.signal(number, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

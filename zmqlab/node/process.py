@@ -1,8 +1,8 @@
 """From settings to a running process: folders, log file, signals, exit statuses.
 
 Everything that can go wrong at a start is one line on standard error and an exit status of its own (see
-:mod:`zmqlab.errors`); standard output stays empty. SIGTERM and SIGINT end a node in order, a second one at once; the
-end of its launcher does that, too.
+:mod:`zmqlab.errors`); standard output stays empty. SIGTERM, SIGINT and SIGHUP end a node in order, a second one at
+once; the end of its launcher does that, too.
 """
 
 from __future__ import annotations
@@ -117,13 +117,15 @@ def _open_journal(settings: NodeSettings) -> Journal:
 
 
 class _Signals:
-    """SIGTERM and SIGINT, noted until there is a listener."""
+    """SIGTERM, SIGINT and SIGHUP, noted until there is a listener."""
 
     def __init__(self) -> None:
         self.came = False
         self._listener: Callable[[], None] = lambda: None
         signal.signal(signal.SIGTERM, self._take)
         signal.signal(signal.SIGINT, self._take)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, self._take)
 
     def tell(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` at each signal from now on, and now if one has come."""

@@ -18,6 +18,7 @@ failure* is one of the classes here; its message says what happened and what to 
     │   ├── JournalMismatch    the journal belongs to another node          exit status 4
     │   ├── JournalFull        the disk or the journal's map is full        exit status 5
     │   ├── JournalCorrupt     a stored record fails its check              exit status 6
+    │   │   └── JournalLost    its file was deleted while the node ran
     │   └── NodeStartFailed    a launched node ended before it was ready
     ├── RequestError           a client's request was not carried out
     │   ├── RequestTimeout     no node answered in time: the outcome is unknown
@@ -94,6 +95,10 @@ class JournalCorrupt(NodeError):
     """A stored record fails its checksum; the node does not serve from it."""
 
     exit_status = 6
+
+
+class JournalLost(JournalCorrupt):
+    """The journal's file was deleted under the node, which can promise nothing any more."""
 
 
 class NodeStartFailed(NodeError):

@@ -275,6 +275,7 @@ class Engine:
                 counters.turn_ns_max = took_ns
 
     def _publish_statuses(self) -> None:
+        self._journal.check()
         self._next_snapshot_ns = self._now_ns + self._snapshot_interval_ns
         self._snapshots_made += 1
         is_logged = self._snapshots_made % LOG_EVERY == 0

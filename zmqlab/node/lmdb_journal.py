@@ -26,7 +26,7 @@ from pathlib import Path
 
 import lmdb
 
-from zmqlab.errors import JournalFull, JournalMismatch
+from zmqlab.errors import JournalFull, JournalLost, JournalMismatch
 from zmqlab.histogram import Histogram
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
@@ -111,6 +111,7 @@ class LmdbStore:
             readahead=False,
             meminit=False,
         )
+        self._file = os.open(self._folder / "data.mdb", os.O_RDONLY)
         with self._env.begin(write=True) as transaction:
             self._entries = self._env.open_db(b"entries", transaction)
             self._snapshots = self._env.open_db(b"snapshot", transaction)
@@ -135,11 +136,20 @@ class LmdbStore:
         return _Transaction(self._env.begin(), self._entries, self._snapshots, self._meta, self._full)
 
     def write(self) -> _Transaction:
-        """See the interface. Raises JournalFull, after which the store is as it was before."""
+        """See the interface. Raises JournalFull, after which the store is as it was before, and JournalLost."""
+        self.check()
         try:
             return _Transaction(self._env.begin(write=True), self._entries, self._snapshots, self._meta, self._full)
         except (lmdb.Error, OSError) as error:
             raise self._full(error) from error
+
+    def check(self) -> None:
+        """See the interface: a file that is deleted goes on as long as it is open, and nothing in it outlives that."""
+        if not os.fstat(self._file).st_nlink:
+            raise JournalLost(
+                f"the journal in {self._folder} was deleted while the node ran. The node stops, since nothing that it"
+                " stores would stay. Start it again: it comes back as a new member, and gets everything from the others"
+            )
 
     def size_of_entries(self) -> int:
         """See the interface: pages, not records."""
@@ -150,8 +160,10 @@ class LmdbStore:
     def release_memory(self) -> None:
         """Open the environment anew: each page of the file that was touched counts as this process' memory until then,
         and an append touches every page once. Raises JournalFull."""
+        self.check()
         try:
             self._env.close()
+            os.close(self._file)
             self._open()
         except (lmdb.Error, OSError) as error:
             raise self._full(error) from error
@@ -161,6 +173,7 @@ class LmdbStore:
         with contextlib.suppress(lmdb.Error):
             self._env.sync(True)
         self._env.close()
+        os.close(self._file)
         os.close(self._lock)
 
 

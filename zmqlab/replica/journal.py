@@ -60,6 +60,10 @@ class Journal(Protocol):
         """What this node has been since its first start; ``new`` if this is it."""
         ...
 
+    def check(self) -> None:
+        """Raise JournalLost if what is stored will not stay: its file was deleted. :meth:`store` looks by itself."""
+        ...
+
     def load(self) -> StoredState:
         """Everything that survived. Raises JournalCorrupt when a record fails its check."""
         ...
@@ -109,6 +113,9 @@ class MemoryJournal:
     def origin(self, new: Origin) -> Origin:
         self._origin = self._origin or new
         return self._origin
+
+    def check(self) -> None:
+        """Nothing stays anyway."""
 
     def load(self) -> StoredState:
         start = self._snapshot.index + 1 if self._snapshot else 1

@@ -102,6 +102,10 @@ class Store(Protocol):
         """Begin a transaction, the only one at a time. Leaving it raises JournalFull where there is no room."""
         ...
 
+    def check(self) -> None:
+        """Raise JournalLost if what is stored will not stay."""
+        ...
+
     def size_of_entries(self) -> int:
         """Bytes that the entries take, about."""
         ...
@@ -170,6 +174,10 @@ class RecordJournal:
                 return new
         body = unseal(record, _WHO)
         return Origin(_INDEX.unpack_from(body)[0], Configuration.decode(body[_INDEX.size :]))
+
+    def check(self) -> None:
+        """Raise JournalLost if what is stored will not stay. :meth:`store` looks by itself."""
+        self._store.check()
 
     def load(self) -> StoredState:
         """Everything that survived. Raises JournalCorrupt."""

@@ -17,6 +17,7 @@ Every method may be called from any thread. Times in events are the wall clock o
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
 import shutil
 import tempfile
@@ -99,6 +100,7 @@ class Cluster:
         )
         self._host = host or LocalHost()
         self._run_dir = Path(run_dir).absolute() if run_dir is not None else None
+        self._owner = os.getpid()
         self._rooms: _Rooms | None = None
         """None until :meth:`start`; stays after :meth:`stop`, so that events can still be read."""
         self._attached: list[Callable[[], None]] = []
@@ -114,6 +116,7 @@ class Cluster:
         """
         if self._rooms is not None:
             raise ClusterError("this cluster has been started already: make another Cluster")
+        self._owner = os.getpid()
         if self._run_dir is None:
             self._run_dir = Path(tempfile.mkdtemp(prefix="zmqlab-"))
         self._rooms = self._build(self._run_dir)
@@ -128,8 +131,13 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """End all nodes and the feed; remove the temporary folder. Calling it twice is fine."""
+        """End all nodes and the feed; remove the temporary folder. Calling it twice is fine.
+
+        In a forked child it does nothing: the cluster belongs to the process that started it.
+        """
         _live.discard(self)
+        if os.getpid() != self._owner:
+            return
         while self._attached:
             self._attached.pop()()
         if self._rooms is not None:
@@ -414,6 +422,11 @@ class Cluster:
     def _started(self) -> _Rooms:
         if self._rooms is None:
             raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
+        if os.getpid() != self._owner:
+            raise ClusterError(
+                f"this cluster belongs to process {self._owner}, from which this one was forked: command it there, or"
+                " talk to its endpoints with a Client"
+            )
         return self._rooms
 
     def _build(self, run_dir: Path) -> _Rooms:

@@ -40,10 +40,11 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import zmqlab
 from zmqlab.errors import ClusterError
@@ -138,6 +139,24 @@ class LocalHost:
         shutil.rmtree(settings.run_dir / "data" / settings.name, ignore_errors=True)
 
 
+_pipes: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+"""Standard inputs of children that end when theirs does."""
+
+
+def keep_to_this_process(pipe: IO[bytes] | None) -> None:
+    """The standard input of a child that is to end with this process: a forked child must not keep it open."""
+    if pipe is not None:
+        _pipes.add(pipe)
+
+
+def _close_pipes() -> None:
+    for pipe in tuple(_pipes):
+        pipe.close()
+
+
+os.register_at_fork(after_in_child=_close_pipes)
+
+
 class LocalNode:
     """One node as a child process."""
 
@@ -155,6 +174,7 @@ class LocalNode:
                 close_fds=True,
                 start_new_session=True,
             )
+        keep_to_this_process(self._process.stdin)
 
     @property
     def pid(self) -> int:

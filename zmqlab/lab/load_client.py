@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import subprocess
 import tempfile
 import threading
@@ -35,7 +36,7 @@ from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import module_environment
+from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_process import command_line
 from zmqlab.load.load_settings import LoadSettings
@@ -166,6 +167,7 @@ class LoadClient:
         router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
         command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        self._owner = os.getpid()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -174,6 +176,7 @@ class LoadClient:
             env=module_environment(),
             start_new_session=True,
         )
+        keep_to_this_process(self._process.stdin)
         self._thread = threading.Thread(target=self._listen, args=(router,), name="zmqlab-load", daemon=True)
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
@@ -226,8 +229,11 @@ class LoadClient:
         return await asyncio.to_thread(self.wait)
 
     def close(self) -> None:
-        """End the process at once and free everything. A result that was waited for stays."""
-        if self._process is None:
+        """End the process at once and free everything. A result that was waited for stays.
+
+        In a forked child it does nothing: the load belongs to the process that started it.
+        """
+        if self._process is None or os.getpid() != self._owner:
             return
         self._process.kill()
         self._process.wait()

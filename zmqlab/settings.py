@@ -4,8 +4,8 @@ Settings are frozen, and each value is checked when it is set. A wrong value rai
 :class:`~zmqlab.errors.SettingsError` with one line that names the setting, the value and a right one. The command line
 prints that line and exits with status 2. Units stand last in a name (``tick_ms``, ``snapshot_log_bytes``).
 
-Nothing here opens a file or a socket; a name to listen at is looked up. Left out: the settings of a Raft core (:class:`zmqlab.raft.RaftSettings`), of the
-load client and of the simulator, which stand in their own packages.
+Nothing here opens a file or a socket; a name to listen at is looked up. Left out: the settings of a Raft core
+(:class:`zmqlab.raft.RaftSettings`), of the load client and of the simulator, which stand in their own packages.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ class Client:
         self.timeout_s = timeout_s
         self._session: ConnectedSession | None = None
         self._forgotten: weakref.finalize[[], Client] | None = None
-        """Closes the session, at the latest when nothing refers to this client any more. Its sockets are in a cycle, and
-        a collection of that cycle would wait for ever for the sockets to be closed."""
+        """Closes the session, at the latest when nothing refers to this client any more. The session's sockets are in a
+        cycle, and a collection of that cycle would wait for ever for the sockets to be closed."""
         self._closed = False
         self._lock = threading.Lock()
 

@@ -33,6 +33,8 @@ from __future__ import annotations
 EXIT_OK = 0
 EXIT_FAILED = 1
 """The command ran and its answer is no: a verdict that fails, a node that died."""
+EXIT_NOT_JUDGED = 9
+"""The command ran, and what it should have shown can't be known: the verdict says why."""
 EXIT_USAGE = 2
 """The arguments were wrong; the convention of getopt and of Python's own argparse."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def nodes(run: History) -> Iterator[list[FakeNode]]:
         yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
 
 
-def judged(run: History, nodes: list[FakeNode], **arguments: int) -> Verdict:
+def judged(run: History, nodes: list[FakeNode], **arguments: Any) -> Verdict:
     return judge([node.endpoint for node in nodes], run.acknowledgements, settle_s=0.2, **arguments)
 
 
@@ -160,17 +161,74 @@ def test_a_node_that_does_not_answer_fails_the_run(
     endpoints = [nodes[0].endpoint, "tcp://127.0.0.1:9"]
     verdict = judge(endpoints, run.acknowledgements, settle_s=0.1)
     assert "nodes agree" in failed(verdict)
+    assert verdict.outcome == "not judged", "silence is no broken promise"
 
 
-def test_no_node_at_all_is_no_pass(run: History) -> None:
-    assert not judge([], run.acknowledgements, settle_s=0.1).ok
+def test_no_node_at_all_is_not_judged(run: History) -> None:
+    """It said that a promise was broken."""
+    verdict = judge([], run.acknowledgements, settle_s=0.1)
+    assert verdict.outcome == "not judged"
+    assert "restart nodes until a majority runs" in repr(verdict)
+    assert "NOT JUDGED" in repr(verdict)
+    assert "NOT JUDGED" in verdict._repr_html_()
+    assert not verdict.ok
 
 
-def test_a_compacted_beginning_fails_unless_it_is_allowed(run: History, nodes: list[FakeNode]) -> None:
+TOTALS = checks.RunTotals(
+    client_ids=(1, 2), requests=30, acknowledged=60, unanswered=0, unsent=0, served_to_the_end=True
+)
+
+
+def test_a_run_that_was_served_to_its_end_passes(run: History, nodes: list[FakeNode]) -> None:
+    totals = TOTALS._replace(client_ids=tuple({ack.client_id for ack in run.acknowledgements}))
+    verdict = judged(run, nodes, totals=totals)
+    assert verdict.ok, verdict
+    assert {"run complete", "totals agree"} <= {check.name for check in verdict.checks}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"acknowledged": 0, "requests": 0, "unsent": 60}, "no order was acknowledged"),
+        ({"unanswered": 12}, "12 orders that were sent have no answer"),
+        ({"unsent": 8_891, "served_to_the_end": False}, "8,891 were due and never sent"),
+        ({"problem": "the session is gone"}, "the load ended before its time: the session is gone"),
+    ],
+)
+def test_a_run_that_shows_nothing_is_not_judged(
+    run: History, nodes: list[FakeNode], changes: dict[str, Any], said: str
+) -> None:
+    """Each of them passed."""
+    totals = TOTALS._replace(client_ids=tuple({ack.client_id for ack in run.acknowledgements}), **changes)
+    verdict = judged(run, nodes, totals=totals)
+    assert verdict.outcome == "not judged"
+    assert said in repr(verdict)
+
+
+def test_a_load_above_what_the_cluster_can_do_is_judged() -> None:
+    assert checks.run_complete(TOTALS._replace(unsent=500)).ok
+
+
+def test_a_rollback_of_what_no_client_remembers_fails_the_run(run: History, nodes: list[FakeNode]) -> None:
+    """The ledger keeps a part of a long run; only the totals tell that the rest is gone."""
+    sessions = tuple({ack.client_id for ack in run.acknowledgements})
+    verdict = judged(run, nodes, totals=TOTALS._replace(client_ids=sessions, requests=31))
+    assert verdict.outcome == "failed"
+    assert "31 requests were acknowledged, and only 30 are applied" in repr(verdict)
+
+
+def test_a_broken_promise_is_more_than_an_unknown_one() -> None:
+    broken, unknown = checks.Check("a", False, ""), checks.Check("b", None, "")
+    assert checks.outcome_of([broken, unknown]) == "failed"
+    assert checks.outcome_of([]) == "not judged"
+
+
+def test_a_compacted_beginning_is_not_judged_unless_it_is_allowed(run: History, nodes: list[FakeNode]) -> None:
     for node in nodes:
         node.first_index = 11
     verdict = judged(run, nodes)
     assert failed(verdict) == {"log complete"}
+    assert verdict.outcome == "not judged"
     assert "below index 11 are compacted away" in repr(verdict)
     allowed = judged(run, nodes, allow_compacted=True)
     assert allowed.ok

@@ -115,7 +115,7 @@ def test_what_was_not_checked_is_not_told_as_kept() -> None:
     incidents = Incidents()
     incidents.follow(KILL, [], START, led_by("node0"))
     incidents.judged(Verdict((Check("nothing lost", True, ""),), "a part"), START - 1)
-    assert incidents.newest[0].duplicated == "not checked"
+    assert incidents.newest[0].duplicated == "not judged"
 
 
 def _verdict(ok: bool) -> Verdict:

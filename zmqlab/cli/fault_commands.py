@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from zmqlab.cli.output import JSON_OPTION, print_json
+from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
 
@@ -113,7 +113,7 @@ def torture(
         print_json(result.as_dict())
     else:
         typer.echo(repr(result))
-    return EXIT_OK if result.ok else EXIT_FAILED
+    return exit_status_of(result.outcome)
 
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from zmqlab.cli.node_commands import NODES_OPTION, node_list
-from zmqlab.cli.output import JSON_OPTION, print_json, show_progress
-from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
+from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json, show_progress
+from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
@@ -122,4 +122,4 @@ def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
         typer.echo(repr(result))
         if run_dir:
             typer.echo(f"logs and journals: {run_dir}")
-    return EXIT_OK if result.verdict.ok else EXIT_FAILED
+    return exit_status_of(result.verdict.outcome)

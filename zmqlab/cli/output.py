@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK
+
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from zmqlab.judge.promises import Outcome
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.lab.load_client import LoadClient, LoadFigures
     from zmqlab.wire.control import NodeStatus
@@ -31,6 +34,11 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def exit_status_of(outcome: Outcome) -> int:
+    """0 for a run that passed; one that failed and one that could not be judged are told apart."""
+    return {"passed": EXIT_OK, "failed": EXIT_FAILED, "not judged": EXIT_NOT_JUDGED}[outcome]
 
 
 def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:

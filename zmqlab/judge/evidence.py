@@ -32,7 +32,7 @@ from typing import NamedTuple, Protocol, overload
 
 from zmqlab.client import ask
 from zmqlab.errors import RequestError, ZmqlabError
-from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence
+from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence, RunTotals
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.measurement import read_ledger
@@ -73,6 +73,21 @@ def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
     names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
     columns = (rows[name].tolist() for name in names)
     return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
+
+
+def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
+    """What a load client counted, remembered or not."""
+    total, last_s = outcome.total, outcome.sending_s - 1
+    late = (each for each in outcome.seconds if each.start_s + each.length_s >= last_s)
+    return RunTotals(
+        client_ids=tuple(outcome.client_ids),
+        requests=total.requests,
+        acknowledged=total.acknowledged,
+        unanswered=sum(each.orders for each in outcome.open_requests),
+        unsent=total.offered - total.sent,
+        served_to_the_end=any(each.counters.acknowledged for each in late),
+        problem=outcome.problem,
+    )
 
 
 def book_reads_of(outcome: load_wire.LoadResult) -> list[BookRead] | None:

@@ -1,8 +1,9 @@
 """What is promised of a run, one function for each promise: pure, from evidence to a :class:`Check`.
 
 Evidence is what clients were told (*acknowledgements*), what the log holds (:class:`~zmqlab.judge.replay.Replayed`),
-and what the nodes say of their state (:class:`NodeEvidence`). A check passes only on evidence: where there is none, it
-fails and says so. For each promise there is a test that breaks it and sees its check fail.
+and what the nodes say of their state (:class:`NodeEvidence`). A check passes only on evidence, and it fails only on
+evidence. Where there is none, it says why it could not be made and what to do. For each promise there is a test that
+breaks it and sees its check fail.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from math import inf
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from zmqlab.judge.replay import BookKey, Replayed
+
+Outcome = Literal["passed", "failed", "not judged"]
 
 SHOWN = 3
 """How many requests a detail names. The rest is a number."""
@@ -55,8 +58,28 @@ class Check(NamedTuple):
     """One promise, and whether it was kept."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None: that can't be known; ``detail`` says why, and what to do."""
     detail: str
+
+
+class RunTotals(NamedTuple):
+    """What the client counted, also where it did not remember each request."""
+
+    client_ids: tuple[int, ...]
+    """Its sessions."""
+    requests: int
+    """Requests acknowledged."""
+    acknowledged: int
+    """Orders acknowledged."""
+    unanswered: int
+    """Orders that were sent and have no answer."""
+    unsent: int
+    """Orders that were due and never sent."""
+    served_to_the_end: bool
+    """Whether an acknowledgement came in the last second in which orders were due."""
+    problem: str = ""
+    """Why the run ended before its time, if it did."""
 
 
 class NodeEvidence(NamedTuple):
@@ -114,16 +137,45 @@ def nothing_twice(
     return Check(name, True, f"{expected:,} orders applied on every node; {copies:,} retries had no effect")
 
 
+def run_complete(totals: RunTotals) -> Check:
+    """There is something to judge: orders were acknowledged, to the end, and what was sent was answered.
+
+    No promise is broken by a cluster that serves no one while no majority runs. But such a run shows nothing.
+    """
+    name = "run complete"
+    missing = (
+        f"{totals.unanswered:,} orders that were sent have no answer, and {totals.unsent:,} were due and never sent"
+    )
+    if totals.problem:
+        return Check(name, None, f"the load ended before its time: {totals.problem}")
+    if not totals.acknowledged:
+        return Check(name, None, f"no order was acknowledged; {missing}. Does a majority of the nodes run?")
+    if totals.unanswered or (totals.unsent and not totals.served_to_the_end):
+        return Check(name, None, f"{missing}. Restart nodes until a majority runs, and run the load again")
+    return Check(name, True, f"{totals.acknowledged:,} orders acknowledged, to the end; all that was sent was answered")
+
+
+def totals_agree(totals: RunTotals, log: Replayed) -> Check:
+    """As many requests of the client's sessions are applied as it counted acknowledged, remembered or not."""
+    name, sessions = "totals agree", set(totals.client_ids)
+    applied = sum(client_id in sessions for client_id, _ in log.applied)
+    if applied < totals.requests:
+        return Check(name, False, f"{totals.requests:,} requests were acknowledged, and only {applied:,} are applied")
+    return Check(name, True, f"{totals.requests:,} requests acknowledged, {applied:,} applied")
+
+
 def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0) -> Check:
     """Equal hashes of state and history at equal index, now and at every checkpoint that was published."""
     name = "nodes agree"
     if mismatches:
         return Check(name, False, f"nodes published different hashes at {mismatches:,} checkpoints")
     if not nodes:
-        return Check(name, False, "no node told its state")
+        return Check(name, None, "no node told its state: restart nodes until a majority runs, and judge again")
     if len({node.log_index for node in nodes}) > 1:
         where = ", ".join(f"{node.name} at {node.log_index}" for node in nodes)
-        return Check(name, False, f"the nodes did not come to rest at one index: {where}")
+        return Check(
+            name, None, f"the nodes did not come to rest at one index: {where}. Judge again when none lags any more"
+        )
     for what, values in (
         ("state", {node.name: node.state_hash for node in nodes}),
         ("history", {node.name: node.chain_hash for node in nodes}),
@@ -197,7 +249,7 @@ def reads_agree(
     """
     name = "reads agree"
     if not reads:
-        return Check(name, False, "no node answered a query for a book")
+        return Check(name, None, "no node answered a query for a book")
     unknown = [read for read in reads if read.log_index > last_index]
     if unknown:
         return Check(name, False, f"{_read(unknown[0])} was read, but the log ends at index {last_index:,}")
@@ -275,7 +327,9 @@ def _hashes(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value[:12]}" for name, value in values.items())
 
 
-def all_ok(checks: Iterable[Check]) -> bool:
-    """Whether every promise was kept. Without any check the answer is no."""
-    checks = list(checks)
-    return bool(checks) and all(check.ok for check in checks)
+def outcome_of(checks: Iterable[Check]) -> Outcome:
+    """A broken promise fails a run, whatever else is not known. Without any check nothing is known."""
+    kept = [check.ok for check in checks]
+    if False in kept:
+        return "failed"
+    return "not judged" if None in kept or not kept else "passed"

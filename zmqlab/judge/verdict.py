@@ -1,9 +1,12 @@
 """The verdict on a run: was an acknowledged order lost, was one applied twice, do all nodes agree?
 
-:func:`judge` takes what a load client was told and asks the living nodes for the rest. The verdict passes if every
-promise (:mod:`~zmqlab.judge.promises`) was kept, and it says how much was covered: answers are compared with those of a
-naive book for a bounded number of commands. A log whose beginning is compacted away on every node can't be checked in
-full; that is a failure, unless the caller allowed it.
+:func:`judge` takes what a load client was told and asks the living nodes for the rest. There are three outcomes:
+
+- *PASSED*: every promise (:mod:`~zmqlab.judge.promises`) was kept, and all that can be known was looked at. The verdict
+  says how much was covered: answers are compared with those of a naive book for a bounded number of commands.
+- *FAILED*: a promise was broken; the check says which, with evidence.
+- *NOT JUDGED*: something that must be known is not, and the check says why, and what to do. No majority runs, the load
+  ended early, or the log's beginning is compacted away on every node, and the caller did not allow that.
 
 :class:`LoadResult` is what a run under load gives back: the verdict, the client's figures, and the nodes at the end. It
 computes nothing.
@@ -23,7 +26,7 @@ from typing import Any
 from zmqlab.errors import ZmqlabError
 from zmqlab.judge import evidence, promises
 from zmqlab.judge.evidence import LogCollector
-from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence
+from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
 from zmqlab.judge.replay import Replayed, replay
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
@@ -33,6 +36,8 @@ MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
 MAX_REPLAY_S = 10.0
 """A person does not like to wait longer for a verdict. It says how far it came."""
+_MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
+_WORDS = {True: "kept", False: "BROKEN", None: "not known"}
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
 
 
@@ -45,27 +50,33 @@ class Verdict:
     nodes: tuple[NodeEvidence, ...] = ()
 
     @property
+    def outcome(self) -> Outcome:
+        """``passed``, ``failed`` or ``not judged``."""
+        return promises.outcome_of(self.checks)
+
+    @property
     def ok(self) -> bool:
-        """Whether every promise was kept."""
-        return promises.all_ok(self.checks)
+        """Whether it passed: every promise was kept, as far as can be known."""
+        return self.outcome == "passed"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "ok": self.ok,
+            "outcome": self.outcome,
             "checks": [check._asdict() for check in self.checks],
             "coverage": self.coverage,
             "nodes": [node._asdict() for node in self.nodes],
         }
 
     def __repr__(self) -> str:
-        lines = [f"verdict: {'PASSED' if self.ok else 'FAILED'}"]
-        lines += [f"  {'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" for check in self.checks]
+        lines = [f"verdict: {self.outcome.upper()}"]
+        lines += [f"  {_MARKS[check.ok]} {check.name}: {check.detail}" for check in self.checks]
         return "\n".join([*lines, f"  covered: {self.coverage}"])
 
     def _repr_html_(self) -> str:
-        rows = [("kept" if check.ok else "BROKEN", check.name, check.detail) for check in self.checks]
-        title = "passed" if self.ok else "FAILED"
+        rows = [(_WORDS[check.ok], check.name, check.detail) for check in self.checks]
+        title = self.outcome if self.ok else self.outcome.upper()
         table = html_table(("", "promise", "evidence"), rows)
         return f"<p><b>verdict: {title}</b></p>{table}<p>covered: {html.escape(self.coverage)}</p>"
 
@@ -163,6 +174,7 @@ def judge(
     settle_s: float = evidence.SETTLE_S,
     collector: LogCollector | None = None,
     reads: Sequence[BookRead] | None = None,
+    totals: RunTotals | None = None,
 ) -> Verdict:
     """Judge a run by the nodes at ``endpoints``, all of which must answer.
 
@@ -178,16 +190,21 @@ def judge(
         settle_s: how long to wait until all nodes stand at one index.
         collector: read the log along with the run, so that it is there even if no node has all of it any more.
         reads: books that were read during the run. None: none was asked for, and reads are not checked.
+        totals: what the client counted. None: only what it remembers is checked.
     """
     nodes = evidence.settle(endpoints, settle_s)
     watched = _watched(endpoints, nodes, mismatches, leaders)
+    if totals is not None:
+        watched = (promises.run_complete(totals), *watched)
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
     last_index = max(node.log_index for node in nodes)
     try:
         log = evidence.pull_log(endpoints, last_index, collector)
     except ZmqlabError as error:
-        return Verdict((*watched, Check("log", False, f"no node gave its log: {error}")), "hashes only", tuple(nodes))
+        return Verdict(
+            (*watched, Check("log", None, f"no node gave its log: {error}. Judge again")), "hashes only", tuple(nodes)
+        )
     if collector is not None:
         watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
     complete = _log_complete(log, last_index, allow_compacted)
@@ -201,6 +218,8 @@ def judge(
         )
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=[read.key for read in reads or ()])
     seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, replayed, last_index),)
+    if totals is not None:
+        seen = (promises.totals_agree(totals, replayed), *seen)
     return Verdict(
         (complete, *_from_the_log(acknowledgements, replayed, nodes, watched), *seen),
         f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
@@ -219,7 +238,8 @@ def _watched(
     agree = promises.nodes_agree(nodes, mismatches)
     silent = len(endpoints) - len(nodes)
     if silent and agree.ok:
-        agree = Check(agree.name, False, f"{silent} of {len(endpoints)} living nodes did not tell their state in time")
+        detail = f"{silent} of {len(endpoints)} living nodes did not tell their state in time: judge again"
+        agree = Check(agree.name, None, detail)
     return (agree,) if leaders is None else (agree, promises.one_leader(leaders))
 
 
@@ -248,7 +268,9 @@ def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool
         return Check(name, False, f"{len(log.entries):,} entries where {first:,} to {last_index:,} were asked for")
     if first > 1:
         detail = f"entries below index {first:,} are compacted away on every node"
-        return Check(name, allow_compacted, detail + (": allowed" if allow_compacted else ""))
+        if not allow_compacted:
+            detail += ". Collect the log while the run goes on (a LogCollector), or keep more of it"
+        return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
     return Check(name, True, f"{len(log.entries):,} entries")
 
 

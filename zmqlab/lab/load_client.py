@@ -32,7 +32,7 @@ from zmqlab import errors, net
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.histogram import Histogram
-from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of
+from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
@@ -415,6 +415,7 @@ class LoadClient:
             allow_compacted=self._allow_compacted,
             collector=self._collector,
             reads=book_reads_of(outcome),
+            totals=totals_of(outcome),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zmqlab.judge import promises
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.scenarios.nemesis import Strike
@@ -112,9 +113,14 @@ class TortureResult:
     """Where logs and journals are, if they were kept."""
 
     @property
+    def outcome(self) -> promises.Outcome:
+        """``passed``: every promise was kept and every recovery was in time."""
+        return "failed" if self.problems else self.load.verdict.outcome
+
+    @property
     def ok(self) -> bool:
-        """Whether every promise was kept and every recovery was in time."""
-        return self.load.verdict.ok and not self.problems
+        """Whether it passed."""
+        return self.outcome == "passed"
 
     def rows(self) -> list[tuple[object, ...]]:
         """The table by kind of fault, in the registry's order."""
@@ -139,6 +145,7 @@ class TortureResult:
         """For JSON."""
         return {
             "ok": self.ok,
+            "outcome": self.outcome,
             "settings": self.settings,
             "problems": list(self.problems),
             "faults": [each.as_dict(self.start_ns) for each in self.outcomes],
@@ -151,11 +158,11 @@ class TortureResult:
         lines = [repr(self.load), "", f"{len(self.outcomes)} faults, seed {self.settings.get('seed')}", ""]
         lines += [text_table(HEAD, self.rows()), ""]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
-        lines += [f"torture: {'PASSED' if self.ok else 'FAILED'}"]
+        lines += [f"torture: {self.outcome.upper()}"]
         return "\n".join([*lines, *([f"logs and journals: {self.run_dir}"] if self.run_dir else [])])
 
     def _repr_html_(self) -> str:
         table = html_table(HEAD, self.rows())
         problems = html_table(("problem",), [(problem,) for problem in self.problems]) if self.problems else ""
-        title = "passed" if self.ok else "FAILED"
+        title = self.outcome if self.ok else self.outcome.upper()
         return f"<p><b>torture {title}</b></p>{table}{problems}{self.load._repr_html_()}"

@@ -228,10 +228,10 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
 
 
 def said_of(verdict: Verdict, name: str) -> str:
-    """``0`` if the verdict's check ``name`` was passed; what it found otherwise."""
+    """``0`` if the verdict's check ``name`` was passed, what it found if it failed, else that it was not judged."""
     check = next((check for check in verdict.checks if check.name == name), None)
-    if check is None:
-        return "not checked"
+    if check is None or check.ok is None:
+        return "not judged"
     return "0" if check.ok else check.detail
 
 

@@ -45,13 +45,20 @@ export default panel(({ model, el, button, send }) => {
   };
   const figure = (value, label) => h("span", {}, h("b", { textContent: value }), ` ${label}`);
 
+  const outcomes = {
+    "passed": ["zl-agree", "✓ Every promise was kept. "],
+    "failed": ["zl-differ", "✗ A promise was broken. "],
+    "not judged": ["zl-quiet", "? Not judged: what must be known is not. "],
+  };
+  const marks = new Map([[true, ["zl-agree", "✓ "]], [false, ["zl-differ", "✗ "]], [null, ["zl-quiet", "? "]]]);
+  const mark = (tag, [className, textContent]) => h(tag, { className, textContent });
+
   function drawVerdict(said) {
     verdict.hidden = !said;
     if (!said) return;
     verdict.replaceChildren(
-      h("div", {}, h("b", { className: said.ok ? "zl-agree" : "zl-differ", textContent: said.ok ? "✓ Every promise was kept. " : "✗ A promise was broken. " }),
-        said.summary),
-      ...said.checks.map((check) => h("div", {}, h("span", { className: check.ok ? "zl-agree" : "zl-differ", textContent: check.ok ? "✓ " : "✗ " }),
+      h("div", {}, mark("b", outcomes[said.outcome]), said.summary),
+      ...said.checks.map((check) => h("div", {}, mark("span", marks.get(check.ok)),
         `${check.name}: `, h("span", { className: "zl-faint", textContent: check.detail }))),
       ...said.warnings.map((text) => h("div", { className: "zl-faint", textContent: `Note: ${text}` })));
   }

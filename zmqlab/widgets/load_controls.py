@@ -280,7 +280,7 @@ def _verdict(result: LoadResult | None) -> dict[str, Any] | None:
     if result is None:
         return None
     return {
-        "ok": result.verdict.ok,
+        "outcome": result.verdict.outcome,
         "coverage": result.verdict.coverage,
         "checks": [check._asdict() for check in result.verdict.checks],
         "summary": f"{result.throughput:,.0f} orders/s acknowledged, p50 {result.response_time.p50_ms:,.2f} ms, "

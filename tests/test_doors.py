@@ -24,7 +24,8 @@ IN_PROSE = re.compile(r"`(zmqlab(?:\.[A-Za-z0-9_]+)+)")
 """A dotted name in Markdown; what follows it, such as arguments, is not looked at."""
 PATH_IN_PROSE = re.compile(r"\bzmqlab/[A-Za-z0-9_/]+\.py\b")
 NOT_LISTED = {"__init__", "__main__"}
-MODULES_MAX = 144
+ROOMS_MAX = 130
+"""Modules but for the doors and what ``python -m`` runs."""
 LINES_MAX = 450
 LINES_OF_A_DOOR = range(8, 201)
 NAMES_THAT_SAY_NOTHING = {"looking", "by_hand", "data", "frame", "surroundings", "utils", "helpers", "common", "misc"}
@@ -53,7 +54,7 @@ def test_a_module_opens_with_what_it_is_and_has_an_end(path: Path) -> None:
 
 
 def test_there_are_not_too_many_rooms() -> None:
-    assert len(MODULES) <= MODULES_MAX
+    assert sum(path.stem not in NOT_LISTED for path in MODULES) <= ROOMS_MAX
 
 
 def test_module_names_can_be_said_aloud() -> None:

@@ -65,7 +65,7 @@ def test_a_founder_alone_waits_for_the_others(tmp_path: Path) -> None:
         with pytest.raises(NoLeader):
             _ = cluster.leader
         with ask(cluster, "node0", "node1") as client:
-            roles = {row.name: row.role for row in client.status()}
+            roles = {row.name: row.status.role for row in client.status() if row.status is not None}
         assert roles == {"node0": "founder", "node1": "founder"}
 
 

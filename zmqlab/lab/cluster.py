@@ -423,10 +423,7 @@ class Cluster:
         if self._rooms is None:
             raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
         if os.getpid() != self._owner:
-            raise ClusterError(
-                f"this cluster belongs to process {self._owner}, from which this one was forked: command it there, or"
-                " talk to its endpoints with a Client"
-            )
+            raise ClusterError(f"this cluster belongs to process {self._owner}, from which this one was forked")
         return self._rooms
 
     def _build(self, run_dir: Path) -> _Rooms:

@@ -34,7 +34,7 @@ MUTATIONS = {
             name="",
             function=Session._take_response,
             changes=((" and response.client_id == self.client_id", ""),),
-            seeds_max=60,
+            seeds_max=150,
             settings=SimSettings(focus="sessions"),
         ),
         ("takes an answer to session", "progress"),

@@ -155,7 +155,7 @@ MUTATIONS = (
             ),
             ("if ready.send_stored:\n        self._driver.send(ready.send_stored)", "pass"),
         ),
-        60,
+        200,
         SimSettings(focus="crashes"),
     ),
     Mutation(
@@ -183,7 +183,7 @@ MUTATIONS = (
         "9 a read served by the answer to a read of an earlier life",
         replica.Replica.__init__,
         (("self._next_context = first_context", "self._next_context = 1"),),
-        120,
+        280,
         SimSettings(focus="reads", clients=10),
     ),
     Mutation(
@@ -210,7 +210,7 @@ MUTATIONS = (
         "11 a snapshot without the membership",
         snapshots._restore,
         (("Configuration.decode(message.configuration)", "raft.configuration"),),
-        40,
+        80,
         SimSettings(focus="snapshots"),
     ),
     Mutation(
@@ -296,7 +296,7 @@ MUTATIONS = (
                 "            transaction.put_meta(_HARD_STATE, seal_hard_state(hard_state))\n",
             ),
         ),
-        150,
+        250,
         SimSettings(focus="crashes"),
     ),
     Mutation(
@@ -340,7 +340,8 @@ MUTATIONS = (
         "learners counted among those that commit",
         append_entries.commit_by_counting,
         (("for voter in raft.configuration.voters", "for voter in raft.configuration.members"),),
-        150,
+        60,
+        SimSettings(focus="members"),
     ),
     Mutation(
         "a snapshot that names members who are not committed at its index",

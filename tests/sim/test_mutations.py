@@ -66,6 +66,7 @@ BY_CHECKER = {
     "a node that ends without the answers that it owes": ("closing: ",),
     "the bytes of a request that comes again counted twice": ("busy: ",),
     "a cut link that lets strangers through": ("links: ",),
+    "founders that begin when a majority of them has met": ("founding: ",),
     "an address subscribed to again at each change of the members": ("subscribes to",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""

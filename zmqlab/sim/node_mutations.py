@@ -5,7 +5,7 @@ Each stands for a kind of bug that the simulator had not found, and for which a 
 
 from __future__ import annotations
 
-from zmqlab.engine import answers, lifecycle, link_faults, peers
+from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
 from zmqlab.raft import election
 from zmqlab.replica import raft_by_quorum, replica
 from zmqlab.sim.mutations import Mutation
@@ -22,6 +22,12 @@ NODE_MUTATIONS = (
             ),
         ),
         120,
+    ),
+    Mutation(
+        "founders that begin when a majority of them has met",
+        first_start.Assembly.take,
+        (("if len(self._met) == len(self._settings.peers):", "if 2 * len(self._met) >= len(self._settings.peers):"),),
+        20,
     ),
     Mutation(
         "a second learner taken in",

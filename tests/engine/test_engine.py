@@ -200,3 +200,23 @@ def test_a_stranger_can_not_send_a_node_to_an_address_that_is_none() -> None:
     driven.pass_time(30)
     assert {address for address, _ in driven.effects.asked} == {A}
     assert len(driven.effects.asked) > 1
+
+
+def test_a_late_question_of_an_earlier_life_removes_no_member() -> None:
+    """A node that left was started again at once, and its last question came after it had been told that it votes:
+    it was removed, and did not ask again (found by ``zmqlab.sim``, seed 6016687)."""
+    driven = alone()
+
+    def ask(query: control.Query) -> control.Answer:
+        driven.turn(clients=[control.encode(frames.QUERY, query)])
+        driven.pass_time(1)
+        return control.decode_answer(driven.effects.replies[-1][1])
+
+    ask(control.AddMemberQuery(1, 77, C, "node2", life=5))
+    late = ask(control.RemoveMemberQuery(2, 77, life=4))
+    assert isinstance(late, control.ErrorAnswer)
+    assert (late.code, "has asked to stay" in late.message) == ("refused", True)
+    (group,) = driven.engine.groups.values()
+    assert 77 in group.replica.replication.configuration.members
+    ask(control.RemoveMemberQuery(3, 77, life=5))
+    assert 77 not in group.replica.replication.configuration.members

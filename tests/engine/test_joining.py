@@ -29,7 +29,7 @@ def node(*stored: Configuration) -> tuple[RaftByQuorum, Joining]:
     known = HardState(1, 0, len(entries)) if entries else None
     rng = random.Random(1)
     raft = RaftByQuorum(Start(OWN, Configuration(()), StoredState(known, None, entries), RaftSettings(), rng))
-    return raft, Joining(SETTINGS, FakeEffects(), rng, raft, frozenset, SETTINGS.join)
+    return raft, Joining(SETTINGS, FakeEffects(), rng, raft, frozenset, SETTINGS.join, 1)
 
 
 def hear(raft: RaftByQuorum, joining: Joining, *configurations: Configuration) -> list[bool]:
@@ -47,8 +47,15 @@ def hear(raft: RaftByQuorum, joining: Joining, *configurations: Configuration) -
 def test_one_that_was_promoted_and_then_removed_does_not_ask_to_come_back() -> None:
     """It saw its promotion in its log, and was removed before the leader had answered its question."""
     raft, joining = node()
-    assert joining.is_wanted()
+    joining.tick()
     assert hear(raft, joining, ALONE, LEARNER, VOTER, ALONE) == [True, True, False, False]
+
+
+def test_one_that_was_promoted_before_it_has_asked_asks_once() -> None:
+    raft, joining = node(ALONE, LEARNER)
+    assert hear(raft, joining, ALONE, LEARNER, VOTER) == [True]
+    joining.tick()
+    assert not joining.is_wanted()
 
 
 def test_one_whose_old_log_says_that_it_votes_asks_all_the_same() -> None:

@@ -37,6 +37,8 @@ from zmqlab.wire.control import (
 )
 
 MAX_LEVELS = 1_000
+MAX_LIVES = 64
+"""Nodes whose latest life is known: several times as many as a group has."""
 MAX_LOG_BYTES = 524_288
 """Of one answer. A client that asks and never reads fills its queue: 256 of them, 128 MiB."""
 
@@ -56,6 +58,8 @@ class Answers:
         self._links = links
         self._hashed = (-1, "")
         """The index of the state that was last hashed, and its hash: with 100,000 open orders that takes 100 ms."""
+        self._lives: dict[int, int] = {}
+        """Node -> the life in which it last asked to be taken in; the latest last."""
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -73,7 +77,7 @@ class Answers:
             case AddMemberQuery():
                 reply(self._add(query))
             case RemoveMemberQuery():
-                reply(self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id)))
+                reply(self._remove(query))
             case LinkFaultsQuery():
                 reply(self._link_faults(query))
 
@@ -146,10 +150,21 @@ class Answers:
             if not is_node_name(query.name):
                 return ErrorAnswer(query.nonce, "bad_query", f"{query.name[:40]!r} is no name of a node")
             self._peers.note_name(query.node_id, query.name)
+        if query.life:
+            self._lives.pop(query.node_id, None)
+            self._lives[query.node_id] = query.life
+            if len(self._lives) > MAX_LIVES:
+                del self._lives[next(iter(self._lives))]
         address = f"tcp://{host}:{port}"
         self._peers.note_address(query.node_id, address)
         change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
         return self._outcome(query.nonce, change)
+
+    def _remove(self, query: RemoveMemberQuery) -> Answer:
+        """A node that left, and was started again at once, may still have a question of its last life under way."""
+        if query.life and self._lives.get(query.node_id, query.life) != query.life:
+            return ErrorAnswer(query.nonce, "refused", "that node has been started again since, and has asked to stay")
+        return self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id))
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:
         if self._links is None:

@@ -61,6 +61,7 @@ class Asker:
         self._ask_at = 0
         self._silent_at = 0
         self._last_refusal = ""
+        self.has_asked = False
         self.answer: control.Answer | None = None
         """The newest answer that does not only say which node to ask; for its owner to look at."""
 
@@ -80,6 +81,7 @@ class Asker:
             self._turn_to(self._next_of(targets()), ticks)
         if self._target:
             self._nonce = self._rng.getrandbits(63)
+            self.has_asked = True
             self._effects.ask(self._target, control.encode(frames.QUERY, self._make_query(self._nonce)))
 
     def close(self) -> None:
@@ -137,9 +139,11 @@ class Joining:
     - a member that was *removed while it was away*. Its own log can't tell it so, and it still hears the leader's
       broadcasts, by which Raft neither repairs it nor lets it know.
 
-    So the asking ends with the leader's word that this node votes, where it is, or when the log that came in since the
-    start says so; that costs a member that was only restarted one question. (Being a learner is not enough: a slow one
-    may have to make room for another.) It does not begin again in this process if the node is removed later.
+    So the asking ends with the leader's word that this node votes, where it is, or after the first question, when the
+    log that came in since the start says so; that costs a member that was only restarted one question. The leader
+    learns by it that a late question of an earlier life, to be let go, does not count any more. (Being a learner is not
+    enough: a slow one may have to make room for another.) It does not begin again in this process if the node is
+    removed later.
     """
 
     def __init__(
@@ -150,11 +154,13 @@ class Joining:
         replication: Replication,
         elsewhere: Callable[[], Collection[int]],
         seeds: Sequence[str],
+        life: int,
     ) -> None:
         """
         Args:
             elsewhere: the members that are not where the configuration says (:attr:`Peers.elsewhere`).
             seeds: base endpoints of nodes that it may ask first; none for a node that founded its cluster.
+            life: a number that this node drew when it started.
         """
         self._replication = replication
         self._elsewhere = elsewhere
@@ -171,7 +177,7 @@ class Joining:
             effects,
             rng,
             replication.election_ticks,
-            lambda nonce: control.AddMemberQuery(nonce, replication.node_id, self._own_address, settings.name),
+            lambda nonce: control.AddMemberQuery(nonce, replication.node_id, self._own_address, settings.name, life),
             "does not take this node in",
         )
 
@@ -203,7 +209,8 @@ class Joining:
         is_here = dict(configuration.addresses).get(own_id) == self._own_address
         settled = replication.commit_index >= replication.configuration_index
         promoted = own_id in configuration.voters and replication.configuration_index > self._began_at
-        in_for_sure = is_here and settled and (promoted or replication.role is Role.LEADER)
+        told = (promoted and self._asker.has_asked) or replication.role is Role.LEADER
+        in_for_sure = is_here and settled and told
         if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:
             self._was_in = True
         wanted = (is_member and not is_here) or (bool(self._seeds) and not self._was_in)
@@ -232,13 +239,14 @@ class Leaving:
     what it has missed.
     """
 
-    def __init__(self, effects: Effects, rng: random.Random, replication: Replication) -> None:
+    def __init__(self, effects: Effects, rng: random.Random, replication: Replication, life: int) -> None:
+        """``life``: a number that this node drew when it started."""
         self._replication = replication
         self._asker = Asker(
             effects,
             rng,
             replication.election_ticks,
-            lambda nonce: control.RemoveMemberQuery(nonce, replication.node_id),
+            lambda nonce: control.RemoveMemberQuery(nonce, replication.node_id, life),
             "does not let this node go for now",
         )
 

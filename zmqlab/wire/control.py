@@ -192,6 +192,8 @@ class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
     node_id: int
     address: str
     name: str = ""
+    life: int = 0
+    """With its own question of a node: a number that it drew when it started. 0: another process asks."""
 
 
 class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
@@ -199,6 +201,8 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
 
     nonce: int
     node_id: int
+    life: int = 0
+    """As of :class:`AddMemberQuery`. Refused if that node has asked to be taken in since, in a later life."""
 
 
 class LinkFault(msgspec.Struct, kw_only=True, frozen=True):

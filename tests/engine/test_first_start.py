@@ -105,7 +105,10 @@ def test_a_node_that_is_no_founder_of_this_cluster_is_not_met(fields: dict[str, 
     driven = founder()
     driven.meet(B)
     driven.meet(C, **fields)
+    driven.meet(C, **fields)
     assert not driven.engine.groups
+    said = [note for note in driven.effects.notes if "is a node of the cluster 'another', not of ''" in note]
+    assert len(said) == ("cluster" in fields)
 
 
 def test_a_founder_that_waits_answers_for_its_status_and_refuses_the_rest() -> None:

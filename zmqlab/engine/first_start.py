@@ -100,6 +100,8 @@ class Assembly:
         """Address that was asked -> the founder at it, as ``--peers`` names it."""
         self._met: dict[str, int] = {}
         """Other founders that have not decided either -> their identities."""
+        self._strangers: set[str] = set()
+        """Places of founders at which nodes of other clusters answer."""
         effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
 
     def tick(self) -> None:
@@ -123,7 +125,10 @@ class Assembly:
         if self.origin is not None or not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce:
             return
         founder, status = self._asked.get(address), answer.status
-        if founder is None or status.cluster != self._settings.cluster or status.node_id == self._own_id:
+        if founder is None or status.node_id == self._own_id:
+            return
+        if status.cluster != self._settings.cluster:
+            self._note_stranger(founder, status.cluster)
             return
         if status.members:
             self._meet_members(founder, status.members)
@@ -147,6 +152,12 @@ class Assembly:
         voters, learners = (tuple(each.node_id for each in members if each.voter is voter) for voter in (True, False))
         addresses = tuple((member.node_id, f"tcp://{member.host}:{member.port}") for member in members)
         self._decide(Configuration(voters, learners, addresses))
+
+    def _note_stranger(self, founder: str, cluster: str) -> None:
+        if founder not in self._strangers:
+            self._strangers.add(founder)
+            own = self._settings.cluster
+            self._effects.note(f"{founder} is a node of the cluster {cluster!r}, not of {own!r}", is_warning=True)
 
     def _decide(self, configuration: Configuration) -> None:
         self.origin = Origin(self._own_id, configuration)

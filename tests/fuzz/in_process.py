@@ -20,9 +20,9 @@ from tests.fuzz.hostile import Parts, View
 from zmqlab.engine.engine import MAX_PER_TURN
 from zmqlab.node.loop import Node
 from zmqlab.node.transport import Transport
-from zmqlab.raft import Role
+from zmqlab.raft import Configuration, Role
 from zmqlab.raft.messages import NOBODY
-from zmqlab.replica import MemoryJournal
+from zmqlab.replica import MemoryJournal, Origin
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
@@ -31,6 +31,8 @@ MAX_SOCKETS = 1_023
 """libzmq's default."""
 TAKEN_BY_LIBZMQ = re.compile(r"tcp://[0-9A-Za-z\[][0-9A-Za-z.:%\[\]_*-]*:[0-9]+")
 FIRST_PORT = 5_000
+FIRST_ID = 0x1_2345_6789_ABCD
+"""Times a port, it is an identity of nearly 64 bits, as nodes draw them."""
 SETTLING_TURNS = 200
 
 
@@ -126,10 +128,13 @@ class Driven:
     """One node whose loop is turned by hand."""
 
     def __init__(
-        self, settings: NodeSettings, nodes: dict[int, Driven], transport: FakeTransport | None = None
+        self, settings: NodeSettings, nodes: dict[int, Driven], origin: Origin, transport: FakeTransport | None = None
     ) -> None:
+        """``origin``: what the node has been since its first start."""
         self.transport: Any = transport or FakeTransport(nodes)
-        self.node = Node(settings, self.transport, MemoryJournal())
+        journal = MemoryJournal()
+        journal.origin(origin)
+        self.node = Node(settings, self.transport, journal)
         self.engine = self.node.engine
         self.engine._next_tick_ns = self.engine._next_snapshot_ns = 1 << 62  # time passes by hand
         (self.group,) = self.engine.groups.values()
@@ -284,12 +289,14 @@ def make_group(size: int, *, attack_leader: bool, seed: int = 0, allow_faults: b
     """``size`` nodes with a leader, a session and orders in a book."""
     nodes: dict[int, Driven] = {}
     ports = [FIRST_PORT + 10 * number for number in range(size)]
+    founders = {port * FIRST_ID: f"tcp://127.0.0.1:{port}" for port in ports}
+    configuration = Configuration(tuple(founders), addresses=tuple(founders.items()))
     for number, port in enumerate(ports):
         peers = tuple(f"tcp://127.0.0.1:{other}" for other in ports if other != port)
         settings = NodeSettings(
             name=f"node{number}", port=port, peers=peers, leader=number == 0, allow_faults=allow_faults
         )
-        driven = Driven(settings, nodes)
+        driven = Driven(settings, nodes, Origin(port * FIRST_ID, configuration))
         driven.raft.rng = random.Random(seed + number)
         nodes[driven.node_id] = driven
     group = Group(nodes, next(iter(nodes.values())), 0)

@@ -77,3 +77,30 @@ def test_a_name_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += LOOK_AGAIN_S + 0.1
     look()
     assert look() == ("tcp://10.9.0.7:5000",)
+
+
+def test_names_that_are_asked_for_one_at_a_time_are_all_known() -> None:
+    """Each look-up forgot the hosts of the one before: founders at several hosts were looked up for ever."""
+    looked: list[str] = []
+
+    def look_up(host: str) -> tuple[str, ...]:
+        looked.append(host)
+        return (f"10.9.0.{len(host)}",)
+
+    names = Names(look_up)
+
+    def look(host: str) -> tuple[str, ...]:
+        found = names.spread([f"tcp://{host}:5000"])
+        if names._thread is not None:
+            names._thread.join()
+        return found
+
+    for host in ("a", "bb"):
+        look(host)  # may be too early to know
+    looked.clear()
+    assert (look("a"), look("bb"), look("a")) == (
+        ("tcp://10.9.0.1:5000",),
+        ("tcp://10.9.0.2:5000",),
+        ("tcp://10.9.0.1:5000",),
+    )
+    assert looked == []

@@ -64,7 +64,7 @@ class Names:
     def __init__(self, look_up: Callable[[str], tuple[str, ...]] = addresses_of) -> None:
         self._look_up = look_up
         self._found: dict[str, tuple[str, ...]] = {}
-        """Host -> addresses, as of the last look-up."""
+        """Host -> addresses, as of the last look-up; all hosts that were ever asked for."""
         self._looked_at_s = 0.0
         self._thread: threading.Thread | None = None
 
@@ -74,7 +74,8 @@ class Names:
         hosts = {parse_endpoint(endpoint)[0] for endpoint in wanted}
         is_old = time.monotonic() - self._looked_at_s > LOOK_AGAIN_S or not hosts <= self._found.keys()
         if is_old and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._look, args=(hosts,), name="zmqlab-names", daemon=True)
+            known = hosts | self._found.keys()
+            self._thread = threading.Thread(target=self._look, args=(known,), name="zmqlab-names", daemon=True)
             self._thread.start()
         return spread(wanted, lambda host: self._found.get(host, ()))
 

@@ -106,8 +106,7 @@ class Engine:
         self._is_closing = False
         self._first_start: FirstStart | None = None
         """Of a node that does not know yet what it is."""
-        self._own_id = journal.draw(draw_id()) if journal.is_new else 0
-        start = first_start(settings, effects, rng, self._own_id) if journal.is_new else NO_ORIGIN
+        start = first_start(settings, effects, rng, journal.draw(draw_id())) if journal.is_new else NO_ORIGIN
         if isinstance(start, Origin):
             self._open_group(start)
         else:
@@ -159,7 +158,7 @@ class Engine:
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
-                self._answer_early(self._first_start.role, frame_type, route, frame)
+                self._answer_early(self._first_start, frame_type, route, frame)
             else:
                 self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
         except FrameError as error:
@@ -197,13 +196,13 @@ class Engine:
         """The base endpoint of a member of any group; empty for any other node."""
         return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
 
-    def _answer_early(self, role: str, frame_type: int, route: Route, frame: bytes) -> None:
+    def _answer_early(self, start: FirstStart, frame_type: int, route: Route, frame: bytes) -> None:
         """A frame of a client that came before it is decided what this node is. Raises FrameError."""
         if frame_type == frames.QUERY:
             query = control.decode_query(frame)
             answer: control.Answer
             if isinstance(query, control.StatusQuery):
-                status = early_status(self._settings, role, self._own_id, self._effects.vitals())
+                status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
                 answer = control.StatusAnswer(query.nonce, status)
             else:
                 answer = control.ErrorAnswer(query.nonce, "not_leader", "this node has not found its cluster yet")

@@ -21,8 +21,8 @@ of seeds there is one that decides.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from zmqlab.engine.effects import Effects
 from zmqlab.raft import Configuration
@@ -35,48 +35,87 @@ ASKS = 6
 REMIND_TIMEOUTS = 15
 """In election time-outs, between two lines of the log that say which founders are missing."""
 ROUND_TIMEOUTS = 1.25
-"""Between two rounds of a seed's questions. Names are looked up anew for each, since hosts are starting."""
+"""Between two rounds of a seed's questions."""
 FOUNDER, SEED = "founder", "seed"
 """Roles in the status of a node that has not decided yet."""
+NO_MEMBERS = Configuration(())
+"""What a node that joins knows."""
 
 
-class FirstStart(Protocol):
-    """What the engine drives until it is decided what this node is."""
+class FirstStart(ABC):
+    """What the engine drives until it is decided what this node is.
+
+    It asks all nodes that were named on the command line for their status, in rounds. Names are looked up anew for each
+    round, since hosts are starting.
+    """
 
     role: str
-    origin: Origin | None
-    """None while it is not decided."""
+    """In the status of this node, as long as it has not decided."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        effects: Effects,
+        rng: random.Random,
+        own_id: int,
+        named: Sequence[str],
+        round_ticks: int,
+    ) -> None:
+        """``named``: base endpoints of the nodes to ask; ``round_ticks``: between two rounds."""
+        self.own_id = own_id
+        self.origin: Origin | None = None
+        """None while it is not decided."""
+        self._settings = settings
+        self._effects = effects
+        self._named = named
+        self._nonce = rng.getrandbits(63)
+        self._round_ticks = round_ticks
+        self._ticks = 0
+        self._asked: dict[str, str] = {}
+        """Address that was asked -> the node at it, as it was named."""
 
     def tick(self) -> None:
-        """One tick of time."""
-        ...
+        """One tick of time: ask all of them again when it is time."""
+        if self._ticks % self._round_ticks == 0:
+            for name in self._named:
+                for address in self._effects.resolve((name,)):
+                    if address != self._settings.endpoint:
+                        self._asked[address] = name
+                        self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+        self._ticks += 1
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
-        ...
+        if self.origin is not None or not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce:
+            return
+        if address in self._asked:
+            self._meet(address, answer.status)
+
+    @abstractmethod
+    def _meet(self, address: str, status: control.NodeStatus) -> None:
+        """The node at ``address`` has told its status."""
+
+    def _decide(self, configuration: Configuration) -> None:
+        """This node is one of these members from now on; without members, a node that joins."""
+        self.origin = Origin(self.own_id, configuration)
+        for address in sorted(self._asked):
+            self._effects.hang_up(address)
 
 
-def first_start(
-    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int
-) -> Assembly | Founding | Origin:
+def first_start(settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> FirstStart | Origin:
     """What a node without a journal has to find out; or what it is, if there is nothing to find out."""
     if settings.peers:
         return Assembly(settings, effects, rng, own_id)
     if settings.join and settings.bootstrap_ms:
         return Founding(settings, effects, rng, own_id)
-    return _member(own_id) if settings.join else _lone_founder(own_id, settings)
+    return Origin(own_id, NO_MEMBERS if settings.join else _alone(own_id, settings))
 
 
-def _member(own_id: int) -> Origin:
-    """A node that joins knows no members."""
-    return Origin(own_id, Configuration(()))
+def _alone(own_id: int, settings: NodeSettings) -> Configuration:
+    return Configuration((own_id,), addresses=((own_id, settings.endpoint),))
 
 
-def _lone_founder(own_id: int, settings: NodeSettings) -> Origin:
-    return Origin(own_id, Configuration((own_id,), addresses=((own_id, settings.endpoint),)))
-
-
-class Assembly:
+class Assembly(FirstStart):
     """The founders of a cluster meet. All of them must be there at once, one time.
 
     A founder that alone has lost its disk meets others that have a cluster, and joins it as a new member. While none of
@@ -88,16 +127,8 @@ class Assembly:
     role = FOUNDER
 
     def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
-        self.origin: Origin | None = None
-        self._settings = settings
-        self._effects = effects
-        self._own_id = own_id
-        self._nonce = rng.getrandbits(63)
-        self._ticks = 0
-        self._round_ticks = max(1, settings.election_ticks // ASKS)
+        super().__init__(settings, effects, rng, own_id, settings.peers, max(1, settings.election_ticks // ASKS))
         self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
-        self._asked: dict[str, str] = {}
-        """Address that was asked -> the founder at it, as ``--peers`` names it."""
         self._met: dict[str, int] = {}
         """Other founders that have not decided either -> their identities."""
         self._strangers: set[str] = set()
@@ -105,13 +136,8 @@ class Assembly:
         effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
 
     def tick(self) -> None:
-        """Ask all of them again when it is time."""
-        if self._ticks % self._round_ticks == 0:
-            for founder in self._settings.peers:
-                for address in self._effects.resolve((founder,)):
-                    self._asked[address] = founder
-                    self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
-        self._ticks += 1
+        """Ask, and say now and then which founders are missing."""
+        super().tick()
         if self._ticks % self._remind_ticks == 0:
             missing = ", ".join(founder for founder in self._settings.peers if founder not in self._met)
             self._effects.note(
@@ -120,37 +146,32 @@ class Assembly:
                 is_warning=True,
             )
 
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        if self.origin is not None or not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce:
-            return
-        founder, status = self._asked.get(address), answer.status
-        if founder is None or status.node_id == self._own_id:
+    def _meet(self, address: str, status: control.NodeStatus) -> None:
+        name = self._asked[address]
+        if status.node_id == self.own_id:
             return
         if status.cluster != self._settings.cluster:
-            self._note_stranger(founder, status.cluster)
-            return
-        if status.members:
-            self._meet_members(founder, status.members)
+            self._note_stranger(name, status.cluster)
+        elif status.members:
+            self._meet_members(name, status.members)
         elif status.role == FOUNDER:
-            self._met[founder] = status.node_id
+            self._met[name] = status.node_id
             if len(self._met) == len(self._settings.peers):
-                founders = {self._own_id: self._settings.endpoint, **{at: name for name, at in self._met.items()}}
+                founders = {self.own_id: self._settings.endpoint, **{at: place for place, at in self._met.items()}}
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
-    def _meet_members(self, founder: str, members: Iterable[control.Member]) -> None:
+    def _meet_members(self, founder: str, members: Sequence[control.Member]) -> None:
         """There is a cluster already: this node belongs to it, or it must join it."""
-        members = list(members)
-        if self._own_id not in {member.node_id for member in members}:
+        if self.own_id not in {member.node_id for member in members}:
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
                 " one. It joins as a new member, in the place of the member that had its address",
                 is_warning=True,
             )
-            self._decide(Configuration(()))
+            self._decide(NO_MEMBERS)
             return
         voters, learners = (tuple(each.node_id for each in members if each.voter is voter) for voter in (True, False))
-        addresses = tuple((member.node_id, f"tcp://{member.host}:{member.port}") for member in members)
+        addresses = tuple((member.node_id, member.endpoint) for member in members)
         self._decide(Configuration(voters, learners, addresses))
 
     def _note_stranger(self, founder: str, cluster: str) -> None:
@@ -159,13 +180,8 @@ class Assembly:
             own = self._settings.cluster
             self._effects.note(f"{founder} is a node of the cluster {cluster!r}, not of {own!r}", is_warning=True)
 
-    def _decide(self, configuration: Configuration) -> None:
-        self.origin = Origin(self._own_id, configuration)
-        for address in sorted(self._asked):
-            self._effects.hang_up(address)
 
-
-class Founding:
+class Founding(FirstStart):
     """The first start of a seed: a node with ``--join`` *and* ``--bootstrap-ms``, and an empty data folder.
 
     For so long it asks all nodes that it may join whether one of them belongs to a cluster, by its own log. If one
@@ -180,37 +196,20 @@ class Founding:
     role = SEED
 
     def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
-        self.origin: Origin | None = None
-        self._settings = settings
-        self._effects = effects
-        self._own_id = own_id
-        self._nonce = rng.getrandbits(63)
-        self._ticks = 0
-        self._round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
+        round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
+        super().__init__(settings, effects, rng, own_id, settings.join, round_ticks)
         self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)
-        self._asked: set[str] = set()
         effects.note(f"a first start: is there a cluster at {', '.join(settings.join)}?")
 
     def tick(self) -> None:
-        """Ask all of them again when it is time; decide when the time is over."""
-        if self._ticks >= self._ends_at:
+        """Ask; decide when the time is over."""
+        if self._ticks < self._ends_at:
+            super().tick()
+        else:
             self._effects.note("no node there belongs to a cluster: this node founds one")
-            self._decide(_lone_founder(self._own_id, self._settings))
-        elif self._ticks % self._round_ticks == 0:
-            for target in self._effects.resolve(self._settings.join):
-                if target != self._settings.endpoint:
-                    self._asked.add(target)
-                    self._effects.ask(target, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
-        self._ticks += 1
+            self._decide(_alone(self.own_id, self._settings))
 
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        is_status = isinstance(answer, control.StatusAnswer) and answer.nonce == self._nonce
-        if self.origin is None and is_status and answer.status.members:  # type: ignore[union-attr]
+    def _meet(self, address: str, status: control.NodeStatus) -> None:
+        if status.members:
             self._effects.note(f"{address} belongs to a cluster: this node joins it")
-            self._decide(_member(self._own_id))
-
-    def _decide(self, origin: Origin) -> None:
-        self.origin = origin
-        for address in sorted(self._asked):
-            self._effects.hang_up(address)
+            self._decide(NO_MEMBERS)

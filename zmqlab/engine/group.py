@@ -95,8 +95,7 @@ class Group:
         """Told in what this node asks for itself: a late question of an earlier life must not count."""
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
-        founded = bool(origin.configuration.members)
-        seeds = settings.join or (() if founded else settings.peers)
+        seeds = settings.join or (() if origin.is_founder else settings.peers)
         replication = self.replica.replication
         self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, self._life)
         leaving = Leaving(effects, rng, replication, self._life) if settings.leave else None
@@ -113,8 +112,8 @@ class Group:
             election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
-        is_founder = bool(origin.configuration.members)
-        self._eager_ticks = EAGER_TICKS if settings.leader and is_founder and stored.hard_state is None else 0
+        is_eager = settings.leader and origin.is_founder and stored.hard_state is None
+        self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
         limits = design.replica or ReplicaSettings(

@@ -307,7 +307,7 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
         endpoint = leader_of(statuses)
         if endpoint is not None:
             leader = statuses[endpoint]
-            members = {f"tcp://{each.host}:{each.port}": each for each in leader.members}
+            members = {each.endpoint: each for each in leader.members}
             return Reached(endpoint, members, leader.cluster)
         if time.monotonic() > deadline:
             raise NoLeader(

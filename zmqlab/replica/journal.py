@@ -25,6 +25,11 @@ class Origin(NamedTuple):
     configuration: Configuration
     """The founding members; empty for a node that joins a running cluster."""
 
+    @property
+    def is_founder(self) -> bool:
+        """Whether this node is one of the founding members."""
+        return bool(self.configuration.members)
+
 
 @dataclass(slots=True)
 class StoredState:

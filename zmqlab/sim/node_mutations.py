@@ -25,7 +25,7 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "founders that begin when a majority of them has met",
-        first_start.Assembly.take,
+        first_start.Assembly._meet,
         (("if len(self._met) == len(self._settings.peers):", "if 2 * len(self._met) >= len(self._settings.peers):"),),
         20,
     ),

@@ -39,7 +39,6 @@ SNAPSHOT_INTERVAL_NS = 1_000_000_000
 """Between two published snapshots of a node: production's, ten a second, would take a tenth of a run's time."""
 
 _FROM_CLIENTS = (frames.REQUEST, frames.OPEN_SESSION, frames.QUERY)
-_APPENDS = frames.topic(frames.APPEND_ENTRIES)
 
 
 class Crash(Exception):

@@ -94,6 +94,11 @@ class Member(msgspec.Struct, kw_only=True):
     """False for a learner: it receives the log and does not vote yet."""
 
     @property
+    def endpoint(self) -> str:
+        """Its base endpoint, as in the configuration."""
+        return f"tcp://{self.host}:{self.port}"
+
+    @property
     def client_endpoint(self) -> str:
         """The endpoint at which clients reach it."""
         return client_endpoint(self.host, self.port)

@@ -35,6 +35,7 @@ from zmqlab.errors import RequestError, ZmqlabError
 from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence, RunTotals
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load import load_messages as load_wire
+from zmqlab.load.load_report import LoadReport
 from zmqlab.load.measurement import read_ledger
 from zmqlab.wire import control
 
@@ -77,14 +78,14 @@ def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
 
 def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
     """What a load client counted, remembered or not."""
-    total, last_s = outcome.total, outcome.sending_s - 1
+    report, last_s = LoadReport(outcome), outcome.sending_s - 1
     late = (each for each in outcome.seconds if each.start_s + each.length_s >= last_s)
     return RunTotals(
         client_ids=tuple(outcome.client_ids),
-        requests=total.requests,
-        acknowledged=total.acknowledged,
-        unanswered=sum(each.orders for each in outcome.open_requests),
-        unsent=total.offered - total.sent,
+        requests=outcome.total.requests,
+        acknowledged=outcome.total.acknowledged,
+        unanswered=report.unanswered,
+        unsent=report.unsent,
         served_to_the_end=any(each.counters.acknowledged for each in late),
         problem=outcome.problem,
     )

@@ -102,6 +102,32 @@ def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
     assert [check.name for check in verdict.checks if not check.ok] == ["nothing lost"]
 
 
+def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Cluster, tmp_path: Path) -> None:
+    """It took all evidence along, and there was an error instead of a verdict."""
+    load = LoadClient(cluster, rate=1_000, duration=None).start()
+    assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 2_000)
+    assert load._process is not None
+    load._process.kill()
+    result = load.wait(30)
+    assert result.verdict.outcome == "not judged"
+    assert "the load process was killed by SIGKILL" in repr(result.verdict)
+    assert result.total.acknowledged > 2_000
+    assert [check.name for check in result.verdict.checks if not check.ok] == ["run complete"]
+    assert cluster.keep
+    assert list(tmp_path.glob("load-*/ledger-0")), "the evidence stays"
+
+
+def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster) -> None:
+    load = LoadClient(cluster, rate=1_000, duration="20s").start()
+    assert load._process is not None
+    assert load._own_collector is not None, "it is a long run"
+    load._process.terminate()
+    result = load.wait(30)
+    assert result.verdict.outcome == "not judged"
+    assert "another process told the load to stop" in repr(result.verdict)
+    assert load._own_collector is None
+
+
 def test_a_load_client_ends_with_its_cluster(tmp_path: Path) -> None:
     with Cluster(1, run_dir=tmp_path) as cluster:
         load = LoadClient(cluster, rate=100, duration=None).start()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from zmqlab.judge.promises import Outcome
     from zmqlab.lab.feed import MetricsFeed
-    from zmqlab.lab.load_client import LoadClient, LoadFigures
+    from zmqlab.lab.load_client import LoadClient
+    from zmqlab.load.load_report import LoadFigures
     from zmqlab.wire.control import NodeStatus
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
@@ -78,8 +79,8 @@ def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
     if figures is None:
         return f"waiting for the load client  {roles}"
     return (
-        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  p50 {figures.p50_ms:7.2f} ms  "
-        f"p99 {figures.p99_ms:7.2f} ms  acknowledged {figures.acknowledged:,}  {roles}"
+        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  {figures.latencies}  "
+        f"acknowledged {figures.acknowledged:,}  {roles}"
     )
 
 
@@ -116,6 +117,6 @@ def _title(figures: LoadFigures | None) -> str:
     if figures is None:
         return "waiting for the load client"
     return (
-        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   "
-        f"p50 {figures.p50_ms:.2f} ms   p99 {figures.p99_ms:.2f} ms   in all {figures.acknowledged:,}"
+        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   {figures.latencies}   "
+        f"in all {figures.acknowledged:,}"
     )

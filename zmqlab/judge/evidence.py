@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, overload
 
 from zmqlab.client import ask
@@ -36,7 +36,7 @@ from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence, RunTo
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadReport
-from zmqlab.load.measurement import read_ledger
+from zmqlab.load.run_record import read_ledger
 from zmqlab.wire import control
 
 SETTLE_S = 10.0
@@ -71,7 +71,7 @@ class LogPiece(NamedTuple):
 def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
     """What a load client was told: the ledger of its run, in the form that the verdict takes."""
     rows = read_ledger(outcome.ledger)
-    names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
+    names = Acknowledgement._fields  # the ledger has the same and more
     columns = (rows[name].tolist() for name in names)
     return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
 
@@ -84,7 +84,9 @@ def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
         client_ids=tuple(outcome.client_ids),
         requests=outcome.total.requests,
         acknowledged=outcome.total.acknowledged,
+        refused=outcome.total.refused,
         unanswered=report.unanswered,
+        open_requests=len(outcome.open_requests),
         unsent=report.unsent,
         served_to_the_end=any(each.counters.acknowledged for each in late),
         problem=outcome.problem,
@@ -180,6 +182,18 @@ class Watched(Protocol):
     @property
     def living_endpoints(self) -> Sequence[str]:
         """Where clients reach the nodes that run."""
+
+
+class WatchedEndpoints:
+    """Nodes of which only the endpoints are known; one that is gone does not answer."""
+
+    def __init__(self, known: Callable[[], Sequence[str]]) -> None:
+        self._known = known
+
+    @property
+    def living_endpoints(self) -> Sequence[str]:
+        """All that are known now."""
+        return self._known()
 
 
 class Conflict(NamedTuple):

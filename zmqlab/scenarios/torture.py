@@ -259,8 +259,8 @@ def _errors_at_the_client(result: LoadResult) -> list[str]:
     problems = []
     if outcome.problem:
         problems.append(f"the load client gave up: {outcome.problem}")
-    if result.total.failed:
-        problems.append(f"{result.total.failed:,} orders were answered with an error")
+    if result.total.refused:
+        problems.append(f"{result.total.refused:,} orders were answered with an error")
     if outcome.open_requests:
         problems.append(f"{len(outcome.open_requests):,} requests were never answered")
     return problems

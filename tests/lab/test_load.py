@@ -104,7 +104,7 @@ def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
 
 def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Cluster, tmp_path: Path) -> None:
     """It took all evidence along, and there was an error instead of a verdict."""
-    load = LoadClient(cluster, rate=1_000, duration=None).start()
+    load = LoadClient(cluster, rate=1_000, duration=None, fail_if=["unserved>90%", "p99>100s"]).start()
     assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 2_000)
     assert load._process is not None
     load._process.kill()
@@ -113,6 +113,7 @@ def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Clust
     assert "the load process was killed by SIGKILL" in repr(result.verdict)
     assert result.total.acknowledged > 2_000
     assert [check.name for check in result.verdict.checks if not check.ok] == ["run complete"]
+    assert [check.ok for check in result.thresholds] == [True, True]
     assert cluster.keep
     assert list(tmp_path.glob("load-*/ledger-0")), "the evidence stays"
 

@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK
-
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from zmqlab.judge.promises import Outcome
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.load.load_report import LoadFigures
     from zmqlab.wire.control import NodeStatus
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
+
+FAIL_IF_OPTION = typer.Option(
+    [],
+    "--fail-if",
+    help="A threshold on the figures, as in p99>10ms, unserved>0.1% or throughput<20k; crossed: exit status 10. Can be "
+    "given several times.",
+    metavar="THRESHOLD",
+    show_default=False,
+)
 
 REFRESH_S = 0.25
 LINE_S = 1.0
@@ -35,11 +41,6 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
-
-
-def exit_status_of(outcome: Outcome) -> int:
-    """0 for a run that passed; one that failed and one that could not be judged are told apart."""
-    return {"passed": EXIT_OK, "failed": EXIT_FAILED, "not judged": EXIT_NOT_JUDGED}[outcome]
 
 
 def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:

@@ -36,6 +36,7 @@ from zmqlab import net
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
+from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
@@ -82,6 +83,8 @@ class LoadClient:
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
         max_replayed_commands: how many commands' answers are compared with those of a naive book, at most.
         max_replay_s: for how long they are compared, at most.
+        fail_if: thresholds on the figures, as in ``["p99>10ms", "unserved>0.1%"]`` (:mod:`zmqlab.judge.thresholds`);
+            the result says which were crossed.
         metrics_port: where metrics are shown to Prometheus. None: nowhere, or with a Cluster that shows its own
             metrics at a free port, which its targets name.
         metrics_host: the address for that.
@@ -102,6 +105,7 @@ class LoadClient:
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
         max_replay_s: float = MAX_REPLAY_S,
+        fail_if: Iterable[str] = (),
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
         **settings: Any,
@@ -117,6 +121,7 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
+        self.thresholds = parse_thresholds(fail_if)
         self._collector = collector
         self._own_collector: LogCollector | None = None
         self._allow_compacted = allow_compacted
@@ -412,7 +417,7 @@ class LoadClient:
         self._keeps_record = not verdict.ok
         if self._cluster is not None:
             self._forget_evidence()
-        return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()))
+        return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from zmqlab.errors import SettingsError
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
@@ -73,8 +74,11 @@ class TortureSettings:
     durability: Durability = "os"
     run_dir: Path | None = None
     keep: bool = False
+    fail_if: tuple[str, ...] = ()
+    """Thresholds (:mod:`zmqlab.judge.thresholds`)."""
 
     def __post_init__(self) -> None:
+        parse_thresholds(self.fail_if)
         nemesis.deals(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
@@ -215,6 +219,7 @@ class Torture:
             collector=collector,
             max_replayed_commands=round(2 * settings.rate * settings.duration_s) + 1_000_000,
             max_replay_s=REPLAY_S,
+            fail_if=settings.fail_if,
             **settings.load,
         )
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zmqlab.errors import EXIT_FAILED
 from zmqlab.judge import promises
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.fault_kinds import FAULTS
@@ -119,8 +120,13 @@ class TortureResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it passed."""
-        return self.outcome == "passed"
+        """Whether it passed, and every threshold was kept."""
+        return not self.problems and self.load.ok
+
+    @property
+    def exit_status(self) -> int:
+        """What the command ends with."""
+        return EXIT_FAILED if self.problems else self.load.exit_status
 
     def rows(self) -> list[tuple[object, ...]]:
         """The table by kind of fault, in the registry's order."""
@@ -164,5 +170,5 @@ class TortureResult:
     def _repr_html_(self) -> str:
         table = html_table(HEAD, self.rows())
         problems = html_table(("problem",), [(problem,) for problem in self.problems]) if self.problems else ""
-        title = self.outcome if self.ok else self.outcome.upper()
+        title = self.outcome if self.outcome == "passed" else self.outcome.upper()
         return f"<p><b>torture {title}</b></p>{table}{problems}{self.load._repr_html_()}"

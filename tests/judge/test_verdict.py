@@ -262,6 +262,18 @@ def test_a_loss_behind_a_compacted_beginning_is_still_seen(run: History, nodes: 
     assert "nothing lost" in failed(judged(run, nodes, allow_compacted=True))
 
 
+def test_totals_are_compared_if_the_sessions_are_newer_than_what_is_left_of_the_log(
+    run: History, nodes: list[FakeNode]
+) -> None:
+    for node in nodes:
+        node.first_index = 2
+    sessions = tuple({ack.client_id for ack in run.acknowledgements})
+    totals = TOTALS._replace(client_ids=sessions)
+    assert judged(run, nodes, allow_compacted=True, totals=totals).ok
+    more = judged(run, nodes, allow_compacted=True, totals=totals._replace(requests=31))
+    assert failed(more) == {"totals agree"}
+
+
 def test_the_log_comes_from_a_node_that_still_has_its_beginning(run: History, nodes: list[FakeNode]) -> None:
     nodes[0].first_index = 11
     assert judged(run, nodes).ok

@@ -240,12 +240,20 @@ def judge(
         )
     if collector is not None:
         watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
-    complete = _log_complete(log, last_index, allow_compacted)
+    complete = _log_complete(log, last_index, allow_compacted, "" if collector is None else collector.log.problem)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
+    if unremembered:
+        coverage += " (the first ones and the newest)"
     if log.first_index > 1 or not complete.ok:
         seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
-            (complete, *watched, promises.order_agrees(acknowledgements), *seen, *_lost_in_part(acknowledgements, log)),
+            (
+                complete,
+                *watched,
+                promises.order_agrees(acknowledgements),
+                *seen,
+                *_lost_in_part(acknowledgements, log, totals),
+            ),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             tuple(nodes),
         )
@@ -290,8 +298,8 @@ def _from_the_log(
     yield promises.answers_agree(acknowledgements, replayed)
 
 
-def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool) -> Check:
-    """The log is there from its beginning to ``last_index`` without a gap."""
+def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
+    """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected."""
     name = "log complete"
     first = log.first_index
     expected = last_index - first + 1
@@ -302,14 +310,23 @@ def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool
     if first > 1:
         detail = f"entries below index {first:,} are compacted away on every node"
         if not allow_compacted:
-            detail += ". Collect the log while the run goes on (a LogCollector), or keep more of it"
+            detail += (
+                f". {problem or 'They were gone when the run began, or nothing collected the log while it went on'}"
+            )
+            detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
     return Check(name, True, f"{len(log.entries):,} entries")
 
 
-def _lost_in_part(acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece) -> tuple[Check, ...]:
-    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there."""
+def _lost_in_part(
+    acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece, totals: RunTotals | None
+) -> Iterator[Check]:
+    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
+    the sessions were opened in that part."""
     known = [ack for ack in acknowledgements if ack.log_index >= log.first_index]
     if not log.entries or not known:
-        return ()
-    return (promises.nothing_lost(known, replay(log.entries, 0)),)
+        return
+    replayed = replay(log.entries, 0)
+    yield promises.nothing_lost(known, replayed)
+    if totals is not None and min(totals.client_ids, default=0) >= log.first_index:
+        yield promises.totals_agree(totals, replayed)

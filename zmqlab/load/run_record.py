@@ -247,6 +247,11 @@ def read_run(folder: Path, cause: str) -> LoadResult | RunFailed | None:
     return _completed(result, story.seconds, ledger)
 
 
+def kept_for_good(limit: int) -> int:
+    """How many of the first records a ledger with room for ``limit`` keeps; behind them are the newest."""
+    return limit // SEGMENTS * (SEGMENTS // 2)
+
+
 def read_ledger(data: bytes) -> Rows:
     """The records of a ledger, as an array with named fields."""
     return np.frombuffer(data, RECORD)

@@ -23,15 +23,16 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.evidence import LogCollector
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.run_record import kept_for_good, read_ledger
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
-from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
+from zmqlab.scenarios.torture_report import Times, TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import Durability
 
 WARM_UP_S = 1.0
@@ -132,6 +133,8 @@ class Torture:
         self.settings = settings
         self.strikes: list[Strike] = []
         self.progress = Progress()
+        self._gaps_seen_ms: list[float] = []
+        """Of each strike, as the load published them."""
         self._on_strike = on_strike
         self._phase, self._doing = "starting", ""
         self._began = 0.0
@@ -196,11 +199,8 @@ class Torture:
                 load.stop()
                 result = load.wait()
             problems += _errors_at_the_client(result)
-            acknowledged_ns = np.array(
-                [ack.completed_ns for ack in acknowledgements_of(result.report.result)], np.int64
-            )
-            acknowledged_ns.sort()
-            struck = outcomes(self.strikes, acknowledged_ns)
+            acknowledged_ns, forgotten_ns = _acknowledged(result)
+            struck = outcomes(self.strikes, acknowledged_ns, self._gaps_seen_ms, forgotten_ns)
             problems += [
                 f"fault {each.strike.deal.number}, {each.strike.deal.name}: {each.problem}"
                 for each in struck
@@ -208,7 +208,7 @@ class Torture:
             ]
             cluster.keep = cluster.keep or bool(problems) or not result.verdict.ok
             where = str(cluster.run_dir) if cluster.keep else ""
-            calm = calm_gap_ms(self.strikes, acknowledged_ns)
+            calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
             return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where)
 
     def _load(self, collector: LogCollector) -> LoadClient:
@@ -236,6 +236,7 @@ class Torture:
             self.progress.reset_gap()
             strike = striker.strike(deal)
             self.strikes.append(strike)
+            self._gaps_seen_ms.append(self.progress.gap_ms)
             if self._on_strike is not None:
                 self._on_strike(strike, self.progress.gap_ms)
             if not strike.recovered_ns:
@@ -257,6 +258,15 @@ class Torture:
 
     def _tell(self, doing: str) -> None:
         self._doing = doing
+
+
+def _acknowledged(result: LoadResult) -> tuple[Times, tuple[int, int] | None]:
+    """When requests were acknowledged, sorted; and between which of these times others are not remembered."""
+    outcome = result.report.result
+    times = np.sort(read_ledger(outcome.ledger)["completed_ns"])
+    first = kept_for_good(LEDGER_MAX)
+    forgotten = (int(times[first - 1]), int(times[first])) if outcome.unremembered and len(times) > first else None
+    return times, forgotten
 
 
 def _errors_at_the_client(result: LoadResult) -> list[str]:

@@ -4,12 +4,15 @@ Unavailability is measured at the client, from the times at which its requests w
 is the longest time between two acknowledgements, one after the other, of those that overlap the time from the strike to
 the recovery. Orders come at thousands a second, so without faults gaps are some milliseconds. Those are reported as
 well, for the time between the faults (``calm``).
+
+The client remembers the first requests and the newest ones. In between there may be a time of which nothing is known
+but what was published while the run went on; the gap of a fault in that time is taken from there (``gap_seen_ms``).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,19 +81,39 @@ class Outcome:
         }
 
 
-def outcomes(strikes: Iterable[Strike], acknowledged_ns: Times) -> list[Outcome]:
-    """Each strike with its gap."""
-    return [
-        Outcome(strike, longest_gap_ms(acknowledged_ns, strike.began_ns, strike.recovered_ns or strike.lifted_ns))
-        for strike in strikes
-    ]
+def outcomes(
+    strikes: Sequence[Strike],
+    acknowledged_ns: Times,
+    gaps_seen_ms: Sequence[float] = (),
+    forgotten_ns: tuple[int, int] | None = None,
+) -> list[Outcome]:
+    """Each strike with its gap.
+
+    Args:
+        strikes: the faults.
+        acknowledged_ns: when requests were acknowledged, sorted.
+        gaps_seen_ms: the gap of each strike as it was published; needed only with ``forgotten_ns``.
+        forgotten_ns: between these two times acknowledgements were not remembered.
+    """
+    found = []
+    for number, strike in enumerate(strikes):
+        ended_ns = strike.recovered_ns or strike.lifted_ns
+        if forgotten_ns is not None and strike.began_ns < forgotten_ns[1] and ended_ns > forgotten_ns[0]:
+            found.append(Outcome(strike, gaps_seen_ms[number]))
+        else:
+            found.append(Outcome(strike, longest_gap_ms(acknowledged_ns, strike.began_ns, ended_ns)))
+    return found
 
 
-def calm_gap_ms(strikes: Sequence[Strike], acknowledged_ns: Times) -> float:
-    """The longest gap of those that overlap no fault."""
+def calm_gap_ms(
+    strikes: Sequence[Strike], acknowledged_ns: Times, forgotten_ns: tuple[int, int] | None = None
+) -> float:
+    """The longest gap of those that overlap no fault, and no time of which nothing is remembered."""
     if len(acknowledged_ns) < 2:
         return 0.0
     quiet = np.ones(len(acknowledged_ns) - 1, bool)
+    if forgotten_ns is not None:
+        quiet[int(np.searchsorted(acknowledged_ns, forgotten_ns[1])) - 1] = False
     for strike in strikes:
         first = int(np.searchsorted(acknowledged_ns, strike.began_ns, "right")) - 1
         last = int(np.searchsorted(acknowledged_ns, strike.recovered_ns or strike.lifted_ns, "left"))

@@ -78,6 +78,8 @@ class Generator:
         self._on_started = on_started
         self._on_turn = on_turn
         self._steered = 0
+        """Calls of :meth:`set_rate`, and whether there was one of :meth:`stop`."""
+        self._stopped = False
         self._stop_asked = False
         self._abort_asked = False
         self._rate_asked: float | None = None
@@ -111,9 +113,9 @@ class Generator:
     # For other threads.
 
     def stop(self) -> None:
-        """Send nothing new, wait for the answers that are owed, end."""
-        self._steered += 1
-        self._stop_asked = True
+        """Send nothing new, wait for the answers that are owed, end. More than once is as good as once."""
+        self._steered += not self._stopped
+        self._stopped = self._stop_asked = True
 
     def abort(self) -> None:
         """End at once; the outcome of what is owed stays unknown."""

@@ -35,6 +35,8 @@ EXIT_FAILED = 1
 """The command ran and its answer is no: a verdict that fails, a node that died."""
 EXIT_NOT_JUDGED = 9
 """The command ran, and what it should have shown can't be known: the verdict says why."""
+EXIT_THRESHOLD = 10
+"""The command ran, no promise was broken, and a figure crossed a threshold that the caller had set."""
 EXIT_USAGE = 2
 """The arguments were wrong; the convention of getopt and of Python's own argparse."""
 

@@ -39,10 +39,12 @@ def test_quick_shows_progress_and_ends_with_a_verdict() -> None:
 
 def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     arguments = ("--nodes", "1", "--rate", "500", "--duration", "1s", "--seed", "3")
-    done = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))
+    limits = ("--fail-if", "unserved>0.1%", "--fail-if", "p50>1us")
+    done = zmqlab("quick", *arguments, *limits, "--json", "--run-dir", str(tmp_path))
     result = json.loads(done.stdout)
-    assert done.returncode == 0
+    assert done.returncode == 10, "no promise was broken, and a threshold was crossed"
     assert result["verdict"]["ok"] is True
+    assert [each["ok"] for each in result["thresholds"]] == [True, False]
     assert result["settings"]["seed"] == 3
     assert (tmp_path / "logs" / "node0.log").is_file()
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()

@@ -45,7 +45,10 @@ class History:
         frame = client.encode_request(client_id, number, answered_below, records.pack_commands(commands))
         body = self.append(frame)
         crc, index = crc32(body[BODY_BYTES:]), len(self.entries)
-        self.acknowledgements.append(Acknowledgement(client_id, number, index, self.clock, self.clock + 1, crc))
+        sent_crc = crc32(records.pack_commands(commands))
+        self.acknowledgements.append(
+            Acknowledgement(client_id, number, index, self.clock, self.clock + 1, crc, sent_crc)
+        )
         self.clock += 2
 
 

@@ -141,6 +141,67 @@ def test_a_full_file_is_no_complete_log(run: History, nodes: list[FakeNode]) -> 
     collector.close()
 
 
+def test_a_disk_without_room_ends_collecting_and_is_told(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was an error in the collector's thread, and the verdict knew of nothing."""
+
+    def no_room(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    collector = LogCollector(Watched())
+    collector.take(run.entries[:5], "while there was room")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", no_room)
+        collector.take(run.entries[5:], "then")
+    assert collector.full
+    for node in nodes:
+        node.first_index, node.entries = 11, node.entries[10:]
+    verdict = judge(endpoints(nodes), run.acknowledgements, settle_s=0.2, collector=collector)
+    assert verdict.outcome == "not judged"
+    assert "could not be collected any further: [Errno 28] No space left on device" in repr(verdict)
+    collector.close()
+
+
+def later_run(nodes: list[FakeNode]) -> History:
+    """A client opens a session on nodes whose log is old already."""
+    history = small_run(60)
+    for node in nodes:
+        node.entries, node.first_index = history.entries[10:40], 11
+    return history
+
+
+def test_a_log_whose_beginning_was_gone_is_collected_from_where_it_begins(run: History, nodes: list[FakeNode]) -> None:
+    """It was not collected at all: a long run on old nodes could not be judged even with --allow-compacted."""
+    history = later_run(nodes)
+    watched = Watched(endpoints(nodes))
+    with LogCollector(watched, poll_s=0.01) as collector:
+        assert wait_for(lambda: collector.log.next_index == 41)
+        assert list(LogPrefix(collector.log, 30)) == history.entries[10:40]
+        assert LogPrefix(collector.log, 30)[-1] == history.entries[39]
+        for node in nodes:
+            node.entries, node.first_index = history.entries[35:], 36
+            node.index, node.status.applied_index = len(history.entries), len(history.entries)
+        assert wait_for(lambda: collector.log.next_index == len(history.entries) + 1)
+        verdict = judge(
+            endpoints(nodes), history.acknowledgements, settle_s=0.2, collector=collector, allow_compacted=True
+        )
+        assert "below index 11 are compacted away" in repr(verdict)
+        assert "all 52 acknowledged requests are in the replicated log" in repr(verdict)
+
+
+def test_a_collector_that_fell_behind_asks_seldom(run: History, nodes: list[FakeNode]) -> None:
+    """Each question costs a node a piece of its log, although that is of no use."""
+    collector = LogCollector(Watched(endpoints(nodes)))
+    collector.take(run.entries[:5], "before")
+    for node in nodes:
+        node.first_index = 20
+    assert not collector._look()
+    nodes[1].first_index = 1
+    assert collector._look()
+    collector.close()
+
+
 @pytest.mark.process
 def test_every_node_is_wiped_in_turn_and_the_log_is_still_whole() -> None:
     with Cluster(3) as cluster, LogCollector(cluster) as collector:

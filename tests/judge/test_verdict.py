@@ -108,6 +108,11 @@ def answer_wrongly(run: History, nodes: list[FakeNode]) -> None:
     run.acknowledgements[20] = ack._replace(answer_crc=ack.answer_crc ^ 1)
 
 
+def order_in_the_name_of_another(run: History, nodes: list[FakeNode]) -> None:
+    """A stranger used the session's next number first: the client got the answer to the stranger's order."""
+    run.acknowledgements[20] = run.acknowledgements[20]._replace(commands_crc=1)
+
+
 def lose_a_piece_of_the_log(run: History, nodes: list[FakeNode]) -> None:
     for node in nodes:
         del node.entries[15]
@@ -127,6 +132,7 @@ def lose_a_piece_of_the_log(run: History, nodes: list[FakeNode]) -> None:
         (lag_behind, "nodes agree"),
         (answer_before_it_is_ordered, "order agrees"),
         (answer_wrongly, "answers agree"),
+        (order_in_the_name_of_another, "nothing lost"),
         (lose_a_piece_of_the_log, "log complete"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -189,10 +195,11 @@ def test_a_run_that_was_served_to_its_end_passes(run: History, nodes: list[FakeN
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"acknowledged": 0, "requests": 0, "unsent": 60}, "no order was acknowledged"),
+        ({"acknowledged": 0, "requests": 0, "unanswered": 60, "open_requests": 30}, "no order was acknowledged"),
         ({"unanswered": 12}, "12 orders that were sent have no answer"),
         ({"unsent": 8_891, "served_to_the_end": False}, "8,891 were due and never sent"),
         ({"problem": "the session is gone"}, "the load ended before its time: the session is gone"),
+        ({"refused": 5}, "5 orders were refused as stale or malformed: does another process use this session?"),
     ],
 )
 def test_a_run_that_shows_nothing_is_not_judged(
@@ -215,6 +222,19 @@ def test_a_rollback_of_what_no_client_remembers_fails_the_run(run: History, node
     verdict = judged(run, nodes, totals=TOTALS._replace(client_ids=sessions, requests=31))
     assert verdict.outcome == "failed"
     assert "31 requests were acknowledged, and only 30 are applied" in repr(verdict)
+
+
+def test_orders_that_a_stranger_placed_in_a_session_fail_the_run(run: History, nodes: list[FakeNode]) -> None:
+    """It passed: the stranger's numbers were above those of the client."""
+    sessions = tuple({ack.client_id for ack in run.acknowledgements})
+    totals = TOTALS._replace(client_ids=sessions, requests=28)
+    verdict = judge([node.endpoint for node in nodes], run.acknowledgements[:28], settle_s=0.2, totals=totals)
+    assert verdict.outcome == "failed"
+    assert "30 requests of these sessions are applied, and their client sent only 28" in repr(verdict)
+    unanswered = judged(run, nodes, totals=totals._replace(open_requests=2))
+    assert unanswered.ok, "a request without an answer may be applied"
+    dead = judged(run, nodes, totals=totals._replace(problem="it was killed"))
+    assert dead.outcome == "not judged", "how many requests a dead client sent is not known"
 
 
 def test_a_broken_promise_is_more_than_an_unknown_one() -> None:
@@ -240,6 +260,18 @@ def test_a_loss_behind_a_compacted_beginning_is_still_seen(run: History, nodes: 
     for node in nodes:
         node.first_index = 11
     assert "nothing lost" in failed(judged(run, nodes, allow_compacted=True))
+
+
+def test_totals_are_compared_if_the_sessions_are_newer_than_what_is_left_of_the_log(
+    run: History, nodes: list[FakeNode]
+) -> None:
+    for node in nodes:
+        node.first_index = 2
+    sessions = tuple({ack.client_id for ack in run.acknowledgements})
+    totals = TOTALS._replace(client_ids=sessions)
+    assert judged(run, nodes, allow_compacted=True, totals=totals).ok
+    more = judged(run, nodes, allow_compacted=True, totals=totals._replace(requests=31))
+    assert failed(more) == {"totals agree"}
 
 
 def test_the_log_comes_from_a_node_that_still_has_its_beginning(run: History, nodes: list[FakeNode]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, RequestTimeout, SettingsError
@@ -21,6 +23,8 @@ from zmqlab.judge.evidence import acknowledgements_of
 from zmqlab.judge.verdict import judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.load import load_messages
+from zmqlab.wire.control import encode
 
 pytestmark = pytest.mark.process
 
@@ -101,6 +105,52 @@ def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
     never_sent = acknowledgements[-1]._replace(request_number=1_000_000)
     verdict = judge(cluster.endpoints, [*acknowledgements, never_sent])
     assert [check.name for check in verdict.checks if not check.ok] == ["nothing lost"]
+
+
+def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Cluster, tmp_path: Path) -> None:
+    """It took all evidence along, and there was an error instead of a verdict."""
+    load = LoadClient(cluster, rate=1_000, duration=None, fail_if=["unserved>90%", "p99>100s"]).start()
+    assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 2_000)
+    assert load._process is not None
+    load._process.kill()
+    result = load.wait(30)
+    assert result.verdict.outcome == "not judged"
+    assert "the load process was killed by SIGKILL" in repr(result.verdict)
+    assert result.total.acknowledged > 2_000
+    assert [check.name for check in result.verdict.checks if not check.ok] == ["run complete"]
+    assert [check.ok for check in result.thresholds] == [True, True]
+    assert cluster.keep
+    assert list(tmp_path.glob("load-*/ledger-0")), "the evidence stays"
+
+
+def forge_a_start_in_its_name(load: LoadClient) -> None:
+    """A stranger finds the parent's socket and says what the load process said; then that it has ended."""
+    assert load._process is not None
+    command = psutil.Process(load._process.pid).cmdline()
+    config = json.loads(command[command.index("--config") + 1])
+    started = load_messages.LoadStarted("load", load._process.pid, [1])
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.connect(config["control"])
+        stranger.send(load_messages.encode_control(started))
+        stranger.send(encode(load_messages.LOAD_CONTROL, {"op": "ended", "result": {}}))
+        stranger.send(encode(load_messages.LOAD_CONTROL, {"op": "failed", "kind": "NoLeader", "message": "no"}))
+        stranger.close(linger=500)
+    time.sleep(0.2)
+    assert load.running
+
+
+def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster) -> None:
+    load = LoadClient(cluster, rate=1_000, duration="20s").start()
+    assert load._process is not None
+    assert load._own_collector is not None, "it is a long run"
+    forge_a_start_in_its_name(load)
+    load.set_rate(2_000)
+    assert wait_for(lambda: load.newest is not None and load.newest.rate == 2_000), "orders go to the process itself"
+    load._process.terminate()
+    result = load.wait(30)
+    assert result.verdict.outcome == "not judged"
+    assert "another process told the load to stop" in repr(result.verdict)
+    assert load._own_collector is None
 
 
 def test_a_load_client_ends_with_its_cluster(tmp_path: Path) -> None:

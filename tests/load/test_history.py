@@ -19,8 +19,9 @@ from zmqlab.load.generator import Generator
 from zmqlab.load.history import HistoryWriter, read_history
 from zmqlab.load.load_messages import LoadResult
 from zmqlab.load.load_report import LoadReport
-from zmqlab.load.measurement import Sent, read_ledger
+from zmqlab.load.measurement import Sent
 from zmqlab.load.order_flow import OrderFlow
+from zmqlab.load.run_record import read_ledger
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.market.types import Command, CommandKind, OrderType, Reason, Side, Status, TimeInForce, symbol_code
 from zmqlab.wire import records

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import zmq
@@ -15,8 +17,10 @@ from tests.client.conftest import MakeNodes
 from tests.load.test_generator import settings_for
 from zmqlab.errors import FrameError
 from zmqlab.load import load_messages
+from zmqlab.load.load_messages import LoadResult
 from zmqlab.load.load_process import command_line
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.run_record import read_ledger, read_run
 
 pytestmark = pytest.mark.process
 
@@ -24,19 +28,19 @@ pytestmark = pytest.mark.process
 class Parent:
     """What LoadClient does, in a few lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sub: zmq.Socket[bytes] = self.context.socket(zmq.SUB)
         self.sub.subscribe(b"")
         self.router: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.MAXMSGSIZE, load_messages.MAX_RESULT_BYTES)
         ports = [socket.bind_to_random_port("tcp://127.0.0.1") for socket in (self.sub, self.router)]
         self.endpoints = [f"tcp://127.0.0.1:{port}" for port in ports]
         self.process: subprocess.Popen[bytes] | None = None
         self.route = b""
 
     def start(self, settings: LoadSettings) -> subprocess.Popen[bytes]:
-        command = command_line(settings, *self.endpoints)
+        command = command_line(settings, *self.endpoints, self.folder)
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         return self.process
 
@@ -47,6 +51,13 @@ class Parent:
 
     def say(self, message: load_messages.ToLoad) -> None:
         self.router.send_multipart([self.route, load_messages.encode_control(message)])
+
+    def result(self, cause: str = "") -> LoadResult:
+        assert self.process is not None
+        self.process.wait(10)
+        read = read_run(self.folder, cause)
+        assert isinstance(read, LoadResult)
+        return read
 
     def close(self) -> None:
         if self.process is not None:
@@ -59,8 +70,8 @@ class Parent:
 
 
 @pytest.fixture
-def parent() -> Iterator[Parent]:
-    made = Parent()
+def parent(tmp_path: Path) -> Iterator[Parent]:
+    made = Parent(tmp_path)
     yield made
     made.close()
 
@@ -78,9 +89,9 @@ def test_it_starts_obeys_and_tells_its_result(make_nodes: MakeNodes, parent: Par
         rates.add(load_messages.decode_metrics(parent.sub.recv()).rate)
     assert 2_000 in rates
     parent.say(load_messages.Stop())
-    ended = parent.hear()
-    assert isinstance(ended, load_messages.LoadEnded)
-    result = ended.result
+    result = parent.result()
+    assert result.steered == 2
+    assert result.problem == ""
     assert result.client_ids == started.client_ids
     assert result.total.acknowledged == result.total.offered > 300
     assert LoadSettings.from_dict(result.settings) == settings
@@ -103,13 +114,43 @@ def test_sigterm_stops_it_in_good_order(make_nodes: MakeNodes, parent: Parent) -
     process.send_signal(signal.SIGINT)  # a Ctrl-C in the terminal is the parent's to handle
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert isinstance(parent.hear(), load_messages.LoadEnded)
     assert process.wait(5) == 0
+    assert parent.result().total.acknowledged > 0
+    assert parent.result().steered == 1, "its parent knows that it did not ask for that"
+
+
+def test_what_was_acknowledged_outlives_a_load_process_that_is_killed(make_nodes: MakeNodes, parent: Parent) -> None:
+    """Its result was a message at its end: all evidence died with it."""
+    process = parent.start(settings_for(make_nodes(1), rate=1_000, duration_s=60))
+    parent.hear()
+    seen = 0
+    while seen < 1_500:
+        assert parent.sub.poll(2_000)
+        seen = load_messages.decode_metrics(parent.sub.recv()).total.acknowledged
+    process.kill()
+    result = parent.result("it was killed")
+    assert result.total.acknowledged >= seen
+    assert result.problem.startswith("it was killed, ")
+    assert len(read_ledger(result.ledger)) == result.total.requests
+
+
+def test_a_record_that_cannot_be_written_for_a_while_ends_no_run(make_nodes: MakeNodes, parent: Parent) -> None:
+    process = parent.start(settings_for(make_nodes(1), rate=1_000, duration_s=60))
+    parent.hear()
+    while load_messages.decode_metrics(parent.sub.recv()).total.acknowledged < 500:
+        pass
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    time.sleep(0.2)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    process.send_signal(signal.SIGTERM)
+    result = parent.result()
+    assert "can't be written" in result.problem
+    assert result.total.acknowledged > 500
 
 
 def test_wrong_settings_fail_at_once(make_nodes: MakeNodes, parent: Parent) -> None:
     settings = settings_for(make_nodes(1))
-    command = command_line(replace(settings, name="x"), *parent.endpoints)
+    command = command_line(replace(settings, name="x"), *parent.endpoints, parent.folder)
     command[-1] = command[-1].replace('"rate":2000', '"rate":-1')
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
     assert done.returncode == 2

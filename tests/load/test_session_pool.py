@@ -13,7 +13,7 @@ from tests.client.steering import ONE_ORDER
 from tests.load.test_generator import ledger_agrees, run_while, settings_for
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.load.measurement import read_ledger
+from zmqlab.load.run_record import read_ledger
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import ResponseStatus
 

@@ -96,6 +96,15 @@ def test_gaps_belong_to_faults_or_to_the_calm_between_them() -> None:
     assert calm_gap_ms([], ACKNOWLEDGED[:1]) == 0.0
 
 
+def test_a_time_that_no_client_remembers_is_no_gap() -> None:
+    """In a run of many hours the ledger keeps the first requests and the newest ones."""
+    kill = strike(41, 60, fault_of("kill", "leader"))
+    early = strike(5, 20, fault_of("kill", "leader"))
+    forgotten = (41 * MS, 90 * MS)
+    assert [each.gap_ms for each in outcomes([early, kill], ACKNOWLEDGED, [1.0, 7.0], forgotten)] == [28.0, 7.0]
+    assert calm_gap_ms([], ACKNOWLEDGED, forgotten) == 28.0
+
+
 def test_what_makes_a_fault_a_problem() -> None:
     long_ms = 10_001.0
     assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "no client was served for 10,001 ms"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json
+from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
 
@@ -77,13 +77,15 @@ def torture(
     history: Path | None = HISTORY_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Break a cluster under load: kills, pauses, partitions, bad links, wiped disks, nodes that come and go.
 
     The faults and their order follow from the seed. At the end everything is mended, and the verdict says whether
     anything was lost, applied twice or reordered; a table tells how long no client was served under each kind of fault.
-    The exit status is 1 if a promise was broken, or the cluster did not recover in time.
+    The exit status is 1 if a promise was broken, or the cluster did not recover in time, and 10 if a threshold was
+    crossed.
     """
     orders_per_s = parse_rate(rate)
     if orders_per_s is None:
@@ -104,6 +106,7 @@ def torture(
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
         run_dir=run_dir,
         keep=keep,
+        fail_if=tuple(fail_if),
     )
     show = _Show(sys.stderr if as_json else sys.stdout)
     run = Torture(settings, on_strike=show.strike).start()
@@ -113,7 +116,7 @@ def torture(
         print_json(result.as_dict())
     else:
         typer.echo(repr(result))
-    return exit_status_of(result.outcome)
+    return result.exit_status
 
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from zmqlab.cli.node_commands import NODES_OPTION, node_list
-from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json, show_progress
+from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, print_json, show_progress
 from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
@@ -34,11 +34,12 @@ def quick(
     ),
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Start a cluster on free ports, load it, show it live, and check every promise at the end.
 
-    The exit status is 0 only if the verdict passes.
+    The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
     parse_rate(rate)
     parse_duration(duration)
@@ -51,7 +52,7 @@ def quick(
         run_dir=run_dir,
         keep=keep,
     )
-    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice)
+    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice, fail_if=fail_if)
     with cluster:
         load.start()
         show_progress(load, cluster.feed, to_stderr=as_json)
@@ -80,11 +81,13 @@ def client(
     ),
     bind: str = typer.Option("127.0.0.1", "--bind", help="The address for --metrics-port."),
     insecure: bool = typer.Option(False, "--insecure", help="Allow --bind to let others in, unencrypted."),
+    fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Load running nodes with orders, show it live, and check every promise at the end.
 
-    All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes.
+    All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes and no
+    threshold was crossed.
     """
     endpoints = node_list(nodes)
     parse_rate(rate)
@@ -106,6 +109,7 @@ def client(
         allow_compacted=allow_compacted,
         metrics_port=metrics_port,
         metrics_host=bind,
+        fail_if=fail_if,
     )
     with load:
         load.start()
@@ -122,4 +126,4 @@ def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
         typer.echo(repr(result))
         if run_dir:
             typer.echo(f"logs and journals: {run_dir}")
-    return exit_status_of(result.verdict.outcome)
+    return result.exit_status

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK
-
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from zmqlab.judge.promises import Outcome
     from zmqlab.lab.feed import MetricsFeed
-    from zmqlab.lab.load_client import LoadClient, LoadFigures
+    from zmqlab.lab.load_client import LoadClient
+    from zmqlab.load.load_report import LoadFigures
     from zmqlab.wire.control import NodeStatus
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
+
+FAIL_IF_OPTION = typer.Option(
+    [],
+    "--fail-if",
+    help="A threshold on the figures, as in p99>10ms, unserved>0.1% or throughput<20k; crossed: exit status 10. Can be "
+    "given several times.",
+    metavar="THRESHOLD",
+    show_default=False,
+)
 
 REFRESH_S = 0.25
 LINE_S = 1.0
@@ -34,11 +41,6 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
-
-
-def exit_status_of(outcome: Outcome) -> int:
-    """0 for a run that passed; one that failed and one that could not be judged are told apart."""
-    return {"passed": EXIT_OK, "failed": EXIT_FAILED, "not judged": EXIT_NOT_JUDGED}[outcome]
 
 
 def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:
@@ -78,8 +80,8 @@ def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
     if figures is None:
         return f"waiting for the load client  {roles}"
     return (
-        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  p50 {figures.p50_ms:7.2f} ms  "
-        f"p99 {figures.p99_ms:7.2f} ms  acknowledged {figures.acknowledged:,}  {roles}"
+        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  {figures.latencies}  "
+        f"acknowledged {figures.acknowledged:,}  {roles}"
     )
 
 
@@ -116,6 +118,6 @@ def _title(figures: LoadFigures | None) -> str:
     if figures is None:
         return "waiting for the load client"
     return (
-        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   "
-        f"p50 {figures.p50_ms:.2f} ms   p99 {figures.p99_ms:.2f} ms   in all {figures.acknowledged:,}"
+        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   {figures.latencies}   "
+        f"in all {figures.acknowledged:,}"
     )

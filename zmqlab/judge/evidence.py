@@ -12,9 +12,13 @@ for a few entries once more that it has already. Two nodes that say different th
 promise on which all others rest (state machine safety), and the verdict reports it.
 
 Memory stays small: entries go to a file without a name in the cluster's folder, and 17 bytes of each stay in memory.
-The file is bounded too (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, collecting
-ends, and the verdict says that its log is not complete. It costs the nodes a read of some 100 KiB every quarter of a
-second at 10,000 orders/s, of one node.
+The file is bounded too (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, or its disk,
+collecting ends, and the verdict says that its log is not complete. It costs the nodes a read of some 100 KiB every
+quarter of a second at 10,000 orders/s, of one node.
+
+A run may begin on nodes that have forgotten the beginning of their log long ago. If none of them has it, the collector
+begins with the oldest entry that one of them has. If it falls so far behind that no node has what comes next, it looks
+only now and then whether a node that comes back has it.
 
 Rules: evidence is taken from sockets and values, never from the object that ran the cluster, so a verdict can be passed
 on nodes that another process started.
@@ -27,7 +31,7 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, overload
 
 from zmqlab.client import ask
@@ -36,7 +40,7 @@ from zmqlab.judge.promises import Acknowledgement, BookRead, NodeEvidence, RunTo
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadReport
-from zmqlab.load.measurement import read_ledger
+from zmqlab.load.run_record import read_ledger
 from zmqlab.wire import control
 
 SETTLE_S = 10.0
@@ -54,6 +58,8 @@ PIECES_A_TURN = 8
 OVERLAP = 64
 """Entries that are asked for once more each time; fewer if they are large, so that there is room for new ones."""
 MAX_FILE_BYTES = 4 << 30
+GAP_POLLS = 40
+"""While no node has what comes next, so many polls are left out: a question costs a piece of the log each time."""
 MAX_CONFLICTS = 100
 """How many conflicts are kept; one is enough for the verdict."""
 COLLECT_TIMEOUT_S = 0.5
@@ -71,7 +77,7 @@ class LogPiece(NamedTuple):
 def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
     """What a load client was told: the ledger of its run, in the form that the verdict takes."""
     rows = read_ledger(outcome.ledger)
-    names = ("client_id", "request_number", "log_index", "invoked_ns", "completed_ns", "answer_crc")
+    names = Acknowledgement._fields  # the ledger has the same and more
     columns = (rows[name].tolist() for name in names)
     return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
 
@@ -84,7 +90,9 @@ def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
         client_ids=tuple(outcome.client_ids),
         requests=outcome.total.requests,
         acknowledged=outcome.total.acknowledged,
+        refused=outcome.total.refused,
         unanswered=report.unanswered,
+        open_requests=len(outcome.open_requests),
         unsent=report.unsent,
         served_to_the_end=any(each.counters.acknowledged for each in late),
         problem=outcome.problem,
@@ -113,17 +121,20 @@ def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEv
 
 
 def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector | None = None) -> LogPiece:
-    """The entries up to ``last_index``: what was collected during the run if that is complete, else from the first
-    node that has all of them, else from the one that has most.
+    """The entries up to ``last_index``: what was collected during the run if that has all of them, else from the first
+    node that has all, else from where there are most.
 
     Raises:
         ZmqlabError: no node gives its log.
     """
+    best: LogPiece | None = None
     if collector is not None:
         collected = collector.catch_up(endpoints, last_index)
-        if len(collected) == last_index:
-            return LogPiece(1, collected)
-    best: LogPiece | None = None
+        first_index = collector.log.first_index
+        if collected and first_index + len(collected) == last_index + 1:
+            best = LogPiece(first_index, collected)
+            if first_index == 1:
+                return best
     problem: ZmqlabError = RequestError("no node to take the log from")
     for endpoint in endpoints:
         try:
@@ -182,6 +193,18 @@ class Watched(Protocol):
         """Where clients reach the nodes that run."""
 
 
+class WatchedEndpoints:
+    """Nodes of which only the endpoints are known; one that is gone does not answer."""
+
+    def __init__(self, known: Callable[[], Sequence[str]]) -> None:
+        self._known = known
+
+    @property
+    def living_endpoints(self) -> Sequence[str]:
+        """All that are known now."""
+        return self._known()
+
+
 class Conflict(NamedTuple):
     """Two committed entries at one index."""
 
@@ -199,42 +222,57 @@ class Conflict(NamedTuple):
 
 
 class CollectedLog:
-    """Entries from index 1 on, without a gap, kept in a file. One thread appends, any may read."""
+    """Entries from index 1 on, or from a later one, without a gap, kept in a file. One thread appends, any may read."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # closed by close()
         self._max_bytes = max_bytes
+        self.first_index = 1
+        """Of the first entry; it is changed only while there is none."""
+        self.problem = ""
+        """Why an entry could not be kept."""
         self._ends = array("Q")
-        """Where the data of the entry at index i + 1 ends in the file."""
+        """Where the data of the entry at index ``first_index + i`` ends in the file."""
         self._terms = array("Q")
         self._kinds = bytearray()
         """The shortest of the three while an entry is appended, so that it counts as the length."""
 
     def append(self, entry: LogEntry) -> bool:
-        """Keep the next entry; False if there is no room."""
-        assert entry.log_index == len(self) + 1, f"entry {entry.log_index} does not follow {len(self)}"
+        """Keep the next entry; False if there is no room, and then ``problem`` says why."""
+        assert entry.log_index == self.next_index, f"entry {entry.log_index} does not follow {self.next_index - 1}"
         start = self._ends[-1] if self._ends else 0
         if start + len(entry.data) > self._max_bytes:
+            self.problem = f"the log was collected up to {self._max_bytes:,} bytes and no further"
             return False
-        os.pwrite(self._file.fileno(), entry.data, start)
+        try:
+            if os.pwrite(self._file.fileno(), entry.data, start) < len(entry.data):
+                raise OSError("no room for a whole entry")
+        except OSError as error:
+            self.problem = f"the log could not be collected any further: {error}"
+            return False
         self._ends.append(start + len(entry.data))
         self._terms.append(entry.term)
         self._kinds.append(entry.kind)
         return True
 
     def at(self, log_index: int) -> LogEntry:
-        """The entry at a log index from 1 to ``len``."""
-        position = log_index - 1
+        """The entry at a log index from ``first_index`` on, below ``next_index``."""
+        position = log_index - self.first_index
         start = self._ends[position - 1] if position else 0
         data = os.pread(self._file.fileno(), self._ends[position] - start, start)
         return LogEntry(log_index, self._terms[position], self._kinds[position], data)
 
     def index_before_end(self, entries: int, max_bytes: int) -> int:
         """The index so many entries before the next one, nearer to it if their data were more than ``max_bytes``."""
-        first = max(1, len(self) + 1 - entries)
-        while first <= len(self) and self._ends[-1] - (self._ends[first - 2] if first > 1 else 0) > max_bytes:
+        first = max(0, len(self) - entries)
+        while first < len(self) and self._ends[-1] - (self._ends[first - 1] if first else 0) > max_bytes:
             first += 1
-        return first
+        return self.first_index + first
+
+    @property
+    def next_index(self) -> int:
+        """Of the entry that is to be appended next."""
+        return self.first_index + len(self)
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -260,13 +298,13 @@ class LogPrefix(Sequence[LogEntry]):
     def __getitem__(self, position: slice) -> list[LogEntry]: ...
     def __getitem__(self, position: int | slice) -> LogEntry | list[LogEntry]:
         if isinstance(position, slice):
-            return [self._log.at(number + 1) for number in range(*position.indices(self._count))]
+            return [self._log.at(self._log.first_index + each) for each in range(*position.indices(self._count))]
         if not -self._count <= position < self._count:
             raise IndexError(f"{position} of {self._count} entries")
-        return self._log.at(position % self._count + 1)
+        return self._log.at(self._log.first_index + position % self._count)
 
     def __iter__(self) -> Iterator[LogEntry]:
-        return map(self._log.at, range(1, self._count + 1))
+        return map(self._log.at, range(self._log.first_index, self._log.first_index + self._count))
 
 
 class LogCollector:
@@ -289,6 +327,8 @@ class LogCollector:
         self._cluster = cluster
         self._poll_s = poll_s
         self._turn = 0
+        self._first_of: dict[str, int] = {}
+        """Endpoint -> the oldest entry that it has, as it last said."""
         self._lock = threading.Lock()
         """Held while entries are taken in: by the thread, or by :meth:`catch_up`."""
         self._stop = threading.Event()
@@ -321,7 +361,7 @@ class LogCollector:
         asked for the last entries once more."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
-            while len(self.log) < last_index and time.monotonic() < deadline:
+            while self.log.next_index <= last_index and time.monotonic() < deadline:
                 before = len(self.log)
                 for endpoint in endpoints:
                     self._pull(endpoint)
@@ -329,15 +369,17 @@ class LogCollector:
                     break
             for endpoint in endpoints:
                 self._pull(endpoint)
-        return LogPrefix(self.log, min(last_index, len(self.log)))
+        return LogPrefix(self.log, max(0, min(last_index + 1, self.log.next_index) - self.log.first_index))
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_s):
+        polls = 1
+        while not self._stop.wait(polls * self._poll_s):
             with self._lock:
-                self._look()
+                polls = 1 if self._look() else GAP_POLLS
 
-    def _look(self) -> None:
-        """Ask one node after the other, beginning with another one each time, until one has something new."""
+    def _look(self) -> bool:
+        """Ask one node after the other, beginning with another one each time, until one has something new; False if
+        none of them can ever have what comes next."""
         endpoints = list(self._cluster.living_endpoints)
         self._turn += 1
         for offset in range(len(endpoints)):
@@ -346,7 +388,13 @@ class LogCollector:
             while pieces < PIECES_A_TURN and self._pull(endpoint) and not self._stop.is_set():
                 pieces += 1
             if pieces or self._stop.is_set():
-                return
+                return True
+        firsts = [self._first_of.get(endpoint, 0) for endpoint in endpoints]
+        lost = bool(firsts) and min(firsts) > self.log.next_index
+        if lost and not len(self.log):
+            self.log.first_index = min(firsts)
+            return True
+        return not lost
 
     def _pull(self, endpoint: str) -> bool:
         """Ask a node for the next entries; whether it had any."""
@@ -357,15 +405,18 @@ class LogCollector:
             answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S)
         except ZmqlabError:
             return False  # another node will answer, or this one later
+        self._first_of[endpoint] = answer.first_index
         return self.take([LogEntry(*entry) for entry in answer.entries], endpoint)
 
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
         """Compare the entries that are known and keep those that follow; whether any followed."""
         before = len(self.log)
         for entry in entries:
-            if entry.log_index <= len(self.log):
+            if entry.log_index < self.log.first_index:
+                continue
+            if entry.log_index < self.log.next_index:
                 self._compare(entry, endpoint)
-            elif entry.log_index > len(self.log) + 1:
+            elif entry.log_index > self.log.next_index:
                 break  # that node has compacted what is next
             elif not self.log.append(entry):
                 self.full = True

@@ -34,6 +34,8 @@ class Acknowledgement(NamedTuple):
     """When its answer came, on the same clock."""
     answer_crc: int
     """CRC-32 of the answer's report and fill records."""
+    commands_crc: int | None = None
+    """CRC-32 of the commands that were sent. None: not known, and not compared."""
 
 
 class BookRead(NamedTuple):
@@ -78,8 +80,12 @@ class RunTotals(NamedTuple):
     """Orders that were due and never sent."""
     served_to_the_end: bool
     """Whether an acknowledgement came in the last second in which orders were due."""
+    refused: int = 0
+    """Orders of requests that were answered with an error."""
+    open_requests: int = 0
+    """Requests that were sent and have no answer."""
     problem: str = ""
-    """Why the run ended before its time, if it did."""
+    """Why the run ended before its time, or why evidence is missing, if so."""
 
 
 class NodeEvidence(NamedTuple):
@@ -93,18 +99,28 @@ class NodeEvidence(NamedTuple):
 
 
 def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
-    """Each acknowledged request stands in the log at the index that its client was told."""
-    lost, elsewhere = [], []
+    """Each acknowledged request stands in the log at the index that its client was told, as its client sent it.
+
+    If other commands stand there, another process has used the client's session.
+    """
+    lost, elsewhere, others = [], [], []
     for ack in acknowledgements:
-        indexes = log.occurrences.get((ack.client_id, ack.request_number))
+        key = ack.client_id, ack.request_number
+        indexes = log.occurrences.get(key)
         if indexes is None:
             lost.append(ack)
         elif ack.log_index not in indexes:
             elsewhere.append(ack)
-    if lost or elsewhere:
+        elif ack.commands_crc is not None and log.commands.get(key, ack.commands_crc) != ack.commands_crc:
+            others.append(ack)
+    if lost or elsewhere or others:
         problems = [
             f"{len(bad):,} {what}: {_requests(bad)}"
-            for bad, what in ((lost, "not in the log"), (elsewhere, "at another index"))
+            for bad, what in (
+                (lost, "not in the log"),
+                (elsewhere, "at another index"),
+                (others, "with commands that their client did not send"),
+            )
             if bad
         ]
         return Check("nothing lost", False, "acknowledged requests " + "; ".join(problems))
@@ -148,6 +164,9 @@ def run_complete(totals: RunTotals) -> Check:
     )
     if totals.problem:
         return Check(name, None, f"the load ended before its time: {totals.problem}")
+    if totals.refused:
+        detail = f"{totals.refused:,} orders were refused as stale or malformed: does another process use this session?"
+        return Check(name, None, detail)
     if not totals.acknowledged:
         return Check(name, None, f"no order was acknowledged; {missing}. Does a majority of the nodes run?")
     if totals.unanswered or (totals.unsent and not totals.served_to_the_end):
@@ -156,11 +175,18 @@ def run_complete(totals: RunTotals) -> Check:
 
 
 def totals_agree(totals: RunTotals, log: Replayed) -> Check:
-    """As many requests of the client's sessions are applied as it counted acknowledged, remembered or not."""
+    """As many requests of the client's sessions are applied as it counted acknowledged, remembered or not.
+
+    There may be more by those that have no answer. How many these are is not known of a load that died.
+    """
     name, sessions = "totals agree", set(totals.client_ids)
     applied = sum(client_id in sessions for client_id, _ in log.applied)
     if applied < totals.requests:
         return Check(name, False, f"{totals.requests:,} requests were acknowledged, and only {applied:,} are applied")
+    if applied > totals.requests + totals.open_requests and not totals.problem:
+        detail = f"{applied:,} requests of these sessions are applied, and their client sent only "
+        detail += f"{totals.requests + totals.open_requests:,}: another process has used a session"
+        return Check(name, False, detail)
     return Check(name, True, f"{totals.requests:,} requests acknowledged, {applied:,} applied")
 
 

@@ -64,6 +64,8 @@ class Replayed:
     """Every index at which a request stands; more than one if it was retried."""
     applied: dict[RequestKey, int] = field(default_factory=dict)
     """The one index at which a request counts."""
+    commands: dict[RequestKey, int] = field(default_factory=dict)
+    """CRC-32 of the commands of the copy that counts."""
     applied_twice: list[RequestKey] = field(default_factory=list)
     """Always empty if the session rules work: this checks the model itself."""
     answers: dict[RequestKey, int] = field(default_factory=dict)
@@ -160,6 +162,7 @@ def replay(
         if key in result.applied:
             result.applied_twice.append(key)
         result.applied[key] = entry.log_index
+        result.commands[key] = crc32(wire.request_body(entry.data))
         result.commands_applied += request.command_count
         size = BODY_BYTES + request.command_count * REPORT_BYTES
         replaying = (

@@ -9,7 +9,7 @@
   ended early, or the log's beginning is compacted away on every node, and the caller did not allow that.
 
 :class:`LoadResult` is what a run under load gives back: the verdict, the client's figures, and the nodes at the end. It
-computes nothing.
+computes nothing. Beside the verdict it has the thresholds that its caller set (:mod:`~zmqlab.judge.thresholds`).
 
 Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds beyond the
 quorum's is not promised.
@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zmqlab.errors import ZmqlabError
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, ZmqlabError
 from zmqlab.judge import evidence, promises
 from zmqlab.judge.evidence import LogCollector
 from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
 from zmqlab.judge.replay import Replayed, replay
+from zmqlab.judge.thresholds import Threshold, crossed
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.tables import StatusTable, html_table, text_table
@@ -38,6 +39,8 @@ MAX_REPLAY_S = 10.0
 """A person does not like to wait longer for a verdict. It says how far it came."""
 _MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
 _WORDS = {True: "kept", False: "BROKEN", None: "not known"}
+_LIMIT_MARKS = {True: "ok     ", False: "CROSSED", None: "?      "}
+_LIMIT_WORDS = {True: "kept", False: "CROSSED", None: "not known"}
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
 
 
@@ -87,13 +90,37 @@ class LoadResult:
     Every figure is explained in docs/measuring.md; ``report`` has all of the load client's.
     """
 
-    def __init__(self, result: metrics.LoadResult, verdict: Verdict, nodes: StatusTable, elections: int) -> None:
+    def __init__(
+        self,
+        result: metrics.LoadResult,
+        verdict: Verdict,
+        nodes: StatusTable,
+        elections: int,
+        thresholds: Sequence[Threshold] = (),
+    ) -> None:
         self.report = LoadReport(result)
         self.verdict = verdict
         self.nodes = nodes
         """All nodes as they were after the run."""
         self.elections = elections
         """Terms in which a leader was seen; the first one, at a cluster's start, included."""
+        self.thresholds = [each.check(self.report, elections) for each in thresholds]
+        """Those that the caller set, each with the figure."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the verdict passed and every threshold was kept."""
+        return self.verdict.ok and all(check.ok for check in self.thresholds)
+
+    @property
+    def exit_status(self) -> int:
+        """What a command ends with: a broken promise counts more than a crossed threshold, and that more than what is
+        not known."""
+        if self.verdict.outcome == "failed":
+            return EXIT_FAILED
+        if crossed(self.thresholds):
+            return EXIT_THRESHOLD
+        return EXIT_OK if self.ok else EXIT_NOT_JUDGED
 
     @property
     def throughput(self) -> float:
@@ -133,6 +160,7 @@ class LoadResult:
         """For JSON."""
         return self.report.to_dict() | {
             "elections": self.elections,
+            "thresholds": [check._asdict() for check in self.thresholds],
             "nodes": [node.as_dict() for node in self.nodes],
             "verdict": self.verdict.as_dict(),
         }
@@ -140,11 +168,16 @@ class LoadResult:
     def __repr__(self) -> str:
         nodes = text_table(NODE_HEAD, self._node_rows())
         elections = f"{'elections':<14} {self.elections}"
-        return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{self.verdict!r}"
+        limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
+        thresholds = "\n".join(["thresholds:", *limits, "", ""]) if limits else ""
+        return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
 
     def _repr_html_(self) -> str:
         nodes = html_table(NODE_HEAD, self._node_rows())
-        return f"{self.report._repr_html_()}<p>elections: {self.elections}</p>{nodes}{self.verdict._repr_html_()}"
+        rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
+        thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
+        elections = f"<p>elections: {self.elections}</p>"
+        return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
 
     def _node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
@@ -207,12 +240,20 @@ def judge(
         )
     if collector is not None:
         watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
-    complete = _log_complete(log, last_index, allow_compacted)
+    complete = _log_complete(log, last_index, allow_compacted, "" if collector is None else collector.log.problem)
     coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
+    if unremembered:
+        coverage += " (the first ones and the newest)"
     if log.first_index > 1 or not complete.ok:
         seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
-            (complete, *watched, promises.order_agrees(acknowledgements), *seen, *_lost_in_part(acknowledgements, log)),
+            (
+                complete,
+                *watched,
+                promises.order_agrees(acknowledgements),
+                *seen,
+                *_lost_in_part(acknowledgements, log, totals),
+            ),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             tuple(nodes),
         )
@@ -257,8 +298,8 @@ def _from_the_log(
     yield promises.answers_agree(acknowledgements, replayed)
 
 
-def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool) -> Check:
-    """The log is there from its beginning to ``last_index`` without a gap."""
+def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
+    """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected."""
     name = "log complete"
     first = log.first_index
     expected = last_index - first + 1
@@ -269,14 +310,23 @@ def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool
     if first > 1:
         detail = f"entries below index {first:,} are compacted away on every node"
         if not allow_compacted:
-            detail += ". Collect the log while the run goes on (a LogCollector), or keep more of it"
+            detail += (
+                f". {problem or 'They were gone when the run began, or nothing collected the log while it went on'}"
+            )
+            detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
     return Check(name, True, f"{len(log.entries):,} entries")
 
 
-def _lost_in_part(acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece) -> tuple[Check, ...]:
-    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there."""
+def _lost_in_part(
+    acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece, totals: RunTotals | None
+) -> Iterator[Check]:
+    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
+    the sessions were opened in that part."""
     known = [ack for ack in acknowledgements if ack.log_index >= log.first_index]
     if not log.entries or not known:
-        return ()
-    return (promises.nothing_lost(known, replay(log.entries, 0)),)
+        return
+    replayed = replay(log.entries, 0)
+    yield promises.nothing_lost(known, replayed)
+    if totals is not None and min(totals.client_ids, default=0) >= log.first_index:
+        yield promises.totals_agree(totals, replayed)

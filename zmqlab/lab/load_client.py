@@ -1,12 +1,14 @@
 """A load client seen from the process that started it: started, steered, watched, waited for, judged.
 
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
-notebook nor this interpreter's lock is part of what is measured. Two ways lead back from it: its figures come in
-through a :class:`~zmqlab.lab.feed.MetricsFeed`, its result through a ROUTER that a thread of this object reads. The
+notebook nor this interpreter's lock is part of what is measured. Its figures come in through a
+:class:`~zmqlab.lab.feed.MetricsFeed`. Its result is in a folder, to which it writes as it goes
+(:mod:`zmqlab.load.run_record`); a thread of this object reads it when the process has ended, however it ended. The
 process ends when the pipe at its standard input ends, so it can't outlive this one.
 
 :meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
-for all that was acknowledged.
+for all that was acknowledged. Nodes keep a bounded part of their log, and so the log of a long run is collected while
+it goes on. A load process that dies is judged by what it has written: then the verdict is not *passed*.
 
 Left out on purpose: what is offered, and how it is measured (:mod:`zmqlab.load`).
 """
@@ -17,6 +19,7 @@ import asyncio
 import contextlib
 import math
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,22 +27,25 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from zmqlab import errors, net
+from zmqlab import net
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
-from zmqlab.histogram import Histogram
-from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
+from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
+from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import command_line
+from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended
+from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.run_record import RunFailed, read_run
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
@@ -57,28 +63,12 @@ POLL_MS = 50
 """How soon an order to the load process leaves, and how soon its end is seen."""
 FIGURES_OVER = 10
 """Snapshots that the live figures are made of: one second."""
-BOUNDS = net.SocketBounds(frame_bytes=load_wire.MAX_RESULT_BYTES)
-"""A result holds 52 bytes for each acknowledged request."""
+COLLECT_ABOVE_S = 15.0
+"""A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of their
+log, eleven minutes at 20,000 orders/s."""
+BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES)
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
 """The nodes of a load client whose cluster has not been started yet."""
-
-
-class LoadFigures(NamedTuple):
-    """How a run goes, over about the last second."""
-
-    state: str
-    """``running``, ``draining`` or ``ended``."""
-    elapsed_s: float
-    rate: float
-    """Orders acknowledged a second."""
-    p50_ms: float
-    """Response time."""
-    p99_ms: float
-    offered: int
-    """Orders since the start, like the next."""
-    acknowledged: int
-    outstanding: int
-    """Requests that wait for their answer."""
 
 
 class LoadClient:
@@ -88,10 +78,13 @@ class LoadClient:
         target: a Cluster, or the client endpoints of nodes that run already.
         rate: orders a second, as a number or as in "20k"; "max" finds saturation.
         duration: seconds, or as in "10s"; None: until :meth:`stop`.
-        collector: reads the log along with the run, so that the verdict has all of it, whatever the nodes forget.
+        collector: reads the log along with the run, so that the verdict has all of it, whatever the nodes forget. None:
+            a run of more than 15 s has a collector of its own.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
         max_replayed_commands: how many commands' answers are compared with those of a naive book, at most.
         max_replay_s: for how long they are compared, at most.
+        fail_if: thresholds on the figures, as in ``["p99>10ms", "unserved>0.1%"]`` (:mod:`zmqlab.judge.thresholds`);
+            the result says which were crossed.
         metrics_port: where metrics are shown to Prometheus. None: nowhere, or with a Cluster that shows its own
             metrics at a free port, which its targets name.
         metrics_host: the address for that.
@@ -112,6 +105,7 @@ class LoadClient:
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
         max_replay_s: float = MAX_REPLAY_S,
+        fail_if: Iterable[str] = (),
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
         **settings: Any,
@@ -127,7 +121,9 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
+        self.thresholds = parse_thresholds(fail_if)
         self._collector = collector
+        self._own_collector: LogCollector | None = None
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
         self._max_replay_s = max_replay_s
@@ -142,6 +138,11 @@ class LoadClient:
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
         self._orders: deque[load_wire.ToLoad] = deque()
         """Messages that the thread has still to send to the load process."""
+        self._steered = 0
+        """Messages that there were in all."""
+        self._closing = False
+        self._keeps_record = False
+        """Whether its verdict did not pass: then it stays in the cluster's folder."""
         self._started = threading.Event()
         self._ended = threading.Event()
         self._outcome: load_wire.LoadResult | None = None
@@ -169,7 +170,8 @@ class LoadClient:
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
         self._context = net.new_context()
         router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
-        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
+        self._record = self._new_folder()
+        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router), self._record)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._owner = os.getpid()
         self._process = subprocess.Popen(
@@ -190,11 +192,13 @@ class LoadClient:
             self.close()
             raise self._failure
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
+        if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
+            self._collector = self._own_collector = self._collect()
         return self
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
-        self._orders.append(load_wire.Stop())
+        self._steer(load_wire.Stop())
 
     def set_rate(self, rate: float | str) -> None:
         """Offer so many orders a second from now on; 0 pauses.
@@ -208,13 +212,15 @@ class LoadClient:
             raise SettingsError('the rate can\'t change from or to "max" during a run: start another LoadClient')
         if not self.running:
             raise ClusterError("the load client is not running: its rate can't be changed")
-        self._orders.append(load_wire.SetRate(value))
+        self._steer(load_wire.SetRate(value))
 
     def wait(self, timeout_s: float | None = None) -> LoadResult:
         """Wait for the end of the run, judge it, and return its result.
 
+        A load process that died gives a result, too: its verdict is *not judged*, or *failed*.
+
         Raises:
-            ClusterError: it was not started, it died, or it has not ended within ``timeout_s``.
+            ClusterError: it was not started, it was closed, or it has not ended within ``timeout_s``.
         """
         if self._process is None:
             raise ClusterError("the load client has not been started: load.start()")
@@ -239,6 +245,7 @@ class LoadClient:
         """
         if self._process is None or os.getpid() != self._owner:
             return
+        self._closing = True
         self._process.kill()
         self._process.wait()
         if self._process.stdin is not None:
@@ -246,6 +253,7 @@ class LoadClient:
         self._thread.join(5)
         self._context.term()
         self._stderr.close()
+        self._forget_evidence()
         self._unsubscribe()
         if self._exporter is not None:
             self._exporter.close()
@@ -279,26 +287,7 @@ class LoadClient:
     def metrics(self) -> LoadFigures | None:
         """How it goes, over the last second; None before the first snapshot."""
         recent = list(self._recent)
-        if not recent:
-            return None
-        merged = Histogram()
-        for each in recent:
-            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
-        p50_ns, p99_ns = merged.percentiles((50, 99))
-        newest = recent[-1]
-        over_s = sum(each.interval_s for each in recent) or 1.0
-        acknowledged = sum(each.interval.acknowledged for each in recent)
-        total = newest.total
-        return LoadFigures(
-            state=newest.state,
-            elapsed_s=newest.elapsed_s,
-            rate=acknowledged / over_s,
-            p50_ms=p50_ns / 1e6,
-            p99_ms=p99_ns / 1e6,
-            offered=total.offered,
-            acknowledged=total.acknowledged,
-            outstanding=newest.outstanding,
-        )
+        return LoadFigures.of(recent) if recent else None
 
     @property
     def newest(self) -> load_wire.LoadMetrics | None:
@@ -309,14 +298,37 @@ class LoadClient:
         rate = "max" if self.settings.rate is None else f"{self.settings.rate:,.0f} orders/s"
         state = "running" if self.running else ("ended" if self._process else "not started")
         figures = self.metrics
-        said = (
-            f", {figures.rate:,.0f} orders/s acknowledged, p50 {figures.p50_ms:.2f} ms, p99 {figures.p99_ms:.2f} ms"
-            if figures and self.running
-            else ""
-        )
+        said = f", {figures.rate:,.0f} orders/s acknowledged, {figures.latencies}" if figures and self.running else ""
         return f"<LoadClient {self.settings.name}: {rate}, {state}{said}>"
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _steer(self, message: load_wire.ToLoad) -> None:
+        self._steered += 1
+        self._orders.append(message)
+
+    def _new_folder(self) -> Path:
+        """Where the load process records its run: with what the cluster keeps, else a folder of its own."""
+        where, prefix = (self._cluster.run_dir, "load-") if self._cluster is not None else (None, "zmqlab-load-")
+        try:
+            return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+        except OSError as error:
+            raise ClusterError(f"no folder to record the run in: {error}. Make room, or set TMPDIR") from None
+
+    def _collect(self) -> LogCollector:
+        """Read the log along with this run."""
+        if self._cluster is not None:
+            return LogCollector(self._cluster, self._cluster.run_dir).start()
+        known = WatchedEndpoints(lambda: self.newest.endpoints if self.newest else self.settings.nodes)
+        return LogCollector(known).start()
+
+    def _forget_evidence(self) -> None:
+        """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
+        if self._own_collector is not None:
+            self._own_collector.close()
+            self._collector = self._own_collector = None
+        if self._cluster is None or not self._keeps_record:
+            shutil.rmtree(self._record, ignore_errors=True)
 
     def _require_an_answer(self) -> None:
         """Raise at once for a wrong address. Opening a session is tried for long, since a cluster may be electing."""
@@ -360,32 +372,39 @@ class LoadClient:
         assert self._process is not None
         identity = b""
         try:
-            while not self._ended.is_set():
-                ended = self._process.poll()  # before the last look at the socket: what it said is there by then
-                while router.poll(POLL_MS if ended is None else 0):
-                    identity, *frames = router.recv_multipart()
-                    self._take_message(frames)
+            while (ended := self._process.poll()) is None:
+                while router.poll(POLL_MS):
+                    sender, *frames = router.recv_multipart()
+                    identity = identity or (sender if self._is_start(frames) else b"")
                 while identity and self._orders:
                     router.send_multipart([identity, load_wire.encode_control(self._orders.popleft())])
-                if ended is not None and not self._ended.is_set():
-                    self._failure = ClusterError(f"the load client ended with status {ended}: {self._said()}")
-                    self._ended.set()
+            self._take_record(ended)
         finally:
             router.close(0)
+            self._ended.set()
             self._started.set()
 
-    def _take_message(self, frames: list[bytes]) -> None:
+    def _is_start(self, frames: Sequence[bytes]) -> bool:
+        """Whether the load process says here that it has begun."""
+        assert self._process is not None
         with contextlib.suppress(FrameError):
-            for frame in frames:
-                message = load_wire.decode_to_parent(frame)
-                if isinstance(message, load_wire.LoadEnded):
-                    self._outcome = message.result
-                elif isinstance(message, load_wire.LoadFailed):
-                    self._failure = _error_of(message)
-                if isinstance(message, load_wire.LoadStarted):
-                    self._started.set()
-                else:
-                    self._ended.set()
+            if len(frames) == 1 and load_wire.decode_to_parent(frames[0]).pid == self._process.pid:
+                self._started.set()
+                return True
+        return False
+
+    def _take_record(self, status: int) -> None:
+        """The process has ended: read what it has left."""
+        end = "was closed" if self._closing else how_it_ended(status, self._said)
+        record = None if self._closing else read_run(self._record, f"the load process {end}")
+        if isinstance(record, RunFailed):
+            self._failure = error_of(record)
+        elif record is None:
+            self._failure = ClusterError(f"the load client {end}")
+        else:
+            self._outcome = record
+            if record.steered > self._steered and not record.problem:
+                record.problem = "another process told the load to stop, or changed its rate"
 
     def _said(self) -> str:
         self._stderr.seek(0)
@@ -399,7 +418,10 @@ class LoadClient:
         verdict = self._verdict(alive, self._outcome)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
-        return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()))
+        self._keeps_record = not verdict.ok
+        if self._cluster is not None:
+            self._forget_evidence()
+        return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:
@@ -430,9 +452,3 @@ def _endpoints(target: Sequence[str]) -> tuple[str, ...]:
         return tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in target)
     except (TypeError, AttributeError):
         raise SettingsError(f"target is {target!r}: give a Cluster, or a list of endpoints") from None
-
-
-def _error_of(failed: load_wire.LoadFailed) -> ZmqlabError:
-    kind = getattr(errors, failed.kind, None)
-    known = isinstance(kind, type) and issubclass(kind, ZmqlabError)
-    return kind(failed.message) if known and kind is not None else ClusterError(f"{failed.kind}: {failed.message}")

@@ -103,7 +103,7 @@ _COUNTERS = (
     _Series("orders_sent_total", "Orders sent, each once.", lambda m: m.total.sent),
     _Series("orders_acknowledged_total", "Orders whose report came.", lambda m: m.total.acknowledged),
     _Series("orders_rejected_total", "Acknowledged orders that changed nothing.", lambda m: m.total.rejected),
-    _Series("orders_failed_total", "Orders of requests that got no reports.", lambda m: m.total.failed),
+    _Series("orders_failed_total", "Orders sent that got no report.", lambda m: m.total.failed),
     _Series("orders_late_total", "Orders sent over 5 ms late by this client's own fault.", lambda m: m.total.late),
     _Series(
         "orders_held_back_total",

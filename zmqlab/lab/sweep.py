@@ -68,7 +68,9 @@ class SweepStep(NamedTuple):
 
     def _row(self) -> tuple[object, ...]:
         times = self.response_time
-        latencies = [f"{value:.1f}" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)]
+        latencies = [
+            f"{value:.1f}" if value else "-" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)
+        ]
         limit = "generator" if self.generator_limited else "" if self.keeps_up else "cluster"
         said = "yes" if self.keeps_up else "no"
         return (f"{self.offered:,.0f}", f"{self.acknowledged:,.0f}", *latencies, said, limit)

@@ -5,7 +5,7 @@ is due, whatever has been answered, and measures from the intended time, so that
 
 ::
 
-    order_flow ─┐                                            ┌─▶ measurement ──▶ load_messages ──▶ load_report
+    order_flow ─┐                                            ┌─▶ measurement ──▶ run_record ──▶ load_report
     schedule ───┴─▶ generator ──▶ session_pool ──▶ cluster ──┴─▶ history
                      (the loop)    (exactly once)
 
@@ -22,8 +22,9 @@ Modules, in reading order:
 * :mod:`~zmqlab.load.session_pool`: several sessions in one thread, driven as one.
 * :mod:`~zmqlab.load.book_reader`: reads books beside the load, for the verdict.
 * :mod:`~zmqlab.load.generator`: the open loop: sends what is due; which orders count as sent, late or held back.
-* :mod:`~zmqlab.load.measurement`: counts, latencies, the ledger of acknowledged requests.
-* :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs and when it has ended.
+* :mod:`~zmqlab.load.measurement`: counts, latencies, snapshots.
+* :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs, and its result.
+* :mod:`~zmqlab.load.run_record`: what a run leaves on disk as it goes: acknowledged requests, each second.
 * :mod:`~zmqlab.load.load_report`: a result as people read it.
 * :mod:`~zmqlab.load.history`: the file of all operations of a run: its format, its reader and its writer.
 * :mod:`~zmqlab.load.load_process`: a load client as a process of its own, and its conversation with its parent.

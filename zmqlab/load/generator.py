@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome, Read
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
 from zmqlab.load.order_flow import Ints, OrderFlow, Rows, symbol_names
+from zmqlab.load.run_record import RunRecord
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
@@ -60,6 +62,7 @@ class Generator:
         on_metrics: Callable[[LoadMetrics], None] | None = None,
         on_started: Callable[[list[int]], None] | None = None,
         on_turn: Callable[[], None] = _nothing,
+        folder: Path | None = None,
     ) -> None:
         """Nothing is connected before :meth:`run`.
 
@@ -68,11 +71,15 @@ class Generator:
             on_metrics: called about ten times a second, in the loop's thread; it must not block.
             on_started: called with the client ids before the first order is sent.
             on_turn: called every 20 ms, for example to look at a control socket.
+            folder: where the run is recorded while it goes on (:mod:`~zmqlab.load.run_record`). None: in memory.
         """
         self.settings = settings
         self._on_metrics = on_metrics
         self._on_started = on_started
         self._on_turn = on_turn
+        self._steered = 0
+        """Calls of :meth:`set_rate`, and whether there was one of :meth:`stop`."""
+        self._stopped = False
         self._stop_asked = False
         self._abort_asked = False
         self._rate_asked: float | None = None
@@ -84,7 +91,8 @@ class Generator:
             seed=settings.seed,
             resting_target=settings.resting_target,
         )
-        self._tally = Tally(settings.ledger_limit)
+        self.record = RunRecord(settings.ledger_limit, folder)
+        self._tally = Tally(self.record.ledger)
         self._interval_ns = round(settings.batch_interval_ms * NS_PER_MS)
         self._next_send_ns = 0
         """No request is sent before, unless the due orders fill one."""
@@ -96,8 +104,8 @@ class Generator:
         self._problem = ""
         self._history: HistoryWriter | None = None
         self._reader: BookReader | None = None
-        self._book_reads: list[ReadOutcome] = []
-        """At most as many as the ledger holds requests."""
+        self._room_for_reads = settings.ledger_limit
+        """As many are remembered as requests."""
         self._sessions: SessionPool
         self._schedule: Schedule
         self._publisher: Publisher
@@ -105,8 +113,9 @@ class Generator:
     # For other threads.
 
     def stop(self) -> None:
-        """Send nothing new, wait for the answers that are owed, end."""
-        self._stop_asked = True
+        """Send nothing new, wait for the answers that are owed, end. More than once is as good as once."""
+        self._steered += not self._stopped
+        self._stopped = self._stop_asked = True
 
     def abort(self) -> None:
         """End at once; the outcome of what is owed stays unknown."""
@@ -122,6 +131,7 @@ class Generator:
             raise SettingsError('at rate "max" there is no rate to set: start with a number')
         if not 0 <= rate <= 10_000_000:
             raise SettingsError(f"rate is {rate!r}: it must be from 0 to 10,000,000 orders a second")
+        self._steered += 1
         self._rate_asked = rate
 
     # The run.
@@ -140,9 +150,9 @@ class Generator:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
             self._open()
             self._await_connections()
+            self._begin()
             if self._on_started is not None:
                 self._on_started(self._sessions.client_ids)
-            self._begin()
             try:
                 while not self._is_over(time.monotonic_ns()):
                     self._turn()
@@ -179,7 +189,7 @@ class Generator:
             start_ns=started_ns,
             duration_s=settings.duration_s,
         )
-        self._publisher = Publisher(settings, self._tally, self._sessions, started_ns)
+        self._publisher = Publisher(settings, self._tally, self._sessions, self.record, started_ns)
         if settings.book_reads:
             self._reader = BookReader(settings.book_reads, symbol_names(settings.symbols), settings.seed)
 
@@ -254,6 +264,7 @@ class Generator:
 
     def _housekeep(self, now_ns: int) -> None:
         self._next_housekeeping_ns = now_ns + HOUSEKEEPING_MS * NS_PER_MS
+        self.record.ledger.flush()
         self._on_turn()
         rate, self._rate_asked = self._rate_asked, None
         if rate is not None:
@@ -274,8 +285,7 @@ class Generator:
             nodes = zip(self._sessions.endpoints, self._sessions.connected, strict=False)
             asked = [endpoint for endpoint, connected in nodes if connected]
         reads = reader.turn(now_ns, asked)
-        room = self.settings.ledger_limit - len(self._book_reads)
-        self._book_reads += [
+        remembered = [
             ReadOutcome(
                 each.symbol,
                 each.levels,
@@ -284,8 +294,10 @@ class Generator:
                 each.completed_ns,
                 crc_of_book(each.bids, each.asks),
             )
-            for each in reads[:room]
+            for each in reads[: self._room_for_reads]
         ]
+        self._room_for_reads -= len(remembered)
+        self.record.read(remembered)
         if self._history is not None:
             self._history.read(reads)
 
@@ -323,13 +335,15 @@ class Generator:
     def _end(self) -> LoadResult:
         now_ns = time.monotonic_ns()
         self._follow_counters(now_ns)
+        unanswered = self._open_outcomes()
+        self._tally.ended(sum(each.orders for each in unanswered))
         self._publish(now_ns, "ended")
-        result = self._publisher.result(min(self._schedule.end_ns, now_ns), self._open_outcomes(), self._problem)
-        result.book_reads = self._book_reads
+        result = self._publisher.result(min(self._schedule.end_ns, now_ns), unanswered, self._problem)
+        result.steered = self._steered
         if self._history is not None:
             self._history.close(self._sessions.open_requests(), self._sessions.expired, self._problem)
             result.history_problem = self._history.problem
-        return result
+        return self.record.end(result)
 
     def _open_outcomes(self) -> list[OpenOutcome]:
         return [

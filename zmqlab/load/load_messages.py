@@ -1,9 +1,9 @@
 """What a load client tells while it runs and when it has ended: msgpack structs. No numpy.
 
 Metrics go out about ten times a second on a PUB socket: a header of type LOAD_METRICS and one :class:`LoadMetrics`. A
-load process has a DEALER to its parent's ROUTER. Over it :class:`LoadStarted` goes to the parent and later
-:class:`LoadEnded` or :class:`LoadFailed`; :class:`Stop` and :class:`SetRate` go the other way. Their type is
-LOAD_CONTROL.
+load process has a DEALER to its parent's ROUTER. Over it :class:`LoadStarted` goes to the parent; :class:`Stop` and
+:class:`SetRate` go the other way. Their type is LOAD_CONTROL. That a run has ended is told by no message, which another
+process might forge: the parent sees its child end, and reads what it wrote (:mod:`zmqlab.load.run_record`).
 
 Latencies travel as histograms (:mod:`zmqlab.histogram`), never as percentiles.
 """
@@ -22,12 +22,14 @@ from zmqlab.wire.frames import HEADER_BYTES, parse_header
 
 LOAD_METRICS = 0x30
 LOAD_CONTROL = 0x31
-MAX_RESULT_BYTES = 536_870_912
-"""What a parent's ROUTER must be ready to receive: 52 bytes an acknowledged request, ten million of them, and more."""
 
 
 class LoadCounters(msgspec.Struct, kw_only=True):
-    """What happened to orders and requests; from the start of the run, or in one interval."""
+    """What happened to orders and requests; from the start of the run, or in one interval.
+
+    Every order that is offered ends up acknowledged, failed or unsent: ``offered = sent + unsent`` and, when the run
+    has ended, ``sent = acknowledged + failed``.
+    """
 
     offered: int = 0
     """Orders whose intended time has come, sent or not: never less than ``sent``."""
@@ -36,11 +38,16 @@ class LoadCounters(msgspec.Struct, kw_only=True):
     acknowledged: int = 0
     """Orders whose report has come, rejections included."""
     rejected: int = 0
+    """Acknowledged orders that changed nothing, such as the cancel of an order that was filled. The cluster did what it
+    is for: they did not fail."""
     filled: int = 0
     """Orders that were filled on arrival, at least in part."""
     fills: int = 0
     failed: int = 0
-    """Orders of requests that were answered without reports: malformed, stale."""
+    """Orders that were sent and got no report in the end: those refused, and those that had no answer when the run
+    ended. While it goes on, only those refused."""
+    refused: int = 0
+    """Orders of requests that were answered with an error instead of reports: stale, malformed."""
     late: int = 0
     """Orders sent more than 5 ms after their intended time although the cluster took requests."""
     held_back: int = 0
@@ -60,6 +67,11 @@ class LoadCounters(msgspec.Struct, kw_only=True):
         """What was added after ``earlier``."""
         names = self.__struct_fields__
         return LoadCounters(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
+
+    def plus(self, later: LoadCounters) -> LoadCounters:
+        """Both together."""
+        names = self.__struct_fields__
+        return LoadCounters(**{name: getattr(self, name) + getattr(later, name) for name in names})
 
     def copy(self) -> LoadCounters:
         """A snapshot."""
@@ -162,27 +174,29 @@ class LoadResult(msgspec.Struct, kw_only=True):
     closed_loop: bool
     """Rate "max": response time is service time."""
     total: LoadCounters
-    rejected_by_reason: dict[str, int]
-    orders_by_node: dict[str, int]
+    rejected_by_reason: dict[str, int] = {}
+    orders_by_node: dict[str, int] = {}
     """By endpoint, of all nodes that this client ever knew."""
     response_time: dict[str, int]
     response_time_max_ns: int
     service_time: dict[str, int]
     service_time_max_ns: int
-    seconds: list[Second]
-    ledger: bytes
-    """Acknowledged requests: :mod:`zmqlab.load.measurement`."""
-    unremembered: int
+    seconds: list[Second] = []
+    ledger: bytes = b""
+    """Acknowledged requests: :data:`zmqlab.load.run_record.RECORD`."""
+    unremembered: int = 0
     """Acknowledged requests for which the ledger had no room."""
-    open_requests: list[OpenOutcome]
+    open_requests: list[OpenOutcome] = []
     book_reads: list[ReadOutcome] = []
     """Books that were read with a linearizable query."""
-    longest_gap_ms: float
-    longest_gap_at_s: float
+    longest_gap_ms: float = 0.0
+    longest_gap_at_s: float = 0.0
     """When the longest gap began, counted from the start."""
-    cpu_s: float
+    cpu_s: float = 0.0
+    steered: int = 0
+    """How often it was told to stop or to change its rate, by messages and by signals."""
     problem: str = ""
-    """Why the run ended before its time, if it did."""
+    """Why the run ended before its time, or why evidence is missing, if so."""
     history_problem: str = ""
     """Why the history file is not whole, if it is not."""
 
@@ -195,19 +209,8 @@ class LoadStarted(msgspec.Struct, tag_field="op", tag="started"):
     client_ids: list[int]
 
 
-class LoadEnded(msgspec.Struct, tag_field="op", tag="ended"):
-    result: LoadResult
-
-
-class LoadFailed(msgspec.Struct, tag_field="op", tag="failed"):
-    """The run never began. ``kind`` is the name of a class of :mod:`zmqlab.errors`."""
-
-    kind: str
-    message: str
-
-
 class Stop(msgspec.Struct, tag_field="op", tag="stop"):
-    """Send nothing new, wait for the answers that are owed, tell the result."""
+    """Send nothing new, wait for the answers that are owed, end."""
 
 
 class SetRate(msgspec.Struct, tag_field="op", tag="set_rate"):
@@ -216,7 +219,7 @@ class SetRate(msgspec.Struct, tag_field="op", tag="set_rate"):
     rate: float
 
 
-ToParent = LoadStarted | LoadEnded | LoadFailed
+ToParent = LoadStarted
 ToLoad = Stop | SetRate
 
 _metrics_decoder = msgspec.msgpack.Decoder(LoadMetrics)

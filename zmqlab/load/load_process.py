@@ -3,10 +3,13 @@
 The parent owns the sockets that listen: a SUB at ``metrics`` and a ROUTER at ``control``. This process connects a PUB
 and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The configuration is one JSON object::
 
-    {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001"}
+    {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001",
+     "record": "/tmp/zmqlab-1/load-1"}
 
-The process ends after its run, when it has told the result. It ends at once when its standard input ends, because then
-the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it to both.
+It writes to the folder ``record`` as it goes (:mod:`~zmqlab.load.run_record`); there is the result when it has ended.
+So a process that dies takes nothing along but the last milliseconds. It ends at once when its standard input ends,
+because then the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it
+to both.
 """
 
 from __future__ import annotations
@@ -19,15 +22,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
 
-from zmqlab import net
-from zmqlab.errors import EXIT_FAILED, EXIT_OK, FrameError, SettingsError, ZmqlabError
+from zmqlab import errors, net
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, ClusterError, FrameError, SettingsError, ZmqlabError
 from zmqlab.load import load_messages
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.run_record import RunFailed
 
 MODULE = "zmqlab.load.load_process"
 """By this name `zmqlab ps` recognizes such a process."""
@@ -35,41 +41,60 @@ PARENT_FRAME_BYTES = 65_536
 """The parent only sends small things."""
 METRICS_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, send_messages=100)
 """Ten seconds of snapshots; a parent that does not read loses the rest."""
-CONTROL_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, linger_ms=10_000)
-"""The result may take so long to reach a parent that is busy."""
+CONTROL_BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES, linger_ms=1_000)
+"""So long may the word that the run began take."""
 ORPHAN_GRACE_S = 1.0
 """How long the run may take to end by itself after the parent's death."""
 
 
-def command_line(settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> list[str]:
+def command_line(settings: LoadSettings, metrics_endpoint: str, control_endpoint: str, record: Path) -> list[str]:
     """The command that a parent starts, with a pipe as standard input. What the current folder holds is not run."""
-    config = {"settings": settings.to_dict(), "metrics": metrics_endpoint, "control": control_endpoint}
+    config = {
+        "settings": settings.to_dict(),
+        "metrics": metrics_endpoint,
+        "control": control_endpoint,
+        "record": str(record),
+    }
     return [sys.executable, "-P", "-m", MODULE, "--config", json.dumps(config, separators=(",", ":"))]
+
+
+def how_it_ended(status: int, last_words: Callable[[], str]) -> str:
+    """For the parent: the end of a load process that told no result. Its last words are what it wrote last."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}: {last_words()}"
+
+
+def error_of(failed: RunFailed) -> ZmqlabError:
+    """For the parent: the error that a load process met before its run began."""
+    kind = getattr(errors, failed.kind, None)
+    known = isinstance(kind, type) and issubclass(kind, ZmqlabError)
+    return kind(failed.message) if known and kind is not None else ClusterError(f"{failed.kind}: {failed.message}")
 
 
 class LoadProcess:
     """Connects one generator with its parent."""
 
-    def __init__(self, settings: LoadSettings, metrics_endpoint: str, control_endpoint: str) -> None:
+    def __init__(self, settings: LoadSettings, metrics_endpoint: str, control_endpoint: str, record: Path) -> None:
         self._context = net.new_context()
         self._name = settings.name
         self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS)
         self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS)
         self.generator = Generator(
-            settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control
+            settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control, folder=record
         )
 
     def run(self) -> int:
-        """Run to the end, tell the result; returns the exit status."""
+        """Run to the end; returns the exit status."""
+        status = EXIT_OK
         try:
-            message: load_messages.ToParent = load_messages.LoadEnded(self.generator.run())
-            status = EXIT_OK
+            self.generator.run()
         except ZmqlabError as error:
-            message, status = load_messages.LoadFailed(type(error).__name__, str(error)), error.exit_status
-        self._control.send(load_messages.encode_control(message))
+            self.generator.record.fail(error)
+            status = error.exit_status
         self._publisher.close()
         self._control.close()
-        self._context.term()  # waits for the result to go out, at most as long as it may linger
+        self._context.term()
         return status
 
     def _publish(self, snapshot: load_messages.LoadMetrics) -> None:
@@ -101,24 +126,28 @@ def _watch_parent(generator: Generator) -> None:
     os._exit(EXIT_FAILED)
 
 
-def _read_config(text: str) -> tuple[LoadSettings, str, str]:
+def _read_config(text: str) -> tuple[LoadSettings, str, str, Path]:
     try:
         config: dict[str, Any] = json.loads(text)
-        return LoadSettings.from_dict(config["settings"]), str(config["metrics"]), str(config["control"])
+        settings = LoadSettings.from_dict(config["settings"])
+        return settings, str(config["metrics"]), str(config["control"]), Path(config["record"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise SettingsError(f"--config does not say settings, metrics and control in JSON: {error!r}") from None
+        raise SettingsError(f"--config does not say settings, metrics, control and record in JSON: {error!r}") from None
 
 
 def main() -> int:
     """The process."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="one load client of a parent process")
-    parser.add_argument("--config", required=True, help="JSON: settings, metrics and control endpoint")
+    parser.add_argument("--config", required=True, help="JSON: settings, metrics and control endpoint, folder")
     try:
-        settings, metrics_endpoint, control_endpoint = _read_config(parser.parse_args().config)
+        config = _read_config(parser.parse_args().config)
+        process = LoadProcess(*config)
+    except OSError as error:
+        print(f"the run can't be recorded: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except SettingsError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    process = LoadProcess(settings, metrics_endpoint, control_endpoint)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.generator.stop())
     threading.Thread(target=_watch_parent, args=(process.generator,), daemon=True).start()

@@ -3,10 +3,16 @@
 Throughput is the number of acknowledged orders, over the time from the first intended send to the last acknowledgement.
 Latencies are read from the histograms of the whole run. Orders that were never answered are in no histogram; the report
 says how many there were, because the latencies would flatter otherwise.
+
+Every order that was offered ends in one of three ways: *acknowledged*, *failed* (sent, and no report came) or *unsent*.
+The last two together are *unserved*. A *rejected* order is acknowledged: the cluster did with it what the rules say.
+
+:class:`LoadFigures` is the same for a run that goes on, over its last second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
-from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_messages import LoadMetrics, LoadResult
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -32,15 +38,69 @@ class LatencySummary(NamedTuple):
 
     @classmethod
     def of(cls, histogram: Histogram) -> LatencySummary:
-        """Zeros for an empty histogram."""
+        """Zeros for an empty histogram. No latency is zero: :attr:`measured` tells them apart."""
         figures = [*histogram.percentiles((50, 90, 99, 99.9)), histogram.max]
         return cls(*(figure / NS_PER_MS for figure in figures))
 
+    @property
+    def measured(self) -> bool:
+        """Whether there was anything to measure."""
+        return self.max_ms > 0
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For JSON; None where nothing was measured."""
+        return {name: value if self.measured else None for name, value in self._asdict().items()}
+
     def __str__(self) -> str:
-        return (
-            f"p50 {self.p50_ms:.2f}  p90 {self.p90_ms:.2f}  p99 {self.p99_ms:.2f}  p99.9 {self.p99_9_ms:.2f}  "
-            f"max {self.max_ms:.2f} ms"
+        p50, p90, p99, p99_9, longest = map(text_of_ms, self)
+        return f"p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p99_9}  max {longest} ms"
+
+
+def text_of_ms(latency_ms: float) -> str:
+    """A latency as people read it; a dash if nothing was measured, because no latency is zero."""
+    return f"{latency_ms:,.2f}" if latency_ms > 0 else "-"
+
+
+class LoadFigures(NamedTuple):
+    """How a run goes, over about the last second."""
+
+    state: str
+    """``running``, ``draining`` or ``ended``."""
+    elapsed_s: float
+    rate: float
+    """Orders acknowledged a second."""
+    p50_ms: float
+    """Response time; 0 if nothing was acknowledged, like the next."""
+    p99_ms: float
+    offered: int
+    """Orders since the start, like the next."""
+    acknowledged: int
+    outstanding: int
+    """Requests that wait for their answer."""
+
+    @classmethod
+    def of(cls, snapshots: Sequence[LoadMetrics]) -> LoadFigures:
+        """The figures of ``snapshots``, of which there is at least one."""
+        merged, newest = Histogram(), snapshots[-1]
+        for each in snapshots:
+            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+        p50_ns, p99_ns = merged.percentiles((50, 99))
+        over_s = sum(each.interval_s for each in snapshots) or 1.0
+        return cls(
+            state=newest.state,
+            elapsed_s=newest.elapsed_s,
+            rate=sum(each.interval.acknowledged for each in snapshots) / over_s,
+            p50_ms=p50_ns / NS_PER_MS,
+            p99_ms=p99_ns / NS_PER_MS,
+            offered=newest.total.offered,
+            acknowledged=newest.total.acknowledged,
+            outstanding=newest.outstanding,
         )
+
+    @property
+    def latencies(self) -> str:
+        """p50 and p99, with a dash for what was not measured."""
+        return f"p50 {text_of_ms(self.p50_ms):>7} ms  p99 {text_of_ms(self.p99_ms):>7} ms"
 
 
 class LoadReport:
@@ -69,6 +129,11 @@ class LoadReport:
         return self.result.total.offered - self.result.total.sent
 
     @property
+    def unserved(self) -> int:
+        """Orders that were offered and got no report, for whatever reason: failed or unsent."""
+        return self.result.total.offered - self.result.total.acknowledged
+
+    @property
     def generator_limited(self) -> bool:
         """Whether the generator was too slow, so that the figures say little about the cluster."""
         return self.result.total.late > LATE_SHARE * max(self.result.total.sent, 1)
@@ -90,8 +155,8 @@ class LoadReport:
             found.append(f"{self.unanswered:,} orders were never answered and are in no histogram")
         if self.unsent:
             found.append(f"{self.unsent:,} orders were due and never sent")
-        if total.failed:
-            found.append(f"{total.failed:,} orders got no report: stale or malformed requests")
+        if total.refused:
+            found.append(f"{total.refused:,} orders were refused with an error: their requests were stale or malformed")
         if result.unremembered:
             found.append(f"{result.unremembered:,} acknowledged requests are not in the ledger")
         return found
@@ -104,6 +169,7 @@ class LoadReport:
             ("response time", str(self.response_time)),
             ("service time", str(self.service_time)),
             ("orders", f"{total.offered:,} offered, {total.sent:,} sent, {total.acknowledged:,} acknowledged"),
+            ("unserved", f"{self.unserved:,}: {total.failed:,} failed, {self.unsent:,} never sent"),
             ("outcomes", f"{total.filled:,} filled on arrival ({total.fills:,} fills), {total.rejected:,} rejected"),
             ("longest gap", f"{result.longest_gap_ms:.1f} ms, at {result.longest_gap_at_s:.2f} s"),
             ("late", f"{total.late:,} by the generator, {total.held_back:,} held back by the cluster"),
@@ -120,14 +186,15 @@ class LoadReport:
         return {
             "throughput": self.throughput,
             "elapsed_s": result.elapsed_s,
-            "response_time": self.response_time._asdict(),
-            "service_time": self.service_time._asdict(),
+            "response_time": self.response_time.as_dict(),
+            "service_time": self.service_time.as_dict(),
             "counters": msgspec.to_builtins(result.total),
             "rejected_by_reason": result.rejected_by_reason,
             "orders_by_node": result.orders_by_node,
             "longest_gap_ms": result.longest_gap_ms,
             "unanswered": self.unanswered,
             "unsent": self.unsent,
+            "unserved": self.unserved,
             "closed_loop": result.closed_loop,
             "generator_limited": self.generator_limited,
             "warnings": self.warnings,

@@ -10,10 +10,11 @@ vectorised. No socket is known here, and only :class:`Publisher` reads a clock: 
 - :class:`LatencyRecorder` counts latencies, a thousand at a time: the vectorised twin of
   :class:`zmqlab.histogram.Histogram`, with the same buckets in dense arrays. A value's bucket follows from its bit
   length, which ``frexp`` gives exactly for integers below 2**53.
-- :class:`Ledger` remembers what the cluster has promised: a record of 52 bytes for each acknowledged request, for the
-  verdict. Times are of the monotonic clock, which all processes of a machine share. If the cluster is linearizable, the
-  request took effect between ``invoked_ns``, when it was first handed to a socket, and ``completed_ns``. ``answer_crc``
-  is the CRC-32 of the report and fill records as they came: the verdict replays the log and compares.
+- Each acknowledged request goes to the ledger (:class:`zmqlab.load.run_record.Ledger`), for the verdict. Times are of
+  the monotonic clock, which all processes of a machine share. If the cluster is linearizable, the request took effect
+  between ``invoked_ns``, when it was first handed to a socket, and ``completed_ns``. ``answer_crc`` is the CRC-32 of
+  the report and fill records as they came: the verdict replays the log and compares. ``commands_crc`` is the CRC-32 of
+  the commands as they were sent: the verdict looks whether the log has the same.
 - :class:`Publisher` cuts a run into intervals of a tenth of a second, each of which belongs to one second. From them it
   makes the snapshots, the series of seconds and the result. Nothing is counted twice: the histograms of the intervals
   add up to the histogram of the run.
@@ -34,6 +35,7 @@ from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.order_flow import FILL, REPORT, Ints, Rows
+from zmqlab.load.run_record import Ledger, RunBegun, RunRecord
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.market.types import Reason, Status
 from zmqlab.wire.client import REPLAYED, ResponseStatus
@@ -47,64 +49,6 @@ LATE_NS = 5_000_000
 REASON_COUNT = max(Reason) + 1
 _REJECTED = int(Status.REJECTED)
 _OK = int(ResponseStatus.OK)
-
-RECORD = np.dtype(
-    [
-        ("client_id", "<u8"),
-        ("request_number", "<u8"),
-        ("log_index", "<u8"),
-        ("invoked_ns", "<i8"),
-        ("completed_ns", "<i8"),
-        ("orders", "<u4"),
-        ("answer_crc", "<u4"),
-        ("node", "<u2"),
-        ("flags", "<u2"),
-    ]
-)
-BLOCK = 4_096
-Entry = tuple[int, int, int, int, int, int, int, int, int]
-"""One record's fields, in order."""
-
-
-class Ledger:
-    """Appends cheaply, and stops remembering at ``limit`` records."""
-
-    def __init__(self, limit: int) -> None:
-        self.unremembered = 0
-        """Records beyond the limit."""
-        self._limit = limit
-        self._count = 0
-        self._blocks: list[Rows] = []
-        self._recent: list[Entry] = []
-        """Not yet packed; below BLOCK."""
-
-    def append(self, entry: Entry) -> None:
-        """Remember one acknowledged request."""
-        if self._count >= self._limit:
-            self.unremembered += 1
-            return
-        self._count += 1
-        self._recent.append(entry)
-        if len(self._recent) >= BLOCK:
-            self._pack()
-
-    def __len__(self) -> int:
-        return self._count
-
-    def to_bytes(self) -> bytes:
-        """All records, in the order of their completion."""
-        self._pack()
-        return b"".join(block.tobytes() for block in self._blocks)
-
-    def _pack(self) -> None:
-        if self._recent:
-            self._blocks.append(np.array(self._recent, RECORD))
-            self._recent = []
-
-
-def read_ledger(data: bytes) -> Rows:
-    """The records of :meth:`Ledger.to_bytes`, as an array with named fields."""
-    return np.frombuffer(data, RECORD)
 
 
 def bucket_indices(values: Ints) -> Ints:
@@ -176,11 +120,11 @@ class Answered(NamedTuple):
 class Tally:
     """All figures of one run."""
 
-    def __init__(self, ledger_limit: int) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.counters = LoadCounters()
         self.response_time = LatencyRecorder()
         self.service_time = LatencyRecorder()
-        self.ledger = Ledger(ledger_limit)
+        self._ledger = ledger
         self.orders_by_node: list[int] = []
         """Orders acknowledged, by node index; as long as the largest index among them takes."""
         self.longest_gap_ns = 0
@@ -240,6 +184,10 @@ class Tally:
         self._note_gap(silence_ns)
         return silence_ns
 
+    def ended(self, unanswered: int) -> None:
+        """So many orders were sent and have no answer, and none will come."""
+        self.counters.failed = self.counters.refused + unanswered
+
     def take_gap_ns(self) -> int:
         """The longest time without an owed acknowledgement that ended, or went on, since the last call."""
         gap_ns, self._interval_gap_ns = self._interval_gap_ns, 0
@@ -257,7 +205,8 @@ class Tally:
     def _is_good(self, completion: Completion) -> bool:
         orders = len(completion.token.rows)
         good = completion.response.status == _OK and completion.response.report_count == orders
-        self.counters.failed += 0 if good else orders
+        self.counters.refused += 0 if good else orders
+        self.counters.failed = self.counters.refused
         return good
 
     def _measure(self, good: Sequence[Completion]) -> None:
@@ -289,9 +238,10 @@ class Tally:
             self.orders_by_node += [0] * (each.node + 1 - len(self.orders_by_node))
         self.orders_by_node[each.node] += orders
         crc = crc32(response.fills, crc32(response.reports))
+        sent_crc = crc32(each.token.rows)
         client_id, number, log_index = response[:3]
         times_ns = each.first_sent_ns, completed_ns
-        self.ledger.append((client_id, number, log_index, *times_ns, orders, crc, each.node, response.flags))
+        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, each.node, response.flags))
 
     def _note_gap(self, gap_ns: int) -> None:
         self._interval_gap_ns = max(self._interval_gap_ns, gap_ns)
@@ -303,10 +253,13 @@ class Tally:
 class Publisher:
     """Cuts the run into intervals and seconds: snapshots while it goes on, the result at its end."""
 
-    def __init__(self, settings: LoadSettings, tally: Tally, sessions: SessionPool, started_ns: int) -> None:
+    def __init__(
+        self, settings: LoadSettings, tally: Tally, sessions: SessionPool, record: RunRecord, started_ns: int
+    ) -> None:
         self._settings = settings
         self._tally = tally
         self._sessions = sessions
+        self._record = record
         self._started_ns = started_ns
         """On the monotonic clock."""
         self._started_wall_ns = time.time_ns() - (time.monotonic_ns() - started_ns)
@@ -317,7 +270,9 @@ class Publisher:
         self._second_from_ns = started_ns
         self._at_second = LoadCounters()
         self._second_response, self._second_service = Histogram(), Histogram()
-        self._seconds: list[Second] = []
+        record.begin(
+            RunBegun(settings.name, settings.to_dict(), sessions.client_ids, self._started_wall_ns, started_ns)
+        )
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the interval is over."""
@@ -391,9 +346,6 @@ class Publisher:
             response_time_max_ns=response_time.max,
             service_time=service_time.to_sparse(),
             service_time_max_ns=service_time.max,
-            seconds=self._seconds,
-            ledger=tally.ledger.to_bytes(),
-            unremembered=tally.ledger.unremembered,
             open_requests=open_requests,
             longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
             longest_gap_at_s=max(tally.longest_gap_at_ns - self._started_ns, 0) / NS_PER_S,
@@ -407,7 +359,7 @@ class Publisher:
         return counts + [0] * (len(self._sessions.endpoints) - len(counts))
 
     def _end_second(self, now_ns: int, total: LoadCounters) -> None:
-        self._seconds.append(
+        self._record.second(
             Second(
                 start_s=(self._second_from_ns - self._started_ns) / NS_PER_S,
                 length_s=(now_ns - self._second_from_ns) / NS_PER_S,

@@ -23,14 +23,16 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.run_record import kept_for_good, read_ledger
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
-from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
+from zmqlab.scenarios.torture_report import Times, TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import Durability, require_number, require_whole
 
 WARM_UP_S = 1.0
@@ -73,9 +75,12 @@ class TortureSettings:
     durability: Durability = "os"
     run_dir: Path | None = None
     keep: bool = False
+    fail_if: tuple[str, ...] = ()
+    """Thresholds (:mod:`zmqlab.judge.thresholds`)."""
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, 0, 2**63)
+        parse_thresholds(self.fail_if)
         nemesis.deals(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
@@ -129,6 +134,8 @@ class Torture:
         self.settings = settings
         self.strikes: list[Strike] = []
         self.progress = Progress()
+        self._gaps_seen_ms: list[float] = []
+        """Of each strike, as the load published them."""
         self._on_strike = on_strike
         self._phase, self._doing = "starting", ""
         self._began = 0.0
@@ -193,11 +200,8 @@ class Torture:
                 load.stop()
                 result = load.wait()
             problems += _errors_at_the_client(result)
-            acknowledged_ns = np.array(
-                [ack.completed_ns for ack in acknowledgements_of(result.report.result)], np.int64
-            )
-            acknowledged_ns.sort()
-            struck = outcomes(self.strikes, acknowledged_ns)
+            acknowledged_ns, forgotten_ns = _acknowledged(result)
+            struck = outcomes(self.strikes, acknowledged_ns, self._gaps_seen_ms, forgotten_ns)
             problems += [
                 f"fault {each.strike.deal.number}, {each.strike.deal.name}: {each.problem}"
                 for each in struck
@@ -205,7 +209,7 @@ class Torture:
             ]
             cluster.keep = cluster.keep or bool(problems) or not result.verdict.ok
             where = str(cluster.run_dir) if cluster.keep else ""
-            calm = calm_gap_ms(self.strikes, acknowledged_ns)
+            calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
             return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where)
 
     def _load(self, collector: LogCollector) -> LoadClient:
@@ -216,6 +220,7 @@ class Torture:
             collector=collector,
             max_replayed_commands=round(2 * settings.rate * settings.duration_s) + 1_000_000,
             max_replay_s=REPLAY_S,
+            fail_if=settings.fail_if,
             **settings.load,
         )
 
@@ -232,6 +237,7 @@ class Torture:
             self.progress.reset_gap()
             strike = striker.strike(deal)
             self.strikes.append(strike)
+            self._gaps_seen_ms.append(self.progress.gap_ms)
             if self._on_strike is not None:
                 self._on_strike(strike, self.progress.gap_ms)
             if not strike.recovered_ns:
@@ -255,13 +261,22 @@ class Torture:
         self._doing = doing
 
 
+def _acknowledged(result: LoadResult) -> tuple[Times, tuple[int, int] | None]:
+    """When requests were acknowledged, sorted; and between which of these times others are not remembered."""
+    outcome = result.report.result
+    times = np.sort(read_ledger(outcome.ledger)["completed_ns"])
+    first = kept_for_good(LEDGER_MAX)
+    forgotten = (int(times[first - 1]), int(times[first])) if outcome.unremembered and len(times) > first else None
+    return times, forgotten
+
+
 def _errors_at_the_client(result: LoadResult) -> list[str]:
     outcome = result.report.result
     problems = []
     if outcome.problem:
         problems.append(f"the load client gave up: {outcome.problem}")
-    if result.total.failed:
-        problems.append(f"{result.total.failed:,} orders were answered with an error")
+    if result.total.refused:
+        problems.append(f"{result.total.refused:,} orders were answered with an error")
     if outcome.open_requests:
         problems.append(f"{len(outcome.open_requests):,} requests were never answered")
     return problems

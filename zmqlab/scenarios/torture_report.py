@@ -4,18 +4,22 @@ Unavailability is measured at the client, from the times at which its requests w
 is the longest time between two acknowledgements, one after the other, of those that overlap the time from the strike to
 the recovery. Orders come at thousands a second, so without faults gaps are some milliseconds. Those are reported as
 well, for the time between the faults (``calm``).
+
+The client remembers the first requests and the newest ones. In between there may be a time of which nothing is known
+but what was published while the run went on; the gap of a fault in that time is taken from there (``gap_seen_ms``).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zmqlab.errors import EXIT_FAILED
 from zmqlab.judge import promises
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.fault_kinds import FAULTS
@@ -77,19 +81,39 @@ class Outcome:
         }
 
 
-def outcomes(strikes: Iterable[Strike], acknowledged_ns: Times) -> list[Outcome]:
-    """Each strike with its gap."""
-    return [
-        Outcome(strike, longest_gap_ms(acknowledged_ns, strike.began_ns, strike.recovered_ns or strike.lifted_ns))
-        for strike in strikes
-    ]
+def outcomes(
+    strikes: Sequence[Strike],
+    acknowledged_ns: Times,
+    gaps_seen_ms: Sequence[float] = (),
+    forgotten_ns: tuple[int, int] | None = None,
+) -> list[Outcome]:
+    """Each strike with its gap.
+
+    Args:
+        strikes: the faults.
+        acknowledged_ns: when requests were acknowledged, sorted.
+        gaps_seen_ms: the gap of each strike as it was published; needed only with ``forgotten_ns``.
+        forgotten_ns: between these two times acknowledgements were not remembered.
+    """
+    found = []
+    for number, strike in enumerate(strikes):
+        ended_ns = strike.recovered_ns or strike.lifted_ns
+        if forgotten_ns is not None and strike.began_ns < forgotten_ns[1] and ended_ns > forgotten_ns[0]:
+            found.append(Outcome(strike, gaps_seen_ms[number]))
+        else:
+            found.append(Outcome(strike, longest_gap_ms(acknowledged_ns, strike.began_ns, ended_ns)))
+    return found
 
 
-def calm_gap_ms(strikes: Sequence[Strike], acknowledged_ns: Times) -> float:
-    """The longest gap of those that overlap no fault."""
+def calm_gap_ms(
+    strikes: Sequence[Strike], acknowledged_ns: Times, forgotten_ns: tuple[int, int] | None = None
+) -> float:
+    """The longest gap of those that overlap no fault, and no time of which nothing is remembered."""
     if len(acknowledged_ns) < 2:
         return 0.0
     quiet = np.ones(len(acknowledged_ns) - 1, bool)
+    if forgotten_ns is not None:
+        quiet[int(np.searchsorted(acknowledged_ns, forgotten_ns[1])) - 1] = False
     for strike in strikes:
         first = int(np.searchsorted(acknowledged_ns, strike.began_ns, "right")) - 1
         last = int(np.searchsorted(acknowledged_ns, strike.recovered_ns or strike.lifted_ns, "left"))
@@ -119,8 +143,13 @@ class TortureResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it passed."""
-        return self.outcome == "passed"
+        """Whether it passed, and every threshold was kept."""
+        return not self.problems and self.load.ok
+
+    @property
+    def exit_status(self) -> int:
+        """What the command ends with."""
+        return EXIT_FAILED if self.problems else self.load.exit_status
 
     def rows(self) -> list[tuple[object, ...]]:
         """The table by kind of fault, in the registry's order."""
@@ -164,5 +193,5 @@ class TortureResult:
     def _repr_html_(self) -> str:
         table = html_table(HEAD, self.rows())
         problems = html_table(("problem",), [(problem,) for problem in self.problems]) if self.problems else ""
-        title = self.outcome if self.ok else self.outcome.upper()
+        title = self.outcome if self.outcome == "passed" else self.outcome.upper()
         return f"<p><b>torture {title}</b></p>{table}{problems}{self.load._repr_html_()}"

@@ -60,6 +60,9 @@ export default panel(({ model, el, button, send }) => {
       h("div", {}, mark("b", outcomes[said.outcome]), said.summary),
       ...said.checks.map((check) => h("div", {}, mark("span", marks.get(check.ok)),
         `${check.name}: `, h("span", { className: "zl-faint", textContent: check.detail }))),
+      ...said.thresholds.map((check) => h("div", {}, mark("span", marks.get(check.ok)),
+        `threshold ${check.expression}${check.ok === false ? " is crossed" : ""}: `,
+        h("span", { className: "zl-faint", textContent: check.detail }))),
       ...said.warnings.map((text) => h("div", { className: "zl-faint", textContent: `Note: ${text}` })));
   }
 

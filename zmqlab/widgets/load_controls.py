@@ -16,7 +16,7 @@ because the cluster takes no more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,7 +25,7 @@ from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadMetrics
-from zmqlab.load.load_report import LATE_SHARE
+from zmqlab.load.load_report import LATE_SHARE, text_of_ms
 from zmqlab.load.load_settings import FlowMix
 from zmqlab.tables import html_table
 from zmqlab.widgets.panel import Panel, script
@@ -77,6 +77,7 @@ class LoadControls(Panel):
         self.result: LoadResult | None = None
         """Of the run that was judged last; None while a run has not been judged."""
         self._pattern = load.settings if load is not None else None
+        self._fail_if = [each.expression for each in load.thresholds] if load is not None else []
         given = self._pattern
         self._mixes = dict(MIXES)
         if given is not None and given.mix not in MIXES.values():
@@ -167,7 +168,7 @@ class LoadControls(Panel):
         if self.load is not None and self.load.running:
             raise ClusterError("a load is running already: stop it first")
         self.result = None
-        self.load = self._own = self._new_client(self._chosen["rate"], None).start()
+        self.load = self._own = self._new_client(self._chosen["rate"], None, self._fail_if).start()
 
     def _stop(self) -> None:
         if self.load is None or not self.load.running:
@@ -202,14 +203,21 @@ class LoadControls(Panel):
         nodes = f"{count} node{'s' * (count != 1)}"
         self._machine = f"This machine, with {nodes}: about {_round(self._saturation):,} orders/s (measured at {at})."
 
-    def _new_client(self, rate: float | str, duration_s: float | None) -> LoadClient:
+    def _new_client(self, rate: float | str, duration_s: float | None, fail_if: Sequence[str] = ()) -> LoadClient:
         pattern = self._pattern
         kept = {} if pattern is None else {each.name: getattr(pattern, each.name) for each in fields(pattern)}
         chosen = {name: value for name, value in kept.items() if name not in OWN}
         chosen |= {"node_choice": self._chosen["node_choice"], "arrivals": self._chosen["arrivals"]}
-        # Nodes keep a bounded log, and a run without an end may outlive it. The verdict then says what it covers.
+        # The log is collected as the run goes on, up to a bound, and a run without an end may outlive that. The verdict
+        # then says what it covers.
         return LoadClient(
-            self._cluster, rate, duration_s, allow_compacted=True, mix=self._mixes[self._chosen["mix"]], **chosen
+            self._cluster,
+            rate,
+            duration_s,
+            allow_compacted=True,
+            fail_if=fail_if,
+            mix=self._mixes[self._chosen["mix"]],
+            **chosen,
         )
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -283,8 +291,9 @@ def _verdict(result: LoadResult | None) -> dict[str, Any] | None:
         "outcome": result.verdict.outcome,
         "coverage": result.verdict.coverage,
         "checks": [check._asdict() for check in result.verdict.checks],
-        "summary": f"{result.throughput:,.0f} orders/s acknowledged, p50 {result.response_time.p50_ms:,.2f} ms, "
-        f"p99 {result.response_time.p99_ms:,.2f} ms, longest gap {result.longest_gap_ms:,.0f} ms",
+        "thresholds": [check._asdict() for check in result.thresholds],
+        "summary": f"{result.throughput:,.0f} orders/s acknowledged, p50 {text_of_ms(result.response_time.p50_ms)} ms, "
+        f"p99 {text_of_ms(result.response_time.p99_ms)} ms, longest gap {result.longest_gap_ms:,.0f} ms",
         "warnings": result.warnings,
     }
 

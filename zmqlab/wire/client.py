@@ -200,6 +200,11 @@ def request_commands(frame: bytes) -> Iterator[CommandTuple]:
     return iter_commands(frame, _COMMANDS_OFFSET)
 
 
+def request_body(frame: bytes) -> memoryview:
+    """The bytes of the commands of a REQUEST frame that :func:`parse_request` accepted."""
+    return memoryview(frame)[_COMMANDS_OFFSET:]
+
+
 def encode_open_session(nonce: int, group: int = 0) -> bytes:
     """A whole OPEN_SESSION frame. ``nonce`` is a random u64 by which the client recognizes the answer."""
     return _NONCE.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce)

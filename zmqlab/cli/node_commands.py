@@ -167,7 +167,7 @@ def remove(
     from zmqlab.lab.scaling import member_called, reach_leader, remove_member
 
     deadline = time.monotonic() + timeout_s
-    found = member_called(member, reach_leader(endpoints, deadline))
+    found = member_called(member, reach_leader(lambda: endpoints, deadline))
     remove_member(lambda: endpoints, found.node_id, deadline)
     typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of the group")
     return EXIT_OK

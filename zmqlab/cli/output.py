@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from zmqlab.judge.promises import Outcome
     from zmqlab.lab.feed import MetricsFeed
-    from zmqlab.lab.load_client import LoadClient, LoadFigures
+    from zmqlab.lab.load_client import LoadClient
+    from zmqlab.load.load_report import LoadFigures
     from zmqlab.wire.control import NodeStatus
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")

@@ -3,7 +3,9 @@
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
 notebook nor this interpreter's lock is part of what is measured. Two ways lead back from it: its figures come in
 through a :class:`~zmqlab.lab.feed.MetricsFeed`, its result through a ROUTER that a thread of this object reads. The
-process ends when the pipe at its standard input ends, so it can't outlive this one.
+process ends when the pipe at its standard input ends, so it can't outlive this one. It also ends when nothing refers to
+this object any more, and when a start is interrupted: no load goes on that can't be stopped. For that neither the
+thread nor the feed holds the object (:mod:`zmqlab.lab.register`).
 
 :meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
 for all that was acknowledged.
@@ -21,24 +23,27 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from zmqlab import errors, net
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
-from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
+from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_process import command_line
+from zmqlab.load.load_report import LoadFigures, figures_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
 from zmqlab.tables import StatusTable
@@ -61,24 +66,6 @@ BOUNDS = net.SocketBounds(frame_bytes=load_wire.MAX_RESULT_BYTES)
 """A result holds 52 bytes for each acknowledged request."""
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
 """The nodes of a load client whose cluster has not been started yet."""
-
-
-class LoadFigures(NamedTuple):
-    """How a run goes, over about the last second."""
-
-    state: str
-    """``running``, ``draining`` or ``ended``."""
-    elapsed_s: float
-    rate: float
-    """Orders acknowledged a second."""
-    p50_ms: float
-    """Response time."""
-    p99_ms: float
-    offered: int
-    """Orders since the start, like the next."""
-    acknowledged: int
-    outstanding: int
-    """Requests that wait for their answer."""
 
 
 class LoadClient:
@@ -138,6 +125,10 @@ class LoadClient:
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
         self._orders: deque[load_wire.ToLoad] = deque()
         """Messages that the thread has still to send to the load process."""
+        self._identity = b""
+        """Of the load process at the ROUTER; empty until it has said something."""
+        self._end = register.Ending()
+        self._starting = threading.Lock()
         self._started = threading.Event()
         self._ended = threading.Event()
         self._outcome: load_wire.LoadResult | None = None
@@ -152,23 +143,40 @@ class LoadClient:
 
         Raises:
             RequestError: no session could be opened, or no node answers.
-            ClusterError: it was started before, or the process does not come up.
+            ClusterError: it was started before, its cluster has been stopped, or the process does not come up.
         """
-        if self._process is not None:
-            raise ClusterError("this load client has been started already: make another LoadClient")
+        with self._starting:
+            if self._process is not None:
+                raise ClusterError("this load client has been started already: make another LoadClient")
+            register.replace_earlier()
+            self._end.owner = os.getpid()
+            register.enter(self, self._end)
+            try:
+                self._begin()
+            except BaseException:
+                self._end()
+                raise
+        return self
+
+    def _begin(self) -> None:
+        """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
-            self._cluster.at_stop(self.close)
+            self._cluster.at_stop(self._end)
         else:
             self._require_an_answer()
         self._exporter = self._show_metrics()
-        self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
-        self._context = net.new_context()
-        router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
+        if self._exporter is not None:
+            self._end.also(self._exporter.close)
+        self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics)))
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
+        self._end.also(self._stderr.close)
+        context = net.new_context()
+        self._end.also(context.term)
+        router = net.open_socket(context, zmq.ROUTER, BOUNDS)
+        self._end.also(partial(router.close, 0))
         command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        self._owner = os.getpid()
-        self._process = subprocess.Popen(
+        self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -176,17 +184,16 @@ class LoadClient:
             env=module_environment(),
             start_new_session=True,
         )
-        keep_to_this_process(self._process.stdin)
-        self._thread = threading.Thread(target=self._listen, args=(router,), name="zmqlab-load", daemon=True)
-        self._thread.start()
+        self._end.also(partial(_kill, process))
+        keep_to_this_process(process.stdin)
+        thread = threading.Thread(target=_listen, args=(weakref.ref(self), router), name="zmqlab-load", daemon=True)
+        thread.start()
+        self._end.also(partial(_kill_and_join, process, thread))
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
-            self.close()
             raise ClusterError(f"the load client did not begin within {START_TIMEOUT_S:g} s")
         if self._failure is not None:
-            self.close()
             raise self._failure
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
-        return self
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
@@ -233,20 +240,7 @@ class LoadClient:
 
         In a forked child it does nothing: the load belongs to the process that started it.
         """
-        if self._process is None or os.getpid() != self._owner:
-            return
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._thread.join(5)
-        self._context.term()
-        self._stderr.close()
-        self._unsubscribe()
-        if self._exporter is not None:
-            self._exporter.close()
-        if self._own_feed is not None:
-            self._own_feed.close()
+        self._end()
 
     def __enter__(self) -> LoadClient:
         return self
@@ -268,33 +262,14 @@ class LoadClient:
             return self._cluster.feed
         if self._own_feed is None:
             self._own_feed = MetricsFeed()
+            self._end.also(self._own_feed.close)
             self._watch(self.settings.nodes)
         return self._own_feed
 
     @property
     def metrics(self) -> LoadFigures | None:
         """How it goes, over the last second; None before the first snapshot."""
-        recent = list(self._recent)
-        if not recent:
-            return None
-        merged = Histogram()
-        for each in recent:
-            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
-        p50_ns, p99_ns = merged.percentiles((50, 99))
-        newest = recent[-1]
-        over_s = sum(each.interval_s for each in recent) or 1.0
-        acknowledged = sum(each.interval.acknowledged for each in recent)
-        total = newest.total
-        return LoadFigures(
-            state=newest.state,
-            elapsed_s=newest.elapsed_s,
-            rate=acknowledged / over_s,
-            p50_ms=p50_ns / 1e6,
-            p99_ms=p99_ns / 1e6,
-            offered=total.offered,
-            acknowledged=total.acknowledged,
-            outstanding=newest.outstanding,
-        )
+        return figures_of(list(self._recent))
 
     @property
     def newest(self) -> load_wire.LoadMetrics | None:
@@ -351,24 +326,21 @@ class LoadClient:
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _listen(self, router: net.Socket) -> None:
-        """The thread: passes messages between the load process and this object until the process has ended."""
+    def _pass_messages(self, router: net.Socket) -> bool:
+        """Pass messages between the load process and this object; returns whether the process may say more."""
         assert self._process is not None
-        identity = b""
-        try:
-            while not self._ended.is_set():
-                ended = self._process.poll()  # before the last look at the socket: what it said is there by then
-                while router.poll(POLL_MS if ended is None else 0):
-                    identity, *frames = router.recv_multipart()
-                    self._take_message(frames)
-                while identity and self._orders:
-                    router.send_multipart([identity, load_wire.encode_control(self._orders.popleft())])
-                if ended is not None and not self._ended.is_set():
-                    self._failure = ClusterError(f"the load client ended with status {ended}: {self._said()}")
-                    self._ended.set()
-        finally:
-            router.close(0)
+        ended = self._process.poll()  # before the last look at the socket: what it said is there by then
+        while router.poll(0):
+            self._identity, *frames = router.recv_multipart()
+            self._take_message(frames)
+        while self._identity and self._orders:
+            router.send_multipart([self._identity, load_wire.encode_control(self._orders.popleft())])
+        if ended is not None and not self._ended.is_set():
+            self._failure = ClusterError(f"the load client ended with status {ended}: {self._said()}")
+            self._ended.set()
+        if self._ended.is_set():
             self._started.set()
+        return not self._ended.is_set()
 
     def _take_message(self, frames: list[bytes]) -> None:
         with contextlib.suppress(FrameError):
@@ -417,6 +389,42 @@ class LoadClient:
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
         )
+
+
+def _listen(client: weakref.ref[LoadClient], router: net.Socket) -> None:
+    """The thread: it does not hold the client while it waits, so that one that is forgotten can end."""
+    goes_on = True
+    while goes_on:
+        router.poll(POLL_MS)
+        there = client()
+        goes_on = there is not None and there._pass_messages(router)
+        del there
+
+
+def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Calls a method of an object that it does not keep alive."""
+    held = weakref.WeakMethod(method)
+
+    def call(frame: bytes) -> None:
+        there = held()
+        if there is not None:
+            there(frame)
+
+    return call
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _kill_and_join(process: subprocess.Popen[bytes], thread: threading.Thread) -> None:
+    """End the process, and with it the thread that listens to it."""
+    _kill(process)
+    if thread is not threading.current_thread():
+        thread.join(5)
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 Throughput is the number of acknowledged orders, over the time from the first intended send to the last acknowledgement.
 Latencies are read from the histograms of the whole run. Orders that were never answered are in no histogram; the report
 says how many there were, because the latencies would flatter otherwise.
+
+:class:`LoadFigures` are those of a run that goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
-from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_messages import LoadMetrics, LoadResult
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -154,3 +157,43 @@ class LoadReport:
         )
         notes = "".join(f"<li>{escape(warning)}</li>" for warning in self.warnings)
         return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
+
+
+class LoadFigures(NamedTuple):
+    """How a run goes, over about the last second."""
+
+    state: str
+    """``running``, ``draining`` or ``ended``."""
+    elapsed_s: float
+    rate: float
+    """Orders acknowledged a second."""
+    p50_ms: float
+    """Response time."""
+    p99_ms: float
+    offered: int
+    """Orders since the start, like the next."""
+    acknowledged: int
+    outstanding: int
+    """Requests that wait for their answer."""
+
+
+def figures_of(recent: Sequence[LoadMetrics]) -> LoadFigures | None:
+    """The figures of these snapshots, oldest first; None if there is none."""
+    if not recent:
+        return None
+    merged = Histogram()
+    for each in recent:
+        merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+    p50_ns, p99_ns = merged.percentiles((50, 99))
+    newest = recent[-1]
+    over_s = sum(each.interval_s for each in recent) or 1.0
+    return LoadFigures(
+        state=newest.state,
+        elapsed_s=newest.elapsed_s,
+        rate=sum(each.interval.acknowledged for each in recent) / over_s,
+        p50_ms=p50_ns / 1e6,
+        p99_ms=p99_ns / 1e6,
+        offered=newest.total.offered,
+        acknowledged=newest.total.acknowledged,
+        outstanding=newest.outstanding,
+    )

@@ -46,6 +46,9 @@ def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     assert result["settings"]["seed"] == 3
     assert (tmp_path / "logs" / "node0.log").is_file()
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
+    again = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))
+    assert again.returncode == 0, again.stderr  # the same cluster: the ports are in its journals
+    assert json.loads(again.stdout)["verdict"]["coverage"] != result["verdict"]["coverage"], "it has both runs' orders"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -64,6 +64,7 @@ class KnownCluster(msgspec.Struct, frozen=True):
     name: str
     founded_with: int
     """How many nodes it began with; others may have come or gone."""
+    durability: str
     nodes: tuple[KnownNode, ...]
 
 
@@ -115,7 +116,9 @@ class RunFolder:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _lock(self._path / OWNER)
         except OSError as error:
-            raise SettingsError(f"the run folder can't be used: {error}. Name another one with run_dir") from None
+            raise SettingsError(
+                f"the run folder can't be used: {error}. Name another one with run_dir, or --run-dir"
+            ) from None
         if self._lock is None:
             raise ClusterError(f"a cluster that runs uses {self._path}: stop it, or name another run folder")
         keep_to_this_process(self._lock)
@@ -140,21 +143,27 @@ class RunFolder:
         Raises:
             ClusterError: journals are here, but not what it takes to start their nodes.
         """
-        if not any(self._journals()):
-            return None
         path = self.path / RECORD
         try:
             known = msgspec.json.decode(path.read_bytes(), type=KnownCluster)
+        except FileNotFoundError:
+            known = None
         except (OSError, msgspec.MsgspecError) as error:
-            raise ClusterError(f"{self.path} has journals, and {path} does not say whose: {error}. {ANEW}") from None
-        if not known.nodes:
-            raise ClusterError(f"{self.path} has journals of nodes that did not get to start. {ANEW}")
-        return known
+            raise ClusterError(f"{path} does not say which cluster has run there: {error}. {ANEW}") from None
+        if known is not None and known.nodes:
+            return known if known.durability != "memory" else None
+        if any(self._journals()):
+            raise ClusterError(f"{self.path} has journals, and no {RECORD} says how their nodes were started. {ANEW}")
+        return None
 
     def remember(self, name: str, founded_with: int, nodes: Iterable[NodeSettings]) -> None:
         """Note which nodes the cluster has now."""
+        nodes = tuple(nodes)
         known = KnownCluster(
-            name, founded_with, tuple(KnownNode(each.name, each.port, each.peers, each.join) for each in nodes)
+            name,
+            founded_with,
+            nodes[0].durability if nodes else "",
+            tuple(KnownNode(each.name, each.port, each.peers, each.join) for each in nodes),
         )
         partial = self.path / f"{RECORD}.new"
         with contextlib.suppress(OSError):  # a full disk stops no cluster

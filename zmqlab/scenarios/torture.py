@@ -73,6 +73,8 @@ class TortureSettings:
     durability: Durability = "os"
     run_dir: Path | None = None
     keep: bool = False
+    fresh: bool = False
+    """Begin anew in ``run_dir``."""
 
     def __post_init__(self) -> None:
         nemesis.deals(self.seed, self.nodes, self.kinds)
@@ -136,7 +138,11 @@ class Torture:
         self._result: TortureResult | None = None
         self._error: BaseException | None = None
         self.cluster = Cluster(
-            settings.nodes, durability=settings.durability, run_dir=settings.run_dir, keep=settings.keep
+            settings.nodes,
+            durability=settings.durability,
+            run_dir=settings.run_dir,
+            keep=settings.keep,
+            fresh=settings.fresh,
         )
 
     def start(self) -> Torture:

@@ -1,0 +1,81 @@
+"""All commands together, and what becomes of their errors: one line on standard error, and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands
+from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
+
+_CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
+)
+"""The root of typer's own errors, wherever the installed version keeps it."""
+
+app = typer.Typer(
+    name="zmqlab",
+    help="A lab for distributed systems: a replicated order-matching cluster that you run, load, break and check.",
+    epilog="Start here: zmqlab quick",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"zmqlab {version('zmqlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+) -> None:
+    pass
+
+
+app.command("quick")(load_commands.quick)
+app.command("node")(node_commands.node)
+app.command("client")(load_commands.client)
+app.command("status")(node_commands.status)
+app.command("book")(node_commands.book)
+app.command("scale")(node_commands.scale)
+app.command("remove")(node_commands.remove)
+app.command("ps")(node_commands.ps)
+app.command("reap")(node_commands.reap)
+app.command("sim")(fault_commands.sim)
+app.command("torture")(fault_commands.torture)
+
+
+def carry_out(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    prefix = f"zmqlab {command}".rstrip()
+    try:
+        status = app(args=list(arguments) or ["--help"], standalone_mode=False)
+    except typer.Abort:
+        print(f"{prefix}: given up", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print(f"{prefix}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ZmqlabError as error:
+        print(f"{prefix}: {_one_line(error)}", file=sys.stderr)
+        return error.exit_status
+    except _CommandLineError as error:
+        print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
+        return EXIT_USAGE
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def _one_line(error: Exception) -> str:
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split())

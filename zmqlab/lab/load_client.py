@@ -168,7 +168,7 @@ class LoadClient:
         self._exporter = self._show_metrics()
         if self._exporter is not None:
             self._end.also(self._exporter.close)
-        self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics)))
+        self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics), at_once=True))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
         self._end.also(self._stderr.close)
         context = net.new_context()

@@ -60,7 +60,7 @@ class StartedCluster:
                     for each in self.known.nodes
                 ]
             )
-        self.feed.on_turn(self.fleet.notice_deaths)
+        self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
 
 
 def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -> StartedCluster:

@@ -188,7 +188,7 @@ class Torture:
     def _torture(self) -> TortureResult:
         settings = self.settings
         with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
-            cluster.feed.on_load_frame(self.progress.take)
+            cluster.feed.on_load_frame(self.progress.take, at_once=True)
             with self._load(collector) as load:
                 load.start()
                 start_ns = time.monotonic_ns()

@@ -107,7 +107,7 @@ class TradeTape:
     def listen(self, wanted: bool) -> None:
         """Begin to listen, or cease."""
         if wanted and self._unregister is None:
-            self._unregister = self._feed.on_trade(self._take)
+            self._unregister = self._feed.on_trade(self._take, at_once=True)
         elif not wanted and self._unregister is not None:
             self._unregister()
             self._unregister = None

@@ -91,8 +91,8 @@ class Sampler:
         self._news = threading.Event()
         """Set when an event has come that watchers have not been told of."""
         self._unregister = (
-            self.feed.on_load_frame(self._take_load_frame),
-            self.feed.on_event(lambda _event: self._news.set()),
+            self.feed.on_load_frame(self._take_load_frame, at_once=True),
+            self.feed.on_event(lambda _event: self._news.set(), at_once=True),
         )
         self._thread = threading.Thread(target=self._run, name="zmqlab-sampler", daemon=True)
 

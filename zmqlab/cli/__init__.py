@@ -1,8 +1,8 @@
 """The command line: one function for each command, and no decision of its own.
 
 :func:`main` turns every foreseen failure into one line on standard error and an exit status: 2 for wrong arguments, a
-:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy modules
-are imported inside the commands, so that ``--help`` and usage errors come at once.
+:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails) and for output
+that can't be written. Heavy modules are imported inside the commands, so that ``--help`` and usage errors come at once.
 
 This module imports nothing heavy: before the imports begin, which take half a second on a small machine, it decides
 what a signal does. So Ctrl-C in the midst of them is one line, too, and process 1 of a container, to which the system
@@ -42,7 +42,9 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
                 signal.signal(number, signal.default_int_handler)
-        status = run(sys.argv[1:])
+        from zmqlab.cli.command_line import carry_out_and_flush
+
+        status = carry_out_and_flush(sys.argv[1:])
     except KeyboardInterrupt:  # in the imports, or a second one while the first is obeyed
         print("zmqlab: interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 
 from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands
-from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
+from zmqlab.settings import reason_of
 
 _CommandLineError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
@@ -73,9 +78,55 @@ def carry_out(arguments: Sequence[str]) -> int:
     except _CommandLineError as error:
         print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
         return EXIT_USAGE
+    except OSError as error:
+        print(f"{prefix}: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
     return status if isinstance(status, int) else EXIT_OK
+
+
+def _what_failed(error: OSError) -> str:
+    """An error that has no file's name comes from the output: every file that is opened has one."""
+    reason = reason_of(error)
+    if error.filename is None:
+        _drop_output()
+        return f"what it has to say can't be written to standard output: {reason}"
+    return f"{error.filename}: {reason}"
+
+
+def _drop_output() -> None:
+    """Have what is still in the buffer of standard output lost, else the interpreter complains of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # under a test, standard output has no descriptor
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _one_line(error: Exception) -> str:
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     return " ".join(text.split())
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A stream that takes any text in any locale; one that the shell has closed (``>&-``) loses it."""
+    if stream is None:
+        return open(os.devnull, "w")  # until the process ends
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _flushed() -> int:
+    """Write what is still in the buffer of standard output: a full disk may show only here."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"zmqlab: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def carry_out_and_flush(arguments: Sequence[str]) -> int:
+    """:func:`carry_out` for a process that ends with it: its streams take any text, and nothing stays in them."""
+    sys.stdout = _usable(sys.stdout)
+    sys.stderr = _usable(sys.stderr)
+    return carry_out(arguments) or _flushed()

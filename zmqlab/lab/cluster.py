@@ -41,7 +41,7 @@ from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.lab.started_cluster import StartedCluster, make
-from zmqlab.settings import Durability, LogLevel
+from zmqlab.settings import Durability, LogLevel, require_path
 from zmqlab.tables import EventTable, NodeState, StatusTable
 from zmqlab.wire.control import LinkFault
 
@@ -83,7 +83,7 @@ class Cluster:
     ) -> None:
         check_count(nodes)
         self.name = f"lab-{secrets.token_hex(3)}"
-        self._folder = RunFolder(run_dir, keep, fresh)
+        self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
         self._plan = NodePlan(
             cluster=self.name,

@@ -58,7 +58,7 @@ def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
         )
         load.start()
         progress = Progress()
-        cluster.feed.on_load_frame(progress.take)
+        cluster.feed.on_load_frame(progress.take, at_once=True)
         nemesis = Nemesis(cluster, progress, lambda _: None, lambda: False)
         strikes: list[Strike] = []
         time.sleep(1.5)

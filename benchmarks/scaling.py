@@ -50,7 +50,7 @@ def run_once(phases: Phases, nodes: int, up: int, rate: float) -> bool:
         load = LoadClient(cluster, rate=rate, duration=None)
         load.start()
         time.sleep(1.0)
-        stop = cluster.feed.on_load_frame(phases.take)
+        stop = cluster.feed.on_load_frame(phases.take, at_once=True)
         phases.during("before", lambda: time.sleep(STEADY_S))
         phases.during("scaling up", lambda: cluster.scale(up))
         phases.during("larger", lambda: time.sleep(STEADY_S))

@@ -148,7 +148,7 @@ def run(rate: float | str, pairs: int, window_s: float, scrapes: float) -> dict[
         load.start()
         scraper, addresses = start_scraper(cluster, scrapes)
         meter = Meter(cluster)
-        stop = cluster.feed.on_load_frame(meter.take)
+        stop = cluster.feed.on_load_frame(meter.take, at_once=True)
         time.sleep(WARM_UP_S)
         for pair in range(pairs):
             for on in (pair % 2 == 1, pair % 2 == 0):

@@ -5,7 +5,8 @@ A notebook or a script needs only the names of this module::
     from zmqlab import Cluster, LoadClient, Side
 
 :class:`Cluster` starts nodes and breaks them, :class:`LoadClient` puts them under load, :class:`Client` sends single
-orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. Each name is imported
+orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. :func:`clusters` lists
+what runs, :func:`stop_all` stops it. Each name is imported
 when it is first used: a node process imports this package too, and must not load the lab.
 
 The layers, from the ground up. A module imports only from its own layer and from earlier ones.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult, Verdict
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
+    from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
 
 __all__ = [
@@ -58,6 +60,8 @@ __all__ = [
     "TimeInForce",
     "Verdict",
     "ZmqlabError",
+    "clusters",
+    "stop_all",
 ]
 
 _HOME = {
@@ -72,6 +76,8 @@ _HOME = {
     "TimeInForce": "zmqlab.market.types",
     "Verdict": "zmqlab.judge.verdict",
     "ZmqlabError": "zmqlab.errors",
+    "clusters": "zmqlab.lab.register",
+    "stop_all": "zmqlab.lab.register",
 }
 
 

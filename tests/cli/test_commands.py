@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.waiting import wait_for
@@ -48,6 +50,9 @@ def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     assert result["settings"]["seed"] == 3
     assert (tmp_path / "logs" / "node0.log").is_file()
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
+    again = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))
+    assert again.returncode == 0, again.stderr  # the same cluster: the ports are in its journals
+    assert json.loads(again.stdout)["verdict"]["coverage"] != result["verdict"]["coverage"], "it has both runs' orders"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -173,3 +178,28 @@ def test_a_cluster_of_another_process_is_not_scaled_behind_its_back() -> None:
         done = zmqlab("scale", "2", "--nodes", cluster.endpoints[0])
     assert done.returncode == 1
     assert "belong to the cluster" in done.stderr
+
+
+SLOW_IMPORT = "import sys, time; print('importing', flush=True); time.sleep(30)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("as_process_1", [False, True] if shutil.which("unshare") else [False])
+def test_a_signal_while_it_imports_is_one_line(tmp_path: Path, number: signal.Signals, as_process_1: bool) -> None:
+    """Ctrl-C was a traceback; and process 1 of a container did not hear SIGTERM at all until it had imported."""
+    (tmp_path / "typer.py").write_text(SLOW_IMPORT)
+    own_pids = ["unshare", "--pid", "--fork", "--kill-child"] if as_process_1 else []
+    if own_pids and subprocess.run([*own_pids, "true"], capture_output=True, check=False).returncode:
+        own_pids = ["unshare", "--user", "--map-root-user", *own_pids[1:]]
+    command = [*own_pids, *ZMQLAB, "quick"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "importing\n"
+        (inner,) = psutil.Process(running.pid).children() if as_process_1 else [running]
+        inner.send_signal(number)
+        _, said = running.communicate(timeout=10)
+        assert said == "zmqlab: interrupted\n"
+        assert running.returncode == 130

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ BY_HAND = LabProcess(13, 0.0, "node", "hand", "", 5_000, 0, owner_alive=False)
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The pids that would have been ended; nothing real is touched."""
     pids: list[int] = []
 
@@ -28,6 +30,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(processes, "find", lambda: ProcessTable([ORPHAN, IN_USE, BY_HAND]))
     monkeypatch.setattr(processes, "reap", reap)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return pids
 
 
@@ -54,3 +57,16 @@ def test_what_can_not_be_ended_fails(
 ) -> None:
     monkeypatch.setattr(processes, "reap", lambda _: [])
     assert run(["reap"]) == 1
+
+
+def test_folders_that_crashes_left_are_removed(
+    ended: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left, kept = tmp_path / "zmqlab-left", tmp_path / "zmqlab-kept"
+    for folder, mark in ((left, "temporary"), (kept, "kept")):
+        folder.mkdir()
+        (folder / "owner").write_text(f"{mark}\n")
+    assert run(["reap"]) == 0
+    assert f"removed {left}\n" in capsys.readouterr().out
+    assert not left.exists()
+    assert kept.exists()

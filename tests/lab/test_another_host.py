@@ -99,4 +99,6 @@ def test_a_cluster_forms_breaks_and_grows_on_another_host(tmp_path: Path) -> Non
         assert cluster.log_path("node3") == host.root / "node3" / "logs" / "node3.log"
         assert "node3" in cluster.log_path("node3").read_text()
     assert host.calls == {"free_ports": 2, "start": 6, "wipe": 1}
-    assert not (tmp_path / "here").exists(), "all files are the host's"
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"cluster.json", "owner"}, (
+        "all others are the host's"
+    )

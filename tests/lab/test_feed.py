@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,7 +12,8 @@ import zmq
 
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
-from zmqlab.lab.feed import MetricsFeed
+from zmqlab.cli.output import node_rows
+from zmqlab.lab.feed import MetricsFeed, _Listener
 from zmqlab.wire import control, frames
 
 Publish = Callable[..., None]
@@ -101,12 +105,72 @@ def test_a_callback_that_fails_stops_nothing(feed: MetricsFeed, caplog: pytest.L
     feed.on_event(fail)
     unregister = feed.on_event(lambda event: seen.append(event.node))
     feed.note("sang", "node0")
-    assert seen == ["node0"]
-    assert "a callback of the metrics feed failed" in caplog.text
+    assert wait_for(lambda: seen == ["node0"])
+    assert wait_for(lambda: "a callback of the metrics feed failed" in caplog.text)
     unregister()
     feed.note("sang", "node1")
-    assert seen == ["node0"]
+    assert not wait_for(lambda: seen != ["node0"], 0.1)
     assert [event.node for event in feed.events()] == ["node0", "node1"]
+
+
+@pytest.mark.parametrize("how", ["on_event", "on_load_frame", "on_turn"])
+@pytest.mark.parametrize("slowly", [True, False])
+def test_a_callback_that_is_slow_or_gives_up_delays_no_other(
+    feed: MetricsFeed, publish: Publish, caplog: pytest.LogCaptureFixture, how: str, slowly: bool
+) -> None:
+    """It ran in the feed's thread: while it slept, all nodes seemed silent, and no death was noticed."""
+    called, go_on = threading.Event(), threading.Event()
+
+    def misbehave(*_: object) -> None:
+        called.set()
+        if slowly:
+            go_on.wait(10)
+        sys.exit("given up")
+
+    seen: list[str] = []
+    getattr(feed, how)(misbehave)
+    feed.on_event(lambda event: seen.append(event.node))
+    feed.note("sang", "node0")
+    feed._take_load_frame(0, b"frame")
+    assert called.wait(5)
+    publish("node1")
+    assert wait_for(lambda: "node1" in feed.newest())
+    feed.note("sang", "node1")
+    assert wait_for(lambda: seen == ["node0", "node1"])
+    go_on.set()
+    assert wait_for(lambda: "a callback of the metrics feed failed" in caplog.text)
+
+
+def test_a_callback_that_never_comes_to_an_end_misses_what_is_too_much(caplog: pytest.LogCaptureFixture) -> None:
+    go_on = threading.Event()
+    seen: list[str] = []
+
+    def wait(event: control.Event) -> None:
+        go_on.wait(10)
+        seen.append(event.node)
+
+    listener = _Listener(wait, 3, lambda: False)
+    for number in range(6):
+        listener(control.Event(time_ns=1, node=f"node{number}", kind="sang"))
+    assert "is slower than the news" in caplog.text
+    go_on.set()
+    assert wait_for(lambda: len(seen) >= 3)
+    assert seen[0] == "node0"
+    listener.stop()
+
+
+def test_a_node_whose_clock_is_behind_is_not_silent(feed: MetricsFeed, publish: Publish) -> None:
+    """Its snapshots were five seconds old as they came, by its own account."""
+    publish("node0", time_ns=time.time_ns() - 5_000_000_000)
+    assert wait_for(lambda: "node0" in feed.newest())
+    (row,) = node_rows(feed)
+    assert row.role == "follower"
+    assert feed.silent_s()["node0"] < 1
+    feed._heard_s["node0"] -= 2
+    (row,) = node_rows(feed)
+    assert row.role == "silent"
+    feed.forget("node0")
+    assert feed.silent_s() == {}
 
 
 def test_trades_are_subscribed_to_only_while_a_callback_wants_them(feed: MetricsFeed, publish: Publish) -> None:

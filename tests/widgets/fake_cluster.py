@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.link_table import WHOLE, Link, LinkFault
+from zmqlab.lab.turns import Turns
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
 from zmqlab.wire.control import Event, NodeStatus, TradeEvent, encode
 from zmqlab.wire.frames import TRADE
@@ -22,6 +24,11 @@ class FakeFleet:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
+        self.turns = Turns()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._cluster.nodes
 
     def process(self, name: str) -> None:
         self.settings(name)
@@ -63,6 +70,9 @@ class FakeScaling:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
+
+    def turn(self, name: str, verb: str) -> AbstractContextManager[None]:
+        return self._cluster.fleet.turns.take(name, verb)
 
     def check_replaceable(self, name: str) -> None:
         """Every node can be replaced."""

@@ -4,8 +4,13 @@
 :class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails) and for output
 that can't be written. Heavy modules are imported inside the commands, so that ``--help`` and usage errors come at once.
 
+This module imports nothing heavy: before the imports begin, which take half a second on a small machine, it decides
+what a signal does. So Ctrl-C in the midst of them is one line, too, and process 1 of a container, to which the system
+delivers no signal that it has not asked for, ends at SIGTERM from the first moment.
+
 Modules, in reading order:
 
+* :mod:`~zmqlab.cli.command_line`: all commands together, and what their errors are on standard error.
 * :mod:`~zmqlab.cli.node_commands`: ``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps`` and ``reap``.
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.fault_commands`: ``sim`` and ``torture``.
@@ -16,138 +21,31 @@ Modules, in reading order:
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TextIO
-
-import typer
-
-from zmqlab.cli import fault_commands, load_commands, node_commands
-from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
-from zmqlab.settings import reason_of
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
 
-_CommandLineError: type[Exception] = next(
-    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
-)
-"""The root of typer's own errors, wherever the installed version keeps it."""
-
-app = typer.Typer(
-    name="zmqlab",
-    help="A lab for distributed systems: a replicated order-matching cluster that you run, load, break and check.",
-    epilog="Start here: zmqlab quick",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"zmqlab {version('zmqlab')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
-    ),
-) -> None:
-    pass
-
-
-app.command("quick")(load_commands.quick)
-app.command("node")(node_commands.node)
-app.command("client")(load_commands.client)
-app.command("status")(node_commands.status)
-app.command("book")(node_commands.book)
-app.command("scale")(node_commands.scale)
-app.command("remove")(node_commands.remove)
-app.command("ps")(node_commands.ps)
-app.command("reap")(node_commands.reap)
-app.command("sim")(fault_commands.sim)
-app.command("torture")(fault_commands.torture)
-
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return its exit status."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    prefix = f"zmqlab {command}".rstrip()
-    try:
-        status = app(args=list(arguments) or ["--help"], standalone_mode=False)
-    except typer.Abort:
-        print(f"{prefix}: given up", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        print(f"{prefix}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except ZmqlabError as error:
-        print(f"{prefix}: {_one_line(error)}", file=sys.stderr)
-        return error.exit_status
-    except _CommandLineError as error:
-        print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
-        return EXIT_USAGE
-    except OSError as error:
-        print(f"{prefix}: {_what_failed(error)}", file=sys.stderr)
-        return EXIT_FAILED
-    return status if isinstance(status, int) else EXIT_OK
+    from zmqlab.cli.command_line import carry_out
 
-
-def _what_failed(error: OSError) -> str:
-    """An error that has no file's name comes from the output: every file that is opened has one."""
-    reason = reason_of(error)
-    if error.filename is None:
-        _drop_output()
-        return f"what it has to say can't be written to standard output: {reason}"
-    return f"{error.filename}: {reason}"
-
-
-def _drop_output() -> None:
-    """Have what is still in the buffer of standard output lost, else the interpreter complains of it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError, ValueError):  # under a test, standard output has no descriptor
-        os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-def _one_line(error: Exception) -> str:
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    return " ".join(text.split())
+    return carry_out(arguments)
 
 
 def main() -> None:
     """The ``zmqlab`` command. SIGTERM, and the end of its terminal, end it as Ctrl-C does, also as process 1."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
-            signal.signal(number, signal.default_int_handler)
-    sys.stdout = _usable(sys.stdout)
-    sys.stderr = _usable(sys.stderr)
-    sys.exit(run(sys.argv[1:]) or _flushed())
-
-
-def _usable(stream: TextIO | None) -> TextIO:
-    """A stream that takes any text in any locale; one that the shell has closed (``>&-``) loses it."""
-    if stream is None:
-        return open(os.devnull, "w")  # until the process ends
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    return stream
-
-
-def _flushed() -> int:
-    """Write what is still in the buffer of standard output: a full disk may show only here."""
     try:
-        sys.stdout.flush()
-    except OSError as error:
-        print(f"zmqlab: {_what_failed(error)}", file=sys.stderr)
-        return EXIT_FAILED
-    return EXIT_OK
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+                signal.signal(number, signal.default_int_handler)
+        from zmqlab.cli.command_line import carry_out_and_flush
+
+        status = carry_out_and_flush(sys.argv[1:])
+    except KeyboardInterrupt:  # in the imports, or a second one while the first is obeyed
+        print("zmqlab: interrupted", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    sys.exit(status)

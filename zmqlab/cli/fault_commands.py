@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from zmqlab.cli.load_commands import FRESH_OPTION, RUN_DIR_OPTION
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
@@ -32,9 +33,6 @@ SHOWN = 10
 """Faults that are over, in the live table."""
 
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
-RUN_DIR_OPTION = typer.Option(
-    None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
-)
 
 
 def sim(
@@ -77,6 +75,7 @@ def torture(
     history: Path | None = HISTORY_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -106,6 +105,7 @@ def torture(
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
         run_dir=run_dir,
         keep=keep,
+        fresh=fresh,
         fail_if=tuple(fail_if),
     )
     show = _Show(sys.stderr if as_json else sys.stdout)

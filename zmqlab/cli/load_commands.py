@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
 )
+FRESH_OPTION = typer.Option(False, "--fresh", help="Begin anew in --run-dir: delete the cluster that has run there.")
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
@@ -34,10 +35,13 @@ def quick(
     ),
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Start a cluster on free ports, load it, show it live, and check every promise at the end.
+
+    With a --run-dir in which a cluster has run, that cluster goes on, at its ports and with its orders.
 
     The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
@@ -51,6 +55,7 @@ def quick(
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
         run_dir=run_dir,
         keep=keep,
+        fresh=fresh,
     )
     load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice, fail_if=fail_if)
     with cluster:

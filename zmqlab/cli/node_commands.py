@@ -167,7 +167,7 @@ def remove(
     from zmqlab.lab.scaling import member_called, reach_leader, remove_member
 
     deadline = time.monotonic() + timeout_s
-    found = member_called(member, reach_leader(endpoints, deadline))
+    found = member_called(member, reach_leader(lambda: endpoints, deadline))
     remove_member(lambda: endpoints, found.node_id, deadline)
     typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of the group")
     return EXIT_OK
@@ -237,26 +237,32 @@ def reap(
     yes: bool = typer.Option(False, "--yes", "-y", help="With --all: don't ask."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """End nodes and load clients whose launcher is gone: what a crash left behind.
+    """End nodes and load clients whose launcher is gone, and remove their temporary folders: what a crash left behind.
 
-    Processes that are in use and nodes that you started by hand are left alone, unless you say --all.
+    Processes that are in use and nodes that you started by hand are left alone, unless you say --all. Folders that are
+    in use, that were to be kept, or that you named are always left alone.
     """
-    from zmqlab.lab import processes
+    from zmqlab.lab import processes, run_folders
 
     found = processes.find()
     chosen = list(found) if everything else [each for each in found if each.orphan]
     if everything and chosen and not yes:
         _confirm(len(chosen))
     ended = processes.reap(chosen)
+    abandoned = run_folders.abandoned()
+    removed = [path for path in abandoned if run_folders.remove(path)]
     if as_json:
-        print_json([each.as_dict() for each in ended])
+        folders = [{"kind": "folder", "name": path.name, "path": str(path)} for path in removed]
+        print_json([*(each.as_dict() for each in ended), *folders])
     else:
+        for path in removed:
+            typer.echo(f"removed {path}")
         for each in ended:
             typer.echo(f"ended {each.kind} {each.name} (pid {each.pid})")
         left = len(found) - len(ended)
         kept = f"; {left} left alone, which `zmqlab ps` lists" if left else ""
         typer.echo(f"{len(ended)} ended{kept}")
-    return EXIT_OK if len(ended) == len(chosen) else EXIT_FAILED
+    return EXIT_OK if len(ended) == len(chosen) and len(removed) == len(abandoned) else EXIT_FAILED
 
 
 def _confirm(count: int) -> None:

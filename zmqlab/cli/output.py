@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import typer
 
@@ -31,7 +31,7 @@ FAIL_IF_OPTION = typer.Option(
 
 REFRESH_S = 0.25
 LINE_S = 1.0
-SILENT_AFTER_NS = 1_000_000_000
+SILENT_AFTER_S = 1.0
 """A node publishes ten times a second. One that has missed ten snapshots is dead, paused or starved."""
 
 _STYLES = {"leader": "bold green", "follower": "", "silent": "bold red"}
@@ -62,7 +62,7 @@ def _live(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
 
     with Live(console=Console(file=stream), refresh_per_second=4, transient=True) as live:
         while load.running:
-            live.update(_table(load.metrics, feed.newest()))
+            live.update(_table(load.metrics, node_rows(feed)))
             time.sleep(REFRESH_S)
 
 
@@ -71,12 +71,30 @@ def _lines(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
     while load.running:
         if time.monotonic() >= due:
             due += LINE_S
-            print(_line(load.metrics, feed.newest()), file=stream, flush=True)
+            print(_line(load.metrics, node_rows(feed)), file=stream, flush=True)
         time.sleep(0.05)
 
 
-def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
-    roles = " ".join(f"{name}:{_role(status)}/{status.term}" for name, status in sorted(nodes.items()))
+class NodeRow(NamedTuple):
+    """What is shown of one node."""
+
+    name: str
+    role: str
+    """As it published last; ``silent`` if that was too long ago to be true."""
+    status: NodeStatus
+
+
+def node_rows(feed: MetricsFeed) -> list[NodeRow]:
+    """The nodes by name. How long one has been silent is told by this process' clock: the node's own may be wrong."""
+    silent_s = feed.silent_s()
+    return [
+        NodeRow(name, "silent" if silent_s.get(name, 0.0) > SILENT_AFTER_S else status.role, status)
+        for name, status in sorted(feed.newest().items())
+    ]
+
+
+def _line(figures: LoadFigures | None, nodes: Sequence[NodeRow]) -> str:
+    roles = " ".join(f"{each.name}:{each.role}/{each.status.term}" for each in nodes)
     if figures is None:
         return f"waiting for the load client  {roles}"
     return (
@@ -85,12 +103,7 @@ def _line(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> str:
     )
 
 
-def _role(status: NodeStatus) -> str:
-    """The role that a node published last; ``silent`` if that was too long ago to be true."""
-    return "silent" if time.time_ns() - status.time_ns > SILENT_AFTER_NS else status.role
-
-
-def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Table:
+def _table(figures: LoadFigures | None, nodes: Sequence[NodeRow]) -> Table:
     from rich.table import Table
 
     table = Table(title=_title(figures), title_justify="left")
@@ -98,8 +111,7 @@ def _table(figures: LoadFigures | None, nodes: Mapping[str, NodeStatus]) -> Tabl
         table.add_column(column)
     for column in ("term", "orders taken", "applied index", "lag", "CPU %", "memory MB"):
         table.add_column(column, justify="right")
-    for name, status in sorted(nodes.items()):
-        role = _role(status)
+    for name, role, status in nodes:
         table.add_row(
             name,
             role,

@@ -6,36 +6,41 @@ This class is the front, one method for each thing that a person does. The rooms
 - :mod:`~zmqlab.lab.faults`: what can be broken, and how it is undone;
 - :mod:`~zmqlab.lab.link_table`: the links that are cut, slow or lossy;
 - :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
-- :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events.
+- :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events;
+- :mod:`~zmqlab.lab.run_folders`: the folder with logs and journals;
+- :mod:`~zmqlab.lab.started_cluster`: all of these together, made and ended;
+- :mod:`~zmqlab.lab.register`: what ends a cluster that its maker has lost sight of.
 
-The object owns its processes. They end with :meth:`Cluster.stop`, with the ``with`` block, at the interpreter's exit,
-and, if this process is killed outright, by the end of a pipe that the host holds.
+The object owns its processes. They end with :meth:`Cluster.stop`, with the ``with`` block, when nothing refers to the
+object any more, when the notebook's cell that made it runs again, at the interpreter's exit, and, if this process is
+killed outright, by the end of a pipe that the host holds.
 
-Every method may be called from any thread. Times in events are the wall clock of this machine in nanoseconds.
+Every method may be called from any thread, and verbs on one node take turns. After :meth:`Cluster.stop` all verbs raise
+ClusterError; what was seen (``events``, ``status()``, ``nodes``, ``log_path()``) can still be read. Times in events are
+the wall clock of this machine in nanoseconds.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import secrets
-import shutil
-import tempfile
-import weakref
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, NoLeader
+from zmqlab.errors import ClusterError, NoLeader, ZmqlabError
+from zmqlab.lab import register
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Terminate, Transfer, Wipe
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
 from zmqlab.lab.link_table import LinkTable
+from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
+from zmqlab.lab.started_cluster import StartedCluster, make
 from zmqlab.settings import Durability, LogLevel, require_path
 from zmqlab.tables import EventTable, NodeState, StatusTable
 from zmqlab.wire.control import LinkFault
@@ -44,19 +49,6 @@ if TYPE_CHECKING:
     from zmqlab.client.order_client import Client
     from zmqlab.lab.scraping import Targets
 
-_live: weakref.WeakSet[Cluster] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class _Rooms:
-    """All that a started cluster has."""
-
-    feed: MetricsFeed
-    fleet: Fleet
-    links: LinkTable
-    scaling: Scaling
-    targets: Targets | None
-
 
 class Cluster:
     """Nodes ``node0``, ``node1``, ... on free ports, as processes of their own.
@@ -64,12 +56,14 @@ class Cluster:
     Args:
         nodes: how many, 1 to 15.
         durability: ``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing.
-        run_dir: where logs and journals go. None: a temporary folder, which is removed at the end unless a node died
-            by itself or a verdict failed.
+        run_dir: where logs and journals go. If a cluster has run there, this is that cluster again, at the same ports
+            and with its orders. None: a temporary folder, which is removed at the end unless a node died by itself or
+            a verdict failed.
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
         host: where nodes run; processes on this machine by default.
+        fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
 
     Raises:
         SettingsError: an argument is none of these; the message names it.
@@ -85,11 +79,11 @@ class Cluster:
         log_level: LogLevel = "info",
         metrics: bool = False,
         host: Host | None = None,
+        fresh: bool = False,
     ) -> None:
         check_count(nodes)
         self.name = f"lab-{secrets.token_hex(3)}"
-        self.keep = keep or run_dir is not None
-        """Whether the run folder stays when the cluster stops."""
+        self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
         self._plan = NodePlan(
             cluster=self.name,
@@ -99,11 +93,9 @@ class Cluster:
             metrics=metrics,
         )
         self._host = host or LocalHost()
-        self._run_dir = require_path("run_dir", run_dir).absolute() if run_dir is not None else None
-        self._owner = os.getpid()
-        self._rooms: _Rooms | None = None
+        self._rooms: StartedCluster | None = None
         """None until :meth:`start`; stays after :meth:`stop`, so that events can still be read."""
-        self._attached: list[Callable[[], None]] = []
+        self._starting = threading.RLock()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -112,22 +104,23 @@ class Cluster:
 
         Raises:
             NodeError: a node could not start; the message is what it said.
-            ClusterError: it was started before, or no ports are free.
+            ClusterError: it was started before, no ports are free, or another cluster uses the folder.
+            SettingsError: the folder can't be used, or holds a cluster of another size.
         """
-        if self._rooms is not None:
-            raise ClusterError("this cluster has been started already: make another Cluster")
-        self._owner = os.getpid()
-        if self._run_dir is None:
-            self._run_dir = Path(tempfile.mkdtemp(prefix="zmqlab-"))
-        self._rooms = self._build(self._run_dir)
-        _live.add(self)
-        try:
-            self.fleet.found(self._count)
-        except BaseException:
-            self.keep = True
-            self.stop()
-            raise
-        self.feed.on_turn(self.fleet.notice_deaths)
+        with self._starting:
+            if self._rooms is not None:
+                self._rooms.fleet.turns.require_open()
+                raise ClusterError("this cluster has been started already: make another Cluster")
+            register.replace_earlier()
+            self._rooms = rooms = make(self.name, self._count, self._plan, self._host, self._folder)
+            self.name = rooms.name
+            try:
+                register.enter(self, rooms.end)
+                rooms.begin(self._count)
+            except BaseException as error:
+                self.keep = self.keep or isinstance(error, ZmqlabError)  # then the logs say why
+                rooms.end()
+                raise
         return self
 
     def stop(self) -> None:
@@ -135,18 +128,8 @@ class Cluster:
 
         In a forked child it does nothing: the cluster belongs to the process that started it.
         """
-        _live.discard(self)
-        if os.getpid() != self._owner:
-            return
-        while self._attached:
-            self._attached.pop()()
         if self._rooms is not None:
-            self._rooms.fleet.end_all()
-            if self._rooms.targets is not None:
-                self._rooms.targets.clear()
-            self._rooms.feed.close()
-        if self._run_dir is not None and not self.keep:
-            shutil.rmtree(self._run_dir, ignore_errors=True)
+            self._rooms.end()
 
     def __enter__(self) -> Cluster:
         return self if self._rooms is not None else self.start()
@@ -155,8 +138,24 @@ class Cluster:
         self.stop()
 
     def at_stop(self, close: Callable[[], None]) -> None:
-        """Call ``close`` before the nodes are ended: what works with them ends first."""
-        self._attached.append(close)
+        """Call ``close`` before the nodes are ended: what works with them ends first.
+
+        A ``close`` that refers to this object keeps it from being forgotten.
+
+        Raises:
+            ClusterError: the cluster has not been started, or has been stopped.
+        """
+        self.fleet.turns.require_open()
+        self._started.end.also(close)
+
+    @property
+    def keep(self) -> bool:
+        """Whether the run folder stays when the cluster stops."""
+        return self._folder.keep
+
+    @keep.setter
+    def keep(self, keep: bool) -> None:
+        self._folder.keep = keep
 
     # -- faults --------------------------------------------------------------------------------------------
 
@@ -174,10 +173,11 @@ class Cluster:
 
     def resume(self, name: str) -> None:
         """SIGCONT a paused node. Raises ClusterError if it is not paused."""
-        self.fleet.process(name)
-        if name not in self.paused:
-            raise ClusterError(f"{name} is not paused: cluster.pause({name!r}) pauses it")
-        Pause(name).undo(self)
+        with self.fleet.turns.take(name, "resume"):
+            self.fleet.process(name)
+            if name not in self.paused:
+                raise ClusterError(f"{name} is not paused: cluster.pause({name!r}) pauses it")
+            Pause(name).undo(self)
 
     def restart(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start a node again from its journal, ending it first if it runs; returns when it answers.
@@ -189,16 +189,16 @@ class Cluster:
             NodeError: it could not start; the message is what it said.
             ClusterError: there is no such node.
         """
-        settings = self.fleet.settings(name)
         self.fleet.notice_deaths()
-        if settings.durability == "memory" and len(self.nodes) > 1:
+        if self.fleet.settings(name).durability == "memory" and len(self.nodes) > 1:
             self.wipe(name, timeout_s)
             return
-        if name in (*self.running, *self.paused):
-            self.terminate(name)
-        self.fleet.start(settings, LabEvent.RESTARTED)
-        self.fleet.await_answer(name, timeout_s)
-        self.link_table.tell(name)
+        with self.fleet.turns.take(name, "restart"):
+            if name in (*self.running, *self.paused):
+                self.terminate(name)
+            self.fleet.start(self.fleet.settings(name), LabEvent.RESTARTED)
+            self.fleet.await_answer(name, timeout_s)
+            self.link_table.tell(name)
 
     def wipe(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Lose a node's disk: SIGKILL, its journal deleted, and back as a new member with the same name and ports.
@@ -238,6 +238,7 @@ class Cluster:
 
     def heal(self) -> None:
         """Make all links whole again. Raises ClusterError if a node does not obey."""
+        self.fleet.turns.require_open()
         if self.link_table.all_whole:
             return
         self.feed.note(LabEvent.HEALED, "", ALL_WHOLE)
@@ -295,10 +296,12 @@ class Cluster:
 
         Raises:
             NoLeader: not within ``timeout_s``.
+            ClusterError: the cluster has been stopped.
         """
         found: list[str] = []
 
         def look() -> bool:
+            self.fleet.turns.require_open()
             found[:] = [self.feed.leader_among(self.running)]
             return bool(found[0])
 
@@ -359,14 +362,13 @@ class Cluster:
         """A client of all nodes, for single orders and questions. Close it, or use it in a ``with`` block."""
         from zmqlab.client.order_client import Client  # a cluster without clients loads nothing of them
 
+        self.fleet.turns.require_open()
         return Client(self.endpoints, timeout_s=timeout_s)
 
     @property
     def run_dir(self) -> Path:
         """Where the logs and journals are."""
-        if self._run_dir is None:
-            raise ClusterError("the cluster has no folder before it is started")
-        return self._run_dir
+        return self._folder.path
 
     def log_path(self, name: str) -> Path:
         """The log file of a node."""
@@ -383,7 +385,7 @@ class Cluster:
         paused = f", {len(self.paused)} paused" if self.paused else ""
         return (
             f"<Cluster {self.name}: {len(self.running)} of {len(self.nodes)} nodes run{paused}, "
-            f"leader {leader}, in {self._run_dir}>"
+            f"leader {leader}, in {self.run_dir}>"
         )
 
     def _repr_html_(self) -> str:
@@ -419,32 +421,10 @@ class Cluster:
         return self._rooms.targets if self._rooms else None
 
     @property
-    def _started(self) -> _Rooms:
+    def _started(self) -> StartedCluster:
         if self._rooms is None:
             raise ClusterError("the cluster has not been started: use `with Cluster() as cluster:` or cluster.start()")
-        if os.getpid() != self._owner:
-            raise ClusterError(f"this cluster belongs to process {self._owner}, from which this one was forked")
+        owner = self._rooms.end.owner
+        if os.getpid() != owner:
+            raise ClusterError(f"this cluster belongs to process {owner}, from which this one was forked")
         return self._rooms
-
-    def _build(self, run_dir: Path) -> _Rooms:
-        plan = replace(self._plan, run_dir=run_dir)
-        targets = None
-        if plan.metrics:
-            from zmqlab.lab.scraping import Targets  # it brings the Prometheus client along
-
-            targets = Targets(run_dir, self.name)
-        feed = MetricsFeed()
-        on_change = targets.show_nodes if targets else None
-        fleet = Fleet(self._host, feed, plan, self._keep_evidence, on_change)
-        links = LinkTable(fleet)
-        return _Rooms(feed, fleet, links, Scaling(fleet, feed, links.tell_again), targets)
-
-    def _keep_evidence(self) -> None:
-        """A node died by itself: its log is what a person will want to read."""
-        self.keep = True
-
-
-@atexit.register
-def _stop_all() -> None:
-    for cluster in tuple(_live):
-        cluster.stop()

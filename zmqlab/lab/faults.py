@@ -11,6 +11,8 @@ Rules:
 
 - A fault that can't strike raises before it has recorded or changed anything, and says what can be done instead.
 - :meth:`Fault.undo` does no harm to a fault that has ended in another way.
+- Check and act are one step: a fault of a node has the node for itself (:meth:`Fault.alone`), so that no other thread
+  changes it in between.
 - No fault waits for the cluster to recover: that is its caller's to do.
 
 Left out on purpose: procedures of several faults with recoveries in between (:mod:`zmqlab.scenarios.nemesis`).
@@ -22,6 +24,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple, Protocol
@@ -99,10 +102,16 @@ class Fault(ABC):
             ClusterError: it can't be done now; nothing has changed then.
             SettingsError: a size is out of range; nothing has changed then.
         """
-        self.check(cluster)
-        for news in self.news():
-            cluster.feed.note(*news)
-        self.inflict(cluster)
+        cluster.fleet.turns.require_open()
+        with self.alone(cluster):
+            self.check(cluster)
+            for news in self.news():
+                cluster.feed.note(*news)
+            self.inflict(cluster)
+
+    def alone(self, cluster: Breakable) -> AbstractContextManager[None]:
+        """What keeps other threads off while the fault strikes; they wait. By default nothing does."""
+        return nullcontext()
 
     @abstractmethod
     def check(self, cluster: Breakable) -> None:
@@ -129,8 +138,21 @@ class Fault(ABC):
 # -- faults of nodes -----------------------------------------------------------------------------------------------
 
 
+class _OfOneNode(Fault):
+    """A fault that has its node for itself."""
+
+    node: str
+
+    def alone(self, cluster: Breakable) -> AbstractContextManager[None]:
+        return cluster.fleet.turns.take(self.node, type(self).__name__.lower())
+
+    @property
+    def victims(self) -> str:
+        return self.node
+
+
 @dataclass(frozen=True, slots=True)
-class Kill(Fault):
+class Kill(_OfOneNode):
     """SIGKILL: the node gets no chance to write or say anything. Undone by a restart from its journal."""
 
     node: str
@@ -147,10 +169,6 @@ class Kill(Fault):
     def undo(self, cluster: Breakable) -> None:
         if self.node in cluster.nodes and self.node not in (*cluster.running, *cluster.paused):
             cluster.restart(self.node)
-
-    @property
-    def victims(self) -> str:
-        return self.node
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +203,7 @@ class Restart(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause(Fault):
+class Pause(_OfOneNode):
     """SIGSTOP: the node hangs with its sockets open. Undone by SIGCONT."""
 
     node: str
@@ -202,18 +220,15 @@ class Pause(Fault):
         cluster.fleet.pause(self.node)
 
     def undo(self, cluster: Breakable) -> None:
-        if self.node in cluster.paused:
-            cluster.feed.note(LabEvent.RESUMED, self.node)
-            cluster.fleet.resume(self.node)
-            cluster.link_table.tell(self.node)
-
-    @property
-    def victims(self) -> str:
-        return self.node
+        with self.alone(cluster):
+            if self.node in cluster.paused:
+                cluster.feed.note(LabEvent.RESUMED, self.node)
+                cluster.fleet.resume(self.node)
+                cluster.link_table.tell(self.node)
 
 
 @dataclass(frozen=True, slots=True)
-class Wipe(Fault):
+class Wipe(_OfOneNode):
     """A node loses its disk: SIGKILL, its journal deleted, and back as a new member with the same name and ports.
 
     It is over when it has struck: there is nothing to undo.
@@ -221,6 +236,9 @@ class Wipe(Fault):
 
     node: str
     timeout_s: float = CHANGE_TIMEOUT_S
+
+    def alone(self, cluster: Breakable) -> AbstractContextManager[None]:
+        return cluster.scaling.turn(self.node, "wipe")
 
     def check(self, cluster: Breakable) -> None:
         cluster.scaling.check_replaceable(self.node)
@@ -234,13 +252,9 @@ class Wipe(Fault):
     def undo(self, cluster: Breakable) -> None:
         """Nothing is left of it."""
 
-    @property
-    def victims(self) -> str:
-        return self.node
-
 
 @dataclass(frozen=True, slots=True)
-class Transfer(Fault):
+class Transfer(_OfOneNode):
     """Leadership is handed to a node that is well. The leader stays there: there is nothing to undo."""
 
     node: str
@@ -260,10 +274,6 @@ class Transfer(Fault):
 
     def undo(self, cluster: Breakable) -> None:
         """Nothing is left of it."""
-
-    @property
-    def victims(self) -> str:
-        return self.node
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 One background thread reads two SUB sockets. One is connected to every node's PUB socket; the other is bound, and a load
 process connects its PUB socket to it. Any thread may read what was collected (:meth:`MetricsFeed.newest`,
-:meth:`MetricsFeed.events`, ...) or register a callback. A callback runs in the feed's thread and should be short.
+:meth:`MetricsFeed.events`, ...) or register a callback. Each callback has a thread of its own (:class:`_Listener`): one
+that is slow, that raises, or that never returns, is late itself, and nothing else is. The lab's own callbacks, which
+only store what they are given, are called ``at_once``, in the thread that brings the news.
 
 What it keeps:
 
-- the newest snapshot of each node;
+- the newest snapshot of each node, and when it came, by the clock of this process: a node's own clock may be wrong;
 - the events that nodes published, and those that the lab adds (:meth:`MetricsFeed.note`);
 - the nodes that led in each term: more than one is a broken promise;
 - the nodes' hash chains at checkpoints. The promise "nodes that applied the same index have the same state" is checked
@@ -21,10 +23,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple
 
 import zmq
@@ -46,6 +50,13 @@ POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
 FRAMES_A_TURN = 1_000
 """After so many frames of one socket the thread looks at the other one."""
+LISTEN_S = 0.2
+"""How soon the thread of a callback ends after the feed."""
+FAILED = "a callback of the metrics feed failed"
+WAITING_MAX = 10_000
+"""News that wait for one slow callback: a second of trades at full speed, or an hour of faults. More are dropped."""
+WAITING_TURNS_MAX = 1
+"""A callback that is slower than the turns gets fewer of them."""
 BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconnect_max_ms=20)
 """A node that comes back is heard within 20 ms of its bind, or its first election would be missed."""
 
@@ -70,6 +81,8 @@ class MetricsFeed:
         self._connected: set[str] = set()
         """Endpoints; only the thread touches it."""
         self._newest: dict[str, NodeStatus] = {}
+        self._heard_s: dict[str, float] = {}
+        """When the newest snapshot of each node came, on the monotonic clock."""
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
         self._leaders: OrderedDict[int, set[str]] = OrderedDict()
         self._checkpoints: OrderedDict[int, dict[str, str]] = OrderedDict()
@@ -120,6 +133,12 @@ class MetricsFeed:
         with self._lock:
             return dict(self._newest)
 
+    def silent_s(self) -> dict[str, float]:
+        """For how many seconds each node of :meth:`newest` has published nothing."""
+        now_s = time.monotonic()
+        with self._lock:
+            return {name: now_s - heard_s for name, heard_s in self._heard_s.items()}
+
     def leader_among(self, names: Collection[str]) -> str:
         """The node that leads, of those named, as they last published; empty if none does."""
         return leader_of({name: status for name, status in self.newest().items() if name in names}) or ""
@@ -161,6 +180,7 @@ class MetricsFeed:
         """Drop the newest snapshot of a node that no longer runs."""
         with self._lock:
             self._newest.pop(name, None)
+            self._heard_s.pop(name, None)
 
     def note(self, kind: str, node: str = "", text: str = "", time_ns: int = 0) -> None:
         """Record something that no node published, at ``time_ns`` of the wall clock; 0 is now."""
@@ -175,25 +195,49 @@ class MetricsFeed:
 
     # -- callbacks -------------------------------------------------------------------------------------------
 
-    def on_event(self, callback: Callable[[control.Event], None]) -> Callable[[], None]:
-        """Call ``callback`` with each event; returns a function that ends this."""
-        return _register(self._event_callbacks, callback)
+    def on_event(self, callback: Callable[[control.Event], None], *, at_once: bool = False) -> Callable[[], None]:
+        """Call ``callback`` with each event; returns a function that ends this.
 
-    def on_trade(self, callback: Callable[[control.TradeEvent], None]) -> Callable[[], None]:
-        """Call ``callback`` with each trade that the leader publishes; returns a function that ends this.
+        Args:
+            callback: called in a thread of its own, in the order of the events. It keeps alive what it refers to.
+            at_once: for the lab itself: called in the thread that brings the event, which waits for it.
+        """
+        return self._register(self._event_callbacks, callback, at_once)
+
+    def on_trade(self, callback: Callable[[control.TradeEvent], None], *, at_once: bool = False) -> Callable[[], None]:
+        """Call ``callback`` with each trade that the leader publishes; otherwise like :meth:`on_event`.
 
         A leader publishes a bounded number of trades: enough for eyes, not for accounts. While no callback is
         registered, none travel at all.
         """
-        return _register(self._trade_callbacks, callback)
+        return self._register(self._trade_callbacks, callback, at_once)
 
-    def on_load_frame(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
-        """Call ``callback`` with each whole frame that came from a load process; returns a function that ends this."""
-        return _register(self._load_callbacks, callback)
+    def on_load_frame(self, callback: Callable[[bytes], None], *, at_once: bool = False) -> Callable[[], None]:
+        """Call ``callback`` with each whole frame that came from a load process; otherwise like :meth:`on_event`."""
+        return self._register(self._load_callbacks, callback, at_once)
 
-    def on_turn(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` about twenty times a second; returns a function that ends this."""
-        return _register(self._turn_callbacks, callback)
+    def on_turn(self, callback: Callable[[], None], *, at_once: bool = False) -> Callable[[], None]:
+        """Call ``callback`` about twenty times a second, a slow one less often; otherwise like :meth:`on_event`."""
+        return self._register(self._turn_callbacks, callback, at_once, WAITING_TURNS_MAX)
+
+    def _register(
+        self,
+        callbacks: list[Callable[..., None]],
+        callback: Callable[..., None],
+        at_once: bool,
+        waiting_max: int = WAITING_MAX,
+    ) -> Callable[[], None]:
+        if at_once:
+            callbacks.append(callback)
+            return partial(_unregister, callbacks, callback)
+        listener = _Listener(callback, waiting_max, lambda: self._closing)
+        callbacks.append(listener)
+
+        def unregister() -> None:
+            listener.stop()
+            _unregister(callbacks, listener)
+
+        return unregister
 
     # -- the thread ------------------------------------------------------------------------------------------
 
@@ -273,6 +317,7 @@ class MetricsFeed:
             self._note_leader(status.term, status.name)
         with self._changed:
             self._newest[status.name] = status
+            self._heard_s[status.name] = time.monotonic()
             mismatch = self._note_checkpoint(status)
             self._changed.notify_all()
         if mismatch is not None:
@@ -303,14 +348,47 @@ class MetricsFeed:
         return mismatch
 
 
-def _register(callbacks: list[Callable[..., None]], callback: Callable[..., None]) -> Callable[[], None]:
-    callbacks.append(callback)
+class _Listener:
+    """Calls one callback in a thread of its own, with the news that were handed over; see the module."""
 
-    def unregister() -> None:
-        with contextlib.suppress(ValueError):
-            callbacks.remove(callback)
+    def __init__(self, callback: Callable[..., None], waiting_max: int, is_over: Callable[[], bool]) -> None:
+        self._callback = callback
+        self._waiting: queue.Queue[tuple[object, ...]] = queue.Queue(waiting_max)
+        self._is_over = is_over
+        self._stopped = self._dropped = False
+        threading.Thread(target=self._run, name="zmqlab-callback", daemon=True).start()
 
-    return unregister
+    def __call__(self, *news: object) -> None:
+        """Hand over; never waits."""
+        try:
+            self._waiting.put_nowait(news)
+        except queue.Full:
+            if not self._dropped and self._waiting.maxsize > WAITING_TURNS_MAX:
+                self._dropped = True
+                _log.warning("%r is slower than the news: it misses some", self._callback)
+
+    def stop(self) -> None:
+        """Make no call any more."""
+        self._stopped = True
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                news = self._waiting.get(timeout=LISTEN_S)
+            except queue.Empty:
+                if self._is_over():
+                    return
+                continue
+            try:
+                if not self._stopped:
+                    self._callback(*news)
+            except BaseException:  # also sys.exit(): this thread has only the callback to serve
+                _log.exception(FAILED)
+
+
+def _unregister(callbacks: list[Callable[..., None]], callback: Callable[..., None]) -> None:
+    with contextlib.suppress(ValueError):
+        callbacks.remove(callback)
 
 
 def _call_each(callbacks: list[Callable[..., None]], *arguments: object) -> None:
@@ -319,4 +397,4 @@ def _call_each(callbacks: list[Callable[..., None]], *arguments: object) -> None
         try:
             callback(*arguments)
         except Exception:
-            _log.exception("a callback of the metrics feed failed")
+            _log.exception(FAILED)

@@ -8,6 +8,9 @@ A node is ``running``, ``paused`` (SIGSTOP: it keeps its sockets and answers not
 ``stopped``. Each start becomes an event here, and each death that the lab did not order. A fault tells its own event,
 before it signals.
 
+A node never has two processes: verbs take turns (:mod:`zmqlab.lab.turns`), and :meth:`Fleet.start` refuses a node that
+runs. Nor does one start after :meth:`Fleet.end_all`: whatever still waits for a node then ends with an error.
+
 **Ready** is a node that answers a question with its own name: another process may have taken its ports and answer
 there. A cluster is ready when every node knows a leader and has applied the first entry of its term.
 """
@@ -17,17 +20,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from zmqlab import errors
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, NodeError, NodeStartFailed, PortInUse, SettingsError
+from zmqlab.errors import ClusterError, JournalMismatch, NodeError, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all
+from zmqlab.lab.turns import Turns
 from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
 from zmqlab.wire import control
 
@@ -40,6 +44,8 @@ START_TIMEOUT_S = 15.0
 STOP_GRACE_S = 3.0
 """After a signal that ends a node, and again after SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
 POLL_S = 0.01
+REOPEN_POLL_S = 0.2
+"""A node whose owner was killed ends within a turn of its loop; one that was paused needs a shell to wake it."""
 ANSWER_TIMEOUT_S = 0.04
 """Short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
 SIGNALS = {-number.value: number.name for number in signal.Signals}
@@ -141,6 +147,8 @@ class Fleet:
         self._expected_deaths: set[str] = set()
         """Nodes whose end was ordered, or is already recorded as an event."""
         self._lock = threading.RLock()
+        self.turns = Turns()
+        """Which thread is at work on which node."""
 
     # -- views ---------------------------------------------------------------------------------------------
 
@@ -177,7 +185,8 @@ class Fleet:
         return self.settings(name).client_endpoint
 
     def process(self, name: str) -> NodeProcess:
-        """The process of a running or paused node. Raises ClusterError if it is stopped."""
+        """The process of a running or paused node. Raises ClusterError if it is stopped, or the cluster is."""
+        self.turns.require_open()
         self.settings(name)
         process = self._processes.get(name)
         if process is None or process.poll() is not None:
@@ -222,10 +231,43 @@ class Fleet:
                 return
         raise refused or ClusterError("the cluster did not start")
 
+    def reopen(self, nodes: Sequence[NodeSettings]) -> None:
+        """Start the nodes of a cluster that has run before, and return when they take orders.
+
+        They come back at the ports that they had, which their journals name. Nodes of an owner that was just killed may
+        be there still, for as long as a node takes to end.
+
+        Raises:
+            NodeError: a node could not start; the message is what it said.
+        """
+        deadline = time.monotonic() + STOP_GRACE_S
+        while True:
+            for settings in nodes:
+                self.start(settings)
+            try:
+                self._await_cluster()
+            except (PortInUse, JournalMismatch) as error:
+                self._end_processes()
+                if time.monotonic() > deadline:
+                    raise type(error)(
+                        f"{error}. The cluster in {self.plan.run_dir} comes back only at the ports that it had: end"
+                        " what uses them, or begin anew with fresh=True, or --fresh"
+                    ) from None
+                time.sleep(REOPEN_POLL_S)
+            else:
+                return
+
     def start(self, settings: NodeSettings, kind: LabEvent = LabEvent.STARTED) -> None:
-        """Start a node, under settings that it keeps. It is not ready when this returns."""
+        """Start a node, under settings that it keeps. It is not ready when this returns.
+
+        Raises:
+            ClusterError: the cluster has been stopped, or the node runs.
+        """
         time_ns = time.time_ns()
         with self._lock:
+            self.turns.require_open()
+            if self._runs(settings.name):
+                raise ClusterError(f"{settings.name} runs already: cluster.restart({settings.name!r}) starts it anew")
             process = self.host.start(settings)
             self._settings[settings.name] = settings
             self._processes[settings.name] = self._newest[settings.name] = process
@@ -245,7 +287,9 @@ class Fleet:
                 raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {log}")
 
     def raise_if_ended(self, name: str) -> None:
-        """Raise the error that a node ended with, if it has ended before it was ready."""
+        """Raise the error that a node ended with, if it has ended before it was ready, or if the cluster has been
+        stopped."""
+        self.turns.require_open()
         process = self._newest[name]
         status = process.poll()
         if status is None:
@@ -285,8 +329,8 @@ class Fleet:
 
     def end(self, name: str, number: signal.Signals) -> None:
         """End a node by a signal, and by SIGKILL if it has not ended :data:`STOP_GRACE_S` later."""
-        process = self.process(name)
         with self._lock:
+            process = self.process(name)
             self._expected_deaths.add(name)
             self._processes.pop(name)
             self._paused.discard(name)
@@ -300,8 +344,8 @@ class Fleet:
 
     def pause(self, name: str) -> None:
         """SIGSTOP."""
-        process = self.process(name)
         with self._lock:
+            process = self.process(name)
             self._paused.add(name)
         process.signal(signal.SIGSTOP)
 
@@ -325,7 +369,16 @@ class Fleet:
             self.host.wipe(settings)
 
     def end_all(self) -> None:
-        """End all nodes. Their journals stay."""
+        """End all nodes for good. Their journals stay."""
+        self.close()
+        self._end_processes()
+
+    def close(self) -> None:
+        """Start no node any more, refuse all verbs, and let those that wait end with an error."""
+        with self._lock:  # a start that is under way is over then, and its process is known
+            self.turns.close()
+
+    def _end_processes(self) -> None:
         with self._lock:
             processes = dict(self._processes)
             self._expected_deaths.update(processes)

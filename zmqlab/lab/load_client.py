@@ -1,10 +1,12 @@
 """A load client seen from the process that started it: started, steered, watched, waited for, judged.
 
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
-notebook nor this interpreter's lock is part of what is measured. Its figures come in through a
-:class:`~zmqlab.lab.feed.MetricsFeed`. Its result is in a folder, to which it writes as it goes
-(:mod:`zmqlab.load.run_record`); a thread of this object reads it when the process has ended, however it ended. The
-process ends when the pipe at its standard input ends, so it can't outlive this one.
+notebook nor this interpreter's lock is part of what is measured. Two ways lead back from it: its figures come in
+through a :class:`~zmqlab.lab.feed.MetricsFeed`; its result is in a folder, to which it writes as it goes
+(:mod:`zmqlab.load.run_record`), and a thread of this object reads it when the process has ended, however it ended. The
+process ends when the pipe at its standard input ends, so it can't outlive this one. It also ends when nothing refers to
+this object any more, and when a start is interrupted: no load goes on that can't be stopped. For that neither the
+thread nor the feed holds the object (:mod:`zmqlab.lab.register`).
 
 :meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
 for all that was acknowledged. Nodes keep a bounded part of their log, and so the log of a long run is collected while
@@ -24,9 +26,11 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +42,7 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
+from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
@@ -123,7 +128,6 @@ class LoadClient:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self.thresholds = parse_thresholds(fail_if)
         self._collector = collector
-        self._own_collector: LogCollector | None = None
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
         self._max_replay_s = max_replay_s
@@ -140,9 +144,10 @@ class LoadClient:
         """Messages that the thread has still to send to the load process."""
         self._steered = 0
         """Messages that there were in all."""
-        self._closing = False
-        self._keeps_record = False
-        """Whether its verdict did not pass: then it stays in the cluster's folder."""
+        self._identity = b""
+        """Of the load process at the ROUTER; empty until it has said that it has begun."""
+        self._end = register.Ending()
+        self._starting = threading.Lock()
         self._started = threading.Event()
         self._ended = threading.Event()
         self._outcome: load_wire.LoadResult | None = None
@@ -157,24 +162,42 @@ class LoadClient:
 
         Raises:
             RequestError: no session could be opened, or no node answers.
-            ClusterError: it was started before, or the process does not come up.
+            ClusterError: it was started before, its cluster has been stopped, or the process does not come up.
         """
-        if self._process is not None:
-            raise ClusterError("this load client has been started already: make another LoadClient")
+        with self._starting:
+            if self._process is not None:
+                raise ClusterError("this load client has been started already: make another LoadClient")
+            register.replace_earlier()
+            self._end.owner = os.getpid()
+            register.enter(self, self._end)
+            try:
+                self._begin()
+            except BaseException:
+                self._end()
+                raise
+        return self
+
+    def _begin(self) -> None:
+        """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
-            self._cluster.at_stop(self.close)
+            self._cluster.at_stop(self._end)
         else:
             self._require_an_answer()
         self._exporter = self._show_metrics()
-        self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
-        self._context = net.new_context()
-        router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
-        self._record = self._new_folder()
-        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router), self._record)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        self._owner = os.getpid()
-        self._process = subprocess.Popen(
+        if self._exporter is not None:
+            self._end.also(self._exporter.close)
+        self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics), at_once=True))
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
+        self._end.also(self._stderr.close)
+        context = net.new_context()
+        self._end.also(context.term)
+        router = net.open_socket(context, zmq.ROUTER, BOUNDS)
+        self._end.also(partial(router.close, 0))
+        self._evidence = evidence = _Evidence(self._cluster)
+        self._end.also(evidence.forget)
+        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router), evidence.folder)
+        self._process = process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -182,19 +205,18 @@ class LoadClient:
             env=module_environment(),
             start_new_session=True,
         )
-        keep_to_this_process(self._process.stdin)
-        self._thread = threading.Thread(target=self._listen, args=(router,), name="zmqlab-load", daemon=True)
-        self._thread.start()
+        self._end.also(partial(_kill, process))
+        keep_to_this_process(process.stdin)
+        thread = threading.Thread(target=_listen, args=(weakref.ref(self), router), name="zmqlab-load", daemon=True)
+        thread.start()
+        self._end.also(partial(_kill_and_join, process, thread))
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
-            self.close()
             raise ClusterError(f"the load client did not begin within {START_TIMEOUT_S:g} s")
         if self._failure is not None:
-            self.close()
             raise self._failure
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
         if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
-            self._collector = self._own_collector = self._collect()
-        return self
+            evidence.collector = self._collect().start()
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
@@ -243,22 +265,7 @@ class LoadClient:
 
         In a forked child it does nothing: the load belongs to the process that started it.
         """
-        if self._process is None or os.getpid() != self._owner:
-            return
-        self._closing = True
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._thread.join(5)
-        self._context.term()
-        self._stderr.close()
-        self._forget_evidence()
-        self._unsubscribe()
-        if self._exporter is not None:
-            self._exporter.close()
-        if self._own_feed is not None:
-            self._own_feed.close()
+        self._end()
 
     def __enter__(self) -> LoadClient:
         return self
@@ -280,6 +287,7 @@ class LoadClient:
             return self._cluster.feed
         if self._own_feed is None:
             self._own_feed = MetricsFeed()
+            self._end.also(self._own_feed.close)
             self._watch(self.settings.nodes)
         return self._own_feed
 
@@ -307,28 +315,17 @@ class LoadClient:
         self._steered += 1
         self._orders.append(message)
 
-    def _new_folder(self) -> Path:
-        """Where the load process records its run: with what the cluster keeps, else a folder of its own."""
-        where, prefix = (self._cluster.run_dir, "load-") if self._cluster is not None else (None, "zmqlab-load-")
-        try:
-            return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
-        except OSError as error:
-            raise ClusterError(f"no folder to record the run in: {error}. Make room, or set TMPDIR") from None
-
     def _collect(self) -> LogCollector:
-        """Read the log along with this run."""
+        """What reads the log along with this run, and does not keep this object alive."""
         if self._cluster is not None:
-            return LogCollector(self._cluster, self._cluster.run_dir).start()
-        known = WatchedEndpoints(lambda: self.newest.endpoints if self.newest else self.settings.nodes)
-        return LogCollector(known).start()
+            return LogCollector(self._cluster, self._cluster.run_dir)
+        held, at_first = weakref.ref(self), self.settings.nodes
 
-    def _forget_evidence(self) -> None:
-        """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
-        if self._own_collector is not None:
-            self._own_collector.close()
-            self._collector = self._own_collector = None
-        if self._cluster is None or not self._keeps_record:
-            shutil.rmtree(self._record, ignore_errors=True)
+        def endpoints() -> Sequence[str]:
+            there = held()
+            return there.newest.endpoints if there is not None and there.newest is not None else at_first
+
+        return LogCollector(WatchedEndpoints(endpoints))
 
     def _require_an_answer(self) -> None:
         """Raise at once for a wrong address. Opening a session is tried for long, since a cluster may be electing."""
@@ -367,22 +364,20 @@ class LoadClient:
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _listen(self, router: net.Socket) -> None:
-        """The thread: passes messages between the load process and this object until the process has ended."""
+    def _pass_messages(self, router: net.Socket) -> bool:
+        """Pass messages between the load process and this object; returns whether the process may say more."""
         assert self._process is not None
-        identity = b""
-        try:
-            while (ended := self._process.poll()) is None:
-                while router.poll(POLL_MS):
-                    sender, *frames = router.recv_multipart()
-                    identity = identity or (sender if self._is_start(frames) else b"")
-                while identity and self._orders:
-                    router.send_multipart([identity, load_wire.encode_control(self._orders.popleft())])
+        ended = self._process.poll()  # before the last look at the socket: what it said is there by then
+        while router.poll(0):
+            sender, *frames = router.recv_multipart()
+            self._identity = self._identity or (sender if self._is_start(frames) else b"")
+        while self._identity and self._orders:
+            router.send_multipart([self._identity, load_wire.encode_control(self._orders.popleft())])
+        if ended is not None:
             self._take_record(ended)
-        finally:
-            router.close(0)
             self._ended.set()
             self._started.set()
+        return ended is None
 
     def _is_start(self, frames: Sequence[bytes]) -> bool:
         """Whether the load process says here that it has begun."""
@@ -395,8 +390,9 @@ class LoadClient:
 
     def _take_record(self, status: int) -> None:
         """The process has ended: read what it has left."""
-        end = "was closed" if self._closing else how_it_ended(status, self._said)
-        record = None if self._closing else read_run(self._record, f"the load process {end}")
+        was_closed = self._end.begun
+        end = "was closed" if was_closed else how_it_ended(status, self._said)
+        record = None if was_closed else read_run(self._evidence.folder, f"the load process {end}")
         if isinstance(record, RunFailed):
             self._failure = error_of(record)
         elif record is None:
@@ -418,9 +414,9 @@ class LoadClient:
         verdict = self._verdict(alive, self._outcome)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
-        self._keeps_record = not verdict.ok
+        self._evidence.is_wanted = not verdict.ok
         if self._cluster is not None:
-            self._forget_evidence()
+            self._evidence.forget()
         return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
 
     def _status(self) -> StatusTable:
@@ -439,10 +435,75 @@ class LoadClient:
             max_replayed_commands=self._max_replayed_commands,
             max_replay_s=self._max_replay_s,
             allow_compacted=self._allow_compacted,
-            collector=self._collector,
+            collector=self._collector or self._evidence.collector,
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
         )
+
+
+class _Evidence:
+    """What a run leaves for its verdict. It does not refer to the load client, which may be forgotten."""
+
+    def __init__(self, cluster: Cluster | None) -> None:
+        """Make the folder of the record: with what the cluster keeps, else one of its own.
+
+        Raises:
+            ClusterError: there is no room for it.
+        """
+        where, prefix = (cluster.run_dir, "load-") if cluster is not None else (None, "zmqlab-load-")
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+        except OSError as error:
+            raise ClusterError(f"no folder to record the run in: {error}. Make room, or set TMPDIR") from None
+        self.collector: LogCollector | None = None
+        """Reads the log along with the run, unless the caller gave a collector."""
+        self.is_wanted = False
+        """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
+        self._is_kept_by_cluster = cluster is not None
+
+    def forget(self) -> None:
+        """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
+        if self.collector is not None:
+            self.collector.close()
+            self.collector = None
+        if not (self.is_wanted and self._is_kept_by_cluster):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _listen(client: weakref.ref[LoadClient], router: net.Socket) -> None:
+    """The thread: it does not hold the client while it waits, so that one that is forgotten can end."""
+    goes_on = True
+    while goes_on:
+        router.poll(POLL_MS)
+        there = client()
+        goes_on = there is not None and there._pass_messages(router)
+        del there
+
+
+def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Calls a method of an object that it does not keep alive."""
+    held = weakref.WeakMethod(method)
+
+    def call(frame: bytes) -> None:
+        there = held()
+        if there is not None:
+            there(frame)
+
+    return call
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _kill_and_join(process: subprocess.Popen[bytes], thread: threading.Thread) -> None:
+    """End the process, and with it the thread that listens to it."""
+    _kill(process)
+    if thread is not threading.current_thread():
+        thread.join(5)
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ their journals stay where they are, and are of no more use.
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,7 @@ from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name, start_error
 from zmqlab.lab.hosts import LocalHost, start_in_background
+from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import CLIENT_PORT, NodeSettings, client_endpoint, is_loopback, parse_endpoint
 from zmqlab.wire import control
 
@@ -74,11 +75,16 @@ class Scaling:
         self._fleet = fleet
         self._feed = feed
         self._when_started = when_started
-        self._one_at_a_time = threading.RLock()
+
+    @contextmanager
+    def turn(self, name: str, verb: str) -> Iterator[None]:
+        """Have the members, and a node, for this thread alone; see :class:`~zmqlab.lab.turns.Turns`."""
+        with self._fleet.turns.take(MEMBERS, verb), self._fleet.turns.take(name, verb):
+            yield
 
     def add(self, timeout_s: float = CHANGE_TIMEOUT_S) -> str:
         """Start one more node, and return its name once it votes."""
-        with self._one_at_a_time:
+        with self._fleet.turns.take(MEMBERS, "add"):
             fleet = self._fleet
             if len(fleet.names) >= MAX_NODES:
                 raise ClusterError(f"{len(fleet.names)} nodes run already: {MAX_NODES} are the most")
@@ -103,19 +109,20 @@ class Scaling:
 
     def remove(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Let ``name`` go: out of the group, then ended; its journal is deleted."""
-        with self._one_at_a_time:
+        with self._fleet.turns.take(MEMBERS, "remove"):
             settings = self._fleet.settings(name)
             if len(self._fleet.names) == 1:
                 raise ClusterError(f"{name} is the last node: cluster.stop() ends the cluster")
             self._leave(settings, timeout_s)
-            self._fleet.drop([name])
+            with self._fleet.turns.take(name, "remove"):
+                self._fleet.drop([name])
             self._feed.note(LabEvent.REMOVED, name)
 
     def scale(self, count: int, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
         and the leader goes last."""
         check_count(count)
-        with self._one_at_a_time:
+        with self._fleet.turns.take(MEMBERS, "scale"):
             while len(self._fleet.names) < count:
                 self.add(timeout_s)
             while len(self._fleet.names) > count:
@@ -136,7 +143,7 @@ class Scaling:
 
     def replace(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Kill a node, delete its journal, and let it come back as a new member in the old one's place."""
-        with self._one_at_a_time:
+        with self.turn(name, "wipe"):
             self.check_replaceable(name)
             settings = self._fleet.settings(name)
             if name in (*self._fleet.running, *self._fleet.paused):
@@ -156,7 +163,7 @@ class Scaling:
         settings = self._fleet.settings(name)
         deadline = time.monotonic() + timeout_s
         while True:
-            reached = reach_leader(self._endpoints(), deadline)
+            reached = reach_leader(self._endpoints, deadline)
             if reached.endpoint == settings.client_endpoint:
                 return
             why_not = _ask_to_transfer(reached, settings.endpoint)
@@ -179,7 +186,7 @@ class Scaling:
         self._when_started(name)
         deadline = time.monotonic() + timeout_s
         while True:
-            member = reach_leader(self._endpoints(), deadline).members.get(settings.endpoint)
+            member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
             if member is not None and member.voter:
                 return
             self._fleet.raise_if_ended(name)
@@ -199,11 +206,13 @@ class Scaling:
 
     def _leave(self, settings: NodeSettings, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        member = reach_leader(self._endpoints(), deadline).members.get(settings.endpoint)
+        member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
         if member is not None:
             remove_member(self._endpoints, member.node_id, deadline)
 
     def _endpoints(self) -> list[str]:
+        """Where the nodes are that run now. Raises ClusterError if the cluster has been stopped: no wait goes on."""
+        self._fleet.turns.require_open()
         return [self._fleet.endpoint(name) for name in self._fleet.running]
 
 
@@ -247,7 +256,7 @@ class ScalingByHand:
         return list(members.values())
 
     def _reach(self) -> Reached:
-        reached = reach_leader(self._seeds, time.monotonic() + self._timeout_s)
+        reached = reach_leader(lambda: self._seeds, time.monotonic() + self._timeout_s)
         if reached.cluster:
             raise ClusterError(
                 f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
@@ -292,18 +301,19 @@ class ScalingByHand:
 # -- the leader and its members ----------------------------------------------------------------------------------
 
 
-def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
+def reach_leader(endpoints: Callable[[], Sequence[str]], deadline: float) -> Reached:
     """The leader among the nodes at these client endpoints, and the members as it knows them.
 
     Args:
-        endpoints: where clients reach the nodes.
+        endpoints: where clients reach the nodes, asked for anew at each try.
         deadline: on the monotonic clock, in seconds.
 
     Raises:
         NoLeader: no node led until ``deadline``.
     """
     while True:
-        statuses = ask.statuses(endpoints, ANSWER_TIMEOUT_S)
+        asked = endpoints()
+        statuses = ask.statuses(asked, ANSWER_TIMEOUT_S)
         endpoint = leader_of(statuses)
         if endpoint is not None:
             leader = statuses[endpoint]
@@ -311,7 +321,7 @@ def reach_leader(endpoints: Sequence[str], deadline: float) -> Reached:
             return Reached(endpoint, members, leader.cluster)
         if time.monotonic() > deadline:
             raise NoLeader(
-                f"no leader: {len(statuses)} of {len(endpoints)} nodes answer, and a majority of the members must run"
+                f"no leader: {len(statuses)} of {len(asked)} nodes answer, and a majority of the members must run"
             )
         time.sleep(POLL_S)
 
@@ -350,7 +360,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
 
     target, refused_since = "", 0.0
     while True:
-        target = target or reach_leader(endpoints(), deadline).endpoint
+        target = target or reach_leader(endpoints, deadline).endpoint
         answer = ask.ask_all([target], make_query, ANSWER_TIMEOUT_S).get(target)
         if isinstance(answer, control.OkAnswer):
             return

@@ -143,7 +143,7 @@ class _Watched:
         self._frames: list[bytes] = []
 
     def __enter__(self) -> _Watched:
-        self._unsubscribe = self.load.feed.on_load_frame(self._frames.append)
+        self._unsubscribe = self.load.feed.on_load_frame(self._frames.append, at_once=True)
         try:
             self.load.start()
         except BaseException:

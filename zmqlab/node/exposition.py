@@ -24,6 +24,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
@@ -47,7 +48,10 @@ BOUNDS_S = (
 # fmt: on
 """Upper bounds in seconds: finest from 0.1 to 0.5 ms, where the median is, and still 10, 15, 20 ms, where p99 is."""
 MAX_CONNECTIONS = 16
-"""A Prometheus or two, a browser, some probes. One more is refused, so that strangers can't make threads at will."""
+"""A Prometheus or two, a browser, some probes. For one more another one is closed, so that strangers can't make threads
+at will: one that has asked for nothing yet, else the one that has been idle longest."""
+MAKE_ROOM_S = 0.5
+"""A connection that is closed is given free within a millisecond, unless the node's loop holds the interpreter."""
 IDLE_S = 75.0
 """A connection on which nothing was asked for so long is closed: longer than the longest usual scrape interval."""
 MAX_LINE_BYTES, MAX_HEAD_LINES = 8_192, 100
@@ -235,6 +239,14 @@ class Endpoint:
         self._thread.join()
 
 
+class _Idle(NamedTuple):
+    """A connection; the smallest one is the first to be closed."""
+
+    has_asked: bool
+    since_s: float
+    """On the monotonic clock."""
+
+
 class _Server(ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -243,24 +255,39 @@ class _Server(ThreadingTCPServer):
     def __init__(self, host: str, port: int, pages: Pages) -> None:
         self.pages = pages
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._connections: set[socket.socket] = set()
+        self._idle: dict[socket.socket, _Idle] = {}
+        """The connections; changed by single operations, by several threads."""
         host = "" if host == "*" else host.strip("[]")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        self._connections.add(request)
+            self._close_idlest()
+            if not self._free.acquire(timeout=MAKE_ROOM_S):
+                self.shutdown_request(request)
+                return
+        self._idle[request] = _Idle(has_asked=False, since_s=time.monotonic())
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._connections.discard(request)
+            self._idle.pop(request, None)
             self._free.release()
+
+    def has_answered(self, request: socket.socket) -> None:
+        """A connection that is idle again."""
+        if request in self._idle:
+            self._idle[request] = _Idle(has_asked=True, since_s=time.monotonic())
+
+    def _close_idlest(self) -> None:
+        """Half-open connections would otherwise keep probes out until they time out, and a probe that gets no answer
+        has a node restarted that is well."""
+        with contextlib.suppress(OSError, ValueError):
+            idle = list(self._idle.items())
+            min(idle, key=lambda each: each[1])[0].shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if isinstance(sys.exception(), OSError):
@@ -269,7 +296,7 @@ class _Server(ThreadingTCPServer):
             log.exception("the metrics can't be shown")
 
     def end_connections(self) -> None:
-        for connection in list(self._connections):
+        for connection in list(self._idle):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -316,4 +343,5 @@ class _Handler(StreamRequestHandler):
             f"Connection: {'keep-alive' if stay else 'close'}\r\n\r\n"
         )
         self.wfile.write(head.encode() + (page.body if with_body else b""))
+        self.server.has_answered(self.connection)
         return stay

@@ -3,6 +3,9 @@
 Everything that can go wrong at a start is one line on standard error and an exit status of its own (see
 :mod:`zmqlab.errors`); standard output stays empty. SIGTERM, SIGINT and SIGHUP end a node in order, a second one at
 once; the end of its launcher does that, too.
+
+Whatever reads a node's standard error may be paused, and then the pipe fills up. The node does not wait for it:
+:class:`Pipe` drops what finds no room, and says later how many lines are missing.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
+import select
 import signal
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
@@ -22,6 +26,8 @@ from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
+
+STDERR = 2
 
 log = logging.getLogger("zmqlab.node")
 log.addHandler(logging.NullHandler())  # until the log is open; logging itself would write to standard error
@@ -35,13 +41,55 @@ def run_node(settings: NodeSettings) -> int:
     except ZmqlabError as error:
         log.error("%s", error)
         if settings.log_to == "file":
-            print(f"zmqlab node {settings.name}: {error}", file=sys.stderr)
+            _say(f"zmqlab node {settings.name}: {error}")
         return error.exit_status
     except Exception:
         log.exception("stop: a broken invariant")
         if settings.log_to == "file":
-            print(f"zmqlab node {settings.name}: a broken invariant; see its log", file=sys.stderr)
+            _say(f"zmqlab node {settings.name}: a broken invariant; see its log")
         return EXIT_FAILED
+
+
+class Pipe:
+    """A descriptor as a stream for text that never waits for its reader.
+
+    A pipe that :func:`select.poll` calls writable has room for a page (4,096 bytes on Linux), so longer text goes in
+    pieces.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._missing = 0
+        """Lines that found no room and were not told of yet."""
+
+    def write(self, text: str) -> None:
+        """Write one line; what finds no room is dropped."""
+        if self._missing:
+            text = f"(here {self._missing} lines are missing: the reader of this output was too slow)\n{text}"
+        if self._put(text.encode(errors="backslashreplace")):
+            self._missing = 0
+        else:
+            self._missing += 1
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def _put(self, line: bytes) -> bool:
+        while line:
+            if not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+                return False
+            try:
+                line = line[os.write(self._descriptor, line[: select.PIPE_BUF]) :]
+            except OSError:  # the reader has gone
+                return False
+        return True
+
+
+def _say(line: str) -> None:
+    """One line on standard error."""
+    Pipe(STDERR).write(f"{line}\n")
 
 
 class JsonFormatter(logging.Formatter):
@@ -62,7 +110,7 @@ class JsonFormatter(logging.Formatter):
 def _open_log(settings: NodeSettings) -> None:
     folder = settings.run_dir / "logs"
     try:
-        handler: logging.Handler = logging.StreamHandler()
+        handler: logging.Handler = logging.StreamHandler(Pipe(STDERR))
         if settings.log_to == "file":
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{settings.name}.log"

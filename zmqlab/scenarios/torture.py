@@ -77,6 +77,8 @@ class TortureSettings:
     keep: bool = False
     fail_if: tuple[str, ...] = ()
     """Thresholds (:mod:`zmqlab.judge.thresholds`)."""
+    fresh: bool = False
+    """Begin anew in ``run_dir``."""
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, 0, 2**63)
@@ -144,7 +146,11 @@ class Torture:
         self._result: TortureResult | None = None
         self._error: BaseException | None = None
         self.cluster = Cluster(
-            settings.nodes, durability=settings.durability, run_dir=settings.run_dir, keep=settings.keep
+            settings.nodes,
+            durability=settings.durability,
+            run_dir=settings.run_dir,
+            keep=settings.keep,
+            fresh=settings.fresh,
         )
 
     def start(self) -> Torture:
@@ -190,7 +196,7 @@ class Torture:
     def _torture(self) -> TortureResult:
         settings = self.settings
         with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
-            cluster.feed.on_load_frame(self.progress.take)
+            cluster.feed.on_load_frame(self.progress.take, at_once=True)
             with self._load(collector) as load:
                 load.start()
                 start_ns = time.monotonic_ns()

@@ -17,6 +17,7 @@ Left out on purpose: completeness. The tape may miss trades; the book's own list
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ class TradeTape:
     def listen(self, wanted: bool) -> None:
         """Begin to listen, or cease."""
         if wanted and self._unregister is None:
-            self._unregister = self._feed.on_trade(self._take)
+            self._unregister = self._feed.on_trade(self._take, at_once=True)
         elif not wanted and self._unregister is not None:
             self._unregister()
             self._unregister = None
@@ -133,7 +134,7 @@ class BookWatch:
         """Whether the last question was answered; if not, :attr:`view` is what was seen before."""
         self.error: BaseException | None = None
         """What the thread died of; None: it did not."""
-        self._cluster = cluster
+        self._cluster = weakref.ref(cluster)
         self._wanted = wanted
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-book", daemon=True)
@@ -164,7 +165,8 @@ class BookWatch:
 
     def _look(self) -> None:
         symbol = self.view.symbol
-        for endpoint in self._cluster.living_endpoints:
+        cluster = self._cluster()
+        for endpoint in cluster.living_endpoints if cluster is not None else ():
             view = _ask(endpoint, symbol)
             if view is not None:
                 self.answered = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,7 +133,8 @@ class _WithBook(LiveCharts):
         toolbar: Sequence[dict[str, Any]],
         symbol: str,
     ) -> None:
-        self._watch = BookWatch(cluster, symbol, lambda: self._seen())
+        seen = weakref.WeakMethod(self._seen)
+        self._watch = BookWatch(cluster, symbol, lambda: (is_seen := seen()) is not None and is_seen())
         cluster.at_stop(self._watch.stop)
         super().__init__(cluster, lambda: make_charts(self._watch), toolbar)
 

@@ -16,6 +16,8 @@ among the nodes that have been heard just now.
 
 A thread that dies keeps its exception in :attr:`Sampler.error`; :meth:`Sampler.close` raises it.
 
+A sampler does not hold its cluster: one that only its sampler knows is forgotten, and ends.
+
 Left out on purpose: decisions. The sampler changes nothing in the cluster.
 """
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,8 +73,8 @@ class Sampler:
     """The rows and the timeline of one cluster; see the module. Made by :func:`sampler_of`."""
 
     def __init__(self, cluster: Cluster, interval_s: float = INTERVAL_S) -> None:
-        self.cluster = cluster
         self.feed = cluster.feed
+        self._fleet = cluster.fleet
         self.ring = Ring(COLUMNS, HISTORY_ROWS)
         self.events: list[Event] = []
         """All events of the feed as of the last turn."""
@@ -88,8 +91,8 @@ class Sampler:
         self._news = threading.Event()
         """Set when an event has come that watchers have not been told of."""
         self._unregister = (
-            self.feed.on_load_frame(self._take_load_frame),
-            self.feed.on_event(lambda _event: self._news.set()),
+            self.feed.on_load_frame(self._take_load_frame, at_once=True),
+            self.feed.on_event(lambda _event: self._news.set(), at_once=True),
         )
         self._thread = threading.Thread(target=self._run, name="zmqlab-sampler", daemon=True)
 
@@ -154,7 +157,7 @@ class Sampler:
         """Add one row. The thread calls this, and so do tests."""
         now_ns, now_s = time.time_ns(), time.monotonic()
         self.now_ms = clock_ms(now_ns)
-        self._nodes.follow(self.cluster.nodes)
+        self._nodes.follow(self._fleet.names)
         self._nodes.hear(self.feed.newest(), now_s)
         self._follow_leader()
         self._follow_events()
@@ -227,7 +230,7 @@ class Sampler:
         self.timeline.marks, self.timeline.bands = moments_of(events), stretches_of(events)
 
 
-_samplers: dict[Cluster, Sampler] = {}
+_samplers: weakref.WeakKeyDictionary[Cluster, Sampler] = weakref.WeakKeyDictionary()
 _samplers_lock = threading.Lock()
 
 
@@ -241,7 +244,7 @@ def sampler_of(cluster: Cluster) -> Sampler:
         sampler = _samplers.get(cluster)
         if sampler is None or not sampler.alive:
             sampler = _samplers[cluster] = Sampler(cluster).start()
-            cluster.at_stop(lambda: _retire(cluster))
+            cluster.at_stop(sampler.stop)
         return sampler
 
 
@@ -250,10 +253,3 @@ def problem_of(cluster: Cluster) -> BaseException | None:
     with _samplers_lock:
         sampler = _samplers.get(cluster)
     return sampler.error if sampler is not None else None
-
-
-def _retire(cluster: Cluster) -> None:
-    with _samplers_lock:
-        sampler = _samplers.pop(cluster, None)
-    if sampler is not None:
-        sampler.stop()

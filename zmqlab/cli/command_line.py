@@ -1,0 +1,132 @@
+"""All commands together, and what becomes of their errors: one line on standard error, and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import typer
+
+from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
+from zmqlab.settings import reason_of
+
+_CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
+)
+"""The root of typer's own errors, wherever the installed version keeps it."""
+
+app = typer.Typer(
+    name="zmqlab",
+    help="A lab for distributed systems: a replicated order-matching cluster that you run, load, break and check.",
+    epilog="Start here: zmqlab quick",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"zmqlab {version('zmqlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+    ),
+) -> None:
+    pass
+
+
+app.command("quick")(load_commands.quick)
+app.command("node")(node_commands.node)
+app.command("client")(load_commands.client)
+app.command("status")(node_commands.status)
+app.command("book")(node_commands.book)
+app.command("scale")(node_commands.scale)
+app.command("remove")(node_commands.remove)
+app.command("ps")(node_commands.ps)
+app.command("reap")(node_commands.reap)
+app.command("sim")(fault_commands.sim)
+app.command("torture")(fault_commands.torture)
+
+
+def carry_out(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    prefix = f"zmqlab {command}".rstrip()
+    try:
+        status = app(args=list(arguments) or ["--help"], standalone_mode=False)
+    except typer.Abort:
+        print(f"{prefix}: given up", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print(f"{prefix}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ZmqlabError as error:
+        print(f"{prefix}: {_one_line(error)}", file=sys.stderr)
+        return error.exit_status
+    except _CommandLineError as error:
+        print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        print(f"{prefix}: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def _what_failed(error: OSError) -> str:
+    """An error that has no file's name comes from the output: every file that is opened has one."""
+    reason = reason_of(error)
+    if error.filename is None:
+        _drop_output()
+        return f"what it has to say can't be written to standard output: {reason}"
+    return f"{error.filename}: {reason}"
+
+
+def _drop_output() -> None:
+    """Have what is still in the buffer of standard output lost, else the interpreter complains of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # under a test, standard output has no descriptor
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _one_line(error: Exception) -> str:
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split())
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A stream that takes any text in any locale; one that the shell has closed (``>&-``) loses it."""
+    if stream is None:
+        return open(os.devnull, "w")  # until the process ends
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _flushed() -> int:
+    """Write what is still in the buffer of standard output: a full disk may show only here."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"zmqlab: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def carry_out_and_flush(arguments: Sequence[str]) -> int:
+    """:func:`carry_out` for a process that ends with it: its streams take any text, and nothing stays in them."""
+    sys.stdout = _usable(sys.stdout)
+    sys.stderr = _usable(sys.stderr)
+    return carry_out(arguments) or _flushed()

@@ -1,0 +1,236 @@
+"""The folder of a cluster's run: its logs and journals, who uses it, and what it takes to start that cluster again.
+
+Beside ``logs/`` and ``data/`` a run folder holds two small files:
+
+- ``owner`` is locked (``flock``) for as long as a process uses the folder. The system frees the lock when that process
+  ends, however it ends. So no second cluster writes there, and no process id has to be believed. It says ``temporary``
+  in a folder that goes when the run ends, and ``kept`` in any other.
+- ``cluster.json`` names the nodes: their ports, and how each got into its group. A founder's journal belongs to its
+  address (:mod:`zmqlab.node.lmdb_journal`), so a cluster comes back only at the ports that it had. With this file a
+  second run in the same folder is the same cluster, with the orders of the first one.
+
+What a crash leaves is told by the same signs: a folder of this user among the temporary files, named as ours, whose
+``owner`` says ``temporary`` and is not locked. :func:`abandoned` finds them, for ``zmqlab reap``. Nothing else is ever
+removed there.
+
+Rules: of a folder that a person has named, only what a cluster wrote is deleted, and only when ``fresh`` says so.
+
+Left out on purpose: moving a founder to another port. Its journal refuses that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.lab.hosts import keep_to_this_process
+from zmqlab.settings import NodeSettings
+
+PREFIX = "zmqlab-"
+"""Of the names of temporary folders."""
+OWNER, RECORD = "owner", "cluster.json"
+TEMPORARY, KEPT = b"temporary\n", b"kept\n"
+OF_A_CLUSTER = re.compile(r"node\d+")
+"""The names of nodes that a cluster starts."""
+
+
+ANEW = "Name another run folder, or begin anew there with fresh=True, or --fresh"
+
+
+class KnownNode(msgspec.Struct, frozen=True):
+    """One node of a cluster that has run here."""
+
+    name: str
+    port: int
+    peers: tuple[str, ...] = ()
+    """Base endpoints of the other founders; empty for a node that joined."""
+    join: tuple[str, ...] = ()
+
+
+class KnownCluster(msgspec.Struct, frozen=True):
+    """A cluster that has run here."""
+
+    name: str
+    founded_with: int
+    """How many nodes it began with; others may have come or gone."""
+    durability: str
+    nodes: tuple[KnownNode, ...]
+
+
+class RunFolder:
+    """The folder of one run. It is made, and locked, by :meth:`open`.
+
+    Args:
+        path: None: a temporary folder.
+        keep: keep a temporary folder at the end.
+        fresh: delete what an earlier cluster left at ``path``.
+    """
+
+    def __init__(self, path: str | Path | None, keep: bool = False, fresh: bool = False) -> None:
+        self._path = Path(path).absolute() if path is not None else None
+        self._keep = keep or path is not None
+        self._fresh = fresh
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is. Raises ClusterError before there is one."""
+        if self._path is None:
+            raise ClusterError("the cluster has no folder before it is started")
+        return self._path
+
+    @property
+    def keep(self) -> bool:
+        """Whether it stays when the run ends; always for a folder that was named."""
+        return self._keep
+
+    @keep.setter
+    def keep(self, keep: bool) -> None:
+        self._keep = keep
+        self._mark()
+
+    def keep_evidence(self) -> None:
+        """Something went wrong: a person will want to read the logs."""
+        self.keep = True
+
+    def open(self) -> None:
+        """Make it, unless it is there, and lock it.
+
+        Raises:
+            ClusterError: another cluster uses it.
+            SettingsError: it can't be made or written.
+        """
+        try:
+            self._path = self._path or Path(tempfile.mkdtemp(prefix=PREFIX))
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _lock(self._path / OWNER)
+        except OSError as error:
+            raise SettingsError(
+                f"the run folder can't be used: {error}. Name another one with run_dir, or --run-dir"
+            ) from None
+        if self._lock is None:
+            raise ClusterError(f"a cluster that runs uses {self._path}: stop it, or name another run folder")
+        keep_to_this_process(self._lock)
+        self._mark()
+        if self._fresh:
+            self._clear()
+
+    def leave(self) -> None:
+        """The run has ended: remove the folder unless it is kept, and unlock it."""
+        if self._lock is None:
+            return
+        if not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+        self._lock = None
+
+    # -- the cluster in it ---------------------------------------------------------------------------------------
+
+    def known(self) -> KnownCluster | None:
+        """The cluster whose journals are here; None if none is.
+
+        Raises:
+            ClusterError: journals are here, but not what it takes to start their nodes.
+        """
+        path = self.path / RECORD
+        try:
+            known = msgspec.json.decode(path.read_bytes(), type=KnownCluster)
+        except FileNotFoundError:
+            known = None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ClusterError(f"{path} does not say which cluster has run there: {error}. {ANEW}") from None
+        if known is not None and known.nodes:
+            return known if known.durability != "memory" else None
+        if any(self._journals()):
+            raise ClusterError(f"{self.path} has journals, and no {RECORD} says how their nodes were started. {ANEW}")
+        return None
+
+    def remember(self, name: str, founded_with: int, nodes: Iterable[NodeSettings]) -> None:
+        """Note which nodes the cluster has now."""
+        nodes = tuple(nodes)
+        known = KnownCluster(
+            name,
+            founded_with,
+            nodes[0].durability if nodes else "",
+            tuple(KnownNode(each.name, each.port, each.peers, each.join) for each in nodes),
+        )
+        partial = self.path / f"{RECORD}.new"
+        with contextlib.suppress(OSError):  # a full disk stops no cluster
+            partial.write_bytes(msgspec.json.format(msgspec.json.encode(known)))
+            partial.replace(self.path / RECORD)
+
+    def _clear(self) -> None:
+        for journal in self._journals():
+            shutil.rmtree(journal, ignore_errors=True)
+            for log in (self.path / "logs").glob(f"{journal.name}.*"):
+                log.unlink(missing_ok=True)
+        (self.path / RECORD).unlink(missing_ok=True)
+
+    def _journals(self) -> Iterator[Path]:
+        """The folders in which nodes of clusters keep their journals."""
+        with contextlib.suppress(OSError):
+            for path in (self.path / "data").iterdir():
+                if OF_A_CLUSTER.fullmatch(path.name):
+                    yield path
+
+    def _mark(self) -> None:
+        if self._lock is not None:
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.write(KEPT if self._keep else TEMPORARY)
+
+
+# -- what crashes left -----------------------------------------------------------------------------------------------
+
+
+def abandoned() -> list[Path]:
+    """This user's temporary folders whose run ended without removing them: its process was killed."""
+    return sorted(path for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if _is_free(path))
+
+
+def remove(path: Path) -> bool:
+    """Remove a folder that was abandoned; returns whether it is gone. One that is used again meanwhile stays."""
+    lock = _lock_of(path)
+    if lock is None:
+        return False
+    with lock:
+        shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
+
+
+def _is_free(path: Path) -> bool:
+    lock = _lock_of(path)
+    if lock is not None:
+        lock.close()
+    return lock is not None
+
+
+def _lock_of(path: Path) -> IO[bytes] | None:
+    """The lock of a temporary folder of this user, if no process has it."""
+    with contextlib.suppress(OSError):
+        at = path.lstat()
+        if stat.S_ISDIR(at.st_mode) and at.st_uid == os.getuid() and (path / OWNER).read_bytes() == TEMPORARY:
+            return _lock(path / OWNER)
+    return None
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """The locked file; None if another process has the lock."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

@@ -1,0 +1,126 @@
+"""All that a started cluster has: how it is made, how its nodes begin, and how everything ends.
+
+It does not know its :class:`~zmqlab.lab.cluster.Cluster`. So the register can end it when the Cluster is forgotten: a
+function that referred to the Cluster would keep it alive.
+
+*Making* opens the run folder first, because a cluster that has run there gives its name and its ports. *Beginning*
+starts the nodes, new ones or those. *Ending* goes backwards: what works with the nodes, the nodes, the feed, the
+folder. If any step of this fails, the others are done all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.fleet import Fleet, NodePlan
+from zmqlab.lab.hosts import Host
+from zmqlab.lab.link_table import LinkTable
+from zmqlab.lab.register import Ending
+from zmqlab.lab.run_folders import KnownCluster, RunFolder
+from zmqlab.lab.scaling import Scaling
+from zmqlab.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from zmqlab.lab.scraping import Targets
+
+
+@dataclass(eq=False, slots=True)
+class StartedCluster:
+    """See the module. Made by :func:`make`."""
+
+    name: str
+    folder: RunFolder
+    feed: MetricsFeed
+    fleet: Fleet
+    links: LinkTable
+    scaling: Scaling
+    targets: Targets | None
+    known: KnownCluster | None
+    """The cluster that has run in the folder before; None: it is new."""
+    end: Ending
+    """Ends all."""
+
+    def begin(self, count: int) -> None:
+        """Start the nodes, ``count`` of them if the cluster is new; return when they take orders.
+
+        Raises:
+            NodeError: a node could not start.
+        """
+        if self.known is None:
+            self.fleet.found(count)
+        else:
+            plan, host = self.fleet.plan, self.fleet.host
+            self.fleet.reopen(
+                [
+                    plan.settings(host, each.name, each.port, peers=each.peers, join=each.join)
+                    for each in self.known.nodes
+                ]
+            )
+        self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
+
+
+def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -> StartedCluster:
+    """Open the folder and make all but the processes.
+
+    Args:
+        name: of a new cluster.
+        count: how many nodes it begins with.
+        plan: what they have in common; its name and folder are given here.
+        host: where they run.
+        folder: of the run.
+
+    Raises:
+        ClusterError: another cluster uses the folder, or what is in it can't be started.
+        SettingsError: the folder can't be used, or holds a cluster of another size.
+    """
+    end = Ending()
+    try:
+        end.also(folder.leave)
+        folder.open()
+        known = _known_in(folder, count, plan)
+        name = known.name if known is not None else name
+        plan = replace(plan, cluster=name, run_dir=folder.path)
+        targets = None
+        if plan.metrics:
+            from zmqlab.lab.scraping import Targets  # it brings the Prometheus client along
+
+            targets = Targets(folder.path, name)
+            end.also(targets.clear)
+        feed = MetricsFeed()
+        end.also(feed.close)
+
+        def changed(nodes: Iterable[NodeSettings]) -> None:
+            folder.remember(name, count, nodes)
+            if targets is not None:
+                targets.show_nodes(nodes)
+
+        fleet = Fleet(host, feed, plan, folder.keep_evidence, changed)
+        end.also(fleet.end_all)
+        end.first = fleet.close  # what waits for a node ends at once
+        links = LinkTable(fleet)
+        scaling = Scaling(fleet, feed, links.tell_again)
+        return StartedCluster(name, folder, feed, fleet, links, scaling, targets, known, end)
+    except BaseException:
+        end()
+        raise
+
+
+def _known_in(folder: RunFolder, count: int, plan: NodePlan) -> KnownCluster | None:
+    known = folder.known()
+    if known is None:
+        return None
+    anew = "or begin anew there with fresh=True, or --fresh"
+    if plan.durability == "memory":
+        raise ClusterError(
+            f"{folder.path} has journals, which nodes with durability memory do not read: leave it, {anew}"
+        )
+    if known.founded_with != count:
+        raise SettingsError(
+            f"the cluster in {folder.path} began with {known.founded_with} nodes, not {count}: say"
+            f" nodes={known.founded_with} to go on with it, {anew}"
+        )
+    return known

@@ -118,6 +118,8 @@ class ResponseStatus(IntEnum):
     STALE = 3
     """The request is below the client's own ``answered_below``: its answer is forgotten."""
     MALFORMED = 4
+    """The request does not hold 1 to 1,024 whole commands, has the number 0, or names a group that is not here. Nothing
+    was done."""
     BUSY = 5
     """Not accepted, and not in the log: try again later, or at another node."""
     CLOSING = 6
@@ -193,6 +195,21 @@ def parse_request(frame: bytes) -> RequestHeader:
     if surplus:
         raise FrameError(f"a request ends {surplus} bytes into a command of {COMMAND.size}")
     return RequestHeader(client_id, request_number, answered_below, count)
+
+
+def key_in(frame: bytes) -> tuple[int, int] | None:
+    """What the answer to a REQUEST or OPEN_SESSION frame names, even if the frame makes no sense otherwise.
+
+    Returns:
+        ``(client_id, request_number)``, or ``(0, nonce)``; None if the frame is of another type or has no room for it.
+    """
+    frame_type, _ = parse_header(frame)
+    if frame_type == OPEN_SESSION and len(frame) >= _NONCE.size:
+        return 0, _NONCE.unpack_from(frame)[4]
+    if frame_type == REQUEST and len(frame) >= _REQUEST.size:
+        client_id, number = _REQUEST.unpack_from(frame)[4:6]
+        return client_id, number
+    return None
 
 
 def request_commands(frame: bytes) -> Iterator[CommandTuple]:

@@ -144,6 +144,24 @@ class TradeEvent(msgspec.Struct, kw_only=True):
     taker_order_id: int
 
 
+class ErrorCode(StrEnum):
+    """Why a query was not carried out. The values are what travels."""
+
+    BAD_QUERY = "bad_query"
+    """The query does not decode, or a value in it makes no sense: correct it."""
+    NO_LEADER = "no_leader"
+    """No leader has confirmed a read within 3 s, or the node that was asked to hand over does not lead: ask again, or
+    ask another node."""
+    NOT_LEADER = "not_leader"
+    """Only the leader does this: ask it at the address in `leader`; if that is empty, ask another node."""
+    BUSY = "busy"
+    """The change is under way: ask again until the answer is `ok`."""
+    REFUSED = "refused"
+    """The leader does not do it; the message says why. To ask again at once does not help."""
+    NOT_ALLOWED = "not_allowed"
+    """The node was started without `--allow-faults`."""
+
+
 class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
     """Ask a node for its :class:`NodeStatus`."""
 
@@ -300,14 +318,12 @@ class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
 
 
 class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
-    """The query was not carried out; ``message`` says why, for people.
-
-    ``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (it is under way: ask again),
-    ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``).
-    """
+    """The query was not carried out; ``message`` says why, for people."""
 
     nonce: int
+    """0 if the query has none that can be read."""
     code: str
+    """An :class:`ErrorCode`. A plain string, so that a code of a newer node still decodes."""
     message: str
     leader: str = ""
     """With ``not_leader``: the base endpoint of the leader, if it is known."""
@@ -316,7 +332,14 @@ class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
 Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkAnswer | ErrorAnswer
 
 
+class _Nonce(msgspec.Struct):
+    """What an answer needs of a query that does not decode otherwise."""
+
+    nonce: int = 0
+
+
 _encode = msgspec.msgpack.Encoder().encode
+_nonce_decoder = msgspec.msgpack.Decoder(_Nonce)
 _query_decoder = msgspec.msgpack.Decoder(Query)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _status_decoder = msgspec.msgpack.Decoder(NodeStatus)
@@ -345,6 +368,14 @@ def decode_query(frame: bytes) -> Query:
     """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
     query: Query = _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
     return query
+
+
+def nonce_of(frame: bytes) -> int:
+    """The nonce of a QUERY frame that does not decode otherwise; 0 if that can't be read either."""
+    try:
+        return _decode(_nonce_decoder, memoryview(frame)[HEADER_BYTES:]).nonce
+    except FrameError:
+        return 0
 
 
 def decode_answer(frame: bytes) -> Answer:

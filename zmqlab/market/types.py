@@ -47,22 +47,29 @@ class CommandKind(IntEnum):
     """What a command does."""
 
     NEW = 1
+    """A new order."""
     CANCEL = 2
+    """Take a resting order out of the book."""
     REPLACE = 3
+    """Change quantity and price of a resting order."""
 
 
 class Side(IntEnum):
     """Which side of the book an order belongs to."""
 
     BUY = 1
+    """A bid: the higher price is the better one."""
     SELL = 2
+    """An ask (offer): the lower price is the better one."""
 
 
 class OrderType(IntEnum):
     """Whether an order has a worst price."""
 
     LIMIT = 1
+    """It trades at its price or a better one."""
     MARKET = 2
+    """It trades at any price, and never rests."""
 
 
 class TimeInForce(IntEnum):
@@ -71,7 +78,7 @@ class TimeInForce(IntEnum):
     GTC = 1
     """Good till cancelled: it rests in the book."""
     IOC = 2
-    """Immediate or cancel: it is dropped."""
+    """Immediate or cancel: what can't be filled at once is dropped."""
     FOK = 3
     """Fill or kill: if not all of it can be filled at once, nothing is filled."""
 
@@ -84,9 +91,11 @@ class Status(IntEnum):
     PARTIALLY_FILLED = 2
     """Some was filled, the rest rests."""
     FILLED = 3
+    """All of it was filled at once."""
     CANCELED = 4
+    """The order has left the book."""
     REPLACED = 5
-    """The order was changed. It may have traded as well: see ``filled_quantity`` and ``leaves_quantity``."""
+    """The order was changed. It may have traded as well: see ``filled_quantity``. What rests is ``leaves_quantity``."""
     REJECTED = 6
     """The command changed nothing, and no order id was used up."""
     EXPIRED = 7
@@ -97,12 +106,17 @@ class Reason(IntEnum):
     """Why a command was rejected or its remainder dropped."""
 
     NONE = 0
+    """The command was neither rejected nor cut short."""
     UNKNOWN_ORDER = 1
     """No open order has this id, symbol and account. An order of another account is unknown too."""
     BAD_QUANTITY = 2
+    """It is not 1 to 2,000,000,000."""
     BAD_PRICE = 3
+    """It is not 1 to 2,000,000,000 ticks."""
     BAD_SYMBOL = 4
+    """It is not 1 to 8 characters of ``A-Z 0-9 . _ -``, padded with zeros."""
     BAD_SIDE = 5
+    """It is neither buy nor sell."""
     BAD_TYPE = 6
     """Order type, time in force or flags are unknown, or don't go together."""
     WOULD_CROSS = 7
@@ -114,8 +128,11 @@ class Reason(IntEnum):
     SELF_TRADE = 10
     """The next order to trade with belongs to the same account."""
     TOO_MANY_ORDERS = 11
+    """As many orders rest in all books together as may."""
     TOO_MANY_SYMBOLS = 12
+    """As many symbols have a book as may."""
     UNKNOWN_COMMAND = 13
+    """It is neither a new order nor a cancel nor a replace."""
 
 
 def symbol_code(name: str) -> int:

@@ -30,24 +30,38 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """
 
     name: str
+    """Of the node."""
     node_id: int
+    """The node's identity: 64 bits that it drew at its first start."""
     group: int = 0
+    """The Raft group that the figures are of."""
     pid: int
+    """Of the node's process."""
     port: int
+    """The base port."""
     cluster: str = ""
+    """The name that its launcher gave it; mostly empty."""
     time_ns: int
+    """Wall clock of the node."""
     uptime_ms: int
+    """Since the process began."""
     role: str
     """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``. At the first start, until it is
     decided what the node is: ``founder`` or ``seed``."""
     term: int
+    """Of Raft; at most one node leads in a term."""
     leader_id: int
     """0: this node knows no leader."""
     leader_name: str = ""
+    """Empty: it knows no leader, or not its name."""
     first_index: int
+    """The oldest entry that the journal still keeps."""
     last_index: int
+    """The newest entry that is stored here, committed or not."""
     commit_index: int
+    """Up to here a majority has stored the log, as far as this node knows."""
     applied_index: int
+    """Up to here this node has executed the log."""
     lag: int
     """How many entries this node knows to exist and has not applied."""
     hash_index: int = 0
@@ -57,35 +71,55 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     orders_taken: int = 0
     """Commands in the requests that clients sent to this node."""
     orders_applied: int = 0
+    """Commands executed, in the cluster's whole life."""
     rejected_total: int = 0
+    """Of those, the rejected ones."""
     fills_total: int = 0
+    """In the cluster's whole life."""
     bad_frames_total: int = 0
+    """Frames that made no sense, from clients and from peers."""
     dropped_total: int = 0
+    """Messages of this node that a full queue did not take, or whose receiver had gone."""
     elections_total: int = 0
     """How often this node became leader."""
     open_orders: int = 0
+    """Orders that rest in the books."""
     sessions: int = 0
+    """Sessions that are remembered."""
     pending_requests: int = 0
+    """Requests that this node took and has not answered."""
     log_bytes: int = 0
+    """Entries in memory."""
     journal_bytes: int = 0
+    """Entries on disk."""
     snapshots_total: int = 0
+    """Snapshots that this node took."""
     cpu_percent: float = 0.0
+    """Of one core, since the last message or somewhat longer."""
     rss_bytes: int = 0
+    """Resident memory of the process."""
     turns_total: int = 0
+    """Turns of the node's loop."""
     turn_ms_max: float = 0.0
+    """The longest turn since the node last wrote its figures to its log, once a second."""
     service_time: dict[str, int] = {}
     """Histogram of the interval, from a request's receipt at this node to its answer: bucket index -> count, in the
     scheme of :mod:`zmqlab.histogram`."""
     members: list[Member] = []
+    """The members of the cluster, as this node knows them; itself among them."""
 
 
 class Member(msgspec.Struct, kw_only=True):
     """One member of the cluster, as the node that reports it knows it."""
 
     node_id: int
+    """The member's identity, of 64 bits."""
     name: str
+    """Empty: this node has not heard it yet."""
     host: str
+    """Of its base endpoint."""
     port: int
+    """Its base port; clients go to the port + 2."""
     match_index: int = 0
     """On the leader: the index up to which this member is known to have stored the log. Elsewhere 0."""
     state: str = ""
@@ -130,18 +164,26 @@ class Event(msgspec.Struct, kw_only=True):
     """An :class:`EventKind` if a node tells, a kind of :mod:`zmqlab.lab.events` if the lab adds the event. A plain
     string, so that an event of a newer node still decodes."""
     term: int = 0
+    """The term of Raft in which it happened; 0: none."""
     text: str = ""
+    """For people."""
 
 
 class TradeEvent(msgspec.Struct, kw_only=True):
     """One fill, as the leader publishes it."""
 
     symbol: str
+    """Of the book."""
     price: int
+    """In ticks: the maker's price."""
     quantity: int
+    """How much was traded."""
     log_index: int
+    """The place in the log of the taker's request."""
     maker_order_id: int
+    """The order that was resting."""
     taker_order_id: int
+    """The order that came in."""
 
 
 class ErrorCode(StrEnum):

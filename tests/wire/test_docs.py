@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire import code_tables
+from zmqlab.histogram import bucket_high, bucket_low
 from zmqlab.wire import client, control, frames, records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
@@ -80,6 +81,14 @@ def test_the_bounds() -> None:
     bounds = (frames.MAX_CLIENT_FRAME_BYTES, frames.MAX_PEER_FRAME_BYTES, client.MAX_COMMANDS_PER_REQUEST)
     for bound in bounds:
         assert f"{bound:,}" in PAGE
+
+
+def test_the_buckets_of_service_times() -> None:
+    (said,) = re.findall(r"^With `s = (.*?)`, bucket `i` begins\s+at `(.*?)` and\s+holds `(.*?)` values", PAGE, re.M)
+    for i in (0, 100, 255, 256, 300, 511, 512, 2_000):
+        shift = eval(said[0], {"i": i, "max": max})
+        begins, width = (eval(each, {"i": i, "s": shift}) for each in said[1:])
+        assert (begins, begins + width - 1) == (bucket_low(i), bucket_high(i))
 
 
 def test_the_queries() -> None:

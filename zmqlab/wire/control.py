@@ -103,8 +103,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     turn_ms_max: float = 0.0
     """The longest turn since the node last wrote its figures to its log, once a second."""
     service_time: dict[str, int] = {}
-    """Histogram of the interval, from a request's receipt at this node to its answer: bucket index -> count, in the
-    scheme of :mod:`zmqlab.histogram`."""
+    """From a request's receipt here to its answer, in the interval: bucket -> count (:mod:`zmqlab.histogram`)."""
     members: list[Member] = []
     """The members of the cluster, as this node knows them; itself among them."""
 
@@ -192,8 +191,7 @@ class ErrorCode(StrEnum):
     BAD_QUERY = "bad_query"
     """The query does not decode, or a value in it makes no sense: correct it."""
     NO_LEADER = "no_leader"
-    """No leader has confirmed a read within 3 s, or the node that was asked to hand over does not lead: ask again, or
-    ask another node."""
+    """No leader confirmed a read within 3 s, or a node that does not lead was to hand over: ask again, or elsewhere."""
     NOT_LEADER = "not_leader"
     """Only the leader does this: ask it at the address in `leader`; if that is empty, ask another node."""
     BUSY = "busy"
@@ -211,8 +209,7 @@ class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
 
 
 class BookQuery(msgspec.Struct, tag_field="op", tag="book"):
-    """Ask for the best ``levels`` levels of a book. ``linearizable``: as of now, not as of what this node has
-    applied."""
+    """Ask for the best levels of a book. ``linearizable``: as of now, not as of what this node has applied."""
 
     nonce: int
     symbol: str
@@ -250,8 +247,7 @@ class TransferQuery(msgspec.Struct, tag_field="op", tag="transfer"):
 
 
 class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
-    """Ask the leader to take in ``node_id`` at base endpoint ``address``. OK once that node votes; until then ask
-    again."""
+    """Ask the leader to take in ``node_id`` at base endpoint ``address``. OK once it votes; until then ask again."""
 
     nonce: int
     node_id: int
@@ -374,14 +370,8 @@ class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
 Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkAnswer | ErrorAnswer
 
 
-class _Nonce(msgspec.Struct):
-    """What an answer needs of a query that does not decode otherwise."""
-
-    nonce: int = 0
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_nonce_decoder = msgspec.msgpack.Decoder(_Nonce)
+_nonce_decoder = msgspec.msgpack.Decoder(msgspec.defstruct("_Nonce", [("nonce", int, 0)]))
 _query_decoder = msgspec.msgpack.Decoder(Query)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _status_decoder = msgspec.msgpack.Decoder(NodeStatus)
@@ -415,7 +405,7 @@ def decode_query(frame: bytes) -> Query:
 def nonce_of(frame: bytes) -> int:
     """The nonce of a QUERY frame that does not decode otherwise; 0 if that can't be read either."""
     try:
-        return _decode(_nonce_decoder, memoryview(frame)[HEADER_BYTES:]).nonce
+        return int(_decode(_nonce_decoder, memoryview(frame)[HEADER_BYTES:]).nonce)  # type: ignore[attr-defined]
     except FrameError:
         return 0
 

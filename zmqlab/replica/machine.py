@@ -113,7 +113,7 @@ class StateMachine:
         if verdict is not Verdict.APPLY:
             status = _STATUS_OF[verdict]
             return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), [], [])
-        reports, fills = self.exchange.execute(client_wire.request_commands(entry.data))
+        reports, fills = self.exchange.execute(client_wire.request_commands(entry.data), client_id)
         self.orders_applied += command_count
         self.rejected_total += reports[REPORT_STATUS::REPORT_WIDTH].count(_REJECTED)
         self.fills_total += len(fills) // FILL_WIDTH

@@ -112,7 +112,10 @@ def test_a_frozen_state_stays_as_it_was_while_commands_go_on(
     for taken, iterator, state in zip(slices, frozen, expected, strict=False):
         taken.extend(iterator)
         assert b"".join(taken) == state
-    assert not exchange._frozen, "nothing is kept of a state that was encoded to its end"
+    frozen += [exchange.freeze(), exchange.freeze()]
+    next(frozen[-1])
+    del frozen, iterator
+    assert not exchange._frozen, "nothing is kept of a state that is not wanted any more"
 
 
 @settings(max_examples=100, deadline=None)

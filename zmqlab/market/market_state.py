@@ -206,7 +206,7 @@ class MarketState:
     def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
         """The canonical bytes of the state as it is now, in slices of about ``rows`` orders or trades.
 
-        Commands may go on while the slices are made. Whoever does not take all of them closes the iterator.
+        Commands may go on while the slices are made. Who does not want more of them drops the iterator.
         """
         symbols = [(code, book.session, book.account, tuple(book.tape)) for code, book in sorted(self._books.items())]
         symbols += [(code, 0, 0, tuple(book.tape)) for code, book in self._idle.items()]
@@ -214,7 +214,9 @@ class MarketState:
         header = HEADER.pack(MAGIC, VERSION, self._next_order_id, len(self._books), len(self._idle), len(orders))
         changed: dict[int, int] = {}
         self._frozen.append(changed)
-        return self._slices(header, symbols, orders, changed, rows)
+        slices = self._slices(header, symbols, orders, changed, rows)
+        next(slices)  # now it has begun, so that its end is seen even if no slice is taken
+        return slices
 
     def _slices(
         self,
@@ -226,6 +228,7 @@ class MarketState:
     ) -> Iterator[bytes]:
         """Encode what :meth:`freeze` has taken; ``orders`` come last first, and are let go of one slice at a time."""
         try:
+            yield b""
             at_once = max(1, rows // TAPE_LENGTH)
             first = [pack_symbol(*symbol) for symbol in symbols[:at_once]]
             yield b"".join([header, *first])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import inspect
 import itertools
 import random
 import re
@@ -16,6 +15,7 @@ from zmqlab.market import (
     Command,
     CommandKind,
     Exchange,
+    MarketLimits,
     NaiveExchange,
     OrderType,
     Reason,
@@ -32,6 +32,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "matching.md").read_text()
 EXCHANGES = [Exchange, NaiveExchange]
 ACME = symbol_code("ACME")
 ACCOUNTS, PRICES = (1, 2, 3), (100, 101, 102)
+ROOMS = ("symbols", "account_symbols", "session_symbols", "open_orders", "account_orders", "session_orders")
+"""The limits, in the order in which they are looked at."""
 
 
 def execute(exchange: Exchange | NaiveExchange, command: Command) -> Report:
@@ -112,20 +114,25 @@ def test_how_each_command_can_end() -> None:
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_which_reason_comes_first(exchange: type[Exchange]) -> None:
-    """A new order that breaks every rule of the list is mended one rule after the other."""
-    listed = re.findall(r"^\d\. ([A-Z_]+)", section("What comes back"), re.M)
-    full = exchange(max_open_orders=1, max_symbols=1)
-    execute(full, Command.limit(Side.SELL, "ACME", 1, 100))
+    """A new order that breaks every rule is mended one rule after the other; then the exchange has ever more room."""
+    (lines,) = re.findall(r"((?:^\d\. .*\n(?:   .*\n)?)+)", section("What comes back"), re.M)
+    listed = re.findall(r"[A-Z]+(?:_[A-Z]+)+", lines)
     wrong = Command(CommandKind.NEW, 9, 9, 9, 0, 0, 0, 0, 0, POST_ONLY)
     mended = [{"symbol": symbol_code("NEW")}, {"side": Side.BUY}]
     mended += [{"order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}, {"quantity": 1}, {"price": 100}]
-    mended += [{"symbol": ACME}, {}]
-    steps = itertools.accumulate(mended, lambda command, fields: command._replace(**fields), initial=wrong)
-    found = [Reason(execute(full, command).reason).name for command in list(steps)[:-1]]
-    room = exchange(max_open_orders=2, max_symbols=1)
-    execute(room, Command.limit(Side.SELL, "ACME", 1, 100))
-    found.append(Reason(execute(room, Command.limit(Side.BUY, "ACME", 1, 100, post_only=True)).reason).name)
-    assert found == listed
+    tight = dict.fromkeys(ROOMS, 1)
+    commands = itertools.accumulate(mended, lambda old, new: old._replace(**new), initial=wrong)
+    steps = [(tight, command) for command in commands]
+    new_symbol, crossing = steps[-1][1], Command.limit(Side.BUY, "ACME", 1, 100, post_only=True)
+    steps += [({**tight, **dict.fromkeys(ROOMS[:count], 2)}, new_symbol) for count in range(1, len(ROOMS))]
+    steps += [(steps[-1][0], crossing), (dict.fromkeys(ROOMS, 2), crossing)]
+    found = [reason_after_an_order(exchange(MarketLimits(**limits)), command) for limits, command in steps]
+    assert [reason for reason, _ in itertools.groupby(found)] == listed
+
+
+def reason_after_an_order(exchange: Exchange | NaiveExchange, command: Command) -> str:
+    execute(exchange, Command.limit(Side.SELL, "ACME", 1, 100))
+    return Reason(execute(exchange, command).reason).name
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
@@ -145,8 +152,9 @@ def test_which_reason_of_a_replace_comes_first(exchange: type[Exchange]) -> None
 
 
 def test_the_limits() -> None:
-    defaults = inspect.signature(Exchange).parameters
-    bounds = [defaults["max_open_orders"].default, defaults["max_symbols"].default]
+    limits = MarketLimits()
+    bounds = [limits.open_orders, limits.account_orders, limits.session_orders]
+    bounds += [limits.symbols, limits.account_symbols, limits.session_symbols]
     bounds += [TAPE_LENGTH, SessionLimits().answer_fills]
     assert [row[1] for row in cells(section("Limits"))] == [f"{bound:,}" for bound in bounds]
     assert f"| quantity | 1 to {MAX_QUANTITY:,} |" in PAGE

@@ -128,11 +128,37 @@ class Reason(IntEnum):
     SELF_TRADE = 10
     """The next order to trade with belongs to the same account."""
     TOO_MANY_ORDERS = 11
-    """As many orders rest in all books together as may."""
+    """The exchange holds as many open orders as it may."""
     TOO_MANY_SYMBOLS = 12
-    """As many symbols have a book as may."""
+    """All symbols that the exchange may list have open orders."""
     UNKNOWN_COMMAND = 13
     """It is neither a new order nor a cancel nor a replace."""
+    TOO_MANY_ACCOUNT_ORDERS = 14
+    """The account has as many open orders as one may have."""
+    TOO_MANY_SESSION_ORDERS = 15
+    """The session has as many open orders as one may have."""
+    TOO_MANY_ACCOUNT_SYMBOLS = 16
+    """The account holds as many symbols as one may hold; see :class:`MarketLimits`."""
+    TOO_MANY_SESSION_SYMBOLS = 17
+    """The session holds as many symbols as one may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketLimits:
+    """How much an exchange holds. The limits are part of the rules: all nodes need the same.
+
+    A symbol is *held* by the account and the session whose order came first to its empty book, until the book is empty
+    again. A quarter of the whole is enough for any load that this project makes, and three more participants find room
+    beside the largest one.
+    """
+
+    open_orders: int = 1_000_000
+    account_orders: int = 250_000
+    session_orders: int = 250_000
+    symbols: int = 4_096
+    """With open orders, or idle (:mod:`zmqlab.market`)."""
+    account_symbols: int = 1_024
+    session_symbols: int = 1_024
 
 
 def symbol_code(name: str) -> int:

@@ -30,6 +30,16 @@ news = st.tuples(
     st.integers(1, 4),
     st.sampled_from([0, 0, 0, 1, 2]),
 )
+market_orders = news.map(lambda row: (*row[:2], 2, *row[3:7], 0, *row[8:]))
+cancels = st.tuples(
+    st.just(2),
+    *[st.just(0)] * 4,
+    st.integers(0, 40),
+    st.sampled_from(CODES[:3]),
+    st.just(0),
+    st.integers(1, 4),
+    st.just(0),
+)
 changes = st.tuples(
     st.sampled_from([2, 3, 3, 9]),
     st.just(0),
@@ -42,7 +52,7 @@ changes = st.tuples(
     st.integers(1, 4),
     st.just(0),
 )
-flows = st.lists(st.one_of(news, news, news, changes), max_size=120)
+flows = st.lists(st.one_of(news, news, news, market_orders, cancels, changes), max_size=120)
 limits = st.builds(
     MarketLimits,
     open_orders=st.integers(2, 12),

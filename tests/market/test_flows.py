@@ -65,16 +65,17 @@ class Flow:
 
     def _new(self) -> Command:
         draw = self.draw
-        side = draw.choice((1, 2))
+        side, order_type = draw.choice((1, 2)), draw.choice((1, 1, 1, 1, 1, 2))
+        price = draw.randint(90, 101) if side == 1 else draw.randint(99, 110)
         return Command(
             1,
             side,
-            draw.choice((1, 1, 1, 1, 1, 2)),
+            order_type,
             draw.choice((1, 1, 1, 1, 2, 3)),
             draw.randint(1, 20),
             0,
             draw.choice(CODES[:1] * 8 + CODES),
-            draw.randint(90, 101) if side == 1 else draw.randint(99, 110),
+            price if order_type == 1 else 0,
             draw.randint(1, 12),
             draw.choice((0, 0, 0, 0, 1)),
         )

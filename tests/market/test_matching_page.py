@@ -117,9 +117,10 @@ def test_which_reason_comes_first(exchange: type[Exchange]) -> None:
     """A new order that breaks every rule is mended one rule after the other; then the exchange has ever more room."""
     (lines,) = re.findall(r"((?:^\d\. .*\n(?:   .*\n)?)+)", section("What comes back"), re.M)
     listed = re.findall(r"[A-Z]+(?:_[A-Z]+)+", lines)
-    wrong = Command(CommandKind.NEW, 9, 9, 9, 0, 0, 0, 0, 0, POST_ONLY)
+    wrong = Command(CommandKind.NEW, 9, 9, 9, 0, 7, 0, 0, 0, POST_ONLY)
     mended = [{"symbol": symbol_code("NEW")}, {"side": Side.BUY}]
-    mended += [{"order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}, {"quantity": 1}, {"price": 100}]
+    mended += [{"order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}]
+    mended += [{"quantity": 1}, {"price": 100}, {"order_id": 0}]
     tight = dict.fromkeys(ROOMS, 1)
     commands = itertools.accumulate(mended, lambda old, new: old._replace(**new), initial=wrong)
     steps = [(tight, command) for command in commands]
@@ -142,10 +143,11 @@ def test_which_reason_of_a_replace_comes_first(exchange: type[Exchange]) -> None
     execute(book, Command.limit(Side.SELL, "ACME", 1, 100))
     execute(book, Command.limit(Side.BUY, "ACME", 1, 90))
     steps = [
-        Command(CommandKind.REPLACE, order_id=9, symbol=ACME, flags=2),
-        Command(CommandKind.REPLACE, order_id=2, symbol=ACME, flags=2),
-        Command(CommandKind.REPLACE, order_id=2, symbol=ACME, flags=POST_ONLY),
-        Command(CommandKind.REPLACE, order_id=2, symbol=ACME, quantity=1, flags=POST_ONLY),
+        Command(CommandKind.REPLACE, 1, order_id=9, symbol=ACME, flags=2),
+        Command(CommandKind.REPLACE, 1, order_id=2, symbol=ACME, flags=2),
+        Command(CommandKind.REPLACE, 1, order_id=2, symbol=ACME, flags=POST_ONLY),
+        Command(CommandKind.REPLACE, 1, order_id=2, symbol=ACME, quantity=1, flags=POST_ONLY),
+        Command(CommandKind.REPLACE, 1, order_id=2, symbol=ACME, quantity=1, price=100, flags=POST_ONLY),
         Command(CommandKind.REPLACE, order_id=2, symbol=ACME, quantity=1, price=100, flags=POST_ONLY),
     ]
     assert [Reason(execute(book, step).reason).name for step in steps] == re.findall(r"[A-Z_]{2,}", sentence)

@@ -485,6 +485,8 @@ BAD: list[tuple[Command, Reason]] = [
     (GOOD._replace(time_in_force=4), Reason.BAD_TYPE),
     (GOOD._replace(flags=2), Reason.BAD_TYPE),
     (GOOD._replace(flags=3), Reason.BAD_TYPE),
+    (GOOD._replace(order_id=7), Reason.UNUSED_FIELD),
+    (Command.market(BUY, ACME, 5, account=ANN)._replace(price=99), Reason.UNUSED_FIELD),
 ]
 
 
@@ -495,6 +497,32 @@ def test_a_bad_new_order_is_rejected_and_uses_up_no_id(market: Market, command: 
     assert (outcome(report), report.order_id) == (rejected(reason), 0)
     assert market.exchange.state_hash() == before
     assert market.order(BUY, 5, 99).order_id == 1
+
+
+UNUSED = ("side", "order_type", "time_in_force", "quantity", "price", "flags")
+RESTING = Command.limit(SELL, ACME, 5, 105, account=ANN)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(Command.cancel(1, ACME, account=ANN)._replace(**{field: 1}) for field in UNUSED),
+        *(Command.replace(1, ACME, 4, 105, account=ANN)._replace(**{field: 1}) for field in UNUSED[:3]),
+    ],
+)
+@pytest.mark.parametrize("room", [1, 9])
+@pytest.mark.parametrize("exchange", [Exchange, NaiveExchange])
+def test_a_cancel_with_a_quantity_is_no_partial_cancel(exchange: type[Exchange], room: int, command: Command) -> None:
+    """Fields that must be 0 were ignored: the whole order was cancelled, and a market order traded beyond its price.
+
+    An exchange that is full (room 1) counts its orders, and takes another way.
+    """
+    market = Market(exchange(MarketLimits(open_orders=room)))
+    market.send(RESTING)
+    market.send(RESTING)
+    before = market.exchange.state_hash()
+    assert outcome(market.send(command)) == rejected(Reason.UNUSED_FIELD)
+    assert market.exchange.state_hash() == before
 
 
 @pytest.mark.parametrize("kind", [0, 4, 255])

@@ -18,7 +18,8 @@ The rules of a book:
   rejected if the order would trade.
 * **Self-trade prevention, cancel newest.** An incoming order that meets a resting order of the same account stops
   there. Its fills stand; the rest of it is dropped.
-* **Rejections** change nothing, use up no order id, and carry a reason.
+* **Rejections** change nothing, use up no order id, and carry a reason. A field that a kind of command does not use is
+  0: a market order with a price, or a cancel with a quantity, is rejected.
 * **Listing.** The first order that rests in a symbol lists it. A listed symbol without open orders is *idle*. When
   there are as many symbols as there may be, the one that has been idle longest is *delisted* to make room for another:
   its tape is forgotten. It may be listed again.

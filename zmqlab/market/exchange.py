@@ -74,6 +74,7 @@ _WOULD_NOT_FILL = int(Reason.WOULD_NOT_FILL)
 _NO_LIQUIDITY = int(Reason.NO_LIQUIDITY)
 _SELF_TRADE = int(Reason.SELF_TRADE)
 _UNKNOWN_COMMAND = int(Reason.UNKNOWN_COMMAND)
+_UNUSED_FIELD = int(Reason.UNUSED_FIELD)
 
 
 class Exchange(MarketState):
@@ -103,6 +104,7 @@ class Exchange(MarketState):
                     and 0 < quantity <= MAX_QUANTITY
                     and 0 < price <= MAX_PRICE
                     and 0 <= flags <= POST_ONLY
+                    and not order_id
                     and symbol in books
                     and len(orders) < count_from
                 ):
@@ -131,6 +133,9 @@ class Exchange(MarketState):
                 found = orders.get(order_id)
                 if found is None or found[ACCOUNT] != account or found[LEVEL].symbol != symbol:
                     reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
+                    continue
+                if side or order_type or time_in_force or quantity or price or flags:
+                    reports += (_REJECTED, _UNUSED_FIELD, 0, 0, 0, 0, order_id, 0)
                     continue
                 # BookSide.remove, written out.
                 del orders[order_id]
@@ -205,10 +210,13 @@ class Exchange(MarketState):
 
     def _cancel(self, command: tuple[int, ...], reports: list[int]) -> None:
         """What :meth:`execute` does with a cancel, while orders are counted."""
-        order_id, symbol, account = command[5], command[6], command[8]
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         order = self._orders.get(order_id)
         if order is None or order[ACCOUNT] != account or order[LEVEL].symbol != symbol:
             reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
+            return
+        if side or order_type or time_in_force or quantity or price or flags:
+            reports += (_REJECTED, _UNUSED_FIELD, 0, 0, 0, 0, order_id, 0)
             return
         del self._orders[order_id]
         self._uncount(order)
@@ -218,7 +226,7 @@ class Exchange(MarketState):
 
     def _refusal(self, command: tuple[int, ...], session: int, may_rest: bool) -> int:
         """The first reason to reject a new order, whatever the book holds; 0 if there is none."""
-        _, side, order_type, time_in_force, quantity, _, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         if symbol not in self._books and not is_symbol_code(symbol):
             return _BAD_SYMBOL
         if side not in (_BUY, _SELL):
@@ -231,13 +239,15 @@ class Exchange(MarketState):
             return _BAD_QUANTITY
         if order_type == _LIMIT and not 0 < price <= MAX_PRICE:
             return _BAD_PRICE
+        if order_id or (price and order_type == _MARKET):
+            return _UNUSED_FIELD
         if may_rest and (symbol not in self._books or len(self._orders) >= self._count_from):
             return self._no_room(symbol, account, session)
         return _NONE
 
     def _replace(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
         """Change an open order in its place, or take it out and enter it again under its old id."""
-        _, _, _, _, quantity, order_id, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         order = self._orders.get(order_id)
         reason = _NONE
         if order is None or order[ACCOUNT] != account or order[LEVEL].symbol != symbol:
@@ -248,6 +258,8 @@ class Exchange(MarketState):
             reason = _BAD_QUANTITY
         elif not 0 < price <= MAX_PRICE:
             reason = _BAD_PRICE
+        elif side or order_type or time_in_force:
+            reason = _UNUSED_FIELD
         if reason or order is None:
             reports += (_REJECTED, reason, 0, 0, 0, 0, order_id, 0)
             return

@@ -221,7 +221,7 @@ class NaiveExchange:
 
     def _refusal(self, command: Command, session: int) -> Reason:
         """The first rule that a new order breaks, whatever the book holds."""
-        _, side, order_type, time_in_force, quantity, _, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         plain_limit = order_type == OrderType.LIMIT and time_in_force == TimeInForce.GTC
         rules = [
             (_spells_a_symbol(symbol), Reason.BAD_SYMBOL),
@@ -230,6 +230,7 @@ class NaiveExchange:
             (flags == 0 or (flags == POST_ONLY and plain_limit), Reason.BAD_TYPE),
             (1 <= quantity <= MAX_QUANTITY, Reason.BAD_QUANTITY),
             (order_type == OrderType.MARKET or 1 <= price <= MAX_PRICE, Reason.BAD_PRICE),
+            (order_id == 0 and (order_type == OrderType.LIMIT or price == 0), Reason.UNUSED_FIELD),
         ]
         reason = next((reason for holds, reason in rules if not holds), Reason.NONE)
         return self._no_room(symbol, account, session) if plain_limit and not reason else reason
@@ -298,17 +299,21 @@ class NaiveExchange:
         order = self._find(command)
         if order is None:
             return Outcome(Status.REJECTED, Reason.UNKNOWN_ORDER, order_id=command.order_id)
+        unused = (*command[1:5], command.price, command.flags)
+        if any(unused):
+            return Outcome(Status.REJECTED, Reason.UNUSED_FIELD, order_id=command.order_id)
         self._leave(self._books[command.symbol].own(order.side), order)
         return Outcome(Status.CANCELED, order_id=order.order_id)
 
     def _replace(self, command: Command, fills: list[int]) -> Outcome:
-        _, _, _, _, quantity, order_id, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         order = self._find(command)
         rules = [
             (order is not None, Reason.UNKNOWN_ORDER),
             (flags in (0, POST_ONLY), Reason.BAD_TYPE),
             (1 <= quantity <= MAX_QUANTITY, Reason.BAD_QUANTITY),
             (1 <= price <= MAX_PRICE, Reason.BAD_PRICE),
+            ((side, order_type, time_in_force) == (0, 0, 0), Reason.UNUSED_FIELD),
         ]
         reason = next((reason for holds, reason in rules if not holds), Reason.NONE)
         if reason or order is None:

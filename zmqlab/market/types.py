@@ -141,6 +141,8 @@ class Reason(IntEnum):
     """The account holds as many symbols as one may hold; see :class:`MarketLimits`."""
     TOO_MANY_SESSION_SYMBOLS = 17
     """The session holds as many symbols as one may hold."""
+    UNUSED_FIELD = 18
+    """A field that this kind of command does not use is not 0: its sender takes it for something that it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ class Command(NamedTuple):
     """A :class:`TimeInForce`, of a new order."""
     quantity: U32 = 0
     order_id: U64 = 0
-    """The order to cancel or to replace."""
+    """The order to cancel or to replace; 0 of a new order."""
     symbol: U64 = 0
     """A symbol code."""
     price: I64 = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -127,17 +127,18 @@ def test_a_wrong_read_is_found(history: History) -> None:
 class SymbolModel:
     """One symbol's book, for a checker that is given the commands of this symbol alone.
 
-    The order ids are given by one counter for all symbols, so that this book can't know the next one. It takes the id
-    of a new order from the answer, demands that ids grow, and translates.
+    The order ids are given by one counter for all symbols, so that this book can't compute the next one. But the ids of
+    this symbol come in rising order: a new order takes the smallest one that the answers know and that is not used yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reports: Iterable[Report]) -> None:
+        """``reports``: all answers to new orders of this symbol."""
         self._exchange = NaiveExchange()
         self._own_ids: dict[int, int] = {}
         """Order id of the history -> of this book."""
         self._ids: dict[int, int] = {}
         """The other way round."""
-        self._latest_id = 0
+        self._unused = sorted((report.order_id for report in reports if report.order_id), reverse=True)
 
     def accepts(self, command: Command, report: Report) -> bool:
         """Apply a command; whether ``report`` is what becomes of it."""
@@ -147,9 +148,8 @@ class SymbolModel:
         (own,) = reports_in(reports)
         own_id = own.order_id
         if command.kind == "new" and own_id:
-            if report.order_id <= self._latest_id:
+            if not self._unused or self._unused.pop() != report.order_id:
                 return False
-            self._latest_id = report.order_id
             self._own_ids[report.order_id], self._ids[own_id] = own_id, report.order_id
         theirs = command.order_id if command.kind != "new" else self._ids.get(own_id, 0)
         reports = list(own._replace(order_id=theirs))
@@ -170,7 +170,7 @@ def test_each_symbol_is_linearizable_by_itself(history: History) -> None:
     assert len(by_symbol) == 16
     assert ids == list(range(1, len(ids) + 1)), "one counter for all, without a gap"
     for operations in by_symbol.values():
-        model = SymbolModel()
+        model = SymbolModel(report for command, report in operations if command.kind == "new")
         assert all(model.accepts(command, report) for command, report in operations)
 
 
@@ -181,6 +181,6 @@ def test_a_wrong_answer_is_found_within_its_symbol(history: History) -> None:
         for command, report in zip(each.commands, each.reports, strict=True)
         if command.symbol == "AAPL"
     ]
-    model = SymbolModel()
+    model = SymbolModel(report for command, report in operations if command.kind == "new")
     operations[0], operations[-1] = operations[-1], operations[0]
     assert not all(model.accepts(command, report) for command, report in operations)

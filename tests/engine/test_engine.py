@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from tests.engine.fake_effects import Driven, founder_id
 from zmqlab.market import Command, Side
 from zmqlab.settings import NodeSettings, SessionLimits
@@ -182,9 +185,79 @@ def test_a_second_signal_ends_the_node_at_once() -> None:
 
 def test_a_frame_for_a_group_that_is_not_here_is_refused() -> None:
     driven = alone()
-    driven.turn(clients=[client_wire.encode_open_session(1, group=3)])
-    assert driven.effects.replies == []
+    driven.turn(clients=[client_wire.encode_open_session(7, group=3)])
     assert "there is no group 3 here" in driven.effects.notes[-1]
+    (refused,) = responses(driven)
+    assert (refused.client_id, refused.request_number, refused.status) == (0, 7, ResponseStatus.MALFORMED)
+
+
+BUY = records.pack_commands([Command.limit(Side.BUY, "ACME", 1, 100)])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        client_wire.encode_request(5, 6, 1, b""),
+        client_wire.encode_request(5, 6, 1, BUY + b"x"),
+        client_wire.encode_request(5, 6, 1, BUY * 1_025),
+        client_wire.encode_request(5, 6, 1, BUY, group=3),
+    ],
+    ids=["no command", "half a command", "1,025 commands", "another group"],
+)
+def test_a_request_that_makes_no_sense_is_answered(frame: bytes) -> None:
+    """A client in another language waited for ever for an answer to a frame that it had built wrongly."""
+    driven = alone()
+    driven.turn(clients=[frame])
+    (refused,) = responses(driven)
+    assert (refused.client_id, refused.request_number, refused.status) == (5, 6, ResponseStatus.MALFORMED)
+    (group,) = driven.engine.groups.values()
+    assert group.counters.bad_frames == 1
+    assert group.replica.pending == {}
+
+
+def test_the_number_0_is_malformed_and_not_stale() -> None:
+    """STALE says that the client has the answer; a new session that counts from 0 has none."""
+    driven = alone()
+    client_id = open_session(driven)
+    driven.turn(clients=[client_wire.encode_request(client_id, 0, 0, BUY)])
+    (refused,) = responses(driven)
+    assert (refused.request_number, refused.status) == (0, ResponseStatus.MALFORMED)
+    driven.turn(clients=[client_wire.encode_request(client_id, 1, 0, BUY)])
+    assert [each.status for each in responses(driven)] == [ResponseStatus.OK]
+
+
+@pytest.mark.parametrize(
+    ("fields", "nonce", "said"),
+    [
+        ({"op": "status"}, 0, "missing required field `nonce`"),
+        ({"op": "status", "nonce": "seven"}, 0, "Expected `int`, got `str`"),
+        ({"nonce": 7}, 7, "missing required field `op`"),
+        ({"op": "price", "nonce": 7}, 7, "Invalid value 'price'"),
+        ({"op": "book", "nonce": 7}, 7, "missing required field `symbol`"),
+        ({"op": "book", "nonce": 7, "symbol": "ACME", "levels": "all"}, 7, "`$.levels`"),
+        ({"op": "x" * 9_000, "nonce": 7}, 7, "Invalid value"),
+        ([1, 2, 3], 0, "Expected `object`"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_answered(fields: object, nonce: int, said: str) -> None:
+    """It got silence, so that its writer looked for the mistake in the socket."""
+    driven = alone()
+    driven.turn(clients=[frames.header(frames.QUERY) + msgspec.msgpack.encode(fields)])
+    answer = control.decode_answer(driven.effects.replies[-1][1])
+    assert isinstance(answer, control.ErrorAnswer)
+    assert (answer.nonce, answer.code) == (nonce, control.ErrorCode.BAD_QUERY)
+    assert said in answer.message
+    assert len(answer.message) <= 200
+    (group,) = driven.engine.groups.values()
+    assert group.counters.bad_frames == 1
+
+
+@pytest.mark.parametrize("frame", [b"", b"ZL", b"\xff" * 40, frames.header(frames.REQUEST), frames.header(0x04)])
+def test_a_frame_that_does_not_say_who_waits_is_not_answered(frame: bytes) -> None:
+    driven = alone()
+    driven.turn(clients=[frame])
+    assert driven.effects.replies == []
+    assert "bad frame from a client" in driven.effects.notes[-1]
 
 
 def test_a_stranger_can_not_send_a_node_to_an_address_that_is_none() -> None:

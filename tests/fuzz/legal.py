@@ -67,8 +67,8 @@ def _of_client(frame_type: int, frame: bytes, view: View) -> Verdict:
     if len(frame) > frames.MAX_CLIENT_FRAME_BYTES:
         return Verdict.BAD
     if frame_type in (frames.REQUEST, frames.OPEN_SESSION):
-        request_key(frame)
-        return Verdict.LEGAL
+        _, number = request_key(frame)
+        return Verdict.LEGAL if number or frame_type == frames.OPEN_SESSION else Verdict.BAD
     if frame_type != frames.QUERY:
         return Verdict.BAD
     query = control.decode_query(frame)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import islice
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zmqlab.market.canonical import Pieces
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.naive import NaiveExchange
-from zmqlab.market.types import reports_in, symbol_code
+from zmqlab.market.types import MarketLimits, reports_in, symbol_code
 
 SYMBOLS = ["AAPL", "MSFT", "X"]
 CODES = [*map(symbol_code, SYMBOLS), 0, 0x20]
@@ -28,6 +30,16 @@ news = st.tuples(
     st.integers(1, 4),
     st.sampled_from([0, 0, 0, 1, 2]),
 )
+market_orders = news.map(lambda row: (*row[:2], 2, *row[3:7], 0, *row[8:]))
+cancels = st.tuples(
+    st.just(2),
+    *[st.just(0)] * 4,
+    st.integers(0, 40),
+    st.sampled_from(CODES[:3]),
+    st.just(0),
+    st.integers(1, 4),
+    st.just(0),
+)
 changes = st.tuples(
     st.sampled_from([2, 3, 3, 9]),
     st.just(0),
@@ -40,7 +52,16 @@ changes = st.tuples(
     st.integers(1, 4),
     st.just(0),
 )
-flows = st.lists(st.one_of(news, news, news, changes), max_size=120)
+flows = st.lists(st.one_of(news, news, news, market_orders, cancels, changes), max_size=120)
+limits = st.builds(
+    MarketLimits,
+    open_orders=st.integers(2, 12),
+    account_orders=st.integers(1, 12),
+    session_orders=st.integers(1, 12),
+    symbols=st.integers(1, 3),
+    account_symbols=st.integers(1, 3),
+    session_symbols=st.integers(1, 3),
+)
 
 
 def assert_alike(fast: Exchange, naive: NaiveExchange) -> None:
@@ -54,24 +75,24 @@ def assert_alike(fast: Exchange, naive: NaiveExchange) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(flows, st.integers(2, 12), st.integers(1, 3))
+@given(flows, limits)
 def test_reports_fills_and_state_are_equal_after_each_command(
-    flow: list[tuple[int, ...]], max_open_orders: int, max_symbols: int
+    flow: list[tuple[int, ...]], limits: MarketLimits
 ) -> None:
-    fast = Exchange(max_open_orders=max_open_orders, max_symbols=max_symbols)
-    naive = NaiveExchange(max_open_orders=max_open_orders, max_symbols=max_symbols)
-    for command in flow:
-        assert fast.execute([command]) == naive.execute([command]), command  # type: ignore[list-item]
+    fast, naive = Exchange(limits), NaiveExchange(limits)
+    for number, command in enumerate(flow):
+        session = number // 2 % 3
+        assert fast.execute([command], session) == naive.execute([command], session), command  # type: ignore[list-item]
         fast.check_invariants()
         assert_alike(fast, naive)
 
 
 @settings(max_examples=100, deadline=None)
-@given(flows, flows)
+@given(flows, flows, limits)
 def test_a_restored_snapshot_goes_on_as_the_original(
-    before: list[tuple[int, ...]], after: list[tuple[int, ...]]
+    before: list[tuple[int, ...]], after: list[tuple[int, ...]], limits: MarketLimits
 ) -> None:
-    original, restored = Exchange(), Exchange()
+    original, restored = Exchange(limits), Exchange(limits)
     original.execute(before)  # type: ignore[arg-type]
     restored.restore(original.snapshot())
     restored.check_invariants()
@@ -79,10 +100,56 @@ def test_a_restored_snapshot_goes_on_as_the_original(
     assert restored.snapshot() == original.snapshot()
 
 
+@settings(max_examples=100, deadline=None)
+@given(flows, flows, st.integers(1, 7), limits)
+def test_a_frozen_state_stays_as_it_was_while_commands_go_on(
+    before: list[tuple[int, ...]], after: list[tuple[int, ...]], rows: int, limits: MarketLimits
+) -> None:
+    """Between two slices a few commands are executed; two states are frozen at once, at different moments."""
+    exchange = Exchange(limits)
+    exchange.execute(before)  # type: ignore[arg-type]
+    expected = [exchange.snapshot()]
+    frozen = [exchange.freeze(rows)]
+    slices: list[list[bytes]] = [[next(frozen[0])], []]
+    for number, command in enumerate(after):
+        exchange.execute([command])  # type: ignore[list-item]
+        if number == 5:
+            expected.append(exchange.snapshot())
+            frozen.append(exchange.freeze(rows))
+        if number % 3 == 0:
+            for taken, iterator in zip(slices, frozen, strict=False):
+                taken.extend(islice(iterator, 1))
+    for taken, iterator, state in zip(slices, frozen, expected, strict=False):
+        taken.extend(iterator)
+        assert b"".join(taken) == state
+    frozen += [exchange.freeze(), exchange.freeze()]
+    next(frozen[-1])
+    del frozen, iterator
+    assert not exchange._frozen, "nothing is kept of a state that is not wanted any more"
+
+
+@settings(max_examples=100, deadline=None)
+@given(flows, st.integers(1, 90), limits)
+def test_a_state_is_restored_from_pieces_of_any_size(
+    flow: list[tuple[int, ...]], size: int, limits: MarketLimits
+) -> None:
+    original, restored, pieces = Exchange(limits), Exchange(limits), Pieces()
+    original.execute(flow)  # type: ignore[arg-type]
+    snapshot = original.snapshot()
+    restoring = restored.restoring(pieces)
+    for start in range(0, len(snapshot), size):
+        assert next(restoring, None) is None
+        pieces.feed(snapshot[start : start + size])
+    assert list(restoring) == []
+    assert pieces.size == 0
+    restored.check_invariants()
+    assert restored.snapshot() == snapshot
+
+
 @settings(max_examples=50, deadline=None)
-@given(flows)
-def test_a_batch_is_its_commands_one_by_one(flow: list[tuple[int, ...]]) -> None:
-    batch, single = Exchange(), Exchange()
+@given(flows, limits)
+def test_a_batch_is_its_commands_one_by_one(flow: list[tuple[int, ...]], limits: MarketLimits) -> None:
+    batch, single = Exchange(limits), Exchange(limits)
     reports, fills = batch.execute(flow)  # type: ignore[arg-type]
     ones = [single.execute([command]) for command in flow]  # type: ignore[list-item]
     assert reports == [field for one in ones for field in one[0]]

@@ -12,6 +12,7 @@ import random
 from zmqlab.market import (
     Command,
     Exchange,
+    MarketLimits,
     NaiveExchange,
     Reason,
     Report,
@@ -25,9 +26,12 @@ COMMANDS = 2_500
 SEEDS = range(6)
 NAMES = ["A", "BB", "C.C", "D-1234_8", "E"]
 CODES = list(map(symbol_code, NAMES))
-MAX_SYMBOLS = 4
-MAX_OPEN_ORDERS = (20, 400)
-"""In turn: a bound that is often reached, and one that lets queues grow."""
+LIMITS = (
+    MarketLimits(open_orders=20, symbols=4),
+    MarketLimits(open_orders=400, symbols=4),
+    MarketLimits(account_orders=6, session_orders=18, account_symbols=1, session_symbols=3),
+)
+"""In turn: a bound that is often reached, one that lets queues grow, and quotas."""
 
 REJECTIONS = set(Reason) - {Reason.NONE, Reason.WOULD_NOT_FILL, Reason.NO_LIQUIDITY, Reason.SELF_TRADE}
 OUTCOMES = {
@@ -61,16 +65,17 @@ class Flow:
 
     def _new(self) -> Command:
         draw = self.draw
-        side = draw.choice((1, 2))
+        side, order_type = draw.choice((1, 2)), draw.choice((1, 1, 1, 1, 1, 2))
+        price = draw.randint(90, 101) if side == 1 else draw.randint(99, 110)
         return Command(
             1,
             side,
-            draw.choice((1, 1, 1, 1, 1, 2)),
+            order_type,
             draw.choice((1, 1, 1, 1, 2, 3)),
             draw.randint(1, 20),
             0,
             draw.choice(CODES[:1] * 8 + CODES),
-            draw.randint(90, 101) if side == 1 else draw.randint(99, 110),
+            price if order_type == 1 else 0,
             draw.randint(1, 12),
             draw.choice((0, 0, 0, 0, 1)),
         )
@@ -99,14 +104,13 @@ class Flow:
 def run(seed: int) -> set[tuple[Status, Reason]]:
     """Run one flow on both exchanges. Returns the outcomes that it had."""
     flow = Flow(seed)
-    max_open_orders = MAX_OPEN_ORDERS[seed % 2]
-    fast = Exchange(max_open_orders=max_open_orders, max_symbols=MAX_SYMBOLS)
-    naive = NaiveExchange(max_open_orders=max_open_orders, max_symbols=MAX_SYMBOLS)
+    fast, naive = Exchange(LIMITS[seed % 3]), NaiveExchange(LIMITS[seed % 3])
     outcomes: set[tuple[Status, Reason]] = set()
     for number in range(COMMANDS):
         command = flow.next()
-        reports, fills = fast.execute([command])
-        assert (reports, fills) == naive.execute([command]), f"seed {seed}, command {number}: {command}"
+        session = flow.draw.randint(1, 3)
+        reports, fills = fast.execute([command], session)
+        assert (reports, fills) == naive.execute([command], session), f"seed {seed}, command {number}: {command}"
         fast.check_invariants()
         (report,) = reports_in(reports)
         flow.hear(command, report, fills)

@@ -23,6 +23,7 @@ from zmqlab.market import (
     Exchange,
     ExecutionReport,
     Fill,
+    MarketLimits,
     NaiveExchange,
     Reason,
     Side,
@@ -52,10 +53,10 @@ class Market:
         self._history: list[tuple[int, ...]] = []
         self._accounts = itertools.count(1_001)
 
-    def send(self, command: tuple[int, ...]) -> ExecutionReport:
+    def send(self, command: tuple[int, ...], session: int = 0) -> ExecutionReport:
         """Execute one command. Returns its report with its fills; their sums are checked here for all scenarios."""
         self._history.append(command)
-        report, flat = self.exchange.execute([command])
+        report, flat = self.exchange.execute([command], session)
         status, reason, reserved, fill_count, filled, leaves, order_id, notional = report
         fills = tuple(Fill(*flat[start : start + 4]) for start in range(0, len(flat), 4))
         assert (reserved, fill_count) == (0, len(fills))
@@ -73,15 +74,17 @@ class Market:
         account: int = 0,
         post_only: bool = False,
         symbol: str = ACME,
+        session: int = 0,
     ) -> ExecutionReport:
         """A new order. Without ``account`` it gets an account of its own."""
         account = account or next(self._accounts)
         if price is MARKET:
-            return self.send(Command.market(side, symbol, quantity, account=account, time_in_force=time_in_force))
+            command = Command.market(side, symbol, quantity, account=account, time_in_force=time_in_force)
+            return self.send(command, session)
         command = Command.limit(
             side, symbol, quantity, price, account=account, time_in_force=time_in_force, post_only=post_only
         )
-        return self.send(command)
+        return self.send(command, session)
 
     def cancel(self, order_id: int, account: int, symbol: str = ACME) -> ExecutionReport:
         return self.send(Command.cancel(order_id, symbol, account=account))
@@ -482,6 +485,8 @@ BAD: list[tuple[Command, Reason]] = [
     (GOOD._replace(time_in_force=4), Reason.BAD_TYPE),
     (GOOD._replace(flags=2), Reason.BAD_TYPE),
     (GOOD._replace(flags=3), Reason.BAD_TYPE),
+    (GOOD._replace(order_id=7), Reason.UNUSED_FIELD),
+    (Command.market(BUY, ACME, 5, account=ANN)._replace(price=99), Reason.UNUSED_FIELD),
 ]
 
 
@@ -494,6 +499,32 @@ def test_a_bad_new_order_is_rejected_and_uses_up_no_id(market: Market, command: 
     assert market.order(BUY, 5, 99).order_id == 1
 
 
+UNUSED = ("side", "order_type", "time_in_force", "quantity", "price", "flags")
+RESTING = Command.limit(SELL, ACME, 5, 105, account=ANN)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(Command.cancel(1, ACME, account=ANN)._replace(**{field: 1}) for field in UNUSED),
+        *(Command.replace(1, ACME, 4, 105, account=ANN)._replace(**{field: 1}) for field in UNUSED[:3]),
+    ],
+)
+@pytest.mark.parametrize("room", [1, 9])
+@pytest.mark.parametrize("exchange", [Exchange, NaiveExchange])
+def test_a_cancel_with_a_quantity_is_no_partial_cancel(exchange: type[Exchange], room: int, command: Command) -> None:
+    """Fields that must be 0 were ignored: the whole order was cancelled, and a market order traded beyond its price.
+
+    An exchange that is full (room 1) counts its orders, and takes another way.
+    """
+    market = Market(exchange(MarketLimits(open_orders=room)))
+    market.send(RESTING)
+    market.send(RESTING)
+    before = market.exchange.state_hash()
+    assert outcome(market.send(command)) == rejected(Reason.UNUSED_FIELD)
+    assert market.exchange.state_hash() == before
+
+
 @pytest.mark.parametrize("kind", [0, 4, 255])
 def test_an_unknown_kind_of_command(market: Market, kind: int) -> None:
     before = market.exchange.state_hash()
@@ -503,7 +534,7 @@ def test_an_unknown_kind_of_command(market: Market, kind: int) -> None:
 
 @pytest.mark.parametrize("make", [Exchange, NaiveExchange])
 def test_a_full_exchange_takes_only_orders_that_cannot_rest(make: type[Exchange] | type[NaiveExchange]) -> None:
-    market = Market(make(max_open_orders=2))
+    market = Market(make(MarketLimits(open_orders=2)))
     market.order(SELL, 5, 100)
     market.order(SELL, 5, 101)
     assert outcome(market.order(BUY, 5, 100)) == rejected(Reason.TOO_MANY_ORDERS)
@@ -514,10 +545,62 @@ def test_a_full_exchange_takes_only_orders_that_cannot_rest(make: type[Exchange]
 
 @pytest.mark.parametrize("make", [Exchange, NaiveExchange])
 def test_no_more_symbols_than_the_limit(make: type[Exchange] | type[NaiveExchange]) -> None:
-    market = Market(make(max_symbols=1))
+    market = Market(make(MarketLimits(symbols=1)))
     assert market.order(BUY, 5, 99).status is Status.NEW
     assert outcome(market.order(BUY, 5, 99, symbol="OTHER")) == rejected(Reason.TOO_MANY_SYMBOLS)
+    assert outcome(market.order(BUY, 5, 99, IOC, symbol="OTHER")) == (Status.EXPIRED, Reason.NO_LIQUIDITY, 0, 0)
     assert market.order(BUY, 5, 99).status is Status.NEW
+
+
+@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+def test_a_symbol_is_delisted_when_another_needs_its_place(make: type[Exchange] | type[NaiveExchange]) -> None:
+    """The one that has been idle longest goes, with its tape. Symbols with open orders stay."""
+    market = Market(make(MarketLimits(symbols=3)))
+    for symbol in ("A", "B", "C"):
+        market.order(SELL, 5, 100, symbol=symbol)
+    for symbol in ("B", "A"):
+        market.order(BUY, 5, 100, symbol=symbol)
+        assert len(market.exchange.trades(symbol)) == 1, "an idle symbol keeps its tape"
+    assert market.order(SELL, 5, 100, symbol="D").status is Status.NEW
+    assert market.exchange.trades("B") == []
+    assert len(market.exchange.trades("A")) == 1
+    assert market.exchange.depth("C").asks == [(100, 5, 1)]
+    assert market.order(SELL, 5, 100, symbol="B").order_id == 7, "a delisted symbol may come back, with new ids"
+    assert outcome(market.order(SELL, 5, 100, symbol="A")) == rejected(Reason.TOO_MANY_SYMBOLS)
+
+
+@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+def test_an_account_and_a_session_have_quotas_of_open_orders(make: type[Exchange] | type[NaiveExchange]) -> None:
+    market = Market(make(MarketLimits(account_orders=2, session_orders=3)))
+    for price in (98, 99):
+        assert market.order(BUY, 5, price, account=ANN).status is Status.NEW
+    assert outcome(market.order(BUY, 5, 97, account=ANN)) == rejected(Reason.TOO_MANY_ACCOUNT_ORDERS)
+    assert market.order(BUY, 5, 97, account=BOB).status is Status.NEW
+    assert outcome(market.order(BUY, 5, 97, account=BOB)) == rejected(Reason.TOO_MANY_SESSION_ORDERS)
+    assert market.order(BUY, 5, 97, account=BOB, session=2).status is Status.NEW
+    assert market.order(SELL, 5, 99, session=2).status is Status.FILLED
+    assert market.order(BUY, 5, 96, account=ANN).status is Status.NEW, "a fill makes room"
+    market.cancel(1, ANN)
+    assert market.order(BUY, 5, 96, account=ANN, session=2).status is Status.NEW, "a cancel makes room"
+    assert outcome(market.order(SELL, 5, 97, IOC, account=99)) == (Status.FILLED, Reason.NONE, 5, 0)
+
+
+@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+def test_an_account_and_a_session_hold_no_more_symbols_than_their_quotas(
+    make: type[Exchange] | type[NaiveExchange],
+) -> None:
+    """A symbol is held by whose order came first to its empty book, until the book is empty again."""
+    market = Market(make(MarketLimits(account_symbols=1, session_symbols=2)))
+    market.order(BUY, 5, 99, account=ANN, symbol="A")
+    market.order(BUY, 5, 99, account=BOB, symbol="A")
+    assert outcome(market.order(BUY, 5, 99, account=ANN, symbol="B")) == rejected(Reason.TOO_MANY_ACCOUNT_SYMBOLS)
+    assert market.order(BUY, 5, 99, account=BOB, symbol="B").status is Status.NEW
+    assert outcome(market.order(BUY, 5, 99, symbol="C")) == rejected(Reason.TOO_MANY_SESSION_SYMBOLS)
+    assert market.order(BUY, 5, 99, symbol="C", session=2).status is Status.NEW
+    market.cancel(1, ANN, "A")
+    assert outcome(market.order(BUY, 5, 99, account=ANN, symbol="D")) == rejected(Reason.TOO_MANY_ACCOUNT_SYMBOLS)
+    market.cancel(2, BOB, "A")
+    assert market.order(BUY, 5, 99, account=ANN, symbol="D").status is Status.NEW, "A is idle and held by none"
 
 
 def test_books_of_different_symbols_do_not_meet(market: Market) -> None:

@@ -240,7 +240,7 @@ def test_a_restored_machine_goes_on_as_the_original(cut: int) -> None:
 
 
 def test_a_snapshot_that_the_exchange_refuses_is_a_corrupt_journal(machine: StateMachine) -> None:
-    with pytest.raises(JournalCorrupt, match="can't be restored: a state of the market ends at byte 20"):
+    with pytest.raises(JournalCorrupt, match="can't be restored: the state ends 1 bytes before"):
         machine.restore(machine.snapshot() + b"\0")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.wire import code_tables
+from zmqlab.histogram import bucket_high, bucket_low
 from zmqlab.wire import client, control, frames, records
-from zmqlab.wire.client import ResponseStatus
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
 SECTIONS = dict(re.findall(r"^#+ (.+?)\n(.*?)(?=^#|\Z)", PAGE, re.M | re.S))
@@ -56,9 +57,24 @@ def test_the_types_of_frames() -> None:
     assert frames.topic(frames.METRICS).hex(" ").upper() == "5A 4C 01 20"
 
 
-def test_the_codes_of_a_response() -> None:
-    listed = re.findall(r"^\| (\d) \| ([A-Z_]+) \|", PAGE, re.M)
-    assert [(int(code), name) for code, name in listed] == [(int(status), status.name) for status in ResponseStatus]
+@pytest.mark.parametrize("path", code_tables.pages(), ids=lambda path: path.name)
+def test_the_tables_of_codes_and_fields(path: Path) -> None:
+    page = path.read_text()
+    assert page == code_tables.with_tables(page), "python -m tests.wire.code_tables"
+
+
+def test_each_code_and_field_has_one_table_and_a_meaning() -> None:
+    shown = [block[2] for path in code_tables.pages() for block in code_tables.BLOCK.finditer(path.read_text())]
+    described = [*code_tables.CODES, *code_tables.STRUCTS]
+    assert sorted(shown) == sorted(each.__name__ for each in described)
+    for each in described:
+        for name, said in code_tables.meanings(each).items():
+            assert said, f"say below {each.__name__}.{name} what it means"
+
+
+def test_an_error_answer_has_a_code_of_the_table() -> None:
+    source = [path.read_text() for path in Path(client.__file__).parents[1].rglob("*.py")]
+    assert [code for text in source for code in re.findall(r'ErrorAnswer\([^,()]+, "(\w*)"', text)] == []
 
 
 def test_the_bounds() -> None:
@@ -67,7 +83,16 @@ def test_the_bounds() -> None:
         assert f"{bound:,}" in PAGE
 
 
+def test_the_buckets_of_service_times() -> None:
+    (said,) = re.findall(r"^With `s = (.*?)`, bucket `i` begins\s+at `(.*?)` and\s+holds `(.*?)` values", PAGE, re.M)
+    for i in (0, 100, 255, 256, 300, 511, 512, 2_000):
+        shift = eval(said[0], {"i": i, "max": max})
+        begins, width = (eval(each, {"i": i, "s": shift}) for each in said[1:])
+        assert (begins, begins + width - 1) == (bucket_low(i), bucket_high(i))
+
+
 def test_the_queries() -> None:
-    listed = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
+    section = SECTIONS["QUERY and ANSWER: header + one msgpack map"].partition("<!--")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.M)
     queries = [query.__struct_config__.tag for query in control.Query.__args__]
     assert listed == queries

@@ -145,7 +145,7 @@ def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:
 
 def error_of(answer: control.ErrorAnswer) -> RequestError:
     """The exception that an ErrorAnswer stands for."""
-    if answer.code == "no_leader":
+    if answer.code == control.ErrorCode.NO_LEADER:
         return NoLeader("no node leads for now: an election takes a fraction of a second while a majority runs")
     return RequestRefused(f"the node refused: {answer.message} ({answer.code})")
 

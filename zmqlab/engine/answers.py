@@ -2,6 +2,7 @@
 
 A query about the books is linearizable by default: it waits for a read index (:meth:`Replica.read`) before it looks.
 Every other answer is this node's own view, which may lag. Each query is answered exactly once, through ``reply``.
+A frame of a client that makes no sense is answered too, where it says who waits for the answer (:func:`refusal_of`).
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from collections.abc import Callable
 
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.errors import SettingsError
+from zmqlab.errors import FrameError, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
 from zmqlab.settings import is_node_name, parse_base_endpoint
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import (
     AddMemberQuery,
     Answer,
     BookAnswer,
     BookQuery,
     ErrorAnswer,
+    ErrorCode,
     HashAnswer,
     HashQuery,
     LinkFaultsQuery,
@@ -42,7 +47,28 @@ MAX_LIVES = 64
 MAX_LOG_BYTES = 524_288
 """Of one answer. A client that asks and never reads fills its queue: 256 of them, 128 MiB."""
 
+MAX_REFUSAL_CHARACTERS = 200
+"""Of what is wrong with a frame: the text may quote from it."""
+
 Reply = Callable[[Answer], None]
+
+
+def refusal_of(frame: bytes, error: FrameError) -> bytes | None:
+    """The frame that tells a client what is wrong with its own; None if no client would understand it.
+
+    A query without a nonce that can be read gets an answer of nonce 0. A frame of another version or type gets none.
+    """
+    try:
+        frame_type, group = frames.parse_header(frame)
+    except FrameError:
+        return None
+    if frame_type == frames.QUERY:
+        said = str(error)[:MAX_REFUSAL_CHARACTERS]
+        return control.encode(frames.ANSWER, ErrorAnswer(control.nonce_of(frame), ErrorCode.BAD_QUERY, said), group)
+    key = client_wire.key_in(frame)
+    if key is None:
+        return None
+    return client_wire.encode_responses([client_wire.encode_response(*key, 0, ResponseStatus.MALFORMED)], group)
 
 
 class Answers:
@@ -85,7 +111,7 @@ class Answers:
         try:
             symbol_code(query.symbol)
         except ValueError as error:
-            reply(ErrorAnswer(query.nonce, "bad_query", str(error)))
+            reply(ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error)))
             return
         look = self._book if isinstance(query, BookQuery) else self._trades
 
@@ -93,7 +119,8 @@ class Answers:
             if readable:
                 reply(look(query))  # type: ignore[arg-type]
             else:
-                reply(ErrorAnswer(query.nonce, "no_leader", "no leader confirmed the read: ask again, or elsewhere"))
+                said = "no leader confirmed the read: ask again, or elsewhere"
+                reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, said))
 
         if query.linearizable:
             self._replica.read(finish)
@@ -137,18 +164,18 @@ class Answers:
         if self._replica.replication.hand_over(query.target):
             reply(OkAnswer(query.nonce, "leadership is being handed over"))
         else:
-            reply(ErrorAnswer(query.nonce, "no_leader", "this node does not lead, or knows no such voter"))
+            reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, "this node does not lead, or knows no such voter"))
 
     def _add(self, query: AddMemberQuery) -> Answer:
         if not 0 < query.node_id < 1 << 64:
-            return ErrorAnswer(query.nonce, "bad_query", f"{query.node_id} is no node id")
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.node_id} is no node id")
         try:
             host, port = parse_base_endpoint(query.address)
         except SettingsError as error:
-            return ErrorAnswer(query.nonce, "bad_query", str(error))
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         if query.name:
             if not is_node_name(query.name):
-                return ErrorAnswer(query.nonce, "bad_query", f"{query.name[:40]!r} is no name of a node")
+                return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
             self._peers.note_name(query.node_id, query.name)
         if query.life:
             self._lives.pop(query.node_id, None)
@@ -163,16 +190,18 @@ class Answers:
     def _remove(self, query: RemoveMemberQuery) -> Answer:
         """A node that left, and was started again at once, may still have a question of its last life under way."""
         if query.life and self._lives.get(query.node_id, query.life) != query.life:
-            return ErrorAnswer(query.nonce, "refused", "that node has been started again since, and has asked to stay")
+            said = "that node has been started again since, and has asked to stay"
+            return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         return self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id))
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:
         if self._links is None:
-            return ErrorAnswer(query.nonce, "not_allowed", "faults are for nodes that were started with --allow-faults")
+            said = "faults are for nodes that were started with --allow-faults"
+            return ErrorAnswer(query.nonce, ErrorCode.NOT_ALLOWED, said)
         try:
             self._links.replace(query.links)
         except SettingsError as error:
-            return ErrorAnswer(query.nonce, "bad_query", str(error))
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         return OkAnswer(query.nonce, f"{len(query.links)} links are faulty")
 
     def _outcome(self, nonce: int, change: Change) -> Answer:
@@ -180,8 +209,8 @@ class Answers:
         if change is Change.DONE:
             return OkAnswer(nonce, change.value)
         if change is Change.UNDER_WAY:
-            return ErrorAnswer(nonce, "busy", "the change is under way: ask again")
+            return ErrorAnswer(nonce, ErrorCode.BUSY, "the change is under way: ask again")
         if change is Change.NOT_LEADER:
             leader = self._peers.address_of(self._replica.replication.leader_id)
-            return ErrorAnswer(nonce, "not_leader", "only the leader changes the members", leader)
-        return ErrorAnswer(nonce, "refused", change.value)
+            return ErrorAnswer(nonce, ErrorCode.NOT_LEADER, "only the leader changes the members", leader)
+        return ErrorAnswer(nonce, ErrorCode.REFUSED, change.value)

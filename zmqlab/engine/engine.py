@@ -27,6 +27,7 @@ import random
 from collections.abc import Callable
 from itertools import islice
 
+from zmqlab.engine.answers import refusal_of
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.first_start import FirstStart, first_start
 from zmqlab.engine.group import Design, Group
@@ -163,6 +164,9 @@ class Engine:
                 self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
         except FrameError as error:
             self._count_bad("a client", error)
+            answer = refusal_of(frame, error)
+            if answer is not None:
+                self._effects.reply(route, answer)
 
     def on_answer(self, address: str, frame: bytes) -> None:
         """A frame that came back from the node at ``address``, which :meth:`Effects.ask` asked."""
@@ -205,7 +209,8 @@ class Engine:
                 status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
                 answer = control.StatusAnswer(query.nonce, status)
             else:
-                answer = control.ErrorAnswer(query.nonce, "not_leader", "this node has not found its cluster yet")
+                code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
+                answer = control.ErrorAnswer(query.nonce, code, said)
             self._effects.reply(route, control.encode(frames.ANSWER, answer))
         else:
             body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)

@@ -160,9 +160,13 @@ class Group:
             key = request_key(frame)
             body: bytes | None = client_wire.encode_response(*key, 0, client_wire.ResponseStatus.CLOSING)
         else:
-            body = self.replica.take_request(route, frame, now_ns)
+            command_count = 0
             if frame_type == frames.REQUEST:
-                self.counters.orders_taken += client_wire.parse_request(frame).command_count
+                _, number, _, command_count = client_wire.parse_request(frame)
+                if not number:
+                    raise FrameError("a request has the number 0: the requests of a session count from 1")
+            body = self.replica.take_request(route, frame, now_ns)
+            self.counters.orders_taken += command_count
         if body is not None:
             self._outbox.setdefault(route, []).append(body)
 

@@ -95,13 +95,13 @@ class Asker:
         if address != self._target or answer.nonce != self._nonce:
             return
         self._silent_at = ticks + self._silent_ticks
-        if isinstance(answer, control.ErrorAnswer) and answer.code == "not_leader":
+        if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NOT_LEADER:
             is_usable = answer.leader != self._target and is_base_endpoint(answer.leader)
             self._redirected = answer.leader if is_usable else ""
             self._give_up = not self._redirected
             return
         self.answer = answer
-        if isinstance(answer, control.ErrorAnswer) and answer.code == "refused":
+        if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.REFUSED:
             self._note_refusal(answer.message)
 
     def _note_refusal(self, message: str) -> None:

@@ -219,8 +219,9 @@ def _frames(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, int]]:
 def _answer(exchange: NaiveExchange, frame: bytes, room: int) -> bytes:
     """Reports and fills of one request; of the fills only the first ``room`` are in the answer."""
     reports, fills = b"", b""
+    client_id = wire.parse_request(frame).client_id
     for command in wire.request_commands(frame):
-        report, own = exchange.execute([command])
+        report, own = exchange.execute([command], client_id)
         own = own[: room * FILL_WIDTH]
         report[REPORT_FILL_COUNT] = len(own) // FILL_WIDTH
         reports += records.pack_reports(report)

@@ -18,7 +18,14 @@ The rules of a book:
   rejected if the order would trade.
 * **Self-trade prevention, cancel newest.** An incoming order that meets a resting order of the same account stops
   there. Its fills stand; the rest of it is dropped.
-* **Rejections** change nothing, use up no order id, and carry a reason.
+* **Rejections** change nothing, use up no order id, and carry a reason. A field that a kind of command does not use is
+  0: a market order with a price, or a cancel with a quantity, is rejected.
+* **Listing.** The first order that rests in a symbol lists it. A listed symbol without open orders is *idle*. When
+  there are as many symbols as there may be, the one that has been idle longest is *delisted* to make room for another:
+  its tape is forgotten. It may be listed again.
+* **Quotas.** The open orders of the exchange, of an account and of a session are bounded, and so are the symbols that
+  each holds (:class:`MarketLimits`). An order that would rest beyond a bound is rejected before it trades. Orders that
+  can't rest are not bounded, and neither is a replace.
 
 A command is a tuple of ten integers; :class:`Command` makes them for people. :class:`Exchange` is the fast
 implementation, :class:`NaiveExchange` the obvious one that it is compared with. Left out on purpose: fees, auctions,
@@ -29,8 +36,9 @@ Modules, in reading order:
 * :mod:`~zmqlab.market.types`: codes, limits, the fields of each record, and the objects that people read
 * :mod:`~zmqlab.market.naive`: the exchange in the obvious way; read it to learn the rules
 * :mod:`~zmqlab.market.book`: the fast book: price levels with queues of orders
-* :mod:`~zmqlab.market.exchange`: the fast exchange
 * :mod:`~zmqlab.market.canonical`: the state as bytes: snapshot and state hash
+* :mod:`~zmqlab.market.market_state`: what the fast exchange consists of: listing, quotas, how it is frozen and restored
+* :mod:`~zmqlab.market.exchange`: the fast exchange
 """
 
 from zmqlab.market.exchange import Exchange
@@ -42,6 +50,7 @@ from zmqlab.market.types import (
     Depth,
     ExecutionReport,
     Fill,
+    MarketLimits,
     OrderType,
     Reason,
     Report,
@@ -63,6 +72,7 @@ __all__ = [
     "Exchange",
     "ExecutionReport",
     "Fill",
+    "MarketLimits",
     "NaiveExchange",
     "OrderType",
     "Reason",

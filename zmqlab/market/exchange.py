@@ -27,30 +27,27 @@ from zmqlab.market.book import (
     ACCOUNT,
     COMPACT_ABOVE,
     LEVEL,
+    LIVE,
+    NO_LEVEL,
     NO_LIMIT,
     ORDER_ID,
     QUANTITY,
-    SYMBOL,
+    SESSION,
     Book,
     BookSide,
-    Order,
 )
-from zmqlab.market.canonical import SymbolState, decode_state, encode_state, hash_state
+from zmqlab.market.market_state import MarketState, is_symbol_code
 from zmqlab.market.types import (
     FILL_WIDTH,
     MAX_PRICE,
     MAX_QUANTITY,
     POST_ONLY,
     CommandKind,
-    Depth,
     OrderType,
     Reason,
     Side,
     Status,
     TimeInForce,
-    Trade,
-    symbol_code,
-    symbol_name,
 )
 
 # Members of an IntEnum are slower to compare and to pack than plain integers.
@@ -76,36 +73,15 @@ _WOULD_CROSS = int(Reason.WOULD_CROSS)
 _WOULD_NOT_FILL = int(Reason.WOULD_NOT_FILL)
 _NO_LIQUIDITY = int(Reason.NO_LIQUIDITY)
 _SELF_TRADE = int(Reason.SELF_TRADE)
-_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
-_TOO_MANY_SYMBOLS = int(Reason.TOO_MANY_SYMBOLS)
 _UNKNOWN_COMMAND = int(Reason.UNKNOWN_COMMAND)
+_UNUSED_FIELD = int(Reason.UNUSED_FIELD)
 
 
-class Exchange:
+class Exchange(MarketState):
     """All books of one Raft group, driven by :meth:`execute`."""
 
-    def __init__(self, *, max_open_orders: int = 1_000_000, max_symbols: int = 4_096) -> None:
-        self.max_open_orders = max_open_orders
-        self.max_symbols = max_symbols
-        self._books: dict[int, Book] = {}
-        """By symbol code. A book stays from the first accepted order of its symbol on."""
-        self._orders: dict[int, Order] = {}
-        """All open orders by id: exactly the live orders of all levels, at most max_open_orders."""
-        self._next_order_id = 1
-        """Above the id of every order that was ever accepted."""
-
-    @property
-    def open_orders(self) -> int:
-        """How many orders rest in the books."""
-        return len(self._orders)
-
-    @property
-    def symbols(self) -> list[str]:
-        """The names of all listed symbols, sorted by code as in the snapshot."""
-        return [symbol_name(code) for code in sorted(self._books)]
-
-    def execute(self, commands: Iterable[tuple[int, ...]]) -> tuple[list[int], list[int]]:
-        """Execute ``commands`` in order.
+    def execute(self, commands: Iterable[tuple[int, ...]], session: int = 0) -> tuple[list[int], list[int]]:
+        """Execute ``commands`` in order. ``session`` is who sent them, for the quotas.
 
         Returns:
             The reports, one for each command, and the fills, in the order of their reports. Each is one flat list,
@@ -113,19 +89,24 @@ class Exchange:
         """
         reports: list[int] = []
         fills: list[int] = []
-        books, orders = self._books, self._orders
-        for command in commands:
+        if self._counting:
+            self._execute_counting(commands, session, reports, fills)
+            return reports, fills
+        books, orders, count_from = self._books, self._orders, self._count_from
+        stream = iter(commands)
+        for command in stream:
             kind, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
             if kind == _NEW:
-                # The short cut: a sound limit order, in a listed symbol, that reaches nothing and may rest.
+                # The short cut: a sound limit order, in a symbol with orders, that reaches nothing and may rest.
                 if (
                     order_type == _LIMIT
                     and time_in_force == _GTC
                     and 0 < quantity <= MAX_QUANTITY
                     and 0 < price <= MAX_PRICE
                     and 0 <= flags <= POST_ONLY
+                    and not order_id
                     and symbol in books
-                    and len(orders) < self.max_open_orders
+                    and len(orders) < count_from
                 ):
                     key = 0
                     if side == _BUY and books[symbol].asks.best > price:
@@ -138,24 +119,32 @@ class Exchange:
                         level = own.levels.get(key)
                         if level is None:
                             level = own.open_level(key)
-                        order = orders[order_id] = [order_id, account, quantity, symbol, level]
+                        order = orders[order_id] = [order_id, account, quantity, True, level, session]
                         level.append(order)
                         level.live += 1
                         reports += (_RESTS, 0, 0, 0, 0, quantity, order_id, 0)
                         continue
-                self._new(command, reports, fills)
+                if len(orders) >= count_from:
+                    self._begin_to_count()
+                    self._execute_counting(chain((command,), stream), session, reports, fills)
+                    break
+                self._new(command, session, reports, fills)
             elif kind == _CANCEL:
                 found = orders.get(order_id)
-                if found is None or found[ACCOUNT] != account or found[SYMBOL] != symbol:
+                if found is None or found[ACCOUNT] != account or found[LEVEL].symbol != symbol:
                     reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
+                    continue
+                if side or order_type or time_in_force or quantity or price or flags:
+                    reports += (_REJECTED, _UNUSED_FIELD, 0, 0, 0, 0, order_id, 0)
                     continue
                 # BookSide.remove, written out.
                 del orders[order_id]
-                found[QUANTITY] = 0
+                found[LIVE] = False
                 level = found[LEVEL]
                 live = level.live = level.live - 1
                 if not live:
-                    level.side.close_level(level)
+                    if level.side.close_level(level):
+                        self._release_if_empty(symbol)
                 elif len(level) > 2 * live + COMPACT_ABOVE:
                     level.compact()
                 reports += (_CANCELED, 0, 0, 0, 0, 0, order_id, 0)
@@ -165,21 +154,37 @@ class Exchange:
                 reports += (_REJECTED, _UNKNOWN_COMMAND, 0, 0, 0, 0, 0, 0)
         return reports, fills
 
-    def _new(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
+    def _execute_counting(
+        self, commands: Iterable[tuple[int, ...]], session: int, reports: list[int], fills: list[int]
+    ) -> None:
+        """The same while orders are counted: every command goes to the method of its kind."""
+        for command in commands:
+            kind = command[0]
+            if kind == _NEW:
+                self._new(command, session, reports, fills)
+            elif kind == _CANCEL:
+                self._cancel(command, reports)
+            elif kind == _REPLACE:
+                self._replace(command, reports, fills)
+            else:
+                reports += (_REJECTED, _UNKNOWN_COMMAND, 0, 0, 0, 0, 0, 0)
+        if len(self._orders) < self._count_from // 2:
+            self._stop_counting()
+
+    def _new(self, command: tuple[int, ...], session: int, reports: list[int], fills: list[int]) -> None:
         """Any new order: reject it, or match it and let the rest of it rest or expire."""
         _, side, order_type, time_in_force, quantity, _, symbol, price, account, flags = command
         may_rest = order_type == _LIMIT and time_in_force == _GTC
-        reason = self._refusal(command, may_rest)
+        reason = self._refusal(command, session, may_rest)
         if reason:
             reports += (_REJECTED, reason, 0, 0, 0, 0, 0, 0)
             return
-        book = self._books.get(symbol) or Book()
+        book = self._books.get(symbol) or self._book_of(symbol)
         own, opposite = (book.bids, book.asks) if side == _BUY else (book.asks, book.bids)
         limit = NO_LIMIT if order_type == _MARKET else price if side == _BUY else -price
         if flags and opposite.best <= limit:
             reports += (_REJECTED, _WOULD_CROSS, 0, 0, 0, 0, 0, 0)
             return
-        self._books[symbol] = book
         order_id = self._next_order_id
         self._next_order_id = order_id + 1
         if time_in_force == _FOK and opposite.available(limit, quantity, account) < quantity:
@@ -194,16 +199,35 @@ class Exchange:
             status, reason = _EXPIRED, _NO_LIQUIDITY
         elif leaves:
             status = _PARTIALLY_FILLED if leaves < quantity else _RESTS
-            self._rest(own, -limit, order_id, account, leaves, symbol)
+            if symbol not in self._books:
+                self._hold(symbol, book, account, session)
+            self._rest(own, -limit, order_id, account, leaves, session)
         filled = quantity - leaves
+        if filled and opposite.best == NO_LEVEL:
+            self._release_if_empty(symbol)
         rests = 0 if status == _EXPIRED else leaves
         reports += (status, reason, 0, (len(fills) - start) // FILL_WIDTH, filled, rests, order_id, notional)
 
-    def _refusal(self, command: tuple[int, ...], may_rest: bool) -> int:
+    def _cancel(self, command: tuple[int, ...], reports: list[int]) -> None:
+        """What :meth:`execute` does with a cancel, while orders are counted."""
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
+        order = self._orders.get(order_id)
+        if order is None or order[ACCOUNT] != account or order[LEVEL].symbol != symbol:
+            reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
+            return
+        if side or order_type or time_in_force or quantity or price or flags:
+            reports += (_REJECTED, _UNUSED_FIELD, 0, 0, 0, 0, order_id, 0)
+            return
+        del self._orders[order_id]
+        self._uncount(order)
+        order[LEVEL].side.remove(order)
+        self._release_if_empty(symbol)
+        reports += (_CANCELED, 0, 0, 0, 0, 0, order_id, 0)
+
+    def _refusal(self, command: tuple[int, ...], session: int, may_rest: bool) -> int:
         """The first reason to reject a new order, whatever the book holds; 0 if there is none."""
-        _, side, order_type, time_in_force, quantity, _, symbol, price, _, flags = command
-        unlisted = symbol not in self._books
-        if unlisted and not _is_symbol_code(symbol):
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
+        if symbol not in self._books and not is_symbol_code(symbol):
             return _BAD_SYMBOL
         if side not in (_BUY, _SELL):
             return _BAD_SIDE
@@ -215,18 +239,18 @@ class Exchange:
             return _BAD_QUANTITY
         if order_type == _LIMIT and not 0 < price <= MAX_PRICE:
             return _BAD_PRICE
-        if unlisted and len(self._books) >= self.max_symbols:
-            return _TOO_MANY_SYMBOLS
-        if may_rest and len(self._orders) >= self.max_open_orders:
-            return _TOO_MANY_ORDERS
+        if order_id or (price and order_type == _MARKET):
+            return _UNUSED_FIELD
+        if may_rest and (symbol not in self._books or len(self._orders) >= self._count_from):
+            return self._no_room(symbol, account, session)
         return _NONE
 
     def _replace(self, command: tuple[int, ...], reports: list[int], fills: list[int]) -> None:
         """Change an open order in its place, or take it out and enter it again under its old id."""
-        _, _, _, _, quantity, order_id, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         order = self._orders.get(order_id)
         reason = _NONE
-        if order is None or order[ACCOUNT] != account or order[SYMBOL] != symbol:
+        if order is None or order[ACCOUNT] != account or order[LEVEL].symbol != symbol:
             reason = _UNKNOWN_ORDER
         elif flags and flags != POST_ONLY:
             reason = _BAD_TYPE
@@ -234,11 +258,15 @@ class Exchange:
             reason = _BAD_QUANTITY
         elif not 0 < price <= MAX_PRICE:
             reason = _BAD_PRICE
+        elif side or order_type or time_in_force:
+            reason = _UNUSED_FIELD
         if reason or order is None:
             reports += (_REJECTED, reason, 0, 0, 0, 0, order_id, 0)
             return
         key = order[LEVEL].key
         if quantity <= order[QUANTITY] and (price == key or price == -key):
+            if self._frozen:
+                self._note_quantity(order)
             order[QUANTITY] = quantity
             reports += (_REPLACED, 0, 0, 0, 0, quantity, order_id, 0)
             return
@@ -248,6 +276,8 @@ class Exchange:
             reports += (_REJECTED, _WOULD_CROSS, 0, 0, 0, 0, order_id, 0)
             return
         del self._orders[order_id]
+        if self._counting:
+            self._uncount(order)
         own.remove(order)
         start = len(fills)
         leaves, notional, own_order = self._match(book, opposite, limit, quantity, account, order_id, fills)
@@ -256,18 +286,10 @@ class Exchange:
         if own_order:
             status, reason, leaves = _EXPIRED, _SELF_TRADE, 0
         elif leaves:
-            self._rest(own, -limit, order_id, account, leaves, symbol)
+            self._rest(own, -limit, order_id, account, leaves, order[SESSION])
+        if own.best == opposite.best:  # only if both are NO_LEVEL
+            self._release_if_empty(symbol)
         reports += (status, reason, 0, (len(fills) - start) // FILL_WIDTH, filled, leaves, order_id, notional)
-
-    def _rest(self, side: BookSide, key: int, order_id: int, account: int, quantity: int, symbol: int) -> None:
-        """Put an order at the end of its level's queue."""
-        level = side.levels.get(key)
-        if level is None:
-            level = side.open_level(key)
-        order = [order_id, account, quantity, symbol, level]
-        level.append(order)
-        level.live += 1
-        self._orders[order_id] = order
 
     def _match(
         self,
@@ -284,7 +306,7 @@ class Exchange:
         Returns:
             The quantity that is left, the notional, and whether an order of the same account stopped the trading.
         """
-        orders = self._orders
+        orders, counting = self._orders, self._counting
         tape = book.tape
         notional = 0
         while leaves and opposite.best <= limit:
@@ -293,14 +315,16 @@ class Exchange:
             price = abs(key)
             while leaves:
                 maker = level[0]
-                quantity = maker[QUANTITY]
-                if not quantity:
+                if not maker[LIVE]:
                     level.popleft()
                     continue
                 if maker[ACCOUNT] == account:
                     return leaves, notional, True
+                quantity = maker[QUANTITY]
                 maker_id = maker[ORDER_ID]
                 if quantity > leaves:
+                    if self._frozen:
+                        self._note_quantity(maker)
                     maker[QUANTITY] = quantity = quantity - leaves
                     notional += price * leaves
                     fills += (maker_id, price, leaves, quantity)
@@ -312,6 +336,8 @@ class Exchange:
                 tape.append((price, quantity, maker_id, taker_id))
                 level.popleft()
                 del orders[maker_id]
+                if counting:
+                    self._uncount(maker)
                 live = level.live = level.live - 1
                 if not live:
                     opposite.close_level(level)
@@ -319,85 +345,3 @@ class Exchange:
                 if len(level) > 2 * live + COMPACT_ABOVE:
                     level.compact()
         return leaves, notional, False
-
-    def depth(self, symbol: str, levels: int = 10) -> Depth:
-        """The best ``levels`` levels of ``symbol``; empty for a symbol that has had no order.
-
-        Raises:
-            ValueError: ``symbol`` can't be the name of a symbol.
-        """
-        book = self._books.get(symbol_code(symbol)) or Book()
-        return Depth(symbol, book.bids.depth(levels), book.asks.depth(levels))
-
-    def trades(self, symbol: str) -> list[Trade]:
-        """The last trades of ``symbol``, oldest first.
-
-        Raises:
-            ValueError: ``symbol`` can't be the name of a symbol.
-        """
-        book = self._books.get(symbol_code(symbol)) or Book()
-        return list(map(Trade._make, book.tape))
-
-    def snapshot(self) -> bytes:
-        """The whole state as canonical bytes; see :mod:`zmqlab.market.canonical`."""
-        listing = []
-        for code in sorted(self._books):
-            book = self._books[code]
-            sides = [
-                [(order[ORDER_ID], price, order[QUANTITY], order[ACCOUNT]) for price, order in side.orders()]
-                for side in (book.bids, book.asks)
-            ]
-            listing.append(SymbolState(code, sides[0], sides[1], list(book.tape)))
-        return encode_state(self._next_order_id, listing)
-
-    def restore(self, snapshot: bytes) -> None:
-        """Replace the state by that of a snapshot. The limits stay.
-
-        Raises:
-            StateInvalid: the bytes are no snapshot. The state is as it was.
-        """
-        next_order_id, listing = decode_state(snapshot)
-        for book in self._books.values():
-            for level in chain(book.bids.levels.values(), book.asks.levels.values()):
-                level.clear()  # Breaks the cycles of the old state.
-        self._books = {}
-        self._orders = {}
-        self._next_order_id = next_order_id
-        for code, bids, asks, trades in listing:
-            book = self._books[code] = Book()
-            book.tape.extend(trades)
-            for order_id, price, quantity, account in bids:
-                self._rest(book.bids, -price, order_id, account, quantity, code)
-            for order_id, price, quantity, account in asks:
-                self._rest(book.asks, price, order_id, account, quantity, code)
-
-    def state_hash(self) -> bytes:
-        """16 bytes that are equal for equal states, in this implementation and in the naive one."""
-        return hash_state(self.snapshot())
-
-    def check_invariants(self) -> None:
-        """Assert the invariants of this class and of its books. It looks at every order, so it is for tests."""
-        seen: dict[int, Order] = {}
-        for code, book in self._books.items():
-            assert _is_symbol_code(code)
-            book.check_invariants()
-            for side in (book.bids, book.asks):
-                for price, order in side.orders():
-                    assert order[ORDER_ID] not in seen, "an order rests in one place"
-                    seen[order[ORDER_ID]] = order
-                    assert order[SYMBOL] == code
-                    assert 0 < order[QUANTITY] <= MAX_QUANTITY
-                    assert 0 < price <= MAX_PRICE
-                    assert order[LEVEL].side is side
-        assert seen == self._orders, "the table of open orders is exactly what rests"
-        assert all(order_id < self._next_order_id for order_id in seen)
-        assert len(seen) <= self.max_open_orders
-        assert len(self._books) <= self.max_symbols
-
-
-def _is_symbol_code(code: int) -> bool:
-    try:
-        symbol_name(code)
-    except ValueError:
-        return False
-    return True

@@ -5,15 +5,19 @@ of the canonical state. A side of a book is one plain list of orders, in the ord
 operation walks that list. The property tests, the verdict after a run and the simulator's checkers replay commands
 through this exchange. Read this module to learn the rules.
 
+The state has an order of arrival (:mod:`zmqlab.market.canonical`). Here each order that comes to rest gets a number,
+and the hash sorts by it.
+
 Left out: speed, and restoring from a snapshot.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from zmqlab.market.canonical import SymbolState, encode_state, hash_state
+from zmqlab.market.canonical import HEADER, MAGIC, ORDER, VERSION, hash_slices, pack_symbol
 from zmqlab.market.types import (
     FILL_WIDTH,
     MAX_PRICE,
@@ -23,6 +27,7 @@ from zmqlab.market.types import (
     Command,
     CommandKind,
     Depth,
+    MarketLimits,
     OrderType,
     Reason,
     Report,
@@ -46,6 +51,9 @@ class Resting:
     price: int
     leaves: int
     account: int
+    session: int
+    arrival: int = 0
+    """A number that grows with each order that comes to rest."""
 
 
 @dataclass
@@ -55,6 +63,12 @@ class NaiveBook:
     bids: list[Resting] = field(default_factory=list)
     asks: list[Resting] = field(default_factory=list)
     tape: list[Trade] = field(default_factory=list)
+    holder: tuple[int, int] | None = None
+    """(account, session) of the order that came first to the empty book; None while it is empty."""
+
+    def is_empty(self) -> bool:
+        """Whether no order rests here."""
+        return not (self.bids or self.asks)
 
     def own(self, side: int) -> list[Resting]:
         """The orders on ``side``."""
@@ -105,54 +119,95 @@ class Outcome:
 class NaiveExchange:
     """All books of one group. The methods do what those of :class:`zmqlab.market.exchange.Exchange` do."""
 
-    def __init__(self, *, max_open_orders: int = 1_000_000, max_symbols: int = 4_096) -> None:
-        self._max_open_orders = max_open_orders
-        self._max_symbols = max_symbols
+    def __init__(self, limits: MarketLimits | None = None) -> None:
+        self._limits = limits or MarketLimits()
         self._books: dict[int, NaiveBook] = {}
+        """The listed symbols."""
+        self._idle: list[int] = []
+        """Those of them without open orders; the one that has been idle longest comes first."""
         self._next_order_id = 1
+        self._next_arrival = 1
+        self._open_of_account: Counter[int] = Counter()
+        self._open_of_session: Counter[int] = Counter()
 
     @property
     def open_orders(self) -> int:
         """How many orders rest in the books."""
         return sum(len(book.bids) + len(book.asks) for book in self._books.values())
 
-    def execute(self, commands: Iterable[tuple[int, ...]]) -> tuple[list[int], list[int]]:
-        """Execute ``commands`` in order. Returns the reports and the fills, each as one flat list."""
+    def execute(self, commands: Iterable[tuple[int, ...]], session: int = 0) -> tuple[list[int], list[int]]:
+        """Execute ``commands`` of ``session`` in order. Returns the reports and the fills, each as one flat list."""
         reports: list[int] = []
         fills: list[int] = []
         for command in commands:
             own_fills: list[int] = []
-            outcome = self._apply(Command._make(command), own_fills)
+            outcome = self._apply(Command._make(command), session, own_fills)
+            self._note_idle(command[6])
             reports += outcome.report(len(own_fills) // FILL_WIDTH)
             fills += own_fills
         return reports, fills
 
-    def _apply(self, command: Command, fills: list[int]) -> Outcome:
+    def _apply(self, command: Command, session: int, fills: list[int]) -> Outcome:
         if command.kind == CommandKind.NEW:
-            return self._new(command, fills)
+            return self._new(command, session, fills)
         if command.kind == CommandKind.CANCEL:
             return self._cancel(command)
         if command.kind == CommandKind.REPLACE:
             return self._replace(command, fills)
         return Outcome(Status.REJECTED, Reason.UNKNOWN_COMMAND)
 
+    # What is listed, what rests, and who has how much of it.
+
+    def _note_idle(self, symbol: int) -> None:
+        """A command for ``symbol`` has ended: its book may have become empty."""
+        book = self._books.get(symbol)
+        if book is not None and book.is_empty() and symbol not in self._idle:
+            self._idle.append(symbol)
+            book.holder = None
+
+    def _enter(self, symbol: int, order: Resting) -> None:
+        """Let ``order`` rest. The first one in an empty book holds the symbol."""
+        if symbol not in self._books:
+            if len(self._books) == self._limits.symbols:
+                del self._books[self._idle.pop(0)]
+            self._books[symbol] = NaiveBook()
+        book = self._books[symbol]
+        if symbol in self._idle:
+            self._idle.remove(symbol)
+        if book.holder is None:
+            book.holder = order.account, order.session
+        order.arrival = self._next_arrival
+        self._next_arrival += 1
+        book.enter(order)
+        self._open_of_account[order.account] += 1
+        self._open_of_session[order.session] += 1
+
+    def _leave(self, queue: list[Resting], order: Resting) -> None:
+        """Take ``order`` out of its queue."""
+        queue.remove(order)
+        self._open_of_account[order.account] -= 1
+        self._open_of_session[order.session] -= 1
+
+    def _held(self, place: int, who: int) -> int:
+        """How many symbols an account (place 0) or a session (place 1) holds."""
+        return sum(1 for book in self._books.values() if book.holder is not None and book.holder[place] == who)
+
     # New orders.
 
-    def _new(self, command: Command, fills: list[int]) -> Outcome:
-        reason = self._refusal(command)
+    def _new(self, command: Command, session: int, fills: list[int]) -> Outcome:
+        reason = self._refusal(command, session)
         if reason:
             return Outcome(Status.REJECTED, reason)
         side, limit = command.side, command.price if command.order_type == OrderType.LIMIT else None
         book = self._books.get(command.symbol, NaiveBook())
         if command.flags & POST_ONLY and self._would_trade(book, side, limit):
             return Outcome(Status.REJECTED, Reason.WOULD_CROSS)
-        self._books[command.symbol] = book
         order_id = self._next_order_id
         self._next_order_id += 1
         all_or_nothing = command.time_in_force == TimeInForce.FOK
         if all_or_nothing and self._fillable(book, side, limit, command.account) < command.quantity:
             return Outcome(Status.EXPIRED, Reason.WOULD_NOT_FILL, order_id=order_id)
-        order = Resting(order_id, side, command.price, command.quantity, command.account)
+        order = Resting(order_id, side, command.price, command.quantity, command.account, session)
         outcome = self._trade(book, order, limit, fills)
         if outcome.status == Status.EXPIRED or not outcome.leaves:
             return outcome
@@ -160,26 +215,43 @@ class NaiveExchange:
             outcome.status, outcome.reason, outcome.leaves = Status.EXPIRED, Reason.NO_LIQUIDITY, 0
             return outcome
         order.leaves = outcome.leaves
-        book.enter(order)
+        self._enter(command.symbol, order)
         outcome.status = Status.PARTIALLY_FILLED if outcome.filled else Status.NEW
         return outcome
 
-    def _refusal(self, command: Command) -> Reason:
+    def _refusal(self, command: Command, session: int) -> Reason:
         """The first rule that a new order breaks, whatever the book holds."""
-        _, side, order_type, time_in_force, quantity, _, symbol, price, _, flags = command
-        known = symbol in self._books
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         plain_limit = order_type == OrderType.LIMIT and time_in_force == TimeInForce.GTC
         rules = [
-            (known or _spells_a_symbol(symbol), Reason.BAD_SYMBOL),
+            (_spells_a_symbol(symbol), Reason.BAD_SYMBOL),
             (side in _SIDES, Reason.BAD_SIDE),
             (order_type in _ORDER_TYPES and time_in_force in _TIMES_IN_FORCE, Reason.BAD_TYPE),
             (flags == 0 or (flags == POST_ONLY and plain_limit), Reason.BAD_TYPE),
             (1 <= quantity <= MAX_QUANTITY, Reason.BAD_QUANTITY),
             (order_type == OrderType.MARKET or 1 <= price <= MAX_PRICE, Reason.BAD_PRICE),
-            (known or len(self._books) < self._max_symbols, Reason.TOO_MANY_SYMBOLS),
-            (not plain_limit or self.open_orders < self._max_open_orders, Reason.TOO_MANY_ORDERS),
+            (order_id == 0 and (order_type == OrderType.LIMIT or price == 0), Reason.UNUSED_FIELD),
         ]
-        return next((reason for holds, reason in rules if not holds), Reason.NONE)
+        reason = next((reason for holds, reason in rules if not holds), Reason.NONE)
+        return self._no_room(symbol, account, session) if plain_limit and not reason else reason
+
+    def _no_room(self, symbol: int, account: int, session: int) -> Reason:
+        """The first limit that an order would exceed if it came to rest."""
+        limits = self._limits
+        if symbol not in self._books or symbol in self._idle:
+            if symbol not in self._books and len(self._books) >= limits.symbols and not self._idle:
+                return Reason.TOO_MANY_SYMBOLS
+            if self._held(0, account) >= limits.account_symbols:
+                return Reason.TOO_MANY_ACCOUNT_SYMBOLS
+            if self._held(1, session) >= limits.session_symbols:
+                return Reason.TOO_MANY_SESSION_SYMBOLS
+        if self.open_orders >= limits.open_orders:
+            return Reason.TOO_MANY_ORDERS
+        if self._open_of_account[account] >= limits.account_orders:
+            return Reason.TOO_MANY_ACCOUNT_ORDERS
+        if self._open_of_session[session] >= limits.session_orders:
+            return Reason.TOO_MANY_SESSION_ORDERS
+        return Reason.NONE
 
     # Trading.
 
@@ -212,7 +284,7 @@ class NaiveExchange:
             fills += [maker.order_id, maker.price, traded, maker.leaves]
             book.tape = [*book.tape, Trade(maker.price, traded, maker.order_id, taker.order_id)][-TAPE_LENGTH:]
             if not maker.leaves:
-                del makers[0]
+                self._leave(makers, maker)
         return outcome
 
     # Cancel and replace.
@@ -227,17 +299,21 @@ class NaiveExchange:
         order = self._find(command)
         if order is None:
             return Outcome(Status.REJECTED, Reason.UNKNOWN_ORDER, order_id=command.order_id)
-        self._books[command.symbol].own(order.side).remove(order)
+        unused = (*command[1:5], command.price, command.flags)
+        if any(unused):
+            return Outcome(Status.REJECTED, Reason.UNUSED_FIELD, order_id=command.order_id)
+        self._leave(self._books[command.symbol].own(order.side), order)
         return Outcome(Status.CANCELED, order_id=order.order_id)
 
     def _replace(self, command: Command, fills: list[int]) -> Outcome:
-        _, _, _, _, quantity, order_id, symbol, price, account, flags = command
+        _, side, order_type, time_in_force, quantity, order_id, symbol, price, account, flags = command
         order = self._find(command)
         rules = [
             (order is not None, Reason.UNKNOWN_ORDER),
             (flags in (0, POST_ONLY), Reason.BAD_TYPE),
             (1 <= quantity <= MAX_QUANTITY, Reason.BAD_QUANTITY),
             (1 <= price <= MAX_PRICE, Reason.BAD_PRICE),
+            ((side, order_type, time_in_force) == (0, 0, 0), Reason.UNUSED_FIELD),
         ]
         reason = next((reason for holds, reason in rules if not holds), Reason.NONE)
         if reason or order is None:
@@ -248,12 +324,14 @@ class NaiveExchange:
         book = self._books[symbol]
         if flags and self._would_trade(book, order.side, price):
             return Outcome(Status.REJECTED, Reason.WOULD_CROSS, order_id=order_id)
-        book.own(order.side).remove(order)
-        outcome = self._trade(book, Resting(order_id, order.side, price, quantity, account), price, fills)
+        self._leave(book.own(order.side), order)
+        entering = Resting(order_id, order.side, price, quantity, account, order.session)
+        outcome = self._trade(book, entering, price, fills)
         if outcome.status == Status.EXPIRED:
             return outcome
         if outcome.leaves:
-            book.enter(Resting(order_id, order.side, price, outcome.leaves, account))
+            entering.leaves = outcome.leaves
+            self._enter(symbol, entering)
         outcome.status = Status.REPLACED
         return outcome
 
@@ -278,14 +356,19 @@ class NaiveExchange:
     def state_hash(self) -> bytes:
         """The hash of the canonical bytes; equal to that of the fast exchange in the same state."""
 
-        def rows(queue: list[Resting]) -> list[tuple[int, int, int, int]]:
-            return [(order.order_id, order.price, order.leaves, order.account) for order in queue]
-
-        symbols = [
-            SymbolState(code, rows(book.bids), rows(book.asks), list(map(tuple, book.tape)))  # type: ignore[arg-type]
-            for code, book in sorted(self._books.items())
+        held = sorted(code for code in self._books if code not in self._idle)
+        resting = [
+            (order.arrival, order, code) for code, book in self._books.items() for order in (*book.bids, *book.asks)
         ]
-        return hash_state(encode_state(self._next_order_id, symbols))
+        counts = len(held), len(self._idle), len(resting)
+        state = [HEADER.pack(MAGIC, VERSION, self._next_order_id, *counts)]
+        for code in (*held, *self._idle):
+            account, session = self._books[code].holder or (0, 0)
+            state.append(pack_symbol(code, session, account, self._books[code].tape))
+        for _, order, code in sorted(resting, key=lambda item: item[0]):
+            price = -order.price if order.side == Side.BUY else order.price
+            state.append(ORDER.pack(order.order_id, order.session, code, price, order.leaves, order.account))
+        return hash_slices(state)
 
 
 def _spells_a_symbol(code: int) -> bool:

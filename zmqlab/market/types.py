@@ -47,22 +47,29 @@ class CommandKind(IntEnum):
     """What a command does."""
 
     NEW = 1
+    """A new order."""
     CANCEL = 2
+    """Take a resting order out of the book."""
     REPLACE = 3
+    """Change quantity and price of a resting order."""
 
 
 class Side(IntEnum):
     """Which side of the book an order belongs to."""
 
     BUY = 1
+    """A bid: the higher price is the better one."""
     SELL = 2
+    """An ask (offer): the lower price is the better one."""
 
 
 class OrderType(IntEnum):
     """Whether an order has a worst price."""
 
     LIMIT = 1
+    """It trades at its price or a better one."""
     MARKET = 2
+    """It trades at any price, and never rests."""
 
 
 class TimeInForce(IntEnum):
@@ -71,7 +78,7 @@ class TimeInForce(IntEnum):
     GTC = 1
     """Good till cancelled: it rests in the book."""
     IOC = 2
-    """Immediate or cancel: it is dropped."""
+    """Immediate or cancel: what can't be filled at once is dropped."""
     FOK = 3
     """Fill or kill: if not all of it can be filled at once, nothing is filled."""
 
@@ -84,9 +91,11 @@ class Status(IntEnum):
     PARTIALLY_FILLED = 2
     """Some was filled, the rest rests."""
     FILLED = 3
+    """All of it was filled at once."""
     CANCELED = 4
+    """The order has left the book."""
     REPLACED = 5
-    """The order was changed. It may have traded as well: see ``filled_quantity`` and ``leaves_quantity``."""
+    """The order was changed. It may have traded as well: see ``filled_quantity``. What rests is ``leaves_quantity``."""
     REJECTED = 6
     """The command changed nothing, and no order id was used up."""
     EXPIRED = 7
@@ -97,12 +106,17 @@ class Reason(IntEnum):
     """Why a command was rejected or its remainder dropped."""
 
     NONE = 0
+    """The command was neither rejected nor cut short."""
     UNKNOWN_ORDER = 1
     """No open order has this id, symbol and account. An order of another account is unknown too."""
     BAD_QUANTITY = 2
+    """It is not 1 to 2,000,000,000."""
     BAD_PRICE = 3
+    """It is not 1 to 2,000,000,000 ticks."""
     BAD_SYMBOL = 4
+    """It is not 1 to 8 characters of ``A-Z 0-9 . _ -``, padded with zeros."""
     BAD_SIDE = 5
+    """It is neither buy nor sell."""
     BAD_TYPE = 6
     """Order type, time in force or flags are unknown, or don't go together."""
     WOULD_CROSS = 7
@@ -114,8 +128,39 @@ class Reason(IntEnum):
     SELF_TRADE = 10
     """The next order to trade with belongs to the same account."""
     TOO_MANY_ORDERS = 11
+    """The exchange holds as many open orders as it may."""
     TOO_MANY_SYMBOLS = 12
+    """All symbols that the exchange may list have open orders."""
     UNKNOWN_COMMAND = 13
+    """It is neither a new order nor a cancel nor a replace."""
+    TOO_MANY_ACCOUNT_ORDERS = 14
+    """The account has as many open orders as one may have."""
+    TOO_MANY_SESSION_ORDERS = 15
+    """The session has as many open orders as one may have."""
+    TOO_MANY_ACCOUNT_SYMBOLS = 16
+    """The account holds as many symbols as one may hold; see :class:`MarketLimits`."""
+    TOO_MANY_SESSION_SYMBOLS = 17
+    """The session holds as many symbols as one may hold."""
+    UNUSED_FIELD = 18
+    """A field that this kind of command does not use is not 0: its sender takes it for something that it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketLimits:
+    """How much an exchange holds. The limits are part of the rules: all nodes need the same.
+
+    A symbol is *held* by the account and the session whose order came first to its empty book, until the book is empty
+    again. A quarter of the whole is enough for any load that this project makes, and three more participants find room
+    beside the largest one.
+    """
+
+    open_orders: int = 1_000_000
+    account_orders: int = 250_000
+    session_orders: int = 250_000
+    symbols: int = 4_096
+    """With open orders, or idle (:mod:`zmqlab.market`)."""
+    account_symbols: int = 1_024
+    session_symbols: int = 1_024
 
 
 def symbol_code(name: str) -> int:
@@ -159,7 +204,7 @@ class Command(NamedTuple):
     """A :class:`TimeInForce`, of a new order."""
     quantity: U32 = 0
     order_id: U64 = 0
-    """The order to cancel or to replace."""
+    """The order to cancel or to replace; 0 of a new order."""
     symbol: U64 = 0
     """A symbol code."""
     price: I64 = 0

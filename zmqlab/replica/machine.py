@@ -5,18 +5,25 @@ entries give the same answers and the same hashes on every node, in every proces
 
 The *chain hash* after an entry is a hash of the chain before it, the entry and its answer. Two nodes that differ at an
 index did something different at or before it. The chain costs microseconds a batch, so each node can publish it all the
-time. The *state hash* is a hash of the state itself (books, tapes, sessions). It costs milliseconds, and is made on
-demand. Both are needed: the chain says *when* two nodes parted, the state hash sees a difference that no answer
-has shown yet.
+time. The *state hash* is the hash of the snapshot, which is the state itself (books, tapes, sessions) in canonical
+bytes. It costs up to half a second of work, and is made on demand. Both are needed: the chain says *when* two nodes
+parted, the state hash sees a difference that no answer has shown yet.
+
+No caller has to wait for the whole of a large state. :meth:`StateMachine.freeze` gives its bytes in slices, while
+entries go on being applied. :class:`Restoring` builds another state from a snapshot's bytes as they arrive, and checks
+them, while this one goes on; :meth:`StateMachine.adopt` then takes it over at once.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError, JournalCorrupt, StateInvalid
+from zmqlab.market.canonical import SLICE_ROWS, Pieces, hash_slices
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Status
 from zmqlab.raft.messages import Entry, EntryKind
@@ -113,7 +120,7 @@ class StateMachine:
         if verdict is not Verdict.APPLY:
             status = _STATUS_OF[verdict]
             return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), [], [])
-        reports, fills = self.exchange.execute(client_wire.request_commands(entry.data))
+        reports, fills = self.exchange.execute(client_wire.request_commands(entry.data), client_id)
         self.orders_applied += command_count
         self.rejected_total += reports[REPORT_STATUS::REPORT_WIDTH].count(_REJECTED)
         self.fills_total += len(fills) // FILL_WIDTH
@@ -122,33 +129,81 @@ class StateMachine:
         return Applied(key, body, reports, fills)
 
     def state_hash(self) -> bytes:
-        """A hash of the whole state: equal on all nodes at an equal index. Costs milliseconds with a large book."""
-        digest = blake2b(self.chain, digest_size=HASH_BYTES)
-        digest.update(self.exchange.state_hash())
-        digest.update(self.sessions.snapshot())
-        return digest.digest()
+        """The hash of :meth:`snapshot`: equal on all nodes at an equal index."""
+        return hash_slices(self.freeze())
 
     def snapshot(self) -> bytes:
         """Everything that :meth:`restore` needs."""
-        sessions = self.sessions.snapshot()
-        fixed = _SNAPSHOT.pack(
-            self.applied_index, self.orders_applied, self.rejected_total, self.fills_total, self.chain, len(sessions)
-        )
-        return b"".join((fixed, sessions, self.exchange.snapshot()))
+        return b"".join(self.freeze())
+
+    def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
+        """The snapshot of the state as it is now, in slices, while entries go on being applied.
+
+        A slice has about ``rows`` orders or trades, or one session. Who does not want more slices drops the iterator.
+        """
+        index, sizes = self.applied_index, self.sessions.encoded_bytes
+        totals = self.orders_applied, self.rejected_total, self.fills_total
+        fixed = _SNAPSHOT.pack(index, *totals, self.chain, sizes)
+        return chain((fixed,), self.sessions.freeze(), self.exchange.freeze(rows))
 
     def restore(self, data: bytes) -> None:
         """Replace the state by that of a snapshot, whichever node made it.
 
         Raises:
-            JournalCorrupt: the snapshot's books can't be restored.
+            JournalCorrupt: the snapshot can't be restored. The state is as it was.
         """
-        index, orders, rejected, fills, chain, session_bytes = _SNAPSHOT.unpack_from(data)
-        middle = _SNAPSHOT.size + session_bytes
-        self.sessions.restore(data[_SNAPSHOT.size : middle])
+        restoring = Restoring(self)
         try:
-            self.exchange.restore(data[middle:])
+            restoring.feed(data)
+            restoring.finish()
         except StateInvalid as error:
-            raise JournalCorrupt(f"the snapshot at {index} can't be restored: {error}") from error
-        self.applied_index, self.orders_applied, self.rejected_total = index, orders, rejected
-        self.fills_total, self.chain = fills, chain
+            raise JournalCorrupt(f"the snapshot can't be restored: {error}") from error
+        for _ in self.adopt(restoring):
+            pass
+
+    def adopt(self, restoring: Restoring) -> Iterator[None]:
+        """Replace the state by one that was restored. Returns the steps in which the old books are freed."""
+        other, old = restoring.machine, self.exchange
+        self.exchange = other.exchange
+        self.sessions = other.sessions
+        self.applied_index, self.orders_applied = other.applied_index, other.orders_applied
+        self.rejected_total, self.fills_total, self.chain = other.rejected_total, other.fills_total, other.chain
         self.checkpoints = {}
+        return old.dismantle()
+
+    def restoring(self, pieces: Pieces) -> Iterator[None]:
+        """Fill this state machine, which must be new, from ``pieces``. Yields where more bytes are needed.
+
+        Raises:
+            StateInvalid: the bytes are no snapshot. This object is of no more use.
+        """
+        fixed = yield from pieces.one(_SNAPSHOT)
+        self.applied_index, self.orders_applied, self.rejected_total, self.fills_total, self.chain, size = fixed
+        yield from self.sessions.restoring(pieces)
+        if self.sessions.encoded_bytes != size:
+            raise StateInvalid(f"the sessions take {self.sessions.encoded_bytes} bytes, and not {size} as they say")
+        yield from self.exchange.restoring(pieces)
+
+
+class Restoring:
+    """A state that is being restored beside the one in use, from the bytes of a snapshot as they arrive."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        """``machine``: the one in use, whose limits the new one gets."""
+        self.machine = StateMachine(machine.sessions.limits, type(machine.exchange)(machine.exchange.limits))
+        self._pieces = Pieces()
+        self._steps = self.machine.restoring(self._pieces)
+        self._is_whole = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take more bytes, and as much work as they bring. Raises StateInvalid."""
+        self._pieces.feed(piece)
+        if not self._is_whole:
+            self._is_whole = next(self._steps, self._steps) is self._steps
+        if self._is_whole and self._pieces.size:
+            raise StateInvalid(f"the state ends {self._pieces.size} bytes before its last one")
+
+    def finish(self) -> None:
+        """There are no more bytes. Raises StateInvalid if some are missing."""
+        if not self._is_whole:
+            raise StateInvalid("the state is cut short")

@@ -12,14 +12,20 @@ The memory is bounded three ways, each by what is in the log alone, so that all 
 numbers and in bytes per session, and an eviction of the sessions that were used least recently when there are too
 many or their answers take too much room. A client whose session was evicted is told so; its open requests are not
 guessed at.
+
+A frozen table (:meth:`SessionTable.freeze`) is the list of the sessions as they were. A session that is in such a list
+is not changed any more: who would change it puts a copy into its place first. The generation says whether it is in one.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from zmqlab.errors import StateInvalid
+from zmqlab.market.canonical import Pieces
 from zmqlab.settings import SessionLimits
 
 _COUNT = struct.Struct("<I")
@@ -55,6 +61,21 @@ class Session:
     """request_number -> the encoded response as it was first given."""
     stored_bytes: int = 0
     """The sum of the lengths in ``responses``."""
+    generation: int = 0
+    """How often its table had been frozen when this object was made."""
+
+    def copy(self, generation: int) -> Session:
+        """Another object with the same contents."""
+        return Session(self.client_id, self.answered_below, dict(self.responses), self.stored_bytes, generation)
+
+    def encode(self) -> bytes:
+        """The record of this session, with its answers by rising number."""
+        parts = [_SESSION.pack(self.client_id, self.answered_below, len(self.responses))]
+        for number in sorted(self.responses):
+            body = self.responses[number]
+            parts.append(_RESPONSE.pack(number, len(body)))
+            parts.append(body)
+        return b"".join(parts)
 
     def forget_below(self, number: int) -> int:
         """Drop the answers that the client has; returns how many bytes were freed."""
@@ -75,6 +96,8 @@ class SessionTable:
         self.limits = limits or SessionLimits()
         self.stored_bytes = 0
         self._sessions: dict[int, Session] = {}
+        self._generation = 0
+        """How often the table was frozen; a session of an earlier generation may be in a frozen list."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -85,7 +108,7 @@ class SessionTable:
     def open(self, client_id: int) -> None:
         """Register a client under ``client_id``, the index of the entry that asked for it."""
         assert client_id not in self._sessions, "a log index registers one session only"
-        self._sessions[client_id] = Session(client_id)
+        self._sessions[client_id] = Session(client_id, generation=self._generation)
         self._evict()
 
     def admit(self, client_id: int, number: int, answered_below: int) -> tuple[Verdict, bytes]:
@@ -96,6 +119,8 @@ class SessionTable:
         session = self._sessions.pop(client_id, None)
         if session is None:
             return Verdict.EXPIRED, b""
+        if session.generation != self._generation:
+            session = session.copy(self._generation)
         self._sessions[client_id] = session  # now the most recently used
         self.stored_bytes -= session.forget_below(min(answered_below, number))
         return self._judge(session, number)
@@ -119,6 +144,7 @@ class SessionTable:
         """Remember the answer of a request that was admitted and applied just now."""
         session = self._sessions[client_id]
         assert number not in session.responses, "a request is applied once"
+        assert session.generation == self._generation, "it was admitted just now"
         session.responses[number] = body
         session.stored_bytes += len(body)
         self.stored_bytes += len(body)
@@ -143,30 +169,53 @@ class SessionTable:
             oldest = next(iter(self._sessions))
             self.stored_bytes -= self._sessions.pop(oldest).stored_bytes
 
+    @property
+    def encoded_bytes(self) -> int:
+        """The length of :meth:`snapshot`."""
+        answers = sum([len(session.responses) for session in self._sessions.values()])
+        return _COUNT.size + len(self) * _SESSION.size + answers * _RESPONSE.size + self.stored_bytes
+
     def snapshot(self) -> bytes:
         """All sessions, in the order of their last use: that order decides who is evicted next."""
-        parts = [_COUNT.pack(len(self._sessions))]
-        for session in self._sessions.values():
-            parts.append(_SESSION.pack(session.client_id, session.answered_below, len(session.responses)))
-            for number in sorted(session.responses):
-                body = session.responses[number]
-                parts.append(_RESPONSE.pack(number, len(body)))
-                parts.append(body)
-        return b"".join(parts)
+        return b"".join(self.freeze())
+
+    def freeze(self) -> Iterator[bytes]:
+        """The bytes of the sessions as they are now, one session after the other, while requests go on."""
+        self._generation += 1
+        return _slices(list(self._sessions.values()))
 
     def restore(self, data: bytes) -> None:
-        """Replace everything by what :meth:`snapshot` returned."""
-        self._sessions, self.stored_bytes = {}, 0
-        (count,), offset = _COUNT.unpack_from(data), _COUNT.size
+        """Replace everything by what :meth:`snapshot` returned. Raises StateInvalid."""
+        pieces, other = Pieces(), SessionTable(self.limits)
+        pieces.feed(data)
+        for _ in other.restoring(pieces):
+            raise StateInvalid(f"a snapshot of sessions is cut short, after {len(data)} bytes")
+        if pieces.size:
+            raise StateInvalid(f"a snapshot of sessions ends {pieces.size} bytes before its last one")
+        self._sessions, self.stored_bytes, self._generation = other._sessions, other.stored_bytes, 0
+
+    def restoring(self, pieces: Pieces) -> Iterator[None]:
+        """Fill this table, which must be new, from ``pieces``. Yields where more bytes are needed.
+
+        Raises:
+            StateInvalid: the bytes are no sessions. This object is of no more use.
+        """
+        (count,) = yield from pieces.one(_COUNT)
         for _ in range(count):
-            client_id, answered_below, response_count = _SESSION.unpack_from(data, offset)
-            offset += _SESSION.size
-            session = Session(client_id, answered_below)
+            client_id, answered_below, response_count = yield from pieces.one(_SESSION)
+            if client_id in self._sessions:
+                raise StateInvalid(f"a snapshot of sessions has {client_id} twice")
+            session = self._sessions[client_id] = Session(client_id, answered_below)
             for _ in range(response_count):
-                number, size = _RESPONSE.unpack_from(data, offset)
-                offset += _RESPONSE.size + size
-                session.responses[number] = data[offset - size : offset]
+                number, size = yield from pieces.one(_RESPONSE)
+                while pieces.size < size:
+                    yield
+                session.responses[number] = pieces.take(size)
                 session.stored_bytes += size
-            self._sessions[client_id] = session
             self.stored_bytes += session.stored_bytes
-        assert offset == len(data), "a snapshot of sessions ends where its counts say"
+
+
+def _slices(sessions: list[Session]) -> Iterator[bytes]:
+    yield _COUNT.pack(len(sessions))
+    for session in sessions:
+        yield session.encode()

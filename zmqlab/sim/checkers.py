@@ -270,7 +270,7 @@ class Ledger:
             return client_wire.replayed(stored)
         if status:
             return client_wire.encode_response(client_id, number, entry.index, status)
-        reports, fills = self._books.execute(client_wire.request_commands(entry.data))
+        reports, fills = self._books.execute(client_wire.request_commands(entry.data), client_id)
         max_fills = self._limits.answer_fills
         body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, max_fills)
         self._sessions.remember(client_id, number, body)

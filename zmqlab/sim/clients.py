@@ -228,10 +228,12 @@ class Client:
         if chance < 0.7 or not self._orders:
             order_type, lifetime = rng.choice(_NEW_ORDERS)
             flags = POST_ONLY if rng.random() < 0.1 and (order_type, lifetime) == (LIMIT, GTC) else 0
-            return NEW, side, order_type, lifetime, quantity, 0, symbol, price, self.address, flags
+            limit = price if order_type == LIMIT else 0
+            return NEW, side, order_type, lifetime, quantity, 0, symbol, limit, self.address, flags
         order_id = rng.choice(self._orders) if rng.random() < 0.9 else rng.randint(1, 50)
-        kind = CANCEL if chance < 0.85 else REPLACE
-        return kind, 0, 0, 0, quantity, order_id, symbol, price, self.address, 0
+        if chance < 0.85:
+            return CANCEL, 0, 0, 0, 0, order_id, symbol, 0, self.address, 0
+        return REPLACE, 0, 0, 0, quantity, order_id, symbol, price, self.address, 0
 
     # Connections.
 

@@ -363,8 +363,8 @@ class Operator:
             self._leader = sender
             self._reached(goal)
         elif isinstance(answer, control.ErrorAnswer):
-            self._leader = 0 if answer.code == "not_leader" else sender
-            if answer.code == "refused" and self._goals and goal is self._goals[0]:
+            self._leader = 0 if answer.code == control.ErrorCode.NOT_LEADER else sender
+            if answer.code == control.ErrorCode.REFUSED and self._goals and goal is self._goals[0]:
                 self._goals.rotate(-1)  # another change must come first
 
     def _reached(self, goal: Goal) -> None:

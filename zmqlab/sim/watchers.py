@@ -7,13 +7,14 @@ group, shows each message as it is heard and as it leaves, each read as it begin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica.machine import Restoring
 from zmqlab.replica.replica import Route
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties
@@ -201,9 +202,10 @@ class ObservedMachine(StateMachine):
             world.note("applied", node=process.node_id, index=entry.index, **fields)
         return applied
 
-    def restore(self, data: bytes) -> None:
+    def adopt(self, restoring: Restoring) -> Iterator[None]:
         before = self.applied_index
-        super().restore(data)
+        steps = super().adopt(restoring)
         if self.applied_index < before:
             raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
         self._process.world.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)
+        return steps

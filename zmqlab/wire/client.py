@@ -111,17 +111,23 @@ class ResponseStatus(IntEnum):
     """What became of a request as a whole. Its reports say what became of each command."""
 
     OK = 0
+    """It was applied. Its reports say what became of each command."""
     SESSION_EXPIRED = 1
-    """The session is unknown: it was evicted, or it was never opened."""
+    """The session was evicted, or was never opened. It is unknown whether its open requests were applied: open a new
+    session."""
     WINDOW_FULL = 2
-    """Too many answers of this session wait for the client's ``answered_below``. Nothing was done."""
+    """Too many answers of this session wait for the client's ``answered_below``. Nothing was done: raise it, wait, then
+    send the request again."""
     STALE = 3
-    """The request is below the client's own ``answered_below``: its answer is forgotten."""
+    """The number is below an ``answered_below`` that this session has sent, so that the client should have the answer.
+    Nothing was done, and the answer is forgotten."""
     MALFORMED = 4
+    """The request does not hold 1 to 1,024 whole commands, has the number 0, or names a group that is not here. Nothing
+    was done."""
     BUSY = 5
-    """Not accepted, and not in the log: try again later, or at another node."""
+    """Nothing was done: send it again in a moment, or to another node."""
     CLOSING = 6
-    """The node shuts down: try another node."""
+    """The node shuts down. Nothing was done: send it to another node."""
 
 
 _ENUMS: dict[tuple[str, str], type[IntEnum]] = {
@@ -193,6 +199,21 @@ def parse_request(frame: bytes) -> RequestHeader:
     if surplus:
         raise FrameError(f"a request ends {surplus} bytes into a command of {COMMAND.size}")
     return RequestHeader(client_id, request_number, answered_below, count)
+
+
+def key_in(frame: bytes) -> tuple[int, int] | None:
+    """What the answer to a REQUEST or OPEN_SESSION frame names, even if the frame makes no sense otherwise.
+
+    Returns:
+        ``(client_id, request_number)``, or ``(0, nonce)``; None if the frame is of another type or has no room for it.
+    """
+    frame_type, _ = parse_header(frame)
+    if frame_type == OPEN_SESSION and len(frame) >= _NONCE.size:
+        return 0, _NONCE.unpack_from(frame)[4]
+    if frame_type == REQUEST and len(frame) >= _REQUEST.size:
+        client_id, number = _REQUEST.unpack_from(frame)[4:6]
+        return client_id, number
+    return None
 
 
 def request_commands(frame: bytes) -> Iterator[CommandTuple]:

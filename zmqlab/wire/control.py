@@ -30,24 +30,38 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """
 
     name: str
+    """Of the node."""
     node_id: int
+    """The node's identity: 64 bits that it drew at its first start."""
     group: int = 0
+    """The Raft group that the figures are of."""
     pid: int
+    """Of the node's process."""
     port: int
+    """The base port."""
     cluster: str = ""
+    """The name that its launcher gave it; mostly empty."""
     time_ns: int
+    """Wall clock of the node."""
     uptime_ms: int
+    """Since the process began."""
     role: str
     """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``. At the first start, until it is
     decided what the node is: ``founder`` or ``seed``."""
     term: int
+    """Of Raft; at most one node leads in a term."""
     leader_id: int
     """0: this node knows no leader."""
     leader_name: str = ""
+    """Empty: it knows no leader, or not its name."""
     first_index: int
+    """The oldest entry that the journal still keeps."""
     last_index: int
+    """The newest entry that is stored here, committed or not."""
     commit_index: int
+    """Up to here a majority has stored the log, as far as this node knows."""
     applied_index: int
+    """Up to here this node has executed the log."""
     lag: int
     """How many entries this node knows to exist and has not applied."""
     hash_index: int = 0
@@ -57,35 +71,54 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     orders_taken: int = 0
     """Commands in the requests that clients sent to this node."""
     orders_applied: int = 0
+    """Commands executed, in the cluster's whole life."""
     rejected_total: int = 0
+    """Of those, the rejected ones."""
     fills_total: int = 0
+    """In the cluster's whole life."""
     bad_frames_total: int = 0
+    """Frames that made no sense, from clients and from peers."""
     dropped_total: int = 0
+    """Messages of this node that a full queue did not take, or whose receiver had gone."""
     elections_total: int = 0
     """How often this node became leader."""
     open_orders: int = 0
+    """Orders that rest in the books."""
     sessions: int = 0
+    """Sessions that are remembered."""
     pending_requests: int = 0
+    """Requests that this node took and has not answered."""
     log_bytes: int = 0
+    """Entries in memory."""
     journal_bytes: int = 0
+    """Entries on disk."""
     snapshots_total: int = 0
+    """Snapshots that this node took."""
     cpu_percent: float = 0.0
+    """Of one core, since the last message or somewhat longer."""
     rss_bytes: int = 0
+    """Resident memory of the process."""
     turns_total: int = 0
+    """Turns of the node's loop."""
     turn_ms_max: float = 0.0
+    """The longest turn since the node last wrote its figures to its log, once a second."""
     service_time: dict[str, int] = {}
-    """Histogram of the interval, from a request's receipt at this node to its answer: bucket index -> count, in the
-    scheme of :mod:`zmqlab.histogram`."""
+    """From a request's receipt here to its answer, in the interval: bucket -> count (:mod:`zmqlab.histogram`)."""
     members: list[Member] = []
+    """The members of the cluster, as this node knows them; itself among them."""
 
 
 class Member(msgspec.Struct, kw_only=True):
     """One member of the cluster, as the node that reports it knows it."""
 
     node_id: int
+    """The member's identity, of 64 bits."""
     name: str
+    """Empty: this node has not heard it yet."""
     host: str
+    """Of its base endpoint."""
     port: int
+    """Its base port; clients go to the port + 2."""
     match_index: int = 0
     """On the leader: the index up to which this member is known to have stored the log. Elsewhere 0."""
     state: str = ""
@@ -130,18 +163,43 @@ class Event(msgspec.Struct, kw_only=True):
     """An :class:`EventKind` if a node tells, a kind of :mod:`zmqlab.lab.events` if the lab adds the event. A plain
     string, so that an event of a newer node still decodes."""
     term: int = 0
+    """The term of Raft in which it happened; 0: none."""
     text: str = ""
+    """For people."""
 
 
 class TradeEvent(msgspec.Struct, kw_only=True):
     """One fill, as the leader publishes it."""
 
     symbol: str
+    """Of the book."""
     price: int
+    """In ticks: the maker's price."""
     quantity: int
+    """How much was traded."""
     log_index: int
+    """The place in the log of the taker's request."""
     maker_order_id: int
+    """The order that was resting."""
     taker_order_id: int
+    """The order that came in."""
+
+
+class ErrorCode(StrEnum):
+    """Why a query was not carried out. The values are what travels."""
+
+    BAD_QUERY = "bad_query"
+    """The query does not decode, or a value in it makes no sense: correct it."""
+    NO_LEADER = "no_leader"
+    """No leader confirmed a read within 3 s, or a node that does not lead was to hand over: ask again, or elsewhere."""
+    NOT_LEADER = "not_leader"
+    """Only the leader does this: ask it at the address in `leader`; if that is empty, ask another node."""
+    BUSY = "busy"
+    """The change is under way: ask again until the answer is `ok`."""
+    REFUSED = "refused"
+    """The leader does not do it; the message says why. To ask again at once does not help."""
+    NOT_ALLOWED = "not_allowed"
+    """The node was started without `--allow-faults`."""
 
 
 class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
@@ -151,8 +209,7 @@ class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):
 
 
 class BookQuery(msgspec.Struct, tag_field="op", tag="book"):
-    """Ask for the best ``levels`` levels of a book. ``linearizable``: as of now, not as of what this node has
-    applied."""
+    """Ask for the best levels of a book. ``linearizable``: as of now, not as of what this node has applied."""
 
     nonce: int
     symbol: str
@@ -190,8 +247,7 @@ class TransferQuery(msgspec.Struct, tag_field="op", tag="transfer"):
 
 
 class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
-    """Ask the leader to take in ``node_id`` at base endpoint ``address``. OK once that node votes; until then ask
-    again."""
+    """Ask the leader to take in ``node_id`` at base endpoint ``address``. OK once it votes; until then ask again."""
 
     nonce: int
     node_id: int
@@ -300,14 +356,12 @@ class OkAnswer(msgspec.Struct, tag_field="op", tag="ok"):
 
 
 class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
-    """The query was not carried out; ``message`` says why, for people.
-
-    ``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (it is under way: ask again),
-    ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``).
-    """
+    """The query was not carried out; ``message`` says why, for people."""
 
     nonce: int
+    """0 if the query has none that can be read."""
     code: str
+    """An :class:`ErrorCode`. A plain string, so that a code of a newer node still decodes."""
     message: str
     leader: str = ""
     """With ``not_leader``: the base endpoint of the leader, if it is known."""
@@ -317,6 +371,7 @@ Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkA
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_nonce_decoder = msgspec.msgpack.Decoder(msgspec.defstruct("_Nonce", [("nonce", int, 0)]))
 _query_decoder = msgspec.msgpack.Decoder(Query)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _status_decoder = msgspec.msgpack.Decoder(NodeStatus)
@@ -345,6 +400,14 @@ def decode_query(frame: bytes) -> Query:
     """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
     query: Query = _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
     return query
+
+
+def nonce_of(frame: bytes) -> int:
+    """The nonce of a QUERY frame that does not decode otherwise; 0 if that can't be read either."""
+    try:
+        return int(_decode(_nonce_decoder, memoryview(frame)[HEADER_BYTES:]).nonce)  # type: ignore[attr-defined]
+    except FrameError:
+        return 0
 
 
 def decode_answer(frame: bytes) -> Answer:

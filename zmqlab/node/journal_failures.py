@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import shutil
+import tempfile
 from pathlib import Path
 
 import lmdb
@@ -35,6 +37,8 @@ _BY_KIND: dict[type[Exception], int] = {
     lmdb.MemoryError: errno.ENOMEM,
 }
 """Those for which it has kinds of its own."""
+PROBE_BYTES = 1 << 20
+"""A disk that does not take so much more is full: a turn's transaction is smaller but for snapshots."""
 NEW_MEMBER = (
     "Move that folder away and start the node again: it comes back as a new member, and gets everything from the others"
 )
@@ -43,6 +47,8 @@ NEW_MEMBER = (
 def meaning(folder: Path, error: Exception) -> NodeError:
     """The error that stands for a failure of the journal in ``folder``."""
     number, reason = _number(error), _reason(error)
+    if number == errno.EIO and isinstance(error, lmdb.Error) and _is_full(folder):
+        number, reason = errno.ENOSPC, os.strerror(errno.ENOSPC)
     if isinstance(error, lmdb.MapFullError):
         return JournalFull(
             f"the journal in {folder} fills its map. Give the node more addresses (ulimit -v), or a smaller"
@@ -102,6 +108,18 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error).rpartition(": ")[2] if isinstance(error, lmdb.Error) else str(error)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk has no room. LMDB says "Input/output error" where the system wrote a part of what it was to."""
+    try:
+        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if most != resource.RLIM_INFINITY and (folder / "data.mdb").stat().st_size + PROBE_BYTES > most:
+            return True
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            return probe.write(bytes(PROBE_BYTES)) < PROBE_BYTES
+    except OSError as error:
+        return error.errno in _FULL
 
 
 def _free_mib(folder: Path) -> int:

@@ -17,8 +17,9 @@ failure* is one of the classes here; its message says what happened and what to 
     │   ├── LogUnwritable      the log file can't be written                exit status 8
     │   ├── JournalMismatch    the journal belongs to another node          exit status 4
     │   ├── JournalFull        the disk or the journal's map is full        exit status 5
-    │   ├── JournalCorrupt     a stored record fails its check              exit status 6
-    │   │   └── JournalLost    its file was deleted while the node ran
+    │   ├── JournalCorrupt     the journal is damaged                       exit status 6
+    │   │   ├── JournalLost    its file was deleted, moved or cut off while the node ran
+    │   │   └── JournalDenied  no right to it, or something else stands in its place
     │   └── NodeStartFailed    a launched node ended before it was ready
     ├── RequestError           a client's request was not carried out
     │   ├── RequestTimeout     no node answered in time: the outcome is unknown
@@ -96,13 +97,17 @@ class JournalFull(NodeError):
 
 
 class JournalCorrupt(NodeError):
-    """A stored record fails its checksum; the node does not serve from it."""
+    """What is stored is not what was written. The node does not serve from it, and trying again does not help."""
 
     exit_status = 6
 
 
 class JournalLost(JournalCorrupt):
-    """The journal's file was deleted under the node, which can promise nothing any more."""
+    """The journal's file was deleted, moved or cut off under the node, which can promise nothing any more."""
+
+
+class JournalDenied(JournalCorrupt):
+    """The journal can't be reached: the rights are missing, or something else stands in its place."""
 
 
 class NodeStartFailed(NodeError):

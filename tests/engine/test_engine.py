@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import lmdb
 import msgspec
 import pytest
 
 from tests.engine.fake_effects import Driven, founder_id
+from zmqlab.client import ask
+from zmqlab.errors import JournalLost
 from zmqlab.market import Command, Side
+from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.settings import NodeSettings, SessionLimits
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
@@ -156,6 +163,41 @@ def test_trades_are_published_again_after_each_snapshot() -> None:
         assert sum(frame.startswith(topic) for frame in driven.effects.published) == 64
         driven.pass_time(10)
         assert statuses(driven)
+
+
+def test_a_damaged_old_entry_is_told_and_the_node_serves_on(tmp_path: Path) -> None:
+    """Any client's question for the log ended the node. Entries behind the snapshot are of no use but for readers."""
+    settings = NodeSettings(name="node0", port=5_000, snapshot_log_bytes=4_096)
+    driven = Driven(settings, LmdbJournal(tmp_path, identity="node0", retain_bytes=1 << 20))
+    driven.turn()
+    client_id = open_session(driven)
+    for number in range(1, 101):
+        driven.turn(clients=[request(client_id, number, [Command.limit(Side.BUY, "ACME", 1, 100, account=1)])])
+    journal = driven.engine.groups[0].replica.journal
+    journal.close()
+    with lmdb.open(str(tmp_path), max_dbs=3) as environment, environment.begin(write=True) as transaction:
+        transaction.put(
+            (7).to_bytes(8, "big"), b"not what was written", db=environment.open_db(b"entries", transaction)
+        )
+    driven = Driven(settings, LmdbJournal(tmp_path, identity="node0", retain_bytes=1 << 20))
+    driven.turn()
+    for from_index, is_whole in ((1, False), (7, False), (8, True)):
+        driven.turn(clients=[control.encode(frames.QUERY, control.LogQuery(4, from_index))])
+        answer = control.decode_answer(driven.effects.replies[-1][1])
+        assert isinstance(answer, control.LogAnswer) == is_whole
+        if isinstance(answer, control.ErrorAnswer):
+            assert (answer.code, answer.nonce) == ("damaged", 4)
+            assert "entry 7 fails its checksum" in str(ask.error_of(answer))
+    assert statuses(driven)[-1].open_orders == 100
+
+
+def test_a_log_that_is_gone_ends_the_node(tmp_path: Path) -> None:
+    """A question must not hide that nothing stays that is stored."""
+    driven = Driven(NodeSettings(name="node0", port=5_000), LmdbJournal(tmp_path, identity="node0"))
+    driven.turn()
+    os.truncate(tmp_path / "data.mdb", 8_192)
+    with pytest.raises(JournalLost, match="was cut off"):
+        driven.turn(clients=[control.encode(frames.QUERY, control.LogQuery(4, 1))])
 
 
 def test_a_closing_node_answers_what_is_pending_and_refuses_what_is_new() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zmqlab.errors import JournalFull
+from zmqlab.errors import JournalCorrupt
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind
 
@@ -69,14 +69,14 @@ def test_without_fsync_no_folder_is_flushed(tmp_path: Path, flushed: list[Path])
     assert flushed == []
 
 
-def test_a_folder_that_can_not_be_flushed_is_a_journal_that_can_not_be_written(
+def test_a_folder_that_can_not_be_flushed_is_on_a_disk_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(JournalFull, match="Input/output error"):
+    with pytest.raises(JournalCorrupt, match="Input/output error"):
         LmdbJournal(tmp_path, identity="x", fsync=True)
 
 

@@ -15,7 +15,8 @@ import lmdb
 import pytest
 
 from tests.node.conftest import LiveNode
-from zmqlab.errors import JournalFull
+from zmqlab.client.order_client import Client
+from zmqlab.errors import JournalDenied, RequestError
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -116,14 +117,62 @@ def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_folder_of_somebody_else_is_status_5(tmp_path: Path) -> None:
+def test_a_folder_of_somebody_else_is_status_6(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     os.seteuid(10001)
     try:
-        with pytest.raises(JournalFull, match=r"this user \(10001\) may not"):
+        with pytest.raises(JournalDenied, match=r"this user \(10001\) may not"):
             LmdbJournal(tmp_path / "data" / "node0", identity="node0")
     finally:
         os.seteuid(0)
+
+
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=600k tmpfs "$1" && cd "$1" && shift || exit 99
+"$@" --run-dir .
+status=$?
+cat logs/node0.log
+exit $status
+"""
+"""Runs a node in a file system of its own, which is gone with it; then gives out the log."""
+
+
+def test_on_one_full_disk_log_and_standard_error_say_why(tmp_path: Path) -> None:
+    """The log shares the disk with the journal: its last line was lost, and the exit status with it."""
+    port = free_base_ports(1)[0]
+    mounts = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+    node = [sys.executable, "-P", "-m", "zmqlab.node", "--node", "node0", "--port", str(port), "--watch-stdin"]
+    command = [*mounts, "/bin/sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), *node]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        with Client([f"tcp://127.0.0.1:{port + 2}"], timeout_s=2) as client:
+            try:
+                while process.poll() is None:
+                    client.buy("ACME", 1, 100)
+            except RequestError:
+                pass
+        output, errors = process.communicate(timeout=20)
+    why = "No space left on device); 0 MiB are free on that disk. Make room and start the node again"
+    assert process.returncode == 5, errors
+    assert why in output.splitlines()[-1]
+    assert len(errors.splitlines()) == 1
+    assert why in errors
+
+
+def test_an_exit_status_stays_where_standard_error_can_not_be_written(tmp_path: Path) -> None:
+    LmdbJournal(tmp_path / "data" / "node0", identity="node0 at tcp://127.0.0.1:1").close()
+    flags = ("--node", "node0", "--port", str(free_base_ports(1)[0]), "--run-dir", str(tmp_path))
+    for place in ("file", "stderr"):
+        assert run_node(*flags, "--log-to", place, shell_prefix="exec 2>/dev/full").returncode == 4
+
+
+def test_a_node_starts_where_addresses_are_limited(tmp_path: Path) -> None:
+    """``ulimit -v`` counts what is mapped: 64 GiB did not fit, and the node asked for room on the disk."""
+    port = free_base_ports(1)[0]
+    flags = ("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path), "--watch-stdin")
+    finished = run_node(*flags, shell_prefix="ulimit -v 4000000; exec </dev/null")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "addresses are limited (ulimit -v): the journal may grow to" in (tmp_path / "logs/node0.log").read_text()
 
 
 def test_in_a_container_an_error_is_said_once(tmp_path: Path) -> None:

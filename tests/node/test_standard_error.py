@@ -1,9 +1,8 @@
-"""A node does not wait for whatever reads its standard error."""
+"""A node does not wait for whatever reads its standard error (``test_log.py`` has what it does instead)."""
 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import subprocess
 import sys
@@ -15,10 +14,7 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.client import ask
 from zmqlab.lab.hosts import free_base_ports
-from zmqlab.node.process import Pipe
 from zmqlab.settings import client_endpoint
-
-LINE = "a line of the log " * 10
 
 
 @pytest.fixture
@@ -34,27 +30,6 @@ def full() -> Iterator[tuple[int, int]]:
         fcntl.fcntl(writing, fcntl.F_SETFL, flags)
     yield reading, writing
     os.close(reading)
-    os.close(writing)
-
-
-def test_what_finds_no_room_is_dropped_and_counted(full: tuple[int, int]) -> None:
-    reading, writing = full
-    logger = logging.Logger("paused")
-    logger.addHandler(logging.StreamHandler(Pipe(writing)))
-    for _ in range(3):
-        logger.info(LINE)
-    os.read(reading, 1 << 20)
-    logger.info("the reader goes on")
-    said = os.read(reading, 1 << 20).decode()
-    assert said == "(here 3 lines are missing: the reader of this output was too slow)\nthe reader goes on\n"
-    logger.info("x" * 50_000)  # a long traceback goes in pieces
-    assert len(os.read(reading, 1 << 20)) == 50_001
-
-
-def test_a_reader_that_has_gone_stops_nothing() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    Pipe(writing).write("nobody hears this\n")
     os.close(writing)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.errors import FrameError, SettingsError
+from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
 from zmqlab.settings import is_node_name, parse_base_endpoint
@@ -95,7 +95,7 @@ class Answers:
             case BookQuery() | TradesQuery():
                 self._handle_market(query, reply)
             case LogQuery():
-                reply(self._log(query))
+                reply(self._log_or_error(query))
             case HashQuery():
                 reply(self._hash(query))
             case TransferQuery():
@@ -141,6 +141,16 @@ class Answers:
             for trade in machine.exchange.trades(query.symbol)
         ]
         return TradesAnswer(query.nonce, query.symbol, trades, machine.applied_index)
+
+    def _log_or_error(self, query: LogQuery) -> Answer:
+        """A damaged old entry is told, and the node goes on: Raft needs it no more. It needs those that are loaded at a
+        start."""
+        try:
+            return self._log(query)
+        except JournalLost:
+            raise
+        except JournalCorrupt as error:
+            return ErrorAnswer(query.nonce, ErrorCode.DAMAGED, str(error))
 
     def _log(self, query: LogQuery) -> LogAnswer:
         """Only what is applied here: every entry of it is committed and stored."""

@@ -3,40 +3,62 @@
 Three named databases: ``entries`` (index as 8 bytes, big-endian, so that LMDB's order is the log's), ``snapshot`` (one
 record) and ``meta`` (hard state, identity, the oldest index). What the records are and when they are written is in
 :mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a damaged one is found when it is
-read and is never served.
+read and is never served. What lies between the records is checked by :mod:`zmqlab.node.lmdb_pages` before LMDB maps
+the file, because LMDB trusts it.
 
 LMDB is a copy-on-write B+tree with one writer: a transaction is there whole or not at all, whatever instant the
 process dies at, and it needs no recovery. ``durability="os"`` leaves the flushing to the kernel, which survives the
 death of every process but not a power cut; ``"fsync"`` flushes each transaction, and since a turn of the loop is one
 transaction, that is group commit. A file that is flushed can still be lost with the entry of its folder, which is
 flushed apart. So with ``"fsync"`` the store flushes its folder and all folders above it when it has opened its files.
+
+Failures are told apart in :mod:`zmqlab.node.journal_failures`.
+
+*The file under the node.* The file is mapped, and the process dies where it reads a part that was cut off. So before
+each transaction, and with each snapshot that the node publishes, the store looks whether its file is there, the same,
+and no shorter than it was. Between two looks a file can still be cut off.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
-import shutil
+import resource
+import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import lmdb
+import psutil
 
-from zmqlab.errors import JournalFull, JournalLost, JournalMismatch
+from zmqlab.errors import JournalDenied, JournalMismatch, NodeError
 from zmqlab.histogram import Histogram
+from zmqlab.node.journal_failures import cut_off, deleted, meaning
+from zmqlab.node.lmdb_pages import PagesDamaged, PagesForeign, check_file, check_range
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica.record_journal import RecordJournal
 
 MAP_BYTES = 1 << 36
 """The most that the file may grow to: address space, not disk. 64 GiB is far above what ``retain_bytes`` allows."""
+MAP_BYTES_MIN = 1 << 26
+"""Room for two snapshots of 100,000 open orders and the log between them, beside what the file already takes."""
+MAP_SHARE = 2
+"""Where addresses are limited (``ulimit -v``) the map takes this part of those that are left: one half. The rest is for
+the books, and for the stacks of libzmq's threads."""
+RETAIN_SHARE = 4
+"""Of a limited map so much may be old log: one quarter. Snapshots and free pages take the rest."""
 
 _KEY = struct.Struct(">Q")
 _SNAPSHOT_KEY = b"snapshot"
+_TREES = (b"entries", b"snapshot", b"meta")
+
+log = logging.getLogger("zmqlab.node")
 
 
 class LmdbJournal(RecordJournal):
@@ -53,14 +75,18 @@ class LmdbJournal(RecordJournal):
 
         Raises:
             JournalMismatch: the journal there is another node's, or in use.
+            JournalCorrupt: it is damaged, or can't be reached.
             JournalFull: there is no room to create it.
+            NodeError: there are too few addresses to map it.
         """
         store = LmdbStore(folder, fsync=fsync)
+        if store.map_bytes < MAP_BYTES:
+            retain_bytes = min(retain_bytes, store.map_bytes // RETAIN_SHARE)
         try:
             super().__init__(store, identity=identity, retain_bytes=retain_bytes)
-        except JournalMismatch as error:
+        except NodeError as error:
             store.close()
-            raise JournalMismatch(f"{folder}: {error}") from None
+            raise type(error)(f"{folder}: {error}") from None
         self.write_time = Histogram()
         """Nanoseconds that each :meth:`store` took; the reader may clear it."""
 
@@ -72,101 +98,141 @@ class LmdbJournal(RecordJournal):
 
 
 class LmdbStore:
-    """Implements :class:`zmqlab.replica.record_journal.Store`. Every failure to write is a JournalFull.
+    """Implements :class:`zmqlab.replica.record_journal.Store`.
 
     LMDB lets several processes write in turns; a journal has one. Two containers may have got the same volume, where no
     port that is taken stops the second one.
     """
 
     def __init__(self, folder: Path, *, fsync: bool) -> None:
-        self._folder = folder
+        """Open or create. Raises as :class:`LmdbJournal` does."""
+        self.folder = folder = folder.absolute()
         self._fsync = fsync
+        self._lock = self._take_folder()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise self._full(error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._check_pages()
+            self.map_bytes = _map_bytes(self._size())
+            """How large the file may grow."""
             self._open()
             if fsync:
                 _sync_folders(folder)
-        except BlockingIOError:
+        except (PagesDamaged, PagesForeign, lmdb.Error, OSError) as error:
             os.close(self._lock)
+            raise meaning(self.folder, error) from error
+        except NodeError:
+            os.close(self._lock)
+            raise
+
+    def _take_folder(self) -> int:
+        """The descriptor of the file whose lock says that this process has the folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._check_places()
+            lock = os.open(self.folder / "in-use", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise meaning(self.folder, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if not isinstance(error, BlockingIOError):
+                raise meaning(self.folder, error) from error
             raise JournalMismatch(
-                f"{folder} is in use: another node runs with this journal. Give each node a folder, or a volume, of"
-                " its own"
+                f"{self.folder} is in use: another node runs with this journal. Give each node a folder, or a volume,"
+                " of its own"
             ) from None
-        except (lmdb.Error, OSError) as error:
-            os.close(self._lock)
-            raise self._full(error) from error
+        return lock
+
+    def _check_places(self) -> None:
+        """What is no file would be opened for ever, as a pipe is. Raises JournalDenied, OSError."""
+        for name in ("in-use", "data.mdb", "lock.mdb"):
+            path = self.folder / name
+            if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+                raise JournalDenied(f"{path} is no file, and the journal needs one there. Move it away")
+
+    def _size(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "data.mdb").stat().st_size
+        return 0
+
+    def _check_pages(self) -> None:
+        try:
+            descriptor = os.open(self.folder / "data.mdb", os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            check_file(descriptor, _TREES)
+        finally:
+            os.close(descriptor)
 
     def _open(self) -> None:
         self._env = lmdb.open(
-            os.fsencode(self._folder),  # it encodes a text strictly, and a path may hold any byte
-            map_size=MAP_BYTES,
-            max_dbs=3,
+            os.fsencode(self.folder),  # it encodes a text strictly, and a path may hold any byte
+            map_size=self.map_bytes,
+            max_dbs=len(_TREES),
             sync=self._fsync,
             metasync=self._fsync,
             readahead=False,
             meminit=False,
         )
-        self._file = os.open(self._folder / "data.mdb", os.O_RDONLY)
+        self._path = str(self.folder / "data.mdb")
+        self._file = os.open(self._path, os.O_RDONLY)
+        self._seen = os.fstat(self._file)
+        """The file as it was last seen."""
         with self._env.begin(write=True) as transaction:
-            self._entries = self._env.open_db(b"entries", transaction)
-            self._snapshots = self._env.open_db(b"snapshot", transaction)
-            self._meta = self._env.open_db(b"meta", transaction)
-
-    def _full(self, error: Exception) -> JournalFull:
-        if isinstance(error, PermissionError):
-            return JournalFull(
-                f"the journal in {self._folder} can't be written: this user ({os.geteuid()}) may not. Give it the"
-                " folder, or name another one with --run-dir"
-            )
-        free_mib = -1
-        with contextlib.suppress(OSError):
-            free_mib = shutil.disk_usage(self._folder).free >> 20
-        return JournalFull(
-            f"the journal in {self._folder} can't be written ({error}); {free_mib} MiB are free on that disk."
-            " Make room and start the node again: nothing that was promised is lost"
-        )
+            self.entries, self.snapshots, self.meta = (self._env.open_db(name, transaction) for name in _TREES)
 
     def read(self) -> _Transaction:
-        """See the interface."""
-        return _Transaction(self._env.begin(), self._entries, self._snapshots, self._meta, self._full)
+        """See the interface. Raises JournalLost."""
+        self.check()
+        return self._begin(write=False)
 
     def write(self) -> _Transaction:
         """See the interface. Raises JournalFull, after which the store is as it was before, and JournalLost."""
         self.check()
+        return self._begin(write=True)
+
+    def _begin(self, write: bool) -> _Transaction:
         try:
-            return _Transaction(self._env.begin(write=True), self._entries, self._snapshots, self._meta, self._full)
+            transaction = self._env.begin(write=write)
         except (lmdb.Error, OSError) as error:
-            raise self._full(error) from error
+            raise meaning(self.folder, error) from error
+        return _Transaction(self, transaction)
+
+    def check_entries(self, first: bytes, last: bytes) -> None:
+        """What LMDB reads on its way to the entries between two keys. Raises PagesDamaged, PagesForeign."""
+        check_range(self._file, b"entries", first, last)
 
     def check(self) -> None:
         """See the interface: a file that is deleted goes on as long as it is open, and nothing in it outlives that."""
-        if not os.fstat(self._file).st_nlink:
-            raise JournalLost(
-                f"the journal in {self._folder} was deleted while the node ran. The node stops, since nothing that it"
-                " stores would stay. Start it again: it comes back as a new member, and gets everything from the others"
-            )
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            raise deleted(self.folder) from None
+        except OSError:
+            now = os.fstat(self._file)
+        if (now.st_ino, now.st_dev) != (self._seen.st_ino, self._seen.st_dev):
+            raise deleted(self.folder)
+        if now.st_size < self._seen.st_size:
+            raise cut_off(self.folder, self._seen.st_size, now.st_size)
+        self._seen = now
 
     def size_of_entries(self) -> int:
         """See the interface: pages, not records."""
         with self._env.begin() as transaction:
-            stat = transaction.stat(self._entries)
+            stat = transaction.stat(self.entries)
             return int(stat["psize"] * (stat["leaf_pages"] + stat["overflow_pages"]))
 
     def release_memory(self) -> None:
         """Open the environment anew: each page of the file that was touched counts as this process' memory until then,
-        and an append touches every page once. Raises JournalFull."""
+        and an append touches every page once. Raises JournalFull, JournalLost."""
         self.check()
         try:
             self._env.close()
             os.close(self._file)
             self._open()
         except (lmdb.Error, OSError) as error:
-            raise self._full(error) from error
+            raise meaning(self.folder, error) from error
 
     def close(self) -> None:
         """Flush and close; after this no method may be called."""
@@ -175,6 +241,23 @@ class LmdbStore:
         self._env.close()
         os.close(self._file)
         os.close(self._lock)
+
+
+def _map_bytes(file_bytes: int) -> int:
+    """How large the map may be: smaller where the addresses of this process are limited. Raises NodeError."""
+    limit = int(resource.getrlimit(resource.RLIMIT_AS)[0])
+    if limit == resource.RLIM_INFINITY:
+        return MAP_BYTES
+    left: int = max(0, limit - psutil.Process().memory_info().vms)
+    size = min(MAP_BYTES, left // MAP_SHARE >> 20 << 20)
+    if size < MAP_BYTES_MIN + file_bytes:
+        raise NodeError(
+            f"the journal takes {file_bytes >> 20} MiB and needs addresses for {MAP_BYTES_MIN + file_bytes >> 20} MiB,"
+            f" and {left >> 20} MiB are left to this process, half of them for the journal: raise its limit (ulimit -v)"
+        )
+    if size < MAP_BYTES:
+        log.warning("addresses are limited (ulimit -v): the journal may grow to %d MiB", size >> 20)
+    return size
 
 
 def _sync_folders(folder: Path) -> None:
@@ -200,23 +283,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _index(key: bytes | memoryview) -> int:
+    """The index that a key of an entry stands for. Raises PagesDamaged."""
+    if len(key) != _KEY.size:
+        raise PagesDamaged(f"an entry has a key of {len(key)} bytes")
+    return int(_KEY.unpack(key)[0])
+
+
 class _Transaction:
     """Implements :class:`zmqlab.replica.record_journal.Writing`. A class, since a generator would cost a turn a
     microsecond more."""
 
-    __slots__ = ("_entries", "_full", "_meta", "_snapshots", "_transaction")
+    __slots__ = ("_entries", "_meta", "_snapshots", "_store", "_transaction")
 
-    def __init__(
-        self,
-        transaction: lmdb.Transaction,
-        entries: lmdb._Database,
-        snapshots: lmdb._Database,
-        meta: lmdb._Database,
-        full: Callable[[Exception], JournalFull],
-    ) -> None:
+    def __init__(self, store: LmdbStore, transaction: lmdb.Transaction) -> None:
+        self._store = store
         self._transaction = transaction
-        self._entries, self._snapshots, self._meta = entries, snapshots, meta
-        self._full = full
+        self._entries, self._snapshots, self._meta = store.entries, store.snapshots, store.meta
 
     def __enter__(self) -> _Transaction:
         return self
@@ -228,13 +311,17 @@ class _Transaction:
             else:
                 self._transaction.abort()
         except (lmdb.Error, OSError) as failure:
-            raise self._full(failure) from failure
-        if isinstance(error, lmdb.Error | OSError):
-            raise self._full(error) from error
+            raise meaning(self._store.folder, failure) from failure
+        if isinstance(error, lmdb.Error | OSError | PagesDamaged | PagesForeign):
+            raise meaning(self._store.folder, error) from error
 
     def meta(self, name: bytes) -> bytes | None:
         value = self._transaction.get(name, db=self._meta)
         return None if value is None else bytes(value)
+
+    def names(self) -> list[bytes]:
+        with self._transaction.cursor(db=self._meta) as cursor:
+            return [bytes(name) for name in cursor.iternext(values=False)]
 
     def put_meta(self, name: bytes, value: bytes) -> None:
         self._transaction.put(name, value, db=self._meta)
@@ -248,14 +335,15 @@ class _Transaction:
 
     def last_index(self) -> int:
         with self._transaction.cursor(db=self._entries) as cursor:
-            return int(_KEY.unpack(cursor.key())[0]) if cursor.last() else 0
+            return _index(cursor.key()) if cursor.last() else 0
 
     def scan(self, first: int, last: int) -> Iterator[tuple[int, bytes | memoryview]]:
+        self._store.check_entries(_KEY.pack(first), _KEY.pack(last))
         with self._transaction.cursor(db=self._entries) as cursor:
             if not cursor.set_key(_KEY.pack(first)):
                 return
             for key, record in cursor:
-                (index,) = _KEY.unpack(key)
+                index = _index(key)
                 if index > last:
                     return
                 yield index, record
@@ -269,9 +357,10 @@ class _Transaction:
 
     def delete(self, first: int, last: int) -> int:
         deleted_bytes = 0
+        self._store.check_entries(_KEY.pack(first), _KEY.pack(last))
         with self._transaction.cursor(db=self._entries) as cursor:
             found = cursor.set_range(_KEY.pack(first))
-            while found and _KEY.unpack(cursor.key())[0] <= last:
+            while found and _index(cursor.key()) <= last:
                 deleted_bytes += len(cursor.value())
                 cursor.delete()
                 found = bool(cursor.key())

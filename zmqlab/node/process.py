@@ -4,8 +4,10 @@ Everything that can go wrong at a start is one line on standard error and an exi
 :mod:`zmqlab.errors`); standard output stays empty. SIGTERM, SIGINT and SIGHUP end a node in order, a second one at
 once; the end of its launcher does that, too.
 
-Whatever reads a node's standard error may be paused, and then the pipe fills up. The node does not wait for it:
-:class:`Pipe` drops what finds no room, and says later how many lines are missing.
+*The log* is ``logs/NAME.log``, and when that is full ``logs/NAME.log.1`` and so on, the oldest of which is dropped. A
+line that can't be written is lost and counted, and never stops the node: standard error may be a pipe that is not read,
+the disk may be full. On a full disk the journal can't be written either, and the node ends. So that its log can say
+why, the log keeps a *reserve*: a file without a name, which is given up for the last line.
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ import logging
 import os
 import select
 import signal
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -28,6 +35,12 @@ from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 
 STDERR = 2
+LOG_FILE_BYTES = 16 << 20
+"""A node writes some 25 MB a day, most of it one line of figures a second."""
+OLD_LOG_FILES = 3
+"""With the newest 64 MiB a node: two and a half days."""
+RESERVE_BYTES = 65_536
+"""For the last line of the log and that on standard error, each of which takes a block or two."""
 
 log = logging.getLogger("zmqlab.node")
 log.addHandler(logging.NullHandler())  # until the log is open; logging itself would write to standard error
@@ -39,57 +52,43 @@ def run_node(settings: NodeSettings) -> int:
         _open_log(settings)
         return _serve(settings)
     except ZmqlabError as error:
+        _give_up_reserve()
         log.error("%s", error)
-        if settings.log_to == "file":
-            _say(f"zmqlab node {settings.name}: {error}")
+        _tell(settings, str(error))
         return error.exit_status
     except Exception:
+        _give_up_reserve()
         log.exception("stop: a broken invariant")
-        if settings.log_to == "file":
-            _say(f"zmqlab node {settings.name}: a broken invariant; see its log")
+        _tell(settings, "a broken invariant; see its log")
         return EXIT_FAILED
 
 
-class Pipe:
-    """A descriptor as a stream for text that never waits for its reader.
-
-    A pipe that :func:`select.poll` calls writable has room for a page (4,096 bytes on Linux), so longer text goes in
-    pieces.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self._missing = 0
-        """Lines that found no room and were not told of yet."""
-
-    def write(self, text: str) -> None:
-        """Write one line; what finds no room is dropped."""
-        if self._missing:
-            text = f"(here {self._missing} lines are missing: the reader of this output was too slow)\n{text}"
-        if self._put(text.encode(errors="backslashreplace")):
-            self._missing = 0
-        else:
-            self._missing += 1
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-    def _put(self, line: bytes) -> bool:
-        while line:
-            if not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
-                return False
-            try:
-                line = line[os.write(self._descriptor, line[: select.PIPE_BUF]) :]
-            except OSError:  # the reader has gone
-                return False
-        return True
+def _tell(settings: NodeSettings, why: str) -> None:
+    """Why the node ends, on standard error, if the log is not there already."""
+    if settings.log_to == "file":
+        _write_stderr(f"zmqlab node {settings.name}: {why}")
 
 
-def _say(line: str) -> None:
-    """One line on standard error."""
-    Pipe(STDERR).write(f"{line}\n")
+def _give_up_reserve() -> None:
+    for handler in log.handlers:
+        if isinstance(handler, _LogFile):
+            handler.give_up_reserve()
+
+
+def _write_stderr(line: str) -> bool:
+    """Whether the line was written. Nothing is buffered, since what is left in a buffer makes the end of the process
+    fail; and nothing waits for a pipe that is not read."""
+    poller = select.poll()
+    poller.register(STDERR, select.POLLOUT)
+    data = (line + "\n").encode(errors="backslashreplace")
+    while data:
+        if not any(events & select.POLLOUT for _, events in poller.poll(0)):
+            return False
+        try:
+            data = data[os.write(STDERR, data[: select.PIPE_BUF]) :]  # so much never waits where there is room
+        except OSError:
+            return False
+    return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -107,14 +106,71 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class _Counted(logging.Handler):
+    """A handler that counts the lines that it could not write, and says so in the next one."""
+
+    lost = 0
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self.lost:
+            record = logging.makeLogRecord(record.__dict__)
+            record.msg, record.args = f"({self.lost} lines before this one are lost) {record.getMessage()}", ()
+        return super().format(record)
+
+
+class _StandardError(_Counted):
+    """Writes to standard error, and loses what does not fit."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        self.lost = 0 if _write_stderr(line) else self.lost + 1
+
+
+class _LogFile(_Counted, RotatingFileHandler):
+    """Writes to a file of bounded size, and loses what the disk does not take."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        super().__init__(
+            path, maxBytes=LOG_FILE_BYTES, backupCount=OLD_LOG_FILES, encoding="utf-8", errors="backslashreplace"
+        )
+        self._reserve: IO[bytes] | None = None
+        with suppress(OSError):  # on a disk that is full already there is none
+            self._reserve = tempfile.TemporaryFile(dir=path.parent, buffering=0)  # noqa: SIM115  # closed at the end
+            self._reserve.write(bytes(RESERVE_BYTES))
+
+    def give_up_reserve(self) -> None:
+        """Make room for the last lines."""
+        if self._reserve is not None:
+            self._reserve.close()
+
+    def close(self) -> None:
+        """See :class:`logging.Handler`."""
+        self.give_up_reserve()
+        super().close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before = self.lost
+        super().emit(record)
+        if self.lost == before:
+            self.lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging
+        """The line is lost. What the stream still holds of it is dropped; the next line opens the file again."""
+        self.lost += 1
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
 def _open_log(settings: NodeSettings) -> None:
     folder = settings.run_dir / "logs"
     try:
-        handler: logging.Handler = logging.StreamHandler(Pipe(STDERR))
+        handler: logging.Handler = _StandardError()
         if settings.log_to == "file":
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{settings.name}.log"
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")  # in any locale
+            handler = _LogFile(folder / f"{settings.name}.log")
     except OSError as error:
         raise LogUnwritable(
             f"the log below {folder} can't be written: {error}. Give that folder to this user, or use another --run-dir"

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -48,6 +48,8 @@ _DRAWN_BYTES = _CRC.size + _INDEX.size
 """Of an origin that is only an identity yet: it is not decided what else the node is."""
 _KINDS = {int(kind): kind for kind in EntryKind}
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN = b"hard_state", b"identity", b"first_index", b"origin"
+_NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN}
+_ADVICE = "Move the node's data folder away and start the node again as a new member; its old copy is not to be trusted"
 _WHO = "who this node is"
 
 
@@ -56,6 +58,10 @@ class Reading(Protocol):
 
     def meta(self, name: bytes) -> bytes | None:
         """A small record; None if there is none."""
+        ...
+
+    def names(self) -> Iterable[bytes]:
+        """The names of all small records."""
         ...
 
     def snapshot(self) -> bytes | None:
@@ -132,11 +138,12 @@ class RecordJournal:
 
         Raises:
             JournalMismatch: the journal there is another node's.
-            JournalCorrupt: the record of its oldest index fails its check.
+            JournalCorrupt: the record of its oldest index or its owner fails its check, or there are strange records.
         """
         self._store = store
         self._retain_bytes = retain_bytes
         with store.write() as transaction:
+            _check_names(transaction)
             _check_identity(transaction, identity)
             first = transaction.meta(_FIRST_INDEX)
             self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
@@ -250,28 +257,40 @@ class RecordJournal:
         self._store.close()
 
 
+def _check_names(view: Reading) -> None:
+    """A record whose name was changed would be missing, and a vote would be forgotten."""
+    strange = set(view.names()) - _NAMES
+    if strange:
+        raise JournalCorrupt(f"the journal has a record {min(strange)!r} that nothing here writes. {_ADVICE}")
+
+
 def _check_identity(transaction: Writing, identity: str) -> None:
     stored = transaction.meta(_IDENTITY)
     if stored is None:
-        transaction.put_meta(_IDENTITY, identity.encode())
-    elif stored != identity.encode():
-        raise JournalMismatch(
-            f"this journal was written by {stored.decode()!r}, this node is {identity!r}:"
-            " choose another run folder, or move that journal away"
-        )
+        transaction.put_meta(_IDENTITY, seal(identity.encode()))
+    elif stored != identity.encode():  # as it was before it had a checksum
+        written_by = unseal(stored, "whose it is").decode()
+        if written_by != identity:
+            raise JournalMismatch(
+                f"this journal was written by {written_by!r}, this node is {identity!r}:"
+                " choose another run folder, or move that journal away"
+            )
 
 
 def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]:
-    """At least one entry if there is one, then as many as ``max_bytes`` allow."""
+    """At least one entry if there is one, then as many as ``max_bytes`` allow. Raises JournalCorrupt."""
     found: list[Entry] = []
     if start > end:
         return found
     for index, record in view.scan(start, end):
-        entry = unseal_entry(index, record)
-        found.append(entry)
+        if index != start + len(found):
+            break
+        found.append(unseal_entry(index, record))
         max_bytes -= len(record)
         if max_bytes <= 0:
-            break
+            return found
+    if len(found) <= end - start:
+        raise JournalCorrupt(f"the journal's entry {start + len(found)} is missing. {_ADVICE}")
     return found
 
 
@@ -285,10 +304,7 @@ def unseal(record: bytes | memoryview, what: str) -> bytes:
     """The contents of a sealed record. Raises JournalCorrupt."""
     body = bytes(record[_CRC.size :])
     if len(record) < _CRC.size or _CRC.unpack_from(record)[0] != zlib.crc32(body):
-        raise JournalCorrupt(
-            f"the journal's record of {what} fails its checksum: the disk has changed it. Move the node's data folder"
-            " away and start the node again as a new member; its old copy is not to be trusted"
-        )
+        raise JournalCorrupt(f"the journal's record of {what} fails its checksum: the disk has changed it. {_ADVICE}")
     return body
 
 

@@ -17,7 +17,7 @@ With durability "memory" there is no disk: :class:`VolatileJournal` dies with it
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 from zmqlab.errors import JournalFull
@@ -31,7 +31,7 @@ Effect = Callable[[str], None]
 Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
 Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None]
 IDENTITY = b"identity"
-"""The one record that has no checksum: any change of it makes it another node's journal."""
+"""The record that is never damaged here, so that each seed draws what it always drew."""
 
 
 class Disk:
@@ -142,6 +142,9 @@ class _Transaction:
 
     def meta(self, name: bytes) -> bytes | None:
         return self._meta.get(name)
+
+    def names(self) -> Iterable[bytes]:
+        return self._meta
 
     def put_meta(self, name: bytes, value: bytes) -> None:
         self._meta[name] = value

@@ -200,6 +200,8 @@ class ErrorCode(StrEnum):
     """The leader does not do it; the message says why. To ask again at once does not help."""
     NOT_ALLOWED = "not_allowed"
     """The node was started without `--allow-faults`."""
+    DAMAGED = "damaged"
+    """The journal of this node has lost what was asked for: ask another node."""
 
 
 class StatusQuery(msgspec.Struct, tag_field="op", tag="status"):

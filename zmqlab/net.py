@@ -7,6 +7,9 @@ Rules:
 
 - Each socket has bounds (:class:`SocketBounds`): the length of its queues, the size of a frame, how long it lingers.
   libzmq's own defaults (no limit on a frame, a linger without end) are never used.
+- libzmq is given numbers only: an address and a port. It would look a name up in the thread that moves all data of a
+  context, for as long as the name server likes (30 s of silence were measured). Names are looked up before, by
+  :mod:`zmqlab.names`.
 - Each socket is owned by one thread. A context may be shared by threads.
 - A failure to listen is an error of our own (:class:`~zmqlab.errors.PortInUse`,
   :class:`~zmqlab.errors.ListenFailed`) that says what to do next.
@@ -28,7 +31,8 @@ from dataclasses import dataclass
 import psutil
 import zmq
 
-from zmqlab.errors import ListenFailed, PortInUse
+from zmqlab.errors import ListenFailed, PortInUse, SettingsError
+from zmqlab.settings import is_numeric, parse_endpoint, spelled
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -86,23 +90,49 @@ def open_socket(context: Context, kind: int, bounds: SocketBounds) -> Socket:
 
 
 def connect(context: Context, kind: int, endpoint: str, bounds: SocketBounds, topics: Iterable[bytes] = ()) -> Socket:
-    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint`` (``tcp://host:port``)."""
+    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint``, as :func:`attach` takes it."""
+    expect_numbers(endpoint)
     socket = open_socket(context, kind, bounds)
     for topic in topics:
         socket.setsockopt(zmq.SUBSCRIBE, topic)
-    socket.connect(endpoint)
+    attach(socket, endpoint)
     return socket
 
 
+def attach(socket: Socket, endpoint: str) -> None:
+    """Connect ``socket`` to one more endpoint, ``tcp://ADDRESS:PORT``. Nothing is waited for.
+
+    Raises:
+        SettingsError: it is no endpoint, or it names a host.
+    """
+    expect_numbers(endpoint)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.connect(endpoint)
+
+
+def detach(socket: Socket, endpoint: str) -> None:
+    """End what :func:`attach` began."""
+    socket.disconnect(endpoint)
+
+
+def expect_numbers(endpoint: str) -> None:
+    """Raise SettingsError unless ``endpoint`` is an address and a port."""
+    if not is_numeric(parse_endpoint(endpoint)[0]):
+        raise SettingsError(
+            f"{endpoint} names a host: look its address up first, for libzmq would do it while all wait"
+        )
+
+
 def bind(socket: Socket, host: str, port: int, name: str) -> None:
-    """Listen at ``tcp://host:port``; ``name`` says in an error which node wants to.
+    """Listen at ``tcp://host:port``; ``name`` says in an error which node wants to. ``::`` listens on IPv4, too.
 
     Raises:
         PortInUse: another process listens there.
         ListenFailed: this machine has no such address, or the port needs rights that the process lacks.
     """
     try:
-        socket.bind(f"tcp://{host}:{port}")
+        socket.setsockopt(zmq.IPV6, int(":" in host))
+        socket.bind(f"tcp://{spelled(host)}:{port}")
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise PortInUse(
@@ -124,6 +154,11 @@ def bind_to_free_port(socket: Socket, host: str = "127.0.0.1") -> str:
     """Listen on a port that the system chooses; returns the endpoint."""
     socket.bind(f"tcp://{host}:*")
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+
+def is_out_of_descriptors(error: zmq.ZMQError) -> bool:
+    """Whether a socket could not be made because the process, or the machine, has no file descriptor left for it."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def monitor(socket: Socket, events: int) -> Socket:
@@ -156,7 +191,7 @@ class Waiter:
     def __init__(self, sockets: Sequence[Socket]) -> None:
         self._descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
         self._poller: zmq.Poller | None = None
-        if max(self._descriptors) >= SELECT_LIMIT:
+        if max(self._descriptors, default=0) >= SELECT_LIMIT:
             self._poller = zmq.Poller()
             for socket in sockets:
                 self._poller.register(socket, zmq.POLLIN)

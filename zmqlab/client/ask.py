@@ -2,7 +2,8 @@
 
 Every call opens its own DEALER sockets and closes them again. Questions are rare, and threads must not share a socket.
 A node that does not answer in time is missing from the result; only :func:`ask_one` raises, for a caller that needs
-that one node.
+that one node. Nor does an endpoint answer whose host is a name: callers look names up before
+(:func:`zmqlab.names.known_endpoints`), and what is still a name then has no address.
 
 Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab.client.session` has.
 """
@@ -20,6 +21,7 @@ import zmq
 from zmqlab import net
 from zmqlab.client.roster import newest_of
 from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
+from zmqlab.names import numeric
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
 
@@ -107,7 +109,7 @@ def ask_all(
     answers: dict[str, control.Answer] = {}
     deadline = time.monotonic() + timeout_s
     try:
-        for endpoint in dict.fromkeys(endpoints):
+        for endpoint in dict.fromkeys(numeric(endpoints)):
             query = make_query(endpoint)
             socket = net.connect(context, zmq.DEALER, endpoint, BOUNDS)
             asked[socket] = (endpoint, query.nonce)

@@ -40,6 +40,7 @@ from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_process import command_line
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
@@ -160,6 +161,7 @@ class LoadClient:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
             self._cluster.at_stop(self.close)
         else:
+            self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             self._require_an_answer()
         self._exporter = self._show_metrics()
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
@@ -339,7 +341,8 @@ class LoadClient:
             return
         for endpoint in endpoints:
             host, port = parse_endpoint(endpoint)
-            self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
+            if port > CLIENT_PORT:
+                self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
 
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""

@@ -36,6 +36,7 @@ from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
 from zmqlab.load.order_flow import Ints, OrderFlow, Rows, symbol_names
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool
+from zmqlab.names import known_endpoints, numeric
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
@@ -134,7 +135,8 @@ class Generator:
             RequestTimeout: no session, because no node answered; nothing was sent.
         """
         settings = self.settings
-        pool = SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
+        nodes = numeric(known_endpoints(settings.nodes))
+        pool = SessionPool(nodes, settings.session, clients=settings.clients, seed=settings.seed)
         with pool as self._sessions:
             if self.settings.history is not None:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)

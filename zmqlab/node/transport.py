@@ -75,9 +75,8 @@ class Transport:
         self._context = net.new_context()
         self._dealers: dict[str, net.Socket] = {}
         """By base endpoint."""
-        self._questions: dict[str, tuple[net.Context, net.Socket]] = {}
-        """By base endpoint. Each has a context of its own: libzmq looks a host's name up in the thread that moves a
-        context's data, and a silent name server must not stop the others."""
+        self._questions: dict[str, net.Socket] = {}
+        """By base endpoint."""
         try:
             self.publisher = self._bind(settings, 0, zmq.PUB, _CLIENT_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
@@ -109,11 +108,11 @@ class Transport:
 
     def subscribe(self, address: str) -> None:
         """Hear the broadcasts of the node there. libzmq ignores a second call for an address."""
-        self.broadcasts.connect(address)
+        net.attach(self.broadcasts, address)
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
-        self.broadcasts.disconnect(address)
+        net.detach(self.broadcasts, address)
 
     # Frames out.
 
@@ -140,18 +139,17 @@ class Transport:
     def ask(self, address: str, frame: bytes) -> None:
         """A question to another node's client port; lost if it does not read."""
         if address not in self._questions:
-            context = net.new_context()
             endpoint = client_endpoint(*parse_endpoint(address))
-            self._questions[address] = context, net.connect(context, zmq.DEALER, endpoint, _QUESTION_BOUNDS)
+            self._questions[address] = net.connect(self._context, zmq.DEALER, endpoint, _QUESTION_BOUNDS)
         try:
-            self._questions[address][1].send(frame, NOBLOCK)
+            self._questions[address].send(frame, NOBLOCK)
         except zmq.Again:
             return
 
     def hang_up(self, address: str) -> None:
         """End the connection of the questions to ``address``, if there is one."""
         if address in self._questions:
-            self._questions.pop(address)[0].destroy(linger=0)
+            self._questions.pop(address).close(0)
 
     # Frames in.
 
@@ -176,7 +174,7 @@ class Transport:
             return []
         return [
             (address, parts[0])
-            for address, (_, socket) in self._questions.items()
+            for address, socket in self._questions.items()
             for parts in self._receive(socket, most, 1, frames.MAX_ANSWER_BYTES)
         ]
 
@@ -199,6 +197,4 @@ class Transport:
 
     def close(self) -> None:
         """Close all sockets at once; what is queued is lost."""
-        for address in list(self._questions):
-            self.hang_up(address)
         self._context.destroy(linger=0)

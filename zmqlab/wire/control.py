@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
-from zmqlab.settings import client_endpoint
+from zmqlab.settings import client_endpoint, is_address
 from zmqlab.wire.frames import HEADER_BYTES, header
 
 T = TypeVar("T")
@@ -34,6 +34,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     group: int = 0
     pid: int
     port: int
+    address: str = ""
+    """The base endpoint at which other nodes reach it, by its own word."""
     cluster: str = ""
     time_ns: int
     uptime_ms: int
@@ -85,6 +87,7 @@ class Member(msgspec.Struct, kw_only=True):
     node_id: int
     name: str
     host: str
+    """An address; IPv6 in brackets. A status with a name of a host here does not decode."""
     port: int
     match_index: int = 0
     """On the leader: the index up to which this member is known to have stored the log. Elsewhere 0."""
@@ -350,12 +353,23 @@ def decode_query(frame: bytes) -> Query:
 def decode_answer(frame: bytes) -> Answer:
     """The answer of a whole ANSWER frame. Raises FrameError."""
     answer: Answer = _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
+    if isinstance(answer, StatusAnswer):
+        _expect_addresses(answer.status)
     return answer
 
 
 def decode_status(frame: bytes) -> NodeStatus:
     """The snapshot of a whole METRICS frame. Raises FrameError."""
-    return _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
+    status = _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
+    _expect_addresses(status)
+    return status
+
+
+def _expect_addresses(status: NodeStatus) -> None:
+    """Whoever reads a status connects to the members that it names, so they must have addresses. Raises FrameError."""
+    for member in status.members:
+        if not is_address(member.endpoint):
+            raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
 
 
 def decode_event(frame: bytes) -> Event:

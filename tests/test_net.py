@@ -15,7 +15,7 @@ from zmqlab.errors import ListenFailed, PortInUse, SettingsError
 
 PACKAGE = Path(__file__).parent.parent / "zmqlab"
 BOUNDS = net.SocketBounds(frame_bytes=1_000, send_messages=7, receive_messages=9, reconnect_ms=11, heartbeat_ms=50)
-MAKERS = {"Context", "socket", "get_monitor_socket", "instance", "shadow"}
+MAKERS = {"Context", "socket", "get_monitor_socket", "monitor", "instance", "shadow"}
 """Names that make a context or a socket when they are called on something of ZeroMQ."""
 
 
@@ -27,7 +27,8 @@ def makes_sockets(tree: ast.AST) -> list[int]:
             continue
         owner, name = ast.unparse(node.func.value), node.func.attr
         is_python_socket = name == "socket" and not any("zmq." in ast.unparse(each) for each in node.args)
-        is_of_zmq = owner == "zmq" or "context" in owner.lower() or name == "get_monitor_socket"
+        is_monitor = name == "get_monitor_socket" or (name == "monitor" and owner != "net")
+        is_of_zmq = owner == "zmq" or "context" in owner.lower() or is_monitor
         if is_of_zmq and not is_python_socket:
             lines.append(node.lineno)
     return lines
@@ -49,6 +50,7 @@ def test_the_rule_sees_what_it_forbids() -> None:
         "context.socket(zmq.SUB)",
         "self._context.socket(zmq.DEALER)",
         "sock.get_monitor_socket(1)",
+        "sock.monitor('inproc://x', 1)",
     ):
         assert makes_sockets(ast.parse(code)) == [1], code
     assert makes_sockets(ast.parse("socket.socket(socket.AF_INET, socket.SOCK_STREAM)")) == []

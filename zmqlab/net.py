@@ -24,7 +24,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import resource
 import select
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -161,9 +163,30 @@ def is_out_of_descriptors(error: zmq.ZMQError) -> bool:
     return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def monitor(socket: Socket, events: int) -> Socket:
-    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it."""
-    return socket.get_monitor_socket(events)
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit on file descriptors of this process to the hard one; returns how many there may be.
+
+    Many systems give 1,024 and allow far more, for the sake of programs that use ``select``. :class:`Waiter` minds it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and takes less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def monitor(context: Context, socket: Socket, events: int) -> Socket:
+    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it.
+
+    Its queue has no bound: libzmq would wait for room in the thread that moves all data.
+    """
+    endpoint = f"inproc://monitor-{int(socket.getsockopt(zmq.FD))}"
+    socket.monitor(endpoint, events)
+    reports = context.socket(zmq.PAIR)
+    reports.setsockopt(zmq.LINGER, 0)
+    reports.setsockopt(zmq.RCVHWM, 0)
+    reports.connect(endpoint)
+    return reports
 
 
 def who_listens_on(port: int) -> str:

@@ -24,6 +24,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
@@ -48,6 +49,8 @@ BOUNDS_S = (
 """Upper bounds in seconds: finest from 0.1 to 0.5 ms, where the median is, and still 10, 15, 20 ms, where p99 is."""
 MAX_CONNECTIONS = 16
 """A Prometheus or two, a browser, some probes. One more is refused, so that strangers can't make threads at will."""
+ACCEPT_AGAIN_S = 0.1
+"""After an attempt to take a connection for which there was no file descriptor."""
 IDLE_S = 75.0
 """A connection on which nothing was asked for so long is closed: longer than the longest usual scrape interval."""
 MAX_LINE_BYTES, MAX_HEAD_LINES = 8_192, 100
@@ -247,6 +250,13 @@ class _Server(ThreadingTCPServer):
         host = "" if host == "*" else host.strip("[]")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is free: whoever asks is still waiting, and the server would ask at once again
+            time.sleep(ACCEPT_AGAIN_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
 
+from zmqlab import net
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
 from zmqlab.names import own_address_of
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -99,7 +100,7 @@ def _open_log(settings: NodeSettings) -> None:
 def _serve(settings: NodeSettings, place: str) -> int:
     """``place``: the base endpoint, as it was written."""
     signals = _Signals()
-    transport = Transport(settings)
+    transport = Transport(settings, net.raise_descriptor_limit())
     try:
         observe = _show_metrics(settings)
         journal = _open_journal(settings, place)

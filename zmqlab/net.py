@@ -39,6 +39,8 @@ from zmqlab.settings import is_numeric, parse_endpoint, spelled
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
 
+SOCKETS_MAX = 16_384
+"""Of one context; libzmq's own 1,023 are 340 clients of three nodes. Each that there may be takes 8 bytes."""
 SELECT_LIMIT = 1_024
 """``select`` refuses file descriptors from here on."""
 
@@ -65,7 +67,9 @@ class SocketBounds:
 
 def new_context() -> Context:
     """A context with one I/O thread. Its owner ends it with ``destroy(linger=0)`` or ``term()``."""
-    return zmq.Context(io_threads=1)
+    context = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+    return context
 
 
 def shared_context() -> Context:

@@ -102,6 +102,9 @@ def ask_all(
         make_query: makes the query for an endpoint.
         timeout_s: how long to wait; the call returns earlier when all have answered.
         enough: looked at after each answer; True ends the waiting.
+
+    Raises:
+        RequestError: this process has no file descriptor left to ask with.
     """
     context = net.shared_context()
     poller = zmq.Poller()
@@ -111,7 +114,7 @@ def ask_all(
     try:
         for endpoint in dict.fromkeys(numeric(endpoints)):
             query = make_query(endpoint)
-            socket = net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+            socket = _connect(context, endpoint)
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             socket.send(control.encode(QUERY, query))
@@ -128,6 +131,18 @@ def ask_all(
         for socket in asked:
             socket.close(0)
     return answers
+
+
+def _connect(context: net.Context, endpoint: str) -> net.Socket:
+    try:
+        return net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+    except zmq.ZMQError as error:
+        if not net.is_out_of_descriptors(error):
+            raise
+        raise RequestError(
+            "this process has no file descriptor left to ask a node with: close what it does not need, or raise the"
+            " limit (ulimit -n)"
+        ) from None
 
 
 def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:

@@ -167,9 +167,14 @@ def error_of(answer: control.ErrorAnswer) -> RequestError:
     return RequestRefused(f"the node refused: {answer.message} ({answer.code})")
 
 
-def statuses(endpoints: Iterable[str], timeout_s: float = 1.0) -> dict[str, control.NodeStatus]:
-    """The status of every node that answers within ``timeout_s``, by its client endpoint."""
-    return _statuses_in(ask_all(endpoints, _status_query, timeout_s))
+def statuses(
+    endpoints: Iterable[str],
+    timeout_s: float = 1.0,
+    enough: Callable[[dict[str, control.Answer]], bool] | None = None,
+) -> dict[str, control.NodeStatus]:
+    """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
+    :func:`ask_all`."""
+    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
 
 
 def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str, ...]:

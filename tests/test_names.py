@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
 import pytest
 
 from zmqlab.errors import SettingsError
-from zmqlab.names import LOOK_AGAIN_S, Names, addresses_of, known_endpoints, spread
+from zmqlab.names import LOOK_AGAIN_S, Names, addresses_of, known_endpoints, look_up, own_address_of, spread
 
 HOSTS = {"node": ("10.9.0.2", "10.9.0.3"), "seed": ("10.9.0.1",)}
 
 
-def look_up(host: str) -> tuple[str, ...]:
+def known(host: str) -> tuple[str, ...]:
     return HOSTS.get(host, ())
 
 
@@ -28,7 +29,7 @@ def test_a_name_that_nobody_knows_has_no_address() -> None:
 
 def test_each_address_of_a_name_is_an_endpoint_once() -> None:
     written = ["tcp://node:5002", "tcp://seed:5002", "tcp://10.9.0.3:5002", "tcp://none:5002"]
-    assert spread(written, look_up) == ("tcp://10.9.0.2:5002", "tcp://10.9.0.3:5002", "tcp://10.9.0.1:5002")
+    assert spread(written, known) == ("tcp://10.9.0.2:5002", "tcp://10.9.0.3:5002", "tcp://10.9.0.1:5002")
 
 
 def test_what_is_written_stays_while_its_host_is_not_known() -> None:
@@ -41,12 +42,64 @@ def test_no_host_that_is_known_is_an_error() -> None:
         known_endpoints(["tcp://no-such-host.invalid:5002"])
 
 
+def test_a_name_has_addresses_of_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only IPv4 was looked up. An address of one interface is of no use to another host."""
+    found = [("fe80::1%eth0", 0, 0, 2), ("2001:db8::2", 0, 0, 0), ("10.9.0.12", 0), ("10.9.0.2", 0), ("10.9.0.2", 0)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", address) for address in found])
+    assert addresses_of("both") == ("10.9.0.2", "10.9.0.12", "[2001:db8::2]")
+    assert spread(["tcp://both:5000"])[-1] == "tcp://[2001:db8::2]:5000"
+
+
+def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands waited as long as the system's resolver."""
+    never = threading.Event()
+
+    def resolve(host: str) -> tuple[str, ...]:
+        if host == "silent":
+            never.wait(60)
+        return ("10.9.0.1",)
+
+    assert look_up(["silent", "seed", "10.9.0.7"], 0.2, resolve) == {
+        "silent": (),
+        "seed": ("10.9.0.1",),
+        "10.9.0.7": ("10.9.0.7",),
+    }
+    never.set()
+
+
+def test_a_silent_name_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All names were looked up one after the other, and none was known before the last."""
+    never = threading.Event()
+
+    def resolve(host: str) -> tuple[str, ...]:
+        if host == "silent":
+            never.wait(60)
+        return ("10.9.0.1",)
+
+    names = Names(resolve)
+    while names.spread(["tcp://silent:5000", "tcp://seed:5000"]) != ("tcp://10.9.0.1:5000",):
+        time.sleep(0.01)
+    assert names._threads["silent"].is_alive()
+    never.set()
+
+
+def test_the_host_of_a_node_is_an_address_of_this_machine_if_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [("10.255.255.1", 0), ("127.0.0.1", 0)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", address) for address in found])
+    assert own_address_of("node7") == "127.0.0.1"
+    found.pop()
+    assert own_address_of("node7") == "10.255.255.1"
+    found.pop()
+    with pytest.raises(SettingsError, match="no address is known for node7"):
+        own_address_of("node7")
+
+
 def test_a_slow_name_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     may_answer = threading.Event()
 
     def slowly(host: str) -> tuple[str, ...]:
         may_answer.wait(10)
-        return look_up(host)
+        return known(host)
 
     names = Names(slowly)
     began = time.monotonic()
@@ -69,8 +122,8 @@ def test_a_name_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def look() -> tuple[str, ...]:
         found = names.spread(["tcp://seed:5000"])
-        if names._thread is not None:
-            names._thread.join()
+        for thread in names._threads.values():
+            thread.join()
         return found or names.spread(["tcp://seed:5000"])
 
     assert look() == look() == ("tcp://10.9.0.1:5000",)
@@ -91,8 +144,8 @@ def test_names_that_are_asked_for_one_at_a_time_are_all_known() -> None:
 
     def look(host: str) -> tuple[str, ...]:
         found = names.spread([f"tcp://{host}:5000"])
-        if names._thread is not None:
-            names._thread.join()
+        for thread in names._threads.values():
+            thread.join()
         return found
 
     for host in ("a", "bb"):

@@ -11,11 +11,11 @@ import pytest
 import zmq
 
 from zmqlab import net
-from zmqlab.errors import ListenFailed, PortInUse
+from zmqlab.errors import ListenFailed, PortInUse, SettingsError
 
 PACKAGE = Path(__file__).parent.parent / "zmqlab"
 BOUNDS = net.SocketBounds(frame_bytes=1_000, send_messages=7, receive_messages=9, reconnect_ms=11, heartbeat_ms=50)
-MAKERS = {"Context", "socket", "get_monitor_socket", "instance", "shadow"}
+MAKERS = {"Context", "socket", "get_monitor_socket", "monitor", "instance", "shadow"}
 """Names that make a context or a socket when they are called on something of ZeroMQ."""
 
 
@@ -27,7 +27,8 @@ def makes_sockets(tree: ast.AST) -> list[int]:
             continue
         owner, name = ast.unparse(node.func.value), node.func.attr
         is_python_socket = name == "socket" and not any("zmq." in ast.unparse(each) for each in node.args)
-        is_of_zmq = owner == "zmq" or "context" in owner.lower() or name == "get_monitor_socket"
+        is_monitor = name == "get_monitor_socket" or (name == "monitor" and owner != "net")
+        is_of_zmq = owner == "zmq" or "context" in owner.lower() or is_monitor
         if is_of_zmq and not is_python_socket:
             lines.append(node.lineno)
     return lines
@@ -49,9 +50,25 @@ def test_the_rule_sees_what_it_forbids() -> None:
         "context.socket(zmq.SUB)",
         "self._context.socket(zmq.DEALER)",
         "sock.get_monitor_socket(1)",
+        "sock.monitor('inproc://x', 1)",
     ):
         assert makes_sockets(ast.parse(code)) == [1], code
     assert makes_sockets(ast.parse("socket.socket(socket.AF_INET, socket.SOCK_STREAM)")) == []
+
+
+def connects(tree: ast.AST) -> list[int]:
+    """The lines in which a socket of ZeroMQ is connected: what is called a socket, or made of one kind of it."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    owners = [(node.lineno, ast.unparse(node.func.value)) for node in calls if node.func.attr == "connect"]  # type: ignore[attr-defined]
+    kinds = ("socket", "dealer", "router", "subscriber", "publisher", "broadcasts")
+    return [line for line, owner in owners if any(kind in owner.lower() for kind in kinds)]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_net_connects_them(path: Path) -> None:
+    """libzmq looks names of hosts up in the thread that moves all data: only ``net`` may hand it an endpoint."""
+    lines = connects(ast.parse(path.read_text()))
+    assert bool(lines) == (path == PACKAGE / "net.py"), "connect sockets with net.attach, which refuses names"
 
 
 @pytest.fixture
@@ -95,3 +112,24 @@ def test_an_address_of_another_machine_is_no_port_in_use(context: net.Context) -
     with pytest.raises(ListenFailed, match=said):
         net.bind(made, "192.0.2.1", 5_000, "node7")
     made.close(0)
+
+
+def test_libzmq_is_given_no_name(context: net.Context) -> None:
+    """It looked ``silent.example`` up in its I/O thread: 30 s in which nothing else of the context moved."""
+    for endpoint in ("tcp://silent.example:5000", "tcp://127.1:5000", "tcp://localhost.lan:5000"):
+        with pytest.raises(SettingsError, match="names a host"):
+            net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+def test_ipv6(context: net.Context, host: str) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    with net.open_socket(context, zmq.ROUTER, BOUNDS) as listening:
+        net.bind(listening, host, port, "node7")
+        for endpoint in [f"tcp://[::1]:{port}", f"tcp://127.0.0.1:{port}"][: 2 if host == "::" else 1]:
+            with net.connect(context, zmq.DEALER, endpoint, BOUNDS) as asking:
+                asking.send(b"hello")
+                assert listening.poll(5_000)
+                assert listening.recv_multipart()[1] == b"hello"

@@ -7,6 +7,9 @@ Rules:
 
 - Each socket has bounds (:class:`SocketBounds`): the length of its queues, the size of a frame, how long it lingers.
   libzmq's own defaults (no limit on a frame, a linger without end) are never used.
+- libzmq is given numbers only: an address and a port. It would look a name up in the thread that moves all data of a
+  context, for as long as the name server likes (30 s of silence were measured). Names are looked up before, by
+  :mod:`zmqlab.names`.
 - Each socket is owned by one thread. A context may be shared by threads.
 - A failure to listen is an error of our own (:class:`~zmqlab.errors.PortInUse`,
   :class:`~zmqlab.errors.ListenFailed`) that says what to do next.
@@ -21,18 +24,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import resource
 import select
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psutil
 import zmq
 
-from zmqlab.errors import ListenFailed, PortInUse
+from zmqlab.errors import ListenFailed, PortInUse, SettingsError
+from zmqlab.settings import is_numeric, parse_endpoint, spelled
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
 
+SOCKETS_MAX = 16_384
+"""Of one context; libzmq's own 1,023 are 340 clients of three nodes. Each that there may be takes 8 bytes."""
 SELECT_LIMIT = 1_024
 """``select`` refuses file descriptors from here on."""
 
@@ -59,7 +67,9 @@ class SocketBounds:
 
 def new_context() -> Context:
     """A context with one I/O thread. Its owner ends it with ``destroy(linger=0)`` or ``term()``."""
-    return zmq.Context(io_threads=1)
+    context = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+    return context
 
 
 def shared_context() -> Context:
@@ -86,23 +96,49 @@ def open_socket(context: Context, kind: int, bounds: SocketBounds) -> Socket:
 
 
 def connect(context: Context, kind: int, endpoint: str, bounds: SocketBounds, topics: Iterable[bytes] = ()) -> Socket:
-    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint`` (``tcp://host:port``)."""
+    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint``, as :func:`attach` takes it."""
+    expect_numbers(endpoint)
     socket = open_socket(context, kind, bounds)
     for topic in topics:
         socket.setsockopt(zmq.SUBSCRIBE, topic)
-    socket.connect(endpoint)
+    attach(socket, endpoint)
     return socket
 
 
+def attach(socket: Socket, endpoint: str) -> None:
+    """Connect ``socket`` to one more endpoint, ``tcp://ADDRESS:PORT``. Nothing is waited for.
+
+    Raises:
+        SettingsError: it is no endpoint, or it names a host.
+    """
+    expect_numbers(endpoint)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+    socket.connect(endpoint)
+
+
+def detach(socket: Socket, endpoint: str) -> None:
+    """End what :func:`attach` began."""
+    socket.disconnect(endpoint)
+
+
+def expect_numbers(endpoint: str) -> None:
+    """Raise SettingsError unless ``endpoint`` is an address and a port."""
+    if not is_numeric(parse_endpoint(endpoint)[0]):
+        raise SettingsError(
+            f"{endpoint} names a host: look its address up first, for libzmq would do it while all wait"
+        )
+
+
 def bind(socket: Socket, host: str, port: int, name: str) -> None:
-    """Listen at ``tcp://host:port``; ``name`` says in an error which node wants to.
+    """Listen at ``tcp://host:port``; ``name`` says in an error which node wants to. ``::`` listens on IPv4, too.
 
     Raises:
         PortInUse: another process listens there.
         ListenFailed: this machine has no such address, or the port needs rights that the process lacks.
     """
     try:
-        socket.bind(f"tcp://{host}:{port}")
+        socket.setsockopt(zmq.IPV6, int(":" in host))
+        socket.bind(f"tcp://{spelled(host)}:{port}")
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise PortInUse(
@@ -126,9 +162,35 @@ def bind_to_free_port(socket: Socket, host: str = "127.0.0.1") -> str:
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
 
-def monitor(socket: Socket, events: int) -> Socket:
-    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it."""
-    return socket.get_monitor_socket(events)
+def is_out_of_descriptors(error: zmq.ZMQError) -> bool:
+    """Whether a socket could not be made because the process, or the machine, has no file descriptor left for it."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit on file descriptors of this process to the hard one; returns how many there may be.
+
+    Many systems give 1,024 and allow far more, for the sake of programs that use ``select``. :class:`Waiter` minds it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and takes less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def monitor(context: Context, socket: Socket, events: int) -> Socket:
+    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it.
+
+    Its queue has no bound: libzmq would wait for room in the thread that moves all data.
+    """
+    endpoint = f"inproc://monitor-{int(socket.getsockopt(zmq.FD))}"
+    socket.monitor(endpoint, events)
+    reports = context.socket(zmq.PAIR)
+    reports.setsockopt(zmq.LINGER, 0)
+    reports.setsockopt(zmq.RCVHWM, 0)
+    reports.connect(endpoint)
+    return reports
 
 
 def who_listens_on(port: int) -> str:
@@ -156,7 +218,7 @@ class Waiter:
     def __init__(self, sockets: Sequence[Socket]) -> None:
         self._descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
         self._poller: zmq.Poller | None = None
-        if max(self._descriptors) >= SELECT_LIMIT:
+        if max(self._descriptors, default=0) >= SELECT_LIMIT:
             self._poller = zmq.Poller()
             for socket in sockets:
                 self._poller.register(socket, zmq.POLLIN)

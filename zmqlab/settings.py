@@ -41,7 +41,8 @@ CLIENT_PORT = 2
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})/?")
-"""A host as libzmq takes it. libzmq fails at an empty host, and at one that begins with a dot or a dash."""
+"""A name, an IPv4 address, or an IPv6 address in brackets. libzmq fails at an empty host, and at one that begins with a
+dot or a dash."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
@@ -79,38 +80,66 @@ def parse_rate(text: str | float) -> float | None:
 
 @lru_cache(maxsize=1_024)
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """``(host, port)`` of ``tcp://host:port``. ``localhost`` becomes 127.0.0.1, so that both spellings are one
-    endpoint.
+    """``(host, port)`` of ``tcp://host:port``. Several spellings of one address become one: ``localhost`` is 127.0.0.1,
+    and an IPv6 address has its shortest form, in brackets.
 
     Raises:
         SettingsError: it has another form, or the port is out of range.
     """
     match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not match or not 1 <= int(match[2]) <= 65_535:
-        raise SettingsError(f"{text!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
-    host = "127.0.0.1" if match[1] == "localhost" else match[1]
+    host = spelled(match[1]) if match else ""
+    if not match or not 1 <= int(match[2]) <= 65_535 or (host.startswith("[") and not is_numeric(host)):
+        raise SettingsError(
+            f"{str(text)[:300]!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000"
+        )
     return host, int(match[2])
 
 
-def parse_base_endpoint(text: str) -> tuple[str, int]:
-    """``(host, port)`` of a node's base endpoint, as :func:`parse_endpoint`.
+def spelled(host: str) -> str:
+    """The one spelling of a host in endpoints: an IPv6 address in its shortest form and in brackets, and 127.0.0.1 for
+    ``localhost``. Names stay as they are."""
+    if host == "localhost":
+        return "127.0.0.1"
+    if ":" in host:
+        with contextlib.suppress(ValueError):
+            return f"[{ipaddress.IPv6Address(host.strip('[]')).compressed}]"
+    return host
+
+
+@lru_cache(maxsize=1_024)
+def is_numeric(host: str) -> bool:
+    """Whether ``host``, as it stands in an endpoint, is an address and no name that has to be looked up."""
+    with contextlib.suppress(ValueError):
+        if host.startswith("["):
+            return host.endswith("]") and not ipaddress.IPv6Address(host[1:-1]).scope_id
+        ipaddress.IPv4Address(host)
+        return True
+    return False
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``(host, port)`` of a node's base endpoint as nodes tell it to each other: the host is an address.
+
+    A name of a host is refused. It would get into the log, and each node would have to look it up for ever.
 
     Raises:
-        SettingsError: it is no endpoint, or there is no room for all ports of a node.
+        SettingsError: it is no endpoint, it names a host, or there is no room for all ports of a node.
     """
     host, port = parse_endpoint(text)
+    if not is_numeric(host):
+        raise SettingsError(f"{text!r} names a host: nodes tell each other addresses, as in tcp://10.0.0.1:5000")
     if port > 65_535 - PORTS_PER_NODE + 1:
         raise SettingsError(f"{text!r} is no base endpoint: a node has {PORTS_PER_NODE} ports from there on")
     return host, port
 
 
-def is_base_endpoint(text: str) -> bool:
-    """Whether ``text``, which another process has sent, is a node's base endpoint."""
+def is_address(text: str) -> bool:
+    """Whether ``text``, which another process has sent, is a node's base endpoint as :func:`parse_address` takes it,
+    and in its one spelling."""
     try:
-        parse_base_endpoint(text)
+        return "tcp://{}:{}".format(*parse_address(text)) == text
     except SettingsError:
         return False
-    return True
 
 
 def is_node_name(text: str) -> bool:
@@ -204,7 +233,8 @@ class NodeSettings:
     """The base port: the first of three consecutive ports."""
     peers: tuple[str, ...] = ()
     """Base endpoints of the other founding members; empty for a cluster of one. They count at the first start only, at
-    which all founders must run at once; afterwards the journal knows the members."""
+    which all founders must run at once; afterwards the journal knows the members. Names of hosts are looked up again
+    later on, for a member that has moved."""
     join: tuple[str, ...] = ()
     """Base endpoints of members of a running cluster that this node wants to join, instead of ``peers``. A host's name
     stands for all its addresses."""
@@ -216,10 +246,10 @@ class NodeSettings:
     run_dir: Path = field(default_factory=Path)
     """The folder in which ``logs/NAME.log`` and ``data/NAME/`` are made."""
     bind: str = "127.0.0.1"
-    """The address to listen on."""
+    """The address to listen on, IPv4 or IPv6. A name stands for its first address."""
     advertise: str = ""
-    """The host by which peers know this node; empty: the bind address. An address is better than a name: libzmq looks
-    names up in the thread that moves all data, and a name server that does not answer stops that thread for seconds."""
+    """The host by which peers know this node; empty: the bind address. A name is looked up once, at the start, and the
+    others are told the address. Started again at another address, the node tells them that one."""
     insecure: bool = False
     """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
@@ -304,7 +334,7 @@ class NodeSettings:
     @property
     def host(self) -> str:
         """The host by which peers know this node."""
-        return "127.0.0.1" if (self.advertise or self.bind) == "localhost" else (self.advertise or self.bind)
+        return spelled(self.advertise or self.bind)
 
     @property
     def endpoint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,21 @@ def test_the_members_are_found_from_any_known_node(nodes: list[FakeNode]) -> Non
     assert set(ask.follow_members(endpoints(nodes[:1]))) == set(endpoints(nodes[:3]))
     say(nodes, *nodes[1:], commit_index=6)
     assert ask.follow_members(endpoints(nodes[:3])) == endpoints(nodes[1:])
+
+
+def test_a_name_is_looked_up_when_a_client_begins(nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq was given the name, and its answer of that moment was all that the client ever knew."""
+    addresses: list[str] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (address, 0)) for address in addresses])
+    say(nodes, nodes[0], commit_index=5)
+    named = nodes[0].endpoint.replace("127.0.0.1", "node0.lan")
+    with Client([named], timeout_s=5) as client:
+        assert client.endpoints == (named,)
+        with pytest.raises(RequestError, match=r"nothing was sent: no address is known for node0\.lan"):
+            client.buy("A", 1, 1)
+        addresses += ["127.0.0.1"]
+        assert client.buy("A", 1, 1).order_id
+        assert client.endpoints == (nodes[0].endpoint,)
 
 
 def test_a_minority_drops_no_node(nodes: list[FakeNode]) -> None:

@@ -57,7 +57,7 @@ def test_a_dead_nodes_requests_move_at_once(make_nodes: MakeNodes, log: FakeLog)
         nodes[0].kill()
         started = time.monotonic()
         done = collect(session, 20)
-        assert time.monotonic() - started < 0.2, "the monitor tells, not a time-out"
+        assert time.monotonic() - started < 0.2, "the connection tells, not a time-out"
         assert {each.node for each in done} <= {1, 2}
         assert [each.attempts for each in done] == [2] * 20
         assert session.counters.failovers == 1

@@ -23,6 +23,8 @@ class FakeEffects:
     """Keeps effects. ``subscribed`` behaves as a SUB socket of libzmq: connecting twice counts once."""
 
     def __init__(self) -> None:
+        self.hosts: dict[str, str] = {}
+        """Name -> its address now; for the names that a test uses."""
         self.published: list[bytes] = []
         self.sent: list[tuple[str, bytes]] = []
         self.replies: list[tuple[bytes, bytes]] = []
@@ -55,7 +57,8 @@ class FakeEffects:
         self.subscribed.remove(address)
 
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
-        return tuple(endpoints)
+        places = map(parse_endpoint, endpoints)
+        return tuple(f"tcp://{self.hosts.get(host, host)}:{port}" for host, port in places)
 
     def ask(self, address: str, frame: bytes) -> None:
         self.asked.append((address, frame))
@@ -112,7 +115,7 @@ class Driven:
         *_, question = (frame for address, frame in self.effects.asked if address == peer)
         vitals, role = self.effects.vitals(), "follower" if members else FOUNDER
         status = early_status(self.settings, role, founder_id(peer), vitals)
-        status = msgspec.structs.replace(status, members=list(members), **fields)
+        status = msgspec.structs.replace(status, **{"address": peer, "members": list(members)} | fields)
         answer = control.StatusAnswer(control.decode_query(question).nonce, status)
         self.engine.begin_turn()
         self.engine.on_answer(peer, control.encode(frames.ANSWER, answer))

@@ -20,8 +20,9 @@ from zmqlab.wire.control import NodeStatus, StatusAnswer
 class LiveNode:
     """One running node and a DEALER to its client port."""
 
-    def __init__(self, port: int, run_dir: Path) -> None:
-        self.port, self.run_dir = port, run_dir
+    def __init__(self, port: int, run_dir: Path, descriptors: int | None = None) -> None:
+        """``descriptors``: how many files the process may have open, if not as many as usual."""
+        self.port, self.run_dir, self._descriptors = port, run_dir, descriptors
         self.context = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
         self.client = self.dealer(2)
@@ -29,7 +30,9 @@ class LiveNode:
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = ["--node", "node0", "--port", str(self.port), "--run-dir", str(self.run_dir), "--watch-stdin"]
-        process = subprocess.Popen([sys.executable, "-m", "zmqlab.node", *arguments], stdin=subprocess.PIPE)
+        limit = [] if self._descriptors is None else ["sh", "-c", f'ulimit -n {self._descriptors}; exec "$@"', "sh"]
+        command = [*limit, sys.executable, "-m", "zmqlab.node", *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
         deadline = time.monotonic() + 10
         while (status := self.status()).role != "leader" or status.lag or not status.applied_index:
             assert time.monotonic() < deadline, "the node does not lead itself"

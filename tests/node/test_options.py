@@ -51,8 +51,8 @@ JOINS = {"join": ("tcp://node:5000", "tcp://seed:5000"), "bind": "0.0.0.0", "ins
 def test_a_node_that_joins_finds_its_name_its_port_and_its_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "addresses_of", {"seed": ("10.9.0.1",), "node": ()}.__getitem__)
-    monkeypatch.setattr(options, "_source_towards", lambda address, _: {"10.9.0.1": "10.9.0.5"}[address])
+    monkeypatch.setattr(options, "look_up", lambda hosts, _: {"node": (), "seed": ("10.9.0.1",)})
+    monkeypatch.setattr(options, "_source_towards", {"10.9.0.1": "10.9.0.5"}.__getitem__)
     settings = node_settings({**JOINS, "run_dir": tmp_path}, {})
     assert settings.port == 5_000
     assert settings.name == socket.gethostname()[:32]
@@ -63,7 +63,8 @@ def test_an_address_is_found_where_those_to_join_are_not_known_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = socket.gethostname()
-    monkeypatch.setattr(options, "addresses_of", lambda host: ("127.0.1.1", "10.9.0.6") if host == own else ())
+    addresses = {own: ("127.0.1.1", "10.9.0.6")}
+    monkeypatch.setattr(options, "look_up", lambda hosts, _: {host: addresses.get(host, ()) for host in hosts})
     assert node_settings({**JOINS, "run_dir": tmp_path}, {}).host == "10.9.0.6"
 
 

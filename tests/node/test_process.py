@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import lmdb
@@ -17,7 +18,9 @@ import pytest
 from tests.node.conftest import LiveNode
 from zmqlab.client.order_client import Client
 from zmqlab.errors import JournalDenied, RequestError
+from zmqlab.lab import processes
 from zmqlab.lab.hosts import free_base_ports
+from zmqlab.node import process
 from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind
@@ -66,6 +69,42 @@ def test_settings_come_from_flags() -> None:
         name="n", port=5_000, peers=("tcp://127.0.0.1:5100",), leader=True, durability="fsync", tick_ms=20
     )
     assert parse_arguments(flags.split()) == expected
+
+
+def test_a_name_of_this_node_without_an_address_is_one_line_and_status_2(tmp_path: Path) -> None:
+    """The others were told the name, and each of them waited for its name server in the thread that moves all data."""
+    finished = run_node("--node", "a", "--port", "5000", "--advertise", "none.invalid", "--run-dir", str(tmp_path))
+    assert finished.returncode == 2
+    assert "no address is known for none.invalid: is the name right" in one_line(finished)
+
+
+def test_the_names_of_a_node_become_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "own_address_of", {"node7": "10.0.0.7", "lo": "[::1]"}.__getitem__)
+    named = NodeSettings(name="n", port=5_000, bind="0.0.0.0", insecure=True, advertise="node7")
+    assert process._with_addresses(named).endpoint == "tcp://10.0.0.7:5000"
+    for bind in ("127.0.0.1", "::1", "[::1]", "localhost"):
+        plain = NodeSettings(name="n", port=5_000, bind=bind)
+        assert process._with_addresses(plain) == plain
+    monkeypatch.setattr("zmqlab.settings.is_loopback", lambda host: host in ("lo", "[::1]"))
+    assert process._with_addresses(NodeSettings(name="n", port=5_000, bind="lo")).endpoint == "tcp://[::1]:5000"
+
+
+def test_a_node_on_ipv6(tmp_path: Path) -> None:
+    """It could not be bound: libzmq speaks IPv6 only where a socket asks for it."""
+    port, metrics_port = free_base_ports(2)
+    arguments = ["--port", str(port), "--bind", "::1", "--metrics-port", str(metrics_port), "--watch-stdin"]
+    command = [sys.executable, "-m", "zmqlab.node", "--node", "six", "--run-dir", str(tmp_path), *arguments]
+    running = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        with Client([f"tcp://[::1]:{port + 2}"], timeout_s=15) as client:
+            assert client.buy("A", 1, 1).order_id
+            assert client.endpoints == (f"tcp://[::1]:{port + 2}",)
+            assert client.book("A").bids == [(1, 1, 1)]
+        with urllib.request.urlopen(f"http://[::1]:{metrics_port}/readyz", timeout=10) as page:
+            assert page.status == 200
+        assert next(each for each in processes.ps() if each.pid == running.pid).role == "leader"
+    finally:
+        running.communicate(timeout=10)
 
 
 def test_a_taken_port_is_status_3_and_names_who_has_it(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Node:
         self.sockets = SimpleNamespace(connected={"at 2", "at 3"}, subscribed={"at 2", "at 3"})
         settings = SimpleNamespace(drain_ms=DRAIN_TICKS * 20, tick_ms=20, leave=leaves)
         process = SimpleNamespace(node_id=1, world=self.world, settings=settings, sockets=self.sockets, address="at 1")
-        addresses = {2: "tcp://at:2"}
+        addresses = {2: "tcp://10.0.0.1:2"}
         self.peers = SimpleNamespace(elsewhere=frozenset(), address_of=lambda node_id: addresses.get(node_id, ""))
         self.duties = Duties(
             cast(Process, process), cast(Replica, replica), cast(Peers, self.peers), cast(Joining, self.joining)
@@ -93,11 +93,11 @@ def test_a_link_that_is_cut() -> None:
         return node.duties.is_cut(links, cast(Process, SimpleNamespace(node_id=sender)), frame)
 
     assert not is_cut(2, frame)
-    links.replace([LinkFault(sender=f"tcp://at:{number}", cut=True) for number in (2, 4)])
+    links.replace([LinkFault(sender=f"tcp://10.0.0.1:{number}", cut=True) for number in (2, 4)])
     assert is_cut(2, frame)
     assert not is_cut(3, frame)
     assert not is_cut(4, frame), "a stranger that has not said yet where it is"
-    assert is_cut(4, encode_hello(Hello(4, 1, "tcp://at:4", "four")))
+    assert is_cut(4, encode_hello(Hello(4, 1, "tcp://10.0.0.1:4", "four")))
     assert is_cut(4, frame)
 
 

@@ -2,7 +2,8 @@
 
 Every call opens its own DEALER sockets and closes them again. Questions are rare, and threads must not share a socket.
 A node that does not answer in time is missing from the result; only :func:`ask_one` raises, for a caller that needs
-that one node.
+that one node. Nor does an endpoint answer whose host is a name: callers look names up before
+(:func:`zmqlab.names.known_endpoints`), and what is still a name then has no address.
 
 Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab.client.session` has.
 """
@@ -20,6 +21,7 @@ import zmq
 from zmqlab import net
 from zmqlab.client.roster import newest_of
 from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
+from zmqlab.names import numeric
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
 
@@ -100,6 +102,9 @@ def ask_all(
         make_query: makes the query for an endpoint.
         timeout_s: how long to wait; the call returns earlier when all have answered.
         enough: looked at after each answer; True ends the waiting.
+
+    Raises:
+        RequestError: this process has no file descriptor left to ask with.
     """
     context = net.shared_context()
     poller = zmq.Poller()
@@ -107,9 +112,9 @@ def ask_all(
     answers: dict[str, control.Answer] = {}
     deadline = time.monotonic() + timeout_s
     try:
-        for endpoint in dict.fromkeys(endpoints):
+        for endpoint in dict.fromkeys(numeric(endpoints)):
             query = make_query(endpoint)
-            socket = net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+            socket = _connect(context, endpoint)
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             socket.send(control.encode(QUERY, query))
@@ -126,6 +131,18 @@ def ask_all(
         for socket in asked:
             socket.close(0)
     return answers
+
+
+def _connect(context: net.Context, endpoint: str) -> net.Socket:
+    try:
+        return net.connect(context, zmq.DEALER, endpoint, BOUNDS)
+    except zmq.ZMQError as error:
+        if not net.is_out_of_descriptors(error):
+            raise
+        raise RequestError(
+            "this process has no file descriptor left to ask a node with: close what it does not need, or raise the"
+            " limit (ulimit -n)"
+        ) from None
 
 
 def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:
@@ -150,9 +167,14 @@ def error_of(answer: control.ErrorAnswer) -> RequestError:
     return RequestRefused(f"the node refused: {answer.message} ({answer.code})")
 
 
-def statuses(endpoints: Iterable[str], timeout_s: float = 1.0) -> dict[str, control.NodeStatus]:
-    """The status of every node that answers within ``timeout_s``, by its client endpoint."""
-    return _statuses_in(ask_all(endpoints, _status_query, timeout_s))
+def statuses(
+    endpoints: Iterable[str],
+    timeout_s: float = 1.0,
+    enough: Callable[[dict[str, control.Answer]], bool] | None = None,
+) -> dict[str, control.NodeStatus]:
+    """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
+    :func:`ask_all`."""
+    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
 
 
 def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str, ...]:

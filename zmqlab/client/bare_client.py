@@ -17,6 +17,7 @@ from zmqlab import net
 from zmqlab.client.ask import new_nonce
 from zmqlab.errors import RequestTimeout
 from zmqlab.market.types import Command, ExecutionReport
+from zmqlab.names import known_endpoints
 from zmqlab.wire import client as wire
 from zmqlab.wire import records
 from zmqlab.wire.frames import MAX_ANSWER_BYTES, RESPONSES, parse_header
@@ -134,7 +135,7 @@ class BareClient:
         self._context.destroy(0)
 
     def _connect(self, endpoint: str) -> net.Socket:
-        return net.connect(self._context, zmq.DEALER, endpoint, BOUNDS)
+        return net.connect(self._context, zmq.DEALER, known_endpoints([endpoint])[0], BOUNDS)
 
     def _next(self, node: str, deadline: float) -> tuple[wire.Response, bytes] | None:
         """The next response frame; a node answers a lone request with a frame of its own."""

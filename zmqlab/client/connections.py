@@ -1,13 +1,18 @@
-"""A session on ZeroMQ sockets: a DEALER and a monitor for each node, and the loop that feeds the session.
+"""A session on ZeroMQ sockets: a DEALER for each node, and the loop that feeds the session.
 
 A :class:`ConnectedSession` is owned by one thread; several of them may share a context and a thread.
 
-A node can fail in two ways, which the connection tells apart. A node that *dies* closes its connection. libzmq's socket
-monitor reports that within a millisecond, and what was sent over that connection will never be answered over it. A node
-that is *paused* or cut off keeps its connection and says nothing; :mod:`~zmqlab.client.retries` deals with that.
+A node can fail in two ways, which the connection tells apart. A node that *dies* closes its connection, and what was
+sent over that connection will never be answered over it. A node that is *paused* or cut off keeps its connection and
+says nothing; :mod:`~zmqlab.client.retries` deals with that.
 
 ``ZMQ_IMMEDIATE`` is set: a message is only queued for a connection that stands. So :meth:`Connection.send` fails at
-once instead of storing requests for a node that may never come back.
+once instead of storing requests for a node that may never come back. And ``ZMQ_POLLOUT`` says whether the connection
+stands, since the queue is longer than the largest window. The socket signals a change of that like an arrival. A
+connection that is lost and stands again between two looks is not noticed; the retries deal with that, too.
+
+*Descriptors.* A connection costs two: one for the socket's signals and one for TCP. (A monitor for each socket told of
+connections before, and cost two more.) Where the process has none left, the connection is tried again every second.
 
 The file descriptors that :class:`~zmqlab.net.Waiter` waits on signal only once for what has arrived. Each turn
 therefore reads all sockets to the end before it waits, also after it has sent something.
@@ -17,11 +22,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from zmqlab import net
 from zmqlab.client.retries import OpenRequest, SessionCounters
@@ -32,7 +36,9 @@ from zmqlab.wire.frames import MAX_ANSWER_BYTES
 
 NS_PER_MS = 1_000_000
 TEND_MS = 5
-"""How often time-outs, suspicion and monitors are looked at, apart from when a socket has something to say."""
+"""How often time-outs, suspicion and connections are looked at, apart from when a socket has something to say."""
+REOPEN_NS = 1_000_000_000
+"""Between two tries to open a socket for which there was no descriptor."""
 BOUNDS = net.SocketBounds(
     frame_bytes=MAX_ANSWER_BYTES,
     send_messages=2_048,  # more than the largest window: a full queue means that the node does not read
@@ -42,25 +48,42 @@ BOUNDS = net.SocketBounds(
     only_connected=True,
 )
 
-_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+_EVENTS, _POLLIN, _POLLOUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
 """Plain integers: an enumeration costs a microsecond each time on this path."""
 
 
 class Connection:
-    """The :class:`~zmqlab.client.roster.Wire` to one node: a DEALER and its monitor."""
+    """The :class:`~zmqlab.client.roster.Wire` to one node: a DEALER."""
 
     def __init__(self, context: net.Context, contact: Contact) -> None:
         self.contact = contact
-        self._socket = net.open_socket(context, zmq.DEALER, BOUNDS)
-        self._monitor = net.monitor(self._socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self.sockets = (self._socket, self._monitor)
-        """To be polled for input."""
-        self._socket.connect(contact.endpoint)
+        self.socket: net.Socket | None = None
+        """To be polled for input; None while there is no descriptor for it."""
+        self._context = context
+        self._stands = False
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self.socket = net.connect(self._context, zmq.DEALER, self.contact.endpoint, BOUNDS)
+        except zmq.ZMQError as error:
+            if not net.is_out_of_descriptors(error):
+                raise
+        self._open_due_ns = time.monotonic_ns() + REOPEN_NS
+
+    def reopen(self, now_ns: int) -> bool:
+        """Open the socket if that has failed and it is time to try again; whether it is open only now."""
+        if self.socket is None and now_ns >= self._open_due_ns:
+            self._open()
+            return self.socket is not None
+        return False
 
     def send(self, frame: bytes) -> bool:
         """Hand over a frame; False if there is no connection or its queue is full."""
+        if self.socket is None:
+            return False
         try:
-            self._socket.send(frame, zmq.NOBLOCK)
+            self.socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -68,26 +91,30 @@ class Connection:
     def receive(self) -> bytes | None:
         """The next frame, or None. A message of several frames is not of the protocol: it comes back as an empty frame,
         which the session counts as a bad one."""
-        if not int(self._socket.getsockopt(_EVENTS)) & _POLLIN:
+        socket = self.socket
+        if socket is None or not int(socket.getsockopt(_EVENTS)) & _POLLIN:
             return None
-        frame = self._socket.recv(zmq.NOBLOCK)
-        if self._socket.getsockopt(zmq.RCVMORE):
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv(zmq.NOBLOCK)
+        frame = socket.recv(zmq.NOBLOCK)
+        if socket.getsockopt(zmq.RCVMORE):
+            while socket.getsockopt(zmq.RCVMORE):
+                socket.recv(zmq.NOBLOCK)
             return b""
         return frame
 
-    def changes(self) -> Iterator[bool]:
-        """What the monitor has reported since the last call: True for a connection, False for a disconnection."""
-        while int(self._monitor.getsockopt(_EVENTS)) & _POLLIN:
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
-            yield event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+    def change(self) -> bool | None:
+        """Whether the connection stands, if that is not as it was at the last call; else None."""
+        if self.socket is None:
+            return None
+        stands = bool(int(self.socket.getsockopt(_EVENTS)) & _POLLOUT)
+        if stands == self._stands:
+            return None
+        self._stands = stands
+        return stands
 
     def close(self) -> None:
-        """Close both sockets at once; nothing is waited for."""
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
+        """Close the socket at once; nothing is waited for."""
+        if self.socket is not None:
+            self.socket.close(0)
 
 
 class ConnectedSession:
@@ -129,6 +156,8 @@ class ConnectedSession:
         self._waiter: net.Waiter
         self._roster_changes = -1
         """The roster's count of changes when ``_connections`` was made."""
+        self._reopened = 0
+        """Sockets that could only be opened later."""
         self._next_tend_ns = 0
         self._follow_roster()
 
@@ -195,12 +224,12 @@ class ConnectedSession:
     @property
     def sockets(self) -> list[net.Socket]:
         """Of all nodes that are talked to now: for an owner that waits for several sessions at once."""
-        return [socket for connection in self._connections for socket in connection.sockets]
+        return [connection.socket for connection in self._connections if connection.socket is not None]
 
     @property
     def changes(self) -> int:
         """Grows whenever :attr:`sockets` changes."""
-        return self._roster_changes
+        return self._roster_changes + self._reopened
 
     def submit(self, commands: bytes, token: Any = None) -> OpenRequest:
         """Send the next request; see :meth:`Session.submit <zmqlab.client.session.Session.submit>`."""
@@ -259,12 +288,15 @@ class ConnectedSession:
         """Everything that depends on time or on connections."""
         self._next_tend_ns = now_ns + TEND_MS * NS_PER_MS
         for connection in self._connections:
-            for stands in connection.changes():
-                if stands:
-                    self.session.on_connected(connection.contact)
-                else:
-                    self._drain_one(connection, done)  # what the node said before it went
-                    self.session.on_disconnected(connection.contact, now_ns)
+            if connection.reopen(now_ns):
+                self._reopened += 1
+                self._waiter = net.Waiter(self.sockets)
+            stands = connection.change()
+            if stands:
+                self.session.on_connected(connection.contact)
+            elif stands is not None:
+                self._drain_one(connection, done)  # what the node said before it went
+                self.session.on_disconnected(connection.contact, now_ns)
         self.session.on_time(now_ns)
         self._follow_roster()
 

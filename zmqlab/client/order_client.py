@@ -46,6 +46,7 @@ from zmqlab.market.types import (
     Trade,
     symbol_code,
 )
+from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import parse_endpoint
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
@@ -73,7 +74,8 @@ class Client:
     """Sends orders to a cluster and asks it questions.
 
     Args:
-        endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``. One that works is enough.
+        endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``. One that works is enough. A
+            host's name stands for all the addresses that it has when a session begins.
         timeout_s: how long a call waits for its answer.
     """
 
@@ -83,8 +85,9 @@ class Client:
         if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3_600:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
-        self._known = self._given
-        """Where the nodes are, by what was heard last."""
+        """As the caller wrote them; hosts may be names."""
+        self._known: tuple[str, ...] = ()
+        """Where the nodes are, by what was heard last; empty until the names were looked up."""
         self._looked_at = -math.inf
         """When the client last asked for that; monotonic clock, seconds."""
         self.timeout_s = timeout_s
@@ -97,8 +100,8 @@ class Client:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where the nodes are, by what was heard last."""
-        return self._known
+        """Where the nodes are, by what was heard last; at first, what the caller gave."""
+        return self._known or self._given
 
     def __enter__(self) -> Client:
         return self
@@ -268,7 +271,8 @@ class Client:
         if self._session is None:
             timeout_ms = min(1_000, self.timeout_s * 500)
             settings = SessionSettings(timeout_ms=timeout_ms)
-            self._session = ConnectedSession(self._known, settings, fallbacks=self._given)
+            given = self._located()
+            self._session = ConnectedSession(self._known or given, settings, fallbacks=given)
             self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session
@@ -287,8 +291,15 @@ class Client:
         now = time.monotonic()
         if now - self._looked_at > LOOK_S:
             self._looked_at = now
-            self._known = ask.follow_members(self._known, LOOK_TIMEOUT_S) or self._given
-        return self._known
+            self._known = ask.follow_members(self._known or self._located(), LOOK_TIMEOUT_S)
+        return self._known or self._located()
+
+    def _located(self) -> tuple[str, ...]:
+        """What the caller gave, with the addresses that its names have now. Raises RequestError if there is none."""
+        try:
+            return numeric(known_endpoints(self._given, self.timeout_s))
+        except SettingsError as error:
+            raise RequestError(f"nothing was sent: {error}") from None
 
     def _give_up(self) -> None:
         if self._session is not None and self._forgotten is not None:

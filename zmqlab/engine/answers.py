@@ -14,7 +14,7 @@ from zmqlab.engine.peers import Peers
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
-from zmqlab.settings import is_node_name, parse_base_endpoint
+from zmqlab.settings import is_node_name, parse_address
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
@@ -180,7 +180,7 @@ class Answers:
         if not 0 < query.node_id < 1 << 64:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.node_id} is no node id")
         try:
-            host, port = parse_base_endpoint(query.address)
+            host, port = parse_address(query.address)
         except SettingsError as error:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         if query.name:

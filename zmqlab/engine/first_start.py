@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from zmqlab.engine.effects import Effects
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
 
 ASKS = 6
@@ -129,8 +129,8 @@ class Assembly(FirstStart):
     def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id, settings.peers, max(1, settings.election_ticks // ASKS))
         self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
-        self._met: dict[str, int] = {}
-        """Other founders that have not decided either -> their identities."""
+        self._met: dict[str, tuple[int, str]] = {}
+        """Other founders that have not decided either, as they were named -> their identities and addresses."""
         self._strangers: set[str] = set()
         """Places of founders at which nodes of other clusters answer."""
         effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
@@ -155,9 +155,9 @@ class Assembly(FirstStart):
         elif status.members:
             self._meet_members(name, status.members)
         elif status.role == FOUNDER:
-            self._met[name] = status.node_id
-            if len(self._met) == len(self._settings.peers):
-                founders = {self.own_id: self._settings.endpoint, **{at: place for place, at in self._met.items()}}
+            self._met[name] = status.node_id, status.address if is_address(status.address) else address
+            founders = {self.own_id: self._settings.endpoint, **dict(self._met.values())}
+            if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
     def _meet_members(self, founder: str, members: Sequence[control.Member]) -> None:

@@ -40,7 +40,7 @@ from zmqlab.replica import (
     StateMachine,
 )
 from zmqlab.replica.replica import Route, request_key
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.control import EventKind
@@ -95,7 +95,8 @@ class Group:
         """Told in what this node asks for itself: a late question of an earlier life must not count."""
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
-        seeds = settings.join or (() if origin.is_founder else settings.peers)
+        named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
+        seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
         self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, self._life)
         leaving = Leaving(effects, rng, replication, self._life) if settings.leave else None

@@ -22,7 +22,7 @@ from zmqlab.engine.effects import Effects
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Replica
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings, is_base_endpoint
+from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
 
 ASKS = 2
@@ -96,7 +96,7 @@ class Asker:
             return
         self._silent_at = ticks + self._silent_ticks
         if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NOT_LEADER:
-            is_usable = answer.leader != self._target and is_base_endpoint(answer.leader)
+            is_usable = answer.leader != self._target and is_address(answer.leader)
             self._redirected = answer.leader if is_usable else ""
             self._give_up = not self._redirected
             return
@@ -227,7 +227,7 @@ class Joining:
 
         Where the log has this node, if that is elsewhere, another member may be by now: they exchanged their addresses.
         """
-        members = [address for _, address in self._replication.configuration.addresses]
+        members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
         return [target for target in dict.fromkeys([*named, *members]) if target != self._own_address]
 
@@ -275,7 +275,7 @@ class Leaving:
 
     def _targets(self) -> list[str]:
         replication = self._replication
-        addresses = dict(replication.configuration.addresses)
+        addresses = {node_id: at for node_id, at in replication.configuration.addresses if is_address(at)}
         ids = [replication.leader_id, *replication.configuration.voters]
         return list(dict.fromkeys(addresses[each] for each in ids if each != replication.node_id and each in addresses))
 

@@ -32,7 +32,7 @@ from zmqlab.errors import FrameError
 from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, Message
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings, is_address, parse_endpoint
 from zmqlab.wire.control import Member
 from zmqlab.wire.peer import Hello, encode_hello
 
@@ -114,7 +114,7 @@ class Peers:
             return ()
         before, self._followed = self._followed, configuration
         self._members = frozenset(configuration.members)
-        known = dict(configuration.addresses)
+        known = self._known()
         claimed = {member: at for member, at in self._claimed.items() if member in self._members}
         self._claimed = {member: at for member, at in claimed.items() if known.get(member) != at}
         self._guests = {guest: at for guest, at in self._guests.items() if guest not in self._members}
@@ -124,7 +124,7 @@ class Peers:
     def _connect(self) -> None:
         """Be connected to where members and guests are, and say they are."""
         own_id, own_address = self._replication.node_id, self._settings.endpoint
-        known = dict(self._replication.configuration.addresses)
+        known = self._known()
         former = known.get(own_id, "")
         """Of this node, if it has moved. A member that the log has at this node's address may be there: an exchange."""
         routes: dict[int, tuple[str, ...]] = {}
@@ -135,6 +135,11 @@ class Peers:
         self._routes = routes
         heard = (address for node_id in self._members for address in routes.get(node_id, ()))
         self._connections.want(self._group, (each for route in routes.values() for each in route), heard)
+
+    def _known(self) -> dict[int, str]:
+        """Member -> its address in the configuration. An old log may name a host: that member is nowhere until it says
+        where it is."""
+        return {node_id: at for node_id, at in self._replication.configuration.addresses if is_address(at)}
 
     def send(self, node_id: int, frame: bytes) -> None:
         """To a member or a guest; lost if its address is not known."""
@@ -175,7 +180,7 @@ class Peers:
         """A node says where it is; its word counts if it is another member."""
         if node_id not in self._members or node_id == self._replication.node_id:
             return
-        known = dict(self._replication.configuration.addresses).get(node_id, "")
+        known = self._known().get(node_id, "")
         claim = "" if address == known else address
         if self._claimed.get(node_id, "") != claim and self._may_change():
             self._claimed.pop(node_id, None)
@@ -197,7 +202,7 @@ class Peers:
         A leader must know them: two members that exchanged their addresses are each in the other's way.
         """
         own_id = self._replication.node_id
-        own = dict(self._replication.configuration.addresses).get(own_id, self._settings.endpoint)
+        own = self._known().get(own_id, self._settings.endpoint)
         return frozenset(self._claimed) | ({own_id} if own != self._settings.endpoint else set())
 
     # Which frames count.
@@ -231,7 +236,7 @@ class Peers:
 
     def address_of(self, node_id: int) -> str:
         """The base endpoint of a member; empty for any other node."""
-        return self._claimed.get(node_id) or dict(self._replication.configuration.addresses).get(node_id, "")
+        return self._claimed.get(node_id) or self._known().get(node_id, "")
 
     def table(self) -> list[Member]:
         """All members with what a leader knows of each, in the order of their addresses."""
@@ -241,7 +246,7 @@ class Peers:
         replication = self._replication
         followers = replication.followers
         configuration = replication.configuration
-        for node_id, address in sorted(configuration.addresses, key=lambda pair: parse_endpoint(pair[1])):
+        for node_id, address in sorted(self._known().items(), key=lambda pair: parse_endpoint(pair[1])):
             host, port = parse_endpoint(address)
             known = followers.get(node_id)
             yield Member(

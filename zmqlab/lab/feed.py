@@ -276,9 +276,9 @@ class MetricsFeed:
                 continue  # two connections to one socket would bring everything twice
             with contextlib.suppress(zmq.ZMQError):
                 if command == "connect":
-                    self._subscriber.connect(endpoint)
+                    net.attach(self._subscriber, endpoint)
                 else:
-                    self._subscriber.disconnect(endpoint)
+                    net.detach(self._subscriber, endpoint)
             self._connected ^= {endpoint}
 
     def _hear_trades_if_wanted(self) -> None:

@@ -51,6 +51,7 @@ from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of,
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
+from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
@@ -183,6 +184,7 @@ class LoadClient:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
             self._cluster.at_stop(self._end)
         else:
+            self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             self._require_an_answer()
         self._exporter = self._show_metrics()
         if self._exporter is not None:
@@ -352,7 +354,8 @@ class LoadClient:
             return
         for endpoint in endpoints:
             host, port = parse_endpoint(endpoint)
-            self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
+            if port > CLIENT_PORT:
+                self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
 
     def _take_metrics(self, frame: bytes) -> None:
         """Runs in the feed's thread."""

@@ -29,6 +29,9 @@ NODE_MODULE = "zmqlab.node"
 LOAD_MODULE = "zmqlab.load.load_process"
 CPU_SAMPLE_S = 0.1
 """How long CPU is measured."""
+LOOPBACKS = ("127.0.0.1", "[::1]")
+ANSWER_TIMEOUT_S = 0.3
+"""How long a node may take to tell its role."""
 GRACE_S = 2.0
 """Between SIGTERM and SIGKILL: a node closes its journal within milliseconds, and hands over within 2 s."""
 CLOCK_STEP_S = 2.0
@@ -188,10 +191,10 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
-    """Base port -> role of every node that answers on loopback."""
-    ports = [each.port for each in found if each.port]
-    endpoints = {client_endpoint("127.0.0.1", port): port for port in ports}
-    answered = ask.statuses(endpoints, 0.3)
+    """Base port -> role of every node that answers on loopback, IPv4 or IPv6."""
+    ports = {each.port for each in found if each.port}
+    endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
+    answered = ask.statuses(endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports)
     return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
 

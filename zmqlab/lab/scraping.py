@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, spelled
 
 FILE = Path("prometheus") / "targets.json"
 """Below the cluster's run folder."""
@@ -152,7 +152,7 @@ class LoadExporter:
         self._response_time, self._service_time = Total(), Total()
         pages = Pages(self._metrics, lambda: "", self._why_not_ready)
         self._endpoint = Endpoint(host, port, pages, f"load client {settings.name}")
-        self._address = f"{host}:{self._endpoint.port}"
+        self._address = f"{spelled(host)}:{self._endpoint.port}"
         self._targets = targets
         if targets is not None:
             targets.show_load(settings.name, self._address)

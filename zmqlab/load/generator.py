@@ -37,7 +37,8 @@ from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
 from zmqlab.load.order_flow import Ints, OrderFlow, Rows, symbol_names
 from zmqlab.load.run_record import RunRecord
 from zmqlab.load.schedule import NEVER_NS, Schedule
-from zmqlab.load.session_pool import SessionPool
+from zmqlab.load.session_pool import SessionPool, expect_descriptors
+from zmqlab.names import known_endpoints, numeric
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
@@ -140,11 +141,14 @@ class Generator:
         """Open the sessions, send to the end of the schedule, wait for the answers that are owed; returns the result.
 
         Raises:
+            SettingsError: there are not enough file descriptors for so many clients.
             NoLeader: no session, because the nodes have no leader; nothing was sent.
             RequestTimeout: no session, because no node answered; nothing was sent.
         """
         settings = self.settings
-        pool = SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)
+        nodes = numeric(known_endpoints(settings.nodes))
+        expect_descriptors(settings.clients, len(nodes))
+        pool = SessionPool(nodes, settings.session, clients=settings.clients, seed=settings.seed)
         with pool as self._sessions:
             if self.settings.history is not None:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)

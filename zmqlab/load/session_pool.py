@@ -4,7 +4,8 @@ What they have in common is the schedule, the order flow and the clock. An order
 by another client's order. The sessions share a process, because the figures of one run belong into one histogram, one
 ledger and one history on one clock, and because the verdict has to wait until *all* clients are done: nodes do not come
 to rest while one of them still sends. The generator is far from being the limit: a session costs a few sockets, not a
-core.
+core. Each connection of a session to a node takes two file descriptors. More clients than there are descriptors for are
+refused before anything is sent. When nodes come later on, a session goes without those for which none is left.
 """
 
 from __future__ import annotations
@@ -19,9 +20,27 @@ from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Numbering
 from zmqlab.client.session import Completion, SessionSettings
-from zmqlab.errors import SessionExpired
+from zmqlab.errors import SessionExpired, SettingsError
 
 NS_PER_MS = 1_000_000
+DESCRIPTORS_A_CONNECTION = 2
+"""One for the signals of the socket, one for TCP."""
+OWN_DESCRIPTORS = 48
+"""Of a load process: contexts, the sockets to its parent, book reads, the history, what Python has open."""
+
+
+def expect_descriptors(clients: int, nodes: int) -> None:
+    """Raise the soft limit on descriptors; raises SettingsError where so many clients of so many nodes have not enough
+    of them then."""
+    limit = net.raise_descriptor_limit()
+    each = DESCRIPTORS_A_CONNECTION * nodes
+    needed = clients * each + OWN_DESCRIPTORS
+    if needed > limit:
+        most = max(0, (limit - OWN_DESCRIPTORS) // each)
+        raise SettingsError(
+            f"{clients} clients of {nodes} nodes need {needed} file descriptors, and this process may have {limit}:"
+            f" {most} clients fit, or raise the limit (ulimit -n)"
+        )
 
 
 class SessionPool:

@@ -52,6 +52,8 @@ MAX_CONNECTIONS = 16
 at will: one that has asked for nothing yet, else the one that has been idle longest."""
 MAKE_ROOM_S = 0.5
 """A connection that is closed is given free within a millisecond, unless the node's loop holds the interpreter."""
+ACCEPT_AGAIN_S = 0.1
+"""After an attempt to take a connection for which there was no file descriptor."""
 IDLE_S = 75.0
 """A connection on which nothing was asked for so long is closed: longer than the longest usual scrape interval."""
 MAX_LINE_BYTES, MAX_HEAD_LINES = 8_192, 100
@@ -260,6 +262,13 @@ class _Server(ThreadingTCPServer):
         host = "" if host == "*" else host.strip("[]")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is free: whoever asks is still waiting, and the server would ask at once again
+            time.sleep(ACCEPT_AGAIN_S)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):

@@ -15,8 +15,7 @@ the environment it belongs to another program.
 
 A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
 made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all
-addresses, it tells the others the one from which it reaches those that it joins: an address and no name, since libzmq
-looks names up where a slow answer holds up all connections, and a member may change its address anyway.
+addresses, it tells the others the one from which it reaches those that it joins.
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.
@@ -40,8 +39,8 @@ from pathlib import Path
 from typing import Any
 
 from zmqlab.errors import SettingsError
-from zmqlab.names import addresses_of
-from zmqlab.settings import NodeSettings, is_loopback, is_node_name, parse_endpoint, parse_endpoints
+from zmqlab.names import LOOK_UP_S, look_up
+from zmqlab.settings import NodeSettings, is_loopback, is_node_name, parse_endpoint, parse_endpoints, spelled
 
 PREFIX = "ZMQLAB_"
 CONFIG_VARIABLE = "ZMQLAB_CONFIG"
@@ -149,23 +148,24 @@ def _own_name(run_dir: Path) -> str:
 
 def _own_address(join: tuple[str, ...]) -> str:
     """The address from which this machine reaches those it joins, else the one that its own name stands for."""
-    for endpoint in join:
-        host, port = parse_endpoint(endpoint)
-        for address in addresses_of(host):
-            if (own := _source_towards(address, port)) and not is_loopback(own):
+    hosts = [parse_endpoint(endpoint)[0] for endpoint in join]
+    for addresses in look_up(hosts, LOOK_UP_S).values():
+        for address in addresses:
+            if (own := _source_towards(address)) and not is_loopback(own):
                 return own
     host = socket.gethostname()
-    return next((address for address in addresses_of(host) if not is_loopback(address)), host)
+    return next((address for address in look_up([host], LOOK_UP_S)[host] if not is_loopback(address)), host)
 
 
-def _source_towards(address: str, port: int) -> str:
+def _source_towards(address: str) -> str:
     """The address that packets to ``address`` would come from; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, port))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address.strip("[]"), DEFAULT_PORT))
+            return spelled(str(probe.getsockname()[0]).partition("%")[0])
+    except OSError:
+        return ""
 
 
 # The page of all settings.

@@ -21,18 +21,21 @@ import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from zmqlab import net
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
+from zmqlab.names import own_address_of
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, is_numeric, spelled
 
 STDERR = 2
 LOG_FILE_BYTES = 16 << 20
@@ -50,7 +53,7 @@ def run_node(settings: NodeSettings) -> int:
     """Run a node until it is told to stop; returns the process' exit status."""
     try:
         _open_log(settings)
-        return _serve(settings)
+        return _serve(_with_addresses(settings), settings.endpoint)
     except ZmqlabError as error:
         _give_up_reserve()
         log.error("%s", error)
@@ -61,6 +64,23 @@ def run_node(settings: NodeSettings) -> int:
         log.exception("stop: a broken invariant")
         _tell(settings, "a broken invariant; see its log")
         return EXIT_FAILED
+
+
+def _with_addresses(settings: NodeSettings) -> NodeSettings:
+    """The same settings with an address in place of each name that stands for this node.
+
+    Raises:
+        SettingsError: no address is known for such a name.
+    """
+
+    def address(host: str) -> str:
+        if not host or host == "*" or is_numeric(spelled(host)):
+            return host
+        found = own_address_of(host)
+        log.info("the address of this node's host %s is %s", host, found)
+        return found
+
+    return replace(settings, bind=address(settings.bind), advertise=address(settings.advertise))
 
 
 def _tell(settings: NodeSettings, why: str) -> None:
@@ -182,12 +202,13 @@ def _open_log(settings: NodeSettings) -> None:
     log.setLevel(settings.log_level.upper())
 
 
-def _serve(settings: NodeSettings) -> int:
+def _serve(settings: NodeSettings, place: str) -> int:
+    """``place``: the base endpoint, as it was written."""
     signals = _Signals()
-    transport = Transport(settings)
+    transport = Transport(settings, net.raise_descriptor_limit())
     try:
         observe = _show_metrics(settings)
-        journal = _open_journal(settings)
+        journal = _open_journal(settings, place)
         try:
             node = Node(settings, transport, journal, observe)
             signals.tell(node.terminate)
@@ -210,12 +231,12 @@ def _show_metrics(settings: NodeSettings) -> Observe | None:
     return NodeExporter(settings).observe
 
 
-def _open_journal(settings: NodeSettings) -> Journal:
+def _open_journal(settings: NodeSettings, place: str) -> Journal:
     if settings.durability == "memory":
         return MemoryJournal(settings.journal_retain_bytes)
     return LmdbJournal(
         settings.run_dir / "data" / settings.name,
-        identity=settings.name if settings.join else f"{settings.name} at {settings.endpoint}",
+        identity=settings.name if settings.join else f"{settings.name} at {place}",
         fsync=settings.durability == "fsync",
         retain_bytes=settings.journal_retain_bytes,
     )

@@ -15,21 +15,28 @@ carries a question that this node asks as a client would.
 
 Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
 here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
-Raft and the clients' retries are made for that. Nothing here blocks.
+Raft and the clients' retries are made for that. Nothing here blocks. What libzmq does not bound, connections and what
+they bring in without end, :mod:`~zmqlab.node.doorkeeper` does.
+
+A process without a free file descriptor goes on: a connection that can't be made is tried again at the next send, and a
+question is lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import zmq
 
 from zmqlab import net
+from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
 NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
 RCVMORE = int(zmq.RCVMORE)
+SRCFD = int(zmq.SRCFD)
 
 QUEUE_MESSAGES = 256
 """High-water mark towards one peer or client: at 4 KiB a batch 1 MiB, a quarter of a second at full rate."""
@@ -37,6 +44,14 @@ RECEIVE_MESSAGES = 1_024
 HARD_LIMIT_FACTOR = 4
 """A frame that is up to so many times too large is counted and dropped here; one beyond is refused by libzmq, which
 ends that connection and tells neither side."""
+HOSTILE_PARTS = 64
+"""A message has one frame, or two. A sender of one with so many is sent away."""
+SKIPPED_PARTS = 10_000
+"""Of such a message, in one turn: reading them takes 10 ms."""
+SUBSCRIPTIONS_BYTES = 4_096
+"""What a subscriber may send: 7 bytes for each of four topics, and the handshake. libzmq keeps 50 bytes for one."""
+UNFINISHED_FRAMES = 2
+"""So many of the largest frames may come in over a connection before one message of it has been read."""
 HEARTBEAT_MS = 2_000
 """ZMTP pings find a connection whose other end vanished without a word."""
 
@@ -52,17 +67,26 @@ def _bounds(max_frame_bytes: int, *, only_connected: bool = False) -> net.Socket
 
 
 _CLIENT_BOUNDS = _bounds(frames.MAX_CLIENT_FRAME_BYTES)
+_SUBSCRIBER_BOUNDS = _bounds(SUBSCRIPTIONS_BYTES // HARD_LIMIT_FACTOR)
 _PEER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES)
 _DEALER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES, only_connected=True)
 """Nothing queues up for a peer that is not there."""
 _QUESTION_BOUNDS = net.SocketBounds(frame_bytes=frames.MAX_ANSWER_BYTES, send_messages=8)
 
 
+def _source(frame: zmq.Frame) -> int:
+    """The descriptor of the connection that ``frame`` came over; -1 where libzmq does not say (ZMTP before 3.0)."""
+    try:
+        return int(frame.get(SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
 class Transport:
     """All sockets of one node. ``close`` is safe to call twice."""
 
-    def __init__(self, settings: NodeSettings) -> None:
-        """Bind the three ports.
+    def __init__(self, settings: NodeSettings, descriptors: int = 1_024) -> None:
+        """Bind the three ports. ``descriptors``: how many files and connections this process may have open.
 
         Raises:
             PortInUse: another process listens on one of the ports.
@@ -73,15 +97,21 @@ class Transport:
         self.dropped = 0
         """Messages that a full or missing connection did not take."""
         self._context = net.new_context()
+        self._doors: dict[net.Socket, Door] = {}
+        self._doorkeeper: Doorkeeper | None = None
+        self._skipping: set[net.Socket] = set()
+        """Sockets that are in the middle of a message that is not wanted."""
         self._dealers: dict[str, net.Socket] = {}
         """By base endpoint."""
-        self._questions: dict[str, tuple[net.Context, net.Socket]] = {}
-        """By base endpoint. Each has a context of its own: libzmq looks a host's name up in the thread that moves a
-        context's data, and a silent name server must not stop the others."""
+        self._unmade: set[str] = set()
+        """Base endpoints to which there is no connection yet, for want of a descriptor."""
+        self._questions: dict[str, net.Socket] = {}
+        """By base endpoint."""
         try:
-            self.publisher = self._bind(settings, 0, zmq.PUB, _CLIENT_BOUNDS)
+            self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
+            self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
         except BaseException:
@@ -96,24 +126,53 @@ class Transport:
         net.bind(socket, settings.bind, settings.port + offset, settings.name)
         return socket
 
+    def _watched(self, port: int, subscribers: int, peers: int, clients: int) -> tuple[Door, ...]:
+        """A door for each port, with the most connections that it takes."""
+
+        def door(name: str, socket: net.Socket, offset: int, most: int, unfinished_bytes: int) -> Door:
+            monitor = net.monitor(self._context, socket, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+            return Door(name, port + offset, monitor, most, unfinished_bytes, has_messages=offset > 0)
+
+        peer_bytes, client_bytes = frames.MAX_PEER_FRAME_BYTES, HARD_LIMIT_FACTOR * frames.MAX_CLIENT_FRAME_BYTES
+        self._doors = {
+            self.peers: door("peer", self.peers, 1, peers, UNFINISHED_FRAMES * peer_bytes),
+            self.clients: door("client", self.clients, 2, clients, UNFINISHED_FRAMES * client_bytes),
+        }
+        return (door("subscriber", self.publisher, 0, subscribers, SUBSCRIPTIONS_BYTES), *self._doors.values())
+
     # Connections. Addresses are base endpoints.
 
     def connect(self, address: str) -> None:
-        """Make a connection to the node there."""
+        """Make a connection to the node there, now or as soon as there is a descriptor for it."""
         host, port = parse_endpoint(address)
-        self._dealers[address] = net.connect(self._context, zmq.DEALER, f"tcp://{host}:{port + 1}", _DEALER_BOUNDS)
+        dealer = self._try_to_connect(f"tcp://{host}:{port + 1}", _DEALER_BOUNDS)
+        if dealer is None:
+            self._unmade.add(address)
+        else:
+            self._unmade.discard(address)
+            self._dealers[address] = dealer
+
+    def _try_to_connect(self, endpoint: str, bounds: net.SocketBounds) -> net.Socket | None:
+        try:
+            return net.connect(self._context, zmq.DEALER, endpoint, bounds)
+        except zmq.ZMQError as error:
+            if not net.is_out_of_descriptors(error):
+                raise
+            return None
 
     def disconnect(self, address: str) -> None:
         """End the connection to the node there; what is queued for it is lost."""
-        self._dealers.pop(address).close(0)
+        self._unmade.discard(address)
+        if address in self._dealers:
+            self._dealers.pop(address).close(0)
 
     def subscribe(self, address: str) -> None:
         """Hear the broadcasts of the node there. libzmq ignores a second call for an address."""
-        self.broadcasts.connect(address)
+        net.attach(self.broadcasts, address)
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
-        self.broadcasts.disconnect(address)
+        net.detach(self.broadcasts, address)
 
     # Frames out.
 
@@ -123,6 +182,8 @@ class Transport:
 
     def send_to(self, address: str, frame: bytes) -> None:
         """To one peer; lost if it is not connected or does not read."""
+        if address in self._unmade:
+            self.connect(address)
         dealer = self._dealers.get(address)
         try:
             if dealer is not None:
@@ -140,18 +201,20 @@ class Transport:
     def ask(self, address: str, frame: bytes) -> None:
         """A question to another node's client port; lost if it does not read."""
         if address not in self._questions:
-            context = net.new_context()
             endpoint = client_endpoint(*parse_endpoint(address))
-            self._questions[address] = context, net.connect(context, zmq.DEALER, endpoint, _QUESTION_BOUNDS)
+            question = self._try_to_connect(endpoint, _QUESTION_BOUNDS)
+            if question is None:
+                return
+            self._questions[address] = question
         try:
-            self._questions[address][1].send(frame, NOBLOCK)
+            self._questions[address].send(frame, NOBLOCK)
         except zmq.Again:
             return
 
     def hang_up(self, address: str) -> None:
         """End the connection of the questions to ``address``, if there is one."""
         if address in self._questions:
-            self._questions.pop(address)[0].destroy(linger=0)
+            self._questions.pop(address).close(0)
 
     # Frames in.
 
@@ -176,29 +239,52 @@ class Transport:
             return []
         return [
             (address, parts[0])
-            for address, (_, socket) in self._questions.items()
+            for address, socket in self._questions.items()
             for parts in self._receive(socket, most, 1, frames.MAX_ANSWER_BYTES)
         ]
 
     def _receive(self, socket: net.Socket, most: int, parts_expected: int, max_bytes: int) -> Iterator[list[bytes]]:
         """Up to ``most`` messages; one with too many frames or bytes is read to its end and dropped."""
+        door = self._doors.get(socket)
+        if door is not None:
+            door.drains += 1
+        if socket in self._skipping:
+            if not self._skip(socket):
+                return
+            self.bad_messages += 1
         receive, get = socket.recv, socket.getsockopt
         for _ in range(most):
             try:
-                parts = [receive(NOBLOCK)]
+                first = receive(NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            while get(RCVMORE):
-                part = receive(NOBLOCK)
-                if len(parts) <= parts_expected:
-                    parts.append(part)
+            parts = [first.bytes]
+            while len(parts) < HOSTILE_PARTS and get(RCVMORE):
+                parts.append(receive(NOBLOCK))
+            if len(parts) == HOSTILE_PARTS and door is not None:
+                door.end(_source(first))
+            if len(parts) == HOSTILE_PARTS and not self._skip(socket):
+                return
             if len(parts) == parts_expected and len(parts[-1]) <= max_bytes:
+                if door is not None:
+                    door.heard.add(_source(first))
                 yield parts
             else:
                 self.bad_messages += 1
 
+    def _skip(self, socket: net.Socket) -> bool:
+        """Read on to the end of a message that is not wanted, which may take several turns; whether it has come."""
+        for _ in range(SKIPPED_PARTS):
+            if not socket.getsockopt(RCVMORE):
+                self._skipping.discard(socket)
+                return True
+            with contextlib.suppress(zmq.Again):
+                socket.recv(NOBLOCK)
+        self._skipping.add(socket)
+        return False
+
     def close(self) -> None:
         """Close all sockets at once; what is queued is lost."""
-        for address in list(self._questions):
-            self.hang_up(address)
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
         self._context.destroy(linger=0)

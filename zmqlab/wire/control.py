@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
-from zmqlab.settings import client_endpoint
+from zmqlab.settings import client_endpoint, is_address
 from zmqlab.wire.frames import HEADER_BYTES, header
 
 T = TypeVar("T")
@@ -39,6 +39,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Of the node's process."""
     port: int
     """The base port."""
+    address: str = ""
+    """The base endpoint at which other nodes reach it, by its own word."""
     cluster: str = ""
     """The name that its launcher gave it; mostly empty."""
     time_ns: int
@@ -116,7 +118,7 @@ class Member(msgspec.Struct, kw_only=True):
     name: str
     """Empty: this node has not heard it yet."""
     host: str
-    """Of its base endpoint."""
+    """Of its base endpoint: an address; IPv6 in brackets. A status with a name of a host here does not decode."""
     port: int
     """Its base port; clients go to the port + 2."""
     match_index: int = 0
@@ -415,12 +417,23 @@ def nonce_of(frame: bytes) -> int:
 def decode_answer(frame: bytes) -> Answer:
     """The answer of a whole ANSWER frame. Raises FrameError."""
     answer: Answer = _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
+    if isinstance(answer, StatusAnswer):
+        _expect_addresses(answer.status)
     return answer
 
 
 def decode_status(frame: bytes) -> NodeStatus:
     """The snapshot of a whole METRICS frame. Raises FrameError."""
-    return _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
+    status = _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
+    _expect_addresses(status)
+    return status
+
+
+def _expect_addresses(status: NodeStatus) -> None:
+    """Whoever reads a status connects to the members that it names, so they must have addresses. Raises FrameError."""
+    for member in status.members:
+        if not is_address(member.endpoint):
+            raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
 
 
 def decode_event(frame: bytes) -> Event:

@@ -31,7 +31,7 @@ from zmqlab.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from zmqlab.settings import is_node_name, parse_base_endpoint
+from zmqlab.settings import is_address, is_node_name
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
@@ -111,11 +111,18 @@ def _expect_configuration(data: bytes) -> None:
     try:
         configuration = Configuration.decode(data)
         for _, address in configuration.addresses:
-            parse_base_endpoint(address)
+            _expect_address(address)
         if not configuration.voters:
             raise ValueError("it has no voters")
     except (ValueError, SettingsError) as error:
         raise FrameError(f"a configuration is not valid: {error}") from None
+
+
+def _expect_address(address: str) -> None:
+    """Raise SettingsError unless it is a base endpoint with an address. libzmq would look a name up in the thread that
+    moves all data, for as long as its name server likes."""
+    if not is_address(address):
+        raise SettingsError(f"{address[:100]!r} is no endpoint with an address")
 
 
 def _expect_end(frame: bytes, end: int) -> None:
@@ -228,7 +235,7 @@ class Hello(NamedTuple):
     sender: int
     to: int
     address: str
-    """Its base endpoint, ``tcp://host:port``."""
+    """Its base endpoint, ``tcp://ADDRESS:PORT``; a name of a host is refused."""
     name: str
 
 
@@ -243,14 +250,14 @@ def decode_hello(frame: bytes) -> Hello:
     """The contents of a HELLO frame.
 
     Raises:
-        FrameError: it is cut short, its address is no base endpoint, or its name is no name of a node.
+        FrameError: it is cut short, its address is none or names a host, or its name is no name of a node.
     """
     try:
         sender, to, address_bytes, name_bytes = _HELLO.unpack_from(frame, HEADER_BYTES)
         start = HEADER_BYTES + _HELLO.size
         _expect_end(frame, start + address_bytes + name_bytes)
         address, name = frame[start : start + address_bytes].decode(), frame[start + address_bytes :].decode()
-        parse_base_endpoint(address)
+        _expect_address(address)
         if not is_node_name(name):
             raise SettingsError(f"{name[:40]!r} is no name of a node")
     except (struct.error, UnicodeDecodeError, SettingsError) as error:

@@ -69,6 +69,7 @@ class Cluster:
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
+        keys: nodes let in only who has a key, and encrypt all traffic; the keys are made in the run folder.
         host: where nodes run; processes on this machine by default.
 
     Raises:
@@ -84,6 +85,7 @@ class Cluster:
         keep: bool = False,
         log_level: LogLevel = "info",
         metrics: bool = False,
+        keys: bool = False,
         host: Host | None = None,
     ) -> None:
         check_count(nodes)
@@ -91,12 +93,9 @@ class Cluster:
         self.keep = keep or run_dir is not None
         """Whether the run folder stays when the cluster stops."""
         self._count = nodes
+        where = Path()  # start() knows it
         self._plan = NodePlan(
-            cluster=self.name,
-            run_dir=Path(),  # start() knows it
-            durability=durability,
-            log_level=log_level,
-            metrics=metrics,
+            cluster=self.name, run_dir=where, durability=durability, log_level=log_level, metrics=metrics, keys=keys
         )
         self._host = host or LocalHost()
         self._run_dir = Path(run_dir).absolute() if run_dir is not None else None

@@ -34,11 +34,12 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
+from zmqlab.keys import Role
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import command_line
+from zmqlab.load.load_process import command_line, pass_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
 from zmqlab.tables import StatusTable
@@ -157,14 +158,19 @@ class LoadClient:
         if self._process is not None:
             raise ClusterError("this load client has been started already: make another LoadClient")
         if self._cluster is not None:
-            self.settings = replace(self.settings, nodes=self._cluster.endpoints)
+            folder = self._cluster.fleet.plan.key_folder
+            keys = str(folder) if folder is not None else None
+            self.settings = replace(self.settings, nodes=self._cluster.endpoints, keys=keys)
             self._cluster.at_stop(self.close)
         else:
             self._require_an_answer()
         self._exporter = self._show_metrics()
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
         self._context = net.new_context()
+        ring = self.feed.load_keys
+        self._door = net.Doorkeeper(self._context, ring, LOAD_DOORS)
         router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
+        net.lock(router, ring.credentials(Role.MEMBER), *LOAD_DOORS)
         command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._owner = os.getpid()
@@ -177,6 +183,8 @@ class LoadClient:
             start_new_session=True,
         )
         keep_to_this_process(self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; the thread says so
+            os.write(self._process.stdin.fileno(), pass_of(ring.credentials(Role.TRADER)))  # type: ignore[union-attr]
         self._thread = threading.Thread(target=self._listen, args=(router,), name="zmqlab-load", daemon=True)
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
@@ -358,7 +366,7 @@ class LoadClient:
         try:
             while not self._ended.is_set():
                 ended = self._process.poll()  # before the last look at the socket: what it said is there by then
-                while router.poll(POLL_MS if ended is None else 0):
+                while self._door.wait(router, POLL_MS if ended is None else 0):
                     identity, *frames = router.recv_multipart()
                     self._take_message(frames)
                 while identity and self._orders:
@@ -368,6 +376,7 @@ class LoadClient:
                     self._ended.set()
         finally:
             router.close(0)
+            self._door.socket.close(0)
             self._started.set()
 
     def _take_message(self, frames: list[bytes]) -> None:

@@ -13,6 +13,9 @@ only. The engine decides which connections there are (:mod:`zmqlab.engine.peers`
 has a connection of its own, and a node's identity is in the frame, not in ZeroMQ. A DEALER to another node's base + 2
 carries a question that this node asks as a client would.
 
+With keys (:mod:`zmqlab.keys`) all of them are CURVE sockets. Members enter everywhere, every key that is let in enters
+at base + 0 and base + 2, and what it may do there is the engine's to say: a client's frame comes with its sender.
+
 Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
 here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
 Raft and the clients' retries are made for that. Nothing here blocks.
@@ -25,6 +28,7 @@ from collections.abc import Iterator
 import zmq
 
 from zmqlab import net
+from zmqlab.keys import ANYONE, Keyring, Role, Sender
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
@@ -55,6 +59,8 @@ _CLIENT_BOUNDS = _bounds(frames.MAX_CLIENT_FRAME_BYTES)
 _PEER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES)
 _DEALER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES, only_connected=True)
 """Nothing queues up for a peer that is not there."""
+_DOORS = {"publisher": Role.WATCHER, "peers": Role.MEMBER, "clients": Role.WATCHER}
+"""By offset from the base port; the lowest role that is let in."""
 _QUESTION_BOUNDS = net.SocketBounds(frame_bytes=frames.MAX_ANSWER_BYTES, send_messages=8)
 
 
@@ -67,12 +73,19 @@ class Transport:
         Raises:
             PortInUse: another process listens on one of the ports.
             ListenFailed: this machine has no such address, or the ports need other rights.
+            SettingsError: the settings name a folder of keys, and it has no key of a member.
         """
         self.bad_messages = 0
         """Messages of too many frames, or empty ones; dropped."""
         self.dropped = 0
         """Messages that a full or missing connection did not take."""
+        keyring = Keyring.read(settings.keys) if settings.keys is not None else None
+        self._credentials = keyring.credentials(Role.MEMBER) if keyring else None
         self._context = net.new_context()
+        self._sender: Sender | None = ANYONE
+        """Of the message that was received last from a client."""
+        self.doorkeeper = net.Doorkeeper(self._context, keyring, _DOORS) if keyring else None
+        """Its owner polls it. None: there are no keys, and all may enter."""
         self._dealers: dict[str, net.Socket] = {}
         """By base endpoint."""
         self._questions: dict[str, tuple[net.Context, net.Socket]] = {}
@@ -83,6 +96,7 @@ class Transport:
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
+            net.show(self.broadcasts, self._credentials)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
         except BaseException:
             self.close()
@@ -90,6 +104,8 @@ class Transport:
 
     def _bind(self, settings: NodeSettings, offset: int, kind: int, bounds: net.SocketBounds) -> net.Socket:
         socket = net.open_socket(self._context, kind, bounds)
+        if self._credentials is not None:
+            net.lock(socket, self._credentials, list(_DOORS)[offset])
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that what is dropped can be counted
@@ -101,7 +117,10 @@ class Transport:
     def connect(self, address: str) -> None:
         """Make a connection to the node there."""
         host, port = parse_endpoint(address)
-        self._dealers[address] = net.connect(self._context, zmq.DEALER, f"tcp://{host}:{port + 1}", _DEALER_BOUNDS)
+        endpoint = f"tcp://{host}:{port + 1}"
+        self._dealers[address] = net.connect(
+            self._context, zmq.DEALER, endpoint, _DEALER_BOUNDS, credentials=self._credentials
+        )
 
     def disconnect(self, address: str) -> None:
         """End the connection to the node there; what is queued for it is lost."""
@@ -142,7 +161,8 @@ class Transport:
         if address not in self._questions:
             context = net.new_context()
             endpoint = client_endpoint(*parse_endpoint(address))
-            self._questions[address] = context, net.connect(context, zmq.DEALER, endpoint, _QUESTION_BOUNDS)
+            socket = net.connect(context, zmq.DEALER, endpoint, _QUESTION_BOUNDS, credentials=self._credentials)
+            self._questions[address] = context, socket
         try:
             self._questions[address][1].send(frame, NOBLOCK)
         except zmq.Again:
@@ -165,10 +185,13 @@ class Transport:
         for parts in self._receive(self.peers, most, 2, frames.MAX_PEER_FRAME_BYTES):
             yield parts[1]
 
-    def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes]]:
-        """``(route, frame)`` of what clients sent."""
+    def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes, Sender]]:
+        """``(route, frame, sender)`` of what clients sent. A key that is no longer let in is heard no more."""
         for parts in self._receive(self.clients, most, 2, frames.MAX_CLIENT_FRAME_BYTES):
-            yield parts[0], parts[1]
+            if self._sender is None:
+                self.bad_messages += 1
+            else:
+                yield parts[0], parts[1], self._sender
 
     def receive_answers(self, most: int) -> list[tuple[str, bytes]]:
         """``(address, frame)`` of the answers to this node's own questions."""
@@ -183,9 +206,14 @@ class Transport:
     def _receive(self, socket: net.Socket, most: int, parts_expected: int, max_bytes: int) -> Iterator[list[bytes]]:
         """Up to ``most`` messages; one with too many frames or bytes is read to its end and dropped."""
         receive, get = socket.recv, socket.getsockopt
+        asks_sender = self.doorkeeper if socket is self.clients else None
         for _ in range(most):
             try:
-                parts = [receive(NOBLOCK)]
+                if asks_sender is None:
+                    parts = [receive(NOBLOCK)]
+                else:  # 1 to 2 us more a message: libzmq's frame has the name that the doorkeeper gave
+                    first = receive(NOBLOCK, False)
+                    parts, self._sender = [first.bytes], asks_sender.sender(first)
             except zmq.Again:
                 return
             while get(RCVMORE):

@@ -25,6 +25,7 @@ from zmqlab.settings import SessionLimits
 _COUNT = struct.Struct("<I")
 _SESSION = struct.Struct("<QQI")  # client_id answered_below response_count
 _RESPONSE = struct.Struct("<QI")  # request_number body_bytes
+_OWNER = struct.Struct("<QQ")  # client_id owner; behind all sessions, for those that have an owner
 
 
 class Verdict(Enum):
@@ -55,6 +56,8 @@ class Session:
     """request_number -> the encoded response as it was first given."""
     stored_bytes: int = 0
     """The sum of the lengths in ``responses``."""
+    owner: int = 0
+    """The fingerprint of the key that opened it; 0: it was opened without keys."""
 
     def forget_below(self, number: int) -> int:
         """Drop the answers that the client has; returns how many bytes were freed."""
@@ -82,10 +85,10 @@ class SessionTable:
     def __contains__(self, client_id: int) -> bool:
         return client_id in self._sessions
 
-    def open(self, client_id: int) -> None:
+    def open(self, client_id: int, owner: int = 0) -> None:
         """Register a client under ``client_id``, the index of the entry that asked for it."""
         assert client_id not in self._sessions, "a log index registers one session only"
-        self._sessions[client_id] = Session(client_id)
+        self._sessions[client_id] = Session(client_id, owner=owner)
         self._evict()
 
     def admit(self, client_id: int, number: int, answered_below: int) -> tuple[Verdict, bytes]:
@@ -99,6 +102,11 @@ class SessionTable:
         self._sessions[client_id] = session  # now the most recently used
         self.stored_bytes -= session.forget_below(min(answered_below, number))
         return self._judge(session, number)
+
+    def owner_of(self, client_id: int) -> int | None:
+        """The owner of a session, 0 if it has none; None if there is no such session."""
+        session = self._sessions.get(client_id)
+        return session.owner if session else None
 
     def peek(self, client_id: int, number: int) -> bytes | None:
         """The stored answer of a request, if it was applied; changes nothing."""
@@ -152,6 +160,7 @@ class SessionTable:
                 body = session.responses[number]
                 parts.append(_RESPONSE.pack(number, len(body)))
                 parts.append(body)
+        parts += [_OWNER.pack(each.client_id, each.owner) for each in self._sessions.values() if each.owner]
         return b"".join(parts)
 
     def restore(self, data: bytes) -> None:
@@ -169,4 +178,5 @@ class SessionTable:
                 session.stored_bytes += size
             self._sessions[client_id] = session
             self.stored_bytes += session.stored_bytes
-        assert offset == len(data), "a snapshot of sessions ends where its counts say"
+        for client_id, owner in _OWNER.iter_unpack(data[offset:]):
+            self._sessions[client_id].owner = owner

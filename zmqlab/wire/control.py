@@ -303,7 +303,8 @@ class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
     """The query was not carried out; ``message`` says why, for people.
 
     ``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (it is under way: ask again),
-    ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``).
+    ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``),
+    ``forbidden`` (that needs a key of a higher role).
     """
 
     nonce: int

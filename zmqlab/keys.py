@@ -29,7 +29,7 @@ replicated, and a member is trusted with everything anyway).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2b
@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import PORTS_PER_NODE, is_node_name, parse_endpoint
+from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_endpoint
 
 ALLOWED = "allowed"
 SECRET_SUFFIX = ".secret"
@@ -178,7 +178,7 @@ class Keyring:
                 if sender.role is role and public in self._secrets:
                     return Credentials(public, self._secrets[public], server)
         names = ", ".join(role.name.lower() for role in wanted)
-        raise SettingsError(f"{self._where} has no secret of a key that is {names}: `zmqlab keys add` makes one")
+        raise SettingsError(f"{self._where} has no secret of a key that is {names}: `zmqlab keys --add` makes one")
 
     def only(self, name: str) -> Keyring:
         """What the owner of the key ``name`` needs: the member's line, its own line and its own secret."""
@@ -279,7 +279,7 @@ def _text_of(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SettingsError(f"{path} can't be read: {reason}. `zmqlab keys new {path.parent}` makes keys") from None
+        raise SettingsError(f"{path} can't be read: {reason}. `zmqlab keys {path.parent}` makes keys") from None
 
 
 # The wallet.
@@ -292,18 +292,19 @@ _default: list[Credentials] = []
 
 def trust(base_endpoints: Iterable[str], credentials: Credentials | None) -> None:
     """Show this key at all ports of the nodes at these base endpoints from now on; None: they have no keys."""
-    for endpoint in base_endpoints:
-        host, port = parse_endpoint(endpoint)
-        for offset in range(PORTS_PER_NODE):
-            _known[host, port + offset] = credentials
+    for place in _ports_of(base_endpoints):
+        _known[place] = credentials
 
 
 def forget(base_endpoints: Iterable[str]) -> None:
     """Undo :func:`trust`: another process may listen there by now."""
-    for endpoint in base_endpoints:
-        host, port = parse_endpoint(endpoint)
-        for offset in range(PORTS_PER_NODE):
-            _known.pop((host, port + offset), None)
+    for place in _ports_of(base_endpoints):
+        _known.pop(place, None)
+
+
+def _ports_of(base_endpoints: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for host, port in map(parse_endpoint, base_endpoints):
+        yield from ((host, port + offset) for offset in range(PORTS_PER_NODE))
 
 
 def use(folder: str | os.PathLike[str] | None) -> None:
@@ -314,6 +315,19 @@ def use(folder: str | os.PathLike[str] | None) -> None:
     """
     found = [] if folder is None else [Keyring.read(folder).credentials()]
     _default[:] = found
+
+
+def use_for_clients(client_endpoints: Iterable[str], folder: str | os.PathLike[str] | None) -> None:
+    """Show the key in ``folder`` at these nodes, and wherever no other was named: their cluster may have more nodes.
+
+    Raises:
+        SettingsError: there is no key for a client in that folder.
+    """
+    if folder is None:
+        return
+    use(folder)
+    places = (parse_endpoint(endpoint) for endpoint in client_endpoints)
+    trust((f"tcp://{host}:{port - CLIENT_PORT}" for host, port in places), *_default)
 
 
 def towards(endpoint: str) -> Credentials | None:

@@ -253,7 +253,7 @@ class NodeSettings:
         _require_range("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         _require(
             is_loopback(self.bind) or self.insecure or self.keys is not None,
-            f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys new DIR` makes them), bind to"
+            f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys DIR` makes them), bind to"
             " 127.0.0.1, or say --insecure",
         )
         _require(

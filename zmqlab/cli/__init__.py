@@ -6,7 +6,7 @@ are imported inside the commands, so that ``--help`` and usage errors come at on
 
 Modules, in reading order:
 
-* :mod:`~zmqlab.cli.node_commands`: ``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps`` and ``reap``.
+* :mod:`~zmqlab.cli.node_commands`: ``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.fault_commands`: ``sim`` and ``torture``.
 * :mod:`~zmqlab.cli.output`: JSON, and what a run under load shows while it runs.
@@ -62,6 +62,7 @@ def _root(
 
 app.command("quick")(load_commands.quick)
 app.command("node")(node_commands.node)
+app.command("keys")(node_commands.keys)
 app.command("client")(load_commands.client)
 app.command("status")(node_commands.status)
 app.command("book")(node_commands.book)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zmqlab.cli.node_commands import NODES_OPTION, node_list
+from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
 from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json, show_progress
 from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
@@ -62,6 +62,7 @@ def quick(
 
 def client(
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
     duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
     seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
@@ -86,7 +87,7 @@ def client(
 
     All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes.
     """
-    endpoints = node_list(nodes)
+    endpoints = node_list(nodes, keys)
     parse_rate(rate)
     parse_duration(duration)
     if not (is_loopback(bind) or insecure):
@@ -95,6 +96,7 @@ def client(
 
     load = LoadClient(
         endpoints,
+        keys=keys,
         rate=rate,
         duration=duration,
         seed=seed,

@@ -34,7 +34,7 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
-from zmqlab.keys import Role
+from zmqlab.keys import Role, use_for_clients
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
@@ -128,6 +128,7 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
+        use_for_clients(self.settings.nodes, self.settings.keys)
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands

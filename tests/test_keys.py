@@ -101,7 +101,7 @@ def test_a_new_key_gets_a_folder_with_what_it_needs_and_no_more(folder: Path, tm
         (lambda folder: (folder / "trader.secret").write_text(" " * 40), "holds no secret key of 40 characters"),
         (lambda folder: (folder / "allowed").write_text("boss me key\n"), "line 1: write ROLE NAME PUBLIC-KEY"),
         (lambda folder: (folder / "allowed").write_bytes(b"\xff"), "can't be read: it is no text"),
-        (lambda folder: (folder / "allowed").unlink(), "can't be read: No such file .*`zmqlab keys new"),
+        (lambda folder: (folder / "allowed").unlink(), "can't be read: No such file .*`zmqlab keys"),
         (lambda folder: (folder / "allowed").write_text(""), "has no line for a member"),
         (lambda folder: [each.unlink() for each in folder.glob("*.secret")], "has no secret of a key that is operator"),
     ],

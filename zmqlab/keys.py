@@ -44,7 +44,7 @@ SECRET_SUFFIX = ".secret"
 KEY_LENGTH = 40
 """Of a key of 32 bytes in Z85."""
 PRIVATE_FOLDER, PRIVATE_FILE, OTHERS = 0o700, 0o600, 0o077
-"""Modes of a key folder and of its files, and what others must not have of a secret."""
+"""Modes of a key folder and of its files, and what others must not have: of a secret, and of what a node writes."""
 
 
 class Role(IntEnum):
@@ -80,6 +80,13 @@ class Credentials:
     public: str
     secret: str = field(repr=False)
     server: str
+
+
+def make_private(folder: Path) -> None:
+    """Make ``folder``, and those above it that are missing, for this user alone. Raises OSError."""
+    for each in reversed((folder, *folder.parents)):
+        if not each.exists():
+            each.mkdir(PRIVATE_FOLDER, exist_ok=True)
 
 
 def new_pair() -> tuple[str, str]:
@@ -153,7 +160,7 @@ class Keyring:
         """
         path = Path(folder)
         try:
-            path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            make_private(path)
             path.chmod(PRIVATE_FOLDER)
             _write(path / ALLOWED, "# role name public-key\n" + "".join(map(_line, self.allowed.items())))
             for public, secret in self._secrets.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
+from zmqlab.keys import OTHERS
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
@@ -28,7 +30,8 @@ log.addHandler(logging.NullHandler())  # until the log is open; logging itself w
 
 
 def run_node(settings: NodeSettings) -> int:
-    """Run a node until it is told to stop; returns the process' exit status."""
+    """Run a node until it is told to stop; returns the process' exit status. What it writes is for its user alone."""
+    os.umask(OTHERS)
     try:
         _open_log(settings)
         return _serve(settings)

@@ -9,7 +9,7 @@ the doors. This module knows files, names and roles, and no socket.
 *Members* share one key pair. It is the one by which clients know a node, so that a node that joins, or moves, is
 trusted at once; and a member's secret is the cluster: whoever has it can do everything.
 
-*The folder.* A key folder has mode 0700 and its files 0600; a secret that others can read is refused::
+*The folder.* A key folder is made with mode 0700 and its files with 0600; a secret that all can read is refused::
 
     allowed           one line for each key: ROLE NAME PUBLIC-KEY
     NAME.secret       the secret key of NAME, in Z85 (40 characters); a folder has those that its owner may use
@@ -44,7 +44,10 @@ SECRET_SUFFIX = ".secret"
 KEY_LENGTH = 40
 """Of a key of 32 bytes in Z85."""
 PRIVATE_FOLDER, PRIVATE_FILE, OTHERS = 0o700, 0o600, 0o077
-"""Modes of a key folder and of its files, and what others must not have: of a secret, and of what a node writes."""
+"""Modes of a key folder and of its files, and the umask under which a node writes."""
+STRANGERS = 0o007
+"""Rights to a secret that nobody may have. Supervisors hand secrets over with rights for a group (systemd by an access
+list, which shows as those of the group)."""
 
 
 class Role(IntEnum):
@@ -269,7 +272,7 @@ def _read_allowed(folder: Path) -> dict[str, Sender]:
 
 
 def _read_secret(path: Path) -> str:
-    if path.stat().st_mode & OTHERS:
+    if path.stat().st_mode & STRANGERS:
         raise SettingsError(f"others can read the secret key in {path}: chmod 600 {path}, or make new keys")
     return _text_of(path).strip()
 

@@ -141,6 +141,7 @@ def keys(
 
     Give the whole folder to nodes (zmqlab node --keys) and to those who may do everything; to others a folder that
     --add makes, with one key. Nodes read the list again when it changes: a line that is deleted is a key shut out.
+    A key that is there already is left as it is.
     """
     from zmqlab.keys import ALLOWED, Keyring, Role
     from zmqlab.tables import text_table
@@ -149,14 +150,24 @@ def keys(
         raise SettingsError(f"role {role!r}: choose watcher, trader, operator or member")
     if not (folder / ALLOWED).exists():
         Keyring.new().save(folder)
-    if add:
-        Keyring.read(folder).add(Role[role.upper()], add).save(to or folder / add)
+    own = to or folder / add
+    if add and not _has_key(own, folder, add):
+        Keyring.read(folder).add(Role[role.upper()], add).save(own)
     known = [(each.role.name.lower(), each.name, public) for public, each in Keyring.read(folder).allowed.items()]
     if as_json:
         print_json([dict(zip(("role", "name", "public_key"), line, strict=True)) for line in known])
     else:
         typer.echo(text_table(("role", "name", "public key"), known))
     return EXIT_OK
+
+
+def _has_key(own: Path, folder: Path, name: str) -> bool:
+    """Whether the folder ``own`` has the key ``name`` of ``folder`` already, as when a script runs again."""
+    from zmqlab.keys import ALLOWED, SECRET_SUFFIX, Keyring
+
+    if not ((own / ALLOWED).exists() and (own / (name + SECRET_SUFFIX)).exists()):
+        return False
+    return Keyring.read(folder).sender(Keyring.read(own).credentials().public) is not None
 
 
 def status(

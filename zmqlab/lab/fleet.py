@@ -335,16 +335,18 @@ class Fleet:
         for settings in known:
             self._feed.disconnect(settings.endpoint)
             self._feed.forget(settings.name)
+            keys.forget([settings.endpoint])
             self.host.wipe(settings)
 
     def end_all(self) -> None:
-        """End all nodes. Their journals stay."""
+        """End all nodes. Their journals stay. Another process may listen at their ports from now on."""
         with self._lock:
             processes = dict(self._processes)
             self._expected_deaths.update(processes)
             self._processes.clear()
             self._paused.clear()
         end_all(list(processes.values()), STOP_GRACE_S)
+        keys.forget(settings.endpoint for settings in self._settings.values())
 
     def notice_deaths(self) -> None:
         """Record each node that ended and was not told to. The feed's thread calls this, too."""

@@ -128,7 +128,10 @@ def test_the_owner_outlives_a_snapshot(driven: Driven) -> None:
     machine.restore(machine.snapshot())
     assert machine.state_hash() == before
     assert machine.sessions.owner_of(client_id) == ALICE.fingerprint
-    assert response(driven, order(client_id), BOB).status == ResponseStatus.FORBIDDEN
+    assert response(driven, order(client_id), ALICE).status == ResponseStatus.OK
+    machine.snapshot()
+    assert response(driven, order(client_id, 2), ALICE).status == ResponseStatus.OK
+    assert response(driven, order(client_id, 3), BOB).status == ResponseStatus.FORBIDDEN
 
 
 def test_without_keys_a_session_is_anyones(driven: Driven) -> None:

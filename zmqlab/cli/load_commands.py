@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
-from zmqlab.cli.output import JSON_OPTION, exit_status_of, print_json, show_progress
+from zmqlab.cli.output import JSON_OPTION, KEYED_OPTION, exit_status_of, print_json, show_progress
 from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
@@ -32,6 +32,7 @@ def quick(
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
+    keys: bool = KEYED_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
     as_json: bool = JSON_OPTION,
@@ -48,6 +49,7 @@ def quick(
     cluster = Cluster(
         nodes,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        keys=keys,
         run_dir=run_dir,
         keep=keep,
     )

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from zmqlab.lab.load_client import LoadClient, LoadFigures
     from zmqlab.wire.control import NodeStatus
 
+KEYED_OPTION = typer.Option(
+    False,
+    "--keys/--insecure",
+    help="Encrypt all traffic and keep strangers out, with keys made for this run; or don't.",
+)
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
 
 REFRESH_S = 0.25

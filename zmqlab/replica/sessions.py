@@ -23,9 +23,8 @@ from enum import Enum, auto
 from zmqlab.settings import SessionLimits
 
 _COUNT = struct.Struct("<I")
-_SESSION = struct.Struct("<QQI")  # client_id answered_below response_count
+_SESSION = struct.Struct("<QQQI")  # client_id answered_below owner response_count
 _RESPONSE = struct.Struct("<QI")  # request_number body_bytes
-_OWNER = struct.Struct("<QQ")  # client_id owner; behind all sessions, for those that have an owner
 
 
 class Verdict(Enum):
@@ -155,12 +154,13 @@ class SessionTable:
         """All sessions, in the order of their last use: that order decides who is evicted next."""
         parts = [_COUNT.pack(len(self._sessions))]
         for session in self._sessions.values():
-            parts.append(_SESSION.pack(session.client_id, session.answered_below, len(session.responses)))
+            parts.append(
+                _SESSION.pack(session.client_id, session.answered_below, session.owner, len(session.responses))
+            )
             for number in sorted(session.responses):
                 body = session.responses[number]
                 parts.append(_RESPONSE.pack(number, len(body)))
                 parts.append(body)
-        parts += [_OWNER.pack(each.client_id, each.owner) for each in self._sessions.values() if each.owner]
         return b"".join(parts)
 
     def restore(self, data: bytes) -> None:
@@ -168,9 +168,9 @@ class SessionTable:
         self._sessions, self.stored_bytes = {}, 0
         (count,), offset = _COUNT.unpack_from(data), _COUNT.size
         for _ in range(count):
-            client_id, answered_below, response_count = _SESSION.unpack_from(data, offset)
+            client_id, answered_below, owner, response_count = _SESSION.unpack_from(data, offset)
             offset += _SESSION.size
-            session = Session(client_id, answered_below)
+            session = Session(client_id, answered_below, owner=owner)
             for _ in range(response_count):
                 number, size = _RESPONSE.unpack_from(data, offset)
                 offset += _RESPONSE.size + size
@@ -178,5 +178,4 @@ class SessionTable:
                 session.stored_bytes += size
             self._sessions[client_id] = session
             self.stored_bytes += session.stored_bytes
-        for client_id, owner in _OWNER.iter_unpack(data[offset:]):
-            self._sessions[client_id].owner = owner
+        assert offset == len(data), "a snapshot of sessions ends where its counts say"

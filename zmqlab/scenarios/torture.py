@@ -71,6 +71,8 @@ class TortureSettings:
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
+    keys: bool = False
+    """All traffic is encrypted, and strangers are kept out."""
     run_dir: Path | None = None
     keep: bool = False
 
@@ -136,7 +138,11 @@ class Torture:
         self._result: TortureResult | None = None
         self._error: BaseException | None = None
         self.cluster = Cluster(
-            settings.nodes, durability=settings.durability, run_dir=settings.run_dir, keep=settings.keep
+            settings.nodes,
+            durability=settings.durability,
+            keys=settings.keys,
+            run_dir=settings.run_dir,
+            keep=settings.keep,
         )
 
     def start(self) -> Torture:

@@ -69,7 +69,7 @@ class Cluster:
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
-        keys: nodes let in only who has a key, and encrypt all traffic; the keys are made in the run folder.
+        keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder.
         host: where nodes run; processes on this machine by default.
 
     Raises:
@@ -85,7 +85,7 @@ class Cluster:
         keep: bool = False,
         log_level: LogLevel = "info",
         metrics: bool = False,
-        keys: bool = False,
+        keys: bool = True,
         host: Host | None = None,
     ) -> None:
         check_count(nodes)

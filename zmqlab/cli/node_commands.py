@@ -68,7 +68,7 @@ def _setting(flag: str, meaning: str, default: str = "") -> Any:
 
 
 KEY_SETTING = _setting("--keys", KEYS, "none")
-KEY_FOLDER = typer.Argument(..., help="The folder of keys; it is made if there is none.")
+KEY_FOLDER = typer.Argument(..., metavar="FOLDER", help="The folder of keys; it is made if there is none.")
 NEW_FOLDER_OPTION = typer.Option(
     None, "--to", help="A new folder for its owner, with that key alone.", show_default="FOLDER/NAME"
 )

@@ -85,7 +85,7 @@ def test_a_query_is_answered_to_those_who_may_ask_it(driven: Driven, kind: type[
     forbidden = isinstance(answer, control.ErrorAnswer) and answer.code == "forbidden"
     assert forbidden == (role < NEEDED[kind])
     assert bad_frames(driven) == int(forbidden), "a refusal is counted"
-    assert any("someone is a" in note for note in driven.effects.notes) == forbidden, "and noted in the log"
+    assert any("someone has the role" in note for note in driven.effects.notes) == forbidden, "and noted in the log"
 
 
 def test_a_watcher_opens_no_session_and_sends_no_order(driven: Driven) -> None:

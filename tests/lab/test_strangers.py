@@ -157,7 +157,7 @@ def test_a_trader_trades_and_does_not_operate(cluster: Cluster, tmp_path: Path) 
         with Client(cluster.endpoints, keys=tmp_path / "trader") as client:
             assert client.buy("A", 1, 100).order_id > 0
             assert client.book("A").bids == [(100, 1, 1)]
-            with pytest.raises(RequestRefused, match="trader is a trader, and that needs a key of a operator"):
+            with pytest.raises(RequestRefused, match="trader has the role trader, and that needs the role operator"):
                 remove_member(lambda: cluster.endpoints, victim, time.monotonic() + 5)
     finally:
         keys.use(None)

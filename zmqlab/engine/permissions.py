@@ -67,7 +67,7 @@ def objection(what: int | type[control.Query], sender: Sender) -> str:
     needed = NEEDED[what]
     if sender.role >= needed:
         return ""
-    return f"{sender.name} is a {sender.role.name.lower()}, and that needs a key of a {needed.name.lower()}"
+    return f"{sender.name} has the role {sender.role.name.lower()}, and that needs the role {needed.name.lower()}"
 
 
 def owned(frame: bytes, sender: Sender) -> bytes:

@@ -304,7 +304,7 @@ class ErrorAnswer(msgspec.Struct, tag_field="op", tag="error"):
 
     ``code``: ``no_leader``, ``not_leader``, ``bad_query``, ``unknown_symbol``, ``busy`` (it is under way: ask again),
     ``refused`` (asking again won't help), ``not_allowed`` (this node was started without ``--allow-faults``),
-    ``forbidden`` (that needs a key of a higher role).
+    ``forbidden`` (the key's role may not ask that).
     """
 
     nonce: int

@@ -58,10 +58,11 @@ lab: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 
-# The template offline (notebooks/voila/) makes a page that loads nothing from the internet.
+# The template offline (notebooks/voila/) makes a page that loads nothing from the internet. Who opens it needs the token
+# in the address that Voilà prints.
 app: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" JUPYTER_PATH="$(CURDIR)/notebooks:$$JUPYTER_PATH" \
-		$(BIN)/voila notebooks/panel.ipynb --template=offline $(LAB_ARGS)
+		$(BIN)/voila notebooks/panel.ipynb --template=offline --token $(LAB_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

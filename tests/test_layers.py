@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "zmqlab"
 LAYERS = [
     "errors",
     "settings",
+    "keys",
     "names",
     "net",
     "histogram",
@@ -38,6 +39,7 @@ THIRD_PARTY = {
     "replica": set(),
     "engine": set(),
     "sim": set(),
+    "keys": {"zmq"},
     "net": {"zmq", "psutil"},
     "client": {"zmq", "msgspec"},
     "node": {"zmq", "lmdb", "psutil", "msgspec", "prometheus_client"},

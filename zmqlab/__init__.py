@@ -13,6 +13,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 
 * :mod:`~zmqlab.errors`: the tree of all errors in operation
 * :mod:`~zmqlab.settings`: the settings of a node; durations, rates and endpoints as people write them
+* :mod:`~zmqlab.keys`: who may connect, and what each key may do
 * :mod:`~zmqlab.names`: names of hosts and the addresses behind them
 * :mod:`~zmqlab.net`: the only module that creates sockets
 * :mod:`~zmqlab.histogram`: latency histograms that merge

@@ -13,6 +13,15 @@ Rules:
 - Each socket is owned by one thread. A context may be shared by threads.
 - A failure to listen is an error of our own (:class:`~zmqlab.errors.PortInUse`,
   :class:`~zmqlab.errors.ListenFailed`) that says what to do next.
+- With keys (:mod:`zmqlab.keys`) each socket is a CURVE socket. :func:`connect` finds by the endpoint which key to show.
+  A socket that listens gets a lock (:func:`lock`), and a :class:`Doorkeeper` says who may enter.
+
+*The doorkeeper.* libzmq asks whether a key may enter by ZAP (https://rfc.zeromq.org/spec/27/): a request to
+``inproc://zeromq.zap.01`` of the same context. The REP socket there belongs to the thread that owns the listening
+sockets, and stands in the same poll; so a node has no second thread for it. pyzmq's ThreadAuthenticator was tried
+first, and did not call back: it looks for a provider of exactly the socket's domain, and ``"*"`` stands only for
+sockets without a domain, which libzmq lets in when no handler is there. It also runs asyncio in a thread of its own.
+``ZMQ_ZAP_ENFORCE_DOMAIN`` closes that hole: without a handler such a socket lets no connection in.
 
 :class:`Waiter` is here too, since it depends on how libzmq signals that something has arrived.
 
@@ -27,13 +36,16 @@ import math
 import resource
 import select
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 import zmq
+from zmq.utils import z85
 
+from zmqlab import keys
 from zmqlab.errors import ListenFailed, PortInUse, SettingsError
+from zmqlab.keys import Credentials, Keyring, Role
 from zmqlab.settings import is_numeric, parse_endpoint, spelled
 
 Socket = zmq.Socket[bytes]
@@ -41,6 +53,10 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 SOCKETS_MAX = 16_384
 """Of one context; libzmq's own 1,023 are 340 clients of three nodes. Each that there may be takes 8 bytes."""
+DOORKEEPER = "inproc://zeromq.zap.01"
+MAX_HANDSHAKES = 64
+"""Answered in one go: about a millisecond."""
+NOBODY = max(Role) + 1
 SELECT_LIMIT = 1_024
 """``select`` refuses file descriptors from here on."""
 
@@ -63,6 +79,10 @@ class SocketBounds:
     """Interval of ZMTP pings, which find a connection whose other end vanished without a word."""
     only_connected: bool = False
     """``ZMQ_IMMEDIATE``: nothing is queued for a connection that does not stand; a send fails instead."""
+
+
+DOOR_BOUNDS = SocketBounds(frame_bytes=1_024)
+"""A request has a key of 32 bytes and a few short words."""
 
 
 def new_context() -> Context:
@@ -95,23 +115,33 @@ def open_socket(context: Context, kind: int, bounds: SocketBounds) -> Socket:
     return socket
 
 
-def connect(context: Context, kind: int, endpoint: str, bounds: SocketBounds, topics: Iterable[bytes] = ()) -> Socket:
-    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint``, as :func:`attach` takes it."""
+def connect(
+    context: Context,
+    kind: int,
+    endpoint: str,
+    bounds: SocketBounds,
+    topics: Iterable[bytes] = (),
+    credentials: Credentials | None = None,
+) -> Socket:
+    """:func:`open_socket`, subscribed to ``topics`` and connecting to ``endpoint``, as :func:`attach` does it."""
     expect_numbers(endpoint)
     socket = open_socket(context, kind, bounds)
     for topic in topics:
         socket.setsockopt(zmq.SUBSCRIBE, topic)
-    attach(socket, endpoint)
+    attach(socket, endpoint, credentials)
     return socket
 
 
-def attach(socket: Socket, endpoint: str) -> None:
+def attach(socket: Socket, endpoint: str, credentials: Credentials | None = None) -> None:
     """Connect ``socket`` to one more endpoint, ``tcp://ADDRESS:PORT``. Nothing is waited for.
+
+    It shows ``credentials`` there, or else what :func:`zmqlab.keys.towards` finds.
 
     Raises:
         SettingsError: it is no endpoint, or it names a host.
     """
     expect_numbers(endpoint)
+    show(socket, credentials or keys.towards(endpoint))
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))
     socket.connect(endpoint)
 
@@ -127,6 +157,77 @@ def expect_numbers(endpoint: str) -> None:
         raise SettingsError(
             f"{endpoint} names a host: look its address up first, for libzmq would do it while all wait"
         )
+
+
+def show(socket: Socket, credentials: Credentials | None) -> None:
+    """Show this key at each endpoint that ``socket`` is connected to from now on; None: no key, in plain text."""
+    if credentials is None:
+        if socket.getsockopt(zmq.MECHANISM) == zmq.CURVE:
+            socket.setsockopt(zmq.CURVE_SERVER, 0)  # this takes CURVE back
+        return
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, credentials.public.encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, credentials.secret.encode())
+    socket.setsockopt(zmq.CURVE_SERVERKEY, credentials.server.encode())
+
+
+def lock(socket: Socket, credentials: Credentials, door: str) -> None:
+    """Let only those in whom a :class:`Doorkeeper` of this context admits; to be called before the socket is bound.
+
+    Args:
+        socket: not bound yet.
+        credentials: the key by which those who connect recognize this socket.
+        door: what the doorkeeper calls it.
+    """
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, credentials.public.encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, credentials.secret.encode())
+    socket.setsockopt(zmq.ZAP_DOMAIN, door.encode())
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+class Doorkeeper:
+    """Says for the locked sockets of one context which keys may enter.
+
+    Its owner polls :attr:`socket` beside its own sockets and calls :meth:`admit` when it is readable. While nobody
+    calls, no handshake comes to its end; connections that stand are not touched.
+    """
+
+    def __init__(self, context: Context, keyring: Keyring, doors: Mapping[str, Role]) -> None:
+        """``doors``: the lowest role that each door lets in."""
+        self.refused = 0
+        """Handshakes with a key that may not enter."""
+        self._keyring = keyring
+        self._doors = {door.encode(): role for door, role in doors.items()}
+        self.socket = open_socket(context, zmq.REP, DOOR_BOUNDS)
+        self.socket.bind(DOORKEEPER)
+
+    def admit(self, most: int = MAX_HANDSHAKES) -> None:
+        """Answer what was asked, up to ``most`` handshakes: a flood of them must not hold the owner up."""
+        self._keyring.refresh()
+        for _ in range(most):
+            try:
+                request = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            version, number, door, _address, _identity, mechanism, *proof = request
+            public = z85.encode(proof[0]).decode() if mechanism == b"CURVE" and len(proof) == 1 else ""
+            sender = self._keyring.sender(public)
+            if sender is not None and sender.role >= self._doors.get(door, NOBODY):
+                self.socket.send_multipart((version, number, b"200", b"OK", public.encode(), b""))
+            else:
+                self.refused += 1
+                self.socket.send_multipart((version, number, b"400", b"this key is not let in", b"", b""))
+
+    def wait(self, socket: Socket, timeout_ms: int) -> bool:
+        """Whether ``socket`` has something to receive; waits for it, and admits meanwhile. May return early."""
+        ready, _, _ = zmq.select([socket, self.socket], [], [], timeout_ms / 1000)
+        if self.socket in ready:
+            self.admit()
+        return socket in ready
+
+    def sender(self, frame: zmq.Frame) -> keys.Sender | None:
+        """Whose frame it is; None if its key is no longer let in."""
+        return self._keyring.sender(str(frame.get("User-Id")))
 
 
 def bind(socket: Socket, host: str, port: int, name: str) -> None:

@@ -250,8 +250,10 @@ class NodeSettings:
     advertise: str = ""
     """The host by which peers know this node; empty: the bind address. A name is looked up once, at the start, and the
     others are told the address. Started again at another address, the node tells them that one."""
+    keys: Path | None = None
+    """The folder of keys (`zmqlab keys`): all traffic is encrypted, and only keys that the folder allows are let in."""
     insecure: bool = False
-    """Needed to listen beyond loopback: traffic is neither encrypted nor authenticated."""
+    """Needed to listen beyond loopback without keys: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
     """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
     cluster: str = ""
@@ -312,8 +314,13 @@ class NodeSettings:
         )
         require_whole("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         _require(
-            is_loopback(self.bind) or self.insecure,
-            f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",
+            is_loopback(self.bind) or self.insecure or self.keys is not None,
+            f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys DIR` makes them), bind to"
+            " 127.0.0.1, or say --insecure",
+        )
+        _require(
+            not (self.insecure and self.keys is not None),
+            "--keys lets in who has a key, --insecure lets in all: choose one of them",
         )
         _require(
             self.host not in ("0.0.0.0", "*", "::", "[::]"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,14 @@ NODES = "tcp://localhost:5002"
         ("node --node n --port 5000 --peers localhost:5100", "'localhost:5100' is not an endpoint"),
         ("node --node n --port 5000 --peers tcp://localhost:5000", "leave it out of the peers"),
         ("node --node n --port 5000 --bind 0.0.0.0", "--insecure"),
+        ("node --node n --port 5000 --bind 0.0.0.0", "give --keys DIR (`zmqlab keys DIR` makes them)"),
+        ("node --node n --port 5000 --keys keys --insecure", "choose one of them"),
+        ("node --node n --port 5000 --run-dir /tmp --keys nowhere", "nowhere/allowed can't be read: No such file"),
+        ("keys", "Missing argument 'FOLDER'"),
+        ("keys nowhere --role boss", "role 'boss': choose watcher, trader, operator or member"),
+        ("keys /proc/keys", "keys can't be written to /proc/keys"),
+        (f"status --nodes {NODES} --keys nowhere", "nowhere/allowed can't be read: No such file"),
+        (f"client --nodes {NODES} --keys nowhere", "nowhere/allowed can't be read: No such file"),
         ("node --node n --port 5000 --durability ram", "durability 'ram'"),
         ("node --node n --port 5000 --log-level loud", "log level 'loud'"),
         ("client", "Missing option '--nodes'"),
@@ -74,7 +83,23 @@ def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capsys
     assert captured.err.startswith("zmqlab")
 
 
-@pytest.mark.parametrize("command", ["", "quick", "node", "client", "status", "book", "torture", "ps", "reap"])
+def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "keys")
+    assert run(["keys", folder, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [each["role"] for each in made] == ["member", "operator", "trader", "watcher"]
+    assert run(["keys", folder, "--add", "eve", "--role", "watcher"]) == 0
+    shown = capsys.readouterr().out
+    assert all(each["public_key"] in shown for each in made)
+    assert "watcher   eve" in shown
+    assert [path.name for path in (tmp_path / "keys" / "eve").glob("*.secret")] == ["eve.secret"]
+    secrets = [path.read_text().strip() for path in tmp_path.rglob("*.secret")]
+    assert not any(secret in shown for secret in secrets)
+    assert run(["keys", folder, "--add", "eve", "--to", str(tmp_path / "again")]) == 2
+    assert "called eve already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "quick", "node", "keys", "client", "status", "book", "torture", "ps", "reap"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert "Usage: " in capsys.readouterr().out

@@ -28,6 +28,8 @@ import psutil
 import pytest
 import yaml
 
+from zmqlab.keys import Keyring
+
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = ROOT / "deploy" / "docker-compose.multi-node.yml"
 NETWORK = "10.213.77"
@@ -132,6 +134,9 @@ class Project:
         self._folder = folder
         self._overrides = environment
         self._services = services()
+        self._keys = folder / "keys"
+        """The volume that the service ``keys`` has filled."""
+        Keyring.new().save(self._keys)
         self._count = 0
         self._asking: subprocess.Popen[bytes] | None = None
         self.containers: list[Container] = []
@@ -148,6 +153,7 @@ class Project:
         described = self._services[service]
         environment = {key: self._overrides.get(key, str(value)) for key, value in described["environment"].items()}
         environment |= {"ZMQLAB_RUN_DIR": str(container.volume), "ZMQLAB_LOG_TO": "stderr"}  # as the image has it
+        environment["ZMQLAB_KEYS"] = str(self._keys)
         command = [sys.executable, "-P", "-m", "zmqlab.cli", *shlex.split(described["command"])]
         with (container.volume / "stderr").open("ab") as stderr:
             container.run(command, self._environment(environment), stdin=subprocess.DEVNULL, stderr=stderr)
@@ -208,7 +214,7 @@ class Project:
         """An answer of :mod:`tests.deploy.inside`, which runs in a namespace of its own."""
         if self._asking is None:
             client = self._attach("client", None, "")
-            command = [sys.executable, "-m", "tests.deploy.inside"]
+            command = [sys.executable, "-m", "tests.deploy.inside", str(self._keys)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             self._asking = client.run(command, self._environment({"TMPDIR": str(client.volume)}), **pipes, cwd=ROOT)
         assert self._asking.stdin is not None

@@ -1,4 +1,5 @@
-"""A client within a network that tests made: takes questions as lines of JSON, answers each with one.
+"""A client in a network that tests made, with keys (its argument): takes questions as lines of JSON, answers each with
+one.
 
 ``["statuses", [endpoint, ...]]``, ``["load", rate, [endpoint, ...]]``, ``["finish"]``: the load's end and its verdict.
 """
@@ -9,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from zmqlab import LoadClient
+from zmqlab import LoadClient, keys
 from zmqlab.client import ask
 from zmqlab.names import known_endpoints
 
@@ -17,7 +18,8 @@ ANSWER_TIMEOUT_S = 0.3
 
 
 class Inside:
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
         self.load: LoadClient | None = None
 
     def statuses(self, endpoints: list[str]) -> Any:
@@ -37,7 +39,7 @@ class Inside:
 
     def load_(self, rate: float, endpoints: list[str]) -> Any:
         """Begin to send orders; names stand for all their addresses."""
-        self.load = LoadClient(list(known_endpoints(endpoints)), rate=rate, duration=None)
+        self.load = LoadClient(list(known_endpoints(endpoints)), rate=rate, duration=None, keys=self._folder)
         self.load.start()
         return list(self.load.settings.nodes)
 
@@ -60,7 +62,9 @@ class Inside:
 
 
 def main() -> None:
-    inside = Inside()
+    folder = sys.argv[1]
+    keys.use(folder)
+    inside = Inside(folder)
     calls = {"statuses": inside.statuses, "load": inside.load_, "finish": inside.finish}
     for line in sys.stdin:
         name, *arguments = json.loads(line)

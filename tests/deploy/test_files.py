@@ -59,7 +59,7 @@ def test_compose_itself_takes_the_file() -> None:
     """Anchors merged, variables filled in, paths found."""
     command = [str(DOCKER_COMPOSE), "-f", str(COMPOSE), "--profile", "monitoring", "config", "--format", "json"]
     made = json.loads(said(*command))
-    assert set(made["services"]) == {"seed", "node", "client", "prometheus", "grafana"}
+    assert set(made["services"]) == {"keys", "seed", "node", "client", "prometheus", "grafana"}
     assert made["services"]["seed"]["environment"]["ZMQLAB_JOIN"] == services()["node"]["environment"]["ZMQLAB_JOIN"]
     for service in made["services"].values():
         for volume in service.get("volumes", []):
@@ -110,11 +110,38 @@ def test_prometheus_scrapes_where_metrics_are_shown(tmp_path: Path) -> None:
     }
 
 
+def test_who_gets_which_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nodes get all, the client a trader's; both are made by the service `keys`, as often as it runs."""
+    from zmqlab.cli import run
+    from zmqlab.keys import Keyring, Role
+
+    command = services()["keys"]["command"].replace("/etc/zmqlab", str(tmp_path))
+    assert run(shlex.split(command)) == run(shlex.split(command)) == 0
+    assert "trader    client" in capsys.readouterr().out
+    places = {name: services()[name]["environment"]["ZMQLAB_KEYS"] for name in ("seed", "node", "client")}
+    folders = {name: tmp_path / Path(place).relative_to("/etc/zmqlab") for name, place in places.items()}
+    for name in ("seed", "node"):
+        Keyring.read(folders[name]).credentials(Role.MEMBER)
+    assert len(list(folders["client"].glob("*.secret"))) == 1
+    own = Keyring.read(folders["client"]).credentials(Role.TRADER)
+    assert Keyring.read(folders["seed"]).allowed[own.public].role is Role.TRADER
+    for name, place in places.items():
+        assert any(volume.endswith(f":{place}:ro") for volume in services()[name]["volumes"]), name
+        assert place in DOCKERFILE.read_text(), "a new volume takes the owner of the folder in the image"
+
+
+def test_the_unit_hands_over_what_a_node_needs() -> None:
+    handed = re.findall(r"(?m)^LoadCredential=(\S+):/etc/zmqlab/keys/(\S+)$", UNIT.read_text())
+    assert handed == [("allowed", "allowed"), ("member.secret", "member.secret")]
+    assert unit_setting("Environment") == "ZMQLAB_KEYS=%d"
+
+
 def test_the_clients_command_is_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from zmqlab import names
     from zmqlab.cli import run
 
     monkeypatch.setattr(names, "spread", lambda _: ())
+    monkeypatch.delenv("ZMQLAB_KEYS", raising=False)
     command = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", services()["client"]["command"])
     assert run(shlex.split(command)) == 2
     assert "no address is known for seed, node" in capsys.readouterr().err, "all else is right"
@@ -199,7 +226,7 @@ def unit_setting(name: str) -> str:
 
 
 def test_the_file_of_settings_is_one() -> None:
-    settings = node_settings({"name": "n"}, {}, DEPLOY / "node.toml")
+    settings = node_settings({"name": "n"}, {"ZMQLAB_KEYS": "/run/credentials"}, DEPLOY / "node.toml")
     assert settings.drain_ms < float(unit_setting("TimeoutStopSec")) * 1000
     assert settings.run_dir == Path("/var/lib") / unit_setting("StateDirectory")
     assert settings.durability == "fsync"

@@ -18,6 +18,7 @@ import zmq
 
 from tests.fuzz.hostile import Parts, View
 from zmqlab.engine.engine import MAX_PER_TURN
+from zmqlab.keys import ANYONE
 from zmqlab.node.loop import Node
 from zmqlab.node.transport import Transport
 from zmqlab.raft import Configuration, Role
@@ -92,6 +93,8 @@ class FakeTransport(Transport):
 
     def __init__(self, nodes: dict[int, Driven]) -> None:
         self.bad_messages = self.dropped = 0
+        self._credentials = self.doorkeeper = None
+        self._sender = ANYONE
         self.fake_context = FakeContext()
         self._context = cast(Any, self.fake_context)
         self._dealers = {}

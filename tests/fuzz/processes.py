@@ -322,7 +322,7 @@ class PatientHost(LocalHost):
 @contextmanager
 def _cluster(size: int) -> Iterator[Cluster]:
     """A cluster with orders in its book, whose processes must all be there at the end, and take orders."""
-    with Cluster(nodes=size, host=PatientHost()) as cluster, cluster.client() as client:
+    with Cluster(nodes=size, host=PatientHost(), keys=False) as cluster, cluster.client() as client:
         for price in range(90, 100):
             client.buy("AAPL", 10, price)
             client.sell("AAPL", 10, price + 20)

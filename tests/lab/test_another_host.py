@@ -84,7 +84,7 @@ class FolderNode:
 @pytest.mark.process
 def test_a_cluster_forms_breaks_and_grows_on_another_host(tmp_path: Path) -> None:
     host = FolderHost(tmp_path / "elsewhere")
-    with Cluster(3, run_dir=tmp_path / "here", host=host) as cluster:
+    with Cluster(3, run_dir=tmp_path / "here", host=host, keys=False) as cluster:
         assert all(endpoint.startswith(f"tcp://{host.address}:") for endpoint in cluster.endpoints)
         with cluster.client() as client:
             client.buy("ACME", 5, 100)

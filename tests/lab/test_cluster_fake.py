@@ -22,12 +22,12 @@ FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE)) as running:
+    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE), keys=False) as running:
         yield running
 
 
 def test_starts_names_and_stops_its_nodes(tmp_path: Path) -> None:
-    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE)) as cluster:
+    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE), keys=False) as cluster:
         pids = [cluster.pid(name) for name in cluster.nodes]
         assert cluster.nodes == cluster.running == ("node0", "node1")
         assert cluster.leader == "node0"
@@ -105,12 +105,12 @@ def test_a_node_that_can_not_start_is_reported_with_its_own_words(
 ) -> None:
     monkeypatch.setenv("FAKE_NODE", "corrupt")
     with pytest.raises(JournalCorrupt, match="record 7 fails its check"):
-        Cluster(1, run_dir=tmp_path, host=LocalHost(FAKE)).start()
+        Cluster(1, run_dir=tmp_path, host=LocalHost(FAKE), keys=False).start()
 
 
 def test_the_temporary_folder_goes_unless_kept() -> None:
     for keep in (False, True):
-        with Cluster(1, keep=keep, host=LocalHost(FAKE)) as cluster:
+        with Cluster(1, keep=keep, host=LocalHost(FAKE), keys=False) as cluster:
             folder = cluster.run_dir
             assert folder.is_dir()
         assert folder.exists() is keep
@@ -123,7 +123,7 @@ SCRIPT = """
 import sys, time
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
-cluster = Cluster(2, run_dir=sys.argv[1], host=LocalHost(sys.argv[2:])).start()
+cluster = Cluster(2, run_dir=sys.argv[1], host=LocalHost(sys.argv[2:]), keys=False).start()
 cluster.pause("node1")
 print(cluster.pid("node0"), cluster.pid("node1"), flush=True)
 time.sleep(60)

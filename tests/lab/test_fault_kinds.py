@@ -82,7 +82,7 @@ def slow() -> Iterator[FaultKind]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE)) as running:
+    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE), keys=False) as running:
         yield running
 
 

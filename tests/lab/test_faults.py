@@ -55,7 +55,7 @@ def host() -> SlowHost:
 
 @pytest.fixture
 def cluster(tmp_path: Path, host: SlowHost) -> Iterator[Cluster]:
-    with Cluster(3, run_dir=tmp_path, host=host) as running:
+    with Cluster(3, run_dir=tmp_path, host=host, keys=False) as running:
         yield running
 
 

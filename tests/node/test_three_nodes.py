@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from tests.waiting import wait_for
+from zmqlab import net
 from zmqlab.client import ask
 from zmqlab.lab.cluster import Cluster
 from zmqlab.market.types import Command, Side
@@ -38,7 +39,7 @@ class Wire:
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.connect(cluster.endpoints[list(cluster.nodes).index(name)])
+        net.attach(self._socket, cluster.endpoints[list(cluster.nodes).index(name)])
 
     def __enter__(self) -> Wire:
         return self

@@ -24,6 +24,8 @@ from zmqlab.lab.hosts import free_base_ports
 pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")]
 
 ROOT = Path(__file__).parents[2]
+TOKEN = "of-this-test"
+"""Without one, Voilà draws a token and prints the address that has it."""
 
 
 class App:
@@ -31,13 +33,21 @@ class App:
 
     def __init__(self, folder: Path) -> None:
         (port,), log = free_base_ports(1), folder / "voila.log"
-        self.url = f"http://127.0.0.1:{port}"
+        place = f"http://127.0.0.1:{port}"
+        self.url = f"{place}/?token={TOKEN}"
         installed = f"{sys.prefix}/.installed-lab"
-        command = ["make", "app", f"VENV={sys.prefix}", "-o", installed, f"LAB_ARGS=--no-browser --port={port}"]
+        command = [
+            "make",
+            "app",
+            f"VENV={sys.prefix}",
+            "-o",
+            installed,
+            f"LAB_ARGS=--no-browser --port={port} --Voila.token={TOKEN}",
+        ]
         with log.open("w") as out:
             own = environment(folder)
             self._make = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
-        await_answer(f"{self.url}/static/none", self._make, log)
+        await_answer(f"{place}/static/none", self._make, log)
 
     @property
     def pid(self) -> int:

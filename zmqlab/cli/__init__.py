@@ -11,7 +11,7 @@ delivers no signal that it has not asked for, ends at SIGTERM from the first mom
 Modules, in reading order:
 
 * :mod:`~zmqlab.cli.command_line`: all commands together, and what their errors are on standard error.
-* :mod:`~zmqlab.cli.node_commands`: ``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps`` and ``reap``.
+* :mod:`~zmqlab.cli.node_commands`: ``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.fault_commands`: ``sim`` and ``torture``.
 * :mod:`~zmqlab.cli.output`: JSON, and what a run under load shows while it runs.

@@ -49,6 +49,7 @@ def _root(
 
 app.command("quick")(load_commands.quick)
 app.command("node")(node_commands.node)
+app.command("keys")(node_commands.keys)
 app.command("client")(load_commands.client)
 app.command("status")(node_commands.status)
 app.command("book")(node_commands.book)

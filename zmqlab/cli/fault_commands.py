@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from zmqlab.cli.load_commands import FRESH_OPTION, RUN_DIR_OPTION
-from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, print_json
+from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
 
@@ -72,6 +72,7 @@ def torture(
         "", "--faults", help="Only these kinds, separated by commas, as in kill,pause.", show_default="all"
     ),
     durability: str = typer.Option("os", "--durability", help="os, or fsync."),
+    keys: bool = KEYED_OPTION,
     history: Path | None = HISTORY_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
@@ -103,6 +104,7 @@ def torture(
         kinds=parse_kinds(faults),
         history=history,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        keys=keys,
         run_dir=run_dir,
         keep=keep,
         fresh=fresh,

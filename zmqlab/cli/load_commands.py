@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zmqlab.cli.node_commands import NODES_OPTION, node_list
-from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, print_json, show_progress
+from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
+from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json, show_progress
 from zmqlab.errors import SettingsError
 from zmqlab.settings import is_loopback, parse_duration, parse_rate
 
@@ -33,6 +33,7 @@ def quick(
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
+    keys: bool = KEYED_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
     fresh: bool = FRESH_OPTION,
@@ -53,6 +54,7 @@ def quick(
     cluster = Cluster(
         nodes,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        keys=keys,
         run_dir=run_dir,
         keep=keep,
         fresh=fresh,
@@ -68,6 +70,7 @@ def quick(
 
 def client(
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
     duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
     seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
@@ -94,7 +97,7 @@ def client(
     All nodes in the list that run at the end must agree. The exit status is 0 only if the verdict passes and no
     threshold was crossed.
     """
-    endpoints = node_list(nodes)
+    endpoints = node_list(nodes, keys)
     parse_rate(rate)
     parse_duration(duration)
     if not (is_loopback(bind) or insecure):
@@ -103,6 +106,7 @@ def client(
 
     load = LoadClient(
         endpoints,
+        keys=keys,
         rate=rate,
         duration=duration,
         seed=seed,

@@ -1,6 +1,6 @@
 """Commands about nodes: run one, ask some, have more or fewer, find and end what runs on this machine.
 
-``node``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
+``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ NODES_HELP = (
     " A name stands for all its addresses."
 )
 NODES_OPTION = typer.Option(..., "--nodes", help=NODES_HELP, metavar="ENDPOINTS")
+KEYS_OPTION = typer.Option(
+    None,
+    "--keys",
+    envvar="ZMQLAB_KEYS",
+    help="The folder with the key to show to nodes that ask for one.",
+    metavar="DIR",
+)
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs/NAME.log and data/NAME/ are made.", show_default="here"
 )
@@ -33,24 +40,38 @@ LEADER = "Campaign at once on a first start. Give it to one node; afterwards any
 PEERS = "Base endpoints of the other nodes, separated by commas; without it: a cluster of one."
 JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
 DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
-INSECURE = "Allow listening beyond this machine, without encryption or authentication."
+KEYS = "A folder of keys, as `zmqlab keys` makes it: all is encrypted, and only keys that it allows are let in."
+INSECURE = "Allow listening beyond this machine without keys: no encryption, and all are let in."
 
 
-def node_list(text: str) -> tuple[str, ...]:
-    """The endpoints of ``--nodes``, of each name all its addresses; at least one. Raises SettingsError."""
+def node_list(text: str, keys: Path | None) -> tuple[str, ...]:
+    """The endpoints of ``--nodes``, of each name all its addresses; at least one. They will see the key in ``keys``.
+
+    Raises:
+        SettingsError: they are none, or there is no such key.
+    """
     endpoints = parse_endpoints(text)
     if not endpoints:
         raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
     if len(set(endpoints)) < len(endpoints):
         raise SettingsError("--nodes names a node twice")
+    from zmqlab.keys import use
     from zmqlab.names import known_endpoints
 
+    use(keys)
     return known_endpoints(endpoints)
 
 
 def _setting(flag: str, meaning: str, default: str = "") -> Any:
     """A setting of a node; ``default`` is what the help shows, since the file and the environment come in between."""
     return typer.Option(None, flag, help=meaning, show_default=default or True)
+
+
+KEY_SETTING = _setting("--keys", KEYS, "none")
+KEY_FOLDER = typer.Argument(..., metavar="FOLDER", help="The folder of keys; it is made if there is none.")
+NEW_FOLDER_OPTION = typer.Option(
+    None, "--to", help="A new folder for its owner, with that key alone.", show_default="FOLDER/NAME"
+)
 
 
 def _tuning(flag: str, meaning: str) -> Any:
@@ -69,6 +90,7 @@ def node(
     config: Path | None = CONFIG_OPTION,
     bind: str | None = _setting("--bind", "The address to listen on.", "127.0.0.1"),
     advertise: str | None = _setting("--advertise", "The host by which peers know this node, if not --bind."),
+    keys: Path | None = KEY_SETTING,
     insecure: bool | None = _setting("--insecure", INSECURE),
     durability: str | None = _setting("--durability", DURABILITY, "os"),
     metrics_port: int | None = _setting(
@@ -108,13 +130,54 @@ def node(
     return run_node(settings)
 
 
+def keys(
+    folder: Path = KEY_FOLDER,
+    add: str = typer.Option("", "--add", help="Let one more key in, under this name.", metavar="NAME"),
+    role: str = typer.Option("trader", "--role", help="Of that key: watcher, trader, operator or member."),
+    to: Path | None = NEW_FOLDER_OPTION,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Make a folder of keys, show who is let in, or let one more key in.
+
+    Give the whole folder to nodes (zmqlab node --keys) and to those who may do everything; to others a folder that
+    --add makes, with one key. Nodes read the list again when it changes: a line that is deleted is a key shut out.
+    A key that is there already is left as it is.
+    """
+    from zmqlab.keys import ALLOWED, Keyring, Role
+    from zmqlab.tables import text_table
+
+    if role.upper() not in Role.__members__:
+        raise SettingsError(f"role {role!r}: choose watcher, trader, operator or member")
+    if not (folder / ALLOWED).exists():
+        Keyring.new().save(folder)
+    own = to or folder / add
+    if add and not _has_key(own, folder, add):
+        Keyring.read(folder).add(Role[role.upper()], add).save(own)
+    known = [(each.role.name.lower(), each.name, public) for public, each in Keyring.read(folder).allowed.items()]
+    if as_json:
+        print_json([dict(zip(("role", "name", "public_key"), line, strict=True)) for line in known])
+    else:
+        typer.echo(text_table(("role", "name", "public key"), known))
+    return EXIT_OK
+
+
+def _has_key(own: Path, folder: Path, name: str) -> bool:
+    """Whether the folder ``own`` has the key ``name`` of ``folder`` already, as when a script runs again."""
+    from zmqlab.keys import ALLOWED, SECRET_SUFFIX, Keyring
+
+    if not ((own / ALLOWED).exists() and (own / (name + SECRET_SUFFIX)).exists()):
+        return False
+    return Keyring.read(folder).sender(Keyring.read(own).credentials().public) is not None
+
+
 def status(
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Ask nodes for their role, term, commit and applied index, lag and hash."""
-    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.client.ask import statuses
     from zmqlab.tables import StatusTable
 
@@ -130,6 +193,7 @@ def status(
 def scale(
     count: int = typer.Argument(..., help="How many nodes there shall be, 1 to 15."),
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     timeout: str = typer.Option("30s", "--timeout", help="How long each change may take."),
     as_json: bool = JSON_OPTION,
@@ -138,13 +202,13 @@ def scale(
 
     New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
     """
-    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.lab.scaling import ScalingByHand
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    members = ScalingByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s).scale(count)
+    members = ScalingByHand(endpoints, (run_dir or Path()).absolute(), tell, timeout_s, keys).scale(count)
     members.sort(key=lambda each: (each.name, each.port))
     if as_json:
         print_json([{"name": each.name, "endpoint": each.client_endpoint} for each in members])
@@ -156,6 +220,7 @@ def scale(
 def remove(
     member: str = typer.Argument(..., help="Its name, as `zmqlab status` shows it, or its base endpoint, HOST:PORT."),
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
 ) -> int:
     """Take MEMBER out of its group, so that the others need it no longer for a majority.
@@ -163,7 +228,7 @@ def remove(
     For one that will not come back, or before its process is ended; a leader hands over first. Its process goes on, and
     a later start with --join brings it back.
     """
-    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.lab.scaling import member_called, reach_leader, remove_member
 
     deadline = time.monotonic() + timeout_s
@@ -176,6 +241,7 @@ def remove(
 def book(
     symbol: str = typer.Argument(..., help="As in AAPL: up to 8 of A-Z 0-9 . _ -"),
     nodes: str = NODES_OPTION,
+    keys: Path | None = KEYS_OPTION,
     levels: int = typer.Option(10, "--levels", min=1, max=1_000, help="Prices a side."),
     stale: bool = typer.Option(
         False, "--stale", help="Take the first node's own view, which may lag, instead of a linearizable one."
@@ -184,7 +250,7 @@ def book(
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
-    endpoints, timeout_s = node_list(nodes), parse_duration(timeout)
+    endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.client.ask import ask_any, new_nonce
     from zmqlab.market.types import Depth, symbol_code
     from zmqlab.wire.control import BookAnswer, BookQuery

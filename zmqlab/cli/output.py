@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from zmqlab.load.load_report import LoadFigures
     from zmqlab.wire.control import NodeStatus
 
+KEYED_OPTION = typer.Option(
+    False,
+    "--keys/--insecure",
+    help="Encrypt all traffic and keep strangers out, with keys made for this run; or don't.",
+)
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
 
 FAIL_IF_OPTION = typer.Option(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import struct
 import threading
 import time
@@ -34,6 +35,7 @@ from zmqlab.errors import (
     RequestTimeout,
     SettingsError,
 )
+from zmqlab.keys import use_for_clients
 from zmqlab.market.types import (
     MAX_PRICE,
     MAX_QUANTITY,
@@ -77,15 +79,22 @@ class Client:
         endpoints: where the nodes listen for clients, as in ``tcp://127.0.0.1:5002``. One that works is enough. A
             host's name stands for all the addresses that it has when a session begins.
         timeout_s: how long a call waits for its answer.
+        keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
+
+    Raises:
+        SettingsError: an argument is none of these; the message names it.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], *, timeout_s: float = 5.0, keys: str | os.PathLike[str] | None = None
+    ) -> None:
         if isinstance(endpoints, str) or not isinstance(endpoints, Iterable) or not endpoints:
             raise SettingsError("endpoints must be a list of at least one, as in ['tcp://127.0.0.1:5002']")
         if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3_600:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
         """As the caller wrote them; hosts may be names."""
+        use_for_clients(self._given, keys)
         self._known: tuple[str, ...] = ()
         """Where the nodes are, by what was heard last; empty until the names were looked up."""
         self._looked_at = -math.inf

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from zmqlab.client.retries import NodeChoice, OpenRequest, Outbox, ResponseClock, SessionCounters
 from zmqlab.client.roster import Contact, Numbering, Roster, Wire
-from zmqlab.errors import FrameError, NoLeader, RequestError, RequestTimeout
+from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
 from zmqlab.wire import control
 from zmqlab.wire.client import Response, ResponseStatus, encode_open_session, encode_request, iter_responses
 from zmqlab.wire.frames import ANSWER, RESPONSES, parse_header
@@ -58,6 +58,7 @@ as large as their commands."""
 _OK = int(ResponseStatus.OK)  # plain integers: an attribute of an IntEnum costs on the hot path
 _EXPIRED = int(ResponseStatus.SESSION_EXPIRED)
 _WINDOW_FULL = int(ResponseStatus.WINDOW_FULL)
+_FORBIDDEN = int(ResponseStatus.FORBIDDEN)
 _REFUSALS = (_EXPIRED, _WINDOW_FULL, int(ResponseStatus.BUSY), int(ResponseStatus.CLOSING))
 
 
@@ -256,6 +257,8 @@ class Session:
 
     def open_error(self, timeout_ms: float) -> RequestError:
         """Why the session is not open after so long, for the caller to raise."""
+        if self._open_problem == _FORBIDDEN:
+            return RequestRefused("the nodes let this key in, and it may not open sessions: that needs a trader's key")
         if self._open_problem:
             name = ResponseStatus(self._open_problem).name
             return NoLeader(f"no session after {timeout_ms:g} ms: nodes answer {name}; do a majority of them run?")

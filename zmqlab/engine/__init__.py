@@ -13,6 +13,7 @@ In reading order:
 * :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
 * :mod:`~zmqlab.engine.first_start`: what a node without a journal is, and whether there is a cluster already.
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
+* :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
 * :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, leaves and ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.

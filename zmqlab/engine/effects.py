@@ -29,7 +29,8 @@ class Vitals(NamedTuple):
     dropped: int
     """Messages that a full or missing connection did not take."""
     bad_messages: int
-    """Messages of the wrong number of frames, or too large; they never reached the engine."""
+    """Messages of the wrong number of frames, or too large, and handshakes with a key that is not let in; none of them
+    reached the engine."""
 
 
 class Effects(Protocol):

@@ -35,6 +35,7 @@ from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import FrameError
+from zmqlab.keys import ANYONE, Sender
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, Origin
 from zmqlab.replica.replica import Route, request_key
@@ -154,14 +155,14 @@ class Engine:
         frame_type, number = frames.parse_header(frame)
         self._group(number).on_peer_frame(frame_type, frame)
 
-    def on_client_frame(self, route: Route, frame: bytes) -> None:
-        """A frame that a client sent; ``route`` is what its connection is called here."""
+    def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE) -> None:
+        """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has."""
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
                 self._answer_early(self._first_start, frame_type, route, frame)
             else:
-                self._group(number).on_client_frame(frame_type, route, frame, self._now_ns)
+                self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
         except FrameError as error:
             self._count_bad("a client", error)
             answer = refusal_of(frame, error)

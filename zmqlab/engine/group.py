@@ -5,7 +5,8 @@ gets the frames whose header names it, and all that it does to the outside is an
 or a call of its journal.
 
 Frames are checked here: that a message is for this node and from a member (:mod:`zmqlab.engine.peers`), that a request
-is whole. A frame that fails raises FrameError, and nothing has changed.
+is whole, that its sender may send it (:mod:`zmqlab.engine.permissions`). A frame that fails raises FrameError, and
+nothing has changed.
 
 The group is its replica's :class:`~zmqlab.replica.replica.Driver`. Answers are kept until the turn's end, so that a
 client gets all its answers of a turn in one message: messages and wake-ups cost, bytes do not.
@@ -23,8 +24,10 @@ from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
+from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
 from zmqlab.engine.status import Counters, status_of
 from zmqlab.errors import FrameError
+from zmqlab.keys import ANYONE, Sender
 from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
 from zmqlab.raft import RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
@@ -43,6 +46,7 @@ from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
+from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 
@@ -142,12 +146,16 @@ class Group:
             self.peers.expect_message(message)
             self.replica.step(message)
 
-    def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int) -> None:
-        """A frame of a client. Raises FrameError."""
+    def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
+        """A frame of a client. Raises FrameError; what the sender has no right to is answered, and raises it too."""
         if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
-            self._take_request(frame_type, route, frame, now_ns)
+            self._take_request(frame_type, route, frame, now_ns, sender)
         elif frame_type == frames.QUERY:
-            self._answers.handle(control.decode_query(frame), lambda answer: self._reply(route, answer))
+            query = control.decode_query(frame)
+            if why := objection(type(query), sender):
+                self._reply(route, control.ErrorAnswer(query.nonce, control.ErrorCode.FORBIDDEN, why))
+                raise FrameError(why)
+            self._answers.handle(query, lambda answer: self._reply(route, answer))
         else:
             raise FrameError(f"frame type {frame_type:#04x} is not for this socket")
 
@@ -156,12 +164,16 @@ class Group:
         self.joining.take(address, answer)
         self.closing.take(address, answer)
 
-    def _take_request(self, frame_type: int, route: Route, frame: bytes, now_ns: int) -> None:
+    def _take_request(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
+        refused = NOT_REFUSED if sender is ANYONE else self._refuse(frame_type, frame, sender)
         if self.closing.begun:
-            key = request_key(frame)
-            body: bytes | None = client_wire.encode_response(*key, 0, client_wire.ResponseStatus.CLOSING)
+            body: bytes | None = client_wire.encode_response(*request_key(frame), 0, ResponseStatus.CLOSING)
+        elif refused.status is not None:
+            body = client_wire.encode_response(*request_key(frame), 0, refused.status)
         else:
             command_count = 0
+            if frame_type == frames.OPEN_SESSION:
+                frame = owned(frame, sender)
             if frame_type == frames.REQUEST:
                 _, number, _, command_count = client_wire.parse_request(frame)
                 if not number:
@@ -170,6 +182,13 @@ class Group:
             self.counters.orders_taken += command_count
         if body is not None:
             self._outbox.setdefault(route, []).append(body)
+        if refused.why:
+            raise FrameError(refused.why)
+
+    def _refuse(self, frame_type: int, frame: bytes, sender: Sender) -> Refusal:
+        """What becomes of a request because of whose it is. Raises FrameError."""
+        machine = self.replica.machine
+        return refusal(frame_type, request_key(frame)[0], machine.sessions, machine.applied_index, sender)
 
     def _reply(self, route: Route, answer: control.Answer) -> None:
         self._effects.reply(route, control.encode(frames.ANSWER, answer, self.number))

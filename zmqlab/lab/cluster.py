@@ -62,6 +62,7 @@ class Cluster:
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
+        keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder.
         host: where nodes run; processes on this machine by default.
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
 
@@ -78,6 +79,7 @@ class Cluster:
         keep: bool = False,
         log_level: LogLevel = "info",
         metrics: bool = False,
+        keys: bool = True,
         host: Host | None = None,
         fresh: bool = False,
     ) -> None:
@@ -85,12 +87,9 @@ class Cluster:
         self.name = f"lab-{secrets.token_hex(3)}"
         self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
+        where = Path()  # start() knows it
         self._plan = NodePlan(
-            cluster=self.name,
-            run_dir=Path(),  # start() knows it
-            durability=durability,
-            log_level=log_level,
-            metrics=metrics,
+            cluster=self.name, run_dir=where, durability=durability, log_level=log_level, metrics=metrics, keys=keys
         )
         self._host = host or LocalHost()
         self._rooms: StartedCluster | None = None

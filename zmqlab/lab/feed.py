@@ -36,6 +36,7 @@ import zmq
 from zmqlab import net
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
+from zmqlab.keys import Keyring, Role
 from zmqlab.lab.events import LabEvent
 from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
@@ -57,6 +58,8 @@ WAITING_MAX = 10_000
 """News that wait for one slow callback: a second of trades at full speed, or an hour of faults. More are dropped."""
 WAITING_TURNS_MAX = 1
 """A callback that is slower than the turns gets fewer of them."""
+LOAD_DOORS = {"load": Role.TRADER}
+"""The door of a socket to which a load process connects."""
 BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconnect_max_ms=20)
 """A node that comes back is heard within 20 ms of its bind, or its first election would be missed."""
 
@@ -97,7 +100,11 @@ class MetricsFeed:
         self._closing = False
         self._context = net.new_context()
         self._subscriber = self._subscribe_to(METRICS, EVENT)
+        self.load_keys = Keyring.new()
+        """For the sockets to which load processes connect: no other process can speak as one."""
+        self._door = net.Doorkeeper(self._context, self.load_keys, LOAD_DOORS)
         self._load_subscriber = self._subscribe_to(LOAD_METRICS)
+        net.lock(self._load_subscriber, self.load_keys.credentials(Role.MEMBER), *LOAD_DOORS)
         self.load_endpoint = net.bind_to_free_port(self._load_subscriber)
         """Where a load process connects its PUB socket."""
         self._thread = threading.Thread(target=self._run, name="zmqlab-feed", daemon=True)
@@ -251,12 +258,15 @@ class MetricsFeed:
         poller = zmq.Poller()
         poller.register(self._subscriber, zmq.POLLIN)
         poller.register(self._load_subscriber, zmq.POLLIN)
+        poller.register(self._door.socket, zmq.POLLIN)
         turn_due_s = time.monotonic()
         try:
             while not self._closing:
                 self._do_commands()
                 self._hear_trades_if_wanted()
                 ready = dict(poller.poll(POLL_MS))
+                if self._door.socket in ready:
+                    self._door.admit()
                 if self._subscriber in ready:
                     self._drain(self._subscriber, self._take_node_frame)
                 if self._load_subscriber in ready:
@@ -267,6 +277,7 @@ class MetricsFeed:
         finally:
             self._subscriber.close(0)
             self._load_subscriber.close(0)
+            self._door.socket.close(0)
             self._context.term()
 
     def _do_commands(self) -> None:

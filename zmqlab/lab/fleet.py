@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from zmqlab import errors
+from zmqlab import errors, keys
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, JournalMismatch, NodeError, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
@@ -43,6 +43,8 @@ START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 STOP_GRACE_S = 3.0
 """After a signal that ends a node, and again after SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
+KEY_FOLDER = "keys"
+"""In the run folder."""
 POLL_S = 0.01
 REOPEN_POLL_S = 0.2
 """A node whose owner was killed ends within a turn of its loop; one that was paused needs a shell to wake it."""
@@ -75,6 +77,8 @@ class NodePlan:
     log_level: LogLevel = "info"
     metrics: bool = False
     """Every node shows metrics on the port behind its own three."""
+    keys: bool = False
+    """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -83,6 +87,11 @@ class NodePlan:
         ):
             if value not in get_args(choices):
                 raise SettingsError(f"{name} is {value!r}: choose {', '.join(get_args(choices))}")
+
+    @property
+    def key_folder(self) -> Path | None:
+        """Where the cluster's keys are; None: it has none."""
+        return self.run_dir / KEY_FOLDER if self.keys else None
 
     def settings(self, host: Host, name: str, port: int, **more: Any) -> NodeSettings:
         """What a node with this name and base port on ``host`` is told; ``more`` are settings of its own."""
@@ -96,6 +105,7 @@ class NodePlan:
             allow_faults=True,
             log_level=self.log_level,
             metrics_port=port + METRICS_OFFSET if self.metrics else 0,
+            keys=self.key_folder,
             **more,
         )
 
@@ -135,6 +145,8 @@ class Fleet:
     ) -> None:
         self.host = host
         self.plan = plan
+        self._credentials = _own_key(plan.key_folder)
+        """What this process shows to the nodes."""
         self._feed = feed
         self._on_failure = on_failure
         self._on_change = on_change or (lambda _: None)
@@ -273,6 +285,7 @@ class Fleet:
             self._processes[settings.name] = self._newest[settings.name] = process
             self._expected_deaths.discard(settings.name)
             self._on_change(self._settings.values())
+        keys.trust([settings.endpoint], self._credentials)
         self._feed.connect(settings.endpoint)
         self._feed.note(kind, settings.name, f"pid {process.pid}, {settings.endpoint}", time_ns)
 
@@ -366,10 +379,11 @@ class Fleet:
         for settings in known:
             self._feed.disconnect(settings.endpoint)
             self._feed.forget(settings.name)
+            keys.forget([settings.endpoint])
             self.host.wipe(settings)
 
     def end_all(self) -> None:
-        """End all nodes for good. Their journals stay."""
+        """End all nodes for good. Their journals stay. Another process may listen at their ports from now on."""
         self.close()
         self._end_processes()
 
@@ -385,6 +399,7 @@ class Fleet:
             self._processes.clear()
             self._paused.clear()
         end_all(list(processes.values()), STOP_GRACE_S)
+        keys.forget(settings.endpoint for settings in self._settings.values())
 
     def notice_deaths(self) -> None:
         """Record each node that ended and was not told to. The feed's thread calls this, too."""
@@ -405,6 +420,15 @@ class Fleet:
             self._feed.forget(name)
             how = SIGNALS.get(status, f"exit status {status}")
             self._feed.note(LabEvent.DIED, name, " ".join([how, *process.error_text().splitlines()[-1:]]))
+
+
+def _own_key(folder: Path | None) -> keys.Credentials | None:
+    """The operator's key in ``folder``, which gets new keys if it has none."""
+    if folder is None:
+        return None
+    if not (folder / keys.ALLOWED).exists():
+        keys.Keyring.new().save(folder)
+    return keys.Keyring.read(folder).credentials()
 
 
 def check_count(count: int) -> None:

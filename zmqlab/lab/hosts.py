@@ -26,7 +26,9 @@ macOS): above it, any outgoing connection could take one in between. Between the
 process may still take a port. The node then ends with the exit status of :class:`~zmqlab.errors.PortInUse`, and
 :mod:`~zmqlab.lab.fleet` draws other ports.
 
-Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them).
+Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them), and carrying
+keys elsewhere. A cluster makes its keys in the run folder on this machine; a host elsewhere would copy that folder
+before it starts a node, and until there is one that does, its clusters take ``keys=False``.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from typing import IO, Protocol
 
 import zmqlab
 from zmqlab.errors import ClusterError
+from zmqlab.keys import PRIVATE_FILE, make_private
 from zmqlab.settings import PORTS_PER_NODE, NodeSettings
 
 STDERR_TAIL_BYTES = 4_096
@@ -127,7 +130,7 @@ class LocalHost:
         """See :class:`Host`. The node is told this process' id, and to end when this process ends."""
         settings = replace(settings, owner=os.getpid(), watch_stdin=True)
         stderr_path = self.log_path(settings).with_suffix(".stderr")
-        stderr_path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(stderr_path.parent)
         return LocalNode([*self._command, *node_arguments(settings)], stderr_path)
 
     def log_path(self, settings: NodeSettings) -> Path:
@@ -137,6 +140,10 @@ class LocalHost:
     def wipe(self, settings: NodeSettings) -> None:
         """See :class:`Host`."""
         shutil.rmtree(settings.run_dir / "data" / settings.name, ignore_errors=True)
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 _pipes: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
@@ -164,7 +171,7 @@ class LocalNode:
         self._stderr_path = stderr_path
         self._sentinel: subprocess.Popen[bytes] | None = None
         """Runs exactly as long as the node is paused."""
-        with stderr_path.open("wb") as stderr:
+        with open(stderr_path, "wb", opener=_for_this_user) as stderr:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -293,7 +300,7 @@ def module_environment() -> dict[str, str]:
 
 def start_in_background(settings: NodeSettings) -> subprocess.Popen[bytes]:
     """Start a node on this machine that outlives this process, as if it had been started in another terminal."""
-    (settings.run_dir / "logs").mkdir(parents=True, exist_ok=True)
+    make_private(settings.run_dir / "logs")
     return subprocess.Popen(
         [*module_command("zmqlab.node"), *node_arguments(settings)],
         stdin=subprocess.DEVNULL,

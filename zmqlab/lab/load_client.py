@@ -42,12 +42,13 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
+from zmqlab.keys import Role, use_for_clients
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended
+from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended, pass_of
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
@@ -128,6 +129,7 @@ class LoadClient:
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self.thresholds = parse_thresholds(fail_if)
+        use_for_clients(self.settings.nodes, self.settings.keys)
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
@@ -181,7 +183,9 @@ class LoadClient:
     def _begin(self) -> None:
         """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
-            self.settings = replace(self.settings, nodes=self._cluster.endpoints)
+            folder = self._cluster.fleet.plan.key_folder
+            keys = str(folder) if folder is not None else None
+            self.settings = replace(self.settings, nodes=self._cluster.endpoints, keys=keys)
             self._cluster.at_stop(self._end)
         else:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
@@ -194,8 +198,12 @@ class LoadClient:
         self._end.also(self._stderr.close)
         context = net.new_context()
         self._end.also(context.term)
+        ring = self.feed.load_keys
+        door = net.Doorkeeper(context, ring, LOAD_DOORS)
+        self._end.also(partial(door.socket.close, 0))
         router = net.open_socket(context, zmq.ROUTER, BOUNDS)
         self._end.also(partial(router.close, 0))
+        net.lock(router, ring.credentials(Role.MEMBER), *LOAD_DOORS)
         self._evidence = evidence = _Evidence(self._cluster)
         self._end.also(evidence.forget)
         command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router), evidence.folder)
@@ -209,7 +217,11 @@ class LoadClient:
         )
         self._end.also(partial(_kill, process))
         keep_to_this_process(process.stdin)
-        thread = threading.Thread(target=_listen, args=(weakref.ref(self), router), name="zmqlab-load", daemon=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; the thread says so
+            os.write(process.stdin.fileno(), pass_of(ring.credentials(Role.TRADER)))  # type: ignore[union-attr]
+        thread = threading.Thread(
+            target=_listen, args=(weakref.ref(self), router, door), name="zmqlab-load", daemon=True
+        )
         thread.start()
         self._end.also(partial(_kill_and_join, process, thread))
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
@@ -473,11 +485,11 @@ class _Evidence:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _listen(client: weakref.ref[LoadClient], router: net.Socket) -> None:
+def _listen(client: weakref.ref[LoadClient], router: net.Socket, door: net.Doorkeeper) -> None:
     """The thread: it does not hold the client while it waits, so that one that is forgotten can end."""
     goes_on = True
     while goes_on:
-        router.poll(POLL_MS)
+        door.wait(router, POLL_MS)
         there = client()
         goes_on = there is not None and there._pass_messages(router)
         del there

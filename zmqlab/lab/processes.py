@@ -21,7 +21,9 @@ from typing import Any
 
 import psutil
 
+from zmqlab import keys
 from zmqlab.client import ask
+from zmqlab.errors import SettingsError
 from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 from zmqlab.tables import html_table, text_table
 
@@ -59,6 +61,8 @@ class LabProcess:
     role: str = "-"
     cpu_percent: float = 0.0
     memory_bytes: int = 0
+    keys: str = ""
+    """The folder of keys that a node was told of; empty: it has none, or has it from elsewhere."""
 
     @property
     def orphan(self) -> bool:
@@ -155,7 +159,9 @@ def describe(pid: int, created: float, command_line: Sequence[str], parent: int 
     port = int(flags["port"]) if flags.get("port", "").isdigit() else 0
     name = flags.get("node") or kind
     alive = owner != 0 and psutil.pid_exists(owner)
-    return LabProcess(pid, created, kind, name, flags.get("cluster", ""), port, owner, alive)
+    return LabProcess(
+        pid, created, kind, name, flags.get("cluster", ""), port, owner, alive, keys=flags.get("keys", "")
+    )
 
 
 def _kind(arguments: list[str]) -> tuple[str, list[str]]:
@@ -191,7 +197,16 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
-    """Base port -> role of every node that answers on loopback, IPv4 or IPv6."""
+    """Base port -> role of every node that answers on loopback, IPv4 or IPv6.
+
+    Nodes with keys see the one that lies beside theirs.
+    """
+    for each in found:
+        if each.keys:
+            with contextlib.suppress(SettingsError, psutil.Error):
+                folder = os.path.join(psutil.Process(each.pid).cwd(), each.keys)
+                bases = [f"tcp://{host}:{each.port}" for host in LOOPBACKS]
+                keys.trust(bases, keys.Keyring.read(folder).credentials())
     ports = {each.port for each in found if each.port}
     endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
     answered = ask.statuses(endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports)

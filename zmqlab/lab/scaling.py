@@ -224,6 +224,7 @@ class ScalingByHand:
         run_dir: where new nodes write.
         tell: called with a line for each step.
         timeout_s: how long each change may take.
+        keys: the folder of keys for new nodes.
     """
 
     def __init__(
@@ -232,11 +233,13 @@ class ScalingByHand:
         run_dir: Path,
         tell: Callable[[str], None],
         timeout_s: float = CHANGE_TIMEOUT_S,
+        keys: Path | None = None,
     ) -> None:
         self._seeds = tuple(endpoints)
         self._run_dir = run_dir
         self._tell = tell
         self._timeout_s = timeout_s
+        self._keys = keys.absolute() if keys is not None else None
         self._host = LocalHost()
 
     def scale(self, count: int) -> list[control.Member]:
@@ -271,7 +274,7 @@ class ScalingByHand:
         told = {status.name for status in ask.statuses(self._seeds).values()}
         name = free_name({each.name for each in members.values()} | told)  # a node that just started is no member yet
         (port,) = self._host.free_ports(1, [each.port for each in members.values()])
-        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir)
+        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=self._keys)
         log = self._host.log_path(settings)
         process = start_in_background(settings)
         self._tell(f"{name} starts at {settings.endpoint}, pid {process.pid}")
@@ -352,6 +355,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
 
     Raises:
         ClusterError: the leader refuses; the message says why.
+        RequestRefused: that needs a key of a higher role.
         NoLeader: no node leads.
     """
 
@@ -365,6 +369,8 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if isinstance(answer, control.OkAnswer):
             return
         error = answer if isinstance(answer, control.ErrorAnswer) else None
+        if error and error.code == control.ErrorCode.FORBIDDEN:
+            raise ask.error_of(error)
         refused_since = (refused_since or time.monotonic()) if error and error.code == "refused" else 0.0
         if error and refused_since and time.monotonic() - refused_since >= REFUSAL_S:
             raise ClusterError(f"the leader does not remove that node: {error.message}")

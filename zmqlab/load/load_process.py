@@ -6,6 +6,8 @@ and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The co
     {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001",
      "record": "/tmp/zmqlab-1/load-1"}
 
+The parent's sockets let in this process alone: the first line of its standard input is the key to them.
+
 It writes to the folder ``record`` as it goes (:mod:`~zmqlab.load.run_record`); there is the result when it has ended.
 So a process that dies takes nothing along but the last milliseconds. It ends at once when its standard input ends,
 because then the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it
@@ -28,8 +30,9 @@ from typing import Any
 
 import zmq
 
-from zmqlab import errors, net
+from zmqlab import errors, keys, net
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, ClusterError, FrameError, SettingsError, ZmqlabError
+from zmqlab.keys import Credentials
 from zmqlab.load import load_messages
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_settings import LoadSettings
@@ -75,11 +78,20 @@ def error_of(failed: RunFailed) -> ZmqlabError:
 class LoadProcess:
     """Connects one generator with its parent."""
 
-    def __init__(self, settings: LoadSettings, metrics_endpoint: str, control_endpoint: str, record: Path) -> None:
+    def __init__(
+        self,
+        settings: LoadSettings,
+        metrics_endpoint: str,
+        control_endpoint: str,
+        record: Path,
+        parents: Credentials | None = None,
+    ) -> None:
+        """``parents``: the key that the parent's sockets ask for. Raises SettingsError: the nodes' keys are no keys."""
         self._context = net.new_context()
         self._name = settings.name
-        self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS)
-        self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS)
+        self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS, (), parents)
+        self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS, (), parents)
+        keys.use(settings.keys)  # not before the parent's sockets, which have keys of their own
         self.generator = Generator(
             settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control, folder=record
         )
@@ -115,6 +127,23 @@ class LoadProcess:
             self.generator.stop()
         else:
             self.generator.set_rate(message.rate)
+
+
+def pass_of(credentials: Credentials | None) -> bytes:
+    """The line that a parent writes to the process' standard input first; a blank one if its sockets are open to all.
+
+    It holds a secret, and a command line is for everybody to read.
+    """
+    words = (credentials.public, credentials.secret, credentials.server) if credentials else ()
+    return " ".join(words).encode() + b"\n"
+
+
+def _read_pass() -> Credentials | None:
+    line = b""
+    while not line.endswith(b"\n") and (more := os.read(0, 1)):
+        line += more
+    words = line.decode(errors="replace").split()
+    return Credentials(*words) if len(words) == 3 else None
 
 
 def _watch_parent(generator: Generator) -> None:

@@ -23,6 +23,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--run-dir", type=Path, default=Path())
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--advertise", default="")
+    parser.add_argument("--keys", type=Path)
     parser.add_argument("--insecure", action="store_true")
     parser.add_argument("--durability", default="os", choices=get_args(Durability))
     parser.add_argument("--cluster", default="")

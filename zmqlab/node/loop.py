@@ -78,6 +78,7 @@ class Node:
         """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
         engine = self.engine
         poller = self._make_poller()
+        door = self._transport.doorkeeper
         self._running = True
         more = False
         """Whether the engine has work left, of the kind that it does in portions."""
@@ -90,6 +91,8 @@ class Node:
             while self._signals:
                 self._signals -= 1
                 engine.on_signal()
+            if door is not None and door.socket in ready:
+                door.admit()
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
             self._drain(ready)
@@ -107,6 +110,8 @@ class Node:
         poller = zmq.Poller()
         for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
             poller.register(socket, zmq.POLLIN)
+        if self._transport.doorkeeper is not None:
+            poller.register(self._transport.doorkeeper.socket, zmq.POLLIN)
         if self._settings.watch_stdin:
             poller.register(STDIN, zmq.POLLIN)
         return poller
@@ -127,8 +132,8 @@ class Node:
                 engine.on_peer_frame(frame)
         if transport.clients in ready:
             give_up_ns = time.monotonic_ns() + MAX_CLIENT_NS_PER_TURN
-            for route, frame in transport.receive_from_clients(MAX_PER_TURN):
-                engine.on_client_frame(route, frame)
+            for route, frame, sender in transport.receive_from_clients(MAX_PER_TURN):
+                engine.on_client_frame(route, frame, sender)
                 if time.monotonic_ns() > give_up_ns:
                     break
 
@@ -166,6 +171,7 @@ class Node:
 
     def vitals(self) -> Vitals:
         now_ns = time.monotonic_ns()
+        door = self._transport.doorkeeper
         if now_ns - self._cpu_measured_ns >= CPU_INTERVAL_NS:
             self._measure(now_ns)
         return Vitals(
@@ -175,7 +181,7 @@ class Node:
             cpu_percent=self._cpu_percent,
             rss_bytes=self._memory_bytes,
             dropped=self._transport.dropped,
-            bad_messages=self._transport.bad_messages,
+            bad_messages=self._transport.bad_messages + (door.refused if door else 0),
         )
 
     def _measure(self, now_ns: int) -> None:

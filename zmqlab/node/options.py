@@ -113,7 +113,7 @@ def _convert(value: Any, name: str, where: str) -> Any:
         return parse_endpoints(",".join(parts))
     if not isinstance(value, str):
         raise SettingsError(f"{where} is {value!r}: it must be text")
-    return Path(value) if kind == "Path" else value
+    return Path(value) if kind.startswith("Path") else value
 
 
 def _to_bool(value: Any, where: str) -> bool:
@@ -210,7 +210,8 @@ def settings_page() -> str:
         if default is MISSING:
             shown = "the current folder" if name == "run_dir" else "none: must be given"
         else:
-            shown = "" if default in ("", ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+            word = str(default).lower() if isinstance(default, bool) else default
+            shown = "" if default in ("", (), None) else f"`{word}`"
         flag = "--" + key.replace("_", "-")
         meaning = said[name].replace("|", "\\|")
         rows.append(f"| `{flag}` | `{PREFIX}{key.upper()}` | {shown} | {meaning} |")

@@ -30,6 +30,7 @@ from typing import IO
 
 from zmqlab import net
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
+from zmqlab.keys import OTHERS
 from zmqlab.names import own_address_of
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.node.loop import Node, Observe
@@ -50,7 +51,8 @@ log.addHandler(logging.NullHandler())  # until the log is open; logging itself w
 
 
 def run_node(settings: NodeSettings) -> int:
-    """Run a node until it is told to stop; returns the process' exit status."""
+    """Run a node until it is told to stop; returns the process' exit status. What it writes is for its user alone."""
+    os.umask(OTHERS)
     try:
         _open_log(settings)
         return _serve(_with_addresses(settings), settings.endpoint)

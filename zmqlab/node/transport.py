@@ -13,10 +13,13 @@ only. The engine decides which connections there are (:mod:`zmqlab.engine.peers`
 has a connection of its own, and a node's identity is in the frame, not in ZeroMQ. A DEALER to another node's base + 2
 carries a question that this node asks as a client would.
 
+With keys (:mod:`zmqlab.keys`) all of them are CURVE sockets. Members enter everywhere, every key that is let in enters
+at base + 0 and base + 2, and what it may do there is the engine's to say: a client's frame comes with its sender.
+
 Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
 here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
 Raft and the clients' retries are made for that. Nothing here blocks. What libzmq does not bound, connections and what
-they bring in without end, :mod:`~zmqlab.node.doorkeeper` does.
+they bring in without end, :mod:`~zmqlab.node.connection_guard` does.
 
 A process without a free file descriptor goes on: a connection that can't be made is tried again at the next send, and a
 question is lost.
@@ -30,7 +33,8 @@ from collections.abc import Iterator
 import zmq
 
 from zmqlab import net
-from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
+from zmqlab.keys import ANYONE, Keyring, Role, Sender
+from zmqlab.node.connection_guard import ConnectionGuard, Door, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
@@ -71,6 +75,8 @@ _SUBSCRIBER_BOUNDS = _bounds(SUBSCRIPTIONS_BYTES // HARD_LIMIT_FACTOR)
 _PEER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES)
 _DEALER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES, only_connected=True)
 """Nothing queues up for a peer that is not there."""
+_DOORS = {"publisher": Role.WATCHER, "peers": Role.MEMBER, "clients": Role.WATCHER}
+"""By offset from the base port; the lowest role that is let in."""
 _QUESTION_BOUNDS = net.SocketBounds(frame_bytes=frames.MAX_ANSWER_BYTES, send_messages=8)
 
 
@@ -91,14 +97,21 @@ class Transport:
         Raises:
             PortInUse: another process listens on one of the ports.
             ListenFailed: this machine has no such address, or the ports need other rights.
+            SettingsError: the settings name a folder of keys, and it has no key of a member.
         """
         self.bad_messages = 0
         """Messages of too many frames, or empty ones; dropped."""
         self.dropped = 0
         """Messages that a full or missing connection did not take."""
+        keyring = Keyring.read(settings.keys) if settings.keys is not None else None
+        self._credentials = keyring.credentials(Role.MEMBER) if keyring else None
         self._context = net.new_context()
+        self._sender: Sender | None = ANYONE
+        """Of the message that was received last from a client."""
+        self.doorkeeper = net.Doorkeeper(self._context, keyring, _DOORS) if keyring else None
+        """Its owner polls it. None: there are no keys, and all may enter."""
         self._doors: dict[net.Socket, Door] = {}
-        self._doorkeeper: Doorkeeper | None = None
+        self._guard: ConnectionGuard | None = None
         self._skipping: set[net.Socket] = set()
         """Sockets that are in the middle of a message that is not wanted."""
         self._dealers: dict[str, net.Socket] = {}
@@ -111,8 +124,9 @@ class Transport:
             self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
-            self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
+            self._guard = ConnectionGuard(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
+            net.show(self.broadcasts, self._credentials)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
         except BaseException:
             self.close()
@@ -120,6 +134,8 @@ class Transport:
 
     def _bind(self, settings: NodeSettings, offset: int, kind: int, bounds: net.SocketBounds) -> net.Socket:
         socket = net.open_socket(self._context, kind, bounds)
+        if self._credentials is not None:
+            net.lock(socket, self._credentials, list(_DOORS)[offset])
         if kind == zmq.ROUTER:
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that what is dropped can be counted
@@ -154,7 +170,7 @@ class Transport:
 
     def _try_to_connect(self, endpoint: str, bounds: net.SocketBounds) -> net.Socket | None:
         try:
-            return net.connect(self._context, zmq.DEALER, endpoint, bounds)
+            return net.connect(self._context, zmq.DEALER, endpoint, bounds, credentials=self._credentials)
         except zmq.ZMQError as error:
             if not net.is_out_of_descriptors(error):
                 raise
@@ -228,10 +244,13 @@ class Transport:
         for parts in self._receive(self.peers, most, 2, frames.MAX_PEER_FRAME_BYTES):
             yield parts[1]
 
-    def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes]]:
-        """``(route, frame)`` of what clients sent."""
+    def receive_from_clients(self, most: int) -> Iterator[tuple[bytes, bytes, Sender]]:
+        """``(route, frame, sender)`` of what clients sent. A key that is no longer let in is heard no more."""
         for parts in self._receive(self.clients, most, 2, frames.MAX_CLIENT_FRAME_BYTES):
-            yield parts[0], parts[1]
+            if self._sender is None:
+                self.bad_messages += 1
+            else:
+                yield parts[0], parts[1], self._sender
 
     def receive_answers(self, most: int) -> list[tuple[str, bytes]]:
         """``(address, frame)`` of the answers to this node's own questions."""
@@ -253,12 +272,15 @@ class Transport:
                 return
             self.bad_messages += 1
         receive, get = socket.recv, socket.getsockopt
+        asks_sender = self.doorkeeper if socket is self.clients else None
         for _ in range(most):
             try:
                 first = receive(NOBLOCK, copy=False)
             except zmq.Again:
                 return
             parts = [first.bytes]
+            if asks_sender is not None:  # 1 to 2 us more a message: the frame has the name that the doorkeeper gave
+                self._sender = asks_sender.sender(first)
             while len(parts) < HOSTILE_PARTS and get(RCVMORE):
                 parts.append(receive(NOBLOCK))
             if len(parts) == HOSTILE_PARTS and door is not None:
@@ -285,6 +307,6 @@ class Transport:
 
     def close(self) -> None:
         """Close all sockets at once; what is queued is lost."""
-        if self._doorkeeper is not None:
-            self._doorkeeper.close()
+        if self._guard is not None:
+            self._guard.close()
         self._context.destroy(linger=0)

@@ -107,7 +107,7 @@ class StateMachine:
 
     def _open_session(self, entry: Entry) -> Applied:
         nonce = client_wire.parse_open_session(entry.data)
-        self.sessions.open(entry.index)
+        self.sessions.open(entry.index, client_wire.owner_in(entry.data))
         body = client_wire.encode_response(entry.index, nonce, entry.index, ResponseStatus.OK)
         return Applied((0, nonce), body, [], [])
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from zmqlab.errors import StateInvalid
@@ -29,7 +29,7 @@ from zmqlab.market.canonical import Pieces
 from zmqlab.settings import SessionLimits
 
 _COUNT = struct.Struct("<I")
-_SESSION = struct.Struct("<QQI")  # client_id answered_below response_count
+_SESSION = struct.Struct("<QQQI")  # client_id answered_below owner response_count
 _RESPONSE = struct.Struct("<QI")  # request_number body_bytes
 
 
@@ -61,16 +61,18 @@ class Session:
     """request_number -> the encoded response as it was first given."""
     stored_bytes: int = 0
     """The sum of the lengths in ``responses``."""
+    owner: int = 0
+    """The fingerprint of the key that opened it; 0: it was opened without keys."""
     generation: int = 0
     """How often its table had been frozen when this object was made."""
 
     def copy(self, generation: int) -> Session:
         """Another object with the same contents."""
-        return Session(self.client_id, self.answered_below, dict(self.responses), self.stored_bytes, generation)
+        return replace(self, responses=dict(self.responses), generation=generation)
 
     def encode(self) -> bytes:
         """The record of this session, with its answers by rising number."""
-        parts = [_SESSION.pack(self.client_id, self.answered_below, len(self.responses))]
+        parts = [_SESSION.pack(self.client_id, self.answered_below, self.owner, len(self.responses))]
         for number in sorted(self.responses):
             body = self.responses[number]
             parts.append(_RESPONSE.pack(number, len(body)))
@@ -105,10 +107,10 @@ class SessionTable:
     def __contains__(self, client_id: int) -> bool:
         return client_id in self._sessions
 
-    def open(self, client_id: int) -> None:
+    def open(self, client_id: int, owner: int = 0) -> None:
         """Register a client under ``client_id``, the index of the entry that asked for it."""
         assert client_id not in self._sessions, "a log index registers one session only"
-        self._sessions[client_id] = Session(client_id, generation=self._generation)
+        self._sessions[client_id] = Session(client_id, owner=owner, generation=self._generation)
         self._evict()
 
     def admit(self, client_id: int, number: int, answered_below: int) -> tuple[Verdict, bytes]:
@@ -124,6 +126,11 @@ class SessionTable:
         self._sessions[client_id] = session  # now the most recently used
         self.stored_bytes -= session.forget_below(min(answered_below, number))
         return self._judge(session, number)
+
+    def owner_of(self, client_id: int) -> int | None:
+        """The owner of a session, 0 if it has none; None if there is no such session."""
+        session = self._sessions.get(client_id)
+        return session.owner if session else None
 
     def peek(self, client_id: int, number: int) -> bytes | None:
         """The stored answer of a request, if it was applied; changes nothing."""
@@ -202,10 +209,10 @@ class SessionTable:
         """
         (count,) = yield from pieces.one(_COUNT)
         for _ in range(count):
-            client_id, answered_below, response_count = yield from pieces.one(_SESSION)
+            client_id, answered_below, owner, response_count = yield from pieces.one(_SESSION)
             if client_id in self._sessions:
                 raise StateInvalid(f"a snapshot of sessions has {client_id} twice")
-            session = self._sessions[client_id] = Session(client_id, answered_below)
+            session = self._sessions[client_id] = Session(client_id, answered_below, owner=owner)
             for _ in range(response_count):
                 number, size = yield from pieces.one(_RESPONSE)
                 while pieces.size < size:

@@ -73,6 +73,8 @@ class TortureSettings:
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
+    keys: bool = True
+    """All traffic is encrypted, and strangers are kept out."""
     run_dir: Path | None = None
     keep: bool = False
     fail_if: tuple[str, ...] = ()
@@ -148,6 +150,7 @@ class Torture:
         self.cluster = Cluster(
             settings.nodes,
             durability=settings.durability,
+            keys=settings.keys,
             run_dir=settings.run_dir,
             keep=settings.keep,
             fresh=settings.fresh,

@@ -4,7 +4,7 @@ A *request* is a numbered batch of commands. It is applied all at once and exact
 
     REQUEST       header, client_id u64, request_number u64, answered_below u64,
                   then 1 to 1,024 COMMAND records
-    OPEN_SESSION  header, nonce u64
+    OPEN_SESSION  header, nonce u64; in the log of nodes with keys also owner u64
     RESPONSES     header, then one or more response bodies
     response body client_id u64, request_number u64, log_index u64, status u8, flags u8, report_count u16,
                   fill_count u32, then the REPORT records, then the FILL records in the order of their reports
@@ -88,6 +88,7 @@ _Layout = tuple[str, Sequence[str]]
 _HEADER_LAYOUT: _Layout = ("2sBBI", ("magic", "version", "type", "group"))
 _REQUEST_LAYOUT: _Layout = ("QQQ", ("client_id", "request_number", "answered_below"))
 _SESSION_LAYOUT: _Layout = ("Q", ("nonce",))
+_OWNED_LAYOUT: _Layout = ("QQ", ("nonce", "owner"))
 _BODY_LAYOUT: _Layout = (
     "QQQBBHI",
     ("client_id", "request_number", "log_index", "status", "flags", "report_count", "fill_count"),
@@ -98,6 +99,8 @@ _FILL_LAYOUT: _Layout = (FILL_FIELDS, Fill._fields)
 
 _REQUEST = struct.Struct("<" + _HEADER_LAYOUT[0] + _REQUEST_LAYOUT[0])
 _NONCE = struct.Struct("<" + _HEADER_LAYOUT[0] + _SESSION_LAYOUT[0])
+_OWNED = struct.Struct("<" + _HEADER_LAYOUT[0] + _OWNED_LAYOUT[0])
+"""In the log of nodes with keys: the node that took the frame has added the fingerprint of the sender's key."""
 _BODY = struct.Struct("<" + _BODY_LAYOUT[0])
 _COMMANDS_OFFSET = _REQUEST.size
 _U64 = struct.Struct("<Q")
@@ -128,6 +131,8 @@ class ResponseStatus(IntEnum):
     """Nothing was done: send it again in a moment, or to another node."""
     CLOSING = 6
     """The node shuts down. Nothing was done: send it to another node."""
+    FORBIDDEN = 7
+    """The key's role may not do that, or the session belongs to another key. Nothing was done."""
 
 
 _ENUMS: dict[tuple[str, str], type[IntEnum]] = {
@@ -226,8 +231,16 @@ def request_body(frame: bytes) -> memoryview:
     return memoryview(frame)[_COMMANDS_OFFSET:]
 
 
-def encode_open_session(nonce: int, group: int = 0) -> bytes:
-    """A whole OPEN_SESSION frame. ``nonce`` is a random u64 by which the client recognizes the answer."""
+def encode_open_session(nonce: int, group: int = 0, owner: int = 0) -> bytes:
+    """A whole OPEN_SESSION frame.
+
+    Args:
+        nonce: a random u64 by which the client recognizes the answer.
+        group: the Raft group.
+        owner: the fingerprint of the client's key, which only a node adds; 0: none.
+    """
+    if owner:
+        return _OWNED.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce, owner)
     return _NONCE.pack(MAGIC, VERSION, OPEN_SESSION, group, nonce)
 
 
@@ -238,10 +251,16 @@ def parse_open_session(frame: bytes) -> int:
         FrameError: it is no OPEN_SESSION frame, or has another length.
     """
     _expect(frame, OPEN_SESSION)
-    if len(frame) != _NONCE.size:
+    if len(frame) not in (_NONCE.size, _OWNED.size):
         raise FrameError(f"an open-session frame has {_NONCE.size} bytes, not {len(frame)}")
-    nonce: int = _NONCE.unpack(frame)[4]
+    nonce: int = _NONCE.unpack_from(frame)[4]
     return nonce
+
+
+def owner_in(frame: bytes) -> int:
+    """The owner that an OPEN_SESSION frame names, which :func:`parse_open_session` accepted; 0: none."""
+    owner: int = _OWNED.unpack(frame)[5] if len(frame) == _OWNED.size else 0
+    return owner
 
 
 def encode_response(
@@ -363,7 +382,7 @@ def fields_of(frame: bytes) -> list[Field]:
             reader.take(f"command {number}", _COMMAND_LAYOUT)
     elif frame_type == OPEN_SESSION:
         parse_open_session(frame)
-        reader.take("session", _SESSION_LAYOUT)
+        reader.take("session", _OWNED_LAYOUT if owner_in(frame) else _SESSION_LAYOUT)
     else:
         for number, response in enumerate(iter_responses(frame)):
             reader.take(f"response {number}", _BODY_LAYOUT)

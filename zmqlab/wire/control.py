@@ -202,6 +202,8 @@ class ErrorCode(StrEnum):
     """The leader does not do it; the message says why. To ask again at once does not help."""
     NOT_ALLOWED = "not_allowed"
     """The node was started without `--allow-faults`."""
+    FORBIDDEN = "forbidden"
+    """The role of the key may not ask that."""
     DAMAGED = "damaged"
     """The journal of this node has lost what was asked for: ask another node."""
 

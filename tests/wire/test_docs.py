@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.wire import code_tables
+from zmqlab.client import retries, session
+from zmqlab.engine.answers import MAX_LEVELS, MAX_LOG_BYTES
 from zmqlab.histogram import bucket_high, bucket_low
+from zmqlab.node import transport
+from zmqlab.replica import ReplicaSettings
+from zmqlab.settings import NodeSettings, SessionLimits
 from zmqlab.wire import client, control, frames, records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
@@ -78,9 +83,40 @@ def test_an_error_answer_has_a_code_of_the_table() -> None:
 
 
 def test_the_bounds() -> None:
-    bounds = (frames.MAX_CLIENT_FRAME_BYTES, frames.MAX_PEER_FRAME_BYTES, client.MAX_COMMANDS_PER_REQUEST)
-    for bound in bounds:
-        assert f"{bound:,}" in PAGE
+    limits = SessionLimits()
+    said = [
+        f"more than {frames.MAX_CLIENT_FRAME_BYTES:,} bytes from a client",
+        f"({frames.MAX_PEER_FRAME_BYTES:,} from a peer)",
+        f"more than {transport.HARD_LIMIT_FACTOR * frames.MAX_CLIENT_FRAME_BYTES:,} bytes from a client",
+        f"({transport.HARD_LIMIT_FACTOR * frames.MAX_PEER_FRAME_BYTES:,} from a peer)",
+        f"at most {transport.QUEUE_MESSAGES} messages for a client that does not read",
+        f"has {len(client.encode_request(1, 1, 1, bytes(40) * client.MAX_COMMANDS_PER_REQUEST)):,} bytes",
+        f"1 to {client.MAX_COMMANDS_PER_REQUEST:,} commands",
+        f"{frames.MAX_ANSWER_BYTES:,} bytes in one message",
+        f"keeps {limits.max_sessions:,} sessions, and {limits.total_bytes >> 20} MiB",
+        f"a window of {limits.window_requests:,} numbers",
+        f"up to {limits.session_bytes >> 20} MiB of them",
+        f"at most {limits.answer_fills:,} fills",
+        f"`levels` counts from 1 to {MAX_LEVELS:,}",
+        f"`max_bytes` = {control.LogQuery(1, 1).max_bytes}",
+    ]
+    page = " ".join(PAGE.split())
+    assert [each for each in said if each not in page] == []
+    assert control.LogQuery(1, 1).max_bytes == MAX_LOG_BYTES
+
+
+def test_how_long_to_wait() -> None:
+    said = [
+        f"WINDOW_FULL*: {session.WINDOW_FULL_MS} ms",
+        f"up to {session.WINDOW_FULL_MS << session.WINDOW_FULL_DOUBLINGS_MAX} ms",
+        f"OPEN_SESSION without an answer*: {session.OPEN_TRY_MS} ms",
+        f"up to {(session.OPEN_TRY_MS << session.OPEN_DOUBLINGS_MAX) // 1_000} s",
+        f"wait for {retries.BUSY_MS} ms",
+        f"no more than {session.WINDOW_BYTES >> 20} MiB of commands",
+        f"after {ReplicaSettings().read_ticks * NodeSettings(name='a', port=1).tick_ms // 1_000} s at the latest",
+    ]
+    page = " ".join(PAGE.split())
+    assert [each for each in said if each not in page] == []
 
 
 def test_the_buckets_of_service_times() -> None:

@@ -10,6 +10,7 @@ failure* is one of the classes here; its message says what happened and what to 
     ZmqlabError
     ├── SettingsError          an argument or a setting is out of range; exit status 2
     ├── FrameError             bytes from a socket are not a frame of ours; counted and dropped
+    │   └── Forbidden          the sender's key has no right to that; the sender is told
     ├── StateInvalid           bytes are no canonical state of the market; nothing was restored from them
     ├── NodeError              a node could not start or go on
     │   ├── PortInUse          another process listens there                exit status 3
@@ -56,6 +57,10 @@ class SettingsError(ZmqlabError):
 
 class FrameError(ZmqlabError):
     """Bytes from a socket are not a valid frame. The receiver counts and drops them."""
+
+
+class Forbidden(FrameError):
+    """The key of the sender has no right to what a frame asks for. The sender has been told."""
 
 
 class StateInvalid(ZmqlabError):

@@ -34,7 +34,7 @@ from zmqlab.engine.group import Design, Group
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
-from zmqlab.errors import FrameError
+from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, Origin
@@ -163,6 +163,8 @@ class Engine:
                 self._answer_early(self._first_start, frame_type, route, frame)
             else:
                 self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
+        except Forbidden as error:
+            self._count_bad("a client", error)
         except FrameError as error:
             self._count_bad("a client", error)
             answer = refusal_of(frame, error)

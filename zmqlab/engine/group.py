@@ -26,7 +26,7 @@ from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
 from zmqlab.engine.status import Counters, status_of
-from zmqlab.errors import FrameError
+from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
 from zmqlab.raft import RaftSettings, Role
@@ -147,14 +147,14 @@ class Group:
             self.replica.step(message)
 
     def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
-        """A frame of a client. Raises FrameError; what the sender has no right to is answered, and raises it too."""
+        """A frame of a client. Raises FrameError, or Forbidden once that is answered."""
         if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:
             self._take_request(frame_type, route, frame, now_ns, sender)
         elif frame_type == frames.QUERY:
             query = control.decode_query(frame)
             if why := objection(type(query), sender):
                 self._reply(route, control.ErrorAnswer(query.nonce, control.ErrorCode.FORBIDDEN, why))
-                raise FrameError(why)
+                raise Forbidden(why)
             self._answers.handle(query, lambda answer: self._reply(route, answer))
         else:
             raise FrameError(f"frame type {frame_type:#04x} is not for this socket")
@@ -183,7 +183,7 @@ class Group:
         if body is not None:
             self._outbox.setdefault(route, []).append(body)
         if refused.why:
-            raise FrameError(refused.why)
+            raise Forbidden(refused.why)
 
     def _refuse(self, frame_type: int, frame: bytes, sender: Sender) -> Refusal:
         """What becomes of a request because of whose it is. Raises FrameError."""

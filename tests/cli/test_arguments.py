@@ -74,9 +74,9 @@ NODES = "tcp://localhost:5002"
         ("reap --loud", "No such option: --loud"),
     ],
 )
-def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(command.split()) == 2
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()  # a node writes to the descriptor
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1, captured.err
     assert said in captured.err

@@ -116,8 +116,10 @@ def test_a_session_of_the_future_is_another_nodes_business(driven: Driven) -> No
 def test_a_client_does_not_name_an_owner(driven: Driven) -> None:
     driven.engine.on_client_frame(b"client", client_wire.encode_open_session(5, owner=BOB.fingerprint), ALICE)
     driven.engine.turn()
-    assert driven.effects.replies == []
+    ((_, answer),) = driven.effects.replies
+    assert next(client_wire.iter_responses(answer)).status == ResponseStatus.MALFORMED
     assert bad_frames(driven) == 1
+    assert driven.engine.groups[0].replica.pending == {}
 
 
 def test_the_owner_outlives_a_snapshot(driven: Driven) -> None:

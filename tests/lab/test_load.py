@@ -105,8 +105,8 @@ def test_a_paused_follower_and_a_changed_rate(cluster: Cluster) -> None:
 def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
     load = LoadClient(cluster, rate=1_000, duration="1s").start()
     assert load.wait().verdict.ok
-    assert load._outcome is not None
-    acknowledgements = acknowledgements_of(load._outcome)
+    assert load._run is not None
+    acknowledgements = acknowledgements_of(load._run.outcome())
     never_sent = acknowledgements[-1]._replace(request_number=1_000_000)
     verdict = judge(cluster.endpoints, [*acknowledgements, never_sent])
     assert [check.name for check in verdict.checks if not check.ok] == ["nothing lost"]
@@ -138,8 +138,8 @@ def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Clust
     """It took all evidence along, and there was an error instead of a verdict."""
     load = LoadClient(cluster, rate=1_000, duration=None, fail_if=["unserved>90%", "p99>100s"]).start()
     assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 2_000)
-    assert load._process is not None
-    load._process.kill()
+    assert load._run is not None
+    load._run.process.kill()
     result = load.wait(30)
     assert result.verdict.outcome == "not judged"
     assert "the load process was killed by SIGKILL" in repr(result.verdict)
@@ -152,10 +152,10 @@ def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Clust
 
 def forge_a_start_in_its_name(load: LoadClient) -> None:
     """A stranger finds the parent's socket and says what the load process said; then that it has ended."""
-    assert load._process is not None
-    command = psutil.Process(load._process.pid).cmdline()
+    assert load._run is not None
+    command = psutil.Process(load._run.process.pid).cmdline()
     config = json.loads(command[command.index("--config") + 1])
-    started = load_messages.LoadStarted("load", load._process.pid, [1])
+    started = load_messages.LoadStarted("load", load._run.process.pid, [1])
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.connect(config["control"])
         stranger.send(load_messages.encode_control(started))
@@ -168,23 +168,23 @@ def forge_a_start_in_its_name(load: LoadClient) -> None:
 
 def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster) -> None:
     load = LoadClient(cluster, rate=1_000, duration="20s").start()
-    assert load._process is not None
-    assert load._own_collector is not None, "it is a long run"
+    assert load._run is not None
+    assert load._run.evidence.collector is not None, "it is a long run"
     forge_a_start_in_its_name(load)
     load.set_rate(2_000)
     assert wait_for(lambda: load.newest is not None and load.newest.rate == 2_000), "orders go to the process itself"
-    load._process.terminate()
+    load._run.process.terminate()
     result = load.wait(30)
     assert result.verdict.outcome == "not judged"
     assert "another process told the load to stop" in repr(result.verdict)
-    assert load._own_collector is None
+    assert load._run.evidence.collector is None
 
 
 def test_a_load_client_ends_with_its_cluster(tmp_path: Path) -> None:
     with Cluster(1, run_dir=tmp_path) as cluster:
         load = LoadClient(cluster, rate=100, duration=None).start()
-        assert load._process is not None
-        pid = load._process.pid
+        assert load._run is not None
+        pid = load._run.process.pid
     assert not psutil.pid_exists(pid)
 
 
@@ -193,7 +193,7 @@ import sys, time
 from zmqlab import Cluster, LoadClient
 cluster = Cluster(1, run_dir=sys.argv[1]).start()
 load = LoadClient(cluster, rate=100, duration=None).start()
-print(cluster.pid("node0"), load._process.pid, flush=True)
+print(cluster.pid("node0"), load._run.process.pid, flush=True)
 time.sleep(60)
 """
 

@@ -19,6 +19,7 @@ from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.lab.load_run import LoadRun
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -151,11 +152,11 @@ def test_an_interrupted_start_of_a_load_trades_never(monkeypatch: pytest.MonkeyP
     with Cluster(1) as cluster:
         load = LoadClient(cluster, rate=100, duration=None)
 
-        def interrupt(_timeout_s: float) -> bool:
+        def interrupt(_: LoadRun, _timeout_s: float) -> None:
             assert len(load_processes()) == 1
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(load._started, "wait", interrupt)
+        monkeypatch.setattr(LoadRun, "await_start", interrupt)
         with pytest.raises(KeyboardInterrupt):
             load.start()
         assert load_processes() == []

@@ -26,6 +26,7 @@ What breaks:
 Load:
 
 * :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
+* :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.
 

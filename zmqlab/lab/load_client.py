@@ -1,12 +1,10 @@
 """A load client seen from the process that started it: started, steered, watched, waited for, judged.
 
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
-notebook nor this interpreter's lock is part of what is measured. Two ways lead back from it: its figures come in
-through a :class:`~zmqlab.lab.feed.MetricsFeed`; its result is in a folder, to which it writes as it goes
-(:mod:`zmqlab.load.run_record`), and a thread of this object reads it when the process has ended, however it ended. The
-process ends when the pipe at its standard input ends, so it can't outlive this one. It also ends when nothing refers to
-this object any more, and when a start is interrupted: no load goes on that can't be stopped. For that neither the
-thread nor the feed holds the object (:mod:`zmqlab.lab.register`).
+notebook nor this interpreter's lock is part of what is measured (:mod:`zmqlab.lab.load_run`). Its figures come in
+through a :class:`~zmqlab.lab.feed.MetricsFeed`. The process ends with this one; it also ends when nothing refers to the
+load client any more, and when a start is interrupted: no load goes on that can't be stopped. For that neither the run
+nor the feed holds the load client (:mod:`zmqlab.lab.register`).
 
 :meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
 for all that was acknowledged. Nodes keep a bounded part of their log, and so the log of a long run is collected while
@@ -21,37 +19,27 @@ import asyncio
 import contextlib
 import math
 import os
-import shutil
-import subprocess
-import tempfile
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
-from zmqlab import net
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError, ZmqlabError
+from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
-from zmqlab.keys import Role, use_for_clients
+from zmqlab.keys import use_for_clients
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
-from zmqlab.lab.hosts import keep_to_this_process, module_environment
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.load_run import LoadRun
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended, pass_of
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.load.run_record import RunFailed, read_run
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
@@ -66,14 +54,11 @@ REACH_TIMEOUT_S = 3.0
 """Nodes on this machine answer within milliseconds; far ones within a round trip or two."""
 OVERTIME_S = 60.0
 """Beyond its schedule and its drain a load process is stuck."""
-POLL_MS = 50
-"""How soon an order to the load process leaves, and how soon its end is seen."""
 FIGURES_OVER = 10
 """Snapshots that the live figures are made of: one second."""
 COLLECT_ABOVE_S = 15.0
 """A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of their
 log, eleven minutes at 20,000 orders/s."""
-BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES)
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
 """The nodes of a load client whose cluster has not been started yet."""
 
@@ -141,20 +126,10 @@ class LoadClient:
         self._metrics_at = (metrics_host, metrics_port)
         self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
-        self._orders: deque[load_wire.ToLoad] = deque()
-        """Messages that the thread has still to send to the load process."""
-        self._steered = 0
-        """Messages that there were in all."""
-        self._identity = b""
-        """Of the load process at the ROUTER; empty until it has said that it has begun."""
         self._end = register.Ending()
         self._starting = threading.Lock()
-        self._started = threading.Event()
-        self._ended = threading.Event()
-        self._outcome: load_wire.LoadResult | None = None
-        self._failure: ZmqlabError | None = None
+        self._run: LoadRun | None = None
         self._result: LoadResult | None = None
         self._deadline = math.inf
 
@@ -168,7 +143,7 @@ class LoadClient:
             ClusterError: it was started before, its cluster has been stopped, or the process does not come up.
         """
         with self._starting:
-            if self._process is not None:
+            if self._run is not None:
                 raise ClusterError("this load client has been started already: make another LoadClient")
             register.replace_earlier()
             self._end.owner = os.getpid()
@@ -194,47 +169,16 @@ class LoadClient:
         if self._exporter is not None:
             self._end.also(self._exporter.close)
         self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics), at_once=True))
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
-        self._end.also(self._stderr.close)
-        context = net.new_context()
-        self._end.also(context.term)
-        ring = self.feed.load_keys
-        door = net.Doorkeeper(context, ring, LOAD_DOORS)
-        self._end.also(partial(door.socket.close, 0))
-        router = net.open_socket(context, zmq.ROUTER, BOUNDS)
-        self._end.also(partial(router.close, 0))
-        net.lock(router, ring.credentials(Role.MEMBER), *LOAD_DOORS)
-        self._evidence = evidence = _Evidence(self._cluster)
-        self._end.also(evidence.forget)
-        command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router), evidence.folder)
-        self._process = process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            env=module_environment(),
-            start_new_session=True,
-        )
-        self._end.also(partial(_kill, process))
-        keep_to_this_process(process.stdin)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; the thread says so
-            os.write(process.stdin.fileno(), pass_of(ring.credentials(Role.TRADER)))  # type: ignore[union-attr]
-        thread = threading.Thread(
-            target=_listen, args=(weakref.ref(self), router, door), name="zmqlab-load", daemon=True
-        )
-        thread.start()
-        self._end.also(partial(_kill_and_join, process, thread))
-        if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():
-            raise ClusterError(f"the load client did not begin within {START_TIMEOUT_S:g} s")
-        if self._failure is not None:
-            raise self._failure
+        self._run = run = LoadRun(self.settings, self.feed, self._end, self._cluster)
+        run.await_start(START_TIMEOUT_S)
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
         if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
-            evidence.collector = self._collect().start()
+            run.evidence.collector = self._collect().start()
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
-        self._steer(load_wire.Stop())
+        if self._run is not None:
+            self._run.steer(load_wire.Stop())
 
     def set_rate(self, rate: float | str) -> None:
         """Offer so many orders a second from now on; 0 pauses.
@@ -246,9 +190,9 @@ class LoadClient:
         value = 0.0 if rate == 0 else parse_rate(rate)
         if value is None or self.settings.rate is None:
             raise SettingsError('the rate can\'t change from or to "max" during a run: start another LoadClient')
-        if not self.running:
+        if self._run is None or not self.running:
             raise ClusterError("the load client is not running: its rate can't be changed")
-        self._steer(load_wire.SetRate(value))
+        self._run.steer(load_wire.SetRate(value))
 
     def wait(self, timeout_s: float | None = None) -> LoadResult:
         """Wait for the end of the run, judge it, and return its result.
@@ -258,16 +202,14 @@ class LoadClient:
         Raises:
             ClusterError: it was not started, it was closed, or it has not ended within ``timeout_s``.
         """
-        if self._process is None:
+        if self._run is None:
             raise ClusterError("the load client has not been started: load.start()")
         deadline = min(self._deadline, math.inf if timeout_s is None else time.monotonic() + timeout_s)
-        while not self._ended.wait(0.1):
+        while not self._run.ended.wait(0.1):
             if time.monotonic() > deadline:
                 raise ClusterError("the load client has not ended in time: load.stop() ends it, load.close() kills it")
-        if self._failure is not None:
-            raise self._failure
         if self._result is None:
-            self._result = self._judge()
+            self._result = self._judge(self._run)
         return self._result
 
     async def result(self) -> LoadResult:
@@ -292,7 +234,7 @@ class LoadClient:
     @property
     def running(self) -> bool:
         """Whether the run has begun and not ended."""
-        return self._process is not None and not self._ended.is_set()
+        return self._run is not None and not self._run.ended.is_set()
 
     @property
     def feed(self) -> MetricsFeed:
@@ -318,16 +260,12 @@ class LoadClient:
 
     def __repr__(self) -> str:
         rate = "max" if self.settings.rate is None else f"{self.settings.rate:,.0f} orders/s"
-        state = "running" if self.running else ("ended" if self._process else "not started")
+        state = "running" if self.running else ("ended" if self._run else "not started")
         figures = self.metrics
         said = f", {figures.rate:,.0f} orders/s acknowledged, {figures.latencies}" if figures and self.running else ""
         return f"<LoadClient {self.settings.name}: {rate}, {state}{said}>"
 
     # -- inside --------------------------------------------------------------------------------------------------
-
-    def _steer(self, message: load_wire.ToLoad) -> None:
-        self._steered += 1
-        self._orders.append(message)
 
     def _collect(self) -> LogCollector:
         """What reads the log along with this run, and does not keep this object alive."""
@@ -373,66 +311,23 @@ class LoadClient:
         """Runs in the feed's thread."""
         with contextlib.suppress(FrameError):
             snapshot = load_wire.decode_metrics(frame)
-            if self._process is not None and snapshot.pid == self._process.pid:
+            if self._run is not None and snapshot.pid == self._run.process.pid:
                 self._recent.append(snapshot)
                 self._watch(snapshot.endpoints)
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _pass_messages(self, router: net.Socket) -> bool:
-        """Pass messages between the load process and this object; returns whether the process may say more."""
-        assert self._process is not None
-        ended = self._process.poll()  # before the last look at the socket: what it said is there by then
-        while router.poll(0):
-            sender, *frames = router.recv_multipart()
-            self._identity = self._identity or (sender if self._is_start(frames) else b"")
-        while self._identity and self._orders:
-            router.send_multipart([self._identity, load_wire.encode_control(self._orders.popleft())])
-        if ended is not None:
-            self._take_record(ended)
-            self._ended.set()
-            self._started.set()
-        return ended is None
-
-    def _is_start(self, frames: Sequence[bytes]) -> bool:
-        """Whether the load process says here that it has begun."""
-        assert self._process is not None
-        with contextlib.suppress(FrameError):
-            if len(frames) == 1 and load_wire.decode_to_parent(frames[0]).pid == self._process.pid:
-                self._started.set()
-                return True
-        return False
-
-    def _take_record(self, status: int) -> None:
-        """The process has ended: read what it has left."""
-        was_closed = self._end.begun
-        end = "was closed" if was_closed else how_it_ended(status, self._said)
-        record = None if was_closed else read_run(self._evidence.folder, f"the load process {end}")
-        if isinstance(record, RunFailed):
-            self._failure = error_of(record)
-        elif record is None:
-            self._failure = ClusterError(f"the load client {end}")
-        else:
-            self._outcome = record
-            if record.steered > self._steered and not record.problem:
-                record.problem = "another process told the load to stop, or changed its rate"
-
-    def _said(self) -> str:
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it wrote nothing"
-
-    def _judge(self) -> LoadResult:
-        assert self._outcome is not None
+    def _judge(self, run: LoadRun) -> LoadResult:
+        outcome = run.outcome()
         table = self._status()
         alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
-        verdict = self._verdict(alive, self._outcome)
+        verdict = self._verdict(alive, outcome, self._collector or run.evidence.collector)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
-        self._evidence.is_wanted = not verdict.ok
+        run.evidence.is_wanted = not verdict.ok
         if self._cluster is not None:
-            self._evidence.forget()
-        return LoadResult(self._outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
+            run.evidence.forget()
+        return LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:
@@ -440,7 +335,7 @@ class LoadClient:
         members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
         return StatusTable.of_answers(members, ask.statuses(members))
 
-    def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult) -> Verdict:
+    def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult, collector: LogCollector | None) -> Verdict:
         return judge(
             alive,
             acknowledgements_of(outcome),
@@ -450,49 +345,10 @@ class LoadClient:
             max_replayed_commands=self._max_replayed_commands,
             max_replay_s=self._max_replay_s,
             allow_compacted=self._allow_compacted,
-            collector=self._collector or self._evidence.collector,
+            collector=collector,
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
         )
-
-
-class _Evidence:
-    """What a run leaves for its verdict. It does not refer to the load client, which may be forgotten."""
-
-    def __init__(self, cluster: Cluster | None) -> None:
-        """Make the folder of the record: with what the cluster keeps, else one of its own.
-
-        Raises:
-            ClusterError: there is no room for it.
-        """
-        where, prefix = (cluster.run_dir, "load-") if cluster is not None else (None, "zmqlab-load-")
-        try:
-            self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
-        except OSError as error:
-            raise ClusterError(f"no folder to record the run in: {error}. Make room, or set TMPDIR") from None
-        self.collector: LogCollector | None = None
-        """Reads the log along with the run, unless the caller gave a collector."""
-        self.is_wanted = False
-        """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
-        self._is_kept_by_cluster = cluster is not None
-
-    def forget(self) -> None:
-        """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
-        if self.collector is not None:
-            self.collector.close()
-            self.collector = None
-        if not (self.is_wanted and self._is_kept_by_cluster):
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _listen(client: weakref.ref[LoadClient], router: net.Socket, door: net.Doorkeeper) -> None:
-    """The thread: it does not hold the client while it waits, so that one that is forgotten can end."""
-    goes_on = True
-    while goes_on:
-        door.wait(router, POLL_MS)
-        there = client()
-        goes_on = there is not None and there._pass_messages(router)
-        del there
 
 
 def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -505,20 +361,6 @@ def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
             there(frame)
 
     return call
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _kill_and_join(process: subprocess.Popen[bytes], thread: threading.Thread) -> None:
-    """End the process, and with it the thread that listens to it."""
-    _kill(process)
-    if thread is not threading.current_thread():
-        thread.join(5)
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class Wire:
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        net.connect_to(self._socket, cluster.endpoints[list(cluster.nodes).index(name)])
+        net.attach(self._socket, cluster.endpoints[list(cluster.nodes).index(name)])
 
     def __enter__(self) -> Wire:
         return self

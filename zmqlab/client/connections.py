@@ -55,7 +55,7 @@ class Connection:
         self._monitor = net.monitor(self._socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.sockets = (self._socket, self._monitor)
         """To be polled for input."""
-        net.connect_to(self._socket, contact.endpoint)
+        net.attach(self._socket, contact.endpoint)
 
     def send(self, frame: bytes) -> bool:
         """Hand over a frame; False if there is no connection or its queue is full."""

@@ -34,12 +34,12 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
-from zmqlab.keys import Role, use_for_clients
+from zmqlab.keys import Role, towards, use_for_clients
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import command_line, pass_of
+from zmqlab.load.load_process import command_line, passes_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
@@ -96,6 +96,7 @@ class LoadClient:
         metrics_port: where metrics are shown to Prometheus. None: nowhere, or with a Cluster that shows its own
             metrics at a free port, which its targets name.
         metrics_host: the address for that.
+        keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
         settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
 
@@ -115,6 +116,7 @@ class LoadClient:
         max_replay_s: float = MAX_REPLAY_S,
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
+        keys: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
         self._cluster = target if isinstance(target, Cluster) else None
@@ -128,7 +130,7 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
-        use_for_clients(self.settings.nodes, self.settings.keys)
+        use_for_clients(self.settings.nodes, keys)
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
@@ -163,9 +165,7 @@ class LoadClient:
         if self._process is not None:
             raise ClusterError("this load client has been started already: make another LoadClient")
         if self._cluster is not None:
-            folder = self._cluster.fleet.plan.key_folder
-            keys = str(folder) if folder is not None else None
-            self.settings = replace(self.settings, nodes=self._cluster.endpoints, keys=keys)
+            self.settings = replace(self.settings, nodes=self._cluster.endpoints)
             self._cluster.at_stop(self.close)
         else:
             self._require_an_answer()
@@ -173,7 +173,7 @@ class LoadClient:
         self._unsubscribe = self.feed.on_load_frame(self._take_metrics)
         self._context = net.new_context()
         ring = self.feed.load_keys
-        self._door = net.Doorkeeper(self._context, ring, LOAD_DOORS)
+        self._door = net.KeyChecker(self._context, ring, LOAD_DOORS)
         router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
         net.lock(router, ring.credentials(Role.MEMBER), *LOAD_DOORS)
         command = command_line(self.settings, self.feed.load_endpoint, net.bind_to_free_port(router))
@@ -189,7 +189,8 @@ class LoadClient:
         )
         keep_to_this_process(self._process.stdin)
         with contextlib.suppress(BrokenPipeError):  # it has ended already; the thread says so
-            os.write(self._process.stdin.fileno(), pass_of(ring.credentials(Role.TRADER)))  # type: ignore[union-attr]
+            passes = passes_of(ring.credentials(Role.TRADER), towards(self.settings.nodes[0]))
+            os.write(self._process.stdin.fileno(), passes)  # type: ignore[union-attr]
         self._thread = threading.Thread(target=self._listen, args=(router,), name="zmqlab-load", daemon=True)
         self._thread.start()
         if not self._started.wait(START_TIMEOUT_S) and not self._ended.is_set():

@@ -5,7 +5,8 @@ and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The co
 
     {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001"}
 
-The parent's sockets let in this process alone: the first line of its standard input is the key to them.
+The parent's sockets let in this process alone: the first line of its standard input is the key to them, and the second
+line the key to show to the nodes.
 
 The process ends after its run, when it has told the result. It ends at once when its standard input ends, because then
 the parent is gone. SIGTERM stops the run in good order. SIGINT is left to the parent: a terminal sends it to both.
@@ -54,14 +55,26 @@ class LoadProcess:
     """Connects one generator with its parent."""
 
     def __init__(
-        self, settings: LoadSettings, metrics_endpoint: str, control_endpoint: str, parents: Credentials | None = None
+        self,
+        settings: LoadSettings,
+        metrics_endpoint: str,
+        control_endpoint: str,
+        parents: Credentials | None = None,
+        nodes: Credentials | None = None,
     ) -> None:
-        """``parents``: the key that the parent's sockets ask for. Raises SettingsError: the nodes' keys are no keys."""
+        """
+        Args:
+            settings: what to send, and where.
+            metrics_endpoint: of the parent's SUB.
+            control_endpoint: of the parent's ROUTER.
+            parents: what is shown to both of them.
+            nodes: what is shown to the nodes.
+        """
         self._context = net.new_context()
         self._name = settings.name
         self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS, (), parents)
         self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS, (), parents)
-        keys.use(settings.keys)  # not before the parent's sockets, which have keys of their own
+        keys.show_everywhere(nodes)
         self.generator = Generator(
             settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control
         )
@@ -99,13 +112,13 @@ class LoadProcess:
             self.generator.set_rate(message.rate)
 
 
-def pass_of(credentials: Credentials | None) -> bytes:
-    """The line that a parent writes to the process' standard input first; a blank one if its sockets are open to all.
+def passes_of(parents: Credentials | None, nodes: Credentials | None) -> bytes:
+    """What a parent writes to the process' standard input: what to show to itself, and what to the nodes.
 
-    It holds a secret, and a command line is for everybody to read.
+    Two lines, blank where nothing is to be shown. They hold secrets, and a command line is for everybody to read.
     """
-    words = (credentials.public, credentials.secret, credentials.server) if credentials else ()
-    return " ".join(words).encode() + b"\n"
+    words = (((each.public, each.secret, each.server) if each else ()) for each in (parents, nodes))
+    return b"".join(" ".join(line).encode() + b"\n" for line in words)
 
 
 def _read_pass() -> Credentials | None:
@@ -142,7 +155,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    process = LoadProcess(settings, metrics_endpoint, control_endpoint, _read_pass())
+    process = LoadProcess(settings, metrics_endpoint, control_endpoint, _read_pass(), _read_pass())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.generator.stop())
     threading.Thread(target=_watch_parent, args=(process.generator,), daemon=True).start()

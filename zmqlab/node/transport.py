@@ -84,7 +84,7 @@ class Transport:
         self._context = net.new_context()
         self._sender: Sender | None = ANYONE
         """Of the message that was received last from a client."""
-        self.doorkeeper = net.Doorkeeper(self._context, keyring, _DOORS) if keyring else None
+        self.key_checker = net.KeyChecker(self._context, keyring, _DOORS) if keyring else None
         """Its owner polls it. None: there are no keys, and all may enter."""
         self._dealers: dict[str, net.Socket] = {}
         """By base endpoint."""
@@ -206,14 +206,14 @@ class Transport:
     def _receive(self, socket: net.Socket, most: int, parts_expected: int, max_bytes: int) -> Iterator[list[bytes]]:
         """Up to ``most`` messages; one with too many frames or bytes is read to its end and dropped."""
         receive, get = socket.recv, socket.getsockopt
-        asks_sender = self.doorkeeper if socket is self.clients else None
+        checker = self.key_checker if socket is self.clients else None
         for _ in range(most):
             try:
-                if asks_sender is None:
+                if checker is None:
                     parts = [receive(NOBLOCK)]
-                else:  # 1 to 2 us more a message: libzmq's frame has the name that the doorkeeper gave
+                else:  # 1 to 2 us more a message: libzmq's frame has the name that the key checker gave
                     first = receive(NOBLOCK, False)
-                    parts, self._sender = [first.bytes], asks_sender.sender(first)
+                    parts, self._sender = [first.bytes], checker.sender(first)
             except zmq.Again:
                 return
             while get(RCVMORE):

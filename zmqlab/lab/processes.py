@@ -194,16 +194,21 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
-    """Base port -> role of every node that answers on loopback. Nodes with keys see the one that lies beside theirs."""
+    """Base port -> role of every node that answers on loopback."""
+    show_own_keys(found)
+    ports = [each.port for each in found if each.port]
+    endpoints = {client_endpoint("127.0.0.1", port): port for port in ports}
+    answered = ask.statuses(endpoints, 0.3)
+    return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
+
+
+def show_own_keys(found: Iterable[LabProcess]) -> None:
+    """Show to each of these nodes the key that lies beside its own: who may read that folder may ask the node."""
     for each in found:
         if each.keys:
             with contextlib.suppress(SettingsError, psutil.Error):
                 folder = os.path.join(psutil.Process(each.pid).cwd(), each.keys)
                 keys.trust([f"tcp://127.0.0.1:{each.port}"], keys.Keyring.read(folder).credentials())
-    ports = [each.port for each in found if each.port]
-    endpoints = {client_endpoint("127.0.0.1", port): port for port in ports}
-    answered = ask.statuses(endpoints, 0.3)
-    return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
 
 def _measured(each: LabProcess, handle: psutil.Process | None, role: str) -> LabProcess:

@@ -107,7 +107,9 @@ class Transport:
         if self._credentials is not None:
             net.lock(socket, self._credentials, list(_DOORS)[offset])
         if kind == zmq.ROUTER:
-            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
+            # A client that comes back under its identity is heard again. With keys it is not: a client could take the
+            # route of another, and the answers on it, by choosing its identity. zmqlab's own clients choose none.
+            socket.setsockopt(zmq.ROUTER_HANDOVER, int(self._credentials is None))
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that what is dropped can be counted
         net.bind(socket, settings.bind, settings.port + offset, settings.name)
         return socket

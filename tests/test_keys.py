@@ -143,11 +143,11 @@ MakeDoor = Callable[..., "Door"]
 
 
 class Door:
-    """A locked ROUTER, and the doorkeeper who decides about it."""
+    """A locked ROUTER, and who decides about it."""
 
     def __init__(self, context: net.Context, ring: Keyring, name: str = "peers") -> None:
         self._context = context
-        self.keeper = net.Doorkeeper(context, ring, DOORS)
+        self.keeper = net.KeyChecker(context, ring, DOORS)
         self.router = net.open_socket(context, zmq.ROUTER, BOUNDS)
         net.lock(self.router, ring.credentials(Role.MEMBER), name)
         self.endpoint = net.bind_to_free_port(self.router)
@@ -198,7 +198,7 @@ def test_a_stranger_does_not_enter_at_any_door(open_door: MakeDoor) -> None:
     assert door.hears(ring.credentials(Role.WATCHER)) is not None
 
 
-def test_without_a_doorkeeper_a_locked_socket_is_closed(context: net.Context) -> None:
+def test_without_a_checker_a_locked_socket_is_closed(context: net.Context) -> None:
     """libzmq lets every key in at a CURVE socket if no handler answers, unless it is told to enforce the domain."""
     ring = Keyring.new()
     member = ring.credentials(Role.MEMBER)

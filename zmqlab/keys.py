@@ -317,14 +317,18 @@ def _ports_of(base_endpoints: Iterable[str]) -> Iterator[tuple[str, int]]:
         yield from ((host, port + offset) for offset in range(PORTS_PER_NODE))
 
 
+def show_everywhere(credentials: Credentials | None) -> None:
+    """Show this key wherever no other was named; None: no key."""
+    _default[:] = [credentials] if credentials else []
+
+
 def use(folder: str | os.PathLike[str] | None) -> None:
-    """Show the client's key in ``folder`` wherever no other was named; None: no key.
+    """:func:`show_everywhere` the client's key in ``folder``.
 
     Raises:
         SettingsError: there is no key for a client in that folder.
     """
-    found = [] if folder is None else [Keyring.read(folder).credentials()]
-    _default[:] = found
+    show_everywhere(None if folder is None else Keyring.read(folder).credentials())
 
 
 def use_for_clients(client_endpoints: Iterable[str], folder: str | os.PathLike[str] | None) -> None:

@@ -14,14 +14,14 @@ Rules:
 - A failure to listen is an error of our own (:class:`~zmqlab.errors.PortInUse`,
   :class:`~zmqlab.errors.ListenFailed`) that says what to do next.
 - With keys (:mod:`zmqlab.keys`) each socket is a CURVE socket. :func:`connect` finds by the endpoint which key to show.
-  A socket that listens gets a lock (:func:`lock`), and a :class:`Doorkeeper` says who may enter.
+  A socket that listens gets a lock (:func:`lock`), and a :class:`KeyChecker` says who may enter.
 
-*The doorkeeper.* libzmq asks whether a key may enter by ZAP (https://rfc.zeromq.org/spec/27/): a request to
-``inproc://zeromq.zap.01`` of the same context. The REP socket there belongs to the thread that owns the listening
-sockets, and stands in the same poll; so a node has no second thread for it. pyzmq's ThreadAuthenticator was tried
-first, and did not call back: it looks for a provider of exactly the socket's domain, and ``"*"`` stands only for
-sockets without a domain, which libzmq lets in when no handler is there. It also runs asyncio in a thread of its own.
-``ZMQ_ZAP_ENFORCE_DOMAIN`` closes that hole: without a handler such a socket lets no connection in.
+*Keys are checked* by this process. libzmq asks by ZAP (https://rfc.zeromq.org/spec/27/) whether a key may enter: a
+request to ``inproc://zeromq.zap.01`` of the same context. The REP socket there belongs to the thread that owns the
+listening sockets, and stands in the same poll; so a node has no second thread for it. pyzmq's ThreadAuthenticator was
+tried first, and did not call back: it looks for a provider of exactly the socket's domain, and one for ``"*"`` serves
+sockets without a domain only. It also runs asyncio in a thread of its own. ``ZMQ_ZAP_ENFORCE_DOMAIN`` is set, since
+libzmq would let every key in while no handler is there.
 
 :class:`Waiter` is here too, since it depends on how libzmq signals that something has arrived.
 
@@ -53,7 +53,7 @@ Context = zmq.Context[zmq.Socket[bytes]]
 
 SOCKETS_MAX = 16_384
 """Of one context; libzmq's own 1,023 are 340 clients of three nodes. Each that there may be takes 8 bytes."""
-DOORKEEPER = "inproc://zeromq.zap.01"
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 MAX_HANDSHAKES = 64
 """Answered in one go: about a millisecond."""
 NOBODY = max(Role) + 1
@@ -171,12 +171,12 @@ def show(socket: Socket, credentials: Credentials | None) -> None:
 
 
 def lock(socket: Socket, credentials: Credentials, door: str) -> None:
-    """Let only those in whom a :class:`Doorkeeper` of this context admits; to be called before the socket is bound.
+    """Let only those in whom a :class:`KeyChecker` of this context admits; to be called before the socket is bound.
 
     Args:
         socket: not bound yet.
         credentials: the key by which those who connect recognize this socket.
-        door: what the doorkeeper calls it.
+        door: what the :class:`KeyChecker` calls it.
     """
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, credentials.public.encode())
@@ -185,7 +185,7 @@ def lock(socket: Socket, credentials: Credentials, door: str) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-class Doorkeeper:
+class KeyChecker:
     """Says for the locked sockets of one context which keys may enter.
 
     Its owner polls :attr:`socket` beside its own sockets and calls :meth:`admit` when it is readable. While nobody
@@ -199,7 +199,7 @@ class Doorkeeper:
         self._keyring = keyring
         self._doors = {door.encode(): role for door, role in doors.items()}
         self.socket = open_socket(context, zmq.REP, DOOR_BOUNDS)
-        self.socket.bind(DOORKEEPER)
+        self.socket.bind(ZAP_ENDPOINT)
 
     def admit(self, most: int = MAX_HANDSHAKES) -> None:
         """Answer what was asked, up to ``most`` handshakes: a flood of them must not hold the owner up."""

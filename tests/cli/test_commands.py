@@ -175,7 +175,7 @@ def test_a_cluster_by_hand_is_scaled(by_hand: list[list[str]], tmp_path: Path) -
 
 def test_a_cluster_of_another_process_is_not_scaled_behind_its_back() -> None:
     with Cluster(1) as cluster:
-        done = zmqlab("scale", "2", "--nodes", cluster.endpoints[0], "--keys", str(cluster.run_dir / "keys"))
+        done = zmqlab("scale", "2", "--nodes", cluster.endpoints[0])
     assert done.returncode == 1
     assert "belong to the cluster" in done.stderr
 

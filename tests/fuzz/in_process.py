@@ -93,7 +93,7 @@ class FakeTransport(Transport):
 
     def __init__(self, nodes: dict[int, Driven]) -> None:
         self.bad_messages = self.dropped = 0
-        self._credentials = self.doorkeeper = None
+        self._credentials = self.key_checker = None
         self._sender = ANYONE
         self.fake_context = FakeContext()
         self._context = cast(Any, self.fake_context)

@@ -52,13 +52,14 @@ class Stranger:
         self.sockets: list[net.Socket] = []
 
     def connect(self, kind: int, endpoint: str, credentials: Credentials | None) -> net.Socket:
-        """A socket that shows this key, or none; a SUB hears all topics."""
+        """A socket that shows this key, or none; a SUB hears all topics. Without an endpoint it is connected later."""
         socket = net.open_socket(self._context, kind, BOUNDS)
         self.sockets.append(socket)
         net.show(socket, credentials)
         if kind == zmq.SUB:
             socket.setsockopt(zmq.SUBSCRIBE, b"")
-        socket.connect(endpoint)
+        if endpoint:
+            socket.connect(endpoint)
         return socket
 
     def hears(self) -> bool:
@@ -165,6 +166,23 @@ def test_a_trader_trades_and_does_not_operate(cluster: Cluster, tmp_path: Path) 
     assert len(cluster.status()) == 3
 
 
+def test_a_watcher_does_not_take_a_traders_route(cluster: Cluster, stranger: Stranger) -> None:
+    """ZeroMQ lets a client choose by which name the node's socket knows it, and a ROUTER may give it another's."""
+    question = control.encode(frames.QUERY, control.StatusQuery(1))
+    trader, watcher = (
+        stranger.connect(zmq.DEALER, "", ring_of(cluster).credentials(role)) for role in (Role.TRADER, Role.WATCHER)
+    )
+    for socket in (trader, watcher):
+        socket.setsockopt(zmq.ROUTING_ID, b"alice")
+        socket.connect(cluster.endpoints[0])
+        socket.send(question)
+        socket.poll(LISTEN_MS)
+    assert trader.recv(zmq.NOBLOCK)
+    trader.send(question)
+    assert trader.poll(5_000)
+    assert not watcher.poll(0)
+
+
 def test_a_node_that_is_added_needs_nothing_more(cluster: Cluster) -> None:
     name = cluster.add()
     assert name in cluster.running
@@ -181,7 +199,7 @@ def test_what_a_run_leaves_is_for_its_owner_alone(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["with_keys", "without"])
-def test_a_forged_message_does_not_end_a_load(keyed: bool, stranger: Stranger, request: pytest.FixtureRequest) -> None:
+def test_a_forged_message_does_not_end_a_load(keyed: bool, stranger: Stranger) -> None:
     """It ended, and what it had sent so far passed. The endpoints stand in the process table for all to read."""
     with Cluster(1, keys=keyed) as cluster:
         load = LoadClient(cluster, rate=500, duration="3s").start()

@@ -18,7 +18,7 @@ from tests.load.test_generator import settings_for
 from zmqlab.errors import FrameError
 from zmqlab.load import load_messages
 from zmqlab.load.load_messages import LoadResult
-from zmqlab.load.load_process import command_line, pass_of
+from zmqlab.load.load_process import command_line, passes_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import read_ledger, read_run
 
@@ -43,7 +43,7 @@ class Parent:
         command = command_line(settings, *self.endpoints, self.folder)
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self.process.stdin is not None
-        self.process.stdin.write(pass_of(None))
+        self.process.stdin.write(passes_of(None, None))
         self.process.stdin.flush()
         return self.process
 

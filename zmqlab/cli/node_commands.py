@@ -47,6 +47,8 @@ INSECURE = "Allow listening beyond this machine without keys: no encryption, and
 def node_list(text: str, keys: Path | None) -> tuple[str, ...]:
     """The endpoints of ``--nodes``, of each name all its addresses; at least one. They will see the key in ``keys``.
 
+    Without ``keys``, this user's own nodes on this machine see the key in the folder that their command lines name.
+
     Raises:
         SettingsError: they are none, or there is no such key.
     """
@@ -59,6 +61,10 @@ def node_list(text: str, keys: Path | None) -> tuple[str, ...]:
     from zmqlab.names import known_endpoints
 
     use(keys)
+    if keys is None:
+        from zmqlab.lab import processes
+
+        processes.show_own_keys(processes.find())
     return known_endpoints(endpoints)
 
 

@@ -1,6 +1,6 @@
 """What each frame and each query needs: one table of roles, and the owner of a session.
 
-Whether a key may enter at all is decided at the door (:class:`zmqlab.net.Doorkeeper`): the peer port lets in members
+Whether a key may enter at all is decided at the door (:class:`zmqlab.net.KeyChecker`): the peer port lets in members
 alone, so that a peer's frame needs no further look. A client's frame comes with its sender, and is held against
 :data:`NEEDED`. Without keys the sender is :data:`~zmqlab.keys.ANYONE`, to whom all is allowed.
 

@@ -102,7 +102,7 @@ class MetricsFeed:
         self._subscriber = self._subscribe_to(METRICS, EVENT)
         self.load_keys = Keyring.new()
         """For the sockets to which load processes connect: no other process can speak as one."""
-        self._door = net.Doorkeeper(self._context, self.load_keys, LOAD_DOORS)
+        self._door = net.KeyChecker(self._context, self.load_keys, LOAD_DOORS)
         self._load_subscriber = self._subscribe_to(LOAD_METRICS)
         net.lock(self._load_subscriber, self.load_keys.credentials(Role.MEMBER), *LOAD_DOORS)
         self.load_endpoint = net.bind_to_free_port(self._load_subscriber)

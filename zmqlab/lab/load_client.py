@@ -80,6 +80,7 @@ class LoadClient:
         metrics_port: where metrics are shown to Prometheus. None: nowhere, or with a Cluster that shows its own
             metrics at a free port, which its targets name.
         metrics_host: the address for that.
+        keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
         settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
 
@@ -100,6 +101,7 @@ class LoadClient:
         fail_if: Iterable[str] = (),
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
+        keys: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
         self._cluster = target if isinstance(target, Cluster) else None
@@ -114,7 +116,7 @@ class LoadClient:
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self.thresholds = parse_thresholds(fail_if)
-        use_for_clients(self.settings.nodes, self.settings.keys)
+        use_for_clients(self.settings.nodes, keys)
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
@@ -158,9 +160,7 @@ class LoadClient:
     def _begin(self) -> None:
         """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
-            folder = self._cluster.fleet.plan.key_folder
-            keys = str(folder) if folder is not None else None
-            self.settings = replace(self.settings, nodes=self._cluster.endpoints, keys=keys)
+            self.settings = replace(self.settings, nodes=self._cluster.endpoints)
             self._cluster.at_stop(self._end)
         else:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))

@@ -29,12 +29,12 @@ import zmq
 
 from zmqlab import net
 from zmqlab.errors import ClusterError, FrameError, ZmqlabError
-from zmqlab.keys import Credentials, Role
+from zmqlab.keys import Credentials, Role, towards
 from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.lab.register import Ending
 from zmqlab.load import load_messages as load_wire
-from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended, pass_of
+from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended, passes_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
 
@@ -116,7 +116,7 @@ class LoadRun:
         assert self.process.stdin is not None
         keep_to_this_process(self.process.stdin)
         with contextlib.suppress(BrokenPipeError):  # it has ended already; the thread says so
-            os.write(self.process.stdin.fileno(), pass_of(ring.credentials(Role.TRADER)))
+            os.write(self.process.stdin.fileno(), passes_of(ring.credentials(Role.TRADER), towards(settings.nodes[0])))
         thread = threading.Thread(target=self._serve, name="zmqlab-load", daemon=True)
         thread.start()
         end.also(partial(_kill_and_join, self.process, thread))
@@ -125,7 +125,7 @@ class LoadRun:
         """Open the sockets. One thread after the other uses them: this one, then that of the run."""
         context = net.new_context()
         self._end.also(context.term)
-        self._door = net.Doorkeeper(context, feed.load_keys, LOAD_DOORS)
+        self._door = net.KeyChecker(context, feed.load_keys, LOAD_DOORS)
         self._end.also(partial(self._door.socket.close, 0))
         self._router = net.open_socket(context, zmq.ROUTER, BOUNDS)
         self._end.also(partial(self._router.close, 0))

@@ -197,20 +197,22 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
-    """Base port -> role of every node that answers on loopback, IPv4 or IPv6.
+    """Base port -> role of every node that answers on loopback, IPv4 or IPv6."""
+    show_own_keys(found)
+    ports = {each.port for each in found if each.port}
+    endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
+    answered = ask.statuses(endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports)
+    return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
-    Nodes with keys see the one that lies beside theirs.
-    """
+
+def show_own_keys(found: Iterable[LabProcess]) -> None:
+    """Show to each of these nodes the key that lies beside its own: who may read that folder may ask the node."""
     for each in found:
         if each.keys:
             with contextlib.suppress(SettingsError, psutil.Error):
                 folder = os.path.join(psutil.Process(each.pid).cwd(), each.keys)
                 bases = [f"tcp://{host}:{each.port}" for host in LOOPBACKS]
                 keys.trust(bases, keys.Keyring.read(folder).credentials())
-    ports = {each.port for each in found if each.port}
-    endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
-    answered = ask.statuses(endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports)
-    return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
 
 def _measured(each: LabProcess, handle: psutil.Process | None, role: str) -> LabProcess:

@@ -6,7 +6,8 @@ and a DEALER to them. :mod:`~zmqlab.load.load_messages` has the messages. The co
     {"settings": {...LoadSettings.to_dict()...}, "metrics": "tcp://127.0.0.1:6000", "control": "tcp://127.0.0.1:6001",
      "record": "/tmp/zmqlab-1/load-1"}
 
-The parent's sockets let in this process alone: the first line of its standard input is the key to them.
+The parent's sockets let in this process alone: the first line of its standard input is the key to them, and the second
+line the key to show to the nodes.
 
 It writes to the folder ``record`` as it goes (:mod:`~zmqlab.load.run_record`); there is the result when it has ended.
 So a process that dies takes nothing along but the last milliseconds. It ends at once when its standard input ends,
@@ -85,13 +86,22 @@ class LoadProcess:
         control_endpoint: str,
         record: Path,
         parents: Credentials | None = None,
+        nodes: Credentials | None = None,
     ) -> None:
-        """``parents``: the key that the parent's sockets ask for. Raises SettingsError: the nodes' keys are no keys."""
+        """
+        Args:
+            settings: what to send, and where.
+            metrics_endpoint: of the parent's SUB.
+            control_endpoint: of the parent's ROUTER.
+            record: the folder of the run's record.
+            parents: what is shown to both of them.
+            nodes: what is shown to the nodes.
+        """
         self._context = net.new_context()
         self._name = settings.name
         self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS, (), parents)
         self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS, (), parents)
-        keys.use(settings.keys)  # not before the parent's sockets, which have keys of their own
+        keys.show_everywhere(nodes)
         self.generator = Generator(
             settings, on_metrics=self._publish, on_started=self._tell_start, on_turn=self._take_control, folder=record
         )
@@ -129,13 +139,13 @@ class LoadProcess:
             self.generator.set_rate(message.rate)
 
 
-def pass_of(credentials: Credentials | None) -> bytes:
-    """The line that a parent writes to the process' standard input first; a blank one if its sockets are open to all.
+def passes_of(parents: Credentials | None, nodes: Credentials | None) -> bytes:
+    """What a parent writes to the process' standard input: what to show to itself, and what to the nodes.
 
-    It holds a secret, and a command line is for everybody to read.
+    Two lines, blank where nothing is to be shown. They hold secrets, and a command line is for everybody to read.
     """
-    words = (credentials.public, credentials.secret, credentials.server) if credentials else ()
-    return " ".join(words).encode() + b"\n"
+    words = (((each.public, each.secret, each.server) if each else ()) for each in (parents, nodes))
+    return b"".join(" ".join(line).encode() + b"\n" for line in words)
 
 
 def _read_pass() -> Credentials | None:
@@ -170,7 +180,7 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="JSON: settings, metrics and control endpoint, folder")
     try:
         config = _read_config(parser.parse_args().config)
-        process = LoadProcess(*config)
+        process = LoadProcess(*config, _read_pass(), _read_pass())
     except OSError as error:
         print(f"the run can't be recorded: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -126,8 +126,6 @@ class LoadSettings:
     history: str | None = None
     """Write every operation to this file (:mod:`zmqlab.load.history`), compressed if its name ends in ``.gz``: about
     200 bytes and 3 µs an order. A path is taken as well."""
-    keys: str | None = None
-    """The folder of keys that the nodes ask for. A path is taken as well."""
     ledger_limit: int = 2_000_000
     """Acknowledged requests remembered for the verdict, 52 bytes each; further ones are counted only."""
 
@@ -135,9 +133,6 @@ class LoadSettings:
         if self.history is not None:
             _require(isinstance(self.history, str | os.PathLike), f"history is {self.history!r}: give a file's path")
             object.__setattr__(self, "history", os.fspath(self.history))
-        if self.keys is not None:
-            _require(isinstance(self.keys, str | os.PathLike), f"keys is {self.keys!r}: give a folder's path")
-            object.__setattr__(self, "keys", os.fspath(self.keys))
         _require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
         for node in self.nodes:
             parse_endpoint(node)

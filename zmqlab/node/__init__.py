@@ -3,7 +3,7 @@
 Everything that a node decides is in :mod:`zmqlab.engine`. This package gives it a world: ZeroMQ sockets, LMDB, the
 clock, the operating system's signals.
 
-Rules: one thread and one poll loop serve the node, without asyncio. (Scrapes, name look-ups and the guard have
+Rules: one thread and one poll loop serve the node, without asyncio. (Scrapes, name look-ups and the doorkeeper have
 threads of their own, which never touch what the loop works on.) A turn takes what has arrived, bounded per socket.
 Nothing waits for a batch to fill. Every socket and every message is bounded in :mod:`~zmqlab.node.transport` before the
 engine sees a frame.
@@ -12,7 +12,7 @@ In reading order:
 
 * :mod:`~zmqlab.node.loop`: the loop between sockets and engine.
 * :mod:`~zmqlab.node.transport`: the three bound sockets and the connections to peers, each bounded.
-* :mod:`~zmqlab.node.connection_guard`: ends connections that are too many, and those that send what is no message.
+* :mod:`~zmqlab.node.doorkeeper`: ends connections that are too many, and those that send what is no message.
 * :mod:`~zmqlab.node.lmdb_journal`: stable storage in LMDB.
 * :mod:`~zmqlab.node.process`: from settings to a running process: log file, signals, exit statuses.
 * :mod:`~zmqlab.node.options`: settings from flags, environment and a file; the page that explains them.

@@ -78,7 +78,7 @@ class Node:
         """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
         engine = self.engine
         poller = self._make_poller()
-        door = self._transport.doorkeeper
+        door = self._transport.key_checker
         self._running = True
         more = False
         """Whether the engine has work left, of the kind that it does in portions."""
@@ -110,8 +110,8 @@ class Node:
         poller = zmq.Poller()
         for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
             poller.register(socket, zmq.POLLIN)
-        if self._transport.doorkeeper is not None:
-            poller.register(self._transport.doorkeeper.socket, zmq.POLLIN)
+        if self._transport.key_checker is not None:
+            poller.register(self._transport.key_checker.socket, zmq.POLLIN)
         if self._settings.watch_stdin:
             poller.register(STDIN, zmq.POLLIN)
         return poller
@@ -171,7 +171,7 @@ class Node:
 
     def vitals(self) -> Vitals:
         now_ns = time.monotonic_ns()
-        door = self._transport.doorkeeper
+        door = self._transport.key_checker
         if now_ns - self._cpu_measured_ns >= CPU_INTERVAL_NS:
             self._measure(now_ns)
         return Vitals(

@@ -19,7 +19,7 @@ at base + 0 and base + 2, and what it may do there is the engine's to say: a cli
 Bounds: a frame's size (libzmq refuses larger ones), a message's number of frames and their sum (drained and dropped
 here: libzmq limits a single frame only), and each queue's length. A peer or client whose queue is full loses messages;
 Raft and the clients' retries are made for that. Nothing here blocks. What libzmq does not bound, connections and what
-they bring in without end, :mod:`~zmqlab.node.connection_guard` does.
+they bring in without end, :mod:`~zmqlab.node.doorkeeper` does.
 
 A process without a free file descriptor goes on: a connection that can't be made is tried again at the next send, and a
 question is lost.
@@ -34,7 +34,7 @@ import zmq
 
 from zmqlab import net
 from zmqlab.keys import ANYONE, Keyring, Role, Sender
-from zmqlab.node.connection_guard import ConnectionGuard, Door, shares
+from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
@@ -108,10 +108,10 @@ class Transport:
         self._context = net.new_context()
         self._sender: Sender | None = ANYONE
         """Of the message that was received last from a client."""
-        self.doorkeeper = net.Doorkeeper(self._context, keyring, _DOORS) if keyring else None
+        self.key_checker = net.KeyChecker(self._context, keyring, _DOORS) if keyring else None
         """Its owner polls it. None: there are no keys, and all may enter."""
         self._doors: dict[net.Socket, Door] = {}
-        self._guard: ConnectionGuard | None = None
+        self._doorkeeper: Doorkeeper | None = None
         self._skipping: set[net.Socket] = set()
         """Sockets that are in the middle of a message that is not wanted."""
         self._dealers: dict[str, net.Socket] = {}
@@ -124,7 +124,7 @@ class Transport:
             self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
-            self._guard = ConnectionGuard(self._watched(settings.port, *shares(descriptors)))
+            self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
             net.show(self.broadcasts, self._credentials)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
@@ -137,7 +137,9 @@ class Transport:
         if self._credentials is not None:
             net.lock(socket, self._credentials, list(_DOORS)[offset])
         if kind == zmq.ROUTER:
-            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that comes back under its identity is heard again
+            # A client that comes back under its identity is heard again. With keys it is not: a client could take the
+            # route of another, and the answers on it, by choosing its identity. zmqlab's own clients choose none.
+            socket.setsockopt(zmq.ROUTER_HANDOVER, int(self._credentials is None))
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that what is dropped can be counted
         net.bind(socket, settings.bind, settings.port + offset, settings.name)
         return socket
@@ -272,15 +274,15 @@ class Transport:
                 return
             self.bad_messages += 1
         receive, get = socket.recv, socket.getsockopt
-        asks_sender = self.doorkeeper if socket is self.clients else None
+        checker = self.key_checker if socket is self.clients else None
         for _ in range(most):
             try:
                 first = receive(NOBLOCK, copy=False)
             except zmq.Again:
                 return
             parts = [first.bytes]
-            if asks_sender is not None:  # 1 to 2 us more a message: the frame has the name that the doorkeeper gave
-                self._sender = asks_sender.sender(first)
+            if checker is not None:  # 1 to 2 us more a message: the frame has the name that the key checker gave
+                self._sender = checker.sender(first)
             while len(parts) < HOSTILE_PARTS and get(RCVMORE):
                 parts.append(receive(NOBLOCK))
             if len(parts) == HOSTILE_PARTS and door is not None:
@@ -307,6 +309,6 @@ class Transport:
 
     def close(self) -> None:
         """Close all sockets at once; what is queued is lost."""
-        if self._guard is not None:
-            self._guard.close()
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
         self._context.destroy(linger=0)

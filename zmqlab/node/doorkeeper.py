@@ -182,14 +182,14 @@ class Door:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-class ConnectionGuard:
+class Doorkeeper:
     """Watches doors in a thread of its own until :meth:`close`."""
 
     def __init__(self, doors: tuple[Door, ...]) -> None:
         self._doors = doors
         self._closing = False
         self._told = {door.name: 0 for door in doors}
-        self._thread = threading.Thread(target=self._run, name="zmqlab-connections", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="zmqlab-doorkeeper", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import zmq
 from tests.node.raw_connection import EMPTY_PART, RawConnection
 from zmqlab import net
 from zmqlab.lab.hosts import free_base_ports
-from zmqlab.node.connection_guard import CONNECTIONS_MAX, CONNECTIONS_MIN, Door, shares
+from zmqlab.node.doorkeeper import CONNECTIONS_MAX, CONNECTIONS_MIN, Door, shares
 from zmqlab.node.transport import HOSTILE_PARTS, SKIPPED_PARTS, Transport
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import frames
@@ -33,8 +33,8 @@ class Doors:
         self.frames: list[bytes] = []
 
     def door(self, offset: int) -> Door:
-        assert self.transport._guard is not None
-        return self.transport._guard._doors[offset]
+        assert self.transport._doorkeeper is not None
+        return self.transport._doorkeeper._doors[offset]
 
     def read(self) -> None:
         self.frames += self.transport.receive_from_peers(256)

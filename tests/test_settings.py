@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import NodeSettings, is_loopback
+from zmqlab.settings import (
+    NodeSettings,
+    is_loopback,
+    parse_endpoint,
+    require_number,
+    require_path,
+    require_whole,
+)
 
 KNOWN = {
     "localhost.lan": ["192.168.1.7"],
@@ -39,3 +46,27 @@ def test_what_others_can_reach(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(SettingsError, match="insecure"):
         NodeSettings(name="n", port=5_000, bind=host)
+
+
+@pytest.mark.parametrize("value", [0, 16, -1, 1.0, 1.5, "3", None, True, float("nan"), [3]])
+def test_what_is_no_whole_number_from_1_to_15(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"nodes is .*: it must be a whole number from 1 to 15"):
+        require_whole("nodes", value, 1, 15)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "1", None, True, float("nan"), float("inf"), [0.5]])
+def test_what_is_no_number_from_0_to_1(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"loss is .*: it must be a number from 0 to 1"):
+        require_number("loss", value, 0, 1)
+
+
+@pytest.mark.parametrize("value", [5, b"/tmp/x", "", "a\0b", None, ["x"]])
+def test_what_is_no_path(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"run_dir is .*: it must be the path of a file or folder"):
+        require_path("run_dir", value)
+
+
+@pytest.mark.parametrize("value", [5, None, b"tcp://localhost:1"])
+def test_what_is_no_endpoint(value: Any) -> None:
+    with pytest.raises(SettingsError, match="is not an endpoint"):
+        parse_endpoint(value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import socket
 from dataclasses import dataclass, field
@@ -85,10 +86,10 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     Raises:
         SettingsError: it has another form, or the port is out of range.
     """
-    match = _ENDPOINT.fullmatch(text.strip())
+    match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
     host = spelled(match[1]) if match else ""
     if not match or not 1 <= int(match[2]) <= 65_535 or (host.startswith("[") and not is_numeric(host)):
-        raise SettingsError(f"{text[:300]!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
+        raise SettingsError(f"{str(text)[:300]!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
     return host, int(match[2])
 
 
@@ -176,13 +177,44 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
+def require_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low} to {high}")
+
+
+def require_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise SettingsError unless ``value`` is a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise SettingsError(f"{name} is {value!r}: it must be a number from {low:g} to {high:g}")
+
+
+def require_path(name: str, value: object) -> Path:
+    """``value``, which a caller gave as the path of a file or folder. Raises SettingsError unless it can be one."""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        if isinstance(text, str) and text and "\0" not in text:
+            return Path(text)
+    raise SettingsError(f"{name} is {value!r}: it must be the path of a file or folder, as text or as a pathlib.Path")
+
+
+def require_writable(name: str, path: Path) -> None:
+    """Raise SettingsError unless a file can be written at ``path``, before hours of work end in that."""
+    try:
+        with path.open("a"):
+            return
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{name} {str(path)!r} can't be written: {reason_of(error)}; name another file") from None
+
+
+def reason_of(error: OSError | UnicodeError) -> str:
+    """What the system said, without its numbers and without the path, which may not be printable."""
+    return error.strerror or str(error) if isinstance(error, OSError) else "this system has no such name"
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise SettingsError(message)
-
-
-def _require_range(name: str, value: int, low: int, high: int) -> None:
-    _require(isinstance(value, int) and low <= value <= high, f"{name} is {value!r}: it must be from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +289,7 @@ class NodeSettings:
 
     def __post_init__(self) -> None:
         _require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
-        _require_range("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
+        require_whole("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
         for peer in (*self.peers, *self.join):
             parse_endpoint(peer)
         _require(
@@ -276,7 +308,7 @@ class NodeSettings:
             bool(self.join) or not (self.bootstrap_ms or self.leave),
             "bootstrap_ms and leave are for nodes that join a cluster: name its members with --join",
         )
-        _require_range("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
+        require_whole("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         _require(
             is_loopback(self.bind) or self.insecure,
             f"listening on {self.bind} lets others in, unencrypted: bind to 127.0.0.1, or say --insecure",
@@ -285,17 +317,17 @@ class NodeSettings:
             self.host not in ("0.0.0.0", "*", "::", "[::]"),
             f"peers cannot reach {self.host}: give the host by which they know this node with --advertise",
         )
-        _require_range("metrics_port", self.metrics_port, 0, 65_535)
+        require_whole("metrics_port", self.metrics_port, 0, 65_535)
         _require(
             not self.port <= self.metrics_port < self.port + PORTS_PER_NODE,
             f"metrics_port is {self.metrics_port}: port {self.port} and the next two are taken by the node itself",
         )
-        _require_range("tick_ms", self.tick_ms, 1, 1_000)
-        _require_range("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
-        _require_range("election_ticks", self.election_ticks, 2 * self.heartbeat_ticks, 10_000)
-        _require_range("drain_ms", self.drain_ms, 0, 600_000)
-        _require_range("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
-        _require_range("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
+        require_whole("tick_ms", self.tick_ms, 1, 1_000)
+        require_whole("heartbeat_ticks", self.heartbeat_ticks, 1, 1_000)
+        require_whole("election_ticks", self.election_ticks, 2 * self.heartbeat_ticks, 10_000)
+        require_whole("drain_ms", self.drain_ms, 0, 600_000)
+        require_whole("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
+        require_whole("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
 
     @property
     def host(self) -> str:
@@ -335,8 +367,8 @@ class SessionLimits:
     reports are always those of the whole execution."""
 
     def __post_init__(self) -> None:
-        _require_range("max_sessions", self.max_sessions, 1, 1_000_000)
-        _require_range("window_requests", self.window_requests, 1, 1_000_000)
-        _require_range("session_bytes", self.session_bytes, 1_024, 1 << 32)
-        _require_range("total_bytes", self.total_bytes, self.session_bytes, 1 << 36)
-        _require_range("answer_fills", self.answer_fills, 1, 100_000)
+        require_whole("max_sessions", self.max_sessions, 1, 1_000_000)
+        require_whole("window_requests", self.window_requests, 1, 1_000_000)
+        require_whole("session_bytes", self.session_bytes, 1_024, 1 << 32)
+        require_whole("total_bytes", self.total_bytes, self.session_bytes, 1 << 36)
+        require_whole("answer_fills", self.answer_fills, 1, 100_000)

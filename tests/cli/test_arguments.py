@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,8 @@ NODES = "tcp://localhost:5002"
         ("torture --rate max", "write orders a second"),
         ("torture --duration soon", "'soon' is not a duration"),
         ("torture --durability memory", "survives nothing"),
+        ("sim --trace .", "--trace '.' can't be written: Is a directory"),
+        ("sim --trace nowhere/trace.json", "can't be written: No such file or directory"),
         ("ps --loud", "No such option: --loud"),
         ("reap --loud", "No such option: --loud"),
     ],
@@ -102,6 +106,37 @@ def test_the_installed_command_is_the_same() -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert "is not a rate" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--version", "sim --seed 1", "ps --json", "ps"])
+def test_output_that_can_not_be_written_is_one_line_and_status_1(arguments: str) -> None:
+    """A full disk behind ``>`` was a traceback."""
+    with open("/dev/full", "w") as full:
+        result = _zmqlab(arguments, stdout=full)
+    assert result.returncode == 1
+    assert "can't be written to standard output: No space left on device" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_output_that_the_shell_has_closed() -> None:
+    result = subprocess.run(
+        f"{sys.executable} -m zmqlab.cli ps --json >&-", shell=True, capture_output=True, text=True, timeout=30
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_names_that_the_locale_can_not_write() -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = _zmqlab("sim --trace nowhere/grün.json", env={**os.environ, **ascii_only})
+    assert result.returncode == 2
+    assert "can't be written: No such file or directory" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def _zmqlab(arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    more = {"stdout": subprocess.PIPE, **more}
+    command = [sys.executable, "-m", "zmqlab.cli", *arguments.split()]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=30, check=False, **more)
 
 
 def test_help_comes_without_loading_what_only_a_run_needs() -> None:

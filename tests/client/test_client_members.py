@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import zmq
@@ -11,7 +12,7 @@ import zmq
 from tests.client.fake_node import FakeLog, FakeNode
 from zmqlab.client import ask
 from zmqlab.client.order_client import Client
-from zmqlab.errors import RequestError
+from zmqlab.errors import RequestError, SettingsError
 
 
 @pytest.fixture
@@ -94,3 +95,17 @@ def test_sending_orders_finds_the_members_too(nodes: list[FakeNode]) -> None:
             client.buy("AAPL", 5, 100)
             deadline -= 1
         assert client.endpoints == endpoints(nodes[:3])
+
+
+def test_a_closed_client_says_so() -> None:
+    client = Client(["tcp://127.0.0.1:9"])
+    client.close()
+    for ask_it in (lambda: client.buy("A", 1, 1), lambda: client.book("A"), lambda: client.trades("A"), client.status):
+        with pytest.raises(RequestError, match="this client is closed"):
+            ask_it()
+
+
+@pytest.mark.parametrize("endpoints", [5, None, (), "tcp://127.0.0.1:9", [5], ["127.0.0.1:9"]])
+def test_endpoints_that_are_none(endpoints: Any) -> None:
+    with pytest.raises(SettingsError, match="endpoint"):
+        Client(endpoints)

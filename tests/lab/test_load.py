@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -143,9 +144,13 @@ def test_says_when_no_node_can_be_reached() -> None:
         ({"node_choice": "best"}, "node choice 'best'"),
         ({"colour": "red"}, "no such setting"),
         ({"symbols": 0}, "symbols"),
+        ({"seed": 1.5}, "seed is 1.5: it must be a whole number"),
+        ({"metrics_port": 70_000}, "metrics_port is 70000: it must be a whole number from 0 to 65535"),
+        ({"metrics_port": "http"}, "metrics_port"),
+        ({"metrics_port": 9_000, "metrics_host": 5}, "metrics_host is 5: give an address"),
     ],
 )
-def test_a_bad_argument_is_told_by_name(arguments: dict[str, str], said: str) -> None:
+def test_a_bad_argument_is_told_by_name(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         LoadClient(["tcp://127.0.0.1:9"], **arguments)
 

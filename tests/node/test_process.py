@@ -148,6 +148,13 @@ def test_no_room_is_status_5(tmp_path: Path) -> None:
     assert "nothing that was promised is lost" in one_line(finished)
 
 
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """LMDB's binding encodes a text strictly, and the node ended in a broken invariant."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    LmdbJournal(folder, identity="node0").close()
+    assert (folder / "data.mdb").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_folder_of_somebody_else_is_status_5(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()

@@ -58,7 +58,17 @@ def test_only_the_kinds_that_are_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"nodes": 2}, {"durability": "memory"}, {"duration_s": 0.0}, {"kinds": ("flood",)}, {"clients": 0}]
+    "value",
+    [
+        {"nodes": 2},
+        {"durability": "memory"},
+        {"duration_s": 0.0},
+        {"duration_s": "5m"},
+        {"rate": 0},
+        {"seed": 1.5},
+        {"kinds": ("flood",)},
+        {"clients": 0},
+    ],
 )
 def test_settings_that_make_no_sense(value: dict[str, object]) -> None:
     with pytest.raises(SettingsError):

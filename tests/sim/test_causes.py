@@ -253,6 +253,49 @@ def test_a_leader_that_no_majority_answers_any_more() -> None:
     story.causes.office.took_turn(leader)
 
 
+def test_a_voter_that_does_not_stand_for_election() -> None:
+    story = Story()
+    voter = story.node(1, 1)
+    voter.election_elapsed = voter.election_timeout - 1
+    story.causes.took_turn(voter)
+    voter.election_elapsed += 1
+    with pytest.raises(Violation, match=r"promptness: node 1 has heard no leader for .* does not stand for election"):
+        story.causes.took_turn(voter)
+    learner = Raft(9, THREE.with_learner(9), RaftSettings(), random.Random(9))
+    learner.election_elapsed = learner.election_timeout
+    story.causes.took_turn(learner)
+    leaves = story.node(3, 1)
+    leaves.election_elapsed = leaves.election_timeout
+    leaves.configurations.append(1, THREE.without(3))
+    with pytest.raises(Violation, match="promptness: node 3"):
+        story.causes.took_turn(leaves)
+    leaves.commit_index = 1
+    story.causes.took_turn(leaves)
+
+
+def test_a_candidate_that_has_won_and_waits() -> None:
+    story = Story()
+    candidate = story.node(1, 1)
+    candidate.campaign()
+    candidate.votes[3] = False
+    story.causes.took_turn(candidate)
+    candidate.votes[2] = True
+    with pytest.raises(Violation, match=r"promptness: node 1 has the votes of \[1, 2\] of \[1, 2, 3\]"):
+        story.causes.took_turn(candidate)
+
+
+def test_a_leader_that_does_not_commit_what_a_majority_has() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    leader.progress[2].match_index = 1
+    story.causes.took_turn(leader)
+    story.store(leader, 1, 1, NO_OP)
+    with pytest.raises(Violation, match="promptness: a majority has told node 1 that it has 1, but only 0"):
+        story.causes.took_turn(leader)
+    leader.commit_index = 1
+    story.causes.took_turn(leader)
+
+
 def test_a_change_of_the_members_too_early() -> None:
     story = Story()
     leader = story.leader(1, 1)

@@ -59,7 +59,8 @@ BY_CHECKER = {
     "a read that waits for all followers": ("progress: ",),
     "a transfer to a node that is gone never given up": ("progress: ",),
     "a late request not sent again": ("owes the answers",),
-    "requests that a snapshot answers left waiting": ("owes the answers",),
+    "requests that a snapshot answers left waiting": ("at once: ",),
+    "answers that came within a snapshot given later": ("at once: ",),
     "a read that fails and is not answered": ("queries: ",),
     "the hash of an old state told for a new one": ("hashes: ",),
     "a removal called done before it is committed": ("closing: ", "progress: "),
@@ -101,6 +102,11 @@ BY_CAUSE = {
     "the members changed before the last change is committed": ("membership: ",),
     "a read index that is applied and not committed": ("read index",),
     "learners that keep a leader in office": ("check quorum",),
+    "learners that raise the quorum of an election": ("promptness: ",),
+    "an election lost for want of one more vote than a majority": ("promptness: ",),
+    "a leader that commits what all have stored": ("promptness: ",),
+    "a node that never campaigns once it has its own removal": ("promptness: ",),
+    "a promotion that may still be taken back ends the asking to be taken in": ("joining: ",),
     "a second learner taken in": ("membership: ",),
     "a copy proposed while the first one stands in the log": ("copies: ",),
     "an applied copy of an older term taken for the one of this term": ("copies: ",),
@@ -115,9 +121,21 @@ def test_each_planted_bug_has_its_checkers() -> None:
 @pytest.mark.parametrize("name", BY_CHECKER)
 def test_a_planted_bug_does_damage_that_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any seed of the window will do, as long as the right checker speaks; the sound code has no failing seed."""
-    for method in ("heard", "sent", "stored", "loaded", "applied", "led", "keeps", "read_begins", "read_served"):
+    for method in (
+        "heard",
+        "sent",
+        "stored",
+        "loaded",
+        "applied",
+        "led",
+        "took_turn",
+        "keeps",
+        "read_begins",
+        "read_served",
+    ):
         monkeypatch.setattr(Causes, method, lambda *_: None)
-    monkeypatch.setattr(Commitment, "is_out", lambda *_: True)  # it knows only what the causes are told
+    for method in ("is_out", "votes"):
+        monkeypatch.setattr(Commitment, method, lambda *_: True)  # it knows only what the causes are told
     assert_seen(name, BY_CHECKER[name])
 
 

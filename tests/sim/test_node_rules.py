@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
@@ -29,12 +30,20 @@ class Node:
     """Node 1 of three, as a process and its replica look to the rules."""
 
     def __init__(self, leaves: bool = False) -> None:
-        self.replication = SimpleNamespace(configuration=THREE, ticks=5, role=Role.FOLLOWER)
+        self.replication = SimpleNamespace(
+            node_id=1, configuration=THREE, configuration_index=0, last_index=0, ticks=5, role=Role.FOLLOWER
+        )
+        self.joining = SimpleNamespace(was_in=False, is_told=False)
+        self.stored: dict[tuple[int, int], bytes] = {}
+        """Answers, by the keys of their requests."""
+        self.votes = False
         self.pending: dict[Any, Any] = {}
         self.is_out = False
         limits = SimpleNamespace(read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES)
-        replica = SimpleNamespace(replication=self.replication, pending=self.pending, settings=limits)
-        commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out)
+        sessions = SimpleNamespace(peek=lambda *key: self.stored.get(key))
+        machine = SimpleNamespace(sessions=sessions)
+        replica = SimpleNamespace(replication=self.replication, pending=self.pending, settings=limits, machine=machine)
+        commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out, votes=lambda node_id, since: self.votes)
         self.world = SimpleNamespace(
             ledger=SimpleNamespace(last_index=7),
             configurations=SimpleNamespace(at=lambda index: THREE),
@@ -46,7 +55,9 @@ class Node:
         process = SimpleNamespace(node_id=1, world=self.world, settings=settings, sockets=self.sockets, address="at 1")
         addresses = {2: "tcp://10.0.0.1:2"}
         self.peers = SimpleNamespace(elsewhere=frozenset(), address_of=lambda node_id: addresses.get(node_id, ""))
-        self.duties = Duties(cast(Process, process), cast(Replica, replica), cast(Peers, self.peers))
+        self.duties = Duties(
+            cast(Process, process), cast(Replica, replica), cast(Peers, self.peers), cast(Joining, self.joining)
+        )
 
     def missing(self) -> str:
         members = [self.world.processes[node_id] for node_id in (1, 2, 3)]
@@ -116,6 +127,36 @@ def test_a_request_that_is_refused_although_there_is_room() -> None:
     node.duties.answered_at_once(frame, encode_response(7, 1, 3))
     node.pending[7, 2] = SimpleNamespace(frame=frame)
     node.duties.answered_at_once(frame, busy)
+
+
+def test_an_answer_that_is_there_and_is_not_given() -> None:
+    node = Node()
+    node.pending[7, 1] = "request"
+    node.duties.took_turn()
+    node.stored[7, 1] = b"answer"
+    with pytest.raises(Violation, match=r"at once: node 1 has the answer to \(7, 1\)"):
+        node.duties.took_turn()
+
+
+@pytest.mark.parametrize("reason", ["the leader says so", "it leads", "it is committed", "a majority has stored it"])
+def test_a_node_that_votes_for_sure(reason: str) -> None:
+    node = Node()
+    node.replication.configuration_index = 7 if reason == "it is committed" else 8
+    node.joining.is_told = reason == "the leader says so"
+    node.votes = reason == "a majority has stored it"
+    if reason == "it leads":
+        node.replication.role = Role.LEADER
+    node.joining.was_in = True
+    node.duties.took_turn()
+
+
+def test_a_node_that_takes_itself_for_a_voter_too_early() -> None:
+    node = Node()
+    node.replication.configuration_index = 8  # 7 is committed
+    node.duties.took_turn()
+    node.joining.was_in = True
+    with pytest.raises(Violation, match="joining: node 1 asks no more to be taken in, but its being a voter at 8"):
+        node.duties.took_turn()
 
 
 def closing(leaves: bool = False, ticks: int = 4) -> Node:

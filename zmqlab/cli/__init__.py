@@ -1,8 +1,8 @@
 """The command line: one function for each command, and no decision of its own.
 
 :func:`main` turns every foreseen failure into one line on standard error and an exit status: 2 for wrong arguments, a
-:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails). Heavy modules
-are imported inside the commands, so that ``--help`` and usage errors come at once.
+:class:`~zmqlab.errors.ZmqlabError`'s own for the rest, 1 for an answer that is no (a verdict that fails) and for output
+that can't be written. Heavy modules are imported inside the commands, so that ``--help`` and usage errors come at once.
 
 Modules, in reading order:
 
@@ -16,14 +16,19 @@ Modules, in reading order:
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 
 from zmqlab.cli import fault_commands, load_commands, node_commands
-from zmqlab.errors import EXIT_OK, EXIT_USAGE, ZmqlabError
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
+from zmqlab.settings import reason_of
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
@@ -91,7 +96,27 @@ def run(arguments: Sequence[str]) -> int:
     except _CommandLineError as error:
         print(f"{prefix}: {_one_line(error)} ({prefix} --help explains)", file=sys.stderr)
         return EXIT_USAGE
+    except OSError as error:
+        print(f"{prefix}: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
     return status if isinstance(status, int) else EXIT_OK
+
+
+def _what_failed(error: OSError) -> str:
+    """An error that has no file's name comes from the output: every file that is opened has one."""
+    reason = reason_of(error)
+    if error.filename is None:
+        _drop_output()
+        return f"what it has to say can't be written to standard output: {reason}"
+    return f"{error.filename}: {reason}"
+
+
+def _drop_output() -> None:
+    """Have what is still in the buffer of standard output lost, else the interpreter complains of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # under a test, standard output has no descriptor
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _one_line(error: Exception) -> str:
@@ -104,4 +129,25 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
             signal.signal(number, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:]))
+    sys.stdout = _usable(sys.stdout)
+    sys.stderr = _usable(sys.stderr)
+    sys.exit(run(sys.argv[1:]) or _flushed())
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """A stream that takes any text in any locale; one that the shell has closed (``>&-``) loses it."""
+    if stream is None:
+        return open(os.devnull, "w")  # until the process ends
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _flushed() -> int:
+    """Write what is still in the buffer of standard output: a full disk may show only here."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"zmqlab: {_what_failed(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK

@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
@@ -80,7 +80,7 @@ class Client:
     """
 
     def __init__(self, endpoints: Sequence[str], *, timeout_s: float = 5.0) -> None:
-        if isinstance(endpoints, str) or not endpoints:
+        if isinstance(endpoints, str) or not isinstance(endpoints, Iterable) or not endpoints:
             raise SettingsError("endpoints must be a list of at least one, as in ['tcp://127.0.0.1:5002']")
         if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3_600:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
@@ -195,7 +195,7 @@ class Client:
         def query() -> control.Query:
             return control.BookQuery(ask.new_nonce(), symbol, levels, linearizable)
 
-        answer = ask.ask_any(self._look(), query, control.BookAnswer, self.timeout_s)
+        answer = ask.ask_any(self._where(), query, control.BookAnswer, self.timeout_s)
         return Depth(symbol, answer.bids, answer.asks)
 
     def trades(self, symbol: str, *, linearizable: bool = True) -> TradeTable:
@@ -205,12 +205,12 @@ class Client:
         def query() -> control.Query:
             return control.TradesQuery(ask.new_nonce(), symbol, linearizable)
 
-        answer = ask.ask_any(self._look(), query, control.TradesAnswer, self.timeout_s)
+        answer = ask.ask_any(self._where(), query, control.TradesAnswer, self.timeout_s)
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
         """Roles, terms and indexes of all nodes; a node that does not answer in time is ``silent``."""
-        endpoints = self._look()
+        endpoints = self._where()
         return StatusTable.of_answers(endpoints, ask.statuses(endpoints, timeout_s))
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -244,8 +244,7 @@ class Client:
 
     def _exchange(self, packed: bytes) -> Response:
         """Submit and wait for the answer. A failure ends the session, so that nothing is sent again later."""
-        if self._closed:
-            raise RequestError("this client is closed: make another with cluster.client()")
+        self._require_open()
         deadline = time.monotonic() + self.timeout_s
         try:
             session = self._opened_session(deadline)
@@ -277,6 +276,15 @@ class Client:
             self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RequestError("this client is closed: make another with cluster.client()")
+
+    def _where(self) -> tuple[str, ...]:
+        """Where questions go."""
+        self._require_open()
+        return self._look()
 
     def _look(self) -> tuple[str, ...]:
         """Where the members are now: asked of a majority of the known ones, unless that was done just now."""

@@ -169,7 +169,7 @@ class Joining:
         self._seeds = tuple(seeds)
         self._began_at = replication.last_index
         """What the log told up to here may be old."""
-        self._was_in = False
+        self.was_in = False
         """Whether it is known since this node's start that it votes, where it is."""
         self._no_reason_in: Configuration | None = None
         """The configuration in effect when there was no reason to ask; it stays so until there is another."""
@@ -195,6 +195,11 @@ class Joining:
         """An answer from the node at ``address``."""
         self._asker.take(address, answer, self._replication.ticks)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the leader has said that this node votes, where it is."""
+        return isinstance(self._asker.answer, control.OkAnswer)
+
     def close(self) -> None:
         """Ask no more."""
         self._asker.close()
@@ -211,9 +216,9 @@ class Joining:
         promoted = own_id in configuration.voters and replication.configuration_index > self._began_at
         told = (promoted and self._asker.has_asked) or replication.role is Role.LEADER
         in_for_sure = is_here and settled and told
-        if isinstance(self._asker.answer, control.OkAnswer) or in_for_sure:
-            self._was_in = True
-        wanted = (is_member and not is_here) or (bool(self._seeds) and not self._was_in)
+        if self.is_told or in_for_sure:
+            self.was_in = True
+        wanted = (is_member and not is_here) or (bool(self._seeds) and not self.was_in)
         self._no_reason_in = None if wanted else configuration
         return wanted
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import parse_endpoint, require_number
 from zmqlab.wire import frames
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.peer import decode_hello, sender_of
@@ -134,7 +134,5 @@ class LinkFaults:
 
 def check_fault(delay_ms: float, loss: float) -> None:
     """Raise SettingsError unless a link can be so late and so lossy."""
-    if not 0 <= delay_ms <= MAX_DELAY_MS:
-        raise SettingsError(f"delay_ms is {delay_ms!r}: it must be from 0 to {MAX_DELAY_MS:g}")
-    if not 0 <= loss <= 1:
-        raise SettingsError(f"loss is {loss!r}: it must be a share from 0 to 1")
+    require_number("delay_ms", delay_ms, 0, MAX_DELAY_MS)
+    require_number("loss", loss, 0, 1)

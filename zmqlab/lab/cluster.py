@@ -36,7 +36,7 @@ from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
 from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
-from zmqlab.settings import Durability, LogLevel
+from zmqlab.settings import Durability, LogLevel, require_path
 from zmqlab.tables import EventTable, NodeState, StatusTable
 from zmqlab.wire.control import LinkFault
 
@@ -99,7 +99,7 @@ class Cluster:
             metrics=metrics,
         )
         self._host = host or LocalHost()
-        self._run_dir = Path(run_dir).absolute() if run_dir is not None else None
+        self._run_dir = require_path("run_dir", run_dir).absolute() if run_dir is not None else None
         self._owner = os.getpid()
         self._rooms: _Rooms | None = None
         """None until :meth:`start`; stays after :meth:`stop`, so that events can still be read."""

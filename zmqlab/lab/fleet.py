@@ -28,7 +28,7 @@ from zmqlab.errors import ClusterError, NodeError, NodeStartFailed, PortInUse, S
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all
-from zmqlab.settings import Durability, LogLevel, NodeSettings
+from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
 from zmqlab.wire import control
 
 MAX_NODES = 15
@@ -356,8 +356,7 @@ class Fleet:
 
 def check_count(count: int) -> None:
     """Raise SettingsError unless a cluster can have so many nodes."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_NODES:
-        raise SettingsError(f"nodes is {count!r}: it must be a whole number from 1 to {MAX_NODES}")
+    require_whole("nodes", count, 1, MAX_NODES)
 
 
 def free_name(taken: Collection[str]) -> str:

@@ -41,7 +41,7 @@ from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_process import command_line
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import known_endpoints, numeric
-from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate
+from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
 
@@ -132,6 +132,10 @@ class LoadClient:
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
         self._max_replay_s = max_replay_s
+        if metrics_port is not None:
+            require_whole("metrics_port", metrics_port, 0, 65_535)
+        if not isinstance(metrics_host, str) or not metrics_host:
+            raise SettingsError(f"metrics_host is {metrics_host!r}: give an address of this machine, as in '127.0.0.1'")
         self._metrics_at = (metrics_host, metrics_port)
         self._exporter: LoadExporter | None = None
         self._own_feed: MetricsFeed | None = None

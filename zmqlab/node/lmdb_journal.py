@@ -103,7 +103,7 @@ class LmdbStore:
 
     def _open(self) -> None:
         self._env = lmdb.open(
-            str(self._folder),
+            os.fsencode(self._folder),  # it encodes a text strictly, and a path may hold any byte
             map_size=MAP_BYTES,
             max_dbs=3,
             sync=self._fsync,

@@ -85,7 +85,8 @@ def _open_log(settings: NodeSettings) -> None:
         handler: logging.Handler = logging.StreamHandler()
         if settings.log_to == "file":
             folder.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(folder / f"{settings.name}.log")
+            path = folder / f"{settings.name}.log"
+            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")  # in any locale
     except OSError as error:
         raise LogUnwritable(
             f"the log below {folder} can't be written: {error}. Give that folder to this user, or use another --run-dir"

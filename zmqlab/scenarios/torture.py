@@ -31,7 +31,7 @@ from zmqlab.load.load_settings import LoadSettings
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import TortureResult, calm_gap_ms, outcomes
-from zmqlab.settings import Durability
+from zmqlab.settings import Durability, require_number, require_whole
 
 WARM_UP_S = 1.0
 """Calm load before the first fault: a client has its sessions and its first answers by then."""
@@ -75,11 +75,12 @@ class TortureSettings:
     keep: bool = False
 
     def __post_init__(self) -> None:
+        require_whole("seed", self.seed, 0, 2**63)
         nemesis.deals(self.seed, self.nodes, self.kinds)
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
-        if not 0 < self.duration_s < 7 * 86_400:
-            raise SettingsError(f"duration_s is {self.duration_s!r}: from above 0 up to a week")
+        require_number("duration_s", self.duration_s, 1e-3, 7 * 86_400)
+        require_number("rate", self.rate, 1, 10_000_000)
         LoadSettings(nodes=(PLACEHOLDER,), **self.load)  # says what is wrong with them before anything is started
 
     @property

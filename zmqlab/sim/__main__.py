@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
+from zmqlab.settings import require_writable
 from zmqlab.sim.many import Totals, run_many
 from zmqlab.sim.plan import FOCUSES, SimSettings
 from zmqlab.sim.simulation import run
@@ -36,19 +37,24 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         settings = SimSettings(nodes=chosen.nodes, faults_ms=chosen.faults_ms, focus=chosen.focus)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USAGE
-    try:
         if chosen.runs:
             return try_many(chosen.first_seed, chosen.runs, settings, chosen.jobs)
         return replay(chosen.seed, settings, chosen.trace)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
 def replay(seed: int, settings: SimSettings, trace: Path | None = None) -> int:
-    """Print the story and the figures of one run; write its events to ``trace``."""
+    """Print the story and the figures of one run; write its events to ``trace``.
+
+    Raises:
+        SettingsError: ``trace`` can't be written; nothing was run.
+    """
+    if trace is not None:
+        require_writable("--trace", trace)
     outcome = run(seed, settings, trace=trace is not None)
     print("\n".join(outcome.story))
     print("  ".join(f"{name} {value}" for name, value in outcome.figures.items()))

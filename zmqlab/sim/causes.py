@@ -148,6 +148,55 @@ class Reads:
             raise Violation(f"read index: {who} in term {term}, though term {floor[1]} had a leader before")
 
 
+class Promptness:
+    """What a node can do at once is done when its turn ends. Else a group stands still, and no promise breaks.
+
+    A voter whose election time-out has passed stands for election; a node whose removal is not committed counts as one
+    (thesis, 4.2.2). A candidate with the votes of a majority has won (3.4). A leader has committed the entries of its
+    term that a majority has acknowledged (3.6.2).
+    """
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+
+    def took_turn(self, raft: Raft) -> None:
+        """A node's turn is over."""
+        if raft.role is Role.LEADER:
+            self._commits(raft)
+            return
+        if raft.election_elapsed >= raft.election_timeout and _may_stand(raft):
+            raise Violation(
+                f"promptness: node {raft.node_id} has heard no leader for {raft.election_elapsed} ticks, "
+                f"and does not stand for election"
+            )
+        if raft.votes:
+            voters, votes = raft.configuration.voters, raft.votes
+            given = [voter for voter in voters if votes.get(voter)]
+            if 2 * len(given) > len(voters):
+                raise Violation(
+                    f"promptness: node {raft.node_id} has the votes of {given} of {list(voters)}, and waits for more"
+                )
+
+    def _commits(self, raft: Raft) -> None:
+        own, progress = raft.node_id, raft.progress
+        ends = [
+            self._copies[own].last_index if voter == own else progress[voter].match_index
+            for voter in raft.configuration.voters
+        ]
+        index = sorted(ends)[(len(ends) - 1) // 2]
+        if index > raft.commit_index and index >= raft.term_start_index:
+            raise Violation(
+                f"promptness: a majority has told node {raft.node_id} that it has {index}, "
+                f"but only {raft.commit_index} is committed"
+            )
+
+
+def _may_stand(raft: Raft) -> bool:
+    changed_at = raft.configurations.current_index
+    before = raft.configurations.at(changed_at - 1) if changed_at > raft.commit_index else raft.configuration
+    return raft.node_id in raft.configuration.voters or raft.node_id in before.voters
+
+
 class Causes:
     """All rules of one run; see the module."""
 
@@ -160,6 +209,7 @@ class Causes:
         self.creation = Creation(elections, self.copies)
         self.commitment = Commitment(configurations, self.copies)
         self.office = Office()
+        self.promptness = Promptness(self.copies)
         self.snapshots = Snapshots(configurations, ledger, limits)
         self.reads = Reads(elections, ledger)
         self._applied_index = 0
@@ -266,6 +316,10 @@ class Causes:
         if self.commitment.leads(raft):
             self.votes.leads(raft)
         self.office.took_turn(raft)
+
+    def took_turn(self, raft: Raft) -> None:
+        """A node's turn is over."""
+        self.promptness.took_turn(raft)
 
     def keeps(self, replica: Replica, snapshot: Snapshot) -> None:
         """A turn is over, of a node that has a snapshot."""

@@ -6,7 +6,7 @@ Each stands for a kind of bug that the simulator had not found, and for which a 
 from __future__ import annotations
 
 from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
-from zmqlab.raft import election
+from zmqlab.raft import append_entries, election
 from zmqlab.replica import raft_by_quorum, replica
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -22,6 +22,48 @@ NODE_MUTATIONS = (
             ),
         ),
         120,
+    ),
+    Mutation(
+        "learners that raise the quorum of an election",
+        election._count_votes,
+        (
+            (
+                "quorum = quorum_size(len(voters))",
+                "quorum = min(len(voters), quorum_size(len(raft.configuration.members)))",
+            ),
+        ),
+        120,
+    ),
+    Mutation(
+        "an election lost for want of one more vote than a majority",
+        election._count_votes,
+        (("if granted >= quorum:", "if granted > quorum or granted == len(voters):"),),
+        20,
+    ),
+    Mutation(
+        "a leader that commits what all have stored",
+        append_entries.commit_by_counting,
+        (("index = quorum_value(", "index = min("),),
+        20,
+    ),
+    Mutation(
+        "a node that never campaigns once it has its own removal",
+        election._may_campaign,
+        (("raft.may_lead", "raft.is_voter"),),
+        60,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "a promotion that may still be taken back ends the asking to be taken in",
+        lifecycle.Joining.is_wanted,
+        (("in_for_sure = is_here and settled and told", "in_for_sure = is_here and told"),),
+        60,
+    ),
+    Mutation(
+        "answers that came within a snapshot given later",
+        replica.Replica._carry_out,
+        (("        self._settle_pending()\n", ""),),
+        60,
     ),
     Mutation(
         "founders that begin when a majority of them has met",

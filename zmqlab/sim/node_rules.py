@@ -9,6 +9,8 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
   (:mod:`zmqlab.engine.link_faults`);
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
 * *busy*: a request is refused as one too many only while so many wait, in number or in bytes;
+* *at once*: no request waits whose answer the node has;
+* *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`);
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
@@ -22,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.raft import Message, Role
@@ -40,10 +43,14 @@ if TYPE_CHECKING:
 class Duties:
     """See the module."""
 
-    def __init__(self, process: Process, replica: Replica, peers: Peers) -> None:
+    def __init__(self, process: Process, replica: Replica, peers: Peers, joining: Joining) -> None:
         self._process = process
         self._replica = replica
         self._peers = peers
+        self._joining = joining
+        self._began_at = replica.replication.last_index
+        self._is_in = False
+        """Whether the node has been seen to take itself for a voter, since it started."""
         self._configuration = replica.replication.configuration
         """As it was when the last turn ended: the node hears its members in the present turn."""
         self._introduced: dict[int, str] = {}
@@ -69,9 +76,15 @@ class Duties:
 
     def took_turn(self) -> None:
         """The node's turn is over."""
-        self._configuration = self._replica.replication.configuration
+        replica = self._replica
+        self._configuration = replica.replication.configuration
         if self._queries:
             self._look_at_queries()
+        if replica.pending:
+            self._look_at_pending()
+        if self._joining.was_in and not self._is_in:
+            self._is_in = True
+            self._came_in()
 
     # Links.
 
@@ -113,6 +126,30 @@ class Duties:
             raise Violation(
                 f"busy: node {self._process.node_id} refuses {len(frame)} bytes as too many, "
                 f"while {len(pending)} requests wait, of {waiting} bytes"
+            )
+
+    def _look_at_pending(self) -> None:
+        """A node that has the answer to a request, from the log or within a snapshot, gives it at once."""
+        peek = self._replica.machine.sessions.peek
+        for key in self._replica.pending:
+            if peek(*key) is not None:
+                raise Violation(f"at once: node {self._process.node_id} has the answer to {key}, and does not give it")
+
+    # Joining.
+
+    def _came_in(self) -> None:
+        """The node will ask no more to be taken in. It votes, by its leader's word or by a change that is committed."""
+        world, replication = self._process.world, self._replica.replication
+        own_id, index = replication.node_id, replication.configuration_index
+        if self._joining.is_told or replication.role is Role.LEADER or world.causes is None:
+            return
+        if index <= world.ledger.last_index:
+            votes = own_id in world.configurations.at(index).voters
+        else:
+            votes = world.causes.commitment.votes(own_id, self._began_at)
+        if not votes:
+            raise Violation(
+                f"joining: node {own_id} asks no more to be taken in, but its being a voter at {index} is not committed"
             )
 
     # Closing.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zmqlab.errors import SettingsError
 from zmqlab.raft import RaftSettings
 from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings
-from zmqlab.settings import SessionLimits
+from zmqlab.settings import SessionLimits, require_whole
 
 MS = 1_000
 """Microseconds. All virtual time is in whole microseconds."""
@@ -77,9 +77,7 @@ class SimSettings:
             ("clients", 1, 64),
         )
         for name, low, high in limits:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SettingsError(f"{name} is {value}: it must be from {low} to {high}")
+            require_whole(name, getattr(self, name), low, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -369,6 +369,15 @@ class Commitment:
             for (index, term), change in self._changes.items()
         )
 
+    def votes(self, node_id: int, since: int) -> bool:
+        """Whether a change behind index ``since``, after which this node votes, is on the disks of a majority."""
+        return any(
+            index > since
+            and node_id in change.voters
+            and self._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            for (index, term), change in self._changes.items()
+        )
+
     def leads(self, raft: Raft) -> bool:
         """A leader works; returns whether it was not seen before in this term."""
         began = self._began.get(raft.term)

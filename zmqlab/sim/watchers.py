@@ -53,8 +53,10 @@ class Watcher:
             self._look_at_leader(raft)
             if causes is not None:
                 causes.led(raft)
-        if raft.snapshot is not None and causes is not None:
-            causes.keeps(process.replica, raft.snapshot)
+        if causes is not None:
+            causes.took_turn(raft)
+            if raft.snapshot is not None:
+                causes.keeps(process.replica, raft.snapshot)
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self._process.world
@@ -114,7 +116,7 @@ class WatchedGroup(Group):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._process = cast("Sockets", self._effects).process
-        self.duties = Duties(self._process, self.replica, self.peers)
+        self.duties = Duties(self._process, self.replica, self.peers, self.joining)
         self._process.opened(self.replica, self.duties)
         self._watch(self._process.world.causes)
 

@@ -89,7 +89,9 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
     host = spelled(match[1]) if match else ""
     if not match or not 1 <= int(match[2]) <= 65_535 or (host.startswith("[") and not is_numeric(host)):
-        raise SettingsError(f"{str(text)[:300]!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000")
+        raise SettingsError(
+            f"{str(text)[:300]!r} is not an endpoint: write tcp://HOST:PORT, as in tcp://localhost:5000"
+        )
     return host, int(match[2])
 
 

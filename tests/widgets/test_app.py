@@ -79,6 +79,7 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
+    """At the end: a page that was loaded again, or closed, left its cluster running for as long as the server."""
     visit = Visit(browser.new_page(viewport={"width": 1400, "height": 1500}), app.url)
     page = visit.page
     page.goto(app.url)
@@ -94,6 +95,11 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     keep(visit, "app")
     assert visit.outside == []
     assert visit.errors == []
-    page.close()
-    app.close()
+    page.reload()
     seconds_until(lambda: not living(nodes), 15)
+    page.wait_for_selector("tr.zl-leads", timeout=60_000)
+    nodes = nodes_of(app.pid)
+    assert len(nodes) == 3
+    page.goto("about:blank")  # to close it would end its whole browser context, and with it what it sends at its end
+    seconds_until(lambda: not living(nodes), 15)
+    app.close()

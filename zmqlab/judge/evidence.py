@@ -16,9 +16,8 @@ The file is bounded too (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than tw
 collecting ends, and the verdict says that its log is not complete. It costs the nodes a read of some 100 KiB every
 quarter of a second at 10,000 orders/s, of one node.
 
-A run may begin on nodes that have forgotten the beginning of their log long ago. If none of them has it, the collector
-begins with the oldest entry that one of them has. If it falls so far behind that no node has what comes next, it looks
-only now and then whether a node that comes back has it.
+If no node has the beginning of the log any more, the collector begins with the oldest entry that one of them has. If it
+falls so far behind that no node has what comes next, it looks now and then whether a node that comes back has it.
 
 Rules: evidence is taken from sockets and values, never from the object that ran the cluster, so a verdict can be passed
 on nodes that another process started.
@@ -60,6 +59,8 @@ OVERLAP = 64
 MAX_FILE_BYTES = 4 << 30
 GAP_POLLS = 40
 """While no node has what comes next, so many polls are left out: a question costs a piece of the log each time."""
+UNPACKED = 10_000
+"""Records of a ledger that are unpacked at a time: 400 bytes each."""
 MAX_CONFLICTS = 100
 """How many conflicts are kept; one is enough for the verdict."""
 COLLECT_TIMEOUT_S = 0.5
@@ -74,12 +75,32 @@ class LogPiece(NamedTuple):
     entries: Sequence[LogEntry]
 
 
-def acknowledgements_of(outcome: load_wire.LoadResult) -> list[Acknowledgement]:
-    """What a load client was told: the ledger of its run, in the form that the verdict takes."""
-    rows = read_ledger(outcome.ledger)
-    names = Acknowledgement._fields  # the ledger has the same and more
-    columns = (rows[name].tolist() for name in names)
-    return [Acknowledgement(*row) for row in zip(*columns, strict=True)]
+class Acknowledgements(Sequence[Acknowledgement]):
+    """The ledger of a run, whose records are unpacked only as they are looked at."""
+
+    def __init__(self, ledger: bytes) -> None:
+        self._rows = read_ledger(ledger)[list(Acknowledgement._fields)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, position: int) -> Acknowledgement: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Acknowledgement]: ...
+    def __getitem__(self, position: int | slice) -> Acknowledgement | list[Acknowledgement]:
+        if isinstance(position, slice):
+            return [Acknowledgement(*row) for row in self._rows[position].tolist()]
+        return Acknowledgement(*self._rows[position].tolist())
+
+    def __iter__(self) -> Iterator[Acknowledgement]:
+        for start in range(0, len(self), UNPACKED):
+            yield from self[start : start + UNPACKED]
+
+
+def acknowledgements_of(outcome: load_wire.LoadResult) -> Acknowledgements:
+    """What a load client was told, in the form that the verdict takes."""
+    return Acknowledgements(outcome.ledger)
 
 
 def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
@@ -378,8 +399,7 @@ class LogCollector:
                 polls = 1 if self._look() else GAP_POLLS
 
     def _look(self) -> bool:
-        """Ask one node after the other, beginning with another one each time, until one has something new; False if
-        none of them can ever have what comes next."""
+        """Ask one node after the other, another one first each time, until one has news; False if none can have any."""
         endpoints = list(self._cluster.living_endpoints)
         self._turn += 1
         for offset in range(len(endpoints)):

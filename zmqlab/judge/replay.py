@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,10 +31,13 @@ from zmqlab.wire import client as wire
 from zmqlab.wire import records
 from zmqlab.wire.frames import OPEN_SESSION, REQUEST, parse_header
 
+MAX_GAP = 4_096
+"""A request number so far beyond the largest one of its client is kept apart: four windows of a session."""
 BODY_BYTES = 32
 """A response without its reports and fills."""
 REPORT_BYTES = 32
 
+_NOTHING: array[int] = array("Q")
 RequestKey = tuple[int, int]
 """(client_id, request_number)"""
 
@@ -56,24 +60,76 @@ class LogEntry(NamedTuple):
     data: bytes
 
 
+class RequestTable:
+    """One number for each request, in eight bytes: a dictionary takes some hundred, for each of millions of requests.
+
+    Clients number their requests 1, 2, 3, ..., so each client has an array. A number far beyond all others goes to a
+    dictionary instead: a log may hold the requests of clients that count differently.
+    """
+
+    def __init__(self) -> None:
+        self._dense: dict[int, array[int]] = {}
+        """client_id -> by request number, one more than the value; 0: there is none."""
+        self._others: dict[RequestKey, int] = {}
+        self._count = 0
+
+    def __setitem__(self, key: RequestKey, value: int) -> None:
+        """``value`` is from 0 to 2**64 - 2."""
+        client_id, number = key
+        values = self._dense.setdefault(client_id, array("Q"))
+        if number > len(values) + MAX_GAP or key in self._others:
+            self._count += key not in self._others
+            self._others[key] = value
+            return
+        if number >= len(values):
+            values.frombytes(bytes(8 * (number + 1 - len(values))))
+        self._count += values[number] == 0
+        values[number] = value + 1
+
+    def get(self, key: RequestKey) -> int | None:
+        """The request's number; None if it has none."""
+        client_id, number = key
+        values = self._dense.get(client_id, _NOTHING)
+        if number < len(values) and values[number]:
+            return values[number] - 1
+        return self._others.get(key)
+
+    def __contains__(self, key: RequestKey) -> bool:
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, client_id: int) -> int:
+        """How many requests of a client have a number."""
+        values = self._dense.get(client_id, _NOTHING)
+        return len(values) - values.count(0) + sum(each == client_id for each, _ in self._others)
+
+
 @dataclass(slots=True)
 class Replayed:
     """What the log says happened."""
 
-    occurrences: dict[RequestKey, list[int]] = field(default_factory=dict)
-    """Every index at which a request stands; more than one if it was retried."""
-    applied: dict[RequestKey, int] = field(default_factory=dict)
+    first_seen: RequestTable = field(default_factory=RequestTable)
+    """The first index at which a request stands."""
+    copies: dict[RequestKey, list[int]] = field(default_factory=dict)
+    """The other indexes at which it stands, if it was retried."""
+    applied: RequestTable = field(default_factory=RequestTable)
     """The one index at which a request counts."""
-    commands: dict[RequestKey, int] = field(default_factory=dict)
+    commands: RequestTable = field(default_factory=RequestTable)
     """CRC-32 of the commands of the copy that counts."""
     applied_twice: list[RequestKey] = field(default_factory=list)
     """Always empty if the session rules work: this checks the model itself."""
-    answers: dict[RequestKey, int] = field(default_factory=dict)
+    answers: RequestTable = field(default_factory=RequestTable)
     """CRC-32 of reports and fills as the naive book gives them, for the requests that were replayed."""
     books: dict[BookKey, int] = field(default_factory=dict)
     """CRC-32 of the books that were asked for, as far as the log was replayed (:func:`crc_of_book`)."""
     commands_applied: int = 0
     commands_replayed: int = 0
+
+    def stands_at(self, key: RequestKey, log_index: int) -> bool:
+        """Whether a copy of the request stands at this index."""
+        return self.first_seen.get(key) == log_index or log_index in self.copies.get(key, ())
 
 
 class SessionModel:
@@ -156,7 +212,10 @@ def replay(
             continue
         request = wire.parse_request(entry.data)
         key = (request.client_id, request.request_number)
-        result.occurrences.setdefault(key, []).append(entry.log_index)
+        if key in result.first_seen:
+            result.copies.setdefault(key, []).append(entry.log_index)
+        else:
+            result.first_seen[key] = entry.log_index
         if not sessions.counts(request.client_id, request.request_number, request.answered_below):
             continue
         if key in result.applied:

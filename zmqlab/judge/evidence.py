@@ -12,8 +12,7 @@ for a few entries once more that it has already. Two nodes that say different th
 promise on which all others rest (state machine safety), and the verdict reports it. Memory stays small: entries go to a
 file without a name in the cluster's folder, and 17 bytes of each stay in memory. The file is bounded too
 (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, or its disk, collecting ends, and the
-verdict says that its log is not complete. It costs the nodes a read of some 100 KiB every quarter of a second at 10,000
-orders/s, of one node.
+verdict says that its log is not complete. At 10,000 orders/s a node reads 100 KiB each time.
 
 If no node has the beginning of the log any more, the collector begins with the oldest entry that one of them has. If it
 falls so far behind that no node has what comes next, it looks now and then whether a node that comes back has it.

@@ -308,8 +308,10 @@ class Fleet:
         if status is None:
             return
         lines = process.error_text().splitlines()
-        reason = lines[-1] if lines else f"it wrote no reason; its log is {self.log_path(name)}"
-        raise start_error(status, f"{name} ended with status {status} before it was ready: {reason}")
+        error = start_error(status, "")
+        meaning = (type(error).__doc__ or "").split(". ")[0]
+        reason = lines[-1] if lines else f"{meaning}. It wrote no reason; its log is {self.log_path(name)}"
+        raise type(error)(f"{name} ended with status {status} before it was ready: {reason}")
 
     def _await_cluster(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

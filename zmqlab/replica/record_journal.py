@@ -37,7 +37,8 @@ from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Origin, StoredState
 
 FORGET_AT_ONCE = 512
-"""How many old entries one transaction deletes, at most: that takes some 0.3 ms, so that no turn is held up."""
+"""How many old entries one transaction deletes, at most: that takes some 0.3 ms, and as long again to check the pages
+that they are on. No turn is held up."""
 
 _INDEX = struct.Struct(">Q")
 _CRC = struct.Struct("<I")

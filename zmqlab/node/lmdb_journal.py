@@ -1,9 +1,9 @@
 """The journal on disk: one LMDB environment a node and group.
 
 Three named databases: ``entries`` (index as 8 bytes, big-endian, so that LMDB's order is the log's), ``snapshot`` (one
-record) and ``meta`` (hard state, identity, the oldest index). What the records are and when they are written is in
-:mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a damaged one is found when it is
-read and is never served.
+record, and the parts of a large one) and ``meta`` (hard state, identity, the oldest index). What the records are and
+when they are written is in :mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a
+damaged one is found when it is read and is never served.
 
 LMDB is a copy-on-write B+tree with one writer: a transaction is there whole or not at all, whatever instant the
 process dies at, and it needs no recovery. ``durability="os"`` leaves the flushing to the kernel, which survives the
@@ -37,6 +37,7 @@ MAP_BYTES = 1 << 36
 
 _KEY = struct.Struct(">Q")
 _SNAPSHOT_KEY = b"snapshot"
+_PART_KEY = struct.Struct(">QI")  # generation number
 
 
 class LmdbJournal(RecordJournal):
@@ -245,6 +246,20 @@ class _Transaction:
 
     def put_snapshot(self, record: bytes) -> None:
         self._transaction.put(_SNAPSHOT_KEY, record, db=self._snapshots)
+
+    def part(self, generation: int, number: int) -> bytes | None:
+        value = self._transaction.get(_PART_KEY.pack(generation, number), db=self._snapshots)
+        return None if value is None else bytes(value)
+
+    def put_part(self, generation: int, number: int, record: bytes) -> None:
+        self._transaction.put(_PART_KEY.pack(generation, number), record, db=self._snapshots)
+
+    def delete_parts(self, but: int) -> None:
+        with self._transaction.cursor(db=self._snapshots) as cursor:
+            found = [key for key in cursor.iternext(values=False) if len(key) == _PART_KEY.size]
+        for key in found:
+            if _PART_KEY.unpack(key)[0] != but:
+                self._transaction.delete(key, db=self._snapshots)
 
     def last_index(self) -> int:
         with self._transaction.cursor(db=self._entries) as cursor:

@@ -30,7 +30,7 @@ from zmqlab.errors import JournalFull, JournalLost, JournalMismatch
 from zmqlab.histogram import Histogram
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
-from zmqlab.replica.record_journal import RecordJournal
+from zmqlab.replica.record_journal import PART_BYTES, RecordJournal
 
 MAP_BYTES = 1 << 36
 """The most that the file may grow to: address space, not disk. 64 GiB is far above what ``retain_bytes`` allows."""
@@ -43,7 +43,15 @@ _PART_KEY = struct.Struct(">QI")  # generation number
 class LmdbJournal(RecordJournal):
     """A journal in ``folder``, which is made where it is missing."""
 
-    def __init__(self, folder: Path, *, identity: str, fsync: bool = False, retain_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        identity: str,
+        fsync: bool = False,
+        retain_bytes: int = 0,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         """Open or create.
 
         Args:
@@ -51,6 +59,7 @@ class LmdbJournal(RecordJournal):
             identity: who writes this journal; a journal of anyone else is refused.
             fsync: flush every transaction to the disk.
             retain_bytes: how much log to keep behind the newest snapshot.
+            part_bytes: of the parts in which a large snapshot is written.
 
         Raises:
             JournalMismatch: the journal there is another node's, or in use.
@@ -58,7 +67,7 @@ class LmdbJournal(RecordJournal):
         """
         store = LmdbStore(folder, fsync=fsync)
         try:
-            super().__init__(store, identity=identity, retain_bytes=retain_bytes)
+            super().__init__(store, identity=identity, retain_bytes=retain_bytes, part_bytes=part_bytes)
         except JournalMismatch as error:
             store.close()
             raise JournalMismatch(f"{folder}: {error}") from None

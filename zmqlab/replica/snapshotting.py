@@ -113,7 +113,7 @@ class Snapshotting:
         self._replication = replication
         self._journal = journal
         self._settings = settings
-        self._rows = max(1, settings.slice_bytes // ORDER.size)
+        self._rows = -(-settings.slice_bytes // ORDER.size)
         self._making: _Making | None = None
         self._receiving: _Receiving | None = None
         self._hashing: _Hashing | None = None

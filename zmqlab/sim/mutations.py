@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from zmqlab.market import exchange
+from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
-from zmqlab.replica import machine, record_journal, replica, sessions
+from zmqlab.replica import machine, record_journal, replica, sessions, snapshotting
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
 
@@ -238,6 +238,41 @@ MUTATIONS = (
         SimSettings(focus="snapshots"),
     ),
     Mutation(
+        "a frozen state whose quantities change",
+        market_state.MarketState._note_quantity,
+        (("changed.setdefault(id(order), order[QUANTITY])", "pass"),),
+        200,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a session that is changed while it is frozen",
+        sessions.SessionTable.admit,
+        (("session = session.copy(self._generation)", "session.generation = self._generation"),),
+        100,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a snapshot said to be of the index at which it was finished",
+        snapshotting.Snapshotting._make_some,
+        (("replace(head, data=making.data.getvalue())", "self._replication.make_snapshot(making.data.getvalue())"),),
+        20,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a part of a snapshot that is written twice",
+        record_journal.RecordJournal.stage_snapshot,
+        (("staged.rest = bytearray()", "pass"),),
+        100,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "the parts of the stored snapshot deleted when the next one is begun",
+        record_journal.RecordJournal.stage_snapshot,
+        (("transaction.delete_parts(but=self._generation)", "transaction.delete_parts(but=0)"),),
+        100,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
         "a snapshot that forgets in which order sessions were used",
         sessions.SessionTable.freeze,
         (("self._sessions.values()", "sorted(self._sessions.values(), key=lambda each: each.client_id)"),),
@@ -313,8 +348,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the trades missing from a restored book",
-        exchange.Exchange.restore,
-        (("book.tape.extend(trades)", "pass"),),
+        market_state.MarketState.restoring,
+        (("book.tape.extend(pieces.rows(TRADE, trades)[1])", "pieces.rows(TRADE, trades)"),),
         60,
     ),
     Mutation(

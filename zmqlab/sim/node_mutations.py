@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
 from zmqlab.raft import election
-from zmqlab.replica import raft_by_quorum, replica
+from zmqlab.replica import raft_by_quorum, replica, snapshotting
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
 
@@ -68,8 +68,11 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "the hash of an old state told for a new one",
-        answers.Answers._hash,
-        (("if self._hashed[0] != machine.applied_index:", "if self._hashed[0] < machine.applied_index - 16:"),),
+        snapshotting.Snapshotting.hash_state,
+        (
+            ("log_index == self._machine.applied_index", "log_index >= self._machine.applied_index - 16"),
+            ("finish(self._hashed)", "finish(self._hashed._replace(log_index=self._machine.applied_index))"),
+        ),
         20,
     ),
     Mutation(

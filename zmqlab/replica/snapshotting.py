@@ -35,6 +35,8 @@ from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Restoring, StateMachine
 from zmqlab.replica.replication import Replication
 
+TRANSFER_LOGS = 4
+"""So many times the log between two snapshots is kept in memory for a follower that is being sent one: 64 MiB."""
 HASH_WAITING_MAX = 1_024
 """Questions for a state hash that wait at once: four turns full of them."""
 
@@ -166,14 +168,21 @@ class Snapshotting:
         self.total += 1
 
     def _entries_to_keep(self, index: int) -> int:
-        """How many entries up to ``index`` fit the memory that is kept for followers a little behind."""
+        """How many entries up to ``index`` stay in memory.
+
+        Those that fit ``keep_bytes`` are for followers a little behind. A follower that is being sent a snapshot will
+        need all that came after it: if they were dropped, it would need another snapshot, and while a large one is
+        under way the next is made. That has a bound, too.
+        """
         replication = self._replication
         entries = index - replication.first_index + 1
         if entries <= 0:
             return 0
         log_entries = replication.last_index - replication.first_index + 1
         mean_bytes = max(1, replication.log_bytes // max(1, log_entries))
-        return min(entries, self._settings.keep_bytes // mean_bytes)
+        sent = [each.snapshot.index for each in replication.followers.values() if each.snapshot is not None]
+        needed = min(index - min(sent, default=index), TRANSFER_LOGS * self._settings.log_bytes // mean_bytes)
+        return min(entries, max(needed, self._settings.keep_bytes // mean_bytes))
 
     # Receiving.
 

@@ -266,13 +266,6 @@ MUTATIONS = (
         SimSettings(focus="snapshots"),
     ),
     Mutation(
-        "the parts of the stored snapshot deleted when the next one is begun",
-        record_journal.RecordJournal.stage_snapshot,
-        (("transaction.delete_parts(but=self._generation)", "transaction.delete_parts(but=0)"),),
-        100,
-        SimSettings(focus="snapshots"),
-    ),
-    Mutation(
         "a snapshot that forgets in which order sessions were used",
         sessions.SessionTable.freeze,
         (("self._sessions.values()", "sorted(self._sessions.values(), key=lambda each: each.client_id)"),),

@@ -71,7 +71,10 @@ NODE_MUTATIONS = (
         snapshotting.Snapshotting.hash_state,
         (
             ("log_index == self._machine.applied_index", "log_index >= self._machine.applied_index - 16"),
-            ("finish(self._hashed)", "finish(self._hashed._replace(log_index=self._machine.applied_index))"),
+            (
+                "finish(self._hashed)",
+                "finish(HashedState(self._machine.applied_index, self._machine.chain, self._hashed.state_hash))",
+            ),
         ),
         20,
     ),

@@ -201,7 +201,7 @@ def test_a_log_that_contradicts_what_is_committed() -> None:
 
 
 def test_a_snapshot_of_nothing_is_not_stored() -> None:
-    """It stood in the journal, and stopped the node at each start. Later it stopped the node once, before it was stored.
+    """It stood in the journal, and stopped the node at each start; later on, it stopped the node before it was stored.
 
     In the leader's name it is refused now, and the node goes on.
     """

@@ -22,7 +22,7 @@ from typing import Any
 
 from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
-from zmqlab.replica import machine, record_journal, replica, sessions, snapshotting
+from zmqlab.replica import machine, record_journal, replica, sessions
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
 
@@ -235,34 +235,6 @@ MUTATIONS = (
         machine.StateMachine.adopt,
         (("self.sessions = other.sessions", "pass"),),
         30,
-        SimSettings(focus="snapshots"),
-    ),
-    Mutation(
-        "a frozen state whose quantities change",
-        market_state.MarketState._note_quantity,
-        (("changed.setdefault(id(order), order[QUANTITY])", "pass"),),
-        200,
-        SimSettings(focus="snapshots"),
-    ),
-    Mutation(
-        "a session that is changed while it is frozen",
-        sessions.SessionTable.admit,
-        (("session = session.copy(self._generation)", "session.generation = self._generation"),),
-        100,
-        SimSettings(focus="snapshots"),
-    ),
-    Mutation(
-        "a snapshot said to be of the index at which it was finished",
-        snapshotting.Snapshotting._make_some,
-        (("replace(head, data=making.data.getvalue())", "self._replication.make_snapshot(making.data.getvalue())"),),
-        20,
-        SimSettings(focus="snapshots"),
-    ),
-    Mutation(
-        "a part of a snapshot that is written twice",
-        record_journal.RecordJournal.stage_snapshot,
-        (("staged.rest = bytearray()", "pass"),),
-        100,
         SimSettings(focus="snapshots"),
     ),
     Mutation(

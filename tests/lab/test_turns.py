@@ -33,7 +33,7 @@ class SlowHost(LocalHost):
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE)) as running:
+    with Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE), keys=False) as running:
         yield running
 
 
@@ -85,7 +85,7 @@ def test_two_pauses_at_once_are_one(cluster: Cluster) -> None:
 
 
 def test_two_starts_at_once_make_one_cluster(tmp_path: Path) -> None:
-    cluster = Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE))
+    cluster = Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE), keys=False)
     errors = at_once(*[lambda: cluster.start()] * 2)
     assert sorted(errors)[0] == ""
     assert "started already" in sorted(errors)[1]

@@ -39,7 +39,7 @@ class Doors:
 
     def read(self) -> None:
         self.frames += self.transport.receive_from_peers(256)
-        self.frames += (frame for _, frame in self.transport.receive_from_clients(256))
+        self.frames += (frame for _, frame, _ in self.transport.receive_from_clients(256))
 
     def read_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
@@ -196,10 +196,10 @@ def test_without_a_descriptor_a_connection_is_made_later(doors: Doors, monkeypat
     """Each of them was an error that ended the node."""
     real, free = net.connect, [False]
 
-    def connect(*arguments: object) -> net.Socket:
+    def connect(*arguments: Any, **named: Any) -> net.Socket:
         if not free[0]:
             raise zmq.ZMQError(errno.EMFILE)
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments, **named)
 
     monkeypatch.setattr(net, "connect", connect)
     address = f"tcp://127.0.0.1:{doors.port}"

@@ -169,7 +169,7 @@ class Answers:
             reply(HashAnswer(query.nonce, state.log_index, state.chain.hex(), state.state_hash.hex()))
 
         if not self._replica.hash_state(finish):
-            reply(ErrorAnswer(query.nonce, "busy", "too many ask for the state hash at once: ask again"))
+            reply(ErrorAnswer(query.nonce, ErrorCode.BUSY, "too many ask for the state hash at once: ask again"))
 
     def _transfer(self, query: TransferQuery, reply: Reply) -> None:
         if self._replica.replication.hand_over(query.target):

@@ -170,6 +170,8 @@ class Node:
         self._transport.hang_up(address)
 
     def vitals(self) -> Vitals:
+        if self._transport.key_checker is not None:
+            self._transport.key_checker.refresh()
         now_ns = time.monotonic_ns()
         door = self._transport.key_checker
         if now_ns - self._cpu_measured_ns >= CPU_INTERVAL_NS:

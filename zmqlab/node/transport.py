@@ -130,7 +130,6 @@ class Transport:
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
             self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
-            net.show(self.broadcasts, self._credentials)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
         except BaseException:
             self.close()
@@ -190,7 +189,7 @@ class Transport:
 
     def subscribe(self, address: str) -> None:
         """Hear the broadcasts of the node there. libzmq ignores a second call for an address."""
-        net.attach(self.broadcasts, address)
+        net.attach(self.broadcasts, address, self._credentials)
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""

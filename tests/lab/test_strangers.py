@@ -206,11 +206,17 @@ def test_a_forged_message_does_not_end_a_load(keyed: bool, stranger: Stranger) -
         (child,) = (each for each in psutil.Process().children() if "zmqlab.load.load_process" in each.cmdline())
         config = json.loads(child.cmdline()[-1])
         assert "secret" not in json.dumps(config)
-        forged = load_messages.encode_control(load_messages.LoadFailed("ClusterError", "forged"))
+        pid = child.pid
+        forged = [
+            load_messages.encode_control(load_messages.LoadStarted("load", pid, [1])),
+            control.encode(load_messages.LOAD_CONTROL, {"op": "failed", "kind": "ClusterError", "message": "forged"}),
+        ]
         public, secret = keys.new_pair()
         guess = Credentials(public, secret, load.feed.load_keys.credentials().server)
         for credentials in (None, guess):
-            stranger.connect(zmq.DEALER, config["control"], credentials).send(forged)
+            to_parent = stranger.connect(zmq.DEALER, config["control"], credentials)
+            for frame in forged:
+                to_parent.send(frame)
             stranger.connect(zmq.PUB, config["metrics"], credentials)
         result = load.wait()
         assert result.verdict.ok, result.verdict

@@ -49,10 +49,10 @@ def one_line(finished: subprocess.CompletedProcess[str]) -> str:
     ("arguments", "words"),
     [
         (["--node", "a b", "--port", "5000"], "node name 'a b'"),
-        (["--node", "a", "--port", "70000"], "port is 70000: it must be from 1 to 65533"),
+        (["--node", "a", "--port", "70000"], "port is 70000: it must be a whole number from 1 to 65533"),
         (["--node", "a", "--port", "5000", "--peers", "localhost:1"], "'localhost:1' is not an endpoint"),
         (["--node", "a", "--port", "5000", "--peers", "tcp://localhost:5000"], "is this node itself"),
-        (["--node", "a", "--port", "5000", "--bind", "0.0.0.0"], "lets others in, unencrypted"),
+        (["--node", "a", "--port", "5000", "--bind", "0.0.0.0"], "lets others in: give --keys DIR"),
         (["--node", "a", "--port", "5000", "--bind", "0.0.0.0", "--insecure"], "--advertise"),
         (["--node", "a", "--port", "5000", "--election-ticks", "3"], "election_ticks is 3"),
     ],

@@ -167,6 +167,7 @@ class RunFolder:
         )
         partial = self.path / f"{RECORD}.new"
         with contextlib.suppress(OSError):  # a full disk stops no cluster
+            partial.touch(0o600)
             partial.write_bytes(msgspec.json.format(msgspec.json.encode(known)))
             partial.replace(self.path / RECORD)
 

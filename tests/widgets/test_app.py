@@ -77,6 +77,7 @@ def app(tmp_path: Path) -> Iterator[App]:
     server.end()
 
 
+@pytest.mark.long
 def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     """At the end: a page that was loaded again, or closed, left its cluster running for as long as the server."""
     visit = Visit(browser.new_page(viewport={"width": 1400, "height": 1500}), app.url)

@@ -95,15 +95,13 @@ class Group:
         self._trades_left = TRADES_PER_SNAPSHOT
         self._last_seen: tuple[int, int, Role] | None = None
         self._outbox: dict[Route, list[bytes]] = {}
-        self._life = 0
-        """Told in what this node asks for itself: a late question of an earlier life must not count."""
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
-        self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, self._life)
-        leaving = Leaving(effects, rng, replication, self._life) if settings.leave else None
+        self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life)
+        leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
 
@@ -128,8 +126,7 @@ class Group:
             f"start id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
-        self._life = rng.getrandbits(62) + 1
-        return Replica(replication, machine, journal, self, limits, first_context=self._life)
+        return Replica(replication, machine, journal, self, limits, first_context=rng.getrandbits(62) + 1)
 
     # Frames in.
 

@@ -160,7 +160,7 @@ class Joining:
         Args:
             elsewhere: the members that are not where the configuration says (:attr:`Peers.elsewhere`).
             seeds: base endpoints of nodes that it may ask first; none for a node that founded its cluster.
-            life: a number that this node drew when it started.
+            life: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
         """
         self._replication = replication
         self._elsewhere = elsewhere
@@ -245,7 +245,7 @@ class Leaving:
     """
 
     def __init__(self, effects: Effects, rng: random.Random, replication: Replication, life: int) -> None:
-        """``life``: a number that this node drew when it started."""
+        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._replication = replication
         self._asker = Asker(
             effects,

@@ -30,8 +30,8 @@ from zmqlab.sim.checkers import Violation
 Effect = Callable[[str], None]
 Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
 Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None]
-IDENTITY = b"identity"
-"""The record that is never damaged here, so that each seed draws what it always drew."""
+UNHARMED = {b"identity", b"life"}
+"""The records that are never damaged here, so that each seed draws what it always drew."""
 
 
 class Disk:
@@ -100,7 +100,7 @@ class Disk:
     def flip_a_bit(self, rng: random.Random) -> str:
         """Change one bit of one record; returns which record."""
         meta, entries, snapshot = dict(self._contents[0]), dict(self._contents[1]), self._contents[2]
-        names: list[bytes | int] = [name for name in meta if name != IDENTITY]
+        names: list[bytes | int] = [name for name in meta if name not in UNHARMED]
         names += [b"snapshot"] * (snapshot is not None) + list(entries)
         if not names:
             return ""

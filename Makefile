@@ -18,6 +18,14 @@ LAB_ARGS ?=
 
 BIN := $(VENV)/bin
 
+# A page that is left ends its kernel, and with it its cluster. If its browser died instead, Voilà ends the kernel when it
+# is a minute old and no page is connected; it looks every 10 s. The panel of a page that is gone goes on talking, and that
+# must not count as being in use.
+SAID := status stream error execute_request execute_reply execute_input execute_result display_data \
+	update_display_data clear_output comm_open comm_msg comm_close
+CULLING := --MappingKernelManager.cull_idle_timeout=60 --MappingKernelManager.cull_interval=10 \
+	$(foreach type,$(SAID),--MappingKernelManager.untracked_message_types=$(type))
+
 .PHONY: quick test test-long lab app clean help
 .DEFAULT_GOAL := help
 
@@ -62,7 +70,7 @@ lab: $(VENV)/.installed-lab
 # in the address that Voilà prints.
 app: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" JUPYTER_PATH="$(CURDIR)/notebooks:$$JUPYTER_PATH" \
-		$(BIN)/voila notebooks/panel.ipynb --template=offline --token $(LAB_ARGS)
+		$(BIN)/voila notebooks/panel.ipynb --template=offline --token $(CULLING) $(LAB_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

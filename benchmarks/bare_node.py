@@ -7,14 +7,18 @@ exchange accepts every command and does nothing.
 
 from __future__ import annotations
 
+import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import zmq
 
-from zmqlab.market.types import Depth, Trade
+from zmqlab.market.canonical import Pieces
+from zmqlab.market.types import Depth, MarketLimits, Trade
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames, records
+
+COUNT = struct.Struct("<Q")
 
 
 def new_orders(first_id: int, count: int) -> list[int]:
@@ -28,23 +32,24 @@ def new_orders(first_id: int, count: int) -> list[int]:
 class NullExchange:
     """Accepts everything, remembers a counter."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: MarketLimits | None = None) -> None:
+        self.limits = limits
         self._count = 0
         self.open_orders = 0
 
-    def execute(self, commands: Iterable[tuple[int, ...]]) -> tuple[list[int], list[int]]:
+    def execute(self, commands: Iterable[tuple[int, ...]], session: int = 0) -> tuple[list[int], list[int]]:
         count = sum(1 for _ in commands)
         self._count += count
         return new_orders(self._count, count), []
 
-    def snapshot(self) -> bytes:
-        return self._count.to_bytes(8, "little")
+    def freeze(self, rows: int) -> Iterator[bytes]:
+        return iter([COUNT.pack(self._count)])
 
-    def restore(self, data: bytes) -> None:
-        self._count = int.from_bytes(data, "little")
+    def restoring(self, pieces: Pieces) -> Iterator[None]:
+        (self._count,) = yield from pieces.one(COUNT)
 
-    def state_hash(self) -> bytes:
-        return self.snapshot() * 2
+    def dismantle(self) -> Iterator[None]:
+        return iter(())
 
     def depth(self, symbol: str, levels: int) -> Depth:
         return Depth(symbol, [], [])

@@ -201,9 +201,16 @@ class KeyChecker:
         self.socket = open_socket(context, zmq.REP, DOOR_BOUNDS)
         self.socket.bind(ZAP_ENDPOINT)
 
+    def refresh(self) -> None:
+        """Read the list of keys again if it has changed: a key that is not in it any more is refused at its next frame.
+
+        It costs a look at the file's time and size; the owner does it some ten times a second.
+        """
+        self._keyring.refresh()
+
     def admit(self, most: int = MAX_HANDSHAKES) -> None:
         """Answer what was asked, up to ``most`` handshakes: a flood of them must not hold the owner up."""
-        self._keyring.refresh()
+        self.refresh()
         for _ in range(most):
             try:
                 request = self.socket.recv_multipart(zmq.NOBLOCK)

@@ -16,7 +16,7 @@ WIDTH = 24
 """Columns of Grafana's grid."""
 HERE = 'cluster=~"$cluster"'
 ROLES = {1: ("leader", "green"), 2: ("follower", "blue"), 3: ("candidate", "orange"), 4: ("pre_candidate", "yellow")}
-ROLES[5] = ("learner", "purple")
+ROLES |= {5: ("learner", "purple"), 6: ("removed", "red")}
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 Query = tuple[str, str]

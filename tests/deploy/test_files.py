@@ -236,7 +236,7 @@ def test_the_file_of_settings_is_one() -> None:
 def test_the_unit_tries_again_only_where_it_may_help() -> None:
     from zmqlab import errors
 
-    hopeless = {errors.SettingsError, errors.JournalMismatch, errors.JournalCorrupt}
+    hopeless = {errors.SettingsError, errors.JournalMismatch, errors.JournalFull, errors.JournalCorrupt}
     assert unit_setting("RestartPreventExitStatus").split() == sorted(str(kind.exit_status) for kind in hopeless)
 
 

@@ -190,6 +190,22 @@ def test_a_log_whose_beginning_was_gone_is_collected_from_where_it_begins(run: H
         assert "all 52 acknowledged requests are in the replicated log" in repr(verdict)
 
 
+def test_a_node_is_asked_again_at_once_only_if_there_is_more(
+    run: History, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load there is always something new: it asked eight times in a row, each time for old entries as well."""
+    asked: list[str] = []
+    honest = module.ask.ask_one
+    monkeypatch.setattr(module.ask, "ask_one", lambda *arguments: asked.append("") or honest(*arguments))
+    collector = LogCollector(Watched(endpoints(nodes)))
+    collector._look()
+    assert len(asked) == 1
+    monkeypatch.setattr(module, "PIECE_BYTES", 1_000)
+    collector._look()
+    assert len(asked) > 2
+    collector.close()
+
+
 def test_a_collector_that_fell_behind_asks_seldom(run: History, nodes: list[FakeNode]) -> None:
     """Each question costs a node a piece of its log, although that is of no use."""
     collector = LogCollector(Watched(endpoints(nodes)))

@@ -13,6 +13,7 @@ import zmq
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
 from zmqlab.cli.output import node_rows
+from zmqlab.errors import SettingsError
 from zmqlab.lab.feed import MetricsFeed, _Listener
 from zmqlab.wire import control, frames
 
@@ -195,3 +196,9 @@ def test_waits_until_a_condition_holds_or_time_is_up(feed: MetricsFeed, publish:
     assert not feed.wait_until(lambda: False, 0.1)
     publish("node0")
     assert feed.wait_until(lambda: "node0" in feed.newest(), 5)
+
+
+def test_a_name_is_refused_where_the_caller_hears_of_it(feed: MetricsFeed) -> None:
+    """In the feed's thread nobody would, and the thread would end."""
+    with pytest.raises(SettingsError, match="names a host"):
+        feed.connect("tcp://silent.example:5000")

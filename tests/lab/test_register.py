@@ -47,7 +47,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def started() -> Cluster:
-    return Cluster(1, host=LocalHost(FAKE)).start()
+    return Cluster(1, host=LocalHost(FAKE), keys=False).start()
 
 
 def pids(cluster: Cluster) -> list[int]:
@@ -120,7 +120,7 @@ def test_an_interrupted_start_leaves_neither_nodes_nor_folder(monkeypatch: pytes
         seen.extend(pids(cluster))
         raise KeyboardInterrupt
 
-    cluster = Cluster(2, host=LocalHost(FAKE))
+    cluster = Cluster(2, host=LocalHost(FAKE), keys=False)
     monkeypatch.setattr("zmqlab.lab.fleet.Fleet._await_cluster", interrupt)
     with pytest.raises(KeyboardInterrupt):
         cluster.start()

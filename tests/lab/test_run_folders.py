@@ -31,7 +31,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fake(path: Path, nodes: int = 2, **more: object) -> Cluster:
-    return Cluster(nodes, run_dir=path, host=LocalHost(FAKE), **more)  # type: ignore[arg-type]
+    return Cluster(nodes, run_dir=path, host=LocalHost(FAKE), **{"keys": False, **more})  # type: ignore[arg-type]
 
 
 def test_a_second_run_is_the_same_cluster(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_folder_that_can_not_be_used_is_one_line(tmp_path: Path, what: str) ->
 
 def test_folders_are_for_their_user_alone(temporary: Path, tmp_path: Path) -> None:
     for path in (None, tmp_path / "named"):
-        with Cluster(1, run_dir=path, host=LocalHost(FAKE)) as cluster:
+        with Cluster(1, run_dir=path, host=LocalHost(FAKE), keys=False) as cluster:
             assert cluster.run_dir.stat().st_mode & 0o777 == 0o700
             assert (cluster.run_dir / "owner").stat().st_mode & 0o777 == 0o600
 
@@ -134,7 +134,7 @@ CRASHES = """
 import os, sys
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
-cluster = Cluster(1, keep=sys.argv[1] == "kept", host=LocalHost(sys.argv[2:])).start()
+cluster = Cluster(1, keep=sys.argv[1] == "kept", host=LocalHost(sys.argv[2:]), keys=False).start()
 if sys.argv[1] == "failed":
     cluster.keep = True
 print(cluster.run_dir, flush=True)
@@ -155,7 +155,7 @@ def test_reap_removes_what_a_crash_left_and_nothing_else(temporary: Path) -> Non
     stranger.mkdir()
     link = temporary / "zmqlab-link"
     link.symlink_to(kept[0])
-    with Cluster(1, host=LocalHost(FAKE)) as running:
+    with Cluster(1, host=LocalHost(FAKE), keys=False) as running:
         assert run_folders.abandoned() == [left]
         assert run_folders.remove(left)
         for path in (*kept, stranger, link, running.run_dir):

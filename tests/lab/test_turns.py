@@ -33,7 +33,7 @@ class SlowHost(LocalHost):
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE)) as running:
+    with Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE), keys=False) as running:
         yield running
 
 
@@ -85,7 +85,7 @@ def test_two_pauses_at_once_are_one(cluster: Cluster) -> None:
 
 
 def test_two_starts_at_once_make_one_cluster(tmp_path: Path) -> None:
-    cluster = Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE))
+    cluster = Cluster(2, run_dir=tmp_path, host=SlowHost(FAKE), keys=False)
     errors = at_once(*[lambda: cluster.start()] * 2)
     assert sorted(errors)[0] == ""
     assert "started already" in sorted(errors)[1]
@@ -120,7 +120,7 @@ def test_two_starts_at_once_make_one_cluster(tmp_path: Path) -> None:
 )
 def test_after_stop_every_verb_says_so_at_once(tmp_path: Path, verb: Callable[[Cluster], object]) -> None:
     """``restart``, ``add`` and ``scale`` started processes, and waited for half a minute."""
-    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE)) as cluster:
+    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE), keys=False) as cluster:
         pass
     with pytest.raises(ClusterError, match=STOPPED):
         verb(cluster)
@@ -128,7 +128,7 @@ def test_after_stop_every_verb_says_so_at_once(tmp_path: Path, verb: Callable[[C
 
 
 def test_what_was_seen_can_be_read_after_stop(tmp_path: Path) -> None:
-    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE)) as cluster:
+    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE), keys=False) as cluster:
         pass
     assert {row.state for row in cluster.status()} == {"stopped"}
     assert [event.kind for event in cluster.events] == ["started", "started"]

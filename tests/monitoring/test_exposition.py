@@ -369,6 +369,7 @@ def test_the_role_is_one_of_all() -> None:
         "candidate": 0,
         "pre_candidate": 0,
         "learner": 0,
+        "removed": 0,
     }
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import zmq
@@ -38,7 +39,7 @@ class Doors:
 
     def read(self) -> None:
         self.frames += self.transport.receive_from_peers(256)
-        self.frames += (frame for _, frame in self.transport.receive_from_clients(256))
+        self.frames += (frame for _, frame, _ in self.transport.receive_from_clients(256))
 
     def read_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
@@ -49,9 +50,19 @@ class Doors:
 
 
 @pytest.fixture
-def doors() -> Iterator[Doors]:
-    made = Doors()
+def doors(monkeypatch: pytest.MonkeyPatch) -> Iterator[Doors]:
+    """Connections that a test forgets are closed with it."""
+    made, opened = Doors(), list[RawConnection]()
+    greet = RawConnection.__init__
+
+    def keep(self: RawConnection, *arguments: Any, **options: Any) -> None:
+        opened.append(self)
+        greet(self, *arguments, **options)
+
+    monkeypatch.setattr(RawConnection, "__init__", keep)
     yield made
+    for each in opened:
+        each.close()
     made.transport.close()
 
 
@@ -97,6 +108,18 @@ def test_a_full_door_keeps_those_that_speak(doors: Doors) -> None:
         each.close()
 
 
+def test_a_full_door_of_subscribers_keeps_those_that_were_first(doors: Doors) -> None:
+    """A follower hears its leader there, and never says a word."""
+    most = doors.door(SUBSCRIBER).connections_max
+    first = [RawConnection(doors.port, b"SUB") for _ in range(most)]
+    for _ in range(3 * most):
+        with RawConnection(doors.port, is_greeted=False) as newcomer:
+            assert newcomer.is_ended()
+    assert not any(each.is_ended(0.01) for each in first)
+    for each in first:
+        each.close()
+
+
 @pytest.mark.parametrize("part", [EMPTY_PART, b"\x03" + (200_000).to_bytes(8, "big") + bytes(200_000)])
 @pytest.mark.parametrize("offset", [PEER, CLIENT])
 def test_a_message_without_an_end_ends_its_connection(doors: Doors, offset: int, part: bytes) -> None:
@@ -123,6 +146,16 @@ def test_a_message_of_many_parts_is_read_over_several_turns(doors: Doors) -> Non
         assert not doors.transport._skipping
         honest.message(QUERY)
         doors.read_until(lambda: doors.frames == [QUERY])
+
+
+def test_a_message_of_an_old_protocol_has_no_descriptor(doors: Doors) -> None:
+    """ZMTP 1.0: a length, which counts the flags, then the flags. libzmq says of no such message where it came from."""
+    with RawConnection(doors.port + CLIENT, is_greeted=False) as old, RawConnection(doors.port + CLIENT) as honest:
+        old.send(b"\x01\x00" + b"\x01\x01" * (2 * HOSTILE_PARTS) + b"\x01\x00" + b"\x09\x00" + QUERY)
+        doors.read_until(lambda: doors.transport.bad_messages == 1 and doors.frames == [QUERY])
+        honest.message(QUERY)
+        doors.read_until(lambda: len(doors.frames) == 2)
+        assert doors.door(CLIENT).ended == 0
 
 
 def test_subscriptions_without_end_end_their_connection(doors: Doors) -> None:
@@ -163,10 +196,10 @@ def test_without_a_descriptor_a_connection_is_made_later(doors: Doors, monkeypat
     """Each of them was an error that ended the node."""
     real, free = net.connect, [False]
 
-    def connect(*arguments: object) -> net.Socket:
+    def connect(*arguments: Any, **named: Any) -> net.Socket:
         if not free[0]:
             raise zmq.ZMQError(errno.EMFILE)
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments, **named)
 
     monkeypatch.setattr(net, "connect", connect)
     address = f"tcp://127.0.0.1:{doors.port}"

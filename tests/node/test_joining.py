@@ -236,7 +236,7 @@ def test_a_member_that_was_removed_while_it_was_away_comes_back(make: Make) -> N
     group.end(2)
     clients = [group.client(0), group.client(1)]
     deadline = time.monotonic() + TIMEOUT_S
-    reach_leader(clients, deadline)
+    reach_leader(lambda: clients, deadline)
     remove_member(lambda: clients, before[2], deadline)
     group.until_voters(0, 1)
     group.start(2)

@@ -168,16 +168,17 @@ def test_a_folder_of_somebody_else_is_status_6(tmp_path: Path) -> None:
 
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=600k tmpfs "$1" && cd "$1" && shift || exit 99
-"$@" --run-dir .
+"$@" --run-dir . 2>why
 status=$?
+cat why >&2
 cat logs/node0.log
 exit $status
 """
-"""Runs a node in a file system of its own, which is gone with it; then gives out the log."""
+"""Runs a node in a file system of its own, which is gone with it; then gives out what it wrote there."""
 
 
 def test_on_one_full_disk_log_and_standard_error_say_why(tmp_path: Path) -> None:
-    """The log shares the disk with the journal: its last line was lost, and the exit status with it."""
+    """A cluster keeps both beside the journals. The line was lost, and with it the exit status."""
     port = free_base_ports(1)[0]
     mounts = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
     node = [sys.executable, "-P", "-m", "zmqlab.node", "--node", "node0", "--port", str(port), "--watch-stdin"]

@@ -110,9 +110,9 @@ class Network:
         self.settle()
         assert self.leader is self.nodes[1]
 
-    def start_stranger(self, node_id: int) -> Node:
+    def start_stranger(self, node_id: int, settings: ReplicaSettings | None = None) -> Node:
         """One more node, which belongs to nobody yet."""
-        self.nodes[node_id] = Node(node_id, self, self._settings, members=())
+        self.nodes[node_id] = Node(node_id, self, settings or self._settings, members=())
         return self.nodes[node_id]
 
     @property

@@ -143,6 +143,51 @@ def test_a_damaged_record_is_detected(tmp_path: Path) -> None:
     journal.close()
 
 
+def edit(folder: Path, database: bytes, change: Callable[[lmdb.Transaction], object]) -> None:
+    with (
+        lmdb.open(str(folder), max_dbs=3) as environment,
+        environment.begin(write=True, db=environment.open_db(database)) as transaction,
+    ):
+        change(transaction)
+
+
+def a_stored_journal(folder: Path) -> None:
+    journal = LmdbJournal(folder, identity="me")
+    journal.store(HardState(3, 2, 0), entries(1, 9), None)
+    journal.close()
+
+
+def test_a_record_under_a_strange_name_is_a_vote_that_was_forgotten(tmp_path: Path) -> None:
+    """A bit of the name changed: the node came back without its vote."""
+    a_stored_journal(tmp_path)
+    vote = b"hard_state"
+    edit(tmp_path, b"meta", lambda meta: (meta.put(b"hard_stale", meta.get(vote)), meta.delete(vote)))
+    with pytest.raises(JournalCorrupt, match="a record b'hard_stale' that nothing here writes"):
+        LmdbJournal(tmp_path, identity="me")
+
+
+def test_a_gap_in_the_log_is_damage(tmp_path: Path) -> None:
+    a_stored_journal(tmp_path)
+    edit(tmp_path, b"entries", lambda transaction: transaction.delete((4).to_bytes(8, "big")))
+    journal = LmdbJournal(tmp_path, identity="me")
+    with pytest.raises(JournalCorrupt, match="entry 4 is missing"):
+        journal.load()
+    with pytest.raises(JournalCorrupt, match="entry 4 is missing"):
+        journal.read(4, 4, 1)
+    assert journal.read(5, 9, 1 << 20) == entries(5, 9)
+    journal.close()
+
+
+def test_a_damaged_owner_is_no_other_node(tmp_path: Path) -> None:
+    """It had no checksum, and was called the journal of a node of another name."""
+    a_stored_journal(tmp_path)
+    edit(tmp_path, b"meta", lambda meta: meta.put(b"identity", b"\xffe"))
+    with pytest.raises(JournalCorrupt, match="whose it is fails its checksum"):
+        LmdbJournal(tmp_path, identity="me")
+    edit(tmp_path, b"meta", lambda meta: meta.put(b"identity", b"me"))
+    LmdbJournal(tmp_path, identity="me").close()
+
+
 def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
     journal = LmdbJournal(tmp_path, identity="me")
     with pytest.raises(JournalMismatch, match="is in use: another node runs with this journal"):

@@ -249,8 +249,7 @@ def test_a_joining_node_takes_no_snapshot_before_it_knows_the_members() -> None:
     for number in range(1, 20):
         network.leader.take(request(client, number))
         network.settle()
-    stranger = network.start_stranger(NEW)
-    stranger.replica.settings = ReplicaSettings(snapshot_log_bytes=1)
+    stranger = network.start_stranger(NEW, ReplicaSettings(snapshot_log_bytes=1))
     add(network)
     snapshot = stranger.journal.load().snapshot
     assert snapshot is not None

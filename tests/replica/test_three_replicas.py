@@ -266,6 +266,37 @@ def test_requests_wait_while_leadership_is_handed_over(network: Network) -> None
 # Restarts and snapshots.
 
 
+def test_the_log_stays_while_a_follower_is_sent_a_snapshot() -> None:
+    """It was dropped behind each new snapshot: a follower that got a large one needed another one at once, for ever."""
+    network = Network(SMALL_LOGS)
+    client_id = network.open_session()
+
+    def go_on(first: int, snapshots: int) -> int:
+        """Send requests until the leader has made more snapshots; returns the next request number."""
+        wanted, number = network.leader.replica.snapshots_total + snapshots, first
+        while network.leader.replica.snapshots_total < wanted:
+            network.leader.take(request(client_id, number, answered_below=max(1, number - 5)))
+            network.settle()
+            number += 1
+        return number
+
+    network.cut_off.add(3)
+    number = go_on(1, 2)
+    network.cut_off.clear()
+    network.lose = lambda sender, to, frame_type: frame_type == frames.INSTALL_SNAPSHOT
+    network.tick(2)
+    leader = network.leader.replica.replication
+    sent = leader.followers[3].snapshot
+    assert sent is not None
+    number = go_on(number, 2)
+    assert leader.followers[3].snapshot is sent
+    assert leader.first_index <= sent.index + 1
+    go_on(number, 20)
+    assert leader.log_bytes < 6 * SMALL_LOGS.snapshot_log_bytes, "it is bounded all the same"
+    network.heal()
+    network.assert_agreed()
+
+
 @pytest.mark.parametrize("settings", [ReplicaSettings(), SMALL_LOGS], ids=["log", "snapshots"])
 def test_a_restart_of_all_keeps_everything(settings: ReplicaSettings) -> None:
     network = Network(settings)

@@ -45,6 +45,9 @@ BY_CHECKER = {
     "12 a compacted previous entry taken for a conflict": ("log matching",),
     "12 an old snapshot over newer state": ("falls back",),
     "12 the sessions missing from a snapshot": ("state-machine safety", "answers"),
+    "a frozen state whose quantities change": ("snapshot: ", "linearizable reads", "hashes: ", *SAFETY),
+    "a session that is changed while it is frozen": ("hashes: ", "takes its sound journal", "snapshot: ", *SAFETY),
+    "a part of a snapshot that is written twice": ("takes its sound journal",),
     "a snapshot that forgets in which order sessions were used": ("state-machine safety", "answers", "final state"),
     "half the voters taken for a quorum": SAFETY,
     "a vote for a log that is not up to date": SAFETY,
@@ -76,6 +79,7 @@ BY_CHECKER = {
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {
+    "a snapshot said to be of the index at which it was finished": ("with the state at",),
     "1 an older term's entries counted as committed": ("commit rule",),
     "3 a stale AppendEntries truncates good entries": ("stored before sent", "AssertionError in follower"),
     "5 the vote not stored": ("stored before sent",),

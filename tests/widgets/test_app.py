@@ -33,8 +33,7 @@ class App:
 
     def __init__(self, folder: Path) -> None:
         (port,), log = free_base_ports(1), folder / "voila.log"
-        place = f"http://127.0.0.1:{port}"
-        self.url = f"{place}/?token={TOKEN}"
+        self.url = f"http://127.0.0.1:{port}"
         installed = f"{sys.prefix}/.installed-lab"
         command = [
             "make",
@@ -47,7 +46,7 @@ class App:
         with log.open("w") as out:
             own = environment(folder)
             self._make = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
-        await_answer(f"{place}/static/none", self._make, log)
+        await_answer(f"{self.url}/static/none", self._make, log)
 
     @property
     def pid(self) -> int:
@@ -79,9 +78,12 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
+    """At the end: a page that was loaded again, or closed, left its cluster running for as long as the server."""
     visit = Visit(browser.new_page(viewport={"width": 1400, "height": 1500}), app.url)
     page = visit.page
     page.goto(app.url)
+    assert "/login" in page.url, "without the token there is no panel"
+    page.goto(f"{app.url}/?token={TOKEN}")
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=60_000)
     assert "LoadClient(" not in page.inner_text("body"), "the code is not shown"
     nodes = nodes_of(app.pid)
@@ -94,6 +96,11 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     keep(visit, "app")
     assert visit.outside == []
     assert visit.errors == []
-    page.close()
-    app.close()
+    page.reload()
     seconds_until(lambda: not living(nodes), 15)
+    page.wait_for_selector("tr.zl-leads", timeout=60_000)
+    nodes = nodes_of(app.pid)
+    assert len(nodes) == 3
+    page.goto("about:blank")  # to close it would end its whole browser context, and with it what it sends at its end
+    seconds_until(lambda: not living(nodes), 15)
+    app.close()

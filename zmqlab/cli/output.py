@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zmqlab.wire.control import NodeStatus
 
 KEYED_OPTION = typer.Option(
-    False,
+    True,
     "--keys/--insecure",
     help="Encrypt all traffic and keep strangers out, with keys made for this run; or don't.",
 )

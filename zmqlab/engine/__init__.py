@@ -15,7 +15,7 @@ In reading order:
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
 * :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
-* :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, leaves and ends.
+* :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, is removed, leaves and ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.
 * :mod:`~zmqlab.engine.link_faults`: links that are cut, late or lossy on demand.
 * :mod:`~zmqlab.engine.status`: counters, and the snapshot that a node publishes.

@@ -21,11 +21,11 @@ from itertools import islice
 
 from zmqlab.engine.answers import Answers
 from zmqlab.engine.effects import Effects
-from zmqlab.engine.lifecycle import Closing, Joining, Leaving
+from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
-from zmqlab.engine.status import Counters, status_of
+from zmqlab.engine.status import REMOVED, Counters, status_of
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
@@ -95,12 +95,16 @@ class Group:
         self._trades_left = TRADES_PER_SNAPSHOT
         self._last_seen: tuple[int, int, Role] | None = None
         self._outbox: dict[Route, list[bytes]] = {}
+        self._nonce = 0
+        """A random number, so that an answer to an earlier life of this node fits no question of this one."""
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
         self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life)
+        self.standing = None if seeds else Standing(effects, replication, settings.endpoint, self._nonce)
+        """None: a node that asks to be taken in, until it is."""
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
@@ -126,7 +130,8 @@ class Group:
             f"start id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
-        return Replica(replication, machine, journal, self, limits, first_context=rng.getrandbits(62) + 1)
+        self._nonce = rng.getrandbits(62) + 1
+        return Replica(replication, machine, journal, self, limits, first_context=self._nonce)
 
     # Frames in.
 
@@ -159,6 +164,8 @@ class Group:
     def on_answer(self, address: str, answer: control.Answer) -> None:
         """An answer to a question that this group asked the node at ``address``."""
         self.joining.take(address, answer)
+        if self.standing is not None:
+            self.standing.take(address, answer)
         self.closing.take(address, answer)
 
     def _take_request(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
@@ -198,6 +205,8 @@ class Group:
         self.peers.tick()
         if not self.closing.begun:  # a node that leaves must not ask to come back
             self.joining.tick()
+            if self.standing is not None:
+                self.standing.tick()
         self.closing.tick()
         if self._eager_ticks:
             replication = self.replica.replication
@@ -211,6 +220,8 @@ class Group:
         if not self.closing.begun:
             self.closing.begin()
             self.joining.close()
+            if self.standing is not None:
+                self.standing.close()
             role = self.replica.replication.role.name.lower()
             self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 
@@ -267,7 +278,10 @@ class Group:
     def status(self) -> control.NodeStatus:
         """A snapshot of everything."""
         vitals = self._effects.vitals()
-        return status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
+        status = status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
+        if self.standing is not None and self.standing.was_removed:
+            status.role = REMOVED
+        return status
 
     def publish_status(self) -> control.NodeStatus:
         """Publish a snapshot, and begin a new interval."""

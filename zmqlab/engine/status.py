@@ -21,6 +21,8 @@ _ROLES = {
     Role.CANDIDATE: "candidate",
     Role.LEADER: "leader",
 }
+REMOVED = "removed"
+"""The role of a node that was told that it is no member any more."""
 
 
 class Counters:

@@ -120,7 +120,12 @@ class MetricsFeed:
         return f"<MetricsFeed of {', '.join(sorted(self._newest)) or 'no node yet'}>"
 
     def connect(self, endpoint: str) -> None:
-        """Listen to the node with this base endpoint, if that is not done yet."""
+        """Listen to the node with this base endpoint, if that is not done yet.
+
+        Raises:
+            SettingsError: it names a host, whose address is to be looked up first.
+        """
+        net.expect_numbers(endpoint)
         self._commands.append(("connect", endpoint))
 
     def disconnect(self, endpoint: str) -> None:

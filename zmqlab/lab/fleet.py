@@ -81,12 +81,9 @@ class NodePlan:
     """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("durability", self.durability, Durability),
-            ("log_level", self.log_level, LogLevel),
-        ):
-            if value not in get_args(choices):
-                raise SettingsError(f"{name} is {value!r}: choose {', '.join(get_args(choices))}")
+        for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
+            if (value := getattr(self, name)) not in choices:
+                raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
 
     @property
     def key_folder(self) -> Path | None:
@@ -308,8 +305,10 @@ class Fleet:
         if status is None:
             return
         lines = process.error_text().splitlines()
-        reason = lines[-1] if lines else f"it wrote no reason; its log is {self.log_path(name)}"
-        raise start_error(status, f"{name} ended with status {status} before it was ready: {reason}")
+        error = start_error(status, "")
+        meaning = (type(error).__doc__ or "").split(". ")[0]
+        reason = lines[-1] if lines else f"{meaning}. It wrote no reason; its log is {self.log_path(name)}"
+        raise type(error)(f"{name} ended with status {status} before it was ready: {reason}")
 
     def _await_cluster(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

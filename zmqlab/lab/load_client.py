@@ -308,8 +308,8 @@ class LoadClient:
                 self._own_feed.connect(f"tcp://{host}:{port - CLIENT_PORT}")
 
     def _take_metrics(self, frame: bytes) -> None:
-        """Runs in the feed's thread."""
-        with contextlib.suppress(FrameError):
+        """Runs in the feed's thread, which must outlive whatever comes in."""
+        with contextlib.suppress(FrameError, SettingsError):
             snapshot = load_wire.decode_metrics(frame)
             if self._run is not None and snapshot.pid == self._run.process.pid:
                 self._recent.append(snapshot)

@@ -131,7 +131,7 @@ class Exchange(MarketState):
                 self._new(command, session, reports, fills)
             elif kind == _CANCEL:
                 found = orders.get(order_id)
-                if found is None or found[ACCOUNT] != account or found[LEVEL].symbol != symbol:
+                if found is None or found[ACCOUNT] != account or (queue := found[LEVEL]).symbol != symbol:
                     reports += (_REJECTED, _UNKNOWN_ORDER, 0, 0, 0, 0, order_id, 0)
                     continue
                 if side or order_type or time_in_force or quantity or price or flags:
@@ -140,13 +140,12 @@ class Exchange(MarketState):
                 # BookSide.remove, written out.
                 del orders[order_id]
                 found[LIVE] = False
-                level = found[LEVEL]
-                live = level.live = level.live - 1
+                live = queue.live = queue.live - 1
                 if not live:
-                    if level.side.close_level(level):
+                    if queue.side.close_level(queue):
                         self._release_if_empty(symbol)
-                elif len(level) > 2 * live + COMPACT_ABOVE:
-                    level.compact()
+                elif len(queue) > 2 * live + COMPACT_ABOVE:
+                    queue.compact()
                 reports += (_CANCELED, 0, 0, 0, 0, 0, order_id, 0)
             elif kind == _REPLACE:
                 self._replace(command, reports, fills)

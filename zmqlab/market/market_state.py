@@ -25,7 +25,7 @@ could contradict is checked on the way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from operator import itemgetter
 
@@ -285,7 +285,7 @@ class MarketState:
             book.tape.extend(pieces.rows(TRADE, trades)[1])
         while orders:
             count, rows = pieces.rows(ORDER, orders)
-            self._restore_orders(rows)
+            self._restore_orders(list(rows))
             orders -= count
             if orders:
                 yield
@@ -302,27 +302,48 @@ class MarketState:
             self._hold(code, book, account, session)
         return book
 
-    def _restore_orders(self, rows: Iterable[tuple[int, ...]]) -> None:
+    def _restore_orders(self, rows: list[tuple[int, ...]]) -> None:
+        """:meth:`_rest`, written out: half of a node's restart is spent here."""
         books, orders, next_order_id = self._books, self._orders, self._next_order_id
+        before = len(orders)
         for order_id, session, symbol, price, quantity, account in rows:
-            book = books.get(symbol)
-            is_sound = 0 < order_id < next_order_id and order_id not in orders and 0 < quantity <= MAX_QUANTITY
-            if book is None or not is_sound or not 0 < abs(price) <= MAX_PRICE:
+            if not (
+                symbol in books
+                and 0 < order_id < next_order_id
+                and 0 < quantity <= MAX_QUANTITY
+                and price
+                and -MAX_PRICE <= price <= MAX_PRICE
+            ):
                 raise StateInvalid(f"a state of the market has an order {order_id} that can't be")
-            self._rest(book.bids if price < 0 else book.asks, price, order_id, account, quantity, session)
+            side = books[symbol].bids if price < 0 else books[symbol].asks
+            level = side.levels.get(price)
+            if level is None:
+                level = side.open_level(price)
+            order = orders[order_id] = [order_id, account, quantity, True, level, session]
+            level.append(order)
+            level.live += 1
+        if len(orders) != before + len(rows):
+            raise StateInvalid("a state of the market has an order twice")
+        if self._counting:
+            self._open_of_account.update(map(itemgetter(5), rows))
+            self._open_of_session.update(map(itemgetter(1), rows))
 
     def dismantle(self) -> Iterator[None]:
         """Free this state, which is of no more use, in steps: orders and levels refer to each other."""
-        for book in [*self._books.values(), *self._idle.values()]:
-            for side in (book.bids, book.asks):
-                while side.levels:
-                    for _ in range(min(FREED_AT_ONCE, len(side.levels))):
-                        side.levels.popitem()[1].clear()
+        left = FREED_AT_ONCE
+        for table in [side.levels for book in self._books.values() for side in (book.bids, book.asks)]:
+            while table:
+                table.popitem()[1].clear()
+                left -= 1
+                if not left:
                     yield
+                    left = FREED_AT_ONCE
         while self._orders:
-            for _ in range(min(FREED_AT_ONCE, len(self._orders))):
-                self._orders.popitem()
-            yield
+            self._orders.popitem()
+            left -= 1
+            if not left:
+                yield
+                left = FREED_AT_ONCE
 
     def check_invariants(self) -> None:
         """Assert the invariants of this class and of its books. It looks at every order, so it is for tests."""

@@ -14,6 +14,8 @@ In reading order:
 * :mod:`~zmqlab.node.transport`: the three bound sockets and the connections to peers, each bounded.
 * :mod:`~zmqlab.node.doorkeeper`: ends connections that are too many, and those that send what is no message.
 * :mod:`~zmqlab.node.lmdb_journal`: stable storage in LMDB.
+* :mod:`~zmqlab.node.lmdb_pages`: the pages of LMDB's file, checked before LMDB maps them.
+* :mod:`~zmqlab.node.journal_failures`: what a failure of the disk means, and what to do next.
 * :mod:`~zmqlab.node.process`: from settings to a running process: log file, signals, exit statuses.
 * :mod:`~zmqlab.node.options`: settings from flags, environment and a file; the page that explains them.
 * :mod:`~zmqlab.node.exposition`: an HTTP endpoint for Prometheus and for probes.

@@ -1,10 +1,10 @@
 """The journal on disk: one LMDB environment a node and group.
 
 Three named databases: ``entries`` (index as 8 bytes, big-endian, so that LMDB's order is the log's), ``snapshot`` (one
-record) and ``meta`` (hard state, identity, the oldest index). What the records are and when they are written is in
-:mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a damaged one is found when it is
-read and is never served. What lies between the records is checked by :mod:`zmqlab.node.lmdb_pages` before LMDB maps
-the file, because LMDB trusts it.
+record, and the parts of a large one) and ``meta`` (hard state, identity, the oldest index). What the records are and
+when they are written is in :mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a
+damaged one is found when it is read and is never served. What lies between the records is checked by
+:mod:`zmqlab.node.lmdb_pages` before LMDB maps the file, because LMDB trusts it.
 
 LMDB is a copy-on-write B+tree with one writer: a transaction is there whole or not at all, whatever instant the
 process dies at, and it needs no recovery. ``durability="os"`` leaves the flushing to the kernel, which survives the
@@ -42,7 +42,7 @@ from zmqlab.node.journal_failures import cut_off, deleted, meaning
 from zmqlab.node.lmdb_pages import PagesDamaged, PagesForeign, check_file, check_range
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
-from zmqlab.replica.record_journal import RecordJournal
+from zmqlab.replica.record_journal import PART_BYTES, RecordJournal
 
 MAP_BYTES = 1 << 36
 """The most that the file may grow to: address space, not disk. 64 GiB is far above what ``retain_bytes`` allows."""
@@ -56,6 +56,7 @@ RETAIN_SHARE = 4
 
 _KEY = struct.Struct(">Q")
 _SNAPSHOT_KEY = b"snapshot"
+_PART_KEY = struct.Struct(">QI")  # generation number
 _TREES = (b"entries", b"snapshot", b"meta")
 
 log = logging.getLogger("zmqlab.node")
@@ -64,7 +65,15 @@ log = logging.getLogger("zmqlab.node")
 class LmdbJournal(RecordJournal):
     """A journal in ``folder``, which is made where it is missing."""
 
-    def __init__(self, folder: Path, *, identity: str, fsync: bool = False, retain_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        identity: str,
+        fsync: bool = False,
+        retain_bytes: int = 0,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         """Open or create.
 
         Args:
@@ -72,6 +81,7 @@ class LmdbJournal(RecordJournal):
             identity: who writes this journal; a journal of anyone else is refused.
             fsync: flush every transaction to the disk.
             retain_bytes: how much log to keep behind the newest snapshot.
+            part_bytes: of the parts in which a large snapshot is written.
 
         Raises:
             JournalMismatch: the journal there is another node's, or in use.
@@ -83,7 +93,7 @@ class LmdbJournal(RecordJournal):
         if store.map_bytes < MAP_BYTES:
             retain_bytes = min(retain_bytes, store.map_bytes // RETAIN_SHARE)
         try:
-            super().__init__(store, identity=identity, retain_bytes=retain_bytes)
+            super().__init__(store, identity=identity, retain_bytes=retain_bytes, part_bytes=part_bytes)
         except NodeError as error:
             store.close()
             raise type(error)(f"{folder}: {error}") from None
@@ -332,6 +342,20 @@ class _Transaction:
 
     def put_snapshot(self, record: bytes) -> None:
         self._transaction.put(_SNAPSHOT_KEY, record, db=self._snapshots)
+
+    def part(self, generation: int, number: int) -> bytes | None:
+        value = self._transaction.get(_PART_KEY.pack(generation, number), db=self._snapshots)
+        return None if value is None else bytes(value)
+
+    def put_part(self, generation: int, number: int, record: bytes) -> None:
+        self._transaction.put(_PART_KEY.pack(generation, number), record, db=self._snapshots)
+
+    def delete_parts(self, but: int) -> None:
+        with self._transaction.cursor(db=self._snapshots) as cursor:
+            found = [key for key in cursor.iternext(values=False) if len(key) == _PART_KEY.size]
+        for key in found:
+            if _PART_KEY.unpack(key)[0] != but:
+                self._transaction.delete(key, db=self._snapshots)
 
     def last_index(self) -> int:
         with self._transaction.cursor(db=self._entries) as cursor:

@@ -13,7 +13,7 @@ about to be read or deleted. An entry is appended to the last leaf, which is che
 *What is not.* The contents of records, which have checksums of their own. What is on free pages, which may lie behind
 the end of the file. A whole file that is older than the newest is sound.
 
-*Why not* ``lmdb.verify``? It checks the same and more, and takes 2.1 s for a journal of 64 MiB, where this takes 0.03
+*Why not* ``lmdb.verify``? It checks the same and more, and takes 1.3 s for a journal of 64 MiB, where this takes 0.03
 s. It accepts meta pages whose transactions do not follow each other.
 
 The layout is that of LMDB 0.9 (``mdb.c``) on a machine of 64 bits, little-endian, where numbers and pages are::
@@ -31,8 +31,8 @@ from __future__ import annotations
 import os
 import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from itertools import zip_longest
 from typing import NamedTuple
 
 _HEADER = struct.Struct("<QHHHH")
@@ -125,16 +125,15 @@ def check_file(descriptor: int, names: Collection[bytes]) -> None:
 
 
 def check_range(descriptor: int, name: bytes, first: bytes, last: bytes) -> None:
-    """Check every node on the way to the keys from ``first`` to ``last`` of a tree, as it was last committed.
+    """Check what is followed on the way to the keys from ``first`` to ``last`` of a tree, as it was last committed: of
+    leaves that they may be on, the bounds of each node.
 
     Raises:
         PagesDamaged: one of them is not as LMDB left it.
     """
     tree = dict(_File(descriptor).trees())[name]
     for number in tree.leaves(first, last):
-        for node in tree.nodes(number):
-            if node.flags == _BIG and first <= node.key <= last:
-                tree.overflow(number, node)
+        tree.check_bounds(number)
 
 
 def _read_meta(descriptor: int) -> Meta:
@@ -310,11 +309,26 @@ class _Tree:
         if height == 1:
             yield number
             return
-        nodes = self._branch(number)
-        for node, following in zip_longest(nodes, nodes[1:]):
-            is_before = first is not None and following is not None and following.key <= first
-            if not is_before and (last is None or node.key <= last):
-                yield from self._leaves(node.size, height - 1, first, last)
+        page = self._file.page(number, _BRANCH)
+        offsets = self._offsets(number, page)
+
+        def key(offset: int) -> bytes:
+            return self._node(number, page, offset, is_branch=True).key
+
+        start = 0 if first is None else bisect_right(offsets, first, 1, key=key) - 1
+        end = len(offsets) if last is None else bisect_right(offsets, last, 1, key=key)
+        for offset in offsets[start:end]:
+            yield from self._leaves(self._node(number, page, offset, is_branch=True).size, height - 1, first, last)
+
+    def check_bounds(self, number: int) -> None:
+        """Each node of a leaf lies on its page, whatever its key. A turn may wait for this: 0.3 us a node."""
+        page = self._file.page(number, _LEAF)
+        for offset in self._offsets(number, page):
+            low, high, flags, key_bytes = _NODE.unpack_from(page, offset)
+            if flags or offset + _NODE.size + key_bytes + (low | high << 16) > len(page):
+                node = self._node(number, page, offset)
+                if node.flags == _BIG:
+                    self.overflow(number, node)
 
     def nodes(self, number: int) -> Iterator[_Node]:
         """The nodes of a leaf, whose keys only grow. Raises PagesDamaged."""

@@ -31,7 +31,7 @@ from zmqlab.replica.machine import CHECKPOINT_INTERVAL
 from zmqlab.settings import NodeSettings
 from zmqlab.wire.control import NodeStatus
 
-ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner")
+ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner", "removed")
 _ROLE = ("role",), [(role,) for role in ROLES]
 _KIND = ("kind",), [("voter",), ("learner",)]
 SPACINGS = tuple(CHECKPOINT_INTERVAL * 4**step for step in range(6))

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import zmq
 
@@ -54,6 +55,9 @@ SKIPPED_PARTS = 10_000
 """Of such a message, in one turn: reading them takes 10 ms."""
 SUBSCRIPTIONS_BYTES = 4_096
 """What a subscriber may send: 7 bytes for each of four topics, and the handshake. libzmq keeps 50 bytes for one."""
+SUBSCRIPTIONS_IN_A_ROW = 8
+"""More than zmqlab's own subscribers have. libzmq adds what is queued in the loop's thread, until the queue is empty.
+With 1,024 places a flood kept it full, and the loop stood still for as long as it lasted."""
 UNFINISHED_FRAMES = 2
 """So many of the largest frames may come in over a connection before one message of it has been read."""
 HEARTBEAT_MS = 2_000
@@ -71,7 +75,7 @@ def _bounds(max_frame_bytes: int, *, only_connected: bool = False) -> net.Socket
 
 
 _CLIENT_BOUNDS = _bounds(frames.MAX_CLIENT_FRAME_BYTES)
-_SUBSCRIBER_BOUNDS = _bounds(SUBSCRIPTIONS_BYTES // HARD_LIMIT_FACTOR)
+_SUBSCRIBER_BOUNDS = replace(_bounds(SUBSCRIPTIONS_BYTES // HARD_LIMIT_FACTOR), receive_messages=SUBSCRIPTIONS_IN_A_ROW)
 _PEER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES)
 _DEALER_BOUNDS = _bounds(frames.MAX_PEER_FRAME_BYTES, only_connected=True)
 """Nothing queues up for a peer that is not there."""
@@ -126,7 +130,6 @@ class Transport:
             self.clients = self._bind(settings, 2, zmq.ROUTER, _CLIENT_BOUNDS)
             self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
-            net.show(self.broadcasts, self._credentials)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
         except BaseException:
             self.close()
@@ -186,7 +189,7 @@ class Transport:
 
     def subscribe(self, address: str) -> None:
         """Hear the broadcasts of the node there. libzmq ignores a second call for an address."""
-        net.attach(self.broadcasts, address)
+        net.attach(self.broadcasts, address, self._credentials)
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""

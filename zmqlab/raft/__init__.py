@@ -166,7 +166,7 @@ from zmqlab.raft.messages import (
     TimeoutNow,
 )
 from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.state import RaftSettings, Role
+from zmqlab.raft.state import IncomingSnapshot, RaftSettings, Role
 
 __all__ = [
     "BROADCAST",
@@ -177,6 +177,7 @@ __all__ = [
     "Entry",
     "EntryKind",
     "HardState",
+    "IncomingSnapshot",
     "InstallSnapshot",
     "InstallSnapshotResponse",
     "Message",

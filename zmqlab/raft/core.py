@@ -182,6 +182,10 @@ class Raft(RaftState):
         """A snapshot at ``applied_index``; ``data`` is the state machine's part of it."""
         return snapshots.make(self, data)
 
+    def forget_incoming(self) -> None:
+        """What has arrived of a snapshot is of no use to the driver: ask the leader for all of it again."""
+        self.incoming = None
+
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
         """Keep ``snapshot`` to send to others, and drop all but ``keep_entries`` of the entries that it covers."""
         snapshots.compact(self, snapshot, keep_entries)

@@ -1,14 +1,17 @@
 """Compaction, and snapshots for followers whose next entry is gone (thesis, chapter 5).
 
-The driver takes a snapshot of its state machine at an applied index and hands it to ``compact``. The core keeps the
-snapshot. It drops the log before it, except a few entries that slow followers may still need, and sends the snapshot in
-chunks to followers that need more.
+The driver takes a snapshot of its state machine at an applied index and hands it to ``compact``, at once or some turns
+later. The core keeps the snapshot. It drops the log before it, except a few entries that slow followers may still need,
+and sends the snapshot in chunks to followers that need more.
 
 One chunk is under way at a time. The follower answers with the offset that it wants next. This one answer acknowledges
 a chunk, asks for a lost chunk again, and starts anew after a restart. Chunks of different leaders or of different
 snapshots are never joined. A complete snapshot replaces log and state together, in one Ready, with two exceptions. A
 snapshot of entries that are already committed here replaces nothing. A snapshot that lies within the follower's log
 (section 5.3) only moves the commit index.
+
+The driver may look at each chunk before the core gets it, and refuse what can't be restored. It then lets the core
+forget the chunks before that one, and the transfer begins anew.
 
 Left out: writing chunks to disk as they arrive. The snapshot of an exchange fits in memory, as its state does.
 """
@@ -100,10 +103,9 @@ def _collect(raft: RaftState, message: InstallSnapshot) -> None:
     if incoming is None or incoming.source != source:
         incoming = raft.incoming = IncomingSnapshot(source)
     if message.offset == incoming.offset:
-        incoming.chunks.append(message.data)
-        incoming.offset += len(message.data)
+        incoming.data.write(message.data)
         if message.done:
-            _restore(raft, message, b"".join(incoming.chunks))
+            _restore(raft, message, incoming.data.getvalue())
             _answer(raft, message, incoming.offset, done=True)
             return
     _answer(raft, message, incoming.offset, done=False)

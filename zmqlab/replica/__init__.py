@@ -15,8 +15,8 @@ Modules, in reading order:
 * :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.
 * :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, the messages that it refuses, and the policy of
   membership: which nodes are taken in, promoted and let go.
-* :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer; when a
-  snapshot is taken.
+* :mod:`~zmqlab.replica.snapshotting`: when a snapshot is taken; how it is made, received and hashed, a slice a turn.
+* :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
 * :mod:`~zmqlab.replica.record_journal`: the journal on disk without the disk itself: records, checksums, forgetting.
 """
 

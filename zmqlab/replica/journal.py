@@ -86,6 +86,11 @@ class Journal(Protocol):
         """Store a snapshot of this node's own state; the log after it stays. May forget old entries."""
         ...
 
+    def stage_snapshot(self, index: int, term: int, data: bytes) -> None:
+        """The next bytes of a snapshot that may be stored later on; no bytes begin it anew. A hint: they may be written
+        ahead, so that storing the snapshot is a small step. Raises JournalFull."""
+        ...
+
     def read(self, from_index: int, up_to_index: int, max_bytes: int) -> list[Entry]:
         """Entries from ``from_index`` to ``up_to_index``, at least one if there is one, at most ``max_bytes``."""
         ...
@@ -156,6 +161,9 @@ class MemoryJournal:
         while self.first_index <= snapshot.index and self._bytes > self._retain_bytes:
             self._bytes -= len(self._entries.pop(self.first_index).data)
             self.first_index += 1
+
+    def stage_snapshot(self, index: int, term: int, data: bytes) -> None:
+        """Nothing is written."""
 
     def read(self, from_index: int, up_to_index: int, max_bytes: int) -> list[Entry]:
         found: list[Entry] = []

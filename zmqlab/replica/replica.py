@@ -20,6 +20,8 @@ because it is slow. The sessions make any further copy harmless.
 *Reads* are linearizable through ReadIndex (thesis, section 6.4): a query waits until this node has applied the index
 that the leader confirmed.
 
+*Snapshots* and state hashes are made beside all that, a share of them a turn (:mod:`zmqlab.replica.snapshotting`).
+
 Left out on purpose: time (the node measures it), sockets, and what a query means (the caller gives a function).
 """
 
@@ -30,11 +32,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from zmqlab.raft import Ready, Role
+from zmqlab.raft import InstallSnapshot, Ready, Role
 from zmqlab.raft.messages import Entry, Message
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
 from zmqlab.replica.replication import Replication
+from zmqlab.replica.snapshotting import Finish, SnapshotSettings, Snapshotting
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
@@ -83,6 +86,9 @@ class ReplicaSettings:
     read_ticks: int = 300
     """A query that could not be answered for so long fails: no leader."""
     snapshot_log_bytes: int = 16_777_216
+    """A snapshot is made when so much log was applied since the last one."""
+    snapshot_slice_bytes: int = 65_536
+    """Of a snapshot, or of a state that is hashed, so much is encoded a turn: 0.6 ms of work."""
     keep_bytes: int = 4_194_304
     """How much of the log stays in memory behind a snapshot, for followers that are only a little behind."""
     max_unproposed: int = 16_384
@@ -148,7 +154,6 @@ class Replica:
         """The sum of the pending frames."""
         self.answered: list[int] = []
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
-        self.snapshots_total = 0
         self.elections_total = 0
         self._driver = driver
         self._tick = 0
@@ -163,7 +168,17 @@ class Replica:
         self._reads: dict[int, Read] = {}
         self._ready_reads: deque[tuple[int, Read]] = deque()  # (index, read), in the order of their indexes
         self._next_context = first_context
-        self._bytes_since_snapshot = 0
+        limits = SnapshotSettings(
+            log_bytes=settings.snapshot_log_bytes,
+            keep_bytes=settings.keep_bytes,
+            slice_bytes=settings.snapshot_slice_bytes,
+        )
+        self._snapshotting = Snapshotting(machine, replication, journal, limits)
+
+    @property
+    def snapshots_total(self) -> int:
+        """Snapshots made since this node started."""
+        return self._snapshotting.total
 
     # What comes in.
 
@@ -210,7 +225,13 @@ class Replica:
             self._to_propose.extend(keyed)
 
     def step(self, message: Message) -> None:
-        """A message of the replication from a peer."""
+        """A message of the replication from a peer.
+
+        Raises:
+            FrameError: it is a chunk of a snapshot that can't be restored.
+        """
+        if isinstance(message, InstallSnapshot):
+            self._snapshotting.check_chunk(message)
         self.replication.step(message)
 
     def tick(self) -> None:
@@ -231,6 +252,10 @@ class Replica:
         self._reads[context] = Read(finish, self._tick + self.settings.read_ticks)
         self.replication.read_index(context)
 
+    def hash_state(self, finish: Finish) -> bool:
+        """Call ``finish`` with the hashes of a state that is not older than this call. False: too many ask already."""
+        return self._snapshotting.hash_state(finish)
+
     # What goes out.
 
     def turn(self) -> bool:
@@ -243,6 +268,7 @@ class Replica:
         self._resend_to_new_leader()
         if self._to_propose:
             self._propose()
+        self._snapshotting.write_ahead()
         more = False
         while not more and self.replication.is_ready():
             commit_index = self.replication.commit_index
@@ -252,9 +278,7 @@ class Replica:
             self._resend_to_new_leader()
             if self._to_propose:
                 self._propose()
-        if self._bytes_since_snapshot >= self.settings.snapshot_log_bytes:
-            self._snapshot_if_members_are_known()
-        return more
+        return self._snapshotting.work() or more
 
     def _forget(self, key: Key) -> Pending | None:
         """Take a request out of those that wait, if it is one."""
@@ -338,11 +362,10 @@ class Replica:
         if ready.send_now:
             self._driver.send(ready.send_now)
         if ready.snapshot is not None:
-            self.machine.restore(ready.snapshot.data)  # before it is stored: a bad one would fail every later start
+            self._snapshotting.install(ready.snapshot)  # before it is stored: a bad one would fail every later start
         if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
             self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
         if ready.snapshot is not None:
-            self._bytes_since_snapshot = 0
             self._settle_pending()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
@@ -361,7 +384,7 @@ class Replica:
         answerable_index = self.replication.answerable_index
         waiting = None
         for entry in entries:
-            self._bytes_since_snapshot += len(entry.data)
+            self._snapshotting.applied_bytes += len(entry.data)
             applied = self.machine.apply(entry)
             if applied is None:
                 continue
@@ -410,32 +433,6 @@ class Replica:
         for item in [item for item in self._ready_reads if item[1].deadline_tick <= self._tick]:
             self._ready_reads.remove(item)
             item[1].finish(False)  # its index is known, but the entries up to it don't come
-
-    # Snapshots.
-
-    def _snapshot_if_members_are_known(self) -> None:
-        if self.replication.members_at(self.machine.applied_index).voters:
-            self.take_snapshot()  # a node that joins does not know the members before the entry that took it in
-
-    def take_snapshot(self) -> None:
-        """Store a snapshot of the state as it is now, and drop the log behind it."""
-        index = self.machine.applied_index
-        assert index == self.replication.applied_index, "a snapshot is taken between two turns"
-        snapshot = self.replication.make_snapshot(self.machine.snapshot())
-        self.journal.store_snapshot(snapshot)
-        self.replication.compact(snapshot, self._entries_to_keep(index))
-        self._bytes_since_snapshot = 0
-        self.snapshots_total += 1
-
-    def _entries_to_keep(self, index: int) -> int:
-        """How many entries up to ``index`` fit the memory that is kept for followers a little behind."""
-        replication = self.replication
-        entries = index - replication.first_index + 1
-        if entries <= 0:
-            return 0
-        log_entries = replication.last_index - replication.first_index + 1
-        mean_bytes = max(1, replication.log_bytes // max(1, log_entries))
-        return min(entries, self.settings.keep_bytes // mean_bytes)
 
 
 def request_key(frame: bytes) -> Key:

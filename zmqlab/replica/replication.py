@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from zmqlab.raft import Configuration, Message, Progress, RaftSettings, Ready, Role, Snapshot
+from zmqlab.raft import Configuration, IncomingSnapshot, Message, Progress, RaftSettings, Ready, Role, Snapshot
 from zmqlab.raft.messages import NOBODY
 from zmqlab.replica.journal import StoredState
 
@@ -107,6 +107,10 @@ class Replication(Protocol):
     def followers(self) -> Mapping[int, Progress]:
         """Of a leader: what it knows of every other member. Elsewhere empty."""
 
+    @property
+    def incoming(self) -> IncomingSnapshot | None:
+        """The chunks of a snapshot that has arrived in part."""
+
     def members_at(self, index: int) -> Configuration:
         """The members by the log up to ``index``."""
         ...
@@ -147,6 +151,10 @@ class Replication(Protocol):
 
     def compact(self, snapshot: Snapshot, keep_entries: int) -> None:
         """Drop the log up to the snapshot's end, but for ``keep_entries``."""
+        ...
+
+    def forget_incoming(self) -> None:
+        """What has arrived of a snapshot is of no use: ask for all of it again."""
         ...
 
     # Leadership and members. A call that returns a Change states the wanted end and says how far it is; its caller

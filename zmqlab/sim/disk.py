@@ -29,7 +29,9 @@ from zmqlab.sim.checkers import Violation
 
 Effect = Callable[[str], None]
 Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
-Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None]
+Part = tuple[int, int]
+"""Generation and number."""
+Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None, dict[Part, bytes]]
 UNHARMED = {b"identity", b"life"}
 """The records that are never damaged here, so that each seed draws what it always drew."""
 
@@ -43,8 +45,8 @@ class Disk:
         """A bit was flipped: from now on a JournalCorrupt is what is expected."""
         self._flushes = flushes
         self._effect = effect
-        self._contents: Contents = {}, {}, None
-        """Meta, entries by rising index, snapshot. Never changed in place: a transaction works on a copy."""
+        self._contents: Contents = {}, {}, None, {}
+        """Meta, entries by rising index, snapshot, its parts. Never changed in place: a transaction works on a copy."""
         self._unflushed: list[Contents] = []
         """What was there before each transaction that is not flushed, oldest first."""
 
@@ -57,8 +59,8 @@ class Disk:
         self._effect("before a write")
         if self.full:
             raise JournalFull("the simulated disk is full")
-        meta, entries, snapshot = self._contents
-        return _Transaction(self, (dict(meta), dict(entries), snapshot))
+        meta, entries, snapshot, parts = self._contents
+        return _Transaction(self, (dict(meta), dict(entries), snapshot, dict(parts)))
 
     def commit(self, contents: Contents) -> None:
         """A transaction ends."""
@@ -99,22 +101,25 @@ class Disk:
 
     def flip_a_bit(self, rng: random.Random) -> str:
         """Change one bit of one record; returns which record."""
-        meta, entries, snapshot = dict(self._contents[0]), dict(self._contents[1]), self._contents[2]
-        names: list[bytes | int] = [name for name in meta if name not in UNHARMED]
-        names += [b"snapshot"] * (snapshot is not None) + list(entries)
+        meta, entries, snapshot, parts = dict(self._contents[0]), dict(self._contents[1]), *self._contents[2:]
+        parts = dict(parts)
+        names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
+        names += [b"snapshot"] * (snapshot is not None) + list(entries) + list(parts)
         if not names:
             return ""
         self.is_corrupt = True
         name = rng.choice(names)
         if isinstance(name, int):
             entries[name] = _flipped(entries[name], rng)
+        elif isinstance(name, tuple):
+            parts[name] = _flipped(parts[name], rng)
         elif name == b"snapshot":
             assert snapshot is not None
             snapshot = _flipped(snapshot, rng)
         else:
             meta[name] = _flipped(meta[name], rng)
-        self._contents = meta, entries, snapshot
-        return f"entry {name}" if isinstance(name, int) else name.decode()
+        self._contents = meta, entries, snapshot, parts
+        return name.decode() if isinstance(name, bytes) else f"entry {name}" if isinstance(name, int) else "a part"
 
 
 def _flipped(record: bytes, rng: random.Random) -> bytes:
@@ -127,18 +132,18 @@ def _flipped(record: bytes, rng: random.Random) -> bytes:
 class _Transaction:
     """Implements :class:`zmqlab.replica.record_journal.Writing` on a copy of the contents."""
 
-    __slots__ = ("_disk", "_entries", "_meta", "_snapshot")
+    __slots__ = ("_disk", "_entries", "_meta", "_parts", "_snapshot")
 
     def __init__(self, disk: Disk, contents: Contents) -> None:
         self._disk = disk
-        self._meta, self._entries, self._snapshot = contents
+        self._meta, self._entries, self._snapshot, self._parts = contents
 
     def __enter__(self) -> _Transaction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if kind is None:
-            self._disk.commit((self._meta, self._entries, self._snapshot))
+            self._disk.commit((self._meta, self._entries, self._snapshot, self._parts))
 
     def meta(self, name: bytes) -> bytes | None:
         return self._meta.get(name)
@@ -154,6 +159,15 @@ class _Transaction:
 
     def put_snapshot(self, record: bytes) -> None:
         self._snapshot = record
+
+    def part(self, generation: int, number: int) -> bytes | None:
+        return self._parts.get((generation, number))
+
+    def put_part(self, generation: int, number: int, record: bytes) -> None:
+        self._parts[generation, number] = record
+
+    def delete_parts(self, but: int) -> None:
+        self._parts = {key: record for key, record in self._parts.items() if key[0] == but}
 
     def last_index(self) -> int:
         return next(reversed(self._entries), 0)
@@ -179,8 +193,8 @@ class _Transaction:
 class DiskJournal(RecordJournal):
     """Production's journal on a simulated disk. ``watch`` is told what is stored and safe."""
 
-    def __init__(self, disk: Disk, identity: str, retain_bytes: int, watch: Stored) -> None:
-        super().__init__(disk, identity=identity, retain_bytes=retain_bytes)
+    def __init__(self, disk: Disk, identity: str, retain_bytes: int, watch: Stored, part_bytes: int) -> None:
+        super().__init__(disk, identity=identity, retain_bytes=retain_bytes, part_bytes=part_bytes)
         self._disk = disk
         self._watch = watch
 

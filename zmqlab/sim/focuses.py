@@ -80,7 +80,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
 
 
 def _snapshots(plan: Plan, settings: SimSettings) -> Plan:
-    """Small ones, sent often, and whose late copies arrive when the receiver is further on."""
+    """Small ones, made in many turns, sent often, and whose late copies arrive when the receiver is further on."""
     return replace(
         plan,
         faults=("crash", "isolate", "pause", "partition"),
@@ -92,7 +92,7 @@ def _snapshots(plan: Plan, settings: SimSettings) -> Plan:
         operations_gap_us=150 * MS,
         think_us=15 * MS,
         raft=replace(plan.raft, snapshot_chunk_bytes=min(262_144, plan.peer_frame_bytes // 4)),
-        replica=replace(plan.replica, snapshot_log_bytes=400, keep_bytes=0),
+        replica=replace(plan.replica, snapshot_log_bytes=400, snapshot_slice_bytes=200, keep_bytes=0),
     )
 
 

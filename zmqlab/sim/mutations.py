@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from zmqlab.market import exchange
+from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
 from zmqlab.replica import machine, record_journal, replica, sessions
 from zmqlab.sim import disk
@@ -313,8 +313,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the trades missing from a restored book",
-        exchange.Exchange.restore,
-        (("book.tape.extend(trades)", "pass"),),
+        market_state.MarketState.restoring,
+        (("book.tape.extend(pieces.rows(TRADE, trades)[1])", "pieces.rows(TRADE, trades)"),),
         60,
     ),
     Mutation(

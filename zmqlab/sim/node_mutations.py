@@ -1,4 +1,5 @@
-"""Bugs to plant in what a node decides outside of consensus: members, requests, answers, closing, links, connections.
+"""Bugs to plant in what a node decides outside of consensus: members, requests, answers, closing, links, connections,
+and snapshots that are made in many turns.
 
 Each stands for a kind of bug that the simulator had not found, and for which a checker was added since.
 """
@@ -6,8 +7,9 @@ Each stands for a kind of bug that the simulator had not found, and for which a 
 from __future__ import annotations
 
 from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
+from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, election, reads
-from zmqlab.replica import raft_by_quorum, replica
+from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
 
@@ -110,8 +112,14 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "the hash of an old state told for a new one",
-        answers.Answers._hash,
-        (("if self._hashed[0] != machine.applied_index:", "if self._hashed[0] < machine.applied_index - 16:"),),
+        snapshotting.Snapshotting.hash_state,
+        (
+            ("log_index == self._machine.applied_index", "log_index >= self._machine.applied_index - 16"),
+            (
+                "finish(self._hashed)",
+                "finish(HashedState(self._machine.applied_index, self._machine.chain, self._hashed.state_hash))",
+            ),
+        ),
         20,
     ),
     Mutation(
@@ -228,6 +236,34 @@ NODE_MUTATIONS = (
         peers.Peers._connect,
         ((", *self._guests.items())", ")"),),
         10,
+    ),
+    Mutation(
+        "a frozen state whose quantities change",
+        market_state.MarketState._note_quantity,
+        (("changed.setdefault(id(order), order[QUANTITY])", "pass"),),
+        200,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a session that is changed while it is frozen",
+        sessions.SessionTable.admit,
+        (("session = session.copy(self._generation)", "session.generation = self._generation"),),
+        100,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a snapshot said to be of the index at which it was finished",
+        snapshotting.Snapshotting._make_some,
+        (("replace(head, data=making.data.getvalue())", "self._replication.make_snapshot(making.data.getvalue())"),),
+        20,
+        SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a part of a snapshot that is written twice",
+        record_journal.RecordJournal.stage_snapshot,
+        (("staged.rest = bytearray()", "pass"),),
+        100,
+        SimSettings(focus="snapshots"),
     ),
 )
 """All of them, each found within its ``seeds_max``."""

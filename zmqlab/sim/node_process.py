@@ -221,7 +221,8 @@ class Process:
         if plan.durability == "memory":
             journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
-            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored)
+            part_bytes = plan.replica.snapshot_slice_bytes
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored, part_bytes)
         if not journal.is_new:
             stored = journal.load()
             self.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)

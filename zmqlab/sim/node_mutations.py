@@ -64,13 +64,18 @@ NODE_MUTATIONS = (
     Mutation(
         "answers that came within a snapshot given later",
         replica.Replica._carry_out,
-        (("        self._settle_pending()\n", ""),),
+        (("self._settle_pending()", "pass"),),
         60,
     ),
     Mutation(
         "founders that begin when a majority of them has met",
         first_start.Assembly._meet,
-        (("if len(self._met) == len(self._settings.peers):", "if 2 * len(self._met) >= len(self._settings.peers):"),),
+        (
+            (
+                "if len(founders) == len(self._settings.peers) + 1:",
+                "if 2 * len(founders) > len(self._settings.peers) + 1:",
+            ),
+        ),
         20,
     ),
     Mutation(
@@ -222,8 +227,8 @@ NODE_MUTATIONS = (
         "the own vote of a node that is no voter",
         election._count_votes,
         (("granted = sum(raft.votes.get(voter) is True for voter in voters)", "granted = sum(raft.votes.values())"),),
-        80,
-        SimSettings(focus="members"),
+        100,
+        SimSettings(focus="members", nodes=3),
     ),
     Mutation(
         "a follower left alone with what got lost on the way to it",

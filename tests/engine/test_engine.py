@@ -321,17 +321,59 @@ def test_a_late_question_of_an_earlier_life_removes_no_member() -> None:
     """A node that left was started again at once, and its last question came after it had been told that it votes:
     it was removed, and did not ask again (found by ``zmqlab.sim``, seed 6016687)."""
     driven = alone()
-
-    def ask(query: control.Query) -> control.Answer:
-        driven.turn(clients=[control.encode(frames.QUERY, query)])
-        driven.pass_time(1)
-        return control.decode_answer(driven.effects.replies[-1][1])
-
-    ask(control.AddMemberQuery(1, 77, C, "node2", life=5))
-    late = ask(control.RemoveMemberQuery(2, 77, life=4))
+    told(driven, control.AddMemberQuery(1, 77, C, "node2", life=5))
+    late = told(driven, control.RemoveMemberQuery(2, 77, life=4))
     assert isinstance(late, control.ErrorAnswer)
     assert (late.code, "has asked to stay" in late.message) == ("refused", True)
+    assert 77 in members(driven)
+    told(driven, control.RemoveMemberQuery(3, 77, life=5))
+    assert 77 not in members(driven)
+
+
+def told(driven: Driven, query: control.Query) -> control.Answer:
+    driven.turn(clients=[control.encode(frames.QUERY, query)])
+    driven.pass_time(1)
+    return control.decode_answer(driven.effects.replies[-1][1])
+
+
+def members(driven: Driven) -> tuple[int, ...]:
     (group,) = driven.engine.groups.values()
-    assert 77 in group.replica.replication.configuration.members
-    ask(control.RemoveMemberQuery(3, 77, life=5))
-    assert 77 not in group.replica.replication.configuration.members
+    return group.replica.replication.configuration.members
+
+
+def test_a_life_that_the_leader_has_not_heard_of_may_leave() -> None:
+    """Life 4 asked this node, which did not lead; life 5 asked the leader of that time. When this node led, it refused
+    to let life 5 go for as long as it led, and a node that was to leave ended as a voter."""
+    driven = alone()
+    told(driven, control.AddMemberQuery(1, 77, C, "node2", life=4))
+    told(driven, control.RemoveMemberQuery(2, 77, life=5))
+    assert 77 not in members(driven)
+
+
+def test_a_late_question_to_be_taken_in_changes_nothing() -> None:
+    """It is of an earlier life, at another address, or of the same life before that asked to leave."""
+    driven = alone()
+    told(driven, control.AddMemberQuery(1, 77, C, "node2", life=5))
+    late = told(driven, control.AddMemberQuery(2, 77, B, "old", life=4))
+    assert isinstance(late, control.ErrorAnswer)
+    assert late.code == "refused"
+    (group,) = driven.engine.groups.values()
+    assert dict(group.replica.replication.configuration.addresses)[77] == C
+    told(driven, control.RemoveMemberQuery(3, 77, life=5))
+    assert 77 not in members(driven), "the newest life is still 5"
+    told(driven, control.AddMemberQuery(4, 77, C, "node2", life=5))
+    assert 77 not in members(driven)
+    told(driven, control.AddMemberQuery(5, 77, C, "node2", life=6))
+    assert 77 in members(driven)
+
+
+def test_a_node_tells_how_often_it_was_started(tmp_path: Path) -> None:
+    settings = NodeSettings(name="node1", port=5_100, join=(A,), leave=True)
+    for life in (1, 2):
+        journal = LmdbJournal(tmp_path, identity="node1")
+        driven = Driven(settings, journal)
+        driven.pass_time(30)
+        query = control.decode_query(driven.effects.asked[-1][1])
+        assert isinstance(query, control.AddMemberQuery)
+        assert query.life == life
+        journal.close()

@@ -53,6 +53,13 @@ def test_what_was_stored_is_there_after_a_restart(open_journal: Callable[[], Jou
     assert stored.entries == entries(1, 5)
 
 
+def test_the_life_of_a_node_rises_from_start_to_start(tmp_path: Path) -> None:
+    for life in (1, 2, 3):
+        journal = LmdbJournal(tmp_path, identity="me")
+        assert journal.life == life
+        journal.close()
+
+
 def test_a_conflict_drops_the_whole_tail(open_journal: Callable[[], Journal]) -> None:
     open_journal().store(None, entries(1, 9), None)
     open_journal().store(None, entries(4, 5, term=2), None)

@@ -66,6 +66,21 @@ MUTATIONS = {
         ),
         ("leaving",),
     ),
+    "a second node that tells the same members ends the wait for a majority": (
+        Mutation(
+            name="",
+            function=Roster._take_status,
+            changes=(
+                (
+                    "self._unsettled = self._unsettled or voters != self._voters",
+                    "self._unsettled = voters != self._voters",
+                ),
+            ),
+            seeds_max=10,
+            settings=SimSettings(focus="members"),
+        ),
+        ("clients keep nodes",),
+    ),
 }
 """What is planted, and what a failing run may say."""
 

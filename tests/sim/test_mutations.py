@@ -72,6 +72,10 @@ BY_CHECKER = {
     "a cut link that lets strangers through": ("links: ",),
     "founders that begin when a majority of them has met": ("founding: ",),
     "an address subscribed to again at each change of the members": ("subscribes to",),
+    "a log that is told up to its end": ("log: ",),
+    "frames kept again and again while there is no leader": ("bounds: ",),
+    "a follower left alone with what got lost on the way to it": ("progress: ",),
+    "a node that can not answer a leader that it does not know": ("progress: ",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {
@@ -82,10 +86,10 @@ BY_CAUSE = {
     "5 term and vote stored only along with entries": ("stored before sent",),
     "7 a repeated vote counted twice": ("election by majority",),
     "8 acknowledged before one's own journal write": ("stored before sent",),
-    "9 a read served without asking whether one still leads": ("read index",),
+    "9 a read served without asking whether one still leads": ("read confirmed: ", "read index"),
     "9 a read served before the leader has committed in its term": ("read index",),
     "9 a read served before the read index is applied": ("read index",),
-    "9 a read served by the answer to a read of an earlier life": ("read index",),
+    "9 a read served by the answer to a read of an earlier life": ("numbers: ",),
     "11 a membership change before the leader's own term committed": ("membership: ",),
     "11 a snapshot without the membership": ("snapshot: ",),
     "12 the sessions missing from a snapshot": ("snapshot: ",),
@@ -114,6 +118,15 @@ BY_CAUSE = {
     "a second learner taken in": ("membership: ",),
     "a copy proposed while the first one stands in the log": ("copies: ",),
     "an applied copy of an older term taken for the one of this term": ("copies: ",),
+    "a read confirmed by words that are older than it": ("read confirmed: ",),
+    "a refused pre-vote that tells no term": ("terms: ",),
+    "a new leader that takes all voters for living": ("removal: ",),
+    "a removal called done before it is committed": ("word: ",),
+    "a removal called done as soon as it is in the log": ("word: ",),
+    "a node that believes the log that it had when it started": ("joining: ",),
+    "the first life that was heard of counts": ("refusal: ",),
+    "a truncated change of the members that stays in effect": ("snapshot: ", "membership: ", "commit rule"),
+    "the own vote of a node that is no voter": ("election by majority",),
 }
 """By cause: the rule whose breach is seen as it happens. The first ones do damage too, and stand above as well."""
 

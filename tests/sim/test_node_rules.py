@@ -17,6 +17,7 @@ from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import Duties
+from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
@@ -29,9 +30,9 @@ MAX_PENDING, MAX_BYTES = 3, 1_000
 class Node:
     """Node 1 of three, as a process and its replica look to the rules."""
 
-    def __init__(self, leaves: bool = False) -> None:
+    def __init__(self, leaves: bool = False, began_at: int = 0) -> None:
         self.replication = SimpleNamespace(
-            node_id=1, configuration=THREE, configuration_index=0, last_index=0, ticks=5, role=Role.FOLLOWER
+            node_id=1, configuration=THREE, configuration_index=0, last_index=began_at, ticks=5, role=Role.FOLLOWER
         )
         self.joining = SimpleNamespace(was_in=False, is_told=False)
         self.stored: dict[tuple[int, int], bytes] = {}
@@ -42,13 +43,26 @@ class Node:
         limits = SimpleNamespace(read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES)
         sessions = SimpleNamespace(peek=lambda *key: self.stored.get(key))
         machine = SimpleNamespace(sessions=sessions)
-        replica = SimpleNamespace(replication=self.replication, pending=self.pending, settings=limits, machine=machine)
+        self.to_propose: list[bytes] = []
+        self.newest = THREE
+        """The newest members that are committed; at their index, and behind it."""
+        self.in_reach: list[int] = []
+        """Of the voters, as their leader has heard them."""
+        replica = SimpleNamespace(
+            replication=self.replication,
+            pending=self.pending,
+            settings=limits,
+            machine=machine,
+            _to_propose=self.to_propose,
+        )
         commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out, votes=lambda node_id, since: self.votes)
         self.world = SimpleNamespace(
             ledger=SimpleNamespace(last_index=7),
-            configurations=SimpleNamespace(at=lambda index: THREE),
-            causes=SimpleNamespace(commitment=commitment),
-            processes={node_id: SimpleNamespace(address=f"at {node_id}") for node_id in (1, 2, 3, 4)},
+            configurations=SimpleNamespace(at=lambda index: self.newest if index >= 7 else THREE),
+            causes=SimpleNamespace(
+                commitment=commitment, hearing=SimpleNamespace(in_reach=lambda raft, voters: self.in_reach)
+            ),
+            processes={node_id: SimpleNamespace(address=f"at {node_id}", newest_life=2) for node_id in (1, 2, 3, 4)},
         )
         self.sockets = SimpleNamespace(connected={"at 2", "at 3"}, subscribed={"at 2", "at 3"})
         settings = SimpleNamespace(drain_ms=DRAIN_TICKS * 20, tick_ms=20, leave=leaves)
@@ -157,6 +171,73 @@ def test_a_node_that_takes_itself_for_a_voter_too_early() -> None:
     node.joining.was_in = True
     with pytest.raises(Violation, match="joining: node 1 asks no more to be taken in, but its being a voter at 8"):
         node.duties.took_turn()
+
+
+def test_a_node_that_believes_an_old_log() -> None:
+    """It was a voter by what it had when it started, and was removed since."""
+    node = Node(began_at=6)
+    node.replication.configuration_index, node.newest = 5, Configuration((2, 3))
+    node.joining.was_in = True
+    with pytest.raises(Violation, match="joining: node 1 asks no more to be taken in, but its being a voter at 5"):
+        node.duties.took_turn()
+    node = Node(began_at=6)
+    node.replication.configuration_index = 5
+    node.joining.was_in = True
+    node.duties.took_turn()
+
+
+def test_more_frames_than_requests_at_a_node_that_does_not_lead() -> None:
+    node = Node()
+    node.pending[1, 1] = "request"
+    node.to_propose.append(b"frame")
+    node.duties.took_turn()
+    node.to_propose.append(b"frame")
+    with pytest.raises(Violation, match="bounds: node 1 keeps 2 frames to hand on, while 1 requests wait"):
+        node.duties.took_turn()
+    node.replication.role = Role.LEADER
+    node.duties.took_turn()
+
+
+def test_a_log_that_tells_what_is_not_committed() -> None:
+    node = Node()
+    for last in (7, 8):
+        answer = control.LogAnswer(1, 1, last, [(index, 1, 0, b"") for index in range(1, last + 1)])
+        if last == 7:
+            node.duties.answers(control.LogQuery(1, 1), answer)
+        else:
+            with pytest.raises(Violation, match="log: node 1 tells entry 8, but only 7 is applied"):
+                node.duties.answers(control.LogQuery(1, 1), answer)
+    node.duties.answers(control.LogQuery(1, 1), control.LogAnswer(1, 1, 0, []))
+
+
+@pytest.mark.parametrize("query", [control.AddMemberQuery(1, 3, "tcp://10.0.0.3:1"), control.RemoveMemberQuery(1, 9)])
+def test_a_change_that_is_called_done(query: control.AddMemberQuery | control.RemoveMemberQuery) -> None:
+    node = Node()
+    node.replication.configuration_index = 7
+    node.duties.answers(query, control.OkAnswer(1, "done"))
+    node.duties.answers(query, control.ErrorAnswer(1, control.ErrorCode.BUSY, "under way"))
+    node.newest = Configuration((1, 2, 9))
+    with pytest.raises(Violation, match=r"word: node 1 says that .* is done, but the change at 7 is not committed"):
+        node.duties.answers(query, control.OkAnswer(1, "done"))
+    node.replication.configuration_index = 8  # a majority has it, and no node has applied it
+    with pytest.raises(Violation, match="word"):
+        node.duties.answers(query, control.OkAnswer(1, "done"))
+    node.votes = node.is_out = True
+    node.duties.answers(query, control.OkAnswer(1, "done"))
+
+
+def test_a_removal_that_is_refused_for_no_reason() -> None:
+    refusal = control.ErrorAnswer(1, control.ErrorCode.REFUSED, "why")
+    node = Node()
+    node.duties.answers(control.RemoveMemberQuery(1, 3), refusal)  # too few are in reach
+    node.in_reach = [1, 2]
+    node.duties.answers(control.RemoveMemberQuery(1, 3, life=1), refusal)
+    node.duties.answers(control.RemoveMemberQuery(1, 3), control.ErrorAnswer(1, control.ErrorCode.NOT_LEADER, ""))
+    for life in (0, 2):
+        with pytest.raises(Violation, match=r"refusal: node 1 does not remove node 3 \(why\), but of \[1, 2\]"):
+            node.duties.answers(control.RemoveMemberQuery(1, 3, life), refusal)
+    node.replication.configuration = Configuration((3,))
+    node.duties.answers(control.RemoveMemberQuery(1, 3), refusal)
 
 
 def closing(leaves: bool = False, ticks: int = 4) -> Node:

@@ -44,8 +44,8 @@ from zmqlab.wire.control import (
 )
 
 MAX_LEVELS = 1_000
-MAX_LIVES = 64
-"""Nodes whose latest life is known: several times as many as a group has."""
+MAX_WISHES = 64
+"""Nodes whose newest wish is known: several times as many as a group has."""
 MAX_LOG_BYTES = 524_288
 """Of one answer. A client that asks and never reads fills its queue: 256 of them, 128 MiB."""
 
@@ -84,8 +84,9 @@ class Answers:
         self._peers = peers
         self._status = status
         self._links = links
-        self._lives: dict[int, int] = {}
-        """Node -> the life in which it last asked to be taken in; the latest last."""
+        self._wishes: dict[int, tuple[int, bool]] = {}
+        """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
+        one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
 
     def handle(self, query: Query, reply: Reply) -> None:
         """Answer ``query`` now or, if it must wait for a read index, later."""
@@ -184,15 +185,13 @@ class Answers:
             host, port = parse_address(query.address)
         except SettingsError as error:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
+        if query.name and not is_node_name(query.name):
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
+        if self._is_late(query, leaves=False):
+            said = "that node has been started again since, or has asked to leave"
+            return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         if query.name:
-            if not is_node_name(query.name):
-                return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.name[:40]!r} is no name of a node")
             self._peers.note_name(query.node_id, query.name)
-        if query.life:
-            self._lives.pop(query.node_id, None)
-            self._lives[query.node_id] = query.life
-            if len(self._lives) > MAX_LIVES:
-                del self._lives[next(iter(self._lives))]
         address = f"tcp://{host}:{port}"
         self._peers.note_address(query.node_id, address)
         change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
@@ -200,10 +199,25 @@ class Answers:
 
     def _remove(self, query: RemoveMemberQuery) -> Answer:
         """A node that left, and was started again at once, may still have a question of its last life under way."""
-        if query.life and self._lives.get(query.node_id, query.life) != query.life:
+        if self._is_late(query, leaves=True):
             said = "that node has been started again since, and has asked to stay"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         return self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id))
+
+    def _is_late(self, query: AddMemberQuery | RemoveMemberQuery, leaves: bool) -> bool:
+        """Whether a node's question for itself comes after one that it asked later.
+
+        Each node notes what it hears, whether it leads or not: it may lead when a late question comes. Lives rise, so
+        that a node which has not heard of the newest one refuses nothing that is asked in it.
+        """
+        if not query.life:
+            return False
+        wish = query.life, leaves
+        newest = max(wish, self._wishes.pop(query.node_id, wish))
+        self._wishes[query.node_id] = newest
+        if len(self._wishes) > MAX_WISHES:
+            del self._wishes[next(iter(self._wishes))]
+        return wish < newest
 
     def _link_faults(self, query: LinkFaultsQuery) -> Answer:
         if self._links is None:

@@ -95,17 +95,17 @@ class Group:
         self._trades_left = TRADES_PER_SNAPSHOT
         self._last_seen: tuple[int, int, Role] | None = None
         self._outbox: dict[Route, list[bytes]] = {}
-        self._life = 0
-        """Told in what this node asks for itself: a late question of an earlier life must not count."""
+        self._nonce = 0
+        """A random number, so that an answer to an earlier life of this node fits no question of this one."""
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
-        self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, self._life)
-        self.standing = None if seeds else Standing(effects, replication, settings.endpoint, self._life)
+        self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life)
+        self.standing = None if seeds else Standing(effects, replication, settings.endpoint, self._nonce)
         """None: a node that asks to be taken in, until it is."""
-        leaving = Leaving(effects, rng, replication, self._life) if settings.leave else None
+        leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
 
@@ -130,8 +130,8 @@ class Group:
             f"start id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
-        self._life = rng.getrandbits(62) + 1
-        return Replica(replication, machine, journal, self, limits, first_context=self._life)
+        self._nonce = rng.getrandbits(62) + 1
+        return Replica(replication, machine, journal, self, limits, first_context=self._nonce)
 
     # Frames in.
 

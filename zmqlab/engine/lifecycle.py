@@ -164,7 +164,7 @@ class Joining:
         Args:
             elsewhere: the members that are not where the configuration says (:attr:`Peers.elsewhere`).
             seeds: base endpoints of nodes that it may ask first; none for a node that founded its cluster.
-            life: a number that this node drew when it started.
+            life: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
         """
         self._replication = replication
         self._elsewhere = elsewhere
@@ -246,12 +246,12 @@ class Standing:
     removed it may not be committed yet, or it may be taken in again.
     """
 
-    def __init__(self, effects: Effects, replication: Replication, own_address: str, life: int) -> None:
-        """``life``: a number that this node drew when it started."""
+    def __init__(self, effects: Effects, replication: Replication, own_address: str, nonce: int) -> None:
+        """``nonce``: a number that this node drew when it started."""
         self._effects = effects
         self._replication = replication
         self._own_address = own_address
-        self._nonce = life
+        self._nonce = nonce
         self._began_at = replication.commit_index
         self._interval_ticks = round(STANDING_TIMEOUTS * replication.election_ticks)
         self._ask_at = replication.ticks + self._interval_ticks
@@ -314,7 +314,7 @@ class Leaving:
     """
 
     def __init__(self, effects: Effects, rng: random.Random, replication: Replication, life: int) -> None:
-        """``life``: a number that this node drew when it started."""
+        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._replication = replication
         self._asker = Asker(
             effects,

@@ -47,6 +47,10 @@ class Journal(Protocol):
     first_index: int
     """The oldest entry that can still be read; 1 in a journal that never forgot."""
 
+    life: int
+    """How often this journal was opened, with this time: which life of its node this is. It rises from start to start
+    as long as the journal is there; without it the node is another one."""
+
     @property
     def size_bytes(self) -> int:
         """Bytes that the entries take, about."""
@@ -99,6 +103,7 @@ class MemoryJournal:
 
     def __init__(self, retain_bytes: int = 0) -> None:
         self.first_index = 1
+        self.life = 1
         self._retain_bytes = retain_bytes
         self._origin: Origin | None = None
         self._drawn = 0

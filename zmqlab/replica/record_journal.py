@@ -24,6 +24,8 @@ record     after the checksum
 ========== =====================================================================================================
 hard state term, voted_for, commit_index
 entry      term, kind, then its data; the index is the record's key
+life       how often the journal was opened
+=======
 part       data; generation and number are the record's key
 snapshot   index, term, configuration_bytes, generation, parts, then configuration, then the data after the parts
 ========== =====================================================================================================
@@ -57,8 +59,8 @@ _SNAPSHOT_RECORD = struct.Struct("<QQIQI")  # index term configuration_bytes gen
 _DRAWN_BYTES = _CRC.size + _INDEX.size
 """Of an origin that is only an identity yet: it is not decided what else the node is."""
 _KINDS = {int(kind): kind for kind in EntryKind}
-_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN = b"hard_state", b"identity", b"first_index", b"origin"
-_NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN}
+_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE = b"hard_state", b"identity", b"first_index", b"origin", b"life"
+_NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE}
 _ADVICE = "Move the node's data folder away and start the node again as a new member; its old copy is not to be trusted"
 _WHO = "who this node is"
 
@@ -172,8 +174,9 @@ class RecordJournal:
 
         Raises:
             JournalMismatch: the journal there is another node's.
-            JournalCorrupt: the record of its oldest index, its snapshot or its owner fails its check, or there are
-                strange records.
+            JournalCorrupt: the record of its oldest index, its snapshot, its owner or its life fails its check, or
+                there are strange records.
+            JournalFull: there is no room.
         """
         self._store = store
         self._retain_bytes = retain_bytes
@@ -182,6 +185,7 @@ class RecordJournal:
         with store.write() as transaction:
             _check_names(transaction)
             _check_identity(transaction, identity)
+            self.life: int = _begin_life(transaction)
             first = transaction.meta(_FIRST_INDEX)
             self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
             self._last_index = transaction.last_index() or self.first_index - 1
@@ -341,6 +345,13 @@ def _check_identity(transaction: Writing, identity: str) -> None:
                 f"this journal was written by {written_by!r}, this node is {identity!r}:"
                 " choose another run folder, or move that journal away"
             )
+
+
+def _begin_life(transaction: Writing) -> int:
+    record = transaction.meta(_LIFE)
+    life = 1 if record is None else _INDEX.unpack(unseal(record, "how often it was opened"))[0] + 1
+    transaction.put_meta(_LIFE, seal(_INDEX.pack(life)))
+    return int(life)
 
 
 def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]:

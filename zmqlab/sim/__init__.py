@@ -22,6 +22,7 @@ In reading order:
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
 * :mod:`~zmqlab.sim.causes`: the steps that would lead to damage.
 * :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.
+* :mod:`~zmqlab.sim.hearing_rules`: such steps that a node has not heard enough for.
 * :mod:`~zmqlab.sim.node_rules`: what a node owes to its clients and peers.
 * :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.

@@ -5,10 +5,12 @@ two or three rare events follow it. The checkers here look at the step that brea
 events is enough. Each rule has a class, and each violation begins with the name of the rule:
 
 * ``Votes``, ``Storage``, ``Creation``, ``Commitment`` and ``Office`` are in :mod:`~zmqlab.sim.raft_rules`;
+* ``Hearing`` is in :mod:`~zmqlab.sim.hearing_rules`;
 * :class:`Snapshots`: a snapshot names the members that were committed at its index, and holds the state at its index
   (thesis, 5.1);
 * :class:`Reads`: a confirmed read index is not below what any node had applied when the read was asked for, and the
-  leader that confirms it had no successor by then (6.4).
+  leader that confirms it had no successor by then, and has heard a majority since (6.4). A node gives each read that it
+  asks for its own number, over all its lives.
 
 Theory of operation: :class:`Causes` is told what each node hears, sends, stores, loads and applies, and when its turn
 ends. It hands each event to the rules that it concerns.
@@ -21,7 +23,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from zmqlab.raft import (
     AppendEntries,
@@ -47,6 +49,7 @@ from zmqlab.raft.messages import (
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
+from zmqlab.sim.hearing_rules import Hearing, leads
 from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Office, Storage, Votes
 
 _APPLIED_INDEX = struct.Struct("<Q")
@@ -114,42 +117,63 @@ class Snapshots:
             )
 
 
-Floor = tuple[int, int]
-"""When a read begins: the highest index that any node has applied, and the highest term that a node leads."""
+class Floor(NamedTuple):
+    """How things were when a read began."""
+
+    applied: int
+    """The highest index that any node had applied."""
+    term: int
+    """The highest that a node led."""
+    sent_total: int
+    """Messages that had left any node."""
+    leads_in: int = 0
+    """The term in which the node led that wants to read; 0: it must ask its leader."""
+
+
+UNKNOWN = Floor(0, 0, 0)
 
 
 class Reads:
     """Where, and by whose word, a node reads."""
 
-    def __init__(self, elections: Elections, ledger: Ledger) -> None:
+    def __init__(self, elections: Elections, ledger: Ledger, hearing: Hearing) -> None:
         self._elections = elections
         self._ledger = ledger
+        self._hearing = hearing
         self._floors: dict[tuple[int, int], Floor] = {}
         """(asking node, context) -> the floor when it asked its leader."""
 
-    def floor(self) -> Floor:
+    def floor(self, leads_in: int = 0) -> Floor:
         """A read begins now."""
-        return self._ledger.last_index, max(self._elections.leaders, default=0)
+        newest = max(self._elections.leaders, default=0)
+        return Floor(self._ledger.last_index, newest, self._hearing.sent_total, leads_in)
 
     def asked(self, message: ReadIndex) -> None:
         """A follower asks its leader."""
-        self._floors[message.sender, message.context] = self.floor()
+        place = message.sender, message.context
+        if place in self._floors:
+            raise Violation(f"numbers: node {message.sender} asks for a second read under number {message.context}")
+        self._floors[place] = self.floor()
 
-    def confirmed(self, message: ReadIndexResponse) -> None:
+    def confirmed(self, raft: Raft, message: ReadIndexResponse) -> None:
         """A leader answers."""
-        floor = self._floors.get((message.to, message.context), (0, 0))
+        floor = self._floors.get((message.to, message.context), UNKNOWN)
         self._check(f"node {message.sender} lets node {message.to} read", message.index, message.term, floor)
+        if leads(raft, message.term):
+            self._hearing.confirmed(raft, floor.sent_total, f"node {message.to}")
 
     def served(self, replica: Replica, floor: Floor) -> None:
         """A node reads its state, for a read that began at ``floor``."""
         raft = cast(Raft, replica.replication)
         self._check(f"node {raft.node_id} reads", replica.machine.applied_index, raft.term, floor)
+        if floor.leads_in and leads(raft, floor.leads_in):
+            self._hearing.confirmed(raft, floor.sent_total, "itself")
 
     def _check(self, who: str, index: int, term: int, floor: Floor) -> None:
-        if index < floor[0]:
-            raise Violation(f"read index: {who} at {index}, though {floor[0]} was applied before that was asked")
-        if term < floor[1]:
-            raise Violation(f"read index: {who} in term {term}, though term {floor[1]} had a leader before")
+        if index < floor.applied:
+            raise Violation(f"read index: {who} at {index}, though {floor.applied} was applied before that was asked")
+        if term < floor.term:
+            raise Violation(f"read index: {who} in term {term}, though term {floor.term} had a leader before")
 
 
 class Promptness:
@@ -213,17 +237,21 @@ class Causes:
         self.creation = Creation(elections, self.copies)
         self.commitment = Commitment(configurations, self.copies)
         self.office = Office()
+        self.hearing = Hearing()
         self.promptness = Promptness(self.copies)
         self.snapshots = Snapshots(configurations, ledger, limits)
-        self.reads = Reads(elections, ledger)
+        self.reads = Reads(elections, ledger, self.hearing)
         self._applied_index = 0
         """The highest index that any node has applied."""
 
     def heard(self, raft: Raft, message: Message) -> None:
         """A node is about to handle a message."""
+        if message.term > self.hearing.terms[raft.node_id]:
+            self.hearing.heard(raft, message)
         if isinstance(message, (AppendEntriesResponse, InstallSnapshotResponse)):
             if raft.role is Role.LEADER and message.term == raft.term:
                 self.office.heard(raft, message.sender)
+                self.hearing.answered(raft, message)
                 if isinstance(message, AppendEntriesResponse) and message.success:
                     self.storage.acknowledged(raft, message)
         elif isinstance(message, RequestVote):
@@ -231,11 +259,13 @@ class Causes:
 
     def sent(self, raft: Raft, message: Message) -> None:
         """A message leaves its node."""
+        self.hearing.sent_total += 1
         _SENT[type(message)](self, raft, message)
         if self.copies[message.sender].term < message.term:
             self.storage.unstored(message)
 
     def _sent_append(self, raft: Raft, message: AppendEntries) -> None:
+        self.hearing.sent(message)
         if raft.role is Role.LEADER and raft.term == message.term:
             if self.commitment.leads(raft):
                 self.votes.leads(raft)
@@ -259,6 +289,7 @@ class Causes:
                 self.storage.vote(message.sender, message.term, message.to)
 
     def _sent_chunk(self, _: Raft, message: InstallSnapshot) -> None:
+        self.hearing.sent(message)
         self.snapshots.sent(message)
 
     def _sent_offset(self, _: Raft, message: InstallSnapshotResponse) -> None:
@@ -268,8 +299,8 @@ class Causes:
     def _sent_question(self, _: Raft, message: ReadIndex) -> None:
         self.reads.asked(message)
 
-    def _sent_read_index(self, _: Raft, message: ReadIndexResponse) -> None:
-        self.reads.confirmed(message)
+    def _sent_read_index(self, raft: Raft, message: ReadIndexResponse) -> None:
+        self.reads.confirmed(raft, message)
 
     def _sent_timeout_now(self, raft: Raft, message: TimeoutNow) -> None:
         self.creation.handed_over(raft, message)
@@ -280,6 +311,8 @@ class Causes:
         for entry in self.creation.new(raft, entries):
             if entry.kind == EntryKind.CONFIGURATION:
                 self.commitment.saw_change(entry)
+                if leads(raft, entry.term):
+                    self.hearing.removes(raft, entry)
 
     def stored(self, raft: Raft, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         """A write of this node has returned."""
@@ -295,6 +328,7 @@ class Causes:
         found = Copy()
         found.store(hard_state, entries, snapshot)
         self.storage.loaded(node_id, found)
+        self.hearing.started(node_id)
         for entry in self.creation.found(node_id, entries):
             if entry.kind == EntryKind.CONFIGURATION:
                 self.commitment.saw_change(entry)
@@ -307,9 +341,9 @@ class Causes:
             self._applied_index = entry.index
             self.commitment.applied_first(raft, entry)
 
-    def read_begins(self) -> Floor:
+    def read_begins(self, raft: Raft) -> Floor:
         """A query for a read has arrived at a node; returns what :meth:`read_served` wants to know."""
-        return self.reads.floor()
+        return self.reads.floor(raft.term if raft.role is Role.LEADER else 0)
 
     def read_served(self, replica: Replica, floor: Floor) -> None:
         """A node is about to answer that query from its state."""
@@ -323,6 +357,8 @@ class Causes:
 
     def took_turn(self, raft: Raft) -> None:
         """A node's turn is over."""
+        if self.hearing.terms[raft.node_id] > raft.term:
+            self.hearing.took_turn(raft)
         self.promptness.took_turn(raft)
 
     def keeps(self, replica: Replica, snapshot: Snapshot) -> None:

@@ -127,6 +127,14 @@ class Client:
             read.next_try_us = min(read.next_try_us, self._world.now_us() + HURRY_US)
         self._act_later()
 
+    def strays(self) -> list[str]:
+        """Nodes that the session keeps a connection to although they are no members; for when all is at rest."""
+        if self._session is None:
+            return []
+        members = {_endpoint_of(self._world.processes[node_id]) for node_id in self._world.members}
+        contacts = self._session.roster.contacts
+        return [each.endpoint for each in contacts if each.connected and each.endpoint not in members]
+
     # Asking.
 
     def _act_later(self) -> None:

@@ -32,8 +32,8 @@ Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
 Part = tuple[int, int]
 """Generation and number."""
 Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None, dict[Part, bytes]]
-IDENTITY = b"identity"
-"""The record that is never damaged here, so that each seed draws what it always drew."""
+UNHARMED = {b"identity", b"life"}
+"""The records that are never damaged here, so that each seed draws what it always drew."""
 
 
 class Disk:
@@ -103,7 +103,7 @@ class Disk:
         """Change one bit of one record; returns which record."""
         meta, entries, snapshot, parts = dict(self._contents[0]), dict(self._contents[1]), *self._contents[2:]
         parts = dict(parts)
-        names: list[bytes | int | Part] = [name for name in meta if name != IDENTITY]
+        names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
         names += [b"snapshot"] * (snapshot is not None) + list(entries) + list(parts)
         if not names:
             return ""

@@ -59,7 +59,7 @@ def _mutated(function: FunctionType, changes: tuple[tuple[str, str], ...]) -> Co
     for old, new in changes:
         assert source.count(old) == 1, f"{function.__name__} does not hold {old!r} exactly once any more"
         source = source.replace(old, new)
-    outcome: dict[str, Any] = {}
+    outcome: dict[str, Any] = dict(function.__globals__)
     exec(compile("from __future__ import annotations\n" + source, f"<mutated {function.__name__}>", "exec"), outcome)
     code = outcome[function.__name__].__code__
     assert isinstance(code, CodeType)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
 from zmqlab.market import market_state
-from zmqlab.raft import append_entries, election
+from zmqlab.raft import append_entries, configuration, election, reads
 from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -64,13 +64,18 @@ NODE_MUTATIONS = (
     Mutation(
         "answers that came within a snapshot given later",
         replica.Replica._carry_out,
-        (("        self._settle_pending()\n", ""),),
+        (("self._settle_pending()", "pass"),),
         60,
     ),
     Mutation(
         "founders that begin when a majority of them has met",
         first_start.Assembly._meet,
-        (("if len(self._met) == len(self._settings.peers):", "if 2 * len(self._met) >= len(self._settings.peers):"),),
+        (
+            (
+                "if len(founders) == len(self._settings.peers) + 1:",
+                "if 2 * len(founders) > len(self._settings.peers) + 1:",
+            ),
+        ),
         20,
     ),
     Mutation(
@@ -151,6 +156,90 @@ NODE_MUTATIONS = (
         "an address subscribed to again at each change of the members",
         peers.Connections.want,
         (("for address in sorted(heard - self._subscribed):", "for address in sorted(heard):"),),
+        10,
+    ),
+    Mutation(
+        "a read confirmed by words that are older than it",
+        reads.start_batch,
+        (("ReadBatch(raft.round + 1,", "ReadBatch(raft.round,"),),
+        10,
+    ),
+    Mutation(
+        "a refused pre-vote that tells no term",
+        election.admit,
+        (("message.pre_vote and message.granted:", "message.pre_vote:"),),
+        20,
+    ),
+    Mutation(
+        "a new leader that takes all voters for living",
+        raft_by_quorum.Members._is_in_reach,
+        (("progress.acked_round > 0 and ", ""),),
+        50,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "a removal called done as soon as it is in the log",
+        raft_by_quorum.Members.remove,
+        (("return done if self._is_settled else Change.UNDER_WAY", "return done"),),
+        10,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "frames kept again and again while there is no leader",
+        replica.Replica._propose,
+        (("self._to_propose = self._pending_frames()", "pass"),),
+        10,
+    ),
+    Mutation(
+        "a node that believes the log that it had when it started",
+        lifecycle.Joining.is_wanted,
+        ((" and replication.configuration_index > self._began_at", ""),),
+        100,
+        SimSettings(focus="moves", nodes=3),
+    ),
+    Mutation(
+        "a log that is told up to its end",
+        answers.Answers._log,
+        (("replica.machine.applied_index, most", "replica.replication.last_index, most"),),
+        10,
+    ),
+    Mutation(
+        "the first life that was heard of counts",
+        answers.Answers._is_late,
+        (
+            (
+                "newest = max(wish, self._wishes.pop(query.node_id, wish))",
+                "newest = self._wishes.pop(query.node_id, wish)",
+            ),
+            ("return wish < newest", "return leaves and wish[0] != newest[0]"),
+        ),
+        100,
+        SimSettings(focus="moves"),
+    ),
+    Mutation(
+        "a truncated change of the members that stays in effect",
+        configuration.ConfigurationHistory.truncate,
+        (("self._stack[-1][0] >= from_index", "self._stack[-1][0] > from_index"),),
+        30,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "the own vote of a node that is no voter",
+        election._count_votes,
+        (("granted = sum(raft.votes.get(voter) is True for voter in voters)", "granted = sum(raft.votes.values())"),),
+        100,
+        SimSettings(focus="members", nodes=3),
+    ),
+    Mutation(
+        "a follower left alone with what got lost on the way to it",
+        append_entries.heartbeat,
+        ((" or progress.inflight:", ":"),),
+        200,
+    ),
+    Mutation(
+        "a node that can not answer a leader that it does not know",
+        peers.Peers._connect,
+        ((", *self._guests.items())", ")"),),
         10,
     ),
     Mutation(

@@ -89,6 +89,8 @@ class Process:
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self._life = 0
         """Counts starts, so that an event of an earlier life is known."""
+        self.newest_life = 0
+        """By its journal; 0 if it has not started."""
         self._inbox: list[tuple[int, bytes]] = []
         self._waiting: dict[int, int] = {}
         """Sender -> frames of it in the inbox."""
@@ -198,6 +200,7 @@ class Process:
         """The engine has opened its group."""
         self.has_met = True
         self.replica, self.duties = replica, duties
+        self.newest_life = replica.journal.life
         self._raft = cast(RaftByQuorum, replica.replication)
         replication = replica.replication
         if replication.node_id != self.node_id:

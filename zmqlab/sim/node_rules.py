@@ -10,7 +10,12 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
 * *busy*: a request is refused as one too many only while so many wait, in number or in bytes;
 * *at once*: no request waits whose answer the node has;
-* *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`);
+* *bounds*: a node that does not lead keeps no more frames to hand on than requests wait there;
+* *word*: a change of the members that the node calls done is on the disks of a majority;
+* *refusal*: a removal is refused only if it comes from an earlier life of that node, or would leave no majority;
+* *log*: what the node tells of its log was applied by some node;
+* *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`): by a
+  change that came in since it started, or by the newest that is committed;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
@@ -22,16 +27,26 @@ One object belongs to one life of one node.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import Message, Role
+from zmqlab.raft import Message, Raft, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Violation
 from zmqlab.wire import client as client_wire
+from zmqlab.wire.control import (
+    AddMemberQuery,
+    Answer,
+    ErrorAnswer,
+    ErrorCode,
+    LogAnswer,
+    OkAnswer,
+    Query,
+    RemoveMemberQuery,
+)
 from zmqlab.wire.frames import HELLO
 from zmqlab.wire.peer import decode_hello
 
@@ -82,6 +97,8 @@ class Duties:
             self._look_at_queries()
         if replica.pending:
             self._look_at_pending()
+        if len(replica._to_propose) > len(replica.pending):
+            self._look_at_frames()
         if self._joining.was_in and not self._is_in:
             self._is_in = True
             self._came_in()
@@ -135,16 +152,80 @@ class Duties:
             if peek(*key) is not None:
                 raise Violation(f"at once: node {self._process.node_id} has the answer to {key}, and does not give it")
 
+    def _look_at_frames(self) -> None:
+        replica = self._replica
+        if replica.replication.role is not Role.LEADER:
+            raise Violation(
+                f"bounds: node {self._process.node_id} keeps {len(replica._to_propose)} frames to hand on, "
+                f"while {len(replica.pending)} requests wait"
+            )
+
+    # Answers to people, and to nodes that come and go.
+
+    def answers(self, query: Query, answer: Answer) -> None:
+        """The node is about to answer this."""
+        if isinstance(answer, LogAnswer):
+            self._tells_log(answer)
+        elif isinstance(query, AddMemberQuery | RemoveMemberQuery):
+            if isinstance(answer, OkAnswer):
+                self._calls_done(query)
+            elif isinstance(query, RemoveMemberQuery) and isinstance(answer, ErrorAnswer):
+                self._refuses(query, answer)
+
+    def _tells_log(self, answer: LogAnswer) -> None:
+        last, applied = answer.entries[-1][0] if answer.entries else 0, self._process.world.ledger.last_index
+        if last > applied:
+            raise Violation(f"log: node {self._process.node_id} tells entry {last}, but only {applied} is applied")
+
+    def _calls_done(self, query: AddMemberQuery | RemoveMemberQuery) -> None:
+        """By the members in effect, at the index where they were named."""
+        world, node_id, index = self._process.world, query.node_id, self._replica.replication.configuration_index
+        if world.causes is None:
+            return
+        is_addition = isinstance(query, AddMemberQuery)
+        if index <= world.ledger.last_index:
+            members = world.configurations.at(index)
+            is_done = node_id in members.voters if is_addition else node_id not in members.members
+        else:
+            commitment = world.causes.commitment
+            is_done = (commitment.votes if is_addition else commitment.is_out)(node_id, index - 1)
+        if not is_done:
+            said = "voting" if is_addition else "removal"
+            raise Violation(
+                f"word: node {self._process.node_id} says that the {said} of node {node_id} is done, "
+                f"but the change at {index} is not committed"
+            )
+
+    def _refuses(self, query: RemoveMemberQuery, answer: ErrorAnswer) -> None:
+        """Only what is late, or would be harmful."""
+        world, raft = self._process.world, self._replica.replication
+        process = world.processes.get(query.node_id)
+        is_late = process is not None and 0 < query.life < process.newest_life
+        if answer.code != ErrorCode.REFUSED or is_late or world.causes is None:
+            return
+        rest = [voter for voter in raft.configuration.voters if voter != query.node_id]
+        reached = world.causes.hearing.in_reach(cast(Raft, raft), rest)
+        if rest and 2 * len(reached) > len(rest):
+            raise Violation(
+                f"refusal: node {self._process.node_id} does not remove node {query.node_id} ({answer.message}), "
+                f"but of {rest}, which stay, it hears {reached}"
+            )
+
     # Joining.
 
     def _came_in(self) -> None:
-        """The node will ask no more to be taken in. It votes, by its leader's word or by a change that is committed."""
+        """The node will ask no more to be taken in. It votes, by its leader's word or by a change that is committed.
+
+        The change must have come in since the start: what is older may have been taken back since. Or it is the newest
+        of all.
+        """
         world, replication = self._process.world, self._replica.replication
         own_id, index = replication.node_id, replication.configuration_index
         if self._joining.is_told or replication.role is Role.LEADER or world.causes is None:
             return
         if index <= world.ledger.last_index:
-            votes = own_id in world.configurations.at(index).voters
+            at = index if index > self._began_at else world.ledger.last_index
+            votes = own_id in world.configurations.at(at).voters
         else:
             votes = world.causes.commitment.votes(own_id, self._began_at)
         if not votes:

@@ -330,7 +330,10 @@ class Simulation:
         if min(applied) < self.ledger.last_index:
             return f"the nodes have applied up to {applied} of {self.ledger.last_index}"
         duties = [process.duties for process in self._members()]
-        return next((missing for each in duties if each and (missing := each.missing(self._members()))), "")
+        if missing := next((missing for each in duties if each and (missing := each.missing(self._members()))), ""):
+            return missing
+        strays = {address: strays for address, client in self.clients.items() if (strays := client.strays())}
+        return f"clients keep nodes that are no members: {strays}" if strays else ""
 
     def _check_states(self) -> None:
         """All members have the same books, sessions, log and members."""

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
+from zmqlab.engine.answers import Reply
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
 from zmqlab.replica.machine import Restoring
 from zmqlab.replica.replica import Route
+from zmqlab.sim.causes import UNKNOWN, Causes
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties
+from zmqlab.wire.control import Answer, LogQuery, Query
 
 if TYPE_CHECKING:
-    from zmqlab.sim.causes import Causes
     from zmqlab.sim.network import Sockets
     from zmqlab.sim.node_process import Process
 
@@ -33,6 +35,8 @@ class Watcher:
         """Snapshots that came from a leader."""
         self._process = process
         self._commit_when_elected = 0
+        self._log_asked = 0
+        """The end of a leader's log when the process was last asked for it, before any node had applied that."""
         self._stood_in = 0
         """The last term in which the process was a candidate."""
 
@@ -66,6 +70,11 @@ class Watcher:
             world.note("leads", node=self._process.node_id, term=raft.term)
             self._commit_when_elected = raft.commit_index
             world.on_leader(self._process)
+        applied = world.ledger.last_index
+        if raft.log.last_index > applied and raft.log.last_index != self._log_asked:
+            self._log_asked = raft.log.last_index
+            for group in self._process.engine.groups.values() if self._process.engine else ():
+                cast(WatchedGroup, group).ask_for_log(applied + 1)
         if world.plan.unlucky_repair:
             self._look_at_repair(raft)
 
@@ -125,6 +134,7 @@ class WatchedGroup(Group):
         """Look at what the replica hears, and at the reads that it serves."""
         replica, duties, raft = self.replica, self.duties, cast(Raft, self.replica.replication)
         take, step, read = replica.take_request, replica.step, replica.read
+        handle = self._answers.handle
 
         def watched_step(message: Message) -> None:
             duties.heard(message)
@@ -133,7 +143,7 @@ class WatchedGroup(Group):
             step(message)
 
         def watched_read(finish: Callable[[bool], None]) -> None:
-            floor = causes.read_begins() if causes is not None else (0, 0)
+            floor = causes.read_begins(raft) if causes is not None else UNKNOWN
             number = duties.query_begins()
 
             def finish_watched(readable: bool) -> None:
@@ -150,9 +160,21 @@ class WatchedGroup(Group):
                 duties.answered_at_once(frame, body)
             return body
 
+        def watched_handle(query: Query, reply: Reply) -> None:
+            def reply_watched(answer: Answer) -> None:
+                duties.answers(query, answer)
+                reply(answer)
+
+            handle(query, reply_watched)
+
+        self._answers.handle = watched_handle  # type: ignore[method-assign]
         replica.take_request = watched_take  # type: ignore[method-assign]
         replica.step = watched_step  # type: ignore[method-assign]
         replica.read = watched_read  # type: ignore[method-assign]
+
+    def ask_for_log(self, from_index: int) -> None:
+        """What the node would tell of its log now. Its duties hear the answer, and no other."""
+        self._answers.handle(LogQuery(0, from_index, 1), lambda _: None)
 
     def begin_to_close(self) -> None:
         super().begin_to_close()

@@ -260,7 +260,8 @@ class AddMemberQuery(msgspec.Struct, tag_field="op", tag="add_member"):
     address: str
     name: str = ""
     life: int = 0
-    """With its own question of a node: a number that it drew when it started. 0: another process asks."""
+    """With its own question of a node: how often it has been started, this time included. 0: another process asks.
+    Refused if that node has asked in a later life, or has asked to leave in this one."""
 
 
 class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
@@ -269,7 +270,7 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     nonce: int
     node_id: int
     life: int = 0
-    """As of :class:`AddMemberQuery`. Refused if that node has asked to be taken in since, in a later life."""
+    """As of :class:`AddMemberQuery`. Refused if that node has asked in a later life."""
 
 
 class LinkFault(msgspec.Struct, kw_only=True, frozen=True):

@@ -1,0 +1,136 @@
+"""The rules of Raft about what a node has heard, each checked as it does what it must have heard something for.
+
+* *terms*: after its turn a node is in the highest term that it has heard. A vote request does not count, since a node
+  that hears a leader ignores it (thesis, 4.2.3), nor does a pre-vote that is granted, since no node is in its term;
+* *read confirmed*: a leader serves a read only once a majority of the voters, itself among them, has answered something
+  that it *sent after* the read was asked for (6.4);
+* *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
+  that was elected just now does not know who is alive.
+
+:class:`Hearing` numbers the messages of all nodes as they leave. A leader's messages carry a round, and an answer names
+the round: so the number of a round's first message is the latest moment that the answer proves.
+
+Left out on purpose: how long ago a leader heard its voters (:class:`~zmqlab.sim.raft_rules.Office`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from zmqlab.raft import (
+    AppendEntries,
+    AppendEntriesResponse,
+    Configuration,
+    InstallSnapshot,
+    Message,
+    Raft,
+    RequestVote,
+    RequestVoteResponse,
+    Role,
+)
+from zmqlab.raft.messages import Entry, InstallSnapshotResponse
+from zmqlab.sim.checkers import Violation
+
+
+class _Office:
+    """What one leader has said and heard in one term."""
+
+    __slots__ = ("answered", "rounds", "ticks")
+
+    def __init__(self) -> None:
+        self.rounds: dict[int, int] = {}
+        """Round -> the number of its first message."""
+        self.answered: dict[int, int] = {}
+        """Voter -> the number of the newest message that it has surely answered."""
+        self.ticks: dict[int, int] = {}
+        """Voter -> the leader's tick at which it last heard an answer."""
+
+
+class Hearing:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.sent_total = 0
+        """Messages that have left any node."""
+        self.terms: defaultdict[int, int] = defaultdict(int)
+        """Node -> the highest term that it has heard in this life."""
+        self._offices: defaultdict[tuple[int, int], _Office] = defaultdict(_Office)
+        """(leader, term) -> what was said."""
+
+    def started(self, node_id: int) -> None:
+        """A node begins another life."""
+        self.terms[node_id] = 0
+
+    def heard(self, raft: Raft, message: Message) -> None:
+        """A node is about to handle a message of a higher term than it has heard of."""
+        if _tells_its_term(message):
+            self.terms[raft.node_id] = message.term
+
+    def answered(self, raft: Raft, message: AppendEntriesResponse | InstallSnapshotResponse) -> None:
+        """A leader is about to read an answer of its term. Round 0 answers nothing: it tells a sender its term."""
+        if message.round:
+            office, voter = self._offices[raft.node_id, raft.term], message.sender
+            number = office.rounds.get(message.round, 0)
+            if number >= office.answered.get(voter, 0):
+                office.answered[voter] = number
+            office.ticks[voter] = raft.ticks
+
+    def sent(self, message: AppendEntries | InstallSnapshot) -> None:
+        """A leader has sent this; :attr:`sent_total` has counted it."""
+        rounds = self._offices[message.sender, message.term].rounds
+        if message.round not in rounds:
+            rounds[message.round] = self.sent_total
+
+    def confirmed(self, raft: Raft, asked_at: int, who: str) -> None:
+        """A leader lets ``who`` read, which asked when ``asked_at`` messages had been sent."""
+        answered = self._offices[raft.node_id, raft.term].answered
+        for voters in (raft.configuration.voters, _before(raft).voters):  # it may have changed them since it confirmed
+            heard = [voter for voter in voters if voter == raft.node_id or answered.get(voter, 0) > asked_at]
+            if 2 * len(heard) > len(voters):
+                return
+        raise Violation(
+            f"read confirmed: leader {raft.node_id} lets {who} read, but of {list(raft.configuration.voters)} "
+            f"only {heard} have answered what it sent since that was asked"
+        )
+
+    def removes(self, raft: Raft, entry: Entry) -> None:
+        """A leader changes the members."""
+        if raft.configurations.oldest_index >= entry.index:
+            return
+        before, after = raft.configurations.at(entry.index - 1), Configuration.decode(entry.data)
+        gone = [voter for voter in before.voters if voter not in after.members]
+        answered = self._offices[raft.node_id, raft.term].answered
+        heard = [voter for voter in after.voters if voter == raft.node_id or voter in answered]
+        if gone and 2 * len(heard) <= len(after.voters):
+            raise Violation(
+                f"removal: node {raft.node_id} removes {gone}, but of {list(after.voters)}, which stay, "
+                f"it has heard only {heard} in term {raft.term}"
+            )
+
+    def in_reach(self, raft: Raft, voters: list[int]) -> list[int]:
+        """Those of ``voters`` that this leader has heard within an election time-out."""
+        since = raft.ticks - raft.settings.election_ticks
+        ticks = self._offices[raft.node_id, raft.term].ticks
+        return [voter for voter in voters if voter == raft.node_id or ticks.get(voter, since) > since]
+
+    def took_turn(self, raft: Raft) -> None:
+        """The turn of a node is over."""
+        heard = self.terms[raft.node_id]
+        if heard > raft.term:
+            raise Violation(f"terms: node {raft.node_id} has heard of term {heard}, and stays in term {raft.term}")
+
+
+def _tells_its_term(message: Message) -> bool:
+    if isinstance(message, RequestVoteResponse):
+        return not (message.pre_vote and message.granted)
+    return not isinstance(message, RequestVote)
+
+
+def _before(raft: Raft) -> Configuration:
+    history = raft.configurations
+    return history.at(max(history.oldest_index, history.current_index - 1))
+
+
+def leads(raft: Raft, term: int) -> bool:
+    """Whether this node leads that term."""
+    return raft.role is Role.LEADER and raft.term == term

@@ -35,7 +35,7 @@ from zmqlab.errors import (
     RequestTimeout,
     SettingsError,
 )
-from zmqlab.keys import use_for_clients
+from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.market.types import (
     MAX_PRICE,
     MAX_QUANTITY,
@@ -94,7 +94,7 @@ class Client:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
         """As the caller wrote them; hosts may be names."""
-        use_for_clients(self._given, keys)
+        self._key = of_client(keys)
         self._known: tuple[str, ...] = ()
         """Where the nodes are, by what was heard last; empty until the names were looked up."""
         self._looked_at = -math.inf
@@ -281,7 +281,7 @@ class Client:
             timeout_ms = min(1_000, self.timeout_s * 500)
             settings = SessionSettings(timeout_ms=timeout_ms)
             given = self._located()
-            self._session = ConnectedSession(self._known or given, settings, fallbacks=given)
+            self._session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
             self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session
@@ -301,14 +301,17 @@ class Client:
         if now - self._looked_at > LOOK_S:
             self._looked_at = now
             self._known = ask.follow_members(self._known or self._located(), LOOK_TIMEOUT_S)
+            trust_clients_ports(self._known, self._key)
         return self._known or self._located()
 
     def _located(self) -> tuple[str, ...]:
         """What the caller gave, with the addresses that its names have now. Raises RequestError if there is none."""
         try:
-            return numeric(known_endpoints(self._given, self.timeout_s))
+            found = numeric(known_endpoints(self._given, self.timeout_s))
         except SettingsError as error:
             raise RequestError(f"nothing was sent: {error}") from None
+        trust_clients_ports(found, self._key)
+        return found
 
     def _give_up(self) -> None:
         if self._session is not None and self._forgotten is not None:

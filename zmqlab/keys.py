@@ -45,8 +45,8 @@ from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_end
 ALLOWED = "allowed"
 SECRET_SUFFIX = ".secret"
 NODE_ADVICE = "`zmqlab keys {}` makes keys"
-CLIENT_ADVICE = "`zmqlab keys FOLDER --add NAME`, with the folder of a node, makes FOLDER/NAME"
-"""What to do about a folder that can't be read. New keys in the folder of a client would be those of another cluster."""
+CLIENT_ADVICE = "`zmqlab keys FOLDER --add NAME`, with the folder of a node, makes FOLDER/NAME for a client"
+"""What to do about a folder that can't be read. New keys in a client's folder would be those of another cluster."""
 KEY_LENGTH = 40
 """Of a key of 32 bytes in Z85."""
 PRIVATE_FOLDER, PRIVATE_FILE, OTHERS = 0o700, 0o600, 0o077

@@ -381,12 +381,14 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         error = answer if isinstance(answer, control.ErrorAnswer) else None
         if error and error.code == control.ErrorCode.FORBIDDEN:
             raise ask.error_of(error)
-        refused_since = (refused_since or time.monotonic()) if error and error.code == "refused" else 0.0
+        refused_since = (
+            (refused_since or time.monotonic()) if error and error.code == control.ErrorCode.REFUSED else 0.0
+        )
         if error and refused_since and time.monotonic() - refused_since >= REFUSAL_S:
             raise ClusterError(f"the leader does not remove that node: {error.message}")
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
-        if error is None or error.code != "busy":
+        if error is None or error.code != control.ErrorCode.BUSY:
             target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
         time.sleep(POLL_S)
 

@@ -48,8 +48,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     uptime_ms: int
     """Since the process began."""
     role: str
-    """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``. At the first start, until it is
-    decided what the node is: ``founder`` or ``seed``."""
+    """``leader``, ``follower``, ``candidate``, ``pre_candidate``, ``learner``, or ``removed`` from its group. At
+    the first start, until it is decided what the node is: ``founder`` or ``seed``."""
     term: int
     """Of Raft; at most one node leads in a term."""
     leader_id: int

@@ -67,9 +67,7 @@ class Connection:
 
     def _open(self) -> None:
         try:
-            self.socket = net.connect(
-                self._context, zmq.DEALER, self.contact.endpoint, BOUNDS, credentials=self._credentials
-            )
+            self.socket = net.connect(self._context, zmq.DEALER, self.contact.endpoint, BOUNDS, (), self._credentials)
         except zmq.ZMQError as error:
             if not net.is_out_of_descriptors(error):
                 raise

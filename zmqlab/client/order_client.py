@@ -16,6 +16,7 @@ Calls from several threads take turns.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import os
@@ -24,6 +25,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
@@ -49,7 +51,7 @@ from zmqlab.market.types import (
     symbol_code,
 )
 from zmqlab.names import known_endpoints, numeric
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import parse_endpoint, require_whole
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
@@ -319,14 +321,11 @@ class Client:
             self._session = None
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
-    """Raises SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
-    try:
-        good = not isinstance(value, bool) and low <= operator.index(value) <= high
-    except TypeError:
-        good = False
-    if not good:
-        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low:,} to {high:,}")
+def _check(name: str, value: SupportsIndex, low: int, high: int) -> None:
+    """:func:`zmqlab.settings.require_whole`, for which a whole number of numpy is one, too."""
+    with contextlib.suppress(TypeError):
+        value = value if isinstance(value, bool) else operator.index(value)
+    require_whole(name, value, low, high)
 
 
 def _check_symbol(symbol: str) -> None:

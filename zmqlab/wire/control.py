@@ -79,7 +79,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     fills_total: int = 0
     """In the cluster's whole life."""
     bad_frames_total: int = 0
-    """Frames that made no sense, from clients and from peers."""
+    """Frames that made no sense or were forbidden, and refused handshakes, of clients and of peers."""
     dropped_total: int = 0
     """Messages of this node that a full queue did not take, or whose receiver had gone."""
     elections_total: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,9 @@ import pytest
 import zmq
 
 from zmqlab import keys, net
+from zmqlab.client import ask
+from zmqlab.client.connections import ConnectedSession
+from zmqlab.client.order_client import Client
 from zmqlab.errors import SettingsError
 from zmqlab.keys import Credentials, Keyring, Role
 
@@ -80,7 +85,7 @@ def test_keys_are_not_written_over(folder: Path) -> None:
 
 
 def test_a_new_key_gets_a_folder_with_what_it_needs_and_no_more(folder: Path, tmp_path: Path) -> None:
-    Keyring.read(folder).add(Role.TRADER, "alice").save(tmp_path / "alice")
+    Keyring.read(folder).add(Role.TRADER, "alice", tmp_path / "alice")
     assert {path.name for path in (tmp_path / "alice").iterdir()} == {"allowed", "alice.secret"}
     own = Keyring.read(tmp_path / "alice")
     assert {sender.name for sender in own.allowed.values()} == {"member", "alice"}
@@ -88,9 +93,47 @@ def test_a_new_key_gets_a_folder_with_what_it_needs_and_no_more(folder: Path, tm
     assert sender is not None
     assert (sender.role, sender.name) == (Role.TRADER, "alice")
     with pytest.raises(SettingsError, match="called alice already"):
-        Keyring.read(folder).add(Role.WATCHER, "alice")
-    with pytest.raises(SettingsError, match="is no name of a key"):
-        Keyring.read(folder).add(Role.WATCHER, "a b")
+        Keyring.read(folder).add(Role.WATCHER, "alice", tmp_path / "bob")
+    for name in ("a b", "allowed", "operator.secret"):
+        with pytest.raises(SettingsError, match="is no name of a key"):
+            Keyring.read(folder).add(Role.WATCHER, name, tmp_path / "bob")
+
+
+def test_a_key_is_let_in_only_when_its_secret_is_safe(folder: Path, tmp_path: Path) -> None:
+    """The line came first: a folder that could not be written left a key that was let in and had no secret."""
+    before = (folder / "allowed").read_text()
+    (tmp_path / "file").write_text("a person's")
+    (tmp_path / "file").chmod(0o640)
+    with pytest.raises(SettingsError, match=r"can't be written to .*: Not a directory\. Name another folder"):
+        Keyring.read(folder).add(Role.TRADER, "bob", tmp_path / "file")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640, "it is not ours"
+    assert (folder / "allowed").read_text() == before
+    Keyring.read(folder).add(Role.TRADER, "bob", tmp_path / "bob")
+    assert Keyring.read(tmp_path / "bob").credentials().public in Keyring.read(folder).allowed
+
+
+def test_a_folder_that_could_not_be_written_whole_is_left_as_it_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.open
+
+    def full(path: Path, *more: int) -> int:
+        if path.name == "bob.secret":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, *more)
+
+    ring = Keyring.read(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(SettingsError, match="No space left"):
+            ring.add(Role.TRADER, "bob", tmp_path / "bob")
+    Keyring.read(folder).add(Role.TRADER, "bob", tmp_path / "bob")
+
+
+def test_a_line_is_appended_to_a_file_whose_last_line_has_no_end(folder: Path, tmp_path: Path) -> None:
+    (folder / "allowed").write_text((folder / "allowed").read_text().rstrip())
+    Keyring.read(folder).add(Role.TRADER, "bob", tmp_path / "bob")
+    assert [each.name for each in Keyring.read(folder).allowed.values()][-2:] == ["watcher", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +143,13 @@ def test_a_new_key_gets_a_folder_with_what_it_needs_and_no_more(folder: Path, tm
         (lambda folder: (folder / "trader.secret").write_text("short"), "holds no secret key of 40 characters"),
         (lambda folder: (folder / "trader.secret").write_text(" " * 40), "holds no secret key of 40 characters"),
         (lambda folder: (folder / "allowed").write_text("boss me key\n"), "line 1: write ROLE NAME PUBLIC-KEY"),
+        (
+            lambda folder: (folder / "allowed").write_text(f"member me {'#' * 40}\n"),
+            "line 1: write ROLE NAME PUBLIC-KEY",
+        ),
+        (lambda folder: (folder / "x.secret").symlink_to("gone"), "x.secret can't be read: No such file"),
         (lambda folder: (folder / "allowed").write_bytes(b"\xff"), "can't be read: it is no text"),
-        (lambda folder: (folder / "allowed").unlink(), "can't be read: No such file .*`zmqlab keys"),
+        (lambda folder: (folder / "allowed").unlink(), "can't be read: No such file .*`zmqlab keys FOLDER --add NAME`"),
         (lambda folder: (folder / "allowed").write_text(""), "has no line for a member"),
         (lambda folder: [each.unlink() for each in folder.glob("*.secret")], "has no secret of a key that is operator"),
     ],
@@ -134,6 +182,31 @@ def test_each_endpoint_is_shown_the_key_of_its_cluster(folder: Path) -> None:
     assert keys.towards("tcp://127.0.0.1:6001") is None, "that cluster has no keys"
     keys.forget(["tcp://127.0.0.1:6000"])
     assert keys.towards("tcp://127.0.0.1:6001") == mine
+
+
+def test_the_keys_of_one_client_are_not_those_of_another(folder: Path, tmp_path: Path) -> None:
+    """The first key became the default of the process: nodes without keys were shown it, and no handshake succeeded. A
+    host's name was trusted, while sockets go to addresses."""
+    Keyring.new().save(tmp_path / "other")
+    a, b = (Keyring.read(each).credentials() for each in (folder, tmp_path / "other"))
+    first = Client(["tcp://localhost:5002"], keys=folder)
+    second = Client(["tcp://127.0.0.1:6002"], keys=tmp_path / "other")
+    assert "tcp://127.0.0.1:5002" in first._located()
+    assert second._located() == ("tcp://127.0.0.1:6002",)
+    assert [keys.towards(f"tcp://127.0.0.1:{port}") for port in (5_002, 6_002, 7_002)] == [a, b, None]
+
+
+def test_the_key_is_shown_to_members_that_a_client_learns_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(["tcp://127.0.0.1:5002"], keys=folder)
+    monkeypatch.setattr(ask, "follow_members", lambda *_: ("tcp://127.0.0.2:5002",))
+    client._look()
+    assert keys.towards("tcp://127.0.0.2:5002") == Keyring.read(folder).credentials()
+
+
+def test_a_session_shows_its_key_to_nodes_that_it_learns_of(folder: Path, context: net.Context) -> None:
+    key = Keyring.read(folder).credentials()
+    with ConnectedSession(["tcp://127.0.0.1:5002"], context=context, credentials=key) as session:
+        assert [socket.getsockopt(zmq.MECHANISM) for socket in session.sockets] == [zmq.CURVE]
 
 
 # Doors.
@@ -212,7 +285,8 @@ def test_without_a_checker_a_locked_socket_is_closed(context: net.Context) -> No
 
 def test_a_key_is_let_in_and_put_out_while_the_node_runs(open_door: MakeDoor, folder: Path) -> None:
     door = open_door(Keyring.read(folder), "clients")
-    alice = Keyring.read(folder).add(Role.TRADER, "alice").credentials()
+    Keyring.read(folder).add(Role.TRADER, "alice", folder / "alice")
+    alice = Keyring.read(folder / "alice").credentials()
     frame = door.hears(alice)
     assert frame is not None
     assert door.keeper.sender(frame) == keys.Sender(Role.TRADER, "alice", keys.fingerprint_of(alice.public))

@@ -15,12 +15,14 @@ trusted at once; and a member's secret is the cluster: whoever has it can do eve
     NAME.secret       the secret key of NAME, in Z85 (40 characters); a folder has those that its owner may use
 
 A node needs ``allowed`` with all keys and the secret of the member. A client needs the line of the member and its own
-secret, which ``zmqlab keys add`` puts into a folder of its own. A node reads ``allowed`` again when the file has
+secret, which ``zmqlab keys --add`` puts into a folder of its own. A node reads ``allowed`` again when the file has
 changed: a new key is let in, and a key whose line is gone is refused with its next frame, also on an open connection.
 Secrets are in no log, no ``repr`` and no command line.
 
 *The wallet.* A process may talk to several clusters. It learns once which key to show where (:func:`trust`,
-:func:`use`), and :func:`towards` finds it by endpoint when a socket is connected. So no caller hands keys along.
+:func:`use`), and :func:`towards` finds it by endpoint when a socket is connected. So few callers hand keys along. A
+client that was given keys shows them at the addresses that it has looked up, and at those of members that it has
+learned; what other clients show does not change.
 
 Left out on purpose: keys that expire, and a key pair for each member (a list of members' keys would have to be
 replicated, and a member is trusted with everything anyway).
@@ -28,6 +30,7 @@ replicated, and a member is trusted with everything anyway).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +44,9 @@ from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_end
 
 ALLOWED = "allowed"
 SECRET_SUFFIX = ".secret"
+NODE_ADVICE = "`zmqlab keys {}` makes keys"
+CLIENT_ADVICE = "`zmqlab keys FOLDER --add NAME`, with the folder of a node, makes FOLDER/NAME for a client"
+"""What to do about a folder that can't be read. New keys in a client's folder would be those of another cluster."""
 KEY_LENGTH = 40
 """Of a key of 32 bytes in Z85."""
 PRIVATE_FOLDER, PRIVATE_FILE, OTHERS = 0o700, 0o600, 0o077
@@ -141,17 +147,17 @@ class Keyring:
         return cls(allowed, dict(pairs.values()))
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Keyring:
-        """The keys in ``folder``.
+    def read(cls, folder: str | os.PathLike[str], advice: str = NODE_ADVICE) -> Keyring:
+        """The keys in ``folder``; ``advice`` is for a person whose folder can't be read.
 
         Raises:
             SettingsError: there is no such folder, a file is damaged, or others can read a secret.
         """
         path = Path(folder)
-        allowed = _read_allowed(path)
+        allowed = _read_allowed(path, advice)
         secrets = {}
         for file in sorted(path.glob("*" + SECRET_SUFFIX)):
-            secret = _read_secret(file)
+            secret = _read_secret(file, advice)
             secrets[_public_in(file, secret)] = secret
         return cls(allowed, secrets, path)
 
@@ -162,16 +168,19 @@ class Keyring:
             SettingsError: there are keys already, or the folder can't be written.
         """
         path = Path(folder)
-        try:
-            make_private(path)
-            path.chmod(PRIVATE_FOLDER)
-            _write(path / ALLOWED, "# role name public-key\n" + "".join(map(_line, self.allowed.items())))
-            for public, secret in self._secrets.items():
-                _write(path / (self.allowed[public].name + SECRET_SUFFIX), secret + "\n")
-        except FileExistsError:
-            raise SettingsError(f"{path} has keys already: choose another folder, or delete them there") from None
-        except OSError as error:
-            raise SettingsError(f"keys can't be written to {path}: {error.strerror}") from None
+        texts = {ALLOWED: "# role name public-key\n" + "".join(map(_line, self.allowed.items()))}
+        texts |= {self.allowed[key].name + SECRET_SUFFIX: secret + "\n" for key, secret in self._secrets.items()}
+        with contextlib.ExitStack() as undo:
+            try:
+                make_private(path)
+                os.chmod(os.path.join(path, ""), PRIVATE_FOLDER)  # with the slash never the mode of a file
+                for name, text in texts.items():
+                    _write(path / name, text, undo)
+            except FileExistsError:
+                raise SettingsError(f"{path} has keys already: choose another folder, or delete them there") from None
+            except OSError as error:
+                raise SettingsError(f"keys can't be written to {path}: {error.strerror}. Name another folder") from None
+            undo.pop_all()
 
     def credentials(self, *roles: Role) -> Credentials:
         """The key of the first of these roles whose secret is here; without roles, of the most that a client needs.
@@ -195,26 +204,27 @@ class Keyring:
         kept = {key: each for key, each in self.allowed.items() if each.role is Role.MEMBER or each.name == name}
         return Keyring(kept, {key: self._secrets[key] for key in self._secrets if self.allowed[key].name == name})
 
-    def add(self, role: Role, name: str) -> Keyring:
-        """A new key, let in from now on: its line is appended to ``allowed``. Returns what its owner needs.
+    def add(self, role: Role, name: str, own: str | os.PathLike[str]) -> None:
+        """Make a new key: save what its owner needs in the folder ``own``, and then append its line to ``allowed``.
+
+        In this order a key is let in only when its secret is safe.
 
         Raises:
-            SettingsError: the name is taken or no name, or the file can't be written.
+            SettingsError: the name is taken or no name, or a file can't be written.
         """
-        if not is_node_name(name):
-            raise SettingsError(f"{name!r} is no name of a key: use up to 32 letters, digits, . _ -")
+        if not is_node_name(name) or name == ALLOWED or name.endswith(SECRET_SUFFIX):
+            raise SettingsError(
+                f"{name!r} is no name of a key: use up to 32 letters, digits, . _ - but neither {ALLOWED!r} nor"
+                f" a name that ends in {SECRET_SUFFIX!r}"
+            )
         if any(sender.name == name for sender in self.allowed.values()):
             raise SettingsError(f"a key is called {name} already: choose another name, or delete its line first")
         public, secret = new_pair()
-        self.allowed[public] = _sender(role, name, public)
-        self._secrets[public] = secret
+        sender = _sender(role, name, public)
+        Keyring({**self.allowed, public: sender}, {public: secret}).only(name).save(own)
         if self.folder is not None:
-            try:
-                with (self.folder / ALLOWED).open("a") as file:
-                    file.write(_line((public, self.allowed[public])))
-            except OSError as error:
-                raise SettingsError(f"{self.folder / ALLOWED} can't be written: {error.strerror}") from None
-        return self.only(name)
+            _append(self.folder / ALLOWED, _line((public, sender)))
+        self.allowed[public], self._secrets[public] = sender, secret
 
     def sender(self, public: str) -> Sender | None:
         """Whose key it is; None for a key that is not, or no longer, let in."""
@@ -252,29 +262,52 @@ def _line(item: tuple[str, Sender]) -> str:
     return f"{sender.role.name.lower()} {sender.name} {public}\n"
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, undo: contextlib.ExitStack) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "w") as file:
+        undo.callback(path.unlink, missing_ok=True)
         file.write(text)
 
 
-def _read_allowed(folder: Path) -> dict[str, Sender]:
+def _append(path: Path, line: str) -> None:
+    """Append a line, also to a file whose last line has no end. Raises SettingsError."""
+    try:
+        with path.open("a+") as file:
+            file.seek(0)
+            text = file.read()
+            file.write(line if not text or text.endswith("\n") else "\n" + line)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} can't be written: {error.strerror}. Make it writable, and append this line: {line.strip()}"
+        ) from None
+
+
+def _read_allowed(folder: Path, advice: str = NODE_ADVICE) -> dict[str, Sender]:
     path = folder / ALLOWED
     allowed: dict[str, Sender] = {}
-    for number, line in enumerate(_text_of(path).splitlines(), 1):
+    for number, line in enumerate(_text_of(path, advice).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         role = Role.__members__.get(words[0].upper())
-        if len(words) != 3 or role is None or not is_node_name(words[1]) or len(words[2]) != KEY_LENGTH:
+        if len(words) != 3 or role is None or not is_node_name(words[1]) or not _is_key(words[2]):
             raise SettingsError(f"{path}, line {number}: write ROLE NAME PUBLIC-KEY, as `zmqlab keys` does")
         allowed[words[2]] = _sender(role, words[1], words[2])
     return allowed
 
 
-def _read_secret(path: Path) -> str:
+def _is_key(text: str) -> bool:
+    """Whether libzmq takes it for a key: 32 bytes in Z85. Public and secret keys look alike."""
+    try:
+        return bool(public_of(text))
+    except ValueError:
+        return False
+
+
+def _read_secret(path: Path, advice: str) -> str:
+    text = _text_of(path, advice)
     if path.stat().st_mode & STRANGERS:
         raise SettingsError(f"others can read the secret key in {path}: chmod 600 {path}, or make new keys")
-    return _text_of(path).strip()
+    return text.strip()
 
 
 def _public_in(path: Path, secret: str) -> str:
@@ -284,12 +317,12 @@ def _public_in(path: Path, secret: str) -> str:
         raise SettingsError(f"{path} holds no secret key of {KEY_LENGTH} characters in Z85") from None
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: Path, advice: str) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise SettingsError(f"{path} can't be read: {reason}. `zmqlab keys {path.parent}` makes keys") from None
+        raise SettingsError(f"{path} can't be read: {reason}. {advice.format(path.parent)}") from None
 
 
 # The wallet.
@@ -328,20 +361,23 @@ def use(folder: str | os.PathLike[str] | None) -> None:
     Raises:
         SettingsError: there is no key for a client in that folder.
     """
-    show_everywhere(None if folder is None else Keyring.read(folder).credentials())
+    show_everywhere(of_client(folder))
 
 
-def use_for_clients(client_endpoints: Iterable[str], folder: str | os.PathLike[str] | None) -> None:
-    """Show the key in ``folder`` at these nodes, and wherever no other was named: their cluster may have more nodes.
+def of_client(folder: str | os.PathLike[str] | None) -> Credentials | None:
+    """The key in ``folder`` that a client shows; None without a folder.
 
     Raises:
         SettingsError: there is no key for a client in that folder.
     """
-    if folder is None:
-        return
-    use(folder)
-    places = (parse_endpoint(endpoint) for endpoint in client_endpoints)
-    trust((f"tcp://{host}:{port - CLIENT_PORT}" for host, port in places), *_default)
+    return None if folder is None else Keyring.read(folder, CLIENT_ADVICE).credentials()
+
+
+def trust_clients_ports(client_endpoints: Iterable[str], credentials: Credentials | None) -> None:
+    """:func:`trust` the nodes whose client endpoints these are; None: leave it at what is known."""
+    if credentials is not None:
+        places = (parse_endpoint(endpoint) for endpoint in client_endpoints)
+        trust([f"tcp://{host}:{port - CLIENT_PORT}" for host, port in places], credentials)
 
 
 def towards(endpoint: str) -> Credentials | None:

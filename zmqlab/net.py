@@ -18,7 +18,7 @@ Rules:
 
 *Keys are checked* by this process. libzmq asks by ZAP (https://rfc.zeromq.org/spec/27/) whether a key may enter: a
 request to ``inproc://zeromq.zap.01`` of the same context. The REP socket there belongs to the thread that owns the
-listening sockets, and stands in the same poll; so a node has no second thread for it. pyzmq's ThreadAuthenticator was
+listening sockets, and stands in the same poll; so a node needs no other thread for it. pyzmq's ThreadAuthenticator was
 tried first, and did not call back: it looks for a provider of exactly the socket's domain, and one for ``"*"`` serves
 sockets without a domain only. It also runs asyncio in a thread of its own. ``ZMQ_ZAP_ENFORCE_DOMAIN`` is set, since
 libzmq would let every key in while no handler is there.

@@ -199,7 +199,10 @@ def test_a_run_that_was_served_to_its_end_passes(run: History, nodes: list[FakeN
         ({"unanswered": 12}, "12 orders that were sent have no answer"),
         ({"unsent": 8_891, "served_to_the_end": False}, "8,891 were due and never sent"),
         ({"problem": "the session is gone"}, "the load ended before its time: the session is gone"),
-        ({"refused": 5}, "5 orders were refused as stale or malformed: does another process use this session?"),
+        (
+            {"refused": 5},
+            "5 orders were refused as stale, malformed or forbidden: does another process use the session, or",
+        ),
     ],
 )
 def test_a_run_that_shows_nothing_is_not_judged(

@@ -12,7 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from zmqlab.lab import processes
+from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.keys import Keyring
+from zmqlab.lab import processes, scaling
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.control import Member
 
 NAP = "import time; time.sleep(60)"
 
@@ -125,3 +129,34 @@ def test_does_not_touch_a_pid_that_belongs_to_another_process_now(
     assert stale is not None
     assert processes.reap([stale]) == []
     assert process.poll() is None
+
+
+def test_a_new_node_gets_the_keys_of_those_that_run(
+    pretend: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was started without keys where the command line named none, and could never join."""
+    Keyring.new().save(tmp_path / "keys")
+    pretend.append(start_pretender(tmp_path, "--node", "node0", "--port", "5000", "--keys", "keys"))
+    found = processes.describe(pretend[0].pid, 0.0, psutil.Process(pretend[0].pid).cmdline(), 0)
+    monkeypatch.setattr(processes, "find", lambda: [found])
+    started: list[NodeSettings] = []
+
+    def start(settings: NodeSettings) -> object:
+        started.append(settings)
+        raise ClusterError("far enough")
+
+    monkeypatch.setattr(scaling, "start_in_background", start)
+    monkeypatch.setattr(scaling.ask, "statuses", lambda *_: {})
+    members = {"tcp://127.0.0.1:5000": Member(node_id=1, host="127.0.0.1", port=5_000, voter=True, name="node0")}
+    monkeypatch.setattr(scaling, "reach_leader", lambda *_: scaling.Reached("tcp://127.0.0.1:5002", members))
+
+    def scale(keys: Path | None = None) -> None:
+        scaling.ScalingByHand(["tcp://127.0.0.1:5002"], tmp_path, lambda _: None, 1.0, keys).scale(2)
+
+    with pytest.raises(ClusterError, match="far enough"):
+        scale()
+    assert started[0].keys == tmp_path / "keys"
+    Keyring.read(tmp_path / "keys").only("operator").save(tmp_path / "operator")
+    with pytest.raises(SettingsError, match="has no secret of a key that is member"):
+        scale(tmp_path / "operator")
+    assert len(started) == 1

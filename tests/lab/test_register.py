@@ -54,6 +54,31 @@ def pids(cluster: Cluster) -> list[int]:
     return [cluster.pid(name) for name in cluster.nodes]
 
 
+def test_an_ending_that_fails_holds_up_no_other() -> None:
+    """All older clusters stayed, also at the end of the process, and each later call failed in the same way."""
+    done: list[str] = []
+    endings = [register.Ending() for _ in range(4)]
+    for number, end in enumerate(endings):
+        register.enter(end, end)
+        end.also(lambda number=number: done.append(str(number)))  # type: ignore[misc]
+    endings[2].also(lambda: [][0])
+    endings[1].first = lambda: {}["first"]
+    with pytest.raises(IndexError):
+        zmqlab.stop_all()
+    assert done == ["3", "2", "1", "0"]
+    zmqlab.stop_all()
+    assert done == ["3", "2", "1", "0"]
+
+
+def test_a_step_that_comes_after_the_ending_is_done_at_once() -> None:
+    done: list[int] = []
+    end = register.Ending()
+    end.also(lambda: end.also(lambda: done.append(1)))
+    end()
+    end.also(lambda: done.append(2))
+    assert done == [1, 2]
+
+
 def gone(processes: list[int]) -> bool:
     return not any(psutil.pid_exists(pid) for pid in processes)
 

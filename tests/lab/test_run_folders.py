@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab import run_folders
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
+from zmqlab.lab.load_run import Evidence
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -41,6 +45,47 @@ def test_a_second_run_is_the_same_cluster(tmp_path: Path) -> None:
     for _ in range(2):
         with fake(tmp_path) as again:
             assert (again.name, again.nodes, again.endpoints) == seen
+
+
+def test_folders_above_a_run_folder_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    folder = run_folders.RunFolder(tmp_path / "a" / "b" / "run")
+    folder.open()
+    folder.leave()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/run")} == {
+        0o700
+    }
+
+
+def test_a_folder_that_can_not_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    """It gave the number of the error, and its path twice."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"the run folder can't be used: Not a directory\. Name another"):
+        run_folders.RunFolder(tmp_path / "file" / "run").open()
+
+
+def test_a_folder_whose_files_can_not_be_locked_is_not_called_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(SettingsError, match="the run folder can't be used: No locks available"):
+        run_folders.RunFolder(tmp_path).open()
+
+
+def test_the_record_of_a_load_without_a_cluster_is_removed_after_a_crash(temporary: Path) -> None:
+    """Its folder had no mark, and stayed for ever."""
+    evidence = Evidence(None)
+    assert run_folders.abandoned() == [], "it is in use"
+    assert evidence._own is not None
+    assert evidence._own._lock is not None
+    evidence._own._lock.close()  # as the system does when the process ends
+    (left,) = run_folders.abandoned()
+    assert evidence.folder.parent == left
+    assert run_folders.remove(left)
+    Evidence(None).forget()
+    assert list(temporary.iterdir()) == []
 
 
 def test_fresh_begins_anew_and_deletes_only_what_a_cluster_wrote(tmp_path: Path) -> None:
@@ -134,6 +179,7 @@ CRASHES = """
 import os, sys
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
+from zmqlab.lab.load_run import Evidence
 cluster = Cluster(1, keep=sys.argv[1] == "kept", host=LocalHost(sys.argv[2:]), keys=False).start()
 if sys.argv[1] == "failed":
     cluster.keep = True

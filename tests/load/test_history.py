@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_ends_the_history_and_not_the_run(make_nodes: MakeNo
 def test_a_file_that_can_not_be_written_stops_the_run_before_it_begins(make_nodes: MakeNodes, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="can't be written"):
         Generator(settings_for(make_nodes(1), history=tmp_path / "no" / "h")).run()
-    with pytest.raises(SettingsError, match="file's path"):
+    with pytest.raises(SettingsError, match="must be the path of a file"):
         settings_for(make_nodes(1), history=7)
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.node.journal_damage import PAGE, entries, make
 from zmqlab.errors import JournalCorrupt, JournalDenied, JournalFull, JournalLost, JournalMismatch, NodeError
 from zmqlab.node import lmdb_pages
-from zmqlab.node.lmdb_journal import MAP_BYTES, LmdbJournal
+from zmqlab.node.lmdb_journal import MAP_BYTES, LmdbJournal, LmdbStore
 from zmqlab.raft import HardState
 
 IS_ROOT = os.geteuid() == 0
@@ -167,6 +167,40 @@ def test_a_file_that_goes_while_it_is_open_is_noticed(lose: Damage, use: str, tm
     with pytest.raises(JournalLost, match=r"was (deleted|cut off).* while the node ran"):
         uses[use]()
     journal.close()
+
+
+@pytest.mark.parametrize("lose", [remove, replace])
+def test_a_file_that_goes_while_it_is_opened_anew_is_noticed(
+    lose: Damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB made a new, empty file, which became the journal of a node that ran."""
+    make(tmp_path)
+    store, reopen = LmdbStore(tmp_path, fsync=False), LmdbStore._open
+
+    def open_later(self: LmdbStore) -> None:
+        lose(tmp_path)
+        reopen(self)
+
+    monkeypatch.setattr(LmdbStore, "_open", open_later)
+    with pytest.raises(JournalLost, match="was deleted while the node ran"):
+        store.release_memory()
+    store.close()
+
+
+def test_a_journal_that_could_not_be_opened_anew_is_closed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing it again raised EBADF in place of the error, or closed what another thread had opened."""
+    make(tmp_path)
+    store = LmdbStore(tmp_path, fsync=False)
+    monkeypatch.setattr(lmdb, "open", lambda *_, **__: raise_error(lmdb.MemoryError("no addresses")))
+    with pytest.raises(NodeError, match="can't be opened"):
+        store.release_memory()
+    store.close()
+
+
+def raise_error(error: Exception) -> None:
+    raise error
 
 
 def test_old_pages_that_are_damaged_under_a_node_are_an_error_for_the_reader_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Journal, MemoryJournal
-from zmqlab.replica.record_journal import FORGET_AT_ONCE
+from zmqlab.replica.record_journal import FORGET_AT_ONCE, seal
 
 THREE = Configuration((1, 2, 3))
 
@@ -184,8 +184,17 @@ def test_a_damaged_owner_is_no_other_node(tmp_path: Path) -> None:
     edit(tmp_path, b"meta", lambda meta: meta.put(b"identity", b"\xffe"))
     with pytest.raises(JournalCorrupt, match="whose it is fails its checksum"):
         LmdbJournal(tmp_path, identity="me")
-    edit(tmp_path, b"meta", lambda meta: meta.put(b"identity", b"me"))
-    LmdbJournal(tmp_path, identity="me").close()
+
+
+@pytest.mark.parametrize(
+    ("written", "age"), [(b"me", "an older"), (seal(b"me"), "an older"), (seal(b"\x03me"), "a newer")]
+)
+def test_the_journal_of_another_version_is_not_called_damaged(written: bytes, age: str, tmp_path: Path) -> None:
+    """Its records have other layouts, which was a failed checksum, or an error of `struct`."""
+    a_stored_journal(tmp_path)
+    edit(tmp_path, b"meta", lambda meta: (meta.put(b"identity", written), meta.put(b"old", b"x")))
+    with pytest.raises(JournalCorrupt, match=f"{age} version of zmqlab has written this journal.*as a new member"):
+        LmdbJournal(tmp_path, identity="me")
 
 
 def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:

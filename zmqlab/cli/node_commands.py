@@ -158,7 +158,7 @@ def keys(
         Keyring.new().save(folder)
     own = to or folder / add
     if add and not _has_key(own, folder, add):
-        Keyring.read(folder).add(Role[role.upper()], add).save(own)
+        Keyring.read(folder).add(Role[role.upper()], add, own)
     known = [(each.role.name.lower(), each.name, public) for public, each in Keyring.read(folder).allowed.items()]
     if as_json:
         print_json([dict(zip(("role", "name", "public_key"), line, strict=True)) for line in known])

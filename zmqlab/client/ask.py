@@ -50,7 +50,10 @@ def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s
     """
     answer = ask_all([endpoint], lambda _: query, timeout_s).get(endpoint)
     if answer is None:
-        raise RequestTimeout(f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
+        raise RequestTimeout(
+            f"{endpoint} did not answer within {timeout_s:g} s: is that node running,"
+            " or does it ask for a key (--keys)?"
+        )
     return expect(answer, answer_type, endpoint)
 
 

@@ -32,6 +32,7 @@ from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Contact, Numbering
 from zmqlab.client.session import Completion, Session, SessionSettings
 from zmqlab.errors import SessionExpired
+from zmqlab.keys import Credentials
 from zmqlab.wire.frames import MAX_ANSWER_BYTES
 
 NS_PER_MS = 1_000_000
@@ -55,8 +56,9 @@ _EVENTS, _POLLIN, _POLLOUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
 class Connection:
     """The :class:`~zmqlab.client.roster.Wire` to one node: a DEALER."""
 
-    def __init__(self, context: net.Context, contact: Contact) -> None:
+    def __init__(self, context: net.Context, contact: Contact, credentials: Credentials | None = None) -> None:
         self.contact = contact
+        self._credentials = credentials
         self.socket: net.Socket | None = None
         """To be polled for input; None while there is no descriptor for it."""
         self._context = context
@@ -65,7 +67,7 @@ class Connection:
 
     def _open(self) -> None:
         try:
-            self.socket = net.connect(self._context, zmq.DEALER, self.contact.endpoint, BOUNDS)
+            self.socket = net.connect(self._context, zmq.DEALER, self.contact.endpoint, BOUNDS, (), self._credentials)
         except zmq.ZMQError as error:
             if not net.is_out_of_descriptors(error):
                 raise
@@ -129,6 +131,7 @@ class ConnectedSession:
         rng: random.Random | None = None,
         context: net.Context | None = None,
         numbering: Numbering | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Start to connect; :meth:`open` must follow.
 
@@ -139,12 +142,13 @@ class ConnectedSession:
             rng: draws the nodes that requests go to.
             context: shared if given, else owned.
             numbering: gives nodes their indexes; shared with other sessions if given.
+            credentials: shown to all nodes, also to those that it learns of; else what this process shows them.
         """
         self._owns_context = context is None
         self._context = net.new_context() if context is None else context
         self.session = Session(
             settings or SessionSettings(),
-            lambda contact: Connection(self._context, contact),
+            lambda contact: Connection(self._context, contact, credentials),
             endpoints,
             rng=rng or random.Random(),
             nonces=random.SystemRandom(),

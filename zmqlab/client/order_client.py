@@ -16,6 +16,7 @@ Calls from several threads take turns.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import os
@@ -24,6 +25,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
@@ -35,7 +37,7 @@ from zmqlab.errors import (
     RequestTimeout,
     SettingsError,
 )
-from zmqlab.keys import use_for_clients
+from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.market.types import (
     MAX_PRICE,
     MAX_QUANTITY,
@@ -49,7 +51,7 @@ from zmqlab.market.types import (
     symbol_code,
 )
 from zmqlab.names import known_endpoints, numeric
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import parse_endpoint, require_whole
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports
@@ -94,7 +96,7 @@ class Client:
             raise SettingsError(f"timeout_s is {timeout_s!r}: it must be above 0 and at most 3600 seconds")
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
         """As the caller wrote them; hosts may be names."""
-        use_for_clients(self._given, keys)
+        self._key = of_client(keys)
         self._known: tuple[str, ...] = ()
         """Where the nodes are, by what was heard last; empty until the names were looked up."""
         self._looked_at = -math.inf
@@ -281,7 +283,7 @@ class Client:
             timeout_ms = min(1_000, self.timeout_s * 500)
             settings = SessionSettings(timeout_ms=timeout_ms)
             given = self._located()
-            self._session = ConnectedSession(self._known or given, settings, fallbacks=given)
+            self._session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
             self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session
@@ -301,14 +303,17 @@ class Client:
         if now - self._looked_at > LOOK_S:
             self._looked_at = now
             self._known = ask.follow_members(self._known or self._located(), LOOK_TIMEOUT_S)
+            trust_clients_ports(self._known, self._key)
         return self._known or self._located()
 
     def _located(self) -> tuple[str, ...]:
         """What the caller gave, with the addresses that its names have now. Raises RequestError if there is none."""
         try:
-            return numeric(known_endpoints(self._given, self.timeout_s))
+            found = numeric(known_endpoints(self._given, self.timeout_s))
         except SettingsError as error:
             raise RequestError(f"nothing was sent: {error}") from None
+        trust_clients_ports(found, self._key)
+        return found
 
     def _give_up(self) -> None:
         if self._session is not None and self._forgotten is not None:
@@ -316,14 +321,11 @@ class Client:
             self._session = None
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
-    """Raises SettingsError unless ``value`` is a whole number from ``low`` to ``high``."""
-    try:
-        good = not isinstance(value, bool) and low <= operator.index(value) <= high
-    except TypeError:
-        good = False
-    if not good:
-        raise SettingsError(f"{name} is {value!r}: it must be a whole number from {low:,} to {high:,}")
+def _check(name: str, value: SupportsIndex, low: int, high: int) -> None:
+    """:func:`zmqlab.settings.require_whole`, for which a whole number of numpy is one, too."""
+    with contextlib.suppress(TypeError):
+        value = value if isinstance(value, bool) else operator.index(value)
+    require_whole(name, value, low, high)
 
 
 def _check_symbol(symbol: str) -> None:

@@ -15,6 +15,7 @@ from zmqlab.engine.peers import Peers
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
+from zmqlab.replica.record_journal import NEW_MEMBER
 from zmqlab.replica.snapshotting import HashedState
 from zmqlab.settings import is_node_name, parse_address
 from zmqlab.wire import client as client_wire
@@ -145,13 +146,13 @@ class Answers:
 
     def _log_or_error(self, query: LogQuery) -> Answer:
         """A damaged old entry is told, and the node goes on: Raft needs it no more. It needs those that are loaded at a
-        start."""
+        start. So the advice for a node that can't go on is left out."""
         try:
             return self._log(query)
         except JournalLost:
             raise
         except JournalCorrupt as error:
-            return ErrorAnswer(query.nonce, ErrorCode.DAMAGED, str(error))
+            return ErrorAnswer(query.nonce, ErrorCode.DAMAGED, str(error).removesuffix(f". {NEW_MEMBER}"))
 
     def _log(self, query: LogQuery) -> LogAnswer:
         """Only what is applied here: every entry of it is committed and stored."""

@@ -169,8 +169,8 @@ def run_complete(totals: RunTotals) -> Check:
     if totals.problem:
         return Check(name, None, f"the load ended before its time: {totals.problem}")
     if totals.refused:
-        detail = f"{totals.refused:,} orders were refused as stale or malformed: does another process use this session?"
-        return Check(name, None, detail)
+        detail = f"{totals.refused:,} orders were refused as stale, malformed or forbidden"
+        return Check(name, None, f"{detail}: does another process use the session, or was its key put out?")
     if not totals.acknowledged:
         return Check(name, None, f"no order was acknowledged; {missing}. Does a majority of the nodes run?")
     if totals.unanswered or (totals.unsent and not totals.served_to_the_end):

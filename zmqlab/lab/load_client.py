@@ -32,7 +32,7 @@ from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsErro
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
-from zmqlab.keys import use_for_clients
+from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
@@ -116,7 +116,7 @@ class LoadClient:
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self.thresholds = parse_thresholds(fail_if)
-        use_for_clients(self.settings.nodes, keys)
+        self._key = of_client(keys)
         self._collector = collector
         self._allow_compacted = allow_compacted
         self._max_replayed_commands = max_replayed_commands
@@ -164,6 +164,7 @@ class LoadClient:
             self._cluster.at_stop(self._end)
         else:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
+            trust_clients_ports(self.settings.nodes, self._key)
             self._require_an_answer()
         self._exporter = self._show_metrics()
         if self._exporter is not None:
@@ -286,7 +287,8 @@ class LoadClient:
         )
         if not answers:
             raise RequestTimeout(
-                f"no node answers at {', '.join(self.settings.nodes)}: do they run, and is this base port + 2?"
+                f"no node answers at {', '.join(self.settings.nodes)}: do they run, is this base port + 2,"
+                " or do they ask for a key (--keys)?"
             )
 
     def _show_metrics(self) -> LoadExporter | None:
@@ -300,6 +302,8 @@ class LoadClient:
 
     def _watch(self, endpoints: Iterable[str]) -> None:
         """Listen to what these nodes publish, unless a cluster does. Nodes come, and move, while the load runs."""
+        endpoints = tuple(endpoints)
+        trust_clients_ports(endpoints, self._key)
         if self._own_feed is None:
             return
         for endpoint in endpoints:
@@ -312,8 +316,8 @@ class LoadClient:
         with contextlib.suppress(FrameError, SettingsError):
             snapshot = load_wire.decode_metrics(frame)
             if self._run is not None and snapshot.pid == self._run.process.pid:
-                self._recent.append(snapshot)
                 self._watch(snapshot.endpoints)
+                self._recent.append(snapshot)
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
@@ -333,6 +337,7 @@ class LoadClient:
         if self._cluster is not None:
             return self._cluster.status()
         members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
+        trust_clients_ports(members, self._key)
         return StatusTable.of_answers(members, ask.statuses(members))
 
     def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult, collector: LogCollector | None) -> Verdict:

@@ -33,10 +33,12 @@ from zmqlab.keys import Credentials, Role, towards
 from zmqlab.lab.feed import LOAD_DOORS, MetricsFeed
 from zmqlab.lab.hosts import keep_to_this_process, module_environment
 from zmqlab.lab.register import Ending
+from zmqlab.lab.run_folders import RunFolder
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of, how_it_ended, passes_of
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
+from zmqlab.settings import reason_of
 
 if TYPE_CHECKING:
     from zmqlab.judge.evidence import LogCollector
@@ -51,28 +53,39 @@ class Evidence:
     """What a run leaves for its verdict. It does not refer to the load client, which may be forgotten."""
 
     def __init__(self, cluster: Cluster | None) -> None:
-        """Make the folder of the record: with what the cluster keeps, else one of its own.
+        """Make the folder of the record, in that of the cluster, else in one of its own.
 
         Raises:
             ClusterError: there is no room for it.
+            SettingsError: a temporary folder can't be made.
         """
-        where, prefix = (cluster.run_dir, "load-") if cluster is not None else (None, "zmqlab-load-")
+        self._own: RunFolder | None = None
+        """Locked, so that `zmqlab reap` finds what a crash left."""
+        if cluster is not None:
+            where = cluster.run_dir
+        else:
+            self._own = RunFolder(None)
+            self._own.open()
+            where = self._own.path
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+            self.folder = Path(tempfile.mkdtemp(prefix="load-", dir=where))
         except OSError as error:
-            raise ClusterError(f"no folder to record the run in: {error}. Make room, or set TMPDIR") from None
+            raise ClusterError(
+                f"no folder to record the run in: {reason_of(error)}. Make room, or set TMPDIR"
+            ) from None
         self.collector: LogCollector | None = None
         """Reads the log along with the run, unless the caller gave a collector."""
         self.is_wanted = False
         """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
-        self._is_kept_by_cluster = cluster is not None
 
     def forget(self) -> None:
         """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
         if self.collector is not None:
             self.collector.close()
             self.collector = None
-        if not (self.is_wanted and self._is_kept_by_cluster):
+        if self._own is not None:
+            self._own.leave()
+        elif not self.is_wanted:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

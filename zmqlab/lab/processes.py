@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -208,11 +209,17 @@ def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
 def show_own_keys(found: Iterable[LabProcess]) -> None:
     """Show to each of these nodes the key that lies beside its own: who may read that folder may ask the node."""
     for each in found:
-        if each.keys:
-            with contextlib.suppress(SettingsError, psutil.Error):
-                folder = os.path.join(psutil.Process(each.pid).cwd(), each.keys)
+        if each.keys and (folder := key_folder(each)):
+            with contextlib.suppress(SettingsError):
                 bases = [f"tcp://{host}:{each.port}" for host in LOOPBACKS]
-                keys.trust(bases, keys.Keyring.read(folder).credentials())
+                keys.trust(bases, keys.of_client(folder))
+
+
+def key_folder(node: LabProcess) -> Path | None:
+    """Where the keys of a node are that was told of them; None if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return Path(psutil.Process(node.pid).cwd(), node.keys)
+    return None
 
 
 def _measured(each: LabProcess, handle: psutil.Process | None, role: str) -> LabProcess:

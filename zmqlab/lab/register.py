@@ -56,17 +56,26 @@ class Ending:
         self._lock = threading.RLock()
 
     def also(self, step: Callable[[], object]) -> None:
-        """One more step; it must not refer to the thing."""
-        self._steps.callback(step)
+        """One more step; it must not refer to the thing. It is done at once if the ending has begun."""
+        if not self.begun:
+            with self._lock:
+                if not self.begun:
+                    self._steps.callback(step)
+                    return
+        step()
 
     def __call__(self) -> None:
         if os.getpid() != self.owner:
             return
         self.begun = True
-        self.first()
-        with self._lock:
-            self._steps.close()
-            _entries.pop(self, None)
+        try:
+            self.first()
+        finally:
+            with self._lock:
+                try:
+                    self._steps.close()
+                finally:
+                    _entries.pop(self, None)
 
 
 class Cell(NamedTuple):
@@ -106,9 +115,18 @@ def clusters() -> ClusterTable:
 
 
 def stop_all() -> None:
-    """End all clusters and load clients of this process, the newest first."""
+    """End all clusters and load clients of this process, the newest first.
+
+    If one can't be ended, the others are ended all the same, and then the first error is raised.
+    """
+    errors = []
     for end in reversed(list(_entries)):
-        end()
+        try:
+            end()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def enter(thing: object, end: Ending) -> None:

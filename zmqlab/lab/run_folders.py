@@ -21,6 +21,7 @@ Left out on purpose: moving a founder to another port. Its journal refuses that.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -34,8 +35,9 @@ from typing import IO
 import msgspec
 
 from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.keys import make_private
 from zmqlab.lab.hosts import keep_to_this_process
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, reason_of
 
 PREFIX = "zmqlab-"
 """Of the names of temporary folders."""
@@ -113,11 +115,11 @@ class RunFolder:
         """
         try:
             self._path = self._path or Path(tempfile.mkdtemp(prefix=PREFIX))
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._path)
             self._lock = _lock(self._path / OWNER)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise SettingsError(
-                f"the run folder can't be used: {error}. Name another one with run_dir, or --run-dir"
+                f"the run folder can't be used: {reason_of(error)}. Name another one with run_dir, or --run-dir"
             ) from None
         if self._lock is None:
             raise ClusterError(f"a cluster that runs uses {self._path}: stop it, or name another run folder")
@@ -149,7 +151,8 @@ class RunFolder:
         except FileNotFoundError:
             known = None
         except (OSError, msgspec.MsgspecError) as error:
-            raise ClusterError(f"{path} does not say which cluster has run there: {error}. {ANEW}") from None
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            raise ClusterError(f"{path} does not say which cluster has run there: {reason}. {ANEW}") from None
         if known is not None and known.nodes:
             return known if known.durability != "memory" else None
         if any(self._journals()):
@@ -227,11 +230,13 @@ def _lock_of(path: Path) -> IO[bytes] | None:
 
 
 def _lock(path: Path) -> IO[bytes] | None:
-    """The locked file; None if another process has the lock."""
+    """The locked file; None if another process has the lock. Raises OSError, also where files can't be locked."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
         return None
     return file

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import NamedTuple
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import ClusterError, NoLeader, PortInUse
+from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
@@ -224,7 +225,7 @@ class ScalingByHand:
         run_dir: where new nodes write.
         tell: called with a line for each step.
         timeout_s: how long each change may take.
-        keys: the folder of keys for new nodes.
+        keys: the folder of keys for new nodes; else the one that the command lines of the members name.
     """
 
     def __init__(
@@ -246,7 +247,7 @@ class ScalingByHand:
         """Add or remove nodes, one after the other, until there are ``count``; returns the members then.
 
         Raises:
-            SettingsError: a cluster can't have so many nodes.
+            SettingsError: a cluster can't have so many nodes, or no member's secret is in the folder of keys.
             ClusterError: a change was not committed in time, or the cluster belongs to a Cluster object.
             NoLeader: no majority runs.
         """
@@ -274,7 +275,8 @@ class ScalingByHand:
         told = {status.name for status in ask.statuses(self._seeds).values()}
         name = free_name({each.name for each in members.values()} | told)  # a node that just started is no member yet
         (port,) = self._host.free_ports(1, [each.port for each in members.values()])
-        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=self._keys)
+        keys = self._member_keys({each.port for each in members.values()})
+        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=keys)
         log = self._host.log_path(settings)
         process = start_in_background(settings)
         self._tell(f"{name} starts at {settings.endpoint}, pid {process.pid}")
@@ -288,6 +290,14 @@ class ScalingByHand:
                 raise ClusterError(f"{name} was not taken in within {self._timeout_s:g} s: see {log}")
             time.sleep(BACKGROUND_POLL_S)
         self._tell(f"{name} has caught up and votes")
+
+    def _member_keys(self, ports: Collection[int]) -> Path | None:
+        """The keys for a new node of the group on these base ports. Raises SettingsError if they are no member's."""
+        of_members = (processes.key_folder(each) for each in processes.find() if each.port in ports and each.keys)
+        folder = self._keys or next(filter(None, of_members), None)
+        if folder is not None:
+            Keyring.read(folder).credentials(Role.MEMBER)  # without it the new node could never join
+        return folder
 
     def _remove(self, members: dict[str, control.Member]) -> None:
         """Remove the last by name of those that do not lead; the leader only if there is no other node."""
@@ -371,12 +381,14 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         error = answer if isinstance(answer, control.ErrorAnswer) else None
         if error and error.code == control.ErrorCode.FORBIDDEN:
             raise ask.error_of(error)
-        refused_since = (refused_since or time.monotonic()) if error and error.code == "refused" else 0.0
+        refused_since = (
+            (refused_since or time.monotonic()) if error and error.code == control.ErrorCode.REFUSED else 0.0
+        )
         if error and refused_since and time.monotonic() - refused_since >= REFUSAL_S:
             raise ClusterError(f"the leader does not remove that node: {error.message}")
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
-        if error is None or error.code != "busy":
+        if error is None or error.code != control.ErrorCode.BUSY:
             target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
         time.sleep(POLL_S)
 

@@ -47,7 +47,7 @@ class LoadCounters(msgspec.Struct, kw_only=True):
     """Orders that were sent and got no report in the end: those refused, and those that had no answer when the run
     ended. While it goes on, only those refused."""
     refused: int = 0
-    """Orders of requests that were answered with an error instead of reports: stale, malformed."""
+    """Orders of requests that were answered with an error instead of reports: stale, malformed, forbidden."""
     late: int = 0
     """Orders sent more than 5 ms after their intended time although the cluster took requests."""
     held_back: int = 0

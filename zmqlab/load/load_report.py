@@ -156,7 +156,7 @@ class LoadReport:
         if self.unsent:
             found.append(f"{self.unsent:,} orders were due and never sent")
         if total.refused:
-            found.append(f"{total.refused:,} orders were refused with an error: their requests were stale or malformed")
+            found.append(f"{total.refused:,} orders were refused with an error: stale, malformed or forbidden")
         if result.unremembered:
             found.append(f"{result.unremembered:,} acknowledged requests are not in the ledger")
         return found

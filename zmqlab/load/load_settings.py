@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
-from zmqlab.settings import parse_endpoint
+from zmqlab.settings import parse_endpoint, require_number, require_path, require_whole
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 Arrivals = Literal["poisson", "constant"]
 
 MAX_CLIENTS = 100
-"""Each has a few sockets to every node."""
+"""Each has a socket to every node."""
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
 
@@ -29,16 +28,6 @@ MAX_WINDOW = 1_024
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise SettingsError(message)
-
-
-def _require_range(name: str, value: float, low: float, high: float) -> None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    _require(good, f"{name} is {value!r}: it must be from {low:g} to {high:g}")
-
-
-def _require_whole(name: str, value: int, low: int, high: int) -> None:
-    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(good, f"{name} is {value!r}: it must be a whole number from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +51,7 @@ class FlowMix:
 
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():
-            _require_range(f"share {name}", share, 0, 1_000_000)
+            require_number(f"share {name}", share, 0, 1_000_000)
         _require(sum(asdict(self).values()) > 0, "the flow mix is empty: give at least one share above 0")
         _require(
             self.passive + self.marketable + self.post_only + self.ioc + self.fok + self.market > 0,
@@ -127,39 +116,39 @@ class LoadSettings:
     """Write every operation to this file (:mod:`zmqlab.load.history`), compressed if its name ends in ``.gz``: about
     200 bytes and 3 µs an order. A path is taken as well."""
     ledger_limit: int = 2_000_000
-    """Acknowledged requests remembered for the verdict, 52 bytes each; further ones are counted only."""
+    """Acknowledged requests remembered for the verdict, 56 bytes each: the first half, and the newest. Those between
+    are counted only."""
 
     def __post_init__(self) -> None:
         if self.history is not None:
-            _require(isinstance(self.history, str | os.PathLike), f"history is {self.history!r}: give a file's path")
-            object.__setattr__(self, "history", os.fspath(self.history))
+            object.__setattr__(self, "history", str(require_path("history", self.history)))
         _require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
         for node in self.nodes:
             parse_endpoint(node)
         _require(len(set(self.nodes)) == len(self.nodes), "a node is named twice")
         if self.rate is not None:
-            _require_range("rate", self.rate, 0, 10_000_000)
-        _require_range("duration_s", self.duration_s, 0.001, math.inf)
+            require_number("rate", self.rate, 0, 10_000_000)
+        require_number("duration_s", self.duration_s, 0.001, math.inf)
         _require(
             self.node_choice in get_args(NodeChoice),
             f"node choice {self.node_choice!r}: choose random, round-robin or leader",
         )
         _require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
         _require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
-        _require_whole("clients", self.clients, 1, MAX_CLIENTS)
-        _require_whole("symbols", self.symbols, 1, 4_096)
-        _require_whole("accounts", self.accounts, 1, 1_000_000)
-        _require_whole("seed", self.seed, 0, 2**63)
-        _require_range("timeout_ms", self.timeout_ms, 10, 600_000)
-        _require_range("suspicion_ms", self.suspicion_ms, 10, 600_000)
-        _require_whole("window", self.window, 1, MAX_WINDOW)
-        _require_range("batch_interval_ms", self.batch_interval_ms, 0, 1_000)
-        _require_whole("resting_target", self.resting_target, 1, 50_000)
-        _require_range("drain_ms", self.drain_ms, 0, 600_000)
-        _require_whole("closed_requests", self.closed_requests, 1, MAX_WINDOW)
-        _require_whole("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
-        _require_range("book_reads", self.book_reads, 0, 50)
-        _require_whole("ledger_limit", self.ledger_limit, 0, 10_000_000)
+        require_whole("clients", self.clients, 1, MAX_CLIENTS)
+        require_whole("symbols", self.symbols, 1, 4_096)
+        require_whole("accounts", self.accounts, 1, 1_000_000)
+        require_whole("seed", self.seed, 0, 2**63)
+        require_number("timeout_ms", self.timeout_ms, 10, 600_000)
+        require_number("suspicion_ms", self.suspicion_ms, 10, 600_000)
+        require_whole("window", self.window, 1, MAX_WINDOW)
+        require_number("batch_interval_ms", self.batch_interval_ms, 0, 1_000)
+        require_whole("resting_target", self.resting_target, 1, 50_000)
+        require_number("drain_ms", self.drain_ms, 0, 600_000)
+        require_whole("closed_requests", self.closed_requests, 1, MAX_WINDOW)
+        require_whole("closed_batch", self.closed_batch, 1, MAX_COMMANDS_PER_REQUEST)
+        require_number("book_reads", self.book_reads, 0, 50)
+        require_whole("ledger_limit", self.ledger_limit, 0, 10_000_000)
 
     @property
     def session(self) -> SessionSettings:

@@ -24,6 +24,7 @@ import lmdb
 
 from zmqlab.errors import JournalCorrupt, JournalDenied, JournalFull, JournalLost, NodeError
 from zmqlab.node.lmdb_pages import PagesForeign
+from zmqlab.replica.record_journal import NEW_MEMBER
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ELOOP)
@@ -39,9 +40,6 @@ _BY_KIND: dict[type[Exception], int] = {
 """Those for which it has kinds of its own."""
 PROBE_BYTES = 1 << 20
 """A disk that does not take so much more is full: a turn's transaction is smaller but for snapshots."""
-NEW_MEMBER = (
-    "Move that folder away and start the node again: it comes back as a new member, and gets everything from the others"
-)
 
 
 def meaning(folder: Path, error: Exception) -> NodeError:

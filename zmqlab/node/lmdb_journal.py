@@ -237,19 +237,24 @@ class LmdbStore:
         """Open the environment anew: each page of the file that was touched counts as this process' memory until then,
         and an append touches every page once. Raises JournalFull, JournalLost."""
         self.check()
+        seen, held, self._file = self._seen, self._file, -1
         try:
             self._env.close()
-            os.close(self._file)
             self._open()
         except (lmdb.Error, OSError) as error:
             raise meaning(self.folder, error) from error
+        finally:
+            os.close(held)  # only now: a new file would get the number of the old one
+        self._seen = seen
+        self.check()  # LMDB makes a new file where the old one was deleted meanwhile
 
     def close(self) -> None:
         """Flush and close; after this no method may be called."""
         with contextlib.suppress(lmdb.Error):
             self._env.sync(True)
         self._env.close()
-        os.close(self._file)
+        if self._file >= 0:  # else it could not be opened anew
+            os.close(self._file)
         os.close(self._lock)
 
 

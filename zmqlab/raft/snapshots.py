@@ -13,7 +13,8 @@ snapshot of entries that are already committed here replaces nothing. A snapshot
 The driver may look at each chunk before the core gets it, and refuse what can't be restored. It then lets the core
 forget the chunks before that one, and the transfer begins anew.
 
-Left out: writing chunks to disk as they arrive. The snapshot of an exchange fits in memory, as its state does.
+Left out: disks. The driver writes chunks ahead as they arrive (:mod:`zmqlab.replica.snapshotting`); the core collects
+them in memory, where the snapshot of an exchange fits, as its state does.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from zmqlab.market.canonical import SLICE_ROWS, Pieces, hash_slices
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Status
 from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica.record_journal import NEW_MEMBER
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
@@ -157,7 +158,7 @@ class StateMachine:
             restoring.feed(data)
             restoring.finish()
         except StateInvalid as error:
-            raise JournalCorrupt(f"the snapshot can't be restored: {error}") from error
+            raise JournalCorrupt(f"the snapshot can't be restored: {error}. {NEW_MEMBER}") from error
         for _ in self.adopt(restoring):
             pass
 

@@ -22,10 +22,10 @@ never an answer. All is little-endian:
 ========== =====================================================================================================
 record     after the checksum
 ========== =====================================================================================================
+identity   the version of this table, one byte, then whose journal it is
 hard state term, voted_for, commit_index
 entry      term, kind, then its data; the index is the record's key
 life       how often the journal was opened
-=======
 part       data; generation and number are the record's key
 snapshot   index, term, configuration_bytes, generation, parts, then configuration, then the data after the parts
 ========== =====================================================================================================
@@ -61,7 +61,15 @@ _DRAWN_BYTES = _CRC.size + _INDEX.size
 _KINDS = {int(kind): kind for kind in EntryKind}
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE = b"hard_state", b"identity", b"first_index", b"origin", b"life"
 _NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE}
-_ADVICE = "Move the node's data folder away and start the node again as a new member; its old copy is not to be trusted"
+_FORMAT = 2
+"""Of the records, in the byte before the identity: 2 since snapshots have parts. Older journals have no such byte."""
+_FORMATS = 0x20
+"""Where no format has come yet: an identity begins with a character that can be printed."""
+NEW_MEMBER = (
+    "Move the node's data folder away and start the node again: it comes back as a new member, and gets everything from"
+    " the others"
+)
+"""What to do about a journal that can't be used."""
 _WHO = "who this node is"
 
 
@@ -174,8 +182,8 @@ class RecordJournal:
 
         Raises:
             JournalMismatch: the journal there is another node's.
-            JournalCorrupt: the record of its oldest index, its snapshot, its owner or its life fails its check, or
-                there are strange records.
+            JournalCorrupt: another version of zmqlab has written it, the record of its oldest index, its snapshot, its
+                owner or its life fails its check, or there are strange records.
             JournalFull: there is no room.
         """
         self._store = store
@@ -183,9 +191,9 @@ class RecordJournal:
         self._part_bytes = part_bytes
         self._staged: _Staged | None = None
         with store.write() as transaction:
-            _check_names(transaction)
             _check_identity(transaction, identity)
             self.life: int = _begin_life(transaction)
+            _check_names(transaction)
             first = transaction.meta(_FIRST_INDEX)
             self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
             self._last_index = transaction.last_index() or self.first_index - 1
@@ -331,15 +339,23 @@ def _check_names(view: Reading) -> None:
     """A record whose name was changed would be missing, and a vote would be forgotten."""
     strange = set(view.names()) - _NAMES
     if strange:
-        raise JournalCorrupt(f"the journal has a record {min(strange)!r} that nothing here writes. {_ADVICE}")
+        raise JournalCorrupt(f"the journal has a record {min(strange)!r} that nothing here writes. {NEW_MEMBER}")
 
 
 def _check_identity(transaction: Writing, identity: str) -> None:
     stored = transaction.meta(_IDENTITY)
     if stored is None:
-        transaction.put_meta(_IDENTITY, seal(identity.encode()))
-    elif stored != identity.encode():  # as it was before it had a checksum
-        written_by = unseal(stored, "whose it is").decode()
+        transaction.put_meta(_IDENTITY, seal(bytes([_FORMAT]), identity.encode()))
+    else:
+        body = identity.encode() if stored == identity.encode() else unseal(stored, "whose it is")
+        found = body[0] if body and body[0] < _FORMATS else 0  # before format 2 there was no such byte
+        if found != _FORMAT:
+            age = "an older" if found < _FORMAT else "a newer"
+            raise JournalCorrupt(
+                f"{age} version of zmqlab has written this journal. Start the node with that version, or give the"
+                f" journal up. {NEW_MEMBER}"
+            )
+        written_by = body[1:].decode()
         if written_by != identity:
             raise JournalMismatch(
                 f"this journal was written by {written_by!r}, this node is {identity!r}:"
@@ -367,7 +383,7 @@ def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]
         if max_bytes <= 0:
             return found
     if len(found) <= end - start:
-        raise JournalCorrupt(f"the journal's entry {start + len(found)} is missing. {_ADVICE}")
+        raise JournalCorrupt(f"the journal's entry {start + len(found)} is missing. {NEW_MEMBER}")
     return found
 
 
@@ -381,7 +397,8 @@ def unseal(record: bytes | memoryview, what: str) -> bytes:
     """The contents of a sealed record. Raises JournalCorrupt."""
     body = bytes(record[_CRC.size :])
     if len(record) < _CRC.size or _CRC.unpack_from(record)[0] != zlib.crc32(body):
-        raise JournalCorrupt(f"the journal's record of {what} fails its checksum: the disk has changed it. {_ADVICE}")
+        reason = "fails its checksum: the disk has changed it"
+        raise JournalCorrupt(f"the journal's record of {what} {reason}. {NEW_MEMBER}")
     return body
 
 

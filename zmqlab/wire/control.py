@@ -48,8 +48,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     uptime_ms: int
     """Since the process began."""
     role: str
-    """``leader``, ``follower``, ``candidate``, ``pre_candidate`` or ``learner``. At the first start, until it is
-    decided what the node is: ``founder`` or ``seed``."""
+    """``leader``, ``follower``, ``candidate``, ``pre_candidate``, ``learner``, or ``removed`` from its group. At
+    the first start, until it is decided what the node is: ``founder`` or ``seed``."""
     term: int
     """Of Raft; at most one node leads in a term."""
     leader_id: int
@@ -79,7 +79,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     fills_total: int = 0
     """In the cluster's whole life."""
     bad_frames_total: int = 0
-    """Frames that made no sense, from clients and from peers."""
+    """Frames that made no sense or were forbidden, and refused handshakes, of clients and of peers."""
     dropped_total: int = 0
     """Messages of this node that a full queue did not take, or whose receiver had gone."""
     elections_total: int = 0

@@ -157,6 +157,6 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
         scale()
     assert started[0].keys == tmp_path / "keys"
     Keyring.read(tmp_path / "keys").only("operator").save(tmp_path / "operator")
-    with pytest.raises(SettingsError, match="has no secret of a key that is member"):
+    with pytest.raises(SettingsError, match="has no secret of a key that is member: name the nodes' own folder"):
         scale(tmp_path / "operator")
     assert len(started) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import Keyring
 from zmqlab.lab import processes, scaling
@@ -137,8 +138,9 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
     """It was started without keys where the command line named none, and could never join."""
     Keyring.new().save(tmp_path / "keys")
     pretend.append(start_pretender(tmp_path, "--node", "node0", "--port", "5000", "--keys", "keys"))
-    found = processes.describe(pretend[0].pid, 0.0, psutil.Process(pretend[0].pid).cmdline(), 0)
-    monkeypatch.setattr(processes, "find", lambda: [found])
+    node = psutil.Process(pretend[0].pid)
+    assert wait_for(lambda: processes.describe(node.pid, 0.0, node.cmdline(), 0) is not None, 10)  # it is forked first
+    monkeypatch.setattr(processes, "find", lambda: [processes.describe(node.pid, 0.0, node.cmdline(), 0)])
     started: list[NodeSettings] = []
 
     def start(settings: NodeSettings) -> object:

@@ -197,7 +197,8 @@ class Keyring:
                 if sender.role is role and public in self._secrets:
                     return Credentials(public, self._secrets[public], server)
         names = ", ".join(role.name.lower() for role in wanted)
-        raise SettingsError(f"{self._where} has no secret of a key that is {names}: `zmqlab keys --add` makes one")
+        advice = "name the nodes' own folder" if roles == (Role.MEMBER,) else "`zmqlab keys --add` makes one"
+        raise SettingsError(f"{self._where} has no secret of a key that is {names}: {advice}")
 
     def only(self, name: str) -> Keyring:
         """What the owner of the key ``name`` needs: the member's line, its own line and its own secret."""
@@ -343,6 +344,11 @@ def forget(base_endpoints: Iterable[str]) -> None:
     """Undo :func:`trust`: another process may listen there by now."""
     for place in _ports_of(base_endpoints):
         _known.pop(place, None)
+
+
+def is_known(base_endpoint: str) -> bool:
+    """Whether :func:`trust` named this node, with a key or as one that has none."""
+    return parse_endpoint(base_endpoint) in _known
 
 
 def _ports_of(base_endpoints: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from tests.waiting import wait_for
+from zmqlab import keys
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import Keyring
 from zmqlab.lab import processes, scaling
@@ -137,8 +140,9 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
     """It was started without keys where the command line named none, and could never join."""
     Keyring.new().save(tmp_path / "keys")
     pretend.append(start_pretender(tmp_path, "--node", "node0", "--port", "5000", "--keys", "keys"))
-    found = processes.describe(pretend[0].pid, 0.0, psutil.Process(pretend[0].pid).cmdline(), 0)
-    monkeypatch.setattr(processes, "find", lambda: [found])
+    node = psutil.Process(pretend[0].pid)
+    assert wait_for(lambda: processes.describe(node.pid, 0.0, node.cmdline(), 0) is not None, 10)  # it is forked first
+    monkeypatch.setattr(processes, "find", lambda: [processes.describe(node.pid, 0.0, node.cmdline(), 0)])
     started: list[NodeSettings] = []
 
     def start(settings: NodeSettings) -> object:
@@ -157,6 +161,33 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
         scale()
     assert started[0].keys == tmp_path / "keys"
     Keyring.read(tmp_path / "keys").only("operator").save(tmp_path / "operator")
-    with pytest.raises(SettingsError, match="has no secret of a key that is member"):
+    with pytest.raises(SettingsError, match="has no secret of a key that is member: name the nodes' own folder"):
         scale(tmp_path / "operator")
     assert len(started) == 1
+
+
+def test_a_look_at_the_nodes_leaves_no_key_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without keys that listened at such a port later was never reached."""
+    Keyring.new().save(tmp_path / "keys")
+    nodes = [
+        processes.LabProcess(os.getpid(), 0.0, "node", f"node{port}", "", port, 0, True, keys=str(tmp_path / "keys"))
+        for port in (29_990, 29_980)
+    ]
+    own = Keyring.read(tmp_path / "keys").credentials()
+    keys.trust(["tcp://127.0.0.1:29980"], own)
+    shown: list[Any] = []
+    ask_for = processes.ask.statuses
+
+    def statuses(endpoints: Any, *more: Any) -> Any:
+        shown.extend(keys.towards(endpoint) for endpoint in endpoints)
+        return ask_for(endpoints, 0.05)
+
+    monkeypatch.setattr(processes.ask, "statuses", statuses)
+    try:
+        assert processes._roles(nodes) == {}
+        assert len(shown) == 4
+        assert None not in shown
+        assert keys.towards("tcp://127.0.0.1:29992") is None
+        assert keys.towards("tcp://127.0.0.1:29982") == own, "known before"
+    finally:
+        keys.forget(["tcp://127.0.0.1:29980"])

@@ -199,20 +199,32 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
     """Base port -> role of every node that answers on loopback, IPv4 or IPv6."""
-    show_own_keys(found)
     ports = {each.port for each in found if each.port}
     endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
-    answered = ask.statuses(endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports)
+    shown = show_own_keys(found)
+    try:
+        answered = ask.statuses(
+            endpoints, ANSWER_TIMEOUT_S, lambda answers: {endpoints[each] for each in answers} == ports
+        )
+    finally:
+        keys.forget(shown)  # another process, without keys, may listen there later
     return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
 
 
-def show_own_keys(found: Iterable[LabProcess]) -> None:
-    """Show to each of these nodes the key that lies beside its own: who may read that folder may ask the node."""
+def show_own_keys(found: Iterable[LabProcess]) -> list[str]:
+    """Show to each of these nodes the key that lies beside its own: who may read that folder may ask the node.
+
+    Returns:
+        The base endpoints of those for which this process had no key before, for :func:`zmqlab.keys.forget`.
+    """
+    shown: list[str] = []
     for each in found:
         if each.keys and (folder := key_folder(each)):
             with contextlib.suppress(SettingsError):
-                bases = [f"tcp://{host}:{each.port}" for host in LOOPBACKS]
+                bases = [base for host in LOOPBACKS if not keys.is_known(base := f"tcp://{host}:{each.port}")]
                 keys.trust(bases, keys.of_client(folder))
+                shown += bases
+    return shown
 
 
 def key_folder(node: LabProcess) -> Path | None:

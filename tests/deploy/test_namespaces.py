@@ -31,6 +31,7 @@ def formed(project: Project, nodes: int) -> list[Container]:
     return containers
 
 
+@pytest.mark.long
 def test_a_cluster_in_containers_grows_and_is_renewed_under_load(project: Project) -> None:
     seed, first, second = formed(project, 2)
     nodes = [seed, first, second]
@@ -69,6 +70,7 @@ def test_a_cluster_in_containers_grows_and_is_renewed_under_load(project: Projec
     assert result["acknowledged"] > 2_000
 
 
+@pytest.mark.long
 def test_scaled_down_all_at_once(project: Project) -> None:
     _, *nodes = formed(project, 4)
     project.ask("load", 500, BY_NAME)

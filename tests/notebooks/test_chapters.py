@@ -21,7 +21,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 import psutil
@@ -45,6 +45,8 @@ CHAPTER_S = 60 * SLACK
 """What a chapter may take in full; with small figures it takes a third of it."""
 LINGER_S = 5.0
 """A node sees the end of its owner at once; a busy machine takes a moment to end it."""
+LONG = ("04", "05", "07")
+"""Of the chapters that take 20 s these run with the long tests; 06, which kills nodes, runs with the others."""
 MARK = "ZMQLAB_TEST_CHAPTER"
 """A variable that all processes of a run inherit, so that its own are told from others'."""
 
@@ -96,8 +98,13 @@ def bears(process: LabProcess, mark: str) -> bool:
         return False
 
 
+def with_mark(chapter: Path) -> Any:
+    marks = [pytest.mark.long] if chapter.name.startswith(LONG) else []
+    return pytest.param(chapter, id=name_of(chapter), marks=marks)
+
+
 @pytest.mark.timeout(CHAPTER_S + 60)
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=name_of)
+@pytest.mark.parametrize("chapter", [with_mark(chapter) for chapter in CHAPTERS])
 def test_a_chapter_runs(chapter: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     outcome = run(chapter, tmp_path)

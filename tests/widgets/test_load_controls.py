@@ -33,6 +33,7 @@ def test_start_stop_and_judge(controls: LoadControls) -> None:
     assert controls.make_state()["verdict"]["outcome"] == "passed"
 
 
+@pytest.mark.long
 def test_what_this_machine_can_do(controls: LoadControls) -> None:
     top = controls.make_state()["rate_max"]
     controls.do_calibrate()

@@ -158,7 +158,14 @@ def test_an_interrupted_start_leaves_neither_nodes_nor_folder(monkeypatch: pytes
 
 
 def load_processes() -> list[int]:
-    return [child.pid for child in psutil.Process().children() if "zmqlab.load.load_process" in child.cmdline()]
+    return [child.pid for child in psutil.Process().children() if "zmqlab.load.load_process" in _command_of(child)]
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
 
 
 @pytest.mark.process

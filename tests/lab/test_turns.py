@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -40,7 +41,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def processes_of(name: str) -> list[int]:
     """Those of the cluster's nodes with this name."""
     children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if name in child.cmdline() and FAKE[1] in child.cmdline()]
+    found = []
+    for child in children:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            command = child.cmdline()
+            found += [child.pid] if name in command and FAKE[1] in command else []
+    return found
 
 
 def at_once(*verbs: Callable[[], object]) -> list[str]:

@@ -47,18 +47,21 @@ def _root(
     pass
 
 
-app.command("quick")(load_commands.quick)
-app.command("node")(node_commands.node)
-app.command("keys")(node_commands.keys)
-app.command("client")(load_commands.client)
-app.command("status")(node_commands.status)
-app.command("book")(node_commands.book)
-app.command("scale")(node_commands.scale)
-app.command("remove")(node_commands.remove)
-app.command("ps")(node_commands.ps)
-app.command("reap")(node_commands.reap)
-app.command("sim")(fault_commands.sim)
-app.command("torture")(fault_commands.torture)
+for _command in (
+    load_commands.quick,
+    node_commands.node,
+    node_commands.keys,
+    load_commands.client,
+    node_commands.status,
+    node_commands.book,
+    node_commands.scale,
+    node_commands.remove,
+    node_commands.ps,
+    node_commands.reap,
+    fault_commands.sim,
+    fault_commands.torture,
+):
+    app.command(_command.__name__)(_command)
 
 
 def carry_out(arguments: Sequence[str]) -> int:

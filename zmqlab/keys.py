@@ -7,7 +7,7 @@ the doors. This module knows files, names and roles, and no socket.
 *Roles.* Each key has one :class:`Role`. A role may do all that the roles before it may do.
 
 *Members* share one key pair. It is the one by which clients know a node, so that a node that joins, or moves, is
-trusted at once; and a member's secret is the cluster: whoever has it can do everything.
+trusted at once; and a process that has the member's secret can do everything.
 
 *The folder.* A key folder is made with mode 0700 and its files with 0600; a secret that all can read is refused::
 
@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_endpoint
+from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_endpoint, reason_of
 
 ALLOWED = "allowed"
 SECRET_SUFFIX = ".secret"
@@ -52,8 +52,8 @@ KEY_LENGTH = 40
 PRIVATE_FOLDER, PRIVATE_FILE, OTHERS = 0o700, 0o600, 0o077
 """Modes of a key folder and of its files, and the umask under which a node writes."""
 STRANGERS = 0o007
-"""Rights to a secret that nobody may have. Supervisors hand secrets over with rights for a group (systemd by an access
-list, which shows as those of the group)."""
+"""Rights to a secret that other users must not have. Supervisors hand secrets over with rights for a group (systemd by
+an access list, which shows as those of the group)."""
 
 
 class Role(IntEnum):
@@ -179,7 +179,9 @@ class Keyring:
             except FileExistsError:
                 raise SettingsError(f"{path} has keys already: choose another folder, or delete them there") from None
             except OSError as error:
-                raise SettingsError(f"keys can't be written to {path}: {error.strerror}. Name another folder") from None
+                raise SettingsError(
+                    f"keys can't be written to {path}: {reason_of(error)}. Name another folder"
+                ) from None
             undo.pop_all()
 
     def credentials(self, *roles: Role) -> Credentials:
@@ -278,7 +280,7 @@ def _append(path: Path, line: str) -> None:
             file.write(line if not text or text.endswith("\n") else "\n" + line)
     except OSError as error:
         raise SettingsError(
-            f"{path} can't be written: {error.strerror}. Make it writable, and append this line: {line.strip()}"
+            f"{path} can't be written: {reason_of(error)}. Make it writable, and append this line: {line.strip()}"
         ) from None
 
 
@@ -322,7 +324,7 @@ def _text_of(path: Path, advice: str) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = reason_of(error) if isinstance(error, OSError) else "it is no text"
         raise SettingsError(f"{path} can't be read: {reason}. {advice.format(path.parent)}") from None
 
 

@@ -214,7 +214,8 @@ def reason_of(error: OSError | UnicodeError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "this system has no such name"
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise SettingsError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise SettingsError(message)
 
@@ -292,42 +293,42 @@ class NodeSettings:
     clusters that are scaled up and down, as with ``docker compose up --scale``."""
 
     def __post_init__(self) -> None:
-        _require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
+        require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
         require_whole("port", self.port, 1, 65_535 - PORTS_PER_NODE + 1)
         for peer in (*self.peers, *self.join):
             parse_endpoint(peer)
-        _require(
+        require(
             not (self.peers and self.join),
             "--peers names the founders of a new cluster, --join names members of a running one: choose one of them",
         )
-        _require(len(set(self.peers)) == len(self.peers), "--peers names an endpoint twice: name each peer once")
+        require(len(set(self.peers)) == len(self.peers), "--peers names an endpoint twice: name each peer once")
         itself = f"{self.endpoint} is this node itself: leave it out of the"
-        _require(self.endpoint not in self.peers, f"{itself} peers")
-        _require(self.endpoint not in self.join, f"{itself} nodes to join")
-        _require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
-        _require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
-        _require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
-        _require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")
-        _require(
+        require(self.endpoint not in self.peers, f"{itself} peers")
+        require(self.endpoint not in self.join, f"{itself} nodes to join")
+        require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
+        require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
+        require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
+        require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")
+        require(
             bool(self.join) or not (self.bootstrap_ms or self.leave),
             "bootstrap_ms and leave are for nodes that join a cluster: name its members with --join",
         )
         require_whole("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
-        _require(
+        require(
             is_loopback(self.bind) or self.insecure or self.keys is not None,
             f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys DIR` makes them), bind to"
             " 127.0.0.1, or say --insecure",
         )
-        _require(
+        require(
             not (self.insecure and self.keys is not None),
             "--keys lets in who has a key, --insecure lets in all: choose one of them",
         )
-        _require(
+        require(
             self.host not in ("0.0.0.0", "*", "::", "[::]"),
             f"peers cannot reach {self.host}: give the host by which they know this node with --advertise",
         )
         require_whole("metrics_port", self.metrics_port, 0, 65_535)
-        _require(
+        require(
             not self.port <= self.metrics_port < self.port + PORTS_PER_NODE,
             f"metrics_port is {self.metrics_port}: port {self.port} and the next two are taken by the node itself",
         )

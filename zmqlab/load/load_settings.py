@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
-from zmqlab.settings import parse_endpoint, require_number, require_path, require_whole
+from zmqlab.settings import parse_endpoint, require, require_number, require_path, require_whole
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 Arrivals = Literal["poisson", "constant"]
@@ -23,11 +23,6 @@ MAX_CLIENTS = 100
 """Each has a socket to every node."""
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise SettingsError(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +47,8 @@ class FlowMix:
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():
             require_number(f"share {name}", share, 0, 1_000_000)
-        _require(sum(asdict(self).values()) > 0, "the flow mix is empty: give at least one share above 0")
-        _require(
+        require(sum(asdict(self).values()) > 0, "the flow mix is empty: give at least one share above 0")
+        require(
             self.passive + self.marketable + self.post_only + self.ioc + self.fok + self.market > 0,
             "a flow of cancels and replaces alone has nothing to cancel: give some new orders a share",
         )
@@ -122,19 +117,19 @@ class LoadSettings:
     def __post_init__(self) -> None:
         if self.history is not None:
             object.__setattr__(self, "history", str(require_path("history", self.history)))
-        _require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
+        require(len(self.nodes) > 0, "no node to send to: give at least one endpoint, as in tcp://127.0.0.1:5002")
         for node in self.nodes:
             parse_endpoint(node)
-        _require(len(set(self.nodes)) == len(self.nodes), "a node is named twice")
+        require(len(set(self.nodes)) == len(self.nodes), "a node is named twice")
         if self.rate is not None:
             require_number("rate", self.rate, 0, 10_000_000)
         require_number("duration_s", self.duration_s, 0.001, math.inf)
-        _require(
+        require(
             self.node_choice in get_args(NodeChoice),
             f"node choice {self.node_choice!r}: choose random, round-robin or leader",
         )
-        _require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
-        _require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
+        require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
+        require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
         require_whole("clients", self.clients, 1, MAX_CLIENTS)
         require_whole("symbols", self.symbols, 1, 4_096)
         require_whole("accounts", self.accounts, 1, 1_000_000)
@@ -176,7 +171,7 @@ class LoadSettings:
             SettingsError: a name is unknown, or a value is wrong.
         """
         unknown = set(values) - {each.name for each in fields(cls)}
-        _require(not unknown, f"unknown load settings: {', '.join(sorted(unknown))}")
+        require(not unknown, f"unknown load settings: {', '.join(sorted(unknown))}")
         values = dict(values)
         if values.get("duration_s", 0) is None:
             values["duration_s"] = math.inf
@@ -197,5 +192,5 @@ class LoadSettings:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise SettingsError(f"load settings are not JSON: {error}") from None
-        _require(isinstance(values, dict), "load settings must be a JSON object")
+        require(isinstance(values, dict), "load settings must be a JSON object")
         return cls.from_dict(values)

@@ -39,6 +39,7 @@ from prometheus_client.registry import Collector
 
 from zmqlab.errors import PortInUse
 from zmqlab.histogram import BUCKET_COUNT, bucket_high, bucket_low
+from zmqlab.settings import reason_of
 
 # fmt: off
 BOUNDS_S = (
@@ -225,7 +226,7 @@ class Endpoint:
             self._server = _Server(host, port, pages)
         except OSError as error:
             raise PortInUse(
-                f"{owner} can't show its metrics on {host}:{port}: {error.strerror or error}."
+                f"{owner} can't show its metrics on {host}:{port}: {reason_of(error)}."
                 " Choose another --metrics-port, or end the process that has it"
             ) from None
         self.port: int = self._server.server_address[1]
@@ -266,7 +267,7 @@ class _Server(ThreadingTCPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
-        except OSError:  # no descriptor is free: whoever asks is still waiting, and the server would ask at once again
+        except OSError:  # no descriptor is free: the client still waits, and the server would try again at once
             time.sleep(ACCEPT_AGAIN_S)
             raise
 

@@ -25,6 +25,7 @@ import lmdb
 from zmqlab.errors import JournalCorrupt, JournalDenied, JournalFull, JournalLost, NodeError
 from zmqlab.node.lmdb_pages import PagesForeign
 from zmqlab.replica.record_journal import NEW_MEMBER
+from zmqlab.settings import reason_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO, errno.ELOOP)
@@ -104,7 +105,7 @@ def _number(error: Exception) -> int:
 def _reason(error: Exception) -> str:
     """A failure without the path that stands before it."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return reason_of(error)
     return str(error).rpartition(": ")[2] if isinstance(error, lmdb.Error) else str(error)
 
 

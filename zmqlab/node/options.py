@@ -40,7 +40,15 @@ from typing import Any
 
 from zmqlab.errors import SettingsError
 from zmqlab.names import LOOK_UP_S, look_up
-from zmqlab.settings import NodeSettings, is_loopback, is_node_name, parse_endpoint, parse_endpoints, spelled
+from zmqlab.settings import (
+    NodeSettings,
+    is_loopback,
+    is_node_name,
+    parse_endpoint,
+    parse_endpoints,
+    reason_of,
+    spelled,
+)
 
 PREFIX = "ZMQLAB_"
 CONFIG_VARIABLE = "ZMQLAB_CONFIG"
@@ -79,7 +87,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
-        raise SettingsError(f"the settings in {path} can't be read: {error.strerror}") from None
+        raise SettingsError(f"the settings in {path} can't be read: {reason_of(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
     unknown = sorted(set(table) - set(SETTINGS))

@@ -56,7 +56,7 @@ SOCKETS_MAX = 16_384
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 MAX_HANDSHAKES = 64
 """Answered in one go: about a millisecond."""
-NOBODY = max(Role) + 1
+NO_ROLE = max(Role) + 1
 SELECT_LIMIT = 1_024
 """``select`` refuses file descriptors from here on."""
 
@@ -188,8 +188,8 @@ def lock(socket: Socket, credentials: Credentials, door: str) -> None:
 class KeyChecker:
     """Says for the locked sockets of one context which keys may enter.
 
-    Its owner polls :attr:`socket` beside its own sockets and calls :meth:`admit` when it is readable. While nobody
-    calls, no handshake comes to its end; connections that stand are not touched.
+    Its owner polls :attr:`socket` beside its own sockets and calls :meth:`admit` when it is readable. While it
+    does not, no handshake comes to its end; connections that stand are not touched.
     """
 
     def __init__(self, context: Context, keyring: Keyring, doors: Mapping[str, Role]) -> None:
@@ -219,7 +219,7 @@ class KeyChecker:
             version, number, door, _address, _identity, mechanism, *proof = request
             public = z85.encode(proof[0]).decode() if mechanism == b"CURVE" and len(proof) == 1 else ""
             sender = self._keyring.sender(public)
-            if sender is not None and sender.role >= self._doors.get(door, NOBODY):
+            if sender is not None and sender.role >= self._doors.get(door, NO_ROLE):
                 self.socket.send_multipart((version, number, b"200", b"OK", public.encode(), b""))
             else:
                 self.refused += 1

@@ -1,6 +1,6 @@
 """What a legal client or peer could have said: the frames of which "nothing changes" can't be asked.
 
-The clusters that are fuzzed have no keys. So whoever knows the ids of a cluster can speak as a
+The clusters that are fuzzed have no keys. So a process that knows the ids of a cluster can speak as a
 client or as a member, and a node can't tell. What follows from that is no fault of parsing and is left out of the
 check, as narrowly as can be said. :func:`verdict` sorts each frame into one of
 

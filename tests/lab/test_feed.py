@@ -199,6 +199,6 @@ def test_waits_until_a_condition_holds_or_time_is_up(feed: MetricsFeed, publish:
 
 
 def test_a_name_is_refused_where_the_caller_hears_of_it(feed: MetricsFeed) -> None:
-    """In the feed's thread nobody would, and the thread would end."""
+    """In the feed's thread no caller would, and the thread would end."""
     with pytest.raises(SettingsError, match="names a host"):
         feed.connect("tcp://silent.example:5000")

@@ -155,7 +155,7 @@ def test_two_clusters_do_not_share_a_folder(tmp_path: Path) -> None:
             fake(tmp_path, fresh=True).start()
 
 
-@pytest.mark.parametrize("what", ["a file", "a folder that nobody may write"])
+@pytest.mark.parametrize("what", ["a file", "a folder that no user may write"])
 def test_a_folder_that_can_not_be_used_is_one_line(tmp_path: Path, what: str) -> None:
     path = tmp_path / "there"
     if what == "a file":

@@ -252,7 +252,7 @@ def test_all_but_the_last_chunk_is_restored_before_raft_takes_the_snapshot(sourc
 
 @pytest.mark.parametrize("offset", [0, 500, 3_000])
 def test_a_chunk_that_is_no_part_of_a_state_changes_nothing(source: Lone, follower: Follower, offset: int) -> None:
-    """The node stopped, or took over what was sent, whoever had sent it."""
+    """The node stopped, or took over what was sent, also from a stranger."""
     index, data = source.machine.applied_index, source.machine.snapshot()
     for start in range(0, offset, 500):
         follower.chunk(index, start, data[start : start + 500])

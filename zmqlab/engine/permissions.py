@@ -10,7 +10,7 @@ refused by the node that takes it. A node that has not applied the opening yet c
 turns to another node. A session that was opened without keys has no owner.
 
 Left out on purpose: rights to single accounts and symbols. An account is a number in an order, for the market's rules
-only; whoever may trade may name any.
+only; a key that may trade may name any.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ lets in members alone."""
 
 
 class Refusal(NamedTuple):
-    """What a request is refused with, and what the log says of it; empty for a refusal that is nobody's fault."""
+    """What a request is refused with, and what the log says of it; empty if the sender is not at fault."""
 
     status: ResponseStatus | None
     why: str

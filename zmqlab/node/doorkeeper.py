@@ -166,7 +166,7 @@ class Door:
         for descriptor, guest in list(self._guests.items()):
             received = _received(descriptor, self.port)
             if received is None:
-                del self._guests[descriptor]  # libzmq closed it and told nobody
+                del self._guests[descriptor]  # libzmq closed it without a word
             elif received - guest.forgiven(received, now_s) > self.unfinished_bytes:
                 if guest.suspected_at is None:
                     guest.suspected_at = self.drains

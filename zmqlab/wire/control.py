@@ -433,7 +433,7 @@ def decode_status(frame: bytes) -> NodeStatus:
 
 
 def _expect_addresses(status: NodeStatus) -> None:
-    """Whoever reads a status connects to the members that it names, so they must have addresses. Raises FrameError."""
+    """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
     for member in status.members:
         if not is_address(member.endpoint):
             raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")

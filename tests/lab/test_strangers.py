@@ -198,6 +198,16 @@ def test_what_a_run_leaves_is_for_its_owner_alone(cluster: Cluster) -> None:
     assert open_to_others == []
 
 
+def test_a_cluster_that_had_keys_has_them_again(tmp_path: Path, stranger: Stranger) -> None:
+    """Keys are not the default: the second run would have let in every process of the machine."""
+    with Cluster(1, run_dir=tmp_path, keys=True):
+        pass
+    with Cluster(1, run_dir=tmp_path) as again:
+        heard = stranger.connect(zmq.SUB, again.endpoints[0], None)
+        assert heard.poll(LISTEN_MS) == 0
+        assert again.client().buy("AAPL", 1, 100).status
+
+
 @pytest.mark.parametrize("keyed", [True, False], ids=["with_keys", "without"])
 def test_a_forged_message_does_not_end_a_load(keyed: bool, stranger: Stranger) -> None:
     """It ended, and what it had sent so far passed. The endpoints stand in the process table for all to read."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from zmqlab.wire.control import NodeStatus
 
 KEYED_OPTION = typer.Option(
-    True,
+    False,
     "--keys/--insecure",
-    help="Encrypt all traffic and keep strangers out, with keys made for this run; or don't.",
+    help="Encrypt all traffic and keep other processes of this machine out, with keys made for this run; or don't.",
 )
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
 

@@ -62,7 +62,8 @@ class Cluster:
         keep: keep the temporary folder in any case.
         log_level: of the nodes' log files: ``debug``, ``info``, ``warning`` or ``error``.
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
-        keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder.
+        keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder;
+            a folder that has keys keeps them. Without keys every process on this machine may speak to the nodes.
         host: where nodes run; processes on this machine by default.
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
 
@@ -79,7 +80,7 @@ class Cluster:
         keep: bool = False,
         log_level: LogLevel = "info",
         metrics: bool = False,
-        keys: bool = True,
+        keys: bool = False,
         host: Host | None = None,
         fresh: bool = False,
     ) -> None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.keys import ALLOWED
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import Fleet, NodePlan
+from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
 from zmqlab.lab.hosts import Host
 from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.register import Ending
@@ -83,7 +85,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
         folder.open()
         known = _known_in(folder, count, plan)
         name = known.name if known is not None else name
-        plan = replace(plan, cluster=name, run_dir=folder.path)
+        plan = replace(plan, cluster=name, run_dir=folder.path, keys=plan.keys or _has_keys(folder.path))
         targets = None
         if plan.metrics:
             from zmqlab.lab.scraping import Targets  # it brings the Prometheus client along
@@ -107,6 +109,11 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
     except BaseException:
         end()
         raise
+
+
+def _has_keys(run_dir: Path) -> bool:
+    """Whether the cluster that ran in this folder had keys. Then it has them again: its sessions belong to keys."""
+    return (run_dir / KEY_FOLDER / ALLOWED).exists()
 
 
 def _known_in(folder: RunFolder, count: int, plan: NodePlan) -> KnownCluster | None:

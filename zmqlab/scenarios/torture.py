@@ -73,7 +73,7 @@ class TortureSettings:
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
-    keys: bool = True
+    keys: bool = False
     """All traffic is encrypted, and strangers are kept out."""
     run_dir: Path | None = None
     keep: bool = False

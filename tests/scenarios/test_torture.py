@@ -7,10 +7,14 @@ import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from tests.client.virtual import status_of
 from zmqlab import Cluster
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
@@ -18,6 +22,8 @@ from zmqlab.load.history import read_history
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike, deals, kinds, parse_kinds
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
+from zmqlab.tables import NodeState, StatusTable
+from zmqlab.wire.control import NodeStatus
 
 MS = 1_000_000
 ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS
@@ -110,6 +116,43 @@ def test_what_makes_a_fault_a_problem() -> None:
     assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "no client was served for 10,001 ms"
     assert not Outcome(strike(0, 1, fault_of("kill-all", "at once")), long_ms).problem
     assert Outcome(strike(0, 0, fault_of("kill", "leader"), "not recovered"), 1.0).problem == "not recovered"
+
+
+class Replaying:
+    """A cluster of which one node replays its log, so many entries at each look."""
+
+    nodes = running = ("node0", "node1")
+
+    def __init__(self, *distances: int) -> None:
+        self._distances = iter(distances)
+
+    def status(self) -> StatusTable:
+        behind = {"node0": 0, "node1": next(self._distances)}
+        rows = (NodeState(name, name, "running", self._status(behind[name])) for name in self.nodes)
+        return StatusTable(tuple(rows))
+
+    @staticmethod
+    def _status(behind: int) -> NodeStatus:
+        return msgspec.structs.replace(status_of(1), leader_id=1, commit_index=30_000, applied_index=30_000 - behind)
+
+
+def test_a_node_that_comes_nearer_is_recovering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two cores wanted by others, a node that replayed 30,000 entries in 25 s ended an hour's run."""
+    now_s = 0.0
+
+    def sleep(_: float) -> None:
+        nonlocal now_s
+        now_s += 15.0
+
+    monkeypatch.setattr("zmqlab.scenarios.nemesis.time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+
+    def trouble(*distances: int) -> str:
+        cluster: Any = Replaying(*distances)
+        return Nemesis(cluster, Progress(), lambda _: None, lambda: False, recovery_s=20.0).await_recovery()
+
+    assert "within 90.0 s: the client is not answered" in trouble(20_000, 15_000, 9_000, 4_000, 150, 150, 150)
+    assert "within 30.0 s: far behind: node1 by 12,000" in trouble(20_000, 15_000, 12_000)
+    assert "within 60.0 s: far behind: node1 by 5,000" in trouble(20_000, 15_000, 9_000, 8_000, 5_000)
 
 
 @pytest.mark.process

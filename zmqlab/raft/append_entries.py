@@ -36,12 +36,12 @@ proof of section 3.6.3 needs only this: each voter of the majority stored the en
 a follower may draw the same conclusion as its leader (:func:`commit_with_leader`), from what it can know:
 
 * *The leader's copy.* ``stored_index`` is told by the leader of this term, of its own log, and after the write. It is
-  the same promise that a follower's answer is. It counts only up to what a message has shown to be alike in both logs,
-  and only until the term ends.
+  the same promise that a follower's answer is, and ends with the term. It counts up to where a message has shown that
+  both logs are alike.
 * *Its own copy* counts only once it is stored, as that of a leader does.
-* *The members* are those by the log up to the counted entry. What stands behind it in this log may come from another
-  leader. The leader may have a later configuration than this one. Until that is committed, a majority of either shares
-  a voter with a majority of the other (section 4.1). Once it is committed, so is every entry before it.
+* *The members* are those of the latest configuration in its log, as for a leader (section 4.1). The leader may have a
+  later one by then. Until that is committed, any majority of either shares a voter with any majority of the other. Once
+  it is committed, so is every entry before it.
 * *The term.* Two copies of an entry of an older term commit nothing, here as in figure 3.7.
 
 So a follower's commit index may be ahead of its leader's. Nothing relies on the contrary, with one exception: a read
@@ -157,13 +157,13 @@ def commit_by_counting(raft: RaftState) -> None:
 def commit_with_leader(raft: RaftState) -> None:
     """Of a follower: commit what the leader and this node have stored, if the two are a quorum (see the module).
 
-    The members that count are those in effect at the end of what both have stored. A configuration further on may be
-    one that the leader does not have (section 4.1).
+    An entry of the leader's term stands there. So all that this node has is the leader's log, as it was at some moment
+    of this term, and the latest configuration in it is the one that the leader counted by then.
     """
     index = min(raft.countable_index, raft.log.stored_index)
     if index <= raft.commit_index or raft.log.term_at(index) != raft.term:
         return
-    voters = raft.configurations.at(index).voters
+    voters = raft.configuration.voters
     copies = (raft.node_id in voters) + (raft.leader_id in voters)
     if copies >= quorum_size(len(voters)):
         raft.commit_index = index
@@ -179,7 +179,7 @@ def _owes_notice(raft: RaftState) -> bool:
     """Whether followers must be told of the commit, because some of them can't count it themselves."""
     if raft.broadcast_commit >= raft.commit_index:
         return False
-    return raft.claimed_index < raft.commit_index or bool(raft.configuration.learners) or not _stores_first(raft)
+    return bool(raft.configuration.learners) or not _stores_first(raft)
 
 
 def _broadcast(raft: RaftState) -> None:

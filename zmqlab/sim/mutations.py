@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from zmqlab.market import market_state
-from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots, state
+from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
 from zmqlab.replica import machine, record_journal, replica, sessions
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
@@ -391,58 +391,6 @@ MUTATIONS = (
         reads.start_batch,
         (("index = max(raft.commit_index, raft.claimed_index)", "index = raft.applied_index"),),
         200,
-    ),
-    Mutation(
-        "a read index that followers may be ahead of",
-        reads.start_batch,
-        (("max(raft.commit_index, raft.claimed_index)", "raft.commit_index"),),
-        200,
-        SimSettings(focus="reads"),
-    ),
-    Mutation(
-        "two copies of an older term's entry counted by a follower",
-        append_entries.commit_with_leader,
-        ((" or raft.log.term_at(index) != raft.term", ""),),
-        60,
-        SimSettings(focus="figure-8", nodes=3),
-    ),
-    Mutation(
-        "a leader that says it has stored what it is about to store",
-        append_entries._send_append,
-        (("(raft.send_stored if claim > raft.log.stored_index else raft.send_now)", "raft.send_now"),),
-        200,
-    ),
-    Mutation(
-        "a learner that counts its own copy",
-        append_entries.commit_with_leader,
-        (("(raft.node_id in voters)", "1"),),
-        200,
-        SimSettings(focus="members"),
-    ),
-    Mutation(
-        "a follower that waits for its leader to say what it could count",
-        append_entries.commit_with_leader,
-        (("copies >= quorum_size(len(voters))", "copies > quorum_size(len(voters))"),),
-        20,
-    ),
-    Mutation(
-        "a learner that is told of a commit by the next heartbeat",
-        append_entries._owes_notice,
-        (("bool(raft.configuration.learners) or ", ""),),
-        200,
-    ),
-    Mutation(
-        "a large group that is told of a commit by the next heartbeat",
-        append_entries._owes_notice,
-        ((" or not _stores_first(raft)", ""),),
-        200,
-    ),
-    Mutation(
-        "what an earlier leader had stored counted as the copy of the next one",
-        state.RaftState.enter_term,
-        (("self.countable_index = 0", "pass"),),
-        200,
-        SimSettings(focus="figure-8", nodes=3),
     ),
     Mutation(
         "a deaf leader that stays in office",

@@ -5,7 +5,8 @@ it are its output. Nodes run only when a command makes them.
 
 ::
 
-    nodes 1 2 3 [key=value ...]   voters; settings by their names, and learners=4,5 and extra=6 (no members yet)
+    nodes 1 2 3 [key=value ...]   voters; settings by their names, and learners=4,5 and extra=6 (no members yet);
+                                  store_first=0: the leader sends its entries before it stores them
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries
     lead 1                        campaign and stabilize, without printing each step
@@ -296,6 +297,8 @@ def describe(message: Message) -> str:
 def _(message: AppendEntries) -> str:
     entries = describe_entries(message.entries)
     head = f"AppendEntries term {message.term} round {message.round} commit {message.commit_index}"
+    if message.stored_index:
+        head += f" stored {message.stored_index}"
     return f"{head} after {message.prev_index}/{message.prev_term}: {entries or 'nothing'}"
 
 

@@ -33,8 +33,8 @@ def make(node_id: int = 1, members: int = 3, **stored: object) -> Raft:
     return Raft(node_id, configuration, RaftSettings(), random.Random(node_id), **stored)
 
 
-def lead(members: int = 3) -> tuple[Network, Raft]:
-    network = Network(range(1, members + 1), RaftSettings())
+def lead(members: int = 3, store_first: bool = True) -> tuple[Network, Raft]:
+    network = Network(range(1, members + 1), RaftSettings(store_first=store_first))
     network.nodes[1].raft.campaign()
     network.turn(network.nodes[1])
     network.settle()
@@ -78,16 +78,149 @@ def test_a_vote_in_a_term_that_is_stored_already_is_stored_too() -> None:
     assert raft.ready().hard_state == HardState(5, 2, 0)
 
 
-def test_entries_leave_before_they_are_stored_and_in_one_message() -> None:
-    _, raft = lead()
+@pytest.mark.parametrize(
+    ("members", "store_first", "stored_index"), [(3, True, 4), (2, True, 4), (3, False, 0), (4, True, 0), (5, True, 0)]
+)
+def test_entries_leave_in_one_message_and_as_a_promise_where_two_copies_are_a_majority(
+    members: int, store_first: bool, stored_index: int
+) -> None:
+    _, raft = lead(members, store_first)
     raft.propose([b"a", b"b"])
     raft.propose([b"c"])
     ready = raft.ready()
-    (message,) = ready.send_now
+    (message,) = ready.send_stored if stored_index else ready.send_now
+    assert len([*ready.send_now, *ready.send_stored]) == 1
     assert isinstance(message, AppendEntries)
     assert message.to == BROADCAST
+    assert message.stored_index == stored_index
     assert [entry.data for entry in message.entries] == [b"a", b"b", b"c"]
     assert list(message.entries) == ready.entries
+
+
+def told(stored_index: int, first_index: int, *terms: int, term: int = 1) -> AppendEntries:
+    """Node 1, which leads, sends entries and says what it has stored."""
+    entries = tuple(data_entries(*terms, first_index=first_index))
+    return AppendEntries(1, BROADCAST, term, first_index - 1, int(first_index > 1), 0, 1, entries, stored_index)
+
+
+def carry_out(raft: Raft) -> None:
+    while raft.is_ready():
+        raft.advance(raft.ready())
+        raft.check_invariants()
+
+
+@pytest.mark.parametrize(
+    ("voters", "learners", "expected"),
+    [
+        ((1, 2), (), 2),
+        ((1, 2, 3), (), 2),
+        ((1, 2, 3, 4), (), 0),
+        ((1, 2, 3, 4, 5), (), 0),
+        ((1,), (2,), 2),
+        ((1, 3), (2,), 0),
+        ((1, 3, 4), (2,), 0),
+        ((2,), (), 2),
+        ((2, 3), (1,), 0),
+        ((2, 3, 4), (), 0),
+    ],
+)
+def test_a_follower_commits_what_it_and_the_leader_have_stored_if_they_are_a_majority(
+    voters: tuple[int, ...], learners: tuple[int, ...], expected: int
+) -> None:
+    raft = Raft(2, Configuration(voters, learners), RaftSettings(), random.Random(2))
+    raft.step(told(2, 1, 1, 1))
+    ready = raft.ready()
+    assert (raft.commit_index, ready.committed) == (0, []), "its own copy is not stored yet"
+    raft.advance(ready)
+    assert raft.commit_index == expected
+    carry_out(raft)
+    assert raft.applied_index == expected
+
+
+def test_a_follower_counts_no_more_than_the_leader_has_stored_and_no_more_than_agrees_with_it() -> None:
+    raft = make(2)
+    raft.step(told(1, 1, 1, 1, 1))
+    carry_out(raft)
+    assert raft.commit_index == 1
+    raft.step(told(9, 3))
+    carry_out(raft)
+    assert (raft.commit_index, raft.last_index) == (2, 3), "the message verified 2, and 3 may be of another leader"
+    raft.step(told(9, 4))
+    carry_out(raft)
+    assert raft.commit_index == 3
+
+
+def test_a_follower_counts_no_entry_of_an_older_term() -> None:
+    """Figure 3.7: two copies of it commit nothing before an entry of the leader's own term is stored as often."""
+    raft = make(2, hard_state=HardState(3, 0, 0), entries=data_entries(1, 2))
+    raft.step(told(3, 3, term=3)._replace(prev_term=2))
+    carry_out(raft)
+    assert raft.commit_index == 0
+    raft.step(told(3, 3, 3, term=3)._replace(prev_term=2))
+    carry_out(raft)
+    assert raft.commit_index == 3
+
+
+def test_what_a_leader_has_stored_counts_in_its_term_only() -> None:
+    raft = make(2)
+    raft.step(told(2, 1, 1, 1))
+    ready = raft.ready()
+    raft.step(RequestVote(3, 2, 2, 2, 1, pre_vote=False, forced=True))
+    raft.advance(ready)
+    carry_out(raft)
+    assert (raft.term, raft.commit_index, raft.countable_index) == (2, 0, 0)
+
+
+def test_a_follower_counts_by_the_latest_configuration_of_its_leader() -> None:
+    """Four voters; the end of this log, of a leader that is gone, removes one. Two copies are no majority of four."""
+    stored = [*data_entries(1), Entry(2, 1, EntryKind.CONFIGURATION, Configuration((1, 2, 3)).encode())]
+    raft = make(2, members=4, hard_state=HardState(1, 0, 0), entries=stored)
+    assert raft.configuration.voters == (1, 2, 3)
+    raft.step(told(1, 2, term=2)._replace(prev_term=1))
+    carry_out(raft)
+    assert raft.commit_index == 0, "an entry of an older term, which the removal may follow or not"
+    raft.step(told(2, 2, 2, term=2)._replace(prev_term=1))
+    carry_out(raft)
+    assert (raft.commit_index, raft.configuration.voters) == (0, (1, 2, 3, 4))
+    removal = Entry(3, 2, EntryKind.CONFIGURATION, stored[1].data)
+    raft.step(AppendEntries(1, BROADCAST, 2, 2, 2, 0, 2, (removal,), 3))
+    carry_out(raft)
+    assert (raft.commit_index, raft.configuration.voters) == (3, (1, 2, 3))
+
+
+def test_a_read_of_a_leader_sees_what_a_follower_may_have_committed() -> None:
+    network, raft = lead()
+    raft.propose([b"a"])
+    network.turn(network.nodes[1])
+    assert (raft.commit_index, raft.claimed_index) == (1, 2)
+    raft.read_index(7)
+    network.turn(network.nodes[1])
+    raft.step(AppendEntriesResponse(2, 1, raft.term, raft.round, True, 1, 0, 0))
+    assert raft.ready().reads == [(7, 2)]
+
+
+def test_a_leader_tells_what_it_has_stored_only_of_the_log_that_it_has_stored() -> None:
+    """A heartbeat is made between two Readies, and the leader may lose its office before the next one."""
+    _, raft = lead()
+    raft.propose([b"a"])
+    for _ in range(2 * raft.settings.heartbeat_ticks):
+        raft.tick()
+    raft.step(AppendEntries(2, BROADCAST, raft.term + 1, 1, 1, 0, 1, tuple(data_entries(2, first_index=2))))
+    ready = raft.ready()
+    claims = [each.stored_index for each in [*ready.send_now, *ready.send_stored] if isinstance(each, AppendEntries)]
+    assert claims
+    assert max(claims) == 1
+
+
+def test_no_notice_is_sent_where_every_follower_counts_for_itself() -> None:
+    for members, broadcasts in ((3, 1), (5, 2)):
+        network, raft = lead(members)
+        raft.propose([b"a"])
+        before = raft.round
+        network.turn(network.nodes[1])
+        network.settle()
+        assert {node.raft.applied_index for node in network.nodes.values()} == {2}
+        assert raft.round - before == broadcasts
 
 
 def test_nothing_leaves_before_the_term_that_it_is_of_is_stored() -> None:

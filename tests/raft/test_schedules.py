@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,7 +38,8 @@ class Schedule:
     def __init__(self, seed: int, voters: int, members_change: bool) -> None:
         self.rng = random.Random(seed)
         extra = (voters + 1, voters + 2) if members_change else ()
-        self.network = Network(range(1, voters + 1), SMALL, extra=extra, seed=seed)
+        limits = replace(SMALL, store_first=seed % 4 > 0)
+        self.network = Network(range(1, voters + 1), limits, extra=extra, seed=seed)
         self.proposed = 0
         self.contexts = 0
         self.events = [

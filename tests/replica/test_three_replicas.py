@@ -238,7 +238,7 @@ def test_a_cluster_that_is_slow_gets_more_time_before_it_is_asked_again() -> Non
     network.nodes[2].forward = watching(network.nodes[2].forward, forwarded)  # type: ignore[method-assign]
     copies = []
     for number in range(1, 21):
-        network.lose = lambda sender, to, frame_type: to == 1 and frame_type == frames.APPEND_ENTRIES_RESPONSE
+        network.lose = lambda sender, to, frame_type: to == 2 and frame_type == frames.APPEND_ENTRIES
         forwarded.clear()
         network.nodes[2].take(request(client_id, number, answered_below=number))
         network.tick(5)

@@ -405,6 +405,90 @@ def test_a_leader_that_commits_an_older_term() -> None:
         story.causes.led(leader)
 
 
+def says(leader: Raft, stored_index: int, *entries: Entry, commit: int = 0) -> AppendEntries:
+    """What a leader sends: entries from the first on, and how much of its log it has stored."""
+    return AppendEntries(leader.node_id, 0, leader.term, 0, 0, commit, 1, entries, stored_index)
+
+
+def test_a_leader_that_says_more_of_its_disk_than_is_true() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    story.store(leader, 1, 1, NO_OP)
+    story.causes.sent(leader, says(leader, 1, NO_OP))
+    with pytest.raises(Violation, match="claim: node 1 says that it has stored 2, but its stored log ends at 1"):
+        story.causes.sent(leader, says(leader, 2))
+
+
+def test_a_follower_that_counts_an_entry_of_an_older_term() -> None:
+    for term_of_last, is_good in ((2, False), (3, True)):
+        story = Story()
+        follower = story.node(2, 3, NO_OP, no_op(2, 2), no_op(3, term_of_last))
+        story.causes.took_turn(follower)
+        follower.commit_index = 3
+        if is_good:
+            story.causes.took_turn(follower)
+        else:
+            with pytest.raises(
+                Violation, match="commit rule: node 2 has counted the copies of 3 in term 3, but that is"
+            ):
+                story.causes.took_turn(follower)
+
+
+def test_a_follower_may_be_told_that_an_entry_of_an_older_term_is_committed() -> None:
+    story = Story()
+    leader, follower = story.leader(1, 3, NO_OP, no_op(2, 2)), story.node(2, 3, NO_OP, no_op(2, 2))
+    story.causes.took_turn(follower)
+    story.causes.sent(leader, says(leader, 0, commit=2))
+    follower.commit_index = 2
+    story.causes.took_turn(follower)
+
+
+def test_a_follower_that_waits_although_it_could_count() -> None:
+    """It need not, and can't, where two copies are no majority, and where one of the two has no vote."""
+    for configuration, is_enough in (
+        (THREE, True),
+        (Configuration((1, 2)), True),
+        (Configuration((1, 2, 3, 4)), False),
+        (Configuration((1, 3), (2,)), False),
+        (Configuration((2, 3), (1,)), False),
+    ):
+        story = Story(configuration)
+        leader, follower = Story().leader(1, 1), story.node(2, 1)
+        message = says(leader, 1, NO_OP)
+        story.causes.heard(follower, message)
+        follower.step(message)
+        story.causes.took_turn(follower)  # its own copy is not stored
+        story.elections.leaders[1] = 1
+        story.elections.stored(1, HardState(1, 1, 0))
+        story.causes.creation.found(1, [NO_OP])
+        story.causes.stored(follower, None, [NO_OP], None)
+        if is_enough:
+            with pytest.raises(
+                Violation, match="promptness: node 2 has stored 1, as its leader 1 has, but has committed"
+            ):
+                story.causes.took_turn(follower)
+            follower.commit_index = 1
+        story.causes.took_turn(follower)
+
+
+def test_a_leader_that_keeps_to_itself_what_its_followers_can_not_count() -> None:
+    for configuration, can_count in (
+        (THREE, True),
+        (THREE.with_learner(4), False),
+        (Configuration((1, 2, 3, 4)), False),
+    ):
+        story = Story(configuration)
+        leader = story.leader(1, 1)
+        leader.commit_index = leader.applied_index = 1
+        if can_count:
+            story.causes.took_turn(leader)
+        else:
+            with pytest.raises(Violation, match="promptness: node 1 has committed 1 and told its followers 0, but"):
+                story.causes.took_turn(leader)
+            story.causes.claims.sent(says(leader, 0, commit=1))
+            story.causes.took_turn(leader)
+
+
 # Snapshots.
 
 

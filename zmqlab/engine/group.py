@@ -116,7 +116,9 @@ class Group:
         if stored.snapshot is not None:
             machine.restore(stored.snapshot.data)
         raft_settings = design.raft or RaftSettings(
-            election_ticks=settings.election_ticks, heartbeat_ticks=settings.heartbeat_ticks
+            election_ticks=settings.election_ticks,
+            heartbeat_ticks=settings.heartbeat_ticks,
+            store_first=settings.durability != "fsync",
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
         is_eager = settings.leader and origin.is_founder and stored.hard_state is None

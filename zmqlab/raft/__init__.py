@@ -37,9 +37,11 @@ Then, as long as ``is_ready()``, it takes one :class:`Ready` after the other and
     5. raft.advance(ready)
 
 The order is the heart of it. A vote that is sent before it is stored can be given twice: once before a crash and once
-after it. An entry that is acknowledged before it is stored can be lost after it was committed. A leader may send its
-own entries before it stores them (section 10.2.1), because it counts its own copy only in step 5. There is one
-exception: while the term itself is not stored yet, all messages wait for step 2.
+after it. An entry that is acknowledged before it is stored can be lost after it was committed.
+
+A leader's own entries go out in step 3 if its message says that it has stored them, so that followers may count its
+copy. Otherwise they go out in step 1 (section 10.2.1): then only the leader counts its copy, in step 5. While the term
+itself is not stored yet, all messages wait for step 2.
 
 Nothing becomes a message before ``ready()``. So all proposals of a turn leave in one AppendEntries, and all reads of a
 turn share one round of answers. A batch is what came in since the last turn; no timer delays it.
@@ -61,6 +63,10 @@ An entry is committed once a majority of the voters has stored it *and* it is of
 commit along with it (section 3.6.2, figure 3.7). Counting copies of older entries is not enough: a later leader could
 still overwrite them. Therefore a new leader opens its term with an empty entry, the no-op. Nodes apply committed
 entries in the order of the log.
+
+The leader counts the answers of its followers. A follower counts two copies: its own, and that of a leader which says
+that it has stored its log. In a group of up to three voters that is a majority, and the follower commits in the turn in
+which it stores. It waits for no notice of its leader.
 
 Elections
 ---------
@@ -96,9 +102,10 @@ committed (4.2.2).
 
 Reads
 -----
-A read needs no log entry (ReadIndex, section 6.4). The leader notes its commit index and lets a majority confirm that
-it still leads; the read may be answered as soon as that index is applied. A follower asks its leader for the index. The
-leader must have committed an entry of its own term first, because before that its commit index may be stale.
+A read needs no log entry (ReadIndex, section 6.4). The leader notes an index that no commit of any node is ahead of,
+and lets a majority confirm that it still leads; the read may be answered as soon as that index is applied. A follower
+asks its leader for the index. The leader must have committed an entry of its own term first, because before that its
+commit index may be stale.
 
 Leadership transfer
 -------------------
@@ -114,6 +121,9 @@ Where it departs from the thesis
 --------------------------------
 * Check-quorum and the refusal of votes while a leader is heard are always on. A message of an older term is therefore
   answered with the newer term. Without that answer a node that got ahead in term could neither rejoin nor win.
+* A leader may tell followers what it has stored, and a follower that has stored the same counts both copies. The thesis
+  lets only the leader count. A read index is therefore not the leader's commit index but what it has told
+  (:mod:`~zmqlab.raft.append_entries`, :mod:`~zmqlab.raft.reads`).
 * ``commit_index`` is stored along with other writes. That is not needed for safety; it saves a restarted node a wait.
 * The hint in a rejection skips a whole divergent term at a time (end of section 3.5), as in etcd.
 

@@ -1,12 +1,18 @@
 """AppendEntries from both sides: how a leader gets its log to the followers, and what they answer.
 
-Thesis, sections 3.5, 3.6.2 and 10.2.
+Thesis, sections 3.5, 3.6.2, 4.1 and 10.2.
 
 *Sending.* A proposal is not sent at once. Once a Ready, all new entries go out as *one* broadcast to the followers in
-step, before the leader itself has stored them (section 10.2.1); the followers' ``next_index`` moves on at once
-(10.2.2). If only the commit index moved, an empty broadcast tells it. Other followers are served by unicast: a probe,
-the entries that are missing, or a chunk of a snapshot. The broadcast is made first. So its round is the lower one, and
-a follower that rejects it before the unicast arrives is not repaired twice.
+step; their ``next_index`` moves on at once (section 10.2.2). Other followers are served by unicast: a probe, the
+entries that are missing, or a chunk of a snapshot. The broadcast is made first. So its round is the lower one, and a
+follower that rejects it before the unicast arrives is not repaired twice.
+
+*Storing first, or sending first.* In a group of up to three voters a follower and the leader are a majority. There the
+leader stores its entries and then sends them, and ``stored_index`` says so. The followers then commit by themselves
+(below), and no notice of a commit is sent: it rides on the next message, a heartbeat at the latest. A leader sends
+first and says nothing of its disk (section 10.2.1) where two copies are no majority, where it has no vote itself, and
+where ``store_first`` is off because writes are slow. It then tells each commit by an empty broadcast, if nothing else
+is to be sent. It also does so while there is a learner, which can't count.
 
 A broadcast also reaches followers that are not in step. The leader ignores their rejections (:meth:`Progress.rejects`).
 A lost broadcast is noticed by the next one, or by the next heartbeat, which names the end of the log. A follower that
@@ -24,6 +30,23 @@ connections. So a follower keeps these rules:
 * At or below the commit index nothing can conflict. A message that starts there is read from the commit index on. A
   message whose previous entry is compacted is never taken for a conflict.
 
+*Committing by itself.* An entry is committed if a majority of the voters has stored it in the leader's term, and if it
+is of that term (section 3.6.2). That is a fact about disks. It does not depend on which node knows of it, because the
+proof of section 3.6.3 needs only this: each voter of the majority stored the entry before it voted in a later term. So
+a follower may draw the same conclusion as its leader (:func:`commit_with_leader`), from what it can know:
+
+* *The leader's copy.* ``stored_index`` is told by the leader of this term, of its own log, and after the write. It is
+  the same promise that a follower's answer is, and ends with the term. It counts up to where a message has shown that
+  both logs are alike.
+* *Its own copy* counts only once it is stored, as that of a leader does.
+* *The members* are those of the latest configuration in its log, as for a leader (section 4.1). The leader may have a
+  later one by then. Until that is committed, any majority of either shares a voter with any majority of the other. Once
+  it is committed, so is every entry before it.
+* *The term.* Two copies of an entry of an older term commit nothing, here as in figure 3.7.
+
+So a follower's commit index may be ahead of its leader's. Nothing relies on the contrary, with one exception: a read
+index has to be ahead of both (:mod:`~zmqlab.raft.reads`).
+
 *Learning.* Any answer shows the leader that the follower is alive and follows in this term: it keeps the leader in
 office and confirms reads. An acceptance moves ``match_index``, and with it the commit index. A rejection with news
 starts one probe where the follower's hint says. Every rejection that was under way at the same time is stale by then.
@@ -32,7 +55,7 @@ starts one probe where the follower's hint says. Every rejection that was under 
 from __future__ import annotations
 
 from zmqlab.raft import reads, snapshots
-from zmqlab.raft.configuration import quorum_value
+from zmqlab.raft.configuration import quorum_size, quorum_value
 from zmqlab.raft.election import follow, hand_over_if_caught_up
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -49,20 +72,22 @@ def has_appends(raft: RaftState) -> bool:
     """Whether a leader has messages for followers."""
     if raft.broadcast_due or raft.due:
         return True
-    behind = raft.broadcast_index < raft.log.last_index or raft.broadcast_commit < raft.commit_index
-    return behind and bool(raft.progress)
+    return bool(raft.progress) and (raft.broadcast_index < raft.log.last_index or _owes_notice(raft))
 
 
 def send_appends(raft: RaftState) -> None:
     """Send everything that followers should get now."""
+    if _stores_first(raft):
+        raft.claimed_index = raft.log.last_index
     if raft.progress:
         _broadcast(raft)
+    else:
+        raft.broadcast_commit = raft.commit_index
     due, raft.due = raft.due, set()
     for node_id in sorted(due):
         if node_id in raft.progress:
             _send_to(raft, raft.progress[node_id])
     raft.broadcast_index = raft.log.last_index
-    raft.broadcast_commit = raft.commit_index
     raft.broadcast_due = False
 
 
@@ -92,6 +117,7 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
     if entries:
         _append(raft, prev_index, entries)
     raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
+    raft.countable_index = max(raft.countable_index, min(message.stored_index, verified))
     answer = AppendEntriesResponse(raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0)
     raft.send_stored.append(answer)
 
@@ -128,6 +154,34 @@ def commit_by_counting(raft: RaftState) -> None:
         raft.commit_index = index
 
 
+def commit_with_leader(raft: RaftState) -> None:
+    """Of a follower: commit what the leader and this node have stored, if the two are a quorum (see the module).
+
+    An entry of the leader's term stands there. So all that this node has is the leader's log, as it was at some moment
+    of this term, and the latest configuration in it is the one that the leader counted by then.
+    """
+    index = min(raft.countable_index, raft.log.stored_index)
+    if index <= raft.commit_index or raft.log.term_at(index) != raft.term:
+        return
+    voters = raft.configuration.voters
+    copies = (raft.node_id in voters) + (raft.leader_id in voters)
+    if copies >= quorum_size(len(voters)):
+        raft.commit_index = index
+
+
+def _stores_first(raft: RaftState) -> bool:
+    """Whether this leader stores its entries before it sends them: where a follower is a quorum together with it."""
+    voters = raft.configuration.voters
+    return raft.settings.store_first and raft.node_id in voters and quorum_size(len(voters)) <= 2
+
+
+def _owes_notice(raft: RaftState) -> bool:
+    """Whether followers must be told of the commit, because some of them can't count it themselves."""
+    if raft.broadcast_commit >= raft.commit_index:
+        return False
+    return bool(raft.configuration.learners) or not _stores_first(raft)
+
+
 def _broadcast(raft: RaftState) -> None:
     """Broadcast new entries to the followers in step, or an empty message if one is due."""
     start, last_index = raft.broadcast_index + 1, raft.log.last_index
@@ -140,7 +194,7 @@ def _broadcast(raft: RaftState) -> None:
         _send_entries(raft, start)
         for progress in in_step:
             progress.next_index = last_index + 1
-    elif raft.broadcast_due or raft.broadcast_commit < raft.commit_index:
+    elif raft.broadcast_due or _owes_notice(raft):
         _send_append(raft, BROADCAST, last_index, ())
 
 
@@ -210,9 +264,11 @@ def _send_ping(raft: RaftState, progress: Progress) -> None:
 def _send_append(raft: RaftState, to: int, prev_index: int, entries: tuple[Entry, ...]) -> None:
     prev_term = raft.log.term_at(prev_index)
     assert prev_term is not None, f"entry {prev_index} is not in the log"
-    round_ = raft.next_round()
-    message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, raft.commit_index, round_, entries)
-    raft.send_now.append(message)
+    round_, commit_index, claim = raft.next_round(), raft.commit_index, raft.claimed_index
+    message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, commit_index, round_, entries, claim)
+    (raft.send_stored if claim > raft.log.stored_index else raft.send_now).append(message)
+    if to == BROADCAST:
+        raft.broadcast_commit = commit_index
 
 
 def _append(raft: RaftState, prev_index: int, entries: tuple[Entry, ...]) -> None:

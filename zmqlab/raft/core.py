@@ -61,7 +61,7 @@ class Ready:
     4. take over ``snapshot``, then apply ``committed``
     5. call ``advance(ready)``
 
-    Steps 1 and 2 may overlap: the messages of step 1 promise nothing about this node's disk.
+    Steps 1 and 2 may overlap: the messages of step 1 promise nothing of what this turn stores.
     """
 
     send_now: Sequence[Message] = ()
@@ -73,7 +73,8 @@ class Ready:
     snapshot: Snapshot | None = None
     """A received one. It replaces the stored log, the stored snapshot and the state machine."""
     send_stored: Sequence[Message] = ()
-    """Votes and answers. They promise what this turn stores."""
+    """Votes, answers, and a leader's entries if the message says that they are stored. They promise what this turn
+    stores."""
     committed: list[Entry] = field(default_factory=list)
     """To apply, each exactly once and in order. They are of any kind."""
     reads: Sequence[tuple[int, int]] = ()
@@ -241,6 +242,8 @@ class Raft(RaftState):
         if self.role is Role.LEADER:
             append_entries.commit_by_counting(self)
             election.step_down_if_removed(self)
+        elif self.countable_index > self.commit_index:
+            append_entries.commit_with_leader(self)
 
     def check_invariants(self) -> None:
         """Assert what must hold between the fields. It walks the whole log, so it is for tests and for a start."""

@@ -54,8 +54,7 @@ def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
     """Follow ``leader_id`` in ``term``; with NOBODY no leader is known yet."""
     assert term >= raft.term
     if term > raft.term:
-        raft.term = term
-        raft.voted_for = NOBODY
+        raft.enter_term(term, NOBODY)
     leave_role(raft)
     raft.role = Role.FOLLOWER
     raft.leader_id = leader_id
@@ -117,8 +116,7 @@ def start_election(raft: RaftState, forced: bool) -> None:
     leave_role(raft)
     raft.role = Role.CANDIDATE
     raft.leader_id = NOBODY
-    raft.term += 1
-    raft.voted_for = raft.node_id
+    raft.enter_term(raft.term + 1, raft.node_id)
     raft.draw_election_timeout()
     _ask_for_votes(raft, raft.term, pre_vote=False, forced=forced)
 
@@ -271,4 +269,5 @@ def _become_leader(raft: RaftState) -> None:
             raft.due.add(member)
     raft.broadcast_index = raft.log.last_index
     raft.broadcast_commit = raft.commit_index
+    raft.claimed_index = 0
     raft.term_start_index = raft.append_own([b""], EntryKind.NO_OP)

@@ -34,6 +34,9 @@ def _check_indexes(raft: RaftState) -> None:
     assert raft.applied_index <= raft.commit_index <= log.last_index
     assert log.base_index <= raft.commit_index
     assert raft.stored_commit <= raft.commit_index
+    assert raft.countable_index <= log.last_index
+    assert raft.claimed_index <= log.last_index or raft.role is not Role.LEADER
+    assert raft.role is not Role.LEADER or not raft.countable_index
     if raft.snapshot is None:
         assert log.base_index == 0
     else:

@@ -3,13 +3,15 @@
 Names and fields are those of figure 3.1 of the thesis and of the sections that extend it. The id of a node is a
 positive integer; 0 is no node. Every message names its sender, its receiver and the term in which it was sent.
 
-Three fields are this implementation's own:
+Four fields are this implementation's own:
 
 * ``round`` numbers the messages of a leader to its followers and rises with each. A response carries the round of the
   message that it answers. So one counter tells which answers were given after a read began (section 6.4), and which
   rejections are older than the repair that they would ask for.
 * ``index`` in a response that accepts is the last index that *this* message verified, which may be less than the end of
   the follower's log.
+* ``stored_index`` in an AppendEntries is what a leader answers for itself, as a follower does with ``index``. With it a
+  follower can count the leader's copy (:mod:`~zmqlab.raft.append_entries`).
 * ``hint_term`` and ``index`` in a response that rejects let the leader skip a whole divergent term at a time (section
   3.5).
 
@@ -63,6 +65,8 @@ class AppendEntries(NamedTuple):
     commit_index: int
     round: int
     entries: tuple[Entry, ...]
+    stored_index: int = 0
+    """The leader says that it has stored its log up to here, in this term; 0: it says nothing of its disk."""
 
 
 class AppendEntriesResponse(NamedTuple):

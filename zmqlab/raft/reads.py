@@ -1,9 +1,17 @@
 """Linearizable reads without a log entry: ReadIndex (thesis, section 6.4).
 
 A leader may answer a read at its commit index under two conditions. It has committed an entry of its own term; before
-that the index may be stale. And it still led when the read came in. To show the second, all reads of a turn become one
-*batch* with a *round*. Once a quorum has answered that round or a later one, no other leader can have been elected
-before the reads began. Every message to followers carries a round, so a busy leader sends nothing extra.
+that the index may be stale. And it still led when the read came in.
+
+One thing is different here. Followers commit by themselves what the leader says that it has stored
+(:mod:`~zmqlab.raft.append_entries`). They may have answered a client before the leader knows of the commit, but they
+commit nothing beyond that. So the read index is the last index that the leader has *claimed* to be stored, if that is
+ahead of its commit index. What followers committed in an earlier term is in the leader's log before its own no-op
+(section 3.6.3), and so below any index that a read gets. The read waits until its index is applied, and thus committed.
+
+To show that it still led, a leader makes all reads of a turn one *batch* with a *round*. Once a quorum has answered
+that round or a later one, no other leader can have been elected before the reads began. Every message to followers
+carries a round, so a busy leader sends nothing extra.
 
 A follower asks its leader for the index and waits until it has applied it. The outcome of a read is always reported:
 done, or failed, because no leader is known, the leader changed, or no answer came in time.
@@ -50,7 +58,8 @@ def start_batch(raft: RaftState) -> None:
     """Assign all reads that came in so far to the next round."""
     if not are_startable(raft):
         return
-    raft.read_batches.append(ReadBatch(raft.round + 1, raft.commit_index, raft.requested_reads))
+    index = max(raft.commit_index, raft.claimed_index)
+    raft.read_batches.append(ReadBatch(raft.round + 1, index, raft.requested_reads))
     raft.requested_reads = []
     raft.broadcast_due = True
     confirm(raft)
@@ -90,6 +99,6 @@ def fail_all(raft: RaftState) -> None:
 def _finish(raft: RaftState, batch: ReadBatch) -> None:
     for asker, context in batch.reads:
         if asker == raft.node_id:
-            raft.done_reads.append((context, batch.commit_index))
+            raft.done_reads.append((context, batch.read_index))
         else:
-            raft.send_now.append(ReadIndexResponse(raft.node_id, asker, raft.term, context, batch.commit_index))
+            raft.send_now.append(ReadIndexResponse(raft.node_id, asker, raft.term, context, batch.read_index))

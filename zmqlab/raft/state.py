@@ -31,7 +31,7 @@ class RaftSettings:
     """The settings of one core. All members of a group should have the same ones.
 
     Raises:
-        SettingsError: a value is no integer of at least 1, or a heartbeat takes as long as an election time-out.
+        SettingsError: a number is no integer of at least 1, or a heartbeat takes as long as an election time-out.
     """
 
     election_ticks: int = 15
@@ -48,11 +48,15 @@ class RaftSettings:
     6,000 orders are some 80 ms of work, well below an election time-out."""
     snapshot_chunk_bytes: int = 131_072
     """How many bytes of a snapshot one InstallSnapshot carries. A follower restores them at once: 4 ms of work."""
+    store_first: bool = True
+    """Whether a leader may store its entries before it sends them, and so spare its followers a notice of the commit.
+    Right where a write takes microseconds. Where it takes milliseconds, all nodes should rather write at the same
+    time."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or value < 1:
+            if field.name != "store_first" and (not isinstance(value, int) or value < 1):
                 raise SettingsError(f"{field.name} is {value!r}, but must be an integer of at least 1")
         if self.heartbeat_ticks >= self.election_ticks:
             raise SettingsError(
@@ -74,8 +78,8 @@ class ReadBatch(NamedTuple):
 
     round: int
     """An answer to this round or to a later one was given after the reads began."""
-    commit_index: int
-    """The leader's commit index when the round was sent."""
+    read_index: int
+    """No node had committed more than this when the round was sent."""
     reads: list[tuple[int, int]]
     """``(asking node, context)``."""
 
@@ -124,6 +128,9 @@ class RaftState:
     """The commit index as last handed out to be stored; ``<= commit_index``."""
     applied_index: int
     """Applied by the driver, as it says in ``advance``. Never falls."""
+    countable_index: int
+    """Of a follower: the leader of ``term`` has stored its log up to here, and this node's log is the same up to here;
+    0: the leader has not said so. ``<= log.last_index``."""
     incoming: IncomingSnapshot | None
     """Of a follower: a snapshot that has arrived in part."""
     restored: Snapshot | None
@@ -160,6 +167,10 @@ class RaftState:
     """Of a leader: followers in step were sent the log up to here. ``<= log.last_index``."""
     broadcast_commit: int
     """Of a leader: the commit index in the last broadcast. ``<= commit_index``."""
+    claimed_index: int
+    """Of a leader: it has told its followers that it has stored its log up to here, and so they may have committed
+    that. Never falls in a term. ``<= log.last_index``; ahead of ``log.stored_index`` only between a Ready and
+    ``advance``."""
     broadcast_due: bool
     """Of a leader: a broadcast must go out, even without entries."""
     term_start_index: int
@@ -223,6 +234,7 @@ class RaftState:
         self.term, self.voted_for = hard_state.term, hard_state.voted_for
         self.stored_vote = (self.term, self.voted_for)
         self.snapshot, self.restored, self.incoming = snapshot, None, None
+        self.countable_index = 0
         self.log = _restored_log(snapshot, entries)
         self.configurations = ConfigurationHistory(start, snapshot.configuration if snapshot else configuration)
         self.follow_configurations(self.log.slice(max(start, self.log.base_index) + 1, self.log.last_index, 1 << 62))
@@ -241,7 +253,7 @@ class RaftState:
         """The fields of a leader, as they are while this node does not lead."""
         self.progress, self.due = {}, set()
         self.heartbeat_elapsed = self.round = 0
-        self.broadcast_index = self.broadcast_commit = self.term_start_index = 0
+        self.broadcast_index = self.broadcast_commit = self.claimed_index = self.term_start_index = 0
         self.broadcast_due = False
         self.transfer_target, self.transfer_elapsed = NOBODY, 0
 
@@ -288,6 +300,12 @@ class RaftState:
     def log_bytes(self) -> int:
         """About how many bytes of memory the kept entries take."""
         return self.log.size_bytes
+
+    def enter_term(self, term: int, voted_for: int) -> None:
+        """Enter a later term. What the leader of the former one said of its disk does not count in this one."""
+        assert term > self.term
+        self.term, self.voted_for = term, voted_for
+        self.countable_index = 0
 
     def draw_election_timeout(self) -> None:
         """Start a new wait of random length (section 3.4)."""

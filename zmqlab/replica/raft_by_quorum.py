@@ -4,7 +4,8 @@
 asks for beside consensus: the moment of an answer, the refusal of impossible messages, and a policy of membership.
 
 *When is an answer given?* When its entry is committed: a majority of the voters has stored it, an entry of the leader's
-own term among them (thesis, 3.6.2). What is applied is committed, so an answer never waits once its entry is applied.
+own term among them (thesis, 3.6.2). What is applied is committed, so an answer never waits once its entry is applied. A
+node commits by its leader's word, or because it knows of enough copies itself (:mod:`zmqlab.raft.append_entries`).
 
 *What is refused?* Raft takes a contradiction in a message for a broken invariant, and the node would stop. A
 stranger's process must not be able to do that. So these are refused before Raft sees them: a second leader of a term,

@@ -3,9 +3,9 @@
 A turn of the node's loop hands in what has arrived (requests of clients, forwarded requests, messages, ticks) and then
 calls :meth:`Replica.turn`, which carries out the ``Ready`` contract (:mod:`zmqlab.raft`) until nothing is left to do:
 
-1. send what promises nothing (a leader's appends go out while its own copy is still to be written; thesis, 10.2.1);
+1. send what promises nothing about the disk;
 2. store term, vote and entries in one transaction;
-3. send what that promised (votes, acknowledgements);
+3. send what that promised (votes, acknowledgements, a leader's entries if its message says that they are stored);
 4. apply what may be applied, and answer the clients whose requests this node took;
 5. tell the replication, which may have more.
 

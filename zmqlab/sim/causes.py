@@ -5,7 +5,7 @@ two or three rare events follow it. The checkers here look at the step that brea
 events is enough. Each rule has a class, and each violation begins with the name of the rule:
 
 * ``Votes``, ``Storage``, ``Creation``, ``Commitment`` and ``Office`` are in :mod:`~zmqlab.sim.raft_rules`;
-* ``Hearing`` is in :mod:`~zmqlab.sim.hearing_rules`;
+* ``Hearing`` and ``Claims`` are in :mod:`~zmqlab.sim.hearing_rules`;
 * :class:`Snapshots`: a snapshot names the members that were committed at its index, and holds the state at its index
   (thesis, 5.1);
 * :class:`Reads`: a confirmed read index is not below what any node had applied when the read was asked for, and the
@@ -49,7 +49,7 @@ from zmqlab.raft.messages import (
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
-from zmqlab.sim.hearing_rules import Hearing, leads
+from zmqlab.sim.hearing_rules import Claims, Hearing, leads
 from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Office, Storage, Votes
 
 _APPLIED_INDEX = struct.Struct("<Q")
@@ -238,6 +238,7 @@ class Causes:
         self.commitment = Commitment(configurations, self.copies)
         self.office = Office()
         self.hearing = Hearing()
+        self.claims = Claims(self.copies)
         self.promptness = Promptness(self.copies)
         self.snapshots = Snapshots(configurations, ledger, limits)
         self.reads = Reads(elections, ledger, self.hearing)
@@ -254,6 +255,8 @@ class Causes:
                 self.hearing.answered(raft, message)
                 if isinstance(message, AppendEntriesResponse) and message.success:
                     self.storage.acknowledged(raft, message)
+        elif isinstance(message, AppendEntries):
+            self.claims.heard(raft, message)
         elif isinstance(message, RequestVote):
             self.votes.heard(raft, message)
 
@@ -266,6 +269,7 @@ class Causes:
 
     def _sent_append(self, raft: Raft, message: AppendEntries) -> None:
         self.hearing.sent(message)
+        self.claims.sent(message)
         if raft.role is Role.LEADER and raft.term == message.term:
             if self.commitment.leads(raft):
                 self.votes.leads(raft)
@@ -290,6 +294,7 @@ class Causes:
 
     def _sent_chunk(self, _: Raft, message: InstallSnapshot) -> None:
         self.hearing.sent(message)
+        self.claims.installs(message)
         self.snapshots.sent(message)
 
     def _sent_offset(self, _: Raft, message: InstallSnapshotResponse) -> None:
@@ -329,6 +334,9 @@ class Causes:
         found.store(hard_state, entries, snapshot)
         self.storage.loaded(node_id, found)
         self.hearing.started(node_id)
+        self.claims.started(
+            node_id, max(hard_state.commit_index if hard_state else 0, snapshot.index if snapshot else 0)
+        )
         for entry in self.creation.found(node_id, entries):
             if entry.kind == EntryKind.CONFIGURATION:
                 self.commitment.saw_change(entry)
@@ -360,6 +368,7 @@ class Causes:
         if self.hearing.terms[raft.node_id] > raft.term:
             self.hearing.took_turn(raft)
         self.promptness.took_turn(raft)
+        self.claims.took_turn(raft)
 
     def keeps(self, replica: Replica, snapshot: Snapshot) -> None:
         """A turn is over, of a node that has a snapshot."""

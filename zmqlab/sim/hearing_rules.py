@@ -4,11 +4,18 @@
   that hears a leader ignores it (thesis, 4.2.3), nor does a pre-vote that is granted, since no node is in its term;
 * *read confirmed*: a leader serves a read only once a majority of the voters, itself among them, has answered something
   that it *sent after* the read was asked for (6.4);
+* *claim*: a leader says that it has stored its log up to an index only if it has (3.8);
+* *commit rule*: a node that commits what no leader has said to be committed has counted copies. Then the entry at its
+  commit index is of its own term (3.6.2, figure 3.7);
+* *promptness*: a follower that has stored an entry, and has heard that its leader has, commits it in the same turn if
+  the two are a majority. A leader tells in the same turn what it has committed, if it has followers that can't count
+  that;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive.
 
 :class:`Hearing` numbers the messages of all nodes as they leave. A leader's messages carry a round, and an answer names
-the round: so the number of a round's first message is the latest moment that the answer proves.
+the round: so the number of a round's first message is the latest moment that the answer proves. :class:`Claims` keeps
+what leaders say of their disks and of what is committed.
 
 Left out on purpose: how long ago a leader heard its voters (:class:`~zmqlab.sim.raft_rules.Office`).
 """
@@ -16,6 +23,7 @@ Left out on purpose: how long ago a leader heard its voters (:class:`~zmqlab.sim
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import NamedTuple
 
 from zmqlab.raft import (
     AppendEntries,
@@ -30,6 +38,7 @@ from zmqlab.raft import (
 )
 from zmqlab.raft.messages import Entry, InstallSnapshotResponse
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.raft_rules import Copies
 
 
 class _Office:
@@ -118,6 +127,109 @@ class Hearing:
         heard = self.terms[raft.node_id]
         if heard > raft.term:
             raise Violation(f"terms: node {raft.node_id} has heard of term {heard}, and stays in term {raft.term}")
+
+
+class _Claim(NamedTuple):
+    """What a leader has said to a follower of its own disk."""
+
+    term: int
+    leader: int
+    stored_index: int
+    """It has stored so much of what the message showed."""
+    index_term: int
+    """The term of the entry there."""
+
+
+class Claims:
+    """What leaders say of their disks, and what their followers make of it."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._claims: dict[int, _Claim] = {}
+        """Follower -> the furthest claim that it has heard in its newest term."""
+        self._told = 0
+        """The highest index that any leader has said to be committed."""
+        self._commits: dict[int, int] = {}
+        """Node -> its commit index when its last turn ended."""
+        self._terms: dict[int, int] = {}
+        """Node -> its term when its last turn ended."""
+
+    def started(self, node_id: int, commit_index: int) -> None:
+        """A node begins another life, and knows so much to be committed."""
+        self._claims.pop(node_id, None)
+        self._commits[node_id] = commit_index
+
+    def installs(self, message: InstallSnapshot) -> None:
+        """A leader sends a snapshot: what it covers is committed."""
+        self._told = max(self._told, message.snapshot_index)
+
+    def sent(self, message: AppendEntries) -> None:
+        """A message leaves a leader. It may have lost its office since, and its log; then its disk says more by now."""
+        self._told = max(self._told, message.commit_index)
+        copy = self._copies[message.sender]
+        if copy.last_index < message.stored_index and copy.term == message.term:
+            raise Violation(
+                f"claim: node {message.sender} says that it has stored {message.stored_index}, "
+                f"but its stored log ends at {copy.last_index}"
+            )
+
+    def heard(self, raft: Raft, message: AppendEntries) -> None:
+        """A node is about to handle a message of a leader."""
+        last = self._claims.get(raft.node_id)
+        index = min(message.stored_index, message.prev_index + len(message.entries))
+        if message.term < raft.term or index < message.prev_index or not index:
+            return
+        if last is None or (last.term, last.stored_index) < (message.term, index):
+            shown = index - message.prev_index
+            index_term = message.entries[shown - 1].term if shown else message.prev_term
+            self._claims[raft.node_id] = _Claim(message.term, message.sender, index, index_term)
+
+    def took_turn(self, raft: Raft) -> None:
+        """A node's turn is over."""
+        if raft.role is Role.LEADER:
+            self._tells(raft)
+        else:
+            self._counts(raft)
+        if raft.commit_index > self._commits.get(raft.node_id, 0):
+            self._rises(raft)
+        self._commits[raft.node_id], self._terms[raft.node_id] = raft.commit_index, raft.term
+
+    def _rises(self, raft: Raft) -> None:
+        """By counting, if no leader has told of it."""
+        index, term = raft.commit_index, raft.log.term_at(raft.commit_index)
+        if index > self._told and term is not None and term < self._terms.get(raft.node_id, 0):
+            raise Violation(
+                f"commit rule: node {raft.node_id} has counted the copies of {index} in term {raft.term}, "
+                f"but that is an entry of term {term}"
+            )
+
+    def _counts(self, raft: Raft) -> None:
+        claim = self._claims.get(raft.node_id)
+        if (
+            claim is None
+            or raft.commit_index >= claim.stored_index
+            or raft.term != claim.term
+            or raft.leader_id != claim.leader
+        ):
+            return
+        if claim.index_term != claim.term or not self._copies[raft.node_id].holds(claim.stored_index, claim.index_term):
+            return
+        voters = raft.configuration.voters
+        if 2 * len({claim.leader, raft.node_id} & {*voters}) > len(voters):
+            raise Violation(
+                f"promptness: node {raft.node_id} has stored {claim.stored_index}, as its leader {claim.leader} has, "
+                f"but has committed only {raft.commit_index}"
+            )
+
+    def _tells(self, raft: Raft) -> None:
+        """A leader that applies much in portions has another turn at once."""
+        members, index = raft.configuration, raft.commit_index
+        can_count = raft.node_id in members.voters and len(members.voters) < 4 and not members.learners
+        if raft.progress and not can_count and raft.applied_index == index > self._told:
+            raise Violation(
+                f"promptness: node {raft.node_id} has committed {index} and told its followers {self._told}, "
+                f"but the members are {members}"
+            )
 
 
 def _tells_its_term(message: Message) -> bool:

@@ -389,7 +389,7 @@ MUTATIONS = (
     Mutation(
         "a read index that is applied and not committed",
         reads.start_batch,
-        (("raft.commit_index, raft.requested_reads", "raft.applied_index, raft.requested_reads"),),
+        (("index = max(raft.commit_index, raft.claimed_index)", "index = raft.applied_index"),),
         200,
     ),
     Mutation(

@@ -1,14 +1,15 @@
 """Bugs to plant in what a node decides outside of consensus: members, requests, answers, closing, links, connections,
-and snapshots that are made in many turns.
+and snapshots that are made in many turns; and in followers that commit by themselves.
 
-Each stands for a kind of bug that the simulator had not found, and for which a checker was added since.
+Each stands for a kind of bug that the simulator had not found, and for which a checker was added since. The last ones
+came with the checkers of :class:`~zmqlab.sim.hearing_rules.Claims`.
 """
 
 from __future__ import annotations
 
 from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
 from zmqlab.market import market_state
-from zmqlab.raft import append_entries, configuration, election, reads
+from zmqlab.raft import append_entries, configuration, election, reads, state
 from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -269,6 +270,58 @@ NODE_MUTATIONS = (
         (("staged.rest = bytearray()", "pass"),),
         100,
         SimSettings(focus="snapshots"),
+    ),
+    Mutation(
+        "a read index that followers may be ahead of",
+        reads.start_batch,
+        (("max(raft.commit_index, raft.claimed_index)", "raft.commit_index"),),
+        200,
+        SimSettings(focus="reads"),
+    ),
+    Mutation(
+        "two copies of an older term's entry counted by a follower",
+        append_entries.commit_with_leader,
+        ((" or raft.log.term_at(index) != raft.term", ""),),
+        200,
+        SimSettings(focus="figure-8", nodes=3),
+    ),
+    Mutation(
+        "a leader that says it has stored what it is about to store",
+        append_entries._send_append,
+        (("(raft.send_stored if claim > raft.log.stored_index else raft.send_now)", "raft.send_now"),),
+        200,
+    ),
+    Mutation(
+        "a learner that counts its own copy",
+        append_entries.commit_with_leader,
+        (("(raft.node_id in voters)", "1"),),
+        200,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "a follower that waits for its leader to say what it could count",
+        append_entries.commit_with_leader,
+        (("copies >= quorum_size(len(voters))", "copies > quorum_size(len(voters))"),),
+        20,
+    ),
+    Mutation(
+        "a learner that is told of a commit by the next heartbeat",
+        append_entries._owes_notice,
+        (("bool(raft.configuration.learners) or ", ""),),
+        200,
+    ),
+    Mutation(
+        "a large group that is told of a commit by the next heartbeat",
+        append_entries._owes_notice,
+        ((" or not _stores_first(raft)", ""),),
+        200,
+    ),
+    Mutation(
+        "what an earlier leader had stored counted as the copy of the next one",
+        state.RaftState.enter_term,
+        (("self.countable_index = 0", "pass"),),
+        200,
+        SimSettings(focus="figure-8", nodes=3),
     ),
 )
 """All of them, each found within its ``seeds_max``."""

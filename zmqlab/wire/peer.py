@@ -36,7 +36,7 @@ from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 
 _SENDER = struct.Struct("<Q")  # each of the following begins with it
-_APPEND = struct.Struct("<QQQQQQQI")  # sender to term prev_index prev_term commit_index round entry_count
+_APPEND = struct.Struct("<QQQQQQQQI")  # sender to term prev_index prev_term commit_index round stored_index entry_count
 _ENTRY = struct.Struct("<QBI")  # term kind data_bytes; its index follows from prev_index
 _APPEND_RESPONSE = struct.Struct("<QQQQ?QQQ")  # sender to term round success index hint_term rejected_index
 _VOTE = struct.Struct("<QQQQQ??")  # sender to term last_index last_term pre_vote forced
@@ -54,7 +54,7 @@ _KINDS = {int(kind): kind for kind in EntryKind}
 
 
 def _encode_append(message: AppendEntries) -> list[bytes]:
-    parts = [_APPEND.pack(*message[:7], len(message.entries))]
+    parts = [_APPEND.pack(*message[:7], message.stored_index, len(message.entries))]
     for entry in message.entries:
         parts.append(_ENTRY.pack(entry.term, entry.kind, len(entry.data)))
         parts.append(entry.data)
@@ -62,7 +62,8 @@ def _encode_append(message: AppendEntries) -> list[bytes]:
 
 
 def _decode_append(frame: bytes) -> AppendEntries:
-    sender, to, term, prev_index, prev_term, commit_index, round_, count = _APPEND.unpack_from(frame, HEADER_BYTES)
+    *fixed, stored_index, count = _APPEND.unpack_from(frame, HEADER_BYTES)
+    sender, to, term, prev_index, prev_term, commit_index, round_ = fixed
     entries, offset = [], HEADER_BYTES + _APPEND.size
     last_term = prev_term
     for index in range(prev_index + 1, prev_index + 1 + min(count, len(frame))):
@@ -83,7 +84,7 @@ def _decode_append(frame: bytes) -> AppendEntries:
         raise FrameError(f"an AppendEntries says that it holds {count} entries, and holds {len(entries)}")
     if last_term > term:
         raise FrameError(f"an AppendEntries of term {term} mentions the later term {last_term}")
-    return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries))
+    return AppendEntries(sender, to, term, prev_index, prev_term, commit_index, round_, tuple(entries), stored_index)
 
 
 def _encode_snapshot(message: InstallSnapshot) -> list[bytes]:

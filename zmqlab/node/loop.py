@@ -95,7 +95,10 @@ class Node:
                 door.admit()
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
-            self._drain(ready)
+            closed = self._transport.closed_connections() if self._transport.endings in ready else ()
+            self._drain(ready, must_hear=bool(closed))
+            for address in closed:
+                engine.on_peer_gone(address)
             more = engine.turn()
 
     def stop(self) -> None:
@@ -108,7 +111,8 @@ class Node:
 
     def _make_poller(self) -> zmq.Poller:
         poller = zmq.Poller()
-        for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
+        transport = self._transport
+        for socket in (transport.broadcasts, transport.peers, transport.clients, transport.endings):
             poller.register(socket, zmq.POLLIN)
         if self._transport.key_checker is not None:
             poller.register(self._transport.key_checker.socket, zmq.POLLIN)
@@ -122,12 +126,13 @@ class Node:
             log.info("stop: the launcher has gone")
             self.stop()
 
-    def _drain(self, ready: dict[object, int]) -> None:
+    def _drain(self, ready: dict[object, int], must_hear: bool) -> None:
+        """``must_hear``: what peers have sent comes before the news that a connection of theirs has closed."""
         transport, engine = self._transport, self.engine
-        if transport.broadcasts in ready:
+        if transport.broadcasts in ready or must_hear:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
-        if transport.peers in ready:
+        if transport.peers in ready or must_hear:
             for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
         if transport.clients in ready:

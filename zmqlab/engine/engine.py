@@ -3,8 +3,8 @@
 A node's process, or the simulator, runs an engine by doing this over and over:
 
 1. :meth:`Engine.begin_turn`;
-2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_client_frame`, :meth:`Engine.on_answer`,
-   :meth:`Engine.on_signal`; and then, which of the connections have closed: :meth:`Engine.on_peer_gone`;
+2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_peer_gone`, :meth:`Engine.on_client_frame`,
+   :meth:`Engine.on_answer`, :meth:`Engine.on_signal`;
 3. :meth:`Engine.turn`, which lets due ticks pass, carries out all that follows, and answers;
 4. wait until something arrives or :attr:`Engine.wake_ns` has come. Do not wait if ``turn`` said that there is more. End
    when :attr:`Engine.is_over`.
@@ -158,8 +158,9 @@ class Engine:
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.
 
-        It is told after the frames that came over it, or those would be taken for a sign of life. It may be late, or
-        wrong, or be missing: what is lost then is time.
+        It is told after the frames that came over it, which would be taken for a sign of life, and before other frames
+        of peers: one of them may ask for a vote because of the same end. It may come late, be wrong, or be missing;
+        only time is lost then.
         """
         for group in self.groups.values():
             group.on_peer_gone(address)

@@ -96,9 +96,7 @@ class Node:
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
             closed = self._transport.closed_connections() if self._transport.endings in ready else ()
-            self._drain(ready, must_hear=bool(closed))
-            for address in closed:
-                engine.on_peer_gone(address)
+            self._drain(ready, closed)
             more = engine.turn()
 
     def stop(self) -> None:
@@ -126,13 +124,16 @@ class Node:
             log.info("stop: the launcher has gone")
             self.stop()
 
-    def _drain(self, ready: dict[object, int], must_hear: bool) -> None:
-        """``must_hear``: what peers have sent comes before the news that a connection of theirs has closed."""
+    def _drain(self, ready: dict[object, int], closed: Sequence[str]) -> None:
+        """Hand in what has arrived. What was heard over a connection comes before the news that it has closed, and that
+        news before the requests for votes that follow from it elsewhere."""
         transport, engine = self._transport, self.engine
-        if transport.broadcasts in ready or must_hear:
+        if transport.broadcasts in ready or closed:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
-        if transport.peers in ready or must_hear:
+        for address in closed:
+            engine.on_peer_gone(address)
+        if transport.peers in ready:
             for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
         if transport.clients in ready:

@@ -32,9 +32,9 @@ heartbeat. A stranger that could cut the connections of a majority again and aga
 Therefore a voter believes the end of a process only once in ``EARLY_PAUSE`` election time-outs.
 
 Two followers must not ask at once, or each votes for itself. So the voters wait by their *rank* among those that are
-left: the first one asks at once, the next one ``EARLY_STAGGER_TICKS`` later, and so on. The first one may ask before the
-others have seen the end, and is ignored; or its log may be behind. So it asks again after a tick or a few, and gives
-up after ``EARLY_TRIES``. What is left then is the election time-out, as if nothing had been seen.
+left: the first one asks at once, the next one ``EARLY_STAGGER_TICKS`` later, and so on. The first one may ask before
+the others have seen the end, and be ignored; or its log may be behind. So it asks again after a tick or a few, and
+gives up after ``EARLY_TRIES``. Then the election time-out is what is left, as if nothing had been seen.
 
 A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself. Two votes of one node in
 one term, one before a crash and one after it, would make two leaders. A repeated answer counts once.

@@ -144,8 +144,8 @@ class RaftState:
     """Ticks since this node heard a leader, gave a vote or began a campaign. Below ``election_timeout`` for a voter
     that does not lead."""
     election_timeout: int
-    """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait. It is shorter, and at least
-    1, while ``early_tries`` says so."""
+    """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait. It is shorter, but at
+    least 1, while ``early_tries`` says so."""
     early_tries: int
     """Of a voter that saw its leader's process end: pre-votes that it may still hold without waiting for a time-out. 0
     once it follows, votes for, or is, another leader."""

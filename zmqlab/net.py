@@ -36,7 +36,7 @@ import math
 import resource
 import select
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -299,6 +299,14 @@ def monitor(context: Context, socket: Socket, events: int) -> Socket:
     reports.setsockopt(zmq.RCVHWM, 0)
     reports.connect(endpoint)
     return reports
+
+
+def monitored(reports: Socket) -> Iterator[tuple[int, str]]:
+    """``(event, endpoint)`` of what a :func:`monitor` of a socket that connects has told since the last call."""
+    with contextlib.suppress(zmq.Again):
+        while True:
+            report, endpoint = reports.recv_multipart(zmq.NOBLOCK)
+            yield int.from_bytes(report[:2], sys.byteorder), endpoint.decode()
 
 
 def who_listens_on(port: int) -> str:

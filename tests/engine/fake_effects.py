@@ -131,6 +131,12 @@ class Driven:
         while self.engine.turn():
             self.engine.begin_turn()
 
+    def close(self, address: str) -> None:
+        """The connection to this address closes."""
+        self.engine.begin_turn()
+        self.engine.on_peer_gone(address)
+        self.engine.turn()
+
     def pass_time(self, ticks: int) -> None:
         """So many ticks pass, each with a turn."""
         for _ in range(ticks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Pair:
     other: Transport
     address: str
     """Of the other one."""
+    own_address: str
+    """Of the one that the other one hears."""
 
     def turn(self) -> None:
         for transport in (self.one, self.other):
@@ -58,9 +61,9 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
         Transport(NodeSettings(name=f"node{port}", port=port, run_dir=tmp_path, keys=keys), 1_024) for port in ports
     )
     addresses = [f"tcp://127.0.0.1:{port}" for port in ports]
-    one.connect(addresses[1])
     other.subscribe(addresses[0])
-    yield Pair(one, other, addresses[1])
+    one.connect(addresses[1])
+    yield Pair(one, other, addresses[1], addresses[0])
     one.close()
     other.close()
 
@@ -72,3 +75,42 @@ def test_a_broadcast_is_heard(pair: Pair) -> None:
 
 def test_what_is_sent_to_one_node_alone(pair: Pair) -> None:
     assert pair.comes(frames.header(frames.HELLO) + b"hello", to_all=False)
+
+
+def closings(transport: Transport, seconds: float) -> list[str]:
+    """What is told within so long of connections that have closed; returns at once when something is."""
+    deadline = time.monotonic() + seconds
+    closed: list[str] = []
+    while not closed and time.monotonic() < deadline:
+        closed += transport.closed_connections()
+        time.sleep(0.005)
+    return closed
+
+
+def test_the_end_of_a_peer_is_seen_once(pair: Pair) -> None:
+    """No time is asserted: without the monitor it would never be seen."""
+    pair.comes(BROADCAST, to_all=True)
+    assert pair.other.closed_connections() == []
+    pair.one.close()
+    assert closings(pair.other, 10) == [pair.own_address]
+    assert closings(pair.other, 0.2) == []
+
+
+def test_what_came_before_the_end_is_there_when_the_end_is_told(pair: Pair) -> None:
+    pair.comes(BROADCAST, to_all=True)
+    for _ in range(50):
+        pair.one.publish(BROADCAST)
+    pair.comes(frames.header(frames.HELLO), to_all=False)  # by then the fifty have left, too
+    pair.one.close()
+    assert closings(pair.other, 10) == [pair.own_address]
+    assert len(list(pair.other.receive_broadcasts(100))) >= 49
+
+
+def test_a_process_that_speaks_no_zmtp_is_no_peer_that_ends(pair: Pair) -> None:
+    """Where a node has been, any process may listen and close what comes in."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.settimeout(10)
+        pair.other.subscribe(f"tcp://127.0.0.1:{stranger.getsockname()[1]}")
+        for _ in range(3):
+            stranger.accept()[0].close()
+        assert closings(pair.other, 0.2) == []

@@ -10,6 +10,7 @@ it are its output. Nodes run only when a command makes them.
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries
     lead 1                        campaign and stabilize, without printing each step
+    ends 2                        node 2 sees that the process of its leader has ended
     campaign 1 | tick 1 [count] | propose 1 a b | read 1 7 | transfer 1 2
     members 1 voters=1,2 learners=3
     snapshot 1 [keep]             take a snapshot and keep so many entries before it
@@ -119,6 +120,11 @@ class Script:
 
     def do_campaign(self, name: str) -> None:
         self.node(name).raft.campaign()
+        self.turn(self.node(name))
+
+    def do_ends(self, name: str) -> None:
+        if not self.node(name).raft.lose_leader():
+            self.lines.append(f"{name} does not act on it")
         self.turn(self.node(name))
 
     def do_lead(self, name: str) -> None:

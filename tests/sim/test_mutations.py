@@ -79,6 +79,8 @@ BY_CHECKER = {
     "frames kept again and again while there is no leader": ("bounds: ",),
     "a follower left alone with what got lost on the way to it": ("progress: ",),
     "a node that can not answer a leader that it does not know": ("progress: ",),
+    "a campaign without a pre-vote when the leader's process ends": ("disruption: ",),
+    "the end of any peer taken for that of the leader": ("disruption: ",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {
@@ -137,6 +139,9 @@ BY_CAUSE = {
     "the first life that was heard of counts": ("refusal: ",),
     "a truncated change of the members that stays in effect": ("snapshot: ", "membership: ", "commit rule"),
     "the own vote of a node that is no voter": ("election by majority",),
+    "the end of a leader's process believed again and again": ("endings: ",),
+    "a learner that acts on the end of its leader's process": ("endings: ",),
+    "a voter that has seen one end, and refuses no vote for the sake of a leader any more": ("up-to-date vote",),
 }
 """By cause: the rule whose breach is seen as it happens. The first ones do damage too, and stand above as well."""
 

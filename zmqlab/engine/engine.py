@@ -3,8 +3,8 @@
 A node's process, or the simulator, runs an engine by doing this over and over:
 
 1. :meth:`Engine.begin_turn`;
-2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_client_frame`, :meth:`Engine.on_answer`,
-   :meth:`Engine.on_signal`;
+2. hand in what has arrived: :meth:`Engine.on_peer_frame`, :meth:`Engine.on_peer_gone`, :meth:`Engine.on_client_frame`,
+   :meth:`Engine.on_answer`, :meth:`Engine.on_signal`;
 3. :meth:`Engine.turn`, which lets due ticks pass, carries out all that follows, and answers;
 4. wait until something arrives or :attr:`Engine.wake_ns` has come. Do not wait if ``turn`` said that there is more. End
    when :attr:`Engine.is_over`.
@@ -154,6 +154,16 @@ class Engine:
     def _hand_to_group(self, frame: bytes) -> None:
         frame_type, number = frames.parse_header(frame)
         self._group(number).on_peer_frame(frame_type, frame)
+
+    def on_peer_gone(self, address: str) -> None:
+        """The connection to ``address``, over which broadcasts were heard, has closed.
+
+        It is told after the frames that came over it, which would be taken for a sign of life, and before other frames
+        of peers: one of them may ask for a vote because of the same end. It may come late, be wrong, or be missing;
+        only time is lost then.
+        """
+        for group in self.groups.values():
+            group.on_peer_gone(address)
 
     def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE) -> None:
         """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has."""

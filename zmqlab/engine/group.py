@@ -150,6 +150,13 @@ class Group:
             self.peers.expect_message(message)
             self.replica.step(message)
 
+    def on_peer_gone(self, address: str) -> None:
+        """The connection to ``address`` has closed. If the leader is there, its process has probably ended."""
+        replication = self.replica.replication
+        is_leader_there = self.peers.is_only_at(replication.leader_id, address)
+        if is_leader_there and not self.closing.begun and replication.lose_leader():
+            self._effects.note(f"the connection to the leader at {address} has closed")
+
     def on_client_frame(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
         """A frame of a client. Raises FrameError, or Forbidden once that is answered."""
         if frame_type == frames.REQUEST or frame_type == frames.OPEN_SESSION:

@@ -146,6 +146,13 @@ class Peers:
         for address in self._routes.get(node_id, ()):
             self._effects.send(address, frame)
 
+    def is_only_at(self, node_id: int, address: str) -> bool:
+        """Whether frames for a member or a guest go to ``address`` and nowhere else.
+
+        At one of two addresses of a member that has moved another process may listen.
+        """
+        return self._routes.get(node_id) == (address,)
+
     # Introductions and moves.
 
     def tick(self) -> None:

@@ -95,7 +95,8 @@ class Node:
                 door.admit()
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
-            self._drain(ready)
+            closed = self._transport.closed_connections() if self._transport.endings in ready else ()
+            self._drain(ready, closed)
             more = engine.turn()
 
     def stop(self) -> None:
@@ -108,7 +109,8 @@ class Node:
 
     def _make_poller(self) -> zmq.Poller:
         poller = zmq.Poller()
-        for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
+        transport = self._transport
+        for socket in (transport.broadcasts, transport.peers, transport.clients, transport.endings):
             poller.register(socket, zmq.POLLIN)
         if self._transport.key_checker is not None:
             poller.register(self._transport.key_checker.socket, zmq.POLLIN)
@@ -122,11 +124,15 @@ class Node:
             log.info("stop: the launcher has gone")
             self.stop()
 
-    def _drain(self, ready: dict[object, int]) -> None:
+    def _drain(self, ready: dict[object, int], closed: Sequence[str]) -> None:
+        """Hand in what has arrived. What was heard over a connection comes before the news that it has closed, and that
+        news before the requests for votes that follow from it elsewhere."""
         transport, engine = self._transport, self.engine
-        if transport.broadcasts in ready:
+        if transport.broadcasts in ready or closed:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
+        for address in closed:
+            engine.on_peer_gone(address)
         if transport.peers in ready:
             for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)

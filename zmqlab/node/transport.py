@@ -13,6 +13,11 @@ only. The engine decides which connections there are (:mod:`zmqlab.engine.peers`
 has a connection of its own, and a node's identity is in the frame, not in ZeroMQ. A DEALER to another node's base + 2
 carries a question that this node asks as a client would.
 
+A process that ends closes its connections, and its peers learn of its end from that
+(:meth:`Transport.closed_connections`). One monitor, of the SUB, tells of all members: it costs two descriptors, however
+many members there are. A connection counts only if its handshake had succeeded, so that one which another process, or a
+lock without the right key, has refused says nothing.
+
 With keys (:mod:`zmqlab.keys`) all of them are CURVE sockets. Members enter everywhere, every key that is let in enters
 at base + 0 and base + 2, and what it may do there is the engine's to say: a client's frame comes with its sender.
 
@@ -39,6 +44,7 @@ from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
+_STANDS = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
 RCVMORE = int(zmq.RCVMORE)
 SRCFD = int(zmq.SRCFD)
@@ -124,6 +130,8 @@ class Transport:
         """Base endpoints to which there is no connection yet, for want of a descriptor."""
         self._questions: dict[str, net.Socket] = {}
         """By base endpoint."""
+        self._standing: set[str] = set()
+        """Base endpoints that broadcasts are heard from: those to which a connection stands."""
         try:
             self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
@@ -131,6 +139,7 @@ class Transport:
             self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
+            self.endings = net.monitor(self._context, self.broadcasts, _STANDS | zmq.EVENT_DISCONNECTED)
         except BaseException:
             self.close()
             raise
@@ -194,6 +203,20 @@ class Transport:
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
         net.detach(self.broadcasts, address)
+
+    def closed_connections(self) -> list[str]:
+        """The base endpoints to which a connection for broadcasts stood and has closed since the last call.
+
+        What came over it is in :attr:`broadcasts` by now. To be called when :attr:`endings` is readable.
+        """
+        closed = []
+        for event, address in net.monitored(self.endings):
+            if event == _STANDS:
+                self._standing.add(address)
+            elif address in self._standing:
+                self._standing.remove(address)
+                closed.append(address)
+        return closed
 
     # Frames out.
 

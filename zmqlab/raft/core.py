@@ -143,6 +143,13 @@ class Raft(RaftState):
         """Try to become leader now, without waiting for a time-out. The pre-vote is held as always."""
         election.start_pre_vote(self)
 
+    def lose_leader(self) -> bool:
+        """The process of the leader has ended, by its connections. Returns whether this node acts on it.
+
+        It may be wrong, which costs a pre-vote; see :mod:`~zmqlab.raft.election`.
+        """
+        return election.lose_leader(self)
+
     def propose(self, datas: Sequence[bytes]) -> int:
         """Append one DATA entry for each of ``datas``.
 

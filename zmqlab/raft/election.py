@@ -20,6 +20,22 @@ and the answer carries the newer term.
 entering a new term: the pre-vote. It campaigns in a new term only after a quorum said yes. So a node that is cut off,
 or whose log is behind, keeps asking and disturbs no leader, and it comes back with the same term as the others.
 
+*Early pre-votes.* A leader that is paused or cut off is only known by its silence. A leader whose process ends closes
+its connections, and its followers see that within a millisecond. The driver tells of it by ``lose_leader``. The voter
+then forgets its leader, which it no longer counts as heard, and holds its pre-vote without waiting for a time-out.
+
+That is safe, because no rule of safety depends on time: the voter does what it may do after any time-out. It also does
+not weaken the protection of a working leader. A pre-vote enters no term. Each voter that still hears the leader ignores
+it, and the leader itself does. So a working leader is deposed only if the connections to it close at a majority of the
+voters at about the same time. A single follower whose connection breaks asks in vain, and follows again at the next
+heartbeat. A stranger that could cut the connections of a majority again and again could hold an election each time.
+Therefore a voter believes the end of a process only once in ``EARLY_PAUSE`` election time-outs.
+
+Two followers must not ask at once, or each votes for itself. So the voters wait by their *rank* among those that are
+left: the first one asks at once, the next one ``EARLY_STAGGER_TICKS`` later, and so on. The first one may ask before
+the others have seen the end, and be ignored; or its log may be behind. So it asks again after a tick or a few, and
+gives up after ``EARLY_TRIES``. Then the election time-out is what is left, as if nothing had been seen.
+
 A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself. Two votes of one node in
 one term, one before a crash and one after it, would make two leaders. A repeated answer counts once.
 
@@ -49,6 +65,16 @@ from zmqlab.raft.messages import (
 from zmqlab.raft.progress import Progress
 from zmqlab.raft.state import RaftState, Role
 
+EARLY_TRIES = 4
+"""At a tick of 10 ms the last one comes 30 to 60 ms after the leader's end. By then the voter with the best log of five
+has asked, too."""
+EARLY_STAGGER_TICKS = 2
+"""Between the first pre-votes of two voters: 10 to 20 ms. A pre-vote, the election and the first word of the new leader
+take 2 to 5 ms."""
+EARLY_PAUSE = 5
+"""In election time-outs, one second by default: between two ends of a leader's process that a voter believes. If all
+connections are cut that often, a group spends a hundredth of its time on elections."""
+
 
 def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
     """Follow ``leader_id`` in ``term``; with NOBODY no leader is known yet."""
@@ -58,6 +84,7 @@ def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
     leave_role(raft)
     raft.role = Role.FOLLOWER
     raft.leader_id = leader_id
+    raft.early_tries = 0
     raft.draw_election_timeout()
 
 
@@ -98,6 +125,25 @@ def follow(raft: RaftState, leader_id: int) -> None:
     raft.election_elapsed = 0
 
 
+def lose_leader(raft: RaftState) -> bool:
+    """The leader's process has ended: ask for pre-votes now, or as soon as it is this voter's turn.
+
+    Returns whether that is done. It is not if this node follows no leader or does not vote, or if it has believed
+    another end within the last ``EARLY_PAUSE`` election time-outs.
+    """
+    if raft.role is not Role.FOLLOWER or raft.leader_id == NOBODY or not raft.is_voter or raft.ticks < raft.early_due:
+        return False
+    rank = sorted({*raft.configuration.voters} - {raft.leader_id}).index(raft.node_id)
+    raft.early_due = raft.ticks + EARLY_PAUSE * raft.settings.election_ticks
+    become_follower(raft, raft.term, NOBODY)
+    raft.early_tries = EARLY_TRIES
+    if rank == 0:
+        start_pre_vote(raft)
+    else:
+        raft.election_timeout = min(rank * EARLY_STAGGER_TICKS, raft.election_timeout)
+    return True
+
+
 def start_pre_vote(raft: RaftState) -> None:
     """Ask the voters whether a campaign would succeed. A node that may not lead does nothing."""
     if not _may_campaign(raft):
@@ -106,6 +152,10 @@ def start_pre_vote(raft: RaftState) -> None:
     raft.role = Role.PRE_CANDIDATE
     raft.leader_id = NOBODY
     raft.draw_election_timeout()
+    if raft.early_tries:
+        raft.early_tries -= 1
+        if raft.early_tries:
+            raft.election_timeout = 1 + raft.rng.randrange(EARLY_TRIES - raft.early_tries)
     _ask_for_votes(raft, raft.term + 1, pre_vote=True, forced=False)
 
 
@@ -116,6 +166,7 @@ def start_election(raft: RaftState, forced: bool) -> None:
     leave_role(raft)
     raft.role = Role.CANDIDATE
     raft.leader_id = NOBODY
+    raft.early_tries = 0
     raft.enter_term(raft.term + 1, raft.node_id)
     raft.draw_election_timeout()
     _ask_for_votes(raft, raft.term, pre_vote=False, forced=forced)

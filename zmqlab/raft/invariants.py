@@ -70,7 +70,10 @@ def _check_role(raft: RaftState) -> None:
         assert raft.transfer_target == NOBODY
         assert raft.election_elapsed < raft.election_timeout or raft.is_learner
     ticks = raft.settings.election_ticks
-    assert ticks <= raft.election_timeout < 2 * ticks
+    assert (1 if raft.early_tries else ticks) <= raft.election_timeout < 2 * ticks
+    if raft.early_tries:
+        assert raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE)
+        assert raft.leader_id == NOBODY
 
 
 def _check_configuration(raft: RaftState) -> None:

@@ -151,7 +151,13 @@ class RaftState:
     """Ticks since this node heard a leader, gave a vote or began a campaign. Below ``election_timeout`` for a voter
     that does not lead."""
     election_timeout: int
-    """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait."""
+    """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait. It is shorter, but at
+    least 1, while ``early_tries`` says so."""
+    early_tries: int
+    """Of a voter that saw its leader's process end: pre-votes that it may still hold without waiting for a time-out. 0
+    once it follows, votes for, or is, another leader."""
+    early_due: int
+    """Before this tick the end of a leader's process is not believed again."""
 
     # What a leader knows of its followers.
 
@@ -248,6 +254,7 @@ class RaftState:
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
         self.ticks = self.election_elapsed = self.election_timeout = 0
+        self.early_tries = self.early_due = 0
 
     def _reset_leadership(self) -> None:
         """The fields of a leader, as they are while this node does not lead."""

@@ -48,6 +48,7 @@ class Faults:
         """Stop, and make everything whole: links, disks, and all processes but some that stay as they are."""
         self._healed = True
         self._world.network.heal()
+        self._world.closings.heal()
         for process in list(self._processes.values()):
             process.disk.full = process.by_power_cut = False
             process.crash_in = 0

@@ -11,7 +11,9 @@
   the two are a majority. A leader tells in the same turn what it has committed, if it has followers that can't count
   that;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
-  that was elected just now does not know who is alive.
+  that was elected just now does not know who is alive;
+* *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
+  election time-outs: whoever cuts connections again and again must not have an election each time.
 
 :class:`Hearing` numbers the messages of all nodes as they leave. A leader's messages carry a round, and an answer names
 the round: so the number of a round's first message is the latest moment that the answer proves. :class:`Claims` keeps
@@ -63,12 +65,27 @@ class Hearing:
         """Messages that have left any node."""
         self.terms: defaultdict[int, int] = defaultdict(int)
         """Node -> the highest term that it has heard in this life."""
+        self._forgot: dict[int, int] = {}
+        """Node -> its tick when it last forgot a leader whose connection had closed, in this life."""
         self._offices: defaultdict[tuple[int, int], _Office] = defaultdict(_Office)
         """(leader, term) -> what was said."""
 
     def started(self, node_id: int) -> None:
         """A node begins another life."""
         self.terms[node_id] = 0
+        self._forgot.pop(node_id, None)
+
+    def forgot(self, raft: Raft, leader_id: int) -> None:
+        """A node has forgotten its leader because a connection has closed."""
+        before = self._forgot.get(raft.node_id)
+        self._forgot[raft.node_id] = raft.ticks
+        if raft.node_id not in raft.configuration.voters:
+            raise Violation(f"endings: node {raft.node_id} forgets its leader {leader_id} and does not vote")
+        if before is not None and raft.ticks - before < 5 * raft.settings.election_ticks:
+            raise Violation(
+                f"endings: node {raft.node_id} forgets its leader {leader_id} at tick {raft.ticks}, "
+                f"and has forgotten one at tick {before}"
+            )
 
     def heard(self, raft: Raft, message: Message) -> None:
         """A node is about to handle a message of a higher term than it has heard of."""

@@ -5,7 +5,8 @@ so that frames overtake each other: more than TCP allows, and what a broadcast b
 one after the other, amount to. A cut link loses everything; cutting one direction only is a one-way partition.
 
 :class:`Network` has the links, :class:`Sockets` is one node's end of them. No fault is decided here:
-:mod:`~zmqlab.sim.adversary` turns the knobs.
+:mod:`~zmqlab.sim.adversary` turns the knobs. The exception are connections that close (:class:`Closings`): they are an
+event of their own, beside the frames.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from zmqlab.wire.control import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process
+    from zmqlab.sim.world import World
 
 Receiver = Callable[[int, bytes], None]
 """(sender, frame)"""
 HEALTHY_DELAY_US = 1 * MS
 TAIL = 0.03
 """Share of frames that take up to ten times as long as the others."""
+
+MISSED_CLOSINGS, LATE_CLOSINGS = 0.15, 0.15
+"""Shares of the ends of a process that a peer does not see at all, or sees late."""
+CLOSING_US, LATE_CLOSING_US = 3 * MS, 200 * MS
+"""Within so long the others, or the late ones, are seen."""
 
 _APPENDS = frames.topic(frames.APPEND_ENTRIES)
 
@@ -108,6 +115,63 @@ class Network:
         """From now on nothing is lost, doubled or late; what is under way already arrives as it was drawn."""
         self.join()
         self._healed = True
+
+
+class Closings:
+    """Connections that close, and which peers notice it.
+
+    A process that ends takes its connections along. Most peers see that within some milliseconds, a few see it late,
+    when another process may listen there, and a few never, as when a whole machine is gone. In some runs connections
+    also break between processes that live.
+
+    Chance comes from a stream of its own, so that nothing else that a seed draws is shifted.
+    """
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.seen = 0
+        """How often a node was told that a connection had closed."""
+        self._world = world
+        self._rng = rng
+        self._break_gap_us = rng.choice((0, 0, 100, 400)) * MS
+        """Mean time between two breaks of connections whose ends live; 0: there are none."""
+
+    def begin(self) -> None:
+        """Connections break from now on, if this is such a run."""
+        if self._break_gap_us:
+            self._world.at(int(self._rng.expovariate(1.0) * self._break_gap_us) + 1, self._break)
+
+    def heal(self) -> None:
+        """From now on no connection breaks whose ends live."""
+        self._break_gap_us = 0
+
+    def ended(self, process: Process) -> None:
+        """A process has ended."""
+        for peer in self._hearers(process):
+            chance = self._rng.random()
+            if chance >= MISSED_CLOSINGS:
+                is_late = chance < MISSED_CLOSINGS + LATE_CLOSINGS
+                self.tell(peer, process, int(self._rng.random() * (LATE_CLOSING_US if is_late else CLOSING_US)))
+
+    def tell(self, peer: Process, process: Process, delay_us: int) -> None:
+        """``peer`` will see that its connection to ``process`` has closed."""
+        self.seen += 1
+        self._world.at(delay_us, peer.see_closing, process.address, peer.life)
+
+    def _hearers(self, process: Process) -> list[Process]:
+        peers = (peer for peer in self._world.reachable() if peer is not process and peer.engine is not None)
+        return [peer for peer in peers if process.address in peer.sockets.subscribed]
+
+    def _break(self) -> None:
+        """One node loses all its connections, or one of them."""
+        if not self._break_gap_us:
+            return
+        process = self._rng.choice(self._world.reachable())
+        peers = self._hearers(process)
+        if peers and self._rng.random() < 0.5:
+            peers = [self._rng.choice(peers)]
+        for peer in peers:
+            self.tell(peer, process, int(self._rng.random() * CLOSING_US))
+        self.begin()
 
 
 class Sockets:

@@ -7,7 +7,7 @@ came with the checkers of :class:`~zmqlab.sim.hearing_rules.Claims`.
 
 from __future__ import annotations
 
-from zmqlab.engine import answers, first_start, lifecycle, link_faults, peers
+from zmqlab.engine import answers, first_start, group, lifecycle, link_faults, peers
 from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, election, reads, state
 from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
@@ -322,6 +322,37 @@ NODE_MUTATIONS = (
         (("self.countable_index = 0", "pass"),),
         200,
         SimSettings(focus="figure-8", nodes=3),
+    ),
+    Mutation(
+        "a campaign without a pre-vote when the leader's process ends",
+        election.lose_leader,
+        (("start_pre_vote(raft)", "start_election(raft, forced=False)"),),
+        60,
+    ),
+    Mutation(
+        "the end of any peer taken for that of the leader",
+        group.Group.on_peer_gone,
+        (("if is_leader_there and", "if"),),
+        250,
+    ),
+    Mutation(
+        "the end of a leader's process believed again and again",
+        election.lose_leader,
+        ((" or raft.ticks < raft.early_due", ""),),
+        60,
+    ),
+    Mutation(
+        "a learner that acts on the end of its leader's process",
+        election.lose_leader,
+        ((" or not raft.is_voter", ""), ("{*raft.configuration.voters}", "{*raft.configuration.members}")),
+        120,
+        SimSettings(focus="members"),
+    ),
+    Mutation(
+        "a voter that has seen one end, and refuses no vote for the sake of a leader any more",
+        election._hears_leader,
+        (("raft.leader_id != NOBODY and", "raft.leader_id != NOBODY and not raft.early_due and"),),
+        60,
     ),
 )
 """All of them, each found within its ``seeds_max``."""

@@ -87,11 +87,12 @@ class Process:
         self._raft: RaftByQuorum | None = None
         self._now_us = world.now_us
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
-        self._life = 0
+        self.life = 0
         """Counts starts, so that an event of an earlier life is known."""
         self.newest_life = 0
         """By its journal; 0 if it has not started."""
-        self._inbox: list[tuple[int, bytes]] = []
+        self._inbox: list[tuple[int, bytes | str]] = []
+        """Senders with their frames; and addresses to which a connection has closed."""
         self._waiting: dict[int, int] = {}
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
@@ -163,7 +164,7 @@ class Process:
         if other is not None and other is not self and other.engine is not None:
             self.world.tell(f"node {self.node_id} does not start: node {other.node_id} listens there")
             return
-        self._life += 1
+        self.life += 1
         self._wake_at_us = self._signals = 0
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
@@ -241,6 +242,7 @@ class Process:
             self.snapshots += self.replica.snapshots_total
         self.bad_frames = self.refused
         self.engine = self.replica = self.duties = self._raft = None
+        self.world.closings.ended(self)
         self.crash_in = 0
         if self.by_power_cut:
             self.by_power_cut = False
@@ -286,7 +288,7 @@ class Process:
         """SIGTERM: it ends in order, as soon as it can."""
         if self.engine is not None:
             self._signals += 1
-            self._turn(self._life)
+            self._turn(self.life)
 
     def move(self, address: str) -> None:
         """It will start at another address."""
@@ -310,7 +312,7 @@ class Process:
         """After a pause: everything that came meanwhile is there."""
         self.paused = False
         if self.engine is not None:
-            self._turn(self._life)
+            self._turn(self.life)
             self._wake_later()
 
     # The loop.
@@ -324,17 +326,25 @@ class Process:
             self.overflowed += 1
             return
         self._waiting[sender] = waiting + 1
-        self._inbox.append((sender, frame))
+        self._arrived(sender, frame)
+
+    def see_closing(self, address: str, life: int) -> None:
+        """The connection to ``address`` has closed, which this process had in that life."""
+        if life == self.life and self.engine is not None:
+            self._arrived(0, address)
+
+    def _arrived(self, sender: int, what: bytes | str) -> None:
+        self._inbox.append((sender, what))
         if not self._turn_is_due:
             self._turn_is_due = True
             turn_us = self.world.plan.turn_us
             if turn_us:
-                self.world.at(int(self._rng.random() * turn_us), self._turn, self._life)
+                self.world.at(int(self._rng.random() * turn_us), self._turn, self.life)
             else:
-                self._turn(self._life)
+                self._turn(self.life)
 
     def _wake(self, life: int) -> None:
-        if life == self._life and self.engine is not None:
+        if life == self.life and self.engine is not None:
             self._wake_at_us = 0
             self._turn(life)
             self._wake_later()
@@ -348,10 +358,10 @@ class Process:
         due_us = self._now_us() + wait_us
         if not self._wake_at_us or due_us < self._wake_at_us:
             self._wake_at_us = due_us
-            self.world.at(wait_us, self._wake, self._life)
+            self.world.at(wait_us, self._wake, self.life)
 
     def _turn(self, life: int) -> None:
-        if life != self._life or self.engine is None or self.paused:
+        if life != self.life or self.engine is None or self.paused:
             return
         self._turn_is_due = False
         try:
@@ -374,7 +384,7 @@ class Process:
             for sender, frame in inbox:
                 self._hand_in(engine, sender, frame)
         if engine.turn():
-            self.world.at(PORTION_US, self._turn, self._life)  # what has come meanwhile is heard first, as there
+            self.world.at(PORTION_US, self._turn, self.life)  # what has come meanwhile is heard first, as there
         if engine.links.active:
             self._wake_later()
         self.watcher.took_turn()
@@ -385,7 +395,10 @@ class Process:
             self.world.tell(f"node {self.node_id} ends in order")
             self._end("in order")
 
-    def _hand_in(self, engine: Engine, sender: int, frame: bytes) -> None:
+    def _hand_in(self, engine: Engine, sender: int, frame: bytes | str) -> None:
+        if isinstance(frame, str):
+            engine.on_peer_gone(frame)
+            return
         frame_type = frame[3]
         if frame_type == frames.ANSWER:
             if sender in self.sockets.asked:

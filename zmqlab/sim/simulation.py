@@ -17,6 +17,7 @@ import random
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
 from zmqlab.raft import Configuration, Role
@@ -28,7 +29,7 @@ from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.focuses import plan_of
-from zmqlab.sim.network import Network
+from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.trace import Trace, document
@@ -152,6 +153,7 @@ class Simulation:
             causes=Causes(self.elections, self.ledger, configurations, self.plan.limits) if by_quorum else None,
             trace=trace,
         )
+        world.closings = Closings(world, random.Random(f"{seed} closings"))
         self._world = world
         self._seed = seed
         for node_id in ids:
@@ -258,6 +260,7 @@ class Simulation:
         for client in self.clients.values():
             client.begin()
         self.faults.begin()
+        self._world.closings.begin()
         self.operator.begin()
         self._advance(plan.faults_ms * MS)
         if plan.outage:
@@ -367,6 +370,7 @@ class Simulation:
             alone not in self.operator.members or len(self.operator.members) > 2
         )  # of two, each is the quorum
         term = leader.term
+        self._close_connections(leader)
         self.tell(f"node {alone} is cut off and comes back" if cuts else "all is quiet")
         if cuts:
             others = [node_id for node_id in self._world.processes if node_id != alone]
@@ -377,6 +381,15 @@ class Simulation:
         if leader.term != term or leader.raft.role is not Role.LEADER:
             raise Violation(f"disruption: node {leader.node_id} led term {term} undisturbed, and does not any more")
         self.tell(f"node {leader.node_id} still leads term {term}")
+
+    def _close_connections(self, leader: Process) -> None:
+        """Fewer than a quorum lose their connection to a leader that works, and all lose those to other nodes."""
+        followers = [process for process in self._members() if process is not leader]
+        rng, closings = random.Random(f"{self._seed} probe closings"), self._world.closings
+        for peer in rng.sample(followers, min(len(followers), (len(followers) + 1) // 2)):
+            closings.tell(peer, leader, rng.randint(0, 3 * MS))
+        for process, peer in permutations(followers, 2):
+            closings.tell(peer, process, rng.randint(0, 3 * MS))
 
     def figures(self) -> dict[str, int]:
         """What happened how often."""
@@ -407,4 +420,5 @@ class Simulation:
             "unknown": sum(client.unknown for client in clients),
             "messages": self.network.sent,
             "lost": self.network.lost,
+            "closings": self._world.closings.seen,
         }

@@ -176,6 +176,15 @@ class WatchedGroup(Group):
         """What the node would tell of its log now. Its duties hear the answer, and no other."""
         self._answers.handle(LogQuery(0, from_index, 1), lambda _: None)
 
+    def on_peer_gone(self, address: str) -> None:
+        raft, causes = cast(Raft, self.replica.replication), self._process.world.causes
+        leader_id = raft.leader_id
+        super().on_peer_gone(address)
+        if leader_id != raft.leader_id:
+            self._process.world.tell(f"node {raft.node_id} sees the end of its leader {leader_id}")
+            if causes is not None:
+                causes.hearing.forgot(raft, leader_id)
+
     def begin_to_close(self) -> None:
         super().begin_to_close()
         self.duties.signalled()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
-from zmqlab.sim.network import Network
+from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
 
@@ -44,6 +44,7 @@ class World:
     """None for a replication that is no Raft by quorum: its rules are others, and only damage can be looked for."""
     trace: Trace | None
     """None unless one is wanted."""
+    closings: Closings = field(init=False)
     processes: dict[int, Process] = field(default_factory=dict)
     """All that there ever were, by node id."""
     listening: dict[str, Process] = field(default_factory=dict)

@@ -100,6 +100,11 @@ class Votes:
         if self._heard.get(key) != "":
             self._heard[key] = _objection(raft, request)
 
+    def forgot(self, voter: int) -> None:
+        """A voter forgets its leader. It may grant the pre-votes now that it ignored for the sake of that leader."""
+        for key, why in self._heard.items():
+            self._heard[key] = "" if key[0] == voter and key[3] and why.startswith("it hears") else why
+
     def granted(self, response: RequestVoteResponse) -> None:
         """A voter says yes."""
         key = (response.sender, response.to, response.term, response.pre_vote)

@@ -102,8 +102,8 @@ class Votes:
 
     def forgot(self, voter: int) -> None:
         """A voter forgets its leader. It may grant the pre-votes now that it ignored for the sake of that leader."""
-        for key, why in self._heard.items():
-            self._heard[key] = "" if key[0] == voter and key[3] and why.startswith("it hears") else why
+        ignored = (key for key, why in self._heard.items() if key[0] == voter and key[3] and "it hears" in why)
+        self._heard.update(dict.fromkeys(ignored, ""))
 
     def granted(self, response: RequestVoteResponse) -> None:
         """A voter says yes."""

@@ -125,17 +125,17 @@ class Node:
             self.stop()
 
     def _drain(self, ready: dict[object, int], closed: Sequence[str]) -> None:
-        """Hand in what has arrived. What was heard over a connection comes before the news that it has closed, and that
-        news before the requests for votes that follow from it elsewhere."""
+        """Hand in what has arrived. What a peer has sent comes before the news that its connection has closed: it would
+        be taken for a sign of life."""
         transport, engine = self._transport, self.engine
         if transport.broadcasts in ready or closed:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
-        for address in closed:
-            engine.on_peer_gone(address)
-        if transport.peers in ready:
+        if transport.peers in ready or closed:
             for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
+        for address in closed:
+            engine.on_peer_gone(address)
         if transport.clients in ready:
             give_up_ns = time.monotonic_ns() + MAX_CLIENT_NS_PER_TURN
             for route, frame, sender in transport.receive_from_clients(MAX_PER_TURN):

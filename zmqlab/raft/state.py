@@ -22,7 +22,7 @@ from typing import NamedTuple
 from zmqlab.errors import SettingsError
 from zmqlab.raft.configuration import Configuration, ConfigurationHistory
 from zmqlab.raft.log import Log
-from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, Snapshot
+from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
 from zmqlab.raft.progress import Progress
 
 
@@ -158,6 +158,9 @@ class RaftState:
     once it follows, votes for, or is, another leader."""
     early_due: int
     """Before this tick the end of a leader's process is not believed again."""
+    unanswered: dict[int, tuple[int, RequestVote]]
+    """Of a follower that hears its leader: voter -> tick and request of the last pre-vote of it that was ignored. Empty
+    for all other roles."""
 
     # What a leader knows of its followers.
 
@@ -255,6 +258,7 @@ class RaftState:
         self.votes = {}
         self.ticks = self.election_elapsed = self.election_timeout = 0
         self.early_tries = self.early_due = 0
+        self.unanswered = {}
 
     def _reset_leadership(self) -> None:
         """The fields of a leader, as they are while this node does not lead."""

@@ -97,8 +97,12 @@ class Votes:
     def heard(self, raft: Raft, request: RequestVote) -> None:
         """A voter is about to read a request. Of several copies, one that may be granted is enough."""
         key = (raft.node_id, request.sender, request.term, request.pre_vote)
-        if self._heard.get(key) != "":
-            self._heard[key] = _objection(raft, request)
+        self._heard[key] = self._heard.get(key, "?") and _objection(raft, request)
+
+    def forgot(self, voter: int) -> None:
+        """A voter forgets its leader. It may grant the pre-votes now that it ignored for the sake of that leader."""
+        ignored = [key for key, why in self._heard.items() if key[0] == voter and key[3] and "it hears" in why]
+        self._heard.update(dict.fromkeys(ignored, ""))
 
     def granted(self, response: RequestVoteResponse) -> None:
         """A voter says yes."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table whose first column is text and whose others are figures."""
-    aligned = ["---", *(["---:"] * (len(head) - 1))]
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
+    """A table whose first ``text`` columns are text and whose others are figures."""
+    aligned = ["---"] * text + ["---:"] * (len(head) - text)
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, aligned, *rows))
 
 

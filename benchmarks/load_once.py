@@ -50,7 +50,7 @@ def main() -> None:
     report = LoadReport(result)
     figures = {
         "orders": result.total.acknowledged,
-        "offered": result.total.offered,
+        "offered_per_s": result.total.offered / result.sending_s,
         "unserved": report.unserved,
         "requests": result.total.requests,
         "throughput": report.throughput,

@@ -246,7 +246,7 @@ class Driver:
         waiting = 0 if self._closed else max(self._schedule.due_count(self._end_ns), 0)
         return {
             "orders": self.orders,
-            "offered": self.sent + waiting,
+            "offered_per_s": (self.sent + waiting) / ((self._end_ns - self._start_ns) / 1e9),
             "unserved": self.sent + waiting - self.orders,
             "requests": self.requests,
             "throughput": self.orders / elapsed_s,

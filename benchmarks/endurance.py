@@ -112,6 +112,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"{line()}.")
     with Cluster(arguments.nodes) as cluster, burning(arguments.busy):
+        cluster.feed.wait_until(lambda: bool(cluster.feed.leaders()), 5.0)  # of the first one it may not have heard yet
         before = len(cluster.feed.leaders())
         with LoadClient(cluster, rate=arguments.rate, duration=arguments.seconds) as load:
             load.start()

@@ -3,7 +3,7 @@
 A benchmark starts this file with the ``PYTHONPATH`` of the checkout that it measures, so that an old generator can be
 compared with a new one. It prints two lines: ``started`` when the first order is about to be sent, and the figures. The
 benchmark counts the processor time of the nodes between the two. The CPU time of the load is that of this process from
-the first order to the last answer, ZeroMQ's I/O thread included.
+the first order to the last answer, ZeroMQ's I/O thread included. It ends with its standard input.
 
     python benchmarks/load_once.py '{"nodes": ["tcp://127.0.0.1:5002"], "rate": 5000, "duration_s": 5}' [KEYS]
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 
 from zmqlab import keys
@@ -25,6 +26,16 @@ def cpu_s() -> float:
     """Of this process, all threads."""
     times = os.times()
     return times.user + times.system
+
+
+def end_with_parent() -> None:
+    """End this process at once when its standard input ends: then the benchmark is gone."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Clock:
@@ -42,6 +53,7 @@ class Clock:
 
 def main() -> None:
     """Run the load, print the figures."""
+    end_with_parent()
     settings = LoadSettings.from_dict(json.loads(sys.argv[1]))
     keys.use(sys.argv[2] if len(sys.argv) > 2 else None)
     clock = Clock()

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from load_once import cpu_s, end_with_parent
 
 from zmqlab.histogram import Histogram
 from zmqlab.load.measurement import LatencyRecorder
@@ -315,17 +316,12 @@ class Driver:
         self.requests += 1
 
 
-def cpu_s() -> float:
-    """Of this process, all threads."""
-    times = os.times()
-    return times.user + times.system
-
-
 PEERS: dict[str, Callable[[list[list[Any]]], Peer]] = {"redis": Redis, "etcd": Etcd, "nats": Nats}
 
 
 def main() -> None:
     """Run the load, print the figures."""
+    end_with_parent()
     told = json.loads(sys.argv[2])
     peer = PEERS[sys.argv[1]](told["endpoints"])
     print("started", flush=True)

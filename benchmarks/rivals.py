@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 import machine
 import psutil
 from tables import markdown, short
-from targets import END_S, HERE, LOAD_GRACE_S, TREE, Load, Running, environment, figures_of, running
+from targets import END_S, HERE, TREE, Load, Running, environment, figures_of, run_load, running
 
 from zmqlab.lab.hosts import free_base_ports
 
@@ -90,21 +90,10 @@ class Served:
 
     def load(self, rate: float | None, seconds: float) -> Load:
         """One load, from a process of its own."""
-        told = json.dumps({"endpoints": self._endpoints, "rate": rate, "duration_s": seconds})
-        command = [sys.executable, str(HERE / "rival_load.py"), self._kind, told]
-        with subprocess.Popen(command, env=environment(TREE), stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline() != "started\n":
-                    raise RuntimeError(f"no load of {self._kind} came up")
-                before_s = self._cpu_s()
-                said, _ = process.communicate(timeout=seconds + LOAD_GRACE_S)
-                spent_s = self._cpu_s() - before_s
-            finally:
-                process.kill()
-        if process.returncode:
-            raise RuntimeError(f"a load of {self._kind} ended with status {process.returncode}")
-        return figures_of(json.loads(said), rate, spent_s, 0)
+        values = json.dumps({"endpoints": self._endpoints, "rate": rate, "duration_s": seconds})
+        command = [sys.executable, str(HERE / "rival_load.py"), self._kind, values]
+        told, (spent_s,) = run_load(command, TREE, seconds, lambda: (self._cpu_s(),))
+        return figures_of(told, rate, spent_s, 0)
 
     def _cpu_s(self) -> float:
         times = [process.cpu_times() for process in self._processes]

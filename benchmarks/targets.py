@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,27 +127,54 @@ class Running:
         """
         values = {"nodes": self.endpoints, "rate": rate, "duration_s": seconds, **settings}
         command = [sys.executable, str(HERE / "load_once.py"), json.dumps(values), *([self.keys] if self.keys else [])]
-        with subprocess.Popen(
-            command, env=environment(tree or self.tree), stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline() != "started\n":
-                    raise RuntimeError(f"no load of {self.kind} came up")
-                before_s, turns_before = self.cpu_s(), self._turns()
-                said, _ = process.communicate(timeout=seconds + LOAD_GRACE_S)
-                spent_s, turns = self.cpu_s() - before_s, self._turns() - turns_before
-            finally:
-                process.kill()
-        if process.returncode:
-            raise RuntimeError(f"a load of {self.kind} ended with status {process.returncode}")
-        return figures_of(json.loads(said), rate, spent_s, turns)
+        told, (spent_s, turns) = run_load(command, tree or self.tree, seconds, lambda: (self.cpu_s(), self._turns()))
+        return figures_of(told, rate, spent_s, turns)
 
-    def _turns(self) -> int:
+    def _turns(self) -> float:
         return sum(status.turns_total for status in self.statuses())
 
 
-def figures_of(told: dict[str, Any], rate: float | None, nodes_s: float, turns: int) -> Load:
+def run_load(
+    command: Sequence[str], tree: Path, seconds: float, count: Callable[[], Sequence[float]]
+) -> tuple[dict[str, Any], list[float]]:
+    """Run a load in a process of its own; returns its figures, and by how much each counter grew while it sent.
+
+    Args:
+        command: what prints ``started`` and then the figures; it ends when its standard input ends.
+        tree: the checkout whose ``zmqlab`` it imports.
+        seconds: how long it sends.
+        count: counters of the target.
+
+    Raises:
+        RuntimeError: it failed; what it said is on standard error.
+        TimeoutError: it did not end in time.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment(tree),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which ends it
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != "started\n":
+                raise RuntimeError(f"no load came up: {' '.join(command)}")
+            before = count()
+            if not select.select([process.stdout], (), (), seconds + LOAD_GRACE_S)[0]:
+                raise TimeoutError(f"a load of {seconds:g} s did not end: {' '.join(command)}")
+            said = process.stdout.readline()
+            grown = [late - early for late, early in zip(count(), before, strict=True)]
+        finally:
+            process.kill()
+    if not said:
+        raise RuntimeError(f"a load ended without figures: {' '.join(command)}")
+    return json.loads(said), grown
+
+
+def figures_of(told: dict[str, Any], rate: float | None, nodes_s: float, turns: float) -> Load:
     """What ``load_once.py`` told, with what was counted here."""
     orders, requests = max(told["orders"], 1), max(told["requests"], 1)
     return Load(

@@ -8,7 +8,7 @@ the reason. The latency of an order counts from when it was due, and the rates a
 the orders as a log and do nothing with them: their readers would have to match. ``zmqlab pipeline`` does the same for
 this project. So each of the three has an advantage over ``zmqlab``, and none over ``zmqlab pipeline``.
 
-    apt-get install redis-server etcd-server nats-server; pip install pysyncobj grpcio
+    apt-get install redis-server etcd-server nats-server; pip install -e '.[bench]'
     python benchmarks/rivals.py [--rate 5000,30000] [--seconds 5] [--rounds 3] [--only zmqlab,redis] [--json FILE]
 
 The highest rate is found by doubling from 5,000 orders/s: the last one at which all orders were answered, the rate was

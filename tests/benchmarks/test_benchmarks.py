@@ -49,13 +49,13 @@ def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> 
         (other / name).symlink_to(ROOT / name)
     written = tmp_path / "compare.json"
     options = ("--rate", "1000", "--seconds", "0.3", "--rounds", "1", "--json", written, "--against", other)
-    done = run("compare", "--targets", "echo,cluster:1", *options)
+    done = run("compare", "--targets", "echo,pipeline:1", *options)
     assert done.returncode == 0, done.stderr
     names = [row[0] for row in rows(done)]
-    assert names[2:6] == ["echo", "echo, other tree", "cluster:1", "cluster:1, other tree"]
-    assert names[-1] == "cluster:1, saturation"
+    assert names[2:6] == ["echo", "echo, other tree", "pipeline:1", "pipeline:1, other tree"]
+    assert names[-1] == "pipeline:1, saturation"
     measured = json.loads(written.read_text())
-    assert {each["target"] for each in measured["candidates"]} == {"echo", "cluster:1"}
+    assert {each["target"] for each in measured["candidates"]} == {"echo", "pipeline:1"}
     assert all(each["rounds"][0]["flooded"]["orders"] for each in measured["candidates"])
     drawn = tmp_path / "compare.svg"
     assert run("chart", written, drawn).returncode == 0

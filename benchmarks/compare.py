@@ -5,7 +5,7 @@ nodes with Raft and journal, whose books do nothing) and ``cluster`` (three node
 encrypts all traffic, and ``cluster:5`` one of five nodes. Each target is loaded open-loop at fixed rates, which gives
 its latency and the CPU time of an order, and closed-loop with as many orders as it takes, which gives its saturation.
 The targets take turns for several rounds. The tables show medians, with their ratio to the first target in brackets: on
-a shared machine only the ratios of one run mean anything.
+a shared machine only the ratios of one run mean anything. Turns are those of all nodes, those for ticks included.
 
 With ``--against TREE`` each target is run from another checkout as well, with the generator of that checkout, in turn
 with this one. A table shows the ratios of this checkout to that one, the median over the rounds.
@@ -70,13 +70,14 @@ Figure = Callable[[Load], float]
 PACED: dict[str, Figure] = {
     "p50 ms": lambda load: load.p50_ms,
     "p99 ms": lambda load: load.p99_ms,
-    "CPU of nodes, µs/order": lambda load: load.nodes_us,
-    "CPU of load, µs/order": lambda load: load.load_us,
+    "CPU, µs/order": lambda load: load.nodes_us + load.load_us,
+    "of nodes": lambda load: load.nodes_us,
+    "of load": lambda load: load.load_us,
     "orders/request": lambda load: load.batch,
     "turns/request": lambda load: load.turns,
 }
 FLOODED: dict[str, Figure] = {"orders/s": lambda load: load.throughput} | {
-    name: PACED[name] for name in ("CPU of nodes, µs/order", "CPU of load, µs/order", "turns/request")
+    name: PACED[name] for name in ("CPU, µs/order", "of nodes", "of load", "turns/request")
 }
 
 

@@ -82,7 +82,7 @@ def memory_row(name: str, samples: list[tuple[float, float]]) -> list[str]:
 def report(arguments: argparse.Namespace, result: LoadResult, needless: int, samples: Samples) -> None:
     """Print everything."""
     latency = result.response_time
-    rows = [
+    rows: list[list[object]] = [
         ["orders acknowledged", f"{result.total.acknowledged:,}"],
         ["orders unserved", f"{result.report.unserved:,}"],
         ["orders/s", f"{result.throughput:,.0f}"],

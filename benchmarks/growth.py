@@ -3,11 +3,12 @@
     python benchmarks/growth.py rate      open-loop, from 1,000 to 100,000 orders/s
     python benchmarks/growth.py batch     closed-loop, 16 requests outstanding, from 1 to 1,024 orders in each
     python benchmarks/growth.py nodes     open-loop at a fixed rate, and saturation, with 1 to 7 nodes
-    python benchmarks/growth.py symbols   open-loop at a fixed rate, orders spread over 1 to 4,096 books
-    python benchmarks/growth.py depth     open-loop at a fixed rate, with up to a million orders that rest already
+    python benchmarks/growth.py symbols   open-loop at a fixed rate, orders spread over 1 to 1,024 books
+    python benchmarks/growth.py depth     open-loop at a fixed rate, with up to 900,000 orders that rest already
                                           [--rate 30000] [--seconds 5] [--rounds 3]
 
-Every measurement has a cluster of its own. The values take turns for several rounds, and the table shows medians.
+Every measurement has a cluster of its own. The values take turns for several rounds, and the table shows medians. A
+session may hold no more than 1,024 books, and an exchange no more than a million orders.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
@@ -24,15 +26,15 @@ from tables import markdown, short
 from targets import Load, Running, running
 
 from zmqlab.client.bare_client import BareClient
-from zmqlab.load.order_flow import COMMAND, KIND_NEW, symbol_names
-from zmqlab.market.types import OrderType, Side, TimeInForce, symbol_code
+from zmqlab.load.order_flow import COMMAND, KIND_NEW, AnyArray, Rows, symbol_names
+from zmqlab.market.types import OrderType, Side, Status, TimeInForce, symbol_code
 from zmqlab.wire import client as wire
 
 SYMBOLS = 16
 """As the load client has it by default."""
 FILL_BATCH = 1_000
-ACCOUNTS = 64
-"""An account may have a quarter of all orders; so many have far less."""
+FILLERS, ACCOUNTS = 8, 64
+"""Sessions and accounts that share the orders: none may have more than a quarter of what an exchange holds."""
 LOW, HIGH = 1, 2_000
 """Ticks. Bids this low and asks this far above the walk of the prices never trade, and lie at many levels."""
 FAR_ABOVE = 100_000
@@ -83,8 +85,8 @@ AXES = {
     "rate": Axis((1_000, 5_000, 10_000, 30_000, 50_000, 100_000), "orders/s", by_rate),
     "batch": Axis((1, 5, 30, 128, 512, 1_024), "orders/request", by_batch),
     "nodes": Axis((1, 3, 5, 7), "nodes", by_nodes),
-    "symbols": Axis((1, 16, 256, 4_096), "symbols", by_symbols),
-    "depth": Axis((0, 10_000, 100_000, 1_000_000), "orders that rest", by_depth),
+    "symbols": Axis((1, 16, 256, 1_024), "symbols", by_symbols),
+    "depth": Axis((0, 10_000, 100_000, 900_000), "orders that rest", by_depth),
 }
 
 
@@ -92,19 +94,27 @@ def fill(target: Running, orders: int) -> None:
     """Rest ``orders`` orders, spread over the symbols of the load client and over many prices."""
     rng = np.random.default_rng(1)
     codes = np.array([symbol_code(name) for name in symbol_names(SYMBOLS)], np.uint64)
-    with BareClient({"node": target.endpoints[0]}) as client:
-        client.open("node")
-        for number, first in enumerate(range(0, orders, FILL_BATCH), start=1):
-            count = min(FILL_BATCH, orders - first)
-            rows = np.zeros(count, COMMAND)
-            buys = rng.integers(0, 2, count) == 0
-            rows["kind"], rows["order_type"] = KIND_NEW, OrderType.LIMIT
-            rows["time_in_force"] = TimeInForce.GTC
-            rows["side"] = np.where(buys, Side.BUY, Side.SELL)
-            rows["price"] = rng.integers(LOW, HIGH, count) + np.where(buys, 0, FAR_ABOVE)
-            rows["quantity"], rows["symbol"] = 10, rng.choice(codes, count)
-            rows["account"] = rng.integers(1_000, 1_000 + ACCOUNTS, count)
-            client.ask("node", wire.encode_request(client.session, number, number, rows.tobytes()), 30.0)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(BareClient({"node": target.endpoints[0]})) for _ in range(FILLERS)]
+        for client in clients:
+            client.open("node")
+        for at, first in enumerate(range(0, orders, FILL_BATCH)):
+            rows = far_orders(rng, codes, min(FILL_BATCH, orders - first))
+            client, number = clients[at % FILLERS], at // FILLERS + 1
+            answer = client.ask("node", wire.encode_request(client.session, number, number, rows.tobytes()), 30.0)
+            assert all(report.status is Status.NEW for report in answer.reports), answer.reports[0]
+
+
+def far_orders(rng: np.random.Generator, codes: AnyArray, count: int) -> Rows:
+    """Orders that rest, and meet no order of the load client."""
+    rows = np.zeros(count, COMMAND)
+    buys = rng.integers(0, 2, count) == 0
+    rows["kind"], rows["order_type"], rows["time_in_force"] = KIND_NEW, OrderType.LIMIT, TimeInForce.GTC
+    rows["side"] = np.where(buys, Side.BUY, Side.SELL)
+    rows["price"] = rng.integers(LOW, HIGH, count) + np.where(buys, 0, FAR_ABOVE)
+    rows["quantity"], rows["symbol"] = 10, rng.choice(codes, count)
+    rows["account"] = rng.integers(1_000, 1_000 + ACCOUNTS, count)
+    return rows
 
 
 def median(loads: Sequence[Load], name: str) -> float:

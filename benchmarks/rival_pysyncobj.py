@@ -60,7 +60,7 @@ class Server:
 
     def drain(self) -> None:
         """Take all that has come. The descriptor tells of news only once, so this is called in every turn as well."""
-        while self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             route, frame = self._router.recv_multipart()
             frame_type, _ = frames.parse_header(frame)
             if frame_type == frames.OPEN_SESSION:

@@ -376,12 +376,12 @@ class Outcome(NamedTuple):
     flooded: Load
 
 
-def measure(rival: Rival, rates: Sequence[float], seconds: float) -> Outcome:
+def measure(rival: Rival, rates: Sequence[float], seconds: float, highest: float) -> Outcome:
     """One round of one rival."""
     with rival.start() as target:
         paced = [target.load(rate, seconds) for rate in rates]
         carried, rate = 0.0, float(FIRST_RATE)
-        while rate <= RATE_MAX and carries(target.load(rate, seconds)):
+        while rate <= highest and carries(target.load(rate, seconds)):
             carried, rate = rate, 2 * rate
     with rival.start() as target:  # the queue of the rate that was too much is not part of this
         return Outcome(paced, carried, target.load(None, seconds))
@@ -445,6 +445,7 @@ def main() -> int:
     parser.add_argument("--rate", default="5000,30000", help="orders a second, with commas")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--highest", type=float, default=RATE_MAX, help="where the doubling of the rate ends")
     parser.add_argument("--only", default="", help="beginnings of names, with commas")
     parser.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
     arguments = parser.parse_args()
@@ -455,7 +456,7 @@ def main() -> int:
     outcomes: dict[str, list[Outcome]] = {rival.name: [] for rival in rivals}
     for number in range(arguments.rounds):
         for rival in rivals if number % 2 == 0 else reversed(rivals):
-            one = measure(rival, rates, arguments.seconds)
+            one = measure(rival, rates, arguments.seconds, arguments.highest)
             outcomes[rival.name].append(one)
             said = ", ".join(f"p99 {load.p99_ms:.1f} ms" for load in one.paced)
             print(f"  {rival.name:20} {said}, carries {one.carried:,.0f}", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "benchmarks"
 TIMEOUT_S = 100.0
+SHORT = ("--rate", "1000", "--seconds", "0.2", "--rounds", "1", "--highest", "0")
 
 
 def run(name: str, *arguments: object, path: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -105,7 +106,7 @@ def test_rivals_that_are_not_installed_are_left_out_with_the_reason(tmp_path: Pa
 @pytest.mark.process
 def test_rivals_run_this_project_by_its_promises() -> None:
     """The others run where they are installed; this one always is."""
-    done = run("rivals", "--only", "zmqlab pipeline", "--rate", "1000", "--seconds", "0.2", "--rounds", "1")
+    done = run("rivals", "--only", "zmqlab pipeline", *SHORT)
     assert done.returncode == 0, done.stderr
     assert [row[0] for row in rows(done)].count("zmqlab pipeline") == 2, "in both tables"
 
@@ -163,3 +164,14 @@ def test_the_commands_of_the_page_on_performance_are_there() -> None:
     for command in listed:
         assert (ROOT / command.split()[1]).is_file(), command
         assert f"`{command}`" in (ROOT / "docs" / "performance.md").read_text(), "the page shows it to its readers"
+
+
+@pytest.mark.long
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["PySyncObj", "Redis", "etcd, no fsync", "NATS"])
+def test_a_rival_runs_where_it_is_installed(name: str) -> None:
+    done = run("rivals", "--only", name.partition(",")[0], *SHORT)
+    if "is left out" in done.stdout:
+        pytest.skip(done.stdout.partition("\n")[2].partition("\n")[0])
+    assert done.returncode == 0, done.stderr
+    assert any(row[0].startswith(name) for row in rows(done))

@@ -32,7 +32,8 @@ def end_with_parent() -> None:
     """End this process at once when its standard input ends: then the benchmark is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not sys.stdin: the interpreter could not end while a thread holds it
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

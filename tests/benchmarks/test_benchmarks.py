@@ -128,6 +128,14 @@ def test_rivals_leave_no_process_behind(number: signal.Signals) -> None:
     assert alive == []
 
 
+def test_the_pipeline_gives_each_order_an_id_of_its_own() -> None:
+    """Batches of unlike sizes got overlapping ids, and the pool of the load client counted orders that it had not."""
+    program = "import bare_node; e = bare_node.NullExchange(); print([e.execute([()] * n)[0][6::8] for n in (5, 3, 1)])"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{FOLDER}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "[[1, 2, 3, 4, 5], [6, 7, 8], [9]]\n"
+
+
 def test_a_sample_belongs_to_the_innermost_function_of_this_package(tmp_path: Path) -> None:
     program = """
 import flames, pathlib, sys

@@ -180,7 +180,7 @@ def redis() -> Iterator[Served]:
             own = Path(where) / str(number)
             own.mkdir()
             options = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(own), "--appendonly", "yes", "--save", ""]
-            options += ["--appendfsync", "everysec"]
+            options += ["--appendfsync", "everysec", "--repl-diskless-sync-delay", "0"]  # no wait for more replicas
             options += ["--replicaof", f"{LOOPBACK} {ports[0]}"] if number else []
             processes.append(stack.enter_context(server(path, *options)))
         await_("Redis", lambda: said_by(ports[0], b"INFO replication\r\n").count(b"state=online") == MEMBERS - 1)

@@ -44,6 +44,8 @@ from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 NS_PER_MS = 1_000_000
 HOUSEKEEPING_MS = 20
 """How soon a wish of another thread (stop, another rate) is noticed."""
+FOLD_ORDERS = 1_024
+"""Answered orders that are counted at the latest then, so that the order flow learns which of them rest."""
 CONNECT_PATIENCE_MS = 250
 """Before the first order: how long to wait for the connections to all nodes, so that the load is spread at once."""
 OPEN_TIMEOUT_MS = 15_000
@@ -219,9 +221,15 @@ class Generator:
         if done:
             if self._history is not None:
                 self._history.completed(done)
-            answered = self._tally.acknowledged(done)
-            if answered is not None:
-                self._flow.observe(answered.rows, answered.reports, answered.fills)
+            self._tally.acknowledged(done)
+            if self._tally.unfolded_orders >= FOLD_ORDERS:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Count what was answered, and learn which orders rest."""
+        answered = self._tally.fold()
+        if answered is not None:
+            self._flow.observe(answered.rows, answered.reports, answered.fills)
 
     def _send_due(self, now_ns: int) -> None:
         """One request with what is due, at most 1,024 orders; the rest has its turn right after."""
@@ -249,7 +257,8 @@ class Generator:
     def _submit(self, rows: Rows, intended_ns: Ints, now_ns: int) -> None:
         if not self._sessions.pending:
             self._tally.owes_from(now_ns)
-        request = self._sessions.submit(rows.tobytes(), Sent(rows, intended_ns))
+        commands = rows.tobytes()
+        request = self._sessions.submit(commands, Sent(commands, intended_ns))
         if request.attempts:
             self._tally.sent(intended_ns, now_ns, self._held_back_until_ns)
         else:
@@ -268,6 +277,7 @@ class Generator:
 
     def _housekeep(self, now_ns: int) -> None:
         self._next_housekeeping_ns = now_ns + HOUSEKEEPING_MS * NS_PER_MS
+        self._fold()
         self.record.ledger.flush()
         self._on_turn()
         rate, self._rate_asked = self._rate_asked, None
@@ -314,7 +324,7 @@ class Generator:
             else:
                 self._unsent.append(request)
         late_ns = now_ns - LATE_NS
-        orders = sum(len(request.token.rows) for request in self._unsent)
+        orders = sum(request.token.orders for request in self._unsent)
         held_back = sum(int(np.count_nonzero(request.token.intended_ns < late_ns)) for request in self._unsent)
         if self.settings.rate is not None:
             orders += max(self._schedule.due_count(now_ns), 0)
@@ -338,6 +348,7 @@ class Generator:
 
     def _end(self) -> LoadResult:
         now_ns = time.monotonic_ns()
+        self._fold()
         self._follow_counters(now_ns)
         unanswered = self._open_outcomes()
         self._tally.ended(sum(each.orders for each in unanswered))
@@ -351,7 +362,7 @@ class Generator:
 
     def _open_outcomes(self) -> list[OpenOutcome]:
         return [
-            OpenOutcome(client_id, request.number, len(request.token.rows), request.first_sent_ns)
+            OpenOutcome(client_id, request.number, request.token.orders, request.first_sent_ns)
             for client_id, request in self._sessions.open_requests()
             if request.attempts
         ]

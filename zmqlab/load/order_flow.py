@@ -94,8 +94,14 @@ _Change: TypeAlias = Callable[[Rows, Ints, Rows], None]
 """Completes commands that name orders: (the commands, the orders' slots in the pool, the rows that they replace)."""
 _KINDS = ("passive", "marketable", "cancel", "replace", "post_only", "ioc", "fok", "market")
 _PASSIVE, _MARKETABLE, _CANCEL, _REPLACE, _POST_ONLY, _IOC, _FOK, _MARKET = range(len(_KINDS))
-_CROSSING = (_MARKETABLE, _IOC, _FOK, _MARKET)
-_TIME_IN_FORCE = {_IOC: TimeInForce.IOC, _FOK: TimeInForce.FOK, _MARKET: TimeInForce.IOC}
+_CROSSES = np.isin(np.arange(len(_KINDS)), (_MARKETABLE, _IOC, _FOK, _MARKET))
+_ORDER_TYPE = np.full(len(_KINDS), OrderType.LIMIT, np.uint8)
+_ORDER_TYPE[_MARKET] = OrderType.MARKET
+_TIME_IN_FORCE = np.full(len(_KINDS), TimeInForce.GTC, np.uint8)
+_TIME_IN_FORCE[[_IOC, _FOK, _MARKET]] = (TimeInForce.IOC, TimeInForce.FOK, TimeInForce.IOC)
+_FLAGS = np.zeros(len(_KINDS), np.uint32)
+_FLAGS[_POST_ONLY] = POST_ONLY
+"""What follows from the kind that a row is meant to have."""
 
 
 def symbol_names(count: int) -> tuple[str, ...]:
@@ -147,8 +153,12 @@ class RestingOrders:
         """These orders are gone; unknown and repeated ids are fine."""
         slots = order_ids[self.knows(order_ids)] & self._mask
         if slots.size:
-            self.order_id[slots] = 0
-            self.count -= len(np.unique(slots))
+            self.forget(np.unique(slots))
+
+    def forget(self, slots: Ints) -> None:
+        """The orders in these slots are gone; there is one in each, and the slots are distinct."""
+        self.order_id[slots] = 0
+        self.count -= len(slots)
 
     def draw(self, count: int, rng: np.random.Generator) -> Ints:
         """Up to ``count`` distinct orders; fewer when the pool is small or the draws collide."""
@@ -157,7 +167,9 @@ class RestingOrders:
         if 8 * self._candidate_count > 9 * self.count + FEW:
             self._clean()
         drawn = self._candidates[rng.integers(0, self._candidate_count, count)]
-        return np.unique(drawn[self.knows(drawn)])
+        drawn = drawn[self.knows(drawn)]
+        drawn.sort()
+        return drawn[np.diff(drawn, prepend=0) > 0]
 
     def _remember(self, order_ids: Ints) -> None:
         if self._candidate_count + len(order_ids) > len(self._candidates):
@@ -279,7 +291,7 @@ class OrderFlow:
 
     def _cancel(self, patch: Rows, slots: Ints, _: Rows) -> None:
         patch["kind"] = KIND_CANCEL
-        self.pool.remove(patch["order_id"].astype(np.int64))
+        self.pool.forget(slots)
 
     def _replace(self, patch: Rows, slots: Ints, rows: Rows) -> None:
         """Half of the replaces reduce the quantity and keep their place; half move by a few ticks and lose it."""
@@ -295,22 +307,19 @@ class OrderFlow:
         kinds = np.sum(rng.random(CHUNK) >= self._bounds, axis=0)
         symbols = rng.integers(0, len(self._codes), CHUNK)
         buys = rng.integers(0, 2, CHUNK) == 0
-        crossing = np.isin(kinds, _CROSSING)
         ticks = np.ceil(rng.exponential(1 / DECAY, CHUNK)).astype(np.int64)
-        distance = np.where(buys == crossing, ticks, -ticks)
+        distance = np.where(buys == _CROSSES[kinds], ticks, -ticks)
         quantities = np.minimum(rng.geometric(1 / MEAN_QUANTITY, CHUNK), MAX_FLOW_QUANTITY)
         rows = np.zeros(CHUNK, COMMAND)
         rows["kind"] = KIND_NEW
         rows["side"] = np.where(buys, Side.BUY, Side.SELL)
-        rows["order_type"] = np.where(kinds == _MARKET, OrderType.MARKET, OrderType.LIMIT)
-        rows["time_in_force"] = TimeInForce.GTC
-        for kind, time_in_force in _TIME_IN_FORCE.items():
-            rows["time_in_force"][kinds == kind] = time_in_force
+        rows["order_type"] = _ORDER_TYPE[kinds]
+        rows["time_in_force"] = _TIME_IN_FORCE[kinds]
         rows["quantity"] = quantities
         rows["symbol"] = self._codes[symbols]
         rows["price"] = np.where(kinds == _MARKET, 0, self._walk()[np.arange(CHUNK) // STEP, symbols] + distance)
         rows["account"] = rng.integers(1, self._accounts + 1, CHUNK)
-        rows["flags"] = np.where(kinds == _POST_ONLY, POST_ONLY, 0)
+        rows["flags"] = _FLAGS[kinds]
         return rows, kinds
 
     def _walk(self) -> Ints:

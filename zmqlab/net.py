@@ -325,22 +325,25 @@ class Waiter:
 
     ``zmq_poll`` and ``epoll`` count in whole milliseconds, which is too coarse for orders that fall due every 200 µs,
     and spinning would take a core from the cluster. ``select`` takes microseconds, on the file descriptors that ZeroMQ
-    gives out. Those are edge-triggered: each becomes readable once for what has arrived. So the owner must look at
-    every socket's ``ZMQ_EVENTS`` after its last send or receive on that socket and right before it waits.
+    gives out. Those are edge-triggered: each becomes readable once for what has arrived, and every call on its socket
+    may swallow that. So before it waits, the owner must look at the ``ZMQ_EVENTS`` of each socket that it has sent or
+    received on since it last looked. A socket that was left alone since then needs no look.
 
     ``select`` refuses descriptors from 1,024 on; then ``zmq_poll`` serves, with its milliseconds.
     """
 
     def __init__(self, sockets: Sequence[Socket]) -> None:
         self._descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
+        self._sockets = list(sockets)
         self._poller: zmq.Poller | None = None
         if max(self._descriptors, default=0) >= SELECT_LIMIT:
             self._poller = zmq.Poller()
             for socket in sockets:
                 self._poller.register(socket, zmq.POLLIN)
 
-    def wait(self, timeout_ms: float) -> bool:
-        """False if the time passed and nothing happened."""
+    def wait(self, timeout_ms: float) -> list[int]:
+        """The places, in the order of ``sockets``, where something has happened; none if the time has passed."""
         if self._poller is not None:
-            return bool(self._poller.poll(math.ceil(timeout_ms)))
-        return bool(select.select(self._descriptors, (), (), timeout_ms / 1000)[0])
+            return [self._sockets.index(socket) for socket, _ in self._poller.poll(math.ceil(timeout_ms))]
+        ready = select.select(self._descriptors, (), (), timeout_ms / 1000)[0]
+        return [self._descriptors.index(descriptor) for descriptor in ready]

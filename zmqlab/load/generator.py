@@ -61,13 +61,13 @@ OPEN_TIMEOUT_MS = 15_000
 
 
 UNDER_WAY = 3
-"""Requests at a time, if answers take 0.6 to 3 ms. At 5,000 orders/s p50 was 3.0, 2.5, 2.1, 2.4 and 3.3 ms with 1, 2, 3,
-4 and 8, on two cores that other processes wanted too; the settings took turns of 0.25 s in one run."""
+"""Requests at a time, if answers take 0.6 to 3 ms. At 5,000 orders/s p50 was 3.0, 2.5, 2.1, 2.4 and 3.3 ms with 1, 2,
+3, 4 and 8, on two cores that other processes wanted too; the settings took turns of 0.25 s in one run."""
 PAUSE_MIN_NS = 200_000
 """Between two requests, so that the generator, which needs 0.1 to 0.2 ms of CPU for one, does not fill a core."""
 PAUSE_MAX_NS = 1_000_000
-"""The best fixed pause on a busy machine: at 30,000 orders/s on two cores p50 was 2.3, 2.0, 1.6 and 2.0 ms with 0.25, 0.5,
-1 and 1.5 ms."""
+"""The best fixed pause on a busy machine: at 30,000 orders/s on two cores p50 was 2.3, 2.0, 1.6 and 2.0 ms with 0.25,
+0.5, 1 and 1.5 ms."""
 
 
 def _nothing() -> None:

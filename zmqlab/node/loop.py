@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import psutil
-import zmq
 
+from zmqlab import net
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.engine import MAX_PER_TURN
 from zmqlab.names import Names
@@ -76,26 +76,27 @@ class Node:
 
     def run(self) -> None:
         """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
-        engine = self.engine
-        poller = self._make_poller()
-        door = self._transport.key_checker
+        engine, inlets, door = self.engine, self._transport.inlets, self._transport.key_checker
+        if self._settings.watch_stdin:
+            inlets.add_descriptor(STDIN)
         self._running = True
         more = False
         """Whether the engine has work left, of the kind that it does in portions."""
         while self._running and not engine.is_over:
             wait_ms = 0 if more else max(0, (engine.wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
-            ready = dict(poller.poll(wait_ms))
+            unread = inlets.wait(wait_ms)
             engine.begin_turn()
-            if STDIN in ready:
+            if STDIN in unread:
                 self._check_stdin()
             while self._signals:
                 self._signals -= 1
                 engine.on_signal()
-            if door is not None and door.socket in ready:
+            if door is not None and door.socket in unread:
                 door.admit()
+                inlets.has_more(door.socket)
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
-            self._drain(ready)
+            self._drain(unread)
             more = engine.turn()
 
     def stop(self) -> None:
@@ -106,31 +107,22 @@ class Node:
         """End in order; the second call ends the node at once. For signal handlers."""
         self._signals += 1
 
-    def _make_poller(self) -> zmq.Poller:
-        poller = zmq.Poller()
-        for socket in (self._transport.broadcasts, self._transport.peers, self._transport.clients):
-            poller.register(socket, zmq.POLLIN)
-        if self._transport.key_checker is not None:
-            poller.register(self._transport.key_checker.socket, zmq.POLLIN)
-        if self._settings.watch_stdin:
-            poller.register(STDIN, zmq.POLLIN)
-        return poller
-
     def _check_stdin(self) -> None:
         """The launcher never writes; so readable means that it has gone."""
+        self._transport.inlets.unread.discard(STDIN)
         if not os.read(STDIN, 4_096):
             log.info("stop: the launcher has gone")
             self.stop()
 
-    def _drain(self, ready: dict[object, int]) -> None:
+    def _drain(self, unread: set[net.Socket | int]) -> None:
         transport, engine = self._transport, self.engine
-        if transport.broadcasts in ready:
+        if transport.broadcasts in unread:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
-        if transport.peers in ready:
+        if transport.peers in unread:
             for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
-        if transport.clients in ready:
+        if transport.clients in unread:
             give_up_ns = time.monotonic_ns() + MAX_CLIENT_NS_PER_TURN
             for route, frame, sender in transport.receive_from_clients(MAX_PER_TURN):
                 engine.on_client_frame(route, frame, sender)

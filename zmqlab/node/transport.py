@@ -276,6 +276,7 @@ class Transport:
         return [
             (address, parts[0])
             for address, socket in self._questions.items()
+            if self.inlets.has_more(socket)
             for parts in self._receive(socket, most, 1, frames.MAX_ANSWER_BYTES)
         ]
 

@@ -25,9 +25,11 @@ Rules:
 Theory of operation. A thread reads the monitors at once and looks at all connections every ``LOOK_S``. The loop of the
 node may stand still meanwhile, inside of libzmq, which adds the subscriptions in the loop's thread. The loop only notes
 which descriptors its messages came from (:attr:`Door.heard`) and how often it has looked (:attr:`Door.drains`): where
-the loop does not read, it is not the sender's fault that no message arrives. Between a look at a descriptor and the
-call that ends its connection the number may have gone to another connection. So it is checked that it belongs to the
-door's port. In the worst case an honest client of the same door has to connect again.
+the loop does not read, it is not the sender's fault that no message arrives. The loop notes a sender once between two
+looks, by what its socket calls that sender. A connection that has taken over the name of another, as a client may
+without keys, is noted from the next look on. Between a look at a descriptor and the call that ends its connection the
+number may have gone to another connection. So it is checked that it belongs to the door's port. In the worst case an
+honest client of the same door has to connect again.
 
 Left out on purpose: who is who. A stranger with many addresses gets in again and again, up to the bounds. With keys he
 hears and sends nothing, but his connection counts from when it is accepted until libzmq gives up its handshake. So

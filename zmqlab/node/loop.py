@@ -1,8 +1,9 @@
 """The loop of a node's process: it moves frames between the sockets and the engine, and decides nothing.
 
-Each turn polls all sockets, drains each up to a bound, and lets the engine take its turn
-(:class:`zmqlab.engine.Engine`). The loop is the engine's :class:`~zmqlab.engine.effects.Effects`: what the engine wants
-to send, publish, connect or know is one call of the transport or of the operating system.
+Each turn waits for all sockets (:class:`zmqlab.net.Inlets`), drains those that have something up to a bound, and lets
+the engine take its turn (:class:`zmqlab.engine.Engine`). The loop is the engine's
+:class:`~zmqlab.engine.effects.Effects`: what the engine wants to send, publish, connect or know is one call of the
+transport or of the operating system.
 """
 
 from __future__ import annotations

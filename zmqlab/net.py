@@ -23,7 +23,7 @@ tried first, and did not call back: it looks for a provider of exactly the socke
 sockets without a domain only. It also runs asyncio in a thread of its own. ``ZMQ_ZAP_ENFORCE_DOMAIN`` is set, since
 libzmq would let every key in while no handler is there.
 
-:class:`Waiter` is here too, since it depends on how libzmq signals that something has arrived.
+:class:`Waiter` and :class:`Inlets` are here too, since they depend on how libzmq signals that something has arrived.
 
 Left out: what travels (:mod:`zmqlab.wire`), and who is connected to whom (each owner of sockets).
 """
@@ -59,6 +59,7 @@ MAX_HANDSHAKES = 64
 NO_ROLE = max(Role) + 1
 SELECT_LIMIT = 1_024
 """``select`` refuses file descriptors from here on."""
+EVENTS, POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # pyzmq's enum flags cost a microsecond at each combination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,3 +348,53 @@ class Waiter:
             return [self._sockets.index(socket) for socket, _ in self._poller.poll(math.ceil(timeout_ms))]
         ready = select.select(self._descriptors, (), (), timeout_ms / 1000)[0]
         return [self._descriptors.index(descriptor) for descriptor in ready]
+
+
+class Inlets:
+    """The sockets that one thread reads, and which of them have something to receive. Waiting is one system call.
+
+    ``zmq_poll`` looks at every socket twice, before it waits and after: 14 system calls and 9 µs for three sockets, at
+    each wake-up. Here ``poll`` waits on the descriptors that ZeroMQ gives out, and the owner receives without a look.
+    Those descriptors are edge-triggered (:class:`Waiter`), and so the owner keeps two rules:
+
+    - A socket stays in :attr:`unread` until :meth:`has_more`, or a receive that failed, has shown that it is empty. An
+      owner that stops earlier gets it again at once.
+    - An owner that sends over one of the sockets adds it to :attr:`written`: libzmq may take note of what has arrived
+      while it sends, and the descriptor does not tell of that any more.
+    """
+
+    def __init__(self, sockets: Sequence[Socket]) -> None:
+        self.unread: set[Socket | int] = set()
+        """Sockets that may have something to receive, and plain descriptors that are readable."""
+        self.written: set[Socket] = set(sockets)
+        """Sockets to look at before the next wait; at first all of them."""
+        self._sources: dict[int, Socket | int] = {int(socket.getsockopt(zmq.FD)): socket for socket in sockets}
+        self._poll = select.poll()
+        for descriptor in self._sources:
+            self._poll.register(descriptor, select.POLLIN)
+
+    def add_descriptor(self, descriptor: int) -> None:
+        """Wait for a file as well. Its owner takes it out of :attr:`unread` when it has read."""
+        self._sources[descriptor] = descriptor
+        self._poll.register(descriptor, select.POLLIN)
+
+    def wait(self, timeout_ms: int) -> set[Socket | int]:
+        """Wait until there may be something to receive; returns :attr:`unread`, which is empty if the time is up."""
+        unread = self.unread
+        if self.written:
+            unread.update([socket for socket in self.written if _has_input(socket)])
+            self.written.clear()
+        for descriptor, _ in self._poll.poll(0 if unread else timeout_ms):
+            unread.add(self._sources[descriptor])
+        return unread
+
+    def has_more(self, socket: Socket) -> bool:
+        """Whether ``socket`` still has something to receive."""
+        if _has_input(socket):
+            return True
+        self.unread.discard(socket)
+        return False
+
+
+def _has_input(socket: Socket) -> bool:
+    return bool(socket.getsockopt(EVENTS) & POLLIN)  # type: ignore[operator]  # it is a number

@@ -275,7 +275,8 @@ class Engine:
 
     def _tick(self) -> None:
         if self._first_start is not None:
-            self._first_start.tick()
+            if self._first_start.origin is None:  # else it asks for more, over connections that stay for ever
+                self._first_start.tick()
             return
         for group in self.groups.values():
             group.tick()

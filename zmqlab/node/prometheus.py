@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from zmqlab.engine.status import REMOVED
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.replica import Replica
@@ -220,6 +221,8 @@ def why_not_ready(view: View) -> str:
     status = view.status
     if view.closing:
         return "closing: requests are refused"
+    if status.role == REMOVED:
+        return "it was removed from its group"
     itself = next((member for member in status.members if member.node_id == status.node_id), None)
     if itself is None:
         return "no member of the cluster, or not taken in yet"

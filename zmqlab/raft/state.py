@@ -145,6 +145,9 @@ class RaftState:
     that does not lead."""
     election_timeout: int
     """``election_ticks <= election_timeout < 2 * election_ticks``, drawn anew for each wait."""
+    accepted_at: int
+    """Of a follower: the tick at which it last took entries, a heartbeat or a part of a snapshot of a leader, and did
+    not refuse it; 0 if it never did. A node that was removed can hear a leader, but its log does not fit."""
 
     # What a leader knows of its followers.
 
@@ -235,7 +238,7 @@ class RaftState:
         self.role, self.leader_id = Role.FOLLOWER, NOBODY
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
-        self.ticks = self.election_elapsed = self.election_timeout = 0
+        self.ticks = self.election_elapsed = self.election_timeout = self.accepted_at = 0
 
     def _reset_leadership(self) -> None:
         """The fields of a leader, as they are while this node does not lead."""

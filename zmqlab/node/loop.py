@@ -164,6 +164,7 @@ class Node:
         return self._names.spread(endpoints)
 
     def ask(self, address: str, frame: bytes) -> None:
+        self._complain()
         self._transport.ask(address, frame)
 
     def hang_up(self, address: str) -> None:
@@ -195,8 +196,14 @@ class Node:
             self._memory_bytes = self._process.memory_info().rss
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        self._complain()
         if self._observe is not None:
             self._observe(status, replica, is_closing)
+
+    def _complain(self) -> None:
+        """Called with each snapshot, and with each question of a node that does not publish any yet."""
+        for complaint in filter(None, self._transport.complaints()):
+            self.note(complaint, is_warning=True)
 
     def note(self, text: str, is_warning: bool = False) -> None:
         log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)

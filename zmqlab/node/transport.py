@@ -28,12 +28,14 @@ question is lost.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import zmq
 
 from zmqlab import net
+from zmqlab.handshakes import Complaints, Handshakes
 from zmqlab.keys import ANYONE, Keyring, Role, Sender
 from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
@@ -60,6 +62,10 @@ SUBSCRIPTIONS_IN_A_ROW = 8
 With 1,024 places a flood kept it full, and the loop stood still for as long as it lasted."""
 UNFINISHED_FRAMES = 2
 """So many of the largest frames may come in over a connection before one message of it has been read."""
+REDIAL_S = 1.0
+"""Until a connection is made again that libzmq has given up, because the keys of both ends do not fit."""
+ASKED_MAX = 4
+"""Questions at once whose handshakes are followed: each takes two descriptors, and few nodes are asked at a time."""
 HEARTBEAT_MS = 2_000
 """ZMTP pings find a connection whose other end vanished without a word."""
 
@@ -124,6 +130,11 @@ class Transport:
         """Base endpoints to which there is no connection yet, for want of a descriptor."""
         self._questions: dict[str, net.Socket] = {}
         """By base endpoint."""
+        self._asked: dict[str, Handshakes] = {}
+        """The handshakes of some of the questions, by base endpoint."""
+        self._given_up: dict[str, float] = {}
+        """Base endpoints of members to which libzmq does not connect again by itself, and when that is tried."""
+        self._complaints = Complaints()
         try:
             self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
@@ -131,6 +142,7 @@ class Transport:
             self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
+            self._heard = Handshakes(self._context, self.broadcasts, self._credentials)
         except BaseException:
             self.close()
             raise
@@ -166,20 +178,15 @@ class Transport:
     def connect(self, address: str) -> None:
         """Make a connection to the node there, now or as soon as there is a descriptor for it."""
         host, port = parse_endpoint(address)
-        dealer = self._try_to_connect(f"tcp://{host}:{port + 1}", _DEALER_BOUNDS)
-        if dealer is None:
-            self._unmade.add(address)
-        else:
+        peer = f"tcp://{host}:{port + 1}"
+        try:
+            dealer = net.connect(self._context, zmq.DEALER, peer, _DEALER_BOUNDS, credentials=self._credentials)
             self._unmade.discard(address)
             self._dealers[address] = dealer
-
-    def _try_to_connect(self, endpoint: str, bounds: net.SocketBounds) -> net.Socket | None:
-        try:
-            return net.connect(self._context, zmq.DEALER, endpoint, bounds, credentials=self._credentials)
         except zmq.ZMQError as error:
             if not net.is_out_of_descriptors(error):
                 raise
-            return None
+            self._unmade.add(address)
 
     def disconnect(self, address: str) -> None:
         """End the connection to the node there; what is queued for it is lost."""
@@ -193,7 +200,32 @@ class Transport:
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
+        self._given_up.pop(address, None)
         net.detach(self.broadcasts, address)
+
+    def complaints(self) -> Iterator[str]:
+        """Why members, or nodes that were asked, do not let this node in; each is told once. Its owner looks here some
+        ten times a second.
+
+        Where libzmq has given a connection up, it is made again: a node may have been started with the wrong keys, and
+        be started with the right ones next.
+        """
+        now_s = time.monotonic()
+        for report in self._heard.reports():
+            if report.is_final:
+                self._given_up[report.endpoint] = now_s + REDIAL_S
+            yield self._complaints.take(report)
+        for address, handshakes in list(self._asked.items()):
+            for report in list(handshakes.reports()):
+                if report.is_final:
+                    self.hang_up(address)
+                yield self._complaints.take(report)
+        for address in [each for each, due_s in self._given_up.items() if now_s >= due_s]:
+            self.unsubscribe(address)
+            self.subscribe(address)
+            if address in self._dealers:
+                self.disconnect(address)
+                self.connect(address)
 
     # Frames out.
 
@@ -221,19 +253,28 @@ class Transport:
 
     def ask(self, address: str, frame: bytes) -> None:
         """A question to another node's client port; lost if it does not read."""
-        if address not in self._questions:
-            endpoint = client_endpoint(*parse_endpoint(address))
-            question = self._try_to_connect(endpoint, _QUESTION_BOUNDS)
-            if question is None:
-                return
-            self._questions[address] = question
         try:
+            if address not in self._questions:
+                self._begin_to_ask(address)
             self._questions[address].send(frame, NOBLOCK)
         except zmq.Again:
             return
+        except zmq.ZMQError as error:
+            if not net.is_out_of_descriptors(error):
+                raise
+            self.hang_up(address)
+
+    def _begin_to_ask(self, address: str) -> None:
+        """Open a connection for questions. What becomes of its handshake is followed from the beginning."""
+        question = self._questions[address] = net.open_socket(self._context, zmq.DEALER, _QUESTION_BOUNDS)
+        if len(self._asked) < ASKED_MAX:
+            self._asked[address] = Handshakes(self._context, question, self._credentials)
+        net.attach(question, client_endpoint(*parse_endpoint(address)), self._credentials)
 
     def hang_up(self, address: str) -> None:
         """End the connection of the questions to ``address``, if there is one."""
+        if address in self._asked:
+            self._asked.pop(address).close()
         if address in self._questions:
             self._questions.pop(address).close(0)
 

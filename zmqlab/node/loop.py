@@ -185,6 +185,7 @@ class Node:
             rss_bytes=self._memory_bytes,
             dropped=self._transport.dropped,
             bad_messages=self._transport.bad_messages + (door.refused if door else 0),
+            connections_ended=self._transport.connections_ended,
         )
 
     def _measure(self, now_ns: int) -> None:

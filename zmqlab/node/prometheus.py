@@ -96,6 +96,11 @@ _COUNTERS = (
     _Series("zmqlab_fills_total", "Fills, in the cluster's whole life.", lambda s: s.fills_total),
     _Series("zmqlab_bad_frames_total", "Bad or forbidden frames, refused handshakes.", lambda s: s.bad_frames_total),
     _Series("zmqlab_dropped_messages_total", "Messages that a queue had no room for.", lambda s: s.dropped_total),
+    _Series(
+        "zmqlab_connections_ended_total",
+        "Connections that the node ended: too many, or bytes that became no message.",
+        lambda s: s.connections_ended_total,
+    ),
     _Series("zmqlab_elections_won_total", "Times that this node became leader.", lambda s: s.elections_total),
     _Series("zmqlab_snapshots_total", "Snapshots that this node took.", lambda s: s.snapshots_total),
     _Series("zmqlab_turns_total", "Turns of the node's loop.", lambda s: s.turns_total),

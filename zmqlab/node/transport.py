@@ -173,6 +173,11 @@ class Transport:
         }
         return (door("subscriber", self.publisher, 0, subscribers, SUBSCRIPTIONS_BYTES), *self._doors.values())
 
+    @property
+    def connections_ended(self) -> int:
+        """Connections of all doors that the doorkeeper has ended."""
+        return self._doorkeeper.ended if self._doorkeeper is not None else 0
+
     # Connections. Addresses are base endpoints.
 
     def connect(self, address: str) -> None:

@@ -82,6 +82,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Frames that made no sense or were forbidden, and refused handshakes, of clients and of peers."""
     dropped_total: int = 0
     """Messages of this node that a full queue did not take, or whose receiver had gone."""
+    connections_ended_total: int = 0
+    """Connections that this node ended: too many at one port, or bytes that became no message."""
     elections_total: int = 0
     """How often this node became leader."""
     open_orders: int = 0

@@ -25,9 +25,7 @@ T = TypeVar("T")
 class NodeStatus(msgspec.Struct, kw_only=True):
     """The state of one node in figures, published about ten times a second and given to a status query.
 
-    Counters run from the start of the process. Times are nanoseconds of the wall clock, unless the name has another
-    unit.
-    """
+    Counters run from the start of the process. Times are nanoseconds of the wall clock, or what the name says."""
 
     name: str
     """Of the node."""

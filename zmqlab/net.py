@@ -32,11 +32,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import resource
 import select
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -289,11 +290,13 @@ def raise_descriptor_limit() -> int:
 
 
 def monitor(context: Context, socket: Socket, events: int) -> Socket:
-    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``; to be closed before it.
+    """A socket that reports these events (``zmq.EVENT_...``) of ``socket``. End it by :func:`stop_monitor`, or with its
+    context.
 
-    Its queue has no bound: libzmq would wait for room in the thread that moves all data.
+    Its queue has no bound: libzmq would wait for room in the thread that moves all data. Its name is never used again.
+    A closed socket's descriptor is, before libzmq has forgotten the name, and then nothing was reported.
     """
-    endpoint = f"inproc://monitor-{int(socket.getsockopt(zmq.FD))}"
+    endpoint = f"inproc://monitor-{next(_monitors)}"
     socket.monitor(endpoint, events)
     reports = context.socket(zmq.PAIR)
     reports.setsockopt(zmq.LINGER, 0)
@@ -302,12 +305,14 @@ def monitor(context: Context, socket: Socket, events: int) -> Socket:
     return reports
 
 
-def monitored(reports: Socket) -> Iterator[tuple[int, str]]:
-    """``(event, endpoint)`` of what a :func:`monitor` of a socket that connects has told since the last call."""
-    with contextlib.suppress(zmq.Again):
-        while True:
-            report, endpoint = reports.recv_multipart(zmq.NOBLOCK)
-            yield int.from_bytes(report[:2], sys.byteorder), endpoint.decode()
+def stop_monitor(socket: Socket, reports: Socket) -> None:
+    """End :func:`monitor`, before ``socket`` is closed. If ``reports`` were only closed, libzmq would wait for a reader
+    of the next event, in the thread that moves all data: the whole context stood still."""
+    socket.disable_monitor()
+    reports.close(0)
+
+
+_monitors = itertools.count()
 
 
 def who_listens_on(port: int) -> str:

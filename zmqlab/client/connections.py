@@ -30,10 +30,11 @@ from typing import Any
 import zmq
 
 from zmqlab import net
+from zmqlab.client.ask import silence_of
 from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Contact, Numbering
 from zmqlab.client.session import Completion, Session, SessionSettings
-from zmqlab.errors import SessionExpired
+from zmqlab.errors import RequestError, RequestTimeout, SessionExpired
 from zmqlab.keys import Credentials
 from zmqlab.wire.frames import MAX_ANSWER_BYTES
 
@@ -154,6 +155,7 @@ class ConnectedSession:
         """
         self._owns_context = context is None
         self._context = net.new_context() if context is None else context
+        self._credentials = credentials
         self.session = Session(
             settings or SessionSettings(),
             lambda contact: Connection(self._context, contact, credentials),
@@ -184,16 +186,25 @@ class ConnectedSession:
 
         Raises:
             NoLeader: nodes answer, but none of them can take anything for now.
-            RequestTimeout: no node answered in time, or ``should_stop`` said so.
+            RequestTimeout: no node answered in time, or ``should_stop`` said so; NotLetIn if the keys are the reason.
         """
         session = self.session
         started_ns = time.monotonic_ns()
         session.begin(started_ns)
         while not session.client_id:
-            if time.monotonic_ns() - started_ns > timeout_ms * NS_PER_MS or should_stop():
+            if should_stop():
                 raise session.open_error(timeout_ms)
+            if time.monotonic_ns() - started_ns > timeout_ms * NS_PER_MS:
+                raise self._why_not_open(timeout_ms)
             self.poll(TEND_MS)
         return session.client_id
+
+    def _why_not_open(self, timeout_ms: float) -> RequestError:
+        """What the nodes answered; or else, if they do not let this process in, why."""
+        error = self.session.open_error(timeout_ms)
+        if not isinstance(error, RequestTimeout) or any(self.connected):
+            return error
+        return silence_of(self.endpoints, str(error), self._credentials)
 
     @property
     def client_id(self) -> int:

@@ -204,6 +204,11 @@ class Doorkeeper:
         self._thread = threading.Thread(target=self._run, name="zmqlab-doorkeeper", daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> int:
+        """Connections that were ended, at all doors."""
+        return sum(door.ended for door in self._doors)
+
     def close(self) -> None:
         """Stop watching. Must come before the sockets of the doors are closed."""
         self._closing = True

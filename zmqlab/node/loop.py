@@ -165,6 +165,7 @@ class Node:
         return self._names.spread(endpoints)
 
     def ask(self, address: str, frame: bytes) -> None:
+        self._complain()
         self._transport.ask(address, frame)
 
     def hang_up(self, address: str) -> None:
@@ -185,6 +186,7 @@ class Node:
             rss_bytes=self._memory_bytes,
             dropped=self._transport.dropped,
             bad_messages=self._transport.bad_messages + (door.refused if door else 0),
+            connections_ended=self._transport.connections_ended,
         )
 
     def _measure(self, now_ns: int) -> None:
@@ -196,8 +198,14 @@ class Node:
             self._memory_bytes = self._process.memory_info().rss
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        self._complain()
         if self._observe is not None:
             self._observe(status, replica, is_closing)
+
+    def _complain(self) -> None:
+        """Called with each snapshot, and with each question of a node that does not publish any yet."""
+        for complaint in self._transport.complaints():
+            self.note(complaint, is_warning=True)
 
     def note(self, text: str, is_warning: bool = False) -> None:
         log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)

@@ -161,6 +161,9 @@ class RaftState:
     unanswered: dict[int, tuple[int, RequestVote]]
     """Of a follower that hears its leader: voter -> tick and request of the last pre-vote of it that was ignored. Empty
     for all other roles."""
+    accepted_at: int
+    """Of a follower: the tick at which it last took entries, a heartbeat or a part of a snapshot of a leader, and did
+    not refuse it; 0 if it never did. A node that was removed can hear a leader, but its log does not fit."""
 
     # What a leader knows of its followers.
 
@@ -256,7 +259,7 @@ class RaftState:
         self.role, self.leader_id = Role.FOLLOWER, NOBODY
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
-        self.ticks = self.election_elapsed = self.election_timeout = 0
+        self.ticks = self.election_elapsed = self.election_timeout = self.accepted_at = 0
         self.early_tries = self.early_due = 0
         self.unanswered = {}
 

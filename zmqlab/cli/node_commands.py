@@ -193,6 +193,8 @@ def status(
         print_json([each.as_dict() for each in table])
     else:
         typer.echo(repr(table))
+        if table.exchange:
+            typer.echo(f"exchange: {table.exchange}")
     return EXIT_OK if len(answers) == len(endpoints) else EXIT_FAILED
 
 

@@ -7,13 +7,15 @@ table of 1,024 buckets.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import importlib.util
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,84 @@ def test_the_extension_refuses_what_makes_no_sense(call: tuple[object, ...]) -> 
     compiled.check_invariants()
 
 
+# When memory runs out.
+
+FAILING = """
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdlib.h>
+#include <string.h>
+long allocations_left = -1; /* -1: as many as there are */
+static int fails(void) { return allocations_left == 0 || (allocations_left > 0 && !allocations_left--); }
+static void *failing_malloc(size_t n) { return fails() ? NULL : malloc(n); }
+static void *failing_calloc(size_t n, size_t size) { return fails() ? NULL : calloc(n, size); }
+static void *failing_realloc(void *p, size_t n) { return fails() ? NULL : realloc(p, n); }
+#define malloc failing_malloc
+#define calloc failing_calloc
+#define realloc failing_realloc
+"""
+
+
+def built_in(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Build the extension in ``folder``. Only this package's build is run: no environment, no network."""
+    (folder / "zmqlab" / "market").mkdir(parents=True)
+    for name in ("setup.py", "zmqlab/market/_matching.c"):
+        shutil.copy(ROOT / name, folder / name)
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    environment = os.environ | variables
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def commands_of(draw: random.Random, count: int, prices: range) -> bytes:
+    """Packed commands of all kinds, in more symbols than the exchange may list."""
+    rows = []
+    for _ in range(count):
+        kind, place = draw.choice((1, 1, 1, 2, 3)), (draw.choice(CODES), draw.choice(prices), draw.randint(1, 300), 0)
+        symbol, price, *rest = place
+        if kind == 1:
+            rows.append((1, draw.choice((1, 2)), 1, draw.choice((1, 1, 2)), draw.randint(1, 50), 0, *place))
+        else:
+            rows.append((kind, 0, 0, 0, (kind - 2) * 7, draw.randint(1, 900), symbol, (kind - 2) * price, *rest))
+    return records.pack_commands(rows)
+
+
+def runs_out(call: Callable[..., object], *arguments: object) -> bool:
+    """Whether memory runs out in a call."""
+    try:
+        call(*arguments)
+    except MemoryError:
+        return True
+    return False
+
+
+@needs_compiled
+def test_running_out_of_memory_anywhere_leaves_sound_books(tmp_path: Path) -> None:
+    """The extension is built anew, with allocations that fail when the test wants it."""
+    (tmp_path / "failing.h").write_text(FAILING)
+    built = built_in(tmp_path, CFLAGS=f"-O0 -include {tmp_path / 'failing.h'}")
+    (path,) = (tmp_path / "zmqlab" / "market").glob("_matching.*.so")
+    assert built.returncode == 0
+    spec = importlib.util.spec_from_file_location("zmqlab.market._matching", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    left = ctypes.c_long.in_dll(ctypes.CDLL(str(path)), "allocations_left")
+    failures = 0
+    for seed in range(60):
+        draw, core, frozen = random.Random(seed), module.Core(9_000, 9_000, 9_000, 8, 100, 100), []
+        for _ in range(8):
+            data = commands_of(draw, draw.choice((1, 5, 300)), draw.choice((WIDE, NARROW)))
+            left.value = draw.choice((-1, 0, 1, 2, 3, 5, 8, 13, 20, 40))
+            failures += runs_out(core.execute_packed, data, 0, draw.randint(1, 3))
+            failures += runs_out(frozen.extend, map(core.freeze, [draw.randint(1, 200)]))
+            failures += bool(frozen) and runs_out(next, draw.choice(frozen), None)
+            left.value = -1
+            core.check_invariants()
+            del frozen[2:]
+    assert failures > 200
+
+
 # Where it is missing.
 
 
@@ -221,14 +301,8 @@ def test_a_build_of_another_source_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_build_without_a_compiler_succeeds_without_the_extension(tmp_path: Path) -> None:
-    """``pip install`` builds a wheel like this. Only this package's build is run: no environment, no network."""
-    (tmp_path / "zmqlab" / "market").mkdir(parents=True)
-    for name in ("setup.py", "zmqlab/market/_matching.c"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    built = subprocess.run(
-        [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=tmp_path, env=os.environ | {"CC": "/nowhere/cc"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    """``pip install`` builds a wheel like this."""
+    built = built_in(tmp_path, CC="/nowhere/cc")
     assert built.returncode == 0, built.stderr
     assert "_matching" in built.stderr
     assert not list(tmp_path.rglob("*.so"))

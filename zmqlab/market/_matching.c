@@ -466,11 +466,21 @@ static struct tally *tally_of(struct tallies *tallies, uint64_t key)
 static void tally_tidy(struct tallies *tallies, uint64_t key)
 {
     uint32_t slot = index_find(&tallies->index, &tallies->pool, key);
+    if (slot == NOWHERE)
+        return;
     struct tally *tally = (struct tally *)node_at(&tallies->pool, slot);
     if (!tally->orders && !tally->symbols) {
         index_remove(&tallies->index, &tallies->pool, slot);
         pool_give(&tallies->pool, slot);
     }
+}
+
+/* Memory has run out while an order of these was to rest. */
+static int give_up(struct state *state, uint32_t account, uint64_t session)
+{
+    tally_tidy(&state->accounts, account);
+    tally_tidy(&state->sessions, session);
+    return -1;
 }
 
 static void tally_order_gone(struct tallies *tallies, uint64_t key)
@@ -703,12 +713,13 @@ static void book_forget(struct state *state, uint32_t slot)
 static uint32_t hold(struct state *state, const struct limits *limits, uint32_t slot, uint64_t symbol, uint32_t account,
                      uint64_t session)
 {
+    int is_listed = slot != NOWHERE;
     struct tally *of_account = tally_of(&state->accounts, account), *of_session = tally_of(&state->sessions, session);
-    if (!of_account || !of_session)
+    if (!of_account || !of_session || (slot == NOWHERE && (slot = book_list(state, symbol)) == NOWHERE)) {
+        give_up(state, account, session);
         return NOWHERE;
-    if (slot == NOWHERE) {
-        if ((slot = book_list(state, symbol)) == NOWHERE)
-            return NOWHERE;
+    }
+    if (!is_listed) {
         if (state->held + state->idle >= limits->symbols && state->idle) {
             uint32_t oldest = state->idle_first;
             leave_idle(state, oldest);
@@ -759,11 +770,11 @@ static int rest(struct state *state, uint32_t book_slot, int32_t key, uint64_t i
                 uint64_t session)
 {
     struct tally *of_account = tally_of(&state->accounts, account), *of_session = tally_of(&state->sessions, session);
-    if (!of_account || !of_session || index_begin(&state->by_id) < 0 || reserve_order(state) < 0)
-        return -1;
-    uint32_t level_slot = level_of(state, book_slot, key);
+    uint32_t level_slot = NOWHERE;
+    if (of_account && of_session && index_begin(&state->by_id) == 0 && reserve_order(state) == 0)
+        level_slot = level_of(state, book_slot, key);
     if (level_slot == NOWHERE)
-        return -1;
+        return give_up(state, account, session);
     uint32_t slot = pool_take(&state->places);
     struct place *place = place_at(state, slot);
     struct level *level = level_at(state, level_slot);
@@ -1026,8 +1037,12 @@ static int execute_new(Core *core, const struct command *c, uint64_t session, st
         r->status = r->filled ? PARTIALLY_FILLED : RESTS;
         if (slot == NOWHERE || book->is_idle)
             slot = hold(state, &core->limits, slot, c->symbol, c->account, session);
-        if (slot == NOWHERE || rest(state, slot, -limit, r->order_id, c->account, r->leaves, session) < 0)
+        if (slot == NOWHERE)
             return -1;
+        if (rest(state, slot, -limit, r->order_id, c->account, r->leaves, session) < 0) {
+            release_if_empty(state, slot);
+            return -1;
+        }
     }
     if (r->filled)
         release_if_empty(state, slot);
@@ -1098,18 +1113,18 @@ static int execute_replace(Core *core, const struct command *c, struct report *r
     }
     uint64_t session = order->session;
     take_out(state, slot);
-    int stopped = match(core, book, opposite, limit, c->account, r);
+    int failed = 0, stopped = match(core, book, opposite, limit, c->account, r);
     if (stopped < 0)
         return -1;
     if (stopped) {
         r->status = EXPIRED;
         r->reason = SELF_TRADE;
         r->leaves = 0;
-    } else if (r->leaves && rest(state, book_slot, -limit, c->order_id, c->account, r->leaves, session) < 0) {
-        return -1;
+    } else if (r->leaves) {
+        failed = rest(state, book_slot, -limit, c->order_id, c->account, r->leaves, session);
     }
     release_if_empty(state, book_slot);
-    return 0;
+    return failed;
 }
 
 static int execute_one(Core *core, const struct command *c, uint64_t session, struct report *r)

@@ -102,6 +102,18 @@ def test_large_books_are_alike_while_they_grow_and_shrink(prices: range) -> None
 
 
 @needs_compiled
+def test_a_full_block_of_levels_is_split_wherever_the_next_level_goes() -> None:
+    """A block holds 256 levels, at even prices here. The next one goes to each odd price in turn."""
+    for odd in range(1, 515, 2):
+        compiled = make_compiled()
+        for price in [*range(2, 514, 2), odd]:
+            compiled.execute_packed(records.COMMAND.pack(1, 2, 1, 1, 1, 0, CODES[0], price, 1, 0), 0, 1)
+        compiled.check_invariants()
+        prices = [price for price, _, _ in compiled.depth("S0", 999).asks]
+        assert prices == sorted([*range(2, 514, 2), odd])
+
+
+@needs_compiled
 def test_a_large_frozen_state_stays_as_it_was_and_each_restores_the_others() -> None:
     """Commands go on between the slices, in chunks of orders that the frozen state shares."""
     flow, compiled = LongFlow(6, WIDE), make_compiled()

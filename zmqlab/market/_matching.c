@@ -16,8 +16,8 @@
  * - A side keeps its levels sorted, the best one last, in blocks of at most 256, as a B+ tree of two levels. The best
  *   level is read and closed in constant time.
  *
- * Freezing takes a reference to each chunk of orders, and no copy. The first change of an order in a shared chunk copies
- * that chunk, 10 KB (copy on write). The frozen state walks the order of arrival as it was.
+ * Freezing takes a reference to each chunk of orders, and no copy. The first change of an order in a shared chunk
+ * copies that chunk, 10 KB (copy on write). The frozen state walks the order of arrival as it was.
  *
  * When memory runs out, a command raises MemoryError. Then the books are sound, but the command may be carried out in
  * part, so the state is of no more use, as after a MemoryError in Python. If a shared chunk can't be copied, the frozen
@@ -94,7 +94,8 @@ static struct node *node_at(const struct pool *pool, uint32_t slot)
     return (struct node *)(pool->chunks[slot >> CHUNK_BITS] + (size_t)(slot & (CHUNK - 1)) * pool->size);
 }
 
-/* Room for one more pointer in the array that `array` points to, which grows by doubling; a million orders are 4,096 pointers. */
+/* Room for one more pointer in the array that `array` points to, which grows by doubling. A million orders are 4,096
+ * pointers. */
 static int more_pointers(void *array, uint32_t count, uint32_t *room)
 {
     if (count < *room)
@@ -1172,7 +1173,8 @@ static PyObject *frozen_symbols(Frozen *frozen)
     Py_ssize_t at_once = frozen->rows / TAPE_LENGTH ? frozen->rows / TAPE_LENGTH : 1;
     for (; at_once && end < frozen->head_bytes; at_once--)
         end += SYMBOL_SIZE + (size_t)get32(frozen->head + end + 20) * TRADE_SIZE;
-    PyObject *slice = PyBytes_FromStringAndSize(frozen->head + frozen->head_done, (Py_ssize_t)(end - frozen->head_done));
+    const char *begin = frozen->head + frozen->head_done;
+    PyObject *slice = PyBytes_FromStringAndSize(begin, frozen->head + end - begin);
     if (slice)
         frozen->head_done = end;
     return slice;

@@ -37,7 +37,7 @@ from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
-from zmqlab.wire import frames
+from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 Levels = list[tuple[int, int, int]]
@@ -272,7 +272,8 @@ class Ledger:
             return client_wire.encode_response(client_id, number, entry.index, status)
         reports, fills = self._books.execute(client_wire.request_commands(entry.data), client_id)
         max_fills = self._limits.answer_fills
-        body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, max_fills)
+        packed = records.pack_reports(reports), records.pack_fills(fills)
+        body = client_wire.encode_execution(client_id, number, entry.index, *packed, max_fills)
         self._sessions.remember(client_id, number, body)
         return body
 

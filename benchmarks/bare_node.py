@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import zmq
 
@@ -32,15 +32,17 @@ def new_orders(first_id: int, count: int) -> list[int]:
 class NullExchange:
     """Accepts everything, remembers a counter."""
 
+    name = "none"
+
     def __init__(self, limits: MarketLimits | None = None) -> None:
         self.limits = limits
         self._count = 0
         self.open_orders = 0
 
-    def execute(self, commands: Iterable[tuple[int, ...]], session: int = 0) -> tuple[list[int], list[int]]:
-        count, first_id = sum(1 for _ in commands), self._count + 1
+    def execute_packed(self, frame: bytes, offset: int, session: int) -> tuple[bytes, bytes, int]:
+        count, first_id = (len(frame) - offset) // records.COMMAND.size, self._count + 1
         self._count += count
-        return new_orders(first_id, count), []
+        return records.pack_reports(new_orders(first_id, count)), b"", 0
 
     def freeze(self, rows: int) -> Iterator[bytes]:
         return iter([COUNT.pack(self._count)])
@@ -98,7 +100,7 @@ def run_pipeline(arguments: list[str]) -> int:
     from zmqlab.node.process import run_node
     from zmqlab.replica import machine
 
-    machine.Exchange = NullExchange  # type: ignore[misc,assignment]
+    machine.new_exchange = NullExchange  # type: ignore[assignment]
     return run_node(parse_arguments(arguments))
 
 

@@ -20,7 +20,7 @@ import zmq
 from pysyncobj import SyncObj, SyncObjConf, replicated
 from pysyncobj.poller import POLL_EVENT_TYPE
 
-from zmqlab.market import Exchange
+from zmqlab.replica.execution import new_exchange
 from zmqlab.wire import client as wire
 from zmqlab.wire import frames
 
@@ -33,7 +33,7 @@ class ReplicatedExchange(SyncObj):  # type: ignore[misc]
     """The exchange, behind one replicated method."""
 
     def __init__(self, own: str, others: list[str], folder: str) -> None:
-        self.exchange = Exchange()
+        self.exchange = new_exchange()
         self.count = 0
         conf = SyncObjConf(autoTick=False, appendEntriesUseBatch=False, journalFile=f"{folder}/journal")
         super().__init__(own, others, conf=conf)
@@ -43,7 +43,7 @@ class ReplicatedExchange(SyncObj):  # type: ignore[misc]
         """One request; returns the body of its answer."""
         self.count += 1
         head = wire.parse_request(frame)
-        reports, fills = self.exchange.execute(wire.request_commands(frame), head.client_id)
+        reports, fills, _ = self.exchange.execute_packed(frame, wire.COMMANDS_OFFSET, head.client_id)
         return wire.encode_execution(head.client_id, head.request_number, self.count, reports, fills, MAX_FILLS)
 
 

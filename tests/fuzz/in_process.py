@@ -18,6 +18,7 @@ import zmq
 
 from tests.fuzz.hostile import Parts, View
 from zmqlab.engine.engine import MAX_PER_TURN
+from zmqlab.handshakes import Complaints, Handshakes
 from zmqlab.keys import ANYONE
 from zmqlab.node.loop import Node
 from zmqlab.node.transport import Transport
@@ -37,8 +38,16 @@ FIRST_ID = 0x1_2345_6789_ABCD
 SETTLING_TURNS = 200
 
 
+@dataclass
+class FakeFrame:
+    """What a receive without a copy gives."""
+
+    bytes: bytes
+    more: bool
+
+
 class FakeSocket:
-    """A queue of messages, each a list of frames, that is read one frame at a time."""
+    """A queue of messages, each a list of frames, that is read one frame at a time. It monitors nothing."""
 
     def __init__(self, context: FakeContext) -> None:
         self.messages: deque[Parts] = deque()
@@ -51,7 +60,13 @@ class FakeSocket:
                 raise zmq.Again
             self._rest = self.messages.popleft()
         first, self._rest = self._rest[0], self._rest[1:]
-        return first if copy else zmq.Frame(first)
+        return first if copy else FakeFrame(first, bool(self._rest))
+
+    def recv_multipart(self, _flags: int = 0) -> Parts:
+        raise zmq.Again
+
+    def send(self, _frame: bytes, _flags: int = 0) -> None:
+        """A question: it is lost."""
 
     def getsockopt(self, _option: int) -> int:
         return bool(self._rest)
@@ -59,8 +74,14 @@ class FakeSocket:
     def setsockopt(self, _option: int, _value: Any) -> None:
         """All options are fine."""
 
+    def monitor(self, _address: str, _events: int) -> None:
+        """It has nothing to report."""
+
+    def disable_monitor(self) -> None:
+        """It had nothing to report."""
+
     def connect(self, address: str) -> None:
-        if not TAKEN_BY_LIBZMQ.fullmatch(address):
+        if not (TAKEN_BY_LIBZMQ.fullmatch(address) or address.startswith("inproc://")):
             raise zmq.ZMQError(22, f"Invalid argument (addr={address!r})")
 
     def disconnect(self, address: str) -> None:
@@ -88,12 +109,24 @@ class FakeContext:
         self.closed = 0
 
 
+class FakeInlets:
+    """Sockets have something to receive as long as their queues say so."""
+
+    def __init__(self) -> None:
+        self.unread: set[Any] = set()
+
+    def has_more(self, socket: FakeSocket) -> bool:
+        if not socket.messages:
+            self.unread.discard(socket)
+        return bool(socket.messages)
+
+
 class FakeTransport(Transport):
     """The transport of one node among ``nodes``, by node id; what is for nobody there is lost."""
 
     def __init__(self, nodes: dict[int, Driven]) -> None:
         self.bad_messages = self.dropped = 0
-        self._credentials = self.key_checker = None
+        self._credentials = self.key_checker = self._doorkeeper = None
         self._sender = ANYONE
         self.fake_context = FakeContext()
         self._context = cast(Any, self.fake_context)
@@ -106,6 +139,14 @@ class FakeTransport(Transport):
         self.publisher, self.peers, self.clients, self.broadcasts = (
             cast(Any, FakeSocket(self.fake_context)) for _ in range(4)
         )
+        self.inlets = cast(Any, FakeInlets())
+        self._heard = Handshakes(self._context, self.broadcasts)
+        self._asked = {}
+        self._given_up = {}
+        self._standing = set()
+        self._closed = []
+        self._to_tell = []
+        self._complaints = Complaints()
         self.replies = 0
         self.last_reply = b""
 
@@ -154,7 +195,9 @@ class Driven:
         transport, engine = self.transport, self.engine
         engine.begin_turn()
         sockets = (transport.broadcasts, transport.peers, transport.clients)
-        self.node._drain({socket: zmq.POLLIN for socket in sockets if socket.messages})
+        unread = transport.inlets.unread
+        unread.update(socket for socket in sockets if socket.messages)
+        self.node._drain(unread, ())
         engine.turn()
         transport.fake_context.reap()
 

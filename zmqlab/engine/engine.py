@@ -276,7 +276,8 @@ class Engine:
 
     def _tick(self) -> None:
         if self._first_start is not None:
-            self._first_start.tick()
+            if self._first_start.origin is None:  # an answer of this turn may have decided it
+                self._first_start.tick()
             return
         for group in self.groups.values():
             group.tick()

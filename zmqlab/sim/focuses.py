@@ -10,18 +10,39 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zmqlab.replica import MakeReplication, RaftByQuorum
+from zmqlab.sim.orders import draw_busy_market
 from zmqlab.sim.plan import FOCUSES, MS, Plan, SimSettings, draw_plan
 
 OUTAGES = 0.15
 """Share of runs in which a minority stays away before the end."""
+BUSY_MARKETS = 0.4
+"""Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
+MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
     """Everything that is decided beforehand, and what it is aimed at."""
     plan = draw_plan(rng, settings, make_replication)
-    focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-1]))
+    focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-2]))
     focused = FOCUSED[focus](plan, settings) if focus else plan
-    return replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
+    focused = replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
+    may_be_busy = not settings.focus and focus in MAY_BE_BUSY
+    is_busy = focus == "market" or (may_be_busy and rng.random() < BUSY_MARKETS)
+    return _with_busy_market(rng, focused) if is_busy else focused
+
+
+def _with_busy_market(rng: random.Random, plan: Plan) -> Plan:
+    """Snapshots and hashes of a busy market take many turns, in which orders change."""
+    return replace(
+        plan,
+        market=draw_busy_market(rng),
+        think_us=rng.choice((15, 30)) * MS,
+        replica=replace(
+            plan.replica,
+            snapshot_log_bytes=min(plan.replica.snapshot_log_bytes, rng.choice((400, 1_500))),
+            snapshot_slice_bytes=rng.choice((1, 100, 400, 65_536)),
+        ),
+    )
 
 
 def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
@@ -195,6 +216,18 @@ def _outage(plan: Plan, settings: SimSettings) -> Plan:
     )
 
 
+def _market(plan: Plan, settings: SimSettings) -> Plan:
+    """A busy market, and snapshots of it that are needed."""
+    return replace(
+        plan,
+        faults=("crash", "isolate", "pause"),
+        fault_gap_us=120 * MS,
+        faults_ms=settings.faults_ms or 600,
+        think_us=15 * MS,
+        reads=0.1,
+    )
+
+
 def _sessions(plan: Plan, settings: SimSettings) -> Plan:
     """Fewer sessions than clients, so that they are evicted all the time, and late copies of what belongs to old
     ones."""
@@ -220,6 +253,7 @@ FOCUSED: dict[str, Callable[[Plan, SimSettings], Plan]] = {
     "reads": _reads,
     "ahead": _ahead,
     "sessions": _sessions,
+    "market": _market,
     "moves": _moves,
     "forwards": _forwards,
 }

@@ -41,6 +41,9 @@ RETRACT_US = 800 * MS
 """A question may be under way for so long."""
 LOG_BYTES = 4_000
 FOR_EVER_MS = 600_000
+SEED_AGAIN_MS = 300
+"""How long some seeds ask that have lost their disk. One that reaches no member for so long founds a second cluster,
+which is documented; it is wiped once more."""
 
 
 @dataclass(slots=True)
@@ -207,7 +210,8 @@ class Operator:
         if process.node_id in self.members:
             self._want_gone(process.node_id)
             if process.settings.bootstrap_ms:
-                self._want_new(process.address, bootstrap_ms=FOR_EVER_MS)
+                bootstrap_ms = FOR_EVER_MS if process.node_id % 2 else SEED_AGAIN_MS
+                self._want_new(process.address, bootstrap_ms=bootstrap_ms)
             elif process.settings.peers and self._world.plan.nodes_ask and self._rng.random() < 0.7:
                 self._want_new(process.address, peers=process.settings.peers)  # by the command of its first start
             else:
@@ -271,6 +275,9 @@ class Operator:
     # Asking.
 
     def _ask(self) -> None:
+        if self._world.plan.market.is_busy and not self._is_ending:
+            self._next_nonce += 1
+            self._send(self.members[self._next_nonce % len(self.members)], control.HashQuery(self._next_nonce))
         if self._goals and not self.is_waiting and not self._is_on_hold:
             if not self._is_ending and self._rng.random() < self._world.plan.changes_its_mind:
                 self._goals.rotate(-1)

@@ -130,6 +130,15 @@ class Operator:
         if self.may_lose(process):
             process.lose("its disk is wiped")
 
+    def _wipe_seed(self) -> None:
+        """The node that founded the cluster, or came in its place, is replaced: by one that may found. Often the others
+        lose their leader just then."""
+        for process in list(self._world.running()):
+            if process.settings.bootstrap_ms and process.node_id in self.members and self.may_lose(process):
+                process.lose("its disk is wiped")
+                for other in [each for each in self._world.running() if each.leads and self._rng.random() < 0.7]:
+                    other.crash("at the same time")
+
     def _read_log(self) -> None:
         """The oldest entries that a node still has, among them those that it has no use for itself."""
         reachable = self._world.reachable()

@@ -45,10 +45,10 @@ NEEDS_DISK = ("corrupt", "disk_full", "terminate")
 NODES_MAX = 9
 FOCUSES = (
     *("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards", "sessions"),
-    *("market", "outage"),
+    *("seeds", "market", "outage"),
 )
-"""Plans aimed at one kind of bug; see :mod:`zmqlab.sim.focuses`. A seed draws one of all but the last two: busy markets
-and outages have shares of their own."""
+"""Plans aimed at one kind of bug; see :mod:`zmqlab.sim.focuses`. A seed draws one of all but the last three: lost
+seeds, busy markets and outages have shares of their own."""
 
 
 FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 4 + (1_500,) * 2 + (3_000,)

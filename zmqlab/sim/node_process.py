@@ -71,6 +71,8 @@ class Process:
         self.by_power_cut = False
         """That end, if it comes, takes along what is not flushed."""
         self.paused = False
+        self._is_new = True
+        """Whether it had no journal when it was started last."""
         self._is_stray = False
         """It was a seed, reached no member for all its time, and has founded a cluster: its operator wipes it."""
         self.crashes = 0
@@ -211,7 +213,7 @@ class Process:
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
         configuration, known = replication.configuration, self.world.configurations
-        if not (replication.last_index or configuration == Configuration(()) or known.were_ever(configuration)):
+        if self._is_new and configuration != Configuration(()) and not known.were_ever(configuration):
             if self.settings.bootstrap_ms and not self._beginning.told_by:
                 self._is_stray = True
                 raise Crash("as it has reached no member and founds a second cluster")
@@ -231,7 +233,8 @@ class Process:
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
             journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored, part_bytes)
-        if not journal.is_new:
+        self._is_new = journal.is_new
+        if not self._is_new:
             stored = journal.load()
             self.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal

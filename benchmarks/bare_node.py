@@ -38,9 +38,9 @@ class NullExchange:
         self.open_orders = 0
 
     def execute(self, commands: Iterable[tuple[int, ...]], session: int = 0) -> tuple[list[int], list[int]]:
-        count = sum(1 for _ in commands)
+        count, first_id = sum(1 for _ in commands), self._count + 1
         self._count += count
-        return new_orders(self._count, count), []
+        return new_orders(first_id, count), []
 
     def freeze(self, rows: int) -> Iterator[bytes]:
         return iter([COUNT.pack(self._count)])

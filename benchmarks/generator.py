@@ -1,7 +1,7 @@
 """The cost of the load generator by itself, against nodes that answer at once.
 
 The fake nodes run in another process and are cheap. The benchmark measures the process of the generator (its ZeroMQ I/O
-thread included): its CPU time for each second and for each order, and how well it keeps its schedule. Run it while
+thread included): its CPU time for each second, order and request, and how well it keeps its schedule. Run it while
 nothing else runs:
 
     python -m benchmarks.generator [--rates 5000,20000,50000,100000] [--seconds 5] [--history FILE]
@@ -68,8 +68,8 @@ def measure(endpoints: list[str], rate: float | None, seconds: float, history: s
     report, total = LoadReport(result), result.total
     return (
         f"{'max' if rate is None else f'{rate:,.0f}':>8} {report.throughput:>10,.0f} "
-        f"{100 * result.cpu_s / result.elapsed_s:>6.0f} {1e6 * result.cpu_s / max(total.acknowledged, 1):>9.2f} "
-        f"{total.acknowledged / max(total.requests, 1):>8.1f} {report.response_time.p50_ms:>8.3f} "
+        f"{100 * result.cpu_s / result.elapsed_s:>6.0f} {report.cpu_us_per_order:>8.2f} "
+        f"{report.cpu_us_per_request:>8.0f} {report.orders_per_request:>8.1f} {report.response_time.p50_ms:>8.3f} "
         f"{report.response_time.p99_ms:>8.3f} {report.response_time.max_ms:>8.2f} {report.service_time.p50_ms:>8.3f} "
         f"{total.late:>6}"
     )
@@ -86,8 +86,8 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     endpoints = ours.recv()
-    print("    rate  orders/s  CPU % us/order  orders/   response ms             service   late")
-    print("                                    request    p50      p99      max     p50")
+    print("    rate   orders/s  CPU % us/order us/requ. orders/   response ms                service   late")
+    print("                                             request      p50      p99      max      p50")
     for rate in arguments.rates.split(","):
         print(measure(endpoints, parse_rate(rate), arguments.seconds, arguments.history), flush=True)
         time.sleep(0.2)

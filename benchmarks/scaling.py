@@ -14,6 +14,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from machine import line
+from tables import markdown
+
 from zmqlab import Cluster, LoadClient
 from zmqlab.histogram import Histogram
 from zmqlab.load.load_messages import decode_metrics
@@ -60,7 +63,7 @@ def run_once(phases: Phases, nodes: int, up: int, rate: float) -> bool:
         load.stop()
         result = load.wait()
         verdict = "ok" if result.verdict.ok else repr(result.verdict)
-        print(f"  {result.total.failed} failed, {result.total.retries} retries, verdict {verdict}")
+        print(f"- {result.total.failed} failed, {result.total.retries} retries, verdict {verdict}")
         return result.verdict.ok and not result.total.failed
 
 
@@ -72,15 +75,17 @@ def main() -> int:
     parser.add_argument("--up", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    print(f"{line()}.\n")
     phases, good = Phases(), 0
     for number in range(1, arguments.rounds + 1):
         steps = f"{arguments.nodes} -> {arguments.up} -> {arguments.nodes} nodes"
-        print(f"round {number}: {steps} at {arguments.rate:,.0f} orders/s", flush=True)
+        print(f"  round {number}: {steps} at {arguments.rate:,.0f} orders/s", file=sys.stderr, flush=True)
         good += run_once(phases, arguments.nodes, arguments.up, arguments.rate)
-    print(f"{'':14} {'seconds':>8} {'p50 ms':>8} {'p99 ms':>8} {'p99.9 ms':>9} {'gap ms':>8}")
+    rows = []
     for phase in PHASES:
-        p50, p99, p999 = (value / 1e6 for value in phases.histograms[phase].percentiles((50, 99, 99.9)))
-        print(f"{phase:14} {phases.seconds[phase]:8.1f} {p50:8.2f} {p99:8.2f} {p999:9.2f} {phases.gap_ms[phase]:8.1f}")
+        latencies = [f"{value / 1e6:.2f}" for value in phases.histograms[phase].percentiles((50, 99, 99.9))]
+        rows.append([phase, f"{phases.seconds[phase]:.1f}", *latencies, f"{phases.gap_ms[phase]:.1f}"])
+    print("\n" + markdown(["", "seconds", "p50 ms", "p99 ms", "p99.9 ms", "longest gap ms"], rows))
     return 0 if good == arguments.rounds else 1
 
 

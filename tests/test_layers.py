@@ -14,6 +14,7 @@ LAYERS = [
     "keys",
     "names",
     "net",
+    "handshakes",
     "histogram",
     "raft",
     "market",
@@ -41,6 +42,7 @@ THIRD_PARTY = {
     "sim": set(),
     "keys": {"zmq"},
     "net": {"zmq", "psutil"},
+    "handshakes": {"zmq"},
     "client": {"zmq", "msgspec"},
     "node": {"zmq", "lmdb", "psutil", "msgspec", "prometheus_client"},
 }

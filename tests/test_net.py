@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +134,62 @@ def test_ipv6(context: net.Context, host: str) -> None:
                 asking.send(b"hello")
                 assert listening.poll(5_000)
                 assert listening.recv_multipart()[1] == b"hello"
+
+
+class Reader:
+    """A ROUTER that is read through inlets, and a DEALER that talks to it."""
+
+    def __init__(self, context: net.Context) -> None:
+        self.router = net.open_socket(context, zmq.ROUTER, BOUNDS)
+        self.dealer = net.connect(context, zmq.DEALER, net.bind_to_free_port(self.router), BOUNDS)
+        self.inlets = net.Inlets([self.router])
+        self.dealer.send(b"hello")
+        assert self.inlets.wait(5_000) == {self.router}
+        self.route, _ = self.router.recv_multipart()
+        assert not self.inlets.has_more(self.router)
+        assert self.inlets.wait(0) == set()
+
+    def close(self) -> None:
+        self.dealer.close(0)
+        self.router.close(0)
+
+    def say(self, text: bytes) -> None:
+        """Sends it, and waits until it has arrived, without a look at the reading socket."""
+        self.dealer.send(text)
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def reader(context: net.Context) -> Iterator[Reader]:
+    made = Reader(context)
+    yield made
+    made.close()
+
+
+def test_a_socket_that_was_not_emptied_comes_again_at_once(reader: Reader) -> None:
+    reader.say(b"one")
+    reader.dealer.send(b"two")
+    assert reader.inlets.wait(5_000) == {reader.router}
+    assert reader.router.recv_multipart() == [reader.route, b"one"]
+    assert reader.inlets.wait(5_000) == {reader.router}
+    assert reader.router.recv_multipart() == [reader.route, b"two"]
+    assert not reader.inlets.has_more(reader.router)
+    assert reader.inlets.wait(0) == set()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_has_arrived_while_the_owner_sent_is_found_if_the_inlets_are_told(reader: Reader, is_told: bool) -> None:
+    """libzmq takes note of it in the send, and the descriptor tells nothing more."""
+    reader.say(b"question")
+    reader.router.send_multipart([reader.route, b"answer"])
+    if is_told:
+        reader.inlets.written.add(reader.router)
+    assert reader.inlets.wait(0) == ({reader.router} if is_told else set())
+
+
+def test_inlets_wait_for_a_plain_descriptor_too(reader: Reader) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        reader.inlets.add_descriptor(one.fileno())
+        other.send(b"x")
+        assert reader.inlets.wait(5_000) == {one.fileno()}

@@ -16,6 +16,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.keys`: who may connect, and what each key may do
 * :mod:`~zmqlab.names`: names of hosts and the addresses behind them
 * :mod:`~zmqlab.net`: the only module that creates sockets
+* :mod:`~zmqlab.handshakes`: why another process does not let this one in
 * :mod:`~zmqlab.histogram`: latency histograms that merge
 * :mod:`~zmqlab.raft`: consensus without I/O
 * :mod:`~zmqlab.market`: the exchange, fast and naive

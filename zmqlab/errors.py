@@ -24,6 +24,7 @@ failure* is one of the classes here; its message says what happened and what to 
     │   └── NodeStartFailed    a launched node ended before it was ready
     ├── RequestError           a client's request was not carried out
     │   ├── RequestTimeout     no node answered in time: the outcome is unknown
+    │   │   └── NotLetIn       because the keys of this process and of the nodes do not fit; nothing was done
     │   ├── NoLeader           no node leads for now: nothing was done
     │   ├── SessionExpired     the client's session was evicted: the outcome of open requests is unknown
     │   └── RequestRefused     the cluster said no, with its reason: nothing was done
@@ -125,6 +126,10 @@ class RequestError(ZmqlabError):
 
 class RequestTimeout(RequestError):
     """No node answered in time. The request may still be applied; retrying under its number is safe."""
+
+
+class NotLetIn(RequestTimeout):
+    """No node answered, because none of them lets this process in: the keys do not fit. Nothing was done."""
 
 
 class NoLeader(RequestError):

@@ -89,6 +89,10 @@ class Credentials:
     public: str
     secret: str = field(repr=False)
     server: str
+    folder: str = field(default="", compare=False)
+    """Where the secret was read, for messages; empty: it never was in a file."""
+    line: str = field(default="", compare=False)
+    """What lets it in, as a line of ``allowed``."""
 
 
 def make_private(folder: Path) -> None:
@@ -197,7 +201,8 @@ class Keyring:
         for role in wanted:
             for public, sender in self.allowed.items():
                 if sender.role is role and public in self._secrets:
-                    return Credentials(public, self._secrets[public], server)
+                    folder = str(self.folder) if self.folder is not None else ""
+                    return Credentials(public, self._secrets[public], server, folder, _line((public, sender)).strip())
         names = ", ".join(role.name.lower() for role in wanted)
         advice = "name the nodes' own folder" if roles == (Role.MEMBER,) else "`zmqlab keys --add` makes one"
         raise SettingsError(f"{self._where} has no secret of a key that is {names}: {advice}")

@@ -9,6 +9,7 @@ import html
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -62,9 +63,12 @@ class NodeState:
     endpoint: str
     """Where clients reach it."""
     state: str
-    """``running``, ``paused``, ``stopped``, or ``silent``: it did not answer in time, and the reason is not known."""
+    """``running``, ``paused``, ``stopped``, ``refused`` if it does not let this process in, or ``silent``: it did not
+    answer in time, and the reason is not known."""
     status: control.NodeStatus | None = None
     """What the node says of itself; None unless it runs and answered."""
+    why: str = ""
+    """Why it is ``refused``, and what to do."""
 
     def row(self, names: Mapping[int, str]) -> tuple[object, ...]:
         """Cells of a table; ``names`` tells nodes' names by their ids."""
@@ -80,7 +84,7 @@ class NodeState:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the identity, the state, and all that the node said."""
         said = msgspec.to_builtins(self.status) if self.status is not None else None
-        return {"name": self.name, "endpoint": self.endpoint, "state": self.state, "status": said}
+        return {"name": self.name, "endpoint": self.endpoint, "state": self.state, "why": self.why, "status": said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +94,22 @@ class StatusTable(Sequence[NodeState]):
     nodes: tuple[NodeState, ...] = field(default_factory=tuple)
 
     @classmethod
-    def of_answers(cls, endpoints: Iterable[str], answers: Mapping[str, control.NodeStatus]) -> StatusTable:
-        """A row for each endpoint. A node that gave no answer is ``silent``, and its endpoint stands for its name."""
-        return cls(
-            tuple(
-                NodeState(answers[each].name, each, "running", answers[each])
-                if each in answers
-                else NodeState(each, each, "silent")
-                for each in endpoints
-            )
-        )
+    def of_answers(
+        cls,
+        endpoints: Iterable[str],
+        answers: Mapping[str, control.NodeStatus],
+        refusals: Mapping[str, str] = MappingProxyType({}),
+    ) -> StatusTable:
+        """A row for each endpoint. Of a node that gave no answer the endpoint stands for its name: it is ``refused`` if
+        ``refusals`` says why, or else ``silent``."""
+
+        def state_of(endpoint: str) -> NodeState:
+            if endpoint in answers:
+                return NodeState(answers[endpoint].name, endpoint, "running", answers[endpoint])
+            why = refusals.get(endpoint, "")
+            return NodeState(endpoint, endpoint, "refused" if why else "silent", why=why)
+
+        return cls(tuple(map(state_of, endpoints)))
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -114,11 +124,16 @@ class StatusTable(Sequence[NodeState]):
         names = {node.status.node_id: node.name for node in self.nodes if node.status}
         return [node.row(names) for node in self.nodes]
 
+    def _reasons(self) -> list[str]:
+        """Why nodes are ``refused``; a sentence each."""
+        return [node.why for node in self.nodes if node.why]
+
     def __repr__(self) -> str:
-        return text_table(STATUS_HEAD, self._rows())
+        return "\n".join([text_table(STATUS_HEAD, self._rows()), *self._reasons()])
 
     def _repr_html_(self) -> str:
-        return html_table(STATUS_HEAD, self._rows())
+        reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self._reasons())
+        return html_table(STATUS_HEAD, self._rows()) + reasons
 
 
 class EventTable(list[control.Event]):

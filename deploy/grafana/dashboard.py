@@ -264,10 +264,11 @@ def node_panels() -> list[dict[str, Any]]:
         ),
         panel(
             "Dropped",
-            "Per second: frames that made no sense, and messages that a queue had no room for.",
+            "Per second: frames without sense, messages that a queue had no room for, connections that were ended.",
             [
                 (rate("zmqlab_bad_frames_total", "node"), "{{node}} bad frames"),
                 (rate("zmqlab_dropped_messages_total", "node"), "{{node}} dropped"),
+                (rate("zmqlab_connections_ended_total", "node"), "{{node}} connections ended"),
             ],
             "ops",
         ),

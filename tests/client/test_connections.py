@@ -9,7 +9,7 @@ import pytest
 
 from tests.client.conftest import MakeNodes
 from tests.client.fake_node import FakeLog
-from tests.client.steering import ONE_ORDER, collect, connect, submit_to
+from tests.client.steering import FAR_NS, ONE_ORDER, collect, connect, submit_to
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.retries import choose_node
 from zmqlab.client.session import WINDOW_BYTES, SessionSettings
@@ -243,3 +243,19 @@ def test_a_slow_cluster_gets_each_request_about_once(make_nodes: MakeNodes, log:
 
 def test_without_candidates_no_node_is_chosen() -> None:
     assert choose_node([], (), "random", 1, None, random.Random(1)) is None
+
+
+def test_an_answer_whose_signal_a_send_has_swallowed_is_found(make_nodes: MakeNodes) -> None:
+    """Libzmq's descriptor signals an arrival once, and every call on the socket takes the signal back."""
+    (node,) = make_nodes(1)
+    with connect([node]) as session:
+        first = session.submit(ONE_ORDER).number
+        while node.requests < 1:
+            time.sleep(0.01)
+        time.sleep(0.1)  # the answer is in the socket
+        node.lose_requests = 1
+        session.submit(ONE_ORDER)
+        session._next_tend_ns = FAR_NS  # the look at all sockets every 5 ms would find it, too
+        done = session.poll(1_000)
+        assert [each.request_number for each in done] == [first]
+        assert session.poll(1) == []

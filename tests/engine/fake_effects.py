@@ -31,6 +31,8 @@ class FakeEffects:
         self.connected: set[str] = set()
         self.subscribed: set[str] = set()
         self.asked: list[tuple[str, bytes]] = []
+        self.questioned: set[str] = set()
+        """Addresses to which a connection for questions is kept."""
         self.notes: list[str] = []
 
     def publish(self, frame: bytes) -> None:
@@ -62,9 +64,10 @@ class FakeEffects:
 
     def ask(self, address: str, frame: bytes) -> None:
         self.asked.append((address, frame))
+        self.questioned.add(address)
 
     def hang_up(self, address: str) -> None:
-        """Questions to it are over."""
+        self.questioned.discard(address)
 
     def vitals(self) -> Vitals:
         return Vitals(pid=1, time_ns=0, uptime_ms=0, cpu_percent=0.0, rss_bytes=0, dropped=0, bad_messages=0)
@@ -110,13 +113,17 @@ class Driven:
                 self.meet(peer)
             self.effects.asked.clear()
 
-    def meet(self, peer: str, *members: Member, **fields: Any) -> None:
-        """The node at ``peer`` answers the newest question for its status: a founder, or a member of a cluster."""
+    def meet(self, peer: str, *members: Member, late_ns: int = 0, **fields: Any) -> None:
+        """The node at ``peer`` answers the newest question for its status: a founder, or a member of a cluster.
+
+        ``late_ns``: so much time has passed since the last turn.
+        """
         *_, question = (frame for address, frame in self.effects.asked if address == peer)
         vitals, role = self.effects.vitals(), "follower" if members else FOUNDER
         status = early_status(self.settings, role, founder_id(peer), vitals)
         status = msgspec.structs.replace(status, **{"address": peer, "members": list(members)} | fields)
         answer = control.StatusAnswer(control.decode_query(question).nonce, status)
+        self.now_ns += late_ns
         self.engine.begin_turn()
         self.engine.on_answer(peer, control.encode(frames.ANSWER, answer))
         self.engine.turn()

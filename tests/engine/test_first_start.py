@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.fake_effects import Driven, founder_id
+from tests.engine.fake_effects import MS, Driven, founder_id
 from zmqlab.raft import Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -50,6 +50,16 @@ def test_founders_begin_when_all_have_met() -> None:
     asked(driven)
     driven.pass_time(100)
     assert asked(driven) == [], "a founder asks for nothing more"
+
+
+def test_a_founder_that_has_decided_keeps_no_connection_for_questions() -> None:
+    """If the last answer came in a turn with a tick, that tick asked all of them again. From then on each turn of the
+    node looked for answers over those connections. No test let time pass between two answers."""
+    driven = founder()
+    driven.meet(B)
+    driven.meet(C, late_ns=40 * MS)
+    assert driven.engine.groups
+    assert driven.effects.questioned == set()
 
 
 def test_a_founder_that_waits_says_for_which_others() -> None:

@@ -263,7 +263,8 @@ class Hostile:
             entry._replace(data=self._drawn_configuration()) if entry.kind == EntryKind.CONFIGURATION else entry
             for entry in entries
         )
-        return AppendEntries(sender, to, term, prev_index, rng.choice((view.term, number())), number(), 7, entries)
+        prev_term = rng.choice((view.term, number()))
+        return AppendEntries(sender, to, term, prev_index, prev_term, number(), 7, entries, number())
 
     def _drawn_snapshot(self, fixed: tuple[int, int, int]) -> InstallSnapshot:
         rng, number = self._rng, self._number
@@ -322,7 +323,7 @@ def peer_frames(view: View) -> list[bytes]:
     messages: list[Message] = [
         AppendEntries(*led, *place, ()),
         AppendEntries(*led, *place, entries),
-        AppendEntries(leader, BROADCAST, view.term, *place, entries),
+        AppendEntries(leader, BROADCAST, view.term, *place, entries, view.last_index + 2),
         AppendEntriesResponse(*fixed, view.round, True, view.last_index, 0, 0),
         AppendEntriesResponse(*fixed, view.round, False, view.last_index, view.term, view.last_index),
         RequestVote(*fixed, view.last_index, view.term, False, False),

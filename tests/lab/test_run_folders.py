@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.lab import run_folders
+from zmqlab.errors import ClusterError, PortInUse, SettingsError
+from zmqlab.lab import fleet, run_folders
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_run import Evidence
+from zmqlab.settings import CLIENT_PORT, parse_endpoint
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -180,6 +182,7 @@ import os, sys
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_run import Evidence
+from zmqlab.settings import CLIENT_PORT, parse_endpoint
 cluster = Cluster(1, keep=sys.argv[1] == "kept", host=LocalHost(sys.argv[2:]), keys=False).start()
 if sys.argv[1] == "failed":
     cluster.keep = True
@@ -247,3 +250,20 @@ def test_orders_of_the_first_run_are_there_in_the_second(tmp_path: Path) -> None
         assert cluster.nodes == ("node0", "node2", "node3")
         assert list(client.book("ACME").bids) == [(100, 5, 1)]
         assert cluster.add() == "node1"
+
+
+@pytest.mark.process
+def test_a_port_that_another_process_took_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line said "choose another --port", which quick does not have, and not that --fresh deletes the orders."""
+    monkeypatch.setattr(fleet, "STOP_GRACE_S", 0.0)
+    with Cluster(1, run_dir=tmp_path) as cluster:
+        port = parse_endpoint(cluster.endpoints[0])[1] - CLIENT_PORT
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortInUse) as caught:
+        Cluster(1, run_dir=tmp_path).start()
+    said = str(caught.value)
+    assert f"node0 can't listen on 127.0.0.1:{port}: " in said
+    assert f"does. The cluster in {tmp_path} comes back only at the ports that it had" in said
+    assert "Choose another" not in said
+    assert "delete the orders" in said
+    with Cluster(1, run_dir=tmp_path) as cluster:
+        assert cluster.leader == "node0", "it comes back when the port is free"

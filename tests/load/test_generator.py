@@ -290,7 +290,10 @@ def test_the_report_reads_well_and_exports(make_nodes: MakeNodes, tmp_path: Path
     report = LoadReport(result)
     assert "throughput" in repr(report)
     assert "<table>" in report._repr_html_()
-    assert report.to_dict()["counters"]["sent"] == result.total.sent
+    told = report.to_dict()
+    assert told["counters"]["sent"] == result.total.sent
+    assert told["cpu_us_per_order"] * told["orders_per_request"] == pytest.approx(told["cpu_us_per_request"])
+    assert 0 < told["cpu_us_per_order"] * result.total.acknowledged <= 1e6 * result.cpu_s + 1
     path = tmp_path / "run.hlog"
     report.export_hdr(path)
     reader = HistogramLogReader(str(path), HdrHistogram(1, MAX_VALUE, 2))

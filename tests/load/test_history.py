@@ -149,7 +149,7 @@ def test_what_was_never_sent_says_so(make_nodes: MakeNodes, tmp_path: Path) -> N
         while sessions.all_connected:
             sessions.poll(5)
         rows = OrderFlow(seed=1).take(3)
-        sessions.submit(rows.tobytes(), Sent(rows, np.zeros(3, np.int64)))
+        sessions.submit(rows.tobytes(), Sent(rows.tobytes(), np.zeros(3, np.int64)))
         writer = HistoryWriter(str(tmp_path / "h"), settings, sessions.endpoints)
         writer.close(sessions.open_requests(), (), "")
     (request,) = read_history(tmp_path / "h").requests

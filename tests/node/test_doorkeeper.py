@@ -84,6 +84,7 @@ def test_a_full_door_ends_those_that_never_spoke(doors: Doors) -> None:
     late.message(QUERY)
     doors.read_until(lambda: len(doors.frames) == 2)
     doors.read_until(lambda: door.ended >= 2 * door.connections_max)
+    assert doors.transport.connections_ended == door.ended, "for the status and for Prometheus"
     assert door.connections <= door.connections_max
     assert sum(each.is_ended(0.01) for each in idle) >= 2 * door.connections_max
     for each in (honest, late):

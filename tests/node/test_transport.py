@@ -28,14 +28,21 @@ class Pair:
     other: Transport
     address: str
     """Of the other one."""
-    own_address: str
-    """Of the one that the other one hears."""
+    own_address: str = ""
+    """Of the one, if the other one hears it."""
 
     def turn(self) -> None:
         for transport in (self.one, self.other):
             if transport.key_checker is not None:
                 transport.key_checker.admit()
         time.sleep(0.005)
+
+    def wait_for_complaint(self, of: str) -> None:
+        """Until the one complains of the other with these words."""
+        deadline = time.monotonic() + 20
+        while of not in self.one.complaints():
+            assert time.monotonic() < deadline
+            self.turn()
 
     def comes(self, send: bytes, to_all: bool) -> list[bytes]:
         """What the other node hears within two seconds, if one sends this again and again."""
@@ -114,3 +121,60 @@ def test_a_process_that_speaks_no_zmtp_is_no_peer_that_ends(pair: Pair) -> None:
         for _ in range(3):
             stranger.accept()[0].close()
         assert closings(pair.other, 0.2) == []
+
+
+def test_a_member_that_was_started_without_its_keys_is_reached_when_it_has_them(tmp_path: Path) -> None:
+    """libzmq gives a connection up for good when only one end has keys. The others could neither send to the member nor
+    hear it, until they were started again themselves; and no log said why."""
+    folder = tmp_path / "keys"
+    Keyring.new().save(folder)
+    ports = free_base_ports(2)
+    (settings, wrong, right) = (
+        NodeSettings(name=f"node{port}", port=port, run_dir=tmp_path, keys=keys)
+        for port, keys in ((ports[0], folder), (ports[1], None), (ports[1], folder))
+    )
+    address = f"tcp://127.0.0.1:{ports[1]}"
+    one, other = Transport(settings, 1_024), Transport(wrong, 1_024)
+    try:
+        one.connect(address)
+        one.subscribe(address)
+        pair = Pair(one, other, address)
+        pair.wait_for_complaint(
+            f"{address} has no keys, and was shown the key in {folder}:"
+            " leave --keys out, or start that node with --keys"
+        )
+        other.close()
+        other = pair.other = Transport(right, 1_024)
+        deadline = time.monotonic() + 5
+        heard: list[bytes] = []
+        while not heard and time.monotonic() < deadline:
+            assert one.complaints() == []
+            other.publish(BROADCAST)
+            pair.turn()
+            heard += one.receive_broadcasts(10)
+        assert heard, "its broadcasts are heard again"
+        assert pair.comes(frames.header(frames.HELLO) + b"hello", to_all=False), "and it can be written to"
+    finally:
+        one.close()
+        other.close()
+
+
+def test_a_question_to_a_node_that_wants_a_key_is_complained_of(tmp_path: Path) -> None:
+    """A node with ``--join`` and the wrong keys, or none, waited for ever and said nothing."""
+    folder = tmp_path / "keys"
+    Keyring.new().save(folder)
+    ports = free_base_ports(2)
+    one, other = (
+        Transport(NodeSettings(name=f"node{port}", port=port, run_dir=tmp_path, keys=keys), 1_024)
+        for port, keys in zip(ports, (None, folder), strict=True)
+    )
+    address = f"tcp://127.0.0.1:{ports[1]}"
+    try:
+        one.ask(address, b"hello")
+        pair = Pair(one, other, address)
+        asked = f"tcp://127.0.0.1:{ports[1] + 2}"
+        pair.wait_for_complaint(f"{asked} asks for a key, and was shown none: name a folder of keys (--keys)")
+        assert not one._questions, "so that the next question opens a connection anew"
+    finally:
+        one.close()
+        other.close()

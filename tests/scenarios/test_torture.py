@@ -16,7 +16,7 @@ import pytest
 
 from tests.client.virtual import status_of
 from zmqlab import Cluster
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, ClusterError, SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.history import read_history
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike, deals, kinds, parse_kinds
@@ -234,6 +234,43 @@ def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
     assert not result.ok
     assert "torture: FAILED" in repr(result)
     assert result.run_dir
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("lies", [False, True], ids=["nothing broken", "an order was lost"])
+def test_a_load_that_died_is_not_judged_unless_a_promise_was_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lies: bool
+) -> None:
+    """It was FAILED: "the load client gave up", "not recovered: the client is not answered"."""
+    from zmqlab.lab import load_client
+    from zmqlab.lab.load_client import LoadClient
+
+    started: list[LoadClient] = []
+    make, hold, honest = Torture._load, Nemesis.hold, load_client.acknowledgements_of
+
+    def keep(run: Torture, collector: object) -> LoadClient:
+        started.append(make(run, collector))  # type: ignore[arg-type]
+        return started[0]
+
+    def kill_and_hold(nemesis: Nemesis, seconds: float) -> None:
+        assert started[0]._run is not None
+        started[0]._run.process.kill()
+        hold(nemesis, seconds)
+
+    monkeypatch.setattr(Torture, "_load", keep)
+    monkeypatch.setattr(Nemesis, "hold", kill_and_hold)
+    if lies:
+        monkeypatch.setattr(
+            load_client,
+            "acknowledgements_of",
+            lambda outcome: [*(told := honest(outcome)), told[-1]._replace(request_number=10**6)],
+        )
+    result = Torture(TortureSettings(duration_s=30, rate=500, kinds=("pause",), run_dir=tmp_path)).start().result()
+    assert result.outcome == ("failed" if lies else "not judged"), result
+    assert result.exit_status == (EXIT_FAILED if lies else EXIT_NOT_JUDGED)
+    assert result.problems == []
+    assert "the load ended before its time: the load process was killed by SIGKILL" in repr(result)
+    assert len(result.outcomes) == 1
 
 
 @pytest.mark.process

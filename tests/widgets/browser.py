@@ -96,6 +96,12 @@ def nodes_of(server: int) -> set[int]:
     return below & {process.pid for process in find() if process.kind == "node"}
 
 
+def processes_of(server: int) -> set[int]:
+    """The nodes and load clients that the kernels of a server run now."""
+    below = {process.pid for process in psutil.Process(server).children(recursive=True)}
+    return below & {process.pid for process in find()}
+
+
 def living(pids: set[int]) -> set[int]:
     """Those that still run."""
     found = set()

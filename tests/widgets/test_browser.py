@@ -5,6 +5,7 @@ Screenshots of each step are kept in the folder that ``ZMQLAB_SCREENSHOTS`` name
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 from playwright.sync_api import Browser
 
 from tests.waiting import seconds_until
-from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of
+from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of, processes_of
 from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
 
 pytestmark = MARKS
@@ -32,6 +33,28 @@ LINE_S = 0.5
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
     server = JupyterLab(tmp_path_factory.mktemp("jupyter"), CHAPTER)
+    yield server
+    server.close()
+
+
+SMALL = """from IPython.display import display
+from zmqlab import Cluster, LoadClient
+from zmqlab.widgets import Lab
+cluster = Cluster(3).start()
+load = LoadClient(cluster, rate=100).start()
+display(Lab(cluster, load))"""
+"""The only cell of a notebook."""
+
+
+@pytest.fixture
+def small_lab(tmp_path: Path) -> Iterator[JupyterLab]:
+    cell = {"cell_type": "code", "id": "start", "metadata": {}, "outputs": [], "execution_count": None, "source": SMALL}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": [cell]}
+    path = tmp_path / "small.ipynb"
+    path.write_text(json.dumps(notebook))
+    (tmp_path / "jupyter").mkdir()
+    server = JupyterLab(tmp_path / "jupyter", path)
     yield server
     server.close()
 
@@ -140,3 +163,28 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     seconds_until(lambda: not living(nodes | nodes_of(lab.pid)), 15)
     assert visit.outside == []
     assert visit.errors == []
+
+
+def run_cell(visit: LabVisit, number: int) -> None:
+    """Run one cell, and wait for its end."""
+    visit.page.evaluate(f"() => {{ jupyterapp.shell.currentWidget.content.activeCellIndex = {number}; }}")
+    visit.command("notebook:run-cell", {})
+    visit.await_kernel()
+    assert visit.page.evaluate(FAILED) == 0
+
+
+@pytest.mark.long
+def test_what_a_cell_started_ends_with_its_next_run(small_lab: JupyterLab, browser: Browser) -> None:
+    """By the processes of the machine, not by the register: JupyterLab itself names the cells and keeps the outputs."""
+    visit = small_lab.open(browser, 1400, 1200)
+    page = visit.page
+    seen: set[int] = set()
+    for _ in range(3):
+        run_cell(visit, 0)
+        now = processes_of(small_lab.pid)
+        assert len(now) == 4, "three nodes and the load"
+        assert not now & seen
+        assert not living(seen), "the next run of the cell ends what the last one started"
+        seen |= now
+    page.wait_for_selector("tr.zl-leads")
+    page.close()

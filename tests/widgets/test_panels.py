@@ -283,4 +283,5 @@ def test_the_whole(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.M
     sampler.error = RuntimeError("a thread died")
     with pytest.raises(RuntimeError, match="a thread died"):
         lab.close()
+    assert not [child for child in lab.children if child.comm is not None], "ipywidgets keeps what is not closed"
     sampler.error = None

@@ -45,7 +45,8 @@ ENTRIES = (
 )
 MESSAGES: list[Message] = [
     AppendEntries(1, 0, 3, 7, 2, 6, 5, ENTRIES),
-    AppendEntries(LARGE, LARGE, LARGE, 7, 2, 6, LARGE, ()),
+    AppendEntries(1, 0, 3, 7, 2, 6, 5, ENTRIES, 10),
+    AppendEntries(LARGE, LARGE, LARGE, 7, 2, 6, LARGE, (), LARGE),
     AppendEntriesResponse(1, 2, 3, 4, True, 5, 6, 7),
     AppendEntriesResponse(1, 2, 3, 4, False, 5, 6, LARGE),
     RequestVote(1, 2, 3, 4, 5, True, False),

@@ -184,16 +184,14 @@ def status(
 ) -> int:
     """Ask nodes for their role, term, commit and applied index, lag and hash."""
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.client.ask import statuses
-    from zmqlab.tables import StatusTable
+    from zmqlab.client.ask import status_table
 
-    answers = statuses(endpoints, timeout_s)
-    table = StatusTable.of_answers(endpoints, answers)
+    table = status_table(endpoints, timeout_s)
     if as_json:
         print_json([each.as_dict() for each in table])
     else:
         typer.echo(repr(table))
-    return EXIT_OK if len(answers) == len(endpoints) else EXIT_FAILED
+    return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
 
 
 def scale(

@@ -20,8 +20,11 @@ import zmq
 
 from zmqlab import net
 from zmqlab.client.roster import newest_of
-from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
+from zmqlab.errors import FrameError, NoLeader, NotLetIn, RequestError, RequestRefused, RequestTimeout
+from zmqlab.handshakes import why_silent
+from zmqlab.keys import Credentials
 from zmqlab.names import numeric
+from zmqlab.tables import StatusTable
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
 
@@ -44,16 +47,13 @@ def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s
     """The answer of the node that listens for clients at ``endpoint``.
 
     Raises:
-        RequestTimeout: nothing came in time.
+        RequestTimeout: nothing came in time; NotLetIn if the keys are the reason.
         NoLeader: the node knows of no leader, and the question needs one.
         RequestRefused: the node said no; the message carries its reason.
     """
     answer = ask_all([endpoint], lambda _: query, timeout_s).get(endpoint)
     if answer is None:
-        raise RequestTimeout(
-            f"{endpoint} did not answer within {timeout_s:g} s: is that node running,"
-            " or does it ask for a key (--keys)?"
-        )
+        raise silence_of([endpoint], f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
     return expect(answer, answer_type, endpoint)
 
 
@@ -74,22 +74,25 @@ def ask_any(
         patience_s: how long to wait for a node that says nothing. A node that knows of no leader is asked again later.
 
     Raises:
-        RequestTimeout: no node answered within ``timeout_s``.
+        RequestTimeout: no node answered within ``timeout_s``; NotLetIn if the keys are the reason.
         NoLeader: the last node that answered knew of no leader.
         RequestRefused: a node said no for another reason; the other nodes would say the same.
     """
     deadline = time.monotonic() + timeout_s
-    problem: RequestError = RequestTimeout("there is no node to ask")
-    while True:
+    no_leader: NoLeader | None = None
+    while (remaining := deadline - time.monotonic()) > 0:
         for endpoint in endpoints:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise problem
+            answer = ask_all([endpoint], lambda _: make_query(), min(patience_s, remaining)).get(endpoint)
             try:
-                return ask_one(endpoint, make_query(), answer_type, min(patience_s, remaining))
-            except (RequestTimeout, NoLeader) as error:
-                problem = error
+                if answer is not None:
+                    return expect(answer, answer_type, endpoint)
+            except NoLeader as error:
+                no_leader = error
+            if (remaining := deadline - time.monotonic()) <= 0:
+                break
         time.sleep(min(RETRY_S, max(0.0, deadline - time.monotonic())))
+    asked = " and ".join(endpoints)
+    raise no_leader or silence_of(endpoints, f"{asked} did not answer within {timeout_s:g} s: do these nodes run?")
 
 
 def ask_all(
@@ -148,6 +151,13 @@ def _connect(context: net.Context, endpoint: str) -> net.Socket:
         ) from None
 
 
+def silence_of(endpoints: Iterable[str], otherwise: str, credentials: Credentials | None = None) -> RequestTimeout:
+    """The error for nodes of which none answered: that they do not let this process in, if they say so; else
+    ``otherwise``."""
+    refusals = why_silent(endpoints, credentials=credentials)
+    return NotLetIn("; ".join(dict.fromkeys(refusals.values()))) if refusals else RequestTimeout(otherwise)
+
+
 def expect(answer: control.Answer, answer_type: type[A], endpoint: str) -> A:
     """``answer`` if it is of ``answer_type``; raises the error that it stands for otherwise.
 
@@ -178,6 +188,12 @@ def statuses(
     """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
     :func:`ask_all`."""
     return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
+
+
+def status_table(endpoints: Sequence[str], timeout_s: float = 1.0) -> StatusTable:
+    """The statuses of these nodes as a table. It says of those that do not let this process in why they don't."""
+    answers = statuses(endpoints, timeout_s)
+    return StatusTable.of_answers(endpoints, answers, why_silent(each for each in endpoints if each not in answers))
 
 
 def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ connection that is lost and stands again between two looks is not noticed; the r
 *Descriptors.* A connection costs two: one for the socket's signals and one for TCP. (A monitor for each socket told of
 connections before, and cost two more.) Where the process has none left, the connection is tried again every second.
 
-The file descriptors that :class:`~zmqlab.net.Waiter` waits on signal only once for what has arrived. Each turn
-therefore reads all sockets to the end before it waits, also after it has sent something.
+The file descriptors that :class:`~zmqlab.net.Waiter` waits on signal only once for what has arrived, and any call on
+the socket may swallow the signal. Each turn therefore reads the sockets that it has *touched*, which it has sent or
+received on, to the end before it waits, and after that those that have signalled. A look at a socket costs 1.4 µs, and
+most turns touch one of them.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from typing import Any
 import zmq
 
 from zmqlab import net
+from zmqlab.client.ask import silence_of
 from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Contact, Numbering
 from zmqlab.client.session import Completion, Session, SessionSettings
-from zmqlab.errors import SessionExpired
+from zmqlab.errors import RequestError, RequestTimeout, SessionExpired
 from zmqlab.keys import Credentials
 from zmqlab.wire.frames import MAX_ANSWER_BYTES
 
@@ -50,6 +53,7 @@ BOUNDS = net.SocketBounds(
 )
 
 _EVENTS, _POLLIN, _POLLOUT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
+_RCVMORE, _NOBLOCK = int(zmq.RCVMORE), int(zmq.NOBLOCK)
 """Plain integers: an enumeration costs a microsecond each time on this path."""
 
 
@@ -61,6 +65,8 @@ class Connection:
         self._credentials = credentials
         self.socket: net.Socket | None = None
         """To be polled for input; None while there is no descriptor for it."""
+        self.is_touched = True
+        """Whether something may have come in without a signal. False: the last call found the socket empty."""
         self._context = context
         self._stands = False
         self._open()
@@ -84,8 +90,9 @@ class Connection:
         """Hand over a frame; False if there is no connection or its queue is full."""
         if self.socket is None:
             return False
+        self.is_touched = True
         try:
-            self.socket.send(frame, zmq.NOBLOCK)
+            self.socket.send(frame, _NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -94,12 +101,13 @@ class Connection:
         """The next frame, or None. A message of several frames is not of the protocol: it comes back as an empty frame,
         which the session counts as a bad one."""
         socket = self.socket
-        if socket is None or not int(socket.getsockopt(_EVENTS)) & _POLLIN:
+        self.is_touched = socket is not None and bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+        if socket is None or not self.is_touched:
             return None
-        frame = socket.recv(zmq.NOBLOCK)
-        if socket.getsockopt(zmq.RCVMORE):
-            while socket.getsockopt(zmq.RCVMORE):
-                socket.recv(zmq.NOBLOCK)
+        frame = socket.recv(_NOBLOCK)
+        if socket.getsockopt(_RCVMORE):
+            while socket.getsockopt(_RCVMORE):
+                socket.recv(_NOBLOCK)
             return b""
         return frame
 
@@ -107,6 +115,7 @@ class Connection:
         """Whether the connection stands, if that is not as it was at the last call; else None."""
         if self.socket is None:
             return None
+        self.is_touched = True
         stands = bool(int(self.socket.getsockopt(_EVENTS)) & _POLLOUT)
         if stands == self._stands:
             return None
@@ -146,6 +155,7 @@ class ConnectedSession:
         """
         self._owns_context = context is None
         self._context = net.new_context() if context is None else context
+        self._credentials = credentials
         self.session = Session(
             settings or SessionSettings(),
             lambda contact: Connection(self._context, contact, credentials),
@@ -158,6 +168,8 @@ class ConnectedSession:
         self._connections: list[Connection] = []
         """Of the roster's contacts, in their order."""
         self._waiter: net.Waiter
+        self._waited: list[Connection]
+        """Those of the connections that have a socket, in the order of the waiter."""
         self._roster_changes = -1
         """The roster's count of changes when ``_connections`` was made."""
         self._reopened = 0
@@ -174,16 +186,25 @@ class ConnectedSession:
 
         Raises:
             NoLeader: nodes answer, but none of them can take anything for now.
-            RequestTimeout: no node answered in time, or ``should_stop`` said so.
+            RequestTimeout: no node answered in time, or ``should_stop`` said so; NotLetIn if the keys are the reason.
         """
         session = self.session
         started_ns = time.monotonic_ns()
         session.begin(started_ns)
         while not session.client_id:
-            if time.monotonic_ns() - started_ns > timeout_ms * NS_PER_MS or should_stop():
+            if should_stop():
                 raise session.open_error(timeout_ms)
+            if time.monotonic_ns() - started_ns > timeout_ms * NS_PER_MS:
+                raise self._why_not_open(timeout_ms)
             self.poll(TEND_MS)
         return session.client_id
+
+    def _why_not_open(self, timeout_ms: float) -> RequestError:
+        """What the nodes answered; or else, if they do not let this process in, why."""
+        error = self.session.open_error(timeout_ms)
+        if not isinstance(error, RequestTimeout) or any(self.connected):
+            return error
+        return silence_of(self.endpoints, str(error), self._credentials)
 
     @property
     def client_id(self) -> int:
@@ -246,16 +267,17 @@ class ConnectedSession:
             SessionExpired: the cluster has forgotten this session.
         """
         done: list[Completion] = []
-        self._drain(done)
+        self._drain_touched(done)
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_tend_ns or self.session.is_waiting:
             self._tend(now_ns, done)
-            self._drain(done)  # a send may swallow the signal that something has come in: see Waiter
-        expired = self.session.expired
-        if not done and timeout_ms > 0 and not expired and self._waiter.wait(self.patience_ms(timeout_ms)):
-            self._drain(done)
-            if not done:
-                self._tend(time.monotonic_ns(), done)
+            self._drain_touched(done)
+        may_wait = timeout_ms > 0 and not done and not self.session.expired
+        signalled = self._waiter.wait(self.patience_ms(timeout_ms) if may_wait else 0)
+        for place in signalled:
+            self._drain_one(self._waited[place], done)
+        if signalled and not done:
+            self._tend(time.monotonic_ns(), done)
         if self.session.expired and not done:
             raise SessionExpired(
                 f"session {self.client_id} is unknown to the cluster; the outcome of {self.pending} requests is unknown"
@@ -280,9 +302,10 @@ class ConnectedSession:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drain(self, done: list[Completion]) -> None:
+    def _drain_touched(self, done: list[Completion]) -> None:
         for connection in self._connections:
-            self._drain_one(connection, done)
+            if connection.is_touched:
+                self._drain_one(connection, done)
 
     def _drain_one(self, connection: Connection, done: list[Completion]) -> None:
         while (frame := connection.receive()) is not None:
@@ -294,7 +317,7 @@ class ConnectedSession:
         for connection in self._connections:
             if connection.reopen(now_ns):
                 self._reopened += 1
-                self._waiter = net.Waiter(self.sockets)
+                self._make_waiter()
             stands = connection.change()
             if stands:
                 self.session.on_connected(connection.contact)
@@ -310,4 +333,8 @@ class ConnectedSession:
             self._roster_changes = roster.changes
             wires = [contact.wire for contact in roster.contacts]
             self._connections = [wire for wire in wires if isinstance(wire, Connection)]
-            self._waiter = net.Waiter(self.sockets)
+            self._make_waiter()
+
+    def _make_waiter(self) -> None:
+        self._waited = [connection for connection in self._connections if connection.socket is not None]
+        self._waiter = net.Waiter(self.sockets)

@@ -181,6 +181,7 @@ class Client:
 
         Raises:
             RequestTimeout: no answer in time; the outcome is unknown.
+            NotLetIn: no node lets this client in; nothing was sent.
             NoLeader: the request was not sent, since no node could take it.
             SessionExpired: the cluster had forgotten this client; the outcome is unknown.
         """
@@ -220,9 +221,9 @@ class Client:
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
-        """Roles, terms and indexes of all nodes; a node that does not answer in time is ``silent``."""
-        endpoints = self._where()
-        return StatusTable.of_answers(endpoints, ask.statuses(endpoints, timeout_s))
+        """Roles, terms and indexes of all nodes. A node that does not answer in time is ``silent``. One that does not
+        let this client in is ``refused``, and the table says why."""
+        return ask.status_table(self._where(), timeout_s)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

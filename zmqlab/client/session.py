@@ -265,8 +265,7 @@ class Session:
         contacts = self.roster.contacts
         reached = sum(contact.connected for contact in contacts)
         return RequestTimeout(
-            f"no session after {timeout_ms:g} ms: {reached} of {len(contacts)} nodes reached; do a majority run,"
-            " or do they ask for a key (--keys)?"
+            f"no session after {timeout_ms:g} ms: {reached} of {len(contacts)} nodes reached; do a majority run?"
         )
 
     def close(self) -> None:

@@ -31,6 +31,8 @@ class Vitals(NamedTuple):
     bad_messages: int
     """Messages of the wrong number of frames, or too large, and handshakes with a key that is not let in; none of them
     reached the engine."""
+    connections_ended: int = 0
+    """Connections that were too many, or that brought in what became no message; they were ended."""
 
 
 class Effects(Protocol):

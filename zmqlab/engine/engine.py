@@ -158,9 +158,8 @@ class Engine:
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.
 
-        It is told after the frames that came over it, which would be taken for a sign of life, and before other frames
-        of peers: one of them may ask for a vote because of the same end. It may come late, be wrong, or be missing;
-        only time is lost then.
+        It is told after the frames that came from there, which would be taken for a sign of life. It may come late, be
+        wrong, or be missing; only time is lost then.
         """
         for group in self.groups.values():
             group.on_peer_gone(address)
@@ -276,7 +275,7 @@ class Engine:
 
     def _tick(self) -> None:
         if self._first_start is not None:
-            if self._first_start.origin is None:  # an answer of this turn may have decided it
+            if self._first_start.origin is None:  # else it asks for more, or founds a cluster after all
                 self._first_start.tick()
             return
         for group in self.groups.values():

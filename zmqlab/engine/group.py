@@ -103,8 +103,7 @@ class Group:
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
         self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life)
-        self.standing = None if seeds else Standing(effects, replication, settings.endpoint, self._nonce)
-        """None: a node that asks to be taken in, until it is."""
+        self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds)
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
@@ -173,8 +172,7 @@ class Group:
     def on_answer(self, address: str, answer: control.Answer) -> None:
         """An answer to a question that this group asked the node at ``address``."""
         self.joining.take(address, answer)
-        if self.standing is not None:
-            self.standing.take(address, answer)
+        self.standing.take(address, answer)
         self.closing.take(address, answer)
 
     def _take_request(self, frame_type: int, route: Route, frame: bytes, now_ns: int, sender: Sender) -> None:
@@ -214,7 +212,7 @@ class Group:
         self.peers.tick()
         if not self.closing.begun:  # a node that leaves must not ask to come back
             self.joining.tick()
-            if self.standing is not None:
+            if not self.joining.is_wanted():
                 self.standing.tick()
         self.closing.tick()
         if self._eager_ticks:
@@ -229,8 +227,7 @@ class Group:
         if not self.closing.begun:
             self.closing.begin()
             self.joining.close()
-            if self.standing is not None:
-                self.standing.close()
+            self.standing.close()
             role = self.replica.replication.role.name.lower()
             self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 
@@ -288,7 +285,7 @@ class Group:
         """A snapshot of everything."""
         vitals = self._effects.vitals()
         status = status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
-        if self.standing is not None and self.standing.was_removed:
+        if self.standing.was_removed:
             status.role = REMOVED
         return status
 

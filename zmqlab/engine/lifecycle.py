@@ -7,7 +7,7 @@ one is asked next. A member that knows of no leader, or says nothing, is left fo
 that is itself waiting to be taken in holds no other node up.
 
 - :class:`Joining`: a node with ``--join``, or a member at another address, asks until it is taken in.
-- :class:`Standing`: a founder that is started again finds out whether it was removed meanwhile.
+- :class:`Standing`: a node that was removed, while it was away or while it ran, finds out.
 - :class:`Leaving`: a node with ``--leave`` asks to be removed before it ends.
 - :class:`Closing`: a node's end by SIGTERM: in order, and within a bound.
 
@@ -31,8 +31,8 @@ ASKS = 2
 SILENT_TIMEOUTS = 2.5
 """A member that has not answered for so many election time-outs is given up for the next one."""
 STANDING_TIMEOUTS = 15
-"""In election time-outs, until a node whose log does not move asks whether it is a member still: 3 s. An election takes
-two or three of them."""
+"""In election time-outs, until a node that no leader has reached asks whether it is a member still: 3 s. An election
+takes two or three of them."""
 HAND_OVERS = 2
 """Tries in an election time-out to hand leadership over: a successor that does not answer is not waited for longer."""
 
@@ -237,59 +237,86 @@ class Joining:
 
 
 class Standing:
-    """Whether a node that does not ask to be taken in, because it founded its cluster, is a member still.
+    """Whether this node is a member still; for a node that does not ask to be taken in (:class:`Joining`).
 
-    One that was removed while it was away is told so by no message. Its own log has it among the members. It hears the
-    leader's broadcasts, and so it does not campaign, and the leader does not repair it. It would look like a follower
-    for ever. So a node whose log has not moved for a while after its start asks the members that it knows for their
-    status. The leader of a term that is not older than its own decides. It goes on asking, because the change that
-    removed it may not be committed yet, or it may be taken in again.
+    A node that is removed is sent nothing more. There are two ways in which it finds out:
+
+    - *Its own log says so*, with the entry that removes it, committed. It has that if it heard the leader at the time,
+      because broadcasts reach all who subscribe.
+    - *It asks.* A node that was away, or cut off, has itself among the members by its own log. Then it hears no leader,
+      and campaigns in vain for ever. Or it hears the leader's broadcasts, which do not fit its log, and so it neither
+      campaigns nor is repaired: it would look like a follower for ever. So a node that has taken nothing of a leader
+      for a while asks the members that it knows, and the nodes that it was given, for their status. The leader of a
+      term that is not older than its own decides. It goes on asking, because the change that removed it may not be
+      committed yet, or it may be taken in again.
+
+    A node in touch asks nothing. One that is not asks each node once in :data:`STANDING_TIMEOUTS`.
     """
 
-    def __init__(self, effects: Effects, replication: Replication, own_address: str, nonce: int) -> None:
-        """``nonce``: a number that this node drew when it started."""
+    def __init__(
+        self, effects: Effects, replication: Replication, own_address: str, nonce: int, seeds: Sequence[str]
+    ) -> None:
+        """
+        Args:
+            nonce: a number that this node drew when it started.
+            seeds: base endpoints of nodes that may be asked too; none for a node that founded its cluster.
+        """
         self._effects = effects
         self._replication = replication
         self._own_address = own_address
         self._nonce = nonce
-        self._began_at = replication.commit_index
+        self._seeds = tuple(seeds)
         self._interval_ticks = round(STANDING_TIMEOUTS * replication.election_ticks)
-        self._ask_at = replication.ticks + self._interval_ticks
+        self._ask_at = 0
         self._asked: list[str] = []
         self.was_removed = False
-        """What the leader said last."""
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether this node leads, or has been sent what was committed since its start: a member."""
-        replication = self._replication
-        return replication.role is Role.LEADER or replication.commit_index > self._began_at
+        """What the log or the leader said last."""
 
     def tick(self) -> None:
-        """Ask the members when it is time."""
-        if self.is_clear:
+        """Ask when it is time, or know without."""
+        replication = self._replication
+        patient_until = replication.accepted_at + self._interval_ticks
+        if self._is_out():
+            self._note(True, "its own log")
+            self.close()
+        elif replication.role is Role.LEADER or replication.ticks < patient_until:
             self.was_removed = False
+            self._ask_at = patient_until
             self.close()
-        elif self._replication.ticks >= self._ask_at:
-            self._ask_at = self._replication.ticks + self._interval_ticks
+        elif replication.ticks >= self._ask_at:
+            self._ask_at = replication.ticks + self._interval_ticks
             self.close()
-            addresses = [address for _, address in self._replication.configuration.addresses]
-            self._asked = [address for address in addresses if address != self._own_address]
-            for address in self._asked:
-                self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+            self._ask()
+
+    def _is_out(self) -> bool:
+        """Whether the log has members, this node is none of them, and that is committed."""
+        replication = self._replication
+        members = replication.configuration.members
+        is_committed = replication.commit_index >= replication.configuration_index
+        return is_committed and bool(members) and replication.node_id not in members
+
+    def _ask(self) -> None:
+        members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
+        named = self._effects.resolve(self._seeds) if self._seeds else ()
+        self._asked = [address for address in dict.fromkeys([*members, *named]) if address != self._own_address]
+        for address in self._asked:
+            self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
         if not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce or address not in self._asked:
             return
         status = answer.status
-        if status.role != "leader" or status.term < self._replication.term:
-            return
-        removed = self._replication.node_id not in {member.node_id for member in status.members}
+        if status.role == "leader" and status.term >= self._replication.term:
+            removed = self._replication.node_id not in {member.node_id for member in status.members}
+            self._note(removed, f"{status.name}, which leads it")
+
+    def _note(self, removed: bool, source: str) -> None:
         if removed and not self.was_removed:
+            back = "start it again" if self._seeds else "delete its journal and start it again by the same command"
             self._effects.note(
-                f"this node was removed from its group, says {status.name}, which leads it. It takes no part. End it;"
-                " or, to have it back as a new member, delete its journal and start it again by the same command",
+                f"this node was removed from its group, says {source}. It takes no part. End it; or, to have it back"
+                f" as a member, {back}",
                 is_warning=True,
             )
         self.was_removed = removed

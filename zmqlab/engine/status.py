@@ -86,6 +86,7 @@ def status_of(
         fills_total=machine.fills_total,
         bad_frames_total=counters.bad_frames + vitals.bad_messages,
         dropped_total=vitals.dropped,
+        connections_ended_total=vitals.connections_ended,
         elections_total=replica.elections_total,
         open_orders=machine.exchange.open_orders,
         sessions=len(machine.sessions),

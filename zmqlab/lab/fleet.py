@@ -31,6 +31,7 @@ from zmqlab.errors import ClusterError, JournalMismatch, NodeError, NodeStartFai
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all
+from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
 from zmqlab.wire import control
@@ -258,10 +259,7 @@ class Fleet:
             except (PortInUse, JournalMismatch) as error:
                 self._end_processes()
                 if time.monotonic() > deadline:
-                    raise type(error)(
-                        f"{error}. The cluster in {self.plan.run_dir} comes back only at the ports that it had: end"
-                        " what uses them, or begin anew with fresh=True, or --fresh"
-                    ) from None
+                    raise type(error)(why_not_reopened(self.plan.run_dir, error)) from None
                 time.sleep(REOPEN_POLL_S)
             else:
                 return

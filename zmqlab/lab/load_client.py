@@ -28,7 +28,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, FrameError, RequestTimeout, SettingsError
+from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
@@ -286,10 +286,8 @@ class LoadClient:
             self.settings.nodes, lambda _: control.StatusQuery(ask.new_nonce()), REACH_TIMEOUT_S, enough=bool
         )
         if not answers:
-            raise RequestTimeout(
-                f"no node answers at {', '.join(self.settings.nodes)}: do they run, is this base port + 2,"
-                " or do they ask for a key (--keys)?"
-            )
+            nodes = self.settings.nodes
+            raise ask.silence_of(nodes, f"no node answers at {', '.join(nodes)}: do they run, is this base port + 2?")
 
     def _show_metrics(self) -> LoadExporter | None:
         host, port = self._metrics_at
@@ -338,7 +336,7 @@ class LoadClient:
             return self._cluster.status()
         members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
         trust_clients_ports(members, self._key)
-        return StatusTable.of_answers(members, ask.statuses(members))
+        return ask.status_table(members)
 
     def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult, collector: LogCollector | None) -> Verdict:
         return judge(

@@ -34,7 +34,7 @@ from typing import IO
 
 import msgspec
 
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.errors import ClusterError, NodeError, SettingsError
 from zmqlab.keys import make_private
 from zmqlab.lab.hosts import keep_to_this_process
 from zmqlab.settings import NodeSettings, reason_of
@@ -47,7 +47,19 @@ OF_A_CLUSTER = re.compile(r"node\d+")
 """The names of nodes that a cluster starts."""
 
 
+ADVICE_OF_A_NODE = ". Choose another"
+"""Where a node begins to say what helps if its port is taken; another port does not help here."""
 ANEW = "Name another run folder, or begin anew there with fresh=True, or --fresh"
+
+
+def why_not_reopened(folder: Path, error: NodeError) -> str:
+    """For a person: ``error`` of a node that could not come back at its port, and what helps."""
+    said = str(error).partition(ADVICE_OF_A_NODE)[0]
+    return (
+        f"{said}. The cluster in {folder} comes back only at the ports that it had: its journals belong to them. End"
+        " what uses the port (`zmqlab reap` ends nodes whose launcher is gone); or name another run folder; or delete"
+        " the orders of that cluster and begin anew, with fresh=True, or --fresh"
+    )
 
 
 class KnownNode(msgspec.Struct, frozen=True):

@@ -119,6 +119,21 @@ class LoadReport:
         return self.result.total.acknowledged / self.result.elapsed_s if self.result.elapsed_s > 0 else 0.0
 
     @property
+    def orders_per_request(self) -> float:
+        """Acknowledged orders in each acknowledged request, on average."""
+        return self.result.total.acknowledged / max(self.result.total.requests, 1)
+
+    @property
+    def cpu_us_per_order(self) -> float:
+        """CPU time of the load process for each acknowledged order; 0 if it did not tell, because it was killed."""
+        return 1e6 * self.result.cpu_s / max(self.result.total.acknowledged, 1)
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        """The same for each acknowledged request."""
+        return 1e6 * self.result.cpu_s / max(self.result.total.requests, 1)
+
+    @property
     def unanswered(self) -> int:
         """Orders that were handed to a socket and never answered; their outcome is unknown."""
         return sum(each.orders for each in self.result.open_requests)
@@ -173,6 +188,11 @@ class LoadReport:
             ("outcomes", f"{total.filled:,} filled on arrival ({total.fills:,} fills), {total.rejected:,} rejected"),
             ("longest gap", f"{result.longest_gap_ms:.1f} ms, at {result.longest_gap_at_s:.2f} s"),
             ("late", f"{total.late:,} by the generator, {total.held_back:,} held back by the cluster"),
+            (
+                "generator",
+                f"{self.orders_per_request:.1f} orders a request; CPU {self.cpu_us_per_order:.1f} µs an order,"
+                f" {self.cpu_us_per_request:.0f} µs a request",
+            ),
             ("retries", f"{total.retries:,}, {total.failovers:,} failovers, {total.replayed:,} replayed answers"),
         ]
         if result.rejected_by_reason:
@@ -192,6 +212,9 @@ class LoadReport:
             "rejected_by_reason": result.rejected_by_reason,
             "orders_by_node": result.orders_by_node,
             "longest_gap_ms": result.longest_gap_ms,
+            "orders_per_request": self.orders_per_request,
+            "cpu_us_per_order": self.cpu_us_per_order,
+            "cpu_us_per_request": self.cpu_us_per_request,
             "unanswered": self.unanswered,
             "unsent": self.unsent,
             "unserved": self.unserved,

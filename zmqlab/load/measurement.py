@@ -1,7 +1,9 @@
 """What is known of a run so far: counts, latencies, acknowledged requests, gaps; and the snapshots cut from it.
 
-The generator says what it sends and hands over what is answered, always in batches, with the time of each. All of it is
-vectorised. No socket is known here, and only :class:`Publisher` reads a clock: the wall's, and the processor's.
+The generator says what it sends and hands over what is answered, with the time of each. Answers are kept as they came
+and counted together, every 20 ms or every 1,024 orders (:meth:`Tally.fold`): fifty calls of numpy cost the same for one
+request as for a hundred. No socket is known here, and only :class:`Publisher` reads a clock: the wall's, and the
+processor's.
 
 - :class:`Tally` has all figures of a run. *Response time* runs from the intended send and is counted for every order.
   *Service time* runs from the moment at which the order's request was first handed to a socket; a retry does not
@@ -34,7 +36,7 @@ from zmqlab.client.session import Completion
 from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
 from zmqlab.load.load_settings import LoadSettings
-from zmqlab.load.order_flow import FILL, REPORT, Ints, Rows
+from zmqlab.load.order_flow import COMMAND, FILL, REPORT, Ints, Rows
 from zmqlab.load.run_record import Ledger, RunBegun, RunRecord
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.market.types import Reason, Status
@@ -105,8 +107,18 @@ def _histogram(counts: Ints, max_ns: int) -> Histogram:
 class Sent(NamedTuple):
     """The orders of one request, kept until it is answered."""
 
-    rows: Rows
+    commands: bytes
     intended_ns: Ints
+
+    @property
+    def orders(self) -> int:
+        """How many."""
+        return len(self.intended_ns)
+
+    @property
+    def rows(self) -> Rows:
+        """As they were sent."""
+        return np.frombuffer(self.commands, COMMAND)
 
 
 class Answered(NamedTuple):
@@ -134,6 +146,9 @@ class Tally:
         self._sent_held_back = 0
         """Orders that were sent late because of the cluster."""
         self.last_acknowledged_ns = 0
+        self.unfolded_orders = 0
+        """Acknowledged orders that wait for :meth:`fold`."""
+        self._unfolded: list[Completion] = []
         self._reasons: Ints = np.zeros(REASON_COUNT, np.int64)
         self._gap_from_ns = 0
 
@@ -162,18 +177,31 @@ class Tally:
         self.counters.offered = self.counters.sent + orders
         self.counters.held_back = self._sent_held_back + held_back
 
-    def acknowledged(self, completions: Sequence[Completion]) -> Answered | None:
-        """Count answers; returns the orders that got reports, if any did."""
-        good = [each for each in completions if self._is_good(each)]
+    def acknowledged(self, completions: Sequence[Completion]) -> None:
+        """Take answers, in the order in which they came. They are counted by the next :meth:`fold`."""
+        for each in completions:
+            orders = len(each.token.intended_ns)
+            if each.response.status != _OK or each.response.report_count != orders:
+                self.counters.refused += orders
+                self.counters.failed = self.counters.refused
+                continue
+            self._unfolded.append(each)
+            self.unfolded_orders += orders
+            self._note_gap(each.completed_ns - self._gap_from_ns)
+            self._gap_from_ns = self.last_acknowledged_ns = each.completed_ns
+
+    def fold(self) -> Answered | None:
+        """Count what was acknowledged since the last call; returns the orders that got reports, if any did."""
+        good, self._unfolded, self.unfolded_orders = self._unfolded, [], 0
         if not good:
             return None
         reports = np.frombuffer(b"".join([each.response.reports for each in good]), REPORT)
         fills = np.frombuffer(b"".join([each.response.fills for each in good]), FILL)
+        rows = np.frombuffer(b"".join([each.token.commands for each in good]), COMMAND)
         self._measure(good)
         self._count(reports, fills)
         for each in good:
             self._remember(each)
-        rows = good[0].token.rows if len(good) == 1 else np.concatenate([each.token.rows for each in good])
         return Answered(rows, reports, fills)
 
     def silence_ns(self, now_ns: int, owed: bool) -> int:
@@ -202,21 +230,12 @@ class Tally:
         """Response times and service times since the last call."""
         return self.response_time.take_interval(), self.service_time.take_interval()
 
-    def _is_good(self, completion: Completion) -> bool:
-        orders = len(completion.token.rows)
-        good = completion.response.status == _OK and completion.response.report_count == orders
-        self.counters.refused += 0 if good else orders
-        self.counters.failed = self.counters.refused
-        return good
-
     def _measure(self, good: Sequence[Completion]) -> None:
-        sizes = np.array([len(each.token.rows) for each in good])
+        sizes = [len(each.token.intended_ns) for each in good]
         completed = np.array([each.completed_ns for each in good])
-        intended = good[0].token.intended_ns
-        if len(good) > 1:
-            intended = np.concatenate([each.token.intended_ns for each in good])
+        intended = np.concatenate([each.token.intended_ns for each in good])
         self.response_time.record(np.repeat(completed, sizes) - intended)
-        self.service_time.record_weighted(completed - np.array([each.first_sent_ns for each in good]), sizes)
+        self.service_time.record_weighted(completed - np.array([each.first_sent_ns for each in good]), np.array(sizes))
 
     def _count(self, reports: Rows, fills: Rows) -> None:
         counters = self.counters
@@ -229,22 +248,22 @@ class Tally:
             self._reasons += np.bincount(np.minimum(rejected, REASON_COUNT - 1), minlength=REASON_COUNT)
 
     def _remember(self, each: Completion) -> None:
-        response, orders, completed_ns = each.response, len(each.token.rows), each.completed_ns
-        self._note_gap(completed_ns - self._gap_from_ns)
-        self._gap_from_ns = self.last_acknowledged_ns = completed_ns
+        response, sent = each.response, each.token
+        orders = len(sent.intended_ns)
         self.counters.requests += 1
         self.counters.replayed += response.flags & REPLAYED
         if each.node >= len(self.orders_by_node):
             self.orders_by_node += [0] * (each.node + 1 - len(self.orders_by_node))
         self.orders_by_node[each.node] += orders
         crc = crc32(response.fills, crc32(response.reports))
-        sent_crc = crc32(each.token.rows)
+        sent_crc = crc32(sent.commands)
         client_id, number, log_index = response[:3]
-        times_ns = each.first_sent_ns, completed_ns
+        times_ns = each.first_sent_ns, each.completed_ns
         self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, each.node, response.flags))
 
     def _note_gap(self, gap_ns: int) -> None:
-        self._interval_gap_ns = max(self._interval_gap_ns, gap_ns)
+        if gap_ns > self._interval_gap_ns:
+            self._interval_gap_ns = gap_ns
         if gap_ns > self.longest_gap_ns:
             self.longest_gap_ns = gap_ns
             self.longest_gap_at_ns = self._gap_from_ns

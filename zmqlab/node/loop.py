@@ -1,8 +1,9 @@
 """The loop of a node's process: it moves frames between the sockets and the engine, and decides nothing.
 
-Each turn polls all sockets, drains each up to a bound, and lets the engine take its turn
-(:class:`zmqlab.engine.Engine`). The loop is the engine's :class:`~zmqlab.engine.effects.Effects`: what the engine wants
-to send, publish, connect or know is one call of the transport or of the operating system.
+Each turn waits for all sockets (:class:`zmqlab.net.Inlets`), drains those that have something up to a bound, and lets
+the engine take its turn (:class:`zmqlab.engine.Engine`). The loop is the engine's
+:class:`~zmqlab.engine.effects.Effects`: what the engine wants to send, publish, connect or know is one call of the
+transport or of the operating system.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import psutil
-import zmq
 
+from zmqlab import net
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.engine import MAX_PER_TURN
 from zmqlab.names import Names
@@ -76,27 +77,29 @@ class Node:
 
     def run(self) -> None:
         """Serve until :meth:`stop`, or until standard input ends where the launcher asked to watch it."""
-        engine = self.engine
-        poller = self._make_poller()
-        door = self._transport.key_checker
+        engine, inlets, door = self.engine, self._transport.inlets, self._transport.key_checker
+        if self._settings.watch_stdin:
+            inlets.add_descriptor(STDIN)
         self._running = True
         more = False
         """Whether the engine has work left, of the kind that it does in portions."""
         while self._running and not engine.is_over:
             wait_ms = 0 if more else max(0, (engine.wake_ns - time.monotonic_ns() + 999_999) // 1_000_000)
-            ready = dict(poller.poll(wait_ms))
+            unread = inlets.wait(wait_ms)
             engine.begin_turn()
-            if STDIN in ready:
+            if STDIN in unread:
                 self._check_stdin()
             while self._signals:
                 self._signals -= 1
                 engine.on_signal()
-            if door is not None and door.socket in ready:
+            if door is not None and door.socket in unread:
                 door.admit()
+                inlets.has_more(door.socket)
             for address, frame in self._transport.receive_answers(MAX_PER_TURN):
                 engine.on_answer(address, frame)
-            closed = self._transport.closed_connections() if self._transport.endings in ready else ()
-            self._drain(ready, closed)
+            endings = self._transport.endings
+            closed = self._transport.closed_connections() if endings in unread else ()
+            self._drain(unread, closed)
             more = engine.turn()
 
     def stop(self) -> None:
@@ -107,36 +110,28 @@ class Node:
         """End in order; the second call ends the node at once. For signal handlers."""
         self._signals += 1
 
-    def _make_poller(self) -> zmq.Poller:
-        poller = zmq.Poller()
-        transport = self._transport
-        for socket in (transport.broadcasts, transport.peers, transport.clients, transport.endings):
-            poller.register(socket, zmq.POLLIN)
-        if self._transport.key_checker is not None:
-            poller.register(self._transport.key_checker.socket, zmq.POLLIN)
-        if self._settings.watch_stdin:
-            poller.register(STDIN, zmq.POLLIN)
-        return poller
-
     def _check_stdin(self) -> None:
         """The launcher never writes; so readable means that it has gone."""
+        self._transport.inlets.unread.discard(STDIN)
         if not os.read(STDIN, 4_096):
             log.info("stop: the launcher has gone")
             self.stop()
 
-    def _drain(self, ready: dict[object, int], closed: Sequence[str]) -> None:
-        """Hand in what has arrived. What was heard over a connection comes before the news that it has closed, and that
-        news before the requests for votes that follow from it elsewhere."""
+    def _drain(self, unread: set[net.Socket | int], closed: Sequence[str]) -> None:
+        """Hand in what has arrived. What a peer has sent comes before the news that its connection has closed: it would
+        be taken for a sign of life."""
         transport, engine = self._transport, self.engine
-        if transport.broadcasts in ready or closed:
+        if closed:
+            unread |= {transport.broadcasts, transport.peers}
+        if transport.broadcasts in unread:
             for frame in transport.receive_broadcasts(MAX_PER_TURN):
+                engine.on_peer_frame(frame)
+        if transport.peers in unread:
+            for frame in transport.receive_from_peers(MAX_PER_TURN):
                 engine.on_peer_frame(frame)
         for address in closed:
             engine.on_peer_gone(address)
-        if transport.peers in ready:
-            for frame in transport.receive_from_peers(MAX_PER_TURN):
-                engine.on_peer_frame(frame)
-        if transport.clients in ready:
+        if transport.clients in unread:
             give_up_ns = time.monotonic_ns() + MAX_CLIENT_NS_PER_TURN
             for route, frame, sender in transport.receive_from_clients(MAX_PER_TURN):
                 engine.on_client_frame(route, frame, sender)
@@ -170,6 +165,7 @@ class Node:
         return self._names.spread(endpoints)
 
     def ask(self, address: str, frame: bytes) -> None:
+        self._complain()
         self._transport.ask(address, frame)
 
     def hang_up(self, address: str) -> None:
@@ -190,6 +186,7 @@ class Node:
             rss_bytes=self._memory_bytes,
             dropped=self._transport.dropped,
             bad_messages=self._transport.bad_messages + (door.refused if door else 0),
+            connections_ended=self._transport.connections_ended,
         )
 
     def _measure(self, now_ns: int) -> None:
@@ -201,8 +198,14 @@ class Node:
             self._memory_bytes = self._process.memory_info().rss
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
+        self._complain()
         if self._observe is not None:
             self._observe(status, replica, is_closing)
+
+    def _complain(self) -> None:
+        """Called with each snapshot, and with each question of a node that does not publish any yet."""
+        for complaint in self._transport.complaints():
+            self.note(complaint, is_warning=True)
 
     def note(self, text: str, is_warning: bool = False) -> None:
         log.log(logging.WARNING if is_warning else logging.INFO, "%s", text)

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from zmqlab.engine.status import REMOVED
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.replica import Replica
@@ -95,6 +96,11 @@ _COUNTERS = (
     _Series("zmqlab_fills_total", "Fills, in the cluster's whole life.", lambda s: s.fills_total),
     _Series("zmqlab_bad_frames_total", "Bad or forbidden frames, refused handshakes.", lambda s: s.bad_frames_total),
     _Series("zmqlab_dropped_messages_total", "Messages that a queue had no room for.", lambda s: s.dropped_total),
+    _Series(
+        "zmqlab_connections_ended_total",
+        "Connections that the node ended: too many, or bytes that became no message.",
+        lambda s: s.connections_ended_total,
+    ),
     _Series("zmqlab_elections_won_total", "Times that this node became leader.", lambda s: s.elections_total),
     _Series("zmqlab_snapshots_total", "Snapshots that this node took.", lambda s: s.snapshots_total),
     _Series("zmqlab_turns_total", "Turns of the node's loop.", lambda s: s.turns_total),
@@ -220,6 +226,8 @@ def why_not_ready(view: View) -> str:
     status = view.status
     if view.closing:
         return "closing: requests are refused"
+    if status.role == REMOVED:
+        return "it was removed from its group"
     itself = next((member for member in status.members if member.node_id == status.node_id), None)
     if itself is None:
         return "no member of the cluster, or not taken in yet"

@@ -33,19 +33,21 @@ question is lost.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import zmq
 
 from zmqlab import net
+from zmqlab.handshakes import DISCONNECTED, HANDSHAKES, Complaints, Handshakes
 from zmqlab.keys import ANYONE, Keyring, Role, Sender
 from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
 from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
 from zmqlab.wire import frames
 
-_STANDS = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
+NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 RCVMORE = int(zmq.RCVMORE)
 SRCFD = int(zmq.SRCFD)
 
@@ -55,6 +57,9 @@ RECEIVE_MESSAGES = 1_024
 HARD_LIMIT_FACTOR = 4
 """A frame that is up to so many times too large is counted and dropped here; one beyond is refused by libzmq, which
 ends that connection and tells neither side."""
+LOOKS = 4
+"""After so many messages in a row the socket is not asked whether there is another: that costs 1.5 us a message, and
+the exception that tells the end costs 6."""
 HOSTILE_PARTS = 64
 """A message has one frame, or two. A sender of one with so many is sent away."""
 SKIPPED_PARTS = 10_000
@@ -66,6 +71,10 @@ SUBSCRIPTIONS_IN_A_ROW = 8
 With 1,024 places a flood kept it full, and the loop stood still for as long as it lasted."""
 UNFINISHED_FRAMES = 2
 """So many of the largest frames may come in over a connection before one message of it has been read."""
+REDIAL_S = 1.0
+"""Until a connection is made again that libzmq has given up, because the keys of both ends do not fit."""
+ASKED_MAX = 4
+"""Questions at once whose handshakes are followed: each takes two descriptors, and few nodes are asked at a time."""
 HEARTBEAT_MS = 2_000
 """ZMTP pings find a connection whose other end vanished without a word."""
 
@@ -132,6 +141,15 @@ class Transport:
         """By base endpoint."""
         self._standing: set[str] = set()
         """Base endpoints that broadcasts are heard from: those to which a connection stands."""
+        self._closed: list[str] = []
+        """Base endpoints whose connection stood and has closed; the owner was not told yet."""
+        self._asked: dict[str, Handshakes] = {}
+        """The handshakes of some of the questions, by base endpoint."""
+        self._given_up: dict[str, float] = {}
+        """Base endpoints of members to which libzmq does not connect again by itself, and when that is tried."""
+        self._complaints = Complaints()
+        self._to_tell: list[str] = []
+        """Complaints that the owner was not told yet."""
         try:
             self.publisher = self._bind(settings, 0, zmq.PUB, _SUBSCRIBER_BOUNDS)
             self.peers = self._bind(settings, 1, zmq.ROUTER, _PEER_BOUNDS)
@@ -139,10 +157,16 @@ class Transport:
             self._doorkeeper = Doorkeeper(self._watched(settings.port, *shares(descriptors)))
             self.broadcasts = net.open_socket(self._context, zmq.SUB, _PEER_BOUNDS)
             self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
-            self.endings = net.monitor(self._context, self.broadcasts, _STANDS | zmq.EVENT_DISCONNECTED)
+            self._heard = Handshakes(self._context, self.broadcasts, self._credentials, HANDSHAKES | DISCONNECTED)
+            self.inlets = net.Inlets(self._read_by_owner())
+            """What the owner waits for."""
         except BaseException:
             self.close()
             raise
+
+    def _read_by_owner(self) -> list[net.Socket]:
+        checker = () if self.key_checker is None else (self.key_checker.socket,)
+        return [self.broadcasts, self.peers, self.clients, self.endings, *checker]
 
     def _bind(self, settings: NodeSettings, offset: int, kind: int, bounds: net.SocketBounds) -> net.Socket:
         socket = net.open_socket(self._context, kind, bounds)
@@ -170,25 +194,25 @@ class Transport:
         }
         return (door("subscriber", self.publisher, 0, subscribers, SUBSCRIPTIONS_BYTES), *self._doors.values())
 
+    @property
+    def connections_ended(self) -> int:
+        """Connections of all doors that the doorkeeper has ended."""
+        return self._doorkeeper.ended if self._doorkeeper is not None else 0
+
     # Connections. Addresses are base endpoints.
 
     def connect(self, address: str) -> None:
         """Make a connection to the node there, now or as soon as there is a descriptor for it."""
         host, port = parse_endpoint(address)
-        dealer = self._try_to_connect(f"tcp://{host}:{port + 1}", _DEALER_BOUNDS)
-        if dealer is None:
-            self._unmade.add(address)
-        else:
+        peer = f"tcp://{host}:{port + 1}"
+        try:
+            dealer = net.connect(self._context, zmq.DEALER, peer, _DEALER_BOUNDS, credentials=self._credentials)
             self._unmade.discard(address)
             self._dealers[address] = dealer
-
-    def _try_to_connect(self, endpoint: str, bounds: net.SocketBounds) -> net.Socket | None:
-        try:
-            return net.connect(self._context, zmq.DEALER, endpoint, bounds, credentials=self._credentials)
         except zmq.ZMQError as error:
             if not net.is_out_of_descriptors(error):
                 raise
-            return None
+            self._unmade.add(address)
 
     def disconnect(self, address: str) -> None:
         """End the connection to the node there; what is queued for it is lost."""
@@ -202,21 +226,62 @@ class Transport:
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
+        self._given_up.pop(address, None)
         net.detach(self.broadcasts, address)
+
+    @property
+    def endings(self) -> net.Socket:
+        """Readable when the connections for broadcasts have something to report."""
+        return self._heard.monitor
 
     def closed_connections(self) -> list[str]:
         """The base endpoints to which a connection for broadcasts stood and has closed since the last call.
 
         What came over it is in :attr:`broadcasts` by now. To be called when :attr:`endings` is readable.
         """
-        closed = []
-        for event, address in net.monitored(self.endings):
-            if event == _STANDS:
-                self._standing.add(address)
-            elif address in self._standing:
-                self._standing.remove(address)
-                closed.append(address)
+        self._take_reports()
+        closed, self._closed = self._closed, []
         return closed
+
+    def complaints(self) -> list[str]:
+        """Why members, or nodes that were asked, do not let this node in; each is told once. Its owner looks here some
+        ten times a second.
+
+        Where libzmq has given a connection up, it is made again: a node may have been started with the wrong keys, and
+        be started with the right ones next.
+        """
+        self._take_reports()
+        if self._closed:
+            self.inlets.unread.add(self.endings)
+        for address, handshakes in list(self._asked.items()):
+            for report in list(handshakes.reports()):
+                if report.is_final:
+                    self.hang_up(address)
+                self._to_tell.append(self._complaints.take(report))
+        now_s = time.monotonic()
+        for address in [each for each, due_s in self._given_up.items() if now_s >= due_s]:
+            self.unsubscribe(address)
+            self.subscribe(address)
+            if address in self._dealers:
+                self.disconnect(address)
+                self.connect(address)
+        told, self._to_tell = self._to_tell, []
+        return [complaint for complaint in told if complaint]
+
+    def _take_reports(self) -> None:
+        """What the connections for broadcasts report."""
+        for report in self._heard.reports():
+            if report.is_end:
+                if report.endpoint in self._standing:
+                    self._standing.remove(report.endpoint)
+                    self._closed.append(report.endpoint)
+                continue
+            if report.is_in:
+                self._standing.add(report.endpoint)
+            if report.is_final:
+                self._given_up[report.endpoint] = time.monotonic() + REDIAL_S
+            self._to_tell.append(self._complaints.take(report))
+        self.inlets.has_more(self.endings)
 
     # Frames out.
 
@@ -237,26 +302,37 @@ class Transport:
 
     def reply(self, route: bytes, frame: bytes) -> None:
         """To one client; lost if it has gone or does not read."""
+        self.inlets.written.add(self.clients)
         try:
-            self.clients.send_multipart((route, frame), NOBLOCK)
+            self.clients.send(route, NOBLOCK_MORE)
+            self.clients.send(frame, NOBLOCK)  # it can't fail: the first part has found the connection, and its room
         except zmq.ZMQError:
             self.dropped += 1
 
     def ask(self, address: str, frame: bytes) -> None:
         """A question to another node's client port; lost if it does not read."""
-        if address not in self._questions:
-            endpoint = client_endpoint(*parse_endpoint(address))
-            question = self._try_to_connect(endpoint, _QUESTION_BOUNDS)
-            if question is None:
-                return
-            self._questions[address] = question
         try:
+            if address not in self._questions:
+                self._begin_to_ask(address)
             self._questions[address].send(frame, NOBLOCK)
         except zmq.Again:
             return
+        except zmq.ZMQError as error:
+            if not net.is_out_of_descriptors(error):
+                raise
+            self.hang_up(address)
+
+    def _begin_to_ask(self, address: str) -> None:
+        """Open a connection for questions. What becomes of its handshake is followed from the beginning."""
+        question = self._questions[address] = net.open_socket(self._context, zmq.DEALER, _QUESTION_BOUNDS)
+        if len(self._asked) < ASKED_MAX:
+            self._asked[address] = Handshakes(self._context, question, self._credentials)
+        net.attach(question, client_endpoint(*parse_endpoint(address)), self._credentials)
 
     def hang_up(self, address: str) -> None:
         """End the connection of the questions to ``address``, if there is one."""
+        if address in self._asked:
+            self._asked.pop(address).close()
         if address in self._questions:
             self._questions.pop(address).close(0)
 
@@ -287,6 +363,7 @@ class Transport:
         return [
             (address, parts[0])
             for address, socket in self._questions.items()
+            if self.inlets.has_more(socket)
             for parts in self._receive(socket, most, 1, frames.MAX_ANSWER_BYTES)
         ]
 
@@ -299,25 +376,29 @@ class Transport:
             if not self._skip(socket):
                 return
             self.bad_messages += 1
-        receive, get = socket.recv, socket.getsockopt
+        receive = socket.recv
         checker = self.key_checker if socket is self.clients else None
-        for _ in range(most):
+        for number in range(most):
+            if 0 < number < LOOKS and not self.inlets.has_more(socket):
+                return
             try:
                 first = receive(NOBLOCK, copy=False)
             except zmq.Again:
+                self.inlets.unread.discard(socket)
                 return
-            parts = [first.bytes]
+            parts, part = [first.bytes], first
             if checker is not None:  # 1 to 2 us more a message: the frame has the name that the key checker gave
                 self._sender = checker.sender(first)
-            while len(parts) < HOSTILE_PARTS and get(RCVMORE):
-                parts.append(receive(NOBLOCK))
+            while part.more and len(parts) < HOSTILE_PARTS:
+                part = receive(NOBLOCK, copy=False)
+                parts.append(part.bytes)
             if len(parts) == HOSTILE_PARTS and door is not None:
                 door.end(_source(first))
             if len(parts) == HOSTILE_PARTS and not self._skip(socket):
                 return
             if len(parts) == parts_expected and len(parts[-1]) <= max_bytes:
-                if door is not None:
-                    door.heard.add(_source(first))
+                if door is not None and parts[0] not in door.heard:
+                    door.heard[parts[0]] = _source(first)
                 yield parts
             else:
                 self.bad_messages += 1

@@ -113,6 +113,7 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
     elif not raft.log.matches(prev_index, message.prev_term):
         _reject(raft, message)
         return
+    raft.accepted_at = raft.ticks
     verified = prev_index + len(entries)
     if entries:
         _append(raft, prev_index, entries)

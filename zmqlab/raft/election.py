@@ -32,9 +32,11 @@ heartbeat. A stranger that could cut the connections of a majority again and aga
 Therefore a voter believes the end of a process only once in ``EARLY_PAUSE`` election time-outs.
 
 Two followers must not ask at once, or each votes for itself. So the voters wait by their *rank* among those that are
-left: the first one asks at once, the next one ``EARLY_STAGGER_TICKS`` later, and so on. The first one may ask before
-the others have seen the end, and be ignored; or its log may be behind. So it asks again after a tick or a few, and
-gives up after ``EARLY_TRIES``. Then the election time-out is what is left, as if nothing had been seen.
+left: the first one asks at once, the next one ``EARLY_STAGGER_TICKS`` later, and so on. A voter that has just said yes
+to another one begins its wait anew. The first one may ask before the others have seen the end. They ignore it, but
+remember what it asked, and answer when they see the end, too. Its log may be behind, or a message may get lost. So each
+asks again after a tick or a few, and gives up after ``EARLY_TRIES``. Then the election time-out is what is left, as if
+nothing had been seen.
 
 A vote is stored before it is sent (``send_stored``), and so is a candidate's vote for itself. Two votes of one node in
 one term, one before a crash and one after it, would make two leaders. A repeated answer counts once.
@@ -92,6 +94,7 @@ def leave_role(raft: RaftState) -> None:
     """Drop everything that belongs to the present role or to the present leader."""
     reads.fail_all(raft)
     raft.votes.clear()
+    raft.unanswered.clear()
     raft.progress.clear()
     raft.due.clear()
     raft.incoming = None
@@ -106,6 +109,8 @@ def admit(raft: RaftState, message: Message) -> bool:
         return False
     if isinstance(message, RequestVote):
         if _hears_leader(raft) and not message.forced:
+            if message.pre_vote and raft.role is Role.FOLLOWER and message.sender in raft.configuration.voters:
+                raft.unanswered[message.sender] = raft.ticks, message
             return False
         if message.pre_vote:
             return True
@@ -134,13 +139,16 @@ def lose_leader(raft: RaftState) -> bool:
     if raft.role is not Role.FOLLOWER or raft.leader_id == NOBODY or not raft.is_voter or raft.ticks < raft.early_due:
         return False
     rank = sorted({*raft.configuration.voters} - {raft.leader_id}).index(raft.node_id)
+    asked = [request for tick, request in raft.unanswered.values() if raft.ticks - tick <= EARLY_STAGGER_TICKS]
     raft.early_due = raft.ticks + EARLY_PAUSE * raft.settings.election_ticks
     become_follower(raft, raft.term, NOBODY)
     raft.early_tries = EARLY_TRIES
-    if rank == 0:
+    for request in asked:
+        handle_request(raft, request)
+    if rank == 0 and not asked:
         start_pre_vote(raft)
     else:
-        raft.election_timeout = min(rank * EARLY_STAGGER_TICKS, raft.election_timeout)
+        raft.election_timeout = min(max(rank, 1) * EARLY_STAGGER_TICKS, raft.election_timeout)
     return True
 
 
@@ -180,6 +188,7 @@ def handle_request(raft: RaftState, message: RequestVote) -> None:
     granted = may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)
     if granted and not message.pre_vote:
         raft.voted_for = message.sender
+    if granted and (raft.early_tries or not message.pre_vote):
         raft.election_elapsed = 0
     term = message.term if granted else raft.term
     response = RequestVoteResponse(raft.node_id, message.sender, term, granted, message.pre_vote)

@@ -71,6 +71,7 @@ def _check_role(raft: RaftState) -> None:
         assert raft.election_elapsed < raft.election_timeout or raft.is_learner
     ticks = raft.settings.election_ticks
     assert (1 if raft.early_tries else ticks) <= raft.election_timeout < 2 * ticks
+    assert raft.role is Role.FOLLOWER or not raft.unanswered
     if raft.early_tries:
         assert raft.role in (Role.FOLLOWER, Role.PRE_CANDIDATE)
         assert raft.leader_id == NOBODY

@@ -87,6 +87,7 @@ def handle_response(raft: RaftState, progress: Progress, message: InstallSnapsho
 def handle_install(raft: RaftState, message: InstallSnapshot) -> None:
     """Take a chunk from the leader."""
     follow(raft, message.sender)
+    raft.accepted_at = raft.ticks
     if message.snapshot_index <= raft.commit_index:
         raft.incoming = None
         _answer(raft, message, len(message.data), done=True)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from zmqlab.errors import SettingsError
 from zmqlab.raft.configuration import Configuration, ConfigurationHistory
 from zmqlab.raft.log import Log
-from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, Snapshot
+from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
 from zmqlab.raft.progress import Progress
 
 
@@ -158,6 +158,12 @@ class RaftState:
     once it follows, votes for, or is, another leader."""
     early_due: int
     """Before this tick the end of a leader's process is not believed again."""
+    unanswered: dict[int, tuple[int, RequestVote]]
+    """Of a follower that hears its leader: voter -> tick and request of the last pre-vote of it that was ignored. Empty
+    for all other roles."""
+    accepted_at: int
+    """Of a follower: the tick at which it last took entries, a heartbeat or a part of a snapshot of a leader, and did
+    not refuse it; 0 if it never did. A node that was removed can hear a leader, but its log does not fit."""
 
     # What a leader knows of its followers.
 
@@ -253,8 +259,9 @@ class RaftState:
         self.role, self.leader_id = Role.FOLLOWER, NOBODY
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
-        self.ticks = self.election_elapsed = self.election_timeout = 0
+        self.ticks = self.election_elapsed = self.election_timeout = self.accepted_at = 0
         self.early_tries = self.early_due = 0
+        self.unanswered = {}
 
     def _reset_leadership(self) -> None:
         """The fields of a leader, as they are while this node does not lead."""

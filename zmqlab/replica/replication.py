@@ -78,6 +78,11 @@ class Replication(Protocol):
         """Ticks since this node started."""
 
     @property
+    def accepted_at(self) -> int:
+        """The tick at which a leader's word last fitted this node's log; 0 if none did. A node that leads hears
+        none."""
+
+    @property
     def election_ticks(self) -> int:
         """After so many ticks of silence a leader counts as gone."""
 

@@ -179,6 +179,7 @@ class Nemesis:
         progress: says whether a client is served.
         tell: called with what is being done.
         is_over: whether the run is over; then a fault is lifted early.
+        has_client: whether there is a client still. Without one, being answered is no part of a recovery.
         recovery_s: how long the cluster may take to recover.
     """
 
@@ -189,12 +190,14 @@ class Nemesis:
         tell: Callable[[str], None],
         is_over: Callable[[], bool],
         recovery_s: float = RECOVERY_S,
+        has_client: Callable[[], bool] = lambda: True,
     ) -> None:
         self._cluster = cluster
         self._progress = progress
         self._tell = tell
         self._is_over = is_over
         self._recovery_s = recovery_s
+        self._has_client = has_client
 
     def strike(self, deal: Deal) -> Strike:
         """Carry a fault out, undo it, wait for the recovery. The result says what went wrong."""
@@ -262,7 +265,7 @@ class Nemesis:
         if missing:
             return f"{', '.join(missing)} does not run"
         trouble = trouble_of(table)
-        if not trouble and self._progress.acknowledged <= acknowledged_before:
+        if not trouble and self._has_client() and self._progress.acknowledged <= acknowledged_before:
             return "the client is not answered"
         return trouble
 

@@ -6,7 +6,8 @@ time is up. Then all is mended, the load ends, and the verdict (:mod:`zmqlab.jud
 :mod:`~zmqlab.scenarios.torture_report` says how long no client was served under each kind of fault.
 
 A run fails if the verdict fails, if the cluster does not recover from a fault within its bound, or if a client saw an
-error. Its folder with logs and journals is kept then.
+error. Its folder with logs and journals is kept then. A load process that died breaks no promise of the cluster: faults
+end with it, and the verdict on what it has left says *not judged*, unless that shows a broken promise.
 
 The faults run in a thread, so that the process that started them can show what happens: :attr:`Torture.state`.
 """
@@ -235,7 +236,9 @@ class Torture:
 
     def _break(self, load: LoadClient) -> list[str]:
         """Strike until the time is up, then mend all; what went wrong with either."""
-        striker = Nemesis(self.cluster, self.progress, self._tell, lambda: self._is_over(load))
+        striker = Nemesis(
+            self.cluster, self.progress, self._tell, lambda: self._is_over(load), has_client=lambda: load.running
+        )
         self._wait(WARM_UP_S, load)
         self._phase = "breaking"
         for deal in nemesis.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
@@ -253,7 +256,6 @@ class Torture:
                 break  # a cluster that does not recover proves nothing more
         self._phase, self._doing = "mending", ""
         trouble = striker.try_to_mend() or striker.await_recovery()
-        trouble = trouble if load.running else "the load client has ended by itself"
         self._wait(COOL_DOWN_S, load)
         return [f"at the end: {trouble}"] if trouble else []
 
@@ -280,12 +282,11 @@ def _acknowledged(result: LoadResult) -> tuple[Times, tuple[int, int] | None]:
 
 
 def _errors_at_the_client(result: LoadResult) -> list[str]:
+    """What clients saw. The requests that a load process has left open when it died are no error."""
     outcome = result.report.result
     problems = []
-    if outcome.problem:
-        problems.append(f"the load client gave up: {outcome.problem}")
     if result.total.refused:
         problems.append(f"{result.total.refused:,} orders were answered with an error")
-    if outcome.open_requests:
+    if outcome.open_requests and not outcome.problem:
         problems.append(f"{len(outcome.open_requests):,} requests were never answered")
     return problems

@@ -260,6 +260,11 @@ class Causes:
         elif isinstance(message, RequestVote):
             self.votes.heard(raft, message)
 
+    def forgot(self, raft: Raft, leader_id: int) -> None:
+        """A node has forgotten its leader because a connection has closed."""
+        self.hearing.forgot(raft, leader_id)
+        self.votes.forgot(raft.node_id)
+
     def sent(self, raft: Raft, message: Message) -> None:
         """A message leaves its node."""
         self.hearing.sent_total += 1

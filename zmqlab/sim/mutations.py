@@ -124,7 +124,7 @@ MUTATIONS = (
         election.become_follower,
         (
             (
-                "if term > raft.term:\n        raft.term = term\n        raft.voted_for = NOBODY",
+                "if term > raft.term:\n        raft.enter_term(term, NOBODY)",
                 "raft.term = term\n    raft.voted_for = NOBODY",
             ),
         ),

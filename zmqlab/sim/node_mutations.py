@@ -131,7 +131,7 @@ NODE_MUTATIONS = (
         "a removal called done before it is committed",
         answers.Answers._outcome,
         (("if change is Change.DONE:", "if change in (Change.DONE, Change.UNDER_WAY):"),),
-        100,
+        250,
     ),
     Mutation(
         "a node that ends without the answers that it owes",

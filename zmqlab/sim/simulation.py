@@ -349,8 +349,7 @@ class Simulation:
         at = snapshot.index if snapshot is not None else 0
         if missing := next((missing for each in groups if (missing := upkeep(each, at, self.ledger))), ""):
             return missing
-        asks_on = any(each.standing is not None and not each.standing.is_clear for each in groups)
-        asked = [] if asks_on else sorted(process.sockets.asked.values())
+        asked = sorted(process.sockets.asked.values())
         return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
 
     def _check_crowds(self) -> None:

@@ -202,7 +202,7 @@ class WatchedGroup(Group):
         if leader_id != raft.leader_id:
             self._process.world.tell(f"node {raft.node_id} sees the end of its leader {leader_id}")
             if causes is not None:
-                causes.hearing.forgot(raft, leader_id)
+                causes.forgot(raft, leader_id)
 
     def begin_to_close(self) -> None:
         super().begin_to_close()

@@ -63,7 +63,8 @@ class Lab(ipywidgets.VBox):
         Raises:
             Exception: what a thread behind the panel died of, if one did.
         """
-        for part in self._parts:
+        boxes = [child for child in self.children if child not in self._parts]
+        for part in (*self._parts, *boxes):  # ipywidgets keeps a box that is not closed, and what is in it, for ever
             part.close()
         super().close()
         if self._sampler.error is not None:

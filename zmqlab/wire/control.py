@@ -25,9 +25,7 @@ T = TypeVar("T")
 class NodeStatus(msgspec.Struct, kw_only=True):
     """The state of one node in figures, published about ten times a second and given to a status query.
 
-    Counters run from the start of the process. Times are nanoseconds of the wall clock, unless the name has another
-    unit.
-    """
+    Counters run from the start of the process. Times are nanoseconds of the wall clock, or what the name says."""
 
     name: str
     """Of the node."""
@@ -82,6 +80,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Frames that made no sense or were forbidden, and refused handshakes, of clients and of peers."""
     dropped_total: int = 0
     """Messages of this node that a full queue did not take, or whose receiver had gone."""
+    connections_ended_total: int = 0
+    """Connections that this node ended: too many at one port, or bytes that became no message."""
     elections_total: int = 0
     """How often this node became leader."""
     open_orders: int = 0

@@ -1,0 +1,185 @@
+"""Every benchmark still runs and prints its table. Nothing here looks at a time: those belong to the reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "benchmarks"
+TIMEOUT_S = 100.0
+SHORT = ("--rate", "1000", "--seconds", "0.2", "--rounds", "1", "--highest", "0")
+
+
+def run(name: str, *arguments: object, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """One benchmark, to its end."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({} if path is None else {"PATH": path})
+    command = [sys.executable, str(FOLDER / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """The cells of all tables in what was printed, heads included."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_says_what_it_does_and_how_to_run_it(path: Path) -> None:
+    opening = path.read_text().split('"""')[1]
+    is_part_of_others = path.stem in {"targets", "tables"}
+    assert is_part_of_others or re.search(rf"python (-m benchmarks\.|benchmarks/){path.stem}", opening)
+
+
+@pytest.mark.process
+def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> None:
+    """A checkout can be compared with itself: that takes the way of an old one."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("zmqlab", "benchmarks"):
+        (other / name).symlink_to(ROOT / name)
+    written = tmp_path / "compare.json"
+    options = ("--rate", "1000", "--seconds", "0.3", "--rounds", "1", "--json", written, "--against", other)
+    done = run("compare", "--targets", "echo,pipeline:1", *options)
+    assert done.returncode == 0, done.stderr
+    names = [row[0] for row in rows(done)]
+    assert names[2:6] == ["echo", "echo, other tree", "pipeline:1", "pipeline:1, other tree"]
+    assert names[-1] == "pipeline:1, saturation"
+    measured = json.loads(written.read_text())
+    assert {each["target"] for each in measured["candidates"]} == {"echo", "pipeline:1"}
+    assert all(each["rounds"][0]["flooded"]["orders"] for each in measured["candidates"])
+    drawn = tmp_path / "compare.svg"
+    assert run("chart", written, drawn).returncode == 0
+    bars = ElementTree.parse(drawn).getroot().findall("{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 3 * 4, "three panels, four candidates"
+
+
+@pytest.mark.process
+def test_growth_with_the_depth_fills_the_books_first() -> None:
+    done = run("growth", "depth", "--values", "3000", "--rounds", "1", "--seconds", "0.3", "--rate", "1000")
+    assert done.returncode == 0, done.stderr
+    assert rows(done)[-1][0] == "3,000"
+
+
+@pytest.mark.process
+def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
+    done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ["verdict", "passed"] in rows(done)
+    assert [row[0] for row in rows(done)][-2:] == ["node0", "load process"]
+
+
+@pytest.mark.process
+def test_the_ceiling_says_when_no_rate_is_good() -> None:
+    done = run("ceiling", "--p99", "0.001", "--seconds", "0.3", "--nodes", "1", "--first", "1000")
+    assert done.returncode == 1, done.stderr
+    assert "none of these" in done.stdout
+    assert [row[0][:2] for row in rows(done)[2:]] == ["no", "no"], "tried twice"
+
+
+@pytest.mark.process
+def test_one_order_alone_is_compared_with_a_bare_round_trip() -> None:
+    done = run("one_order", "--rounds", "1", "--nodes", "1")
+    assert done.returncode == 0, done.stderr
+    assert rows(done)[2][::2] == ["bare round trip", "1.0"]
+
+
+def test_rivals_that_are_not_installed_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    program = "import rivals; rivals.SBIN = ''; rivals.sys.argv = ['rivals', '--only', 'redis,nats']; rivals.main()"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{FOLDER}", "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert "Redis, WAIT 1 is left out: redis-server is not installed (apt-get install redis-server)." in done.stdout
+    assert "NATS JetStream R3 is left out: nats-server is not installed (apt-get install nats-server)." in done.stdout
+
+
+@pytest.mark.process
+def test_rivals_run_this_project_by_its_promises() -> None:
+    """The others run where they are installed; this one always is."""
+    done = run("rivals", "--only", "zmqlab pipeline", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert [row[0] for row in rows(done)].count("zmqlab pipeline") == 2, "in both tables"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_rivals_leave_no_process_behind(number: signal.Signals) -> None:
+    command = [sys.executable, str(FOLDER / "rivals.py"), "--only", "zmqlab", "--seconds", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+        own = psutil.Process(process.pid)
+        deadline = time.monotonic() + 20
+        while len(children := own.children(recursive=True)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(30)
+    assert len(children) >= 4, "three nodes and a load"
+    _, alive = psutil.wait_procs(children, 10)
+    assert alive == []
+
+
+def test_the_pipeline_gives_each_order_an_id_of_its_own() -> None:
+    """Batches of unlike sizes got overlapping ids, and the pool of the load client counted orders that it had not."""
+    program = "import bare_node; e = bare_node.NullExchange(); print([e.execute([()] * n)[0][6::8] for n in (5, 3, 1)])"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{FOLDER}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "[[1, 2, 3, 4, 5], [6, 7, 8], [9]]\n"
+
+
+def test_a_sample_belongs_to_the_innermost_function_of_this_package(tmp_path: Path) -> None:
+    program = """
+import flames, pathlib, sys
+path = pathlib.Path(sys.argv[1])
+print(dict(flames.samples_by_part(path, False)))
+print(dict(flames.samples_by_part(path, True)))
+"""
+    stacks = tmp_path / "node0.txt"
+    stacks.write_text(
+        "main (zmqlab/node/__main__.py:5);Node.turn (/x/zmqlab/node/loop.py:10);send (zmq/sugar/socket.py:7) 3\n"
+        "main (zmqlab/node/__main__.py:5);<module> (runpy.py:1) 1\n<module> (runpy.py:1) 2\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{FOLDER}"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(stacks)], capture_output=True, text=True, env=environment, check=True
+    )
+    by_module, by_function = done.stdout.splitlines()
+    assert by_module == "{'node.loop': 3, 'node.__main__': 1, 'interpreter, other libraries': 2}"
+    assert by_function.startswith("{'node.loop: Node.turn': 3,")
+
+
+def test_a_page_is_filled_with_what_its_commands_print(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    begin, end = "<!-- figures: python -c 'print(6 * 7)' -->", "<!-- end of figures -->"
+    broken = "<!-- figures: python -c 'raise SystemExit(3)' -->"
+    page.write_text(f"Above.\n{begin}\nold\n{end}\nBetween.\n{broken}\nold\n{end}\nBelow.\n")
+    assert run("fill", page).returncode == 1, "one of them failed"
+    assert page.read_text() == f"Above.\n{begin}\n\n42\n\n{end}\nBetween.\n{broken}\nold\n{end}\nBelow.\n"
+
+
+def test_the_commands_of_the_page_on_performance_are_there() -> None:
+    listed = run("fill", ROOT / "docs" / "performance.md", "--list").stdout.splitlines()
+    assert len(listed) > 10
+    for command in listed:
+        assert (ROOT / command.split()[1]).is_file(), command
+        assert f"`{command}`" in (ROOT / "docs" / "performance.md").read_text(), "the page shows it to its readers"
+
+
+@pytest.mark.long
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["PySyncObj", "Redis", "etcd, no fsync", "NATS"])
+def test_a_rival_runs_where_it_is_installed(name: str) -> None:
+    done = run("rivals", "--only", name.partition(",")[0], *SHORT)
+    if "is left out" in done.stdout:
+        pytest.skip(done.stdout.partition("\n")[2].partition("\n")[0])
+    assert done.returncode == 0, done.stderr
+    assert any(row[0].startswith(name) for row in rows(done))

@@ -4,7 +4,7 @@
 # and these open the lab:
 #   make lab      JupyterLab with the chapters, in notebooks/       (LAB_ARGS=--no-browser)
 #   make app      the panel alone, as a page without code           (LAB_ARGS=--no-browser)
-# Each command first makes the virtual environment, and makes it again only when pyproject.toml changes.
+# Each command first makes the virtual environment, and makes it again when one of SOURCES changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +15,9 @@ DURATION ?= 10s
 SEED ?= 1
 DURABILITY ?= os
 LAB_ARGS ?=
+
+# An installation depends on these alone: it runs the Python code of the checkout, and has compiled the C code.
+SOURCES := pyproject.toml setup.py zmqlab/market/_matching.c
 
 BIN := $(VENV)/bin
 
@@ -37,16 +40,16 @@ $(BIN)/python:
 		|| { echo "zmqlab needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# An editable installation runs the code of the checkout, with every change.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+# An editable installation runs the Python code of the checkout, with every change. It compiles the exchange if it can.
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-test: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,test]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-lab
 
-$(VENV)/.installed-lab: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-lab: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab]'
 	@touch $@ $(VENV)/.installed
 
@@ -74,4 +77,5 @@ app: $(VENV)/.installed-lab
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f zmqlab/market/_matching.*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,11 @@
-"""Microseconds for each command of matching alone: no sockets, no log, one process.
+"""Microseconds for each command of matching alone: no sockets, no log, one process; with each exchange that is here.
 
 The flow is made beforehand from a seed: 16 symbols whose mids move, 55 % new limit orders around the mid, 10 %
 marketable ones (half of them market orders), 25 % cancels and 10 % replaces of orders that are known to rest.
 An exchange runs along while the flow is made, and tells which orders rest, so that few commands are rejected, as with
 real participants. Every figure is the best of the repetitions: the work is the same each time, so a longer time was
-disturbed. Run it from the root of the repository::
+disturbed. The last rows are of the whole state machine: sessions, matching, answers and the chain hash, in requests of
+5 and of 30 commands. Run it from the root of the repository::
 
     python benchmarks/matching.py [--commands 200000] [--seed 1] [--repeat 5]
 """
@@ -17,6 +18,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 
 from zmqlab.market import (
     Command,
@@ -30,6 +33,10 @@ from zmqlab.market import (
     reports_in,
     symbol_code,
 )
+from zmqlab.raft import Entry, EntryKind
+from zmqlab.replica import StateMachine
+from zmqlab.replica.execution import AnyExchange, PythonExchange, compiled
+from zmqlab.wire import client as client_wire
 from zmqlab.wire import records
 
 BATCH = 64
@@ -122,6 +129,36 @@ def best(repeat: int, run: Callable[[], object]) -> float:
     return min(times)
 
 
+def execute_all(make: type[AnyExchange], packed: list[bytes]) -> None:
+    """The packed batches, one call each."""
+    execute = make().execute_packed
+    for data in packed:
+        execute(data, 0, 1)
+
+
+def match_all(batches: list[list[tuple[int, ...]]]) -> None:
+    """The batches without any bytes."""
+    execute = Exchange().execute
+    for batch in batches:
+        execute(batch)
+
+
+def entries_of(flow: list[Command], size: int) -> list[Entry]:
+    """A log of one client that has few requests under way."""
+    datas = [client_wire.encode_open_session(1)]
+    for number, at in enumerate(range(0, len(flow), size), start=1):
+        packed = records.pack_commands(flow[at : at + size])
+        datas.append(client_wire.encode_request(1, number, max(1, number - 3), packed))
+    return [Entry(index, 1, EntryKind.DATA, data) for index, data in enumerate(datas, start=1)]
+
+
+def apply_all(make: type[AnyExchange], entries: list[Entry]) -> None:
+    """What a node does with what is committed."""
+    apply = StateMachine(exchange=make()).apply
+    for entry in entries:
+        apply(entry)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commands", type=int, default=200_000)
@@ -138,18 +175,10 @@ def main() -> None:
         outcomes.update(report.status for report in reports_in(exchange.execute(batch)[0]))
     print(f"{len(flow):,} commands in batches of {BATCH}, {exchange.open_orders:,} orders open at the end")
     print("  " + ", ".join(f"{Status(s).name} {n / len(flow):.1%}" for s, n in sorted(outcomes.items())))
-
-    def fast() -> None:
-        execute = Exchange().execute
-        for batch in batches:
-            execute(batch)
-
-    def with_wire() -> None:
-        execute = Exchange().execute
-        for data in packed:
-            reports, fills = execute(records.iter_commands(data))
-            records.pack_reports(reports)
-            records.pack_fills(fills)
+    found = compiled()
+    if isinstance(found, str):
+        print(f"  there is no compiled exchange: {found}")
+    makes: list[type[AnyExchange]] = [PythonExchange] if isinstance(found, str) else [PythonExchange, found]
 
     few = batches[: max(1, NAIVE_COMMANDS_MAX // BATCH)]
 
@@ -159,16 +188,24 @@ def main() -> None:
             execute(batch)
 
     def show(what: str, seconds: float, commands: int) -> None:
-        print(f"  {what:<44}{seconds / commands * 1e6:8.2f} microseconds a command")
+        print(f"  {what:<48}{seconds / commands * 1e6:8.2f} microseconds a command")
 
-    show("exchange", best(arguments.repeat, fast), len(flow))
-    show("exchange, unpacking commands, packing reports", best(arguments.repeat, with_wire), len(flow))
+    for make in makes:
+        seconds = best(arguments.repeat, partial(execute_all, make, packed))
+        show(f"{make.name} exchange, from bytes to bytes", seconds, len(flow))
+    show("python exchange, from tuples to lists", best(arguments.repeat, partial(match_all, batches)), len(flow))
     show(f"naive exchange, first {len(few) * BATCH:,}", best(1, naive), sum(map(len, few)))
     snapshot = exchange.snapshot()
-    print(f"  snapshot of {len(snapshot):,} bytes: ", end="")
-    print(f"{best(5, exchange.snapshot) * 1e3:.1f} ms, restore ", end="")
-    print(f"{best(5, lambda: Exchange().restore(snapshot)) * 1e3:.1f} ms, ", end="")
-    print(f"state hash {best(5, exchange.state_hash) * 1e3:.1f} ms")
+    for make in makes:
+        restored = make()
+        print(f"  {make.name}: snapshot of {len(snapshot):,} bytes restored in ", end="")
+        print(f"{best(5, partial(restored.restore, snapshot)) * 1e3:.1f} ms, ", end="")
+        print(f"made in {best(5, restored.snapshot) * 1e3:.1f} ms, ", end="")
+        print(f"state hash {best(5, restored.state_hash) * 1e3:.1f} ms")
+    for make, size in product(makes, (5, 30)):
+        entries = entries_of(flow, size)
+        seconds = best(arguments.repeat, partial(apply_all, make, entries))
+        show(f"state machine, {make.name}, {size} commands a request", seconds, len(flow))
 
 
 if __name__ == "__main__":

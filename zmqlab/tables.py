@@ -120,6 +120,17 @@ class StatusTable(Sequence[NodeState]):
     def __iter__(self) -> Iterator[NodeState]:
         return iter(self.nodes)
 
+    @property
+    def exchange(self) -> str:
+        """What matches orders, ``compiled`` or ``python``; where nodes differ, with their names. Empty: not known."""
+        by_kind: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.status is not None and node.status.exchange:
+                by_kind.setdefault(node.status.exchange, []).append(node.name)
+        if len(by_kind) < 2:
+            return "".join(by_kind)
+        return "; ".join(f"{kind} on {', '.join(names)}" for kind, names in sorted(by_kind.items()))
+
     def _rows(self) -> list[tuple[object, ...]]:
         names = {node.status.node_id: node.name for node in self.nodes if node.status}
         return [node.row(names) for node in self.nodes]

@@ -18,6 +18,7 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import free_base_ports
+from zmqlab.replica.execution import new_exchange
 
 pytestmark = pytest.mark.process
 ZMQLAB = [sys.executable, "-m", "zmqlab.cli"]
@@ -32,7 +33,16 @@ def test_quick_shows_progress_and_ends_with_a_verdict() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "orders/s  p50" in done.stdout
     assert "node0:leader/1" in done.stdout
-    for figure in ("throughput", "response time", "service time", "p99.9", "rejected", "filled", "elections"):
+    for figure in (
+        "throughput",
+        "response time",
+        "service time",
+        "p99.9",
+        "rejected",
+        "filled",
+        "elections",
+        "exchange",
+    ):
         assert figure in done.stdout
     for column in ("orders taken", "applied index", "state hash"):
         assert column in done.stdout
@@ -48,6 +58,7 @@ def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     assert result["verdict"]["ok"] is True
     assert [each["ok"] for each in result["thresholds"]] == [True, False]
     assert result["settings"]["seed"] == 3
+    assert result["exchange"] == new_exchange().name
     assert (tmp_path / "logs" / "node0.log").is_file()
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
     again = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))
@@ -135,6 +146,7 @@ def test_status_and_book_of_a_running_cluster(tmp_path: Path) -> None:
         nodes = ",".join(cluster.endpoints)
         table = zmqlab("status", "--nodes", nodes).stdout
         assert "leader" in table
+        assert table.endswith(f"exchange: {new_exchange().name}\n")
         assert "follower" in table
         assert {each["status"]["role"] for each in json.loads(zmqlab("status", "--nodes", nodes, "--json").stdout)} == {
             "leader",

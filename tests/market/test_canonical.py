@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
+from tests.market.exchanges import ALL, FAST, Make, fast_exchanges
 from zmqlab.errors import StateInvalid
 from zmqlab.market import Command, Exchange, NaiveExchange, Side, symbol_code
 from zmqlab.market.canonical import HEADER, ORDER, SYMBOL, TRADE
@@ -45,7 +46,7 @@ STATE = b"".join(
 )
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_the_state_hash_is_of_the_documented_bytes(make: type[Exchange] | type[NaiveExchange]) -> None:
     """The bytes are spelled out here, so that neither exchange judges the other."""
     exchange = make()
@@ -54,8 +55,9 @@ def test_the_state_hash_is_of_the_documented_bytes(make: type[Exchange] | type[N
     assert exchange.state_hash() == blake2b(STATE, digest_size=16).digest()
 
 
-def test_the_snapshot_is_the_documented_bytes() -> None:
-    exchange = Exchange()
+@pytest.mark.parametrize("make", FAST)
+def test_the_snapshot_is_the_documented_bytes(make: Make) -> None:
+    exchange = make()
     exchange.execute(FLOW, session=77)
     assert exchange.snapshot() == STATE
 
@@ -73,9 +75,10 @@ def test_the_way_to_a_state_does_not_show() -> None:
     assert restored.snapshot() == exchange.snapshot()
 
 
-def test_no_slice_has_more_than_its_rows() -> None:
+@pytest.mark.parametrize("make", FAST)
+def test_no_slice_has_more_than_its_rows(make: Make) -> None:
     """A slice is one turn's work. A node's loop must not stand still because many orders rest."""
-    exchange = Exchange()
+    exchange = make()
     exchange.execute([Command.limit(Side.BUY, f"S{n % 40}", 5, 100 + n % 7, account=n % 3) for n in range(6_000)])
     exchange.execute([Command.market(Side.SELL, f"S{n % 40}", 5, account=9) for n in range(40 * 64)])
     slices = list(exchange.freeze(rows=128))
@@ -86,8 +89,9 @@ def test_no_slice_has_more_than_its_rows() -> None:
     assert b"".join(slices) == exchange.snapshot()
 
 
-def test_an_old_state_is_let_go_in_steps() -> None:
-    exchange = Exchange()
+@pytest.mark.parametrize("make", FAST)
+def test_an_old_state_is_let_go_in_steps(make: Make) -> None:
+    exchange = make()
     exchange.execute([Command.limit(Side.BUY, "A", 5, 1 + n % 5_000, account=1) for n in range(9_000)])
     left = exchange.open_orders
     for _ in exchange.dismantle():
@@ -97,8 +101,9 @@ def test_an_old_state_is_let_go_in_steps() -> None:
     assert exchange.open_orders == 0
 
 
-def test_a_snapshot_that_is_cut_anywhere_is_refused_and_changes_nothing() -> None:
-    exchange = Exchange()
+@pytest.mark.parametrize("make", FAST)
+def test_a_snapshot_that_is_cut_anywhere_is_refused_and_changes_nothing(make: Make) -> None:
+    exchange = make()
     exchange.execute(FLOW, session=77)
     before = exchange.snapshot()
     for end in range(len(STATE)):
@@ -141,5 +146,10 @@ def test_a_snapshot_that_is_cut_anywhere_is_refused_and_changes_nothing() -> Non
     ],
 )
 def test_a_damaged_snapshot_is_refused(damaged: bytes) -> None:
-    with pytest.raises(StateInvalid):
-        Exchange().restore(damaged)
+    """With the same words by every exchange."""
+    said = set()
+    for make in fast_exchanges():
+        with pytest.raises(StateInvalid) as refused:
+            make().restore(damaged)
+        said.add(str(refused.value))
+    assert len(said) == 1

@@ -1,4 +1,4 @@
-"""The fast exchange and the naive one are the same function of their commands."""
+"""The fast exchanges and the naive one are the same function of their commands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import subprocess
 import sys
 from itertools import islice
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.market.exchanges import FAST, Make
 from zmqlab.market.canonical import Pieces
 from zmqlab.market.exchange import Exchange
 from zmqlab.market.naive import NaiveExchange
@@ -74,12 +76,13 @@ def assert_alike(fast: Exchange, naive: NaiveExchange) -> None:
         assert [tuple(level) for level in ours.asks] == [tuple(level) for level in theirs.asks]
 
 
+@pytest.mark.parametrize("make", FAST)
 @settings(max_examples=300, deadline=None)
 @given(flows, limits)
 def test_reports_fills_and_state_are_equal_after_each_command(
-    flow: list[tuple[int, ...]], limits: MarketLimits
+    make: Make, flow: list[tuple[int, ...]], limits: MarketLimits
 ) -> None:
-    fast, naive = Exchange(limits), NaiveExchange(limits)
+    fast, naive = make(limits), NaiveExchange(limits)
     for number, command in enumerate(flow):
         session = number // 2 % 3
         assert fast.execute([command], session) == naive.execute([command], session), command  # type: ignore[list-item]
@@ -87,12 +90,13 @@ def test_reports_fills_and_state_are_equal_after_each_command(
         assert_alike(fast, naive)
 
 
+@pytest.mark.parametrize("make", FAST)
 @settings(max_examples=100, deadline=None)
 @given(flows, flows, limits)
 def test_a_restored_snapshot_goes_on_as_the_original(
-    before: list[tuple[int, ...]], after: list[tuple[int, ...]], limits: MarketLimits
+    make: Make, before: list[tuple[int, ...]], after: list[tuple[int, ...]], limits: MarketLimits
 ) -> None:
-    original, restored = Exchange(limits), Exchange(limits)
+    original, restored = make(limits), make(limits)
     original.execute(before)  # type: ignore[arg-type]
     restored.restore(original.snapshot())
     restored.check_invariants()
@@ -100,13 +104,14 @@ def test_a_restored_snapshot_goes_on_as_the_original(
     assert restored.snapshot() == original.snapshot()
 
 
+@pytest.mark.parametrize("make", FAST)
 @settings(max_examples=100, deadline=None)
 @given(flows, flows, st.integers(1, 7), limits)
 def test_a_frozen_state_stays_as_it_was_while_commands_go_on(
-    before: list[tuple[int, ...]], after: list[tuple[int, ...]], rows: int, limits: MarketLimits
+    make: Make, before: list[tuple[int, ...]], after: list[tuple[int, ...]], rows: int, limits: MarketLimits
 ) -> None:
     """Between two slices a few commands are executed; two states are frozen at once, at different moments."""
-    exchange = Exchange(limits)
+    exchange = make(limits)
     exchange.execute(before)  # type: ignore[arg-type]
     expected = [exchange.snapshot()]
     frozen = [exchange.freeze(rows)]
@@ -125,15 +130,17 @@ def test_a_frozen_state_stays_as_it_was_while_commands_go_on(
     frozen += [exchange.freeze(), exchange.freeze()]
     next(frozen[-1])
     del frozen, iterator
-    assert not exchange._frozen, "nothing is kept of a state that is not wanted any more"
+    held = exchange._frozen if make is Exchange else exchange.shared_chunks  # type: ignore[attr-defined]
+    assert not held, "nothing is kept of a state that is not wanted any more"
 
 
+@pytest.mark.parametrize("make", FAST)
 @settings(max_examples=100, deadline=None)
 @given(flows, st.integers(1, 90), limits)
 def test_a_state_is_restored_from_pieces_of_any_size(
-    flow: list[tuple[int, ...]], size: int, limits: MarketLimits
+    make: Make, flow: list[tuple[int, ...]], size: int, limits: MarketLimits
 ) -> None:
-    original, restored, pieces = Exchange(limits), Exchange(limits), Pieces()
+    original, restored, pieces = make(limits), make(limits), Pieces()
     original.execute(flow)  # type: ignore[arg-type]
     snapshot = original.snapshot()
     restoring = restored.restoring(pieces)
@@ -146,10 +153,11 @@ def test_a_state_is_restored_from_pieces_of_any_size(
     assert restored.snapshot() == snapshot
 
 
+@pytest.mark.parametrize("make", FAST)
 @settings(max_examples=50, deadline=None)
 @given(flows, limits)
-def test_a_batch_is_its_commands_one_by_one(flow: list[tuple[int, ...]], limits: MarketLimits) -> None:
-    batch, single = Exchange(limits), Exchange(limits)
+def test_a_batch_is_its_commands_one_by_one(make: Make, flow: list[tuple[int, ...]], limits: MarketLimits) -> None:
+    batch, single = make(limits), make(limits)
     reports, fills = batch.execute(flow)  # type: ignore[arg-type]
     ones = [single.execute([command]) for command in flow]  # type: ignore[list-item]
     assert reports == [field for one in ones for field in one[0]]

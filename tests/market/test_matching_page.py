@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.market.exchanges import ALL
 from zmqlab.market import (
     POST_ONLY,
     Command,
@@ -29,7 +30,6 @@ from zmqlab.market.types import MAX_PRICE, MAX_QUANTITY, TAPE_LENGTH, Report
 from zmqlab.settings import SessionLimits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "matching.md").read_text()
-EXCHANGES = [Exchange, NaiveExchange]
 ACME = symbol_code("ACME")
 ACCOUNTS, PRICES = (1, 2, 3), (100, 101, 102)
 ROOMS = ("symbols", "account_symbols", "session_symbols", "open_orders", "account_orders", "session_orders")
@@ -53,14 +53,14 @@ def section(title: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("exchange", [Exchange, NaiveExchange])
 def test_the_example(exchange: type) -> None:
     text = PAGE.replace("Exchange", exchange.__name__)
     (failed, tried) = doctest.DocTestRunner().run(doctest.DocTestParser().get_doctest(text, {}, "matching.md", None, 0))
     assert (failed, tried > 25) == (0, True)
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("exchange", ALL)
 def test_what_becomes_of_quantity_that_is_not_filled(exchange: type[Exchange]) -> None:
     for order_type, *said in cells(section("What an order says").partition("What becomes of")[2]):
         for time_in_force, text in zip(TimeInForce, said, strict=True):
@@ -112,7 +112,7 @@ def test_how_each_command_can_end() -> None:
     assert seen == table
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("exchange", ALL)
 def test_which_reason_comes_first(exchange: type[Exchange]) -> None:
     """A new order that breaks every rule is mended one rule after the other; then the exchange has ever more room."""
     (lines,) = re.findall(r"((?:^\d\. .*\n(?:   .*\n)?)+)", section("What comes back"), re.M)
@@ -136,7 +136,7 @@ def reason_after_an_order(exchange: Exchange | NaiveExchange, command: Command) 
     return Reason(execute(exchange, command).reason).name
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("exchange", ALL)
 def test_which_reason_of_a_replace_comes_first(exchange: type[Exchange]) -> None:
     (sentence,) = re.findall(r"The list of a replace is ([^.]*)\.", PAGE)
     book = exchange()

@@ -7,16 +7,18 @@ import time
 
 import pytest
 
+from tests.market.exchanges import FAST, Make
 from zmqlab.market import Command, Exchange, Side, fills_in
 from zmqlab.market.book import COMPACT_ABOVE, Level
+from zmqlab.replica.execution import PythonExchange
 
 ANN, BOB = 1, 2
 SIZE = 5
 
 
-def resting(count: int) -> Exchange:
+def resting(count: int, make: Make = PythonExchange) -> PythonExchange:
     """An exchange in which ``count`` orders to sell rest at one price, numbered from 1."""
-    exchange = Exchange()
+    exchange = make()
     exchange.execute([Command.limit(Side.SELL, "ACME", SIZE, 100, account=ANN)] * count)
     return exchange
 
@@ -74,15 +76,16 @@ def test_a_level_whose_last_order_goes_is_forgotten_with_its_dead() -> None:
     exchange.check_invariants()
 
 
+@pytest.mark.parametrize("make", FAST)
 @pytest.mark.parametrize("pattern", ["fills", "cancels from the front", "cancels from the back", "fills over dead"])
-def test_emptying_a_long_queue_takes_linear_time(pattern: str) -> None:
+def test_emptying_a_long_queue_takes_linear_time(pattern: str, make: Make) -> None:
     """A queue of four times the length takes about four times as long. A quadratic one would take sixteen times.
 
     Measured without the cycle collector, as in a node: a full collection walks everything else in the process too.
     """
 
     def seconds(count: int) -> float:
-        exchange = resting(count)
+        exchange = resting(count, make)
         if pattern == "fills over dead":
             cancel(exchange, range(2, count + 1, 3))
         start = time.process_time()

@@ -18,6 +18,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.market.exchanges import ALL
 from zmqlab.market import (
     Command,
     Exchange,
@@ -119,7 +120,7 @@ def _lines(queues: list[tuple[int, list[Fill]]]) -> list[str]:
     ]
 
 
-@pytest.fixture(params=[Exchange, NaiveExchange])
+@pytest.fixture(params=ALL)
 def market(request: pytest.FixtureRequest) -> Market:
     return Market(request.param())
 
@@ -511,7 +512,7 @@ RESTING = Command.limit(SELL, ACME, 5, 105, account=ANN)
     ],
 )
 @pytest.mark.parametrize("room", [1, 9])
-@pytest.mark.parametrize("exchange", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("exchange", ALL)
 def test_a_cancel_with_a_quantity_is_no_partial_cancel(exchange: type[Exchange], room: int, command: Command) -> None:
     """Fields that must be 0 were ignored: the whole order was cancelled, and a market order traded beyond its price.
 
@@ -532,7 +533,7 @@ def test_an_unknown_kind_of_command(market: Market, kind: int) -> None:
     assert market.exchange.state_hash() == before
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_a_full_exchange_takes_only_orders_that_cannot_rest(make: type[Exchange] | type[NaiveExchange]) -> None:
     market = Market(make(MarketLimits(open_orders=2)))
     market.order(SELL, 5, 100)
@@ -543,7 +544,7 @@ def test_a_full_exchange_takes_only_orders_that_cannot_rest(make: type[Exchange]
     assert market.exchange.open_orders == 2
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_no_more_symbols_than_the_limit(make: type[Exchange] | type[NaiveExchange]) -> None:
     market = Market(make(MarketLimits(symbols=1)))
     assert market.order(BUY, 5, 99).status is Status.NEW
@@ -552,7 +553,7 @@ def test_no_more_symbols_than_the_limit(make: type[Exchange] | type[NaiveExchang
     assert market.order(BUY, 5, 99).status is Status.NEW
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_a_symbol_is_delisted_when_another_needs_its_place(make: type[Exchange] | type[NaiveExchange]) -> None:
     """The one that has been idle longest goes, with its tape. Symbols with open orders stay."""
     market = Market(make(MarketLimits(symbols=3)))
@@ -569,7 +570,7 @@ def test_a_symbol_is_delisted_when_another_needs_its_place(make: type[Exchange] 
     assert outcome(market.order(SELL, 5, 100, symbol="A")) == rejected(Reason.TOO_MANY_SYMBOLS)
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_an_account_and_a_session_have_quotas_of_open_orders(make: type[Exchange] | type[NaiveExchange]) -> None:
     market = Market(make(MarketLimits(account_orders=2, session_orders=3)))
     for price in (98, 99):
@@ -585,7 +586,7 @@ def test_an_account_and_a_session_have_quotas_of_open_orders(make: type[Exchange
     assert outcome(market.order(SELL, 5, 97, IOC, account=99)) == (Status.FILLED, Reason.NONE, 5, 0)
 
 
-@pytest.mark.parametrize("make", [Exchange, NaiveExchange])
+@pytest.mark.parametrize("make", ALL)
 def test_an_account_and_a_session_hold_no_more_symbols_than_their_quotas(
     make: type[Exchange] | type[NaiveExchange],
 ) -> None:

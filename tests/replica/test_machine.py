@@ -107,7 +107,7 @@ def test_a_replay_gives_nothing_to_publish(machine: StateMachine) -> None:
     assert again is not None
     assert once.key == again.key == (1, 1)
     assert once.fills
-    assert (again.reports, again.fills) == ([], [])
+    assert (again.reports, again.fills) == (b"", b"")
 
 
 @pytest.mark.parametrize(

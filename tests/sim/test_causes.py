@@ -141,9 +141,21 @@ def test_a_request_that_states_another_log() -> None:
     candidate = story.node(1, 1, NO_OP)
     candidate.campaign()
     story.causes.sent(candidate, RequestVote(1, 2, 2, 1, 1, True, False))
-    for index, term in ((2, 1), (1, 2), (0, 0)):
+    for index, term in ((2, 1), (1, 2)):
         with pytest.raises(Violation, match="asks for a pre-vote with a log that ends at"):
             story.causes.sent(candidate, RequestVote(1, 2, 2, index, term, True, False))
+    # It may have lost its role within this turn, taken entries, and stood once more: the older request asks in vain.
+    story.causes.sent(candidate, RequestVote(1, 2, 2, 0, 0, True, False))
+
+
+def test_a_vote_request_that_states_less_than_there_is() -> None:
+    story = Story()
+    candidate = story.node(1, 1, NO_OP)
+    candidate.campaign()
+    candidate.step(RequestVoteResponse(2, 1, 2, True, True))
+    assert candidate.role is Role.CANDIDATE
+    with pytest.raises(Violation, match="asks for a vote with a log that ends at 0"):
+        story.causes.sent(candidate, RequestVote(1, 2, 2, 0, 0, False, False))
 
 
 def test_a_leader_without_the_votes_of_a_majority() -> None:

@@ -191,6 +191,8 @@ def status(
         print_json([each.as_dict() for each in table])
     else:
         typer.echo(repr(table))
+        if table.exchange:
+            typer.echo(f"exchange: {table.exchange}")
     return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
 
 

@@ -28,7 +28,7 @@ from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, re
 from zmqlab.engine.status import REMOVED, Counters, status_of
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
-from zmqlab.market.types import Command, fills_in, reports_in, symbol_name
+from zmqlab.market.types import Command, symbol_name
 from zmqlab.raft import RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.replica import (
@@ -49,6 +49,7 @@ from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
+from zmqlab.wire.records import unpack_fills, unpack_reports
 
 EAGER_TICKS = 300
 """For so long the node with ``--leader`` goes on asking for votes on its first start: its peers may start later."""
@@ -334,9 +335,9 @@ def _staggered(snapshot_log_bytes: int, node_id: int) -> int:
 
 def _trades_of(entry: Entry, applied: Applied) -> Iterator[control.TradeEvent]:
     """The trades of one applied request, in the order in which they happened."""
-    fills = fills_in(applied.fills)
+    fills = iter(unpack_fills(applied.fills))
     commands = map(Command._make, client_wire.request_commands(entry.data))
-    for command, report in zip(commands, reports_in(applied.reports), strict=True):
+    for command, report in zip(commands, unpack_reports(applied.reports), strict=True):
         for fill in islice(fills, report.fill_count):
             yield control.TradeEvent(
                 symbol=symbol_name(command.symbol),

@@ -160,6 +160,7 @@ class LoadResult:
         """For JSON."""
         return self.report.to_dict() | {
             "elections": self.elections,
+            "exchange": self.nodes.exchange,
             "thresholds": [check._asdict() for check in self.thresholds],
             "nodes": [node.as_dict() for node in self.nodes],
             "verdict": self.verdict.as_dict(),
@@ -167,7 +168,7 @@ class LoadResult:
 
     def __repr__(self) -> str:
         nodes = text_table(NODE_HEAD, self._node_rows())
-        elections = f"{'elections':<14} {self.elections}"
+        elections = f"{'elections':<14} {self.elections}\n{'exchange':<14} {self.nodes.exchange or 'not known'}"
         limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
         thresholds = "\n".join(["thresholds:", *limits, "", ""]) if limits else ""
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
@@ -176,7 +177,8 @@ class LoadResult:
         nodes = html_table(NODE_HEAD, self._node_rows())
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
-        elections = f"<p>elections: {self.elections}</p>"
+        exchange = html.escape(self.nodes.exchange or "not known")
+        elections = f"<p>elections: {self.elections}; exchange: {exchange}</p>"
         return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
 
     def _node_rows(self) -> list[tuple[object, ...]]:

@@ -10,6 +10,7 @@ a simulated crash can fall between any two effects of the code that production r
 Modules, in reading order:
 
 * :mod:`~zmqlab.replica.sessions`: each client's answered requests (Raft thesis, section 6.3), bounded.
+* :mod:`~zmqlab.replica.execution`: which exchange executes requests, the compiled one or the one in Python.
 * :mod:`~zmqlab.replica.machine`: the replicated state machine: sessions, exchange, hash chain.
 * :mod:`~zmqlab.replica.journal`: what must survive, as an interface, and a journal in memory.
 * :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.

@@ -24,15 +24,15 @@ from typing import NamedTuple
 
 from zmqlab.errors import FrameError, JournalCorrupt, StateInvalid
 from zmqlab.market.canonical import SLICE_ROWS, Pieces, hash_slices
-from zmqlab.market.exchange import Exchange
-from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Status
 from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.replica.execution import AnyExchange, new_exchange
 from zmqlab.replica.record_journal import NEW_MEMBER
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
-from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.client import COMMANDS_OFFSET, ResponseStatus
+from zmqlab.wire.records import FILL
 
 HASH_BYTES = 16
 CHECKPOINT_INTERVAL = 256
@@ -47,7 +47,6 @@ _STATUS_OF = {
     Verdict.WINDOW_FULL: ResponseStatus.WINDOW_FULL,
     Verdict.EXPIRED: ResponseStatus.SESSION_EXPIRED,
 }
-_REJECTED = int(Status.REJECTED)  # a plain integer: compared once a report
 
 
 class Applied(NamedTuple):
@@ -55,16 +54,16 @@ class Applied(NamedTuple):
 
     key: tuple[int, int]
     body: bytes
-    reports: list[int]
-    fills: list[int]
-    """The flat records of the batch, for the trade topic; both empty unless it was applied just now."""
+    reports: bytes
+    fills: bytes
+    """The packed records of the batch, for the trade topic; both empty unless it was applied just now."""
 
 
 class StateMachine:
     """Everything that is replicated, after ``applied_index``."""
 
-    def __init__(self, limits: SessionLimits | None = None, exchange: Exchange | None = None) -> None:
-        self.exchange = exchange or Exchange()
+    def __init__(self, limits: SessionLimits | None = None, exchange: AnyExchange | None = None) -> None:
+        self.exchange = exchange or new_exchange()
         self.sessions = SessionTable(limits)
         self._answer_fills = self.sessions.limits.answer_fills
         self.applied_index = 0
@@ -110,21 +109,21 @@ class StateMachine:
         nonce = client_wire.parse_open_session(entry.data)
         self.sessions.open(entry.index, client_wire.owner_in(entry.data))
         body = client_wire.encode_response(entry.index, nonce, entry.index, ResponseStatus.OK)
-        return Applied((0, nonce), body, [], [])
+        return Applied((0, nonce), body, b"", b"")
 
     def _apply_request(self, entry: Entry) -> Applied:
         client_id, number, answered_below, command_count = client_wire.parse_request(entry.data)
         key = (client_id, number)
         verdict, stored = self.sessions.admit(client_id, number, answered_below)
         if verdict is Verdict.REPLAY:
-            return Applied(key, client_wire.replayed(stored), [], [])
+            return Applied(key, client_wire.replayed(stored), b"", b"")
         if verdict is not Verdict.APPLY:
             status = _STATUS_OF[verdict]
-            return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), [], [])
-        reports, fills = self.exchange.execute(client_wire.request_commands(entry.data), client_id)
+            return Applied(key, client_wire.encode_response(client_id, number, entry.index, status), b"", b"")
+        reports, fills, rejected = self.exchange.execute_packed(entry.data, COMMANDS_OFFSET, client_id)
         self.orders_applied += command_count
-        self.rejected_total += reports[REPORT_STATUS::REPORT_WIDTH].count(_REJECTED)
-        self.fills_total += len(fills) // FILL_WIDTH
+        self.rejected_total += rejected
+        self.fills_total += len(fills) // FILL.size
         body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, self._answer_fills)
         self.sessions.store(client_id, number, body)
         return Applied(key, body, reports, fills)

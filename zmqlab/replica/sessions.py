@@ -81,12 +81,14 @@ class Session:
 
     def forget_below(self, number: int) -> int:
         """Drop the answers that the client has; returns how many bytes were freed."""
-        if number <= self.answered_below:
-            return 0
-        self.answered_below = number
+        below, self.answered_below = self.answered_below, max(number, self.answered_below)
         freed = 0
-        for done in [key for key in self.responses if key < number]:
-            freed += len(self.responses.pop(done))
+        if number - below <= len(self.responses):  # a step or a few: no look at the whole window
+            for done in range(below, number):
+                freed += len(self.responses.pop(done, b""))
+        else:
+            for done in [key for key in self.responses if key < number]:
+                freed += len(self.responses.pop(done))
         self.stored_bytes -= freed
         return freed
 

@@ -38,7 +38,7 @@ from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
-from zmqlab.wire import frames
+from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 Levels = list[tuple[int, int, int]]
@@ -281,8 +281,8 @@ class Ledger:
         self._orders += len(reports) // REPORT_WIDTH
         self._rejected += reports[REPORT_STATUS::REPORT_WIDTH].count(Status.REJECTED)
         self._fills += len(fills) // FILL_WIDTH
-        max_fills = self._limits.answer_fills
-        body = client_wire.encode_execution(client_id, number, entry.index, reports, fills, max_fills)
+        packed = records.pack_reports(reports), records.pack_fills(fills)
+        body = client_wire.encode_execution(client_id, number, entry.index, *packed, self._limits.answer_fills)
         self._sessions.remember(client_id, number, body)
         return body
 

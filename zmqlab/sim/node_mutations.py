@@ -131,7 +131,7 @@ NODE_MUTATIONS = (
         "a removal called done before it is committed",
         answers.Answers._outcome,
         (("if change is Change.DONE:", "if change in (Change.DONE, Change.UNDER_WAY):"),),
-        250,
+        300,
     ),
     Mutation(
         "a node that ends without the answers that it owes",
@@ -227,7 +227,7 @@ NODE_MUTATIONS = (
         "the own vote of a node that is no voter",
         election._count_votes,
         (("granted = sum(raft.votes.get(voter) is True for voter in voters)", "granted = sum(raft.votes.values())"),),
-        100,
+        600,
         SimSettings(focus="members", nodes=3),
     ),
     Mutation(

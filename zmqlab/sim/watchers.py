@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from zmqlab.engine import Group
 from zmqlab.engine.answers import Reply
 from zmqlab.market.canonical import SLICE_ROWS
-from zmqlab.market.exchange import Exchange
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica.execution import new_exchange
 from zmqlab.replica.machine import Restoring
 from zmqlab.replica.replica import Replica, Route
 from zmqlab.sim.causes import UNKNOWN, Causes
@@ -237,7 +237,7 @@ class ObservedMachine(StateMachine):
 
     def __init__(self, process: Process) -> None:
         plan = process.world.plan
-        super().__init__(plan.limits, Exchange(plan.market.limits))
+        super().__init__(plan.limits, new_exchange(plan.market.limits))
         self._process = process
 
     def apply(self, entry: Entry) -> Applied | None:

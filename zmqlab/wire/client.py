@@ -32,7 +32,6 @@ from typing import NamedTuple
 
 from zmqlab.errors import FrameError
 from zmqlab.market.types import (
-    FILL_WIDTH,
     REPORT_FILL_COUNT,
     REPORT_WIDTH,
     Command,
@@ -66,7 +65,6 @@ from zmqlab.wire.records import (
     REPORT_FIELDS,
     CommandTuple,
     iter_commands,
-    pack_fills,
     pack_reports,
     unpack_fills,
     unpack_reports,
@@ -102,7 +100,8 @@ _NONCE = struct.Struct("<" + _HEADER_LAYOUT[0] + _SESSION_LAYOUT[0])
 _OWNED = struct.Struct("<" + _HEADER_LAYOUT[0] + _OWNED_LAYOUT[0])
 """In the log of nodes with keys: the node that took the frame has added the fingerprint of the sender's key."""
 _BODY = struct.Struct("<" + _BODY_LAYOUT[0])
-_COMMANDS_OFFSET = _REQUEST.size
+COMMANDS_OFFSET = _REQUEST.size
+"""Where the commands of a REQUEST frame begin."""
 _U64 = struct.Struct("<Q")
 _LOG_INDEX_OFFSET = 16
 _FLAGS_OFFSET = 25
@@ -194,13 +193,13 @@ def parse_request(frame: bytes) -> RequestHeader:
         FrameError: it is no REQUEST, is cut short, or does not hold 1 to 1,024 whole commands.
     """
     size = len(frame)
-    if size > _MAX_REQUEST_BYTES or size <= _COMMANDS_OFFSET:
+    if size > _MAX_REQUEST_BYTES or size <= COMMANDS_OFFSET:
         _expect(frame, REQUEST)
         raise FrameError(f"a request of {size} bytes does not hold 1 to {MAX_COMMANDS_PER_REQUEST} commands")
     magic, version, frame_type, _, client_id, request_number, answered_below = _REQUEST.unpack_from(frame)
     if magic != MAGIC or version != VERSION or frame_type != REQUEST:
         _expect(frame, REQUEST)
-    count, surplus = divmod(size - _COMMANDS_OFFSET, COMMAND.size)
+    count, surplus = divmod(size - COMMANDS_OFFSET, COMMAND.size)
     if surplus:
         raise FrameError(f"a request ends {surplus} bytes into a command of {COMMAND.size}")
     return RequestHeader(client_id, request_number, answered_below, count)
@@ -223,12 +222,12 @@ def key_in(frame: bytes) -> tuple[int, int] | None:
 
 def request_commands(frame: bytes) -> Iterator[CommandTuple]:
     """The commands of a REQUEST frame that :func:`parse_request` accepted, as plain tuples."""
-    return iter_commands(frame, _COMMANDS_OFFSET)
+    return iter_commands(frame, COMMANDS_OFFSET)
 
 
 def request_body(frame: bytes) -> memoryview:
     """The bytes of the commands of a REQUEST frame that :func:`parse_request` accepted."""
-    return memoryview(frame)[_COMMANDS_OFFSET:]
+    return memoryview(frame)[COMMANDS_OFFSET:]
 
 
 def encode_open_session(nonce: int, group: int = 0, owner: int = 0) -> bytes:
@@ -278,23 +277,21 @@ def encode_response(
 
 
 def encode_execution(
-    client_id: int, request_number: int, log_index: int, reports: Sequence[int], fills: Sequence[int], max_fills: int
+    client_id: int, request_number: int, log_index: int, reports: bytes, fills: bytes, max_fills: int
 ) -> bytes:
-    """The body that answers an executed request, from its flat reports and fills.
+    """The body that answers an executed request, from its packed reports and fills.
 
     One order may trade with hundreds of thousands of others. Of the fills only the first ``max_fills`` are
     in the answer. Then the flag FILLS_CUT is set, and each report's ``fill_count`` counts the fills that are there.
     The totals of each report (filled and remaining quantity, notional) are always of the whole execution.
     """
-    if len(fills) <= max_fills * FILL_WIDTH:
-        packed = pack_reports(reports), pack_fills(fills)
-        return encode_response(client_id, request_number, log_index, ResponseStatus.OK, 0, *packed)
-    room = max_fills
-    cut = list(reports)
-    for position in range(REPORT_FILL_COUNT, len(cut), REPORT_WIDTH):
-        cut[position] = min(cut[position], room)
-        room -= cut[position]
-    packed = pack_reports(cut), pack_fills(fills[: max_fills * FILL_WIDTH])
+    if len(fills) <= max_fills * FILL.size:
+        return encode_response(client_id, request_number, log_index, ResponseStatus.OK, 0, reports, fills)
+    room, cut = max_fills, list[int]()
+    for report in unpack_reports(reports):
+        cut += report._replace(fill_count=min(report.fill_count, room))
+        room -= cut[REPORT_FILL_COUNT - REPORT_WIDTH]
+    packed = pack_reports(cut), fills[: max_fills * FILL.size]
     return encode_response(client_id, request_number, log_index, ResponseStatus.OK, FILLS_CUT, *packed)
 
 

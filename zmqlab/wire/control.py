@@ -86,6 +86,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """How often this node became leader."""
     open_orders: int = 0
     """Orders that rest in the books."""
+    exchange: str = ""
+    """What matches orders on this node: ``compiled`` or ``python``. Both give the same answers."""
     sessions: int = 0
     """Sessions that are remembered."""
     pending_requests: int = 0
@@ -162,8 +164,7 @@ class Event(msgspec.Struct, kw_only=True):
     node: str
     """The node that it happened to; empty for something that concerns all of them."""
     kind: str
-    """An :class:`EventKind` if a node tells, a kind of :mod:`zmqlab.lab.events` if the lab adds the event. A plain
-    string, so that an event of a newer node still decodes."""
+    """An :class:`EventKind` of a node, or one of :mod:`zmqlab.lab.events`. Plain, so that a newer node's decodes."""
     term: int = 0
     """The term of Raft in which it happened; 0: none."""
     text: str = ""

@@ -353,7 +353,9 @@ class Simulation:
         return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
 
     def _check_crowds(self) -> None:
-        """Nothing piles up in a node, or in a client's session. One of each is looked at, and the node that leads."""
+        """Nothing piles up in a node, or in a client's session. One run of three looks at one of each and a leader."""
+        if self._scheduled % 3:
+            return
         most = CROWD + 2 * len(self._world.processes) + len(self.clients)
         members, clients = self._members(), list(self.clients.values())
         looked_at: list[object] = [process.engine for process in members if process.leads]

@@ -391,8 +391,7 @@ NODE_MUTATIONS = (
         "a transfer that was broken off counts as under way for ever",
         snapshotting.Snapshotting._is_receiving,
         (("self._receiving = None", "pass"),),
-        120,
-        SimSettings(focus="snapshots"),
+        300,
     ),
     Mutation(
         "questions for a hash that come late dropped",

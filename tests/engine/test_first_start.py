@@ -176,3 +176,17 @@ def test_a_seed_that_meets_a_node_without_a_cluster_goes_on_waiting() -> None:
     driven.pass_time(1)
     driven.meet(A)
     assert not driven.engine.groups
+
+
+def test_a_seed_that_is_told_of_a_cluster_in_its_last_turn_joins_it() -> None:
+    """The answer is handed in first, and then the tick passes with which the seed's time is over."""
+    driven = seed()
+    driven.pass_time(50)
+    asked_before = len(driven.effects.asked)
+    driven.now_ns = driven.engine.wake_ns
+    driven.meet(A, member(A))
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.members == (), "it would have founded a second cluster"
+    assert len(driven.effects.asked) == asked_before, (
+        "it asks, and so connects to, no more nodes than it has hung up on"
+    )

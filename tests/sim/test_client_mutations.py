@@ -18,7 +18,7 @@ MUTATIONS = {
             changes=((" and low not in still_open", ""),),
             seeds_max=30,
         ),
-        ("answers: client", "is told 3", "exactly once", "progress"),
+        ("window: ", "answers: client", "is told 3", "exactly once", "progress"),
     ),
     "a request without an answer is never sent again": (
         Mutation(
@@ -56,6 +56,17 @@ MUTATIONS = {
             seeds_max=60,
         ),
         ("progress",),
+    ),
+    "a request that waits for a node called unsent": (
+        Mutation(
+            name="",
+            function=Session.unsent_requests,
+            changes=(
+                ("iter(self._outbox.unsent.values())", "(each for each in self._open.values() if not each.node)"),
+            ),
+            seeds_max=30,
+        ),
+        ("unsent: ",),
     ),
     "nodes left on the word of one that no majority confirms": (
         Mutation(

@@ -81,6 +81,12 @@ BY_CHECKER = {
     "a node that can not answer a leader that it does not know": ("progress: ",),
     "a campaign without a pre-vote when the leader's process ends": ("disruption: ",),
     "the end of any peer taken for that of the leader": ("disruption: ",),
+    "a replaced order counted twice": ("answers: ",),
+    "a transfer that was broken off counts as under way for ever": ("upkeep: ",),
+    "questions for a hash that come late dropped": ("owes the answers to",),
+    "a seed that joins only a cluster that has a leader": ("founding: ",),
+    "a tick that passes after it is decided what a node is": ("founding: ", "which it has nothing to ask"),
+    "a node that is in keeps its question open": ("which it has nothing to ask",),
 }
 """By damage: the checkers, or assertions of the code itself, that a bug breaks when no checker looks at causes."""
 BY_CAUSE = {
@@ -142,6 +148,10 @@ BY_CAUSE = {
     "the end of a leader's process believed again and again": ("endings: ",),
     "a learner that acts on the end of its leader's process": ("endings: ",),
     "a voter that has seen one end, and refuses no vote for the sake of a leader any more": ("up-to-date vote",),
+    "the symbol that became idle last is delisted": ("state: ", "snapshot: "),
+    "an order that changes twice while a state is frozen": ("snapshot: ", "hashes: "),
+    "idle symbols sorted in a snapshot": ("state: ",),
+    "a copied session that shares its answers": ("snapshot: ", "hashes: "),
 }
 """By cause: the rule whose breach is seen as it happens. The first ones do damage too, and stand above as well."""
 
@@ -162,6 +172,7 @@ def test_a_planted_bug_does_damage_that_is_seen(name: str, monkeypatch: pytest.M
         "led",
         "took_turn",
         "keeps",
+        "has",
         "read_begins",
         "read_served",
     ):

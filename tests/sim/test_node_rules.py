@@ -8,21 +8,28 @@ from typing import Any, cast
 
 import pytest
 
+from zmqlab.client.roster import Roster
+from zmqlab.engine.effects import Vitals
+from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
+from zmqlab.engine.status import early_status
 from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
+from zmqlab.settings import NodeSettings
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_process import Process
-from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.node_rules import Beginning, Duties, crowds, late_snapshot
 from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
 from zmqlab.wire.control import LinkFault
+from zmqlab.wire.frames import ANSWER
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
 
 THREE = Configuration((1, 2, 3))
+VITALS = Vitals(pid=1, time_ns=0, uptime_ms=0, cpu_percent=0.0, rss_bytes=0, dropped=0, bad_messages=0)
 READ_TICKS, DRAIN_TICKS = 20, 10
 MAX_PENDING, MAX_BYTES = 3, 1_000
 
@@ -174,16 +181,12 @@ def test_a_node_that_takes_itself_for_a_voter_too_early() -> None:
 
 
 def test_a_node_that_believes_an_old_log() -> None:
-    """It was a voter by what it had when it started, and was removed since."""
-    node = Node(began_at=6)
-    node.replication.configuration_index, node.newest = 5, Configuration((2, 3))
-    node.joining.was_in = True
-    with pytest.raises(Violation, match="joining: node 1 asks no more to be taken in, but its being a voter at 5"):
-        node.duties.took_turn()
+    """It was a voter by what it had when it started; whether it was removed since, it does not know."""
     node = Node(began_at=6)
     node.replication.configuration_index = 5
     node.joining.was_in = True
-    node.duties.took_turn()
+    with pytest.raises(Violation, match="joining: node 1 asks no more to be taken in, by its log alone"):
+        node.duties.took_turn()
 
 
 def test_more_frames_than_requests_at_a_node_that_does_not_lead() -> None:
@@ -304,3 +307,56 @@ def test_connections_to_the_members_and_to_no_other_node() -> None:
     node = Node()
     node.sockets.connected.add("at 4")  # it is no member, and has introduced itself
     assert node.missing() == ""
+
+
+def test_a_query_that_is_never_answered_or_twice() -> None:
+    node = Node()
+    node.duties.asked()
+    assert node.missing() == "node 1 owes the answers to 1 queries"
+    node.duties.replied()
+    assert node.missing() == ""
+    with pytest.raises(Violation, match="queries: node 1 answers a query twice"):
+        node.duties.replied()
+
+
+@pytest.mark.parametrize("configuration", [None, Configuration((1,))])
+def test_a_first_start_that_does_not_believe_a_member(configuration: Configuration | None) -> None:
+    """A cluster that has no leader just now is a cluster."""
+    member = control.Member(node_id=2, name="", host="10.0.0.2", port=5000, match_index=0, state="", voter=True)
+    status = early_status(NodeSettings(name="node2", port=5000, insecure=True), "follower", 2, VITALS)
+    status.members = [member]
+    answer = control.encode(ANSWER, control.StatusAnswer(5, status))
+    start = SimpleNamespace(_nonce=4, _asked={"at 2": "node2"})
+    beginning = Beginning(1)
+    beginning.hears(cast(FirstStart, start), "at 2", answer)  # to a question of an earlier life
+    assert not beginning.told_by
+    start._nonce = 5
+    beginning.hears(cast(FirstStart, start), "at 2", answer)
+    with pytest.raises(Violation, match="founding: node 1 is told of a cluster at at 2, and"):
+        beginning.took_turn(configuration)
+    beginning.took_turn(Configuration(()))
+    assert not beginning.told_by  # much later it may be the only one that is left
+
+
+def test_what_piles_up() -> None:
+    endpoints = [f"tcp://10.0.0.{place}:5002" for place in range(1, 6)]
+    roster = Roster(lambda contact: None, endpoints, nonces=random.Random(1))
+    assert list(crowds(roster, 5)) == []
+    assert sorted(crowds(roster, 4)) == [
+        "Roster.contacts has 5 in it",
+        "Roster.numbering._indexes has 5 in it",
+        "Roster.numbering.endpoints has 5 in it",
+    ]
+
+
+def test_a_snapshot_that_is_due_and_not_begun() -> None:
+    work = SimpleNamespace(applied_bytes=400, _making=None, _receiving=None)
+    replication = SimpleNamespace(node_id=1, members_at=lambda index: THREE)
+    machine, settings = SimpleNamespace(applied_index=7), SimpleNamespace(snapshot_log_bytes=400)
+    replica = SimpleNamespace(_snapshotting=work, replication=replication, machine=machine, settings=settings)
+    assert late_snapshot(cast(Replica, replica)).startswith("node 1 has applied 400 bytes since its snapshot")
+    for source, is_late in ((8, False), (7, True)):  # a transfer that the log has overtaken does not count
+        work._receiving = SimpleNamespace(source=(2, 1, source, 1))
+        assert bool(late_snapshot(cast(Replica, replica))) is is_late
+    work.applied_bytes = 399
+    assert not late_snapshot(cast(Replica, replica))

@@ -275,7 +275,7 @@ class Engine:
 
     def _tick(self) -> None:
         if self._first_start is not None:
-            if self._first_start.origin is None:  # else it asks for more, over connections that stay for ever
+            if self._first_start.origin is None:  # else it asks for more, or founds a cluster after all
                 self._first_start.tick()
             return
         for group in self.groups.values():

@@ -355,7 +355,10 @@ class NaiveExchange:
 
     def state_hash(self) -> bytes:
         """The hash of the canonical bytes; equal to that of the fast exchange in the same state."""
+        return hash_slices([self.snapshot()])
 
+    def snapshot(self) -> bytes:
+        """The whole state as canonical bytes, as :meth:`MarketState.snapshot` gives them."""
         held = sorted(code for code in self._books if code not in self._idle)
         resting = [
             (order.arrival, order, code) for code, book in self._books.items() for order in (*book.bids, *book.asks)
@@ -368,7 +371,7 @@ class NaiveExchange:
         for _, order, code in sorted(resting, key=lambda item: item[0]):
             price = -order.price if order.side == Side.BUY else order.price
             state.append(ORDER.pack(order.order_id, order.session, code, price, order.leaves, order.account))
-        return hash_slices(state)
+        return b"".join(state)
 
 
 def _spells_a_symbol(code: int) -> bool:

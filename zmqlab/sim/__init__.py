@@ -17,6 +17,7 @@ In reading order:
 * :mod:`~zmqlab.sim.network`: links between nodes and clients, and a node's sockets.
 * :mod:`~zmqlab.sim.disk`: a disk that may lose what is not flushed, and flip bits.
 * :mod:`~zmqlab.sim.clients`: sessions that draw orders, ask again, and check each answer.
+* :mod:`~zmqlab.sim.orders`: what they order, and how much the market holds.
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
 * :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.

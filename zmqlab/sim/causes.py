@@ -6,8 +6,10 @@ events is enough. Each rule has a class, and each violation begins with the name
 
 * ``Votes``, ``Storage``, ``Creation``, ``Commitment`` and ``Office`` are in :mod:`~zmqlab.sim.raft_rules`;
 * ``Hearing`` and ``Claims`` are in :mod:`~zmqlab.sim.hearing_rules`;
-* :class:`Snapshots`: a snapshot names the members that were committed at its index, and holds the state at its index
-  (thesis, 5.1);
+* :class:`Snapshots`: a snapshot names the members that were committed at its index, and is, byte by byte, the state
+  that the naive exchange and the session rules make of the log up to there (thesis, 5.1). So is each state as a node
+  begins to encode it, and as it was restored: one that differs in a place of a queue or in a quota may give the right
+  answers for a long time;
 * :class:`Reads`: a confirmed read index is not below what any node had applied when the read was asked for, and the
   leader that confirms it had no successor by then, and has heard a majority since (6.4). A node gives each read that it
   asks for its own number, over all its lives.
@@ -23,6 +25,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
 from zmqlab.raft import (
@@ -46,37 +49,31 @@ from zmqlab.raft.messages import (
     ReadIndexResponse,
     TimeoutNow,
 )
-from zmqlab.replica import Replica, StateMachine
-from zmqlab.settings import SessionLimits
+from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
 from zmqlab.sim.hearing_rules import Claims, Hearing, leads
 from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Office, Storage, Votes
 
 _APPLIED_INDEX = struct.Struct("<Q")
 """The first field of a state machine's snapshot."""
-RESTORE_EVERY = 8
-"""Of so many snapshots about one is restored and compared. That takes some 0.2 ms, and a run makes seven snapshots."""
 
 
 class Snapshots:
-    """What a snapshot says about its index."""
+    """What a snapshot says about its index, and what a state is."""
 
-    def __init__(self, configurations: Configurations, ledger: Ledger, limits: SessionLimits) -> None:
+    def __init__(self, configurations: Configurations, ledger: Ledger) -> None:
         self._configurations = configurations
         self._ledger = ledger
-        self._limits = limits
         self._latest: dict[int, Snapshot] = {}
         """Node -> the snapshot that it was last seen with."""
+        self._digests: dict[int, bytes] = {}
+        """Index -> the digest of the state there, by the ledger."""
 
-    def look_at(self, replica: Replica, snapshot: Snapshot) -> None:
+    def look_at(self, node_id: int, snapshot: Snapshot) -> None:
         """After a turn: whether the node has another snapshot than before; then it must be right."""
-        node_id = replica.replication.node_id
-        if self._latest.get(node_id) is snapshot:
-            return
-        self._latest[node_id] = snapshot
-        self.check(node_id, snapshot)
-        if snapshot.index % RESTORE_EVERY == 0:
-            self._restore(replica, snapshot)
+        if self._latest.get(node_id) is not snapshot:
+            self._latest[node_id] = snapshot
+            self.check(node_id, snapshot)
 
     def check(self, node_id: int, snapshot: Snapshot) -> None:
         """A node has made, received or loaded this one."""
@@ -89,6 +86,14 @@ class Snapshots:
         holds = _APPLIED_INDEX.unpack_from(snapshot.data)[0]
         if holds != index:
             raise Violation(f"snapshot: node {node_id} has one at {index} with the state at {holds}")
+        if _digest(snapshot.data) != self._digest(index):
+            difference = self._difference(index, snapshot.data)
+            raise Violation(f"snapshot: node {node_id} has one at {index} that {difference}")
+
+    def compare(self, node_id: int, index: int, state: bytes, since: str) -> None:
+        """A node's state is this after entry ``index``."""
+        if index <= self._ledger.last_index and _digest(state) != self._digest(index):
+            raise Violation(f"state: node {node_id} {since} a state at {index} that {self._difference(index, state)}")
 
     def sent(self, message: InstallSnapshot) -> None:
         """A leader sends a chunk; the first one of each is looked at."""
@@ -102,19 +107,16 @@ class Snapshots:
                 f"snapshot: node {node_id} names the members {configuration} at {index}, where {committed} is committed"
             )
 
-    def _restore(self, replica: Replica, snapshot: Snapshot) -> None:
-        """What is restored from it is what it was made of; by now the node may be further on."""
-        machine, expected = StateMachine(self._limits), replica.machine
-        machine.restore(snapshot.data)
-        if snapshot.index != expected.applied_index:
-            expected = StateMachine(self._limits)
-            for entry in self._ledger.entries[: snapshot.index]:
-                expected.apply(entry)
-        if machine.state_hash() != expected.state_hash():
-            raise Violation(
-                f"snapshot: node {replica.replication.node_id} has one at {snapshot.index} "
-                "that does not restore its state"
-            )
+    def _digest(self, index: int) -> bytes:
+        known = self._digests.get(index)
+        if known is None:
+            known = self._digests[index] = _digest(self._ledger.state(index))
+        return known
+
+    def _difference(self, index: int, state: bytes) -> str:
+        expected = self._ledger.state(index)
+        place = next((at for at, (one, other) in enumerate(zip(state, expected, strict=False)) if one != other), -1)
+        return f"the log does not make: {len(state)} bytes, not {len(expected)}, that differ from byte {place} on"
 
 
 class Floor(NamedTuple):
@@ -228,9 +230,7 @@ def _may_stand(raft: Raft) -> bool:
 class Causes:
     """All rules of one run; see the module."""
 
-    def __init__(
-        self, elections: Elections, ledger: Ledger, configurations: Configurations, limits: SessionLimits
-    ) -> None:
+    def __init__(self, elections: Elections, ledger: Ledger, configurations: Configurations) -> None:
         self.copies: Copies = defaultdict(Copy)
         self.votes = Votes(elections)
         self.storage = Storage(self.copies, ledger)
@@ -240,7 +240,7 @@ class Causes:
         self.hearing = Hearing()
         self.claims = Claims(self.copies)
         self.promptness = Promptness(self.copies)
-        self.snapshots = Snapshots(configurations, ledger, limits)
+        self.snapshots = Snapshots(configurations, ledger)
         self.reads = Reads(elections, ledger, self.hearing)
         self._applied_index = 0
         """The highest index that any node has applied."""
@@ -375,9 +375,13 @@ class Causes:
         self.promptness.took_turn(raft)
         self.claims.took_turn(raft)
 
-    def keeps(self, replica: Replica, snapshot: Snapshot) -> None:
+    def keeps(self, node_id: int, snapshot: Snapshot) -> None:
         """A turn is over, of a node that has a snapshot."""
-        self.snapshots.look_at(replica, snapshot)
+        self.snapshots.look_at(node_id, snapshot)
+
+    def has(self, node_id: int, index: int, state: bytes, since: str) -> None:
+        """A node's state after entry ``index`` is this; ``since`` says what it has just done with it."""
+        self.snapshots.compare(node_id, index, state, since)
 
 
 _SENT: dict[type[Any], Callable[[Causes, Raft, Any], None]] = {
@@ -391,3 +395,7 @@ _SENT: dict[type[Any], Callable[[Causes, Raft, Any], None]] = {
     ReadIndexResponse: Causes._sent_read_index,
     TimeoutNow: Causes._sent_timeout_now,
 }
+
+
+def _digest(state: bytes) -> bytes:
+    return blake2b(state, digest_size=16).digest()

@@ -11,17 +11,18 @@ text says which promise, where, and both sides of the contradiction.
 * :class:`Configurations`: the members change by one at a time, from the founders on.
 * :class:`Ledger`: the committed log, entry by entry: every node applies the same entries with the same answers and
   the same chain hash, also after a restart and from a snapshot (state-machine safety); each request is carried out
-  once; each answer is what a naive exchange and session rules written a second time say.
+  once; each answer, and each whole state, is what a naive exchange and session rules written a second time say.
 * :class:`Histories`: what clients saw, in real time.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zmqlab.market.naive import NaiveExchange
-from zmqlab.market.types import Depth
+from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Depth, MarketLimits, Status
 from zmqlab.raft import (
     AppendEntries,
     AppendEntriesResponse,
@@ -41,6 +42,9 @@ from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 Levels = list[tuple[int, int, int]]
+_SUMS = struct.Struct("<QQQQ16sI")  # index orders rejected fills chain session_bytes
+_SESSION = struct.Struct("<QQQI")  # client_id answered_below owner answer_count
+_ANSWER = struct.Struct("<QI")  # request_number body_bytes
 
 
 class Violation(AssertionError):
@@ -184,19 +188,22 @@ def _roles(configuration: Configuration) -> dict[int, str]:
 class Ledger:
     """The one committed log, and what the rules say that each entry of it does."""
 
-    def __init__(self, limits: SessionLimits) -> None:
+    def __init__(self, limits: SessionLimits, market: MarketLimits | None = None) -> None:
         self.entries: list[Entry] = []
         """As first applied by any node; position + 1 is the index."""
         self._limits = limits
+        self._market = market
         self._terms: list[int] = []
         """In which term the node was that applied it first: it was committed in that term or before."""
         self._chains: list[bytes] = []
         self._bodies: list[bytes] = []
         self._executed: dict[tuple[int, int], int] = {}
-        self._books = NaiveExchange()
+        self._orders = self._rejected = self._fills = 0
+        """Sums over all requests that were carried out."""
+        self._books = NaiveExchange(market)
         self._sessions = SessionRules(limits)
         self._past: Ledger | None = None
-        """As it was at the last read of an older state; most reads are answered near the end."""
+        """As it was when an older state was last looked at; most of them are near the end."""
 
     @property
     def last_index(self) -> int:
@@ -271,23 +278,35 @@ class Ledger:
         if status:
             return client_wire.encode_response(client_id, number, entry.index, status)
         reports, fills = self._books.execute(client_wire.request_commands(entry.data), client_id)
-        max_fills = self._limits.answer_fills
+        self._orders += len(reports) // REPORT_WIDTH
+        self._rejected += reports[REPORT_STATUS::REPORT_WIDTH].count(Status.REJECTED)
+        self._fills += len(fills) // FILL_WIDTH
         packed = records.pack_reports(reports), records.pack_fills(fills)
-        body = client_wire.encode_execution(client_id, number, entry.index, *packed, max_fills)
+        body = client_wire.encode_execution(client_id, number, entry.index, *packed, self._limits.answer_fills)
         self._sessions.remember(client_id, number, body)
         return body
 
     def depth(self, symbol: str, index: int, levels: int) -> Depth:
         """The naive book as it was after entry ``index``."""
+        return self._as_of(index)._books.depth(symbol, levels)
+
+    def state(self, index: int) -> bytes:
+        """What a node's snapshot of the state after entry ``index`` must be, byte by byte."""
+        then, sessions = self._as_of(index), self._as_of(index)._sessions.encoded()
+        chain = self._chains[index - 1] if index else bytes(16)
+        sums = _SUMS.pack(index, then._orders, then._rejected, then._fills, chain, len(sessions))
+        return sums + sessions + then._books.snapshot()
+
+    def _as_of(self, index: int) -> Ledger:
         if index == len(self.entries):
-            return self._books.depth(symbol, levels)
+            return self
         if self._past is None or len(self._past.entries) > index:
-            self._past = Ledger(self._limits)
+            self._past = Ledger(self._limits, self._market)
         past = self._past
         for entry in self.entries[len(past.entries) : index]:
             past._expected(entry)
             past.entries.append(entry)
-        return past._books.depth(symbol, levels)
+        return past
 
     def books_hash(self) -> bytes:
         """The naive exchange's state hash at the end of the ledger."""
@@ -295,10 +314,9 @@ class Ledger:
 
 
 class SessionRules:
-    """Which copy of a request counts: the session rules a second time.
+    """Which copy of a request counts: the session rules a second time (Raft thesis, 6.3, ``docs/wire-format.md``).
 
-    Written from the documents (Raft thesis, 6.3, and ``docs/wire-format.md``), not from
-    :mod:`zmqlab.replica.sessions`: a list of clients in the order of their last use, a dictionary of answers each.
+    A list of clients in the order of their last use, a dictionary of answers each.
     """
 
     def __init__(self, limits: SessionLimits) -> None:
@@ -336,6 +354,15 @@ class SessionRules:
         """The request was carried out with this answer; too many bytes cost whole sessions, but never the last one."""
         self._answers[client_id][number] = body
         self._evict()
+
+    def encoded(self) -> bytes:
+        """All sessions, the least recently used first, as a snapshot has them. No client has a key here."""
+        parts = [len(self._by_use).to_bytes(4, "little")]
+        for client_id in self._by_use:
+            answers = sorted(self._answers[client_id].items())
+            parts.append(_SESSION.pack(client_id, self._below[client_id], 0, len(answers)))
+            parts += [_ANSWER.pack(number, len(body)) + body for number, body in answers]
+        return b"".join(parts)
 
     def _evict(self) -> None:
         while len(self._by_use) > self._limits.max_sessions or (
@@ -408,7 +435,7 @@ class Histories:
                 f"though {max(operation.floor, operation.applied)} was applied before it asked"
             )
         expected = self._ledger.depth(symbol, index, 10)
-        if (bids, asks) != _levels(expected):
+        if (bids, asks) != tuple([row[:3] for row in side] for side in (expected.bids, expected.asks)):
             raise Violation(f"linearizable reads: {symbol} at {index} is {bids} {asks}, but should be {expected}")
         self.reads += 1
         self._complete(index)
@@ -421,7 +448,3 @@ class Histories:
 def _without_flags(response: Response) -> tuple[object, ...]:
     """All but the mark that this is the first answer again."""
     return (*response[:4], *response[5:7], bytes(response.reports), bytes(response.fills))
-
-
-def _levels(depth: Depth) -> tuple[Levels, Levels]:
-    return [(row[0], row[1], row[2]) for row in depth.bids], [(row[0], row[1], row[2]) for row in depth.asks]

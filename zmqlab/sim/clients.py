@@ -10,11 +10,11 @@ commands, and the checks. Beyond what a session does by itself, a client
 - sends frames of old and of open requests again, also to nodes that were removed or are no members yet: late copies
   may reach any node;
 - looks at each node that its session leaves: :class:`Leaving` knows which of them it must keep;
+- compares what its session calls unsent, and so certainly not applied, with what has left;
 - opens another session when its own has expired. The outcome of what was open then stays unknown.
 
 Time-outs and windows are drawn small: many requests are sent again while their first copy is still under way, and many
-meet a full window. The orders are few in price, symbol and account, so that they meet, and now and then they name
-orders of other clients or no order at all.
+meet a full window. What they order is drawn in :mod:`zmqlab.sim.orders`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 from zmqlab.client.retries import NodeChoice, ResponseClock
 from zmqlab.client.roster import Contact, Wire
 from zmqlab.client.session import Completion, Session, SessionSettings
-from zmqlab.market.types import POST_ONLY, symbol_code
 from zmqlab.settings import CLIENT_PORT, client_endpoint, parse_endpoint
 from zmqlab.sim.checkers import Histories, Operation, Violation
+from zmqlab.sim.orders import Trader
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
 from zmqlab.wire import client as client_wire
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process
 
 NS_PER_US = 1_000
-SYMBOLS = ("AAA", "BBB")
-CODES = tuple(map(symbol_code, SYMBOLS))
 READ_RETRY_US_MIN, READ_RETRY_US_MAX = 100 * MS, 300 * MS
 """Around an election's length: some reads are asked again while their first copy is still under way."""
 HURRY_US = 15 * MS
@@ -53,18 +51,14 @@ WINDOWS = (2, 8, 64)
 """Below, near and above the window that the cluster allows."""
 WINDOW_BYTES = (80, 400, 100_000)
 """Two orders, ten, and more than a run has."""
+UNSENT_TURNS = 4
+"""A caller asks by every so many turns which requests were not sent."""
 LOOK_TURNS = 12
 """A lost connection is noticed by every so many of a client's turns: often after the node is back."""
 OLD_AGAIN = 0.07
 """Share of a client's turns in which it sends a frame again that it need not send."""
-LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX = 129, 140
-"""More than are packed in one piece."""
 PLACES = 15
 """Addresses at which there may ever be nodes: a client that loses all the nodes it knows tries all of them."""
-NEW, CANCEL, REPLACE = 1, 2, 3
-LIMIT, MARKET = 1, 2
-GTC, IOC, FOK = 1, 2, 3
-_NEW_ORDERS = ((LIMIT, GTC),) * 6 + ((LIMIT, IOC), (LIMIT, FOK), (MARKET, IOC), (MARKET, GTC)) * 2
 
 
 class Client:
@@ -92,6 +86,8 @@ class Client:
         """The registration, until it is answered."""
         self._open: dict[int, Operation] = {}
         """Request number -> a request that is not answered; the session has the same numbers."""
+        self._sent: set[int] = set()
+        """Numbers of requests of this session that have left at least once."""
         self._reads: dict[int, Operation] = {}
         """Nonce -> a read that is not answered."""
         self._next_nonce = address << 32
@@ -99,7 +95,7 @@ class Client:
         """Frames of the last requests that were answered."""
         self._registrations: list[bytes] = []
         """The frame of the last registration that was answered: a copy of it opens a session that no client uses."""
-        self._orders: list[int] = []
+        self._trader = Trader(address, world.plan.market, rng)
         self._lives: dict[int, int] = {}
         """Node id -> how often it had ended when its connection was last looked at."""
         self._stranger = Contact(PLACES, "", False)
@@ -116,6 +112,11 @@ class Client:
         """After :meth:`finish`: everything is answered, also what was asked last."""
         return self._last_are_sent and not self._open and not self._reads and self._opening is None
 
+    @property
+    def session(self) -> Session | None:
+        """What its caller talks to; None between two sessions."""
+        return self._session
+
     def begin(self) -> None:
         """Act from now on."""
         self._world.at(int(self._rng.random() * 50 * MS), self._act, self._appointments)
@@ -128,12 +129,14 @@ class Client:
         self._act_later()
 
     def strays(self) -> list[str]:
-        """Nodes that the session keeps a connection to although they are no members; for when all is at rest."""
+        """Nodes that the session keeps a connection to and that are no members; for when all is at rest. With probes,
+        which have the time, also members that it does not know."""
         if self._session is None:
             return []
         members = {_endpoint_of(self._world.processes[node_id]) for node_id in self._world.members}
         contacts = self._session.roster.contacts
-        return [each.endpoint for each in contacts if each.connected and each.endpoint not in members]
+        unknown = sorted(members - {each.endpoint for each in contacts}) if self._world.plan.probes else []
+        return unknown + [each.endpoint for each in contacts if each.connected and each.endpoint not in members]
 
     # Asking.
 
@@ -149,6 +152,8 @@ class Client:
         now_us = self._world.now_us()
         session = self._session or self._new_session()
         self._turns += 1
+        if self._turns % UNSENT_TURNS == 0:
+            self._look_at_unsent(session)
         if self._turns % LOOK_TURNS == 1:
             self._look_at_connections(session)
         session.on_time(now_us * NS_PER_US)
@@ -168,6 +173,19 @@ class Client:
             self._send_again(session)
         self._act_later()
 
+    def _look_at_unsent(self, session: Session) -> None:
+        """A caller whose time is up is told which requests are certainly not applied, as they were never sent."""
+        if not self._open:
+            return
+        if session.next_number - min(self._open) > self._settings.window:
+            raise Violation(f"window: client {self.address} is at {session.next_number}, with {min(self._open)} open")
+        said = {request.number for request in session.unsent_requests()}
+        if said != self._open.keys() - self._sent:
+            raise Violation(
+                f"unsent: client {self.address} calls {sorted(said)} unsent, "
+                f"but of {sorted(self._open)}, which are open, it has sent {sorted(self._sent & self._open.keys())}"
+            )
+
     def _ask_last(self, session: Session) -> None:
         if not self._last_are_sent and session.room > 0:
             self._last_are_sent = True
@@ -177,6 +195,7 @@ class Client:
     def _new_session(self) -> Session:
         """Ask for a session at the nodes that are members now; further addresses are the last resort."""
         world = self._world
+        self._sent.clear()
         self._session = session = Session(
             self._settings,
             self._connect,
@@ -197,8 +216,7 @@ class Client:
     def _request(self, session: Session) -> None:
         self.requests += 1
         large = self._rng.random() < self._world.plan.large_requests
-        count = self._rng.randint(LARGE_COMMANDS_MIN, LARGE_COMMANDS_MAX) if large else self._rng.randint(1, 3)
-        commands = records.pack_commands(self._command() for _ in range(count))
+        commands = self._trader.commands(large)
         number = session.next_number
         self._open[number] = self._invoke(number, commands)
         assert session.submit(commands, self._world.now_us() * NS_PER_US).number == number
@@ -206,7 +224,7 @@ class Client:
     def _read(self) -> None:
         self._next_nonce += 1
         nonce = self._next_nonce
-        frame = control.encode(frames.QUERY, control.BookQuery(nonce, self._rng.choice(SYMBOLS)))
+        frame = control.encode(frames.QUERY, control.BookQuery(nonce, self._trader.symbol()))
         self._reads[nonce] = self._invoke(nonce, frame)
         self._send_read(self._reads[nonce])
 
@@ -228,20 +246,6 @@ class Client:
         if self._ending or self._rng.random() < 0.8:
             return self._rng.choice(self._world.members)
         return self._rng.choice(self._world.reachable()).node_id
-
-    def _command(self) -> tuple[int, ...]:
-        rng = self._rng
-        chance, symbol, price = rng.random(), rng.choice(CODES), 100 + rng.randint(-3, 3)
-        quantity, side = rng.randint(0, 9), rng.randint(1, 2)
-        if chance < 0.7 or not self._orders:
-            order_type, lifetime = rng.choice(_NEW_ORDERS)
-            flags = POST_ONLY if rng.random() < 0.1 and (order_type, lifetime) == (LIMIT, GTC) else 0
-            limit = price if order_type == LIMIT else 0
-            return NEW, side, order_type, lifetime, quantity, 0, symbol, limit, self.address, flags
-        order_id = rng.choice(self._orders) if rng.random() < 0.9 else rng.randint(1, 50)
-        if chance < 0.85:
-            return CANCEL, 0, 0, 0, 0, order_id, symbol, 0, self.address, 0
-        return REPLACE, 0, 0, 0, quantity, order_id, symbol, price, self.address, 0
 
     # Connections.
 
@@ -270,6 +274,8 @@ class Client:
         """Put a frame of the session on the network."""
         if frame[3] == frames.QUERY:
             self._leaving.asked(control.decode_query(frame))
+        elif frame[3] == frames.REQUEST:
+            self._sent.add(client_wire.parse_request(frame).request_number)
         self._world.network.send(self.address, node_id, frame)
 
     def left(self, contact: Contact) -> None:
@@ -335,8 +341,7 @@ class Client:
         answered_below = min([number, *self._open])
         frame = client_wire.encode_request(response.client_id, number, answered_below, operation.content)
         self._old = [*self._old[-3:], frame]
-        self._orders += [report.order_id for report in records.unpack_reports(response.reports) if report.order_id]
-        self._orders = self._orders[-8:]
+        self._trader.answered(operation.content, records.unpack_reports(response.reports))
 
     def _follow(self, session: Session) -> None:
         """What an answer has done to the session."""

@@ -10,18 +10,45 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zmqlab.replica import MakeReplication, RaftByQuorum
+from zmqlab.sim.orders import draw_busy_market
 from zmqlab.sim.plan import FOCUSES, MS, Plan, SimSettings, draw_plan
 
 OUTAGES = 0.15
 """Share of runs in which a minority stays away before the end."""
+LOST_SEEDS = 0.08
+"""Share of the runs with no focus in which a seed loses its disk."""
+BUSY_MARKETS = 0.4
+"""Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
+MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
     """Everything that is decided beforehand, and what it is aimed at."""
     plan = draw_plan(rng, settings, make_replication)
-    focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-1]))
+    focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-3]))
     focused = FOCUSED[focus](plan, settings) if focus else plan
-    return replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
+    focused = replace(focused, outage=focus == "outage" or rng.random() < OUTAGES)
+    chance = 1.0 if settings.focus else rng.random()
+    if not focus and chance < LOST_SEEDS:
+        return _seeds(focused, settings)
+    is_busy = focus == "market" or (focus in MAY_BE_BUSY and chance < LOST_SEEDS + BUSY_MARKETS)
+    return _with_busy_market(rng, focused) if is_busy else focused
+
+
+def _with_busy_market(rng: random.Random, plan: Plan) -> Plan:
+    """Snapshots and hashes of a busy market take many turns, in which orders change."""
+    return replace(
+        plan,
+        market=draw_busy_market(rng),
+        faults_ms=max(plan.faults_ms, 300),
+        think_us=rng.choice((4, 10)) * MS,
+        requests_open_max=rng.choice((4, 12)),
+        replica=replace(
+            plan.replica,
+            snapshot_log_bytes=min(plan.replica.snapshot_log_bytes, rng.choice((400, 1_500))),
+            snapshot_slice_bytes=rng.choice((1, 100, 400, 65_536)),
+        ),
+    )
 
 
 def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
@@ -195,6 +222,41 @@ def _outage(plan: Plan, settings: SimSettings) -> Plan:
     )
 
 
+def _seeds(plan: Plan, settings: SimSettings) -> Plan:
+    """A seed that loses its disk again and again, while the others may have no leader."""
+    return replace(
+        plan,
+        node_count=settings.nodes or 3,
+        faults_ms=settings.faults_ms or 1_500,
+        durability="os",
+        faults=("crash", "pause", "transfer"),
+        fault_gap_us=200 * MS,
+        loss=min(plan.loss, 0.05),
+        operations=("wipe_seed",),
+        operations_gap_us=30 * MS,
+        goals_max=8,
+        begins_with_seed=True,
+        nodes_ask=True,
+        leaves=False,
+        unlucky_leader=0.3,
+        unlucky_change=0.0,
+        unlucky_candidate=0.0,
+        think_us=30 * MS,
+    )
+
+
+def _market(plan: Plan, settings: SimSettings) -> Plan:
+    """A busy market, and snapshots of it that are needed."""
+    return replace(
+        plan,
+        faults=("crash", "isolate", "pause"),
+        fault_gap_us=120 * MS,
+        faults_ms=settings.faults_ms or 600,
+        think_us=15 * MS,
+        reads=0.1,
+    )
+
+
 def _sessions(plan: Plan, settings: SimSettings) -> Plan:
     """Fewer sessions than clients, so that they are evicted all the time, and late copies of what belongs to old
     ones."""
@@ -220,6 +282,8 @@ FOCUSED: dict[str, Callable[[Plan, SimSettings], Plan]] = {
     "reads": _reads,
     "ahead": _ahead,
     "sessions": _sessions,
+    "market": _market,
+    "seeds": _seeds,
     "moves": _moves,
     "forwards": _forwards,
 }

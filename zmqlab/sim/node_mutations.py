@@ -1,14 +1,13 @@
 """Bugs to plant in what a node decides outside of consensus: members, requests, answers, closing, links, connections,
 and snapshots that are made in many turns; and in followers that commit by themselves.
 
-Each stands for a kind of bug that the simulator had not found, and for which a checker was added since. The last ones
-came with the checkers of :class:`~zmqlab.sim.hearing_rules.Claims`.
+Each stands for a kind of bug that the simulator had not found, and for which a checker was added since.
 """
 
 from __future__ import annotations
 
-from zmqlab.engine import answers, first_start, group, lifecycle, link_faults, peers
-from zmqlab.market import market_state
+from zmqlab.engine import answers, engine, first_start, group, lifecycle, link_faults, peers
+from zmqlab.market import exchange, market_state
 from zmqlab.raft import append_entries, configuration, election, reads, state
 from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
 from zmqlab.sim.mutations import Mutation
@@ -353,6 +352,72 @@ NODE_MUTATIONS = (
         election._hears_leader,
         (("raft.leader_id != NOBODY and", "raft.leader_id != NOBODY and not raft.early_due and"),),
         60,
+    ),
+    Mutation(
+        "the symbol that became idle last is delisted",
+        market_state.MarketState._hold,
+        (("next(iter(self._idle))", "next(reversed(self._idle))"),),
+        60,
+        SimSettings(focus="market"),
+    ),
+    Mutation(
+        "an order that changes twice while a state is frozen",
+        market_state.MarketState._note_quantity,
+        (("changed.setdefault(id(order), order[QUANTITY])", "changed[id(order)] = order[QUANTITY]"),),
+        150,
+        SimSettings(focus="market"),
+    ),
+    Mutation(
+        "a replaced order counted twice",
+        exchange.Exchange._replace,
+        (("    self._uncount(order)", "    pass"),),
+        60,
+        SimSettings(focus="market"),
+    ),
+    Mutation(
+        "idle symbols sorted in a snapshot",
+        market_state.MarketState.freeze,
+        (("in self._idle.items()]", "in sorted(self._idle.items())]"),),
+        60,
+        SimSettings(focus="market"),
+    ),
+    Mutation(
+        "a copied session that shares its answers",
+        sessions.Session.copy,
+        (("responses=dict(self.responses), ", ""),),
+        60,
+    ),
+    Mutation(
+        "a transfer that was broken off counts as under way for ever",
+        snapshotting.Snapshotting._is_receiving,
+        (("self._receiving = None", "pass"),),
+        300,
+    ),
+    Mutation(
+        "questions for a hash that come late dropped",
+        snapshotting.Snapshotting._hash_some,
+        (("if waiting:", "if False:"),),
+        60,
+        SimSettings(focus="market"),
+    ),
+    Mutation(
+        "a seed that joins only a cluster that has a leader",
+        first_start.Founding._meet,
+        (("if status.members:", "if status.members and status.leader_id:"),),
+        60,
+        SimSettings(focus="seeds"),
+    ),
+    Mutation(
+        "a tick that passes after it is decided what a node is",
+        engine.Engine._tick,
+        (("if self._first_start.origin is None:", "if True:"),),
+        60,
+    ),
+    Mutation(
+        "a node that is in keeps its question open",
+        lifecycle.Joining.tick,
+        (("self._asker.close()", "pass"),),
+        30,
     ),
 )
 """All of them, each found within its ``seeds_max``."""

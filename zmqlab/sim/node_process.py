@@ -28,7 +28,7 @@ from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.network import Sockets
-from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.node_rules import Beginning, Duties
 from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
@@ -71,6 +71,10 @@ class Process:
         self.by_power_cut = False
         """That end, if it comes, takes along what is not flushed."""
         self.paused = False
+        self._is_new = True
+        """Whether it had no journal when it was started last."""
+        self._is_stray = False
+        """It was a seed, reached no member for all its time, and has founded a cluster: its operator wipes it."""
         self.crashes = 0
         self.ended = 0
         """Ends in order, after a signal."""
@@ -96,6 +100,7 @@ class Process:
         self._waiting: dict[int, int] = {}
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
+        self._beginning = Beginning(number)
         self._wake_at_us = 0
         self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
@@ -169,6 +174,7 @@ class Process:
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
         self.sockets = Sockets(self)
+        self._beginning = Beginning(self.node_id)
         self.world.listening[self.address] = self
         plan = self.world.plan
         design = Design(
@@ -207,7 +213,10 @@ class Process:
         if replication.node_id != self.node_id:
             raise Violation(f"journal: node {self.node_id} is {replication.node_id} now")
         configuration, known = replication.configuration, self.world.configurations
-        if not (replication.last_index or configuration == Configuration(()) or known.were_ever(configuration)):
+        if self._is_new and configuration != Configuration(()) and not known.were_ever(configuration):
+            if self.settings.bootstrap_ms and not self._beginning.told_by:
+                self._is_stray = True
+                raise Crash("as it has reached no member and founds a second cluster")
             raise Violation(f"founding: node {self.node_id} founds {configuration} beside {known.at(0)}")
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
@@ -224,7 +233,8 @@ class Process:
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
             journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored, part_bytes)
-        if not journal.is_new:
+        self._is_new = journal.is_new
+        if not self._is_new:
             stored = journal.load()
             self.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
@@ -367,7 +377,10 @@ class Process:
         try:
             self._take_turn(self.engine)
         except Crash as crash:
-            self.crash(str(crash))
+            if self._is_stray:
+                self.lose(str(crash))
+            else:
+                self.crash(str(crash))
         except JournalFull:
             self.crash("because its disk is full")
         except JournalCorrupt:
@@ -387,6 +400,8 @@ class Process:
             self.world.at(PORTION_US, self._turn, self.life)  # what has come meanwhile is heard first, as there
         if engine.links.active:
             self._wake_later()
+        if self._beginning.told_by:
+            self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
         self.watcher.took_turn()
         if engine.is_over:
             if self.duties is not None:
@@ -402,6 +417,8 @@ class Process:
         frame_type = frame[3]
         if frame_type == frames.ANSWER:
             if sender in self.sockets.asked:
+                if engine._first_start is not None:
+                    self._beginning.hears(engine._first_start, self.sockets.asked[sender], frame)
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)

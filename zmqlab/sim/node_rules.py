@@ -7,35 +7,43 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *strangers*: a broadcast reaches Raft only if a member sent it (:mod:`zmqlab.engine.peers`);
 * *links*: nothing comes in over a link that is cut, once the sender has said where it is
   (:mod:`zmqlab.engine.link_faults`);
-* *queries*: a query that waits for a read index is answered once, and within ``read_ticks``;
+* *queries*: each query is answered once; one that waits for a read index within ``read_ticks``;
 * *busy*: a request is refused as one too many only while so many wait, in number or in bytes;
 * *at once*: no request waits whose answer the node has;
 * *bounds*: a node that does not lead keeps no more frames to hand on than requests wait there;
 * *word*: a change of the members that the node calls done is on the disks of a majority;
 * *refusal*: a removal is refused only if it comes from an earlier life of that node, or would leave no majority;
 * *log*: what the node tells of its log was applied by some node;
-* *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`): by a
-  change that came in since it started, or by the newest that is committed;
+* *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`): by
+  its leader's word, or by a change that is committed and came in since it started;
+* *founding*: a node that is told of a cluster at its first start joins it (:class:`Beginning`);
+* *status*: what a node tells of itself is so;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.lifecycle.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
-  connected to the members and to no other node but such as have introduced themselves.
+  connected to the members and to no other node but such as have introduced themselves;
+* *upkeep*: a snapshot is begun when it is due (:func:`late_snapshot`). At rest it is made, no bytes are counted of
+  requests that do not wait (:func:`upkeep`), and no container has more in it than a run has nodes and clients
+  (:func:`crowds`). A leak does harm only once a limit is reached, which no run lives to see.
 
 One object belongs to one life of one node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
+from zmqlab.engine import Group
+from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import Message, Raft, Role
+from zmqlab.raft import Configuration, Message, Raft, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
-from zmqlab.sim.checkers import Violation
+from zmqlab.sim.checkers import Ledger, Violation
 from zmqlab.wire import client as client_wire
 from zmqlab.wire.control import (
     AddMemberQuery,
@@ -43,9 +51,12 @@ from zmqlab.wire.control import (
     ErrorAnswer,
     ErrorCode,
     LogAnswer,
+    NodeStatus,
     OkAnswer,
     Query,
     RemoveMemberQuery,
+    StatusAnswer,
+    decode_answer,
 )
 from zmqlab.wire.frames import HELLO
 from zmqlab.wire.peer import decode_hello
@@ -53,6 +64,10 @@ from zmqlab.wire.peer import decode_hello
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
     from zmqlab.sim.node_process import Process
+
+
+UNBOUNDED = {"ObservedMachine", "Log", "DiskJournal", "VolatileJournal", "Counters", "NodeStatus"}
+"""What grows with the log, by right: states, logs and journals; and what has a bound of its own: histograms."""
 
 
 class Duties:
@@ -66,6 +81,8 @@ class Duties:
         self._began_at = replica.replication.last_index
         self._is_in = False
         """Whether the node has been seen to take itself for a voter, since it started."""
+        self._led = False
+        """Whether it led when the last turn ended: its own word counts."""
         self._configuration = replica.replication.configuration
         """As it was when the last turn ended: the node hears its members in the present turn."""
         self._introduced: dict[int, str] = {}
@@ -73,6 +90,8 @@ class Duties:
         self._queries: dict[int, int] = {}
         """The number of a query that waits -> the tick at which it came; oldest first."""
         self._queries_taken = 0
+        self._owed = 0
+        """Queries that are not answered, those among them that wait for no read index."""
         self._signals = 0
         self._signalled_at = 0
         """The tick of the first signal."""
@@ -99,9 +118,12 @@ class Duties:
             self._look_at_pending()
         if len(replica._to_propose) > len(replica.pending):
             self._look_at_frames()
+        leads = replica.replication.role is Role.LEADER
         if self._joining.was_in and not self._is_in:
             self._is_in = True
-            self._came_in()
+            if not (leads or self._led):
+                self._came_in()
+        self._led = leads
 
     # Links.
 
@@ -124,6 +146,16 @@ class Duties:
     def query_ends(self, number: int) -> None:
         """It is about to be answered."""
         if self._queries.pop(number, None) is None:
+            raise Violation(f"queries: node {self._process.node_id} answers a query twice")
+
+    def asked(self) -> None:
+        """A query of any kind has come."""
+        self._owed += 1
+
+    def replied(self) -> None:
+        """One of them is about to be answered."""
+        self._owed -= 1
+        if self._owed < 0:
             raise Violation(f"queries: node {self._process.node_id} answers a query twice")
 
     def _look_at_queries(self) -> None:
@@ -177,6 +209,19 @@ class Duties:
         if last > applied:
             raise Violation(f"log: node {self._process.node_id} tells entry {last}, but only {applied} is applied")
 
+    def tells_status(self, status: NodeStatus) -> None:
+        """The node tells of itself: what its log, its replication and its state say."""
+        replication, machine = self._replica.replication, self._replica.machine
+        configuration = replication.configuration
+        told = {member.node_id: (member.endpoint, member.voter) for member in status.members}
+        known = {node: (address, node in configuration.voters) for node, address in configuration.addresses}
+        said = status.node_id, status.term, status.leader_id, status.commit_index, status.applied_index
+        true = replication.node_id, replication.term, replication.leader_id, replication.commit_index
+        if said != (*true, machine.applied_index) or (status.role == "leader") != (replication.role is Role.LEADER):
+            raise Violation(f"status: node {self._process.node_id} says {said}, which is not so: {true}")
+        if told != known:
+            raise Violation(f"status: node {self._process.node_id} names the members {told}, but has {known}")
+
     def _calls_done(self, query: AddMemberQuery | RemoveMemberQuery) -> None:
         """By the members in effect, at the index where they were named."""
         world, node_id, index = self._process.world, query.node_id, self._replica.replication.configuration_index
@@ -216,16 +261,19 @@ class Duties:
     def _came_in(self) -> None:
         """The node will ask no more to be taken in. It votes, by its leader's word or by a change that is committed.
 
-        The change must have come in since the start: what is older may have been taken back since. Or it is the newest
-        of all.
+        The change must have come in since the start: what is older may have been taken back since.
         """
         world, replication = self._process.world, self._replica.replication
         own_id, index = replication.node_id, replication.configuration_index
-        if self._joining.is_told or replication.role is Role.LEADER or world.causes is None:
+        if self._joining.is_told or world.causes is None:
             return
+        if index <= self._began_at:
+            raise Violation(
+                f"joining: node {own_id} asks no more to be taken in, by its log alone, "
+                f"which named it at {index} and ended at {self._began_at} when it started"
+            )
         if index <= world.ledger.last_index:
-            at = index if index > self._began_at else world.ledger.last_index
-            votes = own_id in world.configurations.at(at).voters
+            votes = own_id in world.configurations.at(index).voters
         else:
             votes = world.causes.commitment.votes(own_id, self._began_at)
         if not votes:
@@ -271,6 +319,8 @@ class Duties:
         node_id, owed = self._process.node_id, len(self._replica.pending)
         if owed:
             return f"node {node_id} owes the answers to {owed} requests"
+        if self._owed:
+            return f"node {node_id} owes the answers to {self._owed} queries"
         if self._peers.elsewhere:
             return f"node {node_id} takes {sorted(self._peers.elsewhere)} to be elsewhere than the log says"
         return self._wrong_connections(self._process.sockets, {each.address for each in members})
@@ -284,3 +334,86 @@ class Duties:
             f"node {self._process.node_id} is connected to {sorted(sockets.connected)} and hears "
             f"{sorted(sockets.subscribed)}, but the other members are at {sorted(others)}"
         )
+
+
+class Beginning:
+    """What a node owes that does not know yet what it is (:mod:`zmqlab.engine.first_start`): to believe members."""
+
+    def __init__(self, node_id: int) -> None:
+        self._node_id = node_id
+        self.told_by = ""
+        """The address at which a member has told it of a cluster."""
+
+    def hears(self, start: FirstStart, address: str, frame: bytes) -> None:
+        """An answer comes to one of its questions."""
+        answer = decode_answer(frame)
+        if isinstance(answer, StatusAnswer) and answer.nonce == start._nonce and address in start._asked:
+            self.told_by = self.told_by or (address if answer.status.members else "")
+
+    def took_turn(self, configuration: Configuration | None) -> None:
+        """A turn is over, of a node that was told. ``configuration``: of its log, once it knows what it is."""
+        if configuration is None or configuration.voters == (self._node_id,):
+            does = "goes on asking" if configuration is None else "founds one"
+            raise Violation(f"founding: node {self._node_id} is told of a cluster at {self.told_by}, and {does}")
+        self.told_by = ""  # what becomes of it later is another matter
+
+
+def late_snapshot(replica: Replica) -> str:
+    """After a turn: why a snapshot that is due should have been begun; empty if none is due, or one is under way."""
+    work, replication = replica._snapshotting, replica.replication
+    if work.applied_bytes < replica.settings.snapshot_log_bytes or work._making is not None:
+        return ""
+    receives = work._receiving is not None and work._receiving.source[2] > replica.machine.applied_index
+    if receives or not replication.members_at(replica.machine.applied_index).voters:
+        return ""
+    return f"node {replication.node_id} has applied {work.applied_bytes} bytes since its snapshot, and begins no other"
+
+
+def upkeep(group: Group, snapshot_index: int, ledger: Ledger) -> str:
+    """What a member still has to do for itself when nothing happens any more; empty if nothing.
+
+    ``snapshot_index``: of the newest snapshot; 0 if there is none.
+    """
+    replica, work = group.replica, group.replica._snapshotting
+    who, settings = f"node {replica.replication.node_id}", replica.settings
+    size = sum(len(entry.data) for entry in ledger.entries[snapshot_index : replica.machine.applied_index])
+    if size >= settings.snapshot_log_bytes:
+        return f"{who} has applied {size} bytes since its snapshot at {snapshot_index}"
+    if work._making or work._hashing or work._hash_waiting or work._let_go:
+        return f"{who} is still making a snapshot or a hash, or letting go of a state"
+    counted, waits = replica._pending_bytes, sum(len(each.frame) for each in replica.pending.values())
+    if counted != waits:
+        return f"{who} counts {counted} bytes of requests that wait, but they have {waits}"
+    if group.standing is not None and group.standing.was_removed:
+        return f"{who} takes itself for removed"
+    return ""
+
+
+def crowds(root: object, most: int) -> Iterator[str]:
+    """Containers below ``root`` that have more than ``most`` in them; all but what grows with the log by right."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [(type(root).__name__, root)]
+    while waiting:
+        path, thing = waiting.pop()
+        if id(thing) in seen or type(thing).__name__ in UNBOUNDED or _is_simulator(thing):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict | list | set | deque):
+            if len(thing) > most:
+                yield f"{path} has {len(thing)} in it"
+            inside = thing.values() if isinstance(thing, dict) else thing
+            waiting += [(f"{path}[]", each) for each in inside if type(each).__module__.startswith("zmqlab.")]
+        elif type(thing).__module__.startswith("zmqlab."):
+            waiting += [(f"{path}.{name}", value) for name, value in _fields(thing)]
+
+
+def _is_simulator(thing: object) -> bool:
+    return type(thing).__module__.startswith("zmqlab.sim.") and not isinstance(thing, Group)
+
+
+def _fields(thing: object) -> Iterator[tuple[str, Any]]:
+    yield from getattr(thing, "__dict__", {}).items()
+    for kind in type(thing).__mro__:
+        for name in getattr(kind, "__slots__", ()):
+            if hasattr(thing, name):
+                yield name, getattr(thing, name)

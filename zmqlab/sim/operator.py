@@ -41,6 +41,9 @@ RETRACT_US = 800 * MS
 """A question may be under way for so long."""
 LOG_BYTES = 4_000
 FOR_EVER_MS = 600_000
+SEED_AGAIN_MS = 300
+"""How long some seeds ask that have lost their disk. One that reaches no member for so long founds a second cluster,
+which is documented; it is wiped once more."""
 
 
 @dataclass(slots=True)
@@ -127,6 +130,15 @@ class Operator:
         if self.may_lose(process):
             process.lose("its disk is wiped")
 
+    def _wipe_seed(self) -> None:
+        """The node that founded the cluster, or came in its place, is replaced: by one that may found. Often the others
+        lose their leader just then."""
+        for process in list(self._world.running()):
+            if process.settings.bootstrap_ms and process.node_id in self.members and self.may_lose(process):
+                process.lose("its disk is wiped")
+                for other in [each for each in self._world.running() if each.leads and self._rng.random() < 0.7]:
+                    other.crash("at the same time")
+
     def _read_log(self) -> None:
         """The oldest entries that a node still has, among them those that it has no use for itself."""
         reachable = self._world.reachable()
@@ -207,7 +219,8 @@ class Operator:
         if process.node_id in self.members:
             self._want_gone(process.node_id)
             if process.settings.bootstrap_ms:
-                self._want_new(process.address, bootstrap_ms=FOR_EVER_MS)
+                bootstrap_ms = FOR_EVER_MS if process.node_id % 2 else SEED_AGAIN_MS
+                self._want_new(process.address, bootstrap_ms=bootstrap_ms)
             elif process.settings.peers and self._world.plan.nodes_ask and self._rng.random() < 0.7:
                 self._want_new(process.address, peers=process.settings.peers)  # by the command of its first start
             else:
@@ -271,6 +284,9 @@ class Operator:
     # Asking.
 
     def _ask(self) -> None:
+        if self._world.plan.market.is_busy and not self._is_ending:
+            self._next_nonce += 1
+            self._send(self.members[self._next_nonce % len(self.members)], control.HashQuery(self._next_nonce))
         if self._goals and not self.is_waiting and not self._is_on_hold:
             if not self._is_ending and self._rng.random() < self._world.plan.changes_its_mind:
                 self._goals.rotate(-1)

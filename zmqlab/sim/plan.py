@@ -14,6 +14,7 @@ from zmqlab.errors import SettingsError
 from zmqlab.raft import RaftSettings
 from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import SessionLimits, require_whole
+from zmqlab.sim.orders import QUIET_MARKET, MarketPlan
 
 MS = 1_000
 """Microseconds. All virtual time is in whole microseconds."""
@@ -42,9 +43,12 @@ OPERATIONS = ("add", "remove", "replace", "read_log", "move", "exchange")
 NEEDS_DISK = ("corrupt", "disk_full", "terminate")
 """Faults that make no sense, or lose a journal, with durability "memory"."""
 NODES_MAX = 9
-FOCUSES = ("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards", "sessions", "outage")
-"""Plans aimed at one kind of bug; see :mod:`zmqlab.sim.focuses`. A seed draws one of all but the last: outages have
-a share of their own."""
+FOCUSES = (
+    *("figure-8", "members", "ahead", "snapshots", "crashes", "reads", "moves", "forwards", "sessions"),
+    *("seeds", "market", "outage"),
+)
+"""Plans aimed at one kind of bug; see :mod:`zmqlab.sim.focuses`. A seed draws one of all but the last three: lost
+seeds, busy markets and outages have shares of their own."""
 
 
 FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 4 + (1_500,) * 2 + (3_000,)
@@ -165,6 +169,7 @@ class Plan:
     """Frames of one sender that wait at a node; more are lost."""
     large_requests: float
     """Share of requests with more than 128 commands, which are packed in pieces."""
+    market: MarketPlan
     make_replication: MakeReplication
     """How groups copy their logs; production's but in tests of the seam."""
 
@@ -236,6 +241,7 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
         answer_frame_bytes=16_000 if small_frames else 4_194_304,
         queue_frames=rng.choice((30, 256, 1_280)),
         large_requests=rng.choice((0.0, 0.0, 0.0, 0.02)),
+        market=QUIET_MARKET,
         make_replication=make_replication,
     )
 

@@ -119,7 +119,7 @@ class Votes:
         self._told.add((message.to, message.term))
 
     def requested(self, raft: Raft, request: RequestVote) -> None:
-        """A candidate states its log. One that has lost its role within this turn states an old one, in vain."""
+        """A candidate states its log. One that lost its role within this turn states an older one, in vain."""
         if request.forced and (request.sender, request.term - 1) not in self._told:
             raise Violation(
                 f"transfer: node {request.sender} campaigns in term {request.term} as if a leader wanted it, "
@@ -128,11 +128,11 @@ class Votes:
         stands = raft.role is (Role.PRE_CANDIDATE if request.pre_vote else Role.CANDIDATE)
         if not stands or request.term != raft.term + request.pre_vote:
             return
-        log = raft.log
-        if (request.last_index, request.last_term) != (log.last_index, log.last_term):
+        stated, real = (request.last_term, request.last_index), (raft.log.last_term, raft.log.last_index)
+        if stated > real or (stated < real and not request.pre_vote):
             raise Violation(
                 f"up-to-date vote: node {raft.node_id} asks for {_kind(request)} with a log that ends at "
-                f"{request.last_index} of term {request.last_term}, but it ends at {log.last_index} of {log.last_term}"
+                f"{request.last_index} of term {request.last_term}, but it ends at {real[1]} of {real[0]}"
             )
 
     def leads(self, raft: Raft) -> None:

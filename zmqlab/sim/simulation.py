@@ -31,6 +31,7 @@ from zmqlab.sim.clients import Client
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
+from zmqlab.sim.node_rules import crowds, upkeep
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.trace import Trace, document
 from zmqlab.sim.world import World
@@ -46,6 +47,8 @@ JOIN_US = 3_000 * MS
 gets the whole state first, in chunks of 150 bytes where the plan says so."""
 SEED_MS = 100
 """How long a seed asks at the beginning, when there is no cluster that it could miss."""
+CROWD = 16
+"""How much more than nodes and clients may be in a container at rest."""
 EVENTS_MAX = 500_000
 """A run has some thousand; so many mean that messages go in circles."""
 
@@ -128,7 +131,7 @@ class Simulation:
         self.plan = plan_of(random.Random(f"{seed} plan"), settings, make_replication)
         network_rng = random.Random(f"{seed} network")
         self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
-        self.ledger = Ledger(self.plan.limits)
+        self.ledger = Ledger(self.plan.limits, self.plan.market.limits)
         self.elections = Elections(self.ledger)
         ids = tuple(range(1, self.plan.node_count + 1))
         founding = ids[:1] if self.plan.begins_with_seed else ids
@@ -150,7 +153,7 @@ class Simulation:
             logs=Logs(),
             ledger=self.ledger,
             configurations=configurations,
-            causes=Causes(self.elections, self.ledger, configurations, self.plan.limits) if by_quorum else None,
+            causes=Causes(self.elections, self.ledger, configurations) if by_quorum else None,
             trace=trace,
         )
         world.closings = Closings(world, random.Random(f"{seed} closings"))
@@ -335,11 +338,34 @@ class Simulation:
         duties = [process.duties for process in self._members()]
         if missing := next((missing for each in duties if each and (missing := each.missing(self._members()))), ""):
             return missing
+        if missing := next((missing for each in self._members() if (missing := self._upkeep(each))), ""):
+            return missing
         strays = {address: strays for address, client in self.clients.items() if (strays := client.strays())}
-        return f"clients keep nodes that are no members: {strays}" if strays else ""
+        return f"clients keep nodes that are no members, or lack members: {strays}" if strays else ""
+
+    def _upkeep(self, process: Process) -> str:
+        snapshot = process.raft.snapshot
+        groups = list(process.engine.groups.values()) if process.engine is not None else []
+        at = snapshot.index if snapshot is not None else 0
+        if missing := next((missing for each in groups if (missing := upkeep(each, at, self.ledger))), ""):
+            return missing
+        asked = sorted(process.sockets.asked.values())
+        return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
+
+    def _check_crowds(self) -> None:
+        """Nothing piles up in a node, or in a client's session. One run of three looks at one of each and a leader."""
+        if self._scheduled % 3:
+            return
+        most = CROWD + 2 * len(self._world.processes) + len(self.clients)
+        members, clients = self._members(), list(self.clients.values())
+        looked_at: list[object] = [process.engine for process in members if process.leads]
+        looked_at += [members[self._scheduled % len(members)].engine, clients[self._scheduled % len(clients)].session]
+        for crowd in (crowd for each in looked_at for crowd in crowds(each, most)):
+            raise Violation(f"upkeep: at rest {crowd}")
 
     def _check_states(self) -> None:
         """All members have the same books, sessions, log and members."""
+        self._check_crowds()
         books = self.ledger.books_hash()
         states = set()
         for process in self._members():

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
 from zmqlab.engine.answers import Reply
+from zmqlab.market.canonical import SLICE_ROWS
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica.execution import new_exchange
 from zmqlab.replica.machine import Restoring
-from zmqlab.replica.replica import Route
+from zmqlab.replica.replica import Replica, Route
 from zmqlab.sim.causes import UNKNOWN, Causes
 from zmqlab.sim.checkers import Violation
-from zmqlab.sim.node_rules import Duties
-from zmqlab.wire.control import Answer, LogQuery, Query
+from zmqlab.sim.node_rules import Duties, late_snapshot
+from zmqlab.wire.control import Answer, LogQuery, NodeStatus, Query
 
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
@@ -35,6 +37,8 @@ class Watcher:
         """Snapshots that came from a leader."""
         self._process = process
         self._commit_when_elected = 0
+        self._is_late = False
+        """Whether a snapshot was due when the last turn ended: in the turn in which one ends, no other is begun."""
         self._log_asked = 0
         """The end of a leader's log when the process was last asked for it, before any node had applied that."""
         self._stood_in = 0
@@ -54,6 +58,8 @@ class Watcher:
             return
         raft, causes = process.raft, process.world.causes
         process.duties.took_turn()
+        if process.replica._snapshotting.applied_bytes >= process.replica.settings.snapshot_log_bytes or self._is_late:
+            self._look_at_snapshots(process.replica)
         if raft.role is Role.LEADER:
             self._look_at_leader(raft)
             if causes is not None:
@@ -61,7 +67,13 @@ class Watcher:
         if causes is not None:
             causes.took_turn(raft)
             if raft.snapshot is not None:
-                causes.keeps(process.replica, raft.snapshot)
+                causes.keeps(process.node_id, raft.snapshot)
+
+    def _look_at_snapshots(self, replica: Replica) -> None:
+        late = late_snapshot(replica)
+        if late and self._is_late:
+            raise Violation(f"upkeep: {late}")
+        self._is_late = bool(late)
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self._process.world
@@ -162,9 +174,11 @@ class WatchedGroup(Group):
 
         def watched_handle(query: Query, reply: Reply) -> None:
             def reply_watched(answer: Answer) -> None:
+                duties.replied()
                 duties.answers(query, answer)
                 reply(answer)
 
+            duties.asked()
             handle(query, reply_watched)
 
         self._answers.handle = watched_handle  # type: ignore[method-assign]
@@ -175,6 +189,11 @@ class WatchedGroup(Group):
     def ask_for_log(self, from_index: int) -> None:
         """What the node would tell of its log now. Its duties hear the answer, and no other."""
         self._answers.handle(LogQuery(0, from_index, 1), lambda _: None)
+
+    def status(self) -> NodeStatus:
+        status = super().status()
+        self.duties.tells_status(status)
+        return status
 
     def on_peer_gone(self, address: str) -> None:
         raft, causes = cast(Raft, self.replica.replication), self._process.world.causes
@@ -217,7 +236,8 @@ class ObservedMachine(StateMachine):
     """Production's state machine, watched by the ledger."""
 
     def __init__(self, process: Process) -> None:
-        super().__init__(process.world.plan.limits)
+        plan = process.world.plan
+        super().__init__(plan.limits, new_exchange(plan.market.limits))
         self._process = process
 
     def apply(self, entry: Entry) -> Applied | None:
@@ -239,4 +259,15 @@ class ObservedMachine(StateMachine):
         if self.applied_index < before:
             raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
         self._process.world.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)
+        self._show("has restored")
         return steps
+
+    def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
+        self._show("freezes")
+        return super().freeze(rows)
+
+    def _show(self, since: str) -> None:
+        """What the state is now, in one go."""
+        causes = self._process.world.causes
+        if causes is not None:
+            causes.has(self._process.node_id, self.applied_index, b"".join(super().freeze()), since)

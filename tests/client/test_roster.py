@@ -140,6 +140,49 @@ def test_a_client_whose_nodes_were_all_removed_looks_further() -> None:
     assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 5, 3))
 
 
+def test_a_client_with_nothing_to_ask_leaves_nodes_that_missed_their_own_removal() -> None:
+    """Node 1 was cut off while node 6 took over from it and from node 2, which is gone. It takes itself for a voter for
+    ever. That was enough for the roster of a client that misses no answer (``zmqlab.sim``, focus members, seed 225)."""
+    roster = roster_of(1, 2)
+    roster.note_connected(roster.contacts[0])
+    roster.ask(MS)
+    answer(roster, 0, status_of(1, "pre_candidate", commit_index=9, members=(1, 2), learners=(6,)))
+    assert [roster.follow(ms * MS) for ms in (1, 600, 2_000)] == [[], [], []]
+    assert roster.endpoints == (endpoint_of(1), endpoint_of(2)), "an election may take this long"
+    roster.follow(2_002 * MS)
+    assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 6))
+    roster.note_connected(roster.contacts[2])
+    roster.ask(2_100 * MS)
+    answer(roster, 2, status_of(6, "leader", term=2, commit_index=12, members=(6,), leader_id=6))
+    assert [left.endpoint for left in roster.follow(2_101 * MS)] == [endpoint_of(1), endpoint_of(2)]
+    assert roster.endpoints == (endpoint_of(6),)
+
+
+def test_a_client_of_a_node_that_is_served_looks_no_further() -> None:
+    """Also when most nodes are out of its reach, and when an election takes a while."""
+    roster = roster_of(1, fallbacks=(endpoint_of(5),))
+    connect_all(roster)
+    for second in range(20):
+        roster.ask((1 + 1_000 * second) * MS)
+        leader_id = 2 if second % 3 else 0  # none is known now and then, for a second
+        answer(roster, 0, status_of(1, term=second, commit_index=9, members=(1, 2, 3), leader_id=leader_id))
+        roster.follow((2 + 1_000 * second) * MS)
+        roster.follow((900 + 1_000 * second) * MS)
+    assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 3))
+
+
+def test_a_learner_that_remembers_a_leader_is_not_served() -> None:
+    """A learner that was removed while it was cut off never stands for election, so it follows its last leader on."""
+    roster = roster_of(1, fallbacks=(endpoint_of(5),))
+    connect_all(roster)
+    roster.ask(MS)
+    answer(roster, 0, status_of(1, "learner", commit_index=9, members=(2,), learners=(1,), leader_id=2))
+    roster.follow(2 * MS)
+    assert roster.endpoints == (endpoint_of(1), endpoint_of(2))
+    roster.follow(2_003 * MS)
+    assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 5))
+
+
 def test_a_client_that_is_lost_looks_further() -> None:
     """All nodes that it knows are cut off and take each other for the cluster."""
     roster = roster_of(1, fallbacks=(endpoint_of(5),))

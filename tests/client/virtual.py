@@ -22,11 +22,20 @@ TEND_MS = 5
 
 
 def status_of(
-    node_id: int, role: str = "follower", term: int = 1, commit_index: int = 0, members: tuple[int, ...] = ()
+    node_id: int,
+    role: str = "follower",
+    term: int = 1,
+    commit_index: int = 0,
+    members: tuple[int, ...] = (),
+    learners: tuple[int, ...] = (),
+    leader_id: int = 0,
 ) -> control.NodeStatus:
     """A status; node n listens at ``tcp://10.0.0.n:5000``, so that clients reach it at port 5002."""
-    zeros = ("pid", "time_ns", "uptime_ms", "leader_id", "first_index", "last_index", "applied_index", "lag")
-    rows = [control.Member(node_id=each, name=f"n{each}", host=f"10.0.0.{each}", port=5000) for each in members]
+    zeros = ("pid", "time_ns", "uptime_ms", "first_index", "last_index", "applied_index", "lag")
+    rows = [
+        control.Member(node_id=each, name=f"n{each}", host=f"10.0.0.{each}", port=5000, voter=each in members)
+        for each in (*members, *learners)
+    ]
     return control.NodeStatus(
         name=f"n{node_id}",
         node_id=node_id,
@@ -34,6 +43,7 @@ def status_of(
         role=role,
         term=term,
         commit_index=commit_index,
+        leader_id=leader_id,
         members=rows,
         **dict.fromkeys(zeros, 0),
     )

@@ -19,10 +19,11 @@ SEEDS = Path(__file__).parent / "seeds.txt"
 SEEDS_RUN, BLOCK = 300, 25
 
 
-def failed_once() -> list[int]:
-    """The seeds of the file; each line is one, and why it is there."""
+def failed_once() -> list[tuple[str, int]]:
+    """The seeds of the file, each with its focus; each line is one, and why it is there."""
     lines = SEEDS.read_text().splitlines()
-    return [int(line.split(maxsplit=1)[0]) for line in lines if line and not line.startswith("#")]
+    words = [line.split(maxsplit=1)[0] for line in lines if line and not line.startswith("#")]
+    return [(focus, int(seed)) for focus, _, seed in (word.rpartition("/") for word in words)]
 
 
 @pytest.mark.parametrize("first_seed", range(1, SEEDS_RUN + 1, BLOCK))
@@ -45,9 +46,9 @@ def test_every_size(nodes: int) -> None:
         assert run(seed, SimSettings(nodes=nodes)).failure == ""
 
 
-@pytest.mark.parametrize("seed", failed_once())
-def test_what_failed_once_does_not_fail_again(seed: int) -> None:
-    assert run(seed).failure == ""
+@pytest.mark.parametrize(("focus", "seed"), failed_once())
+def test_what_failed_once_does_not_fail_again(focus: str, seed: int) -> None:
+    assert run(seed, SimSettings(focus=focus)).failure == ""
 
 
 def test_the_runs_are_not_idle() -> None:

@@ -20,9 +20,18 @@ has told its status. Members change one at a time (Raft thesis, 4.1). Such a maj
 majority that agreed on a later membership, and that shared node would have told of it.
 
 A client can lose track of the cluster nevertheless: all nodes that it knows are gone or removed, or all of them are cut
-off and know only each other. So the roster looks further when for ``FALLBACK_MS`` no connected node is a member by its
-own account, or when the owner says that the client is lost. It then tries the endpoints that the caller gave, and the
-members that any connected node names.
+off and know only each other. So the roster looks further in three cases:
+
+- For ``FALLBACK_MS`` no connected node has been a member by its own account.
+- For ``LEADERLESS_MS`` no connected node has been served: a *served* node is a voter by its own account and knows a
+  leader. A node that was removed while it was cut off still takes itself for a voter. It stands for election in vain,
+  so it knows no leader. A learner does not count: it never stands for election, so it remembers a leader that has
+  removed it.
+- The owner says that the client is lost: it asked and got no answer. The second case is for a client that has nothing
+  to ask.
+
+It then tries the endpoints that the caller gave, and all members that any connected node names. Learners are among them
+here: a node that missed its own removal may name the nodes that took over as learners only.
 
 All connected nodes are asked for their status once a second. They are asked sooner when a connection comes or goes,
 when no leader is known to a client that sends to the leader, when at most half of the nodes can be reached, and when
@@ -52,6 +61,8 @@ K = TypeVar("K")
 NS_PER_MS = 1_000_000
 FALLBACK_MS = 500
 """Twice the longest pause between two attempts to connect: a cluster that restarts is found where it was."""
+LEADERLESS_MS = 2_000
+"""Several times a failover, and two rounds of questions: one election in between is not taken for a loss."""
 WIDEN_MS = 1_000
 """Between two looks further: what was found needs a connection and an answer first."""
 STATUS_MS = 1_000
@@ -86,6 +97,11 @@ def progress_of(status: control.NodeStatus) -> tuple[int, int]:
 def is_member(status: control.NodeStatus) -> bool:
     """Whether the node belongs to the cluster by its own account."""
     return any(member.node_id == status.node_id for member in status.members)
+
+
+def is_served(status: control.NodeStatus) -> bool:
+    """Whether the node votes by its own account and knows a leader, itself included."""
+    return status.leader_id != 0 and any(each.voter and each.node_id == status.node_id for each in status.members)
 
 
 def newest_of(statuses: Iterable[control.NodeStatus]) -> control.NodeStatus | None:
@@ -195,6 +211,8 @@ class Roster:
         """Whether :attr:`contacts` may differ from what is wanted."""
         self._alone_since_ns = 0
         """Since when no connected node has been a member, as far as is known; 0 while one is."""
+        self._unserved_since_ns = 0
+        """Since when no connected node has been served, as far as is known; 0 while one is."""
         self._widen_due_ns = 0
         """No look further before."""
         self._wants_leader = wants_leader
@@ -301,7 +319,7 @@ class Roster:
             The contacts that were left, for the caller to close.
         """
         before = len(self.contacts)
-        if is_lost or self._is_alone(now_ns):
+        if self._has_lost_track(now_ns) or is_lost:
             self._widen(now_ns)
         left = self._settle() if self._unsettled and self._voters else []
         if left:
@@ -310,13 +328,21 @@ class Roster:
             self.changes += 1
         return left
 
-    def _is_alone(self, now_ns: int) -> bool:
-        """Whether no connected node has been a member for a while; a node that has not told counts as one."""
-        if any(each.connected and (each.status is None or is_member(each.status)) for each in self.contacts):
-            self._alone_since_ns = 0
-            return False
-        self._alone_since_ns = self._alone_since_ns or now_ns
-        return now_ns - self._alone_since_ns > FALLBACK_MS * NS_PER_MS
+    def _has_lost_track(self, now_ns: int) -> bool:
+        """Whether no connected node has been a member for a while, or none has been served for a longer one."""
+        is_alone = is_unserved = True
+        for contact in self.contacts:
+            status = contact.status
+            if contact.connected and (status is None or is_member(status)):
+                is_alone = False  # a node that has not told counts as a member
+                if status is not None and is_served(status):
+                    is_unserved = False
+                    break
+        self._alone_since_ns = (self._alone_since_ns or now_ns) if is_alone else 0
+        self._unserved_since_ns = (self._unserved_since_ns or now_ns) if is_unserved else 0
+        return (is_alone and now_ns - self._alone_since_ns > FALLBACK_MS * NS_PER_MS) or (
+            is_unserved and now_ns - self._unserved_since_ns > LEADERLESS_MS * NS_PER_MS
+        )
 
     def _widen(self, now_ns: int) -> None:
         """Connect to everything that may be a node."""
@@ -324,7 +350,7 @@ class Roster:
             return
         self._widen_due_ns = now_ns + WIDEN_MS * NS_PER_MS
         told = [member for each in self.contacts if each.status is not None for member in each.status.members]
-        for endpoint in (*self._given, *(member.client_endpoint for member in told if member.voter)):
+        for endpoint in (*self._given, *(member.client_endpoint for member in told)):
             self._join(endpoint)
 
     def _join(self, endpoint: str) -> None:

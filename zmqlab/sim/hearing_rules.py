@@ -203,13 +203,17 @@ class Claims:
 
     def took_turn(self, raft: Raft) -> None:
         """A node's turn is over."""
+        node_id, commit_index = raft.node_id, raft.commit_index
         if raft.role is Role.LEADER:
-            self._tells(raft)
+            if raft.applied_index == commit_index > self._told:
+                self._tells(raft)
         else:
-            self._counts(raft)
-        if raft.commit_index > self._commits.get(raft.node_id, 0):
+            claim = self._claims.get(node_id)
+            if claim is not None and claim.stored_index > commit_index:
+                self._counts(raft, claim)
+        if commit_index > self._commits.get(node_id, 0):
             self._rises(raft)
-        self._commits[raft.node_id], self._terms[raft.node_id] = raft.commit_index, raft.term
+        self._commits[node_id], self._terms[node_id] = commit_index, raft.term
 
     def _rises(self, raft: Raft) -> None:
         """By counting, if no leader has told of it."""
@@ -220,14 +224,9 @@ class Claims:
                 f"but that is an entry of term {term}"
             )
 
-    def _counts(self, raft: Raft) -> None:
-        claim = self._claims.get(raft.node_id)
-        if (
-            claim is None
-            or raft.commit_index >= claim.stored_index
-            or raft.term != claim.term
-            or raft.leader_id != claim.leader
-        ):
+    def _counts(self, raft: Raft, claim: _Claim) -> None:
+        """A follower has heard that its leader has stored more than the follower has committed."""
+        if raft.term != claim.term or raft.leader_id != claim.leader:
             return
         if claim.index_term != claim.term or not self._copies[raft.node_id].holds(claim.stored_index, claim.index_term):
             return
@@ -239,10 +238,11 @@ class Claims:
             )
 
     def _tells(self, raft: Raft) -> None:
-        """A leader that applies much in portions has another turn at once."""
+        """A leader has applied all that it has committed, and told of less. One that applies much in portions has
+        another turn at once."""
         members, index = raft.configuration, raft.commit_index
         can_count = raft.node_id in members.voters and len(members.voters) < 4 and not members.learners
-        if raft.progress and not can_count and raft.applied_index == index > self._told:
+        if raft.progress and not can_count:
             raise Violation(
                 f"promptness: node {raft.node_id} has committed {index} and told its followers {self._told}, "
                 f"but the members are {members}"

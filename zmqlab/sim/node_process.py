@@ -363,9 +363,10 @@ class Process:
         """Wake up when the engine wants to, unless that is arranged."""
         if self.engine is None or self.paused:
             return
-        wait_ns = (self.engine.wake_ns - self._clock()) / self._clock_rate
+        now_us = self._now_us()
+        wait_ns = (self.engine.wake_ns - int(now_us * 1_000 * self._clock_rate)) / self._clock_rate
         wait_us = max(1, -int(-wait_ns // 1_000))
-        due_us = self._now_us() + wait_us
+        due_us = now_us + wait_us
         if not self._wake_at_us or due_us < self._wake_at_us:
             self._wake_at_us = due_us
             self.world.at(wait_us, self._wake, self.life)

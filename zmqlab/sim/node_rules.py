@@ -111,15 +111,16 @@ class Duties:
     def took_turn(self) -> None:
         """The node's turn is over."""
         replica = self._replica
-        self._configuration = replica.replication.configuration
+        replication, pending, to_propose = replica.replication, replica.pending, replica._to_propose
+        self._configuration = replication.configuration
         if self._queries:
             self._look_at_queries()
-        if replica.pending:
+        if pending:
             self._look_at_pending()
-        if len(replica._to_propose) > len(replica.pending):
+        if to_propose and len(to_propose) > len(pending):
             self._look_at_frames()
-        leads = replica.replication.role is Role.LEADER
-        if self._joining.was_in and not self._is_in:
+        leads = replication.role is Role.LEADER
+        if not self._is_in and self._joining.was_in:
             self._is_in = True
             if not (leads or self._led):
                 self._came_in()

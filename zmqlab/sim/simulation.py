@@ -12,11 +12,11 @@ clock or depends on the order of a set.
 from __future__ import annotations
 
 import gc
-import heapq
 import random
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import permutations
 from typing import Any
 
@@ -227,7 +227,7 @@ class Simulation:
     def at(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do ``action`` so much later."""
         self._scheduled += 1
-        heapq.heappush(self._heap, (self.now_us + delay_us, self._scheduled, action, arguments))
+        heappush(self._heap, (self.now_us + delay_us, self._scheduled, action, arguments))
 
     def tell(self, line: str) -> None:
         """A line of the story."""
@@ -239,9 +239,9 @@ class Simulation:
         return self.now_us
 
     def _advance(self, until_us: int) -> None:
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         while heap and heap[0][0] <= until_us:
-            self.now_us, number, action, arguments = pop(heap)
+            self.now_us, number, action, arguments = heappop(heap)
             action(*arguments)
             if number > EVENTS_MAX:
                 raise Violation(f"progress: {EVENTS_MAX} events, and no end")

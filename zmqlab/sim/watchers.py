@@ -36,6 +36,7 @@ class Watcher:
         self.installs = 0
         """Snapshots that came from a leader."""
         self._process = process
+        self._causes = process.world.causes
         self._commit_when_elected = 0
         self._is_late = False
         """Whether a snapshot was due when the last turn ended: in the turn in which one ends, no other is begun."""
@@ -54,12 +55,13 @@ class Watcher:
     def took_turn(self) -> None:
         """What the checkers want to see when a turn is over."""
         process = self._process
-        if process.replica is None or process.duties is None:
+        replica, duties = process.replica, process.duties
+        if replica is None or duties is None:
             return
-        raft, causes = process.raft, process.world.causes
-        process.duties.took_turn()
-        if process.replica._snapshotting.applied_bytes >= process.replica.settings.snapshot_log_bytes or self._is_late:
-            self._look_at_snapshots(process.replica)
+        raft, causes = process.raft, self._causes
+        duties.took_turn()
+        if self._is_late or replica._snapshotting.applied_bytes >= replica.settings.snapshot_log_bytes:
+            self._look_at_snapshots(replica)
         if raft.role is Role.LEADER:
             self._look_at_leader(raft)
             if causes is not None:

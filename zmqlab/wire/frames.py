@@ -22,6 +22,9 @@ MAGIC = b"ZL"
 VERSION = 1
 HEADER = struct.Struct("<2sBBI")
 HEADER_BYTES = HEADER.size
+_OPENING = MAGIC + bytes((VERSION,))
+_FIELDS = struct.Struct("<3sBI")
+"""The same bytes, with magic and version as one: each frame is asked for them, often more than once."""
 
 REQUEST = 0x01
 RESPONSES = 0x02
@@ -69,14 +72,16 @@ def parse_header(frame: bytes) -> tuple[int, int]:
     Raises:
         FrameError: it is too short, has another magic, or is of an unknown version.
     """
-    if len(frame) < HEADER_BYTES:
-        raise FrameError(f"a frame of {len(frame)} bytes is shorter than a header of {HEADER_BYTES}")
-    magic, version, frame_type, group = HEADER.unpack_from(frame)
+    try:
+        opening, frame_type, group = _FIELDS.unpack_from(frame)
+    except struct.error:
+        raise FrameError(f"a frame of {len(frame)} bytes is shorter than a header of {HEADER_BYTES}") from None
+    if opening == _OPENING:
+        return frame_type, group
+    magic, version, _, _ = HEADER.unpack_from(frame)
     if magic != MAGIC:
         raise FrameError(f"a frame begins with {magic!r}, and not with {MAGIC!r}")
-    if version != VERSION:
-        raise FrameError(f"a frame is of version {version}: this zmqlab speaks version {VERSION}")
-    return frame_type, group
+    raise FrameError(f"a frame is of version {version}: this zmqlab speaks version {VERSION}")
 
 
 def slices(parts: list[bytes], max_bytes: int) -> list[list[bytes]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError, SettingsError
@@ -247,8 +248,10 @@ def encode_hello(hello: Hello, group: int = 0) -> bytes:
     return b"".join((header(frames.HELLO, group), fixed, address, name))
 
 
+@lru_cache(maxsize=64)
 def decode_hello(frame: bytes) -> Hello:
-    """The contents of a HELLO frame.
+    """The contents of a HELLO frame. A node says the same thing several times a second, hence the cache; what it keeps
+    is short, since only valid frames get in.
 
     Raises:
         FrameError: it is cut short, its address is none or names a host, or its name is no name of a node.

@@ -25,7 +25,7 @@ stand at one address for a moment; the connection and the subscription to it sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from zmqlab.engine.effects import Effects
 from zmqlab.errors import FrameError
@@ -89,6 +89,9 @@ class Peers:
         self._replication = replication
         self._names = {replication.node_id: settings.name}
         self._followed: Configuration | None = None
+        self._known_by: Configuration | None = None
+        """The configuration that ``_addresses`` are of."""
+        self._addresses: dict[int, str] = {}
         self._members: frozenset[int] = frozenset()
         self._claimed: dict[int, str] = {}
         """Other members that last said of themselves that they are elsewhere than the configuration says, and where."""
@@ -136,10 +139,14 @@ class Peers:
         heard = (address for node_id in self._members for address in routes.get(node_id, ()))
         self._connections.want(self._group, (each for route in routes.values() for each in route), heard)
 
-    def _known(self) -> dict[int, str]:
+    def _known(self) -> Mapping[int, str]:
         """Member -> its address in the configuration. An old log may name a host: that member is nowhere until it says
         where it is."""
-        return {node_id: at for node_id, at in self._replication.configuration.addresses if is_address(at)}
+        configuration = self._replication.configuration
+        if configuration is not self._known_by:
+            self._known_by = configuration
+            self._addresses = {node_id: at for node_id, at in configuration.addresses if is_address(at)}
+        return self._addresses
 
     def send(self, node_id: int, frame: bytes) -> None:
         """To a member or a guest; lost if its address is not known."""

@@ -265,14 +265,15 @@ class Replica:
         its log: seconds of work, in which it must hear its peers, vote, and store what they send, or a majority that
         runs would not be one that serves.
         """
+        replication = self.replication
         self._resend_to_new_leader()
         if self._to_propose:
             self._propose()
         self._snapshotting.write_ahead()
         more = False
-        while not more and self.replication.is_ready():
-            commit_index = self.replication.commit_index
-            ready = self.replication.ready()
+        while not more and replication.is_ready():
+            commit_index = replication.commit_index
+            ready = replication.ready()
             self._carry_out(ready)
             more = bool(ready.committed) and ready.committed[-1].index < commit_index
             self._resend_to_new_leader()
@@ -289,9 +290,9 @@ class Replica:
 
     def _resend_to_new_leader(self) -> None:
         replication = self.replication
-        seen = (replication.term, replication.leader_id)
-        if seen != self._leader_seen and replication.leader_id:
-            self._leader_seen = seen
+        leader_id = replication.leader_id
+        if leader_id and self._leader_seen != (replication.term, leader_id):
+            self._leader_seen = replication.term, leader_id
             self._settle_pending()
             for waiting in self.pending.values():
                 waiting.sent_tick, waiting.resends = self._tick, 0

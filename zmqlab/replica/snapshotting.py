@@ -128,7 +128,7 @@ class Snapshotting:
 
     def work(self) -> bool:
         """One turn's share of all that is under way; between two turns. Returns whether there is more."""
-        if self._is_due():
+        if self.applied_bytes >= self._settings.log_bytes and self._may_begin():
             self._begin()
         if self._making is not None:
             self._make_some(self._making)
@@ -140,8 +140,8 @@ class Snapshotting:
 
     # Making.
 
-    def _is_due(self) -> bool:
-        if self.applied_bytes < self._settings.log_bytes or self._making is not None or self._is_receiving():
+    def _may_begin(self) -> bool:
+        if self._making is not None or self._is_receiving():
             return False
         # A node that joins does not know the members before the entry that took it in.
         return bool(self._replication.members_at(self._machine.applied_index).voters)

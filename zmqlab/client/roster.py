@@ -96,12 +96,12 @@ def progress_of(status: control.NodeStatus) -> tuple[int, int]:
 
 def is_member(status: control.NodeStatus) -> bool:
     """Whether the node belongs to the cluster by its own account."""
-    return any(member.node_id == status.node_id for member in status.members)
+    return status.node_id in [member.node_id for member in status.members]
 
 
 def is_served(status: control.NodeStatus) -> bool:
     """Whether the node votes by its own account and knows a leader, itself included."""
-    return status.leader_id != 0 and any(each.voter and each.node_id == status.node_id for each in status.members)
+    return status.leader_id != 0 and status.node_id in [member.node_id for member in status.members if member.voter]
 
 
 def newest_of(statuses: Iterable[control.NodeStatus]) -> control.NodeStatus | None:
@@ -333,11 +333,13 @@ class Roster:
         is_alone = is_unserved = True
         for contact in self.contacts:
             status = contact.status
-            if contact.connected and (status is None or is_member(status)):
+            if not contact.connected:
+                continue
+            if status is not None and is_served(status):  # a voter is a member
+                is_alone = is_unserved = False
+                break
+            if status is None or is_member(status):
                 is_alone = False  # a node that has not told counts as a member
-                if status is not None and is_served(status):
-                    is_unserved = False
-                    break
         self._alone_since_ns = (self._alone_since_ns or now_ns) if is_alone else 0
         self._unserved_since_ns = (self._unserved_since_ns or now_ns) if is_unserved else 0
         return (is_alone and now_ns - self._alone_since_ns > FALLBACK_MS * NS_PER_MS) or (

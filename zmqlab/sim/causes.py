@@ -208,6 +208,9 @@ class Promptness:
                 )
 
     def _commits(self, raft: Raft) -> None:
+        """Where the whole log is committed, nothing is left to commit: no voter can have told of more than the log."""
+        if raft.commit_index == raft.log.last_index:
+            return
         own, progress = raft.node_id, raft.progress
         ends = [
             self._copies[own].last_index if voter == own else progress[voter].match_index

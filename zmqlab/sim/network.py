@@ -71,15 +71,19 @@ class Network:
         delays_us = self._draw_delays(sender, to)
         if not delays_us:
             self.lost += 1
-        for delay_us in delays_us:
-            self._at(delay_us, self._deliver, sender, to, frame)
+        elif self._plan.cuts_lose_all:
+            for delay_us in delays_us:
+                self._at(delay_us, self._deliver, sender, to, frame)
+        else:
+            for delay_us in delays_us:
+                self._at(delay_us, self.receivers[to], sender, frame)
         if self._trace is not None:
             now_us = self._now_us()
             self._trace.frame(now_us, sender, to, frame, [now_us + delay_us for delay_us in delays_us])
 
     def _deliver(self, sender: int, to: int, frame: bytes) -> None:
         """A frame arrives; unless its link is cut by now and took it along, as a broken connection does."""
-        if self.cut and self._plan.cuts_lose_all and (sender, to) in self.cut:
+        if self.cut and (sender, to) in self.cut:
             self.lost += 1
             if self._trace is not None:
                 self._trace.add(self._now_us(), "lost", sender=sender, to=to)

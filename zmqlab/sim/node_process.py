@@ -90,6 +90,7 @@ class Process:
         self._rng = rng
         self._raft: RaftByQuorum | None = None
         self._now_us = world.now_us
+        self._turn_us, self._queue_frames = plan.turn_us, plan.queue_frames
         self._clock_rate = plan.clock_rates[number % len(plan.clock_rates)]
         self.life = 0
         """Counts starts, so that an event of an earlier life is known."""
@@ -332,7 +333,7 @@ class Process:
         if self.engine is None:
             return
         waiting = self._waiting.get(sender, 0)
-        if waiting >= self.world.plan.queue_frames:
+        if waiting >= self._queue_frames:
             self.overflowed += 1
             return
         self._waiting[sender] = waiting + 1
@@ -347,9 +348,8 @@ class Process:
         self._inbox.append((sender, what))
         if not self._turn_is_due:
             self._turn_is_due = True
-            turn_us = self.world.plan.turn_us
-            if turn_us:
-                self.world.at(int(self._rng.random() * turn_us), self._turn, self.life)
+            if self._turn_us:
+                self.world.at(int(self._rng.random() * self._turn_us), self._turn, self.life)
             else:
                 self._turn(self.life)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.client.virtual import MS, endpoint_of, status_of
 from zmqlab.client.retries import ResponseClock
 from zmqlab.client.roster import Contact, Numbering, Roster, leader_of, newest_of, wanted
@@ -171,12 +173,21 @@ def test_a_client_of_a_node_that_is_served_looks_no_further() -> None:
     assert roster.endpoints == tuple(endpoint_of(node_id) for node_id in (1, 2, 3))
 
 
-def test_a_learner_that_remembers_a_leader_is_not_served() -> None:
-    """A learner that was removed while it was cut off never stands for election, so it follows its last leader on."""
+@pytest.mark.parametrize(
+    "status",
+    [
+        status_of(1, "learner", commit_index=9, members=(2,), learners=(1,), leader_id=2),
+        status_of(1, "removed", commit_index=9, members=(1, 2), leader_id=2),  # zmqlab.sim, focus members, seed 762
+    ],
+    ids=lambda status: status.role,
+)
+def test_a_node_that_never_stands_for_election_and_remembers_a_leader_is_not_served(
+    status: control.NodeStatus,
+) -> None:
     roster = roster_of(1, fallbacks=(endpoint_of(5),))
     connect_all(roster)
     roster.ask(MS)
-    answer(roster, 0, status_of(1, "learner", commit_index=9, members=(2,), learners=(1,), leader_id=2))
+    answer(roster, 0, status)
     roster.follow(2 * MS)
     assert roster.endpoints == (endpoint_of(1), endpoint_of(2))
     roster.follow(2_003 * MS)

@@ -25,8 +25,8 @@ off and know only each other. So the roster looks further in three cases:
 - For ``FALLBACK_MS`` no connected node has been a member by its own account.
 - For ``LEADERLESS_MS`` no connected node has been served: a *served* node is a voter by its own account and knows a
   leader. A node that was removed while it was cut off still takes itself for a voter. It stands for election in vain,
-  so it knows no leader. A learner does not count: it never stands for election, so it remembers a leader that has
-  removed it.
+  so it knows no leader. Two kinds of nodes do not count, because they never stand for election and so remember a
+  leader that has removed them: learners, and nodes that were told of their removal by others (role ``removed``).
 - The owner says that the client is lost: it asked and got no answer. The second case is for a client that has nothing
   to ask.
 
@@ -100,8 +100,9 @@ def is_member(status: control.NodeStatus) -> bool:
 
 
 def is_served(status: control.NodeStatus) -> bool:
-    """Whether the node votes by its own account and knows a leader, itself included."""
-    return status.leader_id != 0 and status.node_id in [member.node_id for member in status.members if member.voter]
+    """Whether the node votes by its own account and knows a leader, itself included; see the module."""
+    knows_leader = status.leader_id != 0 and status.role != "removed"
+    return knows_leader and any(each.voter and each.node_id == status.node_id for each in status.members)
 
 
 def newest_of(statuses: Iterable[control.NodeStatus]) -> control.NodeStatus | None:

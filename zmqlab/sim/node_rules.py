@@ -66,8 +66,17 @@ if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process
 
 
-UNBOUNDED = {"ObservedMachine", "Log", "DiskJournal", "VolatileJournal", "Counters", "NodeStatus"}
-"""What grows with the log, by right: states, logs and journals; and what has a bound of its own: histograms."""
+UNBOUNDED = {
+    "ObservedMachine",
+    "Log",
+    "ConfigurationHistory",
+    "DiskJournal",
+    "VolatileJournal",
+    "Counters",
+    "NodeStatus",
+}
+"""What grows with the log, by right: states, logs with their configurations, journals; and histograms, which have a
+bound of their own."""
 
 
 class Duties:

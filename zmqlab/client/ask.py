@@ -10,6 +10,7 @@ Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -123,7 +124,8 @@ def ask_all(
             socket = _connect(context, endpoint)
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
-            socket.send(control.encode(QUERY, query))
+            with contextlib.suppress(zmq.Again):  # a connection that was refused by now has no queue any more
+                socket.send(control.encode(QUERY, query), zmq.NOBLOCK)
         while len(answers) < len(asked) and not (enough and enough(answers)):
             remaining_ms = (deadline - time.monotonic()) * 1000
             if remaining_ms <= 0:

@@ -7,6 +7,7 @@ It is for notebooks and tests.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -98,8 +99,9 @@ class BareClient:
         return wire.encode_request(client_id, number, answered_below, records.pack_commands(commands))
 
     def send(self, node: str, frame: bytes) -> None:
-        """Hand a frame to ``node``, and wait for nothing."""
-        self._sockets[node].send(frame)
+        """Hand a frame to ``node``, and wait for nothing. A connection that takes no more, or was refused, loses it."""
+        with contextlib.suppress(zmq.Again):
+            self._sockets[node].send(frame, zmq.NOBLOCK)
 
     def receive(self, node: str, timeout_s: float = TIMEOUT_S, number: int | None = None) -> BareAnswer | None:
         """The next answer of ``node``, to request ``number`` if that is given; None if there is none in time."""

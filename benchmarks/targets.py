@@ -254,7 +254,7 @@ def command_line(
     bare_node = str(tree / "benchmarks" / "bare_node.py")
     if kind == "echo":
         return [sys.executable, bare_node, "echo", str(ports[0])]
-    start = [bare_node, "pipeline"] if kind == "pipeline" else ["-m", "zmqlab.node"]
+    start = [bare_node, "pipeline"] if kind == "pipeline" else ["-P", "-m", "zmqlab.node"]
     peers = ",".join(f"tcp://127.0.0.1:{port}" for port in ports if port != ports[number])
     flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", folder, "--watch-stdin"]
     flags += ["--peers", peers] if peers else []

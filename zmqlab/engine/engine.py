@@ -153,8 +153,7 @@ class Engine:
 
     def _hand_to_group(self, frame: bytes) -> None:
         frame_type, number = frames.parse_header(frame)
-        group = self.groups.get(number) or self._group(number)
-        group.on_peer_frame(frame_type, frame)
+        self._group(number).on_peer_frame(frame_type, frame)
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.

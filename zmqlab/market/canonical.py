@@ -50,6 +50,7 @@ state.
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
@@ -115,6 +116,60 @@ class Pieces:
         """Those records that are there, up to ``at_most``, and their number."""
         count = min(at_most, self.size // record.size)
         return count, record.iter_unpack(self.take(count * record.size))
+
+
+class CanonicalState(ABC):
+    """A state with canonical bytes: what follows from :meth:`freeze` and :meth:`restoring`, in every data structure."""
+
+    limits: Any
+    """What the constructor takes."""
+
+    @abstractmethod
+    def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
+        """The canonical bytes of the state as it is now, in slices of about ``rows`` orders or trades.
+
+        Commands may go on while the slices are made. Who does not want more of them drops the iterator.
+        """
+
+    @abstractmethod
+    def restoring(self, pieces: Pieces) -> Iterator[None]:
+        """Fill this state, which must be new, from ``pieces``. Yields where more bytes are needed.
+
+        Raises:
+            StateInvalid: the bytes are no state. This object is of no more use.
+        """
+
+    @abstractmethod
+    def swap(self, other: Any, /) -> None:
+        """Exchange the states of two objects of one class."""
+
+    @abstractmethod
+    def dismantle(self) -> Iterator[None]:
+        """Free this state, which is of no more use, in steps."""
+
+    def snapshot(self) -> bytes:
+        """The whole state as canonical bytes."""
+        return b"".join(self.freeze())
+
+    def state_hash(self) -> bytes:
+        """16 bytes that are equal for equal states, in every implementation."""
+        return hash_slices(self.freeze())
+
+    def restore(self, snapshot: bytes) -> None:
+        """Replace the state by that of a snapshot. The limits stay.
+
+        Raises:
+            StateInvalid: the bytes are no snapshot. The state is as it was.
+        """
+        pieces, other = Pieces(), type(self)(self.limits)  # type: ignore[call-arg]  # each has this constructor
+        pieces.feed(snapshot)
+        for _ in other.restoring(pieces):
+            raise StateInvalid(f"a state of the market is cut short, after {len(snapshot)} bytes")
+        if pieces.size:
+            raise StateInvalid(f"a state of the market ends {pieces.size} bytes before its last one")
+        self.swap(other)
+        for _ in other.dismantle():
+            pass
 
 
 def expect_header(magic: bytes, version: int) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from zmqlab.errors import StateInvalid
 from zmqlab.market import _matching
-from zmqlab.market.canonical import HEADER, ORDER, SLICE_ROWS, SYMBOL, TRADE, Pieces, expect_header, hash_slices
+from zmqlab.market.canonical import HEADER, ORDER, SLICE_ROWS, SYMBOL, TRADE, CanonicalState, Pieces, expect_header
 from zmqlab.market.market_state import FREED_AT_ONCE
 from zmqlab.market.types import (
     TAPE_LENGTH,
@@ -51,7 +51,7 @@ def _expect_build_of(source: Path) -> None:
 _expect_build_of(Path(__file__).with_name("_matching.c"))
 
 
-class CompiledExchange(_matching.Core):
+class CompiledExchange(_matching.Core, CanonicalState):
     """All books of one Raft group, in C."""
 
     name = "compiled"
@@ -93,34 +93,12 @@ class CompiledExchange(_matching.Core):
         """
         return list(map(Trade._make, TRADE.iter_unpack(self.tape(symbol_code(symbol)))))
 
-    def snapshot(self) -> bytes:
-        """The whole state as canonical bytes; see :mod:`zmqlab.market.canonical`."""
-        return b"".join(self.freeze())
-
-    def state_hash(self) -> bytes:
-        """16 bytes that are equal for equal states, in every implementation."""
-        return hash_slices(self.freeze())
-
     def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
         """The canonical bytes of the state as it is now, in the slices of the Python exchange.
 
         Commands may go on while the slices are made. Who does not want more of them drops the iterator.
         """
         return super().freeze(rows)
-
-    def restore(self, snapshot: bytes) -> None:
-        """Replace the state by that of a snapshot. The limits stay.
-
-        Raises:
-            StateInvalid: the bytes are no snapshot. The state is as it was.
-        """
-        pieces, other = Pieces(), type(self)(self.limits)
-        pieces.feed(snapshot)
-        for _ in other.restoring(pieces):
-            raise StateInvalid(f"a state of the market is cut short, after {len(snapshot)} bytes")
-        if pieces.size:
-            raise StateInvalid(f"a state of the market ends {pieces.size} bytes before its last one")
-        self.swap(other)
 
     def restoring(self, pieces: Pieces) -> Iterator[None]:
         """Fill this state, which must be new, from ``pieces``. Yields where more bytes are needed.

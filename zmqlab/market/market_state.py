@@ -39,9 +39,9 @@ from zmqlab.market.canonical import (
     SYMBOL,
     TRADE,
     VERSION,
+    CanonicalState,
     Pieces,
     expect_header,
-    hash_slices,
     pack_symbol,
 )
 from zmqlab.market.types import (
@@ -68,7 +68,7 @@ FREED_AT_ONCE = 4_096
 """Orders of a state that is no longer needed which one step frees: 1 ms of work."""
 
 
-class MarketState:
+class MarketState(CanonicalState):
     """See the module."""
 
     def __init__(self, limits: MarketLimits | None = None) -> None:
@@ -195,14 +195,6 @@ class MarketState:
 
     # The state as bytes.
 
-    def snapshot(self) -> bytes:
-        """The whole state as canonical bytes; see :mod:`zmqlab.market.canonical`."""
-        return b"".join(self.freeze())
-
-    def state_hash(self) -> bytes:
-        """16 bytes that are equal for equal states, in this implementation and in the naive one."""
-        return hash_slices(self.freeze())
-
     def freeze(self, rows: int = SLICE_ROWS) -> Iterator[bytes]:
         """The canonical bytes of the state as it is now, in slices of about ``rows`` orders or trades.
 
@@ -246,23 +238,11 @@ class MarketState:
         for changed in self._frozen:
             changed.setdefault(id(order), order[QUANTITY])
 
-    def restore(self, snapshot: bytes) -> None:
-        """Replace the state by that of a snapshot. The limits stay.
-
-        Raises:
-            StateInvalid: the bytes are no snapshot. The state is as it was.
-        """
-        pieces, other = Pieces(), type(self)(self.limits)
-        pieces.feed(snapshot)
-        for _ in other.restoring(pieces):
-            raise StateInvalid(f"a state of the market is cut short, after {len(snapshot)} bytes")
-        if pieces.size:
-            raise StateInvalid(f"a state of the market ends {pieces.size} bytes before its last one")
-        old = type(self)(self.limits)
-        vars(old).update(vars(self))
+    def swap(self, other: MarketState, /) -> None:
+        """Exchange the states of two objects."""
+        own = dict(vars(self))
         vars(self).update(vars(other))
-        for _ in old.dismantle():
-            pass
+        vars(other).update(own)
 
     def restoring(self, pieces: Pieces) -> Iterator[None]:
         """Fill this state, which must be new, from ``pieces``. Yields where more bytes are needed.

@@ -197,7 +197,7 @@ class RecordJournal:
             first = transaction.meta(_FIRST_INDEX)
             self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
             self._last_index = transaction.last_index() or self.first_index - 1
-            self._generation = _generation_of(transaction.snapshot())
+            self._generation = generation_of(transaction.snapshot())
             """Of the parts of the stored snapshot."""
             transaction.delete_parts(but=self._generation)
         self._forget_up_to = self.first_index - 1
@@ -431,8 +431,8 @@ def seal_snapshot(snapshot: Snapshot, generation: int, parts: int) -> bytes:
     return seal(fixed, configuration, snapshot.data)
 
 
-def _generation_of(record: bytes | None) -> int:
-    """Of the parts of the stored snapshot; 0 if there is none. Raises JournalCorrupt."""
+def generation_of(record: bytes | None) -> int:
+    """The generation of the parts of a stored snapshot, by its record; 0 if there is none. Raises JournalCorrupt."""
     return 0 if record is None else int(_SNAPSHOT_RECORD.unpack_from(unseal(record, "the snapshot"))[3])
 
 

@@ -24,7 +24,7 @@ from zmqlab.errors import JournalFull
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import MemoryJournal
-from zmqlab.replica.record_journal import RecordJournal
+from zmqlab.replica.record_journal import RecordJournal, generation_of
 from zmqlab.sim.checkers import Violation
 
 Effect = Callable[[str], None]
@@ -100,11 +100,15 @@ class Disk:
             self._unflushed.clear()
 
     def flip_a_bit(self, rng: random.Random) -> str:
-        """Change one bit of one record; returns which record."""
+        """Change one bit of one record; returns which record.
+
+        The parts of a snapshot that never became whole are spared: a node that starts deletes them unread.
+        """
         meta, entries, snapshot, parts = dict(self._contents[0]), dict(self._contents[1]), *self._contents[2:]
         parts = dict(parts)
         names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
-        names += [b"snapshot"] * (snapshot is not None) + list(entries) + list(parts)
+        names += [b"snapshot"] * (snapshot is not None) + list(entries)
+        names += [part for part in parts if part[0] == generation_of(snapshot)]
         if not names:
             return ""
         self.is_corrupt = True

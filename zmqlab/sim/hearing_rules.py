@@ -13,7 +13,7 @@
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
 * *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
-  election time-outs: whoever cuts connections again and again must not have an election each time.
+  election time-outs: a process that cuts connections again and again must not have an election each time.
 
 :class:`Hearing` numbers the messages of all nodes as they leave. A leader's messages carry a round, and an answer names
 the round: so the number of a round's first message is the latest moment that the answer proves. :class:`Claims` keeps

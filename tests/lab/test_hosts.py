@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import socket
+from pathlib import Path
 
 import pytest
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab import hosts
+from zmqlab.lab.hosts import LocalNode, end_all
 
 
 def test_draws_different_free_triples_below_the_ephemeral_range() -> None:
@@ -36,3 +38,10 @@ def test_says_what_to_do_when_all_are_taken() -> None:
     every_port = range(hosts.FIRST_PORT, hosts.LAST_PORT)
     with pytest.raises(ClusterError, match="zmqlab reap"):
         hosts.free_base_ports(1, exclude=every_port)
+
+
+def test_a_process_that_got_sigkill_is_waited_for_without_any_grace(tmp_path: Path) -> None:
+    """It was waited for as long as for one that may still hand over; with no grace at all it stayed a zombie."""
+    node = LocalNode(["/bin/sh", "-c", "trap '' TERM; exec sleep 60"], tmp_path / "stderr")
+    end_all([node], grace_s=0.0)
+    assert node._process.returncode is not None

@@ -30,7 +30,7 @@ from zmqlab.client import ask
 from zmqlab.errors import ClusterError, JournalMismatch, NodeError, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all
+from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all, kill_late
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
@@ -43,7 +43,7 @@ START_ATTEMPTS = 5
 START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 STOP_GRACE_S = 3.0
-"""After a signal that ends a node, and again after SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
+"""After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
 KEY_FOLDER = "keys"
 """In the run folder."""
 POLL_S = 0.01
@@ -346,9 +346,7 @@ class Fleet:
             self._paused.discard(name)
         process.signal(number)
         process.signal(signal.SIGCONT)
-        if process.wait(STOP_GRACE_S) is None:
-            process.signal(signal.SIGKILL)
-            process.wait(STOP_GRACE_S)
+        kill_late(process, STOP_GRACE_S)
         process.close()
         self._feed.forget(name)
 

@@ -57,6 +57,8 @@ STDERR_TAIL_BYTES = 4_096
 """So much of what a node wrote on standard error is read: it writes one line if it can't start."""
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 """Below every system's ephemeral range, and above what well-known services use."""
+KILLED_S = 3.0
+"""A process that gets SIGKILL is gone as soon as the system has freed its memory; one that waits for a disk stays."""
 METRICS_OFFSET = 3
 """A node that shows metrics does so on the port behind its own three."""
 PORT_STEP = 10
@@ -260,10 +262,15 @@ def end_all(processes: list[NodeProcess], grace_s: float) -> None:
         process.close()
     deadline = time.monotonic() + grace_s
     for process in processes:
-        if process.wait(max(0.0, deadline - time.monotonic())) is None:
-            process.signal(signal.SIGKILL)
-            process.wait(grace_s)
+        kill_late(process, deadline - time.monotonic())
         process.close()
+
+
+def kill_late(process: NodeProcess, grace_s: float) -> None:
+    """Wait for a process that was told to end, and end it by SIGKILL if it is still there after ``grace_s``."""
+    if process.wait(max(0.0, grace_s)) is None:
+        process.signal(signal.SIGKILL)
+        process.wait(KILLED_S)
 
 
 # -- command lines -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.load.test_generator import settings_for
 from zmqlab.load import run_record
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.load_process import LoadProcess
 from zmqlab.load.run_record import RECORD, Ledger, RunFailed, RunRecord, read_ledger, read_run
 
 
@@ -108,17 +110,22 @@ def test_a_folder_in_which_no_run_began_says_so(tmp_path: Path) -> None:
     assert read_run(tmp_path, "") == RunFailed("ValueError", "no")
 
 
+def fill_disk(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """No file whose name begins so takes anything."""
+    written = run_record._write
+
+    def no_room(file: BinaryIO, data: bytes) -> None:
+        if Path(file.name).name.startswith(kind):
+            raise OSError(28, "No space left on device")
+        written(file, data)
+
+    monkeypatch.setattr(run_record, "_write", no_room)
+
+
 def test_a_full_disk_ends_no_run_and_is_told(
     make_nodes: MakeNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = run_record._write
-
-    def no_room(file: object, data: bytes) -> None:
-        if len(data) % RECORD.itemsize == 0:
-            raise OSError(28, "No space left on device")
-        written(file, data)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(run_record, "_write", no_room)
+    fill_disk(monkeypatch, "ledger")
     told = recorded(make_nodes, tmp_path)
     assert told.total.acknowledged > 3_000
     read = read_run(tmp_path, "")
@@ -126,3 +133,15 @@ def test_a_full_disk_ends_no_run_and_is_told(
     assert "can't be written" in read.problem
     assert "No space left" in read.problem
     assert read.unremembered == told.total.requests
+
+
+def test_a_disk_without_room_for_the_story_is_told_as_the_last_words(
+    make_nodes: MakeNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record can't say it: the parent was told that the process ended with status 0 and wrote nothing."""
+    fill_disk(monkeypatch, "story")
+    settings = settings_for(make_nodes(1), duration_s=0.5)
+    assert LoadProcess(settings, "tcp://127.0.0.1:9", "tcp://127.0.0.1:9", tmp_path).run() == 0
+    said = capsys.readouterr().err
+    assert said.startswith("the story of the run can't be written: ")
+    assert said.strip().endswith("No space left on device")

@@ -115,6 +115,8 @@ class LoadProcess:
         except ZmqlabError as error:
             self.generator.record.fail(error)
             status = error.exit_status
+        if problem := self.generator.record.problem:
+            print(problem, file=sys.stderr)  # the record itself may have had no room for it
         self._publisher.close()
         self._control.close()
         self._context.term()

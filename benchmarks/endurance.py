@@ -1,4 +1,4 @@
-"""A long load: memory of each process, elections that nobody needed, latency over the whole time, and the verdict.
+"""A long load: memory of each process, needless elections, latency over the whole time, and the verdict.
 
 Memory is flat if the slope of its second half is near zero: in the first half books and caches fill. A leader that
 takes over here is a needless election, since no node is harmed. With ``--busy 2`` other processes want both cores all
@@ -14,38 +14,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 
 import numpy as np
 import psutil
-from machine import line
+from machine import burning, line
 from tables import markdown
 
 from zmqlab import Cluster, LoadClient, LoadResult
 
-BURN = "while True: pass"
 MIB = 1 << 20
 SAMPLES = 120
 """Of each process, over the whole time: enough for a slope."""
 LOAD = "load process"
 Samples = dict[str, list[tuple[float, float]]]
 """By process: (seconds, MiB)."""
-
-
-@contextlib.contextmanager
-def burning(count: int) -> Iterator[None]:
-    """Processes that want a core each."""
-    processes = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def watch(cluster: Cluster, load: LoadClient, seconds: float) -> Samples:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
+from machine import burning
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.judge.evidence import LogCollector, acknowledgements_of
@@ -34,7 +34,6 @@ from zmqlab.wire.control import Event, EventKind
 
 HOLD_S = 1.0
 """How long the dead leader stays away: longer than an election."""
-BURN = "while True: pass"
 PHASES = ("noticed", "elected", "answered")
 
 
@@ -120,15 +119,10 @@ def run_once(arguments: argparse.Namespace, ticks: int) -> Run:
 
 def watch_in_peace(cluster: Cluster, arguments: argparse.Namespace) -> int:
     """How many leaders take over although no node is killed."""
-    busy = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(arguments.busy)]
-    try:
+    with burning(arguments.busy):
         before = len(cluster.feed.leaders())
         time.sleep(arguments.calm)
         return len(cluster.feed.leaders()) - before
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
 
 
 def main() -> int:

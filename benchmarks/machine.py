@@ -1,4 +1,4 @@
-"""What a benchmark runs on, in one line: a figure without it can't be compared with another.
+"""What a benchmark runs on, in one line: a figure without it can't be compared with another. And who else wants it.
 
 A Python that was built without profile-guided optimisation (PGO) costs 10 % more CPU, so the line says how this one was
 built, as far as ``sysconfig`` knows. Debian's Python has PGO, and its ``sysconfig`` does not say so.
@@ -8,9 +8,13 @@ built, as far as ``sysconfig`` knows. Debian's Python has PGO, and its ``sysconf
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import subprocess
+import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,18 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+@contextlib.contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Other processes that want a core each."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def facts() -> dict[str, Any]:

@@ -27,6 +27,7 @@ import select
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,27 +50,27 @@ AT_ONCE = 2
 DRAIN_S = 5.0
 LATE_NS = 5_000_000
 PAYLOAD = os.urandom(BATCH_MAX * ORDER_BYTES)
-"""Bytes that nobody compresses."""
+"""Bytes that do not get smaller by compression."""
 Done = Callable[[Any], None]
 
 
-class Peer:
+class Peer(ABC):
     """Sends batches; :meth:`receive` says which of them were acknowledged."""
 
     window = WINDOW
     pending = 0
 
+    @abstractmethod
     def sockets(self) -> list[Any]:
         """What to wait on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, batch: bytes, token: Any) -> None:
         """Only called while :attr:`pending` is below :attr:`window`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, ready: Any) -> list[Any]:
         """The tokens of the batches that were acknowledged on a socket that has something."""
-        raise NotImplementedError
 
 
 class Redis(Peer):

@@ -126,10 +126,28 @@ def server(*command: str, stdout: int = subprocess.DEVNULL) -> Iterator[subproce
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[str]:
-    """For the files of one start."""
-    with tempfile.TemporaryDirectory(prefix="zmqlab-rivals-", ignore_cleanup_errors=True) as path:
-        yield path
+def members(
+    command: Sequence[str], options: Callable[[Path, list[int], int], Sequence[str]], stdout: int = subprocess.DEVNULL
+) -> Iterator[tuple[list[int], list[subprocess.Popen[bytes]]]]:
+    """The processes of a rival, and their ports.
+
+    Args:
+        command: what each of them runs.
+        options: for one of them: of an empty folder of its own, the ports of all, and its number.
+        stdout: where their standard output goes.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="zmqlab-rivals-", ignore_cleanup_errors=True) as where,
+        ExitStack() as stack,
+    ):
+        ports = free_base_ports(MEMBERS)
+        processes = []
+        for number in range(MEMBERS):
+            own = Path(where, str(number))
+            own.mkdir()
+            run = server(*command, *options(own, ports, number), stdout=stdout)
+            processes.append(stack.enter_context(run))
+        yield ports, processes
 
 
 def await_(what: str, look: Callable[[], Any]) -> Any:
@@ -144,16 +162,16 @@ def await_(what: str, look: Callable[[], Any]) -> Any:
         time.sleep(0.1)
 
 
-def program(name: str) -> str | None:
-    """Where it is."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
+def program(name: str) -> str:
+    """Where it is; empty: nowhere."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}") or ""
 
 
 def needs(*, programs: Sequence[str] = (), packages: Sequence[str] = ()) -> Callable[[], str]:
     """Says what is missing, with the command that installs it."""
 
     def missing() -> str:
-        lacking = [name for name in programs if program(name) is None]
+        lacking = [name for name in programs if not program(name)]
         if lacking:
             debian = {"etcd": "etcd-server"}
             return f"{lacking[0]} is not installed (apt-get install {debian.get(lacking[0], lacking[0])})"
@@ -171,18 +189,14 @@ def needs(*, programs: Sequence[str] = (), packages: Sequence[str] = ()) -> Call
 @contextlib.contextmanager
 def redis() -> Iterator[Served]:
     """A primary and two replicas."""
-    path = program("redis-server")
-    assert path is not None
-    with folder() as where, ExitStack() as stack:
-        ports = free_base_ports(MEMBERS)
-        processes = []
-        for number, port in enumerate(ports):
-            own = Path(where) / str(number)
-            own.mkdir()
-            options = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(own), "--appendonly", "yes", "--save", ""]
-            options += ["--appendfsync", "everysec", "--repl-diskless-sync-delay", "0"]  # no wait for more replicas
-            options += ["--replicaof", f"{LOOPBACK} {ports[0]}"] if number else []
-            processes.append(stack.enter_context(server(path, *options)))
+
+    def options(own: Path, ports: list[int], number: int) -> list[str]:
+        given = ["--port", str(ports[number]), "--bind", LOOPBACK, "--dir", str(own), "--appendonly", "yes"]
+        given += ["--save", "", "--appendfsync", "everysec"]
+        given += ["--repl-diskless-sync-delay", "0"]  # no wait for more replicas
+        return given + (["--replicaof", f"{LOOPBACK} {ports[0]}"] if number else [])
+
+    with members([program("redis-server")], options) as (ports, processes):
         await_("Redis", lambda: said_by(ports[0], b"INFO replication\r\n").count(b"state=online") == MEMBERS - 1)
         yield Served("redis", [(LOOPBACK, ports[0])], processes)
 
@@ -201,21 +215,17 @@ def said_by(port: int, question: bytes) -> bytes:
 def etcd(*extra: str) -> Callable[[], AbstractContextManager[Served]]:
     """Three members; the load goes to the leader."""
 
+    def options(folder: Path, ports: list[int], number: int) -> list[str]:
+        own, peer = (f"http://{LOOPBACK}:{ports[number] + offset}" for offset in (0, 1))
+        peers = ",".join(f"m{port}=http://{LOOPBACK}:{port + 1}" for port in ports)
+        given = ["--name", f"m{ports[number]}", "--data-dir", str(folder / "data"), "--initial-cluster", peers]
+        given += ["--listen-client-urls", own, "--advertise-client-urls", own]
+        given += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+        return [*given, "--quota-backend-bytes", str(8 << 30), "--log-level", "error", "--logger", "zap", *extra]
+
     @contextlib.contextmanager
     def start() -> Iterator[Served]:
-        path = program("etcd")
-        assert path is not None
-        with folder() as where, ExitStack() as stack:
-            ports = free_base_ports(MEMBERS)
-            peers = ",".join(f"m{port}=http://{LOOPBACK}:{port + 1}" for port in ports)
-            processes = []
-            for port in ports:
-                own, peer = f"http://{LOOPBACK}:{port}", f"http://{LOOPBACK}:{port + 1}"
-                options = ["--name", f"m{port}", "--data-dir", f"{where}/m{port}", "--initial-cluster", peers]
-                options += ["--listen-client-urls", own, "--advertise-client-urls", own]
-                options += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-                options += ["--quota-backend-bytes", str(8 << 30), "--log-level", "error", "--logger", "zap", *extra]
-                processes.append(stack.enter_context(server(path, *options)))
+        with members([program("etcd")], options) as (ports, processes):
             leader = await_("etcd", lambda: next((port for port in ports if leads(port)), 0))
             yield Served("etcd", [(LOOPBACK, leader)], processes)
 
@@ -234,20 +244,18 @@ def leads(port: int) -> bool:
 @contextlib.contextmanager
 def nats() -> Iterator[Served]:
     """Three servers, one stream with three replicas; the load goes to the leader of the stream."""
-    path = program("nats-server")
-    assert path is not None
-    with folder() as where, ExitStack() as stack:
-        ports = free_base_ports(MEMBERS)
-        routes = ", ".join(f'"nats-route://{LOOPBACK}:{port + 1}"' for port in ports)
-        processes = []
-        for port in ports:
-            config = Path(where) / f"{port}.conf"
-            config.write_text(
-                f'server_name: "s{port}"\nlisten: "{LOOPBACK}:{port}"\n'
-                f'jetstream {{ store_dir: "{where}/{port}", max_file_store: 20G }}\n'
-                f'cluster {{ name: "rivals", listen: "{LOOPBACK}:{port + 1}", routes: [{routes}] }}\n'
-            )
-            processes.append(stack.enter_context(server(path, "-c", str(config))))
+
+    def options(own: Path, ports: list[int], number: int) -> list[str]:
+        port, config = ports[number], own / "server.conf"
+        routes = ", ".join(f'"nats-route://{LOOPBACK}:{each + 1}"' for each in ports)
+        config.write_text(
+            f'server_name: "s{port}"\nlisten: "{LOOPBACK}:{port}"\n'
+            f'jetstream {{ store_dir: "{own}", max_file_store: 20G }}\n'
+            f'cluster {{ name: "rivals", listen: "{LOOPBACK}:{port + 1}", routes: [{routes}] }}\n'
+        )
+        return ["-c", str(config)]
+
+    with members([program("nats-server")], options) as (ports, processes):
         made = await_("NATS", lambda: stream_on(ports[0]))
         leader = int(made["cluster"]["leader"].removeprefix("s"))
         yield Served("nats", [(LOOPBACK, leader)], processes)
@@ -273,22 +281,20 @@ def stream_on(port: int) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def pysyncobj() -> Iterator[Running]:
     """Three members; the load goes to all of them, as with this project."""
-    with folder() as where, ExitStack() as stack:
-        ports = free_base_ports(MEMBERS)
+
+    def options(own: Path, ports: list[int], number: int) -> list[str]:
         addresses = [f"{LOOPBACK}:{port}" for port in ports]
-        processes = []
-        for port, own in zip(ports, addresses, strict=True):
-            Path(where, str(port)).mkdir()
-            others = [address for address in addresses if address != own]
-            arguments = [str(port + 2), f"{where}/{port}", own, *others]
-            script = str(HERE / "rival_pysyncobj.py")
-            processes.append(stack.enter_context(server(sys.executable, script, *arguments, stdout=subprocess.PIPE)))
+        others = [address for address in addresses if address != addresses[number]]
+        return [str(ports[number] + 2), str(own), addresses[number], *others]
+
+    script = str(HERE / "rival_pysyncobj.py")
+    with members([sys.executable, script], options, subprocess.PIPE) as (ports, processes):
         for process in processes:
             assert process.stdout is not None
             if process.stdout.readline() != b"ready\n":
                 raise RuntimeError("a member of PySyncObj did not come up")
         endpoints = [f"tcp://{LOOPBACK}:{port + 2}" for port in ports]
-        yield Running("pysyncobj", TREE, endpoints, [process.pid for process in processes], Path(where))
+        yield Running("pysyncobj", TREE, endpoints, [process.pid for process in processes], HERE)
 
 
 def own(kind: str, durability: str = "os", **settings: Any) -> Callable[[], AbstractContextManager[Any]]:

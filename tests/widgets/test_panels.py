@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from tests.waiting import wait_for
@@ -285,3 +288,25 @@ def test_the_whole(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.M
         lab.close()
     assert not [child for child in lab.children if child.comm is not None], "ipywidgets keeps what is not closed"
     sampler.error = None
+
+
+def test_nothing_keeps_a_closed_panel(cluster: FakeCluster, sampler: Sampler) -> None:
+    """anywidget watched the style sheets, and its watch kept each widget that there ever was, with its cluster."""
+    lab = Lab(cast(Cluster, cluster), None)
+    kept = [weakref.ref(widget) for widget in (lab, *lab._parts)]
+    lab.close()
+    del lab
+    gc.collect()
+    assert [widget() for widget in kept] == [None] * 7
+
+
+def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:
+    cluster = Cluster(1).start()
+    pid = cluster.fleet.process("node0").pid
+    lab = Lab(cluster)
+    del cluster
+    gc.collect()
+    assert psutil.pid_exists(pid), "the panel keeps its cluster while it is open"
+    lab.close()
+    del lab
+    assert wait_for(lambda: (gc.collect(), not psutil.pid_exists(pid))[1])

@@ -232,6 +232,15 @@ class _CellWatch:
 _cells = _CellWatch()
 
 
+def page_text(name: str) -> str:
+    """A script or style sheet of this folder.
+
+    anywidget also takes a path. But it then watches the file, and the watch keeps each widget that was ever made, and
+    with it the widget's cluster.
+    """
+    return (HERE / name).read_text(encoding="utf-8")
+
+
 # -- the widgets ---------------------------------------------------------------------------------------------------
 
 
@@ -273,8 +282,8 @@ class LiveFigure(anywidget.AnyWidget):
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
     """
 
-    _esm = HERE / "live_figure.js"
-    _css = HERE / "live_figure.css"
+    _esm = page_text("live_figure.js")
+    _css = page_text("live_figure.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)

@@ -21,7 +21,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -29,10 +28,9 @@ import traitlets
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.live_figure import with_html
+from zmqlab.widgets.live_figure import page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
-HERE = Path(__file__).parent
 EARLY_S = 0.02
 """Ticks jitter: one that comes so much too early is not put off to the next."""
 
@@ -41,14 +39,14 @@ _log = logging.getLogger(__name__)
 
 def script(name: str) -> str:
     """The JavaScript module of one widget: ``panel.js``, then the file ``name``."""
-    return (HERE / "panel.js").read_text(encoding="utf-8") + (HERE / name).read_text(encoding="utf-8")
+    return page_text("panel.js") + page_text(name)
 
 
 class Panel(anywidget.AnyWidget):
     """A widget that shows something of one cluster; see the module. A subclass sets its fields before it calls this
     class's ``__init__``, which makes the first state."""
 
-    _css = HERE / "panel.css"
+    _css = page_text("panel.css")
     _esm = "export default { render() {} }"
     _state = traitlets.Dict().tag(sync=True)
     """The last result of :meth:`make_state`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -32,11 +31,10 @@ from zmqlab.histogram import Histogram
 from zmqlab.lab.sweep import Sweep
 from zmqlab.load.load_report import LatencySummary
 from zmqlab.tables import html_table
-from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library, with_html
+from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library, page_text, with_html
 from zmqlab.widgets.palette import GREY, NODE_COLOURS, themed
 from zmqlab.widgets.scene import Scene, dress, log_ticks
 
-HERE = Path(__file__).parent
 PICTURE_HEIGHT_PX = 300
 PICTURE_WIDTH_PX = 760
 """At most; a notebook's column of text is about as wide."""
@@ -50,9 +48,9 @@ STEPS_A_DECADE = 24
 
 def _script() -> str:
     """``live_figure.js`` up to its ``render``, then ``pictures.js``."""
-    shared, found, _ = (HERE / "live_figure.js").read_text(encoding="utf-8").partition("async function render")
+    shared, found, _ = page_text("live_figure.js").partition("async function render")
     assert found, "live_figure.js has no render() where its shared part ends"
-    return shared + (HERE / "pictures.js").read_text(encoding="utf-8")
+    return shared + page_text("pictures.js")
 
 
 class Picture(anywidget.AnyWidget):
@@ -64,7 +62,7 @@ class Picture(anywidget.AnyWidget):
     """
 
     _esm = _script()
-    _css = HERE / "live_figure.css"
+    _css = page_text("live_figure.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)

@@ -8,12 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
+from tests.waiting import wait_for
 from zmqlab import keys, net
 from zmqlab.cli.command_line import carry_out
+from zmqlab.client import ask
+from zmqlab.client.bare_client import BareClient
 from zmqlab.client.order_client import Client
 from zmqlab.errors import NotLetIn, RequestTimeout
 from zmqlab.handshakes import HUNG_UP_TIMES, Complaints, Report, why_silent
@@ -147,6 +151,26 @@ def test_a_client_is_told_that_its_key_is_refused(
     assert said in capsys.readouterr().out
     assert carry_out(["book", "A", "--nodes", node.endpoint, "--keys", str(alice), "--timeout", "100ms"]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_question_to_a_node_that_has_refused_its_key_does_not_wait(
+    mute: MakeMute, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal ends the connection and its queue. One that came before the question was sent held the send up."""
+    node = mute(Keyring.read(folder))
+    connect = net.connect
+
+    def connect_and_be_refused(*arguments: Any) -> net.Socket:
+        made = connect(*arguments)
+        made.setsockopt(zmq.SNDTIMEO, 1_000)
+        assert wait_for(lambda: not made.poll(0, zmq.POLLOUT))
+        return made
+
+    monkeypatch.setattr(net, "connect", connect_and_be_refused)
+    keys.use(stranger_to(folder))
+    assert ask.statuses([node.endpoint], timeout_s=0.1) == {}
+    with BareClient({"node0": node.endpoint}) as client:
+        client.send("node0", b"an order")
 
 
 def test_a_client_of_a_mute_node_is_told_of_no_key(mute: MakeMute) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.client.virtual import MS, VirtualCluster
-from zmqlab.client.retries import TIMEOUT_MAX_MS, ResponseClock
+from zmqlab.client.retries import TIMEOUT_GROWTH, ResponseClock
 from zmqlab.client.session import SessionSettings
 from zmqlab.wire import client
 from zmqlab.wire.client import ResponseStatus
@@ -296,5 +296,6 @@ def test_the_time_out_follows_the_response_time() -> None:
     clock.observe(3_000 * MS)
     assert clock.timeout_ns() == pytest.approx(steady_ns, rel=0.01), "an answer without a retry ends it"
     clock.observe(100_000 * MS)
-    assert clock.timeout_ns() == TIMEOUT_MAX_MS * MS
+    assert clock.timeout_ns() == TIMEOUT_GROWTH * 1_000 * MS
+    assert clock.timeout_ns(expiries=3) == 8 * TIMEOUT_GROWTH * 1_000 * MS
     assert ResponseClock(600_000 * MS).timeout_ns() == 600_000 * MS, "the caller's floor may be above that"

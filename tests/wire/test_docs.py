@@ -112,6 +112,7 @@ def test_how_long_to_wait() -> None:
         f"OPEN_SESSION without an answer*: {session.OPEN_TRY_MS} ms",
         f"up to {(session.OPEN_TRY_MS << session.OPEN_DOUBLINGS_MAX) // 1_000} s",
         f"wait for {retries.BUSY_MS} ms",
+        f"at least 1 s and at most {retries.TIMEOUT_GROWTH} s",
         f"no more than {session.WINDOW_BYTES >> 20} MiB of commands",
         f"after {ReplicaSettings().read_ticks * NodeSettings(name='a', port=1).tick_ms // 1_000} s at the latest",
     ]

@@ -21,6 +21,11 @@ SOURCES := pyproject.toml setup.py zmqlab/market/_matching.c
 
 BIN := $(VENV)/bin
 
+# Tests that start no process and watch no clock use all cores. The others run one at a time: nodes need the cores.
+PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
+ALL_CORES := --numprocesses auto --dist worksteal
+OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
+
 # A page that is left ends its kernel, and with it its cluster. If its browser died instead, Voilà ends the kernel when it
 # is a minute old and no page is connected; it looks every 10 s. The panel of a page that is gone goes on talking, and that
 # must not count as being in use.
@@ -59,10 +64,12 @@ quick: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not long"
+	$(BIN)/python -m pytest -q -m "not long" $(ALL_CORES) $(PURE_TESTS)
+	$(BIN)/python -m pytest -q -m "not long" $(OTHER_TESTS)
 
 test-long: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m long
+	$(BIN)/python -m pytest -q -m long $(ALL_CORES) $(PURE_TESTS)
+	$(BIN)/python -m pytest -q -m long $(OTHER_TESTS)
 
 # PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.replica.network import CLIENT, ELECTION_TICKS_MAX, Network, request
+from tests.replica.network import CLIENT, ELECTION_TICKS_MAX, RAFT, Network, request
 from zmqlab.errors import FrameError
 from zmqlab.raft import Role
 from zmqlab.replica import ReplicaSettings
@@ -100,6 +100,29 @@ def test_a_node_with_too_many_requests_waiting_is_busy() -> None:
     network.tick(2 * node.replica.settings.resend_ticks)
     assert sorted(answer.request_number for answer in node.answers[1:]) == [1, 2, 3]
     assert network.nodes[1].machine.orders_applied == 3, "the refused one was not applied"
+
+
+def test_a_follower_that_is_far_behind_is_busy_until_it_has_caught_up() -> None:
+    """It took all that came. A node that was started again held up whatever its clients had sent there."""
+    network = Network(ReplicaSettings(max_behind=4))
+    client_id = network.open_session(1)
+    network.cut_off = {3}
+    for number in range(1, 11):
+        network.nodes[1].take(request(client_id, number))
+    network.settle()
+    node, network.cut_off = network.nodes[3], set()
+    network.lose = lambda sender, to, frame_type: sender == 3
+    network.tick(RAFT.heartbeat_ticks)
+    node.take(request(client_id, 11))
+    (busy,) = node.answers
+    assert busy[:4] == (client_id, 11, 0, ResponseStatus.BUSY)
+    network.lose = lambda sender, to, frame_type: False
+    network.tick(2 * RAFT.heartbeat_ticks)
+    node.take(request(client_id, 11))
+    network.settle()
+    network.tick(RAFT.heartbeat_ticks)
+    assert [answer.status for answer in node.answers[1:]] == [ResponseStatus.OK]
+    assert network.leader.machine.orders_applied == 11
 
 
 # Losses.

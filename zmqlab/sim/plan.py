@@ -224,7 +224,8 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
         raft=_raft_settings(rng, small_frames),
         replica=ReplicaSettings(
             max_pending=rng.choice((3, 1_000)),
-            max_pending_bytes=rng.choice((8_000, 20_000, 67_108_864)),
+            max_pending_bytes=(pending_bytes := rng.choice((8_000, 20_000, 67_108_864))),
+            max_behind=8 if pending_bytes == 8_000 else 512,
             forward_bytes=rng.choice((300, 2_000)) if small_frames else 1_048_576,
             read_ticks=20,
             snapshot_log_bytes=rng.choice((400, 1_500, 6_000, 1_000_000)),

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from ipywidgets.widgets.widget import _instances as all_widgets
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
@@ -21,6 +22,7 @@ from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.incidents import EventLog, FaultCards
 from zmqlab.widgets.lab_panel import Lab
+from zmqlab.widgets.live_figure import bokeh_library
 from zmqlab.widgets.load_controls import LoadControls, warning_of
 from zmqlab.widgets.panel import Panel
 from zmqlab.widgets.sampler import Sampler
@@ -292,12 +294,17 @@ def test_the_whole(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.M
 
 def test_nothing_keeps_a_closed_panel(cluster: FakeCluster, sampler: Sampler) -> None:
     """anywidget watched the style sheets, and its watch kept each widget that there ever was, with its cluster."""
+    bokeh_library()
+    open_before, steps_before = set(all_widgets), len(cluster.ending)
     lab = Lab(cast(Cluster, cluster), None)
     kept = [weakref.ref(widget) for widget in (lab, *lab._parts)]
+    watch = weakref.ref(lab.charts._watch)
     lab.close()
     del lab
     gc.collect()
     assert [widget() for widget in kept] == [None] * 7
+    assert set(all_widgets) == open_before, "each layout is a widget of its own, and stayed open"
+    assert watch() is None and len(cluster.ending) == steps_before, "the cluster kept what it was to stop at its end"
 
 
 def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:

@@ -135,7 +135,7 @@ class _WithBook(LiveCharts):
     ) -> None:
         seen = weakref.WeakMethod(self._seen)
         self._watch = BookWatch(cluster, symbol, lambda: (is_seen := seen()) is not None and is_seen())
-        cluster.at_stop(self._watch.stop)
+        self._forget_watch = cluster.at_stop(self._watch.stop)
         super().__init__(cluster, lambda: make_charts(self._watch), toolbar)
 
     def set_option(self, key: str, value: Any) -> None:
@@ -148,6 +148,7 @@ class _WithBook(LiveCharts):
         """Take the charts from the page, and stop asking for the book."""
         self._watch.stop()
         super().close()
+        self._forget_watch()
 
     def _seen(self) -> bool:
         """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""

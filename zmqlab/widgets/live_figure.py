@@ -45,6 +45,7 @@ from typing import Any
 
 import anywidget
 import bokeh
+import ipywidgets
 import numpy as np
 import traitlets
 from bokeh.embed import json_item
@@ -244,6 +245,13 @@ def page_text(name: str) -> str:
 # -- the widgets ---------------------------------------------------------------------------------------------------
 
 
+def close_layout(widget: ipywidgets.DOMWidget) -> None:
+    """Close the layout of a widget that has closed: it is a widget of its own, and ipywidgets leaves it open for ever."""
+    layout = widget._trait_values.get("layout")  # a widget that failed while it was made has none
+    if layout is not None:
+        layout.close()
+
+
 class BokehLibrary(anywidget.AnyWidget):
     """BokehJS, compressed, once for all figures of a kernel. Shows nothing."""
 
@@ -309,6 +317,11 @@ class LiveFigure(anywidget.AnyWidget):
 
     @property
     def watched(self) -> bool:
+    def close(self) -> None:
+        """Take the figures from the page."""
+        super().close()
+        close_layout(self)
+
         """Whether a page may be showing this. What is costly to find out can wait until one does."""
         with self._lock:
             return self._flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())

@@ -28,7 +28,7 @@ import traitlets
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.live_figure import page_text, with_html
+from zmqlab.widgets.live_figure import close_layout, page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
 EARLY_S = 0.02
@@ -91,6 +91,7 @@ class Panel(anywidget.AnyWidget):
         with self._guard:
             hidden = bool(self._views) and not any(self._views.values())
             if not now and (hidden or not self.is_due()):
+        close_layout(self)
                 return
             self._shown_s = time.monotonic()
             state = self.make_state()

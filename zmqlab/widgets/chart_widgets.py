@@ -85,6 +85,7 @@ class LiveCharts(LiveFigure):
         """Runs in the sampler's thread."""
         if self._sampler.error is not None and not self._problem:
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
+        self._ended = self._sampler.ended
         marks = self._sampler.timeline.marks[-1:]
         if self.refresh(
             lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told
@@ -147,8 +148,8 @@ class _WithBook(LiveCharts):
     def close(self) -> None:
         """Take the charts from the page, and stop asking for the book."""
         self._watch.stop()
-        super().close()
         self._forget_watch()
+        super().close()
 
     def _seen(self) -> bool:
         """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""

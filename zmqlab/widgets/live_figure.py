@@ -246,7 +246,7 @@ def page_text(name: str) -> str:
 
 
 def close_layout(widget: ipywidgets.DOMWidget) -> None:
-    """Close the layout of a widget that has closed: it is a widget of its own, and ipywidgets leaves it open for ever."""
+    """Close the layout of a widget that has closed. ipywidgets leaves it open, a widget of its own."""
     layout = widget._trait_values.get("layout")  # a widget that failed while it was made has none
     if layout is not None:
         layout.close()
@@ -290,14 +290,16 @@ class LiveFigure(anywidget.AnyWidget):
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
     """
 
-    _esm = page_text("live_figure.js")
-    _css = page_text("live_figure.css")
+    _esm = page_text("age.js") + page_text("live_figure.js")
+    _css = page_text("live_figure.css") + page_text("age.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
     _toolbar = traitlets.List().tag(sync=True)
     _problem = traitlets.Unicode().tag(sync=True)
     """The error that stands above the figures; empty: none."""
+    _ended = traitlets.Bool().tag(sync=True)
+    """Nothing more will come. Until then a page that hears nothing for a while says that its figures are old."""
 
     def __init__(self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = ()) -> None:
         self._lock = threading.RLock()
@@ -315,13 +317,13 @@ class LiveFigure(anywidget.AnyWidget):
         )
         self.on_msg(self._on_message)
 
-    @property
-    def watched(self) -> bool:
     def close(self) -> None:
         """Take the figures from the page."""
         super().close()
         close_layout(self)
 
+    @property
+    def watched(self) -> bool:
         """Whether a page may be showing this. What is costly to find out can wait until one does."""
         with self._lock:
             return self._flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())

@@ -43,7 +43,7 @@ SMALL = """from IPython.display import display
 from zmqlab import Cluster, LoadClient
 from zmqlab.widgets import Lab
 cluster = Cluster(3).start()
-load = LoadClient(cluster, rate=100).start()
+load = LoadClient(cluster, rate=100, duration=None).start()
 display(Lab(cluster, load))"""
 """The only cell of a notebook."""
 

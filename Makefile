@@ -26,9 +26,9 @@ PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
 ALL_CORES := --numprocesses auto --dist worksteal
 OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
 
-# A page that is left ends its kernel, and with it its cluster. If its browser died instead, Voilà ends the kernel when it
-# is a minute old and no page is connected; it looks every 10 s. The panel of a page that is gone goes on talking, and that
-# must not count as being in use.
+# A page that is left ends its kernel, and with it its cluster. If its browser died instead, or if it was left before it
+# had loaded, Voilà ends the kernel when it is a minute old and no page is connected; it looks every 10 s. The panel of a
+# page that is gone goes on talking, and that must not count as being in use.
 SAID := status stream error execute_request execute_reply execute_input execute_result display_data \
 	update_display_data clear_output comm_open comm_msg comm_close
 CULLING := --MappingKernelManager.cull_idle_timeout=60 --MappingKernelManager.cull_interval=10 \

@@ -43,6 +43,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_a_run_gives_figures_and_a_verdict(cluster: Cluster, tmp_path: Path) -> None:
     load = LoadClient(cluster, rate=2_000, duration="2s", seed=5)
     assert "not started" in repr(load)
+    process = psutil.Process()
+    open_before, threads_before = process.num_fds(), process.num_threads()
     load.start()
     assert wait_for(lambda: load.metrics is not None and load.metrics.rate > 0)
     assert "running" in repr(load)
@@ -58,6 +60,8 @@ def test_a_run_gives_figures_and_a_verdict(cluster: Cluster, tmp_path: Path) -> 
     result.export_hdr(tmp_path / "latency.hlog")
     assert "Histogram log format" in (tmp_path / "latency.hlog").read_text()
     assert load.wait() is result
+    # A client that is kept for its result kept a context with two sockets, two threads of ZeroMQ, a pipe and a file.
+    assert wait_for(lambda: process.num_fds() <= open_before and process.num_threads() <= threads_before)
 
 
 def test_the_leader_is_killed_under_load_and_everything_holds(

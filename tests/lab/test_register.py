@@ -79,6 +79,20 @@ def test_a_step_that_comes_after_the_ending_is_done_at_once() -> None:
     assert done == [1, 2]
 
 
+def test_a_step_that_is_not_needed_any_more_is_not_kept() -> None:
+    """A cluster kept every load and every panel that it was to end, long after they had ended by themselves."""
+    done: list[int] = []
+    end = register.Ending()
+    forget = end.also(lambda: done.append(1))
+    end.also(lambda: done.append(2))
+    forget()
+    forget()
+    assert len(end._steps) == 1
+    end()
+    forget()
+    assert done == [2]
+
+
 def gone(processes: list[int]) -> bool:
     return not any(psutil.pid_exists(pid) for pid in processes)
 

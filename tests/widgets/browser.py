@@ -19,6 +19,7 @@ from playwright.sync_api import Page
 
 from tests.jupyter_folders import own_folders
 from zmqlab.lab.processes import find
+from zmqlab.lab.run_folders import PREFIX
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 FLAGS = [
@@ -70,7 +71,9 @@ class Visit:
 
 def environment(folder: Path) -> dict[str, str]:
     """Of a new user, whose first Python is the one that runs this."""
-    own = own_folders(folder, JUPYTERLAB_SETTINGS_DIR="settings", JUPYTERLAB_WORKSPACES_DIR="workspaces")
+    own = own_folders(
+        folder, JUPYTERLAB_SETTINGS_DIR="settings", JUPYTERLAB_WORKSPACES_DIR="workspaces", TMPDIR="temporary"
+    )
     return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"}
 
 
@@ -100,6 +103,23 @@ def processes_of(server: int) -> set[int]:
     """The nodes and load clients that the kernels of a server run now."""
     below = {process.pid for process in psutil.Process(server).children(recursive=True)}
     return below & {process.pid for process in find()}
+
+
+def kernels_of(server: int) -> set[int]:
+    """The kernels of a server, by its pid."""
+    below = psutil.Process(server).children(recursive=True)
+    return {process.pid for process in below if "ipykernel_launcher" in " ".join(_command(process))}
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders that stand in the temporary folder of :func:`environment`."""
+    return sorted((folder / "temporary").glob(f"{PREFIX}*"))
 
 
 def living(pids: set[int]) -> set[int]:

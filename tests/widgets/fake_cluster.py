@@ -11,6 +11,7 @@ from typing import Any
 from zmqlab.errors import ClusterError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.link_table import WHOLE, Link, LinkFault
+from zmqlab.lab.register import Ending
 from zmqlab.lab.turns import Turns
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
 from zmqlab.wire.control import Event, NodeStatus, TradeEvent, encode
@@ -101,14 +102,18 @@ class FakeCluster:
         self.living_endpoints: tuple[str, ...] = ()
         self.done: list[tuple[Any, ...]] = []
         self.broken = False
-        self._closers: list[Callable[[], None]] = []
+        self._end = Ending()
 
-    def at_stop(self, close: Callable[[], None]) -> None:
-        self._closers.append(close)
+    def at_stop(self, close: Callable[[], None]) -> Callable[[], object]:
+        return self._end.also(close)
+
+    @property
+    def ending(self) -> dict[object, Callable[[], object]]:
+        """What is still to be done at the end."""
+        return self._end._steps
 
     def stop(self) -> None:
-        while self._closers:
-            self._closers.pop()()
+        self._end()
         self.feed.close()
 
     def wait_for_leader(self, timeout_s: float = 0.0) -> str:

@@ -51,6 +51,14 @@ class LabVisit(Visit):
             "([name, args]) => jupyterapp.commands.execute(name, args).then(() => null)", [name, arguments]
         )
 
+    def execute(self, code: str) -> None:
+        """Run code in the kernel beside the notebook's cells."""
+        self.page.evaluate(
+            "(code) => jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code})"
+            ".done.then(() => null)",
+            code,
+        )
+
     def begin(self, name: str) -> None:
         """Carry out a command without waiting."""
         self.page.evaluate("(name) => { jupyterapp.commands.execute(name); }", name)
@@ -60,7 +68,7 @@ class JupyterLab:
     """A server on a free port, with a copy of ``notebook`` as its only file."""
 
     def __init__(self, folder: Path, notebook: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         root, settings = folder / "root", folder / "settings"
         root.mkdir()
         shutil.copy(notebook, root / "lab.ipynb")
@@ -87,7 +95,7 @@ class JupyterLab:
 
     @property
     def _log(self) -> Path:
-        return self._folder / "jupyter.log"
+        return self.folder / "jupyter.log"
 
     def open(self, browser: Browser, width: int, height: int) -> LabVisit:
         """A page with the notebook open and its kernel ready."""
@@ -98,6 +106,10 @@ class JupyterLab:
         return visit
 
     def close(self) -> None:
-        """End the server and its kernels."""
+        """End the server and its kernels. It may end all kernels, and then wait for a thread of its own for ever."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(20)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -18,7 +18,18 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 from playwright.sync_api import Browser
 
 from tests.waiting import seconds_until
-from tests.widgets.browser import MARKS, Visit, await_answer, environment, keep, living, nodes_of
+from tests.widgets.browser import (
+    MARKS,
+    Visit,
+    await_answer,
+    environment,
+    keep,
+    kernels_of,
+    living,
+    nodes_of,
+    processes_of,
+    run_folders,
+)
 from zmqlab.lab.hosts import free_base_ports
 
 pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")]
@@ -26,12 +37,18 @@ pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no ma
 ROOT = Path(__file__).parents[2]
 TOKEN = "of-this-test"
 """Without one, Voilà draws a token and prints the address that has it."""
+RELOADS = 10
+LEFT_S = 15
+"""A page that is left ends its kernel, and that its cluster, in order."""
+CULLED_S = 75
+"""A kernel that no page ended, and that no page uses, ends when it is a minute old; Voilà looks every ten seconds."""
 
 
 class App:
     """The server that the Makefile's rule starts, in the environment that runs this test."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         (port,), log = free_base_ports(1), folder / "voila.log"
         self.url = f"http://127.0.0.1:{port}"
         installed = f"{sys.prefix}/.installed-lab"
@@ -105,3 +122,27 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     page.goto("about:blank")  # to close it would end its whole browser context, and with it what it sends at its end
     seconds_until(lambda: not living(nodes), 15)
     app.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_page_that_is_loaded_ten_times_and_left(app: App, browser: Browser) -> None:
+    """Each load is a kernel with a cluster of its own. The first page is left before it can say that it leaves, and so
+    its kernel ends like that of a browser that died."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1500})
+    page.goto(f"{app.url}/?token={TOKEN}", wait_until="commit")
+    seconds_until(lambda: processes_of(app.pid), 30)
+    early = kernels_of(app.pid)
+    seen, before = processes_of(app.pid), early
+    for _ in range(RELOADS):
+        page.reload(wait_until="commit")
+        page.wait_for_selector("tr.zl-leads", timeout=60_000)
+        kernels = kernels_of(app.pid)
+        assert len(kernels - before) == 1
+        assert len(kernels - early) == 1, "the page before ended its kernel when it was left"
+        seen, before = seen | processes_of(app.pid), before | kernels
+    assert len(seen) > 4 * RELOADS, "three nodes and a load each, and what the first page had begun"
+    page.goto("about:blank")
+    seconds_until(lambda: not kernels_of(app.pid) - early, LEFT_S)
+    seconds_until(lambda: not kernels_of(app.pid) and not living(seen), CULLED_S)
+    seconds_until(lambda: not run_folders(app.folder), LEFT_S)

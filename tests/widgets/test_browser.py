@@ -6,6 +6,8 @@ Screenshots of each step are kept in the folder that ``ZMQLAB_SCREENSHOTS`` name
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ pytest.importorskip("playwright", reason="playwright drives the browser: pip ins
 from playwright.sync_api import Browser
 
 from tests.waiting import seconds_until
-from tests.widgets.browser import MARKS, SLACK, keep, living, nodes_of, processes_of
+from tests.widgets.browser import MARKS, SLACK, keep, kernels_of, living, nodes_of, processes_of, run_folders
 from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
 
 pytestmark = MARKS
@@ -41,9 +43,11 @@ SMALL = """from IPython.display import display
 from zmqlab import Cluster, LoadClient
 from zmqlab.widgets import Lab
 cluster = Cluster(3).start()
-load = LoadClient(cluster, rate=100).start()
+load = LoadClient(cluster, rate=100, duration=None).start()
 display(Lab(cluster, load))"""
 """The only cell of a notebook."""
+ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 6"
+"""Each part of the panel is dimmed."""
 
 
 @pytest.fixture
@@ -165,26 +169,122 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     assert visit.errors == []
 
 
-def run_cell(visit: LabVisit, number: int) -> None:
-    """Run one cell, and wait for its end."""
-    visit.page.evaluate(f"() => {{ jupyterapp.shell.currentWidget.content.activeCellIndex = {number}; }}")
+def run_cell(visit: LabVisit, server: int) -> set[int]:
+    """Run the only cell, and wait for its end; the processes that the server, by its pid, then has."""
+    visit.page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
     visit.command("notebook:run-cell", {})
     visit.await_kernel()
     assert visit.page.evaluate(FAILED) == 0
+    return processes_of(server)
 
 
 @pytest.mark.long
 def test_what_a_cell_started_ends_with_its_next_run(small_lab: JupyterLab, browser: Browser) -> None:
     """By the processes of the machine, not by the register: JupyterLab itself names the cells and keeps the outputs."""
     visit = small_lab.open(browser, 1400, 1200)
-    page = visit.page
     seen: set[int] = set()
     for _ in range(3):
-        run_cell(visit, 0)
-        now = processes_of(small_lab.pid)
+        now = run_cell(visit, small_lab.pid)
         assert len(now) == 4, "three nodes and the load"
         assert not now & seen
         assert not living(seen), "the next run of the cell ends what the last one started"
+        assert len(run_folders(small_lab.folder)) == 1
         seen |= now
+    visit.page.wait_for_selector("tr.zl-leads")
+    assert visit.page.locator(".zl-lab").count() == 1
+    visit.page.close()
+
+
+@pytest.mark.long
+def test_a_kernel_that_ends_leaves_nothing(small_lab: JupyterLab, browser: Browser) -> None:
+    visit = small_lab.open(browser, 1400, 1200)
+
+    def is_all_gone(pids: set[int]) -> bool:
+        return not living(pids) and not run_folders(small_lab.folder)
+
+    # It restarts.
+    first = run_cell(visit, small_lab.pid)
+    assert len(first) == 4
+    visit.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    seconds_until(lambda: is_all_gone(first), 15)
+
+    # The browser's tab is closed. JupyterLab keeps the kernel, and so the cluster goes on until that is shut down.
+    visit.await_kernel()
+    second = run_cell(visit, small_lab.pid)
+    visit.page.wait_for_selector("tr.zl-leads")
+    visit.page.close()
+    assert len(living(second)) == 4
+    other = browser.new_page()
+    other.goto(f"{small_lab.url}/lab/workspaces/other")
+    other.wait_for_function("() => window.jupyterapp?.serviceManager.isReady")
+    other.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
+    seconds_until(lambda: is_all_gone(second), 15)
+    assert not processes_of(small_lab.pid)
+    other.close()
+
+
+@pytest.mark.long
+def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser: Browser) -> None:
+    """A display never claims what it does not know: an outage, a kernel that hangs or restarts, a stopped cluster."""
+    visit = small_lab.open(browser, 1400, 1900)
+    visit.command("application:toggle-left-area")
+    page, head, load = visit.page, visit.page.locator(".zl-head").first, visit.page.locator(".zl-figures")
+
+    def press(name: str) -> None:
+        for node in ("node0", "node1", "node2"):
+            page.locator(f"tr[data-node='{node}']").get_by_role("button", name=name, exact=True).click()
+
+    # All nodes are dead, then all are paused.
+    processes = run_cell(visit, small_lab.pid)
     page.wait_for_selector("tr.zl-leads")
+    press("kill -9")
+    head.get_by_text("no node runs: heal all starts them").wait_for()
+    page.wait_for_selector("text=The cluster acknowledges nothing", timeout=10_000)
+    page.wait_for_selector("text=clients wait", timeout=10_000)
+    assert page.locator("tr.zl-leads").count() == 0
+    keep(visit, "outage")
+    page.get_by_role("button", name="heal all", exact=True).click()
+    page.wait_for_selector("tr.zl-leads", timeout=15_000)
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 50")
+    press("pause")
+    head.get_by_text("no node leads: all nodes are paused, and heal all brings them back").wait_for()
+    page.wait_for_timeout(3_000)
+    assert page.locator("tr.zl-leads").count() == 0
+    keep(visit, "paused")
+    page.get_by_role("button", name="heal all", exact=True).click()
+    page.wait_for_selector("tr.zl-leads", timeout=15_000)
+
+    # No load.
+    page.get_by_role("button", name="stop and judge").click()
+    page.wait_for_selector("text=Every promise was kept", timeout=60_000)
+    load.wait_for(state="hidden")
+    keep(visit, "no-load")
+
+    # The kernel hangs, then goes on.
+    (kernel,) = kernels_of(small_lab.pid)
+    os.kill(kernel, signal.SIGSTOP)
+    page.wait_for_selector("text=/No news from the kernel for \\d+ s/", timeout=15_000)
+    page.wait_for_function(ALL_OLD, timeout=5_000)
+    keep(visit, "silent")
+    os.kill(kernel, signal.SIGCONT)
+    page.wait_for_function("() => !document.querySelector('.zl-old')", timeout=15_000)
+
+    # The cluster stops, and the kernel lives on.
+    visit.execute("cluster.stop()")
+    head.get_by_text("the cluster has stopped").wait_for()
+    page.wait_for_function("() => document.querySelectorAll('tr.zl-down').length === 3")
+    assert page.locator(".zl-panel button:not(:disabled):not(.zl-close)").count() == 0, "nothing can be done any more"
+    page.wait_for_timeout(8_000)
+    assert page.locator(".zl-old").count() == 0, "what stands here is how it ended"
+    keep(visit, "stopped")
+
+    # The kernel restarts under a cluster that runs.
+    processes |= run_cell(visit, small_lab.pid)
+    page.wait_for_selector("tr.zl-leads")
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_selector("text=The kernel restarts, so that what stands here is old", timeout=15_000)
+    page.wait_for_function(ALL_OLD, timeout=5_000)
+    seconds_until(lambda: not living(processes), 15)
+    keep(visit, "restarted")
+    assert visit.errors == []
     page.close()

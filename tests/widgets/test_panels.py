@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import gc
+import operator
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 from typing import Any, cast
 
+import comm
 import psutil
 import pytest
+from ipywidgets.widgets.widget import _instances as all_widgets
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
+from zmqlab.client.order_client import Client
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
+from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.incidents import EventLog, FaultCards
 from zmqlab.widgets.lab_panel import Lab
+from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
 from zmqlab.widgets.load_controls import LoadControls, warning_of
-from zmqlab.widgets.panel import Panel
+from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler
 
 
@@ -292,14 +301,58 @@ def test_the_whole(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.M
 
 def test_nothing_keeps_a_closed_panel(cluster: FakeCluster, sampler: Sampler) -> None:
     """anywidget watched the style sheets, and its watch kept each widget that there ever was, with its cluster."""
+    bokeh_library()
+    open_before, steps_before = set(all_widgets), len(cluster.ending)
     lab = Lab(cast(Cluster, cluster), None)
     kept = [weakref.ref(widget) for widget in (lab, *lab._parts)]
+    watch = weakref.ref(lab.charts._watch)
     lab.close()
     del lab
     gc.collect()
     assert [widget() for widget in kept] == [None] * 7
+    assert set(all_widgets) == open_before, "each layout is a widget of its own, and stayed open"
+    assert (watch(), len(cluster.ending)) == (None, steps_before), "the cluster kept what it was to stop at its end"
 
 
+def test_a_beat_tells_that_the_panel_lives(cluster: FakeCluster, sampler: Sampler, table: NodeTable) -> None:
+    """Figures may stay the same for an hour; a page that hears no beat says that what it shows is old."""
+
+    def beats(ticks: int) -> int:
+        before = table._beat
+        for _ in range(ticks):
+            table._beaten_s -= BEAT_S
+            table._on_tick()
+        return table._beat - before
+
+    assert beats(3) == 3
+    table._on_tick()
+    assert beats(0) == 0, "not at each tick"
+    table._on_message(None, {"say": "hidden", "view": "a"}, [])
+    assert beats(3) == 0
+    table._on_message(None, {"say": "visible", "view": "a"}, [])
+    assert beats(1) == 1
+
+
+def test_the_last_state_of_a_cluster_that_stops(cluster: FakeCluster, sampler: Sampler) -> None:
+    """What works with the nodes ends before they do. The panel showed them running, and one leading, for ever."""
+    charts = ThroughputChart(cast(Cluster, cluster))
+    for name in cluster.nodes:
+        cluster.say(name)
+    cluster.load()
+    sampler.turn()
+    controls, table = LoadControls(cast(Cluster, cluster)), NodeTable(cast(Cluster, cluster))
+    controls.load = cast(Any, SimpleNamespace(running=True, newest=None, settings=SimpleNamespace(rate=100)))
+    assert (table.make_state()["leader"], controls.make_state()["running"]) == ("node0", True)
+    assert controls.make_state()["figures"] is not None
+    cluster.stop()
+    sampler._tell()  # as its thread does at its end
+    state = table._state
+    assert ({node["state"] for node in state["nodes"]}, state["leader"], state["ended"]) == ({"stopped"}, "", True)
+    assert (controls._state["running"], controls._state["figures"], controls._state["alive"]) == (False, None, False)
+    assert (table._beat, controls._beat, charts._ended) == (-1, -1, True)
+
+
+@pytest.mark.process
 def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:
     cluster = Cluster(1).start()
     pid = cluster.fleet.process("node0").pid
@@ -310,3 +363,31 @@ def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:
     lab.close()
     del lab
     assert wait_for(lambda: (gc.collect(), not psutil.pid_exists(pid))[1])
+
+
+OURS = (Cluster, Fleet, MetricsFeed, Client, Sampler, Panel, LiveFigure, BookWatch)
+
+
+@pytest.mark.process
+def test_rounds_of_start_show_and_stop_leave_nothing() -> None:
+    process = psutil.Process()
+
+    def play() -> None:
+        cluster = Cluster(1).start()
+        lab = Lab(cluster)
+        with Client(cluster.endpoints) as client:
+            client.buy("AAPL", 1, 100)
+        lab.close()
+        cluster.stop()
+
+    def left() -> tuple[int, ...]:
+        gc.collect()
+        kept = sum(issubclass(type(each), OURS) for each in gc.get_objects())
+        comms = comm.get_comm_manager().comms
+        return process.num_fds(), process.num_threads(), len(process.children()), len(all_widgets), len(comms), kept
+
+    play()  # what is made once for the process stays: the library of the charts, for one
+    before = left()
+    for _ in range(3):
+        play()
+    assert wait_for(lambda: all(map(operator.le, left(), before))), (before, left())

@@ -137,16 +137,19 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def at_stop(self, close: Callable[[], None]) -> None:
+    def at_stop(self, close: Callable[[], None]) -> Callable[[], object]:
         """Call ``close`` before the nodes are ended: what works with them ends first.
 
         A ``close`` that refers to this object keeps it from being forgotten.
+
+        Returns:
+            A function that takes this back: what ``close`` ends has ended already.
 
         Raises:
             ClusterError: the cluster has not been started, or has been stopped.
         """
         self.fleet.turns.require_open()
-        self._started.end.also(close)
+        return self._started.end.also(close)
 
     @property
     def keep(self) -> bool:

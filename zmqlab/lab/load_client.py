@@ -161,7 +161,7 @@ class LoadClient:
         """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
             self.settings = replace(self.settings, nodes=self._cluster.endpoints)
-            self._cluster.at_stop(self._end)
+            self._end.also(self._cluster.at_stop(self._end))
         else:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             trust_clients_ports(self.settings.nodes, self._key)

@@ -136,11 +136,11 @@ class LoadRun:
 
     def _listen(self, credentials: Credentials, feed: MetricsFeed) -> None:
         """Open the sockets. One thread after the other uses them: this one, then that of the run."""
-        context = net.new_context()
-        self._end.also(context.term)
-        self._door = net.KeyChecker(context, feed.load_keys, LOAD_DOORS)
+        self._context = net.new_context()
+        self._end.also(self._context.term)
+        self._door = net.KeyChecker(self._context, feed.load_keys, LOAD_DOORS)
         self._end.also(partial(self._door.socket.close, 0))
-        self._router = net.open_socket(context, zmq.ROUTER, BOUNDS)
+        self._router = net.open_socket(self._context, zmq.ROUTER, BOUNDS)
         self._end.also(partial(self._router.close, 0))
         net.lock(self._router, credentials, *LOAD_DOORS)
 
@@ -172,6 +172,7 @@ class LoadRun:
         """The thread, until the process has ended."""
         while self._pass_messages():
             self._door.wait(self._router, POLL_MS)
+        self._free()
 
     def _pass_messages(self) -> bool:
         """Pass messages between the load process and this object; returns whether the process may say more."""
@@ -186,6 +187,14 @@ class LoadRun:
             self.ended.set()
             self._started.set()
         return ended is None
+
+    def _free(self) -> None:
+        """Nothing more is said. A client that is kept for its result keeps neither sockets nor files open."""
+        _kill(self.process)
+        self._stderr.close()
+        self._router.close(0)
+        self._door.socket.close(0)
+        self._context.term()
 
     def _is_start(self, frames: Sequence[bytes]) -> bool:
         """Whether the load process says here that it has begun."""

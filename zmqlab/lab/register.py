@@ -29,6 +29,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from zmqlab.tables import html_table, text_table
@@ -52,17 +53,24 @@ class Ending:
         self.first: Callable[[], None] = lambda: None
         """Done before all steps, also while another thread ends the thing or starts it."""
         self.begun = False
-        self._steps = contextlib.ExitStack()
+        self._steps: dict[object, Callable[[], object]] = {}
+        """Oldest first, by keys that mean nothing. A step that is done, or not needed any more, is not here."""
         self._lock = threading.RLock()
 
-    def also(self, step: Callable[[], object]) -> None:
-        """One more step; it must not refer to the thing. It is done at once if the ending has begun."""
+    def also(self, step: Callable[[], object]) -> Callable[[], object]:
+        """One more step; it must not refer to the thing. It is done at once if the ending has begun.
+
+        Returns:
+            A function that takes the step away again: what it ends has ended already.
+        """
+        key = object()
         if not self.begun:
             with self._lock:
                 if not self.begun:
-                    self._steps.callback(step)
-                    return
+                    self._steps[key] = step
+                    return partial(self._steps.pop, key, None)
         step()
+        return lambda: None
 
     def __call__(self) -> None:
         if os.getpid() != self.owner:
@@ -73,9 +81,14 @@ class Ending:
         finally:
             with self._lock:
                 try:
-                    self._steps.close()
+                    with contextlib.ExitStack() as steps:  # of which the newest is done first, also if one fails
+                        for key in tuple(self._steps):
+                            steps.callback(self._do, key)
                 finally:
                     _entries.pop(self, None)
+
+    def _do(self, key: object) -> None:
+        self._steps.pop(key, lambda: None)()
 
 
 class Cell(NamedTuple):

@@ -85,6 +85,7 @@ class LiveCharts(LiveFigure):
         """Runs in the sampler's thread."""
         if self._sampler.error is not None and not self._problem:
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
+        self._ended = self._sampler.ended
         marks = self._sampler.timeline.marks[-1:]
         if self.refresh(
             lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told
@@ -135,7 +136,7 @@ class _WithBook(LiveCharts):
     ) -> None:
         seen = weakref.WeakMethod(self._seen)
         self._watch = BookWatch(cluster, symbol, lambda: (is_seen := seen()) is not None and is_seen())
-        cluster.at_stop(self._watch.stop)
+        self._forget_watch = cluster.at_stop(self._watch.stop)
         super().__init__(cluster, lambda: make_charts(self._watch), toolbar)
 
     def set_option(self, key: str, value: Any) -> None:
@@ -147,6 +148,7 @@ class _WithBook(LiveCharts):
     def close(self) -> None:
         """Take the charts from the page, and stop asking for the book."""
         self._watch.stop()
+        self._forget_watch()
         super().close()
 
     def _seen(self) -> bool:

@@ -107,7 +107,7 @@ class NodeTable(FaultPanel):
 
     def make_state(self) -> dict[str, Any]:
         """``nodes``: what a row shows of each; and what stands above the rows."""
-        leader = self._sampler.who_leads()
+        leader = "" if self._sampler.ended else self._sampler.who_leads()
         common, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
         tracks, rows = self._sampler.nodes, []
         for name, state in self._states(tracks).items():
@@ -121,6 +121,7 @@ class NodeTable(FaultPanel):
             "scaling_to": self._scaling_to,
             "links_cut": len(self._cluster.links),
             "alive": self._sampler.alive,
+            "ended": self._sampler.ended,
         }
 
     def html(self) -> str:
@@ -162,7 +163,13 @@ class NodeTable(FaultPanel):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _states(self, names: Iterable[str]) -> dict[str, str]:
-        """``running``, ``paused`` or ``stopped`` for each name."""
+        """``running``, ``paused`` or ``stopped`` for each name.
+
+        When the cluster stops, the figures end before its nodes do. They are called stopped already, because nothing
+        corrects that later.
+        """
+        if self._sampler.ended:
+            return dict.fromkeys(names, "stopped")
         paused, running = set(self._cluster.paused), set(self._cluster.running)
         return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
 

@@ -286,6 +286,6 @@ def _log_row(event: Event) -> dict[str, Any]:
         "node": event.node,
         "what": word_of(event),
         "term": event.term or None,
-        "text": event.text,
+        "text": event.text.replace("pre_candidate", "pre-candidate"),  # as in the table of nodes
         "sort": sort_of(event),
     }

@@ -16,7 +16,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.incidents import EventLog, FaultCards
-from zmqlab.widgets.live_figure import with_html
+from zmqlab.widgets.live_figure import close_layout, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
 
@@ -64,9 +64,13 @@ class Lab(ipywidgets.VBox):
             Exception: what a thread behind the panel died of, if one did.
         """
         boxes = [child for child in self.children if child not in self._parts]
-        for part in (*self._parts, *boxes):  # ipywidgets keeps a box that is not closed, and what is in it, for ever
+        for part in self._parts:
             part.close()
+        for box in boxes:  # ipywidgets keeps a box that is not closed, and what is in it, for ever
+            box.close()
+            close_layout(box)
         super().close()
+        close_layout(self)
         if self._sampler.error is not None:
             raise self._sampler.error
 

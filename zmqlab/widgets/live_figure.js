@@ -158,6 +158,7 @@ async function render({ model, el }) {
 
   function onMessage(message, buffers) {
     if (message.seq === undefined) return;
+    age.hear();
     if (!message.key && message.seq !== state.seq + 1) {
       if (!state.waiting) say("gap");
       state.waiting = true;
@@ -195,6 +196,7 @@ async function render({ model, el }) {
     toolbar.show();
     if (paused) Object.keys(data).forEach(show);
     else {
+      age.hear();
       say("visible");              // during a long pause the kernel may have taken this page for gone
       schedule();
     }
@@ -210,6 +212,7 @@ async function render({ model, el }) {
   };
   el.append(toolbar.bar, problem, place);
   showProblem();
+  const age = watchAge(model, el, () => state.visible && !state.paused && !model.get("_ended"));
   model.on("change:_problem", showProblem);
   model.on("msg:custom", onMessage);
   model.on("change:_toolbar", schedule);
@@ -229,6 +232,7 @@ async function render({ model, el }) {
     if (visible === state.visible) return;
     state.visible = visible;
     state.waiting = visible;       // a key frame brings what was missed
+    age.hear();
     say(visible ? "visible" : "hidden");
   };
   const watcher = new IntersectionObserver((entries) => {
@@ -255,6 +259,7 @@ async function render({ model, el }) {
     model.off("change:_problem", showProblem);
     model.off("change:_toolbar", schedule);
     toolbar.close();
+    age.close();
     cancelAnimationFrame(painting);
     watcher.disconnect();
     themes.disconnect();

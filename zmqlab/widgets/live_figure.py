@@ -45,6 +45,7 @@ from typing import Any
 
 import anywidget
 import bokeh
+import ipywidgets
 import numpy as np
 import traitlets
 from bokeh.embed import json_item
@@ -244,6 +245,13 @@ def page_text(name: str) -> str:
 # -- the widgets ---------------------------------------------------------------------------------------------------
 
 
+def close_layout(widget: ipywidgets.DOMWidget) -> None:
+    """Close the layout of a widget that has closed. ipywidgets leaves it open, a widget of its own."""
+    layout = widget._trait_values.get("layout")  # a widget that failed while it was made has none
+    if layout is not None:
+        layout.close()
+
+
 class BokehLibrary(anywidget.AnyWidget):
     """BokehJS, compressed, once for all figures of a kernel. Shows nothing."""
 
@@ -282,14 +290,16 @@ class LiveFigure(anywidget.AnyWidget):
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
     """
 
-    _esm = page_text("live_figure.js")
-    _css = page_text("live_figure.css")
+    _esm = page_text("age.js") + page_text("live_figure.js")
+    _css = page_text("live_figure.css") + page_text("age.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
     _toolbar = traitlets.List().tag(sync=True)
     _problem = traitlets.Unicode().tag(sync=True)
     """The error that stands above the figures; empty: none."""
+    _ended = traitlets.Bool().tag(sync=True)
+    """Nothing more will come. Until then a page that hears nothing for a while says that its figures are old."""
 
     def __init__(self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = ()) -> None:
         self._lock = threading.RLock()
@@ -306,6 +316,11 @@ class LiveFigure(anywidget.AnyWidget):
             _toolbar=[dict(each) for each in toolbar],
         )
         self.on_msg(self._on_message)
+
+    def close(self) -> None:
+        """Take the figures from the page."""
+        super().close()
+        close_layout(self)
 
     @property
     def watched(self) -> bool:

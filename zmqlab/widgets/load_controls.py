@@ -109,8 +109,8 @@ class LoadControls(Panel):
 
     def make_state(self) -> dict[str, Any]:
         """What is chosen, what can be done now, the figures, the limit and the verdict."""
-        running = self.load is not None and self.load.running
-        newest = self._sampler.load
+        running = self._is_running()
+        newest = None if self._sampler.ended else self._sampler.load
         return {
             **self._chosen,
             "running": running,
@@ -230,9 +230,14 @@ class LoadControls(Panel):
             return _round(self._saturation * BEYOND)
         return max(RATE_TOP, _round(self._chosen["rate"] * 2))
 
+    def _is_running(self) -> bool:
+        """Whether a load runs. When the cluster stops its load ends with it, a moment after the last figures."""
+        return self.load is not None and self.load.running and not self._sampler.ended
+
     def _tick(self) -> None:
-        running = self.load is not None and self.load.running
-        if self._own is self.load is not None and not running and not self._busy and self._ended_unjudged():
+        running = self._is_running()
+        waits = self._own is self.load is not None and not running and not self._busy and self._ended_unjudged()
+        if waits and not self._sampler.ended:
             self.act("judge", self._judge)  # it ended without being told to
         self.refresh(now=running != self._state["running"] or self._sampler.alive != self._state["alive"])
 

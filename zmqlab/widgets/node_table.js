@@ -67,9 +67,13 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
 
   // Who leads; if no node does for want of a majority, what to do.
   function whoLeads(state) {
-    if (!state.alive) return "the cluster has stopped";
+    if (state.ended) return "the cluster has stopped";
+    if (!state.alive) return "the figures have stopped";
     if (state.leader) return `${state.leader} leads`;
-    const running = state.nodes.filter((node) => node.state === "running").length;
+    const counted = (what) => state.nodes.filter((node) => node.state === what).length;
+    const running = counted("running"), paused = counted("paused");
+    if (!running && paused) return `no node leads: ${paused === state.nodes.length ? "all nodes are paused" :
+      `${paused} are paused, the others stopped`}, and heal all brings them back`;
     if (!running) return "no node runs: heal all starts them";
     if (2 * running > state.nodes.length) return "no node leads";
     return `no node leads: ${running} of ${state.nodes.length} run, and a majority must`;
@@ -85,7 +89,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
         title: count === now ? "as it is" : `scale to ${count}` });
       made.classList.toggle("zl-now", count === now);
       made.classList.toggle("zl-busy", count === target);
-      made.disabled = Boolean(target) || count === now;
+      made.disabled = Boolean(target) || count === now || !state.alive;
       made.onclick = () => { made.classList.add("zl-busy"); send({ do: "scale", count }); };
       return made;
     }));
@@ -102,6 +106,6 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     if (stepperKey !== stepperFor) { drawStepper(state); stepperFor = stepperKey; }
     const agree = state.parted.length ? h("span", { className: "zl-differ", textContent: `states part at index ${number(state.parted[0])}` })
       : state.hash_index ? h("span", {}, h("span", { className: "zl-agree", textContent: "✓ " }), `all agree at index ${number(state.hash_index)}`) : "";
-    summary.replaceChildren(whoLeads(state), agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} links not whole` : "");
+    summary.replaceChildren(whoLeads(state), agree ? " · " : "", agree, state.links_cut ? ` · ${state.links_cut} link${state.links_cut === 1 ? "" : "s"} not whole` : "");
   };
 });

@@ -48,7 +48,7 @@ function panel(build) {
       const mark = (each, key) => {
         const now = busy(key);
         each.classList.toggle("zl-busy", now);
-        each.disabled = now || each.zlDisabled === true;
+        each.disabled = now || each.zlDisabled === true || model.get("_beat") < 0;
       };
       const send = (message, key) => {
         if (key) {
@@ -130,12 +130,15 @@ function panel(build) {
       };
       const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget });
       el.append(problem);
+      const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0);
       const show = () => draw(model.get("_state"));
       show();
       showProblem();
+      model.on("change", age.hear);
       model.on("change:_state", show);
       model.on("change:_controls", show);
       model.on("change:_busy", showBusy);
+      model.on("change:_beat", showBusy);
       model.on("change:_problem", showProblem);
       const view = Math.random().toString(36).slice(2);
       const say = (what) => {
@@ -145,7 +148,10 @@ function panel(build) {
           // The kernel is gone: the message has no receiver.
         }
       };
-      const look = () => say(document.hidden ? "hidden" : "visible");
+      const look = () => {
+        age.hear();
+        say(document.hidden ? "hidden" : "visible");
+      };
       const leave = () => say("gone");
       document.addEventListener("visibilitychange", look);
       window.addEventListener("pagehide", leave);
@@ -154,9 +160,12 @@ function panel(build) {
         leave();
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);
+        age.close();
+        model.off("change", age.hear);
         model.off("change:_state", show);
         model.off("change:_controls", show);
         model.off("change:_busy", showBusy);
+        model.off("change:_beat", showBusy);
         model.off("change:_problem", showProblem);
       };
     },

@@ -11,8 +11,12 @@ action runs, its button shows it on every page. An error is shown in the panel, 
 *Rules.* A page can call what :meth:`Panel.action_of` gives, and nothing else. The state is set by several threads, so
 that one lock guards it.
 
-*JavaScript.* ``panel.js`` holds what all panels have in common. :func:`script` puts it in front of each widget's own
-file, and the two are one module.
+*Old figures.* A state may stay the same for an hour. So a beat goes to the page every two seconds, and a page without
+one says that what it shows is old: its kernel may hang, restart or be gone. When the cluster stops there is a last
+state, and the beat says that nothing more will come.
+
+*JavaScript.* ``panel.js`` holds what all panels have in common, ``age.js`` what they share with the charts.
+:func:`script` puts both in front of each widget's own file, and the three are one module.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ import traitlets
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.live_figure import page_text, with_html
+from zmqlab.widgets.live_figure import close_layout, page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
+BEAT_S = 2.0
+"""Less than half of the silence after which a page says that its figures are old; see ``age.js``."""
 EARLY_S = 0.02
 """Ticks jitter: one that comes so much too early is not put off to the next."""
 
@@ -38,15 +44,15 @@ _log = logging.getLogger(__name__)
 
 
 def script(name: str) -> str:
-    """The JavaScript module of one widget: ``panel.js``, then the file ``name``."""
-    return page_text("panel.js") + page_text(name)
+    """The JavaScript module of one widget: ``age.js``, ``panel.js``, then the file ``name``."""
+    return page_text("age.js") + page_text("panel.js") + page_text(name)
 
 
 class Panel(anywidget.AnyWidget):
     """A widget that shows something of one cluster; see the module. A subclass sets its fields before it calls this
     class's ``__init__``, which makes the first state."""
 
-    _css = page_text("panel.css")
+    _css = page_text("panel.css") + page_text("age.css")
     _esm = "export default { render() {} }"
     _state = traitlets.Dict().tag(sync=True)
     """The last result of :meth:`make_state`."""
@@ -54,6 +60,8 @@ class Panel(anywidget.AnyWidget):
     """Keys of the actions that run, as in ``kill:node1``; the same on all pages."""
     _problem = traitlets.Unicode().tag(sync=True)
     """The error that the panel shows; empty: none."""
+    _beat = traitlets.Int().tag(sync=True)
+    """Counts while a page is to be told that the panel lives; -1: the cluster has stopped, nothing more will come."""
 
     def __init__(self, cluster: Cluster, interval_s: float = 0.5) -> None:
         self._cluster = cluster
@@ -65,9 +73,11 @@ class Panel(anywidget.AnyWidget):
         self._interval_s = interval_s
         self._shown_s = float("-inf")
         """When the last state was made, on the monotonic clock."""
+        self._beaten_s = float("-inf")
+        """The same of the last beat."""
         super().__init__(_state=self.make_state())
         self.on_msg(self._on_message)
-        self._unregister = self._sampler.on_tick(self._tick)
+        self._unregister = self._sampler.on_tick(self._on_tick)
 
     def make_state(self) -> dict[str, Any]:
         """What the page shows; called several times a second, so it must be cheap."""
@@ -81,6 +91,7 @@ class Panel(anywidget.AnyWidget):
         """Take the panel from the page; what runs in the cluster goes on."""
         self._unregister()
         super().close()
+        close_layout(self)
 
     def refresh(self, now: bool = False) -> None:
         """Show what has changed. From any thread.
@@ -89,8 +100,7 @@ class Panel(anywidget.AnyWidget):
             now: also within ``interval_s`` of the last refresh, and on a hidden page.
         """
         with self._guard:
-            hidden = bool(self._views) and not any(self._views.values())
-            if not now and (hidden or not self.is_due()):
+            if not now and (self._hidden or not self.is_due()):
                 return
             self._shown_s = time.monotonic()
             state = self.make_state()
@@ -133,8 +143,23 @@ class Panel(anywidget.AnyWidget):
                 self._busy = busy
             self.refresh(now=True)
 
+    @property
+    def _hidden(self) -> bool:
+        """Whether no page shows this, as far as pages have said."""
+        return bool(self._views) and not any(self._views.values())
+
+    def _on_tick(self) -> None:
+        """Runs in the sampler's thread, after each row and at each event, and once more when that thread has ended."""
+        self._tick()
+        with self._guard:
+            if self._sampler.ended:
+                self.refresh(now=True)
+                self._beat = -1
+            elif not self._hidden and time.monotonic() - self._beaten_s >= BEAT_S:
+                self._beat, self._beaten_s = self._beat + 1, time.monotonic()
+
     def _tick(self) -> None:
-        """Runs in the sampler's thread, after each row and at each event."""
+        """What a tick means for this panel."""
         self.refresh()
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:

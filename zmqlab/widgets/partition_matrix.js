@@ -38,7 +38,7 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
     const fault = faultOf(source, target), control = cut(), pair = [source, target];
     const properties = {
       className: `zl-cell${fault?.cut ? " zl-cut" : fault ? " zl-ill" : ""}`,
-      title: `${target} ${fault?.cut ? "does not hear" : "hears"} ${source}`, disabled: !state.alive };
+      title: `${source} → ${target}: ${fault?.cut ? "cut" : fault ? "slow or lossy" : "whole"}`, disabled: !state.alive };
     const made = fault?.cut ? undoButton(control, pair, properties) : faultButton(control, pair, properties);
     made.textContent = words(fault);
     const click = made.onclick;

@@ -107,6 +107,11 @@ class Sampler:
         return self.error is None and not self._closing.is_set()
 
     @property
+    def ended(self) -> bool:
+        """Whether the cluster stops, or has stopped, so that no more rows will come."""
+        return self._closing.is_set()
+
+    @property
     def nodes(self) -> dict[str, NodeTrack]:
         """The members by name; never changed in place."""
         return self._nodes.tracks

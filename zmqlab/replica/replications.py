@@ -126,6 +126,14 @@ def replication_of(name: str, ack: Ack) -> str:
     return LEADER_ACK
 
 
+AHEAD = frozenset(
+    (
+        *("nothing lost", "nothing twice", "order agrees", "totals agree", "answers agree", "reads agree"),
+        *("one log", "nodes agree"),
+    )
+)
+"""What a replication can't keep whose nodes apply, answer and tell what the group may lose."""
+
 REPLICATIONS = Registry()
 LEADER_ACK = "leader-ack"
 
@@ -141,16 +149,14 @@ for _kind in (
         make=LeaderAnswers,
         promises="The leader has stored and applied the order.",
         loses="The last orders of a leader that dies, or is cut off, before a majority has them.",
-        not_promised=frozenset(("nothing lost", "order agrees", "totals agree", "answers agree", "reads agree")),
+        not_promised=AHEAD,
     ),
     ReplicationKind(
         name="primary-backup",
         make=PrimaryBackup,
         promises="The primary has stored and applied the order.",
         loses="What a primary that dies has not sent on, and under a partition all that one of the two sides answered.",
-        not_promised=frozenset(
-            ("nothing lost", "nothing twice", "order agrees", "totals agree", "answers agree", "reads agree", "one log")
-        ),
+        not_promised=AHEAD,
     ),
     ReplicationKind(
         name="broadcast",
@@ -158,12 +164,7 @@ for _kind in (
         promises="One node has stored and applied the order, in a sequence of its own.",
         loses="The order of things: nodes differ from the first two orders on that came to two nodes at once, or from"
         " the first broadcast on that was lost.",
-        not_promised=frozenset(
-            (
-                *("nothing lost", "nothing twice", "order agrees", "totals agree", "answers agree", "reads agree"),
-                *("one log", "nodes agree", "log complete"),
-            )
-        ),
+        not_promised=AHEAD | {"log complete"},
     ),
 ):
     REPLICATIONS.register(_kind)

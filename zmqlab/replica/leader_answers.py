@@ -14,8 +14,9 @@ clients were told that all is done.
 from the log (thesis, section 3.5). But this leader has applied them, and Raft never takes back what is applied. So the
 state machine begins again here: from this node's last snapshot, or from nothing, and applies its log once more.
 
-A request that a follower took is answered by that follower, which applies what is committed, as in Raft. In a group of
-five or more it is the quorum's word; only requests that the leader itself took are answered early.
+A request that a follower took is answered by that follower when it applies the entry, and a follower applies what is
+committed, as in Raft. So only requests that the leader itself took are answered early. Reads wait for a quorum, but may
+see what is lost later.
 
 Left out: a snapshot that holds an entry which is lost. A leader makes one every 16 MiB of log, and such a node would
 have to be wiped; it stops and says so.

@@ -87,7 +87,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     exchange: str = ""
     """What matches orders on this node: ``compiled`` or ``python``. Both give the same answers."""
     replication: str = ""
-    """How this node copies the log (:mod:`zmqlab.replica.replications`)."""
+    """How this node copies the log: what ``--replication`` said."""
     sessions: int = 0
     """Sessions that are remembered."""
     pending_requests: int = 0

@@ -111,7 +111,7 @@ class LoadClient:
                 nodes=nodes,
                 rate=parse_rate(rate),
                 duration_s=math.inf if duration is None else parse_duration(duration),
-                **{"node_choice": "random"} | settings,
+                **{"node_choice": "random", "ack": target.ack if isinstance(target, Cluster) else "quorum"} | settings,
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
@@ -324,6 +324,7 @@ class LoadClient:
         table = self._status()
         alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
         verdict = self._verdict(alive, outcome, self._collector or run.evidence.collector)
+        verdict = verdict.of_replication(table.replication)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
         run.evidence.is_wanted = not verdict.ok

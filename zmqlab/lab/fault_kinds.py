@@ -327,7 +327,7 @@ for _kind in (
     ),
     FaultKind(
         name="kill-all",
-        draws=(Draw("at once", (0.2, 1.0), lambda aim: _all(faults.Kill, aim.everyone()), is_total=True),),
+        draws=(Draw("at once", (0.2, 1.0), lambda aim: faults.power_cut(aim.everyone()), is_total=True),),
     ),
     FaultKind(
         name="pause",

@@ -20,8 +20,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,6 +44,8 @@ START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 STOP_GRACE_S = 3.0
 """After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
+ALIKE = ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms")
+"""What a person may tell all nodes of a cluster, beyond a :class:`NodePlan`'s own fields."""
 KEY_FOLDER = "keys"
 """In the run folder."""
 POLL_S = 0.01
@@ -80,8 +82,13 @@ class NodePlan:
     """Every node shows metrics on the port behind its own three."""
     keys: bool = False
     """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Settings beyond these, of :data:`ALIKE`."""
 
     def __post_init__(self) -> None:
+        if others := [name for name in self.more if name not in ALIKE]:
+            raise SettingsError(f"settings of all nodes hold no {others[0]!r}: choose {', '.join(ALIKE)}")
+        NodeSettings(name="node0", port=1, **self.more)
         for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
             if (value := getattr(self, name)) not in choices:
                 raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
@@ -104,7 +111,7 @@ class NodePlan:
             log_level=self.log_level,
             metrics_port=port + METRICS_OFFSET if self.metrics else 0,
             keys=self.key_folder,
-            **more,
+            **{**self.more, **more},
         )
 
     def founders(self, host: Host, ports: Iterable[int]) -> list[NodeSettings]:
@@ -295,8 +302,7 @@ class Fleet:
                 raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {log}")
 
     def raise_if_ended(self, name: str) -> None:
-        """Raise the error that a node ended with, if it has ended before it was ready, or if the cluster has been
-        stopped."""
+        """Raise the error that a node ended with before it was ready, or that the cluster has been stopped."""
         self.turns.require_open()
         process = self._newest[name]
         status = process.poll()

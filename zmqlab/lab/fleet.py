@@ -33,7 +33,7 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all, kill_late
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
-from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
+from zmqlab.settings import Durability, LogLevel, NodeSettings, require_alike, require_whole
 from zmqlab.wire import control
 
 MAX_NODES = 15
@@ -44,8 +44,6 @@ START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 STOP_GRACE_S = 3.0
 """After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
-ALIKE = ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms")
-"""What a person may tell all nodes of a cluster, beyond a :class:`NodePlan`'s own fields."""
 KEY_FOLDER = "keys"
 """In the run folder."""
 POLL_S = 0.01
@@ -83,12 +81,10 @@ class NodePlan:
     keys: bool = False
     """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Settings beyond these, of :data:`ALIKE`."""
+    """Settings beyond these, of :data:`~zmqlab.settings.ALIKE`."""
 
     def __post_init__(self) -> None:
-        if others := [name for name in self.more if name not in ALIKE]:
-            raise SettingsError(f"settings of all nodes hold no {others[0]!r}: choose {', '.join(ALIKE)}")
-        NodeSettings(name="node0", port=1, **self.more)
+        require_alike(self.more)
         for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
             if (value := getattr(self, name)) not in choices:
                 raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")

@@ -44,14 +44,14 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.errors import SettingsError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fleet import ALIKE, MAX_NODES
+from zmqlab.lab.fleet import MAX_NODES
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import FlowMix, LoadSettings
 from zmqlab.scenarios import scenario_steps
 from zmqlab.scenarios.expectations import Expectation, read_expectations
 from zmqlab.scenarios.scenario_steps import Action, Condition
 from zmqlab.scenarios.written import Source, Written, choices, read_yaml
-from zmqlab.settings import reason_of
+from zmqlab.settings import ALIKE, reason_of
 
 if TYPE_CHECKING:
     from zmqlab.scenarios.scenario_run import Line, ScenarioResult

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
+from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, REPLICATION, node_list
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json, show_progress
 from zmqlab.errors import SettingsError
-from zmqlab.settings import is_loopback, parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
@@ -31,6 +31,10 @@ STAGES_OPTION = typer.Option(
 DURATION_OPTION = typer.Option(
     "", "--duration", help="How long to send, as in 10s or 2m.", show_default="10s, or until the last stage"
 )
+REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
+ACK_OPTION = typer.Option(
+    "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
+)
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
@@ -43,6 +47,8 @@ def quick(
     durability: str = typer.Option(
         "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
     ),
+    replication: str = REPLICATION_OPTION,
+    ack: str = ACK_OPTION,
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
@@ -66,6 +72,8 @@ def quick(
     cluster = Cluster(
         nodes,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        replication=replication,
+        ack=ack,  # type: ignore[arg-type]  # checked by Cluster
         keys=keys,
         run_dir=run_dir,
         keep=keep,
@@ -92,6 +100,7 @@ def client(
     ),
     arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
     symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    ack: str = typer.Option("quorum", "--ack", help="none: wait for no answer; otherwise for what the nodes give."),
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
     allow_compacted: bool = typer.Option(
@@ -124,6 +133,7 @@ def client(
         node_choice=node_choice,
         arrivals=arrivals,
         symbols=symbols,
+        ack=ack,
         clients=clients,
         history=history,
         allow_compacted=allow_compacted,

@@ -19,18 +19,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, ZmqlabError
 from zmqlab.judge import evidence, promises
 from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.log_differences import where_logs_part
 from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
 from zmqlab.judge.replay import Replayed, replay
 from zmqlab.judge.thresholds import Threshold, crossed
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
+from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.tables import StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
@@ -61,6 +63,20 @@ class Verdict:
     def ok(self) -> bool:
         """Whether it passed: every promise was kept, as far as can be known."""
         return self.outcome == "passed"
+
+    def of_replication(self, name: str) -> Verdict:
+        """The same verdict, which says of each broken promise whether the nodes' replication ever made it.
+
+        A promise that was never made is broken all the same.
+        """
+        kind = REPLICATIONS.known(name)
+        never = kind.not_promised if kind is not None else ()
+        told = f" (replication {name} does not promise this)"
+        checks = (
+            each._replace(detail=each.detail + told) if each.ok is False and each.name in never else each
+            for each in self.checks
+        )
+        return replace(self, checks=tuple(checks))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -161,6 +177,7 @@ class LoadResult:
         return self.report.to_dict() | {
             "elections": self.elections,
             "exchange": self.nodes.exchange,
+            "replication": self.nodes.replication,
             "thresholds": [check._asdict() for check in self.thresholds],
             "nodes": [node.as_dict() for node in self.nodes],
             "verdict": self.verdict.as_dict(),
@@ -168,7 +185,12 @@ class LoadResult:
 
     def __repr__(self) -> str:
         nodes = text_table(NODE_HEAD, self._node_rows())
-        elections = f"{'elections':<14} {self.elections}\n{'exchange':<14} {self.nodes.exchange or 'not known'}"
+        known = (
+            ("elections", self.elections),
+            ("exchange", self.nodes.exchange or "not known"),
+            ("replication", self.nodes.replication or "not known"),
+        )
+        elections = "\n".join(f"{name:<14} {value}" for name, value in known)
         limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
         thresholds = "\n".join(["thresholds:", *limits, "", ""]) if limits else ""
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
@@ -178,7 +200,8 @@ class LoadResult:
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
-        elections = f"<p>elections: {self.elections}; exchange: {exchange}</p>"
+        replication = html.escape(self.nodes.replication or "not known")
+        elections = f"<p>elections: {self.elections}; exchange: {exchange}; replication: {replication}</p>"
         return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
 
     def _node_rows(self) -> list[tuple[object, ...]]:
@@ -279,6 +302,8 @@ def _watched(
 ) -> tuple[Check, ...]:
     """The promises that need no log."""
     agree = promises.nodes_agree(nodes, mismatches)
+    if not agree.ok and (parting := where_logs_part(endpoints)) is not None:
+        agree = promises.nodes_agree(nodes, mismatches, str(parting))
     silent = len(endpoints) - len(nodes)
     if silent and agree.ok:
         detail = f"{silent} of {len(endpoints)} living nodes did not tell their state in time: judge again"

@@ -115,7 +115,9 @@ class LoadClient:
         nodes = PLACEHOLDER if isinstance(target, Cluster) else _endpoints(target)
         try:
             self.settings = LoadSettings(
-                nodes=nodes, **_offered(rate, duration, stages), **{"node_choice": "random"} | settings
+                nodes=nodes,
+                **_offered(rate, duration, stages),
+                **{"node_choice": "random", "ack": target.ack if isinstance(target, Cluster) else "quorum"} | settings,
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
@@ -328,6 +330,7 @@ class LoadClient:
         table = self._status()
         alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
         verdict = self._verdict(alive, outcome, self._collector or run.evidence.collector)
+        verdict = verdict.of_replication(table.replication)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
         run.evidence.is_wanted = not verdict.ok

@@ -21,6 +21,7 @@ from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
 from zmqlab.settings import (
+    Ack,
     parse_duration,
     parse_endpoint,
     parse_rate,
@@ -157,6 +158,10 @@ class LoadSettings:
     """Sessions, each with its own connections, numbers and window; they share the rate evenly."""
     name: str = "load"
     node_choice: NodeChoice = "random"
+    ack: Ack = "quorum"
+    """``none``: orders are sent, and nothing is waited for: no answer, no retry. Then response time ends when an order
+    is handed to a socket, and no order counts as acknowledged. Otherwise each answer is waited for, whatever the nodes
+    mean by it."""
     arrivals: Arrivals = "poisson"
     mix: FlowMix = field(default_factory=FlowMix)
     symbols: int = 16
@@ -212,6 +217,11 @@ class LoadSettings:
             self.node_choice in get_args(NodeChoice),
             f"node choice {self.node_choice!r}: choose random, round-robin or leader",
         )
+        require(self.ack in get_args(Ack), f"ack {self.ack!r}: choose quorum, leader or none")
+        require(
+            self.ack != "none" or self.rate is not None,
+            'rate "max" sends the next request when one is answered: with ack none, give a rate',
+        )
         require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
         require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
         require_whole("clients", self.clients, 1, MAX_CLIENTS)
@@ -238,6 +248,7 @@ class LoadSettings:
             suspicion_ms=self.suspicion_ms,
             window=self.window,
             node_choice=self.node_choice,
+            waits=self.ack != "none",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -66,6 +66,10 @@ NODES = "tcp://localhost:5002"
         (f"book --nodes {NODES}", "Missing argument"),
         (f"book aapl --nodes {NODES}", "not 'aapl'"),
         (f"book AAPL --nodes {NODES} --levels 0", "Invalid value for '--levels'"),
+        ("run", "name a scenario, as in zmqlab run kill-the-leader"),
+        ("run kill-the-leadr", "'kill-the-leader' perhaps; there is coordinated-omission"),
+        ("run pyproject.toml", "pyproject.toml, line"),
+        ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),
         ("torture --rate max", "write orders a second"),
@@ -102,7 +106,9 @@ def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFix
     assert "called eve already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "quick", "node", "keys", "client", "status", "book", "torture", "ps", "reap"])
+@pytest.mark.parametrize(
+    "command", ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "ps", "reap"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert "Usage: " in capsys.readouterr().out

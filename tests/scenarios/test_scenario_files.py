@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,17 @@ def test_all_that_is_registered_can_be_written() -> None:
         victims = {"node": {"node": "node1"}, "link": {"link": ["node1", "leader"]}, "leader": {}}[control.target]
         sizes = {each.name: each.high for each in control.parameters}
         assert with_steps({"press": control.button, "for": "1s"} | victims | sizes).steps[0].name == control.button
+
+
+def test_the_examples_on_the_page_are_scenarios(tmp_path: Path) -> None:
+    blocks = re.findall(r"```(yaml|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    whole, load = (text for language, text in blocks if language == "yaml")
+    assert read(tmp_path, whole).steps[0].name == "kill leader"
+    assert read(tmp_path, f"teaches: A load.\n{load}expect: []\n").ends_s == 9
+    program = tmp_path / "handover.py"
+    program.write_text(next(text for language, text in blocks if language == "python" and "scenario = {" in text))
+    step = Scenario.read(program).steps[0]
+    assert (step.when and step.when.text, step.action and step.action.text) == ("half of them served", "hand over")
 
 
 def test_the_page_explains_every_key() -> None:

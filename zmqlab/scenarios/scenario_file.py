@@ -2,7 +2,7 @@
 
 ::
 
-    teaches: A leader that dies costs a few hundred milliseconds, and no order that was acknowledged.
+    teaches: A leader that dies costs a moment and no order.
     cluster: {nodes: 3}
     load: {rate: 3000, duration: 6s}
     seed: 7

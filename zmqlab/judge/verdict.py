@@ -64,6 +64,14 @@ class Verdict:
         """Whether it passed: every promise was kept, as far as can be known."""
         return self.outcome == "passed"
 
+    @property
+    def lost(self) -> tuple[tuple[int, int, int], ...]:
+        """(client id, request number, log index) of each acknowledged request that is lost, up to 10,000 of them.
+
+        Of a client that waited for no answer: of each request that was sent and is not applied, with index 0.
+        """
+        return next((check.requests for check in self.checks if check.requests), ())
+
     def of_replication(self, name: str) -> Verdict:
         """The same verdict, which says of each broken promise whether the nodes' replication ever made it.
 
@@ -188,7 +196,7 @@ class LoadResult:
         known = (
             ("elections", self.elections),
             ("exchange", self.nodes.exchange or "not known"),
-            ("replication", self.nodes.replication or "not known"),
+            ("replication", self._replication()),
         )
         elections = "\n".join(f"{name:<14} {value}" for name, value in known)
         limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
@@ -200,9 +208,14 @@ class LoadResult:
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
-        replication = html.escape(self.nodes.replication or "not known")
+        replication = html.escape(self._replication())
         elections = f"<p>elections: {self.elections}; exchange: {exchange}; replication: {replication}</p>"
         return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
+
+    def _replication(self) -> str:
+        """Its name, and what it says an answer means."""
+        kind = REPLICATIONS.known(self.nodes.replication)
+        return f"{kind.name}: {kind.promises}" if kind is not None else self.nodes.replication or "not known"
 
     def _node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}

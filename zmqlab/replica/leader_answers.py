@@ -14,8 +14,9 @@ clients were told that all is done.
 from the log (thesis, section 3.5). But this leader has applied them, and Raft never takes back what is applied. So the
 state machine begins again here: from this node's last snapshot, or from nothing, and applies its log once more.
 
-A request that a follower took is answered by that follower, which applies what is committed, as in Raft. In a group of
-five or more it is the quorum's word; only requests that the leader itself took are answered early.
+A request that a follower took is answered by that follower when it applies the entry, and a follower applies what is
+committed, as in Raft. So only requests that the leader itself took are answered early. Reads wait for a quorum, but may
+see what is lost later.
 
 Left out: a snapshot that holds an entry which is lost. A leader makes one every 16 MiB of log, and such a node would
 have to be wiped; it stops and says so.
@@ -57,15 +58,19 @@ class LeaderAnswers(RaftByQuorum):
 
     def is_ready(self) -> bool:
         """Whether there is work; a leader also has what it may apply early."""
-        return super().is_ready() or (self.role is Role.LEADER and self.applied_index < self.early_index)
+        return super().is_ready() or (self.role is Role.LEADER and self.applied_index < self._end_of_what_applies())
 
     def ready(self) -> Ready:
         """Raft's next work, and of a leader what it may apply early."""
         ready = super().ready()
         if self.role is Role.LEADER and ready.snapshot is None:
-            end = max(self.commit_index, self.early_index)
+            end = self._end_of_what_applies()
             ready.committed = self.log.slice(self.applied_index + 1, end, self.settings.max_apply_bytes)
         return ready
+
+    def _end_of_what_applies(self) -> int:
+        """Of a leader. Nothing is applied that this node has not stored, whatever the rule says."""
+        return max(self.commit_index, min(self.early_index, self.log.stored_index))
 
     def advance(self, ready: Ready) -> None:
         """The work of ``ready`` is done."""

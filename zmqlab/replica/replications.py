@@ -27,7 +27,7 @@ from zmqlab.replica.raft_by_quorum import RaftByQuorum
 from zmqlab.replica.replication import MakeReplication
 from zmqlab.settings import DEFAULT_REPLICATION, Ack, is_replication_name, require
 
-UNKNOWN = "Only its author knows."
+UNKNOWN = "only its author knows"
 _OWN = re.compile(r"(?P<module>[^:]+):(?P<name>[^:]+)")
 
 
@@ -39,9 +39,9 @@ class ReplicationKind:
     """As in ``--replication NAME``."""
     make: MakeReplication
     promises: str
-    """What an acknowledgement means, in one sentence."""
+    """What an acknowledgement means, in a few words."""
     loses: str
-    """What is lost, and when, in one sentence."""
+    """What is lost, and when."""
     not_promised: frozenset[str] = frozenset()
     """Names of the verdict's checks that it does not promise to keep."""
 
@@ -141,29 +141,29 @@ for _kind in (
     ReplicationKind(
         name=DEFAULT_REPLICATION,
         make=RaftByQuorum,
-        promises="A majority has stored the order; it is never lost while a majority of journals survive.",
-        loses="Nothing, while a majority of journals survive.",
+        promises="a majority has stored what is acknowledged",
+        loses="nothing, while a majority of journals survives",
     ),
     ReplicationKind(
         name=LEADER_ACK,
         make=LeaderAnswers,
-        promises="The leader has stored and applied the order.",
-        loses="The last orders of a leader that dies, or is cut off, before a majority has them.",
+        promises="the leader has stored and applied what is acknowledged",
+        loses="the last orders of a leader that dies, or is cut off, before a majority has them",
         not_promised=AHEAD,
     ),
     ReplicationKind(
         name="primary-backup",
         make=PrimaryBackup,
-        promises="The primary has stored and applied the order.",
-        loses="What a primary that dies has not sent on, and under a partition all that one of the two sides answered.",
+        promises="the primary has stored and applied what is acknowledged",
+        loses="what a primary that dies has not sent on, and under a partition all that one of the two sides answered",
         not_promised=AHEAD,
     ),
     ReplicationKind(
         name="broadcast",
         make=Broadcast,
-        promises="One node has stored and applied the order, in a sequence of its own.",
-        loses="The order of things: nodes differ from the first two orders on that came to two nodes at once, or from"
-        " the first broadcast on that was lost.",
+        promises="one node has stored and applied what is acknowledged, in a sequence of its own",
+        loses="the order of things: nodes differ from the first two orders on that came to two nodes at once, or from"
+        " the first broadcast on that was lost",
         not_promised=AHEAD | {"log complete"},
     ),
 ):

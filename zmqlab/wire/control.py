@@ -1,10 +1,9 @@
 """The low-rate messages: queries and their answers, metrics, events and trades, as msgpack through msgspec.
 
-Messages that people or dashboards read travel as one of these structs: the header of :mod:`zmqlab.wire.frames`,
-followed by one msgpack map. A query and its answer carry the same ``nonce``, and ``op`` names their kind. msgspec
-refuses fields of wrong types. It ignores unknown fields, so that a newer node can add some. Left out on purpose: the
-requests and responses of orders (:mod:`zmqlab.wire.client`) and all of Raft (:mod:`zmqlab.wire.peer`), which are
-fixed-width for speed.
+Each is the header of :mod:`zmqlab.wire.frames` and one msgpack map. A query and its answer carry the same ``nonce``;
+``op`` names their kind. msgspec refuses fields of wrong types, and ignores unknown ones: a newer node can add some.
+
+Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     uptime_ms: int
     """Since the process began."""
     role: str
-    """``leader``, ``follower``, ``[pre_]candidate``, ``learner``, ``removed``; at first ``founder``, ``seed``."""
+    """``leader``, ``follower``, ``candidate``, ``pre_candidate``, ``learner``, or ``removed`` from its group. At
+    the first start, until it is decided what the node is: ``founder`` or ``seed``."""
     term: int
     """Of Raft; at most one node leads in a term."""
     leader_id: int
@@ -87,7 +87,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     exchange: str = ""
     """What matches orders on this node: ``compiled`` or ``python``. Both give the same answers."""
     replication: str = ""
-    """How this node copies the log (:mod:`zmqlab.replica.replications`)."""
+    """How this node copies the log: what ``--replication`` said."""
     sessions: int = 0
     """Sessions that are remembered."""
     pending_requests: int = 0

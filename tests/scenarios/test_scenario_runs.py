@@ -170,6 +170,17 @@ def test_a_condition_is_waited_for_and_then_the_delay(cluster: MortalCluster, ti
     ]
 
 
+def test_what_no_step_asked_for_is_told_and_differing_states_once(cluster: MortalCluster, time: Moments) -> None:
+    for at_s, kind, text in [
+        (1.0, "hash_mismatch", "at 256"),
+        (1.5, "died", "SIGSEGV"),
+        (2.0, "hash_mismatch", "at 512"),
+    ]:
+        time.plan(at_s, lambda kind=kind, text=text: cluster.happen(kind, "node1", text=text))  # type: ignore[misc]
+    run, _ = taken(cluster, time, {"at": "3s", "press": "kill -9", "node": "node0"})
+    assert [line.text for line in run.story[1:]] == ["at 256", "node1 died: SIGSEGV", "kill -9: node0"]
+
+
 def test_what_does_not_come_within_its_bound_is_a_problem(cluster: MortalCluster, time: Moments) -> None:
     run, problems = taken(
         cluster,

@@ -41,8 +41,6 @@ from zmqlab.wire.control import Event
 
 POLL_S = 0.02
 """How often a condition is looked at: an election takes ten times as long."""
-UNASKED = (LabEvent.DIED, LabEvent.HASH_MISMATCH)
-"""Besides elections, events that are told when they come: the scenario did not ask for them."""
 _WORDS = {True: "met", False: "NOT MET", None: "NOT KNOWN"}
 HEAD = ("", "expected", "was")
 
@@ -189,6 +187,8 @@ class _Run:
         self._telling = threading.Lock()
         self._began = time.monotonic()
         self.story: list[Line] = []
+        self._states_differ = False
+        """Whether that was told."""
         nemesis = Nemesis(cluster, served, self._tell, lambda: False, has_client=lambda: self._is_loaded)
         self._situation = Situation(cluster, served, nemesis)
 
@@ -201,10 +201,15 @@ class _Run:
             self._tell_line(line)
 
     def hear(self, event: Event) -> None:
-        """An event of the cluster: elections are told, and what no step asked for."""
+        """An event of the cluster: elections are told, deaths, and that states differ, the first time."""
         mark = FAULTS.marks.get(event.kind)
-        if mark is not None and (mark.sort is Sort.ELECTION or event.kind in UNASKED):
-            self._tell(f"{mark.label_of(event)}{f': {event.text}' if event.kind in UNASKED and event.text else ''}")
+        if event.kind == LabEvent.HASH_MISMATCH and not self._states_differ:
+            self._states_differ = True
+            self._tell(event.text)
+        elif mark is not None and event.kind == LabEvent.DIED:
+            self._tell(f"{mark.label_of(event)}: {event.text}")
+        elif mark is not None and mark.sort is Sort.ELECTION:
+            self._tell(mark.label_of(event))
 
     # -- the run ---------------------------------------------------------------------------------------------
 

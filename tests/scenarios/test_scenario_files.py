@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from zmqlab import Scenario
 from zmqlab.errors import SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
-from zmqlab.scenarios.scenario_file import SHIPPED, find, known_keys, load_keys, shipped
+from zmqlab.scenarios.scenario_file import KEYS, SHIPPED, find, known_keys, load_keys, shipped
 from zmqlab.scenarios.scenario_steps import CONDITIONS, EVENTS, ROLES
 from zmqlab.scenarios.written import read_yaml
 
@@ -143,6 +145,32 @@ def test_what_is_wrong_is_one_line_with_its_place(
     assert place in text
     assert said in text
     assert "\n" not in text
+
+
+ODD = [5, -1, 1.5, True, None, "x", "", [], {}, [1], {"a": 1}, [[]], float("nan"), float("inf"), "9" * 400, object()]
+STEPS: list[dict[str, Any]] = [
+    {},
+    {"fault": "kill leader"},
+    {"press": "make worse", "link": ["node0", "node1"]},
+    {"when": "elected"},
+]
+"""To each of these an odd value is added."""
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [KEYS, ("nodes", "durability", "settings"), tuple(load_keys()), tuple(known_keys())],
+    ids=lambda keys: keys[0],
+)
+def test_no_odd_value_is_more_than_an_error_of_settings(keys: tuple[str, ...]) -> None:
+    """In every place of a file; a traceback would name a line of this package, and none of the file."""
+    part = {"nodes": "cluster", "at": "steps"}.get(keys[0], "" if keys is KEYS else "load")
+    whole = {"teaches": "x.", "load": {"duration": "6s"}, "expect": ["gap < 1s"]}
+    for key, odd, beside in product(keys, ODD, STEPS if part == "steps" else [{}]):
+        value: Any = beside | {key: odd}
+        value = {part: [value] if part == "steps" else value} if part else value
+        with contextlib.suppress(SettingsError):
+            assert Scenario.of(whole | value).name == "scenario"
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

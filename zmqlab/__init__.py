@@ -5,9 +5,10 @@ A notebook or a script needs only the names of this module::
     from zmqlab import Cluster, LoadClient, Side
 
 :class:`Cluster` starts nodes and breaks them, :class:`LoadClient` puts them under load, :class:`Client` sends single
-orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. :func:`clusters` lists
-what runs, :func:`stop_all` stops it. Each name is imported
-when it is first used: a node process imports this package too, and must not load the lab.
+orders, and a :class:`Verdict` says after a run whether anything that was promised is missing. A :class:`Scenario` is a
+file that says what happens to a cluster and what is expected then. :func:`clusters` lists what runs, :func:`stop_all`
+stops it. Each name is imported when it is first used: a node process imports this package too, and must not load the
+lab.
 
 The layers, from the ground up. A module imports only from its own layer and from earlier ones.
 
@@ -30,7 +31,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.sim`: engine and clients under one seed, with virtual clock, network and disks
 * :mod:`~zmqlab.judge`: evidence of a run, and the verdict on it
 * :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
-* :mod:`~zmqlab.scenarios`: faults from a seed on real processes, under load
+* :mod:`~zmqlab.scenarios`: faults on real processes under load: from a seed, or from a file
 * :mod:`~zmqlab.widgets`: the panel in the notebook
 * :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
 * :mod:`~zmqlab.cli`: one function for each command
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
+    from zmqlab.scenarios.scenario_file import Scenario
 
 __all__ = [
     "Client",
@@ -58,6 +60,7 @@ __all__ = [
     "LoadClient",
     "LoadResult",
     "OrderType",
+    "Scenario",
     "Side",
     "TimeInForce",
     "Verdict",
@@ -74,6 +77,7 @@ _HOME = {
     "LoadClient": "zmqlab.lab.load_client",
     "LoadResult": "zmqlab.judge.verdict",
     "OrderType": "zmqlab.market.types",
+    "Scenario": "zmqlab.scenarios.scenario_file",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",
     "Verdict": "zmqlab.judge.verdict",

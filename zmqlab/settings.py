@@ -15,10 +15,11 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from zmqlab.errors import SettingsError
 
@@ -373,6 +374,17 @@ class NodeSettings:
     def client_endpoint(self) -> str:
         """The endpoint at which clients reach this node."""
         return client_endpoint(self.host, self.port)
+
+
+ALIKE = ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms")
+"""What all nodes of a cluster may be told alike, and a launcher does not say by itself."""
+
+
+def require_alike(settings: Mapping[str, Any]) -> None:
+    """Raise SettingsError unless all nodes may be told these settings."""
+    others = [name for name in settings if name not in ALIKE]
+    require(not others, f"settings of all nodes hold no {', '.join(map(repr, others))}: choose {', '.join(ALIKE)}")
+    NodeSettings(name="node0", port=CLIENT_PORT, **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

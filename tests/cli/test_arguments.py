@@ -26,6 +26,9 @@ NODES = "tcp://localhost:5002"
         ("quick --rate fast", "'fast' is not a rate"),
         ("quick --rate -5", "'-5' is not a rate"),
         ("quick --duration 0s", "'0s' is not a duration above zero"),
+        ("quick --stages 1s:1000", "stages begin at 1 s"),
+        ("quick --stages 0s:1000 --rate 7k", "leave the rate away"),
+        (f"client --nodes {NODES} --stages 0s:fast", "'fast' is not a rate"),
         ("quick --durability ram", "durability is 'ram': choose os, fsync, memory"),
         ("quick --node-choice best", "node choice 'best'"),
         ("quick --seed -1", "seed is -1"),
@@ -63,6 +66,10 @@ NODES = "tcp://localhost:5002"
         (f"book --nodes {NODES}", "Missing argument"),
         (f"book aapl --nodes {NODES}", "not 'aapl'"),
         (f"book AAPL --nodes {NODES} --levels 0", "Invalid value for '--levels'"),
+        ("run", "name a scenario, as in zmqlab run kill-the-leader"),
+        ("run kill-the-leadr", "'kill-the-leader' perhaps; there is coordinated-omission"),
+        ("run pyproject.toml", "pyproject.toml, line"),
+        ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),
         ("torture --rate max", "write orders a second"),
@@ -99,7 +106,9 @@ def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFix
     assert "called eve already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "quick", "node", "keys", "client", "status", "book", "torture", "ps", "reap"])
+@pytest.mark.parametrize(
+    "command", ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "ps", "reap"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert "Usage: " in capsys.readouterr().out

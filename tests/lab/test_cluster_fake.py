@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS, Aim
 from zmqlab.lab.hosts import LocalHost
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
@@ -90,6 +92,31 @@ def test_refuses_a_wrong_number_of_nodes(nodes: int) -> None:
 def test_refuses_unknown_choices(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is '{value}': choose"):
         Cluster(3, **{name: value})  # type: ignore[arg-type]
+
+
+def test_all_nodes_can_be_told_more(tmp_path: Path) -> None:
+    told = {"election_ticks": 40, "journal_retain_bytes": 0}
+    with Cluster(2, run_dir=tmp_path, host=LocalHost(FAKE), keys=False, settings=told) as cluster:
+        for name in cluster.nodes:
+            settings = cluster.fleet.settings(name)
+            assert (settings.election_ticks, settings.journal_retain_bytes) == (40, 0)
+    for wrong, said in ({"port": 7}, "hold no 'port': choose tick_ms"), ({"tick_ms": 0}, "tick_ms is 0"):
+        with pytest.raises(SettingsError, match=said):
+            Cluster(2, settings=wrong)
+
+
+@pytest.mark.parametrize("durability", ["os", "memory"])
+def test_after_a_power_cut_all_nodes_start_again_with_what_they_have(tmp_path: Path, durability: str) -> None:
+    """With durability memory a restart one by one asks the others to take the node in, and there are none."""
+    with Cluster(3, run_dir=tmp_path, host=LocalHost(FAKE), keys=False, durability=durability) as cluster:  # type: ignore[arg-type]
+        power_cut = FAULTS.draws["kill-all", "at once"].aim(Aim(cluster, random.Random(1), 0.0))  # type: ignore[misc]
+        power_cut.strike(cluster)
+        assert cluster.running == ()
+        power_cut.undo(cluster)
+        power_cut.undo(cluster)  # twice is fine
+        assert cluster.running == cluster.nodes
+        kinds = [event.kind for event in cluster.events if event.kind != "started"]
+        assert kinds == 3 * ["killed"] + 3 * ["restarted"]
 
 
 def test_a_cluster_that_was_not_started_says_so() -> None:

@@ -40,6 +40,15 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield running
 
 
+def test_stages_are_offered_as_they_are_written(cluster: Cluster) -> None:
+    load = LoadClient(cluster, stages="0s:500, 1s:500, 1s:3000, 1.5s:3000, 1.5s:500, 2s:500", seed=5)
+    assert (load.settings.rate, load.settings.duration_s) == (500, 2)
+    result = load.start().wait()
+    assert result.ok, result
+    assert abs(result.total.offered - 2_250) < 5 * 2_250**0.5
+    assert result.report.result.settings["stages"][2] == [1.0, 3_000.0]
+
+
 def test_a_run_gives_figures_and_a_verdict(cluster: Cluster, tmp_path: Path) -> None:
     load = LoadClient(cluster, rate=2_000, duration="2s", seed=5)
     assert "not started" in repr(load)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.process
 @pytest.fixture
 def controls() -> Iterator[LoadControls]:
     with Cluster(1) as cluster:
-        made = LoadControls(cluster, LoadClient(cluster, rate=1_000))
+        made = LoadControls(cluster, LoadClient(cluster, stages="0s:1000, 5s:2000"))
         yield made
         made.close()
 

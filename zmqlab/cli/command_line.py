@@ -58,6 +58,7 @@ for _command in (
     node_commands.remove,
     node_commands.ps,
     node_commands.reap,
+    fault_commands.run,
     fault_commands.sim,
     fault_commands.torture,
 ):

@@ -1,13 +1,15 @@
-"""``sim`` and ``torture``: commands that break a cluster under a seed, and check every promise.
+"""``run``, ``sim`` and ``torture``: commands that break a cluster under a seed, and check every promise.
 
-``sim`` runs a whole cluster in one process: one run with its story, or many runs on all cores. ``torture`` runs real
-processes under load, and breaks them with one fault after the other.
+``run`` runs one scenario, from a file: its cluster, its load, its faults, and what it expects. ``sim`` runs a whole
+cluster in one process: one run with its story, or many runs on all cores. ``torture`` runs real processes under load,
+and breaks them with one fault after the other.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from zmqlab.scenarios.nemesis import Strike
+    from zmqlab.scenarios.scenario_file import Scenario
     from zmqlab.scenarios.torture import Torture
     from zmqlab.sim.plan import SimSettings
 
@@ -60,6 +63,44 @@ def sim(
     if trace:
         raise SettingsError("--trace is of one run: leave --runs away, and name its --seed")
     return _try_many(first_seed, runs, settings, jobs)
+
+
+def run(
+    scenario: str = typer.Argument("", help="A file, or the name of a scenario that comes with zmqlab."),
+    list_all: bool = typer.Option(False, "--list", help="List the scenarios that come with zmqlab, and end."),
+    seed: int | None = typer.Option(None, "--seed", min=0, help="Another seed.", show_default="the scenario's own"),
+    run_dir: Path | None = RUN_DIR_OPTION,
+    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Run a scenario: start its cluster, load it, break it as the file says, and compare with what it expects.
+
+    Each step is a line with its time. The exit status is 0 if all was as expected, 1 if not, and 9 if it can't be
+    known.
+    """
+    if not (scenario or list_all):
+        raise SettingsError("name a scenario, as in zmqlab run kill-the-leader; zmqlab run --list shows them")
+    from zmqlab.scenarios.scenario_file import Scenario, shipped
+
+    if list_all:
+        return _list([Scenario.read(name) for name in shipped()], as_json)
+    told, stream = Scenario.read(scenario), sys.stderr if as_json else sys.stdout
+    print(f"{told.name}: {told.teaches}\n", file=stream, flush=True)
+    result = told.run(lambda line: print(line, file=stream, flush=True), seed=seed, run_dir=run_dir, keep=keep)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        typer.echo(f"\n{result.summary()}")
+    return result.exit_status
+
+
+def _list(scenarios: Sequence[Scenario], as_json: bool) -> int:
+    if as_json:
+        print_json([{"scenario": each.name, "teaches": each.teaches, "seconds": each.ends_s} for each in scenarios])
+    else:
+        for each in scenarios:
+            typer.echo(f"{each.name} ({each.ends_s:g} s)\n    {each.teaches}")
+    return EXIT_OK
 
 
 def torture(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,6 +19,18 @@ RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
 )
 FRESH_OPTION = typer.Option(False, "--fresh", help="Begin anew in --run-dir: delete the cluster that has run there.")
+RATE_OPTION = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation.")
+STAGES_OPTION = typer.Option(
+    "",
+    "--stages",
+    help="How the rate changes, in place of --rate: 0s:1000,5s:1000,5s:8000 holds, then jumps; two points are joined "
+    "by a straight line.",
+    metavar="POINTS",
+    show_default=False,
+)
+DURATION_OPTION = typer.Option(
+    "", "--duration", help="How long to send, as in 10s or 2m.", show_default="10s, or until the last stage"
+)
 REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
 ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
@@ -28,8 +40,9 @@ HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations ther
 
 def quick(
     nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
-    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
-    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    rate: str = RATE_OPTION,
+    stages: str = STAGES_OPTION,
+    duration: str = DURATION_OPTION,
     seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
     durability: str = typer.Option(
         "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
@@ -52,8 +65,7 @@ def quick(
 
     The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
-    parse_rate(rate)
-    parse_duration(duration)
+    offered = _offered(rate, stages, duration)
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
@@ -67,7 +79,7 @@ def quick(
         keep=keep,
         fresh=fresh,
     )
-    load = LoadClient(cluster, rate=rate, duration=duration, seed=seed, node_choice=node_choice, fail_if=fail_if)
+    load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
     with cluster:
         load.start()
         show_progress(load, cluster.feed, to_stderr=as_json)
@@ -79,8 +91,9 @@ def quick(
 def client(
     nodes: str = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
-    rate: str = typer.Option("5000", "--rate", help="Orders a second, as in 5000 or 20k; max finds saturation."),
-    duration: str = typer.Option("10s", "--duration", help="How long to send, as in 10s or 2m."),
+    rate: str = RATE_OPTION,
+    stages: str = STAGES_OPTION,
+    duration: str = DURATION_OPTION,
     seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
@@ -107,8 +120,7 @@ def client(
     threshold was crossed.
     """
     endpoints = node_list(nodes, keys)
-    parse_rate(rate)
-    parse_duration(duration)
+    offered = _offered(rate, stages, duration)
     if not (is_loopback(bind) or insecure):
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.lab.load_client import LoadClient
@@ -116,8 +128,7 @@ def client(
     load = LoadClient(
         endpoints,
         keys=keys,
-        rate=rate,
-        duration=duration,
+        **offered,
         seed=seed,
         node_choice=node_choice,
         arrivals=arrivals,
@@ -135,6 +146,16 @@ def client(
         show_progress(load, load.feed, to_stderr=as_json)
         result = load.wait()
     return report(result, as_json, "")
+
+
+def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
+    """What a load client is told of these; wrong ones are noticed before anything heavy is imported."""
+    parse_rate(rate)
+    said: dict[str, Any] = {"rate": rate, "stages": stages}
+    if duration:
+        parse_duration(duration)
+        said["duration"] = duration
+    return said
 
 
 def report(result: LoadResult, as_json: bool, run_dir: str) -> int:

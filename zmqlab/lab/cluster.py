@@ -25,9 +25,9 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, NoLeader, ZmqlabError
@@ -68,6 +68,8 @@ class Cluster:
         keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder;
             a folder that has keys keeps them. Without keys every process on this machine may speak to the nodes.
         host: where nodes run; processes on this machine by default.
+        settings: settings of the nodes beyond these, as ``{"election_ticks": 40}`` or ``{"snapshot_log_bytes": 65536}``
+            (docs/settings.md).
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
 
     Raises:
@@ -88,6 +90,7 @@ class Cluster:
         keys: bool = False,
         host: Host | None = None,
         fresh: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_count(nodes)
         self.name = f"lab-{secrets.token_hex(3)}"
@@ -104,6 +107,7 @@ class Cluster:
             log_level=log_level,
             metrics=metrics,
             keys=keys,
+            more=settings or {},
         )
         self._host = host or LocalHost()
         self._rooms: StartedCluster | None = None

@@ -4,7 +4,7 @@
 
 - charts and tables: the marks and bands of its events (:mod:`~zmqlab.lab.events`);
 - buttons: its controls. ``control.fault(cluster, "node1").strike(cluster)`` is a click, and ``.undo(cluster)`` another;
-- torture: its draws (:mod:`zmqlab.scenarios.nemesis`).
+- torture: its draws (:mod:`zmqlab.scenarios.nemesis`), and scenario files: draws and buttons, each by its name.
 
 So a new kind of fault is a class (:class:`~zmqlab.lab.faults.Fault`) and one call of :meth:`Registry.register`, in one
 file. ``tests/lab/test_fault_kinds.py`` has an example.
@@ -327,7 +327,7 @@ for _kind in (
     ),
     FaultKind(
         name="kill-all",
-        draws=(Draw("at once", (0.2, 1.0), lambda aim: _all(faults.Kill, aim.everyone()), is_total=True),),
+        draws=(Draw("at once", (0.2, 1.0), lambda aim: faults.power_cut(aim.everyone()), is_total=True),),
     ),
     FaultKind(
         name="pause",

@@ -426,3 +426,23 @@ class Together(Fault):
     @property
     def victims(self) -> str:
         return ", ".join(fault.victims for fault in self.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCut(Together):
+    """Kills that are undone by a start of all at once, each from its journal. With durability ``memory`` there is none:
+    the nodes found another cluster, and what was acknowledged is lost."""
+
+    def undo(self, cluster: Breakable) -> None:
+        stopped = [name for name in cluster.nodes if name not in (*cluster.running, *cluster.paused)]
+        for name in stopped:
+            with cluster.fleet.turns.take(name, "restart"):
+                cluster.fleet.start(cluster.fleet.settings(name), LabEvent.RESTARTED)
+        for name in stopped:
+            cluster.fleet.await_answer(name)
+            cluster.link_table.tell(name)
+
+
+def power_cut(names: Iterable[str]) -> Fault:
+    """SIGKILL for all of these."""
+    return PowerCut(tuple(map(Kill, names)))

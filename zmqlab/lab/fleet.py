@@ -20,8 +20,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,7 +34,7 @@ from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all, kill_la
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogLevel, NodeSettings, require_whole
+from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogLevel, NodeSettings, require_alike, require_whole
 from zmqlab.wire import control
 
 MAX_NODES = 15
@@ -82,8 +82,11 @@ class NodePlan:
     keys: bool = False
     """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
     replication: str = DEFAULT_REPLICATION
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Settings beyond these, of :data:`~zmqlab.settings.ALIKE`."""
 
     def __post_init__(self) -> None:
+        require_alike(self.more)
         for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
             if (value := getattr(self, name)) not in choices:
                 raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
@@ -108,7 +111,7 @@ class NodePlan:
             log_level=self.log_level,
             metrics_port=port + METRICS_OFFSET if self.metrics else 0,
             keys=self.key_folder,
-            **more,
+            **{**self.more, **more},
         )
 
     def founders(self, host: Host, ports: Iterable[int]) -> list[NodeSettings]:
@@ -299,8 +302,7 @@ class Fleet:
                 raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {log}")
 
     def raise_if_ended(self, name: str) -> None:
-        """Raise the error that a node ended with, if it has ended before it was ready, or if the cluster has been
-        stopped."""
+        """Raise the error that a node ended with before it was ready, or that the cluster has been stopped."""
         self.turns.require_open()
         process = self._newest[name]
         status = process.poll()

@@ -39,7 +39,7 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.load_run import LoadRun
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
-from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.load_settings import LoadSettings, parse_stages
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
@@ -59,6 +59,10 @@ FIGURES_OVER = 10
 COLLECT_ABOVE_S = 15.0
 """A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of their
 log, eleven minutes at 20,000 orders/s."""
+RATE = 5_000
+BY_DEFAULT = "by default"
+"""The duration of a run whose caller names none."""
+DURATION_S = 10.0
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
 """The nodes of a load client whose cluster has not been started yet."""
 
@@ -69,7 +73,9 @@ class LoadClient:
     Args:
         target: a Cluster, or the client endpoints of nodes that run already.
         rate: orders a second, as a number or as in "20k"; "max" finds saturation.
-        duration: seconds, or as in "10s"; None: until :meth:`stop`.
+        duration: seconds, or as in "10s"; None: until :meth:`stop`. By default 10 s, or until the last stage.
+        stages: how the rate changes, as in ``"0s:1000, 5s:1000, 5s:8000"``
+            (:func:`~zmqlab.load.load_settings.parse_stages`); they stand in place of ``rate``.
         collector: reads the log along with the run, so that the verdict has all of it, whatever the nodes forget. None:
             a run of more than 15 s has a collector of its own.
         allow_compacted: pass the verdict even if the log's beginning is gone everywhere.
@@ -91,9 +97,10 @@ class LoadClient:
     def __init__(
         self,
         target: Cluster | Sequence[str],
-        rate: float | str = 5_000,
-        duration: float | str | None = "10s",
+        rate: float | str = RATE,
+        duration: float | str | None = BY_DEFAULT,
         *,
+        stages: str | Sequence[Any] = (),
         collector: LogCollector | None = None,
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
@@ -109,8 +116,7 @@ class LoadClient:
         try:
             self.settings = LoadSettings(
                 nodes=nodes,
-                rate=parse_rate(rate),
-                duration_s=math.inf if duration is None else parse_duration(duration),
+                **_offered(rate, duration, stages),
                 **{"node_choice": "random", "ack": target.ack if isinstance(target, Cluster) else "quorum"} | settings,
             )
         except TypeError as error:
@@ -353,6 +359,18 @@ class LoadClient:
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
         )
+
+
+def _offered(rate: float | str, duration: float | str | None, stages: str | Sequence[Any]) -> dict[str, Any]:
+    """Rate, stages and duration of the settings."""
+    points, per_second = parse_stages(stages) if stages else (), parse_rate(rate)
+    if points and per_second != RATE:
+        raise SettingsError(f"rate is {rate!r}, and there are stages, which say it: leave the rate away")
+    if duration == BY_DEFAULT:
+        duration_s = points[-1].at_s if points and points[-1].at_s else DURATION_S
+    else:
+        duration_s = math.inf if duration is None else parse_duration(duration)
+    return {"rate": points[0].rate if points else per_second, "stages": points, "duration_s": duration_s}
 
 
 def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:

@@ -253,6 +253,7 @@ class Generator:
             seed=settings.seed,
             start_ns=started_ns,
             duration_s=settings.duration_s,
+            stages=settings.stages,
         )
         self._publisher = Publisher(settings, self._tally, self._sessions, self.record, started_ns)
         if settings.book_reads:
@@ -407,7 +408,7 @@ class Generator:
         counters.busy = theirs.busy
 
     def _publish(self, now_ns: int, state: str) -> None:
-        rate = None if self.settings.rate is None else self._schedule.rate
+        rate = None if self.settings.rate is None else self._schedule.rate_at(now_ns)
         metrics = self._publisher.snapshot(now_ns, state, rate, self._flow.pool.count)
         if self._on_metrics is not None:
             self._on_metrics(metrics)

@@ -2,19 +2,34 @@
 
 ``rate`` is in orders a second, or None for "max". At "max" the client keeps a bounded number of requests outstanding
 and sends the next one when one is answered (a closed loop). That finds saturation, but measures service time only.
+
+*Stages* (:class:`Stage`) make the rate a function of time: straight lines between points, as in ``0s:1000, 5s:1000,
+5s:8000``. Two points of one rate hold it, two points of two rates are a ramp, two points at one time are a step, and
+two steps are a spike. The rate of the last point goes on until the end of the run.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, get_args
 
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
-from zmqlab.settings import Ack, parse_endpoint, require, require_number, require_path, require_whole
+from zmqlab.settings import (
+    Ack,
+    parse_duration,
+    parse_endpoint,
+    parse_rate,
+    require,
+    require_number,
+    require_path,
+    require_whole,
+)
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 Arrivals = Literal["poisson", "constant"]
@@ -23,6 +38,68 @@ MAX_CLIENTS = 100
 """Each has a socket to every node."""
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
+MAX_RATE = 10_000_000
+"""Orders a second. The generator makes a tenth of it on a fast core."""
+
+
+class Stage(NamedTuple):
+    """One point of a rate that changes in time."""
+
+    at_s: float
+    """Since the first order may be sent."""
+    rate: float
+    """Orders a second at that moment; 0 is a pause."""
+
+    def __str__(self) -> str:
+        return f"{self.at_s:g}s:{self.rate:g}"
+
+
+def parse_stages(stages: object) -> tuple[Stage, ...]:
+    """The stages in ``"0s:1000, 5s:1000, 5s:8000"``, or in a list of such points; a point is also ``(5, 8000)`` or
+    ``{"5s": 8000}``, as YAML has it.
+
+    Raises:
+        SettingsError: a point can't be read, or the points are in no order of time that begins at 0 s.
+    """
+    points = stages.split(",") if isinstance(stages, str) else stages
+    if not isinstance(points, Iterable) or isinstance(points, Mapping):
+        raise SettingsError(f"stages are {stages!r}: write points of time and rate, as in '0s:1000, 5s:1000, 5s:8000'")
+    return check_stages(tuple(map(_parse_stage, points)))
+
+
+def check_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same stages. Raises SettingsError unless they begin at 0 s and go forward in time."""
+    require(len(stages) > 0, "stages are empty: write at least one point, as in '0s:1000'")
+    require(
+        stages[0].at_s == 0, f"stages begin at {stages[0].at_s:g} s: say the rate from the start on, as in '0s:1000'"
+    )
+    for stage in stages:
+        require_number(f"the rate at {stage.at_s:g} s", stage.rate, 0, MAX_RATE)
+    for one, other in pairwise(stages):
+        require(one.at_s <= other.at_s, f"stages go back in time, from {one} to {other}: order them by time")
+    for one, other in zip(stages, stages[2:], strict=False):
+        require(one.at_s < other.at_s, f"more than two stages stand at {one.at_s:g} s: a step is two")
+    return stages
+
+
+def _parse_stage(point: object) -> Stage:
+    if isinstance(point, Stage):
+        return point
+    parts: list[object] = []
+    if isinstance(point, str):
+        parts = list(point.split(":"))
+    elif isinstance(point, Mapping):
+        parts = [part for pair in point.items() for part in pair]
+    elif isinstance(point, list | tuple):
+        parts = list(point)
+    if len(parts) != 2 or not all(isinstance(part, str | int | float) for part in parts):
+        raise SettingsError(f"stage {point!r} can't be read: write TIME:RATE, as in 5s:8000")
+    at, rate = (str(part).strip() for part in parts)
+    at_s = 0.0 if at in ("0", "0s", "0ms", "0.0") else parse_duration(at)
+    value = 0.0 if rate in ("0", "0.0") else parse_rate(rate)
+    if value is None:
+        raise SettingsError(f"stage {point!r} has no rate: stages are of an open loop, and max is none")
+    return Stage(at_s, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +149,9 @@ class LoadSettings:
     nodes: tuple[str, ...]
     """Client endpoints (base port + 2), as in tcp://127.0.0.1:5002."""
     rate: float | None = 5_000.0
-    """Orders a second; None is "max"."""
+    """Orders a second; None is "max". With stages it is the first stage's."""
+    stages: tuple[Stage, ...] = ()
+    """How the rate changes in time; none: it stays."""
     duration_s: float = math.inf
     """How long to send; by default until the run is stopped."""
     clients: int = 1
@@ -125,7 +204,14 @@ class LoadSettings:
             parse_endpoint(node)
         require(len(set(self.nodes)) == len(self.nodes), "a node is named twice")
         if self.rate is not None:
-            require_number("rate", self.rate, 0, 10_000_000)
+            require_number("rate", self.rate, 0, MAX_RATE)
+        if self.stages:
+            check_stages(self.stages)
+            require(self.rate == self.stages[0].rate, f"rate is {self.rate!r}, and the stages begin with another one")
+            require(
+                self.stages[-1].at_s <= self.duration_s,
+                f"the last stage is at {self.stages[-1].at_s:g} s, after the end at {self.duration_s:g} s",
+            )
         require_number("duration_s", self.duration_s, 0.001, math.inf)
         require(
             self.node_choice in get_args(NodeChoice),
@@ -187,7 +273,8 @@ class LoadSettings:
             values["duration_s"] = math.inf
         try:
             mix = FlowMix(**values.pop("mix", {}))
-            return cls(**values | {"mix": mix, "nodes": tuple(values.get("nodes", ()))})
+            stages = tuple(Stage(*each) for each in values.pop("stages", ()))
+            return cls(**values | {"mix": mix, "nodes": tuple(values.get("nodes", ())), "stages": stages})
         except TypeError as error:
             raise SettingsError(f"load settings do not fit: {error}") from None
 

@@ -5,24 +5,66 @@ never sees the waiting that the system causes: coordinated omission (Tene; the R
 depend on the seed and the rate alone. Each order is sent, late if need be, and its latency counts from the intended
 time.
 
-Times are nanoseconds of the caller's clock. They are made in chunks of 1,024, so that a long run needs no memory.
-Constant arrivals are multiplied from the chunk's origin, so that they do not drift. A change of the rate keeps the
-times that have passed, drops the others, and starts anew at the moment of the change.
+Times are nanoseconds of the caller's clock. They are made in chunks of 1,024, so that a long run needs no memory. A
+change of the rate keeps the times that have passed, drops the others, and starts anew at the moment of the change.
+
+The rate may change along straight lines (:class:`~zmqlab.load.load_settings.Stage`). Then the k-th order is due when
+the rate has added up to the k-th value of a process of rate 1: whole numbers for constant arrivals, sums of exponential
+gaps for Poisson ones. That is the inversion method for a Poisson process whose rate varies (Çinlar, *Introduction to
+Stochastic Processes*, 1975, section 4.7), and it is exact: nothing is rounded to intervals. A rate that does not change
+is a curve of one line. So constant arrivals are counted from the start, and do not drift.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from zmqlab.load.load_settings import Arrivals
+from zmqlab.load.load_settings import Arrivals, Stage
 from zmqlab.load.order_flow import Ints
 
 CHUNK = 1_024
 NEVER_NS = (1 << 63) - 1
 _NOTHING: Ints = np.empty(0, np.int64)
+_Floats = npt.NDArray[np.float64]
+
+
+class Curve:
+    """A rate that changes along straight lines: what it is at a time, and when it has added up to a number."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._at_s: _Floats = np.array([stage.at_s for stage in stages])
+        self._rates: _Floats = np.array([stage.rate for stage in stages], np.float64)
+        lengths_s = np.diff(self._at_s)
+        self._slopes: _Floats = np.zeros(len(stages))
+        """Of the line that begins at each point, in orders/s, a second; 0 behind the last point and at a step."""
+        np.divide(np.diff(self._rates), lengths_s, out=self._slopes[:-1], where=lengths_s > 0)
+        orders = lengths_s * (self._rates[:-1] + self._rates[1:]) / 2
+        self._sums: _Floats = np.concatenate(([0.0], np.cumsum(orders)))
+        """How many orders fall due, on average, before each point."""
+
+    def rate_at(self, time_s: float) -> float:
+        """Orders a second, ``time_s`` after the start."""
+        time_s = max(time_s, 0.0)
+        line = int(np.searchsorted(self._at_s, time_s, side="right")) - 1
+        return float(self._rates[line] + self._slopes[line] * (time_s - self._at_s[line]))
+
+    def times_s(self, sums: _Floats) -> _Floats:
+        """When the rate has added up to each of ``sums``, which are in no descending order; infinite for never.
+
+        Within a line of slope m that begins with rate a, the sum after x seconds is d = a x + m x²/2. The root is
+        written so that m may be 0: x = 2 d / (a + sqrt(a² + 2 m d)).
+        """
+        line = np.searchsorted(self._sums, sums, side="right") - 1
+        rates, over = self._rates[line], sums - self._sums[line]
+        ends = rates + np.sqrt(np.maximum(rates * rates + 2 * self._slopes[line] * over, 0.0))
+        into_s = np.where(self._slopes[line] > 0, 0.0, np.inf)  # where no order is due yet
+        np.divide(2 * over, ends, out=into_s, where=ends > 0)
+        return np.asarray(self._at_s[line] + into_s)
 
 
 class Schedule:
@@ -36,24 +78,27 @@ class Schedule:
         seed: int = 1,
         start_ns: int = 0,
         duration_s: float = math.inf,
+        stages: Sequence[Stage] = (),
     ) -> None:
+        """``stages``: how the rate changes; then ``rate`` does not count."""
         self._rng = np.random.default_rng([seed, 0x5CED])  # a stream of its own beside the flow's
         self._poisson = arrivals == "poisson"
-        self._rate = rate
+        self._curve = Curve(stages or (Stage(0.0, rate),))
+        self._curve_ns = start_ns
+        """When the curve begins."""
+        self._made = 0.0
+        """What the rate has added up to at the last time that was made; infinite if no more times can come."""
         self.start_ns = start_ns
         self.end_ns = NEVER_NS if math.isinf(duration_s) else start_ns + round(duration_s * 1e9)
-        self._origin_ns = float(start_ns)
-        """Where the next chunk is counted from; after all times already made."""
         self._times: list[int] = []
         """Times made, those from ``_next`` on not taken; ascending. A list: a search in it takes a tenth of the time of
         one call of numpy."""
         self._next = 0
         self._reach(start_ns)
 
-    @property
-    def rate(self) -> float:
-        """Orders a second, from the last change on."""
-        return self._rate
+    def rate_at(self, now_ns: int) -> float:
+        """Orders a second at ``now_ns``."""
+        return self._curve.rate_at((now_ns - self._curve_ns) / 1e9)
 
     @property
     def next_due_ns(self) -> int:
@@ -80,10 +125,10 @@ class Schedule:
         return np.array(taken, np.int64)
 
     def set_rate(self, rate: float, now_ns: int) -> None:
-        """From ``now_ns`` on, ``rate`` orders a second. What was due before stays due. 0 pauses."""
+        """From ``now_ns`` on, ``rate`` orders a second, whatever the stages say. What was due before stays due. 0
+        pauses."""
         del self._times[self._next + self.due_count(now_ns) :]
-        self._rate = rate
-        self._origin_ns = float(max(now_ns, self.start_ns))
+        self._curve, self._curve_ns, self._made = Curve((Stage(0.0, rate),)), max(now_ns, self.start_ns), 0.0
         self._reach(now_ns)
 
     def stop(self, now_ns: int) -> None:
@@ -104,16 +149,17 @@ class Schedule:
             self._times += chunk.tolist()
 
     def _make_chunk(self) -> Ints:
-        """The next times, cut at the end of the run; empty at rate 0 and after the end."""
-        if self._rate <= 0 or self._origin_ns >= self.end_ns:
+        """The next times, cut at the end of the run; empty if none can come any more."""
+        if math.isinf(self._made):
             return _NOTHING
-        gap_ns = 1e9 / self._rate
         if self._poisson:
-            offsets = np.cumsum(self._rng.exponential(gap_ns, CHUNK), dtype=np.float64)
-            span_ns = float(offsets[-1])
+            sums = self._made + np.cumsum(self._rng.standard_exponential(CHUNK), dtype=np.float64)
+            self._made = float(sums[-1])
         else:
-            offsets = gap_ns * np.arange(CHUNK, dtype=np.float64)
-            span_ns = gap_ns * CHUNK
-        times = (self._origin_ns + offsets).astype(np.int64)
-        self._origin_ns += span_ns
-        return times[times < self.end_ns]
+            sums = self._made + np.arange(CHUNK, dtype=np.float64)
+            self._made += CHUNK
+        offsets_ns = 1e9 * self._curve.times_s(sums)
+        offsets_ns = offsets_ns[offsets_ns < self.end_ns - self._curve_ns]
+        if len(offsets_ns) < CHUNK:
+            self._made = math.inf
+        return self._curve_ns + offsets_ns.astype(np.int64)

@@ -1,11 +1,21 @@
 """Scenarios: what happens to a cluster of real processes under load, in which order, and what that cost.
 
-So far there is one, *torture*: everything breaks in turn, from a seed, and every promise is checked at the end.
+*Torture* breaks everything in turn, from a seed, and checks every promise at the end. A *scenario file* says what
+happens when, and what is expected: ``Scenario.read("kill-the-leader").run()``, or ``zmqlab run kill-the-leader``.
+Those that come with the package are in ``shipped``.
 
 This package decides when faults strike and whether the cluster has recovered. It does not know how a fault is made or
 undone: it reads :data:`zmqlab.lab.fault_kinds.FAULTS`. It judges nothing itself: it calls :mod:`zmqlab.judge`.
 
-Modules, in reading order:
+Scenario files, in reading order:
+
+* :mod:`~zmqlab.scenarios.scenario_file`: reads one and checks all of it; begin here.
+* :mod:`~zmqlab.scenarios.written`: values with their places, so that an error says where it is.
+* :mod:`~zmqlab.scenarios.scenario_steps`: what a step waits for, and what it does.
+* :mod:`~zmqlab.scenarios.expectations`: what must be so at the end.
+* :mod:`~zmqlab.scenarios.scenario_run`: one run: cluster, loads, steps, verdict, result.
+
+Torture, in reading order:
 
 * :mod:`~zmqlab.scenarios.nemesis`: deals faults from the seed, strikes, undoes, and waits until the cluster has
   recovered.

@@ -260,6 +260,10 @@ class Nemesis:
         while time.monotonic() < deadline and not self._is_over():
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
+    def trouble(self, acknowledged_before: int) -> str:
+        """What is wrong with the cluster now; empty if it has recovered, and more orders are acknowledged than that."""
+        return self._trouble(self._cluster.status(), acknowledged_before)
+
     def _trouble(self, table: StatusTable, acknowledged_before: int) -> str:
         missing = [name for name in self._cluster.nodes if name not in self._cluster.running]
         if missing:

@@ -29,6 +29,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.incidents`: what each fault cost, as a card, and the log of events
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel
+* :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
 
 Needs the extra ``lab``: ``pip install 'zmqlab[lab]'``. Names are imported when they are first used, so that the package
 can say so.
@@ -49,6 +50,7 @@ _HOME = {
     "NodeTable": "cluster_controls",
     "PartitionMatrix": "cluster_controls",
     "ReplicationChart": "chart_widgets",
+    "ScenarioRunner": "scenario_runner",
     "ThroughputChart": "chart_widgets",
 }
 """The module of each public name."""

@@ -57,8 +57,9 @@ AS_GIVEN = "as given"
 """The name of a pattern's own flow."""
 NODE_CHOICES = ("random", "round-robin", "leader")
 ARRIVALS = ("poisson", "constant")
-OWN = {"nodes", "rate", "duration_s", "node_choice", "arrivals", "mix"}
-"""Settings that are chosen here, or given by the cluster. The others come from the pattern."""
+OWN = {"nodes", "rate", "stages", "duration_s", "node_choice", "arrivals", "mix"}
+"""Settings that are chosen here, or given by the cluster. The others come from the pattern. The slider's rate stands in
+place of stages."""
 
 
 class LoadControls(Panel):

@@ -23,13 +23,13 @@ from typing import Any
 from zmqlab.errors import ClusterError
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.incidents import UNSERVED_MS
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, text_of_ms
 from zmqlab.load.load_settings import FlowMix
 from zmqlab.tables import html_table
 from zmqlab.widgets.panel import Panel, script
-from zmqlab.widgets.readings import UNSERVED_MS
 
 RATE_MIN = 100
 """Orders a second at the slider's low end; below it percentiles of a second mean little."""

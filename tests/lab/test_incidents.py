@@ -7,8 +7,8 @@ import pytest
 from tests.widgets.fake_cluster import MS, snapshot
 from zmqlab.judge.promises import Check
 from zmqlab.judge.verdict import Verdict
+from zmqlab.lab.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.load.load_messages import LoadMetrics
-from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.wire.control import Event
 
 START = 1_700_000_000_000_000_000

@@ -30,6 +30,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.sim`: engine and clients under one seed, with virtual clock, network and disks
 * :mod:`~zmqlab.judge`: evidence of a run, and the verdict on it
 * :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
+* :mod:`~zmqlab.runs`: runs that are kept, shown, compared, and judged again
 * :mod:`~zmqlab.scenarios`: faults from a seed on real processes, under load
 * :mod:`~zmqlab.widgets`: the panel in the notebook
 * :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
+    from zmqlab.runs.kept_run import Run
 
 __all__ = [
     "Client",
@@ -58,6 +60,7 @@ __all__ = [
     "LoadClient",
     "LoadResult",
     "OrderType",
+    "Run",
     "Side",
     "TimeInForce",
     "Verdict",
@@ -74,6 +77,7 @@ _HOME = {
     "LoadClient": "zmqlab.lab.load_client",
     "LoadResult": "zmqlab.judge.verdict",
     "OrderType": "zmqlab.market.types",
+    "Run": "zmqlab.runs.kept_run",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",
     "Verdict": "zmqlab.judge.verdict",

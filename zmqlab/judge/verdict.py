@@ -243,7 +243,7 @@ def take_evidence(
             log = evidence.pull_log(endpoints, max(node.log_index for node in nodes), collector)
             problem = "" if collector is None else collector.log.problem
         except ZmqlabError as error:
-            problem = f"no node gave its log: {error}"
+            problem = f"no node gave its log: {error}. Judge again"
     return RunEvidence(
         acknowledgements=acknowledgements,
         asked=len(endpoints),
@@ -304,7 +304,7 @@ def pass_verdict(
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
     if log is None:
-        return Verdict((*watched, Check("log", None, f"{taken.log_problem}. Judge again")), "hashes only", nodes)
+        return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
     last_index = max(node.log_index for node in nodes)
     if taken.compared is not None:
         watched = (*watched, promises.one_log(taken.conflicts, taken.compared))

@@ -407,10 +407,10 @@ class KeptFiles:
     def _log(self) -> list[LogEntry]:
         data, at, entries = self._unpacked(LOG), 0, []
         while at < len(data):
-            if len(data) - at < _HEAD.size:
-                raise RunUnreadable(f"{self.folder / LOG} is damaged: its last entry is cut")
-            index, term, kind, length = _HEAD.unpack_from(data, at)
+            index, term, kind, length = _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size, b"\xff"))
             at += _HEAD.size
+            if at + length > len(data):
+                raise RunUnreadable(f"{self.folder / LOG} is damaged: its last entry is cut")
             entries.append(LogEntry(index, term, kind, data[at : at + length]))
             at += length
         return entries

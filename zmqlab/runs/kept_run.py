@@ -278,7 +278,10 @@ class Run:
         """What was run, in one line."""
         nodes, rate = self.about.cluster.get("nodes"), self.about.load.get("rate")
         words = [self.about.what, f"{nodes} nodes" if nodes else f"{len(self.about.load.get('nodes', ()))} endpoints"]
-        words.append("as fast as possible" if rate is None else f"{rate:,.0f} orders/s offered")
+        if self.about.load.get("stages"):
+            words.append("rate in stages")
+        else:
+            words.append("as fast as possible" if rate is None else f"{rate:,.0f} orders/s offered")
         if len(self.repetitions) > 1:
             words.append(f"{len(self.repetitions)} repetitions")
         return ", ".join(words)

@@ -59,7 +59,6 @@ NODES = "tcp://localhost:5002"
         ("quick --repeat 0", "Invalid value for '--repeat'"),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),
         ("report", "Missing argument 'RUN'"),
-        ("compare tests", "tests is no kept run: it has no run.json"),
         ("status", "Missing option '--nodes'"),
         ("status --nodes ,", "names no node"),
         (f"status --nodes {NODES},{NODES}", "names a node twice"),

@@ -195,7 +195,9 @@ class Run:
         about = _about(run, what)
         with _written_to(parent, lambda new: _fill(new, about, run)) as new:
             name = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(about.began_ns / 1e9))}-{what}"
-            return cls.read(_renamed(new, (parent / _numbered(name, number) for number in range(1, MAX_NAMES))))
+            return cls.read(
+                _renamed(new, (parent / f"{name}{more}" for more in ("", *(f"-{n}" for n in range(2, MAX_NAMES)))))
+            )
 
     def add(self, load: LoadClient | JudgedRun) -> Repetition:
         """Keep one more repetition of this run; arguments and errors as in :meth:`keep`."""
@@ -438,10 +440,6 @@ def _renamed(new: Path, names: Iterable[Path]) -> Path:
             if not path.exists():
                 raise
     raise FileExistsError(f"{path} is there already")
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"
 
 
 def _merged(histograms: Iterable[Histogram]) -> Histogram:

@@ -25,6 +25,13 @@ from zmqlab.errors import SettingsError
 Durability = Literal["os", "fsync", "memory"]
 """``os``: the journal survives the death of every process. ``fsync``: also a power cut. ``memory``: nothing."""
 
+Ack = Literal["quorum", "leader", "none"]
+"""When a client counts an order as done. ``quorum``: a majority has stored it. ``leader``: the leader has. ``none``: as
+soon as it is sent; the client waits for nothing."""
+
+DEFAULT_REPLICATION = "raft"
+"""Raft, with answers after a majority has stored the entry."""
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LogFormat = Literal["text", "json"]
@@ -44,6 +51,7 @@ _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]
 """A name, an IPv4 address, or an IPv6 address in brackets. libzmq fails at an empty host, and at one that begins with a
 dot or a dash."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_REPLICATION = re.compile(r"[a-z][a-z0-9-]{0,31}|[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,63}")
 
 
 def parse_duration(text: str | float) -> float:
@@ -145,6 +153,11 @@ def is_address(text: str) -> bool:
 def is_node_name(text: str) -> bool:
     """Whether ``text`` may be the name of a node: up to 32 letters, digits, ``.`` ``_`` ``-``."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_replication_name(text: str) -> bool:
+    """Whether ``text`` may name a replication: a registered one, or a class as ``module:Class``."""
+    return _REPLICATION.fullmatch(text) is not None
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
@@ -257,6 +270,9 @@ class NodeSettings:
     """Needed to listen beyond loopback without keys: traffic is neither encrypted nor authenticated."""
     durability: Durability = "os"
     """``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing."""
+    replication: str = DEFAULT_REPLICATION
+    """How the nodes copy the log and when they answer: `raft`, `leader-ack`, `primary-backup`, `broadcast`, or a class
+    of your own as `module:Class`. All nodes of a cluster need the same. Only `raft` keeps every promise."""
     cluster: str = ""
     """The name of the cluster, as its launcher gave it. ``zmqlab ps`` shows it; founders of two names do not meet."""
     owner: int = 0
@@ -306,6 +322,10 @@ class NodeSettings:
         require(self.endpoint not in self.peers, f"{itself} peers")
         require(self.endpoint not in self.join, f"{itself} nodes to join")
         require(self.durability in get_args(Durability), f"durability {self.durability!r}: choose os, fsync or memory")
+        require(
+            isinstance(self.replication, str) and is_replication_name(self.replication),
+            f"replication {self.replication!r}: write raft, or module:Class for one of your own",
+        )
         require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
         require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
         require(self.log_to in get_args(LogTo), f"log to {self.log_to!r}: choose file or stderr")

@@ -121,6 +121,11 @@ class StatusTable(Sequence[NodeState]):
         return iter(self.nodes)
 
     @property
+    def replication(self) -> str:
+        """How the nodes copy their log, by the word of those that answered; empty if none did."""
+        return ", ".join(sorted({node.status.replication for node in self.nodes if node.status is not None} - {""}))
+
+    @property
     def exchange(self) -> str:
         """What matches orders, ``compiled`` or ``python``; where nodes differ, with their names. Empty: not known."""
         by_kind: dict[str, list[str]] = {}

@@ -117,6 +117,7 @@ def test_fresh_begins_anew_and_deletes_only_what_a_cluster_wrote(tmp_path: Path)
             "began with 2 nodes, not 3: say nodes=2 to go on with it, or begin anew there with",
         ),
         ({"durability": "memory"}, ClusterError, "durability memory do not read.*--fresh"),
+        ({"replication": "broadcast"}, SettingsError, "copy their log by raft, and not by broadcast: say replication="),
     ],
 )
 def test_another_kind_of_cluster_is_refused(

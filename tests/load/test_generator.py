@@ -370,3 +370,22 @@ def test_nodes_come_and_go_under_load(make_nodes: MakeNodes, log: FakeLog) -> No
     ledger_agrees(result, log)
     for node in first:
         node.start()
+
+
+def test_a_client_that_waits_for_nothing_sends_each_order_once(make_nodes: MakeNodes, log: FakeLog) -> None:
+    """More requests than a session's window holds, some of them to a node that loses them."""
+    nodes = make_nodes(3)
+    nodes[1].lose_requests = 100
+    result = Generator(settings_for(nodes, ack="none", duration_s=1.5, batch_interval_ms=0, window=64)).run()
+    report, total = LoadReport(result), result.total
+    assert total.offered == total.sent == pytest.approx(3_000, rel=0.1)
+    assert (total.acknowledged, total.retries, total.failed, total.duplicates) == (0, 0, 0, 0)
+    assert result.requests_sent[0] > 64
+    assert report.response_histogram.count == total.sent
+    assert "no answer was waited for (ack none)" in report.warnings[0]
+    assert result.ledger == b""
+
+
+def test_a_client_that_waits_for_nothing_needs_a_rate() -> None:
+    with pytest.raises(SettingsError, match="with ack none, give a rate"):
+        LoadSettings(nodes=("tcp://127.0.0.1:5002",), ack="none", rate=None)

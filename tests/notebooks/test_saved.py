@@ -42,8 +42,8 @@ def dead_links(text: str, folder: Path) -> list[str]:
     return [target for target in targets if not (folder / target).exists()]
 
 
-def test_there_are_eight_chapters_and_the_panel() -> None:
-    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 9))
+def test_there_are_nine_chapters_and_the_panel() -> None:
+    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 10))
     assert {path.name for path in FILES} - {path.name for path in CHAPTERS} == {"panel.ipynb"}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from zmqlab.cli.load_commands import FRESH_OPTION, KEEP_OPTION, RUN_DIR_OPTION
+from zmqlab.cli.load_commands import FRESH_OPTION, KEEP_OPTION, REPLICATION_OPTION, RUN_DIR_OPTION
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
@@ -42,6 +42,7 @@ def sim(
     nodes: int = typer.Option(0, "--nodes", help="How many nodes; by default each seed decides."),
     faults_ms: int = typer.Option(0, "--faults-ms", min=0, help="How long faults strike; by default the seed decides."),
     focus: str = typer.Option("", "--focus", help="Aim at one kind of bug: " + FOCUSES),
+    replication: str = REPLICATION_OPTION,
     jobs: int = typer.Option(0, "--jobs", min=0, help="Processes for --runs; by default one for each core."),
     trace: str = typer.Option("", "--trace", help="Write all events of the run there, as JSON.", metavar="FILE"),
 ) -> int:
@@ -53,7 +54,7 @@ def sim(
     from zmqlab.sim.__main__ import replay
     from zmqlab.sim.plan import SimSettings
 
-    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus)
+    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus, replication=replication)
     if not runs:
         return replay(seed, settings, Path(trace) if trace else None)
     if trace:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
+from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, REPLICATION, node_list
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json, show_progress
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
-from zmqlab.settings import is_loopback, parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
@@ -27,6 +27,10 @@ KEEP_OPTION = typer.Option(
     help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
     metavar="DIR",
 )
+REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
+ACK_OPTION = typer.Option(
+    "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
+)
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
@@ -38,6 +42,8 @@ def quick(
     durability: str = typer.Option(
         "os", "--durability", help="os: survives the death of every process; fsync: a power cut; memory: nothing."
     ),
+    replication: str = REPLICATION_OPTION,
+    ack: str = ACK_OPTION,
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
@@ -69,6 +75,8 @@ def quick(
         cluster = Cluster(
             nodes,
             durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+            replication=replication,
+            ack=ack,  # type: ignore[arg-type]  # checked by Cluster
             keys=keys,
             run_dir=run_dir,
             fresh=fresh and not number,
@@ -95,6 +103,7 @@ def client(
     ),
     arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
     symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    ack: str = typer.Option("quorum", "--ack", help="none: wait for no answer; otherwise for what the nodes give."),
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
     keep: Path | None = KEEP_OPTION,
@@ -130,6 +139,7 @@ def client(
         node_choice=node_choice,
         arrivals=arrivals,
         symbols=symbols,
+        ack=ack,
         clients=clients,
         history=history,
         allow_compacted=allow_compacted,

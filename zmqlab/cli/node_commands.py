@@ -41,6 +41,7 @@ PEERS = "Base endpoints of the other nodes, separated by commas; without it: a c
 JOIN = "Instead of --peers: base endpoints of members of a running cluster that takes this node in."
 DURABILITY = "os: survives the death of every process; fsync: a power cut; memory: nothing."
 KEYS = "A folder of keys, as `zmqlab keys` makes it: all is encrypted, and only keys that it allows are let in."
+REPLICATION = "raft, leader-ack, primary-backup, broadcast, or module:Class of your own; only raft keeps all promises."
 INSECURE = "Allow listening beyond this machine without keys: no encryption, and all are let in."
 
 
@@ -99,6 +100,7 @@ def node(
     keys: Path | None = KEY_SETTING,
     insecure: bool | None = _setting("--insecure", INSECURE),
     durability: str | None = _setting("--durability", DURABILITY, "os"),
+    replication: str | None = _setting("--replication", REPLICATION, "raft"),
     metrics_port: int | None = _setting(
         "--metrics-port", "Serve /metrics, /healthz and /readyz on this port.", "not served"
     ),

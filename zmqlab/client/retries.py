@@ -354,6 +354,16 @@ class Outbox:
             heapq.heappop(self.waiting)
 
 
+class UnwaitedOutbox(Outbox):
+    """For a client that waits for no answer: a request is done with once a node's connection has taken it."""
+
+    def _send(self, request: OpenRequest, node: Contact, now_ns: int) -> bool:
+        if not super()._send(request, node, now_ns):
+            return False
+        del self.open[request.number], node.outstanding[request.number]
+        return True
+
+
 def _is_usable(node: Contact, now_ns: int) -> bool:
     return node.connected and node.busy_until_ns <= now_ns and node.avoided_until_ns <= now_ns
 

@@ -31,7 +31,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zmqlab.client.retries import NodeChoice, OpenRequest, Outbox, ResponseClock, SessionCounters
+from zmqlab.client.retries import NodeChoice, OpenRequest, Outbox, ResponseClock, SessionCounters, UnwaitedOutbox
 from zmqlab.client.roster import Contact, Numbering, Roster, Wire
 from zmqlab.errors import FrameError, NoLeader, RequestError, RequestRefused, RequestTimeout
 from zmqlab.wire import control
@@ -75,6 +75,8 @@ class SessionSettings:
     window_bytes: int = WINDOW_BYTES
     """How many bytes of commands run ahead of the first unanswered request."""
     node_choice: NodeChoice = "random"
+    waits: bool = True
+    """False: a request is sent once, and its answer is not waited for. Nothing is known of its outcome."""
 
 
 class Completion(NamedTuple):
@@ -133,6 +135,22 @@ class Window:
         self.low = low
 
 
+class UnwaitedWindow(Window):
+    """For a client that waits for no answer: the oldest numbers make room, as if they had been answered.
+
+    They do so as late as they can. A request that overtakes an older one of another number must not make the replicas
+    take that for one that is over.
+    """
+
+    def take(self, size_bytes: int) -> int:
+        """See :class:`Window`."""
+        number = super().take(size_bytes)
+        while self.room <= 0:
+            self._ahead_bytes -= self._sizes.pop(self.low)
+            self.low += 1
+        return number
+
+
 class Session:
     """Exactly-once requests to a cluster; see the module."""
 
@@ -179,8 +197,9 @@ class Session:
             wants_leader=settings.node_choice == "leader",
         )
         self._nonces = nonces
-        self._window = Window(settings.window, settings.window_bytes)
-        self._outbox = Outbox(
+        window, outbox = (Window, Outbox) if settings.waits else (UnwaitedWindow, UnwaitedOutbox)
+        self._window = window(settings.window, settings.window_bytes)
+        self._outbox = outbox(
             self.roster,
             self.counters,
             suspicion_ms=settings.suspicion_ms,

@@ -90,6 +90,7 @@ def status_of(
         elections_total=replica.elections_total,
         open_orders=machine.exchange.open_orders,
         exchange=machine.exchange.name,
+        replication=settings.replication,
         sessions=len(machine.sessions),
         pending_requests=len(replica.pending),
         log_bytes=replication.log_bytes,

@@ -17,8 +17,7 @@ verdict says that its log is not complete. At 10,000 orders/s a node reads 100 K
 If no node has the beginning of the log any more, the collector begins with the oldest entry that one of them has. If it
 falls so far behind that no node has what comes next, it looks now and then whether a node that comes back has it.
 
-Rules: evidence is taken from sockets and values, never from the object that ran the cluster, so a verdict can be passed
-on nodes that another process started.
+Rules: evidence is taken from sockets and values, never from the object that ran the cluster: any nodes can be judged.
 """
 
 from __future__ import annotations
@@ -103,8 +102,8 @@ def acknowledgements_of(outcome: load_wire.LoadResult) -> Acknowledgements:
 
 def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
     """What a load client counted, remembered or not."""
-    report, last_s = LoadReport(outcome), outcome.sending_s - 1
-    late = (each for each in outcome.seconds if each.start_s + each.length_s >= last_s)
+    report = LoadReport(outcome)
+    late = (each for each in outcome.seconds if each.start_s + each.length_s >= outcome.sending_s - 1)
     return RunTotals(
         client_ids=tuple(outcome.client_ids),
         requests=outcome.total.requests,
@@ -115,6 +114,7 @@ def totals_of(outcome: load_wire.LoadResult) -> RunTotals:
         unsent=report.unsent,
         served_to_the_end=any(each.counters.acknowledged for each in late),
         problem=outcome.problem,
+        unwaited=tuple(outcome.requests_sent),
     )
 
 
@@ -140,8 +140,8 @@ def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S) -> list[NodeEv
 
 
 def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector | None = None) -> LogPiece:
-    """The entries up to ``last_index``: what was collected during the run if that has all of them, else from the first
-    node that has all, else from where there are most.
+    """The entries up to ``last_index``: what was collected during the run if that has all of them and no node said
+    otherwise, else from the first node that has all, else from where there are most.
 
     Raises:
         ZmqlabError: no node gives its log.
@@ -150,7 +150,7 @@ def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector 
     if collector is not None:
         collected = collector.catch_up(endpoints, last_index)
         first_index = collector.log.first_index
-        if collected and first_index + len(collected) == last_index + 1:
+        if collected and first_index + len(collected) == last_index + 1 and not collector.conflicts:
             best = LogPiece(first_index, collected)
             if first_index == 1:
                 return best
@@ -161,9 +161,9 @@ def pull_log(endpoints: Sequence[str], last_index: int, collector: LogCollector 
         except ZmqlabError as error:
             problem = error
             continue
-        if piece.first_index <= 1:
+        if piece.first_index <= 1 and len(piece.entries) == last_index:
             return piece
-        if best is None or piece.first_index < best.first_index:
+        if best is None or (piece.first_index, -len(piece.entries)) < (best.first_index, -len(best.entries)):
             best = piece
     if best is None:
         raise problem

@@ -21,7 +21,9 @@ from zmqlab.judge.replay import BookKey, Replayed, RequestTable
 Outcome = Literal["passed", "failed", "not judged"]
 
 SHOWN = 3
-"""How many requests a detail names. The rest is a number."""
+"""How many requests, or runs of requests, a detail names. The rest is a number."""
+LISTED = 10_000
+"""How many lost requests a check lists one by one: 400 KB of JSON."""
 
 
 class Acknowledgement(NamedTuple):
@@ -65,6 +67,8 @@ class Check(NamedTuple):
     ok: bool | None
     """None: that can't be known; ``detail`` says why, and what to do."""
     detail: str
+    requests: tuple[tuple[int, int, int], ...] = ()
+    """Of "nothing lost": (client id, request number, log index) of what is lost, the first :data:`LISTED` of them."""
 
 
 class RunTotals(NamedTuple):
@@ -88,6 +92,8 @@ class RunTotals(NamedTuple):
     """Requests that were sent and have no answer."""
     problem: str = ""
     """Why the run ended before its time, or why evidence is missing, if so."""
+    unwaited: tuple[int, ...] = ()
+    """By session, of a client that waited for no answer: how many requests it sent."""
 
 
 class NodeEvidence(NamedTuple):
@@ -124,7 +130,8 @@ def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> 
             )
             if bad
         ]
-        return Check("nothing lost", False, "acknowledged requests " + "; ".join(problems))
+        listed = tuple(ack[:3] for ack in (lost + elsewhere + others)[:LISTED])
+        return Check("nothing lost", False, "acknowledged requests " + "; ".join(problems), listed)
     return Check("nothing lost", True, f"all {len(acknowledgements):,} acknowledged requests are in the replicated log")
 
 
@@ -168,6 +175,8 @@ def run_complete(totals: RunTotals) -> Check:
     )
     if totals.problem:
         return Check(name, None, f"the load ended before its time: {totals.problem}")
+    if totals.unwaited:
+        return Check(name, True, f"{sum(totals.unwaited):,} requests were sent, and their client waited for no answer")
     if totals.refused:
         detail = f"{totals.refused:,} orders were refused as stale, malformed or forbidden"
         return Check(name, None, f"{detail}: does another process use the session, or was its key put out?")
@@ -183,6 +192,8 @@ def totals_agree(totals: RunTotals, log: Replayed) -> Check:
 
     There may be more by those that have no answer. How many these are is not known of a load that died.
     """
+    if totals.unwaited:
+        return sent_is_applied(totals, log)
     name = "totals agree"
     applied = sum(map(log.applied.of, set(totals.client_ids)))
     if applied < totals.requests:
@@ -194,9 +205,30 @@ def totals_agree(totals: RunTotals, log: Replayed) -> Check:
     return Check(name, True, f"{totals.requests:,} requests acknowledged, {applied:,} applied")
 
 
-def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0) -> Check:
-    """Equal hashes of state and history at equal index, now and at every checkpoint that was published."""
+def sent_is_applied(totals: RunTotals, log: Replayed) -> Check:
+    """Each request of a client that waited for no answer is in the log.
+
+    Nothing promises that, and its client would never learn of it: that is what the check is for.
+    """
+    name = "sent is applied"
+    sessions = zip(totals.client_ids, totals.unwaited, strict=True)
+    sent = [(client_id, number) for client_id, count in sessions for number in range(1, count + 1)]
+    lost = [Acknowledgement(*key, 0, 0, 0, 0) for key in sent if key not in log.applied]
+    if not lost:
+        return Check(name, True, f"all {len(sent):,} requests that were sent are applied")
+    listed = tuple((ack.client_id, ack.request_number, 0) for ack in lost[:LISTED])
+    said = f"{len(lost):,} of {len(sent):,} requests were sent and are not applied, and no client was told: "
+    return Check(name, False, said + _requests(lost) + " (ack none promises nothing)", listed)
+
+
+def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str = "") -> Check:
+    """Equal hashes of state and history at equal index, now and at every checkpoint that was published.
+
+    ``parting``: where the logs of the nodes differ, if they do.
+    """
     name = "nodes agree"
+    if parting:
+        return Check(name, False, f"{parting}; hashes differed at {mismatches:,} checkpoints")
     if mismatches:
         return Check(name, False, f"nodes published different hashes at {mismatches:,} checkpoints")
     if not nodes:
@@ -347,11 +379,23 @@ def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
 
 
 def _requests(acknowledgements: Sequence[Acknowledgement]) -> str:
-    shown = ", ".join(
-        f"request {ack.request_number} of client {ack.client_id} (index {ack.log_index})"
-        for ack in acknowledgements[:SHOWN]
-    )
-    return shown + (", ..." if len(acknowledgements) > SHOWN else "")
+    """Requests of one client whose numbers follow each other are told as one run."""
+    runs: list[list[Acknowledgement]] = []
+    for ack in sorted(acknowledgements):
+        if runs and ack[:2] == (runs[-1][-1].client_id, runs[-1][-1].request_number + 1):
+            runs[-1].append(ack)
+        else:
+            runs.append([ack])
+    return ", ".join(map(_run, runs[:SHOWN])) + (", ..." if len(runs) > SHOWN else "")
+
+
+def _run(run: Sequence[Acknowledgement]) -> str:
+    first, last = run[0], run[-1]
+    if len(run) == 1:
+        where = f" (index {first.log_index})" if first.log_index else ""
+        return f"request {first.request_number} of client {first.client_id}{where}"
+    where = f" (index {first.log_index} to {last.log_index})" if first.log_index else ""
+    return f"requests {first.request_number} to {last.request_number} of client {first.client_id}{where}"
 
 
 def _hashes(values: Mapping[str, str]) -> str:

@@ -20,18 +20,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, ZmqlabError
 from zmqlab.judge import evidence, promises
 from zmqlab.judge.evidence import LogCollector, LogPiece
+from zmqlab.judge.log_differences import where_logs_part
 from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
 from zmqlab.judge.replay import Replayed, replay
 from zmqlab.judge.thresholds import Threshold, crossed
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
+from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.tables import StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
@@ -62,6 +64,20 @@ class Verdict:
     def ok(self) -> bool:
         """Whether it passed: every promise was kept, as far as can be known."""
         return self.outcome == "passed"
+
+    def of_replication(self, name: str) -> Verdict:
+        """The same verdict, which says of each broken promise whether the nodes' replication ever made it.
+
+        A promise that was never made is broken all the same.
+        """
+        kind = REPLICATIONS.known(name)
+        never = kind.not_promised if kind is not None else ()
+        told = f" (replication {name} does not promise this)"
+        checks = (
+            each._replace(detail=each.detail + told) if each.ok is False and each.name in never else each
+            for each in self.checks
+        )
+        return replace(self, checks=tuple(checks))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -162,6 +178,7 @@ class LoadResult:
         return self.report.to_dict() | {
             "elections": self.elections,
             "exchange": self.nodes.exchange,
+            "replication": self.nodes.replication,
             "thresholds": [check._asdict() for check in self.thresholds],
             "nodes": [node.as_dict() for node in self.nodes],
             "verdict": self.verdict.as_dict(),
@@ -169,7 +186,12 @@ class LoadResult:
 
     def __repr__(self) -> str:
         nodes = text_table(NODE_HEAD, self._node_rows())
-        elections = f"{'elections':<14} {self.elections}\n{'exchange':<14} {self.nodes.exchange or 'not known'}"
+        known = (
+            ("elections", self.elections),
+            ("exchange", self.nodes.exchange or "not known"),
+            ("replication", self._replication()),
+        )
+        elections = "\n".join(f"{name:<14} {value}" for name, value in known)
         limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
         thresholds = "\n".join(["thresholds:", *limits, "", ""]) if limits else ""
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
@@ -179,8 +201,14 @@ class LoadResult:
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
-        elections = f"<p>elections: {self.elections}; exchange: {exchange}</p>"
+        replication = html.escape(self._replication())
+        elections = f"<p>elections: {self.elections}; exchange: {exchange}; replication: {replication}</p>"
         return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
+
+    def _replication(self) -> str:
+        """Its name, and what it says an answer means."""
+        kind = REPLICATIONS.known(self.nodes.replication)
+        return f"{kind.name}: {kind.promises}" if kind is not None else self.nodes.replication or "not known"
 
     def _node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
@@ -224,6 +252,10 @@ class RunEvidence:
     """Books that were read during the run. None: none was asked for, and reads are not checked."""
     totals: RunTotals | None = None
     """What the client counted. None: only what it remembers is checked."""
+    parting: str = ""
+    """Where the logs of the nodes differ, if they do."""
+    replication: str = ""
+    """By which the nodes agreed; empty: not known."""
 
 
 def take_evidence(
@@ -244,6 +276,9 @@ def take_evidence(
             problem = "" if collector is None else collector.log.problem
         except ZmqlabError as error:
             problem = f"no node gave its log: {error}. Judge again"
+    parting = None
+    if not promises.nodes_agree(nodes, of_the_client.get("mismatches", 0)).ok:
+        parting = where_logs_part(endpoints)
     return RunEvidence(
         acknowledgements=acknowledgements,
         asked=len(endpoints),
@@ -252,6 +287,7 @@ def take_evidence(
         log_problem=problem,
         conflicts=() if collector is None else tuple(collector.conflicts),
         compared=None if collector is None else collector.compared,
+        parting="" if parting is None else str(parting),
         **of_the_client,
     )
 
@@ -283,7 +319,7 @@ def pass_verdict(
     max_replay_s: float = MAX_REPLAY_S,
     allow_compacted: bool = False,
 ) -> Verdict:
-    """Judge a run by its evidence alone.
+    """Judge a run by its evidence alone; each broken promise is told with whether its replication ever made it.
 
     Args:
         taken: the evidence.
@@ -291,6 +327,11 @@ def pass_verdict(
         max_replay_s: for how long it follows them, at most.
         allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
     """
+    verdict = _verdict_on(taken, max_replayed_commands, max_replay_s, allow_compacted)
+    return verdict.of_replication(taken.replication)
+
+
+def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
     acknowledgements, nodes, log, reads, totals = (
         taken.acknowledgements,
         tuple(taken.nodes),
@@ -298,7 +339,7 @@ def pass_verdict(
         taken.reads,
         taken.totals,
     )
-    watched = _watched(taken.asked, nodes, taken.mismatches, taken.leaders)
+    watched = _watched(taken.asked, nodes, taken.mismatches, taken.leaders, taken.parting)
     if totals is not None:
         watched = (promises.run_complete(totals), *watched)
     if not nodes:
@@ -342,9 +383,10 @@ def _watched(
     nodes: Sequence[NodeEvidence],
     mismatches: int,
     leaders: Mapping[int, Collection[str]] | None,
+    parting: str,
 ) -> tuple[Check, ...]:
     """The promises that need no log."""
-    agree = promises.nodes_agree(nodes, mismatches)
+    agree = promises.nodes_agree(nodes, mismatches, parting)
     silent = asked - len(nodes)
     if silent and agree.ok:
         detail = f"{silent} of {asked} living nodes did not tell their state in time: judge again"

@@ -41,7 +41,8 @@ from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.lab.started_cluster import StartedCluster, make
-from zmqlab.settings import Durability, LogLevel, require_path
+from zmqlab.replica.replications import replication_of
+from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, require_path
 from zmqlab.tables import EventTable, NodeState, StatusTable
 from zmqlab.wire.control import LinkFault
 
@@ -56,6 +57,8 @@ class Cluster:
     Args:
         nodes: how many, 1 to 15.
         durability: ``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing.
+        replication: how the nodes copy the log, by name (:mod:`zmqlab.replica.replications`) or as ``module:Class``.
+        ack: ``quorum``, or ``leader``: Raft's leader answers before the quorum. ``none`` is for the load client, too.
         run_dir: where logs and journals go. If a cluster has run there, this is that cluster again, at the same ports
             and with its orders. None: a temporary folder, which is removed at the end unless a node died by itself or
             a verdict failed.
@@ -76,6 +79,8 @@ class Cluster:
         nodes: int = 3,
         *,
         durability: Durability = "os",
+        replication: str = DEFAULT_REPLICATION,
+        ack: Ack = "quorum",
         run_dir: str | Path | None = None,
         keep: bool = False,
         log_level: LogLevel = "info",
@@ -89,8 +94,16 @@ class Cluster:
         self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
         where = Path()  # start() knows it
+        self.ack = ack
+        """What its load clients wait for, unless they are told otherwise."""
         self._plan = NodePlan(
-            cluster=self.name, run_dir=where, durability=durability, log_level=log_level, metrics=metrics, keys=keys
+            cluster=self.name,
+            run_dir=where,
+            durability=durability,
+            replication=replication_of(replication, ack),
+            log_level=log_level,
+            metrics=metrics,
+            keys=keys,
         )
         self._host = host or LocalHost()
         self._rooms: StartedCluster | None = None

@@ -33,7 +33,8 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all, kill_late
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
-from zmqlab.settings import Durability, LogLevel, NodeSettings, require_whole
+from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogLevel, NodeSettings, require_whole
 from zmqlab.wire import control
 
 MAX_NODES = 15
@@ -80,11 +81,13 @@ class NodePlan:
     """Every node shows metrics on the port behind its own three."""
     keys: bool = False
     """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
+    replication: str = DEFAULT_REPLICATION
 
     def __post_init__(self) -> None:
         for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
             if (value := getattr(self, name)) not in choices:
                 raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
+        REPLICATIONS.expect(self.replication)
 
     @property
     def key_folder(self) -> Path | None:
@@ -99,6 +102,7 @@ class NodePlan:
             bind=host.address,
             run_dir=self.run_dir,
             durability=self.durability,
+            replication=self.replication,
             cluster=self.cluster,
             allow_faults=True,
             log_level=self.log_level,

@@ -136,7 +136,7 @@ class LoadClient:
                 nodes=nodes,
                 rate=parse_rate(rate),
                 duration_s=math.inf if duration is None else parse_duration(duration),
-                **{"node_choice": "random"} | settings,
+                **{"node_choice": "random", "ack": target.ack if isinstance(target, Cluster) else "quorum"} | settings,
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
@@ -359,7 +359,7 @@ class LoadClient:
         outcome = run.outcome()
         table = self._status()
         alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
-        taken = self._take_evidence(alive, outcome, self._collector or run.evidence.collector)
+        taken = self._take_evidence(alive, outcome, table.replication, self._collector or run.evidence.collector)
         verdict = pass_verdict(taken, **self._limits)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
@@ -379,7 +379,7 @@ class LoadClient:
         return ask.status_table(members)
 
     def _take_evidence(
-        self, alive: Sequence[str], outcome: load_wire.LoadResult, collector: LogCollector | None
+        self, alive: Sequence[str], outcome: load_wire.LoadResult, replication: str, collector: LogCollector | None
     ) -> RunEvidence:
         return take_evidence(
             alive,
@@ -390,6 +390,7 @@ class LoadClient:
             leaders=self.feed.leaders(),
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
+            replication=replication,
         )
 
 

@@ -37,7 +37,7 @@ import msgspec
 from zmqlab.errors import ClusterError, NodeError, SettingsError
 from zmqlab.keys import make_private
 from zmqlab.lab.hosts import keep_to_this_process
-from zmqlab.settings import NodeSettings, reason_of
+from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings, reason_of
 
 PREFIX = "zmqlab-"
 """Of the names of temporary folders."""
@@ -80,6 +80,7 @@ class KnownCluster(msgspec.Struct, frozen=True):
     """How many nodes it began with; others may have come or gone."""
     durability: str
     nodes: tuple[KnownNode, ...]
+    replication: str = DEFAULT_REPLICATION
 
 
 class RunFolder:
@@ -179,6 +180,7 @@ class RunFolder:
             founded_with,
             nodes[0].durability if nodes else "",
             tuple(KnownNode(each.name, each.port, each.peers, each.join) for each in nodes),
+            nodes[0].replication if nodes else DEFAULT_REPLICATION,
         )
         partial = self.path / f"{RECORD}.new"
         with contextlib.suppress(OSError):  # a full disk stops no cluster

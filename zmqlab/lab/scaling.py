@@ -36,7 +36,14 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name, start_error
 from zmqlab.lab.hosts import LocalHost, start_in_background
 from zmqlab.lab.turns import MEMBERS
-from zmqlab.settings import CLIENT_PORT, NodeSettings, client_endpoint, is_loopback, parse_endpoint
+from zmqlab.settings import (
+    CLIENT_PORT,
+    DEFAULT_REPLICATION,
+    NodeSettings,
+    client_endpoint,
+    is_loopback,
+    parse_endpoint,
+)
 from zmqlab.wire import control
 
 CHANGE_TIMEOUT_S = 30.0
@@ -272,11 +279,15 @@ class ScalingByHand:
         return reached
 
     def _add(self, members: dict[str, control.Member]) -> None:
-        told = {status.name for status in ask.statuses(self._seeds).values()}
-        name = free_name({each.name for each in members.values()} | told)  # a node that just started is no member yet
+        told = list(ask.statuses(self._seeds).values())
+        names = {status.name for status in told}
+        name = free_name({each.name for each in members.values()} | names)  # a node that just started is no member yet
+        replication = next((status.replication for status in told if status.replication), DEFAULT_REPLICATION)
         (port,) = self._host.free_ports(1, [each.port for each in members.values()])
         keys = self._member_keys({each.port for each in members.values()})
-        settings = NodeSettings(name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=keys)
+        settings = NodeSettings(
+            name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=keys, replication=replication
+        )
         log = self._host.log_path(settings)
         process = start_in_background(settings)
         self._tell(f"{name} starts at {settings.endpoint}, pid {process.pid}")

@@ -125,6 +125,11 @@ def _known_in(folder: RunFolder, count: int, plan: NodePlan) -> KnownCluster | N
         raise ClusterError(
             f"{folder.path} has journals, which nodes with durability memory do not read: leave it, {anew}"
         )
+    if known.replication != plan.replication:
+        raise SettingsError(
+            f"the nodes in {folder.path} copy their log by {known.replication}, and not by {plan.replication}: say"
+            f" replication={known.replication!r} to go on with them, {anew}"
+        )
     if known.founded_with != count:
         raise SettingsError(
             f"the cluster in {folder.path} began with {known.founded_with} nodes, not {count}: say"

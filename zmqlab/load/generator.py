@@ -156,6 +156,7 @@ class Generator:
         )
         self.record = RunRecord(settings.ledger_limit, folder)
         self._tally = Tally(self.record.ledger)
+        self._waits = settings.ack != "none"
         self._pace = Pace(settings.batch_interval_ms)
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
@@ -322,6 +323,8 @@ class Generator:
         request = self._sessions.submit(commands, Sent(commands, intended_ns))
         if request.attempts:
             self._tally.sent(intended_ns, now_ns, self._held_back_until_ns)
+            if not self._waits:
+                self._tally.unwaited(intended_ns, now_ns)
         else:
             self._unsent.append(request)
 
@@ -382,6 +385,8 @@ class Generator:
         for request in unsent:
             if request.attempts:
                 self._tally.sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
+                if not self._waits:
+                    self._tally.unwaited(request.token.intended_ns, request.first_sent_ns)
             else:
                 self._unsent.append(request)
         late_ns = now_ns - LATE_NS
@@ -398,7 +403,7 @@ class Generator:
         counters, theirs = self._tally.counters, self._sessions.counters
         counters.retries = theirs.retries
         counters.failovers = theirs.failovers
-        counters.duplicates = theirs.duplicates
+        counters.duplicates = theirs.duplicates if self._waits else 0  # answers come, and are not waited for
         counters.busy = theirs.busy
 
     def _publish(self, now_ns: int, state: str) -> None:
@@ -416,6 +421,7 @@ class Generator:
         self._publish(now_ns, "ended")
         result = self._publisher.result(min(self._schedule.end_ns, now_ns), unanswered, self._problem)
         result.steered = self._steered
+        result.requests_sent = [] if self._waits else self._sessions.requests_sent
         if self._history is not None:
             self._history.close(self._sessions.open_requests(), self._sessions.expired, self._problem)
             result.history_problem = self._history.problem

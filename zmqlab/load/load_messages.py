@@ -187,6 +187,8 @@ class LoadResult(msgspec.Struct, kw_only=True):
     unremembered: int = 0
     """Acknowledged requests for which the ledger had no room."""
     open_requests: list[OpenOutcome] = []
+    requests_sent: list[int] = []
+    """By session, with ack "none": how many requests were sent, for whose answers it did not wait."""
     book_reads: list[ReadOutcome] = []
     """Books that were read with a linearizable query."""
     longest_gap_ms: float = 0.0

@@ -164,6 +164,8 @@ class LoadReport:
             found.append(result.history_problem)
         if result.closed_loop:
             found.append('closed loop (rate "max"): response time is service time')
+        if result.requests_sent:
+            found.append("no answer was waited for (ack none): response time ends when an order is handed to a socket")
         if self.generator_limited:
             found.append(f"the generator was the limit: {total.late:,} of {total.sent:,} orders were sent late")
         if self.unanswered:

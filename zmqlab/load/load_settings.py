@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
-from zmqlab.settings import parse_endpoint, require, require_number, require_path, require_whole
+from zmqlab.settings import Ack, parse_endpoint, require, require_number, require_path, require_whole
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 Arrivals = Literal["poisson", "constant"]
@@ -79,6 +79,10 @@ class LoadSettings:
     """Sessions, each with its own connections, numbers and window; they share the rate evenly."""
     name: str = "load"
     node_choice: NodeChoice = "random"
+    ack: Ack = "quorum"
+    """``none``: orders are sent, and nothing is waited for: no answer, no retry. Then response time ends when an order
+    is handed to a socket, and no order counts as acknowledged. Otherwise each answer is waited for, whatever the nodes
+    mean by it."""
     arrivals: Arrivals = "poisson"
     mix: FlowMix = field(default_factory=FlowMix)
     symbols: int = 16
@@ -127,6 +131,11 @@ class LoadSettings:
             self.node_choice in get_args(NodeChoice),
             f"node choice {self.node_choice!r}: choose random, round-robin or leader",
         )
+        require(self.ack in get_args(Ack), f"ack {self.ack!r}: choose quorum, leader or none")
+        require(
+            self.ack != "none" or self.rate is not None,
+            'rate "max" sends the next request when one is answered: with ack none, give a rate',
+        )
         require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
         require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
         require_whole("clients", self.clients, 1, MAX_CLIENTS)
@@ -153,6 +162,7 @@ class LoadSettings:
             suspicion_ms=self.suspicion_ms,
             window=self.window,
             node_choice=self.node_choice,
+            waits=self.ack != "none",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -172,6 +172,11 @@ class Tally:
         self._sent_held_back += held_back
         self.counters.late += int(np.count_nonzero(late)) - held_back
 
+    def unwaited(self, intended_ns: Ints, sent_ns: int) -> None:
+        """Orders were handed to a socket, and that is all that will be known of them."""
+        self.response_time.record(sent_ns - intended_ns)
+        self.service_time.record_weighted(np.zeros(1, np.int64), np.array([len(intended_ns)]))
+
     def waiting(self, orders: int, held_back: int) -> None:
         """So many orders are due and not sent; ``held_back`` of them have waited for the cluster for long."""
         self.counters.offered = self.counters.sent + orders

@@ -113,6 +113,11 @@ class SessionPool:
         return [each.client_id for each in self._all]
 
     @property
+    def requests_sent(self) -> list[int]:
+        """By session: how many of its requests were handed to a connection, if it waits for no answer."""
+        return [each.session.next_number - 1 - each.pending for each in self._all]
+
+    @property
     def opened_ns(self) -> list[tuple[int, int]]:
         """By session: when it was asked for, and when it was there."""
         return [each.session.opened_ns for each in self._all]

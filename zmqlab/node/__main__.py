@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import get_args
 
 from zmqlab.errors import SettingsError
-from zmqlab.settings import Durability, LogFormat, LogLevel, LogTo, NodeSettings, parse_endpoints
+from zmqlab.settings import (
+    DEFAULT_REPLICATION,
+    Durability,
+    LogFormat,
+    LogLevel,
+    LogTo,
+    NodeSettings,
+    parse_endpoints,
+)
 
 
 def parse_arguments(arguments: list[str]) -> NodeSettings:
@@ -26,6 +34,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--keys", type=Path)
     parser.add_argument("--insecure", action="store_true")
     parser.add_argument("--durability", default="os", choices=get_args(Durability))
+    parser.add_argument("--replication", default=DEFAULT_REPLICATION)
     parser.add_argument("--cluster", default="")
     parser.add_argument("--owner", type=int, default=0)
     parser.add_argument("--watch-stdin", action="store_true")

@@ -29,6 +29,7 @@ from types import FrameType
 from typing import IO
 
 from zmqlab import net
+from zmqlab.engine import Design
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
 from zmqlab.keys import OTHERS
 from zmqlab.names import own_address_of
@@ -36,6 +37,7 @@ from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import NodeSettings, is_numeric, spelled
 
 STDERR = 2
@@ -207,13 +209,14 @@ def _open_log(settings: NodeSettings) -> None:
 def _serve(settings: NodeSettings, place: str) -> int:
     """``place``: the base endpoint, as it was written."""
     signals = _Signals()
+    design = Design(REPLICATIONS.find(settings.replication).make)
     gc.disable()  # no cycles arise on an order's way; a full collection over a million orders takes half a second
     transport = Transport(settings, net.raise_descriptor_limit())
     try:
         observe = _show_metrics(settings)
         journal = _open_journal(settings, place)
         try:
-            node = Node(settings, transport, journal, observe)
+            node = Node(settings, transport, journal, observe, design)
             signals.tell(node.terminate)
             node.run()
             log.info("stop")

@@ -311,12 +311,12 @@ def _count_votes(raft: RaftState) -> None:
         if raft.role is Role.PRE_CANDIDATE:
             start_election(raft, forced=False)
         else:
-            _become_leader(raft)
+            become_leader(raft)
     elif len(voters) - refused < quorum:
         become_follower(raft, raft.term, NOBODY)
 
 
-def _become_leader(raft: RaftState) -> None:
+def become_leader(raft: RaftState) -> None:
     """Lead: assume nothing about the followers, and open the term with a no-op (section 3.6.2)."""
     leave_role(raft)
     raft.role = Role.LEADER

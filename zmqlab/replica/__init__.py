@@ -16,6 +16,10 @@ Modules, in reading order:
 * :mod:`~zmqlab.replica.replication`: the seam: how a group copies its log, and when an answer may be given.
 * :mod:`~zmqlab.replica.raft_by_quorum`: its implementation by Raft, the messages that it refuses, and the policy of
   membership: which nodes are taken in, promoted and let go.
+* :mod:`~zmqlab.replica.leader_answers`: Raft, answered before the quorum.
+* :mod:`~zmqlab.replica.primary_backup`: a primary and its backups: no votes, failover by a time-out.
+* :mod:`~zmqlab.replica.broadcast`: no agreement at all.
+* :mod:`~zmqlab.replica.replications`: all of these by name, with what each promises; a person's own among them.
 * :mod:`~zmqlab.replica.snapshotting`: when a snapshot is taken; how it is made, received and hashed, a slice a turn.
 * :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
 * :mod:`~zmqlab.replica.record_journal`: the journal on disk without the disk itself: records, checksums, forgetting.

@@ -7,9 +7,9 @@ that the Ready prescribes, and gives an answer to a client as soon as the entry 
 :attr:`Replication.answerable_index` has reached it.
 
 So a replication decides four things: who takes requests, what is sent and stored and in which order, what may be
-applied, and when an answer may be given. :class:`~zmqlab.replica.raft_by_quorum.RaftByQuorum` is the only one in
-production: Raft, with an answer after a majority has stored the entry. ``tests/replica/leader_acknowledges.py`` is
-another one, which answers before the quorum; the simulator shows the order that it loses.
+applied, and when an answer may be given. :class:`~zmqlab.replica.raft_by_quorum.RaftByQuorum` is the default: Raft,
+with an answer after a majority has stored the entry. Others promise less and are faster, or are there to be seen
+failing; :mod:`zmqlab.replica.replications` knows them all by name, and takes a person's own.
 
 Rules: a replication does no I/O and knows no clock, as :mod:`zmqlab.raft`. It trusts nothing that it has not checked:
 :meth:`Replication.expect` refuses a message that no node can have sent that keeps the protocol.
@@ -43,6 +43,7 @@ class Change(Enum):
     LAST_VOTER = "this is the last voter"
     FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
     NO_QUORUM = "too few of the others are in reach: it would leave no majority"
+    FIXED = "this group keeps its founders: its replication has no way to agree on others"
 
 
 class Start(NamedTuple):

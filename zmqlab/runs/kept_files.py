@@ -62,7 +62,7 @@ SILENCE_MS = 150.0
 SILENCES_MAX = 200
 COMPRESSION = 1
 """Of gzip: a third of the size at 60 MB/s; higher levels gain little on orders."""
-AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals")
+AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals", "parting", "replication")
 """Fields of the evidence that are kept as they are."""
 NS_PER_S = 1_000_000_000
 _HEAD = struct.Struct("<QQII")
@@ -122,6 +122,7 @@ class KeptCheck(msgspec.Struct):
     name: str
     ok: bool | None
     detail: str
+    requests: tuple[tuple[int, int, int], ...] = ()
 
 
 class KeptThreshold(msgspec.Struct):
@@ -176,6 +177,8 @@ class KeptEvidence(msgspec.Struct, kw_only=True):
     leaders: dict[int, list[str]] | None
     reads: list[BookRead] | None
     totals: RunTotals | None
+    parting: str = ""
+    replication: str = ""
     limits: dict[str, Any]
 
 

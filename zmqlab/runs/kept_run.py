@@ -118,7 +118,7 @@ class Repetition:
     def verdict(self) -> Verdict:
         """As it was passed when the run had ended."""
         kept = self._kept.verdict
-        checks = tuple(Check(each.name, each.ok, each.detail) for each in kept.checks)
+        checks = tuple(Check(each.name, each.ok, each.detail, each.requests) for each in kept.checks)
         return Verdict(
             checks, kept.coverage, tuple(NodeEvidence(*msgspec.structs.astuple(each)) for each in kept.nodes)
         )

@@ -21,6 +21,7 @@ In reading order:
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
 * :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
+* :mod:`~zmqlab.sim.weak_rules`: what is left to check of a replication that is no Raft by quorum.
 * :mod:`~zmqlab.sim.causes`: the steps that would lead to damage.
 * :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.
 * :mod:`~zmqlab.sim.hearing_rules`: such steps that a node has not heard enough for.

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from zmqlab.errors import SettingsError
 from zmqlab.raft import RaftSettings
 from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings
-from zmqlab.settings import SessionLimits, require_whole
+from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.settings import DEFAULT_REPLICATION, SessionLimits, require_whole
 from zmqlab.sim.orders import QUIET_MARKET, MarketPlan
 
 MS = 1_000
@@ -70,10 +71,13 @@ class SimSettings:
     clients: int = 3
     focus: str = ""
     """One of FOCUSES; empty lets the seed choose, which mostly chooses none."""
+    replication: str = DEFAULT_REPLICATION
+    """How the nodes copy their log (:mod:`zmqlab.replica.replications`). A seed draws the same for all of them."""
 
     def __post_init__(self) -> None:
         if self.focus not in ("", *FOCUSES):
             raise SettingsError(f"focus is {self.focus!r}: choose one of {', '.join(FOCUSES)}")
+        REPLICATIONS.find(self.replication)
         limits = (
             ("nodes", 0, NODES_MAX),
             ("faults_ms", 0, 600_000),
@@ -82,6 +86,11 @@ class SimSettings:
         )
         for name, low, high in limits:
             require_whole(name, getattr(self, name), low, high)
+
+    @property
+    def make_replication(self) -> MakeReplication:
+        """Makes the replication of that name."""
+        return REPLICATIONS.find(self.replication).make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +180,7 @@ class Plan:
     """Share of requests with more than 128 commands, which are packed in pieces."""
     market: MarketPlan
     make_replication: MakeReplication
-    """How groups copy their logs; production's but in tests of the seam."""
+    """How groups copy their logs."""
 
 
 def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:

@@ -26,7 +26,7 @@ from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
 from zmqlab.sim.adversary import Faults, Outage
 from zmqlab.sim.causes import Causes
-from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
+from zmqlab.sim.checkers import Configurations, Ledger, Violation
 from zmqlab.sim.clients import Client
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
@@ -34,6 +34,7 @@ from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import crowds, upkeep
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.trace import Trace, document
+from zmqlab.sim.weak_rules import rules_of
 from zmqlab.sim.world import World
 
 FIRST_CLIENT = 101
@@ -77,17 +78,14 @@ def run(
     seed: int,
     settings: SimSettings | None = None,
     trace: bool = False,
-    make_replication: MakeReplication = RaftByQuorum,
+    make_replication: MakeReplication | None = None,
 ) -> Outcome:
-    """Simulate the run that ``seed`` stands for.
+    """Simulate the run that ``seed`` stands for; with ``trace``, note everything that happens.
 
-    Args:
-        trace: note everything that happens.
-        make_replication: how the nodes copy their log; production's by default.
-    """
+    ``make_replication``: how the nodes copy their log; None: as ``settings`` name it."""
     settings = settings or SimSettings()
     events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events, make_replication)
+    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication)
     failure = ""
     collects = gc.isenabled()
     gc.disable()  # a run makes no garbage in cycles until it ends, but more than enough objects to be searched for it
@@ -132,12 +130,12 @@ class Simulation:
         network_rng = random.Random(f"{seed} network")
         self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits, self.plan.market.limits)
-        self.elections = Elections(self.ledger)
+        rules = rules_of(make_replication, self.ledger)
+        self.elections, self.histories = rules.elections, rules.histories
         ids = tuple(range(1, self.plan.node_count + 1))
         founding = ids[:1] if self.plan.begins_with_seed else ids
         founders = Configuration(founding, addresses=tuple((node_id, address_of(node_id)) for node_id in founding))
         configurations = Configurations(founders)
-        by_quorum = make_replication is RaftByQuorum
         world = World(
             plan=self.plan,
             at=self.at,
@@ -150,10 +148,11 @@ class Simulation:
             on_candidate=lambda process: self.faults.strike_candidate(process),
             on_lost=lambda process: self.operator.lost(process),
             elections=self.elections,
-            logs=Logs(),
+            logs=rules.logs,
             ledger=self.ledger,
             configurations=configurations,
-            causes=Causes(self.elections, self.ledger, configurations) if by_quorum else None,
+            causes=Causes(self.elections, self.ledger, configurations) if rules.told is None else None,
+            told=rules.told,
             trace=trace,
         )
         world.closings = Closings(world, random.Random(f"{seed} closings"))
@@ -163,7 +162,6 @@ class Simulation:
             self._new_process(self._first_settings(node_id, ids))
         world.members = list(ids)
         self.operator = operator.Operator(self._join, world, random.Random(f"{seed} operator"))
-        self.histories = Histories(self.ledger)
         self.clients = {
             address: Client(address, world, self.histories, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
@@ -195,6 +193,7 @@ class Simulation:
             drain_ms=self.plan.drain_ms,
             leave=self.plan.leaves and bool(fields.get("join")),
             allow_faults=True,
+            replication=self._settings.replication,
             **fields,
         )
 

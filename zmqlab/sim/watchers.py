@@ -89,7 +89,7 @@ class Watcher:
             self._log_asked = raft.log.last_index
             for group in self._process.engine.groups.values() if self._process.engine else ():
                 cast(WatchedGroup, group).ask_for_log(applied + 1)
-        if world.plan.unlucky_repair:
+        if world.plan.unlucky_repair and raft.progress:
             self._look_at_repair(raft)
 
     def _look_at_repair(self, raft: RaftByQuorum) -> None:
@@ -245,6 +245,8 @@ class ObservedMachine(StateMachine):
     def apply(self, entry: Entry) -> Applied | None:
         applied = super().apply(entry)
         process, world = self._process, self._process.world
+        if world.told is not None:
+            world.told.applies(process.node_id, entry)
         world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
         if entry.kind == EntryKind.CONFIGURATION:
             world.configurations.applied(entry)
@@ -258,7 +260,7 @@ class ObservedMachine(StateMachine):
     def adopt(self, restoring: Restoring) -> Iterator[None]:
         before = self.applied_index
         steps = super().adopt(restoring)
-        if self.applied_index < before:
+        if self.applied_index < before and self._process.world.told is None:
             raise Violation(f"node {self._process.node_id} falls back from {before} to {self.applied_index}")
         self._process.world.ledger.same_chain(self._process.node_id, self.applied_index, self.chain)
         self._show("has restored")

@@ -11,6 +11,7 @@ from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
+from zmqlab.sim.weak_rules import ToldOrders
 
 if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process
@@ -42,6 +43,8 @@ class World:
     configurations: Configurations
     causes: Causes | None
     """None for a replication that is no Raft by quorum: its rules are others, and only damage can be looked for."""
+    told: ToldOrders | None
+    """What clients were told, then; None for Raft by quorum."""
     trace: Trace | None
     """None unless one is wanted."""
     closings: Closings = field(init=False)

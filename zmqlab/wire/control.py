@@ -1,11 +1,9 @@
 """The low-rate messages: queries and their answers, metrics, events and trades, as msgpack through msgspec.
 
-Messages that people or dashboards read travel as one of these structs: the header of :mod:`zmqlab.wire.frames`,
-followed by one msgpack map. A query and its answer carry the same ``nonce``, and the field ``op`` names their kind.
-msgspec checks the types of fields and refuses wrong ones. It ignores unknown fields, so that a newer node can add some.
+Each is the header of :mod:`zmqlab.wire.frames` and one msgpack map. A query and its answer carry the same ``nonce``;
+``op`` names their kind. msgspec refuses fields of wrong types, and ignores unknown ones: a newer node can add some.
 
-Left out on purpose: the requests and responses of orders (:mod:`zmqlab.wire.client`) and all of Raft
-(:mod:`zmqlab.wire.peer`). They are fixed-width for speed.
+Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed.
 """
 
 from __future__ import annotations
@@ -88,6 +86,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Orders that rest in the books."""
     exchange: str = ""
     """What matches orders on this node: ``compiled`` or ``python``. Both give the same answers."""
+    replication: str = ""
+    """How this node copies the log: what ``--replication`` said."""
     sessions: int = 0
     """Sessions that are remembered."""
     pending_requests: int = 0

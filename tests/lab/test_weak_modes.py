@@ -1,0 +1,96 @@
+"""Weak modes on real processes: what each loses when its leader is lost, and what the verdict says of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zmqlab.errors import NodeError
+from zmqlab.judge.promises import Check
+from zmqlab.judge.verdict import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+
+pytestmark = [pytest.mark.process, pytest.mark.long]
+
+RATE = 2_000
+
+
+def lose_the_leader(cluster: Cluster, **told: Any) -> LoadResult:
+    """Under load, the leader is cut off for longer than an election takes, and then killed."""
+    with LoadClient(cluster, rate=RATE, duration=2.5, node_choice="random", **told) as load:
+        load.start()
+        time.sleep(0.7)
+        leader = cluster.leader
+        cluster.partition([leader], [name for name in cluster.nodes if name != leader])
+        time.sleep(0.3)
+        cluster.kill(leader)
+        cluster.heal()
+        return load.wait()
+
+
+def check_of(result: LoadResult, name: str) -> Check:
+    return next(check for check in result.verdict.checks if check.name == name)
+
+
+@pytest.mark.parametrize("options", [{"ack": "leader"}, {"replication": "primary-backup"}], ids=str)
+def test_a_leader_that_answers_alone_takes_acknowledged_orders_to_its_grave(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    with Cluster(3, run_dir=tmp_path, **options) as cluster:
+        result = lose_the_leader(cluster)
+    lost = check_of(result, "nothing lost")
+    assert result.verdict.outcome == "failed"
+    assert lost.requests, result.verdict
+    assert "does not promise this" in lost.detail
+    assert f"request {lost.requests[0][1]}" in lost.detail.replace("requests", "request")
+    assert len({node[1:] for node in result.verdict.nodes}) == 1, "those that are left agree"
+
+
+def test_the_same_loses_nothing_with_a_quorum(tmp_path: Path) -> None:
+    with Cluster(3, run_dir=tmp_path) as cluster:
+        result = lose_the_leader(cluster)
+    assert result.verdict.ok, result.verdict
+    assert "replication    raft" in repr(result)
+
+
+def test_broadcast_parts_and_the_verdict_says_where(tmp_path: Path) -> None:
+    with Cluster(3, run_dir=tmp_path, replication="broadcast") as cluster:
+        result = lose_the_leader(cluster)
+    agree = check_of(result, "nodes agree")
+    assert agree.ok is False
+    assert "the logs differ from index" in agree.detail
+
+
+def test_a_client_that_waits_for_nothing_is_never_told_what_is_lost(tmp_path: Path) -> None:
+    with Cluster(3, run_dir=tmp_path, ack="none") as cluster:
+        result = lose_the_leader(cluster)
+    assert result.total.acknowledged == 0
+    assert result.total.sent > RATE
+    sent = check_of(result, "sent is applied")
+    assert sent.requests, "what had been sent to the leader and was not passed on"
+    assert result.verdict.outcome == "failed"
+
+
+def test_a_leader_that_comes_back_agrees_with_the_others(tmp_path: Path) -> None:
+    with Cluster(3, run_dir=tmp_path, ack="leader") as cluster:
+        with LoadClient(cluster, rate=RATE, duration=3.5) as load:
+            load.start()
+            time.sleep(0.7)
+            leader = cluster.leader
+            cluster.partition([leader], [name for name in cluster.nodes if name != leader])
+            time.sleep(1.0)
+            cluster.heal()
+            result = load.wait()
+        assert check_of(result, "nothing lost").ok is False
+        assert len(result.verdict.nodes) == 3
+        assert len({node[1:] for node in result.verdict.nodes}) == 1, "it has taken back what they never had"
+        assert {node.status.replication for node in cluster.status() if node.status} == {"leader-ack"}
+
+
+def test_a_persons_own_class_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match="replication 'nowhere:Mine' can't be imported: ModuleNotFoundError"):
+        Cluster(1, run_dir=tmp_path, replication="nowhere:Mine").start()

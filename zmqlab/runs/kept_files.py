@@ -56,12 +56,12 @@ SECONDS, SECONDS_CSV = "seconds.jsonl", "seconds.csv"
 EVIDENCE, LEDGER, LOG = "evidence.json", "ledger.gz", "log.gz"
 CONTENTS = "contents.json"
 LOG_BYTES_MAX = 256 << 20
-"""Some five minutes at 20,000 orders/s; half of what nodes keep of their log."""
+"""Some four minutes at 20,000 orders/s; half of what nodes keep of their log."""
 SILENCE_MS = 150.0
 """A longer time in which answers were owed and none came is a band, as in the panel."""
 SILENCES_MAX = 200
 COMPRESSION = 1
-"""Of gzip: a third of the size at 60 MB/s; higher levels gain little on orders."""
+"""Of gzip: a quarter of the size; higher levels gain little on orders."""
 AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals", "parting", "replication")
 """Fields of the evidence that are kept as they are."""
 NS_PER_S = 1_000_000_000

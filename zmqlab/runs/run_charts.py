@@ -210,7 +210,10 @@ def _percentile_svg(width: int, curves: Sequence[Curve]) -> str:
     shown = [percent for percent in NINES if _nines(percent) <= last]
     parts = _grid(ticks, y_of, right, "ms", top)
     parts += [f'<path class="grid" d="M{x_of(_nines(each)):.1f} {top}V{bottom}"/>' for each in shown]
-    parts += [_text(x_of(_nines(each)), bottom + 15, f"{each:g} %", "middle") for each in shown]
+    for each in shown:
+        x = x_of(_nines(each))
+        at_edge = x > right - RIGHT_PX  # its number would be cut
+        parts.append(_text(width - 2 if at_edge else x, bottom + 15, f"{each:g} %", "end" if at_edge else "middle"))
     parts.append(
         _text((LEFT_PX + right) / 2, bottom + 32, "this share of the orders (%) was at most so slow", "middle")
     )

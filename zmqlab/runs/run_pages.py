@@ -160,7 +160,8 @@ def run_body(run: Run) -> str:
     single = run.repetitions[0] if len(run.repetitions) == 1 else None
     worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
     parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(worst, single is None)]
-    parts += [_note(text, "unsure") for each in run.repetitions for text in each.report.warnings]
+    notes = dict.fromkeys(text for each in run.repetitions for text in each.report.warnings)
+    parts += [_note(text, "unsure") for text in notes]
     parts.append(_tiles(run))
     if single is not None:
         parts.append(_charts(single))

@@ -36,8 +36,8 @@ BEFORE_NS = 5_000_000_000
 DURING_NS = 3_000_000_000
 """An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
 TOGETHER_NS = 1_500_000_000
-"""Links that a person cuts one after the other within this time are one fault. What follows two faults that come so close
-may be the doing of either."""
+"""Links that a person cuts one after the other within this time are one fault. What follows two faults that come so
+close may be the doing of either."""
 MAX_INCIDENTS = 6
 """So many cards are shown while a cluster runs."""
 UNSERVED_MS = 1_000.0

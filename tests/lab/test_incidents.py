@@ -87,6 +87,13 @@ def test_an_election_long_after_is_not_its_doing() -> None:
     assert measure(KILL[0], [KILL[0], late], [], led_by("node0")).elected_ms is None
 
 
+def test_an_election_after_the_next_fault_is_not_its_doing() -> None:
+    """A report of three faults told the election of the last one twice: a pause that ended well had it, too."""
+    paused = event(-5_000, "paused", "node1")
+    assert measure(paused, [paused, *KILL], [], led_by("node0")).elected_ms is None
+    assert measure(KILL[0], [paused, *KILL], [], led_by("node0")).elected_ms == 214
+
+
 def test_cuts_in_a_row_are_one_fault() -> None:
     cuts = [event(step * 300, "cut", "node1", f"node{step} -> node1: cut") for step in range(3)]
     assert len(faults_of(cuts)) == 1

@@ -36,7 +36,8 @@ BEFORE_NS = 5_000_000_000
 DURING_NS = 3_000_000_000
 """An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
 TOGETHER_NS = 1_500_000_000
-"""Links that a person cuts one after the other within this time are one fault."""
+"""Links that a person cuts one after the other within this time are one fault. What follows two faults that come so
+close may be the doing of either."""
 MAX_INCIDENTS = 6
 """So many cards are shown while a cluster runs."""
 UNSERVED_MS = 1_000.0
@@ -163,8 +164,10 @@ def faults_of(events: Iterable[Event]) -> list[Event]:
 
 def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics], leader_at: LeaderAt) -> Incident:
     """All that can be said of one fault now; arguments as in :meth:`Incidents.follow`."""
-    after = [event for event in events if fault.time_ns < event.time_ns < fault.time_ns + SETTLE_NS]
-    after.sort(key=lambda each: each.time_ns)
+    known = sorted(events, key=lambda each: each.time_ns)
+    later = (each.time_ns for each in faults_of(known) if each.time_ns >= fault.time_ns + TOGETHER_NS)
+    end_ns = min(next(later, fault.time_ns + SETTLE_NS), fault.time_ns + SETTLE_NS)  # what follows is the next one's
+    after = [event for event in known if fault.time_ns < event.time_ns < end_ns]
     elected = next(filter(is_election, after), None)
     noticed = next((event for event in after if is_campaign(event) and event.node != fault.node), None)
     if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):

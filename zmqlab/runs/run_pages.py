@@ -88,7 +88,8 @@ _STYLE = (
   border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
 .zr th { font-weight: 500; white-space: nowrap; }
 .zr .numbers td + td, .zr .numbers th + th { text-align: right !important; font-variant-numeric: tabular-nums; }
-.zr td b { font-weight: 650; white-space: nowrap; }
+.zr td b, .zr .card h3 b { font-weight: 650; white-space: nowrap; }
+.zr td:first-child { white-space: nowrap; } .zr td.sign + td { width: 11em; }
 .zr .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 36px; align-items: start; }
 .zr details { margin: 14px 0 0; } .zr summary { cursor: pointer; font-weight: 600; }
 .zr .wNARROW { display: none; }
@@ -274,8 +275,8 @@ def _charts(each: Repetition) -> str:
     return "".join(
         (
             figure("Throughput", [*_keys(rates), *stripes], time_chart("orders/s", rates, behind)),
-            _cards(each),
             figure(f"Response time{over}", [*_keys(times), *stripes], time_chart("ms", times, behind, log=True)),
+            _cards(each),
             figure("Latency by percentile", [(style, name) for name, style, _ in both], percentile_chart(both)),
         )
     )
@@ -430,4 +431,4 @@ def setting_text(value: Any) -> str:
         return ", ".join(map(setting_text, value))
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    return f"{value:,g}" if isinstance(value, float) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else str(value)

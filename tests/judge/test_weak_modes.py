@@ -86,6 +86,7 @@ def test_a_promise_that_was_never_made_is_broken_all_the_same(run: History, node
     verdict = judge([node.endpoint for node in nodes], run.acknowledgements, settle_s=0.2)
     weak = verdict.of_replication("leader-ack")
     assert weak.outcome == verdict.outcome == "failed"
+    assert verdict.lost == ((2, 31, run.acknowledgements[-1].log_index),)
     lost = {check.name: check.detail for check in weak.checks}["nothing lost"]
     assert lost.endswith("(replication leader-ack does not promise this)")
     assert verdict.of_replication("raft") == verdict == verdict.of_replication("mymodule:Mine")

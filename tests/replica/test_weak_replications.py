@@ -80,6 +80,24 @@ def test_what_was_taken_back_stays_so_over_another_start(make: type[LeaderAnswer
     network.assert_agreed()
 
 
+class Anything(LeaderAnswers):
+    """A rule that knows no bound."""
+
+    __slots__ = ()
+
+    @property
+    def early_index(self) -> int:
+        return 1 << 60
+
+
+def test_whatever_the_rule_says_nothing_is_applied_that_is_not_stored() -> None:
+    network = Network(make=Anything)
+    client_id = network.open_session()
+    take(network, network.nodes[1], client_id, 1, 2)
+    network.assert_agreed()
+    assert answered(network.nodes[1]) == [1, 2]
+
+
 def test_a_primary_alone_goes_on_and_a_backup_alone_takes_over() -> None:
     network = Network(make=PrimaryBackup)
     client_id = network.open_session()

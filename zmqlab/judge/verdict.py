@@ -65,6 +65,14 @@ class Verdict:
         """Whether it passed: every promise was kept, as far as can be known."""
         return self.outcome == "passed"
 
+    @property
+    def lost(self) -> tuple[tuple[int, int, int], ...]:
+        """(client id, request number, log index) of each acknowledged request that is lost, up to 10,000 of them.
+
+        Of a client that waited for no answer: of each request that was sent and is not applied, with index 0.
+        """
+        return next((check.requests for check in self.checks if check.requests), ())
+
     def of_replication(self, name: str) -> Verdict:
         """The same verdict, which says of each broken promise whether the nodes' replication ever made it.
 

@@ -44,19 +44,25 @@ from zmqlab.replica.replication import Change, Start
 
 ENTRY_TERM = 1
 """The same for all: a sequence has no leader that a term could name."""
+PATIENCE = 10
+"""Election time-outs, two seconds by default, in which a node that starts waits to hear all others: some times what
+connections take when the nodes of a cluster start together."""
 
 
 class Broadcast(RaftByQuorum):
     """See the module. Of Raft it has the log, the order of writes and messages, and nothing that agrees."""
 
-    __slots__ = ()
+    __slots__ = ("_unheard",)
 
     def __init__(self, start: Start) -> None:
         super().__init__(start)
-        self.role, self.leader_id, self.voted_for = Role.LEADER, self.node_id, self.node_id
+        self._unheard = {*self.configuration.members} - {self.node_id}
+        """Members that this node has heard nothing of since it started."""
+        self.voted_for = self.node_id
         self.term = max(self.term, 1 + sorted({*self.configuration.members, self.node_id}).index(self.node_id))
         if not self.log.last_index:
             self.log.append([Entry(1, ENTRY_TERM, EntryKind.NO_OP, b"")])  # the same first entry on every node
+        self._begin_if_all_are_heard()
 
     # What comes in.
 
@@ -75,6 +81,8 @@ class Broadcast(RaftByQuorum):
         """Another node took requests, or tells its whole state."""
         if message.sender == self.node_id:
             return
+        self._unheard.discard(message.sender)
+        self._begin_if_all_are_heard()
         if isinstance(message, AppendEntries):
             self._append([entry.data for entry in message.entries])
         elif isinstance(message, InstallSnapshot) and message.snapshot_index > self.log.last_index:
@@ -91,8 +99,17 @@ class Broadcast(RaftByQuorum):
             raise FrameError(f"{message.sender:#x} sends no broadcast: do all nodes have the same --replication?")
 
     def tick(self) -> None:
-        """Time means nothing here."""
+        """Tell the others now and then that this node is there."""
         self.ticks += 1
+        if self.ticks % self.settings.heartbeat_ticks == 0:
+            self.send_now.append(AppendEntries(self.node_id, BROADCAST, self.term, 0, 0, 0, self.next_round(), ()))
+        self._begin_if_all_are_heard()
+
+    def _begin_if_all_are_heard(self) -> None:
+        """Take requests from now on. When a cluster starts, what is broadcast too early is heard by no other node."""
+        waited = self.ticks >= PATIENCE * self.settings.election_ticks
+        if self.role is not Role.LEADER and (waited or not self._unheard):
+            self.role, self.leader_id = Role.LEADER, self.node_id
 
     def read_index(self, context: int) -> None:
         """A read sees what this node has stored, as soon as that is applied."""

@@ -58,15 +58,19 @@ class LeaderAnswers(RaftByQuorum):
 
     def is_ready(self) -> bool:
         """Whether there is work; a leader also has what it may apply early."""
-        return super().is_ready() or (self.role is Role.LEADER and self.applied_index < self.early_index)
+        return super().is_ready() or (self.role is Role.LEADER and self.applied_index < self._end_of_what_applies())
 
     def ready(self) -> Ready:
         """Raft's next work, and of a leader what it may apply early."""
         ready = super().ready()
         if self.role is Role.LEADER and ready.snapshot is None:
-            end = max(self.commit_index, self.early_index)
+            end = self._end_of_what_applies()
             ready.committed = self.log.slice(self.applied_index + 1, end, self.settings.max_apply_bytes)
         return ready
+
+    def _end_of_what_applies(self) -> int:
+        """Of a leader. Nothing is applied that this node has not stored, whatever the rule says."""
+        return max(self.commit_index, min(self.early_index, self.log.stored_index))
 
     def advance(self, ready: Ready) -> None:
         """The work of ``ready`` is done."""

@@ -235,7 +235,7 @@ class LoadResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvidence:
-    """All that a verdict is passed on. Whoever keeps it can pass the verdict again: :func:`pass_verdict`."""
+    """All that a verdict is passed on. While it is kept the verdict can be passed again: :func:`pass_verdict`."""
 
     acknowledgements: Sequence[Acknowledgement]
     asked: int

@@ -28,6 +28,7 @@ LAYERS = [
     "sim",
     "judge",
     "lab",
+    "runs",
     "scenarios",
     "widgets",
     "lesson",

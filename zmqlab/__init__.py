@@ -31,6 +31,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.sim`: engine and clients under one seed, with virtual clock, network and disks
 * :mod:`~zmqlab.judge`: evidence of a run, and the verdict on it
 * :mod:`~zmqlab.lab`: clusters, hosts, faults, events, live figures
+* :mod:`~zmqlab.runs`: runs that are kept, shown, compared, and judged again
 * :mod:`~zmqlab.scenarios`: faults on real processes under load: from a seed, or from a file
 * :mod:`~zmqlab.widgets`: the panel in the notebook
 * :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
+    from zmqlab.runs.kept_run import Run
     from zmqlab.scenarios.scenario_file import Scenario
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "LoadClient",
     "LoadResult",
     "OrderType",
+    "Run",
     "Scenario",
     "Side",
     "TimeInForce",
@@ -77,6 +80,7 @@ _HOME = {
     "LoadClient": "zmqlab.lab.load_client",
     "LoadResult": "zmqlab.judge.verdict",
     "OrderType": "zmqlab.market.types",
+    "Run": "zmqlab.runs.kept_run",
     "Scenario": "zmqlab.scenarios.scenario_file",
     "Side": "zmqlab.market.types",
     "TimeInForce": "zmqlab.market.types",

@@ -28,7 +28,8 @@ failure* is one of the classes here; its message says what happened and what to 
     │   ├── NoLeader           no node leads for now: nothing was done
     │   ├── SessionExpired     the client's session was evicted: the outcome of open requests is unknown
     │   └── RequestRefused     the cluster said no, with its reason: nothing was done
-    └── ClusterError           the lab was asked for something that it can't do (no such node, not running)
+    ├── ClusterError           the lab was asked for something that it can't do (no such node, not running)
+    └── RunUnreadable          a folder is no kept run, or one of its files is damaged
 """
 
 from __future__ import annotations
@@ -146,3 +147,7 @@ class RequestRefused(RequestError):
 
 class ClusterError(ZmqlabError):
     """The lab was asked for something that it can't do."""
+
+
+class RunUnreadable(ZmqlabError):
+    """A folder is no kept run, or a file in it is not as it was written."""

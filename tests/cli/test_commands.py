@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.waiting import wait_for
+from zmqlab import Run
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.replica.execution import new_exchange
@@ -52,13 +53,18 @@ def test_quick_shows_progress_and_ends_with_a_verdict() -> None:
 def test_quick_as_json_and_kept(tmp_path: Path) -> None:
     arguments = ("--nodes", "1", "--rate", "500", "--duration", "1s", "--seed", "3")
     limits = ("--fail-if", "unserved>0.1%", "--fail-if", "p50>1us")
-    done = zmqlab("quick", *arguments, *limits, "--json", "--run-dir", str(tmp_path))
+    keep = ("--run-dir", str(tmp_path), "--keep", str(tmp_path / "runs"))
+    done = zmqlab("quick", *arguments, *limits, "--json", *keep)
     result = json.loads(done.stdout)
     assert done.returncode == 10, "no promise was broken, and a threshold was crossed"
     assert result["verdict"]["ok"] is True
     assert [each["ok"] for each in result["thresholds"]] == [True, False]
     assert result["settings"]["seed"] == 3
     assert result["exchange"] == new_exchange().name
+    kept = Run.read(result["kept"])
+    assert kept.folder.parent == tmp_path / "runs"
+    assert (kept.about.what, kept.about.cluster["nodes"]) == ("quick", 1)
+    assert kept.repetitions[0].judge().ok
     assert (tmp_path / "logs" / "node0.log").is_file()
     assert " metrics " in (tmp_path / "logs" / "node0.log").read_text()
     again = zmqlab("quick", *arguments, "--json", "--run-dir", str(tmp_path))

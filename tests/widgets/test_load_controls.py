@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
+from zmqlab.runs.kept_run import runs_in
 from zmqlab.widgets import LoadControls
 
 pytestmark = pytest.mark.process
@@ -21,7 +23,8 @@ def controls() -> Iterator[LoadControls]:
         made.close()
 
 
-def test_start_stop_and_judge(controls: LoadControls) -> None:
+def test_start_stop_judge_and_keep(controls: LoadControls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     controls.do_start()
     assert wait_for(lambda: controls.load is not None and controls.load.metrics, 30)
     controls.do_calibrate()
@@ -31,6 +34,12 @@ def test_start_stop_and_judge(controls: LoadControls) -> None:
     assert controls.result is not None
     assert controls.result.verdict.ok
     assert controls.make_state()["verdict"]["outcome"] == "passed"
+    controls.do_keep()
+    assert wait_for(lambda: controls.make_state()["kept"], 30), controls._problem
+    [run] = runs_in("runs")
+    assert run.repetitions[0].judge().as_dict() == controls.result.verdict.as_dict()
+    controls.do_keep()
+    assert wait_for(lambda: "there is no judged run to keep" in controls._problem, 30)
 
 
 @pytest.mark.long

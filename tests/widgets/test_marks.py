@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from zmqlab.lab.incidents import is_fault
 from zmqlab.widgets import marks
 from zmqlab.widgets.marks import (
     CHARACTER_SHARE,
     LANES,
     clock_ms,
-    is_fault,
     lanes_of,
     mark_columns,
     moments_of,

@@ -19,7 +19,7 @@ from zmqlab.lab.events import Band, Mark, Sort
 from zmqlab.lab.fault_kinds import FAULTS, Control, FaultKind, Parameter, Target, Undo
 from zmqlab.lab.faults import Breakable, Fault, News
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix
-from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.marks import clock_ms
 from zmqlab.widgets.palette import CHANGE_COLOUR, FAULT_COLOUR
 from zmqlab.widgets.sampler import Sampler

@@ -27,7 +27,7 @@ from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
-from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.lab_panel import Lab
 from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
 from zmqlab.widgets.load_controls import LoadControls, warning_of

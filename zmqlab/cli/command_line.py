@@ -11,7 +11,7 @@ from typing import TextIO
 
 import typer
 
-from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands
+from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, run_commands
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
 
@@ -58,6 +58,10 @@ for _command in (
     node_commands.remove,
     node_commands.ps,
     node_commands.reap,
+    run_commands.runs,
+    run_commands.report,
+    run_commands.compare,
+    run_commands.judge,
     fault_commands.run,
     fault_commands.sim,
     fault_commands.torture,

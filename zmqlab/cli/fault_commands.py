@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from zmqlab.cli.load_commands import FRESH_OPTION, REPLICATION_OPTION, RUN_DIR_OPTION
+from zmqlab.cli.load_commands import FRESH_OPTION, KEEP_OPTION, REPLICATION_OPTION, RUN_DIR_OPTION
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
@@ -117,7 +117,7 @@ def torture(
     keys: bool = KEYED_OPTION,
     history: Path | None = HISTORY_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
-    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    keep: Path | None = KEEP_OPTION,
     fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,

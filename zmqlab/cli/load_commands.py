@@ -9,11 +9,13 @@ import typer
 
 from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, REPLICATION, node_list
 from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json, show_progress
-from zmqlab.errors import SettingsError
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
+    from zmqlab.lab.load_client import LoadClient
+    from zmqlab.runs.kept_run import Run
 
 RUN_DIR_OPTION = typer.Option(
     None, "--run-dir", help="Where logs and journals go, and stay.", show_default="a temporary folder"
@@ -30,6 +32,12 @@ STAGES_OPTION = typer.Option(
 )
 DURATION_OPTION = typer.Option(
     "", "--duration", help="How long to send, as in 10s or 2m.", show_default="10s, or until the last stage"
+)
+KEEP_OPTION = typer.Option(
+    None,
+    "--keep",
+    help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
+    metavar="DIR",
 )
 REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
 ACK_OPTION = typer.Option(
@@ -54,14 +62,18 @@ def quick(
     ),
     keys: bool = KEYED_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
-    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    keep: Path | None = KEEP_OPTION,
+    repeat: int = typer.Option(
+        1, "--repeat", min=1, max=1_000, help="Run so often, each time on a new cluster; kept in one folder."
+    ),
     fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Start a cluster on free ports, load it, show it live, and check every promise at the end.
 
-    With a --run-dir in which a cluster has run, that cluster goes on, at its ports and with its orders.
+    With a --run-dir in which a cluster has run, that cluster goes on, at its ports and with its orders; so it does from
+    one repetition to the next.
 
     The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
@@ -69,23 +81,27 @@ def quick(
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
-    cluster = Cluster(
-        nodes,
-        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
-        replication=replication,
-        ack=ack,  # type: ignore[arg-type]  # checked by Cluster
-        keys=keys,
-        run_dir=run_dir,
-        keep=keep,
-        fresh=fresh,
-    )
-    load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
-    with cluster:
-        load.start()
-        show_progress(load, cluster.feed, to_stderr=as_json)
-        result = load.wait()
-        where = str(cluster.run_dir) if cluster.keep else ""
-    return report(result, as_json, where)
+    kept: Run | None = None
+    statuses = []
+    for number in range(repeat):
+        cluster = Cluster(
+            nodes,
+            durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+            replication=replication,
+            ack=ack,  # type: ignore[arg-type]  # checked by Cluster
+            keys=keys,
+            run_dir=run_dir,
+            fresh=fresh and not number,
+        )
+        load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
+        with cluster:
+            load.start()
+            show_progress(load, cluster.feed, to_stderr=as_json)
+            result = load.wait()
+            kept = keep_run(load, keep, "quick", kept)
+            where = str(cluster.run_dir) if cluster.keep else ""
+        statuses.append(report(result, as_json, where, kept))
+    return next((status for status in (EXIT_FAILED, EXIT_THRESHOLD, EXIT_NOT_JUDGED) if status in statuses), EXIT_OK)
 
 
 def client(
@@ -103,6 +119,7 @@ def client(
     ack: str = typer.Option("quorum", "--ack", help="none: wait for no answer; otherwise for what the nodes give."),
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
+    keep: Path | None = KEEP_OPTION,
     allow_compacted: bool = typer.Option(
         False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
     ),
@@ -145,7 +162,8 @@ def client(
         load.start()
         show_progress(load, load.feed, to_stderr=as_json)
         result = load.wait()
-    return report(result, as_json, "")
+        kept = keep_run(load, keep, "client", None)
+    return report(result, as_json, "", kept)
 
 
 def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
@@ -158,12 +176,26 @@ def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
     return said
 
 
-def report(result: LoadResult, as_json: bool, run_dir: str) -> int:
+def keep_run(load: LoadClient, folder: Path | None, what: str, earlier: Run | None) -> Run | None:
+    """Keep a run that was waited for, if a folder was named: as one more repetition of ``earlier``, or as a new one."""
+    if folder is None:
+        return None
+    from zmqlab.runs.kept_run import Run
+
+    if earlier is None:
+        return Run.keep(load, folder, what)
+    earlier.add(load)
+    return earlier
+
+
+def report(result: LoadResult, as_json: bool, run_dir: str, kept: Run | None = None) -> int:
     """Print a result; the exit status that it means."""
     if as_json:
-        print_json(result.as_dict() | {"run_dir": run_dir or None})
+        print_json(result.as_dict() | {"run_dir": run_dir or None, "kept": str(kept.folder) if kept else None})
     else:
         typer.echo(repr(result))
         if run_dir:
             typer.echo(f"logs and journals: {run_dir}")
+        if kept is not None:
+            typer.echo(f"kept: {kept.folder}")
     return result.exit_status

@@ -179,15 +179,14 @@ def _look(endpoints: Sequence[str]) -> list[NodeEvidence]:
     for endpoint, answer in hashes.items():
         status = statuses.get(endpoint)
         if isinstance(answer, control.HashAnswer) and status is not None and status.applied_index == answer.index:
-            evidence = (answer.index, answer.chain_hash, answer.state_hash, status.orders_applied)
-            found.append(NodeEvidence(status.name, *evidence))
+            said = (status.name, answer.index, answer.chain_hash, answer.state_hash, status.orders_applied)
+            found.append(NodeEvidence(*said))
     return sorted(found)
 
 
 def _pull(endpoint: str, last_index: int) -> LogPiece:
     entries: list[LogEntry] = []
-    next_index = 1
-    first_index = 0
+    next_index, first_index = 1, 0
     while next_index <= last_index:
         query = control.LogQuery(ask.new_nonce(), from_index=next_index, max_bytes=PULL_BYTES)
         answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S)
@@ -345,12 +344,9 @@ class LogCollector:
         """Whether the file has no room left; nothing is collected any more then."""
         self._cluster = cluster
         self._poll_s = poll_s
-        self._turn = 0
-        self._more = False  # whether the last answer was so large that there is more
-        self._first_of: dict[str, int] = {}
-        """Endpoint -> the oldest entry that it has, as it last said."""
-        self._lock = threading.Lock()
-        """Held while entries are taken in: by the thread, or by :meth:`catch_up`."""
+        self._turn, self._more = 0, False  # "more": the last answer was so large that there is more
+        self._first_of: dict[str, int] = {}  # endpoint -> the oldest entry that it has, as it last said
+        self._lock = threading.Lock()  # held while entries are taken in: by the thread, or by catch_up()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-collector", daemon=True)
 
@@ -359,11 +355,15 @@ class LogCollector:
         self._thread.start()
         return self
 
-    def close(self) -> None:
-        """Stop reading, and forget the log."""
+    def stop(self) -> None:
+        """Stop reading; what was collected can still be read."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(10)
+
+    def close(self) -> None:
+        """Stop reading, and forget the log."""
+        self.stop()
         with self._lock:
             self.log.close()
 

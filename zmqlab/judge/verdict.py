@@ -1,6 +1,7 @@
 """The verdict on a run: was an acknowledged order lost, was one applied twice, do all nodes agree?
 
-:func:`judge` takes what a load client was told and asks the living nodes for the rest. There are three outcomes:
+:func:`take_evidence` takes what a load client was told and asks the living nodes for the rest; :func:`pass_verdict`
+judges by that alone, so that kept evidence can be judged again. :func:`judge` does both. There are three outcomes:
 
 - *PASSED*: every promise (:mod:`~zmqlab.judge.promises`) was kept, and all that can be known was looked at. The verdict
   says how much was covered: answers are compared with those of a naive book for a bounded number of commands.
@@ -25,7 +26,7 @@ from typing import Any
 
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, ZmqlabError
 from zmqlab.judge import evidence, promises
-from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.evidence import LogCollector, LogPiece
 from zmqlab.judge.log_differences import where_logs_part
 from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
 from zmqlab.judge.replay import Replayed, replay
@@ -232,55 +233,133 @@ class LoadResult:
         return rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvidence:
+    """All that a verdict is passed on. While it is kept the verdict can be passed again: :func:`pass_verdict`."""
+
+    acknowledgements: Sequence[Acknowledgement]
+    asked: int
+    """Living nodes that were asked for their state."""
+    nodes: Sequence[NodeEvidence]
+    """What those said that answered."""
+    log: LogPiece | None
+    """None: there is none, and :attr:`log_problem` says why."""
+    log_problem: str = ""
+    """Why there is no log, or why it was not collected to its end."""
+    conflicts: Sequence[object] = ()
+    """Committed entries that differ between nodes; each shows itself in a sentence."""
+    compared: int | None = None
+    """Entries that were read more than once during the run. None: nothing read the log along."""
+    unremembered: int = 0
+    """Acknowledged requests that the client counted but had no room to remember."""
+    mismatches: int = 0
+    """Checkpoints at which the nodes' published hashes differed."""
+    leaders: Mapping[int, Collection[str]] | None = None
+    """Term -> the nodes that said that they led in it. None: that is not known, and not checked."""
+    reads: Sequence[BookRead] | None = None
+    """Books that were read during the run. None: none was asked for, and reads are not checked."""
+    totals: RunTotals | None = None
+    """What the client counted. None: only what it remembers is checked."""
+    parting: str = ""
+    """Where the logs of the nodes differ, if they do."""
+    replication: str = ""
+    """By which the nodes agreed; empty: not known."""
+
+
+def take_evidence(
+    endpoints: Sequence[str],
+    acknowledgements: Sequence[Acknowledgement],
+    *,
+    settle_s: float = evidence.SETTLE_S,
+    collector: LogCollector | None = None,
+    **of_the_client: Any,
+) -> RunEvidence:
+    """Ask the nodes for all that a verdict needs; ``of_the_client`` are further fields of :class:`RunEvidence`."""
+    nodes = evidence.settle(endpoints, settle_s)
+    log: LogPiece | None = None
+    problem = "no node answered"
+    if nodes:
+        try:
+            log = evidence.pull_log(endpoints, max(node.log_index for node in nodes), collector)
+            problem = "" if collector is None else collector.log.problem
+        except ZmqlabError as error:
+            problem = f"no node gave its log: {error}. Judge again"
+    parting = None
+    if not promises.nodes_agree(nodes, of_the_client.get("mismatches", 0)).ok:
+        parting = where_logs_part(endpoints)
+    return RunEvidence(
+        acknowledgements=acknowledgements,
+        asked=len(endpoints),
+        nodes=tuple(nodes),
+        log=log,
+        log_problem=problem,
+        conflicts=() if collector is None else tuple(collector.conflicts),
+        compared=None if collector is None else collector.compared,
+        parting="" if parting is None else str(parting),
+        **of_the_client,
+    )
+
+
 def judge(
     endpoints: Sequence[str],
     acknowledgements: Sequence[Acknowledgement],
     *,
-    unremembered: int = 0,
-    mismatches: int = 0,
-    leaders: Mapping[int, Collection[str]] | None = None,
     max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
     max_replay_s: float = MAX_REPLAY_S,
     allow_compacted: bool = False,
-    settle_s: float = evidence.SETTLE_S,
-    collector: LogCollector | None = None,
-    reads: Sequence[BookRead] | None = None,
-    totals: RunTotals | None = None,
+    **evidence_and_how_to_take_it: Any,
 ) -> Verdict:
-    """Judge a run by the nodes at ``endpoints``, all of which must answer.
+    """Judge a run by the nodes at ``endpoints``, all of which must answer; :func:`take_evidence`, then
+    :func:`pass_verdict`."""
+    taken = take_evidence(endpoints, acknowledgements, **evidence_and_how_to_take_it)
+    return pass_verdict(
+        taken,
+        max_replayed_commands=max_replayed_commands,
+        max_replay_s=max_replay_s,
+        allow_compacted=allow_compacted,
+    )
+
+
+def pass_verdict(
+    taken: RunEvidence,
+    *,
+    max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
+    max_replay_s: float = MAX_REPLAY_S,
+    allow_compacted: bool = False,
+) -> Verdict:
+    """Judge a run by its evidence alone; each broken promise is told with whether its replication ever made it.
 
     Args:
-        endpoints: client endpoints of the nodes that are alive.
-        acknowledgements: what the client was told.
-        unremembered: how many acknowledged requests the client counted but had no room to remember.
-        mismatches: at how many checkpoints the nodes' published hashes differed.
-        leaders: term -> the nodes that said that they led in it. None: that is not known, and not checked.
+        taken: the evidence.
         max_replayed_commands: how many commands the naive book follows, at most.
         max_replay_s: for how long it follows them, at most.
         allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
-        settle_s: how long to wait until all nodes stand at one index.
-        collector: read the log along with the run, so that it is there even if no node has all of it any more.
-        reads: books that were read during the run. None: none was asked for, and reads are not checked.
-        totals: what the client counted. None: only what it remembers is checked.
     """
-    nodes = evidence.settle(endpoints, settle_s)
-    watched = _watched(endpoints, nodes, mismatches, leaders)
+    verdict = _verdict_on(taken, max_replayed_commands, max_replay_s, allow_compacted)
+    return verdict.of_replication(taken.replication)
+
+
+def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
+    acknowledgements, nodes, log, reads, totals = (
+        taken.acknowledgements,
+        tuple(taken.nodes),
+        taken.log,
+        taken.reads,
+        taken.totals,
+    )
+    watched = _watched(taken.asked, nodes, taken.mismatches, taken.leaders, taken.parting)
     if totals is not None:
         watched = (promises.run_complete(totals), *watched)
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
+    if log is None:
+        return Verdict((*watched, Check("log", None, taken.log_problem)), "hashes only", nodes)
     last_index = max(node.log_index for node in nodes)
-    try:
-        log = evidence.pull_log(endpoints, last_index, collector)
-    except ZmqlabError as error:
-        return Verdict(
-            (*watched, Check("log", None, f"no node gave its log: {error}. Judge again")), "hashes only", tuple(nodes)
-        )
-    if collector is not None:
-        watched = (*watched, promises.one_log(collector.conflicts, collector.compared))
-    complete = _log_complete(log, last_index, allow_compacted, "" if collector is None else collector.log.problem)
-    coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + unremembered:,} acknowledged requests"
-    if unremembered:
+    if taken.compared is not None:
+        watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
+    complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
+    coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + taken.unremembered:,} acknowledged requests"
+    if taken.unremembered:
         coverage += " (the first ones and the newest)"
     if log.first_index > 1 or not complete.ok:
         seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
@@ -293,7 +372,7 @@ def judge(
                 *_lost_in_part(acknowledgements, log, totals),
             ),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
-            tuple(nodes),
+            nodes,
         )
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=[read.key for read in reads or ()])
     seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, replayed, last_index),)
@@ -303,23 +382,22 @@ def judge(
         (complete, *_from_the_log(acknowledgements, replayed, nodes, watched), *seen),
         f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
         f"{replayed.commands_applied:,} commands replayed on the naive book",
-        tuple(nodes),
+        nodes,
     )
 
 
 def _watched(
-    endpoints: Sequence[str],
+    asked: int,
     nodes: Sequence[NodeEvidence],
     mismatches: int,
     leaders: Mapping[int, Collection[str]] | None,
+    parting: str,
 ) -> tuple[Check, ...]:
     """The promises that need no log."""
-    agree = promises.nodes_agree(nodes, mismatches)
-    if not agree.ok and (parting := where_logs_part(endpoints)) is not None:
-        agree = promises.nodes_agree(nodes, mismatches, str(parting))
-    silent = len(endpoints) - len(nodes)
+    agree = promises.nodes_agree(nodes, mismatches, parting)
+    silent = asked - len(nodes)
     if silent and agree.ok:
-        detail = f"{silent} of {len(endpoints)} living nodes did not tell their state in time: judge again"
+        detail = f"{silent} of {asked} living nodes did not tell their state in time: judge again"
         agree = Check(agree.name, None, detail)
     return (agree,) if leaders is None else (agree, promises.one_leader(leaders))
 
@@ -338,7 +416,7 @@ def _from_the_log(
     yield promises.answers_agree(acknowledgements, replayed)
 
 
-def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
+def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem: str) -> Check:
     """The log is there from its beginning to ``last_index`` without a gap. ``problem``: why it was not collected."""
     name = "log complete"
     first = log.first_index
@@ -359,7 +437,7 @@ def _log_complete(log: evidence.LogPiece, last_index: int, allow_compacted: bool
 
 
 def _lost_in_part(
-    acknowledgements: Sequence[Acknowledgement], log: evidence.LogPiece, totals: RunTotals | None
+    acknowledgements: Sequence[Acknowledgement], log: LogPiece, totals: RunTotals | None
 ) -> Iterator[Check]:
     """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
     the sessions were opened in that part."""

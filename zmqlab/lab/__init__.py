@@ -22,6 +22,7 @@ What breaks:
 * :mod:`~zmqlab.lab.link_table`: the table of links that are cut, slow or lossy.
 * :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
 * :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
+* :mod:`~zmqlab.lab.incidents`: what each fault cost.
 
 Load:
 

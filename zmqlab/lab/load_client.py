@@ -24,18 +24,27 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.thresholds import parse_thresholds
-from zmqlab.judge.verdict import MAX_REPLAY_S, MAX_REPLAYED_COMMANDS, LoadResult, Verdict, judge
+from zmqlab.judge.verdict import (
+    MAX_REPLAY_S,
+    MAX_REPLAYED_COMMANDS,
+    LoadResult,
+    RunEvidence,
+    pass_verdict,
+    take_evidence,
+)
 from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.load_run import LoadRun
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
@@ -65,6 +74,22 @@ BY_DEFAULT = "by default"
 DURATION_S = 10.0
 PLACEHOLDER = ("tcp://127.0.0.1:1",)
 """The nodes of a load client whose cluster has not been started yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """All that is known of a run when it has been judged; what :mod:`zmqlab.runs` keeps of it."""
+
+    result: LoadResult
+    evidence: RunEvidence
+    limits: dict[str, Any]
+    """How far the verdict went: arguments of :func:`~zmqlab.judge.verdict.pass_verdict`."""
+    events: Sequence[control.Event]
+    """All that were known at the end, also of the time before the run."""
+    incidents: Sequence[Incident]
+    """What each fault of this run cost."""
+    cluster: dict[str, Any]
+    """The settings of the cluster, as far as this process has made it."""
 
 
 class LoadClient:
@@ -124,9 +149,11 @@ class LoadClient:
         self.thresholds = parse_thresholds(fail_if)
         self._key = of_client(keys)
         self._collector = collector
-        self._allow_compacted = allow_compacted
-        self._max_replayed_commands = max_replayed_commands
-        self._max_replay_s = max_replay_s
+        self._limits: dict[str, Any] = {
+            "max_replayed_commands": max_replayed_commands,
+            "max_replay_s": max_replay_s,
+            "allow_compacted": allow_compacted,
+        }
         if metrics_port is not None:
             require_whole("metrics_port", metrics_port, 0, 65_535)
         if not isinstance(metrics_host, str) or not metrics_host:
@@ -138,7 +165,8 @@ class LoadClient:
         self._end = register.Ending()
         self._starting = threading.Lock()
         self._run: LoadRun | None = None
-        self._result: LoadResult | None = None
+        self._incidents = IncidentsOfRun()
+        self._judged: JudgedRun | None = None
         self._deadline = math.inf
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -215,9 +243,9 @@ class LoadClient:
         while not self._run.ended.wait(0.1):
             if time.monotonic() > deadline:
                 raise ClusterError("the load client has not ended in time: load.stop() ends it, load.close() kills it")
-        if self._result is None:
-            self._result = self._judge(self._run)
-        return self._result
+        if self._judged is None:
+            self._judged = self._judge(self._run)
+        return self._judged.result
 
     async def result(self) -> LoadResult:
         """:meth:`wait` for a coroutine, which must not block."""
@@ -259,6 +287,13 @@ class LoadClient:
         """How it goes, over the last second; None before the first snapshot."""
         recent = list(self._recent)
         return LoadFigures.of(recent) if recent else None
+
+    @property
+    def judged(self) -> JudgedRun:
+        """The run with all its evidence, once it has been waited for. Raises ClusterError before."""
+        if self._judged is None:
+            raise ClusterError("the run has not been judged yet: load.wait() ends with its verdict")
+        return self._judged
 
     @property
     def newest(self) -> load_wire.LoadMetrics | None:
@@ -322,21 +357,25 @@ class LoadClient:
             if self._run is not None and snapshot.pid == self._run.process.pid:
                 self._watch(snapshot.endpoints)
                 self._recent.append(snapshot)
+                self._incidents.take(snapshot, self.feed.events)
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _judge(self, run: LoadRun) -> LoadResult:
+    def _judge(self, run: LoadRun) -> JudgedRun:
         outcome = run.outcome()
         table = self._status()
         alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
-        verdict = self._verdict(alive, outcome, self._collector or run.evidence.collector)
-        verdict = verdict.of_replication(table.replication)
+        taken = self._take_evidence(alive, outcome, table.replication, self._collector or run.evidence.collector)
+        verdict = pass_verdict(taken, **self._limits)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
         run.evidence.is_wanted = not verdict.ok
         if self._cluster is not None:
-            run.evidence.forget()
-        return LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
+            run.evidence.was_judged()
+        result = LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
+        events, ended_ns = self.feed.events(), outcome.started_ns + round(outcome.elapsed_s * 1e9)
+        incidents = self._incidents.judged(events, verdict, outcome.started_ns, ended_ns)
+        return JudgedRun(result, taken, self._limits, events, incidents, _settings_of(self._cluster))
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:
@@ -345,19 +384,19 @@ class LoadClient:
         trust_clients_ports(members, self._key)
         return ask.status_table(members)
 
-    def _verdict(self, alive: Sequence[str], outcome: load_wire.LoadResult, collector: LogCollector | None) -> Verdict:
-        return judge(
+    def _take_evidence(
+        self, alive: Sequence[str], outcome: load_wire.LoadResult, replication: str, collector: LogCollector | None
+    ) -> RunEvidence:
+        return take_evidence(
             alive,
             acknowledgements_of(outcome),
+            collector=collector,
             unremembered=outcome.unremembered,
             mismatches=len(self.feed.mismatches()),
             leaders=self.feed.leaders(),
-            max_replayed_commands=self._max_replayed_commands,
-            max_replay_s=self._max_replay_s,
-            allow_compacted=self._allow_compacted,
-            collector=collector,
             reads=book_reads_of(outcome),
             totals=totals_of(outcome),
+            replication=replication,
         )
 
 
@@ -371,6 +410,15 @@ def _offered(rate: float | str, duration: float | str | None, stages: str | Sequ
     else:
         duration_s = math.inf if duration is None else parse_duration(duration)
     return {"rate": points[0].rate if points else per_second, "stages": points, "duration_s": duration_s}
+
+
+def _settings_of(cluster: Cluster | None) -> dict[str, Any]:
+    """The settings of a cluster, without folders and without its name; nothing for nodes that others have started."""
+    if cluster is None:
+        return {}
+    plan = cluster.fleet.plan
+    said = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name != "cluster"}
+    return {"nodes": len(cluster.nodes)} | {name: value for name, value in said.items() if not isinstance(value, Path)}
 
 
 def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:

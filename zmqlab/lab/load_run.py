@@ -78,15 +78,22 @@ class Evidence:
         self.is_wanted = False
         """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
 
+    def was_judged(self) -> None:
+        """The record is not needed any more, unless the run did not pass, and nothing more is collected. What was
+        collected can still be read, for a run that is kept."""
+        if self.collector is not None:
+            self.collector.stop()
+        if self._own is None and not self.is_wanted:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def forget(self) -> None:
         """What was collected and recorded is not needed any more, but for the record of a run that did not pass."""
+        self.was_judged()
         if self.collector is not None:
             self.collector.close()
             self.collector = None
         if self._own is not None:
             self._own.leave()
-        elif not self.is_wanted:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class LoadRun:

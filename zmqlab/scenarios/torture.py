@@ -31,6 +31,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import kept_for_good, read_ledger
+from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
 from zmqlab.scenarios.torture_report import Times, TortureResult, calm_gap_ms, outcomes
@@ -77,7 +78,8 @@ class TortureSettings:
     keys: bool = False
     """All traffic is encrypted, and strangers are kept out."""
     run_dir: Path | None = None
-    keep: bool = False
+    keep: Path | None = None
+    """Where the run is kept (:mod:`zmqlab.runs`)."""
     fail_if: tuple[str, ...] = ()
     """Thresholds (:mod:`zmqlab.judge.thresholds`)."""
     fresh: bool = False
@@ -153,7 +155,6 @@ class Torture:
             durability=settings.durability,
             keys=settings.keys,
             run_dir=settings.run_dir,
-            keep=settings.keep,
             fresh=settings.fresh,
         )
 
@@ -209,6 +210,7 @@ class Torture:
                 self._phase, self._doing = "judging", ""
                 load.stop()
                 result = load.wait()
+                kept = "" if settings.keep is None else str(Run.keep(load, settings.keep, "torture").folder)
             problems += _errors_at_the_client(result)
             acknowledged_ns, forgotten_ns = _acknowledged(result)
             struck = outcomes(self.strikes, acknowledged_ns, self._gaps_seen_ms, forgotten_ns)
@@ -220,7 +222,7 @@ class Torture:
             cluster.keep = cluster.keep or bool(problems) or not result.verdict.ok
             where = str(cluster.run_dir) if cluster.keep else ""
             calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
-            return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where)
+            return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where, kept)
 
     def _load(self, collector: LogCollector) -> LoadClient:
         settings = self.settings

@@ -135,6 +135,8 @@ class TortureResult:
     """What was wrong besides the verdict: no recovery in time, errors at the client."""
     run_dir: str = ""
     """Where logs and journals are, if they were kept."""
+    kept: str = ""
+    """The folder of the run, if it was to be kept (:mod:`zmqlab.runs`)."""
 
     @property
     def outcome(self) -> promises.Outcome:
@@ -181,6 +183,7 @@ class TortureResult:
             "calm_gap_ms": round(self.calm_gap_ms, 1),
             "load": self.load.as_dict(),
             "run_dir": self.run_dir or None,
+            "kept": self.kept or None,
         }
 
     def __repr__(self) -> str:
@@ -188,7 +191,9 @@ class TortureResult:
         lines += [text_table(HEAD, self.rows()), ""]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         lines += [f"torture: {self.outcome.upper()}"]
-        return "\n".join([*lines, *([f"logs and journals: {self.run_dir}"] if self.run_dir else [])])
+        lines += [f"logs and journals: {self.run_dir}"] if self.run_dir else []
+        lines += [f"kept: {self.kept}"] if self.kept else []
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         table = html_table(HEAD, self.rows())

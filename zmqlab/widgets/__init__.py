@@ -27,7 +27,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.panel`: the base of tables and buttons
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
-* :mod:`~zmqlab.widgets.incidents`: what each fault cost, as a card, and the log of events
+* :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
 
@@ -42,8 +42,8 @@ from typing import Any
 
 _HOME = {
     "BookChart": "chart_widgets",
-    "EventLog": "incidents",
-    "FaultCards": "incidents",
+    "EventLog": "fault_cards",
+    "FaultCards": "fault_cards",
     "Lab": "lab_panel",
     "LatencyChart": "chart_widgets",
     "LoadControls": "load_controls",

@@ -15,7 +15,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
-from zmqlab.widgets.incidents import EventLog, FaultCards
+from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_layout, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of

@@ -4,6 +4,8 @@ export default panel(({ model, el, button, send }) => {
   const start = button("▶ start", "start", { do: "start" }, { className: "zl-button zl-main" });
   const stop = button("■ stop and judge", "stop", { do: "stop" });
   const judge = button("judge it", "judge", { do: "judge" });
+  const keep = button("keep this run", "keep", { do: "keep" },
+    { title: "in the folder runs, with its evidence; zmqlab report makes a page of it" });
   const calibrate = button("what can this machine do?", "calibrate", { do: "calibrate" },
     { title: "three seconds at full speed" });
   const status = h("span", { className: "zl-faint" });
@@ -21,7 +23,7 @@ export default panel(({ model, el, button, send }) => {
   const next = h("span", { className: "zl-faint", hidden: true,
     textContent: "these three count from the next start" });
   el.append(
-    h("div", { className: "zl-head" }, h("h4", { textContent: "Load" }), start, stop, judge, status,
+    h("div", { className: "zl-head" }, h("h4", { textContent: "Load" }), start, stop, judge, keep, status,
       h("span", { className: "zl-space" }), machine, calibrate),
     h("div", { className: "zl-form" }, h("label", {}, "rate", slider, rateText),
       choice("mix", "flow"), choice("node_choice", "to"), choice("arrivals", "arrivals"), next),
@@ -73,13 +75,14 @@ export default panel(({ model, el, button, send }) => {
     start.hidden = running || phase === "judging";
     stop.hidden = !running && phase !== "judging";
     judge.hidden = !state.judge || running || Boolean(phase);
+    keep.hidden = !state.keep || running || Boolean(phase);
     calibrate.hidden = running || phase === "judging";
-    for (const each of [start, stop, judge, calibrate]) {
+    for (const each of [start, stop, judge, keep, calibrate]) {
       each.zlDisabled = !state.alive;
       each.disabled = each.classList.contains("zl-busy") || !state.alive;
     }
     status.textContent = phase === "judging" ? "judging: reading the log, replaying it on the naive book …" :
-      phase === "measuring" ? "measuring: three seconds at full speed …" : running ? "" : "no load is running";
+      phase === "measuring" ? "measuring: three seconds at full speed …" : running ? "" : state.kept ? `kept in ${state.kept}` : "no load is running";
     machine.textContent = state.machine;
     if (!dragging) { slider.value = toPlace(state.rate); showRate(state.rate); }
     slider.disabled = state.fixed;

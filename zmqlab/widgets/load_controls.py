@@ -23,13 +23,14 @@ from typing import Any
 from zmqlab.errors import ClusterError
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.incidents import UNSERVED_MS
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, text_of_ms
 from zmqlab.load.load_settings import FlowMix
+from zmqlab.runs.kept_run import RUNS, Run
 from zmqlab.tables import html_table
 from zmqlab.widgets.panel import Panel, script
-from zmqlab.widgets.readings import UNSERVED_MS
 
 RATE_MIN = 100
 """Orders a second at the slider's low end; below it percentiles of a second mean little."""
@@ -97,6 +98,8 @@ class LoadControls(Panel):
         """``judging`` or ``measuring`` while that is under way."""
         self._judged_of: LoadClient | None = None
         """The client whose run was judged last, or could not be."""
+        self._kept = ""
+        """The folder of the run that was judged last, if it is kept."""
         self._own: LoadClient | None = None
         """The client that was started here last. A client that was handed in is waited for by its caller."""
         self._on_judged: list[Callable[[LoadResult], None]] = []
@@ -117,6 +120,8 @@ class LoadControls(Panel):
             "running": running,
             "phase": self._phase,
             "judge": not running and self._ended_unjudged(),
+            "keep": self.result is not None and not self._kept,
+            "kept": self._kept,
             "fixed": self.load is not None and running and self.load.settings.rate is None,
             "rate_min": RATE_MIN,
             "rate_max": self._top(),
@@ -161,6 +166,10 @@ class LoadControls(Panel):
         """Judge a run that has ended."""
         self.act("judge", self._judge)
 
+    def do_keep(self) -> None:
+        """Keep the run that was judged last, in the folder ``runs``."""
+        self.act("keep", self._keep)
+
     def do_calibrate(self) -> None:
         """Measure what the machine can do."""
         self.act("calibrate", self._calibrate)
@@ -181,13 +190,18 @@ class LoadControls(Panel):
         load = self.load
         if load is None:
             raise ClusterError("there is no run to judge: start one")
-        self._phase, self._judged_of = "judging", load
+        self._phase, self._judged_of, self._kept = "judging", load, ""
         try:
             self.result = load.wait(JUDGE_TIMEOUT_S)
         finally:
             self._phase = ""
         for callback in self._on_judged:
             callback(self.result)
+
+    def _keep(self) -> None:
+        if self.result is None or self._judged_of is None or self._kept:
+            raise ClusterError("there is no judged run to keep: stop the load, or judge it, first")
+        self._kept = str(Run.keep(self._judged_of, RUNS, "panel").folder)
 
     def _calibrate(self) -> None:
         if self.load is not None and self.load.running:

@@ -13,7 +13,7 @@ time in which links were cut.
 other. A label reaches from its line to the left, because the newest line stands at the right edge. When all lanes are
 taken, the oldest label makes room: its line stays without a label, and the event log still tells it.
 
-Left out on purpose: what a fault cost, which is in :mod:`~zmqlab.widgets.incidents`.
+Left out on purpose: what a fault cost, and events in words, which are in :mod:`zmqlab.lab.incidents`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zmqlab.lab.events import LabEvent, Sort, spans_of
+from zmqlab.lab.events import Sort, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.incidents import NS_PER_MS, is_election
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
-from zmqlab.wire.control import Event, EventKind
+from zmqlab.wire.control import Event
 
 WINDOW_MS = 60_000.0
 """A chart shows so much time at first."""
@@ -36,7 +37,6 @@ LANES = 4
 """More than four lines of labels would hide the curves below them."""
 MAX_MARKS = 120
 """Two minutes with a fault every second."""
-NS_PER_MS = 1e6
 COLOURS = {Sort.FAULT: FAULT_COLOUR, Sort.CHANGE: CHANGE_COLOUR, Sort.ELECTION: ELECTION_COLOUR}
 
 
@@ -62,52 +62,6 @@ class Stretch:
     end_ms: float | None
     label: str
     colour: str
-
-
-# -- events in words ---------------------------------------------------------------------------------------------
-
-
-def is_fault(event: Event) -> bool:
-    """Whether the event tells that something broke, or was broken."""
-    return FAULTS.is_fault(event.kind)
-
-
-def is_link_fault(event: Event) -> bool:
-    """Whether the event is a fault of links and not of a node."""
-    return any(band.of_links and event.kind in band.begins for band in FAULTS.bands)
-
-
-def is_election(event: Event) -> bool:
-    """Whether a node was elected."""
-    return event.kind == EventKind.ELECTED
-
-
-def is_campaign(event: Event) -> bool:
-    """Whether a node began to campaign, or has won."""
-    return is_election(event) or (event.kind == EventKind.ROLE and "candidate" in event.text)
-
-
-def is_part_of(event: Event, fault: Event) -> bool:
-    """Whether a fault that came soon after ``fault`` belongs to it: the next of several cuts, or a wiping after a
-    kill."""
-    return event.kind == fault.kind == LabEvent.CUT or event.kind == LabEvent.WIPED
-
-
-def title_of(fault: Event) -> str:
-    """A fault in a few words, for its card. If it is not about one node, its text says what it is about."""
-    label = FAULTS.marks[fault.kind].label_of(fault)
-    return label if fault.node or not fault.text else f"{label}: {fault.text}"
-
-
-def word_of(event: Event) -> str:
-    """The event's kind as the event log shows it."""
-    return event.kind.replace("_", " ")
-
-
-def sort_of(event: Event) -> str:
-    """``fault``, ``change``, ``election``, or empty for an event that makes no mark: each has its symbol in a log."""
-    mark = FAULTS.marks.get(event.kind)
-    return mark.sort.value if mark is not None else ""
 
 
 def time_of_election_ms(events: Iterable[Event], node: str, term: int) -> float | None:

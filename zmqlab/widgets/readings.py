@@ -38,8 +38,9 @@ import numpy.typing as npt
 
 from zmqlab.client.roster import leader_of
 from zmqlab.histogram import BUCKET_COUNT, bucket_high
+from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
-from zmqlab.widgets.marks import NS_PER_MS, Stretch, clock_ms
+from zmqlab.widgets.marks import Stretch, clock_ms
 from zmqlab.widgets.palette import FAULT_COLOUR
 from zmqlab.wire.control import NodeStatus
 
@@ -55,8 +56,6 @@ STALE_S = 0.4
 SILENCE_MS = 150.0
 """A longer time without acknowledgements becomes a band. An election takes 200 ms and more; a busy machine causes
 shorter gaps."""
-UNSERVED_MS = 1_000.0
-"""No election alone causes a silence of this length: clients are not served."""
 LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
 COMMITS_KEPT = 60

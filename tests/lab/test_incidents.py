@@ -7,8 +7,8 @@ import pytest
 from tests.widgets.fake_cluster import MS, snapshot
 from zmqlab.judge.promises import Check
 from zmqlab.judge.verdict import Verdict
+from zmqlab.lab.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.load.load_messages import LoadMetrics
-from zmqlab.widgets.incidents import SETTLE_NS, Incidents, faults_of, measure
 from zmqlab.wire.control import Event
 
 START = 1_700_000_000_000_000_000
@@ -85,6 +85,13 @@ def test_while_clients_are_not_served_there_is_no_p99() -> None:
 def test_an_election_long_after_is_not_its_doing() -> None:
     late = event(SETTLE_NS / MS + 1, "elected", "node2")
     assert measure(KILL[0], [KILL[0], late], [], led_by("node0")).elected_ms is None
+
+
+def test_an_election_after_the_next_fault_is_not_its_doing() -> None:
+    """A report of three faults told the election of the last one twice: a pause that ended well had it, too."""
+    paused = event(-5_000, "paused", "node1")
+    assert measure(paused, [paused, *KILL], [], led_by("node0")).elected_ms is None
+    assert measure(KILL[0], [paused, *KILL], [], led_by("node0")).elected_ms == 214
 
 
 def test_cuts_in_a_row_are_one_fault() -> None:

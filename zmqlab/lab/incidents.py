@@ -1,4 +1,4 @@
-"""What each fault cost, as a card, and all that happened, as a log.
+"""What each fault cost: how long until it was noticed, until another node led, and until clients were served again.
 
 An :class:`Incident` is read off the events and the load clients' snapshots around a fault. It is complete
 :data:`SETTLE_NS` after the fault, or when orders are acknowledged again if that is later. A complete incident is not
@@ -9,36 +9,25 @@ election time-out. No node detects the fault of a follower, because nothing depe
 
 *Lost* and *duplicated* are words of the verdict. They are unknown until the run has been judged.
 
-:class:`FaultCards` and :class:`EventLog` are the widgets. Which events are faults, and what they are called, is in
-:mod:`~zmqlab.widgets.marks`.
+:class:`IncidentsOfRun` follows one load client while it runs; a panel follows a whole cluster.
+
+Rules: pure, but for what is kept between two looks. Which events are faults, and what they are called, is said by the
+one registry (:data:`~zmqlab.lab.fault_kinds.FAULTS`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from zmqlab.histogram import Histogram
 from zmqlab.judge.verdict import Verdict
-from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.load_messages import LoadMetrics
-from zmqlab.tables import EventTable, clock, html_table
-from zmqlab.widgets.marks import (
-    NS_PER_MS,
-    is_campaign,
-    is_election,
-    is_fault,
-    is_link_fault,
-    is_part_of,
-    sort_of,
-    title_of,
-    word_of,
-)
-from zmqlab.widgets.panel import Panel, script
-from zmqlab.widgets.readings import UNSERVED_MS
-from zmqlab.wire.control import Event
+from zmqlab.wire.control import Event, EventKind
 
 SETTLE_NS = 8_000_000_000
 """An incident is over after so long, unless orders still wait."""
@@ -47,19 +36,17 @@ BEFORE_NS = 5_000_000_000
 DURING_NS = 3_000_000_000
 """An election takes 0.2 to 0.6 s, and the orders that waited are worked off in as long again."""
 TOGETHER_NS = 1_500_000_000
-"""Links that a person cuts one after the other within this time are one fault."""
+"""Links that a person cuts one after the other within this time are one fault. What follows two faults that come so
+close may be the doing of either."""
 MAX_INCIDENTS = 6
-"""So many cards are shown."""
-EVENTS_SHOWN = 100
-"""The event log's newest rows; a page draws all of them anew at each event."""
-RECENT_EVENTS = 20
-"""A card looks among the newest so many events for a fault that is new."""
-
-CARD_HEAD = (
-    *("at", "fault", "detected", "elected", "no acknowledgement"),
-    *("p99 before", "p99 during", "lost", "duplicated"),
-)
-NOT_JUDGED = "judged at the end"
+"""So many cards are shown while a cluster runs."""
+UNSERVED_MS = 1_000.0
+"""No election alone causes a silence of this length: clients are not served."""
+SNAPSHOTS = 600
+"""Of a load client that are kept while it runs: a minute."""
+SNAPSHOTS_A_LOOK = 10
+"""A run's incidents are measured again after so many: once a second."""
+NS_PER_MS = 1e6
 
 LeaderAt = Callable[[int], str]
 """The name of the node that led at a time in nanoseconds; empty: none did."""
@@ -104,6 +91,11 @@ class Incidents:
         """The last ``MAX_INCIDENTS`` incidents, oldest first."""
         return list(self._known.values())[-MAX_INCIDENTS:]
 
+    @property
+    def all(self) -> list[Incident]:
+        """Every incident, oldest first."""
+        return list(self._known.values())
+
     def follow(
         self, events: Sequence[Event], snapshots: Sequence[LoadMetrics], now_ns: int, leader_at: LeaderAt
     ) -> None:
@@ -129,64 +121,32 @@ class Incidents:
                 self._known[time_ns] = replace(incident, lost=lost, duplicated=twice)
 
 
-class FaultCards(Panel):
-    """A card for each of the last few faults, newest first."""
+class IncidentsOfRun:
+    """The faults of one load client's run, followed while it goes on. Safe to use from several threads."""
 
-    _esm = script("fault_cards.js")
-
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self) -> None:
         self._incidents = Incidents()
-        super().__init__(cluster)
-        self._follow()
-        self.refresh(now=True)
+        self._snapshots: deque[LoadMetrics] = deque(maxlen=SNAPSHOTS)
+        self._count = 0
+        self._lock = threading.Lock()
 
-    def judged(self, verdict: Verdict, since_ns: int) -> None:
-        """Show the verdict of a run that began at ``since_ns`` (wall clock)."""
-        with self._guard:
-            self._incidents.judged(verdict, since_ns)
-        self.refresh(now=True)
+    def take(self, snapshot: LoadMetrics, events: Callable[[], Sequence[Event]]) -> None:
+        """A snapshot has come; ``events`` tells all that are known, and is asked once a second."""
+        with self._lock:
+            self._snapshots.append(snapshot)
+            self._count += 1
+            if self._count % SNAPSHOTS_A_LOOK == 0:
+                self._follow(events(), snapshot.time_ns)
 
-    def make_state(self) -> dict[str, Any]:
-        """``cards``: an incident's fields each, with the time of day ``at``, and ``young`` while more may come."""
-        return {"cards": [_card(each) for each in reversed(self._incidents.newest)]}
+    def judged(self, events: Sequence[Event], verdict: Verdict, started_ns: int, ended_ns: int) -> list[Incident]:
+        """All incidents between two times of the wall clock, oldest first, when the run has been judged."""
+        with self._lock:
+            self._follow(events, ended_ns)
+            self._incidents.judged(verdict, started_ns)
+            return [each for each in self._incidents.all if started_ns <= each.time_ns <= ended_ns]
 
-    def html(self) -> str:
-        """The cards as a table."""
-        cards = self._state["cards"]
-        return html_table(CARD_HEAD, map(_card_row, cards)) if cards else "<p>No faults yet: kill a node.</p>"
-
-    def _follow(self) -> None:
-        sampler = self._sampler
-        self._incidents.follow(sampler.events, list(sampler.load_frames), time.time_ns(), sampler.who_leads)
-
-    def _tick(self) -> None:
-        """Runs in the sampler's thread. Measures only while there is something to measure."""
-        newest = self._incidents.newest
-        young = newest and (newest[-1].unserved or time.time_ns() - newest[-1].time_ns < 2 * SETTLE_NS)
-        known_ns = newest[-1].time_ns if newest else 0
-        if young or any(event.time_ns > known_ns for event in self._sampler.events[-RECENT_EVENTS:]):
-            with self._guard:
-                if self.is_due():
-                    self._follow()
-                    self.refresh()
-
-
-class EventLog(Panel):
-    """The events as a table that scrolls, newest first."""
-
-    _esm = script("event_log.js")
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, interval_s=0.2)
-
-    def make_state(self) -> dict[str, Any]:
-        """``events``: what a row shows of each."""
-        newest = sorted(self._sampler.events, key=lambda event: -event.time_ns)[:EVENTS_SHOWN]
-        return {"events": [_log_row(event) for event in newest]}
-
-    def html(self) -> str:
-        """The same as a table, oldest first."""
-        return EventTable(sorted(self._sampler.events, key=lambda event: event.time_ns)[-EVENTS_SHOWN:])._repr_html_()
+    def _follow(self, events: Sequence[Event], now_ns: int) -> None:
+        self._incidents.follow(events, list(self._snapshots), now_ns, lambda time_ns: leader_at(events, time_ns))
 
 
 # -- measuring an incident ----------------------------------------------------------------------------------------
@@ -204,8 +164,10 @@ def faults_of(events: Iterable[Event]) -> list[Event]:
 
 def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics], leader_at: LeaderAt) -> Incident:
     """All that can be said of one fault now; arguments as in :meth:`Incidents.follow`."""
-    after = [event for event in events if fault.time_ns < event.time_ns < fault.time_ns + SETTLE_NS]
-    after.sort(key=lambda each: each.time_ns)
+    known = sorted(events, key=lambda each: each.time_ns)
+    later = (each.time_ns for each in faults_of(known) if each.time_ns >= fault.time_ns + TOGETHER_NS)
+    end_ns = min(next(later, fault.time_ns + SETTLE_NS), fault.time_ns + SETTLE_NS)  # what follows is the next one's
+    after = [event for event in known if fault.time_ns < event.time_ns < end_ns]
     elected = next(filter(is_election, after), None)
     noticed = next((event for event in after if is_campaign(event) and event.node != fault.node), None)
     if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):
@@ -265,27 +227,56 @@ def _p99_ms(snapshots: Iterable[LoadMetrics]) -> float | None:
     return merged.percentile(99) / NS_PER_MS if merged.count else None
 
 
-# -- what a page shows ---------------------------------------------------------------------------------------------
+# -- events in words ---------------------------------------------------------------------------------------------
 
 
-def _card(incident: Incident) -> dict[str, Any]:
-    fields = asdict(incident)
-    time_ns = fields.pop("time_ns")
-    return fields | {"at": clock(time_ns), "young": time.time_ns() - time_ns < SETTLE_NS}
+def is_fault(event: Event) -> bool:
+    """Whether the event tells that something broke, or was broken."""
+    return FAULTS.is_fault(event.kind)
 
 
-def _card_row(card: Mapping[str, Any]) -> tuple[str, ...]:
-    times = ("detected_ms", "elected_ms", "silence_ms", "p99_before_ms", "p99_during_ms")
-    told = ["-" if card[name] is None else f"{card[name]:,.1f} ms" for name in times]
-    return (card["at"], card["title"], *told, card["lost"] or NOT_JUDGED, card["duplicated"] or NOT_JUDGED)
+def is_link_fault(event: Event) -> bool:
+    """Whether the event is a fault of links and not of a node."""
+    return any(band.of_links and event.kind in band.begins for band in FAULTS.bands)
 
 
-def _log_row(event: Event) -> dict[str, Any]:
-    return {
-        "at": clock(event.time_ns),
-        "node": event.node,
-        "what": word_of(event),
-        "term": event.term or None,
-        "text": event.text.replace("pre_candidate", "pre-candidate"),  # as in the table of nodes
-        "sort": sort_of(event),
-    }
+def is_election(event: Event) -> bool:
+    """Whether a node was elected."""
+    return event.kind == EventKind.ELECTED
+
+
+def is_campaign(event: Event) -> bool:
+    """Whether a node began to campaign, or has won."""
+    return is_election(event) or (event.kind == EventKind.ROLE and "candidate" in event.text)
+
+
+def is_part_of(event: Event, fault: Event) -> bool:
+    """Whether a fault that came soon after ``fault`` belongs to it: the next of several cuts, or a wiping after a
+    kill."""
+    return event.kind == fault.kind == LabEvent.CUT or event.kind == LabEvent.WIPED
+
+
+def title_of(fault: Event) -> str:
+    """A fault in a few words, for its card. If it is not about one node, its text says what it is about."""
+    label = FAULTS.marks[fault.kind].label_of(fault)
+    return label if fault.node or not fault.text else f"{label}: {fault.text}"
+
+
+def word_of(event: Event) -> str:
+    """The event's kind as the event log shows it."""
+    return event.kind.replace("_", " ")
+
+
+def sort_of(event: Event) -> str:
+    """``fault``, ``change``, ``election``, or empty for an event that makes no mark: each has its symbol in a log."""
+    mark = FAULTS.marks.get(event.kind)
+    return mark.sort.value if mark is not None else ""
+
+
+def leader_at(events: Iterable[Event], time_ns: int) -> str:
+    """The node that was elected last before ``time_ns``, as far as events tell; empty if none was."""
+    elected = (event for event in events if is_election(event) and event.time_ns < time_ns)
+    return max(elected, key=lambda event: event.time_ns, default=NOBODY).node
+
+
+NOBODY = Event(time_ns=0, node="", kind="")

@@ -1,0 +1,229 @@
+"""Runs that are kept: written whole or not at all, for their user alone, read with suspicion, judged again."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+
+from tests.judge.run_history import small_run
+from tests.runs.recorded import judged_run
+from zmqlab import Run
+from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+from zmqlab.runs import kept_files
+from zmqlab.runs.kept_run import runs_in
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Run.keep(judged_run(), tmp_path_factory.mktemp("original"), "test").folder
+
+
+@pytest.fixture
+def kept(original: Path, tmp_path: Path) -> Run:
+    """A kept run that a test may damage."""
+    runs = tmp_path / "runs"
+    runs.mkdir(0o700)
+    return Run.read(shutil.copytree(original, runs / original.name))
+
+
+def test_a_run_is_read_as_it_was_kept(kept: Run, tmp_path: Path) -> None:
+    run = Run.read(kept.folder)
+    [repetition] = run.repetitions
+    assert run.outcome == "passed", repetition.verdict
+    assert run.folder.parent == tmp_path / "runs"
+    assert run.about.cluster == {"nodes": 3, "durability": "os", "keys": False}
+    assert run.settings["load.rate"] == 500
+    assert run.about.machine["cores"] >= 1
+    assert {"python", "zmqlab", "libzmq", "pyzmq"} <= run.about.versions.keys()
+    assert repetition.report.throughput == 10, "60 orders in six seconds"
+    assert repetition.elections == 2
+    assert [each.ok for each in repetition.thresholds] == [True]
+    assert [each.acknowledged for each in repetition.seconds] == [500, 500, 250, 500, 500, 500]
+    assert repetition.seconds[2].response_p99_ms > repetition.seconds[1].response_p99_ms  # type: ignore[operator]
+    assert [event.label for event in repetition.events if event.label] == [
+        "node0 leads, term 1",
+        "node0 killed",
+        "node1 leads, term 2",
+        "node0 restarted",
+    ]
+    [card] = repetition.faults.cards
+    assert (card.title, card.led, card.new_leader, card.lost) == ("node0 killed", True, "node1", "0")
+    assert card.elected_ms == pytest.approx(220)
+    [silence] = [band for band in repetition.faults.bands if band.label == "no answer"]
+    assert silence.end_ns is not None
+    assert (silence.end_ns - silence.start_ns) / 1e9 == pytest.approx(0.5, abs=0.1)
+    assert "verdict: PASSED" in repr(run)
+
+
+def test_other_tools_read_the_series_and_the_histograms(kept: Run) -> None:
+    folder = kept.folder / "1"
+    with open(folder / "seconds.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (folder / "seconds.jsonl").read_text().splitlines()]
+    assert [float(row["response_p99_ms"]) for row in rows] == [line["response_p99_ms"] for line in lines]
+    whole = HdrHistogram(1, 2**42, 2)
+    reader = HistogramLogReader(str(folder / "latency.hlog"), HdrHistogram(1, 2**42, 2))
+    while (interval := reader.get_next_interval_histogram()) is not None:
+        if interval.tag == "response_time":
+            whole.add(interval)
+    reader.close()
+    assert whole.total_count == kept.response_histogram.count
+    assert whole.get_value_at_percentile(99) == pytest.approx(kept.response_histogram.percentile(99), rel=0.02)
+
+
+def test_a_kept_folder_is_for_its_user_alone(kept: Run) -> None:
+    paths = [kept.folder.parent, *kept.folder.parent.rglob("*")]
+    assert {path.name: path.stat().st_mode & 0o077 for path in paths if path.stat().st_mode & 0o077} == {}
+
+
+def test_the_verdict_is_passed_again_on_what_was_kept(kept: Run) -> None:
+    [repetition] = kept.repetitions
+    assert repetition.judge().as_dict() == repetition.verdict.as_dict()
+
+
+def test_a_lost_order_is_found_again(tmp_path: Path) -> None:
+    history = small_run()
+    del history.entries[20]
+    run = Run.keep(judged_run(history=history), tmp_path)
+    assert run.outcome == run.repetitions[0].judge().outcome == "failed"
+
+
+def test_a_log_that_is_too_large_is_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_files, "LOG_BYTES_MAX", 1_000)
+    run = Run.keep(judged_run(), tmp_path)
+    assert run.outcome == "passed", "the verdict that was passed stays"
+    assert not (run.folder / "1" / "log.gz").exists()
+    again = run.repetitions[0].judge()
+    assert again.outcome == "not judged"
+    assert "the log was not kept" in repr(again)
+
+
+def test_repetitions_come_into_one_folder(kept: Run) -> None:
+    kept.add(judged_run(slow=3, seed=2))
+    kept.add(judged_run(slow=2, seed=3))
+    run = Run.read(kept.folder)
+    assert [each.number for each in run.repetitions] == [1, 2, 3]
+    middle, low, high = run.spread(lambda each: each.report.response_time.p50_ms)
+    assert low == run.repetitions[0].report.response_time.p50_ms
+    assert low < middle == run.repetitions[2].report.response_time.p50_ms < high
+    assert run.response_histogram.count == 3 * 6 * 200
+    assert "3 repetitions" in run.title
+
+
+def test_runs_are_listed_and_what_is_damaged_is_named(kept: Run) -> None:
+    parent = kept.folder.parent
+    other = Run.keep(judged_run(), parent, "test")
+    assert other.folder != kept.folder, "two runs of one second"
+    (other.folder / "1" / "result.json").write_text("{}")
+    (parent / "something else").mkdir()
+    (parent / ".new-left-by-a-crash").mkdir()
+    found = runs_in(parent)
+    assert [run.folder for run in found] == [kept.folder]
+    [problem] = found.problems
+    assert "result.json is not as it was written" in problem
+    assert str(kept.folder) in repr(found)
+    with pytest.raises(SettingsError, match="is no folder"):
+        runs_in(parent / "nowhere")
+
+
+def read_all(folder: Path) -> None:
+    for each in Run.read(folder).repetitions:
+        assert each.seconds
+        assert each.events
+        assert each.faults
+        each.judge()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.parametrize(
+    "name", ["result.json", "seconds.jsonl", "events.jsonl", "faults.json", "evidence.json", "ledger.gz", "log.gz"]
+)
+def test_damage_is_one_clear_line(kept: Run, name: str, damage: Callable[[Path], None]) -> None:
+    path = kept.folder / "1" / name
+    damage(path)
+    with pytest.raises(RunUnreadable) as raised:
+        read_all(kept.folder)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (None, "is no kept run: it has no run.json"),
+        ("hello", "no file of a kept run, or is damaged"),
+        ('{"name": "another tool"}', "no file of a kept run, or is damaged"),
+        ('{"format": 2}', "no file of a kept run, or is damaged"),
+    ],
+)
+def test_a_foreign_folder_is_one_clear_line(tmp_path: Path, about: str | None, message: str) -> None:
+    if about is not None:
+        (tmp_path / "run.json").write_text(about)
+    with pytest.raises(RunUnreadable, match=message):
+        Run.read(tmp_path)
+
+
+def test_a_newer_format_says_so(kept: Run) -> None:
+    about = json.loads((kept.folder / "run.json").read_text())
+    (kept.folder / "run.json").write_text(json.dumps(about | {"format": 9}))
+    with pytest.raises(RunUnreadable, match="newer zmqlab: its format is 9"):
+        Run.read(kept.folder)
+
+
+def test_evidence_that_is_cut_inside_its_wrapping_is_damaged(kept: Run) -> None:
+    """Its checksum fits, as after a mistake of a writer."""
+    folder = kept.folder / "1"
+    for name in ("ledger.gz", "log.gz"):
+        whole = (folder / name).read_bytes()
+        data = gzip.compress(gzip.decompress(whole)[:-3])
+        (folder / name).write_bytes(data)
+        contents = json.loads((folder / "contents.json").read_text())
+        contents[name] = {"bytes": len(data), "crc32": crc32(data)}
+        (folder / "contents.json").write_text(json.dumps(contents))
+        with pytest.raises(RunUnreadable, match=f"{name} is damaged: its last .* is cut"):
+            Run.read(kept.folder).repetitions[0].judge()
+        (folder / name).write_bytes(whole)
+        contents[name] = {"bytes": len(whole), "crc32": crc32(whole)}
+        (folder / "contents.json").write_text(json.dumps(contents))
+
+
+def test_a_crash_while_it_is_written_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gzip.GzipFile, "write", full)
+    with pytest.raises(SettingsError, match=r"can't be kept in .*No space left on device"):
+        Run.keep(judged_run(), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_can_not_be_kept_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"load\.wait\(\) ends with its verdict"):
+        Run.keep(LoadClient(Cluster(1)), tmp_path)
+    with pytest.raises(SettingsError, match="name it with letters"):
+        Run.keep(judged_run(), tmp_path, "../elsewhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="Name another folder"):
+        Run.keep(judged_run(), tmp_path / "file")

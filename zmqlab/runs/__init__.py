@@ -1,0 +1,23 @@
+"""Runs that are kept: a folder for each, from which it is shown, compared with others and judged again.
+
+A run under load ends with figures and a verdict. Here they go to a folder, with all that explains them: settings,
+machine, a row for each second, events, what each fault cost, histograms, and the evidence that the verdict was passed
+on. ``docs/runs.md`` lists the files. ``from zmqlab import Run`` is the door for people::
+
+    load ──▶ kept_run (the folder) ──▶ run_pages  ──▶ one HTML page
+                     │                    ▲  └─ run_charts (SVG)
+                     └──▶ comparison ─────┘
+
+The package measures nothing and judges nothing. It knows the lab (what was run, and which events are faults) and the
+judge (what a verdict is passed on). It opens no sockets, and needs neither bokeh nor a notebook.
+
+Modules, in reading order:
+
+* :mod:`~zmqlab.runs.kept_run`: a run as an object: kept, read, listed, judged again; begin here.
+* :mod:`~zmqlab.runs.kept_files`: the files of one repetition: their layout, how they are written and checked.
+* :mod:`~zmqlab.runs.comparison`: several runs side by side: figures, ratios, what differs in their settings.
+* :mod:`~zmqlab.runs.run_charts`: charts as SVG: over time with faults, and by percentile.
+* :mod:`~zmqlab.runs.run_pages`: a run, or several, as one HTML page that opens offline.
+
+Import what you need from the modules; nothing is imported here.
+"""

@@ -1,0 +1,446 @@
+"""The files of one repetition of a kept run: what they hold, how they are written, and how they are checked.
+
+========================  =============================================================================================
+``result.json``           what ``--json`` prints, and the load client's whole result
+``seconds.csv``,          a row a second: orders offered, sent, acknowledged, failed; percentiles in milliseconds
+``seconds.jsonl``
+``events.jsonl``          what happened: elections, faults, changes; with the label that a chart shows
+``faults.json``           what each fault cost (*cards*), and how long it lasted (*bands*)
+``latency.hlog``          both latencies, second by second, as an HdrHistogram log
+``evidence.json``,        what the verdict was passed on: the nodes' words, acknowledged requests, the replicated log
+``ledger.gz``, ``log.gz``
+``contents.json``         length and CRC-32 of each of these files; written last
+========================  =============================================================================================
+
+Rules. Files are for their user alone (0600). Nothing is read before its length and its CRC-32 were compared with
+``contents.json``, and so a damaged or cut file is noticed, whatever is in it. No key is written: settings name no
+folder, and evidence has none.
+
+Left out on purpose: the log of a run of more than :data:`LOG_BYTES_MAX`. The folder says so, and then the verdict can
+be read, but not passed again.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from zlib import crc32, error
+
+import msgspec
+import numpy as np
+
+from zmqlab.errors import ClusterError, RunUnreadable
+from zmqlab.histogram import Histogram
+from zmqlab.judge.evidence import Acknowledgements, LogPiece
+from zmqlab.judge.promises import BookRead, NodeEvidence, RunTotals
+from zmqlab.judge.replay import LogEntry
+from zmqlab.judge.verdict import RunEvidence
+from zmqlab.lab.events import Sort, Span, spans_of
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.incidents import Incident
+from zmqlab.lab.load_client import JudgedRun
+from zmqlab.load.load_messages import LoadResult, Second
+from zmqlab.load.load_report import LatencySummary
+from zmqlab.load.run_record import RECORD, read_ledger
+from zmqlab.settings import reason_of
+from zmqlab.wire.control import Event
+
+RESULT, EVENTS, FAULTS_FILE, LATENCIES = "result.json", "events.jsonl", "faults.json", "latency.hlog"
+SECONDS, SECONDS_CSV = "seconds.jsonl", "seconds.csv"
+EVIDENCE, LEDGER, LOG = "evidence.json", "ledger.gz", "log.gz"
+CONTENTS = "contents.json"
+LOG_BYTES_MAX = 256 << 20
+"""Some four minutes at 20,000 orders/s; half of what nodes keep of their log."""
+SILENCE_MS = 150.0
+"""A longer time in which answers were owed and none came is a band, as in the panel."""
+SILENCES_MAX = 200
+COMPRESSION = 1
+"""Of gzip: a quarter of the size; higher levels gain little on orders."""
+AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals", "parting", "replication")
+"""Fields of the evidence that are kept as they are."""
+NS_PER_S = 1_000_000_000
+_HEAD = struct.Struct("<QQII")
+"""Before each entry of the log: index, term, kind, and the length of its data."""
+Told = TypeVar("Told")
+
+
+class SecondRow(msgspec.Struct, kw_only=True):
+    """One second of a run. Milliseconds are None if nothing was acknowledged in it."""
+
+    at_s: float
+    """Since the first order was due."""
+    length_s: float
+    offered: int
+    sent: int
+    acknowledged: int
+    failed: int
+    rejected: int
+    retries: int
+    response_p50_ms: float | None
+    response_p90_ms: float | None
+    response_p99_ms: float | None
+    response_p99_9_ms: float | None
+    response_max_ms: float | None
+    service_p50_ms: float | None
+    service_p99_ms: float | None
+    service_max_ms: float | None
+
+
+class EventRow(msgspec.Struct, kw_only=True):
+    """One event."""
+
+    at_s: float
+    """Since the first order was due; negative before."""
+    time_ns: int
+    """On the wall clock."""
+    node: str
+    kind: str
+    term: int
+    text: str
+    label: str
+    """What a chart writes at its line; empty: it has none."""
+    sort: str
+    """``fault``, ``change``, ``election``, or empty."""
+
+
+class KeptFaults(msgspec.Struct, kw_only=True):
+    """What broke, or was broken. Times are on the wall clock, in nanoseconds."""
+
+    cards: list[Incident]
+    bands: list[Span]
+
+
+class KeptCheck(msgspec.Struct):
+    """A promise of the verdict."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    requests: tuple[tuple[int, int, int], ...] = ()
+
+
+class KeptThreshold(msgspec.Struct):
+    """A limit that the caller had set."""
+
+    expression: str
+    ok: bool | None
+    detail: str
+
+
+class KeptNode(msgspec.Struct):
+    """What a node said of its state at the end."""
+
+    name: str
+    log_index: int
+    chain_hash: str
+    state_hash: str
+    orders_applied: int
+
+
+class KeptVerdict(msgspec.Struct):
+    """A verdict as it was passed."""
+
+    checks: list[KeptCheck]
+    coverage: str
+    nodes: list[KeptNode]
+
+
+class KeptResult(msgspec.Struct, kw_only=True):
+    """What is read of ``result.json``; it has more for people and for other tools."""
+
+    load: LoadResult
+    """Without the seconds, the ledger and the books that were read."""
+    elections: int
+    exchange: str
+    thresholds: list[KeptThreshold]
+    verdict: KeptVerdict
+
+
+class KeptEvidence(msgspec.Struct, kw_only=True):
+    """What the verdict was passed on, but for the ledger and the log (:class:`~zmqlab.judge.verdict.RunEvidence`)."""
+
+    asked: int
+    nodes: list[NodeEvidence]
+    first_index: int | None
+    """Of the log; None: the log is not here, and ``log_problem`` says why."""
+    log_problem: str
+    conflicts: list[str]
+    compared: int | None
+    unremembered: int
+    mismatches: int
+    leaders: dict[int, list[str]] | None
+    reads: list[BookRead] | None
+    totals: RunTotals | None
+    parting: str = ""
+    replication: str = ""
+    limits: dict[str, Any]
+
+
+class KeptFile(msgspec.Struct):
+    """What a file must be."""
+
+    bytes: int
+    crc32: int
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_repetition(folder: Path, run: JudgedRun) -> None:
+    """Write all files of one repetition into ``folder``, which is made.
+
+    Raises:
+        OSError: there is no room, or no right to write.
+        ClusterError: the evidence is gone, because the load client was closed.
+    """
+    folder.mkdir(0o700)
+    outcome = run.result.report.result
+    rows = [_row_of(each) for each in outcome.seconds]
+    kept = msgspec.to_builtins(msgspec.structs.replace(outcome, seconds=[], ledger=b"", book_reads=[]))
+    _write(folder / RESULT, msgspec.json.format(msgspec.json.encode(run.result.as_dict() | {"load": kept})))
+    _write(folder / SECONDS, _lines(rows))
+    _write(folder / SECONDS_CSV, _csv(rows))
+    _write(folder / EVENTS, _lines([_event_row(each, outcome.started_ns) for each in run.events]))
+    bands = [*_bands_of(run.events, outcome), *silences_of(outcome)]
+    _write(
+        folder / FAULTS_FILE, msgspec.json.format(msgspec.json.encode(KeptFaults(cards=[*run.incidents], bands=bands)))
+    )
+    _write(folder / LATENCIES, b"")  # for its mode
+    run.result.export_hdr(folder / LATENCIES)
+    _write_evidence(folder, run)
+    contents = {path.name: KeptFile(path.stat().st_size, _crc_of(path)) for path in sorted(folder.iterdir())}
+    _write(folder / CONTENTS, msgspec.json.format(msgspec.json.encode(contents)))
+
+
+def _write_evidence(folder: Path, run: JudgedRun) -> None:
+    taken = run.evidence
+    _pack(folder / LEDGER, [run.result.report.result.ledger])
+    problem = taken.log_problem
+    if taken.log is not None:
+        try:
+            _pack(folder / LOG, _entries(taken.log.entries))
+        except _TooLarge:
+            (folder / LOG).unlink()
+            problem = f"the log was not kept: it is larger than {LOG_BYTES_MAX >> 20} MiB"
+        except ValueError:  # its file was closed
+            raise ClusterError(
+                "the log of the run went with its load client: keep a run before load.close(), and before its cluster"
+                " stops"
+            ) from None
+    kept = KeptEvidence(
+        nodes=[*taken.nodes],
+        first_index=taken.log.first_index if taken.log is not None and (folder / LOG).exists() else None,
+        log_problem=problem,
+        conflicts=[str(each) for each in taken.conflicts],
+        leaders=None if taken.leaders is None else {term: sorted(names) for term, names in taken.leaders.items()},
+        reads=None if taken.reads is None else [*taken.reads],
+        limits=run.limits,
+        **{name: getattr(taken, name) for name in AS_TAKEN},
+    )
+    _write(folder / EVIDENCE, msgspec.json.format(msgspec.json.encode(kept)))
+
+
+class _TooLarge(Exception):
+    """The log has more than ``LOG_BYTES_MAX``."""
+
+
+def _entries(entries: Sequence[LogEntry]) -> Iterator[bytes]:
+    size = 0
+    for entry in entries:
+        size += len(entry.data)
+        if size > LOG_BYTES_MAX:
+            raise _TooLarge
+        yield _HEAD.pack(entry.log_index, entry.term, entry.kind, len(entry.data)) + entry.data
+
+
+def new_file(path: Path) -> BinaryIO:
+    """A file for this user alone that was not there before. Raises OSError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with new_file(path) as file:
+        file.write(data)
+
+
+def _pack(path: Path, pieces: Sequence[bytes] | Iterator[bytes]) -> None:
+    with new_file(path) as file, gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed:
+        for piece in pieces:
+            packed.write(piece)
+
+
+def _crc_of(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            crc = crc32(piece, crc)
+    return crc
+
+
+def _lines(rows: Sequence[msgspec.Struct]) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def _csv(rows: Sequence[SecondRow]) -> bytes:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(SecondRow.__struct_fields__)
+    table.writerows(msgspec.structs.astuple(row) for row in rows)
+    return text.getvalue().encode()
+
+
+def _row_of(second: Second) -> SecondRow:
+    response = LatencySummary.of(Histogram.from_sparse(second.response_time, second.response_time_max_ns))
+    service = LatencySummary.of(Histogram.from_sparse(second.service_time, second.service_time_max_ns))
+    counters = second.counters
+    said = {f"response_{name}": value for name, value in response.as_dict().items()}
+    said |= {f"service_{name}": value for name, value in service.as_dict().items()}
+    return SecondRow(
+        at_s=second.start_s,
+        length_s=second.length_s,
+        offered=counters.offered,
+        sent=counters.sent,
+        acknowledged=counters.acknowledged,
+        failed=counters.failed,
+        rejected=counters.rejected,
+        retries=counters.retries,
+        **{name: value for name, value in said.items() if name in SecondRow.__struct_fields__},
+    )
+
+
+def _event_row(event: Event, started_ns: int) -> EventRow:
+    mark = FAULTS.marks.get(event.kind)
+    return EventRow(
+        at_s=(event.time_ns - started_ns) / NS_PER_S,
+        time_ns=event.time_ns,
+        node=event.node,
+        kind=event.kind,
+        term=event.term,
+        text=event.text,
+        label="" if mark is None else mark.label_of(event),
+        sort="" if mark is None else mark.sort.value,
+    )
+
+
+def _bands_of(events: Sequence[Event], outcome: LoadResult) -> Iterator[Span]:
+    """The bands of faults that reach into the run."""
+    first_ns, last_ns = outcome.started_ns, outcome.started_ns + round(outcome.elapsed_s * NS_PER_S)
+    for span in spans_of(events, FAULTS.bands):
+        if span.start_ns < last_ns and (span.end_ns is None or span.end_ns > first_ns):
+            yield span
+
+
+def silences_of(outcome: LoadResult) -> list[Span]:
+    """The times in which answers were owed and none came, by the ledger; none if it does not have all requests."""
+    rows = read_ledger(outcome.ledger)
+    if len(rows) < 2 or outcome.unremembered:
+        return []
+    rows = rows[np.argsort(rows["completed_ns"], kind="stable")]
+    later_sent = np.minimum.accumulate(rows["invoked_ns"][::-1])[::-1]  # the first of all that were answered later
+    starts = np.maximum(rows["completed_ns"][:-1], later_sent[1:])
+    ends = rows["completed_ns"][1:]
+    long = np.flatnonzero(ends - starts >= SILENCE_MS * 1e6)[:SILENCES_MAX]
+    offset = outcome.started_ns - outcome.started_monotonic_ns
+    return [Span("no answer", int(starts[at]) + offset, int(ends[at]) + offset, Sort.FAULT) for at in long]
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+class KeptFiles:
+    """The files of one repetition, read and checked one by one as they are asked for.
+
+    Raises:
+        RunUnreadable: from each method; a file is missing, or is not as it was written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._contents: dict[str, KeptFile] = decoded(
+            folder / CONTENTS, _bytes_of(folder / CONTENTS), dict[str, KeptFile]
+        )
+
+    def result(self) -> KeptResult:
+        """``result.json``."""
+        return self._decoded(RESULT, KeptResult)
+
+    def seconds(self) -> list[SecondRow]:
+        """``seconds.jsonl``."""
+        return self._rows(SECONDS, SecondRow)
+
+    def events(self) -> list[EventRow]:
+        """``events.jsonl``."""
+        return self._rows(EVENTS, EventRow)
+
+    def faults(self) -> KeptFaults:
+        """``faults.json``."""
+        return self._decoded(FAULTS_FILE, KeptFaults)
+
+    def evidence(self) -> tuple[RunEvidence, dict[str, Any]]:
+        """What a verdict is passed on, and how far the first one went."""
+        kept = self._decoded(EVIDENCE, KeptEvidence)
+        ledger = self._unpacked(LEDGER)
+        if len(ledger) % RECORD.itemsize:
+            raise RunUnreadable(f"{self.folder / LEDGER} is damaged: its last record is cut")
+        log = None if kept.first_index is None else LogPiece(kept.first_index, self._log())
+        taken = RunEvidence(
+            acknowledgements=Acknowledgements(ledger),
+            nodes=kept.nodes,
+            log=log,
+            log_problem=kept.log_problem,
+            conflicts=kept.conflicts,
+            leaders=kept.leaders,
+            reads=kept.reads,
+            **{name: getattr(kept, name) for name in AS_TAKEN},
+        )
+        return taken, kept.limits
+
+    def _log(self) -> list[LogEntry]:
+        data, at, entries = self._unpacked(LOG), 0, []
+        while at < len(data):
+            index, term, kind, length = _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size, b"\xff"))
+            at += _HEAD.size
+            if at + length > len(data):
+                raise RunUnreadable(f"{self.folder / LOG} is damaged: its last entry is cut")
+            entries.append(LogEntry(index, term, kind, data[at : at + length]))
+            at += length
+        return entries
+
+    def _unpacked(self, name: str) -> bytes:
+        try:
+            return gzip.decompress(self._checked(name))
+        except (OSError, EOFError, error) as problem:
+            raise RunUnreadable(f"{self.folder / name} is damaged: {problem}") from None
+
+    def _rows(self, name: str, kind: type[Told]) -> list[Told]:
+        return [decoded(self.folder / name, line, kind) for line in self._checked(name).splitlines()]
+
+    def _decoded(self, name: str, kind: type[Told]) -> Told:
+        return decoded(self.folder / name, self._checked(name), kind)
+
+    def _checked(self, name: str) -> bytes:
+        data = _bytes_of(self.folder / name)
+        if self._contents.get(name) != KeptFile(len(data), crc32(data)):
+            raise RunUnreadable(f"{self.folder / name} is not as it was written: {CONTENTS} names other contents")
+        return data
+
+
+def decoded(path: Path, data: bytes, kind: type[Told]) -> Told:
+    """JSON of a known shape. Raises RunUnreadable, which names ``path``."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+        raise RunUnreadable(f"{path} can't be read: {problem}. It is no file of a kept run, or is damaged") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise RunUnreadable(f"{path} can't be read: {reason_of(problem)}") from None

@@ -1,0 +1,434 @@
+"""A kept run as one HTML page that opens offline: verdict, figures, charts with faults, evidence, settings, machine.
+
+What decides comes first: the verdict, and the figures that people ask for. Charts follow, then what each fault cost,
+then the evidence of the verdict, and at the end what it takes to repeat the run. A run of several repetitions begins
+with all of them together, and then shows each.
+
+The page has no script and loads nothing. Its colours follow the system's preference, and in a notebook the notebook's
+theme. :mod:`zmqlab.runs.run_charts` draws, and :mod:`zmqlab.runs.comparison` makes the page of several runs from the
+same parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from zmqlab.errors import SettingsError
+from zmqlab.judge.verdict import Verdict
+from zmqlab.lab.incidents import Incident
+from zmqlab.load.load_report import text_of_ms
+from zmqlab.runs.kept_files import NS_PER_S, SecondRow
+from zmqlab.runs.kept_run import Repetition, Run, Spread
+from zmqlab.runs.run_charts import (
+    STYLE,
+    WIDTHS_PX,
+    Backdrop,
+    Curve,
+    Line,
+    Stripe,
+    colours,
+    percentile_chart,
+    time_chart,
+)
+from zmqlab.settings import reason_of, require_path
+from zmqlab.tables import clock, html_table
+
+POINTS_MAX = 1_200
+"""Of a curve. A longer run has several seconds in each point: the sum of its orders, the highest of its percentiles."""
+SAME_LABEL_S = 1.0
+"""Events with one label that follow each other this closely have one label: the links of a partition."""
+MARKS = {True: ("ok", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
+OUTCOMES = {"passed": "ok", "failed": "bad", "not judged": "unsure"}
+UNITS_OF_BYTES = 1 << 30
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+_WIDE, _NARROW = WIDTHS_PX
+_STYLE = (
+    """
+.zr { container-type: inline-size; color: var(--ink); font: 14px/1.5 FONT; text-align: left; }
+.zr h1 { font-size: 22px; line-height: 1.3; margin: 0; font-weight: 650; }
+.zr h2 { font-size: 16px; margin: 34px 0 8px; font-weight: 650; }
+.zr p { margin: 6px 0; }
+.zr .faint, .zr th, .zr dt { color: var(--faint); }
+.zr .head { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: baseline; }
+.zr .badge { font-weight: 700; font-size: 15px; letter-spacing: 0.03em; padding: 2px 11px; border-radius: 6px;
+  color: var(--paper); background: var(--own); }
+.zr .ok { --own: var(--ok); } .zr .bad { --own: var(--bad); } .zr .unsure { --own: var(--unsure); }
+.zr td.sign { color: var(--own); font-weight: 700; width: 1.2em; }
+.zr .note { border-left: 3px solid var(--own); padding: 2px 0 2px 11px; margin: 8px 0; }
+.zr .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 10px; margin: 16px 0 0; }
+.zr .tile, .zr .card { background: var(--panel); border: 1px solid var(--grid); border-radius: 8px; padding: 9px 13px; }
+.zr .tile b { display: block; font-size: 21px; line-height: 1.25; font-weight: 650; white-space: nowrap; }
+.zr .tile span { font-size: 12px; }
+.zr .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 10px; }
+.zr .card h3 { margin: 0 0 4px; font-size: 14px; display: flex; justify-content: space-between; gap: 10px; }
+.zr .card h3 span { font-weight: 400; }
+.zr i.key { display: inline-block; width: 18px; border-top: 3px solid var(--own); margin: 0 8px 4px 0; }
+.zr .card.fault h3 { color: var(--fault); }
+.zr .card dl { display: grid; grid-template-columns: auto 1fr; gap: 1px 12px; margin: 0; font-size: 13px; }
+.zr dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
+.zr figure { margin: 0; }
+.zr figcaption { display: flex; flex-wrap: wrap; gap: 2px 16px; align-items: baseline; margin: 30px 0 4px; }
+.zr figcaption b { font-size: 16px; font-weight: 650; margin-right: 6px; }
+.zr figcaption i { font-style: normal; font-size: 12.5px; display: inline-flex; align-items: center; gap: 6px; }
+.zr figcaption i::before { content: ""; width: 18px; height: 0; border-top: 2.5px solid var(--own, var(--faint)); }
+.zr figcaption i.offered::before, .zr figcaption i.dashed::before { border-top-style: dashed; }
+.zr figcaption i.band::before, .zr figcaption i.silent::before { height: 11px; border: 0; background: var(--fault);
+  opacity: 0.28; }
+.zr figcaption i.silent::before { background: var(--bad); opacity: 0.45; }
+.zr .scroll { overflow-x: auto; }
+.zr table { border-collapse: collapse; width: 100%; font-size: 13px; margin: 0; }
+.zr th, .zr td { text-align: left !important; vertical-align: top; padding: 4px 14px 4px 0; background: none;
+  border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
+.zr th { font-weight: 500; white-space: nowrap; }
+.zr .numbers td + td, .zr .numbers th + th { text-align: right !important; font-variant-numeric: tabular-nums; }
+.zr td b, .zr .card h3 b { font-weight: 650; white-space: nowrap; }
+.zr td:first-child { white-space: nowrap; } .zr td.sign + td { width: 11em; }
+.zr .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 36px; align-items: start; }
+.zr details { margin: 14px 0 0; } .zr summary { cursor: pointer; font-weight: 600; }
+.zr .wNARROW { display: none; }
+@container (max-width: 899px) { .zr .wWIDE { display: none; } .zr .wNARROW { display: block; }
+  .zr .pair { grid-template-columns: 1fr; } }
+@media print { .zr .card, .zr figure { break-inside: avoid; } }
+""".replace("FONT", FONT)
+    .replace("NARROW", str(_NARROW))
+    .replace("WIDE", str(_WIDE))
+    + STYLE
+)
+
+
+def run_page(run: Run) -> str:
+    """The report of a run as a whole page."""
+    return page(f"{run.title}: {run.outcome}", run_body(run))
+
+
+def run_in_notebook(run: Run) -> str:
+    """The same as a part of a notebook's page."""
+    return in_notebook(run_body(run))
+
+
+def in_notebook(body: str) -> str:
+    """``body`` as a part of a notebook's page, in the colours of its theme."""
+    dark = f'[data-jp-theme-light="false"] .zr {{ {colours(dark=True)} }}'
+    return f'<style>.zr {{ {colours(dark=False)} }} {dark} {_STYLE}</style><div class="zr">{body}</div>'
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page around ``body``."""
+    themes = (
+        f":root {{ color-scheme: light dark; {colours(dark=False)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {colours(dark=True)} }} }}\n"
+        "body { margin: 0; background: var(--paper); } main { max-width: 1104px; margin: 0 auto; padding: 24px; }\n"
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title>\n<style>\n{themes}{_STYLE}</style></head>\n"
+        f'<body><main><div class="zr">\n{body}\n</div></main></body></html>\n'
+    )
+
+
+def write_page(out: str | Path, text: str) -> Path:
+    """Write a page in one step; it may be read by others as any file of this user may. Raises SettingsError."""
+    path = require_path("out", out)
+    new: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".page-", dir=path.parent)
+        new = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        new.replace(path)
+    except OSError as error:
+        if new is not None:
+            with contextlib.suppress(OSError):
+                new.unlink()
+        raise SettingsError(f"the page can't be written to {path}: {reason_of(error)}. Name another --out") from None
+    return path
+
+
+# -- a run ---------------------------------------------------------------------------------------------------------
+
+
+def run_body(run: Run) -> str:
+    """All of a run's report but the page around it."""
+    single = run.repetitions[0] if len(run.repetitions) == 1 else None
+    worst = next(each for each in run.repetitions if each.verdict.outcome == run.outcome)
+    parts = [headline(run.outcome, run.title, f"{run.when} · {run.name}"), _first_words(worst, single is None)]
+    notes = dict.fromkeys(text for each in run.repetitions for text in each.report.warnings)
+    parts += [_note(text, "unsure") for text in notes]
+    parts.append(_tiles(run))
+    if single is not None:
+        parts.append(_charts(single))
+        parts.append(_details(single))
+    else:
+        parts += [_percentiles(run), section("Repetitions", _repetitions(run))]
+        parts += [_one_of_many(each, number == 0) for number, each in enumerate(run.repetitions)]
+    parts.append(_surroundings(run))
+    return "\n".join(parts)
+
+
+def headline(outcome: str, title: str, under: str) -> str:
+    """The badge of a verdict, a title, and what stands under it."""
+    badge = f'<span class="badge {OUTCOMES[outcome]}">{outcome.upper()}</span>'
+    return f'<div class="head">{badge}<h1>{escape(title)}</h1></div><p class="faint">{escape(under)}</p>'
+
+
+def section(title: str, content: str) -> str:
+    """A heading, and what belongs to it; nothing if there is nothing."""
+    return f"<h2>{escape(title)}</h2>{content}" if content else ""
+
+
+def _first_words(repetition: Repetition, of_many: bool) -> str:
+    """The verdict in a sentence or a few: what was covered, or which promises were broken."""
+    verdict, where = repetition.verdict, f"repetition {repetition.number}: " if of_many else ""
+    bad = [check for check in verdict.checks if not check.ok]
+    crossed = [each for each in repetition.thresholds if each.ok is False]
+    told = [_note(f"{where}{check.name}: {check.detail}", MARKS[check.ok][0]) for check in bad]
+    told += [_note(f"{where}threshold {each.expression} was crossed: {each.detail}", "bad") for each in crossed]
+    return "".join(told) or f"<p>All {len(verdict.checks)} promises were kept. Covered: {escape(verdict.coverage)}.</p>"
+
+
+def _note(text: str, style: str) -> str:
+    return f'<div class="note {style}">{escape(text)}</div>'
+
+
+def _tiles(run: Run) -> str:
+    times, unserved = run.response_time, sum(each.report.unserved for each in run.repetitions)
+    offered = sum(each.report.result.total.offered for each in run.repetitions)
+    gap = max(each.report.result.longest_gap_ms for each in run.repetitions)
+    rate = run.throughput
+    tiles = [
+        ("throughput", f"{rate.middle:,.0f}", "orders/s" + _range(rate, ",.0f", len(run.repetitions))),
+        ("response time p50", f"{text_of_ms(times.p50_ms)} ms", f"p90 {text_of_ms(times.p90_ms)} ms"),
+        ("p99", f"{text_of_ms(times.p99_ms)} ms", f"p99.9 {text_of_ms(times.p99_9_ms)} ms"),
+        ("longest response", f"{text_of_ms(times.max_ms)} ms", f"longest gap {gap:,.0f} ms"),
+        ("acknowledged", f"{run.acknowledged:,}", f"of {offered:,} orders"),
+        ("unserved", f"{unserved:,}", f"orders, {unserved / max(offered, 1):.2%}"),
+    ]
+    return '<div class="tiles">' + "".join(_tile(*each) for each in tiles) + "</div>"
+
+
+def _tile(name: str, value: str, under: str) -> str:
+    return f'<div class="tile"><span class="faint">{name}</span><b>{value}</b><span class="faint">{under}</span></div>'
+
+
+def _range(spread: Spread, form: str, count: int) -> str:
+    return f", {spread.low:{form}} to {spread.high:{form}}" if count > 1 else ""
+
+
+def _percentiles(run: Run) -> str:
+    curves = [(f"repetition {each.number}", f"c{number % 7}", each) for number, each in enumerate(run.repetitions)]
+    return figure(
+        "Response time by percentile",
+        [(style, name) for name, style, _ in curves],
+        percentile_chart([(name, style, each.report.response_histogram) for name, style, each in curves]),
+    )
+
+
+def _repetitions(run: Run) -> str:
+    head = ("", "orders/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "unserved", "verdict")
+    rows = []
+    for each in run.repetitions:
+        times = each.report.response_time
+        told = [text_of_ms(value) for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)]
+        rate, unserved = f"{each.report.throughput:,.0f}", f"{each.report.unserved:,}"
+        rows.append((f"repetition {each.number}", rate, *told, unserved, each.verdict.outcome))
+    return table(head, rows, "numbers")
+
+
+def _one_of_many(repetition: Repetition, is_open: bool) -> str:
+    summary = f"Repetition {repetition.number}: {repetition.verdict.outcome}"
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{summary}</summary>{_charts(repetition)}{_details(repetition)}</details>"
+
+
+# -- one repetition ------------------------------------------------------------------------------------------------
+
+
+def _charts(each: Repetition) -> str:
+    rows, behind = grouped(each.seconds), backdrop(each)
+    stripes = [("band", "something was broken")] * any(stripe.style == "band" for stripe in behind.stripes)
+    stripes += [("silent", "no answer came")] * any(stripe.style == "silent" for stripe in behind.stripes)
+    rates = [
+        Curve("offered", "offered", rate_points(rows, lambda row: row.offered)),
+        Curve("acknowledged", "c0", rate_points(rows, lambda row: row.acknowledged)),
+    ]
+    if any(row.failed for row in rows):
+        rates.append(Curve("failed", "c1", rate_points(rows, lambda row: row.failed)))
+    times = [
+        Curve("p50", "c0", points_of(rows, lambda row: row.response_p50_ms)),
+        Curve("p99", "c1", points_of(rows, lambda row: row.response_p99_ms)),
+        Curve("p99.9", "c3", points_of(rows, lambda row: row.response_p99_9_ms)),
+        Curve("max", "c6", points_of(rows, lambda row: row.response_max_ms)),
+    ]
+    both = [("response time", "c0", each.report.response_histogram)]
+    if not each.report.result.closed_loop:
+        both.append(("service time", "c1", each.report.service_histogram))
+    over = f", highest of {round(rows[0].length_s)} s" if rows and rows[0].length_s > 1.5 else ", each second"
+    return "".join(
+        (
+            figure("Throughput", [*_keys(rates), *stripes], time_chart("orders/s", rates, behind)),
+            figure(f"Response time{over}", [*_keys(times), *stripes], time_chart("ms", times, behind, log=True)),
+            _cards(each),
+            figure("Latency by percentile", [(style, name) for name, style, _ in both], percentile_chart(both)),
+        )
+    )
+
+
+def figure(title: str, keys: Iterable[tuple[str, str]], chart: str) -> str:
+    """A chart under its title and its legend: ``(style, name)`` each."""
+    legend = "".join(f'<i class="{style}">{escape(name)}</i>' for style, name in keys)
+    return f"<figure><figcaption><b>{escape(title)}</b>{legend}</figcaption>{chart}</figure>"
+
+
+def _keys(curves: Sequence[Curve]) -> list[tuple[str, str]]:
+    return [(curve.style, curve.name) for curve in curves]
+
+
+def backdrop(each: Repetition) -> Backdrop:
+    """The events and bands of a repetition."""
+    began_ns, rows = each.report.result.started_ns, each.seconds
+    end = max([each.report.result.elapsed_s, *(row.at_s + row.length_s for row in rows)])
+    lines: list[Line] = []
+    last: dict[str, float] = {}
+    for event in sorted(each.events, key=lambda event: event.at_s):
+        if event.sort and 0 <= event.at_s <= end:
+            again = event.at_s - last.get(event.label, float("-inf")) < SAME_LABEL_S
+            lines.append(Line(event.at_s, "" if again else event.label, event.sort))
+            last[event.label] = event.at_s
+    stripes = []
+    for span in each.faults.bands:
+        start, stop = (span.start_ns - began_ns) / NS_PER_S, end
+        if span.end_ns is not None:
+            stop = (span.end_ns - began_ns) / NS_PER_S
+        style = "silent" if span.label == "no answer" else "band"
+        stripes.append(Stripe(max(start, 0.0), min(stop, end), span.label, style))
+    return Backdrop(end, lines, stripes)
+
+
+def grouped(rows: Sequence[SecondRow]) -> Sequence[SecondRow]:
+    """Whole seconds, at most so many as a chart has points: orders are summed, of percentiles the highest counts."""
+    whole = [row for row in rows if row.length_s >= 0.5] or list(rows)
+    size = -(-len(whole) // POINTS_MAX)
+    if size <= 1:
+        return whole
+    return [_together(whole[start : start + size]) for start in range(0, len(whole), size)]
+
+
+def _together(rows: Sequence[SecondRow]) -> SecondRow:
+    sums: dict[str, Any] = {}
+    for name in SecondRow.__struct_fields__:
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        sums[name] = (max(values) if name.endswith("_ms") else sum(values)) if values else None
+    return SecondRow(**sums | {"at_s": rows[0].at_s})
+
+
+def points_of(
+    rows: Sequence[SecondRow], value: Callable[[SecondRow], float | None]
+) -> list[tuple[float, float | None]]:
+    return [(row.at_s + row.length_s / 2, value(row)) for row in rows]
+
+
+def rate_points(rows: Sequence[SecondRow], count: Callable[[SecondRow], int]) -> list[tuple[float, float | None]]:
+    """A count a second over time."""
+    return points_of(rows, lambda row: count(row) / row.length_s)
+
+
+def _cards(each: Repetition) -> str:
+    began_ns = each.report.result.started_ns
+    cards = "".join(_card(card, began_ns) for card in each.faults.cards)
+    return section("What each fault cost", f'<div class="cards">{cards}</div>' if cards else "")
+
+
+def _card(card: Incident, began_ns: int) -> str:
+    led = " (it led)" if card.led else ""
+    leads = f"{card.new_leader} leads after" if card.new_leader else "another node leads after"
+    rows = [
+        ("detected after", _ms(card.detected_ms)),
+        (leads, _ms(card.elected_ms)),
+        ("no acknowledgement for", _ms(card.silence_ms)),
+        ("p99 before", _ms(card.p99_before_ms)),
+        ("p99 during", _ms(card.p99_during_ms)),
+        ("lost", card.lost or "not judged"),
+        ("applied twice", card.duplicated or "not judged"),
+    ]
+    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows if value)
+    at = f"{(card.time_ns - began_ns) / NS_PER_S:.1f} s"
+    return f'<div class="card fault"><h3>{escape(card.title + led)}<span>{at}</span></h3><dl>{told}</dl></div>'
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+
+
+def _details(each: Repetition) -> str:
+    events = [
+        (
+            clock(event.time_ns),
+            f"{event.at_s:.2f}",
+            event.node,
+            event.kind.replace("_", " "),
+            event.term or "",
+            event.text,
+        )
+        for event in sorted(each.events, key=lambda event: event.time_ns)
+    ]
+    listed = table(("time", "second", "node", "what", "term", ""), events) if events else "<p>No event is known.</p>"
+    figures = [*each.report.figures(), ("elections", str(each.elections)), ("exchange", each.exchange or "not known")]
+    limits = [(MARKS[limit.ok], limit.expression, limit.detail) for limit in each.thresholds]
+    return (
+        section("Verdict: every promise, and its evidence", verdict_table(each.verdict))
+        + section("Thresholds", signed_table(limits) if limits else "")
+        + section("Figures", table((), figures))
+        + f"<details><summary>{len(events):,} events</summary>{listed}</details>"
+    )
+
+
+def verdict_table(verdict: Verdict) -> str:
+    """The promises of a verdict, and what it covers."""
+    rows = [(MARKS[check.ok], check.name, check.detail) for check in verdict.checks]
+    hashes = [(node.name, f"{node.log_index:,}", node.state_hash[:16], node.chain_hash[:16]) for node in verdict.nodes]
+    nodes = table(("node", "at index", "state hash", "history hash"), hashes) if hashes else ""
+    return f"{signed_table(rows)}<p>Covered: {escape(verdict.coverage)}.</p>{nodes}"
+
+
+def signed_table(rows: Iterable[tuple[tuple[str, str], str, str]]) -> str:
+    """Rows that each begin with a sign."""
+    told = (
+        f'<tr><td class="sign {style}">{sign}</td><td><b>{escape(name)}</b></td><td>{escape(detail)}</td></tr>'
+        for (style, sign), name, detail in rows
+    )
+    return f"<table>{''.join(told)}</table>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], style: str = "") -> str:
+    """A table that scrolls by itself if the page is narrow."""
+    text = html_table(head, rows) if head else html_table((), rows).replace("<thead><tr></tr></thead>", "")
+    return f'<div class="scroll {style}">{text}</div>'
+
+
+def _surroundings(run: Run) -> str:
+    settings = [(name, setting_text(value)) for name, value in run.settings.items()]
+    machine = [(name, setting_text(value)) for name, value in run.about.machine.items() if name != "memory_bytes"]
+    machine.append(("memory", f"{run.about.machine.get('memory_bytes', 0) / UNITS_OF_BYTES:.1f} GiB"))
+    machine += run.about.versions.items()
+    left, right = section("Settings", table((), settings)), section("Machine", table((), machine))
+    return f'<div class="pair"><div>{left}</div><div>{right}</div></div>'
+
+
+def setting_text(value: Any) -> str:
+    """A setting as people read it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {setting_text(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting_text, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else str(value)

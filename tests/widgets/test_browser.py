@@ -46,6 +46,8 @@ cluster = Cluster(3).start()
 load = LoadClient(cluster, rate=100, duration=None).start()
 display(Lab(cluster, load))"""
 """The only cell of a notebook."""
+ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 6"
+"""Each part of the panel is dimmed."""
 
 
 @pytest.fixture
@@ -262,7 +264,7 @@ def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser
     (kernel,) = kernels_of(small_lab.pid)
     os.kill(kernel, signal.SIGSTOP)
     page.wait_for_selector("text=/No news from the kernel for \\d+ s/", timeout=15_000)
-    assert page.locator(".zl-old").count() == 6, "each part of the panel is dimmed"
+    page.wait_for_function(ALL_OLD, timeout=5_000)
     keep(visit, "silent")
     os.kill(kernel, signal.SIGCONT)
     page.wait_for_function("() => !document.querySelector('.zl-old')", timeout=15_000)
@@ -281,7 +283,7 @@ def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser
     page.wait_for_selector("tr.zl-leads")
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_selector("text=The kernel restarts, so that what stands here is old", timeout=15_000)
-    assert page.locator(".zl-old").count() == 6
+    page.wait_for_function(ALL_OLD, timeout=5_000)
     seconds_until(lambda: not living(processes), 15)
     keep(visit, "restarted")
     assert visit.errors == []

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import gc
+import operator
 import threading
 import time
 import weakref
 from types import SimpleNamespace
 from typing import Any, cast
 
+import comm
 import psutil
 import pytest
 from ipywidgets.widgets.widget import _instances as all_widgets
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster, snapshot
+from zmqlab.client.order_client import Client
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
 from zmqlab.widgets.incidents import EventLog, FaultCards
 from zmqlab.widgets.lab_panel import Lab
-from zmqlab.widgets.live_figure import bokeh_library
+from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
 from zmqlab.widgets.load_controls import LoadControls, warning_of
 from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler
@@ -347,6 +352,7 @@ def test_the_last_state_of_a_cluster_that_stops(cluster: FakeCluster, sampler: S
     assert (table._beat, controls._beat, charts._ended) == (-1, -1, True)
 
 
+@pytest.mark.process
 def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:
     cluster = Cluster(1).start()
     pid = cluster.fleet.process("node0").pid
@@ -357,3 +363,31 @@ def test_a_cluster_that_only_a_closed_panel_knew_ends() -> None:
     lab.close()
     del lab
     assert wait_for(lambda: (gc.collect(), not psutil.pid_exists(pid))[1])
+
+
+OURS = (Cluster, Fleet, MetricsFeed, Client, Sampler, Panel, LiveFigure, BookWatch)
+
+
+@pytest.mark.process
+def test_rounds_of_start_show_and_stop_leave_nothing() -> None:
+    process = psutil.Process()
+
+    def play() -> None:
+        cluster = Cluster(1).start()
+        lab = Lab(cluster)
+        with Client(cluster.endpoints) as client:
+            client.buy("AAPL", 1, 100)
+        lab.close()
+        cluster.stop()
+
+    def left() -> tuple[int, ...]:
+        gc.collect()
+        kept = sum(issubclass(type(each), OURS) for each in gc.get_objects())
+        comms = comm.get_comm_manager().comms
+        return process.num_fds(), process.num_threads(), len(process.children()), len(all_widgets), len(comms), kept
+
+    play()  # what is made once for the process stays: the library of the charts, for one
+    before = left()
+    for _ in range(3):
+        play()
+    assert wait_for(lambda: all(map(operator.le, left(), before))), (before, left())

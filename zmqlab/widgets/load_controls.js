@@ -18,7 +18,8 @@ export default panel(({ model, el, button, send }) => {
   const limit = h("div", { className: "zl-quiet", hidden: true });
   const machine = h("span", { className: "zl-faint" });
   const verdict = h("div", { className: "zl-note", hidden: true });
-  const next = h("span", { className: "zl-faint", textContent: "from the next start on", hidden: true });
+  const next = h("span", { className: "zl-faint", hidden: true,
+    textContent: "these three count from the next start" });
   el.append(
     h("div", { className: "zl-head" }, h("h4", { textContent: "Load" }), start, stop, judge, status,
       h("span", { className: "zl-space" }), machine, calibrate),
@@ -86,7 +87,6 @@ export default panel(({ model, el, button, send }) => {
     setOptions(choices.node_choice, state.node_choices, state.node_choice);
     setOptions(choices.arrivals, state.all_arrivals, state.arrivals);
     next.hidden = !running;
-    next.textContent = "flow, target and arrivals count from the next start";
     const now = state.figures;
     figures.hidden = !now;
     if (now) figures.replaceChildren(

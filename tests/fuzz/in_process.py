@@ -226,7 +226,7 @@ class Driven:
         return {
             "pending": len(replica.pending),
             "unproposed": len(replica._to_propose),
-            "reads": len(replica._reads) + len(replica._ready_reads),
+            "reads": len(replica._reads),
             "proposed": len(replica._proposed),
             "leader's reads": len(raft.requested_reads) + sum(len(batch.reads) for batch in raft.read_batches),
             "names": len(group.peers._names),

@@ -21,6 +21,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.replica.broadcast`: no agreement at all.
 * :mod:`~zmqlab.replica.replications`: all of these by name, with what each promises; a person's own among them.
 * :mod:`~zmqlab.replica.snapshotting`: when a snapshot is taken; how it is made, received and hashed, a slice a turn.
+* :mod:`~zmqlab.replica.waiting_reads`: queries that wait until the state may be read linearizably.
 * :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
 * :mod:`~zmqlab.replica.record_journal`: the journal on disk without the disk itself: records, checksums, forgetting.
 """

@@ -27,7 +27,6 @@ Left out on purpose: time (the node measures it), sockets, and what a query mean
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -38,6 +37,7 @@ from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import Applied, StateMachine
 from zmqlab.replica.replication import Replication
 from zmqlab.replica.snapshotting import Finish, SnapshotSettings, Snapshotting
+from zmqlab.replica.waiting_reads import Read, WaitingReads
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
@@ -116,14 +116,6 @@ class Pending:
     """How often it went to the same leader again."""
 
 
-class Read(NamedTuple):
-    """A query that waits for its read index."""
-
-    finish: Callable[[bool], None]
-    """Called once: with True when the state machine may be read, with False when there is no leader."""
-    deadline_tick: int
-
-
 class Held(NamedTuple):
     """An answer whose entry is applied and that may not be given yet."""
 
@@ -145,8 +137,7 @@ class Replica:
         settings: ReplicaSettings,
         first_context: int,
     ) -> None:
-        """``first_context``: a random number of 62 bits, so that an answer to a read of an earlier life of this node
-        does not fit a read of this one."""
+        """``first_context``: see :class:`~zmqlab.replica.waiting_reads.WaitingReads`."""
         self.replication = replication
         self.machine = machine
         self.journal = journal
@@ -170,9 +161,7 @@ class Replica:
         self._answer_ticks = 0.0
         """How long answers take: a moving mean, in ticks."""
         self._held: list[Held] = []
-        self._reads: dict[int, Read] = {}
-        self._ready_reads: deque[tuple[int, Read]] = deque()  # (index, read), in the order of their indexes
-        self._next_context = first_context
+        self._reads = WaitingReads(first_context)
         limits = SnapshotSettings(
             log_bytes=settings.snapshot_log_bytes,
             keep_bytes=settings.keep_bytes,
@@ -255,19 +244,17 @@ class Replica:
         """One tick of time has passed."""
         self._tick += 1
         self.replication.tick()
-        if self._reads or self._ready_reads:
-            self._expire_reads()
+        if self._reads:
+            self._reads.expire(self._tick)
         if self._tick % self.settings.resend_ticks == 0:
             self._resend_late()
 
     def read(self, finish: Callable[[bool], None]) -> None:
         """Call ``finish(True)`` once the state machine may be read linearizably, ``finish(False)`` if it can't be."""
-        if len(self._reads) + len(self._ready_reads) >= self.settings.max_reads:
+        if len(self._reads) >= self.settings.max_reads:
             finish(False)
             return
-        context, self._next_context = self._next_context, self._next_context + 1
-        self._reads[context] = Read(finish, self._tick + self.settings.read_ticks)
-        self.replication.read_index(context)
+        self.replication.read_index(self._reads.ask(Read(finish, self._tick + self.settings.read_ticks)))
 
     def hash_state(self, finish: Finish) -> bool:
         """Call ``finish`` with the hashes of a state that is not older than this call. False: too many ask already."""
@@ -394,8 +381,8 @@ class Replica:
         self.replication.advance(ready)
         if self._held:
             self._give_held()
-        if self._reads or self._ready_reads:
-            self._take_reads(ready)
+        if self._reads:
+            self._reads.take(ready, self.machine.applied_index)
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []
@@ -431,26 +418,6 @@ class Replica:
             self._held = [held for held in self._held if held.log_index > answerable_index]
             self.answered += [held.received_ns for held in due]
             self._driver.answer([(held.route, held.body) for held in due])
-
-    def _take_reads(self, ready: Ready) -> None:
-        for context, index in ready.reads:
-            read = self._reads.pop(context, None)
-            if read is not None:
-                self._ready_reads.append((index, read))
-        for context in ready.failed_reads:
-            read = self._reads.pop(context, None)
-            if read is not None:
-                read.finish(False)
-        while self._ready_reads and self._ready_reads[0][0] <= self.machine.applied_index:
-            self._ready_reads.popleft()[1].finish(True)
-
-    def _expire_reads(self) -> None:
-        late = [context for context, read in self._reads.items() if read.deadline_tick <= self._tick]
-        for context in late:
-            self._reads.pop(context).finish(False)
-        for item in [item for item in self._ready_reads if item[1].deadline_tick <= self._tick]:
-            self._ready_reads.remove(item)
-            item[1].finish(False)  # its index is known, but the entries up to it don't come
 
 
 def request_key(frame: bytes) -> Key:

@@ -24,7 +24,7 @@ from typing import Any
 
 from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
-from zmqlab.replica import execution, machine, record_journal, replica, sessions
+from zmqlab.replica import execution, machine, record_journal, replica, sessions, waiting_reads
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
 
@@ -178,14 +178,14 @@ MUTATIONS = (
     ),
     Mutation(
         "9 a read served before the read index is applied",
-        replica.Replica._take_reads,
-        ((" and self._ready_reads[0][0] <= self.machine.applied_index", ""),),
+        waiting_reads.WaitingReads.take,
+        ((" and self._known[0][0] <= applied_index", ""),),
         30,
         SimSettings(focus="reads"),
     ),
     Mutation(
         "9 a read served by the answer to a read of an earlier life",
-        replica.Replica.__init__,
+        waiting_reads.WaitingReads.__init__,
         (("self._next_context = first_context", "self._next_context = 1"),),
         280,
         SimSettings(focus="reads", clients=10),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from zmqlab.engine import answers, engine, first_start, group, lifecycle, link_faults, peers
 from zmqlab.market import exchange, market_state
 from zmqlab.raft import append_entries, configuration, election, reads, state
-from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting
+from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting, waiting_reads
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
 
@@ -111,7 +111,7 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "a read that fails and is not answered",
-        replica.Replica._take_reads,
+        waiting_reads.WaitingReads.take,
         (("read.finish(False)", "pass"),),
         10,
     ),

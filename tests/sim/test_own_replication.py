@@ -39,11 +39,13 @@ def test_the_right_rule_passes(nodes: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["TwoCopies", "Majority", "MajorityOfTheTerm"])
-def test_a_thousand_seeds(name: str) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "fails"), [("TwoCopies", True), ("MajorityOfTheTerm", False)])
+def test_a_thousand_seeds(name: str, fails: bool) -> None:
+    """The rule that forgets the term passes them: its accident needs a focus."""
     settings = SimSettings(replication=f"examples.own_replication:{name}")
     failures = [result.failure for result in run_many(1, 1_000, settings) if result.failure]
-    assert bool(failures) == (name != "MajorityOfTheTerm"), failures[:3]
+    assert bool(failures) == fails, failures[:3]
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:

@@ -67,6 +67,7 @@ _STYLE = (
 .zr .tile b { display: block; font-size: 21px; line-height: 1.25; font-weight: 650; white-space: nowrap; }
 .zr .tile span { font-size: 12px; }
 .zr .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 10px; }
+.zr h1 + .cards { margin-top: 14px; }
 .zr .card h3 { margin: 0 0 4px; font-size: 14px; display: flex; justify-content: space-between; gap: 10px; }
 .zr .card h3 span { font-weight: 400; }
 .zr i.key { display: inline-block; width: 18px; border-top: 3px solid var(--own); margin: 0 8px 4px 0; }
@@ -94,7 +95,7 @@ _STYLE = (
 .zr details { margin: 14px 0 0; } .zr summary { cursor: pointer; font-weight: 600; }
 .zr .wNARROW { display: none; }
 @container (max-width: 899px) { .zr .wWIDE { display: none; } .zr .wNARROW { display: block; }
-  .zr .pair { grid-template-columns: 1fr; } }
+  .zr .pair { grid-template-columns: 1fr; } .zr .tiles { grid-template-columns: repeat(3, 1fr); } }
 @media print { .zr .card, .zr figure { break-inside: avoid; } }
 """.replace("FONT", FONT)
     .replace("NARROW", str(_NARROW))

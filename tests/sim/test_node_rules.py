@@ -47,9 +47,11 @@ class Node:
         self.votes = False
         self.pending: dict[Any, Any] = {}
         self.is_out = False
-        limits = SimpleNamespace(read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES)
+        limits = SimpleNamespace(
+            read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES, max_behind=4
+        )
         sessions = SimpleNamespace(peek=lambda *key: self.stored.get(key))
-        machine = SimpleNamespace(sessions=sessions)
+        machine = self.machine = SimpleNamespace(sessions=sessions, applied_index=7)
         self.to_propose: list[bytes] = []
         self.newest = THREE
         """The newest members that are committed; at their index, and behind it."""
@@ -146,6 +148,9 @@ def test_a_request_that_is_refused_although_there_is_room() -> None:
     with pytest.raises(Violation, match="busy: node 1 refuses 40 bytes as too many, while 2 requests wait"):
         node.duties.answered_at_once(frame, busy)
     node.duties.answered_at_once(frame, encode_response(7, 1, 3))
+    node.machine.applied_index = 4
+    node.duties.answered_at_once(frame, busy)
+    node.machine.applied_index = 7
     node.pending[7, 2] = SimpleNamespace(frame=frame)
     node.duties.answered_at_once(frame, busy)
 

@@ -90,8 +90,9 @@ class Duties:
         self._began_at = replica.replication.last_index
         self._is_in = False
         """Whether the node has been seen to take itself for a voter, since it started."""
-        self._led = False
-        """Whether it led when the last turn ended: its own word counts."""
+        self._may_have_led = False
+        """Whether it led when the last turn ended, or stood for election: it may have won and stepped down in this one.
+        A leader's own word counts."""
         self._configuration = replica.replication.configuration
         """As it was when the last turn ended: the node hears its members in the present turn."""
         self._introduced: dict[int, str] = {}
@@ -131,9 +132,9 @@ class Duties:
         leads = replication.role is Role.LEADER
         if not self._is_in and self._joining.was_in:
             self._is_in = True
-            if not (leads or self._led):
+            if not (leads or self._may_have_led):
                 self._came_in()
-        self._led = leads
+        self._may_have_led = replication.role is not Role.FOLLOWER
 
     # Links.
 

@@ -182,7 +182,8 @@ def forge_a_start_in_its_name(load: LoadClient) -> None:
 def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster) -> None:
     load = LoadClient(cluster, rate=1_000, duration="20s").start()
     assert load._run is not None
-    assert load._run.evidence.collector is not None, "it is a long run"
+    collector = load._run.evidence.collector
+    assert collector is not None, "it is a long run"
     forge_a_start_in_its_name(load)
     load.set_rate(2_000)
     assert wait_for(lambda: load.newest is not None and load.newest.rate == 2_000), "orders go to the process itself"
@@ -190,6 +191,9 @@ def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster)
     result = load.wait(30)
     assert result.verdict.outcome == "not judged"
     assert "another process told the load to stop" in repr(result.verdict)
+    assert not collector._thread.is_alive(), "nothing is collected after the verdict"
+    assert len(collector.log), "and what was collected is there, for a run that is kept"
+    load.close()
     assert load._run.evidence.collector is None
 
 

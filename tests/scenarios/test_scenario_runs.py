@@ -20,6 +20,7 @@ from zmqlab.cli import run as zmqlab
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_USAGE
 from zmqlab.judge.verdict import LoadResult, Verdict
 from zmqlab.load.load_messages import encode_metrics
+from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios import scenario_run
 from zmqlab.scenarios.expectations import Met, read_expectations
 from zmqlab.scenarios.scenario_file import shipped
@@ -429,10 +430,12 @@ def test_a_run_that_is_not_as_expected_keeps_its_folder_and_tells(
         "teaches: Nothing.\nload: {rate: 500, duration: 1s}\nsteps:\n"
         "  - {at: 200ms, press: make it lead, node: node2}\nexpect: [elections == 7]\n"
     )
-    assert zmqlab(["run", str(file), "--run-dir", str(tmp_path / "run"), "--json"]) == EXIT_FAILED
+    folders = ["--run-dir", str(tmp_path / "run"), "--keep", str(tmp_path / "kept")]
+    assert zmqlab(["run", str(file), *folders, "--json"]) == EXIT_FAILED
     captured = capsys.readouterr()
     told = json.loads(captured.out)
     assert told["run_dir"] == str(tmp_path / "run")
+    assert [Run.read(each).about.what for each in told["kept"]] == ["mine"]
     assert [(each["text"], each["ok"]) for each in told["expectations"]] == [
         ("verdict passed", True),
         ("elections == 7", False),

@@ -70,7 +70,7 @@ def run(
     list_all: bool = typer.Option(False, "--list", help="List the scenarios that come with zmqlab, and end."),
     seed: int | None = typer.Option(None, "--seed", min=0, help="Another seed.", show_default="the scenario's own"),
     run_dir: Path | None = RUN_DIR_OPTION,
-    keep: bool = typer.Option(False, "--keep", help="Keep the temporary folder."),
+    keep: Path | None = KEEP_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Run a scenario: start its cluster, load it, break it as the file says, and compare with what it expects.

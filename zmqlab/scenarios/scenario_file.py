@@ -141,7 +141,7 @@ class Scenario:
         *,
         seed: int | None = None,
         run_dir: str | Path | None = None,
-        keep: bool = False,
+        keep: str | Path | None = None,
     ) -> ScenarioResult:
         """Start the cluster and the load, take the steps, judge.
 
@@ -149,14 +149,14 @@ class Scenario:
             tell: called with each line of the story when it happens.
             seed: another one than the file's.
             run_dir: where logs and journals go. None: a temporary folder, which stays if an expectation was not met.
-            keep: keep the temporary folder in any case.
+            keep: keep the run of each load in a new folder there (:mod:`zmqlab.runs`). None: keep none.
 
         Raises:
             ZmqlabError: the cluster or a load did not start. What goes wrong later is in the result.
         """
         from zmqlab.scenarios.scenario_run import play  # it knows what a scenario is
 
-        return play(self, tell, self.seed if seed is None else seed, run_dir, keep)
+        return play(self, tell, self.seed if seed is None else seed, run_dir, None if keep is None else Path(keep))
 
 
 def shipped() -> list[str]:

@@ -16,6 +16,7 @@ nodes forget their log early (``journal_retain_bytes``), it is collected while t
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent, Sort
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios.expectations import Met
 from zmqlab.scenarios.nemesis import Nemesis
 from zmqlab.scenarios.scenario_file import Scenario, Step
@@ -71,6 +73,8 @@ class ScenarioResult:
     """Why the steps were not all taken, if so."""
     run_dir: str = ""
     """Where logs and journals are, if they were kept."""
+    kept: Sequence[str] = field(default_factory=tuple)
+    """The folders of the kept runs, one for each load."""
 
     @property
     def ok(self) -> bool:
@@ -97,6 +101,7 @@ class ScenarioResult:
             "problems": list(self.problems),
             "loads": {name: result.as_dict() for name, result in self.results.items()},
             "run_dir": self.run_dir or None,
+            "kept": list(self.kept),
         }
 
     def summary(self) -> str:
@@ -107,6 +112,7 @@ class ScenarioResult:
                 *(f"PROBLEM: {problem}" for problem in self.problems),
                 self._title,
                 *([f"logs and journals: {self.run_dir}"] if self.run_dir else []),
+                *(f"kept: {folder}" for folder in self.kept),
             ]
         )
 
@@ -132,10 +138,10 @@ class ScenarioResult:
 
 
 def play(
-    scenario: Scenario, tell: Callable[[Line], None], seed: int, run_dir: str | Path | None, keep: bool
+    scenario: Scenario, tell: Callable[[Line], None], seed: int, run_dir: str | Path | None, keep: Path | None
 ) -> ScenarioResult:
     """Run a scenario; see :meth:`Scenario.run <zmqlab.scenarios.scenario_file.Scenario.run>`."""
-    with Cluster(**scenario.cluster, run_dir=run_dir, keep=keep) as cluster, ExitStack() as ends:
+    with Cluster(**scenario.cluster, run_dir=run_dir) as cluster, ExitStack() as ends:
         served = Served()
         cluster.feed.on_load_frame(served.take, at_once=True)
         collector = _collector(scenario, cluster, ends)
@@ -148,10 +154,13 @@ def play(
         problems = run.take_steps()
         results = run.judge()
         expectations = [each.check(results) for each in scenario.expect]
+        what = re.sub("[^A-Za-z0-9]+", "-", scenario.name).strip("-")[:60] or "scenario"
+        kept = [] if keep is None else [str(Run.keep(loads[name], keep, what).folder) for name in results]
+        where = str(cluster.run_dir)
         result = ScenarioResult(
-            scenario.name, scenario.teaches, seed, run.story, expectations, results, problems, str(cluster.run_dir)
+            scenario.name, scenario.teaches, seed, run.story, expectations, results, problems, where, kept
         )
-        cluster.keep = keep or not result.ok  # a verdict that fails as expected leaves nothing to look at
+        cluster.keep = not result.ok  # a verdict that fails as expected leaves nothing to look at
         return result if cluster.keep or run_dir is not None else replace(result, run_dir="")
 
 

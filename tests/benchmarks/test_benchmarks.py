@@ -41,6 +41,7 @@ def test_a_benchmark_says_what_it_does_and_how_to_run_it(path: Path) -> None:
     assert is_part_of_others or re.search(rf"python (-m benchmarks\.|benchmarks/){path.stem}", opening)
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> None:
     """A checkout can be compared with itself: that takes the way of an old one."""
@@ -64,6 +65,7 @@ def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> 
     assert len(bars) == 3 * 4, "three panels, four candidates"
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_growth_with_the_depth_fills_the_books_first() -> None:
     done = run("growth", "depth", "--values", "3000", "--rounds", "1", "--seconds", "0.3", "--rate", "1000")
@@ -71,6 +73,7 @@ def test_growth_with_the_depth_fills_the_books_first() -> None:
     assert rows(done)[-1][0] == "3,000"
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
     done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
@@ -79,6 +82,7 @@ def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
     assert [row[0] for row in rows(done)][-2:] == ["node0", "load process"]
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_the_ceiling_says_when_no_rate_is_good() -> None:
     done = run("ceiling", "--p99", "0.001", "--seconds", "0.3", "--nodes", "1", "--first", "1000")
@@ -87,6 +91,7 @@ def test_the_ceiling_says_when_no_rate_is_good() -> None:
     assert [row[0][:2] for row in rows(done)[2:]] == ["no", "no"], "tried twice"
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_one_order_alone_is_compared_with_a_bare_round_trip() -> None:
     done = run("one_order", "--rounds", "1", "--nodes", "1")
@@ -103,6 +108,7 @@ def test_rivals_that_are_not_installed_are_left_out_with_the_reason(tmp_path: Pa
     assert "NATS JetStream R3 is left out: nats-server is not installed (apt-get install nats-server)." in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.process
 def test_rivals_run_this_project_by_its_promises() -> None:
     """The others run where they are installed; this one always is."""
@@ -111,6 +117,7 @@ def test_rivals_run_this_project_by_its_promises() -> None:
     assert [row[0] for row in rows(done)].count("zmqlab pipeline") == 2, "in both tables"
 
 
+@pytest.mark.long
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_rivals_leave_no_process_behind(number: signal.Signals) -> None:

@@ -45,8 +45,8 @@ CHAPTER_S = 60 * SLACK
 """What a chapter may take in full; with small figures it takes a third of it."""
 LINGER_S = 5.0
 """A node sees the end of its owner at once; a busy machine takes a moment to end it."""
-LONG = ("04", "05", "07")
-"""Of the chapters that take 20 s these run with the long tests; 06, which kills nodes, runs with the others."""
+QUICK = ("01", "02", "06")
+"""The first chapters, and the one that kills nodes; the others run with the long tests."""
 MARK = "ZMQLAB_TEST_CHAPTER"
 """A variable that all processes of a run inherit, so that its own are told from others'."""
 
@@ -99,7 +99,7 @@ def bears(process: LabProcess, mark: str) -> bool:
 
 
 def with_mark(chapter: Path) -> Any:
-    marks = [pytest.mark.long] if chapter.name.startswith(LONG) else []
+    marks = [] if chapter.name.startswith(QUICK) else [pytest.mark.long]
     return pytest.param(chapter, id=name_of(chapter), marks=marks)
 
 
@@ -132,6 +132,7 @@ def test_a_slow_cell_fails(tmp_path: Path) -> None:
     assert "timeout" in outcome.said.lower()
 
 
+@pytest.mark.long
 def test_a_process_that_is_left_is_seen(tmp_path: Path) -> None:
     cell = (
         "import subprocess, sys, tempfile\n"

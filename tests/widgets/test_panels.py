@@ -369,6 +369,7 @@ OURS = (Cluster, Fleet, MetricsFeed, Client, Sampler, Panel, LiveFigure, BookWat
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_rounds_of_start_show_and_stop_leave_nothing() -> None:
     process = psutil.Process()
 

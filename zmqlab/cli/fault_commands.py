@@ -7,11 +7,12 @@ and breaks them with one fault after the other.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -48,6 +49,14 @@ def sim(
     replication: str = REPLICATION_OPTION,
     jobs: int = typer.Option(0, "--jobs", min=0, help="Processes for --runs; by default one for each core."),
     trace: str = typer.Option("", "--trace", help="Write all events of the run there, as JSON.", metavar="FILE"),
+    picture: str = typer.Option("", "--picture", help="Draw who sent what to whom, as a page.", metavar="FILE"),
+    window: str = typer.Option(
+        "",
+        "--window",
+        help="What --picture shows, in virtual milliseconds.",
+        metavar="FROM-TO",
+        show_default="the end of a run that failed, or the first election",
+    ),
 ) -> int:
     """Simulate a cluster and its clients in virtual time, with faults, and check every promise.
 
@@ -59,10 +68,23 @@ def sim(
 
     settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus, replication=replication)
     if not runs:
-        return replay(seed, settings, Path(trace) if trace else None)
-    if trace:
-        raise SettingsError("--trace is of one run: leave --runs away, and name its --seed")
+        show = _drawer(Path(picture), window) if picture else None
+        return replay(seed, settings, Path(trace) if trace else None, show)
+    if trace or picture:
+        raise SettingsError("--trace and --picture are of one run: leave --runs away, and name its --seed")
     return _try_many(first_seed, runs, settings, jobs)
+
+
+def _drawer(picture: Path, window: str) -> Callable[[dict[str, Any]], None]:
+    """Writes the diagram of a run to ``picture``."""
+    from zmqlab.runs.lamport import diagram_page
+    from zmqlab.runs.run_pages import write_page
+
+    ends = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)-(\d{1,9}(?:\.\d+)?)", window)
+    if window and not ends:
+        raise SettingsError(f"--window is {window!r}: write two times in milliseconds, as in 120-180")
+    chosen = (float(ends[1]), float(ends[2])) if ends else None
+    return lambda trace: print(f"picture: {write_page(picture, diagram_page(trace, chosen))}")
 
 
 def run(

@@ -18,6 +18,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.runs.comparison`: several runs side by side: figures, ratios, what differs in their settings.
 * :mod:`~zmqlab.runs.run_charts`: charts as SVG: over time with faults, and by percentile.
 * :mod:`~zmqlab.runs.run_pages`: a run, or several, as one HTML page that opens offline.
+* :mod:`~zmqlab.runs.lamport`: a simulated run as a picture: who sent what to whom, and what each node did.
 
 Import what you need from the modules; nothing is imported here.
 """

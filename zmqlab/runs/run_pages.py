@@ -150,7 +150,7 @@ def write_page(out: str | Path, text: str) -> Path:
         if new is not None:
             with contextlib.suppress(OSError):
                 new.unlink()
-        raise SettingsError(f"the page can't be written to {path}: {reason_of(error)}. Name another --out") from None
+        raise SettingsError(f"the page can't be written to {path}: {reason_of(error)}. Name another file") from None
     return path
 
 

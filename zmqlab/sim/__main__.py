@@ -9,7 +9,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
 from zmqlab.replica.replications import REPLICATIONS
@@ -51,19 +53,26 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def replay(seed: int, settings: SimSettings, trace: Path | None = None) -> int:
-    """Print the story and the figures of one run; write its events to ``trace``.
+def replay(
+    seed: int,
+    settings: SimSettings,
+    trace: Path | None = None,
+    show: Callable[[dict[str, Any]], None] | None = None,
+) -> int:
+    """Print the story and the figures of one run; write its events to ``trace``, and hand them to ``show``.
 
     Raises:
         SettingsError: ``trace`` can't be written; nothing was run.
     """
     if trace is not None:
         require_writable("--trace", trace)
-    outcome = run(seed, settings, trace=trace is not None)
+    outcome = run(seed, settings, trace=trace is not None or show is not None)
     print("\n".join(outcome.story))
     print("  ".join(f"{name} {value}" for name, value in outcome.figures.items()))
     if trace is not None:
         trace.write_text(json.dumps(outcome.trace) + "\n")
+    if show is not None:
+        show(outcome.trace)
     return EXIT_OK if outcome.ok else EXIT_FAILED
 
 

@@ -10,8 +10,8 @@ report                 meaning
 =====================  ============================================================================================
 FAILED_AUTH            the other side has looked our key up, and does not let it in (ZAP status 400)
 FAILED_PROTOCOL        with :data:`MISMATCH`: one side has keys and the other has none
-FAILED_NO_DETAIL       the other side hung up before it had said why: one of the above, now and then (libzmq may find
-                       the connection closed before it has read the reason); other keys; no node; too many connections
+FAILED_NO_DETAIL       the other side hung up before it had said why: one of the above (libzmq may find the connection
+                       closed before it has read the reason); other keys; no node; too many connections
 DISCONNECTED           the other side hung up, and no handshake had begun: another kind of socket
 CONNECT_RETRIED        nothing listens there
 SUCCEEDED              we are in; a silence has another reason
@@ -24,12 +24,18 @@ So a member that was started once without its keys, and then rightly, was not re
 *When is it asked?* A socket that lives for long is monitored, if few of its kind are open: a monitor takes two file
 descriptors. For all others :func:`why_silent` knocks once more after the time-out. So what goes well costs nothing.
 
+*Which side speaks first?* Where one side has keys and the other has none, the side that notices first hangs up, and
+mostly has not sent its own greeting to the end by then. On busy cores it may be the other side each time, for many
+seconds. So :func:`why_silent` then reads the greeting itself (:func:`mechanism_of`). A node does not: it would wait for
+another machine in its loop. It says what a node that hangs up may be.
+
 Left out: who was refused here. That is counted by the one that refuses (:class:`zmqlab.net.KeyChecker`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket as sockets
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -53,6 +59,11 @@ ended does it too, and one that has a reason says it sooner or later."""
 KNOCK_S = 0.25
 """A refusal came after 4 ms on loopback; another machine has its way there and back three times. One that hung up is
 asked again by libzmq, since it may say more the next time: some ten times in this time."""
+
+SIGNATURE = b"\xff" + bytes(7) + b"\x01\x7f"
+"""How each greeting begins (ZMTP 3.1)."""
+MECHANISM = slice(12, 32)
+"""Where it names the mechanism, behind two bytes for the version."""
 
 _REPORT = struct.Struct("=HI")
 _BOUNDS = net.SocketBounds(frame_bytes=1_024)
@@ -139,14 +150,20 @@ def _why(event: int, value: int, endpoint: str, credentials: Credentials | None)
             f" nodes' folder of keys: {credentials.line or 'ROLE NAME ' + credentials.public}"
         )
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MISMATCH:
-        if credentials is None:
-            return f"{endpoint} asks for a key, and was shown none: name a folder of keys (--keys)"
-        shown = _called(credentials)
-        return f"{endpoint} has no keys, and was shown {shown}: leave --keys out, or start that node with --keys"
+        return _mismatch(endpoint, credentials)
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
         return f"{endpoint} breaks the protocol of ZeroMQ ({value:#x}): no node of zmqlab listens there"
-    asks = f"a node whose keys are not those of {_called(credentials)}" if credentials else "a node that asks for a key"
+    asks = "a node that asks for a key"
+    if credentials is not None:
+        asks = f"a node whose keys are not those of {_called(credentials)}, or that has none"
     return f"{endpoint} hung up at once: it is {asks}, a wrong port (for clients: base port + 2), or no node"
+
+
+def _mismatch(endpoint: str, credentials: Credentials | None) -> str:
+    if credentials is None:
+        return f"{endpoint} asks for a key, and was shown none: name a folder of keys (--keys)"
+    shown = _called(credentials)
+    return f"{endpoint} has no keys, and was shown {shown}: leave --keys out, or start that node with --keys"
 
 
 def _called(credentials: Credentials) -> str:
@@ -164,6 +181,8 @@ def why_silent(
         credentials: what to show; None: what :func:`zmqlab.keys.towards` finds.
     """
     found: dict[str, str] = {}
+    undecided: set[str] = set()
+    """Those that hung up and have not said why."""
     with contextlib.ExitStack() as stack:
         waiting = _knock_at(endpoints, credentials, stack)
         deadline = time.monotonic() + timeout_s
@@ -173,10 +192,33 @@ def why_silent(
                 for report in handshakes.reports():
                     if report.why or report.is_in:
                         found[endpoint] = report.why
+                        (undecided.discard if report.is_final or report.is_in else undecided.add)(endpoint)
                     if report.is_final or report.is_in or endpoint not in found:
                         del waiting[endpoint]
                         break
+    for endpoint in undecided:
+        shown = credentials or keys.towards(endpoint)
+        if (mechanism := mechanism_of(endpoint)) and (mechanism == "CURVE") != (shown is not None):
+            found[endpoint] = _mismatch(endpoint, shown)
     return {endpoint: why for endpoint, why in found.items() if why}
+
+
+def mechanism_of(endpoint: str, timeout_s: float = KNOCK_S) -> str:
+    """``CURVE`` or ``NULL``, as the socket that listens there says in its greeting; empty: it says nothing.
+
+    It says that as soon as it knows the signature and the version of its peer, and before it knows the peer's mechanism
+    (ZMTP 3.1, "Connection Metadata" and "Version Negotiation"). So here no more is sent.
+    """
+    greeting = b""
+    with (
+        contextlib.suppress(OSError),
+        sockets.create_connection(parse_endpoint(endpoint), timeout_s) as connection,
+    ):
+        connection.sendall(SIGNATURE + b"\x03")
+        while len(greeting) < MECHANISM.stop and (more := connection.recv(64)):
+            greeting += more
+    said = greeting[MECHANISM].rstrip(b"\0").decode("ascii", "replace") if greeting[:1] == SIGNATURE[:1] else ""
+    return said if len(greeting) >= MECHANISM.stop else ""
 
 
 def _knock_at(

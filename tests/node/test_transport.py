@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from zmqlab.handshakes import Report
 from zmqlab.keys import Keyring
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.node.transport import Transport
@@ -37,10 +38,17 @@ class Pair:
                 transport.key_checker.admit()
         time.sleep(0.005)
 
-    def wait_for_complaint(self, of: str) -> None:
-        """Until the one complains of the other with these words."""
+    def wait_for_complaint(self, *of: str) -> str:
+        """Until the one complains of the other, beginning with one of these words; returns which.
+
+        Where only one end has keys, the end that notices first hangs up. On busy cores that may be the other one for as
+        long as the test lasts, and then libzmq does not know why (:mod:`zmqlab.handshakes`).
+        """
         deadline = time.monotonic() + 20
-        while of not in self.one.complaints():
+        while True:
+            for complaint in self.one.complaints():
+                if said := [each for each in of if complaint.startswith(each)]:
+                    return said[0]
             assert time.monotonic() < deadline
             self.turn()
 
@@ -139,16 +147,20 @@ def test_a_member_that_was_started_without_its_keys_is_reached_when_it_has_them(
         one.connect(address)
         one.subscribe(address)
         pair = Pair(one, other, address)
-        pair.wait_for_complaint(
+        precise = (
             f"{address} has no keys, and was shown the key in {folder}:"
             " leave --keys out, or start that node with --keys"
         )
+        unknown = (
+            f"{address} hung up at once: it is a node whose keys are not those of the key in {folder}, or that has none"
+        )
+        pair.wait_for_complaint(precise, unknown)
         other.close()
         other = pair.other = Transport(right, 1_024)
         deadline = time.monotonic() + 5
         heard: list[bytes] = []
         while not heard and time.monotonic() < deadline:
-            assert one.complaints() == []
+            assert set(one.complaints()) <= {precise}
             other.publish(BROADCAST)
             pair.turn()
             heard += one.receive_broadcasts(10)
@@ -157,6 +169,27 @@ def test_a_member_that_was_started_without_its_keys_is_reached_when_it_has_them(
     finally:
         one.close()
         other.close()
+
+
+def test_a_member_that_lets_us_in_after_a_refusal_is_connected_to_anew(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two connections libzmq gave up the one for messages for good, and only hung up and went on at the other: the
+    member heard broadcasts and never a message."""
+    address, reports = pair.address, [Report(pair.address, "hung up at once")]
+    pair.comes(frames.header(frames.HELLO), to_all=False)
+    monkeypatch.setattr(pair.one._heard, "reports", lambda: [reports.pop()] if reports else [])
+    dealer = pair.one._dealers[address]
+    pair.one.complaints()
+    assert pair.one._dealers[address] is dealer
+    reports.append(Report(address, "", is_in=True))
+    pair.one.complaints()
+    assert pair.one._dealers[address] is not dealer
+    assert pair.comes(frames.header(frames.HELLO) + b"hello", to_all=False)
+    again = pair.one._dealers[address]
+    reports.append(Report(address, "", is_in=True))
+    pair.one.complaints()
+    assert pair.one._dealers[address] is again, "once is enough"
 
 
 def test_a_question_to_a_node_that_wants_a_key_is_complained_of(tmp_path: Path) -> None:
@@ -173,8 +206,9 @@ def test_a_question_to_a_node_that_wants_a_key_is_complained_of(tmp_path: Path) 
         one.ask(address, b"hello")
         pair = Pair(one, other, address)
         asked = f"tcp://127.0.0.1:{ports[1] + 2}"
-        pair.wait_for_complaint(f"{asked} asks for a key, and was shown none: name a folder of keys (--keys)")
-        assert not one._questions, "so that the next question opens a connection anew"
+        precise = f"{asked} asks for a key, and was shown none: name a folder of keys (--keys)"
+        said = pair.wait_for_complaint(precise, f"{asked} hung up at once: it is a node that asks for a key, ")
+        assert said != precise or not one._questions, "so that the next question opens a connection anew"
     finally:
         one.close()
         other.close()

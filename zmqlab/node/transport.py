@@ -147,6 +147,10 @@ class Transport:
         """The handshakes of some of the questions, by base endpoint."""
         self._given_up: dict[str, float] = {}
         """Base endpoints of members to which libzmq does not connect again by itself, and when that is tried."""
+        self._refused: set[str] = set()
+        """Base endpoints that have refused the connection for broadcasts, and not let it in since."""
+        self._to_redial: set[str] = set()
+        """Base endpoints to which the other connection is made again: libzmq may have given it up."""
         self._complaints = Complaints()
         self._to_tell: list[str] = []
         """Complaints that the owner was not told yet."""
@@ -227,6 +231,7 @@ class Transport:
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""
         self._given_up.pop(address, None)
+        self._refused.discard(address)
         net.detach(self.broadcasts, address)
 
     @property
@@ -262,9 +267,11 @@ class Transport:
         for address in [each for each, due_s in self._given_up.items() if now_s >= due_s]:
             self.unsubscribe(address)
             self.subscribe(address)
-            if address in self._dealers:
-                self.disconnect(address)
-                self.connect(address)
+            self._to_redial.add(address)
+        for address in self._to_redial & self._dealers.keys():
+            self.disconnect(address)
+            self.connect(address)
+        self._to_redial.clear()
         told, self._to_tell = self._to_tell, []
         return [complaint for complaint in told if complaint]
 
@@ -278,6 +285,10 @@ class Transport:
                 continue
             if report.is_in:
                 self._standing.add(report.endpoint)
+                self._to_redial |= self._refused & {report.endpoint}
+                self._refused.discard(report.endpoint)
+            else:
+                self._refused.add(report.endpoint)
             if report.is_final:
                 self._given_up[report.endpoint] = time.monotonic() + REDIAL_S
             self._to_tell.append(self._complaints.take(report))

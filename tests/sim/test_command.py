@@ -82,7 +82,7 @@ def test_a_trace_holds_what_happened(tmp_path: Path) -> None:
 
 def test_a_trace_is_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert zmqlab(["sim", "--runs", "2", "--trace", "out.json"]) == 2
-    assert "--trace is of one run" in capsys.readouterr().err
+    assert "--trace and --picture are of one run" in capsys.readouterr().err
 
 
 def test_all_cores_give_the_same_results_as_one() -> None:

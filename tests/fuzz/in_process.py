@@ -143,6 +143,8 @@ class FakeTransport(Transport):
         self._heard = Handshakes(self._context, self.broadcasts)
         self._asked = {}
         self._given_up = {}
+        self._refused = set()
+        self._to_redial = set()
         self._standing = set()
         self._closed = []
         self._to_tell = []

@@ -39,7 +39,13 @@ class Node:
 
     def __init__(self, leaves: bool = False, began_at: int = 0) -> None:
         self.replication = SimpleNamespace(
-            node_id=1, configuration=THREE, configuration_index=0, last_index=began_at, ticks=5, role=Role.FOLLOWER
+            node_id=1,
+            configuration=THREE,
+            configuration_index=0,
+            last_index=began_at,
+            commit_index=0,
+            ticks=5,
+            role=Role.FOLLOWER,
         )
         self.joining = SimpleNamespace(was_in=False, is_told=False)
         self.stored: dict[tuple[int, int], bytes] = {}

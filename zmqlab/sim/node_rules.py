@@ -182,7 +182,8 @@ class Duties:
         pending, settings = self._replica.pending, self._replica.settings
         waiting = sum(len(each.frame) for each in pending.values())
         is_full = len(pending) >= settings.max_pending or waiting + len(frame) > settings.max_pending_bytes
-        behind = self._process.world.ledger.last_index - self._replica.machine.applied_index
+        committed = max(self._process.world.ledger.last_index, self._replica.replication.commit_index)
+        behind = committed - self._replica.machine.applied_index
         is_behind = 2 * behind > settings.max_behind  # a leader that has ended may have known of more commits
         if response.status == client_wire.ResponseStatus.BUSY and not (is_full or is_behind):
             raise Violation(

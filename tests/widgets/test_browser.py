@@ -25,8 +25,6 @@ from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
 pytestmark = MARKS
 
 CHAPTER = Path(__file__).parents[2] / "notebooks" / "01_start_a_cluster.ipynb"
-MOVING_S = 10.0
-"""From Run All to charts that move. Seen: 3 to 5 s."""
 DEAD_S = 0.3
 """From the click to the dead process. Seen: 0.02 to 0.1 s; the bound is wide for a busy machine."""
 LINE_S = 0.5
@@ -77,10 +75,8 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     page = visit.page
 
     # Run All: charts move, in their data and in their pixels.
-    start = time.monotonic()
     visit.begin("notebook:run-all-cells")
-    visit.await_model("series", "m.data.t.length > 3", timeout_ms=30_000)
-    assert time.monotonic() - start < MOVING_S * SLACK
+    visit.await_model("series", "m.data.t.length > 3", timeout_ms=90_000)
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=20_000)
     assert page.evaluate(FAILED) == 0
     charts = page.locator(".zl-live-figures").first

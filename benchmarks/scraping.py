@@ -28,8 +28,8 @@ from typing import NamedTuple
 import psutil
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.histogram import Histogram
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
+from zmqlab.load.load_report import response_time_of
 
 WARM_UP_S = 3.0
 SETTLE_S = 0.3
@@ -92,12 +92,9 @@ class Meter:
         time.sleep(window_s)
         spent_s, took_s = cpu_s(self._nodes) - before_s, time.monotonic() - began
         snapshots = list(self._snapshots)
-        latency = Histogram()
-        for each in snapshots:
-            latency.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
         orders = sum(each.interval.acknowledged for each in snapshots)
         over_s = sum(each.interval_s for each in snapshots)
-        p50, p99 = latency.percentiles((50, 99))
+        p50, p99 = response_time_of(snapshots).percentiles((50, 99))
         return Window(orders / over_s, spent_s / took_s / (orders / over_s) * 1e6, p50 / 1e6, p99 / 1e6)
 
 

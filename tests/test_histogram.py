@@ -62,8 +62,10 @@ def test_merged_histograms_equal_one_that_saw_everything(first: list[int], secon
     left.record_many(first)
     right.record_many(second)
     both.record_many(first + second)
+    assert Histogram.merged([left, right]) == both
     left.merge(right)
     assert left == both
+    assert Histogram.merged([]) == Histogram()
     assert Histogram.from_sparse(both.to_sparse(), both.max) == both
 
 

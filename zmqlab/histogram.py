@@ -87,6 +87,14 @@ class Histogram:
             counts[index] = counts.get(index, 0) + count
         self._max = max(self._max, other._max)
 
+    @classmethod
+    def merged(cls, histograms: Iterable[Histogram]) -> Histogram:
+        """All of them in one; empty if there are none."""
+        merged = cls()
+        for each in histograms:
+            merged.merge(each)
+        return merged
+
     def clear(self) -> None:
         """Forget all counts: a new interval starts."""
         self._counts.clear()

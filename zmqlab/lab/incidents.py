@@ -22,11 +22,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from zmqlab.histogram import Histogram
 from zmqlab.judge.verdict import Verdict
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.load_messages import LoadMetrics
+from zmqlab.load.load_report import response_time_of
 from zmqlab.wire.control import Event, EventKind
 
 SETTLE_NS = 8_000_000_000
@@ -221,9 +221,7 @@ def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics
 
 
 def _p99_ms(snapshots: Iterable[LoadMetrics]) -> float | None:
-    merged = Histogram()
-    for each in snapshots:
-        merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
+    merged = response_time_of(snapshots)
     return merged.percentile(99) / NS_PER_MS if merged.count else None
 
 
@@ -276,7 +274,5 @@ def sort_of(event: Event) -> str:
 def leader_at(events: Iterable[Event], time_ns: int) -> str:
     """The node that was elected last before ``time_ns``, as far as events tell; empty if none was."""
     elected = (event for event in events if is_election(event) and event.time_ns < time_ns)
-    return max(elected, key=lambda event: event.time_ns, default=NOBODY).node
-
-
-NOBODY = Event(time_ns=0, node="", kind="")
+    newest = max(elected, key=lambda event: event.time_ns, default=None)
+    return newest.node if newest is not None else ""

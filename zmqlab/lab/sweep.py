@@ -19,11 +19,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from zmqlab.errors import ClusterError
-from zmqlab.histogram import Histogram
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, decode_metrics
-from zmqlab.load.load_report import LATE_SHARE, LatencySummary
+from zmqlab.load.load_report import LATE_SHARE, LatencySummary, response_time_of, service_time_of
 from zmqlab.tables import html_table, text_table
 
 KEEPS_UP = 0.95
@@ -169,11 +168,8 @@ class _Watched:
 
 
 def _step_of(rate: float, snapshots: Sequence[LoadMetrics]) -> SweepStep:
-    response, service = Histogram(), Histogram()
     total = LoadCounters()
     for each in snapshots:
-        response.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
-        service.merge(Histogram.from_sparse(each.service_time, each.service_time_max_ns))
         for name in ("offered", "acknowledged", "sent", "late"):
             setattr(total, name, getattr(total, name) + getattr(each.interval, name))
     over_s = sum(each.interval_s for each in snapshots)
@@ -181,7 +177,7 @@ def _step_of(rate: float, snapshots: Sequence[LoadMetrics]) -> SweepStep:
         rate,
         total.offered / over_s,
         total.acknowledged / over_s,
-        LatencySummary.of(response),
-        LatencySummary.of(service),
+        LatencySummary.of(response_time_of(snapshots)),
+        LatencySummary.of(service_time_of(snapshots)),
         total.late / max(total.sent, 1),
     )

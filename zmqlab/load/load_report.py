@@ -12,7 +12,7 @@ The last two together are *unserved*. A *rejected* order is acknowledged: the cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from zmqlab.histogram import HdrLine, Histogram, write_hdr_log
-from zmqlab.load.load_messages import LoadMetrics, LoadResult
+from zmqlab.load.load_messages import LoadMetrics, LoadResult, Second
 
 NS_PER_MS = 1_000_000
 LATE_SHARE = 0.01
@@ -61,6 +61,16 @@ def text_of_ms(latency_ms: float) -> str:
     return f"{latency_ms:,.2f}" if latency_ms > 0 else "-"
 
 
+def response_time_of(parts: Iterable[LoadMetrics | Second]) -> Histogram:
+    """Response time over several snapshots or seconds."""
+    return Histogram.merged(Histogram.from_sparse(each.response_time, each.response_time_max_ns) for each in parts)
+
+
+def service_time_of(parts: Iterable[LoadMetrics | Second]) -> Histogram:
+    """Service time over several snapshots or seconds."""
+    return Histogram.merged(Histogram.from_sparse(each.service_time, each.service_time_max_ns) for each in parts)
+
+
 class LoadFigures(NamedTuple):
     """How a run goes, over about the last second."""
 
@@ -81,10 +91,8 @@ class LoadFigures(NamedTuple):
     @classmethod
     def of(cls, snapshots: Sequence[LoadMetrics]) -> LoadFigures:
         """The figures of ``snapshots``, of which there is at least one."""
-        merged, newest = Histogram(), snapshots[-1]
-        for each in snapshots:
-            merged.merge(Histogram.from_sparse(each.response_time, each.response_time_max_ns))
-        p50_ns, p99_ns = merged.percentiles((50, 99))
+        newest = snapshots[-1]
+        p50_ns, p99_ns = response_time_of(snapshots).percentiles((50, 99))
         over_s = sum(each.interval_s for each in snapshots) or 1.0
         return cls(
             state=newest.state,

@@ -34,8 +34,8 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from zmqlab.histogram import Histogram
 from zmqlab.load.load_messages import LoadCounters, LoadResult, ReadOutcome, Second
+from zmqlab.load.load_report import response_time_of, service_time_of
 from zmqlab.load.order_flow import Rows
 
 RECORD = np.dtype(
@@ -312,11 +312,10 @@ def _completed(result: LoadResult, seconds: Sequence[RunSecond], ledger: bytes) 
 
 def _pieced_together(begun: RunBegun, seconds: Sequence[RunSecond], ledger: bytes, cause: str) -> LoadResult:
     """A result from the seconds that were told, and from what was acknowledged after the last of them."""
-    total, response, service = LoadCounters(), Histogram(), Histogram()
-    for second in (each.second for each in seconds):
+    told, total = [each.second for each in seconds], LoadCounters()
+    for second in told:
         total = total.plus(second.counters)
-        response.merge(Histogram.from_sparse(second.response_time, second.response_time_max_ns))
-        service.merge(Histogram.from_sparse(second.service_time, second.service_time_max_ns))
+    response, service = response_time_of(told), service_time_of(told)
     told_s = seconds[-1].second.start_s + seconds[-1].second.length_s if seconds else 0.0
     rows = read_ledger(ledger)
     later = rows[rows["completed_ns"] > begun.started_monotonic_ns + round(told_s * NS_PER_S)]

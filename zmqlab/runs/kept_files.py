@@ -36,7 +36,6 @@ import msgspec
 import numpy as np
 
 from zmqlab.errors import ClusterError, RunUnreadable
-from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import Acknowledgements, LogPiece
 from zmqlab.judge.promises import BookRead, NodeEvidence, RunTotals
 from zmqlab.judge.replay import LogEntry
@@ -46,7 +45,7 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import Incident
 from zmqlab.lab.load_client import JudgedRun
 from zmqlab.load.load_messages import LoadResult, Second
-from zmqlab.load.load_report import LatencySummary
+from zmqlab.load.load_report import LatencySummary, response_time_of, service_time_of
 from zmqlab.load.run_record import RECORD, read_ledger
 from zmqlab.settings import reason_of
 from zmqlab.wire.control import Event
@@ -296,8 +295,8 @@ def _csv(rows: Sequence[SecondRow]) -> bytes:
 
 
 def _row_of(second: Second) -> SecondRow:
-    response = LatencySummary.of(Histogram.from_sparse(second.response_time, second.response_time_max_ns))
-    service = LatencySummary.of(Histogram.from_sparse(second.service_time, second.service_time_max_ns))
+    response = LatencySummary.of(response_time_of([second]))
+    service = LatencySummary.of(service_time_of([second]))
     counters = second.counters
     said = {f"response_{name}": value for name, value in response.as_dict().items()}
     said |= {f"service_{name}": value for name, value in service.as_dict().items()}

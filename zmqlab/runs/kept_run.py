@@ -243,7 +243,7 @@ class Run:
     @property
     def response_histogram(self) -> Histogram:
         """Response time over all repetitions."""
-        return _merged(each.report.response_histogram for each in self.repetitions)
+        return Histogram.merged(each.report.response_histogram for each in self.repetitions)
 
     @property
     def response_time(self) -> LatencySummary:
@@ -440,10 +440,3 @@ def _renamed(new: Path, names: Iterable[Path]) -> Path:
             if not path.exists():
                 raise
     raise FileExistsError(f"{path} is there already")
-
-
-def _merged(histograms: Iterable[Histogram]) -> Histogram:
-    merged = Histogram()
-    for each in histograms:
-        merged.merge(each)
-    return merged

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import zmq
+from zmqlab.machine_facts import these_versions, this_machine
 
 _SAID_IN = ("CONFIG_ARGS", "PY_CFLAGS", "PY_CFLAGS_NODIST", "PY_CORE_LDFLAGS")
 """Where a build leaves traces of its optimisations. PGO_PROF_USE_FLAG is set in every build, and says nothing."""
@@ -29,15 +27,6 @@ def optimisations() -> str:
     said = " ".join(str(sysconfig.get_config_var(name)) for name in _SAID_IN)
     traces = {"PGO": ("--enable-optimizations", "-fprofile-use"), "LTO": ("--with-lto", "-flto")}
     return " + ".join(name for name, marks in traces.items() if any(mark in said for mark in marks)) or "none"
-
-
-def processor() -> str:
-    """The processor's model, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @contextlib.contextmanager
@@ -54,14 +43,12 @@ def burning(count: int) -> Iterator[None]:
 
 def facts() -> dict[str, Any]:
     """All of it, for JSON."""
+    machine, versions = this_machine(), these_versions()
     return {
-        "python": platform.python_version(),
+        "python": versions["python"],
         "optimisations": optimisations(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "processor": processor(),
-        "system": f"{platform.system()} {platform.release()}",
-        "pyzmq": zmq.__version__,
-        "libzmq": zmq.zmq_version(),
+        **{name: machine[name] for name in ("cores", "processor", "system")},
+        **{name: versions[name] for name in ("pyzmq", "libzmq")},
         "load_average": round(os.getloadavg()[0], 1),
     }
 

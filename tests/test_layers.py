@@ -16,6 +16,7 @@ LAYERS = [
     "net",
     "handshakes",
     "histogram",
+    "machine_facts",
     "raft",
     "market",
     "wire",

@@ -19,6 +19,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.net`: the only module that creates sockets
 * :mod:`~zmqlab.handshakes`: why another process does not let this one in
 * :mod:`~zmqlab.histogram`: latency histograms that merge
+* :mod:`~zmqlab.machine_facts`: what a run was measured on
 * :mod:`~zmqlab.raft`: consensus without I/O
 * :mod:`~zmqlab.market`: the exchange, fast and naive
 * :mod:`~zmqlab.wire`: bytes to messages and back

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from zmqlab.errors import SettingsError
 from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_endpoint, reason_of
@@ -100,6 +100,11 @@ def make_private(folder: Path) -> None:
     for each in reversed((folder, *folder.parents)):
         if not each.exists():
             each.mkdir(PRIVATE_FOLDER, exist_ok=True)
+
+
+def new_private_file(path: Path) -> BinaryIO:
+    """Open a file that was not there before, for this user alone, to be written. Raises OSError."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb")
 
 
 def new_pair() -> tuple[str, str]:
@@ -271,9 +276,9 @@ def _line(item: tuple[str, Sender]) -> str:
 
 
 def _write(path: Path, text: str, undo: contextlib.ExitStack) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "w") as file:
+    with new_private_file(path) as file:
         undo.callback(path.unlink, missing_ok=True)
-        file.write(text)
+        file.write(text.encode())
 
 
 def _append(path: Path, line: str) -> None:

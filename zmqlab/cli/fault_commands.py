@@ -187,8 +187,9 @@ def torture(
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:
     """A bar in a terminal, lines elsewhere; each failing seed at once in both."""
+    from zmqlab.machine_facts import cores
     from zmqlab.sim.__main__ import summary, try_many
-    from zmqlab.sim.many import Totals, cores, run_many
+    from zmqlab.sim.many import Totals, run_many
 
     if not sys.stderr.isatty():
         return try_many(first_seed, runs, settings, jobs)

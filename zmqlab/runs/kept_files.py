@@ -25,11 +25,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32, error
 
 import msgspec
@@ -40,9 +39,10 @@ from zmqlab.judge.evidence import Acknowledgements, LogPiece
 from zmqlab.judge.promises import BookRead, NodeEvidence, RunTotals
 from zmqlab.judge.replay import LogEntry
 from zmqlab.judge.verdict import RunEvidence
+from zmqlab.keys import new_private_file
 from zmqlab.lab.events import Sort, Span, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
-from zmqlab.lab.incidents import Incident
+from zmqlab.lab.incidents import Incident, sort_of
 from zmqlab.lab.load_client import JudgedRun
 from zmqlab.load.load_messages import LoadResult, Second
 from zmqlab.load.load_report import LatencySummary, response_time_of, service_time_of
@@ -202,19 +202,17 @@ def write_repetition(folder: Path, run: JudgedRun) -> None:
     outcome = run.result.report.result
     rows = [_row_of(each) for each in outcome.seconds]
     kept = msgspec.to_builtins(msgspec.structs.replace(outcome, seconds=[], ledger=b"", book_reads=[]))
-    _write(folder / RESULT, msgspec.json.format(msgspec.json.encode(run.result.as_dict() | {"load": kept})))
+    write_json(folder / RESULT, run.result.as_dict() | {"load": kept})
     _write(folder / SECONDS, _lines(rows))
     _write(folder / SECONDS_CSV, _csv(rows))
     _write(folder / EVENTS, _lines([_event_row(each, outcome.started_ns) for each in run.events]))
     bands = [*_bands_of(run.events, outcome), *silences_of(outcome)]
-    _write(
-        folder / FAULTS_FILE, msgspec.json.format(msgspec.json.encode(KeptFaults(cards=[*run.incidents], bands=bands)))
-    )
+    write_json(folder / FAULTS_FILE, KeptFaults(cards=[*run.incidents], bands=bands))
     _write(folder / LATENCIES, b"")  # for its mode
     run.result.export_hdr(folder / LATENCIES)
     _write_evidence(folder, run)
     contents = {path.name: KeptFile(path.stat().st_size, _crc_of(path)) for path in sorted(folder.iterdir())}
-    _write(folder / CONTENTS, msgspec.json.format(msgspec.json.encode(contents)))
+    write_json(folder / CONTENTS, contents)
 
 
 def _write_evidence(folder: Path, run: JudgedRun) -> None:
@@ -242,7 +240,7 @@ def _write_evidence(folder: Path, run: JudgedRun) -> None:
         limits=run.limits,
         **{name: getattr(taken, name) for name in AS_TAKEN},
     )
-    _write(folder / EVIDENCE, msgspec.json.format(msgspec.json.encode(kept)))
+    write_json(folder / EVIDENCE, kept)
 
 
 class _TooLarge(Exception):
@@ -258,18 +256,18 @@ def _entries(entries: Sequence[LogEntry]) -> Iterator[bytes]:
         yield _HEAD.pack(entry.log_index, entry.term, entry.kind, len(entry.data)) + entry.data
 
 
-def new_file(path: Path) -> BinaryIO:
-    """A file for this user alone that was not there before. Raises OSError."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+def write_json(path: Path, value: Any) -> None:
+    """Write a new file, for this user alone, that people can read as well. Raises OSError."""
+    _write(path, msgspec.json.format(msgspec.json.encode(value)))
 
 
 def _write(path: Path, data: bytes) -> None:
-    with new_file(path) as file:
+    with new_private_file(path) as file:
         file.write(data)
 
 
 def _pack(path: Path, pieces: Sequence[bytes] | Iterator[bytes]) -> None:
-    with new_file(path) as file, gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed:
+    with new_private_file(path) as file, gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed:
         for piece in pieces:
             packed.write(piece)
 
@@ -323,7 +321,7 @@ def _event_row(event: Event, started_ns: int) -> EventRow:
         term=event.term,
         text=event.text,
         label="" if mark is None else mark.label_of(event),
-        sort="" if mark is None else mark.sort.value,
+        sort=sort_of(event),
     )
 
 

@@ -19,8 +19,6 @@ histogram: percentiles are never averaged. The verdict on a run is the worst one
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import shutil
 import tempfile
@@ -28,13 +26,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
-import psutil
 
 from zmqlab.errors import RunUnreadable, SettingsError
 from zmqlab.histogram import Histogram
@@ -44,6 +40,7 @@ from zmqlab.judge.verdict import Verdict, pass_verdict
 from zmqlab.keys import make_private
 from zmqlab.lab.load_client import JudgedRun, LoadClient
 from zmqlab.load.load_report import LatencySummary, LoadReport, text_of_ms
+from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import (
     EventRow,
     KeptFaults,
@@ -51,7 +48,7 @@ from zmqlab.runs.kept_files import (
     KeptResult,
     SecondRow,
     decoded,
-    new_file,
+    write_json,
     write_repetition,
 )
 from zmqlab.settings import reason_of, require_path
@@ -65,7 +62,6 @@ RUNS = "runs"
 MAX_NAMES = 1_000
 """Runs of one kind that can begin in one second."""
 LIST_HEAD = ("when", "what", "orders", "orders/s", "p50 ms", "p99 ms", "verdict", "folder")
-VERSIONS = ("pyzmq", "msgspec", "numpy", "lmdb")
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _WORST = ("failed", "not judged", "passed")
 
@@ -359,39 +355,6 @@ def runs_in(folder: str | Path = RUNS) -> RunList:
 # -- inside --------------------------------------------------------------------------------------------------------
 
 
-def this_machine() -> dict[str, Any]:
-    """Cores, processor, memory and system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cores": cores,
-        "processor": _processor(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.release()}",
-        "architecture": platform.machine(),
-    }
-
-
-def these_versions() -> dict[str, str]:
-    """Of Python, zmqlab, libzmq, and the libraries that carry the orders."""
-    import zmq
-
-    found = {"python": platform.python_version(), "libzmq": zmq.zmq_version()}
-    for name in ("zmqlab", *VERSIONS):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def _judged(load: LoadClient | JudgedRun) -> JudgedRun:
     return load if isinstance(load, JudgedRun) else load.judged
 
@@ -410,8 +373,7 @@ def _about(run: JudgedRun, what: str) -> About:
 
 
 def _fill(folder: Path, about: About, run: JudgedRun) -> None:
-    with new_file(folder / ABOUT) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(about)))
+    write_json(folder / ABOUT, about)
     write_repetition(folder / "1", run)
 
 

@@ -8,13 +8,13 @@ the parent dies, since the pipe that they wait on is closed then.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.pool import Pool
 
+from zmqlab.machine_facts import cores
 from zmqlab.sim.plan import SimSettings
 from zmqlab.sim.simulation import run
 
@@ -67,11 +67,6 @@ def run_many(first_seed: int, runs: int, settings: SimSettings, jobs: int = 0) -
     with _start_workers(jobs) as pool:  # leaving it ends the workers
         for results in pool.imap_unordered(_work, tasks):
             yield from results
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_workers(jobs: int) -> Pool:

@@ -181,8 +181,6 @@ def why_silent(
         credentials: what to show; None: what :func:`zmqlab.keys.towards` finds.
     """
     found: dict[str, str] = {}
-    undecided: set[str] = set()
-    """Those that hung up and have not said why."""
     with contextlib.ExitStack() as stack:
         waiting = _knock_at(endpoints, credentials, stack)
         deadline = time.monotonic() + timeout_s
@@ -192,11 +190,10 @@ def why_silent(
                 for report in handshakes.reports():
                     if report.why or report.is_in:
                         found[endpoint] = report.why
-                        (undecided.discard if report.is_final or report.is_in else undecided.add)(endpoint)
                     if report.is_final or report.is_in or endpoint not in found:
                         del waiting[endpoint]
                         break
-    for endpoint in undecided:
+    for endpoint in waiting.keys() & found.keys():  # they hung up, and have not said why
         shown = credentials or keys.towards(endpoint)
         if (mechanism := mechanism_of(endpoint)) and (mechanism == "CURVE") != (shown is not None):
             found[endpoint] = _mismatch(endpoint, shown)

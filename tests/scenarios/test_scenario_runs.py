@@ -368,7 +368,9 @@ def test_the_figures_of_the_nodes() -> None:
 
 def outcome_of(*oks: bool | None, problems: tuple[str, ...] = ()) -> ScenarioResult:
     expectations = [Met(f"expected {number}", ok, "a figure") for number, ok in enumerate(oks)]
-    return ScenarioResult("mine", "It teaches.", 7, [Line(1.0, "kill <b>")], expectations, {}, problems, "/tmp/x")
+    return ScenarioResult(
+        "mine", "It teaches.", 7, [Line(1.0, "kill <b>")], expectations, {}, problems, "folder/of/run"
+    )
 
 
 @pytest.mark.parametrize(

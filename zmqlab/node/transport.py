@@ -285,8 +285,9 @@ class Transport:
                 continue
             if report.is_in:
                 self._standing.add(report.endpoint)
-                self._to_redial |= self._refused & {report.endpoint}
-                self._refused.discard(report.endpoint)
+                if report.endpoint in self._refused:
+                    self._refused.remove(report.endpoint)
+                    self._to_redial.add(report.endpoint)
             else:
                 self._refused.add(report.endpoint)
             if report.is_final:

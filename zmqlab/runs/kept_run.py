@@ -62,6 +62,9 @@ RUNS = "runs"
 MAX_NAMES = 1_000
 """Runs of one kind that can begin in one second."""
 LIST_HEAD = ("when", "what", "orders", "orders/s", "p50 ms", "p99 ms", "verdict", "folder")
+WORD_LETTERS = 60
+"""Of what was run, in a folder's name."""
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _NUMBER = re.compile(r"[1-9][0-9]*")
 _WORST = ("failed", "not judged", "passed")
 
@@ -185,8 +188,8 @@ class Run:
             ClusterError: the run was not waited for, or its evidence is gone.
             SettingsError: the folder can't be written.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,59}", what):
-            raise SettingsError(f"what was run is {what!r}: name it with letters, digits and -, 60 at most")
+        if not _WORD.fullmatch(what) or len(what) > WORD_LETTERS:
+            raise SettingsError(f"what was run is {what!r}: name it with letters, digits and -, {WORD_LETTERS} at most")
         run, parent = _judged(load), require_path("folder", folder)
         about = _about(run, what)
         with _written_to(parent, lambda new: _fill(new, about, run)) as new:
@@ -350,6 +353,11 @@ def runs_in(folder: str | Path = RUNS) -> RunList:
         except RunUnreadable as error:
             problems.append(str(error))
     return RunList(sorted(runs, key=lambda run: run.about.began_ns), problems)
+
+
+def as_word(name: str) -> str:
+    """A name, as :meth:`Run.keep` takes it; empty if nothing of it is left."""
+    return re.sub("[^A-Za-z0-9]+", "-", name).strip("-")[:WORD_LETTERS]
 
 
 # -- inside --------------------------------------------------------------------------------------------------------

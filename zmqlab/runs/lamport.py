@@ -143,7 +143,8 @@ def diagram_page(trace: Mapping[str, Any], window_ms: tuple[float, float] | None
 def stretch_of(trace: Mapping[str, Any], window_ms: tuple[float, float] | None = None) -> Stretch:
     """The part of a run that a diagram shows; arguments and errors as in :func:`diagram_page`."""
     events = trace["events"]
-    start_us, end_us = _window(trace, list(_flights(events))) if window_ms is None else _asked(window_ms)
+    flights = list(_flights(events))
+    start_us, end_us = _window(trace, flights) if window_ms is None else _asked(window_ms)
     stretch = Stretch(start_us, end_us)
     for event in events:
         if not start_us <= event["at_us"] <= end_us:
@@ -152,7 +153,7 @@ def stretch_of(trace: Mapping[str, Any], window_ms: tuple[float, float] | None =
             stretch.story.append((event["at_us"], event["text"]))
         elif event["event"] in ("leads", "stored", "applied", "crashed", "started"):
             stretch.did.append(event)
-    stretch.flights = [each for each in _flights(events) if start_us <= each.sent_us <= end_us]
+    stretch.flights = [each for each in flights if start_us <= each.sent_us <= end_us]
     if not (stretch.flights or stretch.did):
         raise SettingsError(
             f"nothing happens from {start_us / US_PER_MS:g} to {end_us / US_PER_MS:g} ms: the run ends at"

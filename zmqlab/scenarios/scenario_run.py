@@ -16,7 +16,6 @@ nodes forget their log early (``journal_retain_bytes``), it is collected while t
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent, Sort
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.runs.kept_run import Run
+from zmqlab.runs.kept_run import Run, as_word
 from zmqlab.scenarios.expectations import Met
 from zmqlab.scenarios.nemesis import Nemesis
 from zmqlab.scenarios.scenario_file import Scenario, Step
@@ -154,7 +153,7 @@ def play(
         problems = run.take_steps()
         results = run.judge()
         expectations = [each.check(results) for each in scenario.expect]
-        what = re.sub("[^A-Za-z0-9]+", "-", scenario.name).strip("-")[:60] or "scenario"
+        what = as_word(scenario.name) or "scenario"
         kept = [] if keep is None else [str(Run.keep(loads[name], keep, what).folder) for name in results]
         where = str(cluster.run_dir)
         result = ScenarioResult(

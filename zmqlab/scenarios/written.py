@@ -1,6 +1,6 @@
 """Values as a person wrote them, each with its place: the file, the line, and the way to it.
 
-A scenario is a small file, and whoever writes one makes mistakes. So every value is looked at through a
+A scenario is a small file that people write, and they make mistakes. So every value is looked at through a
 :class:`Written`, which knows where it stands. An error is one line: the place, what is wrong there, and what is
 possible instead.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,17 +26,6 @@ def _small_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
 @dataclass
 class Watched:
     living_endpoints: Sequence[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def run() -> History:
-    return small_run()
-
-
-@pytest.fixture
-def nodes(run: History) -> Iterator[list[FakeNode]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
 
 
 def endpoints(nodes: Sequence[FakeNode]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.judge.run_history import FakeNode, History, small_run
+from tests.judge.run_history import FakeNode, History
 from zmqlab.judge import promises as checks
 from zmqlab.judge.replay import LogEntry, SessionModel, replay
 from zmqlab.judge.verdict import Verdict, judge
@@ -18,17 +17,6 @@ from zmqlab.market.types import Command, Side
 from zmqlab.replica.machine import StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
-
-
-@pytest.fixture
-def run() -> History:
-    return small_run()
-
-
-@pytest.fixture
-def nodes(run: History) -> Iterator[list[FakeNode]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
 
 
 def judged(run: History, nodes: list[FakeNode], **arguments: Any) -> Verdict:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-
 import pytest
 
 from tests.judge.run_history import FakeNode, History, small_run
@@ -14,17 +11,6 @@ from zmqlab.judge.promises import Acknowledgement, RunTotals
 from zmqlab.judge.replay import LogEntry, Replayed, replay
 from zmqlab.judge.verdict import judge
 from zmqlab.replica.replications import REPLICATIONS
-
-
-@pytest.fixture
-def run() -> History:
-    return small_run()
-
-
-@pytest.fixture
-def nodes(run: History) -> Iterator[list[FakeNode]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(FakeNode(f"node{number}", run)) for number in range(3)]
 
 
 def test_lost_requests_are_named_in_runs_and_listed_one_by_one(run: History) -> None:

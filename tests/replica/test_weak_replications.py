@@ -25,6 +25,16 @@ def take(network: Network, node: Node, client_id: int, *numbers: int) -> None:
     network.settle()
 
 
+def parted(make: type[LeaderAnswers]) -> Network:
+    """Node 1 leads, is cut off and answers two requests; another node leads, and has answered a third one."""
+    network = Network(make=make)
+    client_id = network.open_session()
+    network.cut_off = {1}
+    take(network, network.nodes[1], client_id, 1, 2)
+    take(network, network.elect(), client_id, 3)
+    return network
+
+
 @pytest.mark.parametrize("make", [LeaderAnswers, PrimaryBackup])
 def test_a_leader_that_reaches_no_follower_answers_all_the_same(make: type[LeaderAnswers]) -> None:
     network = Network(make=make)
@@ -56,11 +66,7 @@ def test_a_leader_that_comes_back_takes_back_what_its_successor_never_heard_of(
 
 @pytest.mark.parametrize("make", [LeaderAnswers, PrimaryBackup])
 def test_so_does_one_that_is_started_again(make: type[LeaderAnswers]) -> None:
-    network = Network(make=make)
-    client_id = network.open_session()
-    network.cut_off = {1}
-    take(network, network.nodes[1], client_id, 1, 2)
-    take(network, network.elect(), client_id, 3)
+    network = parted(make)
     network.nodes[1].start()
     network.heal()
     network.assert_agreed()
@@ -69,11 +75,7 @@ def test_so_does_one_that_is_started_again(make: type[LeaderAnswers]) -> None:
 
 @pytest.mark.parametrize("make", [LeaderAnswers, PrimaryBackup])
 def test_what_was_taken_back_stays_so_over_another_start(make: type[LeaderAnswers]) -> None:
-    network = Network(make=make)
-    client_id = network.open_session()
-    network.cut_off = {1}
-    take(network, network.nodes[1], client_id, 1, 2)
-    take(network, network.elect(), client_id, 3)
+    network = parted(make)
     network.heal()
     network.nodes[1].start()
     network.heal()

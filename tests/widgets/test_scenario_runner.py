@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ipywidgets.widgets.widget import _instances as all_widgets
 
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.scenarios.expectations import Met
@@ -40,6 +41,13 @@ def test_it_offers_what_is_shipped_and_tells_a_run_as_it_happens(monkeypatch: py
     assert "1 of 1 expectations met" in button._repr_html_()
     assert not button._button.disabled
     button.close()
+
+
+def test_a_button_that_is_closed_leaves_no_widget_open() -> None:
+    """Five parts, each with a layout and a style of its own, stayed with the kernel."""
+    before = dict(all_widgets)
+    ScenarioRunner("power-cut").close()
+    assert all_widgets == before
 
 
 def test_what_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
-from zmqlab.widgets.live_figure import close_layout, with_html
+from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
 
@@ -68,9 +68,9 @@ class Lab(ipywidgets.VBox):
             part.close()
         for box in boxes:  # ipywidgets keeps a box that is not closed, and what is in it, for ever
             box.close()
-            close_layout(box)
+            close_rest(box)
         super().close()
-        close_layout(self)
+        close_rest(self)
         if self._sampler.error is not None:
             raise self._sampler.error
 

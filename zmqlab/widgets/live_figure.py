@@ -245,11 +245,12 @@ def page_text(name: str) -> str:
 # -- the widgets ---------------------------------------------------------------------------------------------------
 
 
-def close_layout(widget: ipywidgets.DOMWidget) -> None:
-    """Close the layout of a widget that has closed. ipywidgets leaves it open, a widget of its own."""
-    layout = widget._trait_values.get("layout")  # a widget that failed while it was made has none
-    if layout is not None:
-        layout.close()
+def close_rest(widget: ipywidgets.DOMWidget) -> None:
+    """Close what ipywidgets leaves open of a widget that has closed: its layout and its style are widgets, too."""
+    for name in ("layout", "style"):
+        rest = widget._trait_values.get(name)  # a widget that failed while it was made has none
+        if rest is not None:
+            rest.close()
 
 
 class BokehLibrary(anywidget.AnyWidget):
@@ -320,7 +321,7 @@ class LiveFigure(anywidget.AnyWidget):
     def close(self) -> None:
         """Take the figures from the page."""
         super().close()
-        close_layout(self)
+        close_rest(self)
 
     @property
     def watched(self) -> bool:

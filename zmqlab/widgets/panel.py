@@ -32,7 +32,7 @@ import traitlets
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.widgets.live_figure import close_layout, page_text, with_html
+from zmqlab.widgets.live_figure import close_rest, page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
 BEAT_S = 2.0
@@ -91,7 +91,7 @@ class Panel(anywidget.AnyWidget):
         """Take the panel from the page; what runs in the cluster goes on."""
         self._unregister()
         super().close()
-        close_layout(self)
+        close_rest(self)
 
     def refresh(self, now: bool = False) -> None:
         """Show what has changed. From any thread.

@@ -18,7 +18,7 @@ from zmqlab.errors import ZmqlabError
 from zmqlab.scenarios.scenario_file import Scenario, shipped
 from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 from zmqlab.tables import html_table
-from zmqlab.widgets.live_figure import with_html
+from zmqlab.widgets.live_figure import close_rest, with_html
 
 
 class ScenarioRunner(ipywidgets.VBox):
@@ -61,7 +61,9 @@ class ScenarioRunner(ipywidgets.VBox):
         """Take it from the page; a run that is under way goes on to its end."""
         for part in self._parts:
             part.close()
+            close_rest(part)
         super().close()
+        close_rest(self)
 
     def _run(self, scenario: Scenario) -> None:
         try:

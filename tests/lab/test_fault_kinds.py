@@ -205,7 +205,7 @@ def test_links_are_one_band_from_the_first_that_is_cut_until_none_is() -> None:
         at(6, LabEvent.HEALED, "", "all links are whole"),
         at(7, LabEvent.PARTITIONED, "", "node0 | node1, node2"),
         at(8, LabEvent.HEALED, "node1", "node0 -> node1: whole"),
-    ) == [("links cut", 1, 4), ("links cut", 5, 6), ("links cut", 7, None)]
+    ) == [("links bad", 1, 4), ("links bad", 5, 6), ("links bad", 7, None)]
 
 
 def test_events_may_come_in_any_order() -> None:

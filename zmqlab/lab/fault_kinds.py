@@ -249,7 +249,7 @@ FAULTS = Registry()
 ANY_STATE = (*ALIVE, "stopped")
 RESUME = Undo("resume", "SIGCONT", ("paused",))
 HEAL = Undo("heal", "make its links whole")
-LINK_MARK = Mark(LabEvent.LINK, "{link} slow or lossy", Sort.CHANGE)
+LINK_MARK = Mark(LabEvent.LINK, "{link} slow or lossy", Sort.FAULT)
 DELAY = Parameter("delay_ms", 0, DELAY_MS_MAX, "delay, ms")
 LOSS = Parameter("loss", 0, 1, "share of frames lost")
 
@@ -365,8 +365,8 @@ for _kind in (
         ),
         bands=(
             Band(
-                "links cut",
-                frozenset((LabEvent.PARTITIONED, LabEvent.CUT)),
+                "links bad",
+                frozenset((LabEvent.PARTITIONED, LabEvent.CUT, LabEvent.LINK)),
                 frozenset((LabEvent.HEALED,)),
                 of_links=True,
             ),

@@ -249,9 +249,10 @@ def is_campaign(event: Event) -> bool:
 
 
 def is_part_of(event: Event, fault: Event) -> bool:
-    """Whether a fault that came soon after ``fault`` belongs to it: the next of several cuts, or a wiping after a
-    kill."""
-    return event.kind == fault.kind == LabEvent.CUT or event.kind == LabEvent.WIPED
+    """Whether a fault that came soon after ``fault`` belongs to it: the next of several links that became bad, or a
+    wiping after a kill."""
+    links = (LabEvent.CUT, LabEvent.LINK)
+    return event.kind == LabEvent.WIPED or (event.kind in links and fault.kind in links)
 
 
 def title_of(fault: Event) -> str:

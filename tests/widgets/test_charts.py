@@ -18,7 +18,7 @@ from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.book_chart import TAPE_LINES, BookView, BookWatch
 from zmqlab.widgets.chart_widgets import AllCharts, BookChart, LatencyChart, ReplicationChart, ThroughputChart
-from zmqlab.widgets.palette import NODE_COLOURS, node_colour, node_dash, themed
+from zmqlab.widgets.palette import themed
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import steady_top
 
@@ -134,11 +134,6 @@ def test_themes_differ_in_what_depends_on_them(charts: AllCharts) -> None:
     assert [each[:2] for each in light] == [each[:2] for each in dark]
     assert all(one[2] != other[2] for one, other in zip(light, dark, strict=True))
     assert models(charts, "dark")["throughput"].background_fill_color == "#111111"
-
-
-def test_nodes_can_be_told_apart() -> None:
-    assert len({(node_colour(slot), node_dash(slot)) for slot in range(15)}) == 15
-    assert "#D55E00" not in NODE_COLOURS, "kept for faults"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from zmqlab.client import ask
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.widgets.live_figure import Frame
-from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR, FAINT, FONT, GREY, INK
+from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR, FAINT, FONT, GREY, INK, TRADE_COLOUR
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import HEIGHT_PX, Scene, dress, steady_top
 from zmqlab.wire import control
@@ -66,7 +66,6 @@ EMPTY = 100.0
 LEAST_TICKS = 6.0
 """The price axis reaches at least so far to either side of its middle."""
 TAPE_WIDTH_PX = 138
-TRADE_COLOUR = "#009E73"
 UP, DOWN, LEVEL = ("▲", BID_COLOUR), ("▼", ASK_COLOUR), ("•", GREY)
 """The arrow before a price, and its colour."""
 
@@ -258,7 +257,7 @@ def _draw_depth(scene: Scene, prices: Range1d) -> figure:
         rows = [(side.removesuffix("s"), "price"), ("quantity", "quantity"), ("orders", "orders")]
         depth.add_tools(_hover(renderer, rows))
     scene.legend(depth, items)
-    scene.empty_note(depth, "No orders rest: start the load, or client.buy(...).")
+    scene.empty_note(depth, "No orders rest: press start under Load.")
     return depth
 
 

@@ -1,6 +1,7 @@
 // The log of events.
 
-const SORTS = { fault: ["cross", "#D55E00"], election: ["crown", "#009E73"], change: ["dot", "#2B83C6"], "": ["dot", "#8c8c8c"] };
+const SORTS = { fault: ["cross", "var(--zl-fault)"], election: ["crown", "var(--zl-well)"],
+  change: ["dot", "var(--zl-change)"], "": ["dot", "var(--zl-grid)"] };
 
 export default panel(({ el }) => {
   const body = h("tbody");

@@ -59,6 +59,35 @@ const isDark = () => {
   return said === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : said === "false";
 };
 
+// Tells of another theme: JupyterLab's, or the system's where the page follows that.
+function onTheme(changed) {
+  const system = matchMedia("(prefers-color-scheme: dark)"), themes = new MutationObserver(changed);
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  system.addEventListener("change", changed);
+  return () => {
+    themes.disconnect();
+    system.removeEventListener("change", changed);
+  };
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+// A legend whose entries do not fit into one line gets as many columns as do; bokeh would cut it off.
+function fitLegends(doc) {
+  for (const figure of [...doc._all_models.values()].filter((each) => each.type === "Figure")) {
+    const room = figure.inner_width;
+    for (const legend of figure.above.filter((each) => each.type === "Legend")) {
+      pen.font = `${legend.label_text_font_size} ${legend.label_text_font}`;
+      const widths = legend.items.filter((each) => each.visible).map((each) =>
+        legend.glyph_width + legend.label_standoff + legend.spacing + pen.measureText(each.get_labels_list_from_label_prop()[0] ?? "").width);
+      if (!room || !widths.length) continue;
+      const inLine = widths.reduce((sum, each) => sum + each, 0) <= room;
+      const columns = inLine ? "auto" : Math.max(1, Math.floor(room / Math.max(...widths)));
+      if (legend.ncols !== columns) legend.ncols = columns;
+    }
+  }
+}
+
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -143,6 +172,7 @@ async function render({ model, el }) {
       const found = doc.get_model_by_name(target);
       if (found) found[name] = name.endsWith("_overrides") ? numbered(value) : value;
     }
+    if (properties.size) fitLegends(doc);
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
@@ -246,8 +276,9 @@ async function render({ model, el }) {
     if (!state.paused) schedule();
     else setTheme();
   };
-  const themes = new MutationObserver(retheme);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const forgetTheme = onTheme(retheme);
+  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitLegends(doc)));
+  sizes.observe(el);
   const leave = () => say("gone");
   window.addEventListener("pagehide", leave);
 
@@ -262,7 +293,8 @@ async function render({ model, el }) {
     age.close();
     cancelAnimationFrame(painting);
     watcher.disconnect();
-    themes.disconnect();
+    forgetTheme();
+    sizes.disconnect();
     document.removeEventListener("visibilitychange", look);
     window.removeEventListener("pagehide", leave);
     views.clear?.();

@@ -52,7 +52,7 @@ from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
-from zmqlab.widgets.palette import themed
+from zmqlab.widgets.palette import style_sheet, themed
 from zmqlab.widgets.readings import Column
 
 HERE = Path(__file__).parent
@@ -292,7 +292,7 @@ class LiveFigure(anywidget.AnyWidget):
     """
 
     _esm = page_text("age.js") + page_text("live_figure.js")
-    _css = page_text("live_figure.css") + page_text("age.css")
+    _css = style_sheet() + page_text("live_figure.css") + page_text("age.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)

@@ -15,10 +15,12 @@ async function render({ model, el }) {
     }
   };
   setTheme();
-  const themes = new MutationObserver(setTheme);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  const forgetTheme = onTheme(setTheme);
+  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitLegends(doc)));
+  sizes.observe(el);
   return () => {
-    themes.disconnect();
+    forgetTheme();
+    sizes.disconnect();
     views.clear?.();
     const index = Bokeh.documents.indexOf(doc);
     if (index >= 0) Bokeh.documents.splice(index, 1);

@@ -32,13 +32,15 @@ from zmqlab.lab.sweep import Sweep
 from zmqlab.load.load_report import LatencySummary
 from zmqlab.tables import html_table
 from zmqlab.widgets.live_figure import BokehLibrary, bokeh_library, page_text, with_html
-from zmqlab.widgets.palette import GREY, NODE_COLOURS, themed
+from zmqlab.widgets.palette import FAINT, GREY, INK, role_colour, themed
 from zmqlab.widgets.scene import Scene, dress, log_ticks
 
 PICTURE_HEIGHT_PX = 300
 PICTURE_WIDTH_PX = 760
 """At most; a notebook's column of text is about as wide."""
 DASHES = ("solid", "dashed", "dotted")
+SERIES = (INK, "p99", FAINT, "p50")
+"""Roles of curves that are no nodes; with the dashes twelve that differ."""
 NS_PER_MS = 1_000_000
 NINES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 """The percentiles that have a tick."""
@@ -113,7 +115,7 @@ def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
                 "label": [label] * len(values),
             }
         )
-        line = chart.line("x", "ms", source=source, line_width=2, **_style(number))
+        line = _line(chart, source, ("x", "ms"), SERIES[number % len(SERIES)], DASHES[number % len(DASHES)])
         items.append(LegendItem(label=label, renderers=[line]))
         tooltips = [("", "@label"), ("percentile", "@percent{0.[000]} %"), ("latency", "@ms{0,0.00} ms")]
         chart.add_tools(HoverTool(renderers=[line], tooltips=tooltips, mode="vline" if number == 0 else "mouse"))
@@ -140,11 +142,11 @@ def sweep_curves(sweep: Sweep) -> Picture:
     rates = _figure("Throughput: what came back", "", "orders/s", x_log=True)
     ends = [min(columns["offered"]), max(columns["offered"])]
     ideal = rates.line(ends, ends, line_dash="dotted", line_color=GREY, line_width=1.5)
-    done = _points(rates, source, "acknowledged", 0)
+    done = _points(rates, source, "acknowledged", INK, "solid")
     times = _figure("Response time", "orders/s offered", "ms", x_log=True)
     items = [
-        LegendItem(label=label, renderers=_points(times, source, name, number))
-        for number, (name, label) in enumerate({"p50": "p50", "p99": "p99", "p99_9": "p99.9"}.items())
+        LegendItem(label=label, renderers=_points(times, source, name, role=name, dash=dash))
+        for (name, label), dash in zip({"p50": "p50", "p99": "p99", "p99_9": "p99.9"}.items(), DASHES, strict=True)
     ]
     for chart in (rates, times):
         chart.x_range = rates.x_range
@@ -187,15 +189,20 @@ def _figure(title: str, x_label: str, y_label: str, *, x_log: bool) -> figure:
     return chart
 
 
-def _points(chart: figure, source: ColumnDataSource, name: str, number: int) -> list[Any]:
-    colour = _style(number)["line_color"]
-    line = chart.line("offered", name, source=source, line_width=2, **_style(number))
-    dots = chart.scatter("offered", name, source=source, size=7, color=colour, line_color=None)
+def _points(chart: figure, source: ColumnDataSource, name: str, role: str, dash: str) -> list[Any]:
+    line = _line(chart, source, ("offered", name), role, dash)
+    colour = role_colour(role, "light")
+    dots = chart.scatter("offered", name, source=source, size=7, fill_color=colour, line_color=None)
+    dots.glyph.tags = [role]
     return [line, dots]
 
 
-def _style(number: int) -> dict[str, str]:
-    return {"line_color": NODE_COLOURS[number % len(NODE_COLOURS)], "line_dash": DASHES[number % len(DASHES)]}
+def _line(chart: figure, source: ColumnDataSource, columns: tuple[str, str], role: str, dash: str) -> Any:
+    """A line in the theme's colour for ``role``."""
+    colour = role_colour(role, "light")
+    line = chart.line(*columns, source=source, line_width=2, line_color=colour, line_dash=dash)
+    line.glyph.tags = [role]
+    return line
 
 
 def _nines(percent: float) -> float:

@@ -38,6 +38,7 @@ from bokeh.models import (
     LinearScale,
     NumeralTickFormatter,
     Range1d,
+    Scatter,
     Text,
     UIElement,
     VSpan,
@@ -47,7 +48,7 @@ from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import WINDOW_MS, Moment, Stretch, band_columns, mark_columns
-from zmqlab.widgets.palette import BACKED, FAINT, FONT, GREY, INK, node_colour, node_dash
+from zmqlab.widgets.palette import BACKED, FAINT, FONT, GREY, INK, node_colour, node_dash, node_shape
 from zmqlab.widgets.readings import COLUMNS, MAX_SLOTS, Column
 from zmqlab.widgets.sampler import Sampler
 
@@ -153,10 +154,10 @@ class Scene:
         chart.add_layout(label)
         return label
 
-    def line(self, chart: figure, column: str, **style: Any) -> GlyphRenderer:
-        """Draw a column over time, in the colour that ``style`` names, or in ink."""
+    def line(self, chart: figure, column: str, role: str = INK, **style: Any) -> GlyphRenderer:
+        """Draw a column over time, in the colour that ``style`` names, or in the theme's colour for ``role``."""
         self._need(column)
-        tags = [] if "line_color" in style else [INK]
+        tags = [] if "line_color" in style else [role]
         glyph = Line(x="t", y=column, tags=tags, **({"line_width": 1.6, "line_color": "#000000"} | style))
         return chart.add_glyph(self.series, glyph)
 
@@ -179,7 +180,8 @@ class Scene:
         """Entries of the legend for all slots; hidden while no node has the slot."""
         items = []
         for slot in range(MAX_SLOTS):
-            item = self.key(chart, f"node{slot}", Line(x="x", y="y", **_node_style(slot)))
+            mark = Scatter(x="x", y="y", size=8, marker=node_shape(slot), **_mark_style(slot))
+            item = self.key(chart, f"node{slot}", Line(x="x", y="y", **_node_style(slot)), mark)
             item.visible, item.name = False, f"{chart.name}_key{slot}"
             self._items[slot].append(item)
             items.append(item)
@@ -303,6 +305,10 @@ class Scene:
 
 def _node_style(slot: int) -> dict[str, Any]:
     return {"line_color": node_colour(slot), "line_dash": node_dash(slot), "line_width": 1.5}
+
+
+def _mark_style(slot: int) -> dict[str, Any]:
+    return {"fill_color": node_colour(slot), "line_color": node_colour(slot), "line_width": 2}
 
 
 def bold_label(**where: Any) -> Text:

@@ -15,14 +15,13 @@ import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Line, Range1d, UIElement, VArea
 
 from zmqlab.widgets.live_figure import Frame
-from zmqlab.widgets.palette import GREY, INK, node_colour
+from zmqlab.widgets.palette import GREY, INK, PERCENTILES, node_colour
 from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, log_ticks
 
 LATENCY_LABELS = ("p50", "p99", "p99.9", "max")
-LATENCY_COLOURS = ("#009E73", "#0072B2", "#CC79A7", "#E69F00")
-"""Four of Okabe and Ito's colours; service time has the same, dashed."""
+"""Each has its step of the percentiles' hue; service time has the same, dashed."""
 TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 HEADROOM = 0.4
@@ -51,7 +50,7 @@ class Throughput:
         scene.legend(chart, [*items, *scene.node_keys(chart)])
         rows = [("offered", "@offered{0,0} orders/s"), ("acknowledged", "@acknowledged{0,0} orders/s")]
         scene.hover(chart, acknowledged, rows, "taken", "orders/s")
-        scene.empty_note(chart, "No orders yet: press Start under Load, or call load.start().")
+        scene.empty_note(chart, "No orders yet: press start under Load.")
         return [chart]
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
@@ -82,19 +81,19 @@ class Latency:
         self._chart = chart = scene.time_figure(self.name, "Response time over the last second", "ms", log=True)
         log_ticks(chart)
         lines = [
-            scene.line(chart, column, line_color=colour, line_width=1.7)
-            for column, colour in zip(LATENCY_COLUMNS, LATENCY_COLOURS, strict=True)
+            scene.line(chart, column, role=role, line_width=1.7)
+            for column, role in zip(LATENCY_COLUMNS, PERCENTILES, strict=True)
         ]
         self._service = []
-        for column, colour in zip(SERVICE_COLUMNS, LATENCY_COLOURS, strict=True):
-            renderer = scene.line(chart, column, line_color=colour, line_width=1.3, line_dash="dashed")
+        for column, role in zip(SERVICE_COLUMNS, PERCENTILES, strict=True):
+            renderer = scene.line(chart, column, role=role, line_width=1.3, line_dash="dashed")
             renderer.name, renderer.visible = f"latency_{column}", False
             self._service.append(renderer)
         items = [
-            scene.key(chart, label, Line(x="x", y="y", line_color=colour, line_width=1.7))
-            for label, colour in zip(LATENCY_LABELS, LATENCY_COLOURS, strict=True)
+            scene.key(chart, label, Line(x="x", y="y", line_color="#000000", line_width=2.2, tags=[role]))
+            for label, role in zip(LATENCY_LABELS, PERCENTILES, strict=True)
         ]
-        dashed = Line(x="x", y="y", line_color=LATENCY_COLOURS[0], line_width=1.3, line_dash="dashed")
+        dashed = Line(x="x", y="y", line_color="#000000", line_width=1.3, line_dash="dashed", tags=[PERCENTILES[0]])
         service = scene.key(chart, "service time", dashed)
         service.visible, service.name = False, "latency_service_item"
         scene.legend(chart, [*items, service])
@@ -138,7 +137,7 @@ class Replication:
         clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
         scene.legend(chart, scene.node_keys(chart))
         scene.hover(chart, clock, [], "applied", "entries to apply")
-        scene.empty_note(chart, "No node has said anything yet: cluster.start() starts them.")
+        scene.empty_note(chart, "No node has said anything yet.")
         return [chart]
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:

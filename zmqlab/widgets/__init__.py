@@ -28,7 +28,8 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
-* :mod:`~zmqlab.widgets.lab_panel`: the whole panel
+* :mod:`~zmqlab.widgets.stage`: what matters to a class room, beside a notebook's text or on a whole page
+* :mod:`~zmqlab.widgets.lab_panel`: the whole panel, in either layout
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
 
 Needs the extra ``lab``: ``pip install 'zmqlab[lab]'``. Names are imported when they are first used, so that the package

@@ -50,6 +50,8 @@ class LiveCharts(LiveFigure):
         cluster: a cluster that has been started.
         make_charts: makes the charts; called once for the page, and once for each static layout.
         toolbar: what stands above the figures; see :class:`~zmqlab.widgets.live_figure.LiveFigure`.
+        scale: how much larger than usual all text is.
+        fills: whether the figures take the height of their place on the page.
     """
 
     def __init__(
@@ -57,6 +59,9 @@ class LiveCharts(LiveFigure):
         cluster: Cluster,
         make_charts: Callable[[], Sequence[Chart]],
         toolbar: Sequence[dict[str, Any]] = (WINDOW,),
+        *,
+        scale: float = 1.0,
+        fills: bool = False,
     ) -> None:
         self._cluster = cluster
         self._make_charts = make_charts
@@ -65,7 +70,11 @@ class LiveCharts(LiveFigure):
         self._scene = Scene()
         self._told: list[Moment] = []
         """The newest mark that a page has, alone in a list; empty: none. Another newest mark is news."""
-        super().__init__(draw(self._scene, self._charts), toolbar=toolbar)
+        layout = draw(self._scene, self._charts)
+        enlarge(layout, scale)
+        if fills:
+            fill_place(layout)
+        super().__init__(layout, toolbar=toolbar)
         self._unregister = self._sampler.on_tick(self._tick)
 
     def static(self, theme: ThemeName = "light") -> UIElement:
@@ -193,6 +202,25 @@ def draw(scene: Scene, charts: Sequence[Chart]) -> Column:
         figures += chart.draw(scene)
     scene.finish()
     return Column(children=figures, sizing_mode="stretch_width", styles=GRID)
+
+
+def enlarge(layout: UIElement, scale: float) -> None:
+    """Make all text of a layout larger, and the room around its figures with it."""
+    for model in layout.references() if scale != 1.0 else ():
+        for name in sorted(model.properties()):
+            if name.endswith("text_font_size"):
+                size = getattr(model, name)
+                plain = str(getattr(size, "value", size))
+                setattr(model, name, f"{scale * float(plain.removesuffix('px')):.0f}px")
+            elif name.startswith("min_border_") and getattr(model, name):
+                setattr(model, name, round(scale * getattr(model, name)))
+
+
+def fill_place(layout: Column) -> None:
+    """Let the figures of a layout share the height that their place on the page has."""
+    layout.sizing_mode, layout.styles = "stretch_both", {}
+    for child in layout.children:
+        child.sizing_mode, child.height = "stretch_both", None
 
 
 def frame_of(scene: Scene, charts: Sequence[Chart], sampler: Sampler, options: Mapping[str, Any]) -> Frame:

@@ -30,7 +30,7 @@ from zmqlab.lab.fault_kinds import FAULTS, Control
 from zmqlab.lab.faults import Fault
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.tables import html_table
-from zmqlab.widgets.palette import node_colour
+from zmqlab.widgets.palette import node_colour, node_shape
 from zmqlab.widgets.panel import Panel, script
 from zmqlab.widgets.readings import NodeTrack
 
@@ -79,6 +79,17 @@ class FaultPanel(Panel):
     def _fault(self, control: Control, target: Sequence[str], sizes: Mapping[str, float]) -> Fault:
         return control.fault(self._cluster, *target, **{name: float(size) for name, size in sizes.items()})
 
+    def _states(self, names: Iterable[str]) -> dict[str, str]:
+        """``running``, ``paused`` or ``stopped`` for each name.
+
+        When the cluster stops, the figures end before its nodes do. They are called stopped already, because nothing
+        corrects that later.
+        """
+        if self._sampler.ended:
+            return dict.fromkeys(names, "stopped")
+        paused, running = set(self._cluster.paused), set(self._cluster.running)
+        return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
+
     def _draw_controls(self) -> None:
         with self._guard:
             drawn = [_drawn(control) for control in self._own_controls()]
@@ -120,6 +131,7 @@ class NodeTable(FaultPanel):
             "scale_max": SCALE_MAX,
             "scaling_to": self._scaling_to,
             "links_cut": len(self._cluster.links),
+            "links_of": sorted({name for link in self._cluster.links for name in link}),
             "alive": self._sampler.alive,
             "ended": self._sampler.ended,
         }
@@ -162,17 +174,6 @@ class NodeTable(FaultPanel):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _states(self, names: Iterable[str]) -> dict[str, str]:
-        """``running``, ``paused`` or ``stopped`` for each name.
-
-        When the cluster stops, the figures end before its nodes do. They are called stopped already, because nothing
-        corrects that later.
-        """
-        if self._sampler.ended:
-            return dict.fromkeys(names, "stopped")
-        paused, running = set(self._cluster.paused), set(self._cluster.running)
-        return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
-
     def _tick(self) -> None:
         """Show the figures twice a second, and at once a node that came, went, or began to lead."""
         shown = [(node["name"], node["state"], node["leads"]) for node in self._state["nodes"]]
@@ -198,8 +199,9 @@ class PartitionMatrix(FaultPanel):
     def make_state(self) -> dict[str, Any]:
         """``nodes``: the rows and columns; ``links``: the links that are not whole."""
         nodes = self._sampler.nodes
+        states = self._states(nodes)
         return {
-            "nodes": [{"name": name, "colour": node_colour(track.slot)} for name, track in nodes.items()],
+            "nodes": [mark_of(name, track) | {"state": states[name]} for name, track in nodes.items()],
             "leader": self._sampler.who_leads(),
             "links": [
                 {"source": source, "target": target, "cut": fault.cut, "delay_ms": fault.delay_ms, "loss": fault.loss}
@@ -259,10 +261,15 @@ def _key(button: str, target: Sequence[str]) -> str:
     return ":".join((button, *target))
 
 
+def mark_of(name: str, track: NodeTrack) -> dict[str, str]:
+    """The node's name, colour and shape."""
+    return {"name": name, "colour": node_colour(track.slot), "shape": node_shape(track.slot)}
+
+
 def _row(name: str, track: NodeTrack, state: str, leads: bool) -> dict[str, Any]:
     status = track.newest
     row: dict[str, Any] = dict.fromkeys(("term", "applied", "lag", "orders", "cpu", "memory_mib", "pid"))
-    row |= {"name": name, "colour": node_colour(track.slot), "state": state, "role": state}
+    row |= mark_of(name, track) | {"state": state, "role": state}
     row["leads"] = leads and state == "running"
     if status is None:
         return row

@@ -1,12 +1,13 @@
 """The whole panel on one page: nodes, load, fault cards, charts, links and events.
 
 :class:`Lab` is the front of this package, and what most notebooks show. It only puts the widgets together; each of them
-also works alone.
+also works alone. There are two layouts of the same parts: the *panel*, one below the other in the cell, and the *stage*
+(:mod:`~zmqlab.widgets.stage`), which stands beside the text and shows what matters to a class room.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import ipywidgets
 
@@ -19,6 +20,17 @@ from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
+from zmqlab.widgets.stage import BASE_PX, Stage, StageActions, StageChart, StageFigures
+
+LayoutName = Literal["panel", "stage"]
+TABS = (
+    ("nodes", ("nodes",)),
+    ("load", ("load",)),
+    ("links", ("links",)),
+    ("charts and book", ("charts",)),
+    ("events", ("events",)),
+)
+"""What the stage has behind its tabs."""
 
 
 class Lab(ipywidgets.VBox):
@@ -30,12 +42,27 @@ class Lab(ipywidgets.VBox):
     Args:
         cluster: a cluster that has been started.
         load: the pattern for loads that are started on the page; if it runs, it is steered from there.
+        layout: ``panel``: everything below the cell; ``stage``: what matters beside the notebook's text, or on the
+            whole page in Voilà, the rest behind tabs.
+        title: stands on top of a stage.
+        base_px: the size of plain text on a stage, in pixels; 18 can be read from the back of a room.
 
     Raises:
         ClusterError: the cluster has not been started.
+        ValueError: there is no such layout.
     """
 
-    def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        load: LoadClient | None = None,
+        *,
+        layout: LayoutName = "panel",
+        title: str = "",
+        base_px: int = BASE_PX,
+    ) -> None:
+        if layout not in ("panel", "stage"):
+            raise ValueError(f"no layout is called {layout!r}: take 'panel' or 'stage'")
         self._sampler = sampler_of(cluster)
         self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
@@ -44,15 +71,31 @@ class Lab(ipywidgets.VBox):
         self.links = PartitionMatrix(cluster)
         self.events = EventLog(cluster)
         self.load.on_judged(self._judged)
-        below = ipywidgets.Box([self.links, self.events])
-        below.add_class("zl-row")
-        super().__init__(children=[self.nodes, self.load, self.cards, self.charts, below])
-        self.add_class("zl-lab")
+        self._inner: tuple[Any, ...] = ()
+        """What only the layout has: boxes, or the stage and its own parts. Closed with it."""
+        children = self._panel() if layout == "panel" else self._stage(cluster, title, base_px)
+        super().__init__(children=children)
+        self.add_class("zl-lab" if layout == "panel" else "zl-lab-stage")
         self.layout.width = "100%"
 
     @property
     def _parts(self) -> tuple[Any, ...]:
         return (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+
+    def _panel(self) -> list[Any]:
+        below = ipywidgets.Box([self.links, self.events])
+        below.add_class("zl-row")
+        self._inner = (below,)
+        return [self.nodes, self.load, self.cards, self.charts, below]
+
+    def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
+        figures, actions, chart = StageFigures(cluster), StageActions(cluster), StageChart(cluster, base_px)
+        self.load.on_judged(figures.judged)
+        parts = {"figures": figures, "chart": chart, "cards": self.cards, "actions": actions}
+        tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}
+        stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or _title(cluster), base_px)
+        self._inner = (stage, figures, actions, chart)
+        return [stage]
 
     def _judged(self, result: LoadResult) -> None:
         self.cards.judged(result.verdict, result.report.result.started_ns)
@@ -63,12 +106,11 @@ class Lab(ipywidgets.VBox):
         Raises:
             Exception: what a thread behind the panel died of, if one did.
         """
-        boxes = [child for child in self.children if child not in self._parts]
         for part in self._parts:
             part.close()
-        for box in boxes:  # ipywidgets keeps a box that is not closed, and what is in it, for ever
-            box.close()
-            close_rest(box)
+        for each in self._inner:  # ipywidgets keeps a box that is not closed, and what is in it, for ever
+            each.close()
+            close_rest(each)
         super().close()
         close_rest(self)
         if self._sampler.error is not None:
@@ -82,3 +124,7 @@ class Lab(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return "Lab()"
+
+
+def _title(cluster: Cluster) -> str:
+    return f"{len(cluster.nodes)} nodes, one exchange"

@@ -29,7 +29,8 @@ export default panel(({ model, el, button, send }) => {
       choice("mix", "flow"), choice("node_choice", "to"), choice("arrivals", "arrivals"), next),
     figures, limit, verdict);
 
-  let state = model.get("_state"), dragging = false;
+  // The thumb stays where it was let go. The kernel confirms a rate, but not while a cell keeps it busy.
+  let state = model.get("_state"), dragging = false, asked = null;
   const toRate = (place) => {
     const rate = state.rate_min * (state.rate_max / state.rate_min) ** (place / 1000);
     const digits = 10 ** Math.max(Math.floor(Math.log10(rate)) - 1, 0);
@@ -38,7 +39,12 @@ export default panel(({ model, el, button, send }) => {
   const toPlace = (rate) => 1000 * Math.log(rate / state.rate_min) / Math.log(state.rate_max / state.rate_min);
   const showRate = (rate) => { rateText.textContent = `${number(rate)} orders/s`; };
   slider.oninput = () => { dragging = true; showRate(toRate(slider.value)); };
-  slider.onchange = () => { dragging = false; send({ do: "choose", rate: toRate(slider.value) }); };
+  slider.onchange = () => {
+    dragging = false;
+    asked = toRate(slider.value);
+    send({ do: "choose", rate: asked });
+  };
+  model.on("change:_problem", () => { asked = null; });
 
   const setOptions = (select, options, value) => {
     const known = [...select.options].map((each) => each.value);
@@ -84,7 +90,9 @@ export default panel(({ model, el, button, send }) => {
     status.textContent = phase === "judging" ? "judging: reading the log, replaying it on the naive book …" :
       phase === "measuring" ? "measuring: three seconds at full speed …" : running ? "" : state.kept ? `kept in ${state.kept}` : "no load is running";
     machine.textContent = state.machine;
-    if (!dragging) { slider.value = toPlace(state.rate); showRate(state.rate); }
+    if (state.rate === asked) asked = null;
+    if (!dragging && asked === null && toRate(slider.value) !== state.rate) slider.value = toPlace(state.rate);
+    if (!dragging && asked === null) showRate(state.rate);
     slider.disabled = state.fixed;
     setOptions(choices.mix, state.mixes, state.mix);
     setOptions(choices.node_choice, state.node_choices, state.node_choice);

@@ -1,9 +1,9 @@
 // The table of nodes.
 
 const ROLES = {
-  leader: ["crown", "#009E73"], follower: ["dot", "#8c8c8c"], candidate: ["triangle", "#E69F00"],
-  "pre-candidate": ["triangle", "#E69F00"], learner: ["ring", "#56B4E9"], paused: ["bars", "#E69F00"],
-  stopped: ["cross", "#D55E00"], silent: ["ring", "#D55E00"], running: ["ring", "#8c8c8c"],
+  leader: ["crown", "var(--zl-ink)"], follower: ["dot", "var(--zl-change)"], candidate: ["triangle", "var(--zl-warning)"],
+  "pre-candidate": ["triangle", "var(--zl-warning)"], learner: ["ring", "var(--zl-ink)"], paused: ["bars", "var(--zl-warning)"],
+  stopped: ["cross", "var(--zl-fault)"], silent: ["ring", "var(--zl-fault)"], running: ["ring", "var(--zl-change)"],
 };
 const HEAD = [["node"], ["role"], ["term", "zl-num"], ["applied", "zl-num", "log index that the node has applied"],
   ["lag", "zl-num", "entries that the node knows of and has not applied"],
@@ -42,9 +42,13 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     forget(body);
     body.replaceChildren(...state.nodes.map((node) => {
       const row = h("tr", { data: { node: node.name } }, ...HEAD.map(([, className]) => h("td", { className: className ?? "" })));
-      row.cells[0].append(h("span", { className: "zl-swatch", style: { background: node.colour } }), node.name);
+      row.cells[0].append(nodeMark(node), node.name);
       row.lastChild.className = "zl-do";
-      row.lastChild.append(...actions(node));
+      const [opener, menu] = popover("⋯", `break or mend ${node.name}`);
+      opener.textContent = "⋯";
+      opener.ariaLabel = opener.title;
+      menu.append(...actions(node));
+      row.lastChild.append(opener, menu);
       return row;
     }));
   }

@@ -19,16 +19,40 @@ const svgShape = (shape, colour) => {
     bars: "M3 2 L6 2 L6 12 L3 12 Z M8 2 L11 2 L11 12 L8 12 Z",
     triangle: "M7 2 L12.5 11.5 L1.5 11.5 Z",
   };
+  return svgPath(paths[shape], colour, "zl-shape");
+};
+
+function svgPath(d, colour, className) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 14 14");
-  svg.setAttribute("class", "zl-shape");
+  svg.setAttribute("class", className);
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", paths[shape]);
-  path.setAttribute("fill", colour);
+  path.setAttribute("d", d);
   path.setAttribute("fill-rule", "evenodd");
+  path.style.fill = colour;
   svg.append(path);
   return svg;
-};
+}
+
+// A node's own mark: its colour, and its shape for who can't see that.
+const nodeMark = (node) => svgPath(NODE_PATHS[node.shape], node.colour, "zl-mark");
+
+// A button and the menu that it opens, on top of everything else; where a style sheet says so, the menu stands in line.
+function popover(label, title) {
+  const menu = h("div", { className: "zl-menu" });
+  menu.popover = "auto";
+  const opener = h("button", { type: "button", className: "zl-button zl-opener", textContent: `${label} ▾`, title,
+    onclick: () => menu.matches(":popover-open") ? menu.hidePopover() : menu.showPopover() });
+  opener.setAttribute("aria-haspopup", "true");
+  menu.addEventListener("toggle", (event) => {
+    if (event.newState !== "open") return;
+    const from = opener.getBoundingClientRect(), { offsetWidth: width, offsetHeight: height } = menu;
+    const below = from.bottom + 4 + height <= innerHeight;
+    menu.style.left = `${Math.max(4, Math.min(from.left, innerWidth - width - 4))}px`;
+    menu.style.top = `${Math.max(4, below ? from.bottom + 4 : from.top - 4 - height)}px`;
+  });
+  return [opener, menu];
+}
 
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });

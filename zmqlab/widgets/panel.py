@@ -22,6 +22,7 @@ state, and the beat says that nothing more will come.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ import traitlets
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
+from zmqlab.widgets import palette
 from zmqlab.widgets.live_figure import close_rest, page_text, with_html
 from zmqlab.widgets.sampler import sampler_of
 
@@ -40,19 +42,40 @@ BEAT_S = 2.0
 EARLY_S = 0.02
 """Ticks jitter: one that comes so much too early is not put off to the next."""
 
+_BUTTONS = tuple(
+    (re.compile(said), button)
+    for said, button in (
+        (r"cluster\.(restart|pause|resume)\(['\"]([^'\"]+)['\"]\)", r"the button “\1” beside \2"),
+        (r"cluster\.(restart|pause|resume)\(name\)", r"the button “\1” beside a node"),
+        (r", cluster\.status\(\) shows all", ""),
+        (r"cluster\.stop\(\) ends the cluster", "shut the kernel down to end the cluster"),
+        (r"load\.stop\(\) ends it, load\.close\(\) kills it", "press “stop and judge”"),
+        (r"load\.wait\(\) ends with its verdict", "the button “judge it” ends with its verdict"),
+        (r"load\.start\(\)", "press “start”"),
+    )
+)
+"""What an error of the lab advises in Python, and the button that does it."""
+
 _log = logging.getLogger(__name__)
 
 
 def script(name: str) -> str:
-    """The JavaScript module of one widget: ``age.js``, ``panel.js``, then the file ``name``."""
-    return page_text("age.js") + page_text("panel.js") + page_text(name)
+    """The JavaScript module of one widget: the nodes' shapes, ``age.js``, ``panel.js``, then the file ``name``."""
+    return palette.script() + page_text("age.js") + page_text("panel.js") + page_text(name)
+
+
+def in_buttons(text: str) -> str:
+    """An error's words for a person at the page: advice that names a call names the button instead."""
+    for said, button in _BUTTONS:
+        text = said.sub(button, text)
+    return text
 
 
 class Panel(anywidget.AnyWidget):
     """A widget that shows something of one cluster; see the module. A subclass sets its fields before it calls this
     class's ``__init__``, which makes the first state."""
 
-    _css = page_text("panel.css") + page_text("age.css")
+    _css = palette.style_sheet() + page_text("panel.css") + page_text("age.css")
     _esm = "export default { render() {} }"
     _state = traitlets.Dict().tag(sync=True)
     """The last result of :meth:`make_state`."""
@@ -132,7 +155,7 @@ class Panel(anywidget.AnyWidget):
         try:
             action()
         except ZmqlabError as error:
-            self.tell(f"{key.replace(':', ' ')}: {error}")
+            self.tell(f"{key.replace(':', ' ')}: {in_buttons(str(error))}")
         except Exception as error:
             _log.exception("%s failed", key)
             self.tell(f"{key.replace(':', ' ')} failed: {type(error).__name__}: {error}")
@@ -179,7 +202,9 @@ class Panel(anywidget.AnyWidget):
         try:
             action(**{key: value for key, value in content.items() if key != "do"})
         except Exception as error:  # JupyterLab would show it in a log console that is closed by default
-            self.tell(str(error) if isinstance(error, ZmqlabError) else f"{name}: {type(error).__name__}: {error}")
+            self.tell(
+                in_buttons(str(error)) if isinstance(error, ZmqlabError) else f"{name}: {type(error).__name__}: {error}"
+            )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self.html())

@@ -1,0 +1,164 @@
+"""The stage in every state, size and theme, as pictures to look at: ``python -m tests.widgets.screenshots FOLDER``.
+
+Pictures are named for what they show, as in ``kill-1280x720-dark.png``. The ones in ``docs/images`` were taken so, and
+chosen by eye. A test of pixels would hold nothing but today's fonts; ``test_browser.py`` holds what can be held.
+
+The notebook is the first chapter, whose load is not started, so that there is an idle cluster to be seen first.
+``--voila`` shows the panel's page instead, on the whole window, as for a class room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.widgets.browser import CHROMIUM, FLAGS
+from tests.widgets.jupyter import JupyterLab, LabVisit
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SIZES = ("1920x1080", "1400x900", "1280x720", "1000x800", "800x800")
+THEMES = ("light", "dark")
+STATES = ("idle", "load", "kill", "partition", "unserved", "nine", "gone")
+SETTLE_MS = 900
+"""After a change of the window or of the theme, until all is drawn anew."""
+KILL_MS = 500
+"""The picture of a kill shows this moment after the click."""
+
+
+class Camera:
+    """Takes one state in all sizes and themes; ``before`` is done anew for each picture."""
+
+    def __init__(self, page: Page, folder: Path, sizes: Sequence[str], themes: Sequence[str]) -> None:
+        self.page, self.folder, self.sizes, self.themes = page, folder, sizes, themes
+        self.set_theme: Callable[[str], None] = lambda theme: page.emulate_media(color_scheme=theme)
+
+    def take(self, state: str, before: Callable[[], None] = lambda: None) -> None:
+        for theme in self.themes:
+            self.set_theme(theme)
+            for size in self.sizes:
+                width, height = map(int, size.split("x"))
+                self.page.set_viewport_size({"width": width, "height": height})
+                self.page.wait_for_timeout(SETTLE_MS)
+                before()
+                self.page.screenshot(path=self.folder / f"{state}-{size}-{theme}.png")
+                print(f"{state}-{size}-{theme}", flush=True)
+
+
+class Play:
+    """Brings the stage on a page into its states, as a person does: by its buttons."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.actions = page.locator(".zl-place-actions")
+
+    def press(self, name: str) -> None:
+        self.actions.get_by_role("button", name=name, exact=True).click(force=True)
+
+    def heal(self) -> None:
+        """All nodes run, one leads, and orders are acknowledged."""
+        self.press("heal all")
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('.zl-menu-row')].some((row) => row.textContent.includes('★'))",
+            timeout=30_000,
+        )
+        self.page.wait_for_timeout(4_000)
+
+    def kill(self) -> None:
+        self.heal()
+        self.press("kill the leader")
+        self.page.wait_for_timeout(KILL_MS)
+
+    def of_node(self, name: str, button: str) -> None:
+        """A button of a node's row in the menu, which need not be open for it."""
+        row = self.actions.locator(f".zl-menu-row[data-node='{name}']")
+        row.locator("button", has_text=button).first.evaluate("(button) => button.click()")
+
+
+def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str]) -> None:
+    play = Play(visit.page)
+    visit.page.wait_for_selector(".zl-place-actions .zl-menu-row", state="attached", timeout=60_000)
+    visit.page.wait_for_timeout(3_000)
+    if "idle" in states:
+        camera.take("idle")
+    visit.execute("load.start()")
+    visit.page.wait_for_timeout(8_000)
+    if "load" in states:
+        camera.take("load")
+    if "kill" in states:
+        camera.take("kill", play.kill)
+        play.heal()
+    if "partition" in states:
+        play.press("isolate the leader")
+        visit.page.wait_for_timeout(2_500)
+        camera.take("partition")
+        play.heal()
+    if "unserved" in states:
+        for node in ("node1", "node2"):
+            play.of_node(node, "kill -9")
+        visit.page.wait_for_timeout(4_000)
+        camera.take("unserved")
+        play.heal()
+    if "nine" in states:
+        visit.execute("load.set_rate(1000); cluster.scale(9)")
+        visit.page.wait_for_timeout(6_000)
+        camera.take("nine")
+    if "gone" in states:
+        visit.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+        visit.page.wait_for_timeout(9_000)
+        camera.take("gone")
+
+
+def chapter(folder: Path) -> Path:
+    """The first chapter, with a load that is not started."""
+    notebook = json.loads((NOTEBOOKS / "01_start_a_cluster.ipynb").read_text())
+    for cell in notebook["cells"]:
+        cell["source"] = [line.replace("duration=None).start()", "duration=None)") for line in cell["source"]]
+    path = folder / "chapter.ipynb"
+    path.write_text(json.dumps(notebook))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--states", nargs="+", default=STATES, choices=STATES)
+    parser.add_argument("--sizes", nargs="+", default=SIZES)
+    parser.add_argument("--themes", nargs="+", default=THEMES, choices=THEMES)
+    parser.add_argument("--voila", metavar="URL", help="of a page that `make app` has opened")
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        if asked.voila:
+            page = browser.new_page()
+            page.goto(asked.voila)
+            play = Play(page)
+            page.wait_for_selector(".zl-place-actions .zl-menu-row", state="attached", timeout=60_000)
+            page.wait_for_timeout(8_000)
+            camera = Camera(page, asked.folder, asked.sizes, asked.themes)
+            camera.take("app-load")
+            camera.take("app-kill", play.kill)
+        else:
+            (Path(place) / "server").mkdir()
+            server = JupyterLab(Path(place) / "server", chapter(Path(place)))
+            try:
+                visit = server.open(browser, 1400, 900)
+                camera = Camera(visit.page, asked.folder, asked.sizes, asked.themes)
+                camera.set_theme = lambda theme: visit.command(
+                    "apputils:change-theme", {"theme": f"JupyterLab {theme.title()}"}
+                )
+                visit.page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
+                visit.command("notebook:run-cell", {})
+                in_jupyterlab(camera, visit, asked.states)
+            finally:
+                server.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The stage: one screen for a class room, with what matters of a cluster in sight of all.
+
+From the top: a title, three large figures (orders a second, p99, orders lost), one chart with the dip of each fault,
+the card of the last fault, and one row of actions. All else that the panel has stands behind tabs below them: a tab's
+parts are on the page while it is open, so that what nobody looks at costs nothing.
+
+*Where it stands.* In JupyterLab it leaves its cell and docks beside the notebook's text, so that the cell that kills
+and what shows it are on screen together. On a page that is too narrow for both it docks above the text. It moves within
+the notebook's own panel, by its style classes, and needs no extension and no plugin of JupyterLab. Where there is no
+such panel, as in VS Code, it stays in its cell. In Voilà it takes the whole window. ``stage.js`` does all that.
+
+:class:`Stage` makes its layout itself, and not by boxes of ipywidgets: the elements of boxes belong to JupyterLab's
+layouts and must not be moved. It puts together *parts*, which are widgets of their own and are handed in.
+
+Left out on purpose: decisions. What the figures say comes from the sampler and the verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+from ipywidgets import widget_serialization
+
+from zmqlab.judge.verdict import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.incidents import said_of
+from zmqlab.tables import html_table
+from zmqlab.widgets import palette
+from zmqlab.widgets.chart_widgets import LiveCharts
+from zmqlab.widgets.cluster_controls import NodeTable
+from zmqlab.widgets.live_figure import close_rest, page_text, with_html
+from zmqlab.widgets.panel import Panel, script
+from zmqlab.widgets.time_charts import Throughput
+
+BASE_PX = 14
+"""The size of plain text beside a notebook, whose own text has 14 pixels."""
+ROOM_PX = 18
+"""The same on a wall, to be read from the back of a room."""
+
+
+class Stage(anywidget.AnyWidget):
+    """The layout of the parts; see the module.
+
+    Args:
+        parts: the widgets by name. ``stage.js`` knows the places ``status``, ``figures``, ``picture``, ``chart``,
+            ``cards`` and ``actions``; a place without a part is left out.
+        tabs: what stands behind the tabs: (label, names of parts) each.
+        title: stands on top.
+        base_px: the size of plain text, in pixels; all else follows.
+    """
+
+    _esm = palette.script() + page_text("stage.js")
+    _css = palette.style_sheet(".zl-stage, .zl-stage-away") + page_text("stage.css")
+    _parts = traitlets.Dict().tag(sync=True, **widget_serialization)
+    _tabs = traitlets.List().tag(sync=True)
+    _title = traitlets.Unicode().tag(sync=True)
+    _base_px = traitlets.Int(BASE_PX).tag(sync=True)
+
+    def __init__(
+        self,
+        parts: Mapping[str, ipywidgets.DOMWidget],
+        tabs: Sequence[tuple[str, Sequence[str]]],
+        title: str,
+        base_px: int = BASE_PX,
+    ) -> None:
+        super().__init__(
+            _parts=dict(parts),
+            _tabs=[{"label": label, "parts": list(names)} for label, names in tabs],
+            _title=title,
+            _base_px=base_px,
+        )
+
+    def close(self) -> None:
+        """Take the stage from the page; its parts are closed by who made them."""
+        super().close()
+        close_rest(self)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        return f"<h3>{self._title}</h3>"
+
+    def __repr__(self) -> str:
+        return "Stage()"
+
+
+class StageFigures(Panel):
+    """Three large figures: orders a second, p99, and orders lost."""
+
+    _esm = script("stage_figures.js")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._lost = ""
+        """The verdict's words; empty: no run has been judged yet."""
+        super().__init__(cluster, interval_s=0.3)
+
+    def judged(self, result: LoadResult) -> None:
+        """Show what the verdict of a run says of lost orders."""
+        with self._guard:
+            self._lost = said_of(result.verdict, "nothing lost")
+        self.refresh(now=True)
+
+    def make_state(self) -> dict[str, Any]:
+        """``acknowledged`` and ``offered`` in orders a second, ``p99_ms`` of the last second, None while no load runs;
+        ``lost``: the verdict's words."""
+        runs = self._sampler.load is not None and not self._sampler.ended
+        row = self._sampler.ring.newest(("acknowledged", "offered", "p99"), 1)
+        newest = {name: _figure(values[0]) if runs and len(values) else None for name, values in row.items()}
+        return {
+            "acknowledged": newest["acknowledged"],
+            "offered": newest["offered"],
+            "p99_ms": newest["p99"],
+            "lost": "" if runs else self._lost,
+            "runs": runs,
+        }
+
+    def html(self) -> str:
+        """The figures as a table."""
+        names = ("acknowledged", "p99_ms", "lost")
+        return html_table(
+            ("orders/s", "p99, ms", "lost"),
+            [tuple("-" if self._state[n] in (None, "") else self._state[n] for n in names)],
+        )
+
+
+class StageActions(NodeTable):
+    """The table of nodes as one row of buttons: all kinds of fault, those of links too."""
+
+    _esm = script("stage_actions.js")
+
+    def _own_controls(self) -> list[Control]:
+        return list(FAULTS.controls)
+
+
+class StageChart(LiveCharts):
+    """Throughput alone, as large as its place, with text that is as large as the stage's."""
+
+    def __init__(self, cluster: Cluster, base_px: int = BASE_PX) -> None:
+        super().__init__(cluster, lambda: [Throughput()], [], scale=base_px / 12, fills=True)
+
+
+def _figure(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 1)

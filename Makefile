@@ -43,19 +43,27 @@ help:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "zmqlab needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@printf '\n%s\n' "A virtual environment is made in $(VENV)."
 	$(PYTHON) -m venv $(VENV)
 
 # An editable installation runs the Python code of the checkout, with every change. It compiles the exchange if it can.
+# It takes up to two minutes and says what it is at: pip names each package and shows each download.
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --editable
+SAY = @printf '\n%s\n\n'
+
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(SAY) "zmqlab is installed into $(VENV). This happens once, and takes about half a minute."
+	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.installed-test: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab,test]'
+	$(SAY) "zmqlab, JupyterLab and the tools of the tests are installed into $(VENV). This happens once, and takes a minute or two."
+	$(INSTALL) '.[lab,test]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-lab
 
 $(VENV)/.installed-lab: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab]'
+	$(SAY) "zmqlab and JupyterLab are installed into $(VENV). This happens once, and takes a minute or two."
+	$(INSTALL) '.[lab]'
 	@touch $@ $(VENV)/.installed
 
 quick: $(VENV)/.installed
@@ -73,6 +81,7 @@ test-long: $(VENV)/.installed-test
 
 # PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab
+	$(SAY) "JupyterLab starts. Your browser opens chapter 1; if it does not, open the address below. Ctrl-C ends it."
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 

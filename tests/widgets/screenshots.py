@@ -62,10 +62,7 @@ class Play:
     def heal(self) -> None:
         """All nodes run, one leads, and orders are acknowledged."""
         self.press("heal all")
-        self.page.wait_for_function(
-            "() => [...document.querySelectorAll('.zl-menu-row')].some((row) => row.textContent.includes('★'))",
-            timeout=30_000,
-        )
+        self.page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=30_000)
         self.page.wait_for_timeout(4_000)
 
     def kill(self) -> None:

@@ -37,6 +37,13 @@ pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no ma
 ROOT = Path(__file__).parents[2]
 TOKEN = "of-this-test"
 """Without one, Voilà draws a token and prints the address that has it."""
+LEADS = ".zl-menu-row.zl-leads"
+"""The leader's row in the menu of nodes."""
+FILLS = """() => {
+    const stage = document.querySelector(".zl-stage").getBoundingClientRect();
+    const chart = document.querySelector(".zl-place-chart .zl-live-figures > *").getBoundingClientRect();
+    return stage.width === innerWidth && stage.height === innerHeight && chart.height > innerHeight / 4;
+}"""
 RELOADS = 10
 LEFT_S = 15
 """A page that is left ends its kernel, and that its cluster, in order."""
@@ -106,17 +113,18 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     assert "LoadClient(" not in page.inner_text("body"), "the code is not shown"
     nodes = nodes_of(app.pid)
     assert len(nodes) == 3
-    leader = page.locator("tr.zl-leads").get_attribute("data-node")
+    leader = page.locator(LEADS).get_attribute("data-node")
+    assert page.evaluate(FILLS), "the stage has the whole window, and the chart fills its place"
     page.get_by_role("button", name="kill the leader").click()
     page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=10_000)
-    page.wait_for_selector(f"tr.zl-leads:not([data-node='{leader}'])", timeout=10_000)
+    page.wait_for_selector(f"{LEADS}:not([data-node='{leader}'])", state="attached", timeout=10_000)
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
     keep(visit, "app")
     assert visit.outside == []
     assert visit.errors == []
     page.reload()
     seconds_until(lambda: not living(nodes), 15)
-    page.wait_for_selector("tr.zl-leads", timeout=60_000)
+    page.wait_for_selector(LEADS, state="attached", timeout=60_000)
     nodes = nodes_of(app.pid)
     assert len(nodes) == 3
     page.goto("about:blank")  # to close it would end its whole browser context, and with it what it sends at its end
@@ -136,7 +144,7 @@ def test_a_page_that_is_loaded_ten_times_and_left(app: App, browser: Browser) ->
     seen, before = processes_of(app.pid), early
     for _ in range(RELOADS):
         page.reload(wait_until="commit")
-        page.wait_for_selector("tr.zl-leads", timeout=60_000)
+        page.wait_for_selector(LEADS, state="attached", timeout=60_000)
         kernels = kernels_of(app.pid)
         assert len(kernels - before) == 1
         assert len(kernels - early) == 1, "the page before ended its kernel when it was left"

@@ -28,11 +28,18 @@ CHAPTER = Path(__file__).parents[2] / "notebooks" / "01_start_a_cluster.ipynb"
 DEAD_S = 0.3
 """From the click to the dead process. Seen: 0.02 to 0.1 s; the bound is wide for a busy machine."""
 LINE_S = 0.5
+STAGED = ', layout=\\"stage\\"'
+"""In the chapter's first cell."""
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterLab]:
-    server = JupyterLab(tmp_path_factory.mktemp("jupyter"), CHAPTER)
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[JupyterLab]:
+    """The chapter with the panel in its cell, in place of the stage."""
+    text = CHAPTER.read_text()
+    assert STAGED in text
+    (tmp_path / "chapter.ipynb").write_text(text.replace(STAGED, ""))
+    (tmp_path / "jupyter").mkdir()
+    server = JupyterLab(tmp_path / "jupyter", tmp_path / "chapter.ipynb")
     yield server
     server.close()
 
@@ -161,6 +168,118 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     # The kernel restarts: no process is left.
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     seconds_until(lambda: not living(nodes | nodes_of(lab.pid)), 15)
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+BOXES = """() => {
+    const box = (each) => {
+        const { left, right, top, bottom } = each.getBoundingClientRect();
+        return { left, right, top, bottom };
+    };
+    const cells = [...document.querySelectorAll(".jp-Cell")].map(box);
+    return { stage: box(document.querySelector(".zl-stage")), cells, height: innerHeight, width: innerWidth,
+        kill: box(document.querySelector(".zl-place-actions .zl-danger")) };
+}"""
+"""Where things stand on the page."""
+CELLS = "() => jupyterapp.shell.currentWidget.content.model.cells.length"
+
+
+@pytest.mark.long
+def test_the_stage_stands_beside_the_text(tmp_path: Path, browser: Browser) -> None:
+    (tmp_path / "jupyter").mkdir()
+    server = JupyterLab(tmp_path / "jupyter", CHAPTER)
+    try:
+        visit = server.open(browser, 1400, 900)
+        tell_the_stages_story(server, visit)
+        visit.page.close()
+    finally:
+        server.close()
+
+
+def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
+    page = visit.page
+    actions, cards = page.locator(".zl-place-actions"), page.locator(".zl-place-cards")
+
+    # Run All ends at the last cell, and the stage is in sight beside it; no cell is under it.
+    visit.begin("notebook:run-all-cells")
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=90_000)
+    visit.await_kernel()
+    assert page.evaluate(FAILED) == 0
+    assert "leads; orders are acknowledged again" in page.evaluate(PRINTED)
+    cards.get_by_text("killed (it led)").wait_for(timeout=15_000)
+    now = page.evaluate(BOXES)
+    assert now["stage"]["right"] <= now["width"]
+    assert now["stage"]["top"] >= 0
+    assert now["stage"]["bottom"] <= now["height"]
+    assert max(cell["right"] for cell in now["cells"]) <= now["stage"]["left"] + 1
+    keep(visit, "stage")
+
+    # Keys that are pressed on the stage are none of the notebook's; its edge can be moved by them.
+    cells = page.evaluate(CELLS)
+    page.locator(".zl-tabs button").first.focus()
+    page.keyboard.press("b")
+    page.keyboard.press("x")
+    assert page.evaluate(CELLS) == cells
+    page.locator(".zl-edge").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(BOXES)["stage"]["left"] > now["stage"]["left"] + 5
+    page.keyboard.press("ArrowLeft")
+
+    # A click kills, and the card of that kill comes.
+    nodes = nodes_of(server.pid)
+    leader = page.locator(".zl-menu-row.zl-leads").get_attribute("data-node")
+    actions.get_by_role("button", name="kill the leader").click()
+    seconds_until(lambda: len(living(nodes)) < 3, 10)
+    cards.get_by_text(f"{leader} killed (it led)").wait_for(timeout=15_000)
+
+    # The menu of a node, on top of everything.
+    actions.get_by_role("button", name="a node ▾").click()
+    row = page.locator(f".zl-menu-row[data-node='{leader}']")
+    row.get_by_role("button", name="restart").click()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=15_000)
+
+    # A link is made slow without being cut first, and has its card.
+    page.locator(".zl-tabs").get_by_role("button", name="links").click()
+    page.locator(".zl-brushes").get_by_role("button", name="make worse").click()
+    link = page.locator("[data-link='node1 node2']")
+    link.click()
+    page.wait_for_selector("[data-link='node1 node2'].zl-ill", timeout=15_000)
+    assert "100 ms" in link.inner_text()
+    assert page.locator(".zl-cell.zl-cut").count() == 0
+    cards.get_by_text("node1 → node2 slow or lossy").wait_for(timeout=15_000)
+    link.click()
+    page.wait_for_function("() => !document.querySelector('.zl-ill')", timeout=15_000)
+    page.locator(".zl-tabs").get_by_role("button", name="links").click()
+
+    # On a narrow page it stands above the text, its buttons in sight.
+    for width in (1000, 800):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_selector(".zl-stage.zl-top")
+        now = page.evaluate(BOXES)
+        assert now["kill"]["right"] <= now["stage"]["right"] <= now["width"]
+        assert now["kill"]["bottom"] <= now["stage"]["bottom"] < now["height"] - 100, "there is text below"
+        keep(visit, f"stage-{width}")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_selector(".zl-stage.zl-right")
+
+    # Back into its cell, and out again. The cell runs again: there is one stage, of the new cluster.
+    page.get_by_role("button", name="back into the cell").click()
+    page.wait_for_selector(".jp-OutputArea .zl-stage:not(.zl-docked)")
+    page.get_by_role("button", name="beside the text").click()
+    page.wait_for_selector(".jp-NotebookPanel > .zl-stage.zl-docked")
+    page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
+    visit.command("notebook:run-cell", {})
+    page.wait_for_function("() => document.querySelectorAll('.zl-stage').length === 1", timeout=15_000)
+    page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=15_000)
+
+    # The kernel restarts: nothing can be pressed, and one line says why.
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.locator(".zl-stage .zl-age:visible").wait_for(timeout=15_000)
+    assert page.locator(".zl-stage .zl-age:visible").count() == 1
+    assert page.locator(".zl-tabs").evaluate("(tabs) => tabs.inert")
+    keep(visit, "stage-gone")
     assert visit.outside == []
     assert visit.errors == []
 

@@ -75,7 +75,7 @@ def test_an_empty_chart_says_what_to_do(charts: AllCharts) -> None:
     notes = [model for name, model in found.items() if name.endswith("_empty")]
     assert len(notes) == 7
     assert all(note.visible for note in notes)
-    assert "load.start()" in found["throughput_empty"].text
+    assert "press start" in found["throughput_empty"].text
 
 
 def test_the_words_go_when_there_is_something_to_see(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:

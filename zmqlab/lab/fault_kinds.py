@@ -306,8 +306,7 @@ def _one_way(aim: Aim, deaf: bool) -> Fault:
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
-    now = len(aim.cluster.nodes)
-    return faults.Scale(now + direction * round(aim.amount), now)
+    return faults.Scale(len(aim.cluster.nodes) + direction * round(aim.amount), len(aim.cluster.nodes))
 
 
 for _kind in (
@@ -362,6 +361,7 @@ for _kind in (
         marks=(
             Mark(LabEvent.PARTITIONED, "partition", Sort.FAULT),
             Mark(LabEvent.CUT, "{link} cut", Sort.FAULT),
+            LINK_MARK,
         ),
         bands=(
             Band(

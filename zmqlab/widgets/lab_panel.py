@@ -31,6 +31,7 @@ TABS = (
     ("events", ("events",)),
 )
 """What the stage has behind its tabs."""
+TITLE = "A cluster, live"
 
 
 class Lab(ipywidgets.VBox):
@@ -61,8 +62,6 @@ class Lab(ipywidgets.VBox):
         title: str = "",
         base_px: int = BASE_PX,
     ) -> None:
-        if layout not in ("panel", "stage"):
-            raise ValueError(f"no layout is called {layout!r}: take 'panel' or 'stage'")
         self._sampler = sampler_of(cluster)
         self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
@@ -73,8 +72,9 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(self._judged)
         self._inner: tuple[Any, ...] = ()
         """What only the layout has: boxes, or the stage and its own parts. Closed with it."""
-        children = self._panel() if layout == "panel" else self._stage(cluster, title, base_px)
-        super().__init__(children=children)
+        if layout not in ("panel", "stage"):  # not before all is there that close() closes
+            raise ValueError(f"no layout is called {layout!r}: take 'panel' or 'stage'")
+        super().__init__(children=self._panel() if layout == "panel" else self._stage(cluster, title, base_px))
         self.add_class("zl-lab" if layout == "panel" else "zl-lab-stage")
         self.layout.width = "100%"
 
@@ -93,7 +93,7 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(figures.judged)
         parts = {"figures": figures, "chart": chart, "cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}
-        stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or _title(cluster), base_px)
+        stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or TITLE, base_px)
         self._inner = (stage, figures, actions, chart)
         return [stage]
 
@@ -124,7 +124,3 @@ class Lab(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return "Lab()"
-
-
-def _title(cluster: Cluster) -> str:
-    return f"{len(cluster.nodes)} nodes, one exchange"

@@ -72,17 +72,26 @@ function onTheme(changed) {
 
 const pen = document.createElement("canvas").getContext("2d");
 
-// A legend whose entries do not fit into one line gets as many columns as do; bokeh would cut it off.
-function fitLegends(doc) {
+const LOW_PX = 170;    // a lower figure needs its height for its curves
+const LANE = 1.35;     // lines of text from one lane of labels to the next
+
+// What depends on a figure's size. A legend whose entries do not fit into one line gets as many columns as do; bokeh would
+// cut it off. The lanes of the marks' labels are as far apart as their text is high.
+function fitFigures(doc) {
   for (const figure of [...doc._all_models.values()].filter((each) => each.type === "Figure")) {
-    const room = figure.inner_width;
+    const room = figure.inner_width, lanes = figure.extra_y_ranges.get?.("lanes");
+    const texts = figure.renderers.filter((each) => each.y_range_name === "lanes").map((each) => each.glyph.text_font_size);
+    if (lanes && figure.inner_height && texts.length) lanes.start = -figure.inner_height / (LANE * parseFloat(texts[0].value));
+    for (const legend of figure.above.filter((each) => each.type === "Legend")) legend.visible = figure.outer_height >= LOW_PX;
     for (const legend of figure.above.filter((each) => each.type === "Legend")) {
       pen.font = `${legend.label_text_font_size} ${legend.label_text_font}`;
       const widths = legend.items.filter((each) => each.visible).map((each) =>
         legend.glyph_width + legend.label_standoff + legend.spacing + pen.measureText(each.get_labels_list_from_label_prop()[0] ?? "").width);
       if (!room || !widths.length) continue;
-      const inLine = widths.reduce((sum, each) => sum + each, 0) <= room;
-      const columns = inLine ? "auto" : Math.max(1, Math.floor(room / Math.max(...widths)));
+      let columns = widths.length;
+      const needs = (count) => [...Array(count).keys()].reduce((sum, column) =>
+        sum + Math.max(...widths.filter((_, index) => index % count === column)), 0);
+      while (columns > 1 && needs(columns) > room) columns -= 1;
       if (legend.ncols !== columns) legend.ncols = columns;
     }
   }
@@ -172,7 +181,7 @@ async function render({ model, el }) {
       const found = doc.get_model_by_name(target);
       if (found) found[name] = name.endsWith("_overrides") ? numbered(value) : value;
     }
-    if (properties.size) fitLegends(doc);
+    if (properties.size) fitFigures(doc);
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
@@ -277,7 +286,7 @@ async function render({ model, el }) {
     else setTheme();
   };
   const forgetTheme = onTheme(retheme);
-  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitLegends(doc)));
+  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitFigures(doc)));
   sizes.observe(el);
   const leave = () => say("gone");
   window.addEventListener("pagehide", leave);

@@ -1,7 +1,7 @@
 // The stage: the places of its parts, the tabs below them, and where on the page it stands. stage.py says what is on it.
 
 const PLACES = ["status", "figures", "picture", "chart", "cards", "actions"];
-const BESIDE_PX = 1000;            // a notebook narrower than this has its stage above the text
+const BESIDE_PX = 860;             // a notebook narrower than this has its stage above the text
 const SHARE = { right: 0.54, top: 0.56 };
 const SHARES = [0.25, 0.8];        // as far as its edge can be dragged
 const KEPT_AS = "zmqlab.stage.";   // where a browser keeps what a person has chosen
@@ -195,8 +195,11 @@ async function render({ model, el }) {
     });
     attached.observe(el);
   }
+  const restart = () => { tabs.inert = true; };    // the new kernel knows none of the parts
+  model.on("comm_live_update", restart);
   return () => {
     closed = true;
+    model.off("comm_live_update", restart);
     dock?.leave();
     for (const view of views.values()) view.remove();
     stage.remove();

@@ -17,6 +17,7 @@ Left out on purpose: decisions. What the figures say comes from the sampler and 
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,7 +86,7 @@ class Stage(anywidget.AnyWidget):
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
 
     def _repr_html_(self) -> str:
-        return f"<h3>{self._title}</h3>"
+        return f"<h3>{html.escape(self._title)}</h3>"
 
     def __repr__(self) -> str:
         return "Stage()"
@@ -143,7 +144,7 @@ class StageChart(LiveCharts):
     """Throughput alone, as large as its place, with text that is as large as the stage's."""
 
     def __init__(self, cluster: Cluster, base_px: int = BASE_PX) -> None:
-        super().__init__(cluster, lambda: [Throughput()], [], scale=base_px / 12, fills=True)
+        super().__init__(cluster, lambda: [Throughput(nodes=False)], [], scale=base_px / 12, fills=True)
 
 
 def _figure(value: float) -> float | None:

@@ -22,7 +22,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   const isIll = (state, node) => (state.links_of ?? []).includes(node.name);
   function drawMenu(state) {
     forget(menu);
-    menu.replaceChildren(...state.nodes.map((node) => h("div", { className: "zl-menu-row", data: { node: node.name } },
+    menu.replaceChildren(...state.nodes.map((node) => h("div", { className: `zl-menu-row${node.leads ? " zl-leads" : ""}`, data: { node: node.name } },
       h("span", { className: "zl-menu-name" }, nodeMark(node), node.name + (node.leads ? " ★" : "")),
       ...controls("node").flatMap((each) => [
         ...(each.states.includes(node.state) ? [faultButton(each, [node.name], {}, form)] : []),

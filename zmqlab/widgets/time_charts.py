@@ -32,24 +32,32 @@ class Throughput:
     """Orders a second: offered, acknowledged, and taken from clients by each node.
 
     The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait.
+
+    Args:
+        nodes: whether there is a line for each node, too.
     """
 
     name = "throughput"
 
+    def __init__(self, nodes: bool = True) -> None:
+        self._nodes = nodes
+
     def draw(self, scene: Scene) -> list[UIElement]:
         self._chart = chart = scene.time_figure(self.name, "Throughput", "orders/s")
-        edge, area = {"line_color": GREY, "line_width": 1.0}, {"fill_color": GREY, "fill_alpha": 0.25}
+        edge: dict[str, Any] = {"line_color": GREY, "line_width": 1.0}
+        area = {"fill_color": GREY, "fill_alpha": 0.25}
         chart.add_glyph(scene.series, VArea(x="t", y1=0, y2="offered", **area))
-        scene.node_lines(chart, "taken", line_width=1.1)
+        if self._nodes:
+            scene.node_lines(chart, "taken", line_width=1.1)
         acknowledged = scene.line(chart, "acknowledged", line_width=2.2)
         scene.line(chart, "offered", **edge)
         items = [
             scene.key(chart, "offered", VArea(x="x", y1="y", y2="y", **area), Line(x="x", y="y", **edge)),
             scene.key(chart, "acknowledged", Line(x="x", y="y", line_width=2.2, line_color="#000000", tags=[INK])),
         ]
-        scene.legend(chart, [*items, *scene.node_keys(chart)])
+        scene.legend(chart, [*items, *(scene.node_keys(chart) if self._nodes else [])])
         rows = [("offered", "@offered{0,0} orders/s"), ("acknowledged", "@acknowledged{0,0} orders/s")]
-        scene.hover(chart, acknowledged, rows, "taken", "orders/s")
+        scene.hover(chart, acknowledged, rows, "taken" if self._nodes else "", "orders/s")
         scene.empty_note(chart, "No orders yet: press start under Load.")
         return [chart]
 

@@ -1,0 +1,154 @@
+"""The stage: what it is made of, what its figures claim, and that errors speak of buttons."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.waiting import wait_for
+from tests.widgets.fake_cluster import FakeCluster
+from zmqlab.judge.verdict import LoadResult
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.widgets.book_chart import BookWatch
+from zmqlab.widgets.chart_widgets import enlarge
+from zmqlab.widgets.lab_panel import TABS, Lab
+from zmqlab.widgets.panel import in_buttons
+from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.stage import Stage, StageActions, StageChart, StageFigures
+
+LAB = Path(__file__).parents[2] / "zmqlab" / "lab"
+
+
+@pytest.fixture
+def lab(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setattr(BookWatch, "_run", lambda self: None)
+    for name in cluster.nodes:
+        cluster.say(name)
+    sampler.turn()
+    return Lab(cast(Cluster, cluster), layout="stage", title="A <title>", base_px=18)
+
+
+def test_a_stage_has_all_parts_of_the_panel(lab: Lab) -> None:
+    (stage,) = lab.children
+    assert isinstance(stage, Stage)
+    places = {"figures", "chart", "cards", "actions"}
+    tabbed = {name for _, names in TABS for name in names}
+    assert set(stage._parts) == places | tabbed
+    assert set(lab._parts) <= set(stage._parts.values())
+    assert stage._base_px == 18
+    html = lab._repr_mimebundle_()
+    html = html[0] if isinstance(html, tuple) else html
+    assert "node2" in html["text/html"]
+    lab.close()
+    assert not [each for each in (stage, *stage._parts.values()) if each.comm is not None]
+
+
+def test_a_layout_that_there_is_not(cluster: FakeCluster, sampler: Sampler) -> None:
+    with pytest.raises(ValueError, match="take 'panel' or 'stage'"):
+        Lab(cast(Cluster, cluster), layout=cast(Any, "wall"))
+
+
+def test_a_title_is_text_and_not_html(lab: Lab) -> None:
+    (stage,) = lab.children
+    assert "A &lt;title&gt;" in stage._repr_html_()
+
+
+def test_figures_claim_nothing_without_a_load(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    figures = StageFigures(cast(Cluster, cluster))
+    state = figures.make_state()
+    assert (state["acknowledged"], state["p99_ms"], state["lost"], state["runs"]) == (None, None, "", False)
+    cluster.load(offered=200, acknowledged=150)
+    sampler.turn()
+    state = figures.make_state()
+    assert (state["acknowledged"], state["offered"], state["runs"]) == (1_500, 2_000, True)
+    assert state["p99_ms"] == pytest.approx(2.0, rel=0.1)
+    figures.refresh(now=True)
+    assert "1500.0" in figures.html()
+
+
+def test_lost_orders_are_the_verdicts_word(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    figures = StageFigures(cast(Cluster, cluster))
+    check = SimpleNamespace(name="nothing lost", ok=None, detail="")
+    figures.judged(cast(LoadResult, SimpleNamespace(verdict=SimpleNamespace(checks=[check]))))
+    assert figures.make_state()["lost"] == "not judged"
+    check.ok, check.detail = False, "3 orders are missing"
+    figures.judged(cast(LoadResult, SimpleNamespace(verdict=SimpleNamespace(checks=[check]))))
+    assert figures.make_state()["lost"] == "3 orders are missing"
+    cluster.load()
+    sampler.turn()
+    assert figures.make_state()["lost"] == "", "that was of another run"
+
+
+def test_one_row_of_actions_has_every_fault(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    actions = StageActions(cast(Cluster, cluster))
+    assert [each["button"] for each in actions._controls] == [control.button for control in FAULTS.controls]
+    actions.do_strike("isolate the leader")
+    assert wait_for(lambda: {name for link in cluster.links for name in link} == set(cluster.nodes))
+    assert actions.make_state()["links_of"] == ["node0", "node1", "node2"]
+
+
+def test_text_on_a_stage_is_larger(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    small, large = (StageChart(cast(Cluster, cluster), base).static() for base in (12, 18))
+    assert [each.title.text_font_size for each in (small.children[0], large.children[0])] == ["13px", "13px"]
+    enlarge(large, 1.5)
+    chart = large.children[0]
+    assert (chart.title.text_font_size, chart.min_border_left, chart.legend[0].label_text_font_size) == (
+        "20px",
+        93,
+        "15px",
+    )
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("node1 is not running: cluster.restart('node1') starts it", "the button “restart” beside node1 starts it"),
+        ("a majority must: cluster.restart(name) starts one, cluster.status() shows all", "beside a node starts one"),
+        ("the load client has not ended in time: load.stop() ends it, load.close() kills it", "press “stop and judge”"),
+    ],
+)
+def test_advice_names_the_button(said: str, shown: str) -> None:
+    assert in_buttons(said).endswith(shown)
+
+
+FOR_PYTHON = ("has not been started", "of another process")
+"""Errors that no button of a panel can cause: without a started cluster, and without one's own, there is no panel."""
+
+
+def messages() -> list[str]:
+    """What the errors of the lab say, with a node's name wherever something is filled in."""
+    found = []
+    for path in sorted(LAB.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                found += [_text(each) for each in node.exc.args]
+    return found
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(each) for each in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return "'node1'" if node.conversion == ord("r") else "node1"
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def test_no_error_of_the_lab_asks_a_person_at_the_page_for_python() -> None:
+    calls = re.compile(r"\b(cluster|load)\.\w+\(")
+    advising = [text for text in messages() if calls.search(text)]
+    assert len(advising) > 8
+    shown = [in_buttons(text) for text in advising if not any(part in text for part in FOR_PYTHON)]
+    assert [text for text in shown if calls.search(text)] == []

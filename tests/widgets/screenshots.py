@@ -104,6 +104,11 @@ def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str]) -> Non
         visit.execute("load.set_rate(1000); cluster.scale(9)")
         visit.page.wait_for_timeout(6_000)
         camera.take("nine")
+        for tab in ("nodes", "load", "links", "charts and book"):
+            opener = visit.page.locator(".zl-tabs").get_by_role("button", name=tab)
+            opener.click()
+            camera.take(f"nine-{tab.split()[0]}", lambda: visit.page.locator(".zl-tab").scroll_into_view_if_needed())
+            opener.click()
     if "gone" in states:
         visit.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         visit.page.wait_for_timeout(9_000)

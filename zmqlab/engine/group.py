@@ -48,6 +48,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
 
@@ -282,7 +283,7 @@ class Group:
 
     # What is told about it.
 
-    def status(self) -> control.NodeStatus:
+    def status(self) -> NodeStatus:
         """A snapshot of everything."""
         vitals = self._effects.vitals()
         status = status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
@@ -290,7 +291,7 @@ class Group:
             status.role = REMOVED
         return status
 
-    def publish_status(self) -> control.NodeStatus:
+    def publish_status(self) -> NodeStatus:
         """Publish a snapshot, and begin a new interval."""
         self.counters.close_interval()
         self._trades_left = TRADES_PER_SNAPSHOT

@@ -40,8 +40,9 @@ from zmqlab.keys import Keyring, Role
 from zmqlab.lab.events import LabEvent
 from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
-from zmqlab.wire.control import EventKind, NodeStatus
+from zmqlab.wire.control import EventKind
 from zmqlab.wire.frames import EVENT, MAX_ANSWER_BYTES, METRICS, TRADE, parse_header, topic
+from zmqlab.wire.node_status import NodeStatus
 
 HISTORY_EVENTS = 2_000
 """Events that are kept, and mismatches: hours of faults by hand."""

@@ -224,7 +224,8 @@ def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser
     """A display never claims what it does not know: an outage, a kernel that hangs or restarts, a stopped cluster."""
     visit = small_lab.open(browser, 1400, 1900)
     visit.command("application:toggle-left-area")
-    page, head, load = visit.page, visit.page.locator(".zl-head").first, visit.page.locator(".zl-figures")
+    page, load = visit.page, visit.page.locator(".zl-figures")
+    head = page.locator(".zl-panel:has(.zl-nodes) > .zl-head")
 
     def press(name: str) -> None:
         for node in ("node0", "node1", "node2"):

@@ -33,7 +33,8 @@ const svgShape = (shape, colour) => {
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state.
+// A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state; its
+// `close()`, if it has one, is called at the end.
 function panel(build) {
   return {
     render({ model, el }) {
@@ -128,9 +129,9 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget });
-      el.append(problem);
       const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0);
+      const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget });
+      el.append(problem);
       const show = () => draw(model.get("_state"));
       show();
       showProblem();
@@ -158,6 +159,7 @@ function panel(build) {
       look();
       return () => {
         leave();
+        draw.close?.();
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);
         age.close();

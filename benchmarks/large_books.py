@@ -26,6 +26,7 @@ from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.hosts import LocalHost, module_command
 from zmqlab.wire import control
+from zmqlab.wire.node_status import NodeStatus
 
 CLIENTS = 8
 """As many sessions and accounts share the orders: none may have more than a quarter of what the exchange holds."""
@@ -133,7 +134,7 @@ def await_true(condition: Callable[[], bool], timeout_s: float) -> None:
         time.sleep(0.02)
 
 
-def statuses(cluster: Cluster) -> dict[str, control.NodeStatus]:
+def statuses(cluster: Cluster) -> dict[str, NodeStatus]:
     """The status of each node that answers, by name."""
     answers = ask.statuses([cluster.fleet.endpoint(name) for name in cluster.running], 1.0)
     return {status.name: status for status in answers.values()}

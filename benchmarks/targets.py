@@ -29,7 +29,7 @@ import psutil
 from zmqlab import keys
 from zmqlab.client import ask
 from zmqlab.lab.hosts import free_base_ports
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 HERE = Path(__file__).resolve().parent
 TREE = HERE.parent

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from zmqlab.wire import control
+from zmqlab.wire.node_status import NodeStatus
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
 EVENT_HEAD = ("time", "node", "what", "term", "")
@@ -65,7 +66,7 @@ class NodeState:
     state: str
     """``running``, ``paused``, ``stopped``, ``refused`` if it does not let this process in, or ``silent``: it did not
     answer in time, and the reason is not known."""
-    status: control.NodeStatus | None = None
+    status: NodeStatus | None = None
     """What the node says of itself; None unless it runs and answered."""
     why: str = ""
     """Why it is ``refused``, and what to do."""
@@ -97,7 +98,7 @@ class StatusTable(Sequence[NodeState]):
     def of_answers(
         cls,
         endpoints: Iterable[str],
-        answers: Mapping[str, control.NodeStatus],
+        answers: Mapping[str, NodeStatus],
         refusals: Mapping[str, str] = MappingProxyType({}),
     ) -> StatusTable:
         """A row for each endpoint. Of a node that gave no answer the endpoint stands for its name: it is ``refused`` if

@@ -22,6 +22,7 @@ from zmqlab.lab.hosts import free_base_ports
 from zmqlab.load.order_flow import COMMAND, FILL, KIND_NEW, REPORT, Rows
 from zmqlab.market.types import Status
 from zmqlab.wire import client, control, frames
+from zmqlab.wire.node_status import Member, NodeStatus
 
 _node_ids = itertools.count(1)
 _BY_KIND = [Status.NEW, Status.CANCELED, Status.REPLACED]
@@ -195,10 +196,10 @@ class FakeNode:
             return None
         return client.encode_responses([body])
 
-    def _status(self) -> control.NodeStatus:
+    def _status(self) -> NodeStatus:
         zeros = ("pid", "time_ns", "uptime_ms", "leader_id", "first_index", "last_index", "applied_index", "lag")
         role = "leader" if self.leads else "follower"
-        return control.NodeStatus(
+        return NodeStatus(
             name=self.name,
             node_id=self.node_id,
             port=self._port - 2,
@@ -209,6 +210,6 @@ class FakeNode:
             **dict.fromkeys(zeros, 0),
         )
 
-    def as_member(self, voter: bool) -> control.Member:
+    def as_member(self, voter: bool) -> Member:
         """The entry for it in the statuses of other nodes."""
-        return control.Member(node_id=self.node_id, name=self.name, host="127.0.0.1", port=self._port - 2, voter=voter)
+        return Member(node_id=self.node_id, name=self.name, host="127.0.0.1", port=self._port - 2, voter=voter)

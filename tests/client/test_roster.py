@@ -10,6 +10,7 @@ from tests.client.virtual import MS, endpoint_of, status_of
 from zmqlab.client.retries import ResponseClock
 from zmqlab.client.roster import Contact, Numbering, Roster, leader_of, newest_of, wanted
 from zmqlab.wire import control, frames
+from zmqlab.wire.node_status import NodeStatus
 
 
 class Wire:
@@ -36,7 +37,7 @@ def roster_of(*node_ids: int, wants_leader: bool = False, fallbacks: tuple[str, 
     return Roster(welcome, endpoints, nonces=nonces, wants_leader=wants_leader, fallbacks=fallbacks)
 
 
-def answer(roster: Roster, index: int, status: control.NodeStatus) -> None:
+def answer(roster: Roster, index: int, status: NodeStatus) -> None:
     """The node answers the last question that it was asked."""
     contact = next(each for each in roster.contacts if each.index == index)
     assert isinstance(contact.wire, Wire)
@@ -182,7 +183,7 @@ def test_a_client_of_a_node_that_is_served_looks_no_further() -> None:
     ids=lambda status: status.role,
 )
 def test_a_node_that_never_stands_for_election_and_remembers_a_leader_is_not_served(
-    status: control.NodeStatus,
+    status: NodeStatus,
 ) -> None:
     roster = roster_of(1, fallbacks=(endpoint_of(5),))
     connect_all(roster)

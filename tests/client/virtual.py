@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from zmqlab.client.roster import Contact
 from zmqlab.client.session import Completion, Session, SessionSettings
 from zmqlab.wire import client, control, frames
+from zmqlab.wire.node_status import Member, NodeStatus
 
 MS = 1_000_000
 TEND_MS = 5
@@ -29,14 +30,14 @@ def status_of(
     members: tuple[int, ...] = (),
     learners: tuple[int, ...] = (),
     leader_id: int = 0,
-) -> control.NodeStatus:
+) -> NodeStatus:
     """A status; node n listens at ``tcp://10.0.0.n:5000``, so that clients reach it at port 5002."""
     zeros = ("pid", "time_ns", "uptime_ms", "first_index", "last_index", "applied_index", "lag")
     rows = [
-        control.Member(node_id=each, name=f"n{each}", host=f"10.0.0.{each}", port=5000, voter=each in members)
+        Member(node_id=each, name=f"n{each}", host=f"10.0.0.{each}", port=5000, voter=each in members)
         for each in (*members, *learners)
     ]
-    return control.NodeStatus(
+    return NodeStatus(
         name=f"n{node_id}",
         node_id=node_id,
         port=5000,

@@ -14,7 +14,7 @@ from zmqlab.engine.status import early_status
 from zmqlab.replica import Journal, MemoryJournal, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import Member, NodeStatus
+from zmqlab.wire.node_status import Member, NodeStatus
 
 MS = 1_000_000
 

@@ -13,7 +13,8 @@ from zmqlab.raft import Configuration
 from zmqlab.replica import MemoryJournal, Origin
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import ErrorAnswer, Member
+from zmqlab.wire.control import ErrorAnswer
+from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_hello
 
 SILENT = "tcp://silent.example:5000"

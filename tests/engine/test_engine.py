@@ -18,7 +18,7 @@ from zmqlab.settings import NodeSettings, SessionLimits
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import FILLS_CUT, Response, ResponseStatus
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import Hello, encode_hello
 
 A, B, C, D = (f"tcp://127.0.0.1:{port}" for port in (5_000, 5_100, 5_200, 5_300))
@@ -34,6 +34,25 @@ def alone() -> Driven:
     driven = Driven(NodeSettings(name="node0", port=5_000))
     driven.turn()
     return driven
+
+
+def test_a_status_says_how_long_a_node_still_waits_before_it_tries_to_lead() -> None:
+    driven = one_of_three()
+    driven.turn()
+    before = driven.engine.groups[0].status()
+    driven.pass_time(3)
+    after = driven.engine.groups[0].status()
+    assert 200 <= before.election_timeout_ms < 400
+    assert after.election_timeout_ms == before.election_timeout_ms
+    assert before.election_due_ms - after.election_due_ms == 30
+    assert 0 < after.election_due_ms <= after.election_timeout_ms
+
+
+def test_a_leader_waits_for_no_election() -> None:
+    driven = alone()
+    driven.pass_time(1)
+    status = driven.engine.groups[0].status()
+    assert (status.role, status.election_due_ms, status.election_timeout_ms) == ("leader", 0, 0)
 
 
 def hello(driven: Driven, sender: int, address: str) -> None:

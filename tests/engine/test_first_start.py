@@ -10,7 +10,7 @@ from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import Member
+from zmqlab.wire.node_status import Member
 
 A, B, C, D = "tcp://127.0.0.1:5000", "tcp://127.0.0.1:5100", "tcp://127.0.0.1:5200", "tcp://127.0.0.1:5300"
 ID_A, ID_B, ID_C = map(founder_id, (A, B, C))

@@ -9,7 +9,7 @@ from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, AppendEntries, Entry, EntryKind
 from zmqlab.replica import MemoryJournal
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import Member
+from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import encode_message
 
 A, B, C = "tcp://127.0.0.1:5000", "tcp://127.0.0.1:5100", "tcp://127.0.0.1:5200"

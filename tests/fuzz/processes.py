@@ -37,7 +37,8 @@ from zmqlab.lab.hosts import LocalHost, LocalNode
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import HashAnswer, HashQuery, NodeStatus, OkAnswer, StatusAnswer, StatusQuery, TransferQuery
+from zmqlab.wire.control import HashAnswer, HashQuery, OkAnswer, StatusAnswer, StatusQuery, TransferQuery
+from zmqlab.wire.node_status import NodeStatus
 
 BATCH = 1_000
 BATCHES_PER_CONNECTION = 20

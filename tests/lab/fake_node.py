@@ -15,6 +15,7 @@ import time
 import zmq
 
 from zmqlab.wire import control, frames
+from zmqlab.wire.node_status import NodeStatus
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
         socket.linger = 0
         socket.bind(f"tcp://127.0.0.1:{options.port + offset}")
 
-    def status() -> control.NodeStatus:
+    def status() -> NodeStatus:
         return status_of(options.node, options.port, options.leader, options.cluster)
 
     poller = zmq.Poller()
@@ -51,8 +52,8 @@ def main() -> int:
             return 0
 
 
-def status_of(name: str, port: int, leads: bool, cluster: str = "") -> control.NodeStatus:
-    return control.NodeStatus(
+def status_of(name: str, port: int, leads: bool, cluster: str = "") -> NodeStatus:
+    return NodeStatus(
         name=name,
         node_id=port,
         pid=os.getpid(),

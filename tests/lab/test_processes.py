@@ -19,7 +19,7 @@ from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import Keyring
 from zmqlab.lab import processes, scaling
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import Member
+from zmqlab.wire.node_status import Member
 
 NAP = "import time; time.sleep(60)"
 

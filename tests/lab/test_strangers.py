@@ -29,7 +29,7 @@ from zmqlab.raft.messages import BROADCAST, AppendEntries, InstallSnapshot, Requ
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import Hello, encode_forward, encode_hello, encode_message
 
 pytestmark = pytest.mark.process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zmqlab.node.exposition import Distribution, Endpoint, Pages, render
 from zmqlab.node.prometheus import View, figures
-from zmqlab.wire.control import Member, NodeStatus
+from zmqlab.wire.node_status import Member, NodeStatus
 
 HONEST_CHAIN = "f" * 32
 

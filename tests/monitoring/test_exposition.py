@@ -35,7 +35,7 @@ from zmqlab.node.exposition import (
 from zmqlab.node.prometheus import SPACINGS, NodeExporter, View, figures, why_not_ready
 from zmqlab.replica import Replica
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import Member, NodeStatus
+from zmqlab.wire.node_status import Member, NodeStatus
 
 
 def get(port: int, path: str) -> tuple[int, str]:

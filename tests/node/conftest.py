@@ -14,7 +14,8 @@ import zmq
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
-from zmqlab.wire.control import NodeStatus, StatusAnswer
+from zmqlab.wire.control import StatusAnswer
+from zmqlab.wire.node_status import NodeStatus
 
 
 class LiveNode:

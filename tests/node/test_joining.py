@@ -20,7 +20,8 @@ from zmqlab.errors import RequestError
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.lab.scaling import reach_leader, remove_member
 from zmqlab.market.types import Command, Side
-from zmqlab.wire.control import NodeStatus, OkAnswer, TransferQuery
+from zmqlab.wire.control import OkAnswer, TransferQuery
+from zmqlab.wire.node_status import NodeStatus
 
 pytestmark = pytest.mark.process
 

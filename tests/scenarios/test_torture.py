@@ -23,7 +23,7 @@ from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike, deals, kin
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.tables import NodeState, StatusTable
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 MS = 1_000_000
 ACKNOWLEDGED = np.array([10, 11, 12, 40, 41, 90, 91], np.int64) * MS

@@ -26,6 +26,7 @@ from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.frames import ANSWER
+from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
 
 THREE = Configuration((1, 2, 3))
@@ -333,7 +334,7 @@ def test_a_query_that_is_never_answered_or_twice() -> None:
 @pytest.mark.parametrize("configuration", [None, Configuration((1,))])
 def test_a_first_start_that_does_not_believe_a_member(configuration: Configuration | None) -> None:
     """A cluster that has no leader just now is a cluster."""
-    member = control.Member(node_id=2, name="", host="10.0.0.2", port=5000, match_index=0, state="", voter=True)
+    member = Member(node_id=2, name="", host="10.0.0.2", port=5000, match_index=0, state="", voter=True)
     status = early_status(NodeSettings(name="node2", port=5000, insecure=True), "follower", 2, VITALS)
     status.members = [member]
     answer = control.encode(ANSWER, control.StatusAnswer(5, status))

@@ -14,8 +14,9 @@ from zmqlab.lab.link_table import WHOLE, Link, LinkFault
 from zmqlab.lab.register import Ending
 from zmqlab.lab.turns import Turns
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.wire.control import Event, NodeStatus, TradeEvent, encode
+from zmqlab.wire.control import Event, TradeEvent, encode
 from zmqlab.wire.frames import TRADE
+from zmqlab.wire.node_status import NodeStatus
 
 MS = 1_000_000
 

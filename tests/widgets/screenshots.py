@@ -62,7 +62,7 @@ class Play:
     def heal(self) -> None:
         """All nodes run, one leads, and orders are acknowledged."""
         self.press("heal all")
-        self.page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=30_000)
+        self.page.wait_for_selector(".zl-pop-row.zl-leads", state="attached", timeout=30_000)
         self.page.wait_for_timeout(4_000)
 
     def kill(self) -> None:
@@ -72,13 +72,13 @@ class Play:
 
     def of_node(self, name: str, button: str) -> None:
         """A button of a node's row in the menu, which need not be open for it."""
-        row = self.actions.locator(f".zl-menu-row[data-node='{name}']")
+        row = self.actions.locator(f".zl-pop-row[data-node='{name}']")
         row.locator("button", has_text=button).first.evaluate("(button) => button.click()")
 
 
 def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str]) -> None:
     play = Play(visit.page)
-    visit.page.wait_for_selector(".zl-place-actions .zl-menu-row", state="attached", timeout=60_000)
+    visit.page.wait_for_selector(".zl-place-actions .zl-pop-row", state="attached", timeout=60_000)
     visit.page.wait_for_timeout(3_000)
     if "idle" in states:
         camera.take("idle")
@@ -140,7 +140,7 @@ def main() -> None:
             page = browser.new_page()
             page.goto(asked.voila)
             play = Play(page)
-            page.wait_for_selector(".zl-place-actions .zl-menu-row", state="attached", timeout=60_000)
+            page.wait_for_selector(".zl-place-actions .zl-pop-row", state="attached", timeout=60_000)
             page.wait_for_timeout(8_000)
             camera = Camera(page, asked.folder, asked.sizes, asked.themes)
             camera.take("app-load")

@@ -37,7 +37,7 @@ pytestmark = [*MARKS, pytest.mark.skipif(not shutil.which("make"), reason="no ma
 ROOT = Path(__file__).parents[2]
 TOKEN = "of-this-test"
 """Without one, Voilà draws a token and prints the address that has it."""
-LEADS = ".zl-menu-row.zl-leads"
+LEADS = ".zl-pop-row.zl-leads"
 """The leader's row in the menu of nodes."""
 FILLS = """() => {
     const stage = document.querySelector(".zl-stage").getBoundingClientRect();

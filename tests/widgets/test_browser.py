@@ -228,17 +228,17 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
 
     # A click kills, and the card of that kill comes.
     nodes = nodes_of(server.pid)
-    leader = page.locator(".zl-menu-row.zl-leads").get_attribute("data-node")
+    leader = page.locator(".zl-pop-row.zl-leads").get_attribute("data-node")
     actions.get_by_role("button", name="kill the leader").click()
     seconds_until(lambda: len(living(nodes)) < 3, 10)
     cards.get_by_text(f"{leader} killed (it led)").wait_for(timeout=15_000)
 
     # The menu of a node, on top of everything.
     actions.get_by_role("button", name="a node ▾").click()
-    row = page.locator(f".zl-menu-row[data-node='{leader}']")
+    row = page.locator(f".zl-pop-row[data-node='{leader}']")
     row.get_by_role("button", name="restart").click()
     page.keyboard.press("Escape")
-    page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=15_000)
+    page.wait_for_selector(".zl-pop-row.zl-leads", state="attached", timeout=15_000)
 
     # A link is made slow without being cut first, and has its card.
     page.locator(".zl-tabs").get_by_role("button", name="links").click()
@@ -272,7 +272,7 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
     visit.command("notebook:run-cell", {})
     page.wait_for_function("() => document.querySelectorAll('.zl-stage').length === 1", timeout=15_000)
-    page.wait_for_selector(".zl-menu-row.zl-leads", state="attached", timeout=15_000)
+    page.wait_for_selector(".zl-pop-row.zl-leads", state="attached", timeout=15_000)
 
     # The kernel restarts: nothing can be pressed, and one line says why.
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
@@ -343,7 +343,8 @@ def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser
     """A display never claims what it does not know: an outage, a kernel that hangs or restarts, a stopped cluster."""
     visit = small_lab.open(browser, 1400, 1900)
     visit.command("application:toggle-left-area")
-    page, head, load = visit.page, visit.page.locator(".zl-head").first, visit.page.locator(".zl-figures")
+    page, load = visit.page, visit.page.locator(".zl-figures")
+    head = page.locator(".zl-panel:has(.zl-nodes) > .zl-head")
 
     def press(name: str) -> None:
         for node in ("node0", "node1", "node2"):

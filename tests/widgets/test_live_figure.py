@@ -163,7 +163,7 @@ def test_nothing_is_made_for_a_hidden_page(rig: Rig) -> None:
 
 def test_pushes_from_many_threads_are_numbered_without_a_gap(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.say("ready")
-    monkeypatch.setattr(rig.widget._flow, "may_push", lambda *_: True)
+    monkeypatch.setattr(rig.widget._pushes.flow, "may_push", lambda *_: True)
     threads = [threading.Thread(target=lambda: [rig.widget.refresh(rig.frame) for _ in range(50)]) for _ in range(4)]
     for thread in threads:
         thread.start()

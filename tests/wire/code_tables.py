@@ -26,7 +26,8 @@ import msgspec
 from zmqlab.market.types import CommandKind, OrderType, Reason, Side, Status, TimeInForce
 from zmqlab.raft.messages import EntryKind
 from zmqlab.wire.client import ResponseStatus
-from zmqlab.wire.control import ErrorCode, Event, EventKind, Member, NodeStatus, TradeEvent
+from zmqlab.wire.control import ErrorCode, Event, EventKind, TradeEvent
+from zmqlab.wire.node_status import Member, NodeStatus
 
 FOLDER = Path(__file__).parents[2] / "docs"
 CODES: tuple[type[Enum], ...] = (

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests.wire.damage import damaged, refuses_or_accepts
 from zmqlab.errors import FrameError
 from zmqlab.wire import control, frames
+from zmqlab.wire.node_status import Member, NodeStatus
 
-STATUS = control.NodeStatus(
+STATUS = NodeStatus(
     name="n1", node_id=7, pid=1, port=5_000, time_ns=2, uptime_ms=3, role="leader", term=4, leader_id=7,
     first_index=1, last_index=9, commit_index=8, applied_index=8, lag=1, service_time={"3": 4},
-    members=[control.Member(node_id=7, name="n1", host="127.0.0.1", port=5_000, state="replicate")],
+    members=[Member(node_id=7, name="n1", host="127.0.0.1", port=5_000, state="replicate")],
 )  # fmt: skip
 QUERIES: list[control.Query] = [
     control.StatusQuery(1),

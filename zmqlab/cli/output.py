@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.load.load_report import LoadFigures
-    from zmqlab.wire.control import NodeStatus
+    from zmqlab.wire.node_status import NodeStatus
 
 KEYED_OPTION = typer.Option(
     False,

@@ -28,6 +28,7 @@ from zmqlab.names import numeric
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
+from zmqlab.wire.node_status import NodeStatus
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -186,7 +187,7 @@ def statuses(
     endpoints: Iterable[str],
     timeout_s: float = 1.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
-) -> dict[str, control.NodeStatus]:
+) -> dict[str, NodeStatus]:
     """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
     :func:`ask_all`."""
     return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
@@ -234,7 +235,7 @@ def _status_query(_: str) -> control.Query:
     return control.StatusQuery(nonce=new_nonce())
 
 
-def _statuses_in(answers: dict[str, control.Answer]) -> dict[str, control.NodeStatus]:
+def _statuses_in(answers: dict[str, control.Answer]) -> dict[str, NodeStatus]:
     return {endpoint: answer.status for endpoint, answer in answers.items() if isinstance(answer, control.StatusAnswer)}
 
 

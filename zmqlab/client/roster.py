@@ -1,7 +1,7 @@
 """Which nodes a client talks to and which one leads: a pure state machine, fed with the nodes' own statuses.
 
-Each :class:`~zmqlab.wire.control.NodeStatus` lists the members of the cluster as that node knows them. A node that is
-behind, cut off or removed knows an old membership. Therefore:
+Each :class:`~zmqlab.wire.node_status.NodeStatus` lists the members of the cluster as that node knows them. A node that
+is behind, cut off or removed knows an old membership. Therefore:
 
 - The membership of the most advanced status counts, by (commit index, term). A membership is an entry of the log, and a
   commit index never falls, so the node with the higher commit index knows the later membership. The term decides only
@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from zmqlab.wire import control
 from zmqlab.wire.frames import QUERY
+from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.client.retries import OpenRequest, ResponseClock
@@ -73,7 +74,7 @@ STATUS_SOON_MS = 50
 """The shortest pause between two rounds: a quarter of an election."""
 
 
-def leader_of(statuses: Mapping[K, control.NodeStatus]) -> K | None:
+def leader_of(statuses: Mapping[K, NodeStatus]) -> K | None:
     """The one rule that says which node leads: of the nodes that say that they lead, the node with the highest term.
 
     A deposed leader that is cut off still says that it leads, but in a lower term. What a status says about *another*
@@ -89,23 +90,23 @@ def leader_of(statuses: Mapping[K, control.NodeStatus]) -> K | None:
     return max(leaders, key=leaders.__getitem__) if leaders else None
 
 
-def progress_of(status: control.NodeStatus) -> tuple[int, int]:
+def progress_of(status: NodeStatus) -> tuple[int, int]:
     """How far a node is, comparable: (commit index, term)."""
     return status.commit_index, status.term
 
 
-def is_member(status: control.NodeStatus) -> bool:
+def is_member(status: NodeStatus) -> bool:
     """Whether the node belongs to the cluster by its own account."""
     return status.node_id in [member.node_id for member in status.members]
 
 
-def is_served(status: control.NodeStatus) -> bool:
+def is_served(status: NodeStatus) -> bool:
     """Whether the node votes by its own account and knows a leader, itself included; see the module."""
     knows_leader = status.leader_id != 0 and status.role != "removed"
     return knows_leader and any(each.voter and each.node_id == status.node_id for each in status.members)
 
 
-def newest_of(statuses: Iterable[control.NodeStatus]) -> control.NodeStatus | None:
+def newest_of(statuses: Iterable[NodeStatus]) -> NodeStatus | None:
     """The status whose membership counts; one of a node that is no member only if there is no other."""
     return max(statuses, key=lambda status: (is_member(status), progress_of(status)), default=None)
 
@@ -134,7 +135,7 @@ class Contact:
     """Its response time and the retry time-out that follows from it."""
     connected: bool = False
     """Whether the connection stands, as its owner last said."""
-    status: control.NodeStatus | None = None
+    status: NodeStatus | None = None
     """The latest answer to a status question over the present connection."""
     node_id: int = 0
     """The node's id by its own word, kept over disconnections; 0 until it has said so."""
@@ -284,7 +285,7 @@ class Roster:
         if isinstance(answer, control.StatusAnswer) and 0 < answer.nonce - self._first_nonce <= self._asked:
             self._take_status(contact, answer.status)
 
-    def _take_status(self, contact: Contact, status: control.NodeStatus) -> None:
+    def _take_status(self, contact: Contact, status: NodeStatus) -> None:
         contact.status = status
         self._unsettled = self._unsettled or contact.node_id != status.node_id
         contact.node_id = status.node_id

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from zmqlab.replica import Replica
 from zmqlab.replica.replica import Route
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 
 class Vitals(NamedTuple):

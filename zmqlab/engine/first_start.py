@@ -29,6 +29,7 @@ from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
+from zmqlab.wire.node_status import Member, NodeStatus
 
 ASKS = 6
 """Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
@@ -92,7 +93,7 @@ class FirstStart(ABC):
             self._meet(address, answer.status)
 
     @abstractmethod
-    def _meet(self, address: str, status: control.NodeStatus) -> None:
+    def _meet(self, address: str, status: NodeStatus) -> None:
         """The node at ``address`` has told its status."""
 
     def _decide(self, configuration: Configuration) -> None:
@@ -146,7 +147,7 @@ class Assembly(FirstStart):
                 is_warning=True,
             )
 
-    def _meet(self, address: str, status: control.NodeStatus) -> None:
+    def _meet(self, address: str, status: NodeStatus) -> None:
         name = self._asked[address]
         if status.node_id == self.own_id:
             return
@@ -160,7 +161,7 @@ class Assembly(FirstStart):
             if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
-    def _meet_members(self, founder: str, members: Sequence[control.Member]) -> None:
+    def _meet_members(self, founder: str, members: Sequence[Member]) -> None:
         """There is a cluster already: this node belongs to it, or it must join it."""
         if self.own_id not in {member.node_id for member in members}:
             self._effects.note(
@@ -209,7 +210,7 @@ class Founding(FirstStart):
             self._effects.note("no node there belongs to a cluster: this node founds one")
             self._decide(_alone(self.own_id, self._settings))
 
-    def _meet(self, address: str, status: control.NodeStatus) -> None:
+    def _meet(self, address: str, status: NodeStatus) -> None:
         if status.members:
             self._effects.note(f"{address} belongs to a cluster: this node joins it")
             self._decide(NO_MEMBERS)

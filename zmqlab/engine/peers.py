@@ -33,7 +33,7 @@ from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, Message
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings, is_address, parse_endpoint
-from zmqlab.wire.control import Member
+from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_hello
 
 HELLOS = 0.8

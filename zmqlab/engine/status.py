@@ -13,7 +13,7 @@ from zmqlab.histogram import Histogram
 from zmqlab.raft import Role
 from zmqlab.replica import Replica
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 _ROLES = {
     Role.FOLLOWER: "follower",
@@ -58,6 +58,7 @@ def status_of(
     replication, machine = replica.replication, replica.machine
     hash_index, chain = next(reversed(machine.checkpoints.items()), (0, b""))
     is_voter = replication.node_id in replication.configuration.voters
+    due_ticks, wait_ticks = replication.election_timer
     role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
     return NodeStatus(
         name=settings.name,
@@ -88,6 +89,8 @@ def status_of(
         dropped_total=vitals.dropped,
         connections_ended_total=vitals.connections_ended,
         elections_total=replica.elections_total,
+        election_due_ms=due_ticks * settings.tick_ms,
+        election_timeout_ms=wait_ticks * settings.tick_ms,
         open_orders=machine.exchange.open_orders,
         exchange=machine.exchange.name,
         replication=settings.replication,

@@ -35,7 +35,7 @@ from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogLevel, NodeSettings, require_alike, require_whole
-from zmqlab.wire import control
+from zmqlab.wire.node_status import NodeStatus
 
 MAX_NODES = 15
 """More nodes on one machine teach nothing, and only wait for its cores."""
@@ -332,7 +332,7 @@ class Fleet:
                 )
             time.sleep(POLL_S)
 
-    def _answers(self, nodes: Iterable[NodeSettings]) -> dict[str, control.NodeStatus]:
+    def _answers(self, nodes: Iterable[NodeSettings]) -> dict[str, NodeStatus]:
         """What those of these nodes say that answer under their own name, by name."""
         by_endpoint = {settings.client_endpoint: settings for settings in nodes}
         return {

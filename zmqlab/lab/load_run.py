@@ -39,6 +39,7 @@ from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of,
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
 from zmqlab.settings import reason_of
+from zmqlab.wire.traces import TraceQuery
 
 if TYPE_CHECKING:
     from zmqlab.judge.evidence import LogCollector
@@ -140,6 +141,7 @@ class LoadRun:
         thread = threading.Thread(target=self._serve, name="zmqlab-load", daemon=True)
         thread.start()
         end.also(partial(_kill_and_join, self.process, thread))
+        end.also(feed.on_trace_wish(self.tell_to_trace))
 
     def _listen(self, credentials: Credentials, feed: MetricsFeed) -> None:
         """Open the sockets. One thread after the other uses them: this one, then that of the run."""
@@ -167,6 +169,10 @@ class LoadRun:
         """Tell the process something."""
         self._steered += 1
         self._orders.append(message)
+
+    def tell_to_trace(self, query: TraceQuery) -> None:
+        """Have the process tell of its requests. That steers nothing, and so it is not counted."""
+        self._orders.append(query)
 
     def outcome(self) -> load_wire.LoadResult:
         """What the run has recorded, once it has ended. Raises ClusterError, or what the process failed with."""

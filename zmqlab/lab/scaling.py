@@ -45,6 +45,7 @@ from zmqlab.settings import (
     parse_endpoint,
 )
 from zmqlab.wire import control
+from zmqlab.wire.node_status import Member
 
 CHANGE_TIMEOUT_S = 30.0
 """For one change. A small log is copied in a second; an election in between takes a quarter of one."""
@@ -64,7 +65,7 @@ class Reached(NamedTuple):
 
     endpoint: str
     """Where clients reach it."""
-    members: dict[str, control.Member]
+    members: dict[str, Member]
     """By base endpoint."""
     cluster: str = ""
     """The name of the :class:`~zmqlab.lab.cluster.Cluster` that it belongs to; empty if it was started by hand."""
@@ -250,7 +251,7 @@ class ScalingByHand:
         self._keys = keys.absolute() if keys is not None else None
         self._host = LocalHost()
 
-    def scale(self, count: int) -> list[control.Member]:
+    def scale(self, count: int) -> list[Member]:
         """Add or remove nodes, one after the other, until there are ``count``; returns the members then.
 
         Raises:
@@ -278,7 +279,7 @@ class ScalingByHand:
         self._seeds = tuple(each.client_endpoint for each in reached.members.values())
         return reached
 
-    def _add(self, members: dict[str, control.Member]) -> None:
+    def _add(self, members: dict[str, Member]) -> None:
         told = list(ask.statuses(self._seeds).values())
         names = {status.name for status in told}
         name = free_name({each.name for each in members.values()} | names)  # a node that just started is no member yet
@@ -310,7 +311,7 @@ class ScalingByHand:
             Keyring.read(folder).credentials(Role.MEMBER)  # without it the new node could never join
         return folder
 
-    def _remove(self, members: dict[str, control.Member]) -> None:
+    def _remove(self, members: dict[str, Member]) -> None:
         """Remove the last by name of those that do not lead; the leader only if there is no other node."""
         leader_port = parse_endpoint(self._reach().endpoint)[1] - CLIENT_PORT
         address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
@@ -350,7 +351,7 @@ def reach_leader(endpoints: Callable[[], Sequence[str]], deadline: float) -> Rea
         time.sleep(POLL_S)
 
 
-def member_called(name: str, reached: Reached) -> control.Member:
+def member_called(name: str, reached: Reached) -> Member:
     """The member at this base endpoint, or the only one of this name.
 
     Raises:

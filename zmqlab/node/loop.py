@@ -24,7 +24,7 @@ from zmqlab.names import Names
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, Replica
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 STDIN = 0
 MAX_CLIENT_NS_PER_TURN = 20_000_000

@@ -30,7 +30,7 @@ from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.replica import Replica
 from zmqlab.replica.machine import CHECKPOINT_INTERVAL
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 ROLES = ("leader", "follower", "candidate", "pre_candidate", "learner", "removed")
 _ROLE = ("role",), [(role,) for role in ROLES]

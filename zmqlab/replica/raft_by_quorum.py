@@ -95,6 +95,13 @@ class RaftByQuorum(Raft):
         return self.settings.election_ticks
 
     @property
+    def election_timer(self) -> tuple[int, int]:
+        """See :class:`~zmqlab.replica.replication.Replication`."""
+        if self.role is Role.LEADER or not self.is_voter:
+            return 0, 0
+        return max(0, self.election_timeout - self.election_elapsed), self.election_timeout
+
+    @property
     def configuration_index(self) -> int:
         """See :class:`~zmqlab.replica.replication.Replication`."""
         return self.configurations.current_index

@@ -88,6 +88,11 @@ class Replication(Protocol):
         """After so many ticks of silence a leader counts as gone."""
 
     @property
+    def election_timer(self) -> tuple[int, int]:
+        """(ticks until this node tries to lead if it hears no leader meanwhile, ticks that this wait is long in all);
+        (0, 0) if it waits for none, as a leader and a learner do. For displays."""
+
+    @property
     def configuration(self) -> Configuration:
         """The members in effect. The same object as long as nothing has changed."""
 

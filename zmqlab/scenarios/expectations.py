@@ -29,7 +29,7 @@ from zmqlab.judge.promises import Outcome
 from zmqlab.judge.thresholds import METRICS, Threshold, parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.scenarios.written import Written, choices
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 PASSES = "verdict passed"
 _FORM = re.compile(r"([a-z_0-9.]+)\s*(<=|>=|==|<|>)\s*([0-9]*\.?[0-9]+\s*[a-z%]*)")

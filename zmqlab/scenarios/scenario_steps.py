@@ -31,7 +31,8 @@ from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.scenarios.nemesis import NEAR, PROCEDURES, Deal, Nemesis, Progress
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.settings import parse_duration, parse_rate
-from zmqlab.wire.control import Event, EventKind, NodeStatus
+from zmqlab.wire.control import Event, EventKind
+from zmqlab.wire.node_status import NodeStatus
 
 VICTIM = "victim"
 """The node, or the nodes, that the last fault hit."""

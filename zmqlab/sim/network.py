@@ -20,7 +20,7 @@ from zmqlab.replica import Replica
 from zmqlab.sim.plan import MS, Plan
 from zmqlab.sim.trace import Trace
 from zmqlab.wire import frames
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process

@@ -22,7 +22,8 @@ from zmqlab.replica.replica import Replica, Route
 from zmqlab.sim.causes import UNKNOWN, Causes
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties, late_snapshot
-from zmqlab.wire.control import Answer, LogQuery, NodeStatus, Query
+from zmqlab.wire.control import Answer, LogQuery, Query
+from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets

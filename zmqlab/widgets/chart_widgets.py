@@ -162,7 +162,7 @@ class _WithBook(LiveCharts):
 
     def _seen(self) -> bool:
         """Whether a page may show the book. Runs in the watch's thread, which starts before this widget is made."""
-        return "_flow" in vars(self) and self.watched
+        return "_pushes" in vars(self) and self.watched
 
     def _tick(self) -> None:
         if self._watch.error is not None and self._sampler.error is None:

@@ -79,17 +79,6 @@ class FaultPanel(Panel):
     def _fault(self, control: Control, target: Sequence[str], sizes: Mapping[str, float]) -> Fault:
         return control.fault(self._cluster, *target, **{name: float(size) for name, size in sizes.items()})
 
-    def _states(self, names: Iterable[str]) -> dict[str, str]:
-        """``running``, ``paused`` or ``stopped`` for each name.
-
-        When the cluster stops, the figures end before its nodes do. They are called stopped already, because nothing
-        corrects that later.
-        """
-        if self._sampler.ended:
-            return dict.fromkeys(names, "stopped")
-        paused, running = set(self._cluster.paused), set(self._cluster.running)
-        return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
-
     def _draw_controls(self) -> None:
         with self._guard:
             drawn = [_drawn(control) for control in self._own_controls()]
@@ -121,7 +110,7 @@ class NodeTable(FaultPanel):
         leader = "" if self._sampler.ended else self._sampler.who_leads()
         common, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
         tracks, rows = self._sampler.nodes, []
-        for name, state in self._states(tracks).items():
+        for name, state in states_of(self._cluster, tracks, self._sampler.ended).items():
             rows.append(_row(name, tracks[name], state, name == leader) | _hash(name, hashes, parted))
         return {
             "nodes": rows,
@@ -172,15 +161,13 @@ class NodeTable(FaultPanel):
             if name not in self._cluster.running:
                 self._cluster.restart(name)
 
-    # -- inside ------------------------------------------------------------------------------------------------
-
     def _tick(self) -> None:
         """Show the figures twice a second, and at once a node that came, went, or began to lead."""
         shown = [(node["name"], node["state"], node["leads"]) for node in self._state["nodes"]]
         leader = self._sampler.who_leads()
         actual = [
             (name, state, name == leader and state == "running")
-            for name, state in self._states(self._sampler.nodes).items()
+            for name, state in states_of(self._cluster, self._sampler.nodes, self._sampler.ended).items()
         ]
         if self._sampler.error is not None and not self._problem:
             self.tell(f"The figures have stopped: {self._sampler.error!r}")
@@ -199,7 +186,7 @@ class PartitionMatrix(FaultPanel):
     def make_state(self) -> dict[str, Any]:
         """``nodes``: the rows and columns; ``links``: the links that are not whole."""
         nodes = self._sampler.nodes
-        states = self._states(nodes)
+        states = states_of(self._cluster, nodes, self._sampler.ended)
         return {
             "nodes": [mark_of(name, track) | {"state": states[name]} for name, track in nodes.items()],
             "leader": self._sampler.who_leads(),
@@ -225,6 +212,18 @@ class PartitionMatrix(FaultPanel):
     def do_heal(self) -> None:
         """Make all links whole."""
         self.act("heal", self._cluster.heal)
+
+
+def states_of(cluster: Cluster, names: Iterable[str], ended: bool) -> dict[str, str]:
+    """``running``, ``paused`` or ``stopped`` for each name.
+
+    When the cluster stops (``ended``), the figures end before its nodes do. They are called stopped already, because
+    nothing corrects that later.
+    """
+    if ended:
+        return dict.fromkeys(names, "stopped")
+    paused, running = set(cluster.paused), set(cluster.running)
+    return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
 
 
 def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str], list[int]]:

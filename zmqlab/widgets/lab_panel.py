@@ -1,4 +1,4 @@
-"""The whole panel on one page: nodes, load, fault cards, charts, links and events.
+"""The whole panel on one page: the picture, nodes, load, fault cards, charts, links and events.
 
 :class:`Lab` is the front of this package, and what most notebooks show. It only puts the widgets together; each of them
 also works alone. There are two layouts of the same parts: the *panel*, one below the other in the cell, and the *stage*
@@ -16,6 +16,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
+from zmqlab.widgets.cluster_picture import ClusterPicture
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
@@ -37,8 +38,8 @@ TITLE = "A cluster, live"
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a widget of its
-    own.
+    Its parts are attributes: ``picture``, ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a
+    widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -63,6 +64,7 @@ class Lab(ipywidgets.VBox):
         base_px: int = BASE_PX,
     ) -> None:
         self._sampler = sampler_of(cluster)
+        self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
@@ -80,18 +82,19 @@ class Lab(ipywidgets.VBox):
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        return (self.picture, self.nodes, self.load, self.cards, self.charts, self.links, self.events)
 
     def _panel(self) -> list[Any]:
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
         self._inner = (below,)
-        return [self.nodes, self.load, self.cards, self.charts, below]
+        return [self.picture, self.nodes, self.load, self.cards, self.charts, below]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
         figures, actions, chart = StageFigures(cluster), StageActions(cluster), StageChart(cluster, base_px)
         self.load.on_judged(figures.judged)
-        parts = {"figures": figures, "chart": chart, "cards": self.cards, "actions": actions}
+        self.picture.add_class("zl-fill")
+        parts = {"figures": figures, "picture": self.picture, "chart": chart, "cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}
         stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or TITLE, base_px)
         self._inner = (stage, figures, actions, chart)

@@ -233,6 +233,62 @@ class _CellWatch:
 _cells = _CellWatch()
 
 
+class Pushes:
+    """What one widget pushes to its pages: numbered, one after the other, and only when a page may be sent something.
+    Any thread may call it."""
+
+    def __init__(self) -> None:
+        self.flow = Flow(time.monotonic())
+        self._lock = threading.RLock()
+        """Pushes come from the sampler's thread, messages from the kernel's."""
+        self._sequence = 0
+        """The number of the last push."""
+        self._sent = Frame(0.0)
+        """The last frame that went out; the next message says what has changed since."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether a page may be showing this. What is costly to find out can wait until one does."""
+        with self._lock:
+            return self.flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())
+
+    def heard(self, view: str, what: str, sequence: int) -> None:
+        """A view says one of :data:`STATES`; anything else that it says is ignored."""
+        if what in STATES:
+            with self._lock:
+                self.flow.heard(view, what, sequence, time.monotonic())
+
+    def push(
+        self,
+        make_frame: Callable[[], Frame],
+        send: Callable[[dict[str, Any], list[bytes]], object],
+        news: bool = False,
+    ) -> bool:
+        """Push what ``make_frame`` gives by ``send``, if a page may be sent something now.
+
+        Args:
+            make_frame: called only if there is a push.
+            send: sends a message and its buffers to all pages.
+            news: do not wait for the next tenth of a second.
+
+        Returns:
+            Whether there was a push.
+        """
+        with self._lock:
+            now_s = time.monotonic()
+            if not self.flow.may_push(self._sequence + 1, now_s, _cells.is_busy(), news):
+                return False
+            frame = make_frame()
+            if _shape(frame) != _shape(self._sent):
+                self.flow.want_key()
+            key = self.flow.pushed(now_s)
+            message, buffers = _message(frame, None if key else self._sent)
+            self._sequence += 1
+            send(message | {"seq": self._sequence, "key": key}, buffers)
+            self._sent = frame
+            return True
+
+
 def page_text(name: str) -> str:
     """A script or style sheet of this folder.
 
@@ -304,12 +360,8 @@ class LiveFigure(anywidget.AnyWidget):
 
     def __init__(self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = ()) -> None:
         self._lock = threading.RLock()
-        """Pushes come from the sampler's thread, messages from the kernel's."""
-        self._flow = Flow(time.monotonic())
-        self._sequence = 0
-        """The number of the last push."""
-        self._sent = Frame(0.0)
-        """The last frame that went out; the next message says what has changed since."""
+        """A page may set an option while the notebook does."""
+        self._pushes = Pushes()
         super().__init__(
             _library=bokeh_library(),
             _item=json_item(layout),
@@ -326,32 +378,11 @@ class LiveFigure(anywidget.AnyWidget):
     @property
     def watched(self) -> bool:
         """Whether a page may be showing this. What is costly to find out can wait until one does."""
-        with self._lock:
-            return self._flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())
+        return self._pushes.watched
 
     def refresh(self, make_frame: Callable[[], Frame], news: bool = False) -> bool:
-        """Push what ``make_frame`` gives, if a page may be sent something now. From any thread.
-
-        Args:
-            make_frame: called only if there is a push.
-            news: do not wait for the next tenth of a second.
-
-        Returns:
-            Whether there was a push.
-        """
-        with self._lock:
-            now_s = time.monotonic()
-            if not self._flow.may_push(self._sequence + 1, now_s, _cells.is_busy(), news):
-                return False
-            frame = make_frame()
-            if _shape(frame) != _shape(self._sent):
-                self._flow.want_key()
-            key = self._flow.pushed(now_s)
-            message, buffers = _message(frame, None if key else self._sent)
-            self._sequence += 1
-            self.send(message | {"seq": self._sequence, "key": key}, buffers)
-            self._sent = frame
-            return True
+        """As :meth:`Pushes.push`."""
+        return self._pushes.push(make_frame, self.send, news)
 
     def set_option(self, key: str, value: Any) -> None:
         """Change the value of something in the toolbar; a page does it, or the notebook."""
@@ -364,11 +395,11 @@ class LiveFigure(anywidget.AnyWidget):
 
     def _on_message(self, _widget: object, content: Mapping[str, Any], _buffers: object) -> None:
         said = content.get("say")
-        with self._lock:
-            if said in STATES:
-                self._flow.heard(str(content.get("view")), said, int(content.get("seq", 0)), time.monotonic())
-            elif said == "option" and content.get("key") in self.options():
+        if said == "option":
+            if content.get("key") in self.options():
                 self.set_option(content["key"], content.get("value"))
+        else:
+            self._pushes.heard(str(content.get("view")), str(said), int(content.get("seq", 0)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"  # no address, so that a test of a notebook can compare it

@@ -39,7 +39,7 @@ const nodeMark = (node) => svgPath(NODE_PATHS[node.shape], node.colour, "zl-mark
 
 // A button and the menu that it opens, on top of everything else; where a style sheet says so, the menu stands in line.
 function popover(label, title) {
-  const menu = h("div", { className: "zl-menu" });
+  const menu = h("div", { className: "zl-pop" });
   menu.popover = "auto";
   const opener = h("button", { type: "button", className: "zl-button zl-opener", textContent: `${label} ▾`, title,
     onclick: () => menu.matches(":popover-open") ? menu.hidePopover() : menu.showPopover() });
@@ -57,7 +57,8 @@ function popover(label, title) {
 const number = (value, digits = 0) => value === null || value === undefined ? "–" :
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state.
+// A panel. `build(tools)` makes its parts and returns `draw(state)`, which is called at each change of the state; its
+// `close()`, if it has one, is called at the end.
 function panel(build) {
   return {
     render({ model, el }) {
@@ -152,9 +153,9 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget });
-      el.append(problem);
       const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0);
+      const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget });
+      el.append(problem);
       const show = () => draw(model.get("_state"));
       show();
       showProblem();
@@ -182,6 +183,7 @@ function panel(build) {
       look();
       return () => {
         leave();
+        draw.close?.();
         document.removeEventListener("visibilitychange", look);
         window.removeEventListener("pagehide", leave);
         age.close();

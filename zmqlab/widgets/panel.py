@@ -59,9 +59,9 @@ _BUTTONS = tuple(
 _log = logging.getLogger(__name__)
 
 
-def script(name: str) -> str:
-    """The JavaScript module of one widget: the nodes' shapes, ``age.js``, ``panel.js``, then the file ``name``."""
-    return palette.script() + page_text("age.js") + page_text("panel.js") + page_text(name)
+def script(*names: str) -> str:
+    """The JavaScript module of one widget: the nodes' shapes, ``age.js``, ``panel.js``, then the files ``names``."""
+    return palette.script() + "".join(map(page_text, ("age.js", "panel.js", *names)))
 
 
 def in_buttons(text: str) -> str:

@@ -32,6 +32,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
 from zmqlab.widgets.marks import Stretch, clock_ms
 from zmqlab.widgets.palette import FAULT_COLOUR
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 Column = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -58,6 +59,8 @@ SILENCE_MS = 150.0
 shorter gaps."""
 LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
+LATE_NS = 500_000_000
+"""A node that is so far behind catches up: a busy machine delays an entry by less."""
 COMMITS_KEPT = 60
 """Six seconds of the leader's commit index; no node that counts as fresh published earlier."""
 
@@ -182,6 +185,16 @@ class NodeTrack:
         return now_s - self.heard_s < STALE_S
 
 
+class Behind(NamedTuple):
+    """By how many entries a node is behind the leader's commit index; below 0 where it is ahead of it."""
+
+    stored: float
+    commit: float
+    applied: float
+    is_late: bool
+    """Whether it has not applied what was committed half a second ago."""
+
+
 class NodeReadings:
     """The members of a cluster, and their columns of the next row."""
 
@@ -222,15 +235,30 @@ class NodeReadings:
     def columns(self, now_s: float) -> dict[str, float]:
         """The nodes' columns of a row. A node that is silent falls behind the newest known commit index."""
         row: dict[str, float] = {}
-        newest_commit = self._commits[-1][1] if self._commits else 0
         for track in self.tracks.values():
-            status, fresh = track.newest, track.is_fresh(now_s)
-            row[f"taken{track.slot}"] = track.taken_per_s if fresh else 0.0
-            if status is not None:
-                committed = self._committed_at(status.time_ns) if fresh else newest_commit
-                row[f"commit{track.slot}"] = max(0.0, round(committed - status.commit_index))
-                row[f"applied{track.slot}"] = max(0.0, round(committed - status.applied_index))
+            row[f"taken{track.slot}"] = track.taken_per_s if track.is_fresh(now_s) else 0.0
+            behind = self.behind(track, now_s)
+            if behind is not None:
+                row[f"commit{track.slot}"] = max(0.0, round(behind.commit))
+                row[f"applied{track.slot}"] = max(0.0, round(behind.applied))
         return row
+
+    def behind(self, track: NodeTrack, now_s: float) -> Behind | None:
+        """How far a node is behind; None if it has told nothing."""
+        status = track.newest
+        if status is None:
+            return None
+        if not track.is_fresh(now_s):
+            committed = earlier = self._commits[-1][1] if self._commits else 0
+        else:
+            committed = self._committed_at(status.time_ns)
+            earlier = self._committed_at(status.time_ns - LATE_NS)
+        return Behind(
+            committed - status.last_index,
+            committed - status.commit_index,
+            committed - status.applied_index,
+            status.applied_index < int(earlier),
+        )
 
     def _note_commit(self, now_s: float) -> None:
         leader = self.tracks.get(self.leader(now_s))

@@ -35,7 +35,7 @@ from zmqlab.errors import FrameError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.widgets.marks import Moment, Stretch, clock_ms, moments_of, stretches_of, time_of_election_ms
-from zmqlab.widgets.readings import COLUMNS, STALE_S, LoadReadings, NodeReadings, NodeTrack, Ring
+from zmqlab.widgets.readings import COLUMNS, STALE_S, Behind, LoadReadings, NodeReadings, NodeTrack, Ring
 from zmqlab.wire.control import Event
 
 INTERVAL_S = 0.1
@@ -115,6 +115,11 @@ class Sampler:
     def nodes(self) -> dict[str, NodeTrack]:
         """The members by name; never changed in place."""
         return self._nodes.tracks
+
+    def behind(self, name: str) -> Behind | None:
+        """How far a member is behind; None if it has told nothing, or is no member."""
+        track = self.nodes.get(name)
+        return None if track is None else self._nodes.behind(track, time.monotonic())
 
     @property
     def load(self) -> LoadMetrics | None:

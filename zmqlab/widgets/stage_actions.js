@@ -22,8 +22,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   const isIll = (state, node) => (state.links_of ?? []).includes(node.name);
   function drawMenu(state) {
     forget(menu);
-    menu.replaceChildren(...state.nodes.map((node) => h("div", { className: `zl-menu-row${node.leads ? " zl-leads" : ""}`, data: { node: node.name } },
-      h("span", { className: "zl-menu-name" }, nodeMark(node), node.name + (node.leads ? " ★" : "")),
+    menu.replaceChildren(...state.nodes.map((node) => h("div", { className: `zl-pop-row${node.leads ? " zl-leads" : ""}`, data: { node: node.name } },
+      h("span", { className: "zl-pop-name" }, nodeMark(node), node.name + (node.leads ? " ★" : "")),
       ...controls("node").flatMap((each) => [
         ...(each.states.includes(node.state) ? [faultButton(each, [node.name], {}, form)] : []),
         ...(each.undo && (each.undo.states.length ? each.undo.states.includes(node.state) : isIll(state, node))

@@ -3,7 +3,8 @@
 Each is the header of :mod:`zmqlab.wire.frames` and one msgpack map. A query and its answer carry the same ``nonce``;
 ``op`` names their kind. msgspec refuses fields of wrong types, and ignores unknown ones: a newer node can add some.
 
-Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed.
+Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed;
+and the fields of a status, which are many (:mod:`zmqlab.wire.node_status`).
 """
 
 from __future__ import annotations
@@ -14,131 +15,12 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
-from zmqlab.settings import client_endpoint, is_address
+from zmqlab.settings import is_address
 from zmqlab.wire.frames import HEADER_BYTES, header
+from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.traces import TraceQuery
 
 T = TypeVar("T")
-
-
-class NodeStatus(msgspec.Struct, kw_only=True):
-    """The state of one node in figures, published about ten times a second and given to a status query.
-
-    Counters run from the start of the process. Times are nanoseconds of the wall clock, or what the name says."""
-
-    name: str
-    """Of the node."""
-    node_id: int
-    """The node's identity: 64 bits that it drew at its first start."""
-    group: int = 0
-    """The Raft group that the figures are of."""
-    pid: int
-    """Of the node's process."""
-    port: int
-    """The base port."""
-    address: str = ""
-    """The base endpoint at which other nodes reach it, by its own word."""
-    cluster: str = ""
-    """The name that its launcher gave it; mostly empty."""
-    time_ns: int
-    """Wall clock of the node."""
-    uptime_ms: int
-    """Since the process began."""
-    role: str
-    """``leader``, ``follower``, ``candidate``, ``pre_candidate``, ``learner``, or ``removed`` from its group. At
-    the first start, until it is decided what the node is: ``founder`` or ``seed``."""
-    term: int
-    """Of Raft; at most one node leads in a term."""
-    leader_id: int
-    """0: this node knows no leader."""
-    leader_name: str = ""
-    """Empty: it knows no leader, or not its name."""
-    first_index: int
-    """The oldest entry that the journal still keeps."""
-    last_index: int
-    """The newest entry that is stored here, committed or not."""
-    commit_index: int
-    """Up to here a majority has stored the log, as far as this node knows."""
-    applied_index: int
-    """Up to here this node has executed the log."""
-    lag: int
-    """How many entries this node knows to exist and has not applied."""
-    hash_index: int = 0
-    """The log index of a checkpoint: a multiple of the checkpoint interval, so that nodes can be compared."""
-    chain_hash: str = ""
-    """The hash chain over all entries and answers up to ``hash_index``, in hex. Equal on nodes that agree."""
-    orders_taken: int = 0
-    """Commands in the requests that clients sent to this node."""
-    orders_applied: int = 0
-    """Commands executed, in the cluster's whole life."""
-    rejected_total: int = 0
-    """Of those, the rejected ones."""
-    fills_total: int = 0
-    """In the cluster's whole life."""
-    bad_frames_total: int = 0
-    """Frames that made no sense or were forbidden, and refused handshakes, of clients and of peers."""
-    dropped_total: int = 0
-    """Messages of this node that a full queue did not take, or whose receiver had gone."""
-    connections_ended_total: int = 0
-    """Connections that this node ended: too many at one port, or bytes that became no message."""
-    elections_total: int = 0
-    """How often this node became leader."""
-    open_orders: int = 0
-    """Orders that rest in the books."""
-    exchange: str = ""
-    """What matches orders on this node: ``compiled`` or ``python``. Both give the same answers."""
-    replication: str = ""
-    """How this node copies the log: what ``--replication`` said."""
-    sessions: int = 0
-    """Sessions that are remembered."""
-    pending_requests: int = 0
-    """Requests that this node took and has not answered."""
-    log_bytes: int = 0
-    """Entries in memory."""
-    journal_bytes: int = 0
-    """Entries on disk."""
-    snapshots_total: int = 0
-    """Snapshots that this node took."""
-    cpu_percent: float = 0.0
-    """Of one core, since the last message or somewhat longer."""
-    rss_bytes: int = 0
-    """Resident memory of the process."""
-    turns_total: int = 0
-    """Turns of the node's loop."""
-    turn_ms_max: float = 0.0
-    """The longest turn since the node last wrote its figures to its log, once a second."""
-    service_time: dict[str, int] = {}
-    """From a request's receipt here to its answer, in the interval: bucket -> count (:mod:`zmqlab.histogram`)."""
-    members: list[Member] = []
-    """The members of the cluster, as this node knows them; itself among them."""
-
-
-class Member(msgspec.Struct, kw_only=True):
-    """One member of the cluster, as the node that reports it knows it."""
-
-    node_id: int
-    """The member's identity, of 64 bits."""
-    name: str
-    """Empty: this node has not heard it yet."""
-    host: str
-    """Of its base endpoint: an address; IPv6 in brackets. A status with a name of a host here does not decode."""
-    port: int
-    """Its base port; clients go to the port + 2."""
-    match_index: int = 0
-    """On the leader: the index up to which this member is known to have stored the log. Elsewhere 0."""
-    state: str = ""
-    """On the leader: ``probe``, ``replicate`` or ``snapshot``. Elsewhere empty."""
-    voter: bool = True
-    """False for a learner: it receives the log and does not vote yet."""
-
-    @property
-    def endpoint(self) -> str:
-        """Its base endpoint, as in the configuration."""
-        return f"tcp://{self.host}:{self.port}"
-
-    @property
-    def client_endpoint(self) -> str:
-        """The endpoint at which clients reach it."""
-        return client_endpoint(self.host, self.port)
 
 
 class EventKind(StrEnum):
@@ -309,6 +191,7 @@ Query = (
     | AddMemberQuery
     | RemoveMemberQuery
     | LinkFaultsQuery
+    | TraceQuery
 )
 
 
@@ -380,7 +263,7 @@ Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkA
 
 _encode = msgspec.msgpack.Encoder().encode
 _nonce_decoder = msgspec.msgpack.Decoder(msgspec.defstruct("_Nonce", [("nonce", int, 0)]))
-_query_decoder = msgspec.msgpack.Decoder(Query)
+_query_decoder: msgspec.msgpack.Decoder[Query] = msgspec.msgpack.Decoder(Query)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _status_decoder = msgspec.msgpack.Decoder(NodeStatus)
 _event_decoder = msgspec.msgpack.Decoder(Event)
@@ -406,8 +289,7 @@ def encode(frame_type: int, struct: msgspec.Struct, group: int = 0) -> bytes:
 
 def decode_query(frame: bytes) -> Query:
     """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
-    query: Query = _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
-    return query
+    return _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
 
 
 def nonce_of(frame: bytes) -> int:
@@ -428,16 +310,15 @@ def decode_answer(frame: bytes) -> Answer:
 
 def decode_status(frame: bytes) -> NodeStatus:
     """The snapshot of a whole METRICS frame. Raises FrameError."""
-    status = _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
-    _expect_addresses(status)
-    return status
+    return _expect_addresses(_decode(_status_decoder, memoryview(frame)[HEADER_BYTES:]))
 
 
-def _expect_addresses(status: NodeStatus) -> None:
+def _expect_addresses(status: NodeStatus) -> NodeStatus:
     """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
     for member in status.members:
         if not is_address(member.endpoint):
             raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
+    return status
 
 
 def decode_event(frame: bytes) -> Event:

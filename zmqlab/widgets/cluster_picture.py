@@ -1,0 +1,138 @@
+"""The cluster as a live picture: nodes in a ring, links, clients, messages on their way, and where each log stands.
+
+:class:`ClusterPicture` is a panel (:mod:`~zmqlab.widgets.panel`): a click on a node or a link opens a menu with the
+buttons of the one registry of faults, and they strike as those of the tables do. What moves does not travel as a state.
+It is pushed as the charts' figures are (:class:`~zmqlab.widgets.live_figure.Pushes`): binary, numbered, with key
+frames, ten times a second, at once if a node dies, and not at all for a hidden page.
+
+*What is drawn.* :mod:`~zmqlab.widgets.picture_readings` says how nodes look and which messages are told of.
+``picture_scene.js`` decides what is seen where and when, ``picture_canvas.js`` draws it, and ``cluster_picture.js``
+holds the page together. The first two know no page, and are tested without one.
+
+*Honesty.* A message that takes 0.2 ms can't be seen. It is drawn over 0.4 s, and later ones of its story wait for it,
+so that cause comes before effect. The caption says so. Nodes, links and logs are shown as they are now. *Slow motion*
+shows the last ten seconds again, from what the page was told, with a sign that it is a replay.
+
+*Samples cost something*, so they are asked for while a page shows the picture, for a few seconds at a time. Asking
+takes up to half a second, and so it has a thread of its own.
+
+Left out on purpose: a history beyond ten seconds. That is the charts'.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from zmqlab.errors import ZmqlabError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.trace_leases import trace
+from zmqlab.tables import html_table
+from zmqlab.widgets.cluster_controls import FaultPanel
+from zmqlab.widgets.live_figure import Pushes, page_text
+from zmqlab.widgets.panel import script
+from zmqlab.widgets.picture_readings import PictureReadings, share_for
+
+LEASE_S = 5.0
+"""Samples end so long after the last page that showed the picture."""
+ASK_S = 2.0
+"""Until they are asked for again."""
+SAMPLED = "Real processes. What travels are samples of their real frames, drawn slower than they are."
+NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"
+
+_log = logging.getLogger(__name__)
+
+
+class ClusterPicture(FaultPanel):
+    """A cluster as a live picture; see the module.
+
+    Its height follows from its width, between 320 and 1,200 pixels and beyond. In a box of a given height it fills that
+    instead, once it has the class ``zl-fill``. All sizes follow the font size of the element that holds it.
+
+    Args:
+        cluster: a cluster that has been started.
+
+    Raises:
+        ClusterError: the cluster has not been started.
+    """
+
+    _esm = script("picture_scene.js", "picture_canvas.js", "cluster_picture.js")
+    _css = FaultPanel._css + page_text("cluster_picture.css")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._pushes = Pushes()
+        self._readings: PictureReadings | None = None
+        """None: the panel is being made."""
+        self._told: tuple[object, ...] = ()
+        """What the last push told; another one does not wait."""
+        self._asked_s = float("-inf")
+        """When samples were asked for last, on the monotonic clock."""
+        self._unsampled = ""
+        """Why there are no samples; empty: there are."""
+        super().__init__(cluster, interval_s=0.5)
+        self._readings = PictureReadings(cluster, self._sampler)
+
+    def make_state(self) -> dict[str, Any]:
+        """Whether more will come; all else is pushed."""
+        return {"alive": self._sampler.alive, "ended": self._sampler.ended}
+
+    def html(self) -> str:
+        """The nodes as a table of words."""
+        looks = self._readings.look(time.monotonic()) if self._readings is not None else {}
+        newest = {name: track.newest for name, track in self._sampler.nodes.items()}
+        rows = [
+            (name, look.name.lower().replace("_", " "), status.term if (status := newest.get(name)) else "-")
+            for name, look in looks.items()
+        ]
+        return html_table(("node", "is", "term"), rows)
+
+    def _own_controls(self) -> list[Control]:
+        return list(FAULTS.controls)
+
+    def _tick(self) -> None:
+        if self._sampler.error is not None and not self._problem:
+            self.tell(f"The picture has stopped: {self._sampler.error!r}")
+        self.refresh()
+        readings = self._readings
+        if readings is None or not self._pushes.watched:
+            return
+        self._ask_for_samples(readings)
+        news = readings.news()
+        now_ns = time.time_ns()
+        caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
+        if self._pushes.push(lambda: _taken(readings, now_ns, caption), self.send, news != self._told):
+            self._told = news
+
+    def _ask_for_samples(self, readings: PictureReadings) -> None:
+        if self._sampler.ended or time.monotonic() - self._asked_s < ASK_S:
+            return
+        self._asked_s = time.monotonic()
+        arguments = (self._sampler.feed, share_for(readings.requests_per_s))
+        threading.Thread(target=self._ask, args=arguments, name="zmqlab-samples", daemon=True).start()
+
+    def _ask(self, feed: MetricsFeed, share: float) -> None:
+        """Runs in a thread of its own."""
+        try:
+            trace(feed, share, LEASE_S, heartbeats=True)
+            self._unsampled = ""
+        except ZmqlabError as error:
+            self._unsampled = str(error)
+        except Exception as error:
+            _log.exception("samples can not be asked for")
+            self._unsampled = f"{type(error).__name__}: {error}"
+
+    def _on_message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
+        if "push" in content:
+            self._pushes.heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
+        else:
+            super()._on_message(widget, content, buffers)
+
+
+def _taken(readings: PictureReadings, now_ns: int, caption: str) -> Any:
+    readings.sample(now_ns)
+    return readings.frame(now_ns, caption)

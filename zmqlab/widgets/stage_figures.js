@@ -18,7 +18,7 @@ export default panel(({ el }) => {
     const behind = state.runs && state.offered > 1.1 * state.acknowledged;
     orders(state.runs ? number(Math.round(state.acknowledged)) : "–",
       !state.runs ? "no load runs" : behind ? `of ${number(Math.round(state.offered))} offered` : "acknowledged");
-    slow(state.p99_ms === null ? "–" : time(state.p99_ms), state.p99_ms === null ? "no answers" : "of the last second");
+    slow(state.p99_ms === null ? "–" : time(state.p99_ms), state.p99_ms === null ? "no answers" : "last second");
     lost(state.lost || "–", state.lost ? "says the verdict" : "judged at the end",
       state.lost === "0" ? "zl-agree" : state.lost && state.lost !== "not judged" ? "zl-differ" : "");
   };

@@ -276,8 +276,9 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
 
     # The kernel restarts: nothing can be pressed, and one line says why.
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    page.locator(".zl-stage .zl-age:visible").wait_for(timeout=15_000)
-    assert page.locator(".zl-stage .zl-age:visible").count() == 1
+    page.wait_for_selector(".zl-stage .zl-status[data-level='no kernel']", timeout=15_000)
+    assert page.locator(".zl-stage .zl-age:visible").count() == 0, "one line says it for all"
+    assert page.locator(".zl-place-actions > .zl-panel").evaluate("(panel) => panel.inert")
     assert page.locator(".zl-tabs").evaluate("(tabs) => tabs.inert")
     keep(visit, "stage-gone")
     assert visit.outside == []

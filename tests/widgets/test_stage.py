@@ -12,9 +12,11 @@ import pytest
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster
+from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import enlarge
 from zmqlab.widgets.lab_panel import TABS, Lab
@@ -37,7 +39,7 @@ def lab(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch)
 def test_a_stage_has_all_parts_of_the_panel(lab: Lab) -> None:
     (stage,) = lab.children
     assert isinstance(stage, Stage)
-    places = {"figures", "chart", "cards", "actions"}
+    places = {"status", "figures", "picture", "chart", "cards", "actions"}
     tabbed = {name for _, names in TABS for name in names}
     assert set(stage._parts) == places | tabbed
     assert set(lab._parts) <= set(stage._parts.values())
@@ -85,6 +87,19 @@ def test_lost_orders_are_the_verdicts_word(cluster: FakeCluster, sampler: Sample
     cluster.load()
     sampler.turn()
     assert figures.make_state()["lost"] == "", "that was of another run"
+
+
+def test_lost_so_far_is_of_the_load_that_runs(cluster: FakeCluster, sampler: Sampler) -> None:
+    cluster.load()
+    sampler.turn()
+    load = SimpleNamespace(running=True, so_far=SoFar(acknowledged=120, looked_up=100, lost=2, age_s=3.4))
+    figures = StageFigures(cast(Cluster, cluster), lambda: cast(LoadClient, load))
+    counted = figures.make_state()["so_far"]
+    assert (counted["lost"], counted["looked_up"], counted["age_s"]) == (2, 100, 3)
+    load.so_far = None
+    assert figures.make_state()["so_far"] is None, "it is not counted, or not yet"
+    load.so_far, load.running = SoFar(), False
+    assert figures.make_state()["so_far"] is None
 
 
 def test_one_row_of_actions_has_every_fault(cluster: FakeCluster, sampler: Sampler) -> None:

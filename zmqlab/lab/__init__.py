@@ -26,11 +26,14 @@ What breaks:
 * :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
 * :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
+* :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
+* :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.
 
 Load:
 
 * :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
 * :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
+* :mod:`~zmqlab.lab.so_far`: the thread that counts what a run has lost so far.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.
 

@@ -30,6 +30,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.cluster_picture`: the cluster as a live picture, whose nodes and links can be clicked
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
+* :mod:`~zmqlab.widgets.status_line`: one line that says whether clients are served
 * :mod:`~zmqlab.widgets.stage`: what matters to a class room, beside a notebook's text or on a whole page
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel, in either layout
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
@@ -55,6 +56,7 @@ _HOME = {
     "PartitionMatrix": "cluster_controls",
     "ReplicationChart": "chart_widgets",
     "ScenarioRunner": "scenario_runner",
+    "StatusLine": "status_line",
     "ThroughputChart": "chart_widgets",
 }
 """The module of each public name."""

@@ -1,4 +1,4 @@
-"""The whole panel on one page: the picture, nodes, load, fault cards, charts, links and events.
+"""The whole panel on one page: status line, picture, nodes, load, fault cards, charts, links and events.
 
 :class:`Lab` is the front of this package, and what most notebooks show. It only puts the widgets together; each of them
 also works alone. There are two layouts of the same parts: the *panel*, one below the other in the cell, and the *stage*
@@ -22,6 +22,7 @@ from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
 from zmqlab.widgets.stage import BASE_PX, Stage, StageActions, StageChart, StageFigures
+from zmqlab.widgets.status_line import StatusLine
 
 LayoutName = Literal["panel", "stage"]
 TABS = (
@@ -38,8 +39,8 @@ TITLE = "A cluster, live"
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``picture``, ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a
-    widget of its own.
+    Its parts are attributes: ``status``, ``picture``, ``nodes``, ``load``, ``cards``, ``charts``, ``links`` and
+    ``events``. Each is a widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -64,6 +65,7 @@ class Lab(ipywidgets.VBox):
         base_px: int = BASE_PX,
     ) -> None:
         self._sampler = sampler_of(cluster)
+        self.status = StatusLine(cluster)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
@@ -82,25 +84,29 @@ class Lab(ipywidgets.VBox):
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (self.picture, self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        rest = (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        return (self.status, self.picture, *rest)
 
     def _panel(self) -> list[Any]:
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
         self._inner = (below,)
-        return [self.picture, self.nodes, self.load, self.cards, self.charts, below]
+        return [self.status, self.picture, self.nodes, self.load, self.cards, self.charts, below]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
-        figures, actions, chart = StageFigures(cluster), StageActions(cluster), StageChart(cluster, base_px)
+        figures = StageFigures(cluster, lambda: self.load.load)
+        actions, chart = StageActions(cluster), StageChart(cluster, base_px)
         self.load.on_judged(figures.judged)
         self.picture.add_class("zl-fill")
-        parts = {"figures": figures, "picture": self.picture, "chart": chart, "cards": self.cards, "actions": actions}
+        parts = {"status": self.status, "figures": figures, "picture": self.picture, "chart": chart}
+        parts |= {"cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}
         stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or TITLE, base_px)
         self._inner = (stage, figures, actions, chart)
         return [stage]
 
     def _judged(self, result: LoadResult) -> None:
+        self.status.judged(result.verdict.outcome)
         self.cards.judged(result.verdict, result.report.result.started_ns)
 
     def close(self) -> None:

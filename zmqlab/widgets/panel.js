@@ -153,8 +153,10 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0);
-      const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget });
+      const teller = { tell: null };
+      const onAge = (tell) => { teller.tell = tell; };   // for a panel that says itself that the kernel is gone
+      const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0, teller);
+      const draw = build({ model, el, age, button, faultButton, undoButton, sliders, send, forget, onAge });
       el.append(problem);
       const show = () => draw(model.get("_state"));
       show();

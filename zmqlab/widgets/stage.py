@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anywidget
@@ -31,6 +31,7 @@ from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS, Control
 from zmqlab.lab.incidents import said_of
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.tables import html_table
 from zmqlab.widgets import palette
 from zmqlab.widgets.chart_widgets import LiveCharts
@@ -93,11 +94,17 @@ class Stage(anywidget.AnyWidget):
 
 
 class StageFigures(Panel):
-    """Three large figures: orders a second, p99, and orders lost."""
+    """Three large figures: orders a second, p99, and orders lost.
+
+    Args:
+        cluster: a cluster that has been started.
+        newest_load: gives the load client whose losses are told while it runs; None: there is none.
+    """
 
     _esm = script("stage_figures.js")
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, newest_load: Callable[[], LoadClient | None] = lambda: None) -> None:
+        self._newest_load = newest_load
         self._lost = ""
         """The verdict's words; empty: no run has been judged yet."""
         super().__init__(cluster, interval_s=0.3)
@@ -109,8 +116,11 @@ class StageFigures(Panel):
         self.refresh(now=True)
 
     def make_state(self) -> dict[str, Any]:
-        """``acknowledged`` and ``offered`` in orders a second, ``p99_ms`` of the last second, None while no load runs;
-        ``lost``: the verdict's words."""
+        """``acknowledged`` and ``offered`` in orders a second, ``p99_ms`` of the last second, None while no load runs.
+
+        ``so_far``: what is counted of lost orders while the load runs (:class:`~zmqlab.judge.live_count.SoFar`), None
+        while nothing is; ``lost``: the verdict's words about the run before.
+        """
         runs = self._sampler.load is not None and not self._sampler.ended
         row = self._sampler.ring.newest(("acknowledged", "offered", "p99"), 1)
         newest = {name: _figure(values[0]) if runs and len(values) else None for name, values in row.items()}
@@ -118,9 +128,17 @@ class StageFigures(Panel):
             "acknowledged": newest["acknowledged"],
             "offered": newest["offered"],
             "p99_ms": newest["p99"],
+            "so_far": self._so_far() if runs else None,
             "lost": "" if runs else self._lost,
             "runs": runs,
         }
+
+    def _so_far(self) -> dict[str, Any] | None:
+        load = self._newest_load()
+        counted = load.so_far if load is not None and load.running else None
+        if counted is None:
+            return None
+        return {"lost": counted.lost, "looked_up": counted.looked_up, "age_s": int(counted.age_s), "how": counted.how}
 
     def html(self) -> str:
         """The figures as a table."""

@@ -5,7 +5,8 @@ export default panel(({ el }) => {
   const figure = (label) => {
     const value = h("b"), note = h("span", { className: "zl-faint" });
     el.append(h("div", {}, value, h("span", { textContent: label }), note));
-    return (text, said, tone = "") => {
+    return (text, said, tone = "", title = "") => {
+      value.parentElement.title = title;
       value.textContent = text;
       value.className = tone;
       note.textContent = said;
@@ -19,6 +20,9 @@ export default panel(({ el }) => {
     orders(state.runs ? number(Math.round(state.acknowledged)) : "–",
       !state.runs ? "no load runs" : behind ? `of ${number(Math.round(state.offered))} offered` : "acknowledged");
     slow(state.p99_ms === null ? "–" : time(state.p99_ms), state.p99_ms === null ? "no answers" : "last second");
+    const counted = state.so_far;
+    if (counted) return lost(number(counted.lost), counted.age_s >= 2 ? `so far, until ${counted.age_s} s ago` :
+      `so far, of ${number(counted.looked_up)}`, counted.lost ? "zl-differ" : "zl-agree", counted.how);
     lost(state.lost || "–", state.lost ? "says the verdict" : "judged at the end",
       state.lost === "0" ? "zl-agree" : state.lost && state.lost !== "not judged" ? "zl-differ" : "");
   };

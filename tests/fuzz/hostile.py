@@ -219,7 +219,9 @@ class Hostile:
                 control.AddMemberQuery(number(), STRANGER, self._address(), "x"),
                 control.RemoveMemberQuery(number(), number()),
                 control.LinkFaultsQuery(number(), [LinkFault(sender=self._address(), cut=True, loss=number())]),
-                TraceQuery(number(), rng.choice((0.0, 1.0, -1.0, float("nan"))), number(), number(), rng.random() < 0.5),
+                TraceQuery(
+                    number(), rng.choice((0.0, 1.0, -1.0, float("nan"))), number(), number(), rng.random() < 0.5
+                ),
                 TraceQuery(number(), 1.0, 60.0, 20_000, True),
             )
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ class News(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A traced request and how long it took, as its client saw it."""
+    """A traced request and how long it took."""
 
     client: int
     number: int
@@ -94,6 +94,8 @@ class Order(NamedTuple):
     """Until the first answer."""
     accepted: bool
     """Whether that answer says that it was applied."""
+    by_client: bool
+    """Whether its client told so. False: no client is traced, and the times are of the node that took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,8 @@ class Part:
     title: str
     messages: tuple[Message, ...]
     steps: tuple[Step, ...]
-    names: Mapping[Process, str]
-    """Node -> its name."""
+    names: tuple[tuple[Process, str], ...]
+    """(process, name) of all that were known."""
     start_ns: int
     start_wall_ns: int
     """The same moment on the wall clock."""
@@ -112,6 +114,10 @@ class Part:
     """(client, number) of a request; (0, term) of an election."""
     order: Order | None = None
     """Of a request whose sending and answer were seen."""
+
+    def name_of(self, process: Process) -> str:
+        """Of a node or a client; of one that was not named, what it is known by."""
+        return dict(self.names).get(process) or (f"node {process:x}" if isinstance(process, int) else process)
 
 
 @dataclass(slots=True)
@@ -134,8 +140,10 @@ class Traces:
         self._news: deque[Message | Step] = deque(maxlen=NEWS)
         self._news_total = 0
         self._dropped: dict[Process, int] = {}
+        self._hears_clients = False
+        """Whether a client has told anything. Until then the nodes that took requests tell how long they took."""
         self._sent: OrderedDict[Key, int] = OrderedDict()
-        """Requests that a client has sent and that have no answer yet, by when they were sent first."""
+        """Requests that were sent, or taken, and have no answer yet, by when that was first."""
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
@@ -199,9 +207,10 @@ class Traces:
     def _take(self, process: Process, records: Iterable[TraceRecord], now_ns: int) -> None:
         for record in records:
             self._records.append((process, record))
-            if isinstance(process, str):
-                self._follow_client(record)
-            elif record.kind is TraceKind.LEADER:
+            self._hears_clients = self._hears_clients or isinstance(process, str)
+            if isinstance(process, str) or not self._hears_clients:
+                self._follow_request(record)
+            if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
         self._tell(self._matcher.settle(now_ns - SETTLE_NS))
@@ -213,7 +222,7 @@ class Traces:
             self._news.append(each)
             self._news_total += 1
 
-    def _follow_client(self, record: TraceRecord) -> None:
+    def _follow_request(self, record: TraceRecord) -> None:
         key = (record.client, record.number)
         if record.kind is TraceKind.REQUEST:
             self._sent.setdefault(key, record.time_ns)
@@ -222,7 +231,7 @@ class Traces:
         elif record.kind is TraceKind.RESPONSES and key in self._sent:
             sent_ns = self._sent.pop(key)
             took_ns = record.time_ns - sent_ns
-            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted))
+            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted, self._hears_clients))
             slowest = self._kept.slowest
             if len(slowest) < SLOWEST or took_ns > _took_ns(slowest[-1]):
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "order", *key))
@@ -307,6 +316,16 @@ class Traces:
         with self._lock:
             self._settle_kept()
             return list(self._kept.elections.values())
+
+    def begin_run(self) -> None:
+        """From now on the slowest requests are those of a new run."""
+        with self._lock:
+            self._kept.slowest = []
+
+    def parts_of_run(self, start_wall_ns: int, end_wall_ns: int) -> list[Part]:
+        """What is worth keeping of the time between: the slowest requests, then the elections."""
+        both = [*self.slowest(), *self.elections()]
+        return [each for each in both if start_wall_ns <= each.start_wall_ns <= end_wall_ns]
 
     # -- inside: parts -----------------------------------------------------------------------------------------
 
@@ -404,7 +423,7 @@ class Traces:
             title,
             tuple(each for each in news if isinstance(each, Message)),
             tuple(each for each in news if isinstance(each, Step)),
-            dict(self._names),
+            tuple(self._names.items()),
             start_ns,
             self.wall_ns(start_ns),
             key,

@@ -90,7 +90,9 @@ class Rig:
             self.picture._on_tick()
             self.page.wait_for_timeout(pause_ms)
 
-    def tell(self, kind: str, sender: str, to: str, *, ago_ms: float = 300, took_ms: float | None = 0.5, **fields: Any) -> None:
+    def tell(
+        self, kind: str, sender: str, to: str, *, ago_ms: float = 300, took_ms: float | None = 0.5, **fields: Any
+    ) -> None:
         """A message that the traces know: None for ``took_ms``: it is lost."""
         sent_ns = time.monotonic_ns() - round(ago_ms * MS)
         values = {"term": 1, "first_index": 5, "last_index": 5, "client": 0, "number": 0, "round": 1} | fields

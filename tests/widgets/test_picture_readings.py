@@ -228,7 +228,9 @@ def test_elections_are_always_live() -> None:
 
 def test_heartbeats_are_live_while_there_are_no_orders() -> None:
     stories = Stories()
-    beats = [place(stories, message(term=1, round=step, sent_ns=(10 + step) * 40 * MS + SECOND))[1] for step in range(100)]
+    beats = [
+        place(stories, message(term=1, round=step, sent_ns=(10 + step) * 40 * MS + SECOND))[1] for step in range(100)
+    ]
     assert 3 <= sum(beats) <= 5
     place(stories, message("request", "load", 1, 10 * SECOND, client=1, number=1))
     assert not place(stories, message(term=1, round=900, sent_ns=10 * SECOND + 500 * MS))[1]

@@ -120,7 +120,9 @@ def test_what_is_applied_never_stands_beyond_the_commit_line(js: JavaScript) -> 
     assert bar["applied"] == bar["committed"] == js("COMMIT_AT")
 
 
-def message(source: int, target: int, sent: float, received: float | None, story: int = 1, **more: Any) -> dict[str, Any]:
+def message(
+    source: int, target: int, sent: float, received: float | None, story: int = 1, **more: Any
+) -> dict[str, Any]:
     return {"source": source, "target": target, "sent": sent, "received": received, "story": story} | more
 
 
@@ -197,7 +199,11 @@ def test_a_replay_begins_shortly_before_the_first_thing_that_happened(js: JavaSc
 
 def test_a_replay_shows_a_table_as_it_was(js: JavaScript) -> None:
     versions = [[100, "whole"], [200, "cut"]]
-    assert [js("versionAt(versions, at)", versions=versions, at=at) for at in (50, 150, 250)] == ["whole", "whole", "cut"]
+    assert [js("versionAt(versions, at)", versions=versions, at=at) for at in (50, 150, 250)] == [
+        "whole",
+        "whole",
+        "cut",
+    ]
     assert [js("rowAt([0, 100, 200], at)", at=at) for at in (-5, 0, 199, 900)] == [0, 0, 1, 2]
 
 

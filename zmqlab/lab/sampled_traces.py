@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from zmqlab.client.request_traces import request_record, response_record
@@ -40,11 +41,16 @@ SETTLE_NS = MISSING_NS + 500_000_000
 """A message is given up when it was sent so long ago: its receiver's frames of that second are there by then."""
 OTHER_CLOCK_NS = 30_000_000_000
 """More than any process of this machine is late with a frame, unless it was paused."""
+SETTLE_EVERY_NS = 200_000_000
+KEEP_EVERY_NS = 500_000_000
+"""So often a slow request is kept; one that is twice as slow as any before is kept at once."""
 SLOWEST = 8
 """Requests that are kept beyond the records."""
 ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
+BEFORE_REQUEST_NS = 1_000_000_000
+"""Records come in the order of their frames, which are a few tenths of a second late at worst."""
 BEFORE_ELECTION_NS = 1_000_000_000
 """Votes that are so much older than the last ones before the leader belong to an earlier try."""
 AFTER_ELECTION_NS = 200_000_000
@@ -144,6 +150,8 @@ class Traces:
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
         """Processes whose clock is not that of this machine."""
+        self._settled_ns = self._kept_ns = 0
+        """When old messages were given up, and when a slow request was kept last."""
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def __repr__(self) -> str:
@@ -204,9 +212,15 @@ class Traces:
             elif record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        self._settle(now_ns)
         while self._to_keep and self._to_keep[0][0] <= now_ns:
             self._keep(*self._to_keep.popleft()[1:])
+
+    def _settle(self, now_ns: int) -> None:
+        """Give up on old messages, now and then: it looks at each message that waits."""
+        if now_ns - self._settled_ns >= SETTLE_EVERY_NS:
+            self._settled_ns = now_ns
+            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
@@ -235,7 +249,14 @@ class Traces:
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
             return
-        part = self._request((client, number))
+        slowest, order = self._kept.slowest, self._order_of((client, number))
+        if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
+            return  # slower ones have come meanwhile
+        now_ns = time.monotonic_ns()
+        if now_ns - self._kept_ns < KEEP_EVERY_NS and slowest and order.took_ns < 2 * _took_ns(slowest[0]):
+            return  # in a cluster that becomes slower each request would be kept, and each costs some milliseconds
+        self._kept_ns = now_ns
+        part = self._request((client, number), order.sent_ns - BEFORE_REQUEST_NS)
         if part is not None:
             self._kept.slowest = sorted([*self._kept.slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
 
@@ -247,7 +268,7 @@ class Traces:
         A message is told once: when its arrival is known, or when it is given up, 1.5 s after it was sent.
         """
         with self._lock:
-            self._tell(self._matcher.settle(time.monotonic_ns() - SETTLE_NS))
+            self._settle(time.monotonic_ns())
             wanted = max(0, self._news_total - sequence)
             news = list(self._news)[-wanted:] if wanted else []
             total, dropped = self._news_total, sum(self._dropped.values())
@@ -327,21 +348,28 @@ class Traces:
             )
         return self._kept.slowest[0]
 
-    def _request(self, key: Key) -> Part | None:
-        """Of the records that are kept; None if there are none."""
-        own = [(process, record) for process, record in self._records if (record.client, record.number) == key]
+    def _order_of(self, key: Key) -> Order | None:
+        return next((each for each in reversed(self._orders) if (each.client, each.number) == key), None)
+
+    def _request(self, key: Key, since_ns: int = 0) -> Part | None:
+        """Of the records that are kept, those older than ``since_ns`` left out; None if there are none.
+
+        It looks at each record several times. With all 50,000 that takes 50 ms, in which nothing is heard.
+        """
+        records = list(takewhile(lambda each: each[1].time_ns >= since_ns, reversed(self._records)))[::-1]
+        own = [(process, record) for process, record in records if (record.client, record.number) == key]
         if not own:
             return None
         indexes = {record.last_index for _, record in own if record.kind in (TraceKind.APPLIED, TraceKind.RESPONSES)}
         indexes.discard(0)
         rounds: set[tuple[int, int]] = set()
         start_ns = min(record.time_ns for _, record in own)
-        for _, record in self._records:
+        for _, record in records:
             if record.kind is TraceKind.APPEND_ENTRIES and _brings(record, indexes, key):
                 rounds.add((record.term, record.round))
         found = [
             (process, record)
-            for process, record in self._records
+            for process, record in records
             if (record.kind in _APPENDS and (record.term, record.round) in rounds and record.time_ns >= start_ns)
             or (record.kind in _RANGES - _APPENDS and _brings(record, indexes, key))
             or (record.kind not in _RANGES and (record.client, record.number) == key)

@@ -30,18 +30,16 @@ pytestmark = [
 @pytest.fixture
 def rig(browser: Browser, cluster: FakeCluster, sampler: Sampler) -> Iterator[Rig]:
     page = browser.new_page(viewport={"width": 1_000, "height": 800})
-    made = Rig(page, cluster, sampler)
-    publish(cluster)
+    made = Rig(page, cluster, sampler, lambda: publish(cluster))
     made.turn(3)
     yield made
     assert made.errors == []
     page.close()
 
 
-def publish(cluster: FakeCluster, *silent: str, **fields: Any) -> None:
-    for name in cluster.nodes:
-        if name not in silent:
-            cluster.say(name, address=f"tcp://127.0.0.1:{5000 + 100 * int(name[4:])}", **fields)
+def publish(cluster: FakeCluster) -> None:
+    for name in cluster.running:
+        cluster.say(name, address=f"tcp://127.0.0.1:{5000 + 100 * int(name[4:])}")
 
 
 def labels(page: Page, group: str) -> list[str | None]:
@@ -140,8 +138,7 @@ def test_a_picture_in_which_nothing_changes_is_not_painted(rig: Rig) -> None:
 
 def test_a_reader_who_wants_no_motion_gets_none(browser: Browser, cluster: FakeCluster, sampler: Sampler) -> None:
     context = browser.new_context(reduced_motion="reduce")
-    rig = Rig(context.new_page(), cluster, sampler)
-    publish(cluster)
+    rig = Rig(context.new_page(), cluster, sampler, lambda: publish(cluster))
     rig.turn(3)
     before = paints(rig.page)
     rig.tell("append_entries", "node0", "node1", first_index=7)
@@ -155,9 +152,7 @@ def test_the_last_ten_seconds_are_seen_again_in_slow_motion(rig: Rig) -> None:
     page = rig.page
     rig.cluster.running = ("node0", "node1")
     rig.cluster.happen("killed", "node2")
-    for _ in range(4):
-        publish(rig.cluster, "node2")
-        rig.turn()
+    rig.turn(4)
     page.get_by_role("button", name="1/10", exact=True).click()
     page.get_by_text("REPLAY 1/10").wait_for()
     assert "10 times slower" in page.inner_text(".zl-replay")
@@ -190,8 +185,7 @@ def test_it_fits_a_page_of_any_width(browser: Browser, sampler: Sampler, width: 
 
     cluster: Any = FakeCluster(*(f"node{number}" for number in range(count)))
     page = browser.new_page(viewport={"width": width, "height": 900})
-    rig = Rig(page, cluster, sampler_of(cluster))
-    publish(cluster)
+    rig = Rig(page, cluster, sampler_of(cluster), lambda: publish(cluster))
     rig.turn(3, pause_ms=40)
     page.locator("[data-node=node0]").click()
     menu = page.get_by_role("dialog").bounding_box()

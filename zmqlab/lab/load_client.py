@@ -46,6 +46,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.load_run import LoadRun
+from zmqlab.lab.sampled_traces import Part
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings, parse_stages
@@ -90,6 +91,8 @@ class JudgedRun:
     """What each fault of this run cost."""
     cluster: dict[str, Any]
     """The settings of the cluster, as far as this process has made it."""
+    traced: Sequence[Part] = ()
+    """The slowest traced requests, and the elections; empty unless someone had them traced."""
 
 
 class LoadClient:
@@ -200,6 +203,7 @@ class LoadClient:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             trust_clients_ports(self.settings.nodes, self._key)
             self._require_an_answer()
+        self.feed.traces.begin_run()
         self._exporter = self._show_metrics()
         if self._exporter is not None:
             self._end.also(self._exporter.close)
@@ -375,7 +379,8 @@ class LoadClient:
         result = LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
         events, ended_ns = self.feed.events(), outcome.started_ns + round(outcome.elapsed_s * 1e9)
         incidents = self._incidents.judged(events, verdict, outcome.started_ns, ended_ns)
-        return JudgedRun(result, taken, self._limits, events, incidents, _settings_of(self._cluster))
+        traced = self.feed.traces.parts_of_run(outcome.started_ns, ended_ns)
+        return JudgedRun(result, taken, self._limits, events, incidents, _settings_of(self._cluster), traced)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:

@@ -19,9 +19,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import NamedTuple
 
 from zmqlab.client.request_traces import request_record, response_record
@@ -41,16 +40,13 @@ SETTLE_NS = MISSING_NS + 500_000_000
 """A message is given up when it was sent so long ago: its receiver's frames of that second are there by then."""
 OTHER_CLOCK_NS = 30_000_000_000
 """More than any process of this machine is late with a frame, unless it was paused."""
-SETTLE_EVERY_NS = 200_000_000
-KEEP_EVERY_NS = 500_000_000
-"""So often a slow request is kept; one that is twice as slow as any before is kept at once."""
 SLOWEST = 8
 """Requests that are kept beyond the records."""
 ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
-BEFORE_REQUEST_NS = 1_000_000_000
-"""Records come in the order of their frames, which are a few tenths of a second late at worst."""
+KEEP_EVERY_NS = 500_000_000
+"""Keeping a request takes some milliseconds, and in a cluster that becomes slower each one would be kept."""
 BEFORE_ELECTION_NS = 1_000_000_000
 """Votes that are so much older than the last ones before the leader belong to an earlier try."""
 AFTER_ELECTION_NS = 200_000_000
@@ -91,7 +87,7 @@ class News(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A traced request and how long it took, as its client saw it."""
+    """A traced request and how long it took."""
 
     client: int
     number: int
@@ -100,6 +96,8 @@ class Order(NamedTuple):
     """Until the first answer."""
     accepted: bool
     """Whether that answer says that it was applied."""
+    by_client: bool
+    """Whether its client told so. False: no client is traced, and the times are of the node that took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +107,8 @@ class Part:
     title: str
     messages: tuple[Message, ...]
     steps: tuple[Step, ...]
-    names: Mapping[Process, str]
-    """Node -> its name."""
+    names: tuple[tuple[Process, str], ...]
+    """(process, name) of all that were known."""
     start_ns: int
     start_wall_ns: int
     """The same moment on the wall clock."""
@@ -118,6 +116,10 @@ class Part:
     """(client, number) of a request; (0, term) of an election."""
     order: Order | None = None
     """Of a request whose sending and answer were seen."""
+
+    def name_of(self, process: Process) -> str:
+        """Of a node or a client; of one that was not named, what it is known by."""
+        return dict(self.names).get(process) or (f"node {process:x}" if isinstance(process, int) else process)
 
 
 @dataclass(slots=True)
@@ -140,18 +142,18 @@ class Traces:
         self._news: deque[Message | Step] = deque(maxlen=NEWS)
         self._news_total = 0
         self._dropped: dict[Process, int] = {}
+        self._hears_clients = False
+        """Whether a client has told anything. Until then the nodes that took requests tell how long they took."""
         self._sent: OrderedDict[Key, int] = OrderedDict()
-        """Requests that a client has sent and that have no answer yet, by when they were sent first."""
+        """Requests that were sent, or taken, and have no answer yet, by when that was first."""
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
-        self._kept = _Kept()
+        self._kept, self._keep_ns = _Kept(), 0  # nothing is kept before that time
         self.threshold = 0
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
         """Processes whose clock is not that of this machine."""
-        self._settled_ns = self._kept_ns = 0
-        """When old messages were given up, and when a slow request was kept last."""
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def __repr__(self) -> str:
@@ -207,27 +209,23 @@ class Traces:
     def _take(self, process: Process, records: Iterable[TraceRecord], now_ns: int) -> None:
         for record in records:
             self._records.append((process, record))
-            if isinstance(process, str):
-                self._follow_client(record)
-            elif record.kind is TraceKind.LEADER:
+            self._hears_clients = self._hears_clients or isinstance(process, str)
+            if isinstance(process, str) or not self._hears_clients:
+                self._follow_request(record)
+            if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        self._settle(now_ns)
-        while self._to_keep and self._to_keep[0][0] <= now_ns:
-            self._keep(*self._to_keep.popleft()[1:])
-
-    def _settle(self, now_ns: int) -> None:
-        """Give up on old messages, now and then: it looks at each message that waits."""
-        if now_ns - self._settled_ns >= SETTLE_EVERY_NS:
-            self._settled_ns = now_ns
-            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        while self._to_keep and max(self._to_keep[0][0], self._keep_ns) <= now_ns:
+            if self._keep(*self._to_keep.popleft()[1:]):
+                self._keep_ns = now_ns + KEEP_EVERY_NS
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
             self._news.append(each)
             self._news_total += 1
 
-    def _follow_client(self, record: TraceRecord) -> None:
+    def _follow_request(self, record: TraceRecord) -> None:
         key = (record.client, record.number)
         if record.kind is TraceKind.REQUEST:
             self._sent.setdefault(key, record.time_ns)
@@ -236,29 +234,28 @@ class Traces:
         elif record.kind is TraceKind.RESPONSES and key in self._sent:
             sent_ns = self._sent.pop(key)
             took_ns = record.time_ns - sent_ns
-            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted))
+            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted, self._hears_clients))
             slowest = self._kept.slowest
             if len(slowest) < SLOWEST or took_ns > _took_ns(slowest[-1]):
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "order", *key))
 
-    def _keep(self, what: str, client: int, number: int) -> None:
+    def _keep(self, what: str, client: int, number: int) -> bool:
+        """Whether that was work: it was not if slower requests have come meanwhile."""
         if what == "election":
             part = self._election(number)
             if part is not None:
                 self._kept.elections[number] = part
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
-            return
-        slowest, order = self._kept.slowest, self._order_of((client, number))
+            return True
+        slowest = self._kept.slowest
+        order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
         if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
-            return  # slower ones have come meanwhile
-        now_ns = time.monotonic_ns()
-        if now_ns - self._kept_ns < KEEP_EVERY_NS and slowest and order.took_ns < 2 * _took_ns(slowest[0]):
-            return  # in a cluster that becomes slower each request would be kept, and each costs some milliseconds
-        self._kept_ns = now_ns
-        part = self._request((client, number), order.sent_ns - BEFORE_REQUEST_NS)
+            return False
+        part = self._request((client, number), order.sent_ns - KEEP_AFTER_NS)
         if part is not None:
-            self._kept.slowest = sorted([*self._kept.slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+            self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+        return True
 
     # -- what goes out -----------------------------------------------------------------------------------------
 
@@ -268,13 +265,12 @@ class Traces:
         A message is told once: when its arrival is known, or when it is given up, 1.5 s after it was sent.
         """
         with self._lock:
-            self._settle(time.monotonic_ns())
+            self._tell(self._matcher.settle(time.monotonic_ns() - SETTLE_NS))
             wanted = max(0, self._news_total - sequence)
             news = list(self._news)[-wanted:] if wanted else []
             total, dropped = self._news_total, sum(self._dropped.values())
         messages = [each for each in news if isinstance(each, Message)]
-        steps = [each for each in news if isinstance(each, Step)]
-        return News(total, messages, steps, wanted - len(news), dropped)
+        return News(total, messages, [each for each in news if isinstance(each, Step)], wanted - len(news), dropped)
 
     def name_of(self, process: Process) -> str:
         """The name of a node, or of a client; empty for one that is not known."""
@@ -329,6 +325,16 @@ class Traces:
             self._settle_kept()
             return list(self._kept.elections.values())
 
+    def begin_run(self) -> None:
+        """From now on the slowest requests are those of a new run."""
+        with self._lock:
+            self._kept.slowest = []
+
+    def parts_of_run(self, start_wall_ns: int, end_wall_ns: int) -> list[Part]:
+        """What is worth keeping of the time between: the slowest requests, then the elections."""
+        both = [*self.slowest(), *self.elections()]
+        return [each for each in both if start_wall_ns <= each.start_wall_ns <= end_wall_ns]
+
     # -- inside: parts -----------------------------------------------------------------------------------------
 
     def _settle_kept(self) -> None:
@@ -348,15 +354,9 @@ class Traces:
             )
         return self._kept.slowest[0]
 
-    def _order_of(self, key: Key) -> Order | None:
-        return next((each for each in reversed(self._orders) if (each.client, each.number) == key), None)
-
     def _request(self, key: Key, since_ns: int = 0) -> Part | None:
-        """Of the records that are kept, those older than ``since_ns`` left out; None if there are none.
-
-        It looks at each record several times. With all 50,000 that takes 50 ms, in which nothing is heard.
-        """
-        records = list(takewhile(lambda each: each[1].time_ns >= since_ns, reversed(self._records)))[::-1]
+        """Of the records that are kept, but for those before ``since_ns``; None if there are none."""
+        records = [each for each in self._records if each[1].time_ns >= since_ns]
         own = [(process, record) for process, record in records if (record.client, record.number) == key]
         if not own:
             return None
@@ -432,7 +432,7 @@ class Traces:
             title,
             tuple(each for each in news if isinstance(each, Message)),
             tuple(each for each in news if isinstance(each, Step)),
-            dict(self._names),
+            tuple(self._names.items()),
             start_ns,
             self.wall_ns(start_ns),
             key,

@@ -45,6 +45,8 @@ SLOWEST = 8
 ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
+KEEP_EVERY_NS = 500_000_000
+"""Keeping a request takes some milliseconds, and in a cluster that becomes slower each one would be kept."""
 BEFORE_ELECTION_NS = 1_000_000_000
 """Votes that are so much older than the last ones before the leader belong to an earlier try."""
 AFTER_ELECTION_NS = 200_000_000
@@ -147,7 +149,7 @@ class Traces:
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
-        self._kept = _Kept()
+        self._kept, self._keep_ns = _Kept(), 0  # nothing is kept before that time
         self.threshold = 0
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
@@ -214,8 +216,9 @@ class Traces:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
         self._tell(self._matcher.settle(now_ns - SETTLE_NS))
-        while self._to_keep and self._to_keep[0][0] <= now_ns:
-            self._keep(*self._to_keep.popleft()[1:])
+        while self._to_keep and max(self._to_keep[0][0], self._keep_ns) <= now_ns:
+            if self._keep(*self._to_keep.popleft()[1:]):
+                self._keep_ns = now_ns + KEEP_EVERY_NS
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
@@ -236,17 +239,23 @@ class Traces:
             if len(slowest) < SLOWEST or took_ns > _took_ns(slowest[-1]):
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "order", *key))
 
-    def _keep(self, what: str, client: int, number: int) -> None:
+    def _keep(self, what: str, client: int, number: int) -> bool:
+        """Whether that was work: it was not if slower requests have come meanwhile."""
         if what == "election":
             part = self._election(number)
             if part is not None:
                 self._kept.elections[number] = part
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
-            return
-        part = self._request((client, number))
+            return True
+        slowest = self._kept.slowest
+        order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
+        if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
+            return False
+        part = self._request((client, number), order.sent_ns - KEEP_AFTER_NS)
         if part is not None:
-            self._kept.slowest = sorted([*self._kept.slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+            self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+        return True
 
     # -- what goes out -----------------------------------------------------------------------------------------
 
@@ -261,8 +270,7 @@ class Traces:
             news = list(self._news)[-wanted:] if wanted else []
             total, dropped = self._news_total, sum(self._dropped.values())
         messages = [each for each in news if isinstance(each, Message)]
-        steps = [each for each in news if isinstance(each, Step)]
-        return News(total, messages, steps, wanted - len(news), dropped)
+        return News(total, messages, [each for each in news if isinstance(each, Step)], wanted - len(news), dropped)
 
     def name_of(self, process: Process) -> str:
         """The name of a node, or of a client; empty for one that is not known."""
@@ -346,21 +354,22 @@ class Traces:
             )
         return self._kept.slowest[0]
 
-    def _request(self, key: Key) -> Part | None:
-        """Of the records that are kept; None if there are none."""
-        own = [(process, record) for process, record in self._records if (record.client, record.number) == key]
+    def _request(self, key: Key, since_ns: int = 0) -> Part | None:
+        """Of the records that are kept, but for those before ``since_ns``; None if there are none."""
+        records = [each for each in self._records if each[1].time_ns >= since_ns]
+        own = [(process, record) for process, record in records if (record.client, record.number) == key]
         if not own:
             return None
         indexes = {record.last_index for _, record in own if record.kind in (TraceKind.APPLIED, TraceKind.RESPONSES)}
         indexes.discard(0)
         rounds: set[tuple[int, int]] = set()
         start_ns = min(record.time_ns for _, record in own)
-        for _, record in self._records:
+        for _, record in records:
             if record.kind is TraceKind.APPEND_ENTRIES and _brings(record, indexes, key):
                 rounds.add((record.term, record.round))
         found = [
             (process, record)
-            for process, record in self._records
+            for process, record in records
             if (record.kind in _APPENDS and (record.term, record.round) in rounds and record.time_ns >= start_ns)
             or (record.kind in _RANGES - _APPENDS and _brings(record, indexes, key))
             or (record.kind not in _RANGES and (record.client, record.number) == key)

@@ -334,9 +334,9 @@ class PictureReadings:
         if status is not None:
             columns |= {"term": status.term, "applied": status.applied_index}
             columns |= {"due": status.election_due_ms, "timeout": status.election_timeout_ms}
-        if behind is not None:
-            columns["stored_lag"] = round(behind.stored)
+        if status is not None and behind is not None:
             columns["commit_lag"], columns["applied_lag"] = round(behind.commit), round(behind.applied)
+            columns["stored_lag"] = max(0, round(behind.commit)) - (status.last_index - status.commit_index)
         return columns
 
     def _take_messages(self, traces: Traces) -> None:

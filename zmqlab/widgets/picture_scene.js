@@ -48,8 +48,8 @@ const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
   const wide = isWide(width, height, em), count = slots.length;
-  const logs = wide ? { w: Math.min(0.4 * width, 36 * em), h: logsHeight(count, em) } : { w: width, h: logsHeight(count, em) };
-  const field = wide ? { w: width - logs.w - em, h: height } : { w: width, h: height - logs.h };
+  const logs = { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsHeight(count, em) };
+  const field = wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
   const column = wide && clients > 0 ? 8 * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
   const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
@@ -70,7 +70,7 @@ function plan(width, height, slots, clients, em) {
   return {
     wide, em, width, height, field, middle, places, radius,
     labels: count < 2 || nearest > 2 * radius + 3.2 * em ? "long" : "short",
-    logs: { x: wide ? field.w + em : 0, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
+    logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
   };
 }
 

@@ -24,7 +24,7 @@ from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import Beginning, Duties, crowds, late_snapshot
 from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.frames import ANSWER
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
 

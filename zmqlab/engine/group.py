@@ -22,7 +22,7 @@ from itertools import islice
 from zmqlab.engine.answers import Answers
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
-from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.link_faults import ClientFaults, LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
 from zmqlab.engine.status import REMOVED, Counters, status_of
@@ -48,6 +48,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
+from zmqlab.wire.fault_queries import NodeFaults
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
 
@@ -72,6 +73,16 @@ class Design:
     """What a client accepts in one frame."""
 
 
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What a node can be made to suffer, for labs."""
+
+    links: LinkFaults
+    clients: ClientFaults
+    suffer: Callable[[NodeFaults], None]
+    """Sets what the node itself suffers. Raises SettingsError: it can't; nothing has changed then."""
+
+
 class Group:
     """See the module. Owned by one engine."""
 
@@ -82,7 +93,7 @@ class Group:
         effects: Effects,
         connections: Connections,
         journal: Journal,
-        links: LinkFaults,
+        faults: Faults,
         rng: random.Random,
         origin: Origin,
         design: Design,
@@ -107,7 +118,11 @@ class Group:
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds)
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
-        self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
+        if settings.reads != "linearizable":
+            effects.note("reads are local: whoever asks for a book as of now may get a stale one", is_warning=True)
+        self._bad_clients = faults.clients
+        obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
+        self._answers = Answers(self.replica, self.peers, self.status, obey, settings.reads == "linearizable")
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
@@ -245,7 +260,9 @@ class Group:
         if self._outbox:
             for route, bodies in self._outbox.items():
                 for batch in frames.slices(bodies, self._answer_bytes):
-                    self._effects.reply(route, client_wire.encode_responses(batch, self.number))
+                    frame = client_wire.encode_responses(batch, self.number)
+                    if not self._bad_clients.active or self._bad_clients.lets_out(frame, route, now_ns):
+                        self._effects.reply(route, frame)
             self._outbox = {}
         if self.replica.answered:
             self.counters.record_service(self.replica.answered, now_ns)

@@ -25,7 +25,8 @@ from itertools import product
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.fault_kinds import FAULTS, Aim, Control, Draw, Target
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Aim, Control, Draw, Target
 from zmqlab.lab.faults import Breakable, Fault, Together
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.scenarios.nemesis import NEAR, PROCEDURES, Deal, Nemesis, Progress

@@ -17,8 +17,11 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
   const cut = () => controls("link").find((each) => each.parameters.length === 0);
   const faultOf = (source, target) => state.links.find((each) => each.source === source && each.target === target);
   const isIll = (node) => state.links.some((each) => each.source === node.name || each.target === node.name);
+  // What stands in a cell; its title says it in full.
   const words = (fault) => !fault ? "" : fault.cut ? "cut" :
-    [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `${number(100 * fault.loss)} %` : ""].filter(Boolean).join(" ");
+    [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `${number(100 * fault.loss)} %` : "",
+      fault.bytes_per_s ? `${number(fault.bytes_per_s / 1000)} kB/s` : "",
+      fault.duplication ? "twice" : "", fault.reordering && fault.reordering_ms ? "shuffled" : ""].filter(Boolean).join(" ");
 
   function ofSelected(control) {
     const strike = (sizes) => send({ do: "strike", button: control.button, target: selected, sizes },
@@ -38,7 +41,7 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
     const fault = faultOf(source, target), control = cut(), pair = [source, target];
     const properties = {
       className: `zl-cell${fault?.cut ? " zl-cut" : fault ? " zl-ill" : ""}`,
-      title: `${source} → ${target}: ${fault?.cut ? "cut" : fault ? "slow or lossy" : "whole"}`, disabled: !state.alive };
+      title: `${source} → ${target}: ${fault ? fault.text : "whole"}`, disabled: !state.alive };
     const made = fault?.cut ? undoButton(control, pair, properties) : faultButton(control, pair, properties);
     made.textContent = words(fault);
     const click = made.onclick;

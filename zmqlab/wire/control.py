@@ -3,7 +3,8 @@
 Each is the header of :mod:`zmqlab.wire.frames` and one msgpack map. A query and its answer carry the same ``nonce``;
 ``op`` names their kind. msgspec refuses fields of wrong types, and ignores unknown ones: a newer node can add some.
 
-Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed.
+Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed;
+and the queries for faults (:mod:`zmqlab.wire.fault_queries`), which are decoded here and stand apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from zmqlab.errors import FrameError
 from zmqlab.settings import client_endpoint, is_address
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.frames import HEADER_BYTES, header
 
 T = TypeVar("T")
@@ -274,31 +276,6 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     """As of :class:`AddMemberQuery`. Refused if that node has asked in a later life."""
 
 
-class LinkFault(msgspec.Struct, kw_only=True, frozen=True):
-    """A fault of one direction of a link: from one peer to the node that gets the query."""
-
-    sender: str = ""
-    """The peer's base endpoint. A table that has the peer as its key leaves it empty; a node refuses an empty one."""
-    cut: bool = False
-    delay_ms: float = 0.0
-    loss: float = 0.0
-    """The share of frames that are lost, from 0 to 1."""
-
-    def __str__(self) -> str:
-        if self.cut:
-            return "cut"
-        parts = [f"{self.delay_ms:g} ms late"] if self.delay_ms else []
-        parts += [f"{self.loss:.0%} lost"] if self.loss else []
-        return ", ".join(parts) or "whole"
-
-
-class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):
-    """Set the link faults of a node. Links that are not listed become whole. For nodes with ``--allow-faults``."""
-
-    nonce: int
-    links: list[LinkFault] = []
-
-
 Query = (
     StatusQuery
     | BookQuery
@@ -309,6 +286,7 @@ Query = (
     | AddMemberQuery
     | RemoveMemberQuery
     | LinkFaultsQuery
+    | NodeFaultsQuery
 )
 
 

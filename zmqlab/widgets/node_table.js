@@ -30,20 +30,29 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   // The buttons for a node: those that its state allows.
   const allowed = (node, isRare) => controls("node").filter((each) => each.is_rare === isRare).flatMap((each) => [
     ...(each.states.includes(node.state) ? [faultButton(each, [node.name], {}, form)] : []),
-    ...(each.undo?.states.includes(node.state) ? [undoButton(each, [node.name])] : []),
+    ...(each.undo?.states.includes(node.state) && (!isRare || node.suffers) ? [undoButton(each, [node.name])] : []),
   ]);
   // Those in its row, and one that shows the others below the table.
   function actions(node) {
     const made = h("button", { type: "button", className: "zl-button", textContent: "more", data: { more: node.name },
-      title: "its disk, its clock, its clients", onclick: () => showMore(node) });
+      title: "its disk, its clock, its clients", onclick: () => showMore(node.name) });
     return [...allowed(node, false), ...(controls("node").some((each) => each.is_rare) ? [made] : [])];
   }
-  function showMore(node) {
-    const close = () => { forget(form); form.hidden = true; };
+  function showMore(name) {
+    const node = nodes.find((each) => each.name === name);
+    if (!node) return;
+    const close = () => { forget(form); form.replaceChildren(); form.hidden = true; };
     forget(form);
-    form.replaceChildren(h("span", { className: "zl-value", textContent: node.name }), ...allowed(node, true),
+    form.replaceChildren(h("span", { className: "zl-value", textContent: name,
+      data: { more: name, key: keyOf(node) } }), ...allowed(node, true),
       h("button", { type: "button", className: "zl-close", textContent: "×", title: "leave it", onclick: close }));
     form.hidden = false;
+  }
+  const keyOf = (node) => `${node?.state} ${node?.suffers}`;
+  // What is open below the table follows its node; sliders that stand there in its place are left alone.
+  function followMore() {
+    const open = form.firstElementChild?.dataset ?? {};
+    if (open.more && open.key !== keyOf(nodes.find((each) => each.name === open.more))) showMore(open.more);
   }
   function drawOfLeader() {
     forget(ofLeader);
@@ -110,8 +119,10 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     }));
   }
 
-  let drawnFor = "", stepperFor = "", leaderFor = "";
+  let nodes = [], drawnFor = "", stepperFor = "", leaderFor = "";
   return (state) => {
+    nodes = state.nodes;
+    followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }
     const key = known + JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));

@@ -21,7 +21,8 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
   const words = (fault) => !fault ? "" : fault.cut ? "cut" :
     [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `${number(100 * fault.loss)} %` : "",
       fault.bytes_per_s ? `${number(fault.bytes_per_s / 1000)} kB/s` : "",
-      fault.duplication ? "twice" : "", fault.reordering && fault.reordering_ms ? "shuffled" : ""].filter(Boolean).join(" ");
+      fault.duplication ? "twice" : "", fault.reordering && fault.reordering_ms ? "shuffled" : ""].filter(Boolean)
+      .map((part, index, all) => index === 2 ? `+${all.length - 2}` : index > 2 ? "" : part).join(" ");
 
   function ofSelected(control) {
     const strike = (sizes) => send({ do: "strike", button: control.button, target: selected, sizes },

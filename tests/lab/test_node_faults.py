@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,10 +15,13 @@ from zmqlab import Cluster, LoadClient
 from zmqlab.errors import ClusterError, JournalFull, SettingsError
 from zmqlab.lab.events import LabEvent, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.faults import Kill
+from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk, Suffering
-from zmqlab.wire.fault_queries import NodeFaults
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 FAULTS_OF_A_NODE = [
@@ -63,10 +67,10 @@ def test_faults_of_one_node_add_up_and_mend_ends_them_all(cluster: Cluster) -> N
     assert cluster.node_faults == {"node1": everything}
     assert str(everything) == ("each write takes 20 ms, clock at 2 times, 10% of requests lost, answers 5 ms late")
     cluster.slow_disk("node1", 0)
-    assert told(cluster)[-1] == (LabEvent.DISK_QUICK, "well"), "a slider that is put back"
+    assert told(cluster)[-1] == (SlowDisk.ends, "well"), "a slider that is put back"
     cluster.mend("node1")
     assert cluster.node_faults == {}
-    assert {kind for kind, _ in told(cluster)[-2:]} == {LabEvent.CLOCK_RIGHT, LabEvent.CLIENTS_WELL}
+    assert {kind for kind, _ in told(cluster)[-2:]} == {SkewedClock.ends, BadClientLinks.ends}
 
 
 def test_a_node_that_does_not_run_is_told_when_it_starts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +122,38 @@ def test_a_death_that_a_fault_foretold_is_no_failure(tmp_path: Path, monkeypatch
             assert cluster.keep is is_failure
             cluster.keep = False
             monkeypatch.undo()
+
+
+class Places:
+    """As much of a fleet as the table uses: nodes that do not run, each at a port."""
+
+    def __init__(self, **ports: int) -> None:
+        self.ports = ports
+        self.running: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.ports)
+
+    def settings(self, name: str) -> NodeSettings:
+        if name not in self.ports:
+            raise ClusterError(f"no node named {name}")
+        return NodeSettings(name=name, port=self.ports[name])
+
+
+def test_a_node_that_gets_the_name_of_one_that_was_removed_is_well() -> None:
+    """Node2 was removed while its disk was slow, another one was added as node2, and was told that its disk is slow."""
+    fleet = Places(node0=5_000, node1=5_100, node2=5_200)
+    table = FaultTable(cast(Fleet, fleet))
+    table.change([("node0", "node2"), ("node0", "node1")], LinkFault(cut=True))
+    table.change_node("node2", write_ms=20)
+    assert table.concerns("node2")
+    del fleet.ports["node2"]
+    fleet.ports["node2"] = 5_300
+    assert not table.concerns("node2")
+    assert table.faults == {("node0", "node1"): LinkFault(cut=True)}
+    assert table.node_faults == {}
+    assert table.concerns("node1"), "it is still to be told"
 
 
 @pytest.mark.process

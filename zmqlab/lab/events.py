@@ -1,12 +1,13 @@
 """What can happen to a cluster: the kinds of event that the lab adds, and how events look on a chart.
 
 Nodes publish :class:`~zmqlab.wire.control.EventKind`: elections, changes of role, promotions. The lab adds
-:class:`LabEvent`: what was done to the nodes, and what it noticed about them. Both kinds travel and are kept as
-:class:`~zmqlab.wire.control.Event`, in one list with one clock.
+:class:`LabEvent`: what was done to the nodes, and what it noticed about them. A fault may have kinds of its own, which
+are plain texts (:mod:`~zmqlab.lab.node_faults`): the registry knows them by their marks. All kinds travel and are kept
+as :class:`~zmqlab.wire.control.Event`, in one list with one clock.
 
 An event looks like a line with a label (:class:`Mark`) at one moment. Two events, one that begins something and one
 that ends it, look like a stretch of time (:class:`Band`). The marks and bands of faults stand beside their faults in
-:mod:`~zmqlab.lab.faults`; those of all other events stand here.
+:mod:`~zmqlab.lab.fault_kinds`; those of all other events stand here.
 
 Rules: pure. No clock, no cluster, no colour: a display chooses a colour for each :class:`Sort`.
 """
@@ -53,22 +54,6 @@ class LabEvent(StrEnum):
     """All links between groups of nodes are about to be cut."""
     HEALED = "healed"
     """A link, or with an empty node all links, is about to be whole again."""
-    DISK_SLOW = "disk_slow"
-    """Each write of the node's journal is about to take long."""
-    DISK_QUICK = "disk_quick"
-    """The node's disk is about to be as quick as it is."""
-    DISK_FULL = "disk_full"
-    """The node's disk is about to have no room."""
-    DISK_ROOM = "disk_room"
-    """There is about to be room again on the node's disk."""
-    CLOCK_SKEWED = "clock_skewed"
-    """The node's clock is about to go too fast or too slowly."""
-    CLOCK_RIGHT = "clock_right"
-    """The node's clock is about to go right again."""
-    CLIENTS_HARMED = "clients_harmed"
-    """Requests of clients to the node, or its answers, are about to be lost or late."""
-    CLIENTS_WELL = "clients_well"
-    """Clients are about to reach the node as ever."""
     TRANSFER = "transfer"
     """The leader is about to be asked to hand leadership to the node."""
     HASH_MISMATCH = "hash_mismatch"

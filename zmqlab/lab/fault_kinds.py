@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
-from zmqlab.lab import faults, node_faults
+from zmqlab.lab import faults
 from zmqlab.lab.events import ENDS_OF_PAUSE, Band, LabEvent, Mark, Sort
 from zmqlab.lab.fault_registry import ALIVE, Aim, Control, Draw, FaultKind, Parameter, Registry, Target, Undo
 from zmqlab.lab.fault_table import Link
 from zmqlab.lab.faults import Fault
+from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk
 from zmqlab.wire.fault_queries import LinkFault
 
 DELAY_MS_MAX = 500.0
@@ -52,11 +53,15 @@ CLIENT_SIZES = (
 )
 REORDERING_MS = 20.0
 """By so much torture shuffles frames: half a heartbeat."""
-REMOVED = frozenset((LabEvent.REMOVED,))
 
 
 def _all(fault: Callable[[str], Fault], names: Iterable[str]) -> Fault:
     return faults.Together(tuple(fault(name) for name in names))
+
+
+def _band(label: str, begins: str, ends: str) -> Band:
+    """Of something that a node suffers until it ends, or the node is removed: it outlives the process."""
+    return Band(label, frozenset((begins,)), frozenset((ends, LabEvent.REMOVED)))
 
 
 def _bad(links: Iterable[Link], **sizes: Any) -> Fault:
@@ -107,16 +112,16 @@ def _one_way(aim: Aim, deaf: bool) -> Fault:
 
 
 def _all_slow(names: Iterable[str], write_ms: float) -> Fault:
-    return _all(lambda name: node_faults.SlowDisk(name, write_ms), names)
+    return _all(lambda name: SlowDisk(name, write_ms), names)
 
 
 def _all_clocks(aim: Aim) -> Fault:
     """Each node's clock goes wrong in its own way, from half to twice the ticks."""
-    return _all(lambda name: node_faults.SkewedClock(name, round(2 ** aim.rng.uniform(-1, 1), 2)), aim.everyone())
+    return _all(lambda name: SkewedClock(name, round(2 ** aim.rng.uniform(-1, 1), 2)), aim.everyone())
 
 
 def _harmed(aim: Aim, **sizes: float) -> Fault:
-    return node_faults.BadClientLinks(aim.everyone()[0], **sizes)
+    return BadClientLinks(aim.everyone()[0], **sizes)
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
@@ -265,87 +270,87 @@ for _kind in (
     FaultKind(
         name="slow-disk",
         marks=(
-            Mark(LabEvent.DISK_SLOW, "{node} disk slow", Sort.FAULT),
-            Mark(LabEvent.DISK_QUICK, "{node} disk quick again", Sort.CHANGE),
+            Mark(SlowDisk.begins, "{node} disk slow", Sort.FAULT),
+            Mark(SlowDisk.ends, "{node} disk quick again", Sort.CHANGE),
         ),
-        bands=(Band("{node} disk slow", frozenset((LabEvent.DISK_SLOW,)), REMOVED | {LabEvent.DISK_QUICK}),),
+        bands=(_band("{node} disk slow", SlowDisk.begins, SlowDisk.ends),),
         controls=(
             Control(
                 "slow disk",
                 "each write of its journal takes long, and it does nothing else meanwhile",
                 Target.NODE,
-                node_faults.SlowDisk,
+                SlowDisk,
                 undo=Undo("quick disk", "its disk is as quick as it is", ALIVE),
                 parameters=(Parameter("write_ms", 0, 200, "a write takes, ms"),),
                 is_rare=True,
             ),
         ),
         draws=(
-            Draw("leader", (1.0, 4.0), lambda aim: node_faults.SlowDisk(aim.leader(), aim.amount), (5, 100)),
-            Draw("follower", (1.0, 4.0), lambda aim: node_faults.SlowDisk(aim.followers()[0], aim.amount), (5, 100)),
+            Draw("leader", (1.0, 4.0), lambda aim: SlowDisk(aim.leader(), aim.amount), (5, 100)),
+            Draw("follower", (1.0, 4.0), lambda aim: SlowDisk(aim.followers()[0], aim.amount), (5, 100)),
             Draw("all", (1.0, 4.0), lambda aim: _all_slow(aim.everyone(), aim.amount), (2, 20)),
         ),
     ),
     FaultKind(
         name="full-disk",
         marks=(
-            Mark(LabEvent.DISK_FULL, "{node} disk full", Sort.FAULT),
-            Mark(LabEvent.DISK_ROOM, "{node} has room", Sort.CHANGE),
+            Mark(FullDisk.begins, "{node} disk full", Sort.FAULT),
+            Mark(FullDisk.ends, "{node} has room", Sort.CHANGE),
         ),
-        bands=(Band("{node} disk full", frozenset((LabEvent.DISK_FULL,)), REMOVED | {LabEvent.DISK_ROOM}),),
+        bands=(_band("{node} disk full", FullDisk.begins, FullDisk.ends),),
         controls=(
             Control(
                 "fill disk",
                 "its journal can't be written: it ends by itself",
                 Target.NODE,
-                node_faults.FullDisk,
+                FullDisk,
                 undo=Undo("make room", "room on its disk; it starts again", ANY_STATE),
                 danger=True,
                 is_rare=True,
             ),
         ),
         draws=(
-            Draw("leader", (0.5, 3.0), lambda aim: node_faults.FullDisk(aim.leader())),
-            Draw("follower", (0.5, 3.0), lambda aim: node_faults.FullDisk(aim.followers()[0])),
+            Draw("leader", (0.5, 3.0), lambda aim: FullDisk(aim.leader())),
+            Draw("follower", (0.5, 3.0), lambda aim: FullDisk(aim.followers()[0])),
         ),
     ),
     FaultKind(
         name="clock",
         marks=(
-            Mark(LabEvent.CLOCK_SKEWED, "{node} clock wrong", Sort.FAULT),
-            Mark(LabEvent.CLOCK_RIGHT, "{node} clock right", Sort.CHANGE),
+            Mark(SkewedClock.begins, "{node} clock wrong", Sort.FAULT),
+            Mark(SkewedClock.ends, "{node} clock right", Sort.CHANGE),
         ),
-        bands=(Band("{node} clock wrong", frozenset((LabEvent.CLOCK_SKEWED,)), REMOVED | {LabEvent.CLOCK_RIGHT}),),
+        bands=(_band("{node} clock wrong", SkewedClock.begins, SkewedClock.ends),),
         controls=(
             Control(
                 "skew clock",
                 "its ticks come more often or more seldom, and its time-outs with them",
                 Target.NODE,
-                node_faults.SkewedClock,
+                SkewedClock,
                 undo=Undo("set clock", "its clock goes right", ALIVE),
                 parameters=(Parameter("clock_rate", 0.5, 2, "ticks in place of one"),),
                 is_rare=True,
             ),
         ),
         draws=(
-            Draw("leader", (1.0, 4.0), lambda aim: node_faults.SkewedClock(aim.leader(), aim.amount), (0.5, 2)),
-            Draw("follower", (1.0, 4.0), lambda aim: node_faults.SkewedClock(aim.followers()[0], aim.amount), (0.5, 2)),
+            Draw("leader", (1.0, 4.0), lambda aim: SkewedClock(aim.leader(), aim.amount), (0.5, 2)),
+            Draw("follower", (1.0, 4.0), lambda aim: SkewedClock(aim.followers()[0], aim.amount), (0.5, 2)),
             Draw("all apart", (1.0, 4.0), _all_clocks),
         ),
     ),
     FaultKind(
         name="clients",
         marks=(
-            Mark(LabEvent.CLIENTS_HARMED, "{node} loses clients", Sort.FAULT),
-            Mark(LabEvent.CLIENTS_WELL, "{node} hears clients", Sort.CHANGE),
+            Mark(BadClientLinks.begins, "{node} loses clients", Sort.FAULT),
+            Mark(BadClientLinks.ends, "{node} hears clients", Sort.CHANGE),
         ),
-        bands=(Band("{node} loses clients", frozenset((LabEvent.CLIENTS_HARMED,)), REMOVED | {LabEvent.CLIENTS_WELL}),),
+        bands=(_band("{node} loses clients", BadClientLinks.begins, BadClientLinks.ends),),
         controls=(
             Control(
                 "harm clients",
                 "requests to it, or its answers, are lost or late",
                 Target.NODE,
-                node_faults.BadClientLinks,
+                BadClientLinks,
                 undo=Undo("heal clients", "clients reach it as ever", ALIVE),
                 parameters=CLIENT_SIZES,
                 is_rare=True,

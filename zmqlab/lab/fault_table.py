@@ -6,7 +6,7 @@ sends each node its part. It always sends all of it, so that sending it twice do
 
 A node forgets its part when its process ends. It is told again when it comes back: after a restart, after a wiped disk,
 and after a pause in which the table changed. Until it has been told, some tens of milliseconds, it suffers nothing. A
-node that is added later is well.
+node that is added later is well, also if it gets the name of one that was removed: it has another address.
 
 A :class:`LinkFault` is about links between nodes. Clients reach every node all the same, also one that is cut off from
 all others: so a person can see what such a node does. What clients suffer is one of :class:`NodeFaults`.
@@ -49,6 +49,8 @@ class FaultTable:
         """Holds no whole link."""
         self._nodes: dict[str, NodeFaults] = {}
         """Holds no node that is well."""
+        self._places: dict[str, str] = {}
+        """The addresses of the nodes that are in the table."""
         self._lock = threading.RLock()
         self._about_links = _Part(fleet, self._links_of)
         self._about_nodes = _Part(fleet, self._node_faults_of)
@@ -73,6 +75,7 @@ class FaultTable:
                 self._links.pop(link, None)
                 if fault != WHOLE:
                     self._links[link] = fault
+                    self._places.update((name, self._place(name)) for name in link)
             self._about_links.tell({target for _, target in links} | self._about_links.untold)
 
     @property
@@ -111,6 +114,7 @@ class FaultTable:
             self._nodes.pop(name, None)
             if changed != WELL:
                 self._nodes[name] = changed
+                self._places[name] = self._place(name)
             self._about_nodes.tell({name})
 
     # -- telling -------------------------------------------------------------------------------------------
@@ -118,6 +122,7 @@ class FaultTable:
     def concerns(self, name: str) -> bool:
         """Whether ``name`` must be told something when it comes back."""
         with self._lock:
+            self._forget_removed()
             return self._has_bad_links(name) or self._is_ill(name)
 
     def tell(self, name: str) -> None:
@@ -141,11 +146,20 @@ class FaultTable:
         return name in self._about_nodes.untold or name in self._nodes
 
     def _forget_removed(self) -> None:
-        known = set(self._fleet.names)
-        self._links = {link: fault for link, fault in self._links.items() if known.issuperset(link)}
-        self._nodes = {name: faults for name, faults in self._nodes.items() if name in known}
-        self._about_links.untold &= known
-        self._about_nodes.untold &= known
+        gone = {name for name, place in self._places.items() if self._place(name) != place}
+        self._links = {link: fault for link, fault in self._links.items() if gone.isdisjoint(link)}
+        self._nodes = {name: faults for name, faults in self._nodes.items() if name not in gone}
+        for name in gone:
+            del self._places[name]
+        for part in (self._about_links, self._about_nodes):
+            part.untold = part.untold.intersection(self._fleet.names) - gone
+
+    def _place(self, name: str) -> str:
+        """Where a node is; empty if there is none of that name."""
+        try:
+            return self._fleet.settings(name).endpoint
+        except ClusterError:
+            return ""
 
     def _links_of(self, name: str) -> control.Query:
         links = [

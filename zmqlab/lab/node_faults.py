@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from msgspec.structs import replace
 
 from zmqlab.errors import ClusterError, JournalFull
-from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_table import WELL
 from zmqlab.lab.faults import Breakable, News, OfOneNode
 from zmqlab.wire.fault_queries import NodeFaults
@@ -27,8 +26,10 @@ from zmqlab.wire.fault_queries import NodeFaults
 class Suffering(OfOneNode):
     """A fault that a node plays by itself."""
 
-    begins: ClassVar[LabEvent]
-    ends: ClassVar[LabEvent]
+    begins: ClassVar[str]
+    """The kind of the event that tells of the strike; the text says how bad it is."""
+    ends: ClassVar[str]
+    """The kind of the event that tells of the end."""
 
     @property
     @abstractmethod
@@ -81,8 +82,8 @@ class SlowDisk(_OfTheDisk):
 
     node: str
     write_ms: float
-    begins: ClassVar[LabEvent] = LabEvent.DISK_SLOW
-    ends: ClassVar[LabEvent] = LabEvent.DISK_QUICK
+    begins: ClassVar[str] = "disk_slow"
+    ends: ClassVar[str] = "disk_quick"
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -96,8 +97,8 @@ class FullDisk(_OfTheDisk):
     room and a start from its journal."""
 
     node: str
-    begins: ClassVar[LabEvent] = LabEvent.DISK_FULL
-    ends: ClassVar[LabEvent] = LabEvent.DISK_ROOM
+    begins: ClassVar[str] = "disk_full"
+    ends: ClassVar[str] = "disk_room"
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -122,8 +123,8 @@ class SkewedClock(Suffering):
 
     node: str
     clock_rate: float
-    begins: ClassVar[LabEvent] = LabEvent.CLOCK_SKEWED
-    ends: ClassVar[LabEvent] = LabEvent.CLOCK_RIGHT
+    begins: ClassVar[str] = "clock_skewed"
+    ends: ClassVar[str] = "clock_right"
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -139,8 +140,8 @@ class BadClientLinks(Suffering):
     request_delay_ms: float = 0.0
     answer_loss: float = 0.0
     answer_delay_ms: float = 0.0
-    begins: ClassVar[LabEvent] = LabEvent.CLIENTS_HARMED
-    ends: ClassVar[LabEvent] = LabEvent.CLIENTS_WELL
+    begins: ClassVar[str] = "clients_harmed"
+    ends: ClassVar[str] = "clients_well"
 
     @property
     def fields(self) -> Mapping[str, Any]:

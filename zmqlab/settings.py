@@ -26,6 +26,9 @@ from zmqlab.errors import SettingsError
 Durability = Literal["os", "fsync", "memory"]
 """``os``: the journal survives the death of every process. ``fsync``: also a power cut. ``memory``: nothing."""
 
+Reads = Literal["linearizable", "local"]
+"""``linearizable``: a book is read as of now. ``local``: as of what a node has applied, which may be stale."""
+
 Ack = Literal["quorum", "leader", "none"]
 """When a client counts an order as done. ``quorum``: a majority has stored it. ``leader``: the leader has. ``none``: as
 soon as it is sent; the client waits for nothing."""
@@ -281,7 +284,11 @@ class NodeSettings:
     watch_stdin: bool = False
     """End when standard input ends, because then the launcher is gone."""
     allow_faults: bool = False
-    """Let clients damage the links from peers to this node (``LinkFaultsQuery``). For labs."""
+    """Let clients damage the links to this node, its disk and its clock (``LinkFaultsQuery``, ``NodeFaultsQuery``). For
+    labs."""
+    reads: Reads = "linearizable"
+    """``linearizable``: a book that a client asks for as of now is that. ``local``: the node answers at once from what
+    it has applied, which may be stale. To show what ReadIndex is for; only with ``allow_faults``."""
     metrics_port: int = 0
     """The port of ``/metrics``, ``/healthz`` and ``/readyz`` on the bind address; 0: they are not served."""
     log_level: LogLevel = "info"
@@ -326,6 +333,12 @@ class NodeSettings:
         require(
             isinstance(self.replication, str) and is_replication_name(self.replication),
             f"replication {self.replication!r}: write raft, or module:Class for one of your own",
+        )
+        require(self.reads in get_args(Reads), f"reads {self.reads!r}: choose linearizable or local")
+        require(
+            self.reads == "linearizable" or self.allow_faults,
+            "--reads local gives stale answers to clients that ask for linearizable ones: it is for labs, with"
+            " --allow-faults",
         )
         require(self.log_level in get_args(LogLevel), f"log level {self.log_level!r}: debug, info, warning or error")
         require(self.log_format in get_args(LogFormat), f"log format {self.log_format!r}: choose text or json")
@@ -376,7 +389,10 @@ class NodeSettings:
         return client_endpoint(self.host, self.port)
 
 
-ALIKE = ("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms")
+ALIKE = (
+    *("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms"),
+    "reads",
+)
 """What all nodes of a cluster may be told alike, and a launcher does not say by itself."""
 
 
@@ -384,7 +400,7 @@ def require_alike(settings: Mapping[str, Any]) -> None:
     """Raise SettingsError unless all nodes may be told these settings."""
     others = [name for name in settings if name not in ALIKE]
     require(not others, f"settings of all nodes hold no {', '.join(map(repr, others))}: choose {', '.join(ALIKE)}")
-    NodeSettings(name="node0", port=CLIENT_PORT, **settings)
+    NodeSettings(name="node0", port=CLIENT_PORT, allow_faults=True, **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

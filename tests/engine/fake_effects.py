@@ -34,6 +34,8 @@ class FakeEffects:
         self.questioned: set[str] = set()
         """Addresses to which a connection for questions is kept."""
         self.notes: list[str] = []
+        self.disk = (0.0, False)
+        """How slow it was made, and whether it was filled."""
 
     def publish(self, frame: bytes) -> None:
         self.published.append(frame)
@@ -68,6 +70,9 @@ class FakeEffects:
 
     def hang_up(self, address: str) -> None:
         self.questioned.discard(address)
+
+    def damage_disk(self, write_ms: float, is_full: bool) -> None:
+        self.disk = write_ms, is_full
 
     def vitals(self) -> Vitals:
         return Vitals(pid=1, time_ns=0, uptime_ms=0, cpu_percent=0.0, rss_bytes=0, dropped=0, bad_messages=0)

@@ -12,6 +12,7 @@ from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.traces import TraceQuery
 
 ALICE, BOB = Sender(Role.TRADER, "alice", 17), Sender(Role.TRADER, "bob", 18)
@@ -28,7 +29,8 @@ QUERIES: dict[type[control.Query], control.Query] = {
         control.TransferQuery(1),
         control.AddMemberQuery(1, 7, "tcp://127.0.0.1:7000"),
         control.RemoveMemberQuery(1, 7),
-        control.LinkFaultsQuery(1),
+        LinkFaultsQuery(1),
+        NodeFaultsQuery(1),
         TraceQuery(1),
     )
 }

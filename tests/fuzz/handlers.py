@@ -26,7 +26,7 @@ from tests.fuzz.hostile import SOCKETS, Hostile, View
 from tests.fuzz.in_process import Group, make_group
 from tests.fuzz.legal import Verdict, is_whole_snapshot, verdict
 from zmqlab.engine.engine import MAX_PER_TURN
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 
 BATCHES_PER_WHOLE_CHECK = 200
 BATCHES_PER_LOOK = 400

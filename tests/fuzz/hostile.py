@@ -41,7 +41,7 @@ from zmqlab.raft.messages import (
 )
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault, LinkFaultsQuery, NodeFaults, NodeFaultsQuery
 from zmqlab.wire.peer import Hello, encode_forward, encode_hello, encode_message
 from zmqlab.wire.traces import TraceQuery
 
@@ -218,7 +218,8 @@ class Hostile:
                 control.AddMemberQuery(number(), number(), self._address(), rng.choice(("x", "", "é" * 9_000, "\n\0"))),
                 control.AddMemberQuery(number(), STRANGER, self._address(), "x"),
                 control.RemoveMemberQuery(number(), number()),
-                control.LinkFaultsQuery(number(), [LinkFault(sender=self._address(), cut=True, loss=number())]),
+                LinkFaultsQuery(number(), [LinkFault(sender=self._address(), cut=True, loss=number())]),
+                NodeFaultsQuery(number(), NodeFaults(write_ms=number(), disk_full=True, clock_rate=number())),
                 TraceQuery(
                     number(), rng.choice((0.0, 1.0, -1.0, float("nan"))), number(), number(), rng.random() < 0.5
                 ),
@@ -299,7 +300,8 @@ def client_frames(view: View) -> list[bytes]:
         control.TransferQuery(6, view.leader_id),
         control.AddMemberQuery(7, STRANGER, "tcp://127.0.0.1:5000", "node9"),
         control.RemoveMemberQuery(8, view.node_id),
-        control.LinkFaultsQuery(9, [LinkFault(sender=address, cut=True) for address in view.addresses]),
+        LinkFaultsQuery(9, [LinkFault(sender=address, cut=True) for address in view.addresses]),
+        NodeFaultsQuery(9, NodeFaults(disk_full=True)),
         TraceQuery(10, 0.5, 5.0),
     ]
     body = client_wire.encode_response(view.session, 1, 5)

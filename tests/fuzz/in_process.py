@@ -236,7 +236,7 @@ class Driven:
             "members": len(raft.configuration.members),
             "outbox": len(group._outbox),
             "messages": len(raft.send_now) + len(raft.send_stored),
-            "links": len(links.faults) + len(links._guests) + len(links._waiting),
+            "links": len(links.faults) + len(links._guests) + len(links._held.frames),
         }
 
 

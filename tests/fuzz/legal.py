@@ -39,6 +39,7 @@ from zmqlab.raft.messages import (
 from zmqlab.replica.replica import request_key
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFaultsQuery
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message
 
 
@@ -80,7 +81,7 @@ def _of_client(frame_type: int, frame: bytes, view: View) -> Verdict:
             changes = view.leads and query.node_id in view.members and len(view.members) > 1
         case control.AddMemberQuery():
             changes = view.leads and 0 < query.node_id < 1 << 64 and _is_endpoint(query.address)
-        case control.LinkFaultsQuery():
+        case LinkFaultsQuery():
             changes = any(link.sender in view.addresses for link in query.links)
     return Verdict.LEGAL if changes else Verdict.HARMLESS
 

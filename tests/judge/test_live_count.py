@@ -15,7 +15,7 @@ from zmqlab.load.order_flow import Rows
 from zmqlab.load.run_record import RECORD, SEGMENTS, Ledger, LedgerTail
 from zmqlab.market.types import Command, Side
 from zmqlab.wire import client, records
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 S = 1_000_000_000
 ORDER = records.pack_commands([Command.limit(Side.BUY, "AAPL", 1, 100, account=1)])

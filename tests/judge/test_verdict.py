@@ -17,7 +17,7 @@ from zmqlab.market.types import Command, Side
 from zmqlab.replica.machine import StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
-from zmqlab.wire import control
+from zmqlab.wire.node_status import Member
 
 
 def judged(run: History, nodes: list[FakeNode], **arguments: Any) -> Verdict:
@@ -33,7 +33,7 @@ def only_a_minority_is_left(nodes: list[FakeNode], last_index: int) -> FakeNode:
     (node, *_) = nodes
     node.entries = node.entries[:last_index]
     node.index = node.status.applied_index = last_index
-    node.status.members = [control.Member(node_id=each, name="", host="127.0.0.1", port=1) for each in range(3)]
+    node.status.members = [Member(node_id=each, name="", host="127.0.0.1", port=1) for each in range(3)]
     return node
 
 

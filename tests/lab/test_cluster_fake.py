@@ -16,7 +16,8 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, JournalCorrupt, NoLeader, SettingsError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS, Aim
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Aim
 from zmqlab.lab.hosts import LocalHost
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]

@@ -13,13 +13,15 @@ import pytest
 from zmqlab.errors import SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import Band, LabEvent, Mark, Sort, Span, spans_of
-from zmqlab.lab.fault_kinds import FAULTS, Control, Draw, FaultKind, Parameter, Target, Undo
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Control, Draw, FaultKind, Parameter, Target, Undo
+from zmqlab.lab.fault_table import WHOLE, Link
 from zmqlab.lab.faults import Breakable, Fault, News
 from zmqlab.lab.hosts import LocalHost
-from zmqlab.lab.link_table import WHOLE, Link
 from zmqlab.scenarios.nemesis import PROCEDURES, Nemesis, Progress, deals, kinds, parse_kinds
 from zmqlab.scenarios.torture import TortureSettings
-from zmqlab.wire.control import Event, EventKind, LinkFault
+from zmqlab.wire.control import Event, EventKind
+from zmqlab.wire.fault_queries import LinkFault
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -42,11 +44,11 @@ class Slow(Fault):
         return (News(SLOWED, self.node, f"by {self.delay_ms:g} ms"),)
 
     def inflict(self, cluster: Breakable) -> None:
-        cluster.link_table.change(self._links(cluster), LinkFault(delay_ms=self.delay_ms))
+        cluster.fault_table.change(self._links(cluster), LinkFault(delay_ms=self.delay_ms))
 
     def undo(self, cluster: Breakable) -> None:
         cluster.feed.note(SPED_UP, self.node)
-        cluster.link_table.change(self._links(cluster), WHOLE)
+        cluster.fault_table.change(self._links(cluster), WHOLE)
 
     @property
     def victims(self) -> str:

@@ -17,7 +17,8 @@ from zmqlab.lab.faults import BadLinks, Fault, Kill, Partition, Pause, Terminate
 from zmqlab.lab.hosts import LocalHost, LocalNode
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
-from zmqlab.wire.control import EventKind, LinkFault
+from zmqlab.wire.control import EventKind
+from zmqlab.wire.fault_queries import LinkFault
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 SLOW_END_S = 0.05
@@ -95,7 +96,7 @@ def test_the_end_of_a_pause_is_stamped_before_the_signal(cluster: Cluster, host:
 def test_a_fault_of_links_is_told_before_the_nodes_obey(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    table = cluster.link_table
+    table = cluster.fault_table
     change, changed_ns = table.change, list[int]()
 
     def slow_change(*arguments: object) -> None:

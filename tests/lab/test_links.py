@@ -11,7 +11,7 @@ from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.client.order_client import Client
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 
 pytestmark = pytest.mark.process
 

@@ -10,7 +10,9 @@ from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
 from zmqlab.lab.service_facts import Facts, NodeFacts, ServiceWatch
 from zmqlab.lab.service_status import Level, duration, service_status
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
-from zmqlab.wire.control import Event, LinkFault, Member, NodeStatus
+from zmqlab.wire.control import Event
+from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.node_status import Member, NodeStatus
 
 NOW = 1_700_000_000_000_000_000
 CUT = LinkFault(cut=True)

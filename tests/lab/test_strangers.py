@@ -29,6 +29,7 @@ from zmqlab.raft.messages import BROADCAST, AppendEntries, InstallSnapshot, Requ
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFaultsQuery
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import Hello, encode_forward, encode_hello, encode_message
 
@@ -108,7 +109,7 @@ def test_nothing_is_read_and_nothing_changed_at_the_ports_for_clients_and_watche
             for frame in (
                 control.encode(frames.QUERY, control.StatusQuery(1)),
                 control.encode(frames.QUERY, control.RemoveMemberQuery(1, victim)),
-                control.encode(frames.QUERY, control.LinkFaultsQuery(1)),
+                control.encode(frames.QUERY, LinkFaultsQuery(1)),
                 client_wire.encode_open_session(1),
             ):
                 client.send(frame)

@@ -21,6 +21,7 @@ from zmqlab.settings import CLIENT_PORT
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.control import HashAnswer, HashQuery
+from zmqlab.wire.fault_queries import LinkFault, LinkFaultsQuery
 from zmqlab.wire.peer import Hello, encode_hello
 
 pytestmark = pytest.mark.process
@@ -158,7 +159,7 @@ def test_a_subscriber_that_never_reads_costs_bounded_memory_and_slows_nobody(nod
 
 
 def test_a_node_that_was_not_told_to_allows_no_faults(node: LiveNode) -> None:
-    answer = node.ask(control.LinkFaultsQuery(3, [control.LinkFault(sender="tcp://127.0.0.1:5000", cut=True)]))
+    answer = node.ask(LinkFaultsQuery(3, [LinkFault(sender="tcp://127.0.0.1:5000", cut=True)]))
     assert isinstance(answer, control.ErrorAnswer)
     assert (answer.nonce, answer.code) == (3, "not_allowed")
 

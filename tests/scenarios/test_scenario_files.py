@@ -15,7 +15,7 @@ from zmqlab import Scenario
 from zmqlab.errors import SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.scenarios.scenario_file import KEYS, SHIPPED, find, known_keys, load_keys, shipped
-from zmqlab.scenarios.scenario_steps import CONDITIONS, EVENTS, ROLES
+from zmqlab.scenarios.scenario_steps import CONDITIONS, ROLES, events
 from zmqlab.scenarios.written import read_yaml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -285,7 +285,7 @@ def test_the_examples_on_the_page_are_scenarios(tmp_path: Path) -> None:
 
 def test_the_page_explains_every_key() -> None:
     page = PAGE.read_text()
-    missing = [word for word in (*known_keys(), *CONDITIONS, *ROLES, *EVENTS) if f"`{word}" not in page]
+    missing = [word for word in (*known_keys(), *CONDITIONS, *ROLES, *events()) if f"`{word}" not in page]
     assert missing == []
     assert [key for key in load_keys() if f"`{key}`" not in page and key not in ("rate", "duration")] == []
     assert [name for name in shipped() if f"`{name}`" not in page] == []

@@ -12,7 +12,7 @@ from zmqlab.client.roster import Roster
 from zmqlab.engine.effects import Vitals
 from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
-from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.link_faults import Held, LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.engine.status import early_status
 from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
@@ -24,7 +24,7 @@ from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import Beginning, Duties, crowds, late_snapshot
 from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.frames import ANSWER
 from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
@@ -116,7 +116,7 @@ def test_a_broadcast_of_a_member_that_this_turn_removes() -> None:
 
 
 def test_a_link_that_is_cut() -> None:
-    links = LinkFaults(random.Random(1), lambda _: "")
+    links = LinkFaults(random.Random(1), lambda _: "", Held(), lambda _: None)
     node, frame = Node(), encode_message(RequestVote(2, 1, 4, 0, 0, False, False))
 
     def is_cut(sender: int, frame: bytes) -> bool:

@@ -9,14 +9,17 @@ from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
+from msgspec.structs import replace
+
 from zmqlab.errors import ClusterError
+from zmqlab.lab.fault_table import WELL, WHOLE, Link
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.link_table import WHOLE, Link, LinkFault
 from zmqlab.lab.register import Ending
 from zmqlab.lab.turns import Turns
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
-from zmqlab.settings import DEFAULT_REPLICATION
+from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings
 from zmqlab.wire.control import Event, TradeEvent, encode
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 from zmqlab.wire.frames import TRADE
 from zmqlab.wire.node_status import NodeStatus
 
@@ -29,6 +32,7 @@ class FakeFleet:
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
         self.turns = Turns()
+        self.foretold: dict[str, int] = {}
 
         self.plan = SimpleNamespace(replication=DEFAULT_REPLICATION)
 
@@ -47,9 +51,10 @@ class FakeFleet:
     def process(self, name: str) -> None:
         self.settings(name)
 
-    def settings(self, name: str) -> None:
+    def settings(self, name: str) -> NodeSettings:
         if self._cluster.broken:
             raise ClusterError(f"{name} is not running: cluster.restart({name!r}) starts it")
+        return NodeSettings(name=name, port=5_000)
 
     def end(self, name: str, how: signal.Signals) -> None:
         self._cluster.did(how.name, name)
@@ -61,7 +66,7 @@ class FakeFleet:
         self._cluster.did("SIGCONT", name)
 
 
-class FakeLinkTable:
+class FakeFaultTable:
     """As much of a cluster's link table as faults use."""
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -74,6 +79,15 @@ class FakeLinkTable:
     def change(self, links: Sequence[Link], fault: LinkFault) -> None:
         others = {link: known for link, known in self.faults.items() if link not in links}
         self._cluster.links = others | ({} if fault == WHOLE else dict.fromkeys(links, fault))
+
+    def of_node(self, name: str) -> NodeFaults:
+        return self._cluster.node_faults.get(name, WELL)
+
+    def change_node(self, name: str, **faults: Any) -> None:
+        changed = replace(self.of_node(name), **faults)
+        self._cluster.node_faults.pop(name, None)
+        if changed != WELL:
+            self._cluster.node_faults[name] = changed
 
     def tell(self, name: str) -> None:
         """No node is there to be told."""
@@ -109,8 +123,9 @@ class FakeCluster:
         self.paused: tuple[str, ...] = ()
         self.leader = "node0"
         self.links: dict[Link, LinkFault] = {}
+        self.node_faults: dict[str, NodeFaults] = {}
         self.fleet = FakeFleet(self)
-        self.link_table = FakeLinkTable(self)
+        self.fault_table = FakeFaultTable(self)
         self.scaling = FakeScaling(self)
         self.living_endpoints: tuple[str, ...] = ()
         self.done: list[tuple[Any, ...]] = []
@@ -140,6 +155,10 @@ class FakeCluster:
 
     def heal(self) -> None:
         self.did("heal")
+
+    def mend(self, name: str) -> None:
+        self.did("mend", name)
+        self.node_faults.pop(name, None)
 
     def restart(self, name: str) -> None:
         self.did("restart", name)

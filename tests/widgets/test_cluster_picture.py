@@ -14,11 +14,11 @@ from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.errors import RequestRefused
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
-from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets import cluster_picture
 from zmqlab.widgets.cluster_picture import ASK_S, ClusterPicture
 from zmqlab.widgets.picture_readings import Look
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.wire.fault_queries import LinkFault
 
 Sent = list[tuple[dict[str, Any], list[bytes]]]
 

@@ -16,7 +16,8 @@ from tests.waiting import wait_for
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import Band, Mark, Sort
-from zmqlab.lab.fault_kinds import FAULTS, Control, FaultKind, Parameter, Target, Undo
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Control, FaultKind, Parameter, Target, Undo
 from zmqlab.lab.faults import Breakable, Fault, News
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix
 from zmqlab.widgets.fault_cards import EventLog, FaultCards

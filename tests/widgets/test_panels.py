@@ -23,7 +23,6 @@ from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
-from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
@@ -33,6 +32,7 @@ from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
 from zmqlab.widgets.load_controls import LoadControls, warning_of
 from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 
 
 def click(panel: Panel, do: str, **arguments: Any) -> None:
@@ -106,10 +106,10 @@ def test_what_a_line_of_code_did_is_undone_by_a_button(cluster: FakeCluster, tab
     assert "'restart' has nothing that undoes it" in table._problem
 
 
-def shown(panel: FaultPanel, target: str, state: str) -> list[str]:
-    """What the buttons say for a node in this state; as the page chooses them."""
+def shown(panel: FaultPanel, target: str, state: str, is_rare: bool = False) -> list[str]:
+    """What the buttons say for a node in this state, in its row or behind "more"; as the page chooses them."""
     said = []
-    for each in (each for each in panel._controls if each["target"] == target):
+    for each in (each for each in panel._controls if each["target"] == target and each["is_rare"] == is_rare):
         said += [each["button"]] if state in each["states"] else []
         said += [each["undo"]["button"]] if each["undo"] and state in each["undo"]["states"] else []
     return said
@@ -125,6 +125,24 @@ def shown(panel: FaultPanel, target: str, state: str) -> list[str]:
 )
 def test_a_node_has_the_buttons_of_its_state(table: NodeTable, state: str, names: list[str]) -> None:
     assert shown(table, "node", state) == names
+
+
+def test_what_is_wanted_seldom_stands_behind_more(table: NodeTable) -> None:
+    both = ["slow disk", "quick disk", "fill disk", "make room", "skew clock", "set clock", "harm clients"]
+    assert shown(table, "node", "running", is_rare=True) == [*both, "heal clients"]
+    assert shown(table, "node", "stopped", is_rare=True) == ["make room"]
+
+
+def test_what_a_node_suffers_stands_in_its_row_until_all_is_healed(cluster: FakeCluster, table: NodeTable) -> None:
+    click(table, "strike", button="slow disk", target=["node1"], sizes={"write_ms": 20})
+    assert wait_for(lambda: cluster.node_faults == {"node1": NodeFaults(write_ms=20)} and not table._busy)
+    assert [row["suffers"] for row in table.make_state()["nodes"]] == ["", "each write takes 20 ms", ""]
+    click(table, "strike", button="skew clock", target=["node1"], sizes={"clock_rate": 2})
+    assert wait_for(lambda: cluster.node_faults == {"node1": NodeFaults(write_ms=20, clock_rate=2)})
+    click(table, "undo", button="slow disk", target=["node1"])
+    assert wait_for(lambda: cluster.node_faults == {"node1": NodeFaults(clock_rate=2)} and not table._busy)
+    table._on_message(None, {"do": "heal"}, [])
+    assert wait_for(lambda: not cluster.node_faults)
 
 
 def test_each_button_is_in_one_panel(cluster: FakeCluster, table: NodeTable) -> None:

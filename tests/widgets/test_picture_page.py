@@ -16,8 +16,8 @@ from tests.waiting import wait_for
 from tests.widgets.browser import CHROMIUM
 from tests.widgets.fake_cluster import FakeCluster
 from tests.widgets.picture_rig import Rig
-from zmqlab.lab.link_table import LinkFault
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.wire.fault_queries import LinkFault
 
 pytestmark = [
     pytest.mark.browser,

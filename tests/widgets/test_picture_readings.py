@@ -10,7 +10,6 @@ import pytest
 
 from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.link_table import LinkFault
 from zmqlab.lab.message_matching import Fate, Message
 from zmqlab.widgets.picture_readings import (
     CLIENT,
@@ -30,6 +29,7 @@ from zmqlab.widgets.picture_readings import (
 )
 from zmqlab.widgets.readings import NodeTrack
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Direction, TraceKind, TraceRecord
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.wire.damage import damaged, refuses_or_accepts
 from zmqlab.errors import FrameError
 from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFault, LinkFaultsQuery, NodeFaults, NodeFaultsQuery
 from zmqlab.wire.node_status import Member, NodeStatus
 from zmqlab.wire.traces import TraceQuery
 
@@ -29,8 +30,11 @@ QUERIES: list[control.Query] = [
     control.TransferQuery(6, 2),
     control.AddMemberQuery(7, 2**64 - 1, "tcp://127.0.0.1:5000", "n2"),
     control.RemoveMemberQuery(8, 7),
-    control.LinkFaultsQuery(9, [control.LinkFault(sender="tcp://127.0.0.1:5000", cut=True, delay_ms=1.5, loss=0.2)]),
-    TraceQuery(10, 0.5, 3.0, 100, True),
+    LinkFaultsQuery(9, [LinkFault(sender="tcp://127.0.0.1:5000", cut=True, delay_ms=1.5, loss=0.2)]),
+    LinkFaultsQuery(10, [LinkFault(bytes_per_s=1e5, duplication=0.1, reordering=0.2, reordering_ms=9.5)]),
+    NodeFaultsQuery(11, NodeFaults(write_ms=20.0, disk_full=True, clock_rate=0.5, request_loss=1.0)),
+    NodeFaultsQuery(12, NodeFaults(request_delay_ms=1.0, answer_loss=0.5, answer_delay_ms=2.0)),
+    TraceQuery(13, 0.5, 3.0, 100, True),
 ]
 ANSWERS: list[control.Answer] = [
     control.StatusAnswer(1, STATUS),

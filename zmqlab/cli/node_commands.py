@@ -111,8 +111,9 @@ def node(
     owner: int | None = typer.Option(None, "--owner", hidden=True),
     watch_stdin: bool | None = typer.Option(None, "--watch-stdin", hidden=True),
     allow_faults: bool | None = _setting(
-        "--allow-faults", "Let clients cut, delay and lose this node's links: for labs."
+        "--allow-faults", "Let clients damage this node's links, disk and clock: for labs."
     ),
+    reads: str | None = _setting("--reads", "local: answer reads at once, perhaps stale; for labs.", "linearizable"),
     tick_ms: int | None = _tuning("--tick-ms", "Length of a Raft tick."),
     election_ticks: int | None = _tuning("--election-ticks", "Shortest election time-out."),
     heartbeat_ticks: int | None = _tuning("--heartbeat-ticks", "Ticks between heartbeats."),

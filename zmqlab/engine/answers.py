@@ -1,6 +1,7 @@
 """What people and tools ask a node, and its answers: status, books, trades, hashes, the log, leader and members.
 
-A query about the books is linearizable by default: it waits for a read index (:meth:`Replica.read`) before it looks.
+A query about the books is linearizable by default: it waits for a read index (:meth:`Replica.read`) before it looks. A
+node with ``--reads local``, for labs, never waits, whatever it is asked: so its answers may be stale.
 Every other answer is this node's own view, which may lag. The hash of a large state takes some turns. Each query is
 answered exactly once, through ``reply``. A frame of a client that makes no sense is answered too, if it says who waits
 for the answer (:func:`refusal_of`).
@@ -8,9 +9,8 @@ for the answer (:func:`refusal_of`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
@@ -30,10 +30,8 @@ from zmqlab.wire.control import (
     ErrorCode,
     HashAnswer,
     HashQuery,
-    LinkFaultsQuery,
     LogAnswer,
     LogQuery,
-    NodeStatus,
     OkAnswer,
     Query,
     RemoveMemberQuery,
@@ -43,6 +41,8 @@ from zmqlab.wire.control import (
     TradesQuery,
     TransferQuery,
 )
+from zmqlab.wire.fault_queries import LinkFault, LinkFaultsQuery, NodeFaults, NodeFaultsQuery
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import TraceQuery
 
 MAX_LEVELS = 1_000
@@ -55,6 +55,8 @@ MAX_REFUSAL_CHARACTERS = 200
 """Of what is wrong with a frame: the text may quote from it."""
 
 Reply = Callable[[Answer], None]
+Obey = tuple[Callable[[Iterable[LinkFault]], None], Callable[[NodeFaults], None]]
+"""Set the faults of all links, and those of the node. Each raises SettingsError, and has changed nothing then."""
 
 
 def refusal_of(frame: bytes, error: FrameError) -> bytes | None:
@@ -83,15 +85,24 @@ class Answers:
         replica: Replica,
         peers: Peers,
         status: Callable[[], NodeStatus],
-        links: LinkFaults | None,
         trace: Callable[[TraceQuery], None],
+        obey: Obey | None,
+        may_be_linearizable: bool = True,
     ) -> None:
-        """Without ``links`` a query that asks for faults is refused. ``trace`` has the group traced."""
+        """Answer for this replica.
+
+        Args:
+            status: this node's snapshot of itself.
+            trace: has the group traced.
+            obey: what sets faults. None: a query that asks for faults is refused.
+            may_be_linearizable: False: queries for books and trades never wait for a read index, whatever they ask.
+        """
         self._replica = replica
         self._peers = peers
         self._status = status
-        self._links = links
         self._trace = trace
+        self._obey = obey
+        self._may_be_linearizable = may_be_linearizable
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
         one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
@@ -113,8 +124,8 @@ class Answers:
                 reply(self._add(query))
             case RemoveMemberQuery():
                 reply(self._remove(query))
-            case LinkFaultsQuery():
-                reply(self._link_faults(query))
+            case LinkFaultsQuery() | NodeFaultsQuery():
+                reply(self._suffer(query))
             case TraceQuery():
                 reply(self._traced(query))
 
@@ -133,7 +144,7 @@ class Answers:
                 said = "no leader confirmed the read: ask again, or elsewhere"
                 reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, said))
 
-        if query.linearizable:
+        if query.linearizable and self._may_be_linearizable:
             self._replica.read(finish)
         else:
             finish(True)
@@ -229,15 +240,19 @@ class Answers:
             del self._wishes[next(iter(self._wishes))]
         return wish < newest
 
-    def _link_faults(self, query: LinkFaultsQuery) -> Answer:
-        if self._links is None:
+    def _suffer(self, query: LinkFaultsQuery | NodeFaultsQuery) -> Answer:
+        if self._obey is None:
             said = "faults are for nodes that were started with --allow-faults"
             return ErrorAnswer(query.nonce, ErrorCode.NOT_ALLOWED, said)
+        set_links, set_own = self._obey
         try:
-            self._links.replace(query.links)
+            if isinstance(query, LinkFaultsQuery):
+                set_links(query.links)
+                return OkAnswer(query.nonce, f"{len(query.links)} links are faulty")
+            set_own(query.faults)
+            return OkAnswer(query.nonce, f"this node is {query.faults}")
         except SettingsError as error:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
-        return OkAnswer(query.nonce, f"{len(query.links)} links are faulty")
 
     def _traced(self, query: TraceQuery) -> Answer:
         try:

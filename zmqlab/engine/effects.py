@@ -80,6 +80,13 @@ class Effects(Protocol):
         """End the connection that :meth:`ask` made to ``address``, if there is one."""
         ...
 
+    # The disk, for labs.
+
+    def damage_disk(self, write_ms: float, is_full: bool) -> None:
+        """From now on each write of the journal takes at least so long, or the next one fails for want of room; 0 and
+        False: the disk is well. Raises SettingsError if there is no disk; nothing has changed then."""
+        ...
+
     # What the process knows.
 
     def vitals(self) -> Vitals: ...

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import refusal_of
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.first_start import FirstStart, first_start
-from zmqlab.engine.group import Design, Group
-from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.group import Design, Faults, Group
+from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import Forbidden, FrameError
@@ -42,6 +43,7 @@ from zmqlab.replica.replica import Route, request_key
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import NodeFaults
 
 MAX_PER_TURN = 256
 """Messages taken from one source before the others get their turn: about 5 ms of work at most."""
@@ -87,7 +89,10 @@ class Engine:
         """
         self.groups: dict[int, Group] = {}
         """By number; empty only until it is decided what this node is."""
-        self.links = LinkFaults(rng, self._address_of)
+        self.held = Held()
+        """Frames that a faulty link has made late."""
+        self.links = LinkFaults(rng, self._address_of, self.held, self._hand_to_group)
+        self.clients = ClientFaults(rng, self.held, partial(self.on_client_frame, is_late=True), effects.reply)
         self.is_over = False
         """Whether the node has ended."""
         self._settings = settings
@@ -123,7 +128,7 @@ class Engine:
             self._effects,
             self._connections,
             self._journal,
-            self.links,
+            Faults(self.links, self.clients, self._suffer),
             self._rng,
             origin,
             self._design,
@@ -133,7 +138,7 @@ class Engine:
     @property
     def wake_ns(self) -> int:
         """When the next turn is due, even if nothing arrives; by the engine's clock."""
-        return min(self._next_tick_ns, self.links.next_due_ns or self._next_tick_ns)
+        return min(self._next_tick_ns, self.held.next_due_ns or self._next_tick_ns)
 
     # What comes in.
 
@@ -165,13 +170,16 @@ class Engine:
         for group in self.groups.values():
             group.on_peer_gone(address)
 
-    def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE) -> None:
-        """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has."""
+    def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE, is_late: bool = False) -> None:
+        """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has.
+
+        ``is_late``: a fault has held it back, and it is due.
+        """
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
                 self._answer_early(self._first_start, frame_type, route, frame)
-            else:
+            elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
         except Forbidden as error:
             self._count_bad("a client", error)
@@ -240,7 +248,7 @@ class Engine:
 
     def turn(self) -> bool:
         """Carry out all that follows from what came in; returns whether there is more to do at once."""
-        if self.links.active:
+        if self.held.frames:
             self._take_delayed()
         if self._next_tick_ns <= self._now_ns:
             self._let_time_pass()
@@ -259,11 +267,18 @@ class Engine:
 
     def _take_delayed(self) -> None:
         """Frames that a faulty link has held back, and whose time has come."""
-        for frame in islice(self.links.due(self._now_ns), MAX_PER_TURN):
+        for frame, take in islice(self.held.due(self._now_ns), MAX_PER_TURN):
             try:
-                self._hand_to_group(frame)
+                take(frame)
             except FrameError as error:
                 self._count_bad("a peer", error)
+
+    def _suffer(self, faults: NodeFaults) -> None:
+        """What this node itself is to suffer from now on. Raises SettingsError: it can't; nothing has changed then."""
+        faults.check()
+        self._effects.damage_disk(faults.write_ms, faults.disk_full)
+        self._tick_ns = round(self._settings.tick_ms * 1_000_000 / faults.clock_rate)
+        self.clients.replace(faults)
 
     def _let_time_pass(self) -> None:
         ticks = 0

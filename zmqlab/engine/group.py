@@ -22,7 +22,7 @@ from itertools import islice
 from zmqlab.engine.answers import Answers
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
-from zmqlab.engine.link_faults import LinkFaults
+from zmqlab.engine.link_faults import ClientFaults, LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
 from zmqlab.engine.status import REMOVED, Counters, status_of
@@ -49,6 +49,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
+from zmqlab.wire.fault_queries import NodeFaults
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
@@ -75,6 +76,16 @@ class Design:
     """What a client accepts in one frame."""
 
 
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What a node can be made to suffer, for labs."""
+
+    links: LinkFaults
+    clients: ClientFaults
+    suffer: Callable[[NodeFaults], None]
+    """Sets what the node itself suffers. Raises SettingsError: it can't; nothing has changed then."""
+
+
 class Group:
     """See the module. Owned by one engine."""
 
@@ -85,7 +96,7 @@ class Group:
         effects: Effects,
         connections: Connections,
         journal: Journal,
-        links: LinkFaults,
+        faults: Faults,
         rng: random.Random,
         origin: Origin,
         design: Design,
@@ -114,8 +125,13 @@ class Group:
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds)
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
-        faults = links if settings.allow_faults else None
-        self._answers = Answers(self.replica, self.peers, self.status, faults, self.trace)
+        if settings.reads != "linearizable":
+            effects.note("reads are local: whoever asks for a book as of now may get a stale one", is_warning=True)
+        self._bad_clients = faults.clients
+        obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
+        self._answers = Answers(
+            self.replica, self.peers, self.status, self.trace, obey, settings.reads == "linearizable"
+        )
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
@@ -261,7 +277,9 @@ class Group:
                 if self.tracing is not None:
                     self.tracing.answers(bodies)
                 for batch in frames.slices(bodies, self._answer_bytes):
-                    self._effects.reply(route, client_wire.encode_responses(batch, self.number))
+                    frame = client_wire.encode_responses(batch, self.number)
+                    if not self._bad_clients.active or self._bad_clients.lets_out(frame, route, now_ns):
+                        self._effects.reply(route, frame)
             self._outbox = {}
         if self.replica.answered:
             self.counters.record_service(self.replica.answered, now_ns)

@@ -23,6 +23,7 @@ from zmqlab.replica.sessions import SessionTable
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.traces import TraceQuery
 
 NEEDED: dict[int | type[control.Query], Role] = {
@@ -36,7 +37,8 @@ NEEDED: dict[int | type[control.Query], Role] = {
     control.TransferQuery: Role.OPERATOR,
     control.AddMemberQuery: Role.OPERATOR,
     control.RemoveMemberQuery: Role.OPERATOR,
-    control.LinkFaultsQuery: Role.OPERATOR,
+    LinkFaultsQuery: Role.OPERATOR,
+    NodeFaultsQuery: Role.OPERATOR,
     TraceQuery: Role.OPERATOR,
     frames.APPEND_ENTRIES: Role.MEMBER,
     frames.APPEND_ENTRIES_RESPONSE: Role.MEMBER,

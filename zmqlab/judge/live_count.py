@@ -33,7 +33,7 @@ from zmqlab.errors import FrameError
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load.order_flow import Rows
 from zmqlab.wire import client as wire
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 RECENT = 131_072
 """Entries of the log that are kept: half a minute at 4,000 requests a second."""

@@ -344,9 +344,14 @@ def reads_agree(
     if unknown:
         return Check(name, False, f"{_read(unknown[0])} was read, but the log ends at index {last_index:,}")
     floors, ceilings = _floors(reads, acknowledgements), _ceilings(reads, acknowledgements)
-    for read, floor, ceiling in zip(reads, floors, ceilings, strict=True):
-        if read.log_index < floor:
-            return Check(name, False, f"{_read(read)} is stale: index {floor:,} was answered before the query was sent")
+    stale = [(floor - read.log_index, floor, read) for read, floor in zip(reads, floors, strict=True)]
+    stale = [each for each in stale if each[0] > 0]
+    if stale:
+        _, floor, read = max(stale, key=lambda each: each[0])
+        more = f"; {len(stale) - 1:,} more of {len(reads):,} reads are" if len(stale) > 1 else ""
+        said = f"{_read(read)} is stale: index {floor:,} was answered before the query was sent{more}"
+        return Check(name, False, said)
+    for read, ceiling in zip(reads, ceilings, strict=True):
         if read.log_index >= ceiling:
             return Check(name, False, f"{_read(read)} is early: the request at index {ceiling:,} was sent after it")
     compared = [read for read in reads if read.key in log.books]

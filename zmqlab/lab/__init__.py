@@ -22,9 +22,12 @@ A cluster:
 What breaks:
 
 * :mod:`~zmqlab.lab.events`: the kinds of event, and how events look: marks and bands.
-* :mod:`~zmqlab.lab.link_table`: the table of links that are cut, slow or lossy.
-* :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
-* :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
+* :mod:`~zmqlab.lab.fault_table`: the table of what the nodes suffer: bad links, disks, clocks and clients.
+* :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo: of processes, members and links.
+* :mod:`~zmqlab.lab.node_faults`: the same for what a node suffers by itself: its disk, its clock, its clients.
+* :mod:`~zmqlab.lab.fault_verbs`: the verbs of a cluster that strike with them.
+* :mod:`~zmqlab.lab.fault_registry`: what a kind of fault has: marks and bands, buttons, draws of torture.
+* :mod:`~zmqlab.lab.fault_kinds`: all kinds: how each looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
 * :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
 * :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.

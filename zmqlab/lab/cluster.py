@@ -3,8 +3,9 @@
 This class is the front, one method for each thing that a person does. The rooms behind it:
 
 - :mod:`~zmqlab.lab.fleet`: the nodes' processes, on a :mod:`host <zmqlab.lab.hosts>`;
-- :mod:`~zmqlab.lab.faults`: what can be broken, and how it is undone;
-- :mod:`~zmqlab.lab.link_table`: the links that are cut, slow or lossy;
+- :mod:`~zmqlab.lab.faults`, :mod:`~zmqlab.lab.node_faults`: what can be broken, and how it is undone; its verbs
+  (``kill``, ``cut``, ``slow_disk`` and so on) are inherited from :mod:`~zmqlab.lab.fault_verbs`;
+- :mod:`~zmqlab.lab.fault_table`: the links that are bad, and what nodes suffer;
 - :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
 - :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events;
 - :mod:`~zmqlab.lab.run_folders`: the folder with logs and journals;
@@ -25,18 +26,19 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.errors import ClusterError, ZmqlabError
 from zmqlab.lab import register
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Terminate, Transfer, Wipe
+from zmqlab.lab.fault_table import FaultTable
+from zmqlab.lab.fault_verbs import FaultVerbs
+from zmqlab.lab.faults import Transfer
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
-from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
@@ -45,14 +47,14 @@ from zmqlab.lab.trace_leases import trace
 from zmqlab.replica.replications import replication_of
 from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, require_path
 from zmqlab.tables import EventTable, StatusTable
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 
 if TYPE_CHECKING:
     from zmqlab.client.order_client import Client
     from zmqlab.lab.scraping import Targets
 
 
-class Cluster:
+class Cluster(FaultVerbs):
     """Nodes ``node0``, ``node1``, ... on free ports, as processes of their own.
 
     Args:
@@ -178,27 +180,7 @@ class Cluster:
     def keep(self, keep: bool) -> None:
         self._folder.keep = keep
 
-    # -- faults --------------------------------------------------------------------------------------------
-
-    def kill(self, name: str) -> None:
-        """SIGKILL a node: it gets no chance to write or say anything. Raises ClusterError if it does not run."""
-        Kill(name).strike(self)
-
-    def terminate(self, name: str) -> None:
-        """SIGTERM a node: it closes its journal and ends by itself. Raises ClusterError if it does not run."""
-        Terminate(name).strike(self)
-
-    def pause(self, name: str) -> None:
-        """SIGSTOP a node: it hangs with its sockets open until :meth:`resume`. Raises ClusterError if it can't."""
-        Pause(name).strike(self)
-
-    def resume(self, name: str) -> None:
-        """SIGCONT a paused node. Raises ClusterError if it is not paused."""
-        with self.fleet.turns.take(name, "resume"):
-            self.fleet.process(name)
-            if name not in self.paused:
-                raise ClusterError(f"{name} is not paused: cluster.pause({name!r}) pauses it")
-            Pause(name).undo(self)
+    # -- faults: more in the base class ----------------------------------------------------------------------
 
     def restart(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start a node again from its journal, ending it first if it runs; returns when it answers.
@@ -219,56 +201,12 @@ class Cluster:
                 self.terminate(name)
             self.fleet.start(self.fleet.settings(name), LabEvent.RESTARTED)
             self.fleet.await_answer(name, timeout_s)
-            self.link_table.tell(name)
-
-    def wipe(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
-        """Lose a node's disk: SIGKILL, its journal deleted, and back as a new member with the same name and ports.
-
-        Raises:
-            ClusterError: too few others run to take it in again.
-        """
-        Wipe(name, timeout_s).strike(self)
-
-    def link(self, source: str, target: str, *, cut: bool = False, delay_ms: float = 0.0, loss: float = 0.0) -> None:
-        """Make one direction of one link bad, or whole again. Clients reach every node all the same.
-
-        Args:
-            source: the node that speaks.
-            target: the node that hears it like this. If it restarts it is told again.
-            cut: it hears nothing.
-            delay_ms: it hears everything so much later, 0 to 60,000 ms.
-            loss: the share of frames that it does not hear, 0 to 1.
-
-        Raises:
-            ClusterError: there is no such node, or it does not obey.
-            SettingsError: a size is out of range.
-        """
-        BadLinks(((source, target),), LinkFault(cut=cut, delay_ms=delay_ms, loss=loss)).strike(self)
-
-    def cut(self, source: str, target: str) -> None:
-        """``target`` hears nothing of ``source`` any more; the other direction stays as it is."""
-        self.link(source, target, cut=True)
-
-    def partition(self, *groups: Sequence[str]) -> None:
-        """Cut all links between the groups, both ways: ``partition(["node0"], ["node1", "node2"])``.
-
-        Raises:
-            ClusterError: fewer than two groups, a node in two of them, or no such node.
-        """
-        Partition(groups).strike(self)
-
-    def heal(self) -> None:
-        """Make all links whole again. Raises ClusterError if a node does not obey."""
-        self.fleet.turns.require_open()
-        if self.link_table.all_whole:
-            return
-        self.feed.note(LabEvent.HEALED, "", ALL_WHOLE)
-        self.link_table.heal()
+            self.fault_table.tell(name)
 
     @property
     def links(self) -> dict[tuple[str, str], LinkFault]:
         """``(source, target)`` -> what is wrong, for the links that are not whole."""
-        return self._rooms.links.faults if self._rooms else {}
+        return self._rooms.faults.faults if self._rooms else {}
 
     # -- members and leadership ----------------------------------------------------------------------------
 
@@ -425,9 +363,9 @@ class Cluster:
         return self._started.fleet
 
     @property
-    def link_table(self) -> LinkTable:
-        """The links that are not whole."""
-        return self._started.links
+    def fault_table(self) -> FaultTable:
+        """What the nodes suffer: bad links, disks, clocks and clients."""
+        return self._started.faults
 
     @property
     def scaling(self) -> Scaling:

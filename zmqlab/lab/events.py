@@ -1,12 +1,13 @@
 """What can happen to a cluster: the kinds of event that the lab adds, and how events look on a chart.
 
 Nodes publish :class:`~zmqlab.wire.control.EventKind`: elections, changes of role, promotions. The lab adds
-:class:`LabEvent`: what was done to the nodes, and what it noticed about them. Both kinds travel and are kept as
-:class:`~zmqlab.wire.control.Event`, in one list with one clock.
+:class:`LabEvent`: what was done to the nodes, and what it noticed about them. A fault may have kinds of its own, which
+are plain texts (:mod:`~zmqlab.lab.node_faults`): the registry knows them by their marks. All kinds travel and are kept
+as :class:`~zmqlab.wire.control.Event`, in one list with one clock.
 
 An event looks like a line with a label (:class:`Mark`) at one moment. Two events, one that begins something and one
 that ends it, look like a stretch of time (:class:`Band`). The marks and bands of faults stand beside their faults in
-:mod:`~zmqlab.lab.faults`; those of all other events stand here.
+:mod:`~zmqlab.lab.fault_kinds`; those of all other events stand here.
 
 Rules: pure. No clock, no cluster, no colour: a display chooses a colour for each :class:`Sort`.
 """
@@ -48,7 +49,7 @@ class LabEvent(StrEnum):
     CUT = "cut"
     """One direction of one link is about to be cut."""
     LINK = "link"
-    """One direction of one link is about to be delayed or to lose frames."""
+    """One direction of one link is about to be bad: late, lossy, narrow, or out of order."""
     PARTITIONED = "partitioned"
     """All links between groups of nodes are about to be cut."""
     HEALED = "healed"

@@ -1,247 +1,34 @@
-"""The one registry of what can be broken: how each kind of fault looks, what starts it, and how torture draws it.
+"""The kinds of fault that there are: how each kind looks, which buttons start it, and how torture draws it.
 
-:data:`FAULTS` holds a :class:`FaultKind` for each. Three kinds of reader use it:
+:data:`FAULTS` holds a :class:`~zmqlab.lab.fault_registry.FaultKind` for each. Three kinds of reader use it:
 
 - charts and tables: the marks and bands of its events (:mod:`~zmqlab.lab.events`);
 - buttons: its controls. ``control.fault(cluster, "node1").strike(cluster)`` is a click, and ``.undo(cluster)`` another;
 - torture: its draws (:mod:`zmqlab.scenarios.nemesis`), and scenario files: draws and buttons, each by its name.
 
-So a new kind of fault is a class (:class:`~zmqlab.lab.faults.Fault`) and one call of :meth:`Registry.register`, in one
-file. ``tests/lab/test_fault_kinds.py`` has an example.
-
-Rules: a kind decides nothing about pixels or colours, and nothing about the times between faults.
+So a new kind of fault is a class (:class:`~zmqlab.lab.faults.Fault`) and one call of
+:meth:`~zmqlab.lab.fault_registry.Registry.register`, in one file. ``tests/lab/test_fault_kinds.py`` has an example.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
+from typing import Any
 
-from zmqlab.errors import SettingsError
 from zmqlab.lab import faults
-from zmqlab.lab.events import ENDS_OF_PAUSE, PLAIN_MARKS, Band, LabEvent, Mark, Sort
-from zmqlab.lab.faults import Breakable, Fault
-from zmqlab.lab.link_table import Link
-from zmqlab.wire.control import LinkFault
+from zmqlab.lab.events import ENDS_OF_PAUSE, Band, LabEvent, Mark, Sort
+from zmqlab.lab.fault_registry import ALIVE, Aim, Control, Draw, FaultKind, Parameter, Registry, Target, Undo
+from zmqlab.lab.fault_table import Link
+from zmqlab.lab.faults import Fault
+from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk
+from zmqlab.wire.fault_queries import LinkFault
 
-MIN_NODES = 3
-"""The smallest cluster that survives anything."""
-LEADER_S = 10.0
-"""How long a fault that means the leader waits for one."""
-ALIVE = ("running", "paused")
 DELAY_MS_MAX = 500.0
 """As far as a slider goes: beyond 200 ms elections begin."""
 
-
-# -- how torture aims ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """What torture knows when a drawn fault is about to strike: the cluster, a size, and a generator for choices."""
-
-    cluster: Breakable
-    rng: random.Random
-    amount: float
-    """In the unit of the :class:`Draw`."""
-
-    @property
-    def minority(self) -> int:
-        """How many nodes can be missed."""
-        return (len(self.cluster.nodes) - 1) // 2
-
-    def leader(self) -> str:
-        """The leader, as soon as there is one. Raises NoLeader."""
-        return self.cluster.wait_for_leader(LEADER_S)
-
-    def followers(self) -> list[str]:
-        """All nodes but the leader, in random order."""
-        leader = self.leader()
-        return self._shuffled(name for name in self.cluster.nodes if name != leader)
-
-    def everyone(self) -> list[str]:
-        """All nodes, in random order."""
-        return self._shuffled(self.cluster.nodes)
-
-    def links(self, *names: str) -> tuple[Link, ...]:
-        """The links of these nodes in both directions; without names all links."""
-        pairs = permutations(self.cluster.nodes, 2)
-        return tuple(pair for pair in pairs if not names or set(names).intersection(pair))
-
-    def _shuffled(self, names: Iterable[str]) -> list[str]:
-        shuffled = list(names)
-        self.rng.shuffle(shuffled)
-        return shuffled
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One way in which torture strikes with a kind of fault."""
-
-    name: str
-    hold_s: tuple[float, float]
-    """From and to: how long it lasts."""
-    aim: Callable[[Aim], Fault] | None = None
-    """Chooses the victims at the moment of the strike. None: a procedure of the nemesis' own."""
-    amount: tuple[float, float] = (0.0, 0.0)
-    """From and to: a size, in a unit that ``aim`` knows."""
-    nodes: int = MIN_NODES
-    """The smallest cluster that it makes sense in."""
-    is_total: bool = False
-    """Whether no client can be served while it lasts."""
-
-
-# -- how people start it -------------------------------------------------------------------------------------------
-
-
-class Target(StrEnum):
-    """What a person chooses before a fault strikes."""
-
-    NODE = "node"
-    LINK = "link"
-    """Two nodes: the one that speaks, and the one that hears."""
-    LEADER = "leader"
-    """Nothing: the leader is meant, whichever node that is at the strike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One size that a person may set, as with a slider."""
-
-    name: str
-    """What :attr:`Control.make` is given it as, with its unit."""
-    low: float
-    high: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Undo:
-    """The button that undoes what another button did."""
-
-    button: str
-    hint: str
-    states: tuple[str, ...] = ()
-    """In which states of a node it is of use; empty: it is about links, and of use while one is bad."""
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """One button: what it says, what must be chosen before, and the fault that it makes."""
-
-    button: str
-    hint: str
-    """What happens, for the person who points at it."""
-    target: Target
-    make: Callable[..., Fault]
-    """Given the names of the target's nodes, and the parameters by name."""
-    states: tuple[str, ...] = ALIVE
-    """In which states of a node it is of use: ``running``, ``paused``, ``stopped``."""
-    undo: Undo | None = None
-    parameters: tuple[Parameter, ...] = ()
-    danger: bool = False
-    """Whether a display should warn by its colour."""
-    short: str = ""
-    """What it says on a narrow page; empty: the same."""
-
-    @property
-    def is_about_links(self) -> bool:
-        """Whether it breaks links. Its button then belongs to the links, and any other button to the nodes."""
-        return self.target is Target.LINK or (self.undo is not None and not self.undo.states)
-
-    def fault(self, cluster: Breakable, *names: str, **sizes: float) -> Fault:
-        """The fault for this target.
-
-        Args:
-            cluster: where it is to strike.
-            names: one node; or the node that speaks and the node that hears; none for the leader.
-            sizes: a value for each parameter; one that is left out is at its lowest.
-
-        Raises:
-            SettingsError: a size is out of its range, or of no parameter.
-            NoLeader: the leader is meant, and there is none.
-        """
-        ranges = {each.name: each for each in self.parameters}
-        sizes = {each.name: each.low for each in self.parameters} | sizes
-        for name, value in sizes.items():
-            limits = ranges.get(name)
-            if limits is None or not limits.low <= value <= limits.high:
-                told = "no such size" if limits is None else f"it must be from {limits.low:g} to {limits.high:g}"
-                raise SettingsError(f"{self.button}: {name} is {value!r}: {told}")
-        if self.target is Target.LEADER:
-            names = (cluster.wait_for_leader(LEADER_S),)
-        return self.make(*names, **sizes)
-
-
-# -- the registry --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultKind:
-    """What one kind of fault is called, how it looks, what starts it, and how torture draws it."""
-
-    name: str
-    """As in ``zmqlab torture --faults NAME``."""
-    marks: tuple[Mark, ...] = ()
-    """How its events look. Kinds of fault that tell the same event share its mark."""
-    bands: tuple[Band, ...] = ()
-    controls: tuple[Control, ...] = ()
-    draws: tuple[Draw, ...] = ()
-
-
-class Registry:
-    """All kinds of fault, in the order of their registration."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, FaultKind] = {}
-        self.marks: Mapping[str, Mark] = {}
-        """Kind of event -> how it looks: for the events of all faults, and for those that are no faults."""
-        self._changed()
-
-    def register(self, kind: FaultKind) -> FaultKind:
-        """Add a kind of fault. Raises ValueError if its name is taken."""
-        if kind.name in self._kinds:
-            raise ValueError(f"a kind of fault is called {kind.name!r} already: choose another name")
-        self._kinds[kind.name] = kind
-        self._changed()
-        return kind
-
-    def remove(self, name: str) -> None:
-        """Take a kind of fault out again."""
-        del self._kinds[name]
-        self._changed()
-
-    def __iter__(self) -> Iterator[FaultKind]:
-        return iter(tuple(self._kinds.values()))
-
-    def _changed(self) -> None:
-        self.marks = {mark.kind: mark for mark in (*PLAIN_MARKS, *(mark for kind in self for mark in kind.marks))}
-
-    @property
-    def bands(self) -> Sequence[Band]:
-        """All bands, each once."""
-        return tuple(dict.fromkeys(band for kind in self for band in kind.bands))
-
-    @property
-    def controls(self) -> Sequence[Control]:
-        """All buttons."""
-        return tuple(control for kind in self for control in kind.controls)
-
-    @property
-    def draws(self) -> Mapping[tuple[str, str], Draw]:
-        """(name of the kind, name of the draw) -> what torture may draw."""
-        return {(kind.name, draw.name): draw for kind in self for draw in kind.draws}
-
-    def is_fault(self, event_kind: str) -> bool:
-        """Whether an event of this kind is something that broke, or was broken."""
-        mark = self.marks.get(event_kind)
-        return mark is not None and mark.sort is Sort.FAULT
-
-
 FAULTS = Registry()
+"""All kinds of fault."""
 
 
 # -- what there is -------------------------------------------------------------------------------------------------
@@ -249,25 +36,44 @@ FAULTS = Registry()
 ANY_STATE = (*ALIVE, "stopped")
 RESUME = Undo("resume", "SIGCONT", ("paused",))
 HEAL = Undo("heal", "make its links whole")
-LINK_MARK = Mark(LabEvent.LINK, "{link} slow or lossy", Sort.FAULT)
-DELAY = Parameter("delay_ms", 0, DELAY_MS_MAX, "delay, ms")
-LOSS = Parameter("loss", 0, 1, "share of frames lost")
+LINK_MARK = Mark(LabEvent.LINK, "{link} bad", Sort.FAULT)
+LINK_SIZES = (
+    Parameter("delay_ms", 0, DELAY_MS_MAX, "delay, ms"),
+    Parameter("loss", 0, 1, "share of frames lost"),
+    Parameter("bytes_per_s", 0, 1_000_000, "bandwidth, bytes/s (0: no bound)"),
+    Parameter("duplication", 0, 1, "share of frames that come twice"),
+    Parameter("reordering", 0, 1, "share of frames out of turn"),
+    Parameter("reordering_ms", 0, 200, "out of turn by up to, ms"),
+)
+CLIENT_SIZES = (
+    Parameter("request_loss", 0, 1, "share of requests lost"),
+    Parameter("request_delay_ms", 0, DELAY_MS_MAX, "requests late, ms"),
+    Parameter("answer_loss", 0, 1, "share of answers lost"),
+    Parameter("answer_delay_ms", 0, DELAY_MS_MAX, "answers late, ms"),
+)
+REORDERING_MS = 20.0
+"""By so much torture shuffles frames: half a heartbeat."""
 
 
 def _all(fault: Callable[[str], Fault], names: Iterable[str]) -> Fault:
     return faults.Together(tuple(fault(name) for name in names))
 
 
-def _bad(links: Iterable[Link], delay_ms: float = 0.0, loss: float = 0.0) -> Fault:
-    return faults.BadLinks(tuple(links), LinkFault(delay_ms=delay_ms, loss=loss))
+def _band(label: str, begins: str, ends: str) -> Band:
+    """Of something that a node suffers until it ends, or the node is removed: it outlives the process."""
+    return Band(label, frozenset((begins,)), frozenset((ends, LabEvent.REMOVED)))
+
+
+def _bad(links: Iterable[Link], **sizes: Any) -> Fault:
+    return faults.BadLinks(tuple(links), LinkFault(**sizes))
 
 
 def _cut(source: str, target: str) -> Fault:
     return faults.BadLinks(((source, target),), LinkFault(cut=True))
 
 
-def _worsen(source: str, target: str, delay_ms: float = 0.0, loss: float = 0.0) -> Fault:
-    return _bad([(source, target)], delay_ms, loss)
+def _worsen(source: str, target: str, **sizes: float) -> Fault:
+    return _bad([(source, target)], **sizes)
 
 
 def _both_ways(links: Iterable[Link], aim: Aim) -> tuple[Link, Link]:
@@ -303,6 +109,19 @@ def _one_way(aim: Aim, deaf: bool) -> Fault:
     leader = aim.leader()
     links = tuple((name, leader) if deaf else (leader, name) for name in aim.followers())
     return faults.BadLinks(links, LinkFault(cut=True))
+
+
+def _all_slow(names: Iterable[str], write_ms: float) -> Fault:
+    return _all(lambda name: SlowDisk(name, write_ms), names)
+
+
+def _all_clocks(aim: Aim) -> Fault:
+    """Each node's clock goes wrong in its own way, from half to twice the ticks."""
+    return _all(lambda name: SkewedClock(name, round(2 ** aim.rng.uniform(-1, 1), 2)), aim.everyone())
+
+
+def _harmed(aim: Aim, **sizes: float) -> Fault:
+    return BadClientLinks(aim.everyone()[0], **sizes)
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
@@ -395,11 +214,11 @@ for _kind in (
         controls=(
             Control(
                 "make worse",
-                "the second node hears the first late, or loses frames",
+                "the second node hears the first late, badly or out of order",
                 Target.LINK,
                 _worsen,
                 undo=HEAL,
-                parameters=(DELAY, LOSS),
+                parameters=LINK_SIZES,
             ),
         ),
         draws=(
@@ -416,6 +235,136 @@ for _kind in (
         draws=(
             Draw("one node", (1.0, 4.0), lambda aim: _bad(aim.links(aim.everyone()[0]), loss=aim.amount), (0.2, 0.6)),
             Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), loss=aim.amount), (0.02, 0.2)),
+        ),
+    ),
+    FaultKind(
+        name="bandwidth",
+        marks=(LINK_MARK,),
+        draws=(
+            Draw(
+                "one link",
+                (1.0, 4.0),
+                lambda aim: _bad(_both_ways(aim.links(), aim), bytes_per_s=aim.amount),
+                (50_000, 1_000_000),
+            ),
+            Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), bytes_per_s=aim.amount), (500_000, 2_000_000)),
+        ),
+    ),
+    FaultKind(
+        name="duplication",
+        marks=(LINK_MARK,),
+        draws=(Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), duplication=aim.amount), (0.05, 0.5)),),
+    ),
+    FaultKind(
+        name="reordering",
+        marks=(LINK_MARK,),
+        draws=(
+            Draw(
+                "all",
+                (1.0, 4.0),
+                lambda aim: _bad(aim.links(), reordering=aim.amount, reordering_ms=REORDERING_MS),
+                (0.05, 0.5),
+            ),
+        ),
+    ),
+    FaultKind(
+        name="slow-disk",
+        marks=(
+            Mark(SlowDisk.begins, "{node} disk slow", Sort.FAULT),
+            Mark(SlowDisk.ends, "{node} disk quick again", Sort.CHANGE),
+        ),
+        bands=(_band("{node} disk slow", SlowDisk.begins, SlowDisk.ends),),
+        controls=(
+            Control(
+                "slow disk",
+                "each write of its journal takes long, and it does nothing else meanwhile",
+                Target.NODE,
+                SlowDisk,
+                undo=Undo("quick disk", "its disk is as quick as it is", ALIVE),
+                parameters=(Parameter("write_ms", 0, 200, "a write takes, ms"),),
+                is_rare=True,
+            ),
+        ),
+        draws=(
+            Draw("leader", (1.0, 4.0), lambda aim: SlowDisk(aim.leader(), aim.amount), (5, 100)),
+            Draw("follower", (1.0, 4.0), lambda aim: SlowDisk(aim.followers()[0], aim.amount), (5, 100)),
+            Draw("all", (1.0, 4.0), lambda aim: _all_slow(aim.everyone(), aim.amount), (2, 20)),
+        ),
+    ),
+    FaultKind(
+        name="full-disk",
+        marks=(
+            Mark(FullDisk.begins, "{node} disk full", Sort.FAULT),
+            Mark(FullDisk.ends, "{node} has room", Sort.CHANGE),
+        ),
+        bands=(_band("{node} disk full", FullDisk.begins, FullDisk.ends),),
+        controls=(
+            Control(
+                "fill disk",
+                "its journal can't be written: it ends by itself",
+                Target.NODE,
+                FullDisk,
+                undo=Undo("make room", "room on its disk; it starts again", ANY_STATE),
+                danger=True,
+                is_rare=True,
+            ),
+        ),
+        draws=(
+            Draw("leader", (0.5, 3.0), lambda aim: FullDisk(aim.leader())),
+            Draw("follower", (0.5, 3.0), lambda aim: FullDisk(aim.followers()[0])),
+        ),
+    ),
+    FaultKind(
+        name="clock",
+        marks=(
+            Mark(SkewedClock.begins, "{node} clock wrong", Sort.FAULT),
+            Mark(SkewedClock.ends, "{node} clock right", Sort.CHANGE),
+        ),
+        bands=(_band("{node} clock wrong", SkewedClock.begins, SkewedClock.ends),),
+        controls=(
+            Control(
+                "skew clock",
+                "its ticks come more often or more seldom, and its time-outs with them",
+                Target.NODE,
+                SkewedClock,
+                undo=Undo("set clock", "its clock goes right", ALIVE),
+                parameters=(Parameter("clock_rate", 0.5, 2, "ticks in place of one"),),
+                is_rare=True,
+            ),
+        ),
+        draws=(
+            Draw("leader", (1.0, 4.0), lambda aim: SkewedClock(aim.leader(), aim.amount), (0.5, 2)),
+            Draw("follower", (1.0, 4.0), lambda aim: SkewedClock(aim.followers()[0], aim.amount), (0.5, 2)),
+            Draw("all apart", (1.0, 4.0), _all_clocks),
+        ),
+    ),
+    FaultKind(
+        name="clients",
+        marks=(
+            Mark(BadClientLinks.begins, "{node} loses clients", Sort.FAULT),
+            Mark(BadClientLinks.ends, "{node} hears clients", Sort.CHANGE),
+        ),
+        bands=(_band("{node} loses clients", BadClientLinks.begins, BadClientLinks.ends),),
+        controls=(
+            Control(
+                "harm clients",
+                "requests to it, or its answers, are lost or late",
+                Target.NODE,
+                BadClientLinks,
+                undo=Undo("heal clients", "clients reach it as ever", ALIVE),
+                parameters=CLIENT_SIZES,
+                is_rare=True,
+            ),
+        ),
+        draws=(
+            Draw("requests lost", (1.0, 4.0), lambda aim: _harmed(aim, request_loss=aim.amount), (0.2, 1)),
+            Draw("answers lost", (1.0, 4.0), lambda aim: _harmed(aim, answer_loss=aim.amount), (0.2, 1)),
+            Draw(
+                "both late",
+                (1.0, 4.0),
+                lambda aim: _harmed(aim, request_delay_ms=aim.amount, answer_delay_ms=aim.amount),
+                (20, 300),
+            ),
         ),
     ),
     FaultKind(

@@ -29,14 +29,13 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple, Protocol
 
-from zmqlab.engine.link_faults import check_fault
 from zmqlab.errors import ClusterError
 from zmqlab.lab.events import LabEvent
+from zmqlab.lab.fault_table import WHOLE, FaultTable, Link
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet, check_count
-from zmqlab.lab.link_table import WHOLE, Link, LinkTable
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 
 SEEN_S = 1.0
 """How long a new leader's own snapshot may take to arrive: it publishes ten a second."""
@@ -67,8 +66,8 @@ class Breakable(Protocol):
         """The nodes' processes."""
 
     @property
-    def link_table(self) -> LinkTable:
-        """The links that are not whole."""
+    def fault_table(self) -> FaultTable:
+        """What the nodes suffer: links that are not whole, bad disks, clocks and clients."""
 
     @property
     def scaling(self) -> Scaling:
@@ -138,7 +137,7 @@ class Fault(ABC):
 # -- faults of nodes -----------------------------------------------------------------------------------------------
 
 
-class _OfOneNode(Fault):
+class OfOneNode(Fault):
     """A fault that has its node for itself."""
 
     node: str
@@ -152,7 +151,7 @@ class _OfOneNode(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Kill(_OfOneNode):
+class Kill(OfOneNode):
     """SIGKILL: the node gets no chance to write or say anything. Undone by a restart from its journal."""
 
     node: str
@@ -203,7 +202,7 @@ class Restart(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause(_OfOneNode):
+class Pause(OfOneNode):
     """SIGSTOP: the node hangs with its sockets open. Undone by SIGCONT."""
 
     node: str
@@ -224,11 +223,11 @@ class Pause(_OfOneNode):
             if self.node in cluster.paused:
                 cluster.feed.note(LabEvent.RESUMED, self.node)
                 cluster.fleet.resume(self.node)
-                cluster.link_table.tell(self.node)
+                cluster.fault_table.tell(self.node)
 
 
 @dataclass(frozen=True, slots=True)
-class Wipe(_OfOneNode):
+class Wipe(OfOneNode):
     """A node loses its disk: SIGKILL, its journal deleted, and back as a new member with the same name and ports.
 
     It is over when it has struck: there is nothing to undo.
@@ -254,7 +253,7 @@ class Wipe(_OfOneNode):
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer(_OfOneNode):
+class Transfer(OfOneNode):
     """Leadership is handed to a node that is well. The leader stays there: there is nothing to undo."""
 
     node: str
@@ -302,7 +301,7 @@ class Scale(Fault):
 
 @dataclass(frozen=True, slots=True)
 class BadLinks(Fault):
-    """Some links, each in one direction, are cut, late, or lose frames. Undone by making these links whole.
+    """Some links, each in one direction, are cut or bad (:class:`LinkFault`). Undone by making these links whole.
 
     A fault that is none makes the links whole at once, as a slider does that is put back to zero.
     """
@@ -312,7 +311,7 @@ class BadLinks(Fault):
     fault: LinkFault
 
     def check(self, cluster: Breakable) -> None:
-        check_fault(self.fault.delay_ms, self.fault.loss)
+        self.fault.check()
         for source, target in self.links:
             if source == target:
                 raise ClusterError(f"{source} is no peer of itself: name two nodes")
@@ -320,18 +319,18 @@ class BadLinks(Fault):
             cluster.fleet.settings(target)
 
     def news(self) -> Iterable[News]:
-        if self.fault == WHOLE:
+        if self.fault.is_whole:
             return self._told(LabEvent.HEALED, WHOLE)
         return self._told(LabEvent.CUT if self.fault.cut else LabEvent.LINK, self.fault)
 
     def inflict(self, cluster: Breakable) -> None:
-        cluster.link_table.change(self.links, self.fault)
+        cluster.fault_table.change(self.links, WHOLE if self.fault.is_whole else self.fault)
 
     def undo(self, cluster: Breakable) -> None:
-        some_stay = bool(set(cluster.link_table.faults).difference(self.links))
+        some_stay = bool(set(cluster.fault_table.faults).difference(self.links))
         for news in self._healed(one_by_one=some_stay or len(self.links) == 1):
             cluster.feed.note(*news)
-        cluster.link_table.change(self.links, WHOLE)
+        cluster.fault_table.change(self.links, WHOLE)
 
     def _healed(self, one_by_one: bool) -> Sequence[News]:
         return self._told(LabEvent.HEALED, WHOLE) if one_by_one else [News(LabEvent.HEALED, "", ALL_WHOLE)]
@@ -367,7 +366,7 @@ class Partition(Fault):
         return (News(LabEvent.PARTITIONED, "", self.victims),)
 
     def inflict(self, cluster: Breakable) -> None:
-        cluster.link_table.change(self._links, LinkFault(cut=True))
+        cluster.fault_table.change(self._links, LinkFault(cut=True))
 
     def undo(self, cluster: Breakable) -> None:
         BadLinks(self._links, LinkFault(cut=True)).undo(cluster)
@@ -440,7 +439,7 @@ class PowerCut(Together):
                 cluster.fleet.start(cluster.fleet.settings(name), LabEvent.RESTARTED)
         for name in stopped:
             cluster.fleet.await_answer(name)
-            cluster.link_table.tell(name)
+            cluster.fault_table.tell(name)
 
 
 def power_cut(names: Iterable[str]) -> Fault:

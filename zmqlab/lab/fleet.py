@@ -164,6 +164,8 @@ class Fleet:
         self._expected_deaths: set[str] = set()
         """Nodes whose end was ordered, or is already recorded as an event."""
         self._lock = threading.RLock()
+        self.foretold: dict[str, int] = {}
+        """Node -> the exit status with which a fault is about to end it: no failure, of which evidence is kept."""
         self.turns = Turns()
         """Which thread is at work on which node."""
 
@@ -294,12 +296,10 @@ class Fleet:
     def await_answer(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when a node that was started answers a question, whatever its role. Raises NodeError."""
         deadline = time.monotonic() + timeout_s
-        settings = self.settings(name)
-        while not self._answers([settings]):
+        while not self._answers([self.settings(name)]):
             self.raise_if_ended(name)
             if time.monotonic() > deadline:
-                log = self.log_path(name)
-                raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {log}")
+                raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {self.log_path(name)}")
 
     def raise_if_ended(self, name: str) -> None:
         """Raise the error that a node ended with before it was ready, or that the cluster has been stopped."""
@@ -416,7 +416,7 @@ class Fleet:
                 self._paused.discard(name)
                 process.close()
         for name, process, status in dead:
-            if status not in QUIET_ENDS:
+            if status not in (*QUIET_ENDS, self.foretold.get(name)):
                 self._on_failure()
             self._feed.forget(name)
             how = SIGNALS.get(status, f"exit status {status}")

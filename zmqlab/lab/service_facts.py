@@ -35,12 +35,14 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.wire.control import Event, LinkFault, NodeStatus
+from zmqlab.wire.control import Event
+from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.fault_table import FaultTable
     from zmqlab.lab.fleet import Fleet
-    from zmqlab.lab.link_table import LinkTable
 
 LOOK_S = 2.0
 """How far back load clients' snapshots are looked at: shorter, and a busy machine's hiccups become news."""
@@ -211,7 +213,7 @@ class ServiceWatch:
         links: their links that are not whole.
     """
 
-    def __init__(self, feed: MetricsFeed, fleet: Fleet | None = None, links: LinkTable | None = None) -> None:
+    def __init__(self, feed: MetricsFeed, fleet: Fleet | None = None, links: FaultTable | None = None) -> None:
         self._feed, self._fleet, self._links = feed, fleet, links
         self._clients: dict[int, _Client] = {}
         """By process id: the load clients that have not said that they ended."""
@@ -232,7 +234,7 @@ class ServiceWatch:
         Raises:
             ClusterError: it has not been started, or has been stopped.
         """
-        watch = cls(cluster.feed, cluster.fleet, cluster.link_table)
+        watch = cls(cluster.feed, cluster.fleet, cluster.fault_table)
         watch._forget_end = cluster.at_stop(watch.end)
         return watch
 

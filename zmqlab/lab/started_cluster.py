@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, NoLeader, SettingsError
 from zmqlab.keys import ALLOWED
+from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
 from zmqlab.lab.hosts import Host
-from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.register import Ending
 from zmqlab.lab.run_folders import KnownCluster, RunFolder
 from zmqlab.lab.scaling import Scaling
@@ -40,7 +40,7 @@ class StartedCluster:
     folder: RunFolder
     feed: MetricsFeed
     fleet: Fleet
-    links: LinkTable
+    faults: FaultTable
     scaling: Scaling
     targets: Targets | None
     known: KnownCluster | None
@@ -140,9 +140,9 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
         fleet = Fleet(host, feed, plan, folder.keep_evidence, changed)
         end.also(fleet.end_all)
         end.first = fleet.close  # what waits for a node ends at once
-        links = LinkTable(fleet)
-        scaling = Scaling(fleet, feed, links.tell_again)
-        return StartedCluster(name, folder, feed, fleet, links, scaling, targets, known, end)
+        faults = FaultTable(fleet)
+        scaling = Scaling(fleet, feed, faults.tell_again)
+        return StartedCluster(name, folder, feed, fleet, faults, scaling, targets, known, end)
     except BaseException:
         end()
         raise

@@ -12,7 +12,7 @@ Rules:
 - Waiting has a bound. The error names the verb that is under way.
 - :meth:`Turns.close` refuses all verbs from then on, also those that wait: their cluster has been stopped.
 
-Left out on purpose: the links. Their table (:mod:`zmqlab.lab.link_table`) has a lock of its own, and changing a link
+Left out on purpose: the links. Their table (:mod:`zmqlab.lab.fault_table`) has a lock of its own, and changing a link
 twice does no harm.
 """
 

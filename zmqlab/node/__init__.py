@@ -15,6 +15,7 @@ In reading order:
 * :mod:`~zmqlab.node.doorkeeper`: ends connections that are too many, and those that send what is no message.
 * :mod:`~zmqlab.node.lmdb_journal`: stable storage in LMDB.
 * :mod:`~zmqlab.node.lmdb_pages`: the pages of LMDB's file, checked before LMDB maps them.
+* :mod:`~zmqlab.node.bad_disk`: a disk that is slow or full on demand.
 * :mod:`~zmqlab.node.journal_failures`: what a failure of the disk means, and what to do next.
 * :mod:`~zmqlab.node.process`: from settings to a running process: log file, signals, exit statuses.
 * :mod:`~zmqlab.node.options`: settings from flags, environment and a file; the page that explains them.

@@ -15,6 +15,7 @@ from zmqlab.settings import (
     LogLevel,
     LogTo,
     NodeSettings,
+    Reads,
     parse_endpoints,
 )
 
@@ -39,6 +40,7 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
     parser.add_argument("--owner", type=int, default=0)
     parser.add_argument("--watch-stdin", action="store_true")
     parser.add_argument("--allow-faults", action="store_true")
+    parser.add_argument("--reads", default="linearizable", choices=get_args(Reads))
     parser.add_argument("--metrics-port", type=int, default=0)
     parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
     parser.add_argument("--log-format", default="text", choices=get_args(LogFormat))

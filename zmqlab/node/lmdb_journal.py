@@ -38,6 +38,7 @@ import psutil
 
 from zmqlab.errors import JournalDenied, JournalMismatch, NodeError
 from zmqlab.histogram import Histogram
+from zmqlab.node.bad_disk import BadStore
 from zmqlab.node.journal_failures import cut_off, deleted, meaning
 from zmqlab.node.lmdb_pages import PagesDamaged, PagesForeign, check_file, check_range
 from zmqlab.raft import HardState, Snapshot
@@ -97,6 +98,7 @@ class LmdbJournal(RecordJournal):
         except NodeError as error:
             store.close()
             raise type(error)(f"{folder}: {error}") from None
+        self._disk = store
         self.write_time = Histogram()
         """Nanoseconds that each :meth:`store` took; the reader may clear it."""
 
@@ -105,6 +107,10 @@ class LmdbJournal(RecordJournal):
         started_ns = time.monotonic_ns()
         super().store(hard_state, entries, snapshot)
         self.write_time.record(time.monotonic_ns() - started_ns)
+
+    def damage(self, write_ms: float, is_full: bool) -> None:
+        """From now on the disk is as slow as this, or full (:mod:`~zmqlab.node.bad_disk`); 0 and False: it is well."""
+        self._store = BadStore(self._disk, write_ms, is_full) if write_ms or is_full else self._disk
 
 
 class LmdbStore:

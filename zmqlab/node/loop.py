@@ -20,7 +20,9 @@ import psutil
 from zmqlab import net
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.engine import MAX_PER_TURN
+from zmqlab.errors import SettingsError
 from zmqlab.names import Names
+from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, Replica
 from zmqlab.settings import NodeSettings
@@ -52,6 +54,7 @@ class Node:
     ) -> None:
         self._settings = settings
         self._transport = transport
+        self._journal = journal
         self._observe = observe
         self._names = Names()
         self._process = psutil.Process()
@@ -170,6 +173,12 @@ class Node:
 
     def hang_up(self, address: str) -> None:
         self._transport.hang_up(address)
+
+    def damage_disk(self, write_ms: float, is_full: bool) -> None:
+        if isinstance(self._journal, LmdbJournal):
+            self._journal.damage(write_ms, is_full)
+        elif write_ms or is_full:
+            raise SettingsError("with durability memory there is no disk that could be slow or full")
 
     def vitals(self) -> Vitals:
         if self._transport.key_checker is not None:

@@ -186,7 +186,7 @@ class RecordJournal:
                 owner or its life fails its check, or there are strange records.
             JournalFull: there is no room.
         """
-        self._store = store
+        self._store: Store = store
         self._retain_bytes = retain_bytes
         self._part_bytes = part_bytes
         self._staged: _Staged | None = None

@@ -31,11 +31,12 @@ from dataclasses import dataclass, replace
 
 from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS, MIN_NODES, Aim, Draw, FaultKind
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import MIN_NODES, Aim, Draw, FaultKind
 from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.tables import StatusTable
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 
 MAX_NODES = 9
 """The rest of the 15 that a cluster may have is room to scale up."""
@@ -219,9 +220,11 @@ class Nemesis:
         return replace(strike, recovered_ns=time.monotonic_ns())
 
     def try_to_mend(self) -> str:
-        """End all pauses, restart all dead nodes, heal all links. Returns what can't be undone; empty if nothing."""
+        """End all pauses, mend and restart nodes, heal all links. Returns what can't be undone; empty if nothing."""
         cluster = self._cluster
         try:
+            for name in cluster.node_faults:
+                cluster.mend(name)
             for name in cluster.paused:
                 cluster.resume(name)
             stopped = [name for name in cluster.nodes if name not in cluster.running]

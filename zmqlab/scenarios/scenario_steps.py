@@ -25,7 +25,8 @@ from itertools import product
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.fault_kinds import FAULTS, Aim, Control, Draw, Target
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Aim, Control, Draw, Target
 from zmqlab.lab.faults import Breakable, Fault, Together
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.scenarios.nemesis import NEAR, PROCEDURES, Deal, Nemesis, Progress
@@ -39,7 +40,6 @@ VICTIM = "victim"
 ROLES = ("leader", "follower", "followers", "all", VICTIM)
 """Who a fault may be for, besides a node by its name: ``follower`` is one of those that run, ``followers`` all of
 them."""
-EVENTS = tuple(sorted({*map(str, EventKind), *map(str, LabEvent)}))
 SILENT_S = 0.5
 """A node that has published nothing for so long, five snapshots, has not caught up with anything."""
 
@@ -223,13 +223,13 @@ def read_condition(written: Written, nodes: Collection[str]) -> Condition:
         function = written.value
         return Condition(_name_of(function), lambda situation: "so it is" if function(situation) else "")
     name, _, argument = written.text().partition(" ")
-    if name in EVENTS:
+    if name in events():
         if argument:
             _known_node(written, argument, (*nodes, VICTIM))
         return Condition(written.text(), lambda situation: _event(situation, name, argument))
     kind = CONDITIONS.get(name)
     if kind is None:
-        raise written.wrong(f"nothing to wait for is called {name!r}: {choices(name, (*CONDITIONS, *EVENTS))}")
+        raise written.wrong(f"nothing to wait for is called {name!r}: {choices(name, (*CONDITIONS, *events()))}")
     if bool(argument) != bool(kind.argument):
         raise written.wrong(f"it is {written.text()!r}: write {f'{name} {kind.argument}'.strip()!r}")
     if kind.argument == "NODE":
@@ -238,6 +238,11 @@ def read_condition(written: Written, nodes: Collection[str]) -> Condition:
         return Condition(written.text(), kind.make(argument))
     except SettingsError as error:
         raise written.wrong(error) from None
+
+
+def events() -> tuple[str, ...]:
+    """All kinds of event: what nodes tell, what the lab tells, and what the registered faults tell beside that."""
+    return tuple(sorted({*map(str, EventKind), *map(str, LabEvent), *FAULTS.marks}))
 
 
 def _event(situation: Situation, kind: str, word: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from zmqlab.raft import AppendEntries
 from zmqlab.raft.messages import BROADCAST
@@ -17,7 +18,7 @@ from zmqlab.sim.node_process import Process
 from zmqlab.sim.operator import Operator
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
-from zmqlab.wire.control import LinkFault
+from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.peer import encode_message
 
 STRANGER = 99
@@ -231,12 +232,22 @@ class Faults:
         for other in self._world.reachable():
             if other is not process and self._rng.random() < 0.6:
                 cut, late = self._rng.random() < 0.4, self._rng.choice((0.0, 5.0, 60.0))
-                faults.append(
-                    LinkFault(sender=other.address, cut=cut, delay_ms=late, loss=self._rng.choice((0.0, 0.3)))
-                )
+                loss = self._rng.choice((0.0, 0.3))
+                faults.append(LinkFault(sender=other.address, cut=cut, delay_ms=late, loss=loss, **self._roughness()))
         self._operator.tell_links(process.node_id, faults)
         self._world.tell(f"node {process.node_id} hears {len(faults)} of its peers badly")
         self._world.at(self._after(50, 600), self._operator.tell_links, process.node_id, [])
+
+    def _roughness(self) -> dict[str, Any]:
+        """A link may also be narrow (a full queue takes 0.2 s), and its frames come twice and out of turn."""
+        if not self._world.plan.rough_links:
+            return {}
+        return {
+            "bytes_per_s": self._rng.choice((0.0, 300_000.0)),
+            "duplication": self._rng.choice((0.0, 0.3)),
+            "reordering": self._rng.choice((0.0, 0.3)),
+            "reordering_ms": 60.0,
+        }
 
     def _pause(self) -> None:
         process = self._victim()

@@ -19,11 +19,19 @@ LOST_SEEDS = 0.08
 """Share of the runs with no focus in which a seed loses its disk."""
 BUSY_MARKETS = 0.4
 """Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
+ROUGH_LINKS = 0.2
+"""Share of the runs in which a link that is made faulty is rough, too."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
-    """Everything that is decided beforehand, and what it is aimed at."""
+    """Everything that is decided beforehand, and what it is aimed at. What was added later is drawn last, so that most
+    seeds keep their runs."""
+    plan = _aimed(rng, settings, make_replication)
+    return replace(plan, rough_links=rng.random() < ROUGH_LINKS)
+
+
+def _aimed(rng: random.Random, settings: SimSettings, make_replication: MakeReplication) -> Plan:
     plan = draw_plan(rng, settings, make_replication)
     focus = settings.focus or rng.choice((*("",) * 16, *FOCUSES[:-3]))
     focused = FOCUSED[focus](plan, settings) if focus else plan

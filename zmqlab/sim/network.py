@@ -241,6 +241,10 @@ class Sockets:
     def hang_up(self, address: str) -> None:
         self.asked = {number: asked for number, asked in self.asked.items() if asked != address}
 
+    def damage_disk(self, write_ms: float, is_full: bool) -> None:
+        """Nothing takes time within a turn here, so that no write is slow."""
+        self.process.disk.full = is_full
+
     def vitals(self) -> Vitals:
         now_us = self._world.now_us()
         return Vitals(

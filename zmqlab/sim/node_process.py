@@ -399,7 +399,7 @@ class Process:
                 self._hand_in(engine, sender, frame)
         if engine.turn():
             self.world.at(PORTION_US, self._turn, self.life)  # what has come meanwhile is heard first, as there
-        if engine.links.active:
+        if engine.links.active or engine.held.frames:
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)

@@ -28,6 +28,7 @@ from zmqlab.sim.node_process import Process
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
 from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFault, LinkFaultsQuery
 
 ADDRESS = 100
 """To the network."""
@@ -345,10 +346,10 @@ class Operator:
     def _is_on_hold(self) -> bool:
         return self._world.now_us() < self._hold_until_us
 
-    def tell_links(self, node_id: int, faults: list[control.LinkFault]) -> None:
+    def tell_links(self, node_id: int, faults: list[LinkFault]) -> None:
         """Ask a node to hear its peers as badly as this from now on."""
         self._next_nonce += 1
-        self._send(node_id, control.LinkFaultsQuery(self._next_nonce, faults))
+        self._send(node_id, LinkFaultsQuery(self._next_nonce, faults))
 
     def read_log(self, node_id: int) -> None:
         """Ask a node for the oldest entries of its log."""

@@ -181,6 +181,8 @@ class Plan:
     market: MarketPlan
     make_replication: MakeReplication
     """How groups copy their logs."""
+    rough_links: bool = False
+    """Whether links that are made faulty are also narrow, and their frames come twice and out of turn."""
 
 
 def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:

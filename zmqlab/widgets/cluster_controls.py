@@ -1,9 +1,9 @@
 """The nodes and the links of a cluster as tables, with the buttons that break and heal them.
 
-:class:`NodeTable` has a row for each node: what the node is, how far it is, and buttons for that node. Above the rows
-stand the buttons for the whole cluster. :class:`PartitionMatrix` has a cell for each directed link: a row speaks, a
-column hears. A click on a cell cuts the link, another click heals it. For the link that was clicked last, delay and
-loss can be set.
+:class:`NodeTable` has a row for each node: what the node is, how far it is, what it suffers, and buttons for that node;
+those that are wanted seldom stand behind *more*. Above the rows stand the buttons for the whole cluster.
+:class:`PartitionMatrix` has a cell for each directed link: a row speaks, a column hears. A click on a cell cuts the
+link, another click heals it. For the link that was clicked last, delay, loss, bandwidth and order can be set.
 
 *Buttons of faults.* Both tables draw what the one registry says (:data:`~zmqlab.lab.fault_kinds.FAULTS`): each
 :class:`~zmqlab.lab.fault_kinds.Control` that is about links becomes a button of the grid, and every other one a button
@@ -23,10 +23,12 @@ from dataclasses import asdict
 from typing import Any
 
 import traitlets
+from msgspec.structs import asdict as asdict_of
 
 from zmqlab.errors import SettingsError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.faults import Fault
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.tables import html_table
@@ -109,9 +111,10 @@ class NodeTable(FaultPanel):
         """``nodes``: what a row shows of each; and what stands above the rows."""
         leader = "" if self._sampler.ended else self._sampler.who_leads()
         common, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
-        tracks, rows = self._sampler.nodes, []
+        tracks, rows, suffering = self._sampler.nodes, [], self._cluster.node_faults
         for name, state in states_of(self._cluster, tracks, self._sampler.ended).items():
-            rows.append(_row(name, tracks[name], state, name == leader) | _hash(name, hashes, parted))
+            row = _row(name, tracks[name], state, name == leader) | _hash(name, hashes, parted)
+            rows.append(row | {"suffers": str(suffering[name]) if name in suffering else ""})
         return {
             "nodes": rows,
             "leader": leader,
@@ -137,7 +140,7 @@ class NodeTable(FaultPanel):
     # -- actions -----------------------------------------------------------------------------------------------
 
     def do_heal(self) -> None:
-        """Make all links whole, resume all paused nodes, start all stopped ones."""
+        """Make all links and nodes well, resume all paused nodes, start all stopped ones."""
         self.act("heal", self._heal_all)
 
     def do_scale(self, count: int) -> None:
@@ -157,6 +160,8 @@ class NodeTable(FaultPanel):
             self._cluster.heal()
         for name in self._cluster.paused:
             self._cluster.resume(name)
+        for name in self._cluster.node_faults:
+            self._cluster.mend(name)
         for name in self._cluster.nodes:
             if name not in self._cluster.running:
                 self._cluster.restart(name)
@@ -191,7 +196,7 @@ class PartitionMatrix(FaultPanel):
             "nodes": [mark_of(name, track) | {"state": states[name]} for name, track in nodes.items()],
             "leader": self._sampler.who_leads(),
             "links": [
-                {"source": source, "target": target, "cut": fault.cut, "delay_ms": fault.delay_ms, "loss": fault.loss}
+                {**asdict_of(fault), "source": source, "target": target, "text": str(fault)}
                 for (source, target), fault in sorted(self._cluster.links.items())
             ],
             "alive": self._sampler.alive,
@@ -250,6 +255,7 @@ def _drawn(control: Control) -> dict[str, Any]:
         "danger": control.danger,
         "target": control.target.value,
         "states": list(control.states),
+        "is_rare": control.is_rare,
         "parameters": [asdict(parameter) for parameter in control.parameters],
         "undo": None if control.undo is None else asdict(control.undo),
     }

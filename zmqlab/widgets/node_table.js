@@ -27,11 +27,33 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), form);
   const controls = (target) => model.get("_controls").filter((each) => each.target === target);
 
-  // The buttons of a node's row: those that its state allows.
-  const actions = (node) => controls("node").flatMap((each) => [
+  // The buttons for a node: those that its state allows.
+  const allowed = (node, isRare) => controls("node").filter((each) => each.is_rare === isRare).flatMap((each) => [
     ...(each.states.includes(node.state) ? [faultButton(each, [node.name], {}, form)] : []),
-    ...(each.undo?.states.includes(node.state) ? [undoButton(each, [node.name])] : []),
+    ...(each.undo?.states.includes(node.state) && (!isRare || node.suffers) ? [undoButton(each, [node.name])] : []),
   ]);
+  // Those in its row, and one that shows the others below the table.
+  function actions(node) {
+    const made = h("button", { type: "button", className: "zl-button", textContent: "more", data: { more: node.name },
+      title: "its disk, its clock, its clients", onclick: () => showMore(node.name) });
+    return [...allowed(node, false), ...(controls("node").some((each) => each.is_rare) ? [made] : [])];
+  }
+  function showMore(name) {
+    const node = nodes.find((each) => each.name === name);
+    if (!node) return;
+    const close = () => { forget(form); form.replaceChildren(); form.hidden = true; };
+    forget(form);
+    form.replaceChildren(h("span", { className: "zl-value", textContent: name,
+      data: { more: name, key: keyOf(node) } }), ...allowed(node, true),
+      h("button", { type: "button", className: "zl-close", textContent: "×", title: "leave it", onclick: close }));
+    form.hidden = false;
+  }
+  const keyOf = (node) => `${node?.state} ${node?.suffers}`;
+  // What is open below the table follows its node; sliders that stand there in its place are left alone.
+  function followMore() {
+    const open = form.firstElementChild?.dataset ?? {};
+    if (open.more && open.key !== keyOf(nodes.find((each) => each.name === open.more))) showMore(open.more);
+  }
   function drawOfLeader() {
     forget(ofLeader);
     ofLeader.replaceChildren(...controls("leader").map((each) => faultButton(each, [], {}, form)));
@@ -42,7 +64,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     forget(body);
     body.replaceChildren(...state.nodes.map((node) => {
       const row = h("tr", { data: { node: node.name } }, ...HEAD.map(([, className]) => h("td", { className: className ?? "" })));
-      row.cells[0].append(nodeMark(node), node.name);
+      row.cells[0].append(nodeMark(node), node.name, h("div", { className: "zl-suffers" }));
       row.lastChild.className = "zl-do";
       const [opener, menu] = popover("⋯", `break or mend ${node.name}`);
       opener.textContent = "⋯";
@@ -57,6 +79,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     row.className = node.leads ? "zl-leads" : node.state === "running" ? "" : "zl-down";
     const [shape, colour] = ROLES[node.role] ?? ROLES.running;
     row.cells[0].title = node.pid ? `process ${node.pid}` : "";
+    row.cells[0].lastChild.textContent = node.suffers;
     row.cells[1].replaceChildren(h("span", { className: "zl-role" }, svgShape(shape, colour), node.role));
     row.cells[2].textContent = number(node.term);
     row.cells[3].textContent = number(node.applied);
@@ -99,8 +122,10 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     }));
   }
 
-  let drawnFor = "", stepperFor = "", leaderFor = "";
+  let nodes = [], drawnFor = "", stepperFor = "", leaderFor = "";
   return (state) => {
+    nodes = state.nodes;
+    followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }
     const key = known + JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));

@@ -19,8 +19,13 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
   const brush = () => controls("link").find((each) => each.button === chosen) ?? controls("link")[0];
   const faultOf = (source, target) => state.links.find((each) => each.source === source && each.target === target);
   const isIll = (node) => state.links.some((each) => each.source === node.name || each.target === node.name);
+  // What stands in a cell; its title says it in full.
   const words = (fault) => !fault ? "" : fault.cut ? "cut" :
-    [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `−${number(100 * fault.loss)} %` : ""].filter(Boolean).join("\n") || "bad";
+    [fault.delay_ms ? `${number(fault.delay_ms)} ms` : "", fault.loss ? `−${number(100 * fault.loss)} %` : "",
+      fault.bytes_per_s ? `${number(fault.bytes_per_s / 1000)} kB/s` : "",
+      fault.duplication ? "twice" : "", fault.reordering && fault.reordering_ms ? "shuffled" : ""].filter(Boolean)
+      .map((part, index, all) => index === 1 && all.length > 2 ? `+${all.length - 1}` : index > 1 ? "" : part)
+      .filter(Boolean).join("\n") || "bad";
 
   // A fault of a link that has sizes begins with a delay that one sees: a fifth of what the first size may be.
   function sizesFor(control) {
@@ -43,7 +48,7 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
     if (source === target) return h("td", { className: "zl-self", textContent: "·" });
     const [from, to] = [source.name, target.name], fault = faultOf(from, to), control = brush();
     const down = [source, target].find((each) => each.state !== "running");
-    const said = fault?.cut ? "cut" : fault ? words(fault).replace("\n", ", ") : "whole";
+    const said = fault ? fault.text : "whole";
     const properties = {
       className: `zl-cell${fault?.cut ? " zl-cut" : fault ? " zl-ill" : ""}${down ? " zl-idle" : ""}`,
       title: `${from} → ${to}: ${said}${down ? `, but ${down.name} is ${down.state}` : ""}`, disabled: !state.alive };

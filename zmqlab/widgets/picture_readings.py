@@ -33,8 +33,8 @@ from typing import Any
 
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_table import Link
 from zmqlab.lab.incidents import NS_PER_MS
-from zmqlab.lab.link_table import Link
 from zmqlab.lab.message_matching import Fate, Message
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LoadMetrics
@@ -44,7 +44,8 @@ from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring
 from zmqlab.widgets.sampler import Sampler
-from zmqlab.wire.control import Event, LinkFault
+from zmqlab.wire.control import Event
+from zmqlab.wire.fault_queries import LinkFault
 
 KEPT_MS = 12_000
 """As long as a page keeps what it was told."""

@@ -21,6 +21,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.wire.records`: commands, reports and fills as fixed-width records
 * :mod:`~zmqlab.wire.client`: requests, sessions and responses; their frames field by field, for people
 * :mod:`~zmqlab.wire.traces`: what processes saw of sampled requests and of elections; which requests, and how many
+* :mod:`~zmqlab.wire.fault_queries`: what a node is asked to suffer, for labs
 * :mod:`~zmqlab.wire.control`: queries, answers, metrics, events and trades as msgpack
 * :mod:`~zmqlab.wire.node_status`: what a node says of itself in figures
 * :mod:`~zmqlab.wire.peer`: Raft messages, forwarded requests and HELLO, between nodes

@@ -4,7 +4,8 @@ Each is the header of :mod:`zmqlab.wire.frames` and one msgpack map. A query and
 ``op`` names their kind. msgspec refuses fields of wrong types, and ignores unknown ones: a newer node can add some.
 
 Left out: requests and responses of orders (:mod:`zmqlab.wire.client`) and Raft (:mod:`zmqlab.wire.peer`), for speed;
-and the fields of a status, which are many (:mod:`zmqlab.wire.node_status`).
+and what is many or stands apart: the fields of a status (:mod:`zmqlab.wire.node_status`), the queries for faults
+(:mod:`zmqlab.wire.fault_queries`) and traces (:mod:`zmqlab.wire.traces`). All queries are decoded here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 
 from zmqlab.errors import FrameError
 from zmqlab.settings import is_address
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.frames import HEADER_BYTES, header
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import TraceQuery
@@ -156,31 +158,6 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     """As of :class:`AddMemberQuery`. Refused if that node has asked in a later life."""
 
 
-class LinkFault(msgspec.Struct, kw_only=True, frozen=True):
-    """A fault of one direction of a link: from one peer to the node that gets the query."""
-
-    sender: str = ""
-    """The peer's base endpoint. A table that has the peer as its key leaves it empty; a node refuses an empty one."""
-    cut: bool = False
-    delay_ms: float = 0.0
-    loss: float = 0.0
-    """The share of frames that are lost, from 0 to 1."""
-
-    def __str__(self) -> str:
-        if self.cut:
-            return "cut"
-        parts = [f"{self.delay_ms:g} ms late"] if self.delay_ms else []
-        parts += [f"{self.loss:.0%} lost"] if self.loss else []
-        return ", ".join(parts) or "whole"
-
-
-class LinkFaultsQuery(msgspec.Struct, tag_field="op", tag="link_faults"):
-    """Set the link faults of a node. Links that are not listed become whole. For nodes with ``--allow-faults``."""
-
-    nonce: int
-    links: list[LinkFault] = []
-
-
 Query = (
     StatusQuery
     | BookQuery
@@ -191,6 +168,7 @@ Query = (
     | AddMemberQuery
     | RemoveMemberQuery
     | LinkFaultsQuery
+    | NodeFaultsQuery
     | TraceQuery
 )
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 from zmqlab.errors import ClusterError
@@ -14,6 +15,7 @@ from zmqlab.lab.link_table import WHOLE, Link, LinkFault
 from zmqlab.lab.register import Ending
 from zmqlab.lab.turns import Turns
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics, encode_metrics
+from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.wire.control import Event, NodeStatus, TradeEvent, encode
 from zmqlab.wire.frames import TRADE
 
@@ -27,9 +29,19 @@ class FakeFleet:
         self._cluster = cluster
         self.turns = Turns()
 
+        self.plan = SimpleNamespace(replication=DEFAULT_REPLICATION)
+
     @property
     def names(self) -> tuple[str, ...]:
         return self._cluster.nodes
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return self._cluster.running
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        return self._cluster.paused
 
     def process(self, name: str) -> None:
         self.settings(name)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from zmqlab.errors import SettingsError
 from zmqlab.replica.broadcast import Broadcast
@@ -28,6 +28,8 @@ from zmqlab.replica.replication import MakeReplication
 from zmqlab.settings import DEFAULT_REPLICATION, Ack, is_replication_name, require
 
 UNKNOWN = "only its author knows"
+Needs = Literal["majority", "leader", "node", ""]
+"""A majority of the voters; one node that leads; any node; or that is not known."""
 _OWN = re.compile(r"(?P<module>[^:]+):(?P<name>[^:]+)")
 
 
@@ -44,6 +46,8 @@ class ReplicationKind:
     """What is lost, and when."""
     not_promised: frozenset[str] = frozenset()
     """Names of the verdict's checks that it does not promise to keep."""
+    needs: Needs = ""
+    """What must run and hear each other, so that orders are acknowledged."""
 
 
 class Registry:
@@ -143,6 +147,7 @@ for _kind in (
         make=RaftByQuorum,
         promises="a majority has stored what is acknowledged",
         loses="nothing, while a majority of journals survives",
+        needs="majority",
     ),
     ReplicationKind(
         name=LEADER_ACK,
@@ -150,6 +155,7 @@ for _kind in (
         promises="the leader has stored and applied what is acknowledged",
         loses="the last orders of a leader that dies, or is cut off, before a majority has them",
         not_promised=AHEAD,
+        needs="majority",
     ),
     ReplicationKind(
         name="primary-backup",
@@ -157,6 +163,7 @@ for _kind in (
         promises="the primary has stored and applied what is acknowledged",
         loses="what a primary that dies has not sent on, and under a partition all that one of the two sides answered",
         not_promised=AHEAD,
+        needs="leader",
     ),
     ReplicationKind(
         name="broadcast",
@@ -165,6 +172,7 @@ for _kind in (
         loses="the order of things: nodes differ from the first two orders on that came to two nodes at once, or from"
         " the first broadcast on that was lost",
         not_promised=AHEAD | {"log complete"},
+        needs="node",
     ),
 ):
     REPLICATIONS.register(_kind)

@@ -106,7 +106,7 @@ def quick(
             fresh=fresh and not number,
         )
         load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
-        about = [f"{nodes} nodes" if nodes > 1 else "1 node", offered_text(load.settings), f"seed {seed}"]
+        about = [nodes_text(nodes), offered_text(load.settings), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
             live.watch(cluster.feed, cluster)
@@ -172,7 +172,7 @@ def client(
         metrics_host=bind,
         fail_if=fail_if,
     )
-    about = [offered_text(load.settings), f"seed {seed}"]
+    about = [nodes_text(len(endpoints)), offered_text(load.settings), f"seed {seed}"]
     with shown("client", about, load, plain, as_json) as live, load:
         live.watch(load.feed)
         result = watched_to_its_end(load, live)
@@ -201,6 +201,11 @@ def watched_to_its_end(load: LoadClient, live: LiveRun) -> LoadResult:
     live.wait(lambda: load.running, load.stop, "ending the load")
     live.phase = "judging"
     return load.wait()
+
+
+def nodes_text(count: int) -> str:
+    """How many nodes, for people."""
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def offered_text(settings: LoadSettings) -> str:

@@ -106,14 +106,18 @@ class _Lines:
         line = one_line(readings)
         if line != self._last:
             self._last = line
-            print(line, file=self._stream, flush=True)
+            self._write(line)
 
     def tell(self, tick: Tick) -> None:
         """One line."""
-        print(f"{tick.at_s:7.2f} s  {tick.text}", file=self._stream, flush=True)
+        self._write(f"{tick.at_s:7.2f} s  {tick.text}")
 
     def close(self) -> None:
         """Nothing is to be done."""
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{line}\n")  # in one piece: several threads tell something
+        self._stream.flush()
 
 
 class _Screen:

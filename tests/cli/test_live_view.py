@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.cli.readings import a_snapshot, some_readings
+from tests.cli.readings import FIGURES, a_snapshot, some_readings
 from zmqlab.cli.live_view import Columns, Tick, figures_of, node_rows, one_line, screen
 from zmqlab.cli.styled_lines import Span, apart, bars, labelled, plain, round_up, shortened, wrapped
 from zmqlab.lab.service_facts import NodeFacts
@@ -155,6 +155,18 @@ def test_a_burst_does_not_flatten_what_was_before_it() -> None:
     drawn = line[19 : 19 + 51]
     assert "··█ " in drawn
     assert drawn.count("▅") > 40
+
+
+def test_a_gap_has_the_colour_of_its_own_length() -> None:
+    (line,) = [line for line in screen(some_readings(9), 80, 24) if line and line[0].text.startswith("gap")]
+    assert [(len(span.text), span.style) for span in line[2:-1]] == [(41, "chart"), (3, "warn"), (7, "chart")]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    silent = FIGURES._replace(rate=0.0, p50_ms=0.0, p99_ms=0.0)
+    text = "\n".join(shown(80, 24, figures=silent))
+    assert "p50 - ms" in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("p99, ms")] == ["-"]
 
 
 @pytest.mark.parametrize(("value", "end"), [(0, 1), (1, 1), (1.01, 1.5), (12_000, 15_000), (60, 60), (99, 100)])

@@ -98,7 +98,7 @@ def _hanging(label: Span, text: Span, width: int | None, column: int) -> list[Li
 
 def of_load(result: LoadResult, run_dir: str = "", kept: str = "") -> list[Block]:
     """Of ``quick`` and ``client``."""
-    return [*_of_load(result), *_places(run_dir, kept), _verdict("verdict", result.verdict.outcome, result)]
+    return [Said(), *_of_load(result), *_places(run_dir, kept), _verdict("verdict", result.verdict.outcome, result)]
 
 
 def of_torture(result: TortureResult) -> list[Block]:
@@ -106,8 +106,8 @@ def of_torture(result: TortureResult) -> list[Block]:
     from zmqlab.scenarios.torture_report import HEAD
 
     return [
-        *_of_load(result.load),
         Said(),
+        *_of_load(result.load),
         Said(f"{len(result.outcomes)} faults, seed {result.settings.get('seed')}", "title"),
         Rows(HEAD, result.rows()),
         Said(),
@@ -130,6 +130,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         *(Checked(EXPECTED[each.ok], f"{each.text}: {each.detail}") for each in result.expectations),
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, ", ".join(result.kept)),
+        Said(),
         Said(title, style),
     ]
 
@@ -152,6 +153,7 @@ def _of_load(result: LoadResult) -> list[Block]:
         Said("promises", "title"),
         *(Checked(MARKS[each.ok], f"{each.name}: {each.detail}") for each in result.verdict.checks),
         Checked(("", ""), f"covered: {result.verdict.coverage}"),
+        Said(),
     ]
 
 

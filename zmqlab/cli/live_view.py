@@ -15,8 +15,10 @@ averaged.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from zmqlab.cli.styled_lines import Line, Span, apart, as_lines, banner, bars, labelled, round_up, shortened, wrapped
@@ -50,6 +52,7 @@ NODE_HEAD = ("node", "role", "term", "taken", "applied", "lag", "CPU %", "MB")
 ROLE_STYLES = {
     "leader": "good",
     "candidate": "warn",
+    "pre_candidate": "warn",
     "paused": "warn",
     "silent": "bad",
     "dead": "bad",
@@ -271,7 +274,7 @@ def _charts(readings: Readings, width: int, height: int) -> list[Line]:
         return []
     known = [bar for bar in readings.bars if bar is not None]
     rate = f"{figures.rate:,.0f}"
-    p99 = f"{figures.p99_ms:,.1f}" if figures.p99_ms else "-"
+    p99 = _ms(figures.p99_ms)
     gap = f"{known[-1].gap_ms:,.0f}" if known else "-"
     room = width - LABEL - TOP - NOW - 2
     if room < ROOM_MIN:
@@ -283,34 +286,46 @@ def _charts(readings: Readings, width: int, height: int) -> list[Line]:
     p99s = [None if bar is None or not bar.p99_ms else bar.p99_ms for bar in shown]
     gaps = [None if bar is None else bar.gap_ms for bar in shown]
     return [
-        *_chart(CHARTS[0], rates, top, rate, "chart", room, height),
-        *_chart(CHARTS[1], p99s, _top_of(p99s), p99, "chart", room, max(1, height - 1)),
-        *_chart(CHARTS[2], gaps, _top_of(gaps), gap, _gap_style(gaps), room, 1),
+        *_chart(CHARTS[0], rates, top, rate, room, height),
+        *_chart(CHARTS[1], p99s, _top_of(p99s), p99, room, max(1, height - 1)),
+        *_chart(CHARTS[2], gaps, _top_of(gaps), gap, room, 1, _gap_style),
     ]
+
+
+def _ms(latency_ms: float) -> str:
+    """No latency is zero: nothing was measured then."""
+    return f"{latency_ms:,.1f}" if latency_ms else "-"
 
 
 def _top_of(values: Sequence[float | None]) -> float:
     return round_up(max((value for value in values if value is not None), default=0.0))
 
 
-def _gap_style(gaps: Sequence[float | None]) -> str:
-    longest = max((gap for gap in gaps if gap is not None), default=0.0)
-    return "bad" if longest >= GAP_BAD_MS else "warn" if longest >= GAP_WARN_MS else "chart"
+def _gap_style(gap_ms: float) -> str:
+    return "bad" if gap_ms >= GAP_BAD_MS else "warn" if gap_ms >= GAP_WARN_MS else "chart"
 
 
 def _chart(
-    name: str, values: Sequence[float | None], top: float, now: str, style: str, room: int, height: int
+    name: str,
+    values: Sequence[float | None],
+    top: float,
+    now: str,
+    room: int,
+    height: int,
+    style_of: Callable[[float], str] = lambda _: "chart",
 ) -> list[Line]:
+    rows = bars(values, top, room, height)
+    styles = [*["chart"] * (room - len(values)), *(style_of(value or 0.0) for value in values)]
     lines: list[Line] = []
-    for number, row in enumerate(bars(values, top, room, height)):
-        label = name if number == height - 1 else ""
+    for number, row in enumerate(rows):
+        label, newest = (name, now) if number == height - 1 else ("", "")
         end = _short(top) if number == 0 else ""
-        newest = now if number == height - 1 else ""
+        drawn = groupby(zip(row, styles, strict=True), key=itemgetter(1))
         lines.append(
             [
                 Span(label.ljust(LABEL)),
                 Span(end.rjust(TOP) + " ", "dim"),
-                Span(row, style),
+                *(Span("".join(bar for bar, _ in group), style) for style, group in drawn),
                 Span(" " + newest.rjust(NOW), "title"),
             ]
         )
@@ -327,7 +342,7 @@ def _counters(readings: Readings, width: int) -> list[Line]:
     figures = readings.figures
     if figures is None:
         return []
-    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {figures.p50_ms:,.1f} ms", *readings.counters]
+    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {_ms(figures.p50_ms)} ms", *readings.counters]
     return as_lines(wrapped(", ".join(said), width)[:2])
 
 

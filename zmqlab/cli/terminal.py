@@ -28,7 +28,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from zmqlab.cli.live_view import FIGURES_OVER, Columns, Readings, Tick, figures_of, node_rows, one_line, screen
-from zmqlab.cli.output import console_on, rich_text, size_of
+from zmqlab.cli.output import console_on, rich_text, size_of, width_of
+from zmqlab.cli.styled_lines import shortened
 from zmqlab.errors import FrameError
 from zmqlab.lab.events import Sort
 from zmqlab.lab.fault_kinds import FAULTS
@@ -56,18 +57,20 @@ BANNERS = {
 }
 SORT_STYLES = {Sort.FAULT: "bad", Sort.CHANGE: "change", Sort.ELECTION: "title"}
 ALL_SORTS = frozenset(Sort)
+CHARACTERS = "▁●…"
+"""A terminal that has these has all that are drawn."""
 
 
 def is_drawn_on(stream: TextIO, plain_wanted: bool = False) -> bool:
     """Whether a whole screen can be drawn there, and is wanted."""
-    term = os.environ.get("TERM", "")
-    if plain_wanted or not stream.isatty() or term in ("", "dumb", "unknown"):
+    if plain_wanted or not stream.isatty() or not os.environ.get("TERM"):
         return False
     try:
-        "▁●…".encode(stream.encoding or "ascii")
+        CHARACTERS.encode(stream.encoding or "ascii")
     except (UnicodeError, LookupError):
         return False
-    return True
+    console = console_on(stream)
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 class _Display(Protocol):
@@ -103,7 +106,8 @@ class _Lines:
 
     def show(self, readings: Readings) -> None:
         """One line, unless it is the same as before."""
-        line = one_line(readings)
+        width = width_of(self._stream)
+        line = one_line(readings) if width is None else shortened(one_line(readings), width)
         if line != self._last:
             self._last = line
             self._write(line)

@@ -134,4 +134,3 @@ def test_demo_opens_the_panel_of_an_installed_package(installed: Path, tmp_path:
         page = fetched(f"{url}/?token={TOKEN}", log)
         assert "application/vnd.jupyter.widget-view+json" in page
         assert "Traceback" not in page
-        assert "https://cdn" not in page

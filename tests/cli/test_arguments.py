@@ -72,6 +72,9 @@ NODES = "tcp://localhost:5002"
         ("run kill-the-leadr", "'kill-the-leader' perhaps; there is coordinated-omission"),
         ("run pyproject.toml", "pyproject.toml, line"),
         ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
+        ("sweep --rates 1k,fast", "'fast' is not a rate"),
+        ("sweep --rates max", "max is no rate to begin with"),
+        ("sweep --step soon", "'soon' is not a duration"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),
         ("torture --rate max", "write orders a second"),
@@ -146,7 +149,8 @@ def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    "command", ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "ps", "reap", "lab", "demo"]
+    "command",
+    ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "sweep", "ps", "reap", "lab", "demo"],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0

@@ -17,12 +17,15 @@ pytest.importorskip("pyte", reason="pyte draws what a person would see: pip inst
 from tests.cli.readings import a_snapshot
 from tests.cli.terminals import Terminal
 from tests.waiting import wait_for
-from zmqlab.cli.final_report import Checked, Figure, Rows, Said
+from zmqlab.cli.final_report import Checked, Figure, Rows, Said, lines_of, of_sweep
 from zmqlab.cli.output import show_blocks, size_of
+from zmqlab.cli.styled_lines import plain
 from zmqlab.cli.terminal import LiveRun, is_drawn_on
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.sweep import Sweep, SweepStep
 from zmqlab.load.load_messages import encode_metrics
+from zmqlab.load.load_report import LatencySummary
 
 
 @pytest.fixture(autouse=True)
@@ -219,3 +222,19 @@ def test_a_report_fits_the_terminal_and_ends_with_its_verdict() -> None:
     out = io.StringIO()
     show_blocks(report, out)
     assert out.getvalue().splitlines()[0] == f"name           {long}"
+
+
+def a_step(rate: float, acknowledged: float, p99_ms: float) -> SweepStep:
+    times = LatencySummary(1.0, 2.0, p99_ms, 2 * p99_ms, 3 * p99_ms)
+    return SweepStep(rate, rate, acknowledged, times, times, 0.0)
+
+
+def test_a_sweep_ends_with_its_knee_and_fits_80_columns() -> None:
+    found = Sweep([a_step(1_000, 1_000, 2.5), a_step(200_000, 198_000, 12.0), a_step(300_000, 210_000, 2_400.0)])
+    lines = [plain(line) for line in lines_of(of_sweep(found), 80)]
+    assert lines[-1] == "the knee: 198,000 orders/s, the most with which the cluster kept up"
+    assert max(map(len, lines)) <= 80
+    bars = [line.count("▇") for line in lines if "▇" in line]
+    assert bars == sorted(bars)
+    assert len(bars) == 3
+    assert "with none of these rates" in plain(lines_of(of_sweep(Sweep([a_step(5, 0, 0.0)])), 80)[-1])

@@ -11,7 +11,15 @@ from typing import TextIO
 
 import typer
 
-from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, notebook_commands, run_commands
+from zmqlab.cli import (
+    EXIT_INTERRUPTED,
+    fault_commands,
+    load_commands,
+    node_commands,
+    notebook_commands,
+    run_commands,
+    sweep_command,
+)
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
 
@@ -52,6 +60,7 @@ for _command in (
     node_commands.node,
     node_commands.keys,
     load_commands.client,
+    sweep_command.sweep,
     node_commands.status,
     node_commands.book,
     node_commands.scale,

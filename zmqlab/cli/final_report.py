@@ -9,6 +9,7 @@ PASSED, FAILED or NOT JUDGED is always the last line, so that it is on the scree
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from zmqlab.tables import text_table
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
+    from zmqlab.lab.sweep import Sweep
     from zmqlab.scenarios.scenario_run import ScenarioResult
     from zmqlab.scenarios.torture_report import TortureResult
 
@@ -26,6 +28,8 @@ NAMES = 15
 MARKS = {True: ("ok", "good"), False: ("FAIL", "bad"), None: ("?", "warn")}
 LIMITS = {True: ("ok", "good"), False: ("CROSSED", "bad"), None: ("?", "warn")}
 EXPECTED = {True: ("met", "good"), False: ("NOT MET", "bad"), None: ("NOT KNOWN", "warn")}
+BAR_MS, BAR_WIDTH = (0.1, 10_000.0), 40
+"""The shortest and the longest latency that a bar can tell, and the length of the longest bar."""
 OUTCOMES = {"passed": "good", "failed": "bad", "not judged": "warn"}
 
 
@@ -133,6 +137,36 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         Said(),
         Said(title, style),
     ]
+
+
+def of_sweep(sweep: Sweep) -> list[Block]:
+    """Of ``sweep``: the table, p99 as bars, and the knee."""
+    from zmqlab.lab.sweep import HEAD
+
+    if sweep.knee:
+        last = Said(f"the knee: {sweep.knee:,.0f} orders/s, the most with which the cluster kept up", "good")
+    else:
+        last = Said("the cluster kept up with none of these rates: begin with a lower one", "bad")
+    return [
+        Said(),
+        Rows(HEAD, [step.row() for step in sweep]),
+        Said(),
+        Said("p99, on a logarithmic scale", "title"),
+        *(
+            Figure(f"{step.offered:,.0f}/s", log_bar(step.response_time.p99_ms), "good" if step.keeps_up else "bad")
+            for step in sweep
+        ),
+        Said(),
+        last,
+    ]
+
+
+def log_bar(latency_ms: float) -> str:
+    """A bar whose length is the logarithm of a latency from 0.1 ms to 10 s, and the figure."""
+    if not latency_ms:
+        return "nothing was answered"
+    share = math.log10(min(max(latency_ms, BAR_MS[0]), BAR_MS[1]) / BAR_MS[0]) / math.log10(BAR_MS[1] / BAR_MS[0])
+    return f"{'▇' * max(1, round(share * BAR_WIDTH))} {latency_ms:,.1f} ms"
 
 
 def _of_load(result: LoadResult) -> list[Block]:

@@ -88,7 +88,7 @@ def _said_of(step: SweepStep) -> str:
     limit = "" if step.keeps_up else ": too much for the generator" if step.generator_limited else ": too much"
     times = step.response_time
     answered = f"p50 {times.p50_ms:,.1f} ms, p99 {times.p99_ms:,.1f} ms" if times.measured else "nothing answered"
-    return f"{step.offered:,.0f} orders/s offered, {step.acknowledged:,.0f} acknowledged, {answered}{limit}"
+    return f"{step.offered:,.0f}/s offered: {step.acknowledged:,.0f} acknowledged, {answered}{limit}"
 
 
 def _rates(text: str) -> list[float]:

@@ -26,14 +26,6 @@ PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
 ALL_CORES := --numprocesses auto --dist worksteal
 OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
 
-# A page that is left ends its kernel, and with it its cluster. If its browser died instead, or if it was left before it
-# had loaded, Voilà ends the kernel when it is a minute old and no page is connected; it looks every 10 s. The panel of a
-# page that is gone goes on talking, and that must not count as being in use.
-SAID := status stream error execute_request execute_reply execute_input execute_result display_data \
-	update_display_data clear_output comm_open comm_msg comm_close
-CULLING := --MappingKernelManager.cull_idle_timeout=60 --MappingKernelManager.cull_interval=10 \
-	$(foreach type,$(SAID),--MappingKernelManager.untracked_message_types=$(type))
-
 .PHONY: quick test test-long lab app clean help
 .DEFAULT_GOAL := help
 
@@ -85,11 +77,9 @@ lab: $(VENV)/.installed-lab
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 
-# The template offline (notebooks/voila/) makes a page that loads nothing from the internet. Who opens it needs the token
-# in the address that Voilà prints.
+# `zmqlab demo` hands these options to Voilà. Who opens the page needs the token in the address that Voilà prints.
 app: $(VENV)/.installed-lab
-	PATH="$(abspath $(BIN)):$$PATH" JUPYTER_PATH="$(CURDIR)/notebooks:$$JUPYTER_PATH" \
-		$(BIN)/voila notebooks/panel.ipynb --template=offline --token $(CULLING) $(LAB_ARGS)
+	$(BIN)/zmqlab demo $(LAB_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

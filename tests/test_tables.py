@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.monitoring.fakes import a_status
-from zmqlab.tables import NodeState, StatusTable
+from zmqlab.tables import NodeState, StatusTable, text_table
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,36 @@ def test_which_exchange_matches_orders(exchanges: list[str], said: str) -> None:
         states.append(NodeState(f"node{number}", "tcp://127.0.0.1:5002", "running", status))
     states.append(NodeState("gone", "tcp://127.0.0.1:5102", "silent"))
     assert StatusTable(tuple(states)).exchange == said
+
+
+HEAD = ("fault", "times", "gap median ms", "recovery worst s")
+ROWS = [("mixed scale up, leader killed", 2, "1,204", "20.1"), ("calm", "-", "34", "-")]
+
+
+def test_a_table_without_a_width_has_a_line_for_each_row() -> None:
+    assert text_table(HEAD, ROWS).splitlines() == [
+        "fault                          times  gap median ms  recovery worst s",
+        "mixed scale up, leader killed      2          1,204              20.1",
+        "calm                               -             34                 -",
+    ]
+    assert text_table(HEAD, ROWS, 80) == text_table(HEAD, ROWS), "it fits"
+
+
+def test_headings_give_way_first_and_then_texts_between_words() -> None:
+    assert text_table(HEAD, ROWS, 60).splitlines() == [
+        "fault                          times     gap  recovery",
+        "                                      median   worst s",
+        "                                          ms",
+        "mixed scale up, leader killed      2   1,204      20.1",
+        "calm                               -      34         -",
+    ]
+    assert text_table(HEAD, ROWS, 46).splitlines()[3:] == [
+        "mixed scale up, leader       2  1,204     20.1",
+        "killed",
+        "calm                         -     34        -",
+    ]
+
+
+@pytest.mark.parametrize("width", range(16, 80))
+def test_a_table_is_never_wider_than_its_width(width: int) -> None:
+    assert max(map(len, text_table(HEAD, ROWS, width).splitlines())) <= width

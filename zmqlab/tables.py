@@ -6,6 +6,7 @@ No decision is made here. The objects hold what they were given, and show it.
 from __future__ import annotations
 
 import html
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,22 +20,64 @@ from zmqlab.wire.node_status import NodeStatus
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
 EVENT_HEAD = ("time", "node", "what", "term", "")
+NARROWEST = 8
+"""No column of text gives way below it while another column can: the longest word of a role or a state."""
 
 
-def text_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns padded to their widest cell; numbers to the right."""
+def text_table(head: Sequence[str], rows: Iterable[Sequence[object]], width: int | None = None) -> str:
+    """Columns padded to their widest cell; numbers to the right.
+
+    Args:
+        head: what stands above each column.
+        rows: the cells, as many in each row as in ``head``.
+        width: the table shall be no wider, as in a terminal. Headings are broken between words first, then columns move
+            closer together, then the widest columns of text are broken between words. A word is broken only if the
+            table would be too wide otherwise.
+    """
     cells = [tuple(str(cell) for cell in row) for row in rows]
-    widths = [max(len(line[column]) for line in (tuple(head), *cells)) for column in range(len(head))]
     numeric = [bool(cells) and all(_is_number(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(len(line[column]) for line in (tuple(head), *cells)) for column in range(len(head))]
+    gap = "  "
+    if width is not None and _width_of(widths, gap) > width:
+        widths = [
+            max(map(len, (*title.split(), *(row[column] for row in cells))), default=1)
+            for column, title in enumerate(head)
+        ]
+        gap = "  " if _width_of(widths, gap) <= width else " "
+        widths = _shrunk(widths, numeric, width - _width_of([0] * len(head), gap))
+    lines = (line for row in (tuple(head), *cells) for line in _lines_of(row, widths, numeric, gap))
+    return "\n".join(lines)
 
-    def line(row: Sequence[str]) -> str:
+
+def _width_of(widths: Sequence[int], gap: str) -> int:
+    return sum(widths) + len(gap) * (len(widths) - 1)
+
+
+def _shrunk(widths: Sequence[int], numeric: Sequence[bool], room: int) -> list[int]:
+    """The widest column gives way until all fit into ``room``: one of text, as long as one is wide enough."""
+    shrunk = list(widths)
+    while sum(shrunk) > room and max(shrunk) > 1:
+        texts = [column for column, wide in enumerate(shrunk) if not numeric[column] and wide > NARROWEST]
+        widest = max(texts or range(len(shrunk)), key=shrunk.__getitem__)
+        shrunk[widest] -= 1
+    return shrunk
+
+
+def _lines_of(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], gap: str) -> list[str]:
+    """One row; more than one line if a cell is wider than its column."""
+    cells = [
+        [cell] if len(cell) <= wide else textwrap.wrap(cell, wide, break_on_hyphens=False)
+        for cell, wide in zip(row, widths, strict=True)
+    ]
+    lines = []
+    for number in range(max(map(len, cells))):
+        parts = (cell[number] if number < len(cell) else "" for cell in cells)
         padded = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
+            part.rjust(wide) if right else part.ljust(wide)
+            for part, wide, right in zip(parts, widths, numeric, strict=True)
         )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(head), *(line(row) for row in cells)])
+        lines.append(gap.join(padded).rstrip())
+    return lines
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -145,8 +188,12 @@ class StatusTable(Sequence[NodeState]):
         """Why nodes are ``refused``; a sentence each."""
         return [node.why for node in self.nodes if node.why]
 
+    def text(self, width: int | None = None) -> str:
+        """The table, no wider than ``width``; with the reasons of nodes that are ``refused``."""
+        return "\n".join([text_table(STATUS_HEAD, self._rows(), width), *self._reasons()])
+
     def __repr__(self) -> str:
-        return "\n".join([text_table(STATUS_HEAD, self._rows()), *self._reasons()])
+        return self.text()
 
     def _repr_html_(self) -> str:
         reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self._reasons())

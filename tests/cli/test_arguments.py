@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from zmqlab.cli import run
+from zmqlab.lab import processes
 
 NODES = "tcp://localhost:5002"
 
@@ -54,7 +55,6 @@ NODES = "tcp://localhost:5002"
         (f"client --nodes {NODES} --keys nowhere", "nowhere/allowed can't be read: No such file"),
         ("node --node n --port 5000 --durability ram", "durability 'ram'"),
         ("node --node n --port 5000 --log-level loud", "log level 'loud'"),
-        ("client", "Missing option '--nodes'"),
         ("client --nodes 5002", "'5002' is not an endpoint"),
         (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
         (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
@@ -62,7 +62,6 @@ NODES = "tcp://localhost:5002"
         ("quick --repeat 0", "Invalid value for '--repeat'"),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),
         ("report", "Missing argument 'RUN'"),
-        ("status", "Missing option '--nodes'"),
         ("status --nodes ,", "names no node"),
         (f"status --nodes {NODES},{NODES}", "names a node twice"),
         (f"status --nodes {NODES} --timeout never", "'never' is not a duration"),
@@ -73,11 +72,16 @@ NODES = "tcp://localhost:5002"
         ("run kill-the-leadr", "'kill-the-leader' perhaps; there is coordinated-omission"),
         ("run pyproject.toml", "pyproject.toml, line"),
         ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
+        ("sweep --rates 1k,fast", "'fast' is not a rate"),
+        ("sweep --rates max", "max is no rate to begin with"),
+        ("sweep --step soon", "'soon' is not a duration"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),
         ("torture --rate max", "write orders a second"),
         ("torture --duration soon", "'soon' is not a duration"),
         ("torture --durability memory", "survives nothing"),
+        ("torture --replication magic", "replication 'magic': choose raft, leader-ack"),
+        ("torture --replication broadcast --faults wipe", "broadcast has no leader that could do that"),
         ("sim --trace .", "--trace '.' can't be written: Is a directory"),
         ("sim --trace nowhere/trace.json", "can't be written: No such file or directory"),
         ("ps --loud", "No such option: --loud"),
@@ -91,6 +95,41 @@ def test_a_bad_argument_is_one_line_and_status_2(command: str, said: str, capfd:
     assert len(captured.err.splitlines()) == 1, captured.err
     assert said in captured.err
     assert captured.err.startswith("zmqlab")
+
+
+HERE = [
+    processes.ClusterHere("lab-1", ("node0", "node1"), ("tcp://127.0.0.1:5002", "tcp://127.0.0.1:5102")),
+    processes.ClusterHere("", ("a",), ("tcp://[::1]:7002",)),
+]
+
+
+@pytest.mark.parametrize("command", ["status", "book AAPL", "scale 3", "remove node1", "client"])
+def test_several_clusters_here_are_named_with_what_to_type(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "clusters_here", lambda: HERE)
+    assert run(command.split()) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "2 clusters run on this machine; say which one is meant" in said
+    assert "--nodes tcp://127.0.0.1:5002,tcp://127.0.0.1:5102 (lab-1: node0, node1)" in said
+    assert "--nodes tcp://[::1]:7002 (started by hand: a)" in said
+
+
+def test_without_a_cluster_here_nodes_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "clusters_here", list)
+    assert run(["status"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "no node of yours runs on this machine: start some (zmqlab quick, zmqlab node)" in said
+
+
+def test_the_one_cluster_here_is_meant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its members that are dead: what none of them answers is asked at the endpoints that are known."""
+    silent = processes.ClusterHere("lab-1", ("node0",), ("tcp://127.0.0.1:9",))
+    monkeypatch.setattr(processes, "clusters_here", lambda: [silent])
+    assert run(["status", "--timeout", "50ms", "--json"]) == 1
+    assert [each["endpoint"] for each in json.loads(capsys.readouterr().out)] == ["tcp://127.0.0.1:9"]
 
 
 def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +149,8 @@ def test_keys_are_made_shown_and_added(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    "command", ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "ps", "reap"]
+    "command",
+    ["", "quick", "node", "keys", "client", "status", "book", "run", "torture", "sweep", "ps", "reap", "lab", "demo"],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0

@@ -19,6 +19,7 @@ from tests.waiting import wait_for
 from zmqlab import Run
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import free_base_ports
+from zmqlab.lab.processes import clusters_here
 from zmqlab.replica.execution import new_exchange
 
 pytestmark = pytest.mark.process
@@ -162,6 +163,7 @@ def test_status_and_book_of_a_running_cluster(tmp_path: Path) -> None:
         book = json.loads(zmqlab("book", "AAPL", "--nodes", nodes, "--json").stdout)
         assert book["asks"] == [{"price": 18_950, "quantity": 7, "orders": 1}]
         assert cluster.name in zmqlab("ps").stdout
+        assert {each.name: each.nodes for each in clusters_here()}[cluster.name] == ("node0", "node1")
 
 
 def test_a_port_in_use_ends_a_node_with_status_3_and_one_line(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import zmq
 
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
-from zmqlab.cli.output import node_rows
+from zmqlab.cli.live_view import node_rows
 from zmqlab.errors import SettingsError
 from zmqlab.lab.feed import MetricsFeed, _Listener
+from zmqlab.lab.service_facts import ServiceWatch
 from zmqlab.wire import control, frames
 
 Publish = Callable[..., None]
@@ -164,11 +165,11 @@ def test_a_node_whose_clock_is_behind_is_not_silent(feed: MetricsFeed, publish: 
     """Its snapshots were five seconds old as they came, by its own account."""
     publish("node0", time_ns=time.time_ns() - 5_000_000_000)
     assert wait_for(lambda: "node0" in feed.newest())
-    (row,) = node_rows(feed)
+    (row,) = node_rows(ServiceWatch(feed).facts().nodes)
     assert row.role == "follower"
     assert feed.silent_s()["node0"] < 1
     feed._heard_s["node0"] -= 2
-    (row,) = node_rows(feed)
+    (row,) = node_rows(ServiceWatch(feed).facts().nodes)
     assert row.role == "silent"
     feed.forget("node0")
     assert feed.silent_s() == {}

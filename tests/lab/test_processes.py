@@ -10,16 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
+from tests.monitoring.fakes import a_status
 from tests.waiting import wait_for
 from zmqlab import keys
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import Keyring
 from zmqlab.lab import processes, scaling
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.node_status import Member
+from zmqlab.wire.node_status import Member, NodeStatus
 
 NAP = "import time; time.sleep(60)"
 
@@ -191,3 +193,35 @@ def test_a_look_at_the_nodes_leaves_no_key_behind(tmp_path: Path, monkeypatch: p
         assert keys.towards("tcp://127.0.0.1:29982") == own, "known before"
     finally:
         keys.forget(["tcp://127.0.0.1:29980"])
+
+
+def a_process(name: str, port: int, cluster: str = "") -> processes.LabProcess:
+    return processes.LabProcess(port, 0.0, "node", name, cluster, port, 0, False)
+
+
+def a_member_of(*ports: int) -> NodeStatus:
+    members = [Member(node_id=port, name="", host="127.0.0.1", port=port) for port in ports]
+    return msgspec.structs.replace(a_status(), members=members)
+
+
+def test_which_clusters_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a Cluster carry its name. Nodes by hand belong together if one of them says so; one of them hangs."""
+    found = processes.ProcessTable(
+        [
+            a_process("node0", 100, "lab-1"),
+            a_process("a", 200),
+            a_process("node1", 110, "lab-1"),
+            a_process("b", 210),
+            a_process("alone", 300),
+            a_process("hangs", 220),
+            processes.LabProcess(1, 0.0, "load", "load", "", 0, 1, True),
+        ]
+    )
+    told = {port: (f"tcp://[::1]:{port + 2}", a_member_of(200, 210, 220)) for port in (200, 210)}
+    told[300] = ("tcp://127.0.0.1:302", a_member_of(300))
+    monkeypatch.setattr(processes, "find", lambda: found)
+    monkeypatch.setattr(processes, "_statuses_by_port", lambda _: told)
+    named, by_hand, alone = processes.clusters_here()
+    assert named == ("lab-1", ("node0", "node1"), ("tcp://127.0.0.1:102", "tcp://127.0.0.1:112"))
+    assert by_hand == ("", ("a", "b", "hangs"), ("tcp://[::1]:202", "tcp://[::1]:212", "tcp://127.0.0.1:222"))
+    assert str(alone) == "started by hand: alone"

@@ -19,7 +19,17 @@ from zmqlab import Cluster
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, ClusterError, SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.history import read_history
-from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike, deals, kinds, parse_kinds
+from zmqlab.scenarios.nemesis import (
+    CHANGES_THE_GROUP,
+    Deal,
+    Nemesis,
+    Progress,
+    Strike,
+    deals,
+    kinds,
+    parse_kinds,
+    trouble_of,
+)
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.tables import NodeState, StatusTable
@@ -63,6 +73,34 @@ def test_only_the_kinds_that_are_wanted() -> None:
         deals(1, 2)
 
 
+def test_where_no_node_leads_nothing_is_dealt_that_a_leader_must_do() -> None:
+    assert set(FAULTS.draws) >= CHANGES_THE_GROUP
+    dealt = {(fault.kind, fault.variant) for fault in islice(deals(1, 5, replication="broadcast"), 200)}
+    assert dealt == set(FAULTS.draws) - CHANGES_THE_GROUP
+    assert list(islice(deals(7, 3, replication="primary-backup"), 50)) == list(islice(deals(7, 3), 50))
+
+
+def test_nodes_that_lead_alone_have_recovered_when_each_has_applied_its_own() -> None:
+    def table(replication: str, behind: int = 0) -> StatusTable:
+        told = [
+            msgspec.structs.replace(
+                status_of(number),
+                leader_id=number,
+                term=number,
+                replication=replication,
+                commit_index=number * 1_000,
+                applied_index=number * 1_000 - behind,
+            )
+            for number in (1, 2)
+        ]
+        return StatusTable(tuple(NodeState(f"node{each.node_id}", "", "running", each) for each in told))
+
+    assert trouble_of(table("broadcast")) == ""
+    assert "far behind" in trouble_of(table("broadcast", behind=500))
+    assert "don't know one leader" in trouble_of(table("raft"))
+    assert "don't know one leader" in trouble_of(table("mine:Own"))
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -74,6 +112,8 @@ def test_only_the_kinds_that_are_wanted() -> None:
         {"seed": 1.5},
         {"kinds": ("flood",)},
         {"clients": 0},
+        {"replication": "magic"},
+        {"replication": "broadcast", "kinds": ("scale",)},
     ],
 )
 def test_settings_that_make_no_sense(value: dict[str, object]) -> None:
@@ -271,6 +311,24 @@ def test_a_load_that_died_is_not_judged_unless_a_promise_was_broken(
     assert result.problems == []
     assert "the load ended before its time: the load process was killed by SIGKILL" in repr(result)
     assert len(result.outcomes) == 1
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_a_weak_replication_is_tortured_and_fails_for_what_it_loses(tmp_path: Path) -> None:
+    """Not because its nodes know no leader: they recover from every fault."""
+    phases: list[str] = []
+    settings = TortureSettings(
+        duration_s=3.0, rate=1_000, kinds=("partition", "delay"), replication="broadcast", run_dir=tmp_path
+    )
+    result = Torture(settings, on_phase=phases.append).start().result()
+    assert result.outcome == "failed"
+    assert result.exit_status == EXIT_FAILED
+    assert not any("recovered" in problem for problem in result.problems), result.problems
+    broken = {check.name: check.detail for check in result.load.verdict.checks if check.ok is False}
+    assert "replication broadcast does not promise this" in broken["nodes agree"]
+    assert result.outcomes
+    assert phases == ["breaking", "mending", "judging", "ended"]
 
 
 @pytest.mark.process

@@ -14,9 +14,18 @@ Modules, in reading order:
 * :mod:`~zmqlab.cli.node_commands`: ``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.trace_commands`: ``trace``.
+* :mod:`~zmqlab.cli.sweep_command`: ``sweep``: a rising rate, up to the knee.
 * :mod:`~zmqlab.cli.run_commands`: ``runs``, ``report``, ``compare`` and ``judge``.
 * :mod:`~zmqlab.cli.fault_commands`: ``run``, ``sim`` and ``torture``.
-* :mod:`~zmqlab.cli.output`: JSON, and what a run under load shows while it runs.
+* :mod:`~zmqlab.cli.notebook_commands`: ``lab`` and ``demo``: the chapters in JupyterLab, the panel in a browser.
+
+What a person sees:
+
+* :mod:`~zmqlab.cli.output`: what commands print, with colours in a terminal; JSON; options that commands share.
+* :mod:`~zmqlab.cli.terminal`: a run while it goes on: the whole screen of a terminal, or a line a second.
+* :mod:`~zmqlab.cli.live_view`: what that screen says, from readings.
+* :mod:`~zmqlab.cli.final_report`: what a command says at the end, with the verdict in the last line.
+* :mod:`~zmqlab.cli.styled_lines`: lines of styled text that fit a width, and bars.
 
 ``python -m zmqlab.cli`` is the same as the ``zmqlab`` command.
 """

@@ -11,7 +11,16 @@ from typing import TextIO
 
 import typer
 
-from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, run_commands, trace_commands
+from zmqlab.cli import (
+    EXIT_INTERRUPTED,
+    fault_commands,
+    load_commands,
+    node_commands,
+    notebook_commands,
+    run_commands,
+    sweep_command,
+    trace_commands,
+)
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
 
@@ -52,6 +61,7 @@ for _command in (
     node_commands.node,
     node_commands.keys,
     load_commands.client,
+    sweep_command.sweep,
     node_commands.status,
     node_commands.book,
     trace_commands.trace,
@@ -68,6 +78,8 @@ for _command in (
     fault_commands.torture,
 ):
     app.command(_command.__name__)(_command)
+for _server in (notebook_commands.lab, notebook_commands.demo):
+    app.command(_server.__name__, context_settings=notebook_commands.PASSED_ON)(_server)
 
 
 def carry_out(arguments: Sequence[str]) -> int:

@@ -17,24 +17,30 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from zmqlab.cli.load_commands import FRESH_OPTION, KEEP_OPTION, REPLICATION_OPTION, RUN_DIR_OPTION
-from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json
+from zmqlab.cli.output import (
+    FAIL_IF_OPTION,
+    JSON_OPTION,
+    KEYED_OPTION,
+    PLAIN_OPTION,
+    print_json,
+    print_report,
+    progress_stream,
+    show_blocks,
+)
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
-from zmqlab.settings import parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from zmqlab.cli.terminal import LiveRun
     from zmqlab.scenarios.nemesis import Strike
     from zmqlab.scenarios.scenario_file import Scenario
-    from zmqlab.scenarios.torture import Torture
+    from zmqlab.scenarios.torture import TortureSettings, TortureState
+    from zmqlab.scenarios.torture_report import TortureResult
     from zmqlab.sim.plan import SimSettings
 
 FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
-REFRESH_S = 0.25
-LINES_S = 10.0
-"""Without a terminal, a line so often besides one for each fault."""
-SHOWN = 10
-"""Faults that are over, in the live table."""
+NONE: frozenset[Any] = frozenset()
+"""Events of the cluster that are told beside the story of a scenario, which tells them itself."""
 
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
 
@@ -93,6 +99,7 @@ def run(
     seed: int | None = typer.Option(None, "--seed", min=0, help="Another seed.", show_default="the scenario's own"),
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: Path | None = KEEP_OPTION,
+    plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Run a scenario: start its cluster, load it, break it as the file says, and compare with what it expects.
@@ -106,13 +113,39 @@ def run(
 
     if list_all:
         return _list([Scenario.read(name) for name in shipped()], as_json)
-    told, stream = Scenario.read(scenario), sys.stderr if as_json else sys.stdout
-    print(f"{told.name}: {told.teaches}\n", file=stream, flush=True)
-    result = told.run(lambda line: print(line, file=stream, flush=True), seed=seed, run_dir=run_dir, keep=keep)
+    told = Scenario.read(scenario)
+    return _play(told, told.seed if seed is None else seed, run_dir, keep, plain, as_json)
+
+
+def _play(told: Scenario, seed: int, run_dir: Path | None, keep: Path | None, plain: bool, as_json: bool) -> int:
+    """Run it, show it, and say what became of it."""
+    from zmqlab.cli.final_report import Said, of_scenario
+    from zmqlab.cli.terminal import LiveRun, is_drawn_on
+    from zmqlab.scenarios.scenario_run import Line
+
+    stream = progress_stream(as_json)
+    on_screen = is_drawn_on(stream, plain)
+    teaches = [Said(f"{told.name}: {told.teaches}"), Said()]
+    if not on_screen:
+        show_blocks(teaches, stream)
+    about = [told.name, f"seed {seed}"]
+    live = LiveRun("zmqlab run", about, stream, plain=plain, duration_s=told.ends_s, advice=told.teaches, sorts=NONE)
+
+    def tell(line: Line) -> None:
+        if live.phase and line.at_s >= 0:
+            live.begin()
+        live.tell(line.text, at_s=line.at_s)
+
+    with live:
+        result = told.run(
+            tell, seed=seed, run_dir=run_dir, keep=keep, on_start=lambda cluster: live.watch(cluster.feed, cluster)
+        )
+    if on_screen:
+        show_blocks(teaches, stream)
     if as_json:
         print_json(result.as_dict())
     else:
-        typer.echo(f"\n{result.summary()}")
+        print_report(of_scenario(result, with_story=on_screen))
     return result.exit_status
 
 
@@ -136,12 +169,14 @@ def torture(
         "", "--faults", help="Only these kinds, separated by commas, as in kill,pause.", show_default="all"
     ),
     durability: str = typer.Option("os", "--durability", help="os, or fsync."),
+    replication: str = REPLICATION_OPTION,
     keys: bool = KEYED_OPTION,
     history: Path | None = HISTORY_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: Path | None = KEEP_OPTION,
     fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
+    plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Break a cluster under load: kills, pauses, partitions, bad links, wiped disks, nodes that come and go.
@@ -156,7 +191,7 @@ def torture(
         raise SettingsError("--rate max has no schedule: write orders a second")
     duration_s = parse_duration(duration)
     from zmqlab.scenarios.nemesis import parse_kinds
-    from zmqlab.scenarios.torture import Torture, TortureSettings
+    from zmqlab.scenarios.torture import TortureSettings
 
     settings = TortureSettings(
         duration_s=duration_s,
@@ -168,21 +203,66 @@ def torture(
         kinds=parse_kinds(faults),
         history=history,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        replication=replication,
         keys=keys,
         run_dir=run_dir,
         keep=keep,
         fresh=fresh,
         fail_if=tuple(fail_if),
     )
-    show = _Show(sys.stderr if as_json else sys.stdout)
-    run = Torture(settings, on_strike=show.strike).start()
-    show.until_end(run)
-    result = run.result()
+    result = _tortured(settings, progress_stream(as_json), plain)
     if as_json:
         print_json(result.as_dict())
     else:
-        typer.echo(repr(result))
+        from zmqlab.cli.final_report import of_torture
+
+        print_report(of_torture(result))
     return result.exit_status
+
+
+def _tortured(settings: TortureSettings, stream: TextIO, plain: bool) -> TortureResult:
+    """Carry a run out, and show it."""
+    from zmqlab.cli.terminal import LiveRun
+    from zmqlab.lab.events import Sort
+    from zmqlab.scenarios.torture import Torture
+
+    live = LiveRun(
+        "zmqlab torture",
+        _about(settings),
+        stream,
+        plain=plain,
+        duration_s=settings.duration_s,
+        advice="Ctrl-C ends the faults early; then all is mended and judged",
+        sorts=frozenset((Sort.ELECTION,)),
+    )
+    run = Torture(
+        settings,
+        on_strike=lambda strike, gap_ms: live.tell(strike_line(strike, gap_ms), "bad" if strike.problem else ""),
+        on_start=lambda cluster: live.watch(cluster.feed, cluster),
+        on_phase=lambda phase: _follow(live, phase),
+    )
+    live.doing = lambda: run.state.doing or run.state.phase
+    live.counters = lambda: _counters(run.state)
+    with live:
+        run.start()
+        live.wait(lambda: run.running, run.stop, "mending and judging")
+        return run.result()
+
+
+def _about(settings: TortureSettings) -> list[str]:
+    about = [f"{settings.nodes} nodes", f"{settings.rate:,.0f} orders/s", f"seed {settings.seed}"]
+    return [*about, settings.replication] if settings.replication != DEFAULT_REPLICATION else about
+
+
+def _follow(live: LiveRun, phase: str) -> None:
+    if phase == "breaking":
+        live.begin()
+    elif phase == "judging":
+        live.phase = phase
+
+
+def _counters(state: TortureState) -> list[str]:
+    return [f"{state.faults} {'fault' if state.faults == 1 else 'faults'} over", f"last gap {state.gap_ms:,.0f} ms"]
 
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:
@@ -213,71 +293,9 @@ def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> i
     return EXIT_FAILED if totals.failed_seeds else EXIT_OK
 
 
-class _Show:
-    """What torture shows while it runs: a live table in a terminal, lines anywhere else."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._done: list[str] = []
-
-    def strike(self, strike: Strike, gap_ms: float) -> None:
-        """A fault is over. Called by the torture's thread."""
-        line = strike_line(strike, gap_ms)
-        self._done.append(line)
-        if not self._stream.isatty():
-            print(line, file=self._stream, flush=True)
-
-    def until_end(self, run: Torture) -> None:
-        """Ctrl-C ends the faults early and goes on to the verdict."""
-        show = self._live if self._stream.isatty() else self._lines
-        try:
-            show(run)
-        except KeyboardInterrupt:
-            print("interrupted: mending and judging", file=sys.stderr)
-            run.stop()
-
-    def _live(self, run: Torture) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(file=self._stream), refresh_per_second=4, transient=True) as live:
-            while run.running:
-                live.update(self._table(run))
-                time.sleep(REFRESH_S)
-
-    def _lines(self, run: Torture) -> None:
-        due = time.monotonic() + LINES_S
-        while run.running:
-            if time.monotonic() >= due:
-                due += LINES_S
-                print(state_line(run), file=self._stream, flush=True)
-            time.sleep(0.05)
-
-    def _table(self, run: Torture) -> Table:
-        from rich.table import Table
-
-        table = Table(title=state_line(run), title_justify="left", show_header=False, box=None)
-        for line in self._done[-SHOWN:]:
-            table.add_row(line)
-        table.add_row(f"[bold yellow]{run.state.doing or run.state.phase}")
-        return table
-
-
 def strike_line(strike: Strike, gap_ms: float) -> str:
     """One fault that is over."""
     deal = strike.deal
     held_s = (strike.lifted_ns - strike.began_ns) / 1e9
     end = strike.problem or f"recovered in {(strike.recovered_ns - strike.lifted_ns) / 1e9:.1f} s"
-    name = f"{deal.name}: {strike.what}"
-    return f"{deal.number:3}  {name:<58} {held_s:4.1f} s  longest gap {gap_ms:6,.0f} ms  {end}"
-
-
-def state_line(run: Torture) -> str:
-    """The run at this moment."""
-    state, newest = run.state, run.progress.newest
-    rate = newest.interval.acknowledged / newest.interval_s if newest and newest.interval_s else 0.0
-    acknowledged = newest.total.acknowledged if newest else 0
-    return (
-        f"{state.elapsed_s:6.1f} of {run.settings.duration_s:g} s  {state.phase}  {rate:8,.0f} orders/s  in all "
-        f"{acknowledged:,}  {state.faults} faults over, last gap {state.gap_ms:,.0f} ms"
-    )
+    return f"{deal.number}. {deal.name}: {strike.what}, held {held_s:.1f} s, longest gap {gap_ms:,.0f} ms, {end}"

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, REPLICATION, node_list
-from zmqlab.cli.output import FAIL_IF_OPTION, JSON_OPTION, KEYED_OPTION, print_json, show_progress
+from zmqlab.cli.output import (
+    FAIL_IF_OPTION,
+    JSON_OPTION,
+    KEYED_OPTION,
+    PLAIN_OPTION,
+    print_json,
+    print_report,
+    progress_stream,
+)
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, is_loopback, parse_duration, parse_rate
 
 if TYPE_CHECKING:
+    from zmqlab.cli.terminal import LiveRun
     from zmqlab.judge.verdict import LoadResult
     from zmqlab.lab.load_client import LoadClient
+    from zmqlab.load.load_settings import LoadSettings
     from zmqlab.runs.kept_run import Run
 
 RUN_DIR_OPTION = typer.Option(
@@ -78,6 +89,7 @@ def quick(
     fresh: bool = FRESH_OPTION,
     traced: float = TRACE_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
+    plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Start a cluster on free ports, load it, show it live, and check every promise at the end.
@@ -105,12 +117,13 @@ def quick(
             fresh=fresh and not number,
         )
         load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
-        with cluster:
+        about = [nodes_text(nodes), offered_text(load.settings), f"seed {seed}"]
+        about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
+        with shown("quick", about, load, plain, as_json) as live, cluster:
+            live.watch(cluster.feed, cluster)
             if traced:
                 cluster.trace(traced, TRACED_S)
-            load.start()
-            show_progress(load, cluster.feed, to_stderr=as_json)
-            result = load.wait()
+            result = watched_to_its_end(load, live)
             kept = keep_run(load, keep, "quick", kept)
             where = str(cluster.run_dir) if cluster.keep else ""
         statuses.append(report(result, as_json, where, kept))
@@ -118,7 +131,7 @@ def quick(
 
 
 def client(
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     rate: str = RATE_OPTION,
     stages: str = STAGES_OPTION,
@@ -143,6 +156,7 @@ def client(
     bind: str = typer.Option("127.0.0.1", "--bind", help="The address for --metrics-port."),
     insecure: bool = typer.Option(False, "--insecure", help="Allow --bind to let others in, unencrypted."),
     fail_if: list[str] = FAIL_IF_OPTION,
+    plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Load running nodes with orders, show it live, and check every promise at the end.
@@ -173,16 +187,52 @@ def client(
         metrics_host=bind,
         fail_if=fail_if,
     )
-    with load:
-        load.start()
-        if traced:
-            from zmqlab.lab.trace_leases import trace
-
-            trace(load.feed, traced, TRACED_S)
-        show_progress(load, load.feed, to_stderr=as_json)
-        result = load.wait()
+    about = [nodes_text(len(endpoints)), offered_text(load.settings), f"seed {seed}"]
+    with shown("client", about, load, plain, as_json) as live, load:
+        live.watch(load.feed)
+        result = watched_to_its_end(load, live, traced)
         kept = keep_run(load, keep, "client", None)
     return report(result, as_json, "", kept)
+
+
+def shown(command: str, about: Sequence[str], load: LoadClient, plain: bool, as_json: bool) -> LiveRun:
+    """What shows a load while it runs."""
+    from zmqlab.cli.terminal import LiveRun
+
+    return LiveRun(
+        f"zmqlab {command}",
+        about,
+        progress_stream(as_json),
+        plain=plain,
+        duration_s=load.settings.duration_s,
+        advice="Ctrl-C ends the load early, and then all is judged",
+    )
+
+
+def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> LoadResult:
+    """Start the load, have so large a share of its requests traced, wait for its end, judge it."""
+    load.start()
+    if traced:
+        from zmqlab.lab.trace_leases import trace
+
+        trace(load.feed, traced, TRACED_S)
+    live.begin()
+    live.wait(lambda: load.running, load.stop, "ending the load")
+    live.phase = "judging"
+    return load.wait()
+
+
+def nodes_text(count: int) -> str:
+    """How many nodes, for people."""
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
+def offered_text(settings: LoadSettings) -> str:
+    """The rate, for people."""
+    if settings.stages:
+        rates = [stage.rate for stage in settings.stages]
+        return f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
+    return "as fast as it can" if settings.rate is None else f"{settings.rate:,.0f} orders/s"
 
 
 def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
@@ -220,9 +270,7 @@ def report(result: LoadResult, as_json: bool, run_dir: str, kept: Run | None = N
     if as_json:
         print_json(result.as_dict() | {"run_dir": run_dir or None, "kept": str(kept.folder) if kept else None})
     else:
-        typer.echo(repr(result))
-        if run_dir:
-            typer.echo(f"logs and journals: {run_dir}")
-        if kept is not None:
-            typer.echo(f"kept: {kept.folder}")
+        from zmqlab.cli.final_report import of_load
+
+        print_report(of_load(result, run_dir, str(kept.folder) if kept is not None else ""))
     return result.exit_status

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from zmqlab.cli.output import JSON_OPTION, print_json
+from zmqlab.cli.output import JSON_OPTION, print_json, table_width
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_endpoints
 
@@ -21,7 +21,9 @@ NODES_HELP = (
     "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102."
     " A name stands for all its addresses."
 )
-NODES_OPTION = typer.Option(..., "--nodes", help=NODES_HELP, metavar="ENDPOINTS")
+NODES_OPTION = typer.Option(
+    None, "--nodes", help=NODES_HELP, metavar="ENDPOINTS", show_default="the one cluster that runs on this machine"
+)
 KEYS_OPTION = typer.Option(
     None,
     "--keys",
@@ -45,19 +47,16 @@ REPLICATION = "raft, leader-ack, primary-backup, broadcast, or module:Class of y
 INSECURE = "Allow listening beyond this machine without keys: no encryption, and all are let in."
 
 
-def node_list(text: str, keys: Path | None) -> tuple[str, ...]:
+def node_list(text: str | None, keys: Path | None) -> tuple[str, ...]:
     """The endpoints of ``--nodes``, of each name all its addresses; at least one. They will see the key in ``keys``.
 
-    Without ``keys``, this user's own nodes on this machine see the key in the folder that their command lines name.
+    Without ``--nodes`` the one cluster is meant that runs on this machine. Without ``keys``, this user's own nodes on
+    this machine see the key in the folder that their command lines name.
 
     Raises:
-        SettingsError: they are none, or there is no such key.
+        SettingsError: they are none, there is no such key, or it can't be known which nodes are meant.
     """
-    endpoints = parse_endpoints(text)
-    if not endpoints:
-        raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
-    if len(set(endpoints)) < len(endpoints):
-        raise SettingsError("--nodes names a node twice")
+    endpoints = _named(text) if text is not None else ()
     from zmqlab.keys import use
     from zmqlab.names import known_endpoints
 
@@ -66,7 +65,33 @@ def node_list(text: str, keys: Path | None) -> tuple[str, ...]:
         from zmqlab.lab import processes
 
         processes.show_own_keys(processes.find())
-    return known_endpoints(endpoints)
+    return known_endpoints(endpoints or _nodes_here())
+
+
+def _named(text: str) -> tuple[str, ...]:
+    endpoints = parse_endpoints(text)
+    if not endpoints:
+        raise SettingsError("--nodes names no node: write tcp://HOST:PORT, several of them separated by commas")
+    if len(set(endpoints)) < len(endpoints):
+        raise SettingsError("--nodes names a node twice")
+    return endpoints
+
+
+def _nodes_here() -> tuple[str, ...]:
+    """All members of the one cluster that runs on this machine, also those that are dead."""
+    from zmqlab.client.ask import member_endpoints
+    from zmqlab.lab.processes import clusters_here
+
+    found = clusters_here()
+    if len(found) == 1:
+        return member_endpoints(found[0].endpoints)
+    if not found:
+        raise SettingsError(
+            "no node of yours runs on this machine: start some (zmqlab quick, zmqlab node), or say where they are with "
+            "--nodes tcp://HOST:PORT,..."
+        )
+    choices = "; ".join(f"--nodes {','.join(each.endpoints)} ({each})" for each in found)
+    raise SettingsError(f"{len(found)} clusters run on this machine; say which one is meant: {choices}")
 
 
 def _setting(flag: str, meaning: str, default: str = "") -> Any:
@@ -180,7 +205,7 @@ def _has_key(own: Path, folder: Path, name: str) -> bool:
 
 
 def status(
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
     as_json: bool = JSON_OPTION,
@@ -193,7 +218,7 @@ def status(
     if as_json:
         print_json([each.as_dict() for each in table])
     else:
-        typer.echo(repr(table))
+        typer.echo(table.text(table_width()))
         if table.exchange:
             typer.echo(f"exchange: {table.exchange}")
     return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
@@ -201,7 +226,7 @@ def status(
 
 def scale(
     count: int = typer.Argument(..., help="How many nodes there shall be, 1 to 15."),
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     timeout: str = typer.Option("30s", "--timeout", help="How long each change may take."),
@@ -228,7 +253,7 @@ def scale(
 
 def remove(
     member: str = typer.Argument(..., help="Its name, as `zmqlab status` shows it, or its base endpoint, HOST:PORT."),
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
 ) -> int:
@@ -249,7 +274,7 @@ def remove(
 
 def book(
     symbol: str = typer.Argument(..., help="As in AAPL: up to 8 of A-Z 0-9 . _ -"),
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     levels: int = typer.Option(10, "--levels", min=1, max=1_000, help="Prices a side."),
     stale: bool = typer.Option(
@@ -301,7 +326,7 @@ def ps(as_json: bool = JSON_OPTION) -> int:
     if as_json:
         print_json([each.as_dict() for each in table])
     else:
-        typer.echo(repr(table))
+        typer.echo(table.text(table_width()))
     return EXIT_OK
 
 

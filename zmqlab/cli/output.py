@@ -1,22 +1,26 @@
-"""What a command prints: JSON for programs; while a load runs, a live table in a terminal and lines anywhere else."""
+"""What commands print: JSON for programs, reports for people; and the options that several commands share.
+
+A report fits the terminal and has its colours there. In a pipe or a file each figure is one line
+(:mod:`~zmqlab.cli.final_report`).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from zmqlab.cli.styled_lines import STYLES, Line, plain
 
-    from zmqlab.lab.feed import MetricsFeed
-    from zmqlab.lab.load_client import LoadClient
-    from zmqlab.load.load_report import LoadFigures
-    from zmqlab.wire.node_status import NodeStatus
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleDimensions
+    from rich.text import Text
+
+    from zmqlab.cli.final_report import Block
 
 KEYED_OPTION = typer.Option(
     False,
@@ -24,6 +28,9 @@ KEYED_OPTION = typer.Option(
     help="Encrypt all traffic and keep other processes of this machine out, with keys made for this run; or don't.",
 )
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON, for programs, instead of tables.")
+PLAIN_OPTION = typer.Option(
+    False, "--plain", help="Print a line a second also in a terminal, instead of taking its whole screen."
+)
 
 FAIL_IF_OPTION = typer.Option(
     [],
@@ -34,13 +41,6 @@ FAIL_IF_OPTION = typer.Option(
     show_default=False,
 )
 
-REFRESH_S = 0.25
-LINE_S = 1.0
-SILENT_AFTER_S = 1.0
-"""A node publishes ten times a second. One that has missed ten snapshots is dead, paused or starved."""
-
-_STYLES = {"leader": "bold green", "follower": "", "silent": "bold red"}
-
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
@@ -48,93 +48,67 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def show_progress(load: LoadClient, feed: MetricsFeed, to_stderr: bool = False) -> None:
-    """Show the figures until the load process has ended; Ctrl-C ends the load early and goes on to its result."""
-    stream = sys.stderr if to_stderr else sys.stdout
+def progress_stream(as_json: bool) -> TextIO:
+    """Where a command shows how it goes: beside the JSON document, if one is to come."""
+    return sys.stderr if as_json else sys.stdout
+
+
+def print_report(blocks: Iterable[Block]) -> None:
+    """A report on standard output."""
+    show_blocks(blocks, sys.stdout)
+
+
+def show_blocks(blocks: Iterable[Block], stream: TextIO) -> None:
+    """A report on any stream."""
+    from zmqlab.cli.final_report import lines_of
+
+    show_lines(lines_of(blocks, width_of(stream)), stream)
+
+
+def table_width() -> int | None:
+    """How wide a table on standard output may be; None: as wide as it likes."""
+    return width_of(sys.stdout)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """How wide a terminal is, in characters; None: it is none, and lines may be as long as they like."""
+    return size_of(stream).width if stream.isatty() else None
+
+
+def size_of(stream: TextIO) -> ConsoleDimensions:
+    """Columns and lines of a terminal now. One that does not know its size, as over some serial lines, has 80 by 24."""
+    from rich.console import ConsoleDimensions
+
     try:
-        if stream.isatty():
-            _live(load, feed, stream)
-        else:
-            _lines(load, feed, stream)
-    except KeyboardInterrupt:
-        print("interrupted: ending the load", file=sys.stderr)
-        load.stop()
+        width, height = os.get_terminal_size(stream.fileno())
+    except OSError:
+        width = height = 0
+    return ConsoleDimensions(width or 80, height or 24)
 
 
-def _live(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
+def show_lines(lines: Iterable[Line], stream: TextIO) -> None:
+    """Print lines as they are: with colours in a terminal, as plain text anywhere else."""
+    if not stream.isatty():
+        stream.writelines(f"{plain(line).rstrip()}\n" for line in lines)
+        return
+    console = console_on(stream)
+    for line in lines:
+        console.print(rich_text([line]), soft_wrap=True)
+
+
+def console_on(stream: TextIO) -> Console:
+    """A console that takes texts as they are. Without colours if the person wants none (``NO_COLOR``)."""
     from rich.console import Console
-    from rich.live import Live
 
-    with Live(console=Console(file=stream), refresh_per_second=4, transient=True) as live:
-        while load.running:
-            live.update(_table(load.metrics, node_rows(feed)))
-            time.sleep(REFRESH_S)
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def _lines(load: LoadClient, feed: MetricsFeed, stream: TextIO) -> None:
-    due = time.monotonic() + LINE_S
-    while load.running:
-        if time.monotonic() >= due:
-            due += LINE_S
-            print(_line(load.metrics, node_rows(feed)), file=stream, flush=True)
-        time.sleep(0.05)
+def rich_text(lines: Sequence[Line]) -> Text:
+    """The lines with their styles, without a line end behind the last one."""
+    from rich.text import Text
 
-
-class NodeRow(NamedTuple):
-    """What is shown of one node."""
-
-    name: str
-    role: str
-    """As it published last; ``silent`` if that was too long ago to be true."""
-    status: NodeStatus
-
-
-def node_rows(feed: MetricsFeed) -> list[NodeRow]:
-    """The nodes by name. How long one has been silent is told by this process' clock: the node's own may be wrong."""
-    silent_s = feed.silent_s()
-    return [
-        NodeRow(name, "silent" if silent_s.get(name, 0.0) > SILENT_AFTER_S else status.role, status)
-        for name, status in sorted(feed.newest().items())
-    ]
-
-
-def _line(figures: LoadFigures | None, nodes: Sequence[NodeRow]) -> str:
-    roles = " ".join(f"{each.name}:{each.role}/{each.status.term}" for each in nodes)
-    if figures is None:
-        return f"waiting for the load client  {roles}"
-    return (
-        f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  {figures.latencies}  "
-        f"acknowledged {figures.acknowledged:,}  {roles}"
-    )
-
-
-def _table(figures: LoadFigures | None, nodes: Sequence[NodeRow]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=_title(figures), title_justify="left")
-    for column in ("node", "role"):
-        table.add_column(column)
-    for column in ("term", "orders taken", "applied index", "lag", "CPU %", "memory MB"):
-        table.add_column(column, justify="right")
-    for name, role, status in nodes:
-        table.add_row(
-            name,
-            role,
-            str(status.term),
-            f"{status.orders_taken:,}",
-            f"{status.applied_index:,}",
-            f"{status.lag:,}",
-            f"{status.cpu_percent:.0f}",
-            f"{status.rss_bytes / 1e6:.0f}",
-            style=_STYLES.get(role, "yellow"),
-        )
-    return table
-
-
-def _title(figures: LoadFigures | None) -> str:
-    if figures is None:
-        return "waiting for the load client"
-    return (
-        f"{figures.elapsed_s:.1f} s   {figures.rate:,.0f} orders/s acknowledged   {figures.latencies}   "
-        f"in all {figures.acknowledged:,}"
-    )
+    parts: list[Any] = []
+    for number, line in enumerate(lines):
+        parts += ["\n"] if number else []
+        parts += [(span.text, STYLES[span.style]) for span in line]
+    return Text.assemble(*parts, no_wrap=True, overflow="crop")

@@ -193,11 +193,11 @@ class LoadResult:
         }
 
     def __repr__(self) -> str:
-        nodes = text_table(NODE_HEAD, self._node_rows())
+        nodes = text_table(NODE_HEAD, self.node_rows())
         known = (
             ("elections", self.elections),
             ("exchange", self.nodes.exchange or "not known"),
-            ("replication", self._replication()),
+            ("replication", self.replication()),
         )
         elections = "\n".join(f"{name:<14} {value}" for name, value in known)
         limits = [f"  {_LIMIT_MARKS[check.ok]} {check.expression}: {check.detail}" for check in self.thresholds]
@@ -205,20 +205,20 @@ class LoadResult:
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
 
     def _repr_html_(self) -> str:
-        nodes = html_table(NODE_HEAD, self._node_rows())
+        nodes = html_table(NODE_HEAD, self.node_rows())
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
-        replication = html.escape(self._replication())
+        replication = html.escape(self.replication())
         elections = f"<p>elections: {self.elections}; exchange: {exchange}; replication: {replication}</p>"
         return f"{self.report._repr_html_()}{elections}{nodes}{thresholds}{self.verdict._repr_html_()}"
 
-    def _replication(self) -> str:
+    def replication(self) -> str:
         """Its name, and what it says an answer means."""
         kind = REPLICATIONS.known(self.nodes.replication)
         return f"{kind.name}: {kind.promises}" if kind is not None else self.nodes.replication or "not known"
 
-    def _node_rows(self) -> list[tuple[object, ...]]:
+    def node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
         rows: list[tuple[object, ...]] = []
         for node in self.nodes:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -27,6 +27,7 @@ from zmqlab.client import ask
 from zmqlab.errors import SettingsError
 from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 from zmqlab.tables import html_table, text_table
+from zmqlab.wire.node_status import NodeStatus
 
 NODE_MODULE = "zmqlab.node"
 LOAD_MODULE = "zmqlab.load.load_process"
@@ -87,8 +88,12 @@ class LabProcess:
 class ProcessTable(list[LabProcess]):
     """Processes that show themselves as a table."""
 
+    def text(self, width: int | None = None) -> str:
+        """The table, no wider than ``width``."""
+        return text_table(HEAD, (each.row() for each in self), width) if self else "nothing of zmqlab runs"
+
     def __repr__(self) -> str:
-        return text_table(HEAD, (each.row() for each in self)) if self else "nothing of zmqlab runs"
+        return self.text()
 
     def _repr_html_(self) -> str:
         return html_table(HEAD, (each.row() for each in self))
@@ -117,6 +122,43 @@ def ps() -> ProcessTable:
     roles = _roles(found)
     time.sleep(CPU_SAMPLE_S)
     return ProcessTable(_measured(each, handles.get(each.pid), roles.get(each.port, "-")) for each in found)
+
+
+class ClusterHere(NamedTuple):
+    """The nodes of one cluster that run on this machine."""
+
+    name: str
+    """As its :class:`~zmqlab.lab.cluster.Cluster` is called; empty: its nodes were started by hand."""
+    nodes: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    """Where clients reach them."""
+
+    def __str__(self) -> str:
+        return f"{self.name or 'started by hand'}: {', '.join(self.nodes)}"
+
+
+def clusters_here() -> list[ClusterHere]:
+    """This user's clusters on this machine, the oldest first. Nodes that do not answer count, too.
+
+    Nodes that a Cluster started carry its name. Of those started by hand, the ones belong together of which one names
+    the others as members.
+    """
+    found = [each for each in find() if each.kind == "node" and each.port]
+    told = _statuses_by_port(found)
+    members = {port: {member.port for member in status.members} for port, (_, status) in told.items()}
+    groups: dict[tuple[str, int], list[LabProcess]] = {}
+    for each in found:
+        by_hand = min([each.port, *(port for port, known in members.items() if each.port in known)])
+        groups.setdefault((each.cluster, 0 if each.cluster else by_hand), []).append(each)
+    silent = LOOPBACKS[0]
+    return [
+        ClusterHere(
+            name,
+            tuple(each.name for each in nodes),
+            tuple(told[each.port][0] if each.port in told else client_endpoint(silent, each.port) for each in nodes),
+        )
+        for (name, _), nodes in groups.items()
+    ]
 
 
 def reap(processes: Iterable[LabProcess], grace_s: float = GRACE_S) -> list[LabProcess]:
@@ -198,7 +240,12 @@ def _flags(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
-    """Base port -> role of every node that answers on loopback, IPv4 or IPv6."""
+    """Base port -> role of every node that answers."""
+    return {port: status.role for port, (_, status) in _statuses_by_port(found).items()}
+
+
+def _statuses_by_port(found: Iterable[LabProcess]) -> dict[int, tuple[str, NodeStatus]]:
+    """Base port -> endpoint and status of every node that answers on loopback, IPv4 or IPv6."""
     ports = {each.port for each in found if each.port}
     endpoints = {client_endpoint(host, port): port for port in ports for host in LOOPBACKS}
     shown = show_own_keys(found)
@@ -208,7 +255,7 @@ def _roles(found: Iterable[LabProcess]) -> dict[int, str]:
         )
     finally:
         keys.forget(shown)  # another process, without keys, may listen there later
-    return {endpoints[endpoint]: status.role for endpoint, status in answered.items()}
+    return {endpoints[endpoint]: (endpoint, status) for endpoint, status in answered.items()}
 
 
 def show_own_keys(found: Iterable[LabProcess]) -> list[str]:

@@ -15,7 +15,7 @@ Left out on purpose: the verdict. A sweep asks how fast, not whether.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from zmqlab.errors import ClusterError
@@ -60,12 +60,18 @@ class SweepStep(NamedTuple):
         """Whether the cluster did what was offered."""
         return self.acknowledged >= KEEPS_UP * self.offered
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        times = {"response_time": self.response_time.as_dict(), "service_time": self.service_time.as_dict()}
+        return self._asdict() | times | {"keeps_up": self.keeps_up, "generator_limited": self.generator_limited}
+
     @property
     def generator_limited(self) -> bool:
         """Whether the generator was the limit. Then the step says little about the cluster."""
         return self.late_share > LATE_SHARE
 
-    def _row(self) -> tuple[object, ...]:
+    def row(self) -> tuple[object, ...]:
+        """Cells of a table, under :data:`HEAD`."""
         times = self.response_time
         latencies = [
             f"{value:.1f}" if value else "-" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)
@@ -84,10 +90,10 @@ class Sweep(list[SweepStep]):
         return max((step.acknowledged for step in self if step.keeps_up), default=0.0)
 
     def __repr__(self) -> str:
-        return text_table(HEAD, [step._row() for step in self])
+        return text_table(HEAD, [step.row() for step in self])
 
     def _repr_html_(self) -> str:
-        return html_table(HEAD, [step._row() for step in self])
+        return html_table(HEAD, [step.row() for step in self])
 
 
 def sweep(
@@ -96,6 +102,7 @@ def sweep(
     *,
     step_s: float = 2.0,
     settle_s: float = 0.5,
+    on_step: Callable[[SweepStep], None] = lambda _: None,
     **settings: Any,
 ) -> Sweep:
     """Offer each of ``rates``, the lowest first, and measure. Ends early behind the first that is too much.
@@ -105,6 +112,7 @@ def sweep(
         rates: orders a second.
         step_s: how long each rate is measured.
         settle_s: how long the cluster has to get used to a rate before it is measured.
+        on_step: called with each step when it has been measured.
         settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes.
 
     Raises:
@@ -117,6 +125,7 @@ def sweep(
             watched.load.set_rate(rate)
             time.sleep(settle_s)
             steps.append(watched.measure(rate, step_s))
+            on_step(steps[-1])
             if not steps[-1].keeps_up:
                 break
     return steps

@@ -35,6 +35,8 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import MIN_NODES, Aim, Draw, FaultKind
 from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
+from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import StatusTable
 from zmqlab.wire.fault_queries import LinkFault
 
@@ -60,6 +62,15 @@ FAULTS.register(
         ),
     )
 )
+
+
+CHANGES_THE_GROUP = frozenset(
+    (
+        *(("wipe", "leader"), ("wipe", "follower"), ("scale", "up"), ("scale", "down"), ("transfer", "follower")),
+        *(("mixed", "delay, follower wiped"), ("mixed", "scale up, leader killed")),
+    )
+)
+"""(kind, draw): what changes members, or the leader, by asking the leader for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +116,14 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return named
 
 
-def deals(seed: int, nodes: int, wanted: Iterable[str] = ()) -> Iterator[Deal]:
+def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = DEFAULT_REPLICATION) -> Iterator[Deal]:
     """The faults of a run, without end.
 
     Args:
         seed: decides everything.
         nodes: how many the cluster has.
         wanted: only these kinds; none named means all.
+        replication: by which the nodes copy the log. Where no node leads, no fault is dealt that changes the group.
 
     Raises:
         SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
@@ -119,7 +131,12 @@ def deals(seed: int, nodes: int, wanted: Iterable[str] = ()) -> Iterator[Deal]:
     named = set(parse_kinds(",".join(wanted)))
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise SettingsError(f"nodes is {nodes}: it must be from {MIN_NODES} to {MAX_NODES}, or one death is too many")
-    deck = [(kind, draw) for (kind, _), draw in FAULTS.draws.items() if kind in named and draw.nodes <= nodes]
+    possible = {names: draw for names, draw in FAULTS.draws.items() if names[0] in named and draw.nodes <= nodes}
+    if not has_leader(replication):
+        possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_GROUP}
+    if not possible:
+        raise SettingsError(f"replication {replication} has no leader that could do that: choose other faults")
+    deck = [(kind, draw) for (kind, _), draw in possible.items()]
     return _deal(random.Random(f"torture {seed}"), deck)
 
 
@@ -300,6 +317,12 @@ class Nemesis:
             fault.undo(self._cluster)
 
 
+def has_leader(replication: str) -> bool:
+    """Whether the nodes agree on a leader; of a class of a person's own that is assumed."""
+    kind = REPLICATIONS.known(replication)
+    return kind is None or kind.needs != "node"
+
+
 def trouble_of(table: StatusTable) -> str:
     """What is wrong with nodes that all run; empty if nothing is."""
     silent = [node.name for node in table if node.status is None]
@@ -307,16 +330,21 @@ def trouble_of(table: StatusTable) -> str:
         return f"{', '.join(silent)} does not answer"
     told = {node.name: node.status for node in table if node.status is not None}
     leaders = {(status.term, status.leader_id) for status in told.values()}
-    if len(leaders) > 1 or 0 in {leader for _, leader in leaders}:
+    if has_leader(table.replication) and (len(leaders) > 1 or 0 in {leader for _, leader in leaders}):
         return f"the nodes don't know one leader: {sorted(leaders)}"
     far = [f"{name} by {entries:,}" for name, entries in behind_in(table).items() if entries > NEAR]
     return f"far behind: {', '.join(far)}" if far else ""
 
 
 def behind_in(table: StatusTable) -> dict[str, int]:
-    """By node that answers: how many committed entries it has not applied, as far as the table shows."""
+    """By node that answers: how many committed entries it has not applied, as far as the table shows.
+
+    Where no node leads, each has a sequence of its own and is behind no other one.
+    """
     told = {node.name: node.status for node in table if node.status is not None}
     end = max((status.commit_index for status in told.values()), default=0)
+    if not has_leader(table.replication):
+        return {name: status.commit_index - status.applied_index for name, status in told.items()}
     return {name: end - status.applied_index for name, status in told.items()}
 
 

@@ -142,6 +142,7 @@ class Scenario:
         seed: int | None = None,
         run_dir: str | Path | None = None,
         keep: str | Path | None = None,
+        on_start: Callable[[Cluster], None] = lambda _: None,
     ) -> ScenarioResult:
         """Start the cluster and the load, take the steps, judge.
 
@@ -150,13 +151,15 @@ class Scenario:
             seed: another one than the file's.
             run_dir: where logs and journals go. None: a temporary folder, which stays if an expectation was not met.
             keep: keep the run of each load in a new folder there (:mod:`zmqlab.runs`). None: keep none.
+            on_start: called with the cluster when its nodes take orders, before the load begins.
 
         Raises:
             ZmqlabError: the cluster or a load did not start. What goes wrong later is in the result.
         """
         from zmqlab.scenarios.scenario_run import play  # it knows what a scenario is
 
-        return play(self, tell, self.seed if seed is None else seed, run_dir, None if keep is None else Path(keep))
+        seed = self.seed if seed is None else seed
+        return play(self, tell, seed, run_dir, None if keep is None else Path(keep), on_start)
 
 
 def shipped() -> list[str]:

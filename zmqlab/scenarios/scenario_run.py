@@ -137,12 +137,18 @@ class ScenarioResult:
 
 
 def play(
-    scenario: Scenario, tell: Callable[[Line], None], seed: int, run_dir: str | Path | None, keep: Path | None
+    scenario: Scenario,
+    tell: Callable[[Line], None],
+    seed: int,
+    run_dir: str | Path | None,
+    keep: Path | None,
+    on_start: Callable[[Cluster], None] = lambda _: None,
 ) -> ScenarioResult:
     """Run a scenario; see :meth:`Scenario.run <zmqlab.scenarios.scenario_file.Scenario.run>`."""
     with Cluster(**scenario.cluster, run_dir=run_dir) as cluster, ExitStack() as ends:
         served = Served()
         cluster.feed.on_load_frame(served.take, at_once=True)
+        on_start(cluster)
         collector = _collector(scenario, cluster, ends)
         loads = {name: _load(scenario, name, cluster, seed, collector) for name in scenario.loads}
         for load in loads.values():

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import kept_for_good, read_ledger
+from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios import nemesis
-from zmqlab.scenarios.nemesis import Nemesis, Progress, Strike
-from zmqlab.scenarios.torture_report import Times, TortureResult, calm_gap_ms, outcomes
-from zmqlab.settings import Durability, require_number, require_whole
+from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike
+from zmqlab.scenarios.torture_report import CALM, Times, TortureResult, calm_gap_ms, outcomes
+from zmqlab.settings import DEFAULT_REPLICATION, Durability, require_number, require_whole
 
 WARM_UP_S = 1.0
 """Calm load before the first fault: a client has its sessions and its first answers by then."""
@@ -75,6 +76,8 @@ class TortureSettings:
     history: Path | None = None
     """Where the operations' history goes (docs/history-format.md)."""
     durability: Durability = "os"
+    replication: str = DEFAULT_REPLICATION
+    """How the nodes copy the log (:mod:`zmqlab.replica.replications`); a weak one must fail."""
     keys: bool = False
     """All traffic is encrypted, and strangers are kept out."""
     run_dir: Path | None = None
@@ -88,12 +91,17 @@ class TortureSettings:
     def __post_init__(self) -> None:
         require_whole("seed", self.seed, 0, 2**63)
         parse_thresholds(self.fail_if)
-        nemesis.deals(self.seed, self.nodes, self.kinds)
+        REPLICATIONS.expect(self.replication)
+        self.deals()
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
         require_number("duration_s", self.duration_s, 1e-3, 7 * 86_400)
         require_number("rate", self.rate, 1, 10_000_000)
         LoadSettings(nodes=(PLACEHOLDER,), **self.load)  # says what is wrong with them before anything is started
+
+    def deals(self) -> Iterator[Deal]:
+        """The faults, without end."""
+        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication)
 
     @property
     def load(self) -> dict[str, Any]:
@@ -135,15 +143,25 @@ class Torture:
     Args:
         settings: what to do.
         on_strike: called with each fault when it is over, and with the longest gap in ms as it was seen live.
+        on_start: called with the cluster when its nodes take orders, before the load begins.
+        on_phase: called with each phase when it begins (:attr:`TortureState.phase`).
+
+    All of them are called in the torture's thread.
     """
 
-    def __init__(self, settings: TortureSettings, on_strike: Callable[[Strike, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: TortureSettings,
+        on_strike: Callable[[Strike, float], None] | None = None,
+        on_start: Callable[[Cluster], None] = lambda _: None,
+        on_phase: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.settings = settings
         self.strikes: list[Strike] = []
         self.progress = Progress()
         self._gaps_seen_ms: list[float] = []
         """Of each strike, as the load published them."""
-        self._on_strike = on_strike
+        self._on_strike, self._on_start, self._on_phase = on_strike, on_start, on_phase
         self._phase, self._doing = "starting", ""
         self._began = 0.0
         self._stop = threading.Event()
@@ -153,6 +171,7 @@ class Torture:
         self.cluster = Cluster(
             settings.nodes,
             durability=settings.durability,
+            replication=settings.replication,
             keys=settings.keys,
             run_dir=settings.run_dir,
             fresh=settings.fresh,
@@ -196,18 +215,19 @@ class Torture:
         except BaseException as error:  # result() raises it
             self._error = error
         finally:
-            self._phase = "ended"
+            self._enter("ended")
 
     def _torture(self) -> TortureResult:
         settings = self.settings
         with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
             cluster.feed.on_load_frame(self.progress.take, at_once=True)
+            self._on_start(cluster)
             with self._load(collector) as load:
                 load.start()
                 start_ns = time.monotonic_ns()
                 self._began = time.monotonic()
                 problems = self._break(load)
-                self._phase, self._doing = "judging", ""
+                self._enter("judging")
                 load.stop()
                 result = load.wait()
                 kept = "" if settings.keep is None else str(Run.keep(load, settings.keep, "torture").folder)
@@ -241,10 +261,10 @@ class Torture:
         striker = Nemesis(
             self.cluster, self.progress, self._tell, lambda: self._is_over(load), has_client=lambda: load.running
         )
+        self._enter("breaking", CALM)
         self._wait(WARM_UP_S, load)
-        self._phase = "breaking"
-        for deal in nemesis.deals(self.settings.seed, self.settings.nodes, self.settings.kinds):
-            self._doing = "calm"
+        for deal in self.settings.deals():
+            self._doing = CALM
             self._wait(deal.rest_s, load)
             if self._is_over(load):
                 break
@@ -256,7 +276,7 @@ class Torture:
                 self._on_strike(strike, self.progress.gap_ms)
             if not strike.recovered_ns:
                 break  # a cluster that does not recover proves nothing more
-        self._phase, self._doing = "mending", ""
+        self._enter("mending")
         trouble = striker.try_to_mend() or striker.await_recovery()
         self._wait(COOL_DOWN_S, load)
         return [f"at the end: {trouble}"] if trouble else []
@@ -272,6 +292,10 @@ class Torture:
 
     def _tell(self, doing: str) -> None:
         self._doing = doing
+
+    def _enter(self, phase: str, doing: str = "") -> None:
+        self._phase, self._doing = phase, doing
+        self._on_phase(phase)
 
 
 def _acknowledged(result: LoadResult) -> tuple[Times, tuple[int, int] | None]:

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 CHAPTERS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
-CLEAR = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb"
+LABS = sorted((NOTEBOOKS / "labs").glob("[0-9]_*.ipynb"))
+FILES = [*sorted(NOTEBOOKS.glob("*.ipynb")), *LABS]
+CLEAR = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb notebooks/labs/*.ipynb"
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}.*)?")
@@ -36,6 +37,11 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
 
 
+def without_magics(source: str) -> str:
+    """A cell without the lines that IPython reads."""
+    return "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+
+
 def dead_links(text: str, folder: Path) -> list[str]:
     """Relative links in ``text`` that lead nowhere."""
     targets = [link for link in LINK.findall(text) if "://" not in link]
@@ -44,7 +50,8 @@ def dead_links(text: str, folder: Path) -> list[str]:
 
 def test_there_are_nine_chapters_and_the_panel() -> None:
     assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 10))
-    assert {path.name for path in FILES} - {path.name for path in CHAPTERS} == {"panel.ipynb"}
+    assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} - {path.name for path in CHAPTERS} == {"panel.ipynb"}
+    assert {path.name for path in (NOTEBOOKS / "labs").glob("*.ipynb")} == {path.name for path in LABS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -71,7 +78,7 @@ def test_cells_keep_their_ids(path: Path) -> None:
 def test_code_is_python_and_fits_a_page(path: Path) -> None:
     for cell in read(path).cells:
         if cell.cell_type == "code":
-            compile(cell.source, f"{path.name}:{cell.id}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            compile(without_magics(cell.source), f"{path.name}:{cell.id}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             widest = max(map(len, cell.source.splitlines()))
             assert widest <= MAX_CODE_COLUMNS, f"{path.name}:{cell.id} has a line of {widest} characters"
 

@@ -15,6 +15,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.run_commands`: ``runs``, ``report``, ``compare`` and ``judge``.
 * :mod:`~zmqlab.cli.fault_commands`: ``run``, ``sim`` and ``torture``.
+* :mod:`~zmqlab.cli.course_commands`: ``grade``.
 * :mod:`~zmqlab.cli.output`: JSON, and what a run under load shows while it runs.
 
 ``python -m zmqlab.cli`` is the same as the ``zmqlab`` command.

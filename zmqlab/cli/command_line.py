@@ -11,7 +11,7 @@ from typing import TextIO
 
 import typer
 
-from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, run_commands
+from zmqlab.cli import EXIT_INTERRUPTED, course_commands, fault_commands, load_commands, node_commands, run_commands
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
 
@@ -65,6 +65,7 @@ for _command in (
     fault_commands.run,
     fault_commands.sim,
     fault_commands.torture,
+    course_commands.grade,
 ):
     app.command(_command.__name__)(_command)
 

@@ -190,16 +190,18 @@ def grade_cell(shell: Any) -> Callable[[str, str], None]:
         """Grade this cell: %%grade vote, or %%grade 2."""
         from IPython.display import HTML, display
 
+        show: Callable[[str], object] = HTML
+
         if not line.strip():
             raise SettingsError("name a lab, as in %%grade vote")
-        handle = display(HTML("<p>the grader starts ...</p>"), display_id=True)
+        handle: Any = display(show("<p>the grader starts ...</p>"), display_id=True)  # type: ignore[no-untyped-call]
         shown_at = 0.0
 
         def report(done: int, of: int) -> None:
             nonlocal shown_at
             if time.monotonic() - shown_at > 0.2:
                 shown_at = time.monotonic()
-                handle.update(HTML(f'<p><progress value="{done}" max="{of}"></progress> {done} of {of}</p>'))
+                handle.update(show(f'<p><progress value="{done}" max="{of}"></progress> {done} of {of}</p>'))
 
         made = grade(line.strip(), cell, report=report, quick=is_quick())
         handle.update(made)

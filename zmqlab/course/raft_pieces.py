@@ -169,5 +169,5 @@ def _expect_in_sync(raft: RaftByQuorum, index: int) -> None:
 
 
 def is_heard(raft: RaftByQuorum, voter: int) -> bool:
-    """Of a leader: whether another voter has answered within two heartbeats."""
-    return raft.ticks - raft.progress[voter].heard_at <= 2 * raft.settings.heartbeat_ticks
+    """Of a leader: whether another voter has answered within the time between two heartbeats."""
+    return raft.ticks - raft.progress[voter].heard_at <= raft.settings.heartbeat_ticks

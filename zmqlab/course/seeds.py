@@ -34,7 +34,8 @@ class Aim(NamedTuple):
 
     settings: SimSettings
     first: int
-    count: int
+    size: int
+    """How many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ def try_seeds(piece: Piece, aims: Sequence[Aim], report: Report, quick: bool = F
 
 
 def _seeds(aim: Aim, quick: bool) -> Sequence[int]:
-    seeds = range(aim.first, aim.first + aim.count)
-    return seeds[:: max(1, min(QUICK_SHARE, aim.count))] if quick else seeds
+    seeds = range(aim.first, aim.first + aim.size)
+    return seeds[:: max(1, min(QUICK_SHARE, aim.size))] if quick else seeds
 
 
 def _run(piece: Piece, seed: int, settings: SimSettings, trace: bool = False) -> Outcome:

@@ -30,6 +30,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
+* :mod:`~zmqlab.widgets.story_player`: stories for a class: a question, a show of hands, captions
 
 Needs the extra ``lab``: ``pip install 'zmqlab[lab]'``. Names are imported when they are first used, so that the package
 can say so.
@@ -51,6 +52,7 @@ _HOME = {
     "PartitionMatrix": "cluster_controls",
     "ReplicationChart": "chart_widgets",
     "ScenarioRunner": "scenario_runner",
+    "Stories": "story_player",
     "ThroughputChart": "chart_widgets",
 }
 """The module of each public name."""

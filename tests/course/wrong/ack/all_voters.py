@@ -14,7 +14,7 @@ class InSync(RaftByQuorum):
             else:
                 follower = self.progress[voter]
                 index = follower.match_index
-                is_heard = self.ticks - follower.heard_at <= 2 * self.settings.heartbeat_ticks
+                is_heard = self.ticks - follower.heard_at <= self.settings.heartbeat_ticks
             stored.append(index)
             in_sync.append(index)
         majority = sorted(stored, reverse=True)[quorum_size(len(stored)) - 1]

@@ -186,7 +186,13 @@ def shortest(submission: Submission, written: Callable[[], Any], steps: Sequence
         best = smaller
     found = difference(submission, written, best)
     assert found is not None
-    return best[: found[0] + 1]
+    return _numbered(best[: found[0] + 1])
+
+
+def _numbered(steps: Sequence[Step]) -> list[Step]:
+    """The same steps, with orders that count from 1."""
+    numbers: dict[int, int] = {}
+    return [step._replace(order=numbers.setdefault(step.order, len(numbers) + 1)) for step in steps]
 
 
 def _smaller(steps: list[Step]) -> Iterator[list[Step]]:

@@ -4,6 +4,8 @@
 # and these open the lab:
 #   make lab      JupyterLab with the chapters, in notebooks/       (LAB_ARGS=--no-browser)
 #   make app      the panel alone, as a page without code           (LAB_ARGS=--no-browser)
+# Before a release:
+#   make links    where links to the repository stand, and which of them are placeholders
 # Each command first makes the virtual environment, and makes it again when one of SOURCES changes.
 
 PYTHON ?= python3
@@ -26,7 +28,7 @@ PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
 ALL_CORES := --numprocesses auto --dist worksteal
 OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
 
-.PHONY: quick test test-long lab app clean help
+.PHONY: quick test test-long lab app links clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -61,7 +63,11 @@ $(VENV)/.installed-lab: $(SOURCES) | $(BIN)/python
 quick: $(VENV)/.installed
 	$(BIN)/zmqlab quick --nodes $(NODES) --rate $(RATE) --duration $(DURATION) --seed $(SEED) --durability $(DURABILITY)
 
-test: $(VENV)/.installed-test
+# Where links to the repository stand, and which of them hold a placeholder.
+links: $(BIN)/python
+	@$(BIN)/python binder/links.py
+
+test: $(VENV)/.installed-test links
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not long" $(ALL_CORES) $(PURE_TESTS)

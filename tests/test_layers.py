@@ -33,6 +33,7 @@ LAYERS = [
     "scenarios",
     "widgets",
     "lesson",
+    "course",
     "cli",
 ]
 THIRD_PARTY = {

@@ -36,6 +36,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.scenarios`: faults on real processes under load: from a seed, or from a file
 * :mod:`~zmqlab.widgets`: the panel in the notebook
 * :mod:`~zmqlab.lesson`: what the chapters in ``notebooks/`` need beside the lab
+* :mod:`~zmqlab.course`: labs in which a person writes the missing piece, and their grader
 * :mod:`~zmqlab.cli`: one function for each command
 """
 

@@ -1,4 +1,4 @@
-"""Every chapter runs from top to bottom, with the figures of ``ZMQLAB_QUICK=1``, one after the other.
+"""Every chapter runs from top to bottom, with smaller figures (:mod:`tests.notebooks.quick_copies`), one by one.
 
 What checks what:
 
@@ -29,6 +29,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.jupyter_folders import own_folders
+from tests.notebooks.quick_copies import quick_copy
 from tests.notebooks.test_saved import CHAPTERS, NOTEBOOKS, name_of
 from zmqlab.lab.processes import LabProcess, find, reap
 from zmqlab.lesson import QUICK_VARIABLE
@@ -107,7 +108,7 @@ def with_mark(chapter: Path) -> Any:
 @pytest.mark.parametrize("chapter", [with_mark(chapter) for chapter in CHAPTERS])
 def test_a_chapter_runs(chapter: Path, tmp_path: Path) -> None:
     start = time.monotonic()
-    outcome = run(chapter, tmp_path)
+    outcome = run(quick_copy(chapter, tmp_path), tmp_path)
     assert outcome.ok, outcome.said
     assert outcome.left_processes == []
     assert outcome.left_folders == []

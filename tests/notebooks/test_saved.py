@@ -10,11 +10,14 @@ from typing import Any
 import nbformat
 import pytest
 
+from tests.notebooks.quick_copies import quick_source
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 CHAPTERS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
-CLEAR = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb"
+LABS = sorted((NOTEBOOKS / "labs").glob("[0-9]_*.ipynb"))
+FILES = [*sorted(NOTEBOOKS.glob("*.ipynb")), *LABS]
+CLEAR = "jupyter nbconvert --clear-output --inplace notebooks/*.ipynb notebooks/labs/*.ipynb"
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}.*)?")
@@ -36,6 +39,15 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
 
 
+def without_magics(source: str) -> str:
+    """A cell without the lines that IPython reads."""
+    return "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+
+
+def is_code(cell: Any) -> bool:
+    return bool(cell.cell_type == "code")
+
+
 def dead_links(text: str, folder: Path) -> list[str]:
     """Relative links in ``text`` that lead nowhere."""
     targets = [link for link in LINK.findall(text) if "://" not in link]
@@ -44,7 +56,11 @@ def dead_links(text: str, folder: Path) -> list[str]:
 
 def test_there_are_nine_chapters_and_the_panel() -> None:
     assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 10))
-    assert {path.name for path in FILES} - {path.name for path in CHAPTERS} == {"panel.ipynb"}
+    assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} - {path.name for path in CHAPTERS} == {
+        "panel.ipynb",
+        "stories.ipynb",
+    }
+    assert {path.name for path in (NOTEBOOKS / "labs").glob("*.ipynb")} == {path.name for path in LABS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -71,9 +87,28 @@ def test_cells_keep_their_ids(path: Path) -> None:
 def test_code_is_python_and_fits_a_page(path: Path) -> None:
     for cell in read(path).cells:
         if cell.cell_type == "code":
-            compile(cell.source, f"{path.name}:{cell.id}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            compile(without_magics(cell.source), f"{path.name}:{cell.id}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             widest = max(map(len, cell.source.splitlines()))
             assert widest <= MAX_CODE_COLUMNS, f"{path.name}:{cell.id} has a line of {widest} characters"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name_of)
+def test_smaller_figures_stand_for_what_is_there(path: Path) -> None:
+    """And no cell that a reader runs holds plumbing for tests; chapter 1 asks whether a person is there."""
+    for cell in read(path).cells:
+        if not is_code(cell):
+            continue
+        compile(quick_source(cell), path.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if path.name[:2] != "01":
+            assert not re.search(r"\b(pick|is_quick|finish)\b", cell.source), f"{path.name}:{cell.id}"
+
+
+@pytest.mark.parametrize("path", [path for path in CHAPTERS if path.name[:2] != "01"], ids=name_of)
+def test_each_exercise_has_an_answer_that_folds_out(path: Path) -> None:
+    (cell,) = [cell for cell in read(path).cells if cell.id == "exercises"]
+    asked, answered = re.findall(r"^(\d)\. ", cell.source, re.M), re.findall(r"<summary>Answer (\d)<", cell.source)
+    assert asked == answered
+    assert cell.source.count("<details>") == cell.source.count("</details>")
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name_of)

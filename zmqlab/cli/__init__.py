@@ -17,6 +17,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.cli.sweep_command`: ``sweep``: a rising rate, up to the knee.
 * :mod:`~zmqlab.cli.run_commands`: ``runs``, ``report``, ``compare`` and ``judge``.
 * :mod:`~zmqlab.cli.fault_commands`: ``run``, ``sim`` and ``torture``.
+* :mod:`~zmqlab.cli.course_commands`: ``grade``.
 * :mod:`~zmqlab.cli.notebook_commands`: ``lab`` and ``demo``: the chapters in JupyterLab, the panel in a browser.
 
 What a person sees:

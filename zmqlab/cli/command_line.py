@@ -13,6 +13,7 @@ import typer
 
 from zmqlab.cli import (
     EXIT_INTERRUPTED,
+    course_commands,
     fault_commands,
     load_commands,
     node_commands,
@@ -76,6 +77,7 @@ for _command in (
     fault_commands.run,
     fault_commands.sim,
     fault_commands.torture,
+    course_commands.grade,
 ):
     app.command(_command.__name__)(_command)
 for _server in (notebook_commands.lab, notebook_commands.demo):

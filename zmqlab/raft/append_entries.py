@@ -55,7 +55,7 @@ starts one probe where the follower's hint says. Every rejection that was under 
 from __future__ import annotations
 
 from zmqlab.raft import reads, snapshots
-from zmqlab.raft.configuration import quorum_size, quorum_value
+from zmqlab.raft.configuration import quorum_size
 from zmqlab.raft.election import follow, hand_over_if_caught_up
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -143,14 +143,9 @@ def handle_snapshot_response(raft: RaftState, message: InstallSnapshotResponse) 
 
 
 def commit_by_counting(raft: RaftState) -> None:
-    """Commit what a quorum has stored, if it is of the leader's own term; older entries commit with it (section 3.6.2).
-
-    The leader's own copy counts only as far as it is stored.
-    """
-    progress, own = raft.progress, raft.node_id
-    index = quorum_value(
-        raft.log.stored_index if voter == own else progress[voter].match_index for voter in raft.configuration.voters
-    )
+    """Commit what enough nodes have stored, if it is of the leader's own term; older entries commit with it (section
+    3.6.2)."""
+    index = raft.stored_by_enough()
     if index > raft.commit_index and raft.log.term_at(index) == raft.term:
         raft.commit_index = index
 

@@ -182,17 +182,26 @@ def start_election(raft: RaftState, forced: bool) -> None:
 
 def handle_request(raft: RaftState, message: RequestVote) -> None:
     """Vote, or answer a pre-vote. A refusal carries this node's term."""
+    granted = cast_vote(raft, message)
+    if granted and (raft.early_tries or not message.pre_vote):
+        raft.election_elapsed = 0
+    term = message.term if granted else raft.term
+    response = RequestVoteResponse(raft.node_id, message.sender, term, granted, message.pre_vote)
+    raft.send_stored.append(response)
+
+
+def cast_vote(raft: RaftState, message: RequestVote) -> bool:
+    """The vote rule (section 3.6.1): whether the candidate gets this node's vote, which is noted, or its pre-vote.
+
+    This node has entered the term of ``message``, unless that is a pre-vote.
+    """
     may_vote = raft.voted_for == message.sender or (raft.voted_for == NOBODY and raft.leader_id == NOBODY)
     if message.pre_vote and message.term > raft.term:
         may_vote = True
     granted = may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)
     if granted and not message.pre_vote:
         raft.voted_for = message.sender
-    if granted and (raft.early_tries or not message.pre_vote):
-        raft.election_elapsed = 0
-    term = message.term if granted else raft.term
-    response = RequestVoteResponse(raft.node_id, message.sender, term, granted, message.pre_vote)
-    raft.send_stored.append(response)
+    return granted
 
 
 def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:

@@ -20,7 +20,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 from zmqlab.errors import SettingsError
-from zmqlab.raft.configuration import Configuration, ConfigurationHistory
+from zmqlab.raft.configuration import Configuration, ConfigurationHistory, quorum_value
 from zmqlab.raft.log import Log
 from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
 from zmqlab.raft.progress import Progress
@@ -299,6 +299,17 @@ class RaftState:
     def has_committed_in_term(self) -> bool:
         """Of a leader: whether an entry of its own term is committed."""
         return self.commit_index >= self.term_start_index
+
+    def stored_by_enough(self) -> int:
+        """Of a leader: the last index that enough nodes have stored, which is a quorum of the voters (section 3.6).
+
+        The leader's own copy counts only as far as it is stored. A replication that wants more overrides this.
+        """
+        progress, own = self.progress, self.node_id
+        return quorum_value(
+            self.log.stored_index if voter == own else progress[voter].match_index
+            for voter in self.configuration.voters
+        )
 
     @property
     def first_index(self) -> int:

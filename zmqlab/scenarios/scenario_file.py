@@ -49,6 +49,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import FlowMix, LoadSettings
 from zmqlab.scenarios import scenario_steps
 from zmqlab.scenarios.expectations import Expectation, read_expectations
+from zmqlab.scenarios.predictions import Prediction, read_prediction
 from zmqlab.scenarios.scenario_steps import Action, Condition
 from zmqlab.scenarios.written import Source, Written, choices, read_yaml
 from zmqlab.settings import ALIKE, reason_of
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 
 SHIPPED = Path(__file__).with_name("shipped")
-KEYS = ("teaches", "cluster", "load", "loads", "seed", "steps", "expect")
+KEYS = ("teaches", "predict", "cluster", "load", "loads", "seed", "steps", "expect")
 WITHIN_S = 10.0
 """How long a condition is waited for by default. An election takes a quarter of a second, a recovery two."""
 ALL = "all"
@@ -90,6 +91,8 @@ class Step:
     """The names of the faults that it undoes."""
     name: str = ""
     """What a later step calls the fault."""
+    caption: str = ""
+    """What a class is told when the step has waited, and before it acts."""
 
     @property
     def lasts_s(self) -> float:
@@ -113,6 +116,8 @@ class Scenario:
     expect: tuple[Expectation, ...]
     ends_s: float
     """When the last load ends."""
+    predict: Prediction | None = None
+    """What a class is asked before it is played."""
 
     @classmethod
     def read(cls, path: str | Path) -> Scenario:
@@ -167,6 +172,11 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
+def stories() -> list[str]:
+    """The names of those that ask a class first, and tell it what happens: see ``docs/teaching.md``."""
+    return [name for name in shipped() if Scenario.read(name).predict is not None]
+
+
 def find(path: str | Path) -> Path:
     """The file of a scenario that is called by its path or, if it is a shipped one, by its name.
 
@@ -212,8 +222,17 @@ def _scenario(written: Written, name: str) -> Scenario:
     steps = _Steps(len(Cluster(**cluster).nodes), ends_s).read(entries["steps"].items() if "steps" in entries else [])
     expect = read_expectations(entries["expect"].items(), loads)
     teaches = entries["teaches"].text()
+    predict = read_prediction(entries["predict"]) if "predict" in entries else None
     return Scenario(
-        name=name, teaches=teaches, cluster=cluster, loads=loads, seed=seed, steps=steps, expect=expect, ends_s=ends_s
+        name=name,
+        teaches=teaches,
+        cluster=cluster,
+        loads=loads,
+        seed=seed,
+        steps=steps,
+        expect=expect,
+        ends_s=ends_s,
+        predict=predict,
     )
 
 
@@ -305,7 +324,7 @@ class _Steps:
         return tuple(map(self._step, steps))
 
     def _step(self, written: Written) -> Step:
-        entries = written.entries((*WAITS, *ACTS, *OTHERS, *scenario_steps.parameters()))
+        entries = written.entries(known_keys())
         acts = [key for key in ACTS if key in entries]
         if len(acts) > 1:
             raise written.wrong(f"it has {' and '.join(acts)}: a step does one thing, write two steps")
@@ -334,6 +353,7 @@ class _Steps:
         }
 
     def _acting(self, written: Written, entries: Mapping[str, Written], waiting: Mapping[str, Any]) -> Step:
+        waiting["caption"] = entries["caption"].text() if "caption" in entries else ""
         if "undo" in entries:
             return Step(**waiting, undo=self._undone(entries["undo"]))
         hold_s = entries["for"].duration_s() if "for" in entries else None
@@ -402,4 +422,4 @@ def _duration(entries: Mapping[str, Written], key: str, default_s: float) -> flo
 
 def known_keys() -> Collection[str]:
     """All keys of a step, for the page that explains them."""
-    return (*WAITS, *ACTS, *OTHERS, *scenario_steps.parameters())
+    return (*WAITS, *ACTS, *OTHERS, "caption", *scenario_steps.parameters())

@@ -52,9 +52,11 @@ class Line(NamedTuple):
     at_s: float
     """Since the first order; negative before."""
     text: str
+    is_caption: bool = False
+    """It is for a class, and tells what is to be seen."""
 
     def __str__(self) -> str:
-        return f"{self.at_s:7.2f} s  {self.text}"
+        return f"{self.at_s:7.2f} s  {'» ' * self.is_caption}{self.text}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -208,9 +210,9 @@ class _Run:
 
     # -- the story -------------------------------------------------------------------------------------------
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, is_caption: bool = False) -> None:
         with self._telling:
-            line = Line(time.monotonic() - self._began, text)
+            line = Line(time.monotonic() - self._began, text, is_caption)
             self.story.append(line)
             self._tell_line(line)
 
@@ -266,6 +268,8 @@ class _Run:
         if step.when is not None:
             self._await(step.when, step.within_s)
         _sleep_until(time.monotonic() + step.after_s)
+        if step.caption:
+            self._tell(step.caption, is_caption=True)
         if step.undo:
             self._undo(step)
         elif step.action is not None:

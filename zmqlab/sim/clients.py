@@ -20,6 +20,7 @@ meet a full window. What they order is drawn in :mod:`zmqlab.sim.orders`.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -353,6 +354,10 @@ class Client:
             self._open.clear()
             self._session = None
             self._last_are_sent = False
+
+
+MakeClient = Callable[[int, World, Histories, random.Random], Client]
+"""Makes the client of an address."""
 
 
 class SimulatedWire:

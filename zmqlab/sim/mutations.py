@@ -23,7 +23,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from zmqlab.market import market_state
-from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots
+from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots, state
 from zmqlab.replica import execution, machine, record_journal, replica, sessions, waiting_reads
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
@@ -323,13 +323,13 @@ MUTATIONS = (
     ),
     Mutation(
         "a vote without a look at the log",
-        election.handle_request,
+        election.cast_vote,
         (("may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)", "may_vote"),),
         20,
     ),
     Mutation(
         "a pre-vote without a look at the log",
-        election.handle_request,
+        election.cast_vote,
         (("granted = may_vote and ", "granted = may_vote and message.pre_vote or may_vote and "),),
         20,
     ),
@@ -342,8 +342,8 @@ MUTATIONS = (
     ),
     Mutation(
         "learners counted among those that commit",
-        append_entries.commit_by_counting,
-        (("for voter in raft.configuration.voters", "for voter in raft.configuration.members"),),
+        state.RaftState.stored_by_enough,
+        (("for voter in self.configuration.voters", "for voter in self.configuration.members"),),
         60,
         SimSettings(focus="members"),
     ),

@@ -44,8 +44,8 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "a leader that commits what all have stored",
-        append_entries.commit_by_counting,
-        (("index = quorum_value(", "index = min("),),
+        state.RaftState.stored_by_enough,
+        (("return quorum_value(", "return min("),),
         20,
     ),
     Mutation(

@@ -27,7 +27,7 @@ from zmqlab.sim import operator
 from zmqlab.sim.adversary import Faults, Outage
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Ledger, Violation
-from zmqlab.sim.clients import Client
+from zmqlab.sim.clients import Client, MakeClient
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
@@ -79,13 +79,14 @@ def run(
     settings: SimSettings | None = None,
     trace: bool = False,
     make_replication: MakeReplication | None = None,
+    make_client: MakeClient = Client,
 ) -> Outcome:
     """Simulate the run that ``seed`` stands for; with ``trace``, note everything that happens.
 
     ``make_replication``: how the nodes copy their log; None: as ``settings`` name it."""
     settings = settings or SimSettings()
     events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication)
+    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication, make_client)
     failure = ""
     collects = gc.isenabled()
     gc.disable()  # a run makes no garbage in cycles until it ends, but more than enough objects to be searched for it
@@ -118,6 +119,7 @@ class Simulation:
         settings: SimSettings,
         trace: Trace | None = None,
         make_replication: MakeReplication = RaftByQuorum,
+        make_client: MakeClient = Client,
     ) -> None:
         self.story: list[str] = []
         self.now_us = 0
@@ -127,8 +129,7 @@ class Simulation:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
         self.plan = plan_of(random.Random(f"{seed} plan"), settings, make_replication)
-        network_rng = random.Random(f"{seed} network")
-        self.network = Network(self.plan, network_rng, self.at, self._clock, trace)
+        self.network = Network(self.plan, random.Random(f"{seed} network"), self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits, self.plan.market.limits)
         rules = rules_of(make_replication, self.ledger)
         self.elections, self.histories = rules.elections, rules.histories
@@ -163,7 +164,7 @@ class Simulation:
         world.members = list(ids)
         self.operator = operator.Operator(self._join, world, random.Random(f"{seed} operator"))
         self.clients = {
-            address: Client(address, world, self.histories, random.Random(f"{seed} client {address}"))
+            address: make_client(address, world, self.histories, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
         }
         self.network.receivers[operator.ADDRESS] = self.operator.deliver

@@ -34,6 +34,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.stage`: what matters to a class room, beside a notebook's text or on a whole page
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel, in either layout
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
+* :mod:`~zmqlab.widgets.story_player`: stories for a class: a question, a show of hands, captions
 
 Needs the extra ``lab``: ``pip install 'zmqlab[lab]'``. Names are imported when they are first used, so that the package
 can say so.
@@ -57,6 +58,7 @@ _HOME = {
     "ReplicationChart": "chart_widgets",
     "ScenarioRunner": "scenario_runner",
     "StatusLine": "status_line",
+    "Stories": "story_player",
     "ThroughputChart": "chart_widgets",
 }
 """The module of each public name."""

@@ -92,7 +92,7 @@ def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
     """Latency by percentile, a curve for each histogram, as HdrHistogram plots it.
 
     The x axis gives as much room to the last hundredth of the orders as to the ninety-nine before it, because the
-    longest waits are there.
+    longest waits are there. Each curve ends with the largest latency.
 
     Args:
         histograms: label -> latencies in nanoseconds.
@@ -106,10 +106,11 @@ def percentile_curves(histograms: Mapping[str, Histogram]) -> Picture:
         last = min(math.log10(max(histogram.count, 10)), _nines(NINES[-1]))  # beyond it there is only the maximum
         steps = range(int(last * STEPS_A_DECADE) + 1)
         percents = [100 * (1 - 10 ** (-step / STEPS_A_DECADE)) for step in steps]
-        values = [max(value / NS_PER_MS, 0.001) for value in histogram.percentiles(percents)]
+        values = [max(value / NS_PER_MS, 0.001) for value in (*histogram.percentiles(percents), histogram.max)]
+        percents, ends = [*percents, 100.0], [*map(_nines, percents), last]
         source = ColumnDataSource(
             {
-                "x": [_nines(percent) for percent in percents],
+                "x": ends,
                 "percent": percents,
                 "ms": values,
                 "label": [label] * len(values),

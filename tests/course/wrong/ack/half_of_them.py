@@ -1,0 +1,22 @@
+# Half of the voters are taken for a majority.
+from zmqlab.raft import quorum_size
+from zmqlab.replica import RaftByQuorum
+
+
+class InSync(RaftByQuorum):
+    """An order is done when every voter that answers has stored it, and a majority at least."""
+
+    def stored_by_enough(self):
+        stored, in_sync = [], []
+        for voter in self.configuration.voters:
+            if voter == self.node_id:
+                index, is_heard = self.log.stored_index, True
+            else:
+                follower = self.progress[voter]
+                index = follower.match_index
+                is_heard = self.ticks - follower.heard_at <= self.settings.heartbeat_ticks
+            stored.append(index)
+            if is_heard:
+                in_sync.append(index)
+        majority = sorted(stored, reverse=True)[max(0, quorum_size(len(stored)) - 2)]
+        return min(majority, *in_sync) if in_sync else majority

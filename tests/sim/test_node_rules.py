@@ -165,8 +165,20 @@ def test_a_request_that_is_refused_although_there_is_room() -> None:
 def test_an_answer_that_is_there_and_is_not_given() -> None:
     node = Node()
     node.pending[7, 1] = "request"
+    node.duties.took_request()
     node.duties.took_turn()
     node.stored[7, 1] = b"answer"
+    node.machine.applied_index = 8
+    with pytest.raises(Violation, match=r"at once: node 1 has the answer to \(7, 1\)"):
+        node.duties.took_turn()
+
+
+def test_a_request_that_waits_although_its_answer_is_there() -> None:
+    node = Node()
+    node.stored[7, 1] = b"answer"
+    node.duties.took_turn()
+    node.pending[7, 1] = "request"
+    node.duties.took_request()
     with pytest.raises(Violation, match=r"at once: node 1 has the answer to \(7, 1\)"):
         node.duties.took_turn()
 

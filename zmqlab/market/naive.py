@@ -339,7 +339,11 @@ class NaiveExchange:
 
     def depth(self, symbol: str, levels: int = 10) -> Depth:
         """The best ``levels`` levels of ``symbol``."""
-        book = self._books.get(symbol_code(symbol), NaiveBook())
+        return Depth(symbol, *self.sides(symbol_code(symbol), levels))
+
+    def sides(self, code: int, levels: int) -> list[list[tuple[int, int, int]]]:
+        """The best ``levels`` levels of each side of a book: price, quantity and number of orders."""
+        book = self._books.get(code, NaiveBook())
         sides = []
         for queue in (book.bids, book.asks):
             prices: dict[int, list[Resting]] = {}
@@ -347,7 +351,7 @@ class NaiveExchange:
                 prices.setdefault(order.price, []).append(order)
             rows = [(price, sum(o.leaves for o in orders), len(orders)) for price, orders in prices.items()]
             sides.append(rows[:levels])
-        return Depth(symbol, *sides)
+        return sides
 
     def trades(self, symbol: str) -> list[Trade]:
         """The last trades of ``symbol``, oldest first."""

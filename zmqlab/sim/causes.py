@@ -64,16 +64,8 @@ class Snapshots:
     def __init__(self, configurations: Configurations, ledger: Ledger) -> None:
         self._configurations = configurations
         self._ledger = ledger
-        self._latest: dict[int, Snapshot] = {}
-        """Node -> the snapshot that it was last seen with."""
         self._digests: dict[int, bytes] = {}
         """Index -> the digest of the state there, by the ledger."""
-
-    def look_at(self, node_id: int, snapshot: Snapshot) -> None:
-        """After a turn: whether the node has another snapshot than before; then it must be right."""
-        if self._latest.get(node_id) is not snapshot:
-            self._latest[node_id] = snapshot
-            self.check(node_id, snapshot)
 
     def check(self, node_id: int, snapshot: Snapshot) -> None:
         """A node has made, received or loaded this one."""
@@ -189,11 +181,8 @@ class Promptness:
     def __init__(self, copies: Copies) -> None:
         self._copies = copies
 
-    def took_turn(self, raft: Raft) -> None:
-        """A node's turn is over."""
-        if raft.role is Role.LEADER:
-            self._commits(raft)
-            return
+    def waits(self, raft: Raft) -> None:
+        """The turn of a node that does not lead is over. Its time is over too, or it has votes."""
         if raft.election_elapsed >= raft.election_timeout and _may_stand(raft):
             raise Violation(
                 f"promptness: node {raft.node_id} has heard no leader for {raft.election_elapsed} ticks, "
@@ -207,10 +196,8 @@ class Promptness:
                     f"promptness: node {raft.node_id} has the votes of {given} of {list(voters)}, and waits for more"
                 )
 
-    def _commits(self, raft: Raft) -> None:
-        """Where the whole log is committed, nothing is left to commit: no voter can have told of more than the log."""
-        if raft.commit_index == raft.log.last_index:
-            return
+    def leads(self, raft: Raft) -> None:
+        """The turn of a leader is over that has not committed its whole log: no voter can have told of more."""
         own, progress = raft.node_id, raft.progress
         ends = [
             self._copies[own].last_index if voter == own else progress[voter].match_index
@@ -375,12 +362,16 @@ class Causes:
         """A node's turn is over."""
         if self.hearing.terms[raft.node_id] > raft.term:
             self.hearing.took_turn(raft)
-        self.promptness.took_turn(raft)
+        if raft.role is Role.LEADER:
+            if raft.commit_index != raft.log.last_index:
+                self.promptness.leads(raft)
+        elif raft.votes or raft.election_elapsed >= raft.election_timeout:
+            self.promptness.waits(raft)
         self.claims.took_turn(raft)
 
     def keeps(self, node_id: int, snapshot: Snapshot) -> None:
-        """A turn is over, of a node that has a snapshot."""
-        self.snapshots.look_at(node_id, snapshot)
+        """A turn is over, and the node has another snapshot than before."""
+        self.snapshots.check(node_id, snapshot)
 
     def has(self, node_id: int, index: int, state: bytes, since: str) -> None:
         """A node's state after entry ``index`` is this; ``since`` says what it has just done with it."""

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zmqlab.market.naive import NaiveExchange
-from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, Depth, MarketLimits, Status
+from zmqlab.market.types import FILL_WIDTH, REPORT_STATUS, REPORT_WIDTH, MarketLimits, Status, symbol_code
 from zmqlab.raft import (
     AppendEntries,
     AppendEntriesResponse,
@@ -42,6 +42,8 @@ from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 Levels = list[tuple[int, int, int]]
+READ_LEVELS = 10
+"""Of a book that a client reads."""
 _SUMS = struct.Struct("<QQQQ16sI")  # index orders rejected fills chain session_bytes
 _SESSION = struct.Struct("<QQQI")  # client_id answered_below owner answer_count
 _ANSWER = struct.Struct("<QI")  # request_number body_bytes
@@ -202,6 +204,10 @@ class Ledger:
         """Sums over all requests that were carried out."""
         self._books = NaiveExchange(market)
         self._sessions = SessionRules(limits)
+        self._touched: set[int] = set()
+        """The symbols that the last entry named, if it was a request that was carried out."""
+        self._depths: dict[int, list[tuple[int, list[Levels]]]] = {}
+        """Symbol -> its book after each entry that named it: index, and both sides."""
         self._past: Ledger | None = None
         """As it was when an older state was last looked at; most of them are near the end."""
 
@@ -258,6 +264,8 @@ class Ledger:
             first = self._executed.setdefault(applied.key, entry.index)
             if first != entry.index:
                 raise Violation(f"exactly once: request {applied.key} is carried out at {first} and {entry.index}")
+        for code in self._touched:
+            self._depths.setdefault(code, []).append((entry.index, self._books.sides(code, READ_LEVELS)))
         self.entries.append(entry)
         self._terms.append(term)
         self._chains.append(chain)
@@ -265,6 +273,7 @@ class Ledger:
 
     def _expected(self, entry: Entry) -> bytes:
         """What the entry answers by the rules."""
+        self._touched = set()
         if entry.kind != EntryKind.DATA:
             return b""
         if frames.parse_header(entry.data)[0] == frames.OPEN_SESSION:
@@ -277,7 +286,9 @@ class Ledger:
             return client_wire.replayed(stored)
         if status:
             return client_wire.encode_response(client_id, number, entry.index, status)
-        reports, fills = self._books.execute(client_wire.request_commands(entry.data), client_id)
+        commands = list(client_wire.request_commands(entry.data))
+        reports, fills = self._books.execute(commands, client_id)
+        self._touched = {command[6] for command in commands}
         self._orders += len(reports) // REPORT_WIDTH
         self._rejected += reports[REPORT_STATUS::REPORT_WIDTH].count(Status.REJECTED)
         self._fills += len(fills) // FILL_WIDTH
@@ -286,9 +297,10 @@ class Ledger:
         self._sessions.remember(client_id, number, body)
         return body
 
-    def depth(self, symbol: str, index: int, levels: int) -> Depth:
-        """The naive book as it was after entry ``index``."""
-        return self._as_of(index)._books.depth(symbol, levels)
+    def depth(self, symbol: str, index: int) -> list[Levels]:
+        """Both sides of the naive book as it was after entry ``index``."""
+        books = self._depths.get(symbol_code(symbol), [])
+        return next((sides for at, sides in reversed(books) if at <= index), [[], []])
 
     def state(self, index: int) -> bytes:
         """What a node's snapshot of the state after entry ``index`` must be, byte by byte."""
@@ -434,8 +446,8 @@ class Histories:
                 f"linearizable reads: client {operation.client} reads at {index}, "
                 f"though {max(operation.floor, operation.applied)} was applied before it asked"
             )
-        expected = self._ledger.depth(symbol, index, 10)
-        if (bids, asks) != tuple([row[:3] for row in side] for side in (expected.bids, expected.asks)):
+        expected = self._ledger.depth(symbol, index)
+        if [bids, asks] != expected:
             raise Violation(f"linearizable reads: {symbol} at {index} is {bids} {asks}, but should be {expected}")
         self.reads += 1
         self._complete(index)

@@ -46,7 +46,8 @@ class Disk:
         self._flushes = flushes
         self._effect = effect
         self._contents: Contents = {}, {}, None, {}
-        """Meta, entries by rising index, snapshot, its parts. Never changed in place: a transaction works on a copy."""
+        """Meta, entries by rising index, snapshot, its parts. Never changed in place: a transaction copies what it
+        changes."""
         self._unflushed: list[Contents] = []
         """What was there before each transaction that is not flushed, oldest first."""
 
@@ -59,8 +60,7 @@ class Disk:
         self._effect("before a write")
         if self.full:
             raise JournalFull("the simulated disk is full")
-        meta, entries, snapshot, parts = self._contents
-        return _Transaction(self, (dict(meta), dict(entries), snapshot, dict(parts)))
+        return _Transaction(self, self._contents)
 
     def commit(self, contents: Contents) -> None:
         """A transaction ends."""
@@ -78,6 +78,11 @@ class Disk:
 
     def check(self) -> None:
         """See the interface."""
+
+    @property
+    def last_index(self) -> int:
+        """Of the stored entries; 0 if there is none."""
+        return next(reversed(self._contents[1]), 0)
 
     def size_of_entries(self) -> int:
         """See the interface."""
@@ -134,7 +139,7 @@ def _flipped(record: bytes, rng: random.Random) -> bytes:
 
 
 class _Transaction:
-    """Implements :class:`zmqlab.replica.record_journal.Writing` on a copy of the contents."""
+    """Implements :class:`zmqlab.replica.record_journal.Writing`. What it changes, it changes in a copy."""
 
     __slots__ = ("_disk", "_entries", "_meta", "_parts", "_snapshot")
 
@@ -156,7 +161,7 @@ class _Transaction:
         return self._meta
 
     def put_meta(self, name: bytes, value: bytes) -> None:
-        self._meta[name] = value
+        self._meta = {**self._meta, name: value}
 
     def snapshot(self) -> bytes | None:
         return self._snapshot
@@ -168,7 +173,7 @@ class _Transaction:
         return self._parts.get((generation, number))
 
     def put_part(self, generation: int, number: int, record: bytes) -> None:
-        self._parts[generation, number] = record
+        self._parts = {**self._parts, (generation, number): record}
 
     def delete_parts(self, but: int) -> None:
         self._parts = {key: record for key, record in self._parts.items() if key[0] == but}
@@ -183,11 +188,11 @@ class _Transaction:
             yield index, self._entries[index]
 
     def append(self, first: int, records: list[bytes]) -> None:
-        for index, record in enumerate(records, first):
-            self._entries[index] = record
+        self._entries = self._entries | dict(enumerate(records, first))
 
     def delete(self, first: int, last: int) -> int:
-        gone = [self._entries.pop(index) for index in range(first, last + 1) if index in self._entries]
+        gone = [record for index, record in self._entries.items() if first <= index <= last]
+        self._entries = {index: record for index, record in self._entries.items() if not first <= index <= last}
         return sum(map(len, gone))
 
     def delete_all(self) -> None:
@@ -210,8 +215,7 @@ class DiskJournal(RecordJournal):
 
     def _look_at_end(self, index: int) -> None:
         """What was written is the end of the log: nothing of an older log may stand behind it. 0: no entry is left."""
-        with self._disk.read() as view:
-            last = view.last_index()
+        last = self._disk.last_index
         if last != index:
             raise Violation(f"durability: the stored log ends at {last}, but its last entry was to be {index}")
 

@@ -205,7 +205,7 @@ class Claims:
         """A node's turn is over."""
         node_id, commit_index = raft.node_id, raft.commit_index
         if raft.role is Role.LEADER:
-            if raft.applied_index == commit_index > self._told:
+            if commit_index > self._told and raft.applied_index == commit_index:
                 self._tells(raft)
         else:
             claim = self._claims.get(node_id)

@@ -51,8 +51,10 @@ class Network:
         now_us: Callable[[], int],
         trace: Trace | None,
     ) -> None:
-        self._plan = plan
-        self._rng = rng
+        self._loss, self._doubled_above = plan.loss, 1 - plan.duplication
+        self._most_us, self._second_copy_us = plan.delay_us, plan.second_copy_us
+        self._cuts_lose_all = plan.cuts_lose_all
+        self._draw = rng.random
         self._at = at
         self._now_us = now_us
         self._trace = trace
@@ -71,7 +73,7 @@ class Network:
         delays_us = self._draw_delays(sender, to)
         if not delays_us:
             self.lost += 1
-        elif self._plan.cuts_lose_all:
+        elif self._cuts_lose_all:
             for delay_us in delays_us:
                 self._at(delay_us, self._deliver, sender, to, frame)
         else:
@@ -94,21 +96,21 @@ class Network:
         """How long each copy takes; nothing if the frame is lost."""
         if self.cut and (sender, to) in self.cut:
             return ()
-        chance = self._rng.random()
+        chance = self._draw()
         if self._healed:
             return (100 + int(chance * HEALTHY_DELAY_US),)
-        if chance < self._plan.loss:
+        if chance < self._loss:
             return ()
-        if chance <= 1 - self._plan.duplication:
+        if chance <= self._doubled_above:
             return (self._delay_us(sender, to),)
-        late_us = int(self._rng.random() * self._plan.second_copy_us)
+        late_us = int(self._draw() * self._second_copy_us)
         return self._delay_us(sender, to), self._delay_us(sender, to) + late_us
 
     def _delay_us(self, sender: int, to: int) -> int:
-        delay = self._rng.random() * self._plan.delay_us
-        if self._rng.random() < TAIL:
+        delay = self._draw() * self._most_us
+        if self._draw() < TAIL:
             delay *= 10
-        return 100 + int(delay) + self.slow.get((sender, to), 0)
+        return 100 + int(delay) + (self.slow.get((sender, to), 0) if self.slow else 0)
 
     def join(self) -> None:
         """Undo all cuts and delays of single links."""

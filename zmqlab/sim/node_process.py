@@ -224,7 +224,8 @@ class Process:
 
     def _clock(self) -> int:
         """Monotonic nanoseconds, by a clock that may go wrong."""
-        return int(self._now_us() * 1_000 * self._clock_rate)
+        now_ns, rate = self._now_us() * 1_000, self._clock_rate
+        return now_ns if rate == 1.0 else int(now_ns * rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan

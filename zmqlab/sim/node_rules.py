@@ -102,6 +102,10 @@ class Duties:
         self._queries_taken = 0
         self._owed = 0
         """Queries that are not answered, those among them that wait for no read index."""
+        self._looked_at = 0, 0
+        """Requests taken and the index applied when the waiting requests were last looked at."""
+        self._taken = 0
+        """Requests that had to wait."""
         self._signals = 0
         self._signalled_at = 0
         """The tick of the first signal."""
@@ -191,8 +195,19 @@ class Duties:
                 f"while {len(pending)} requests wait, of {waiting} bytes"
             )
 
+    def took_request(self) -> None:
+        """A request came that has to wait."""
+        self._taken += 1
+
     def _look_at_pending(self) -> None:
-        """A node that has the answer to a request, from the log or within a snapshot, gives it at once."""
+        """A node that has the answer to a request, from the log or within a snapshot, gives it at once.
+
+        It gets answers as it applies entries or a snapshot, and so it is looked at only after that, and after a request.
+        """
+        place = self._taken, self._replica.machine.applied_index
+        if place == self._looked_at:
+            return
+        self._looked_at = place
         peek = self._replica.machine.sessions.peek
         for key in self._replica.pending:
             if peek(*key) is not None:

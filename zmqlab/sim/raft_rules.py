@@ -433,7 +433,7 @@ class Office:
         """A leader's turn is over. It is looked at once a tick, and after a change of the members one tick later."""
         term, ticks, voters = raft.term, raft.ticks, raft.configuration.voters
         before = self._looked_at.get(raft.node_id)
-        if before is not None and before[:2] == (term, ticks):
+        if before is not None and before[1] == ticks and before[0] == term:
             return
         self._looked_at[raft.node_id] = term, ticks, raft.configuration
         heard = self._heard.setdefault((raft.node_id, term), {})

@@ -45,6 +45,11 @@ class Watcher:
         """The end of a leader's log when the process was last asked for it, before any node had applied that."""
         self._stood_in = 0
         """The last term in which the process was a candidate."""
+        self._seen_leading = 0
+        """The last term that the process was seen to lead."""
+        self._snapshot: Snapshot | None = None
+        """The one that the process had when its last turn ended."""
+        self._snapshot_log_bytes = process.world.plan.replica.snapshot_log_bytes
 
     def loaded(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         """What was safe is there; what is there is told, since a crash may have come before it could be."""
@@ -61,7 +66,7 @@ class Watcher:
             return
         raft, causes = process.raft, self._causes
         duties.took_turn()
-        if self._is_late or replica._snapshotting.applied_bytes >= replica.settings.snapshot_log_bytes:
+        if self._is_late or replica._snapshotting.applied_bytes >= self._snapshot_log_bytes:
             self._look_at_snapshots(replica)
         if raft.role is Role.LEADER:
             self._look_at_leader(raft)
@@ -69,8 +74,11 @@ class Watcher:
                 causes.led(raft)
         if causes is not None:
             causes.took_turn(raft)
-            if raft.snapshot is not None:
-                causes.keeps(process.node_id, raft.snapshot)
+            snapshot = raft.snapshot
+            if snapshot is not self._snapshot:
+                self._snapshot = snapshot
+                if snapshot is not None:
+                    causes.keeps(process.node_id, snapshot)
 
     def _look_at_snapshots(self, replica: Replica) -> None:
         late = late_snapshot(replica)
@@ -80,14 +88,16 @@ class Watcher:
 
     def _look_at_leader(self, raft: RaftByQuorum) -> None:
         world = self._process.world
-        if world.elections.check_leader(raft):
-            world.tell(f"node {self._process.node_id} leads term {raft.term}")
-            world.note("leads", node=self._process.node_id, term=raft.term)
-            self._commit_when_elected = raft.commit_index
-            world.on_leader(self._process)
-        applied = world.ledger.last_index
-        if raft.log.last_index > applied and raft.log.last_index != self._log_asked:
-            self._log_asked = raft.log.last_index
+        if raft.term != self._seen_leading:
+            self._seen_leading = raft.term
+            if world.elections.check_leader(raft):
+                world.tell(f"node {self._process.node_id} leads term {raft.term}")
+                world.note("leads", node=self._process.node_id, term=raft.term)
+                self._commit_when_elected = raft.commit_index
+                world.on_leader(self._process)
+        last, applied = raft.log.last_index, world.ledger.last_index
+        if last > applied and last != self._log_asked:
+            self._log_asked = last
             for group in self._process.engine.groups.values() if self._process.engine else ():
                 cast(WatchedGroup, group).ask_for_log(applied + 1)
         if world.plan.unlucky_repair and raft.progress:
@@ -171,7 +181,9 @@ class WatchedGroup(Group):
 
         def watched_take(route: Route, frame: bytes, now_ns: int) -> bytes | None:
             body = take(route, frame, now_ns)
-            if body is not None:
+            if body is None:
+                duties.took_request()
+            else:
                 duties.answered_at_once(frame, body)
             return body
 
@@ -213,11 +225,11 @@ class WatchedGroup(Group):
 
     def send(self, messages: Iterable[Message]) -> None:
         """Each message leaves, and is looked at; also one that has left in part when the process ends."""
-        network = self._process.world.network
+        network, send = self._process.world.network, super().send
         for message in messages:
             sent_before = network.sent
             try:
-                super().send((message,))
+                send((message,))
             except BaseException:
                 if network.sent > sent_before:
                     self._show(message)

@@ -20,7 +20,7 @@ LOST_SEEDS = 0.08
 BUSY_MARKETS = 0.4
 """Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
-FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 700, 1_000, 1_000, 900
+FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 1_200, 1_000, 1_000, 900
 """Lengths of the first phases of those focuses that need several elections, changes or starts in a row. Chosen as
 :data:`zmqlab.sim.plan.FAULTS_MS` were."""
 

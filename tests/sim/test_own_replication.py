@@ -12,8 +12,8 @@ from zmqlab.sim.many import run_many
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "write-your-own.md"
-SEEDS = {"TwoCopies": (2, 5, 0), "Majority": (119, 3, 1_200)}
-"""Seed, nodes and ``--faults-ms`` that the page shows, with the focus figure-8."""
+SEEDS = {"TwoCopies": (2, 5), "Majority": (119, 3)}
+"""Seed and nodes that the page shows, with the focus figure-8."""
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +21,8 @@ def in_the_folder_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def outcome_of(name: str, seed: int, nodes: int, faults_ms: int = 0) -> Outcome:
-    replication = f"examples.own_replication:{name}"
-    return run(seed, SimSettings(replication=replication, nodes=nodes, faults_ms=faults_ms, focus="figure-8"))
+def outcome_of(name: str, seed: int, nodes: int) -> Outcome:
+    return run(seed, SimSettings(replication=f"examples.own_replication:{name}", nodes=nodes, focus="figure-8"))
 
 
 @pytest.mark.parametrize("name", SEEDS)

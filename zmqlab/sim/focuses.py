@@ -22,7 +22,7 @@ BUSY_MARKETS = 0.4
 ROUGH_LINKS = 0.2
 """Share of the runs in which a link that is made faulty is rough, too."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
-FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 700, 1_000, 1_000, 900
+FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 1_200, 1_000, 1_000, 900
 """Lengths of the first phases of those focuses that need several elections, changes or starts in a row. Chosen as
 :data:`zmqlab.sim.plan.FAULTS_MS` were."""
 

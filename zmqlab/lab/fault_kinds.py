@@ -247,7 +247,7 @@ for _kind in (
                 lambda aim: _bad(_both_ways(aim.links(), aim), bytes_per_s=aim.amount),
                 (50_000, 1_000_000),
             ),
-            Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), bytes_per_s=aim.amount), (500_000, 2_000_000)),
+            Draw("all", (1.0, 4.0), lambda aim: _bad(aim.links(), bytes_per_s=aim.amount), (1_000_000, 4_000_000)),
         ),
     ),
     FaultKind(

@@ -46,7 +46,7 @@ ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
 KEEP_EVERY_NS = 500_000_000
-"""Keeping a request takes some milliseconds, and in a cluster that becomes slower each one would be kept."""
+"""Keeping a request takes milliseconds, and in a cluster that slows down each would be kept. To settle costs, too."""
 BEFORE_ELECTION_NS = 1_000_000_000
 """Votes that are so much older than the last ones before the leader belong to an earlier try."""
 AFTER_ELECTION_NS = 200_000_000
@@ -149,7 +149,7 @@ class Traces:
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
-        self._kept, self._keep_ns = _Kept(), 0  # nothing is kept before that time
+        self._kept, self._keep_ns, self._settle_ns = _Kept(), 0, 0  # not again before these times
         self.threshold = 0
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
@@ -215,7 +215,9 @@ class Traces:
             if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        if now_ns >= self._settle_ns:
+            self._settle_ns = now_ns + KEEP_EVERY_NS
+            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
         while self._to_keep and max(self._to_keep[0][0], self._keep_ns) <= now_ns:
             if self._keep(*self._to_keep.popleft()[1:]):
                 self._keep_ns = now_ns + KEEP_EVERY_NS
@@ -242,8 +244,7 @@ class Traces:
     def _keep(self, what: str, client: int, number: int) -> bool:
         """Whether that was work: it was not if slower requests have come meanwhile."""
         if what == "election":
-            part = self._election(number)
-            if part is not None:
+            if (part := self._election(number)) is not None:
                 self._kept.elections[number] = part
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
@@ -252,8 +253,7 @@ class Traces:
         order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
         if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
             return False
-        part = self._request((client, number), order.sent_ns - KEEP_AFTER_NS)
-        if part is not None:
+        if (part := self._request((client, number), order.sent_ns - KEEP_AFTER_NS)) is not None:
             self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
         return True
 

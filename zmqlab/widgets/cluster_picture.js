@@ -140,8 +140,8 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (!state.replay) travels = travels.filter((each) => lastsUntil(each) > seen.now);
     const timers = seen.nodes.map((node) => Math.round(50 * (timerLeft(node, seen.sinceMs) ?? -1)));
     const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, node.look === "behind" && node.applied_lag]), timers, seen.clients,
-      seen.links, seen.pointed, [...seen.busy], seen.theme.ink]);
-    const moves = seen.travels.length > 0 && !(seen.still && fields === drawn);
+      seen.links, seen.pointed, [...seen.busy], seen.theme.ink, seen.still && seen.travels.map((each) => [each.start, each.target])]);
+    const moves = seen.travels.length > 0 && !seen.still;
     if (fields !== drawn || moves || state.moved) { drawField(ctx, seen); paintedAt = now; el.dataset.paints = ++paints; }
     state.moved = moves;           // once more after the last one, which takes it away
     drawn = fields;

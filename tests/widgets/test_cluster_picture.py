@@ -93,6 +93,19 @@ def test_a_death_and_a_cut_link_do_not_wait_for_the_next_tenth_of_a_second(rig: 
     assert rig.sent[-1][0]["tables"]["links"]["words"] == ["cut"]
 
 
+def test_what_a_click_did_is_pushed_when_it_is_done(rig: Rig) -> None:
+    """The next row would come up to a tenth of a second later."""
+    rig.say("ready")
+    rig.turn()
+
+    def end() -> None:
+        rig.cluster.running = ("node0", "node2")
+
+    rig.picture.act("kill -9:node1", end)
+    assert wait_for(lambda: len(rig.sent) == 2)
+    assert rig.column("look1") == [Look.DEAD]
+
+
 def test_nobody_looks(rig: Rig) -> None:
     rig.say("ready")
     rig.turn()

@@ -107,6 +107,15 @@ class ClusterPicture(FaultPanel):
         if self._sampler.error is not None and not self._problem:
             self.tell(f"The picture has stopped: {self._sampler.error!r}")
         self.refresh()
+        self._push()
+
+    def refresh(self, now: bool = False) -> None:
+        """As :meth:`Panel.refresh`; ``now`` also pushes: an action has ended, and what it did is to be seen."""
+        super().refresh(now)
+        if now:
+            self._push()
+
+    def _push(self) -> None:
         readings = self._readings
         if readings is None or not self._pushes.watched:
             return

@@ -88,7 +88,8 @@ def test_the_logs_say_the_index() -> None:
     parting = Parting(300, {"node0": LogEntry(300, 1, 0, b""), "node2": LogEntry(300, 2, 0, b"")})
     shown = strip({256: "aaa", 512: "bbx"})._replace(parting=parting)
     assert "the logs differ from index 300 on: there node0 has no-op of term 1, node2 has no-op of term 2" in shown.said
-    assert "<pre>" in shown._repr_html_() and "300" in shown._repr_html_()
+    assert "<pre>" in shown._repr_html_()
+    assert "300" in shown._repr_html_()
 
 
 def test_a_single_look_compares_what_stands_at_one_index() -> None:

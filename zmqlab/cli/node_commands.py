@@ -197,9 +197,9 @@ def status(
         print_json([each.as_dict() for each in table])
     else:
         typer.echo(repr(table))
+        typer.echo(f"state: {_agreement([each.status for each in table if each.status], endpoints)}")
         if table.exchange:
             typer.echo(f"exchange: {table.exchange}")
-        typer.echo(f"state: {_agreement([each.status for each in table if each.status], endpoints)}")
     return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
 
 

@@ -283,13 +283,13 @@ class Traces:
         with self._lock:
             if not client:
                 return self._slowest_known()
-            part = self._request((client, number))
-            kept = [each for each in self._kept.slowest if each.key == (client, number)]
-        if part is None and not kept:
+            known = [self._request((client, number)), *self._kept.slowest]
+            part = _fullest(each for each in known if each is not None and each.key == (client, number))
+        if part is None:
             raise ClusterError(
                 f"nothing is known of request {number} of client {client}: cluster.trace(share=1) traces every one"
             )
-        return kept[0] if kept else part  # type: ignore[return-value]
+        return part
 
     def election(self, term: int = 0) -> Part:
         """All that is known of the election of a term's leader; without an argument of the last one.
@@ -299,7 +299,8 @@ class Traces:
         """
         with self._lock:
             term = term or max(self._elections_seen(), default=0)
-            part = self._kept.elections.get(term) or self._election(term)
+            known = (self._election(term), self._kept.elections.get(term))
+            part = _fullest(each for each in known if each is not None)
         if part is None:
             which = f"of an election in term {term}" if term else "of any election"
             raise ClusterError(f"nothing is known {which}: cluster.trace(), and then cluster.kill(cluster.leader)")
@@ -435,6 +436,11 @@ def _brings(record: TraceRecord, indexes: Iterable[int], key: Key) -> bool:
     """Whether the entries that a record concerns have one of ``indexes``, or its request is ``key``."""
     is_there = any(record.first_index <= index <= record.last_index for index in indexes)
     return is_there or (record.client, record.number) == key
+
+
+def _fullest(parts: Iterable[Part]) -> Part | None:
+    """Of what is known twice: records may have gone since a part was kept, or have come."""
+    return max(parts, key=lambda each: len(each.messages) + len(each.steps), default=None)
 
 
 def _took_ns(part: Part) -> int:

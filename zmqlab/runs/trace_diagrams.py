@@ -291,7 +291,7 @@ class Diagram:
                 yield at_us, f"{name} knows that enough nodes have it."
         if order is not None and order.by_client:
             end_us = self._us(order.sent_ns + order.took_ns)
-            yield end_us, f"The client has its answer, after {order.took_ns / 1e6:,.2f}{NO_BREAK}ms."
+            yield end_us, f"The client has its answer: {order.took_ns / 1e6:,.2f}{NO_BREAK}ms."
 
     def _story_of_election(self) -> Iterator[tuple[float, str]]:
         for event in self._events:

@@ -14,7 +14,7 @@ from tests.runs.recorded import START_NS, judged_run
 from tests.runs.test_run_pages import LAYOUT
 from tests.widgets.browser import CHROMIUM, FLAGS
 from zmqlab import Run
-from zmqlab.lab.sampled_traces import Part
+from zmqlab.lab.traced_parts import Part
 from zmqlab.runs.run_pages import run_page
 from zmqlab.runs.trace_diagrams import Diagram, diagrams_page
 from zmqlab.wire.control import Event

@@ -18,6 +18,7 @@ A cluster:
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.
 * :mod:`~zmqlab.lab.trace_leases`: tracing that is asked for, and asked for again.
 * :mod:`~zmqlab.lab.sampled_traces`: what traced processes told, for pictures and diagrams.
+* :mod:`~zmqlab.lab.traced_parts`: which of it belongs to one request, or to one election.
 * :mod:`~zmqlab.lab.message_matching`: messages put together from what both of their ends told.
 
 What breaks:

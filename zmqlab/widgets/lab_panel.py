@@ -16,6 +16,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.cluster_picture import ClusterPicture
+from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
@@ -25,8 +26,8 @@ from zmqlab.widgets.sampler import sampler_of
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``picture``, ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a
-    widget of its own.
+    Its parts are attributes: ``picture``, ``nodes``, ``consistency``, ``load``, ``cards``, ``charts``, ``links``,
+    ``events``. Each is a widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -40,6 +41,7 @@ class Lab(ipywidgets.VBox):
         self._sampler = sampler_of(cluster)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
+        self.consistency = ConsistencyStrip(cluster)
         self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
         self.cards = FaultCards(cluster)
@@ -48,13 +50,15 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(self._judged)
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
-        super().__init__(children=[self.picture, self.nodes, self.load, self.cards, self.charts, below])
+        shown = [self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
+        super().__init__(children=shown)
         self.add_class("zl-lab")
         self.layout.width = "100%"
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (self.picture, self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        own = (self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts)
+        return (*own, self.links, self.events)
 
     def _judged(self, result: LoadResult) -> None:
         self.cards.judged(result.verdict, result.report.result.started_ns)

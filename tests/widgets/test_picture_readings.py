@@ -13,22 +13,26 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.message_matching import Fate, Message
 from zmqlab.widgets.picture_readings import (
     CLIENT,
-    HOLD_NS,
-    MESSAGE_COLUMNS,
-    Kind,
     Look,
     PictureReadings,
-    Stories,
-    bounded,
     clients_table,
-    kind_of,
     links_table,
     look_of,
     marks_table,
-    share_for,
 )
 from zmqlab.widgets.readings import NodeTrack
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.travelling_messages import (
+    HOLD_NS,
+    MESSAGE_COLUMNS,
+    SAMPLED_MAX,
+    SAMPLED_MIN,
+    Kind,
+    Stories,
+    bounded,
+    kind_of,
+    share_for,
+)
 from zmqlab.wire.fault_queries import LinkFault
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Direction, TraceKind, TraceRecord
@@ -249,19 +253,16 @@ def test_elections_are_left_out_last() -> None:
     assert bounded(beats, 10) == beats
 
 
-@pytest.mark.parametrize(("rate", "least", "most"), [(0, 1, 1), (5, 1, 1), (100, 5, 20), (5_000, 5, 20), (1e6, 5, 20)])
-def test_the_share_follows_the_load(rate: float, least: float, most: float) -> None:
+@pytest.mark.parametrize("rate", [0, 5, 20, 100, 5_000, 1e6])
+def test_the_share_follows_the_load_and_seldom_changes(rate: float) -> None:
     share = share_for(rate)
-    assert 0 < share <= 1
-    if rate >= 20:
-        assert least <= share * rate <= most
-    else:
-        assert share == 1
+    assert share == 1 if rate <= 5 else SAMPLED_MIN <= share * rate <= SAMPLED_MAX
+    assert share_for(1.4 * rate, share) == share == share_for(rate / 1.3, share)
 
 
 def told(readings: PictureReadings) -> list[dict[str, float]]:
     readings.sample(time.time_ns())
-    columns = readings._messages.newest(MESSAGE_COLUMNS)
+    columns = readings._messages._rows.newest(MESSAGE_COLUMNS)
     return [dict(zip(MESSAGE_COLUMNS, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

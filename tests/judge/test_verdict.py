@@ -17,6 +17,7 @@ from zmqlab.market.types import Command, Side
 from zmqlab.replica.machine import StateMachine
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as wire
+from zmqlab.wire import control
 
 
 def judged(run: History, nodes: list[FakeNode], **arguments: Any) -> Verdict:
@@ -25,6 +26,39 @@ def judged(run: History, nodes: list[FakeNode], **arguments: Any) -> Verdict:
 
 def failed(verdict: Verdict) -> set[str]:
     return {check.name for check in verdict.checks if not check.ok}
+
+
+def only_a_minority_is_left(nodes: list[FakeNode], last_index: int) -> FakeNode:
+    """One of three voters, which has heard of the log up to an index only."""
+    (node, *_) = nodes
+    node.entries = node.entries[:last_index]
+    node.index = node.status.applied_index = last_index
+    node.status.members = [control.Member(node_id=each, name="", host="127.0.0.1", port=1) for each in range(3)]
+    return node
+
+
+def test_what_a_minority_has_not_is_not_lost(run: History, nodes: list[FakeNode]) -> None:
+    """Two of three nodes had the last requests, and died. The verdict was "failed", though their journals have all."""
+    node = only_a_minority_is_left(nodes, len(run.entries) - 10)
+    node.status.orders_applied -= 18
+    totals = checks.RunTotals((2,), requests=30, acknowledged=60, unanswered=4, unsent=9, served_to_the_end=False)
+    verdict = judged(run, [node], totals=totals)
+    assert verdict.outcome == "not judged", verdict
+    (unknown,) = (check for check in verdict.checks if check.name == "majority asked")
+    assert "1 of 3 voters told its state" in unknown.detail
+    assert "9 acknowledged requests stand behind that" in unknown.detail
+    assert "Restart nodes until a majority runs" in unknown.detail
+
+
+def test_what_a_minority_has_otherwise_is_a_broken_promise(run: History, nodes: list[FakeNode]) -> None:
+    node = only_a_minority_is_left(nodes, len(run.entries) - 10)
+    node.entries[9] = LogEntry(10, 1, 1, node.entries[10].data)
+    assert judged(run, [node]).outcome == "failed"
+
+
+def test_in_a_mode_without_majorities_what_is_not_there_is_lost(run: History, nodes: list[FakeNode]) -> None:
+    node = only_a_minority_is_left(nodes, len(run.entries) - 10)
+    assert judged(run, [node], replication="primary-backup").outcome == "failed"
 
 
 def test_an_honest_run_passes_every_check(run: History, nodes: list[FakeNode]) -> None:

@@ -5,12 +5,11 @@ follower may still be catching up. Then the log up to that index is pulled from 
 longer begins at index 1 on one node may still do so on another.
 
 *During a run* a :class:`LogCollector` reads the log along, so that the verdict has it even if no node has it at the
-end. Journals are compacted, and a node with a wiped disk comes back with a snapshot instead of a log. When every node
-has been wiped in turn, no node can tell any more how the state came to be. So a thread asks one of the running nodes, a
-few times a second, for what is committed behind the last entry that it has. Each time it asks another node, and it asks
-for a few entries once more that it has already. Two nodes that say different things of one index have broken the
-promise on which all others rest (state machine safety), and the verdict reports it. Memory stays small: entries go to a
-file without a name in the cluster's folder, and 17 bytes of each stay in memory. The file is bounded too
+end. Journals are compacted, and a node with a wiped disk comes back with a snapshot instead of a log. So a thread asks
+one of the running nodes, a few times a second, for what is committed behind the last entry that it has. Each time it
+asks another node, and it asks for a few entries once more that it has already. Two nodes that say different things of
+one index have broken the promise on which all others rest (state machine safety), and the verdict reports it. Entries
+go to a file without a name in the cluster's folder, and 17 bytes of each stay in memory. The file is bounded too
 (:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, or its disk, collecting ends, and the
 verdict says that its log is not complete. At 10,000 orders/s a node reads 100 KiB each time.
 
@@ -180,7 +179,7 @@ def _look(endpoints: Sequence[str]) -> list[NodeEvidence]:
         status = statuses.get(endpoint)
         if isinstance(answer, control.HashAnswer) and status is not None and status.applied_index == answer.index:
             said = (status.name, answer.index, answer.chain_hash, answer.state_hash, status.orders_applied)
-            found.append(NodeEvidence(*said))
+            found.append(NodeEvidence(*said, sum(member.voter for member in status.members)))
     return sorted(found)
 
 
@@ -315,11 +314,8 @@ class LogPrefix(Sequence[LogEntry]):
     @overload
     def __getitem__(self, position: slice) -> list[LogEntry]: ...
     def __getitem__(self, position: int | slice) -> LogEntry | list[LogEntry]:
-        if isinstance(position, slice):
-            return [self._log.at(self._log.first_index + each) for each in range(*position.indices(self._count))]
-        if not -self._count <= position < self._count:
-            raise IndexError(f"{position} of {self._count} entries")
-        return self._log.at(self._log.first_index + position % self._count)
+        first, wanted = self._log.first_index, range(self._count)[position]
+        return self._log.at(first + wanted) if isinstance(wanted, int) else [self._log.at(first + at) for at in wanted]
 
     def __iter__(self) -> Iterator[LogEntry]:
         return map(self._log.at, range(self._log.first_index, self._log.first_index + self._count))
@@ -342,6 +338,8 @@ class LogCollector:
         """Entries that were read once more, from any node."""
         self.full = False
         """Whether the file has no room left; nothing is collected any more then."""
+        self.listener: Callable[[Sequence[LogEntry], str], None] | None = None
+        """Is told in this thread all entries that a node has given out, and by which node."""
         self._cluster = cluster
         self._poll_s = poll_s
         self._turn, self._more = 0, False  # "more": the last answer was so large that there is more
@@ -431,6 +429,8 @@ class LogCollector:
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
         """Compare the entries that are known and keep those that follow; whether any followed."""
         before = len(self.log)
+        if self.listener is not None:
+            self.listener(entries, endpoint)
         for entry in entries:
             if entry.log_index < self.log.first_index:
                 continue

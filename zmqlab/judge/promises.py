@@ -9,14 +9,14 @@ breaks it and sees its check fail.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from math import inf
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from zmqlab.judge.replay import BookKey, Replayed, RequestTable
+from zmqlab.judge.replay import BookKey, LogEntry, Replayed, RequestTable, replay
 
 Outcome = Literal["passed", "failed", "not judged"]
 
@@ -104,6 +104,8 @@ class NodeEvidence(NamedTuple):
     chain_hash: str
     state_hash: str
     orders_applied: int
+    voters: int = 0
+    """How many voters the group has, by its word; 0: not known."""
 
 
 def nothing_lost(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
@@ -162,6 +164,31 @@ def nothing_twice(
             return Check(name, False, f"{node.name} applied {node.orders_applied:,} orders, the log says {expected:,}")
     copies = sum(map(len, log.copies.values()))
     return Check(name, True, f"{expected:,} orders applied on every node; {copies:,} retries had no effect")
+
+
+def majority_told(told: int, voters: int, unknown: int, last_index: int) -> Check:
+    """A majority of the voters has told its state. ``unknown``: acknowledged requests behind the end of their log."""
+    detail = f"{told} of {voters} voters told its state, and its log ends at index {last_index:,}"
+    if unknown:
+        detail += f": {unknown:,} acknowledged requests stand behind that, where the others may have them"
+    return Check("majority asked", None, f"{detail}. Restart nodes until a majority runs, and judge again")
+
+
+def lost_in_part(
+    acknowledgements: Sequence[Acknowledgement],
+    entries: Sequence[LogEntry],
+    first_index: int,
+    totals: RunTotals | None,
+) -> Iterator[Check]:
+    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
+    the sessions were opened in that part."""
+    known = [ack for ack in acknowledgements if ack.log_index >= first_index]
+    if not entries or not known:
+        return
+    replayed = replay(entries, 0)
+    yield nothing_lost(known, replayed)
+    if totals is not None and min(totals.client_ids, default=0) >= first_index:
+        yield totals_agree(totals, replayed)
 
 
 def run_complete(totals: RunTotals) -> Check:

@@ -13,7 +13,7 @@ judges by that alone, so that kept evidence can be judged again. :func:`judge` d
 computes nothing. Beside the verdict it has the thresholds that its caller set (:mod:`~zmqlab.judge.thresholds`).
 
 Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds beyond the
-quorum's is not promised.
+quorum's is not promised. If only a minority answers, what it lacks is not lost: the dead nodes may have it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from zmqlab.judge.thresholds import Threshold, crossed
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
@@ -98,9 +99,8 @@ class Verdict:
         }
 
     def __repr__(self) -> str:
-        lines = [f"verdict: {self.outcome.upper()}"]
-        lines += [f"  {_MARKS[check.ok]} {check.name}: {check.detail}" for check in self.checks]
-        return "\n".join([*lines, f"  covered: {self.coverage}"])
+        checks = [f"  {_MARKS[check.ok]} {check.name}: {check.detail}" for check in self.checks]
+        return "\n".join([f"verdict: {self.outcome.upper()}", *checks, f"  covered: {self.coverage}"])
 
     def _repr_html_(self) -> str:
         rows = [(_WORDS[check.ok], check.name, check.detail) for check in self.checks]
@@ -309,11 +309,9 @@ def judge(
     allow_compacted: bool = False,
     **evidence_and_how_to_take_it: Any,
 ) -> Verdict:
-    """Judge a run by the nodes at ``endpoints``, all of which must answer; :func:`take_evidence`, then
-    :func:`pass_verdict`."""
-    taken = take_evidence(endpoints, acknowledgements, **evidence_and_how_to_take_it)
+    """Judge a run by the nodes at ``endpoints``, all of which must answer."""
     return pass_verdict(
-        taken,
+        take_evidence(endpoints, acknowledgements, **evidence_and_how_to_take_it),
         max_replayed_commands=max_replayed_commands,
         max_replay_s=max_replay_s,
         allow_compacted=allow_compacted,
@@ -335,8 +333,23 @@ def pass_verdict(
         max_replay_s: for how long it follows them, at most.
         allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
     """
-    verdict = _verdict_on(taken, max_replayed_commands, max_replay_s, allow_compacted)
-    return verdict.of_replication(taken.replication)
+    within, beyond = _within_reach(taken)
+    verdict = _verdict_on(within, max_replayed_commands, max_replay_s, allow_compacted)
+    return replace(verdict, checks=(*beyond, *verdict.checks)).of_replication(taken.replication)
+
+
+def _within_reach(taken: RunEvidence) -> tuple[RunEvidence, tuple[Check, ...]]:
+    """What can be judged by the nodes that answered, and why that is not all, if it is not; see the module."""
+    kind = REPLICATIONS.known(taken.replication or DEFAULT_REPLICATION)
+    voters = max((node.voters for node in taken.nodes), default=0)
+    if kind is None or kind.needs != "majority" or not taken.nodes or 2 * len(taken.nodes) > voters:
+        return taken, ()
+    last_index = max(node.log_index for node in taken.nodes)
+    known = [ack for ack in taken.acknowledgements if ack.log_index <= last_index]
+    reads = None if taken.reads is None else [read for read in taken.reads if read.log_index <= last_index]
+    unknown = len(taken.acknowledgements) - len(known)
+    check = promises.majority_told(len(taken.nodes), voters, unknown, last_index)
+    return replace(taken, acknowledgements=known, reads=reads, totals=None), (check,)
 
 
 def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
@@ -369,7 +382,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
                 *watched,
                 promises.order_agrees(acknowledgements),
                 *seen,
-                *_lost_in_part(acknowledgements, log, totals),
+                *promises.lost_in_part(acknowledgements, log.entries, log.first_index, totals),
             ),
             f"{coverage}; the log from index {log.first_index:,} on, answers and orders applied not compared",
             nodes,
@@ -434,17 +447,3 @@ def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem
             detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
     return Check(name, True, f"{len(log.entries):,} entries")
-
-
-def _lost_in_part(
-    acknowledgements: Sequence[Acknowledgement], log: LogPiece, totals: RunTotals | None
-) -> Iterator[Check]:
-    """Nothing lost, for the acknowledgements that lie in the part of the log that is still there; and the totals, if
-    the sessions were opened in that part."""
-    known = [ack for ack in acknowledgements if ack.log_index >= log.first_index]
-    if not log.entries or not known:
-        return
-    replayed = replay(log.entries, 0)
-    yield promises.nothing_lost(known, replayed)
-    if totals is not None and min(totals.client_ids, default=0) >= log.first_index:
-        yield promises.totals_agree(totals, replayed)

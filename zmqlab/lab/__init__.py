@@ -30,6 +30,7 @@ Load:
 
 * :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
 * :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
+* :mod:`~zmqlab.lab.so_far`: the thread that counts what a run has lost so far.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
+from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import (
     MAX_REPLAY_S,
@@ -46,6 +47,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.load_run import LoadRun
+from zmqlab.lab.so_far import Counting
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings, parse_stages
@@ -59,15 +61,13 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 20.0
 """Longer than a session may take to open (10 s) on top of starting an interpreter."""
-REACH_TIMEOUT_S = 3.0
-"""Nodes on this machine answer within milliseconds; far ones within a round trip or two."""
+REACH_TIMEOUT_S = 3.0  # nodes on this machine answer within milliseconds; far ones within a round trip or two
 OVERTIME_S = 60.0
 """Beyond its schedule and its drain a load process is stuck."""
 FIGURES_OVER = 10
 """Snapshots that the live figures are made of: one second."""
 COLLECT_ABOVE_S = 15.0
-"""A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of their
-log, eleven minutes at 20,000 orders/s."""
+"""A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of it."""
 RATE = 5_000
 BY_DEFAULT = "by default"
 """The duration of a run whose caller names none."""
@@ -209,6 +209,9 @@ class LoadClient:
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
         if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
             run.evidence.collector = self._collect().start()
+        if collector := self._collector or run.evidence.collector:
+            replication = self._cluster.fleet.plan.replication if self._cluster is not None else ""
+            run.evidence.counting = Counting(run.evidence.folder, collector, self.feed, replication).start()
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
@@ -294,6 +297,11 @@ class LoadClient:
         if self._judged is None:
             raise ClusterError("the run has not been judged yet: load.wait() ends with its verdict")
         return self._judged
+
+    @property
+    def so_far(self) -> SoFar | None:
+        """What is lost so far, as of a second ago. None: not counted (yet), as in a run of less than 15 s."""
+        return self._run.so_far if self._run is not None else None
 
     @property
     def newest(self) -> load_wire.LoadMetrics | None:

@@ -42,7 +42,9 @@ from zmqlab.settings import reason_of
 
 if TYPE_CHECKING:
     from zmqlab.judge.evidence import LogCollector
+    from zmqlab.judge.live_count import SoFar
     from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.so_far import Counting
 
 POLL_MS = 50
 """How soon an order to the load process leaves, and how soon its end is seen."""
@@ -75,12 +77,16 @@ class Evidence:
             ) from None
         self.collector: LogCollector | None = None
         """Reads the log along with the run, unless the caller gave a collector."""
+        self.counting: Counting | None = None
+        """Counts what is lost so far, while a collector reads the log along."""
         self.is_wanted = False
         """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
 
     def was_judged(self) -> None:
         """The record is not needed any more, unless the run did not pass, and nothing more is collected. What was
         collected can still be read, for a run that is kept."""
+        if self.counting is not None:
+            self.counting.stop()
         if self.collector is not None:
             self.collector.stop()
         if self._own is None and not self.is_wanted:
@@ -167,6 +173,11 @@ class LoadRun:
         """Tell the process something."""
         self._steered += 1
         self._orders.append(message)
+
+    @property
+    def so_far(self) -> SoFar | None:
+        """What is lost so far; None: it is not counted, or not yet."""
+        return self.evidence.counting.newest if self.evidence.counting is not None else None
 
     def outcome(self) -> load_wire.LoadResult:
         """What the run has recorded, once it has ended. Raises ClusterError, or what the process failed with."""

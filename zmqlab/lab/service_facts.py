@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -221,6 +221,8 @@ class ServiceWatch:
         """The verdict on the last run, set by the caller that has it; see :class:`Facts`."""
         self.is_over = False
         """Whether the cluster stops, or has stopped."""
+        self._forget_end: Callable[[], object] = lambda: None
+        """Takes back what the cluster is to call at its end."""
         self._unregister = feed.on_load_frame(partial(_call, weakref.ref(self)), at_once=True)
 
     @classmethod
@@ -231,17 +233,18 @@ class ServiceWatch:
             ClusterError: it has not been started, or has been stopped.
         """
         watch = cls(cluster.feed, cluster.fleet, cluster.link_table)
-        cluster.at_stop(watch.end)
+        watch._forget_end = cluster.at_stop(watch.end)
         return watch
 
     def end(self) -> None:
         """The cluster stops: what comes now is about its end alone."""
         self.is_over = True
-        self.close()
+        self._unregister()
 
     def close(self) -> None:
         """Listen no longer; the facts grow old."""
         self._unregister()
+        self._forget_end()
 
     def facts(self, problem: str = "") -> Facts:
         """What is known now. ``problem``: why nothing more will be heard, if so."""

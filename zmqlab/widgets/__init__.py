@@ -28,6 +28,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
+* :mod:`~zmqlab.widgets.status_line`: one line that says whether clients are served
 * :mod:`~zmqlab.widgets.lab_panel`: the whole panel
 * :mod:`~zmqlab.widgets.scenario_runner`: a button that runs a scenario, and its story
 
@@ -51,6 +52,7 @@ _HOME = {
     "PartitionMatrix": "cluster_controls",
     "ReplicationChart": "chart_widgets",
     "ScenarioRunner": "scenario_runner",
+    "StatusLine": "status_line",
     "ThroughputChart": "chart_widgets",
 }
 """The module of each public name."""

@@ -1,4 +1,4 @@
-"""The whole panel on one page: nodes, load, fault cards, charts, links and events.
+"""The whole panel on one page: status line, nodes, load, fault cards, charts, links and events.
 
 :class:`Lab` is the front of this package, and what most notebooks show. It only puts the widgets together; each of them
 also works alone.
@@ -19,13 +19,14 @@ from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
+from zmqlab.widgets.status_line import StatusLine
 
 
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a widget of its
-    own.
+    Its parts are attributes: ``status``, ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a
+    widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -37,6 +38,7 @@ class Lab(ipywidgets.VBox):
 
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
         self._sampler = sampler_of(cluster)
+        self.status = StatusLine(cluster)
         self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
@@ -46,15 +48,16 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(self._judged)
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
-        super().__init__(children=[self.nodes, self.load, self.cards, self.charts, below])
+        super().__init__(children=[self.status, self.nodes, self.load, self.cards, self.charts, below])
         self.add_class("zl-lab")
         self.layout.width = "100%"
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        return (self.status, self.nodes, self.load, self.cards, self.charts, self.links, self.events)
 
     def _judged(self, result: LoadResult) -> None:
+        self.status.judged(result.verdict.outcome)
         self.cards.judged(result.verdict, result.report.result.started_ns)
 
     def close(self) -> None:

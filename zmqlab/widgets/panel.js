@@ -128,9 +128,11 @@ function panel(build) {
       const forget = (within) => {
         for (const made of buttons.values()) for (const each of made) if (within.contains(each)) made.delete(each);
       };
-      const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget });
+      let tellAge = null;
+      const onAge = (tell) => { tellAge = tell; };   // for a panel that says itself that the kernel is gone
+      const draw = build({ model, el, button, faultButton, undoButton, sliders, send, forget, onAge });
       el.append(problem);
-      const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0);
+      const age = watchAge(model, el, () => !document.hidden && model.get("_beat") >= 0, tellAge);
       const show = () => draw(model.get("_state"));
       show();
       showProblem();

@@ -1,0 +1,99 @@
+"""Counts once a second what a run that goes on has lost so far, and what was applied twice.
+
+A thread reads the ledger of the load process as it grows, and hands it to a :class:`~zmqlab.judge.live_count.LiveCount`
+beside what the run's :class:`~zmqlab.judge.evidence.LogCollector` hears of the nodes' log. The nodes are asked for
+nothing more than the collector asks anyhow, but where two of them have told different logs.
+
+Rules: it refers to no :class:`~zmqlab.lab.load_client.LoadClient`, which may be forgotten while its run is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from zmqlab.client import ask
+from zmqlab.errors import ZmqlabError
+from zmqlab.judge.evidence import COLLECT_TIMEOUT_S, PIECE_BYTES, LogCollector
+from zmqlab.judge.live_count import LiveCount, SoFar
+from zmqlab.judge.replay import LogEntry
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.load.run_record import LedgerTail
+from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.wire import control
+
+LOOK_S = 1.0
+"""Between two looks."""
+
+_log = logging.getLogger(__name__)
+
+
+class Counting:
+    """The thread, from :meth:`start` to :meth:`stop`.
+
+    Args:
+        folder: where the load process writes its ledger.
+        collector: reads the log along.
+        feed: hears what nodes publish.
+        replication: by which the nodes agree; empty: not known.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        collector: LogCollector,
+        feed: MetricsFeed,
+        replication: str = "",
+    ) -> None:
+        kind = REPLICATIONS.known(replication)
+        self.newest: SoFar | None = None
+        """As of the last look; None before the first."""
+        self._tail = LedgerTail(folder)
+        self._count = LiveCount(one_log=kind is None or "nodes agree" not in kind.not_promised)
+        self._feed = feed
+        self._collector = collector
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="zmqlab-so-far", daemon=True)
+
+    def start(self) -> Counting:
+        """Begin."""
+        self._collector.listener = self._count.told
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End; what was counted last stays."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self._collector.listener = None
+
+    def look(self) -> SoFar:
+        """Read what is new, and count. The thread calls this, and so do tests."""
+        self._count.acknowledged(self._tail.read())
+        self._settle_doubt()
+        self.newest = self._count.look(self._feed.newest().values(), time.monotonic_ns())
+        return self.newest
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(LOOK_S):
+                self.look()
+        except Exception:  # the run goes on, and is judged at its end
+            _log.exception("what a run has lost so far is not counted any more")
+            self.newest = None
+
+    def _settle_doubt(self) -> None:
+        """Two nodes have told different logs: read one of them again from further before."""
+        doubt, self._count.doubt = self._count.doubt, None
+        if doubt is None:
+            return
+        endpoint, from_index = doubt
+        query = control.LogQuery(ask.new_nonce(), from_index, PIECE_BYTES)
+        try:
+            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S)
+        except ZmqlabError:
+            return  # the collector hears of the difference again, from this node or from another one
+        self._count.told([LogEntry(*entry) for entry in answer.entries], endpoint)

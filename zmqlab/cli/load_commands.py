@@ -197,6 +197,7 @@ def shown(command: str, about: Sequence[str], load: LoadClient, plain: bool, as_
 def watched_to_its_end(load: LoadClient, live: LiveRun) -> LoadResult:
     """Start the load, wait for its end, judge it."""
     load.start()
+    live.so_far = lambda: load.so_far
     live.begin()
     live.wait(lambda: load.running, load.stop, "ending the load")
     live.phase = "judging"

@@ -39,6 +39,7 @@ from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 
 if TYPE_CHECKING:
+    from zmqlab.judge.live_count import SoFar
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.wire.control import Event
@@ -197,6 +198,13 @@ class _Screen:
         self._take()
 
 
+def _said_of(so_far: SoFar | None) -> tuple[str, str]:
+    """What was lost so far, for people, and its style."""
+    if so_far is None:
+        return "", ""
+    return str(so_far), "bad" if so_far.lost or so_far.misplaced or so_far.twice else "dim"
+
+
 class LiveRun:
     """A run, shown while it goes on. Use it as a context manager around all of the run.
 
@@ -227,6 +235,8 @@ class LiveRun:
         """Says what is done to the cluster now."""
         self.counters: Callable[[], Sequence[str]] = tuple
         """Further figures, for people."""
+        self.so_far: Callable[[], SoFar | None] = lambda: None
+        """What was lost so far; None: that is not counted."""
         self._command, self._about, self._advice, self._sorts = command, about, advice, sorts
         self._duration_s = duration_s
         self._began_s = time.monotonic()
@@ -326,6 +336,7 @@ class LiveRun:
             clock=self._clock(),
             status=self._status(facts),
             counters=self.counters(),
+            lost=_said_of(self.so_far()),
             bars=self._columns.bars,
             figures=figures,
             nodes=node_rows(facts.nodes) if facts is not None else (),

@@ -295,9 +295,9 @@ def _charts(readings: Readings, width: int, height: int) -> list[Line]:
     ]
 
 
-def _ms(latency_ms: float) -> str:
+def _ms(latency_ms: float, unit: str = "") -> str:
     """No latency is zero: nothing was measured then."""
-    return f"{latency_ms:,.1f}" if latency_ms else "-"
+    return f"{latency_ms:,.1f}{unit}" if latency_ms else "-"
 
 
 def _top_of(values: Sequence[float | None]) -> float:
@@ -345,7 +345,7 @@ def _counters(readings: Readings, width: int) -> list[Line]:
     figures = readings.figures
     if figures is None:
         return []
-    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {_ms(figures.p50_ms)} ms", *readings.counters]
+    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {_ms(figures.p50_ms, ' ms')}", *readings.counters]
     text, style = readings.lost
     lost = as_lines(wrapped(f"so far, {text}", width)[:2], style) if text else []
     return [*as_lines(wrapped(", ".join(said), width)[:2]), *lost]

@@ -56,6 +56,7 @@ def main() -> None:
         ) as live:
             live.watch(cluster.feed, cluster)
             load.start()
+            live.so_far = lambda: load.so_far
             live.begin()
 
             def picture(name: str) -> None:

@@ -46,6 +46,7 @@ def some_readings(nodes: int = 3, **other: object) -> Readings:
         clock="38 of 300 s",
         status=("● SERVING 10,012/s, p99 4.1 ms · 3 of 3 nodes run, node0 leads", "good banner"),
         counters=("2 faults over", "last gap 340 ms"),
+        lost=("of 381,000 orders acknowledged until 1 s ago: 0 lost, 0 twice", "dim"),
         bars=some_bars(),
         figures=FIGURES,
         nodes=[a_node(number, role) for number, role in enumerate(roles)],

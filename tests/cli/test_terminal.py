@@ -130,13 +130,14 @@ def test_a_suspended_run_gives_the_terminal_back_until_it_goes_on(
 ) -> None:
     given_back: list[bool] = []
     monkeypatch.setattr(os, "kill", lambda *_: given_back.append(wait_for(lambda: terminal.is_as_it_was)))
-    before = signal.getsignal(signal.SIGTSTP)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # also where the tests run without a terminal
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
     with a_run(terminal):
         signal.raise_signal(signal.SIGTSTP)
         assert given_back == [True]
         assert wait_for(lambda: terminal.raw.count("\x1b[?1049h") == 2)
     assert wait_for(lambda: terminal.is_as_it_was)
-    assert signal.getsignal(signal.SIGTSTP) == before
+    assert signal.signal(signal.SIGTSTP, before) is signal.SIG_DFL
 
 
 def test_what_is_said_while_the_screen_is_taken_comes_when_it_is_given_back(
@@ -196,6 +197,15 @@ def test_lines_where_there_is_no_screen() -> None:
     assert out.getvalue().splitlines()[0] == "starting"
     assert "   1.50 s  node1 killed" in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def test_lines_in_a_terminal_break_no_word(terminal: Terminal) -> None:
+    with a_run(terminal, plain=True) as live:
+        live.tell("kill leader: node0, " * 8, at_s=1.5)
+        assert wait_for(lambda: terminal.raw.count("leader") == 8)
+    words = {word for line in terminal.lines for word in line.split()}
+    assert words == {"starting", "1.50", "s", "kill", "leader:", "node0,"}
+    assert "\x1b" not in terminal.raw
 
 
 def test_output_that_can_not_be_written_ends_the_run() -> None:

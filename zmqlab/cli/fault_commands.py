@@ -243,6 +243,7 @@ def _tortured(settings: TortureSettings, stream: TextIO, plain: bool) -> Torture
     )
     live.doing = lambda: run.state.doing or run.state.phase
     live.counters = lambda: _counters(run.state)
+    live.so_far = lambda: run.state.so_far
     with live:
         run.start()
         live.wait(lambda: run.running, run.stop, "mending and judging")

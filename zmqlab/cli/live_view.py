@@ -117,6 +117,8 @@ class Readings:
     status: tuple[str, str] = ("", "")
     """The status line, and the style of its ground."""
     counters: Sequence[str] = ()
+    lost: tuple[str, str] = ("", "")
+    """What was lost so far, and its style; empty: that is not counted."""
     bars: Sequence[Bar | None] = ()
     figures: LoadFigures | None = None
     nodes: Sequence[NodeRow] = ()
@@ -211,6 +213,7 @@ def one_line(readings: Readings) -> str:
         f"{figures.elapsed_s:6.1f} s  {figures.rate:9,.0f} orders/s  {figures.latencies}",
         f"acknowledged {figures.acknowledged:,}",
         *readings.counters,
+        readings.lost[0] if readings.lost[1] == "bad" else "",
         roles,
         readings.doing,
     )
@@ -292,9 +295,9 @@ def _charts(readings: Readings, width: int, height: int) -> list[Line]:
     ]
 
 
-def _ms(latency_ms: float) -> str:
+def _ms(latency_ms: float, unit: str = "") -> str:
     """No latency is zero: nothing was measured then."""
-    return f"{latency_ms:,.1f}" if latency_ms else "-"
+    return f"{latency_ms:,.1f}{unit}" if latency_ms else "-"
 
 
 def _top_of(values: Sequence[float | None]) -> float:
@@ -342,8 +345,10 @@ def _counters(readings: Readings, width: int) -> list[Line]:
     figures = readings.figures
     if figures is None:
         return []
-    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {_ms(figures.p50_ms)} ms", *readings.counters]
-    return as_lines(wrapped(", ".join(said), width)[:2])
+    said = [f"acknowledged {figures.acknowledged:,}", f"p50 {_ms(figures.p50_ms, ' ms')}", *readings.counters]
+    text, style = readings.lost
+    lost = as_lines(wrapped(f"so far, {text}", width)[:2], style) if text else []
+    return [*as_lines(wrapped(", ".join(said), width)[:2]), *lost]
 
 
 def _nodes(nodes: Sequence[NodeRow], width: int) -> list[Line]:

@@ -216,6 +216,7 @@ def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> 
         from zmqlab.lab.trace_leases import trace
 
         trace(load.feed, traced, TRACED_S)
+    live.so_far = lambda: load.so_far
     live.begin()
     live.wait(lambda: load.running, load.stop, "ending the load")
     live.phase = "judging"

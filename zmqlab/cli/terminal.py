@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from zmqlab.cli.live_view import FIGURES_OVER, Columns, Readings, Tick, figures_of, node_rows, one_line, screen
 from zmqlab.cli.output import console_on, rich_text, size_of, width_of
-from zmqlab.cli.styled_lines import shortened
+from zmqlab.cli.styled_lines import shortened, wrapped
 from zmqlab.errors import FrameError
 from zmqlab.lab.events import Sort
 from zmqlab.lab.fault_kinds import FAULTS
@@ -39,6 +39,7 @@ from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 
 if TYPE_CHECKING:
+    from zmqlab.judge.live_count import SoFar
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.feed import MetricsFeed
     from zmqlab.wire.control import Event
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 REFRESH_S = 0.25
 LINE_S = 1.0
 POLL_S = 0.05
+JOIN_S = 1.0
+"""How long the end waits for the last picture or line."""
 TICKS_KEPT = 500
 """More than any terminal is high."""
 BANNERS = {
@@ -113,8 +116,9 @@ class _Lines:
             self._write(line)
 
     def tell(self, tick: Tick) -> None:
-        """One line."""
-        self._write(f"{tick.at_s:7.2f} s  {tick.text}")
+        """One line, or several in a terminal that is not wide enough."""
+        line, width = f"{tick.at_s:7.2f} s  {tick.text}", width_of(self._stream)
+        self._write(line if width is None else "\n".join(wrapped(line, width, hang=11)))
 
     def close(self) -> None:
         """Nothing is to be done."""
@@ -136,6 +140,7 @@ class _Screen:
         """Held while anything is written to the terminal."""
         self._held: tuple[TextIO, io.StringIO] | None = None
         """Standard error as it was, and what was written to it since."""
+        self._is_taken = False
         self._suspended_before: Any = None
         """What SIGTSTP did before."""
 
@@ -145,7 +150,7 @@ class _Screen:
             if sys.stderr is not None and sys.stderr.isatty():
                 self._held = sys.stderr, io.StringIO()
                 sys.stderr = self._held[1]
-            if threading.current_thread() is threading.main_thread():
+            if self._can_be_suspended():
                 self._suspended_before = signal.signal(signal.SIGTSTP, self._suspend)
             self._take()
         except BaseException:
@@ -177,16 +182,24 @@ class _Screen:
                 (sys.stderr, said), self._held = self._held, None
                 sys.stderr.write(said.getvalue())
 
+    @staticmethod
+    def _can_be_suspended() -> bool:
+        """Not where a shell without jobs has started this process: it ignores the signal then."""
+        in_main = threading.current_thread() is threading.main_thread()
+        return in_main and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+
     def _take(self) -> None:
         with self._lock:
+            self._is_taken = True  # first: Ctrl-C may come before the next line has ended
             self._console.set_alt_screen(True)
             self._console.show_cursor(False)
 
     def _give_back(self) -> None:
         with self._lock:
-            if self._console.is_alt_screen:
+            if self._is_taken:
                 self._console.show_cursor(True)
                 self._console.set_alt_screen(False)
+                self._is_taken = False
 
     def _suspend(self, *_: object) -> None:
         """Ctrl-Z: the shell gets its screen, until it lets this process go on."""
@@ -195,6 +208,13 @@ class _Screen:
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, self._suspend)
         self._take()
+
+
+def _said_of(so_far: SoFar | None) -> tuple[str, str]:
+    """What was lost so far, for people, and its style."""
+    if so_far is None:
+        return "", ""
+    return str(so_far), "bad" if so_far.lost or so_far.misplaced or so_far.twice else "dim"
 
 
 class LiveRun:
@@ -227,6 +247,8 @@ class LiveRun:
         """Says what is done to the cluster now."""
         self.counters: Callable[[], Sequence[str]] = tuple
         """Further figures, for people."""
+        self.so_far: Callable[[], SoFar | None] = lambda: None
+        """What was lost so far; None: that is not counted."""
         self._command, self._about, self._advice, self._sorts = command, about, advice, sorts
         self._duration_s = duration_s
         self._began_s = time.monotonic()
@@ -260,6 +282,7 @@ class LiveRun:
         try:
             for end in self._ends:
                 end()
+            self._thread.join(JOIN_S)
         finally:
             self._display.close()
         self.check()
@@ -326,6 +349,7 @@ class LiveRun:
             clock=self._clock(),
             status=self._status(facts),
             counters=self.counters(),
+            lost=_said_of(self.so_far()),
             bars=self._columns.bars,
             figures=figures,
             nodes=node_rows(facts.nodes) if facts is not None else (),

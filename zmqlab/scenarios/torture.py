@@ -25,6 +25,7 @@ import numpy as np
 
 from zmqlab.errors import SettingsError
 from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
@@ -135,6 +136,8 @@ class TortureState:
     """How many are over."""
     gap_ms: float
     """The longest gap in the fault under way, or in the last one."""
+    so_far: SoFar | None
+    """What was lost so far; None: that is not counted yet."""
 
 
 class Torture:
@@ -164,6 +167,8 @@ class Torture:
         self._on_strike, self._on_start, self._on_phase = on_strike, on_start, on_phase
         self._phase, self._doing = "starting", ""
         self._began = 0.0
+        self._load_client: LoadClient | None = None
+        """None before there is one."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-torture", daemon=True)
         self._result: TortureResult | None = None
@@ -195,7 +200,8 @@ class Torture:
     def state(self) -> TortureState:
         """What is going on."""
         elapsed_s = time.monotonic() - self._began if self._began else 0.0
-        return TortureState(self._phase, elapsed_s, self._doing, len(self.strikes), self.progress.gap_ms)
+        so_far = self._load_client.so_far if self._load_client is not None else None
+        return TortureState(self._phase, elapsed_s, self._doing, len(self.strikes), self.progress.gap_ms, so_far)
 
     def result(self) -> TortureResult:
         """Wait for the end.
@@ -223,6 +229,7 @@ class Torture:
             cluster.feed.on_load_frame(self.progress.take, at_once=True)
             self._on_start(cluster)
             with self._load(collector) as load:
+                self._load_client = load
                 load.start()
                 start_ns = time.monotonic_ns()
                 self._began = time.monotonic()

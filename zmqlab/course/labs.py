@@ -37,8 +37,8 @@ def _by_seeds(make: Callable[[Submission], Piece], *aims: Aim) -> Judge:
     return lambda submission, report, quick: try_seeds(make(submission), aims, report, quick)
 
 
-def _aim(count: int, focus: str = "", nodes: int = 0, first: int = 1) -> Aim:
-    return Aim(SimSettings(focus=focus, nodes=nodes), first, count)
+def _aim(count: int, focus: str = "", nodes: int = 0) -> Aim:
+    return Aim(SimSettings(focus=focus, nodes=nodes), count)
 
 
 LABS = (
@@ -46,26 +46,26 @@ LABS = (
         1,
         "client",
         "a class RetryingClient: an order is sent until it is answered, and carried out once",
-        _by_seeds(client_piece, _aim(60, "outage"), _aim(40, "outage", 3, 101), _aim(60), _aim(30, "ahead")),
+        _by_seeds(client_piece, _aim(60, "outage"), _aim(40, "outage", 3), _aim(60), _aim(30, "ahead")),
     ),
     Lab(
         2,
         "vote",
         "a function grant_vote(me, request): whether a node votes for a candidate",
-        _by_seeds(vote_piece, _aim(50, "figure-8"), _aim(60, "crashes"), _aim(40, "ahead"), _aim(40)),
+        _by_seeds(vote_piece, _aim(40, "figure-8"), _aim(50, "crashes"), _aim(40, "ahead"), _aim(30)),
     ),
     Lab(
         3,
         "commit",
         "a function commit_index(leader): up to where a leader's log is committed",
-        _by_seeds(commit_piece, _aim(60, "figure-8"), _aim(30, "members"), _aim(60, "outage"), _aim(30)),
+        _by_seeds(commit_piece, _aim(40, "figure-8"), _aim(20, "members"), _aim(60, "outage"), _aim(30)),
     ),
     Lab(4, "book", "a class OrderBook: price and time priority", fight),
     Lab(
         5,
         "ack",
         "a class InSync(RaftByQuorum): an order is done when every voter that answers has stored it",
-        _by_seeds(ack_piece, _aim(60, "figure-8"), _aim(60, "outage"), _aim(40, "members"), _aim(40)),
+        _by_seeds(ack_piece, _aim(40, "figure-8", 5), _aim(60, "outage"), _aim(20, "members"), _aim(30)),
     ),
 )
 

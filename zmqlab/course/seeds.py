@@ -33,9 +33,8 @@ class Aim(NamedTuple):
     """Seeds that are tried with the same settings."""
 
     settings: SimSettings
-    first: int
     size: int
-    """How many."""
+    """How many, from 1 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def try_seeds(piece: Piece, aims: Sequence[Aim], report: Report, quick: bool = F
 
 
 def _seeds(aim: Aim, quick: bool) -> Sequence[int]:
-    seeds = range(aim.first, aim.first + aim.size)
+    seeds = range(1, 1 + aim.size)
     return seeds[:: max(1, min(QUICK_SHARE, aim.size))] if quick else seeds
 
 

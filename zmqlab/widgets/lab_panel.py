@@ -97,7 +97,6 @@ class Lab(ipywidgets.VBox):
         figures = StageFigures(cluster, lambda: self.load.load)
         actions, chart = StageActions(cluster), StageChart(cluster, base_px)
         self.load.on_judged(figures.judged)
-        self.picture.add_class("zl-fill")
         parts = {"status": self.status, "figures": figures, "picture": self.picture, "chart": chart}
         parts |= {"cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}

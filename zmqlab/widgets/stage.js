@@ -110,7 +110,9 @@ async function render({ model, el }) {
     const view = await model.widget_manager.create_view(child);
     if (closed || !place.isConnected && !stage.contains(place)) return view.remove();
     views.set(name, view);
+    if (place.classList.contains("zl-place")) view.el.classList.add("zl-fill");   // it has the height of its place
     place.append(view.el);
+    view.trigger("displayed");     // JupyterLab's layouts do so; only then ipywidgets applies classes and sizes
   }
   function hide(name) {
     views.get(name)?.remove();

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -45,8 +45,11 @@ BEGIN = """async ([code, css, traits]) => {
 class Rig:
     """One picture on one page."""
 
-    def __init__(self, page: Page, cluster: FakeCluster, sampler: Sampler) -> None:
-        self.page, self.cluster, self.sampler = page, cluster, sampler
+    def __init__(
+        self, page: Page, cluster: FakeCluster, sampler: Sampler, publish: Callable[[], None] = lambda: None
+    ) -> None:
+        """``publish``: what the nodes say before each row."""
+        self.page, self.cluster, self.sampler, self.publish = page, cluster, sampler, publish
         self.picture = ClusterPicture(cast(Cluster, cluster))
         self.picture._ask_for_samples = lambda _readings: None  # type: ignore[method-assign]
         self.picture.send = self._send  # type: ignore[method-assign]
@@ -86,6 +89,7 @@ class Rig:
         """So many rows, a tenth of a second apart."""
         for _ in range(rows):
             self.deliver()
+            self.publish()
             self.sampler.turn()
             self.picture._on_tick()
             self.page.wait_for_timeout(pause_ms)

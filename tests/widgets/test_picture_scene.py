@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("playwright", reason="playwright brings the Node.js: pip install 'zmqlab[lab,test]'")
 
 from tests.widgets.javascript import JavaScript
-from zmqlab.widgets.picture_readings import CLIENT, KEPT_MS, NODE_COLUMNS, Kind, Look
+from zmqlab.widgets.picture_readings import CLIENT, NODE_COLUMNS, Look
+from zmqlab.widgets.travelling_messages import KEPT_MS, Kind
 
 EM = 12
 NO_LINKS: dict[str, list[Any]] = {"source": [], "target": [], "cut": [], "delay_ms": [], "loss": [], "words": []}
@@ -224,7 +225,7 @@ def test_a_replay_shows_a_table_as_it_was(js: JavaScript) -> None:
     [
         ("follower", "long", ["follower", "term 3"]),
         ("follower", "short", []),
-        ("leader", "short", ["leader", "term 3"]),
+        ("leader", "short", ["term 3"]),
         ("dead", "long", ["dead"]),
         ("behind", "long", ["behind", "term 3"]),
     ],

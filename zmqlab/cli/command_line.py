@@ -11,7 +11,7 @@ from typing import TextIO
 
 import typer
 
-from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, run_commands
+from zmqlab.cli import EXIT_INTERRUPTED, fault_commands, load_commands, node_commands, run_commands, trace_commands
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
 
@@ -54,6 +54,7 @@ for _command in (
     load_commands.client,
     node_commands.status,
     node_commands.book,
+    trace_commands.trace,
     node_commands.scale,
     node_commands.remove,
     node_commands.ps,

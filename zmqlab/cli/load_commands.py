@@ -39,10 +39,19 @@ KEEP_OPTION = typer.Option(
     help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
     metavar="DIR",
 )
+TRACE_OPTION = typer.Option(
+    0.0,
+    "--trace",
+    help="With --keep: trace this share of the requests, as in 0.01, and all elections; the report draws them.",
+    metavar="SHARE",
+    show_default="nothing",
+)
 REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
 ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
 )
+TRACED_S = 3_600.0
+"""Until the process ends, or for an hour."""
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
@@ -67,6 +76,7 @@ def quick(
         1, "--repeat", min=1, max=1_000, help="Run so often, each time on a new cluster; kept in one folder."
     ),
     fresh: bool = FRESH_OPTION,
+    traced: float = TRACE_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -78,6 +88,7 @@ def quick(
     The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
     offered = _offered(rate, stages, duration)
+    _expect_share(traced, keep)
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
@@ -95,6 +106,8 @@ def quick(
         )
         load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
         with cluster:
+            if traced:
+                cluster.trace(traced, TRACED_S)
             load.start()
             show_progress(load, cluster.feed, to_stderr=as_json)
             result = load.wait()
@@ -120,6 +133,7 @@ def client(
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
     keep: Path | None = KEEP_OPTION,
+    traced: float = TRACE_OPTION,
     allow_compacted: bool = typer.Option(
         False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
     ),
@@ -138,6 +152,7 @@ def client(
     """
     endpoints = node_list(nodes, keys)
     offered = _offered(rate, stages, duration)
+    _expect_share(traced, keep)
     if not (is_loopback(bind) or insecure):
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.lab.load_client import LoadClient
@@ -160,6 +175,10 @@ def client(
     )
     with load:
         load.start()
+        if traced:
+            from zmqlab.lab.trace_leases import trace
+
+            trace(load.feed, traced, TRACED_S)
         show_progress(load, load.feed, to_stderr=as_json)
         result = load.wait()
         kept = keep_run(load, keep, "client", None)
@@ -174,6 +193,14 @@ def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
         parse_duration(duration)
         said["duration"] = duration
     return said
+
+
+def _expect_share(traced: float, keep: Path | None) -> None:
+    """Raise SettingsError if nothing would become of a trace."""
+    if not 0 <= traced <= 1:
+        raise SettingsError(f"--trace is {traced:g}: give a share from 0 to 1, as in 0.01 for one request in 100")
+    if traced and keep is None:
+        raise SettingsError("--trace needs --keep DIR: the report of the kept run draws what was traced")
 
 
 def keep_run(load: LoadClient, folder: Path | None, what: str, earlier: Run | None) -> Run | None:

@@ -33,7 +33,6 @@ from zmqlab.wire.control import (
     LinkFaultsQuery,
     LogAnswer,
     LogQuery,
-    NodeStatus,
     OkAnswer,
     Query,
     RemoveMemberQuery,
@@ -43,6 +42,7 @@ from zmqlab.wire.control import (
     TradesQuery,
     TransferQuery,
 )
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import TraceQuery
 
 MAX_LEVELS = 1_000

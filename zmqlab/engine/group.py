@@ -326,9 +326,7 @@ class Group:
     def trace(self, query: TraceQuery) -> None:
         """Trace this group for as long as ``query`` says. Raises SettingsError if it makes no sense."""
         replication = self.replica.replication
-        tracing = self.tracing or Tracing(
-            self.number, self._settings.name, replication.node_id, replication.term, self._clock
-        )
+        tracing = self.tracing or Tracing(self.number, self._settings.name, replication, self._clock)
         tracing.want(query)
         self.tracing = self.replica.steps = tracing
 
@@ -349,7 +347,7 @@ class Group:
             return
         before, self._last_seen = self._last_seen, seen
         if self.tracing is not None:
-            self.tracing.changed(replication.role, replication.term, replication.leader_id)
+            self.tracing.note_role()
         kind = EventKind.ELECTED if replication.role is Role.LEADER else EventKind.ROLE
         if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
             kind = EventKind.STEPPED_DOWN

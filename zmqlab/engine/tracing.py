@@ -19,7 +19,6 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from zmqlab.errors import FrameError
 from zmqlab.raft import Ready, Role
 from zmqlab.raft.messages import (
     AppendEntries,
@@ -33,9 +32,9 @@ from zmqlab.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from zmqlab.wire import client as client_wire
+from zmqlab.replica import Replication
 from zmqlab.wire.client import ResponseStatus
-from zmqlab.wire.frames import OPEN_SESSION
+from zmqlab.wire.frames import OPEN_SESSION, REQUEST, topic
 from zmqlab.wire.traces import (
     Direction,
     TraceBuffer,
@@ -50,6 +49,11 @@ MEMORY = 4_096
 """Rounds, and indexes, that are remembered: of so many messages the answers may be outstanding."""
 UNKNOWN = -1
 """The vote of a node that has stored none since its trace began."""
+NO_REQUEST = (0, 0)
+_REQUEST, _NONCE = struct.Struct("<8xQQ"), struct.Struct("<8xQ")
+"""Client and number of a REQUEST, the nonce of an OPEN_SESSION, behind their headers."""
+_IS_REQUEST, _OPENS_SESSION = topic(REQUEST), topic(OPEN_SESSION)
+_DATA = int(EntryKind.DATA)
 _ANSWER = struct.Struct("<QQQB")
 """The beginning of a response body: client, number, log index, status."""
 _ROLES = {
@@ -67,19 +71,21 @@ V = TypeVar("V")
 class Tracing:
     """See the module. Owned by one group, for as long as a lease goes on."""
 
-    def __init__(self, group: int, name: str, node_id: int, term: int, clock: Callable[[], int]) -> None:
-        """``term``: of the node now. ``clock``: the engine's; traces that are laid side by side have one clock."""
+    def __init__(self, group: int, name: str, replication: Replication, clock: Callable[[], int]) -> None:
+        """``replication``: of the group; it is only read. ``clock``: the engine's; traces side by side have one clock."""
         self._group = group
         self._name = name
-        self._node_id = node_id
+        self._replication = replication
         self._clock = clock
+        self._role = self._role_now()
+        """As told last."""
         self._buffer = TraceBuffer(clock())
         self._rounds: dict[tuple[int, int], None] = {}
         """(term, round) of the messages that are traced, the newest last."""
         self._indexes: dict[int, Key] = {}
         """Log index -> the request that stands there, (0, 0) for an entry that is none; of the entries that are
         traced."""
-        self._vote = (term, UNKNOWN)
+        self._vote = (replication.term, UNKNOWN)
         """Term and vote, as stored last."""
 
     def want(self, query: TraceQuery) -> None:
@@ -92,7 +98,8 @@ class Tracing:
 
     def frame(self, time_ns: int) -> bytes:
         """The next TRACE frame; ``time_ns`` is the wall clock."""
-        return encode_trace(self._buffer.take(self._name, self._node_id, self._clock(), time_ns), self._group)
+        node_id = self._replication.node_id
+        return encode_trace(self._buffer.take(self._name, node_id, self._clock(), time_ns), self._group)
 
     # Requests of clients.
 
@@ -131,7 +138,8 @@ class Tracing:
         self._message(_IN, message.sender, message, size)
 
     def sends(self, message: Message, size: int) -> None:
-        """A message leaves."""
+        """A message leaves. A new role comes first: it is why the message leaves."""
+        self.note_role()
         self._message(_OUT, message.to, message, size)
 
     def _message(self, direction: Direction, peer: int, message: Message, size: int) -> None:
@@ -164,7 +172,7 @@ class Tracing:
         if not traced and (entries or not self._buffer.heartbeats):
             return
         _remember(self._rounds, (message.term, message.round), None)
-        client, number = next(filter(any, traced), (0, 0))
+        client, number = next(filter(any, traced), NO_REQUEST)
         first, last = (entries[0].index, entries[-1].index) if entries else (0, 0)
         fields = {"first_index": first, "last_index": last, "client": client, "number": number, "size": size}
         self._add(TraceKind.APPEND_ENTRIES, direction, peer, message.term, round=message.round, **fields)
@@ -172,20 +180,22 @@ class Tracing:
     def _traced_in(self, entries: Sequence[Entry]) -> list[Key]:
         """The traced requests among ``entries``, (0, 0) for an entry that is none. Their places are remembered."""
         found = []
-        for entry in entries:
-            key = self._sampled(entry.data) if entry.kind == EntryKind.DATA else (0, 0)
+        for index, _, kind, data in entries:
+            key = self._sampled(data) if kind == _DATA else NO_REQUEST
             if key is not None:
                 found.append(key)
-                _remember(self._indexes, entry.index, key)
+                _remember(self._indexes, index, key)
         return found
 
     def _sampled(self, frame: bytes) -> Key | None:
         """The request in ``frame``, if it is traced. What a person's own replication puts into its log need be none."""
-        try:
-            key = client_wire.key_in(frame)
-        except FrameError:
+        if frame[:4] == _IS_REQUEST and len(frame) >= _REQUEST.size:
+            client, number = _REQUEST.unpack_from(frame)
+        elif frame[:4] == _OPENS_SESSION and len(frame) >= _NONCE.size:
+            client, number = 0, _NONCE.unpack_from(frame)[0]
+        else:
             return None
-        return key if key is not None and is_sampled(*key, self._buffer.threshold) else None
+        return (client, number) if is_sampled(client, number, self._buffer.threshold) else None
 
     # Steps; see :class:`zmqlab.replica.replica.Steps`.
 
@@ -210,13 +220,21 @@ class Tracing:
             fields = {"first_index": entry.index, "last_index": entry.index, "client": key[0], "number": key[1]}
             self._add(TraceKind.APPLIED, _STEP, 0, entry.term, **fields)
 
-    def changed(self, role: Role, term: int, leader_id: int) -> None:
-        """The node has another role, term or leader."""
-        self._add(_ROLES[role], _STEP, leader_id, term)
+    def note_role(self) -> None:
+        """Tell of another role, term or leader, if there is one since the last call."""
+        now = self._role_now()
+        if now != self._role:
+            self._role = now
+            role, term, leader_id = now
+            self._add(_ROLES[role], _STEP, leader_id, term)
+
+    def _role_now(self) -> tuple[Role, int, int]:
+        replication = self._replication
+        return replication.role, replication.term, replication.leader_id
 
     def _step(self, kind: TraceKind, entries: Sequence[Entry], traced: Sequence[Key]) -> None:
         if traced:
-            client, number = next(filter(any, traced), (0, 0))
+            client, number = next(filter(any, traced), NO_REQUEST)
             first, last = entries[0].index, entries[-1].index
             fields = {"first_index": first, "last_index": last, "client": client, "number": number}
             self._add(kind, _STEP, 0, entries[-1].term, **fields)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ SLOWEST = 8
 ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
+KEEP_EVERY_NS = 500_000_000
+"""Keeping a request takes milliseconds, and in a cluster that slows down each would be kept. To settle costs, too."""
 BEFORE_ELECTION_NS = 1_000_000_000
 """Votes that are so much older than the last ones before the leader belong to an earlier try."""
 AFTER_ELECTION_NS = 200_000_000
@@ -85,7 +87,7 @@ class News(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A traced request and how long it took, as its client saw it."""
+    """A traced request and how long it took."""
 
     client: int
     number: int
@@ -94,6 +96,8 @@ class Order(NamedTuple):
     """Until the first answer."""
     accepted: bool
     """Whether that answer says that it was applied."""
+    by_client: bool
+    """Whether its client told so. False: no client is traced, and the times are of the node that took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,8 @@ class Part:
     title: str
     messages: tuple[Message, ...]
     steps: tuple[Step, ...]
-    names: Mapping[Process, str]
-    """Node -> its name."""
+    names: tuple[tuple[Process, str], ...]
+    """(process, name) of all that were known."""
     start_ns: int
     start_wall_ns: int
     """The same moment on the wall clock."""
@@ -112,6 +116,10 @@ class Part:
     """(client, number) of a request; (0, term) of an election."""
     order: Order | None = None
     """Of a request whose sending and answer were seen."""
+
+    def name_of(self, process: Process) -> str:
+        """Of a node or a client; of one that was not named, what it is known by."""
+        return dict(self.names).get(process) or (f"node {process:x}" if isinstance(process, int) else process)
 
 
 @dataclass(slots=True)
@@ -134,12 +142,14 @@ class Traces:
         self._news: deque[Message | Step] = deque(maxlen=NEWS)
         self._news_total = 0
         self._dropped: dict[Process, int] = {}
+        self._hears_clients = False
+        """Whether a client has told anything. Until then the nodes that took requests tell how long they took."""
         self._sent: OrderedDict[Key, int] = OrderedDict()
-        """Requests that a client has sent and that have no answer yet, by when they were sent first."""
+        """Requests that were sent, or taken, and have no answer yet, by when that was first."""
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
-        self._kept = _Kept()
+        self._kept, self._keep_ns, self._settle_ns = _Kept(), 0, 0  # not again before these times
         self.threshold = 0
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
@@ -199,21 +209,25 @@ class Traces:
     def _take(self, process: Process, records: Iterable[TraceRecord], now_ns: int) -> None:
         for record in records:
             self._records.append((process, record))
-            if isinstance(process, str):
-                self._follow_client(record)
-            elif record.kind is TraceKind.LEADER:
+            self._hears_clients = self._hears_clients or isinstance(process, str)
+            if isinstance(process, str) or not self._hears_clients:
+                self._follow_request(record)
+            if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        self._tell(self._matcher.settle(now_ns - SETTLE_NS))
-        while self._to_keep and self._to_keep[0][0] <= now_ns:
-            self._keep(*self._to_keep.popleft()[1:])
+        if now_ns >= self._settle_ns:
+            self._settle_ns = now_ns + KEEP_EVERY_NS
+            self._tell(self._matcher.settle(now_ns - SETTLE_NS))
+        while self._to_keep and max(self._to_keep[0][0], self._keep_ns) <= now_ns:
+            if self._keep(*self._to_keep.popleft()[1:]):
+                self._keep_ns = now_ns + KEEP_EVERY_NS
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
             self._news.append(each)
             self._news_total += 1
 
-    def _follow_client(self, record: TraceRecord) -> None:
+    def _follow_request(self, record: TraceRecord) -> None:
         key = (record.client, record.number)
         if record.kind is TraceKind.REQUEST:
             self._sent.setdefault(key, record.time_ns)
@@ -222,22 +236,26 @@ class Traces:
         elif record.kind is TraceKind.RESPONSES and key in self._sent:
             sent_ns = self._sent.pop(key)
             took_ns = record.time_ns - sent_ns
-            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted))
+            self._orders.append(Order(*key, sent_ns, took_ns, record.accepted, self._hears_clients))
             slowest = self._kept.slowest
             if len(slowest) < SLOWEST or took_ns > _took_ns(slowest[-1]):
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "order", *key))
 
-    def _keep(self, what: str, client: int, number: int) -> None:
+    def _keep(self, what: str, client: int, number: int) -> bool:
+        """Whether that was work: it was not if slower requests have come meanwhile."""
         if what == "election":
-            part = self._election(number)
-            if part is not None:
+            if (part := self._election(number)) is not None:
                 self._kept.elections[number] = part
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
-            return
-        part = self._request((client, number))
-        if part is not None:
-            self._kept.slowest = sorted([*self._kept.slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+            return True
+        slowest = self._kept.slowest
+        order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
+        if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
+            return False
+        if (part := self._request((client, number), order.sent_ns - KEEP_AFTER_NS)) is not None:
+            self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
+        return True
 
     # -- what goes out -----------------------------------------------------------------------------------------
 
@@ -252,8 +270,7 @@ class Traces:
             news = list(self._news)[-wanted:] if wanted else []
             total, dropped = self._news_total, sum(self._dropped.values())
         messages = [each for each in news if isinstance(each, Message)]
-        steps = [each for each in news if isinstance(each, Step)]
-        return News(total, messages, steps, wanted - len(news), dropped)
+        return News(total, messages, [each for each in news if isinstance(each, Step)], wanted - len(news), dropped)
 
     def name_of(self, process: Process) -> str:
         """The name of a node, or of a client; empty for one that is not known."""
@@ -308,6 +325,16 @@ class Traces:
             self._settle_kept()
             return list(self._kept.elections.values())
 
+    def begin_run(self) -> None:
+        """From now on the slowest requests are those of a new run."""
+        with self._lock:
+            self._kept.slowest = []
+
+    def parts_of_run(self, start_wall_ns: int, end_wall_ns: int) -> list[Part]:
+        """What is worth keeping of the time between: the slowest requests, then the elections."""
+        both = [*self.slowest(), *self.elections()]
+        return [each for each in both if start_wall_ns <= each.start_wall_ns <= end_wall_ns]
+
     # -- inside: parts -----------------------------------------------------------------------------------------
 
     def _settle_kept(self) -> None:
@@ -327,21 +354,22 @@ class Traces:
             )
         return self._kept.slowest[0]
 
-    def _request(self, key: Key) -> Part | None:
-        """Of the records that are kept; None if there are none."""
-        own = [(process, record) for process, record in self._records if (record.client, record.number) == key]
+    def _request(self, key: Key, since_ns: int = 0) -> Part | None:
+        """Of the records that are kept, but for those before ``since_ns``; None if there are none."""
+        records = [each for each in self._records if each[1].time_ns >= since_ns]
+        own = [(process, record) for process, record in records if (record.client, record.number) == key]
         if not own:
             return None
         indexes = {record.last_index for _, record in own if record.kind in (TraceKind.APPLIED, TraceKind.RESPONSES)}
         indexes.discard(0)
         rounds: set[tuple[int, int]] = set()
         start_ns = min(record.time_ns for _, record in own)
-        for _, record in self._records:
+        for _, record in records:
             if record.kind is TraceKind.APPEND_ENTRIES and _brings(record, indexes, key):
                 rounds.add((record.term, record.round))
         found = [
             (process, record)
-            for process, record in self._records
+            for process, record in records
             if (record.kind in _APPENDS and (record.term, record.round) in rounds and record.time_ns >= start_ns)
             or (record.kind in _RANGES - _APPENDS and _brings(record, indexes, key))
             or (record.kind not in _RANGES and (record.client, record.number) == key)
@@ -404,7 +432,7 @@ class Traces:
             title,
             tuple(each for each in news if isinstance(each, Message)),
             tuple(each for each in news if isinstance(each, Step)),
-            dict(self._names),
+            tuple(self._names.items()),
             start_ns,
             self.wall_ns(start_ns),
             key,

@@ -39,6 +39,7 @@ from zmqlab.judge.thresholds import ThresholdCheck
 from zmqlab.judge.verdict import Verdict, pass_verdict
 from zmqlab.keys import make_private
 from zmqlab.lab.load_client import JudgedRun, LoadClient
+from zmqlab.lab.sampled_traces import Part
 from zmqlab.load.load_report import LatencySummary, LoadReport, text_of_ms
 from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import (
@@ -151,6 +152,11 @@ class Repetition:
     def faults(self) -> KeptFaults:
         """What each fault cost, and the bands of time in which something was broken."""
         return self._files.faults()
+
+    @cached_property
+    def traced(self) -> list[Part]:
+        """The slowest traced requests, then the elections; empty if nothing was traced."""
+        return self._files.traced()
 
     def judge(self) -> Verdict:
         """Pass the verdict again, on the evidence that was kept, as far as the first one went."""
@@ -305,7 +311,8 @@ class Run:
 
     def report(self, out: str | Path) -> Path:
         """Write the run as one HTML page that opens offline, and return its path. Raises SettingsError."""
-        from zmqlab.runs.run_pages import run_page, write_page
+        from zmqlab.runs.page_shell import write_page
+        from zmqlab.runs.run_pages import run_page
 
         return write_page(out, run_page(self))
 

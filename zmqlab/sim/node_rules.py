@@ -51,7 +51,6 @@ from zmqlab.wire.control import (
     ErrorAnswer,
     ErrorCode,
     LogAnswer,
-    NodeStatus,
     OkAnswer,
     Query,
     RemoveMemberQuery,
@@ -59,6 +58,7 @@ from zmqlab.wire.control import (
     decode_answer,
 )
 from zmqlab.wire.frames import HELLO
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import decode_hello
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.pictures`: figures that do not move, for chapters and reports
 * :mod:`~zmqlab.widgets.panel`: the base of tables and buttons
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
-* :mod:`~zmqlab.widgets.picture_readings`: what the live picture is told: how nodes look, which messages travel
+* :mod:`~zmqlab.widgets.travelling_messages`: which sampled messages travel in the live picture
+* :mod:`~zmqlab.widgets.picture_readings`: what the live picture is told: how nodes look, links, clients
 * :mod:`~zmqlab.widgets.cluster_picture`: the cluster as a live picture, whose nodes and links can be clicked
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events

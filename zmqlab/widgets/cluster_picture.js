@@ -13,16 +13,23 @@ const isDarkPage = () => {
   return said === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : said === "false";
 };
 
+function joined(one, other) {
+  const both = new Float64Array(one.length + other.length);
+  both.set(one);
+  both.set(other, one.length);
+  return both;
+}
+
 // What came from the kernel in the last KEPT_MS: rows, messages, and each table with the times of its versions.
 function makeHistory() {
   const streams = { rows: {}, messages: {} }, versions = Object.fromEntries(TABLES.map((name) => [name, []]));
   const first = (times, from) => { const at = times.findIndex((t) => t >= from); return at < 0 ? times.length : at; };
   function append(name, columns, key, from) {
     const old = streams[name], time = name === "rows" ? "t" : "sent";
-    const joined = Object.fromEntries(Object.entries(columns).map(([column, added]) =>
-      [column, key || !old[column] ? added : Float64Array.from([...old[column], ...added])]));
-    const cut = first(joined[time] ?? [], from);
-    streams[name] = cut ? Object.fromEntries(Object.entries(joined).map(([column, all]) => [column, all.subarray(cut)])) : joined;
+    const all = Object.fromEntries(Object.entries(columns).map(([column, added]) =>
+      [column, key || !old[column] ? added : joined(old[column], added)]));
+    const cut = first(all[time] ?? [], from);
+    streams[name] = Object.fromEntries(Object.entries(all).map(([column, values]) => [column, values.subarray(cut)]));
   }
   function note(name, at, table) {
     const kept = versions[name].filter((each, index, all) => index === all.length - 1 || all[index + 1][0] > at - KEPT_MS);
@@ -133,8 +140,8 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (!state.replay) travels = travels.filter((each) => lastsUntil(each) > seen.now);
     const timers = seen.nodes.map((node) => Math.round(50 * (timerLeft(node, seen.sinceMs) ?? -1)));
     const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, node.look === "behind" && node.applied_lag]), timers, seen.clients,
-      seen.links, seen.pointed, [...seen.busy], seen.theme.ink]);
-    const moves = seen.travels.length > 0 && !(seen.still && fields === drawn);
+      seen.links, seen.pointed, [...seen.busy], seen.theme.ink, seen.still && seen.travels.map((each) => [each.start, each.target])]);
+    const moves = seen.travels.length > 0 && !seen.still;
     if (fields !== drawn || moves || state.moved) { drawField(ctx, seen); paintedAt = now; el.dataset.paints = ++paints; }
     state.moved = moves;           // once more after the last one, which takes it away
     drawn = fields;

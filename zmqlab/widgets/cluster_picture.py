@@ -5,7 +5,8 @@ buttons of the one registry of faults, and they strike as those of the tables do
 It is pushed as the charts' figures are (:class:`~zmqlab.widgets.live_figure.Pushes`): binary, numbered, with key
 frames, ten times a second, at once if a node dies, and not at all for a hidden page.
 
-*What is drawn.* :mod:`~zmqlab.widgets.picture_readings` says how nodes look and which messages are told of.
+*What is drawn.* :mod:`~zmqlab.widgets.picture_readings` says how nodes look, and
+:mod:`~zmqlab.widgets.travelling_messages` which messages are told of.
 ``picture_scene.js`` decides what is seen where and when, ``picture_canvas.js`` draws it, and ``cluster_picture.js``
 holds the page together. The first two know no page, and are tested without one.
 
@@ -36,7 +37,8 @@ from zmqlab.tables import html_table
 from zmqlab.widgets.cluster_controls import FaultPanel
 from zmqlab.widgets.live_figure import Pushes, page_text
 from zmqlab.widgets.panel import script
-from zmqlab.widgets.picture_readings import PictureReadings, share_for
+from zmqlab.widgets.picture_readings import PictureReadings
+from zmqlab.widgets.travelling_messages import share_for
 
 LEASE_S = 5.0
 """Samples end so long after the last page that showed the picture."""

@@ -164,11 +164,16 @@ function drawNode(ctx, node, view) {
   (BODIES[node.look] ?? BODIES.starting)(ctx, { x, y, r, em, colour, theme, node });
   const left = timerLeft(node, view.sinceMs);
   if (left !== null) drawTimer(ctx, x, y, r + 0.5 * em, left, view);
-  const bold = ["leader", "old leader"].includes(node.look);
   const onDisc = node.look === "leader" || node.look === "behind" && node.applied_lag < 1 ? inkOn(colour) : theme.ink;
   const size = Math.min(1.15 * em, 2.9 * r / Math.max(4, name.length));
   write(ctx, name, x, NAME_AT[node.look] ? y + NAME_AT[node.look] * r : y,
     { size, colour: node.look === "dead" ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
+}
+
+// The words below a node: above all bodies, because a neighbour may stand close.
+function drawLabels(ctx, node, view) {
+  const { layout, theme } = view, { x, y } = layout.places.get(node.slot), r = layout.radius, em = layout.em;
+  const bold = ["leader", "old leader"].includes(node.look);
   const below = y + r + 1.35 * em;
   labelsOf(node, layout.labels, view.term).forEach((text, row) => write(ctx, text, x, below + row * 1.25 * em,
     { size: row ? em : 1.05 * em, weight: row || !(bold || !isCalm(node.look)) ? 500 : 700, halo: theme.paper,
@@ -452,6 +457,7 @@ function drawField(ctx, view) {
   drawLinks(ctx, view);
   drawMessages(ctx, view);
   for (const node of view.nodes) drawNode(ctx, node, view);
+  for (const node of view.nodes) drawLabels(ctx, node, view);
   view.clients.forEach((client, index) => drawClient(ctx, client, index, view));
   drawWords(ctx, view);
 }

@@ -1,33 +1,20 @@
-"""What the picture of a cluster is told: how each node looks, which links are bad, and which messages travel.
+"""What the picture of a cluster is told: how each node looks, which links are bad, who the clients are.
 
 :class:`PictureReadings` makes the frames that :mod:`~zmqlab.widgets.cluster_picture` pushes. Its rows and messages grow
 as streams, and small tables travel whole when they change. Where things are drawn, and when, is decided on the page
-(``picture_scene.js``). The two enumerations here have the same order there.
+(``picture_scene.js``).
 
 *How a node looks* (:class:`Look`) is one word, because a picture has one shape for a node. The lab knows whether its
 process runs; the node's own snapshots say the rest, as long as they come. A node that runs and publishes nothing is
 ``SILENT``, and not what it was before.
 
-*Messages* are real ones: nodes and load clients tell of a sample of their frames while a page shows the picture
-(:mod:`zmqlab.lab.sampled_traces`). Only a message whose two ends are known is drawn as one that arrives. One that is
-missing at a receiver that was heard all the time is drawn as lost. One whose fate is unknown is not drawn.
-
-*Stories.* What belongs together is one story: a request with its copies and its answer, one campaign, one heartbeat and
-its answers. At 5,000 orders a second all of them would be a blur, so only one order in a while is *live*, and elections
-always are. A replay in slow motion shows all messages that came.
-
-*Order.* The two ends of a message are told by two processes, up to 0.2 s apart. So messages wait here until they are
-``HOLD_NS`` old, and then leave in the order in which they were sent.
-
-Left out on purpose: asking for the samples, which takes a thread and is the widget's.
+Left out on purpose: the messages that travel (:mod:`~zmqlab.widgets.travelling_messages`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -35,8 +22,6 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.lab.link_table import Link
-from zmqlab.lab.message_matching import Fate, Message
-from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.widgets.cluster_controls import agreement, states_of
@@ -44,23 +29,11 @@ from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring
 from zmqlab.widgets.sampler import Sampler
+from zmqlab.widgets.travelling_messages import KEPT_MS, TravellingMessages
 from zmqlab.wire.control import Event, LinkFault
 
-KEPT_MS = 12_000
-"""As long as a page keeps what it was told."""
 ROWS_KEPT = 240
 """Twelve seconds of ten rows a second, and as many rows for events between them."""
-MESSAGES_KEPT = 4_000
-"""Twelve seconds of the bound below."""
-MESSAGES_A_PUSH = 40
-"""More are not told to a page in a tenth of a second; heartbeats are left out first."""
-HOLD_NS = 250_000_000
-"""Processes publish their traces ten times a second, and a busy one is late by as much."""
-STORY_NS = 700_000_000
-"""A live order begins so long after the one before: its dozen messages are drawn over two seconds."""
-BEAT_NS = 1_000_000_000
-"""The same for heartbeats, which are live only while there are no orders."""
-STORIES_KEPT = 2_000
 CLIENTS_MAX = 4
 """Load clients that are drawn: a page has four corners."""
 CLIENT = 100
@@ -68,9 +41,7 @@ CLIENT = 100
 HASH_S = 1.0
 """Hashes change several times a second, and would flicker."""
 CLIENT_STALE_S = 1.0
-SHARE_STEP = 4
-REQUESTS_SAMPLED_PER_S = 10.0
-"""Some 110 messages a second with five nodes: enough for a replay at 1/100, and half a percent of a core."""
+"""A load client that has told nothing for so long has ended."""
 
 
 class Look(IntEnum):
@@ -92,35 +63,6 @@ class Look(IntEnum):
     """It has not applied what was committed half a second ago: it catches up, or it is cut off."""
 
 
-class Kind(IntEnum):
-    """What a message is. The numbers travel, too."""
-
-    HEARTBEAT = 0
-    ENTRIES = 1
-    STORED = 2
-    VOTE_ASKED = 3
-    VOTE_GIVEN = 4
-    VOTE_REFUSED = 5
-    SNAPSHOT = 6
-    PASSED_ON = 7
-    ORDER = 8
-    ANSWER = 9
-    HAND_OVER = 10
-
-
-ELECTIONS = frozenset({Kind.VOTE_ASKED, Kind.VOTE_GIVEN, Kind.VOTE_REFUSED, Kind.HAND_OVER})
-_KINDS = {
-    "request": Kind.ORDER,
-    "responses": Kind.ANSWER,
-    "forward": Kind.PASSED_ON,
-    "append_entries_response": Kind.STORED,
-    "install_snapshot": Kind.SNAPSHOT,
-    "install_snapshot_response": Kind.STORED,
-    "request_vote": Kind.VOTE_ASKED,
-    "pre_vote": Kind.VOTE_ASKED,
-    "timeout_now": Kind.HAND_OVER,
-}
-_VOTES = frozenset({"request_vote_response", "pre_vote_response"})
 _ROLES = {
     "leader": Look.OLD_LEADER,
     "candidate": Look.CANDIDATE,
@@ -131,9 +73,6 @@ _ROLES = {
 NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout")
 """Of each slot, as in ``look3``: the look, the term, the log index that is applied; by how many entries what is stored,
 known as committed and applied is behind the leader's commit index; the election timer in ms: what is left, and all."""
-MESSAGE_COLUMNS = ("sent", "received", "source", "target", "kind", "term", "index", "story", "live")
-"""Times in ms of the wall clock, ``received`` unknown if the message is lost; numbers of nodes and clients; see
-:class:`Kind`; what is not to be drawn live has ``live`` 0."""
 
 
 def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: float) -> Look:
@@ -158,120 +97,6 @@ def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: flo
     return Look.BEHIND if is_late and role in (Look.FOLLOWER, Look.LEARNER) else role
 
 
-def kind_of(message: Message) -> Kind | None:
-    """What a message is drawn as; None: it is not drawn."""
-    if message.kind == "append_entries":
-        return Kind.ENTRIES if message.record.first_index else Kind.HEARTBEAT
-    if message.kind in _VOTES:
-        return Kind.VOTE_GIVEN if message.record.accepted else Kind.VOTE_REFUSED
-    return _KINDS.get(message.kind)
-
-
-def share_for(requests_per_s: float) -> float:
-    """The share of the requests to sample: 1, 1/4, 1/16, ... so that it seldom changes."""
-    share = 1.0
-    while share * requests_per_s > REQUESTS_SAMPLED_PER_S * SHARE_STEP / 2:
-        share /= SHARE_STEP
-    return share
-
-
-class Stories:
-    """Which messages belong together, and which of them are live; see the module. Messages come in order of sending."""
-
-    def __init__(self) -> None:
-        self._numbers: OrderedDict[tuple[object, ...], int] = OrderedDict()
-        """Story -> its number."""
-        self._of_round: OrderedDict[tuple[int, int], tuple[object, ...]] = OrderedDict()
-        """(term, round) of AppendEntries -> its story: an answer names the round alone."""
-        self._live: OrderedDict[int, None] = OrderedDict()
-        """The numbers of the orders and heartbeats that are live."""
-        self._told = 0
-        self._order_ns = self._beat_ns = self._chunk_ns = 0
-        """When the last live order, heartbeat and chunk of a snapshot were sent."""
-
-    def place(self, message: Message, kind: Kind) -> tuple[int, bool]:
-        """The number of the message's story, and whether it is live."""
-        number = self._number(self._story(message, kind))
-        return number, self._is_live(number, kind, message.sent_ns or 0)
-
-    def _story(self, message: Message, kind: Kind) -> tuple[object, ...]:
-        record = message.record
-        place = (record.term, record.round)
-        if kind in ELECTIONS:
-            return ("election", record.term)
-        if message.kind == "append_entries_response":
-            return self._of_round.get(place, ("round", *place))
-        if record.client:
-            story: tuple[object, ...] = ("request", record.client, record.number)
-        else:
-            story = ("round", *place)
-        if kind in (Kind.ENTRIES, Kind.HEARTBEAT):
-            _keep(self._of_round, place, story)
-        return story
-
-    def _number(self, story: tuple[object, ...]) -> int:
-        if story not in self._numbers:
-            self._told += 1
-            _keep(self._numbers, story, self._told)
-        return self._numbers[story]
-
-    def _is_live(self, number: int, kind: Kind, sent_ns: int) -> bool:
-        if kind in ELECTIONS or number in self._live:
-            return True
-        if kind is Kind.SNAPSHOT:
-            begins, self._chunk_ns = _after(sent_ns, self._chunk_ns, STORY_NS)
-        elif kind is Kind.HEARTBEAT:
-            if sent_ns - self._order_ns < BEAT_NS:
-                return False
-            begins, self._beat_ns = _after(sent_ns, self._beat_ns, BEAT_NS)
-        elif kind in (Kind.ORDER, Kind.PASSED_ON, Kind.ENTRIES):
-            begins, self._order_ns = _after(sent_ns, self._order_ns, STORY_NS)
-        else:
-            return False  # the end of a story whose beginning was not seen
-        if begins:
-            _keep(self._live, number, None)
-        return begins
-
-
-def _keep(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
-    memory[key] = value
-    if len(memory) > STORIES_KEPT:
-        memory.popitem(last=False)
-
-
-def _after(at_ns: int, last_ns: int, least_ns: float) -> tuple[bool, int]:
-    """Whether ``at_ns`` is late enough after ``last_ns``, and which of them is the last one now."""
-    return (True, at_ns) if at_ns - last_ns >= least_ns else (False, last_ns)
-
-
-def bounded(messages: Sequence[tuple[Message, Kind]], most: int) -> list[tuple[Message, Kind]]:
-    """At most so many of them, in their order. Heartbeats and their like go first, elections last."""
-    if len(messages) <= most:
-        return list(messages)
-    worth = {Kind.HEARTBEAT: 2, Kind.STORED: 1} | dict.fromkeys(ELECTIONS, -1)
-    kept = sorted(range(len(messages)), key=lambda place: (worth.get(messages[place][1], 0), place))[:most]
-    return [messages[place] for place in sorted(kept)]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Messages that are known, and not old enough to leave."""
-
-    sequence: int = 0
-    """For the next look at the traces."""
-    messages: list[Message] = field(default_factory=list)
-
-    def take(self, traces: Traces, now_ns: int) -> list[Message]:
-        """Those that leave now, in the order in which they were sent. ``now_ns``: monotonic."""
-        news = traces.since(self.sequence)
-        self.sequence = news.sequence
-        oldest_ns = now_ns - KEPT_MS * NS_PER_MS
-        self.messages += [each for each in news.messages if each.sent_ns is not None and each.sent_ns > oldest_ns]
-        due = [each for each in self.messages if each.sent_ns is not None and each.sent_ns <= now_ns - HOLD_NS]
-        self.messages = [each for each in self.messages if each.sent_ns is None or each.sent_ns > now_ns - HOLD_NS]
-        return sorted(due, key=lambda each: each.sent_ns or 0)
-
-
 class PictureReadings:
     """See the module. The thread of the sampler calls it."""
 
@@ -279,9 +104,7 @@ class PictureReadings:
         self._cluster = cluster
         self._sampler = sampler
         self._rows = Ring(("t", *(f"{name}{slot}" for slot in range(MAX_SLOTS) for name in NODE_COLUMNS)), ROWS_KEPT)
-        self._messages = Ring(MESSAGE_COLUMNS, MESSAGES_KEPT)
-        self._waiting = _Waiting()
-        self._stories = Stories()
+        self._messages = TravellingMessages()
         self._down: set[str] = set()
         """Nodes that have not been heard since their process ended."""
         self._hashes: dict[str, list[Any]] = {"slot": [], "hash": [], "agrees": []}
@@ -326,7 +149,7 @@ class PictureReadings:
         for name, track in self._sampler.nodes.items():
             row |= {f"{column}{track.slot}": value for column, value in self._columns(name, track).items()}
         self._rows.append(row)
-        self._take_messages(self._sampler.feed.traces)
+        self._messages.take(self._sampler.feed.traces, self._numbers())
 
     def _columns(self, name: str, track: NodeTrack) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
@@ -334,27 +157,10 @@ class PictureReadings:
         if status is not None:
             columns |= {"term": status.term, "applied": status.applied_index}
             columns |= {"due": status.election_due_ms, "timeout": status.election_timeout_ms}
-        if behind is not None:
-            columns["stored_lag"] = round(behind.stored)
+        if status is not None and behind is not None:
             columns["commit_lag"], columns["applied_lag"] = round(behind.commit), round(behind.applied)
+            columns["stored_lag"] = max(0, round(behind.commit)) - (status.last_index - status.commit_index)
         return columns
-
-    def _take_messages(self, traces: Traces) -> None:
-        now_ns = time.monotonic_ns()
-        known = [(each, kind_of(each)) for each in self._waiting.take(traces, now_ns) if each.fate is not Fate.UNKNOWN]
-        numbers = self._numbers()
-        drawn = [(each, kind) for each, kind in known if kind is not None]
-        for message, kind in bounded(drawn, MESSAGES_A_PUSH):
-            source, target = (numbers.get(traces.name_of(end)) for end in (message.sender, message.to))
-            story, live = self._stories.place(message, kind)
-            if source is None or target is None or message.sent_ns is None:
-                continue
-            values: dict[str, float] = {"source": source, "target": target, "kind": kind, "story": story, "live": live}
-            values |= {"term": message.record.term, "index": message.record.last_index}
-            values["sent"] = traces.wall_ns(message.sent_ns) / NS_PER_MS
-            if message.received_ns is not None:
-                values["received"] = traces.wall_ns(message.received_ns) / NS_PER_MS
-            self._messages.append(values)
 
     def _numbers(self) -> dict[str, int]:
         """Name -> number of all nodes and clients that are drawn."""
@@ -380,9 +186,7 @@ class PictureReadings:
         slots = sorted(track.slot for track in self._sampler.nodes.values())
         columns = ("t", *(f"{name}{slot}" for slot in slots for name in NODE_COLUMNS))
         frame.streams["rows"] = Stream(self._rows.total, columns, lambda count: self._rows.newest(columns, count))
-        frame.streams["messages"] = Stream(
-            self._messages.total, MESSAGE_COLUMNS, lambda count: self._messages.newest(MESSAGE_COLUMNS, count)
-        )
+        frame.streams["messages"] = self._messages.stream()
         slot_of = {name: track.slot for name, track in self._sampler.nodes.items()}
         frame.tables["nodes"] = {
             "slot": list(slot_of.values()),

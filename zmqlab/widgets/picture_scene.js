@@ -2,7 +2,7 @@
 // are under way and where they are. No canvas, no page, no clock: cluster_picture.js hands all of it in, and
 // tests/widgets/test_picture_scene.py runs this file alone. Lengths are in CSS pixels, times in milliseconds.
 
-// As the enumerations Look and Kind of picture_readings.py, in their order.
+// As the enumerations Look (picture_readings.py) and Kind (travelling_messages.py), in their order.
 const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind"];
 const KINDS = ["heartbeat", "entries", "stored", "vote asked", "vote given", "vote refused", "snapshot", "order passed on",
   "order", "answer", "hand-over"];
@@ -30,7 +30,7 @@ const logsHeight = (count, em) => (1.95 * count + 3.5) * em;
 // The height that a picture of `count` nodes wants at this width.
 function naturalHeight(width, count, em) {
   if (!isWide(width, Infinity, em)) return clamp(0.9 * width, (19 + 1.4 * count) * em, 34 * em) + logsHeight(count, em);
-  return Math.max(logsHeight(count, em), clamp(0.3 * width, (19 + 1.5 * count) * em, 36 * em));
+  return Math.max(logsHeight(count, em), clamp(0.3 * width, (19 + 1.5 * count) * em, (25 + 2 * count) * em));
 }
 
 // The places of `count` nodes on an ellipse, clockwise; the first at the top, or two of them if their number is even.
@@ -51,8 +51,8 @@ function plan(width, height, slots, clients, em) {
   const wide = isWide(width, height, em), count = slots.length;
   // A box that is too low for both shows the ring alone.
   const isLow = height < logsHeight(count, em) + (wide ? 0 : (RING_EM + count) * em);
-  const logs = isLow ? { w: 0, h: 0 } : wide ? { w: Math.min(0.4 * width, 36 * em), h: logsHeight(count, em) } : { w: width, h: logsHeight(count, em) };
-  const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - em, h: height } : { w: width, h: height - logs.h };
+  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsHeight(count, em) };
+  const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
   const column = wide && clients > 0 ? 8 * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
   const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
@@ -73,7 +73,7 @@ function plan(width, height, slots, clients, em) {
   return {
     wide, em, width, height, field, middle, places, radius,
     labels: count < 2 || nearest > 2 * radius + 3.2 * em ? "long" : "short",
-    logs: { x: wide ? field.w + em : 0, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
+    logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
   };
 }
 
@@ -162,11 +162,12 @@ function wordsOfNode(node, name) {
   return words.join(", ");
 }
 
-// The two lines below a node. Where there is little room, a follower says its term only if it is not the newest one.
+// The two lines below a node. Where there is little room, a crown says that it leads, and a follower says its term only
+// if it is not the newest one.
 function labelsOf(node, how, newestTerm) {
   const says = isUp(node.look) && node.term && (how === "long" || node.look !== "follower" || node.term !== newestTerm);
-  const words = { follower: how === "long" ? "follower" : "" };
-  return [words[node.look] ?? node.look, says ? `term ${node.term}` : ""].filter(Boolean);
+  const known = how === "short" && ["follower", "leader"].includes(node.look);
+  return [known ? "" : node.look, says ? `term ${node.term}` : ""].filter(Boolean);
 }
 
 // -- where the logs stand --------------------------------------------------------------------------------------------

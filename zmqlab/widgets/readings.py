@@ -186,9 +186,8 @@ class NodeTrack:
 
 
 class Behind(NamedTuple):
-    """By how many entries a node is behind the leader's commit index; below 0 where it is ahead of it."""
+    """By how many entries a node is behind the leader's commit index; below 0 if it published after the leader."""
 
-    stored: float
     commit: float
     applied: float
     is_late: bool
@@ -254,7 +253,6 @@ class NodeReadings:
             committed = self._committed_at(status.time_ns)
             earlier = self._committed_at(status.time_ns - LATE_NS)
         return Behind(
-            committed - status.last_index,
             committed - status.commit_index,
             committed - status.applied_index,
             status.applied_index < int(earlier),

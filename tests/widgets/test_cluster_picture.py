@@ -1,0 +1,169 @@
+"""The live picture as a widget: what goes to a page and when, clicks, samples, and what is left of a closed one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from tests.waiting import wait_for
+from tests.widgets.fake_cluster import FakeCluster
+from zmqlab.errors import RequestRefused
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.link_table import LinkFault
+from zmqlab.widgets import cluster_picture
+from zmqlab.widgets.cluster_picture import ASK_S, ClusterPicture
+from zmqlab.widgets.picture_readings import Look
+from zmqlab.widgets.sampler import Sampler
+
+Sent = list[tuple[dict[str, Any], list[bytes]]]
+
+
+class Rig:
+    """A picture, and what it pushed. Time passes when the test says so."""
+
+    def __init__(self, cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cluster, self.sampler = cluster, sampler
+        self.wishes: list[tuple[float, float]] = []
+        self.refusal: Exception | None = None
+        self.threads: set[str] = set()
+        monkeypatch.setattr(cluster_picture, "trace", self._trace)
+        self.picture = ClusterPicture(cast(Cluster, cluster))
+        self.sent: Sent = []
+        self.picture.send = lambda message, buffers=None: self.sent.append((message, buffers))  # type: ignore[method-assign]
+
+    def _trace(self, feed: object, share: float, seconds: float, *, heartbeats: bool) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.wishes.append((share, seconds))
+        if self.refusal is not None:
+            raise self.refusal
+
+    def say(self, what: str, seq: int = 0) -> None:
+        self.picture._on_message(None, {"push": what, "view": "page", "seq": seq}, [])
+
+    def turn(self, news: bool = False) -> None:
+        """A tick, a tenth of a second after the last push unless there is news."""
+        if not news:
+            self.picture._pushes.flow._pushed_s -= 1.0
+        self.sampler.turn()
+        self.picture._on_tick()
+
+    def column(self, name: str) -> list[float]:
+        """Of the rows of the last push."""
+        message, buffers = self.sent[-1]
+        _, names, _ = message["streams"][0]
+        return np.frombuffer(buffers[names.index(name)], "<f8").tolist()
+
+
+@pytest.fixture
+def rig(cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    for name in cluster.nodes:
+        cluster.say(name)
+    sampler.turn()
+    return Rig(cluster, sampler, monkeypatch)
+
+
+def test_a_new_page_gets_all_and_then_what_is_new(rig: Rig) -> None:
+    rig.say("ready")
+    rig.turn()
+    rig.turn()
+    (first, _), (second, _) = rig.sent
+    assert (first["key"], second["key"]) == (True, False)
+    assert first["tables"]["nodes"]["name"] == ["node0", "node1", "node2"]
+    assert second["tables"] == {}
+    assert (rig.column("look0"), rig.column("look1")) == ([Look.LEADER], [Look.FOLLOWER])
+
+
+def test_a_death_and_a_cut_link_do_not_wait_for_the_next_tenth_of_a_second(rig: Rig) -> None:
+    rig.say("ready")
+    rig.turn()
+    rig.turn(news=True)
+    assert len(rig.sent) == 1, "nothing has happened"
+    rig.cluster.running = ("node0", "node2")
+    rig.turn(news=True)
+    assert rig.column("look1") == [Look.DEAD]
+    rig.cluster.links = {("node0", "node2"): LinkFault(cut=True)}
+    rig.turn(news=True)
+    assert len(rig.sent) == 3
+    assert rig.sent[-1][0]["tables"]["links"]["words"] == ["cut"]
+
+
+def test_nobody_looks(rig: Rig) -> None:
+    rig.say("ready")
+    rig.turn()
+    assert wait_for(lambda: len(rig.wishes) == 1)
+    rig.say("hidden")
+    for _ in range(5):
+        rig.picture._asked_s -= 2 * ASK_S
+        rig.turn()
+    rows = rig.picture._readings._rows.total  # type: ignore[union-attr]
+    assert (len(rig.sent), rows, len(rig.wishes)) == (1, 1, 1), "a hidden page costs nothing"
+    rig.say("visible", seq=1)
+    rig.turn()
+    assert rig.sent[-1][0]["key"]
+    assert wait_for(lambda: len(rig.wishes) == 2)
+
+
+def test_samples_are_asked_for_now_and_then_by_a_thread_of_its_own(rig: Rig) -> None:
+    rig.say("ready")
+    for _ in range(5):
+        rig.turn()
+    assert wait_for(lambda: rig.wishes == [(1.0, cluster_picture.LEASE_S)])
+    assert rig.threads == {"zmqlab-samples"}
+    time.sleep(0.05)
+    assert len(rig.wishes) == 1
+
+
+def test_a_picture_without_samples_says_why(rig: Rig) -> None:
+    rig.refusal = RequestRefused("node0 is not traced: the key is none of an operator")
+    rig.say("ready")
+    rig.turn()
+    assert wait_for(lambda: rig.picture._unsampled != "")
+    rig.turn()
+    captions = [value for message, _ in rig.sent for _, name, value in message["set"] if name == "caption"]
+    assert "the key is none of an operator" in captions[-1]
+
+
+def test_all_buttons_of_the_registry_are_in_its_menus(rig: Rig) -> None:
+    assert [each["button"] for each in rig.picture._controls] == [control.button for control in FAULTS.controls]
+
+
+def test_a_click_strikes_as_that_of_a_table_does(rig: Rig) -> None:
+    def click(do: str, **arguments: Any) -> None:
+        rig.picture._on_message(None, {"do": do, **arguments}, [])
+
+    click("strike", button="kill -9", target=["node1"])
+    assert wait_for(lambda: rig.cluster.done == [("SIGKILL", "node1")])
+    click("strike", button="cut", target=["node0", "node2"])
+    assert wait_for(lambda: rig.cluster.links == {("node0", "node2"): LinkFault(cut=True)})
+    click("undo", button="cut", target=["node0", "node2"])
+    assert wait_for(lambda: rig.cluster.links == {})
+    click("strike", button="make worse", target=["node0", "node2"], sizes={"delay_ms": 200.0, "loss": 0.0})
+    assert wait_for(lambda: rig.cluster.links == {("node0", "node2"): LinkFault(delay_ms=200)})
+
+
+def test_a_page_can_only_say_what_a_page_says(rig: Rig) -> None:
+    rig.say("nonsense")
+    assert rig.picture._pushes.flow.views == {}
+
+
+def test_where_there_are_no_widgets_it_is_a_table_of_words(rig: Rig) -> None:
+    rig.cluster.running = ("node0", "node1")
+    text = rig.picture.html()
+    assert "leader" in text
+    assert "dead" in text
+
+
+def test_the_last_frame_of_a_cluster_that_stops(rig: Rig) -> None:
+    rig.say("ready")
+    rig.turn()
+    rig.cluster.stop()
+    rig.picture._pushes.flow._pushed_s -= 1.0
+    rig.sampler._tell()
+    assert rig.column("look0") == [Look.DEAD]
+    assert rig.picture._beat == -1
+    assert rig.picture._state == {"alive": False, "ended": True}

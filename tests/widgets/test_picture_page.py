@@ -1,0 +1,209 @@
+"""The live picture on a page, without Jupyter: what is read aloud, what keys and clicks do, and the replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright drives the browser: pip install 'zmqlab[lab,test]'")
+
+from playwright.sync_api import Browser, Page
+
+from tests.waiting import wait_for
+from tests.widgets.browser import CHROMIUM
+from tests.widgets.fake_cluster import FakeCluster
+from tests.widgets.picture_rig import Rig
+from zmqlab.lab.link_table import LinkFault
+from zmqlab.widgets.sampler import Sampler
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.long,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+
+@pytest.fixture
+def rig(browser: Browser, cluster: FakeCluster, sampler: Sampler) -> Iterator[Rig]:
+    page = browser.new_page(viewport={"width": 1_000, "height": 800})
+    made = Rig(page, cluster, sampler, lambda: publish(cluster))
+    made.turn(3)
+    yield made
+    assert made.errors == []
+    page.close()
+
+
+def publish(cluster: FakeCluster) -> None:
+    for name in cluster.running:
+        cluster.say(name, address=f"tcp://127.0.0.1:{5000 + 100 * int(name[4:])}")
+
+
+def labels(page: Page, group: str) -> list[str | None]:
+    return [each.get_attribute("aria-label") for each in page.locator(f"[role=group][aria-label={group}] button").all()]
+
+
+def paints(page: Page) -> int:
+    return int(page.locator(".zl-picture").get_attribute("data-paints") or 0)
+
+
+def test_what_a_screen_reader_is_told(rig: Rig) -> None:
+    page = rig.page
+    assert labels(page, "nodes") == ["node0, leader, term 1", "node1, follower, term 1", "node2, follower, term 1"]
+    assert labels(page, "links")[0] == "link of node0 and node1: whole"
+    assert page.get_by_role("status").text_content() == "node0 leads, term 1"
+    rig.cluster.running = ("node0", "node1")
+    rig.cluster.links = {("node0", "node1"): LinkFault(cut=True)}
+    rig.turn(2)
+    assert labels(page, "nodes")[2] == "node2, dead"
+    assert labels(page, "links")[0] == "link of node0 and node1: node0 to node1 cut, back whole"
+    assert page.get_by_role("status").text_content() == "node0 leads, term 1 · node2 dead · 1 link not whole"
+
+
+def test_a_node_is_killed_by_keys_alone(rig: Rig) -> None:
+    page = rig.page
+    page.locator("[data-node=node0]").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    menu = page.get_by_role("dialog")
+    assert "node1, follower" in (menu.get_attribute("aria-label") or "")
+    assert page.evaluate("document.activeElement.textContent").startswith("kill -9"), "the first item has the focus"
+    page.keyboard.press("Escape")
+    assert menu.is_hidden()
+    assert page.evaluate("document.activeElement.dataset.node") == "node1", "and the node has it back"
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent").startswith("pause")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    rig.deliver()
+    assert wait_for(lambda: rig.cluster.done == [("SIGKILL", "node1")])
+
+
+def test_a_menu_has_what_the_state_of_its_node_allows(rig: Rig) -> None:
+    rig.cluster.running = ("node0", "node1")
+    rig.turn(2)
+    rig.page.locator("[data-node=node2]").click()
+    said = [text.splitlines()[0] for text in rig.page.locator(".zl-menu-items button .zl-long").all_inner_texts()]
+    assert said == ["restart", "wipe"]
+    rig.page.mouse.click(5, 5)
+    assert rig.page.get_by_role("dialog").is_hidden()
+
+
+def test_a_link_is_cut_both_ways_and_healed_by_keys(rig: Rig) -> None:
+    page = rig.page
+    page.locator("[data-pair='node0 node2']").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="cut").press("Enter")
+    rig.deliver()
+    both = {("node0", "node2"): LinkFault(cut=True), ("node2", "node0"): LinkFault(cut=True)}
+    assert wait_for(lambda: rig.cluster.links == both)
+    rig.turn()
+    page.locator("[data-pair='node0 node2']").press("Enter")
+    page.get_by_role("button", name="node2 → node0").click()
+    page.get_by_role("dialog").get_by_role("button", name="heal").click()
+    rig.deliver()
+    assert wait_for(lambda: rig.cluster.links == {("node0", "node2"): LinkFault(cut=True)})
+
+
+def test_a_link_is_made_slow_by_a_click_on_its_line(rig: Rig) -> None:
+    page = rig.page
+    one, other = (page.locator(f"[data-node={name}]").bounding_box() for name in ("node0", "node1"))
+    assert one is not None
+    assert other is not None
+    at = [
+        (one[axis] + one[size] / 2 + other[axis] + other[size] / 2) / 2
+        for axis, size in (("x", "width"), ("y", "height"))
+    ]
+    page.mouse.click(*at)
+    assert page.get_by_role("dialog").get_attribute("aria-label") == "link of node0 and node1"
+    page.get_by_role("button", name="node0 → node1").click()
+    page.get_by_label("delay, ms").fill("200")
+    rig.deliver()
+    assert wait_for(lambda: rig.cluster.links == {("node0", "node1"): LinkFault(delay_ms=200)})
+
+
+def test_a_picture_in_which_nothing_changes_is_not_painted(rig: Rig) -> None:
+    rig.turn(3)
+    before = paints(rig.page)
+    rig.turn(5)
+    assert paints(rig.page) == before
+    rig.tell("append_entries", "node0", "node1", first_index=7)
+    rig.turn(4, pause_ms=200)
+    assert paints(rig.page) > before + 3
+
+
+def test_a_reader_who_wants_no_motion_gets_none(browser: Browser, cluster: FakeCluster, sampler: Sampler) -> None:
+    context = browser.new_context(reduced_motion="reduce")
+    rig = Rig(context.new_page(), cluster, sampler, lambda: publish(cluster))
+    rig.turn(3)
+    before = paints(rig.page)
+    rig.tell("append_entries", "node0", "node1", first_index=7)
+    rig.turn(6, pause_ms=200)
+    assert before < paints(rig.page) <= before + 3, "it comes, and it goes"
+    assert rig.errors == []
+    context.close()
+
+
+def test_the_last_ten_seconds_are_seen_again_in_slow_motion(rig: Rig) -> None:
+    page = rig.page
+    rig.cluster.running = ("node0", "node1")
+    rig.cluster.happen("killed", "node2")
+    rig.turn(4)
+    page.get_by_role("button", name="1/10", exact=True).click()
+    page.get_by_text("REPLAY 1/10").wait_for()
+    assert "10 times slower" in page.inner_text(".zl-replay")
+    assert page.locator("[data-node=node2]").get_attribute("data-look") == "follower", "as it was before"
+    assert page.locator("[data-node=node2]").is_disabled(), "what is past can not be killed"
+    rig.cluster.running = ("node0",)
+    rig.turn(2)
+    assert page.locator("[data-node=node1]").get_attribute("data-look") == "follower"
+    slider = page.get_by_label("moment of the replay")
+    slider.fill("1000")
+    page.wait_for_function("() => document.querySelector('[data-node=node2]').dataset.look === 'dead'")
+    page.get_by_role("button", name="back to live").click()
+    page.wait_for_function("() => document.querySelector('[data-node=node1]').dataset.look === 'dead'")
+    assert page.get_by_text("REPLAY 1/10").is_hidden()
+
+
+def test_a_page_that_missed_a_push_asks_for_all(rig: Rig) -> None:
+    rig.picture._pushes._sequence += 1
+    rig.turn()
+    rig.page.wait_for_timeout(50)
+    assert {"push": "gap"}.items() <= rig.heard[-1].items()
+    rig.turn(2)
+    assert rig.page.evaluate("sent.filter((each) => each.push === 'gap').length") == 1
+
+
+@pytest.mark.parametrize("width", [320, 800, 1_200])
+@pytest.mark.parametrize("count", [1, 9])
+def test_it_fits_a_page_of_any_width(browser: Browser, sampler: Sampler, width: int, count: int) -> None:
+    from zmqlab.widgets.sampler import sampler_of
+
+    cluster: Any = FakeCluster(*(f"node{number}" for number in range(count)))
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    rig = Rig(page, cluster, sampler_of(cluster), lambda: publish(cluster))
+    rig.turn(3, pause_ms=40)
+    page.locator("[data-node=node0]").click()
+    menu = page.get_by_role("dialog").bounding_box()
+    assert menu is not None
+    assert menu["x"] >= 0
+    assert menu["x"] + menu["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".zl-picture-node").count() == count
+    assert rig.errors == []
+    page.close()
+    cluster.stop()
+
+
+def test_it_leaves_nothing_on_a_page(rig: Rig) -> None:
+    rig.page.evaluate("leave()")
+    rig.deliver()
+    assert rig.picture._pushes.flow.views == {}
+    before = time.monotonic()
+    rig.turn(2)
+    assert time.monotonic() - before > 0.1
+    assert rig.page.evaluate("sent.at(-1).push") == "gone" or rig.page.evaluate("sent.at(-1).say") == "gone"

@@ -51,7 +51,7 @@ cluster = Cluster(3).start()
 load = LoadClient(cluster, rate=100, duration=None).start()
 display(Lab(cluster, load))"""
 """The only cell of a notebook."""
-ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 6"
+ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 8"
 """Each part of the panel is dimmed."""
 
 

@@ -45,6 +45,7 @@ _HOME = {
     "BookChart": "chart_widgets",
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
+    "FilmStrip": "fault_cards",
     "Lab": "lab_panel",
     "LatencyChart": "chart_widgets",
     "LoadControls": "load_controls",

@@ -38,11 +38,11 @@ class Lab(ipywidgets.VBox):
 
     def __init__(self, cluster: Cluster, load: LoadClient | None = None) -> None:
         self._sampler = sampler_of(cluster)
-        self.status = StatusLine(cluster)
-        self.nodes = NodeTable(cluster)
         self.load = LoadControls(cluster, load)
+        self.status = StatusLine(cluster, self.load)
+        self.nodes = NodeTable(cluster)
         self.charts = AllCharts(cluster)
-        self.cards = FaultCards(cluster)
+        self.cards = FaultCards(cluster, self.load)
         self.links = PartitionMatrix(cluster)
         self.events = EventLog(cluster)
         self.load.on_judged(self._judged)

@@ -43,9 +43,9 @@ EARLY_S = 0.02
 _log = logging.getLogger(__name__)
 
 
-def script(name: str) -> str:
-    """The JavaScript module of one widget: ``age.js``, ``panel.js``, then the file ``name``."""
-    return page_text("age.js") + page_text("panel.js") + page_text(name)
+def script(*names: str) -> str:
+    """The JavaScript module of one widget: ``age.js``, ``panel.js``, then the files ``names``."""
+    return "".join(map(page_text, ("age.js", "panel.js", *names)))
 
 
 class Panel(anywidget.AnyWidget):

@@ -68,7 +68,8 @@ function filmStrip() {
     }
     if (film.silent_ms !== null) {
       const to = film.answered_ms ?? film.from_ms + film.bins.length * film.bin_ms;
-      const said = `${spoken(to - film.silent_ms)} without an answer${film.answered_ms === null ? " so far" : ""}`;
+      const said = film.silent_ms <= film.from_ms ? "no answers since before this fault" :
+        `${spoken(to - film.silent_ms)} without an answer${film.answered_ms === null ? " so far" : ""}`;
       const middle = (x(film.silent_ms) + x(to)) / 2, room = said.length * 3.2;
       text(Math.min(Math.max(middle, room), width - room), (top + floor) / 2, said, "middle", { class: "zl-film-said" });
     }
@@ -96,6 +97,8 @@ function filmStrip() {
       h("b", { textContent: `+${spoken(each.to - each.from)}` }), h("span", { className: "zl-faint", textContent: ` at ${spoken(each.to)}` })));
     const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
     if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
+    if (chips.length && film.offered && film.silent_ms === null && film.complete)
+      chips.push(h("span", { className: "zl-faint", textContent: "no gap in the answers" }));
     if (!chips.length) chips.push(h("span", { className: "zl-faint",
       textContent: film.offered ? "No gap in the answers: clients have not noticed." : "No load ran, so no client could notice." }));
     legend.replaceChildren(...chips);

@@ -17,7 +17,7 @@ from typing import Any
 
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.service_facts import ServiceWatch
-from zmqlab.lab.service_status import ServiceStatus, duration, service_status
+from zmqlab.lab.service_status import PAUSE_MS, Level, ServiceStatus, duration, service_status
 from zmqlab.widgets.fault_cards import CountsAlong, counted
 from zmqlab.widgets.live_figure import page_text
 from zmqlab.widgets.panel import Panel, script
@@ -39,7 +39,7 @@ class StatusLine(Panel):
         self._load = load
         self._watch = ServiceWatch.of(cluster)
         self._known_events = 0
-        super().__init__(cluster, interval_s=0.25)
+        super().__init__(cluster)
 
     @property
     def status(self) -> ServiceStatus:
@@ -77,7 +77,8 @@ class StatusLine(Panel):
         super().close()
 
     def _tick(self) -> None:
-        """An event may change what the line says: then it does not wait for its turn."""
-        count = len(self._sampler.events)
-        self.refresh(now=count != self._known_events and not self._hidden)
+        """After an event, and when answers stop coming, the line does not wait for its turn."""
+        count, load = len(self._sampler.events), self._sampler.load
+        stops = self._state["level"] == Level.SERVING and load is not None and load.silence_ms > PAUSE_MS
+        self.refresh(now=(stops or count != self._known_events) and not self._hidden)
         self._known_events = count

@@ -26,6 +26,7 @@ What breaks:
 * :mod:`~zmqlab.lab.faults`: faults as values, which strike and undo.
 * :mod:`~zmqlab.lab.fault_kinds`: the registry: how each kind looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
+* :mod:`~zmqlab.lab.film`: the seconds around a fault in slow motion.
 * :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
 * :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.
 

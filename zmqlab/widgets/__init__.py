@@ -50,6 +50,7 @@ _HOME = {
     "ClusterPicture": "cluster_picture",
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
+    "FilmStrip": "fault_cards",
     "Lab": "lab_panel",
     "LatencyChart": "chart_widgets",
     "LoadControls": "load_controls",

@@ -65,12 +65,12 @@ class Lab(ipywidgets.VBox):
         base_px: int = BASE_PX,
     ) -> None:
         self._sampler = sampler_of(cluster)
-        self.status = StatusLine(cluster)
+        self.load = LoadControls(cluster, load)
+        self.status = StatusLine(cluster, self.load)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
-        self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
-        self.cards = FaultCards(cluster)
+        self.cards = FaultCards(cluster, self.load)
         self.links = PartitionMatrix(cluster)
         self.events = EventLog(cluster)
         self.load.on_judged(self._judged)

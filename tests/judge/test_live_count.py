@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.judge.run_history import History, small_run
 from tests.lab.fake_node import status_of
-from zmqlab.judge.live_count import RECENT, STEP_BACK, LiveCount, SoFar
+from zmqlab.judge import live_count
+from zmqlab.judge.live_count import STEP_BACK, LiveCount, SoFar
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load.order_flow import Rows
 from zmqlab.load.run_record import RECORD, SEGMENTS, Ledger, LedgerTail
@@ -159,17 +161,19 @@ def test_nodes_without_one_sequence() -> None:
     assert "twice not counted" in str(found)
 
 
-def test_memory_is_bounded_and_counts_stay() -> None:
+def test_memory_is_bounded_and_counts_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    recent, step = 4_096, 600
+    monkeypatch.setattr(live_count, "RECENT", recent)
     count = LiveCount()
     kept = 0
-    for first in range(1, 3 * RECENT, 20_000):
-        count.told(log(20_000, first), "n")
-        count.acknowledged(acks(range(first, first + 20_000)))
+    for first in range(1, 3 * recent, step):
+        count.told(log(step, first), "n")
+        count.acknowledged(acks(range(first, first + step)))
         found = looked(count)
         kept = max(kept, len(count._batches))
-    assert found.looked_up == found.acknowledged == first + 19_999
+    assert found.looked_up == found.acknowledged == first + step - 1
     assert (found.lost, found.missed) == (0, 0)
-    assert kept <= RECENT // 20_000 + 2
+    assert kept <= recent // step + 2
     count.acknowledged(acks([5]))
     found = looked(count)
     assert found.missed == 1

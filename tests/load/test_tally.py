@@ -9,6 +9,7 @@ import pytest
 
 from tests.client.fake_node import answer_rows
 from zmqlab.client.session import Completion
+from zmqlab.load.load_messages import FINE_NS
 from zmqlab.load.measurement import Answered, Sent, Tally
 from zmqlab.load.order_flow import FILL, OrderFlow
 from zmqlab.load.run_record import Ledger, read_ledger
@@ -57,6 +58,7 @@ def test_it_makes_no_difference_how_many_answers_are_counted_together(at_a_time:
     assert one.rejected_by_reason() == many.rejected_by_reason() != {}
     assert one.orders_by_node == many.orders_by_node
     assert (one.longest_gap_ns, one.longest_gap_at_ns) == (many.longest_gap_ns, many.longest_gap_at_ns)
+    assert one.take_fine() == many.take_fine()
     assert one.last_acknowledged_ns == many.last_acknowledged_ns
     assert one.response_time.histogram() == many.response_time.histogram()
     assert one.service_time.histogram() == many.service_time.histogram()
@@ -92,3 +94,21 @@ def test_what_is_not_counted_yet_still_ends_a_gap() -> None:
     tally.acknowledged(made)
     assert tally.counters.acknowledged == 0 < tally.unfolded_orders
     assert tally.silence_ns(made[-1].completed_ns + 5, owed=True) == 5
+
+
+def test_the_fine_series_has_each_acknowledged_order_once() -> None:
+    made = completions(60)
+    tally = Tally(Ledger(10_000))
+    found: dict[int, int] = {}
+    for each in made:
+        tally.acknowledged([each])
+        tally.fold()
+        from_ns, fine = tally.take_fine()
+        assert from_ns % FINE_NS == 0
+        for place, orders in enumerate(fine, from_ns // FINE_NS):
+            found[place] = found.get(place, 0) + orders
+    good = [each for each in made if each.response.status == ResponseStatus.OK]
+    assert sum(found.values()) == tally.counters.acknowledged == sum(each.token.orders for each in good)
+    assert min(found) == good[0].completed_ns // FINE_NS
+    assert max(found) == good[-1].completed_ns // FINE_NS
+    assert tally.take_fine() == (0, [])

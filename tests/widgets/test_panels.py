@@ -16,8 +16,9 @@ import pytest
 from ipywidgets.widgets.widget import _instances as all_widgets
 
 from tests.waiting import wait_for
-from tests.widgets.fake_cluster import FakeCluster, snapshot
+from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
 from zmqlab.client.order_client import Client
+from zmqlab.judge.live_count import SoFar
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
@@ -26,10 +27,10 @@ from zmqlab.lab.fleet import Fleet
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
-from zmqlab.widgets.fault_cards import EventLog, FaultCards
+from zmqlab.widgets.fault_cards import EventLog, FaultCards, FilmStrip
 from zmqlab.widgets.lab_panel import Lab
 from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
-from zmqlab.widgets.load_controls import LoadControls, warning_of
+from zmqlab.widgets.load_controls import LoadControls, keeps_up, warning_of
 from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults
@@ -275,6 +276,48 @@ def test_a_cluster_that_acknowledges_nothing_is_not_said_to_keep_up() -> None:
     dark = [snapshot(offered=0, acknowledged=0, outstanding=512, silence_ms=ms) for ms in range(1_100, 3_100, 100)]
     assert warning_of(dark).startswith("The cluster acknowledges nothing, and 512 requests wait")
     assert warning_of([snapshot(acknowledged=0, outstanding=5, silence_ms=300.0)]) == "", "an election"
+
+
+def test_a_cluster_is_said_to_keep_up_only_while_it_answers() -> None:
+    """In the first second of an outage, and with a load that waits for no answer, the page said that it keeps up."""
+    well = [snapshot()] * 20
+    assert keeps_up(well)
+    assert not keeps_up([*well[:-2], *[snapshot(acknowledged=0, outstanding=40, silence_ms=200.0)] * 2])
+    assert not keeps_up([snapshot(acknowledged=0, outstanding=0)] * 20)
+    assert not keeps_up([snapshot(acknowledged=80)] * 20)
+    assert not keeps_up([snapshot(offered=0, acknowledged=0, outstanding=0, rate=0.0)] * 20)
+    assert not keeps_up([])
+
+
+def test_a_card_has_a_film_and_what_is_lost_so_far(cluster: FakeCluster, sampler: Sampler) -> None:
+    class Load:
+        so_far = SoFar(acknowledged=41_300, looked_up=41_200, lost=2, misplaced=1, twice=0, age_s=2.0)
+
+    now_ns = time.time_ns()
+    for step in range(20, 0, -1):
+        fine = [0 if step < 6 else 20] * 10
+        cluster.load(time_ns=now_ns - (step - 1) * 100 * MS, fine_from_ns=now_ns - step * 100 * MS, fine=fine)
+    sampler.turn()
+    cards = FaultCards(cast(Cluster, cluster), Load())
+    assert cards._state["film"] is None
+    cluster.happen("killed", "node0", time_ns=now_ns - 600 * MS)
+    cards._shown_s = 0.0
+    sampler.turn()
+    cards._tick()
+    film = cards._state["film"]
+    assert film["silent_ms"] == pytest.approx(100, abs=10)
+    assert (film["answered_ms"], film["complete"]) == (None, False)
+    assert len(film["bins"]) == 160
+    assert cards._state["so_far"]["text"] == (
+        "of 41,200 orders acknowledged until 2 s ago: 2 lost, 1 out of place, 0 twice"
+    )
+    strip = FilmStrip(cast(Cluster, cluster))
+    cluster.happen("killed", "node1", time_ns=now_ns + 2_000 * MS)
+    sampler.turn()
+    strip._follow()
+    strip.refresh(now=True)
+    assert [card["title"] for card in strip._state["cards"]] == ["node1 killed"]
+    assert strip._state["so_far"] is None
 
 
 def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:

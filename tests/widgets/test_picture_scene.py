@@ -57,6 +57,18 @@ def test_everything_has_its_place_at_any_width(js: JavaScript, width: int, count
     assert 0 < client["y"] < field["h"]
 
 
+@pytest.mark.parametrize(("width", "height", "count"), [(320, 130, 3), (480, 150, 5), (640, 190, 9)])
+def test_a_low_box_shows_the_ring_alone(js: JavaScript, width: int, height: int, count: int) -> None:
+    """As on a stage above a notebook's text: ring and logs stood on top of each other."""
+    slots = list(range(count))
+    plan = js("plan(w, h, slots, 1, 11)", w=width, h=height, slots=slots)
+    assert plan["logs"]["h"] == 0
+    assert (plan["field"]["w"], plan["field"]["h"]) == (width, height)
+    for x, y in ((place["x"], place["y"]) for number, place in plan["places"] if number in slots):
+        assert plan["radius"] <= x <= width - plan["radius"]
+        assert plan["radius"] <= y <= height - plan["radius"]
+
+
 def test_what_a_pointer_is_at(js: JavaScript) -> None:
     plan = "plan(800, 400, [0, 1, 4], 0, 12)"
     places = dict(js(f"{plan}.places"))

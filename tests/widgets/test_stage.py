@@ -100,6 +100,14 @@ def test_lost_so_far_is_of_the_load_that_runs(cluster: FakeCluster, sampler: Sam
     assert figures.make_state()["so_far"] is None, "it is not counted, or not yet"
     load.so_far, load.running = SoFar(), False
     assert figures.make_state()["so_far"] is None
+    assert not figures.make_state()["silent"]
+
+
+def test_a_load_that_is_not_heard_is_not_said_to_have_ended(cluster: FakeCluster, sampler: Sampler) -> None:
+    sampler.turn()
+    load = SimpleNamespace(running=True, so_far=None)
+    figures = StageFigures(cast(Cluster, cluster), lambda: cast(LoadClient, load))
+    assert (figures.make_state()["runs"], figures.make_state()["silent"]) == (False, True)
 
 
 def test_one_row_of_actions_has_every_fault(cluster: FakeCluster, sampler: Sampler) -> None:

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from tests.lab.test_service_status import SO_FAR
 from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.lab.cluster import Cluster
 from zmqlab.widgets.sampler import Sampler
@@ -37,6 +38,18 @@ def test_an_event_does_not_wait_for_its_turn(cluster: FakeCluster, sampler: Samp
     assert line._state["level"] == "degraded"
     assert line._state["lasts"] == "0.0 s"
     assert line._state["advice"] == "restart it"
+
+
+def test_a_pause_in_the_answers_does_not_wait_either(cluster: FakeCluster, sampler: Sampler, line: StatusLine) -> None:
+    cluster.load(total=SO_FAR)
+    sampler.turn()
+    line.refresh(now=True)
+    assert line._state["level"] == "serving"
+    cluster.load(acknowledged=0, outstanding=40, silence_ms=200.0, total=SO_FAR)
+    sampler.turn()
+    line._tick()
+    assert line._state["level"] == "degraded"
+    assert "no acknowledgement for 200 ms" in line._state["text"]
 
 
 def test_a_stopped_cluster_is_not_said_to_serve(cluster: FakeCluster, sampler: Sampler, line: StatusLine) -> None:

@@ -29,11 +29,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from zmqlab.errors import FrameError
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load.order_flow import Rows
 from zmqlab.wire import client as wire
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.records import COMMAND
 
 RECENT = 131_072
 """Entries of the log that are kept: half a minute at 4,000 requests a second."""
@@ -44,9 +44,6 @@ NUMBERS_KEPT = 2_048
 SESSIONS_KEPT = 256
 STATUSES_KEPT = 64
 """Of nodes that were ahead of the log as it is known."""
-_NO_REQUEST = (0, 0, 0)
-_MOST = (1 << 63) - 1
-"""A session has the number of an entry, and so a client's own are small; a stranger's may be any."""
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -182,13 +179,22 @@ class LiveCount:
         if entries[0].log_index > self._end:  # a gap: the log begins anew behind it
             self._first = self._end = entries[0].log_index
             self._before = None
-        start = self._start
-        for position, entry in enumerate(entries):
-            if entry.log_index >= self._end:
-                return entries[position:]
-            if entry.log_index >= start and not self._is_known(entry):
-                return self._at_difference(entries, position, endpoint)
-        return []
+        first = entries[0].log_index
+        skip, known = max(0, self._start - first), self._end - first
+        different = self._first_difference(entries[skip:known])
+        if different is None:
+            return entries[max(known, 0) :]
+        return self._at_difference(entries, skip + different, endpoint)
+
+    def _first_difference(self, entries: Sequence[LogEntry]) -> int | None:
+        """The place of the first of these entries, all of which are known, that is known otherwise."""
+        if not entries:
+            return None
+        client, number, _ = _requests_of(entries)
+        places = np.arange(entries[0].log_index, entries[0].log_index + len(entries)) % RECENT
+        terms = np.array([each.term for each in entries])
+        same = (self._client[places] == client) & (self._number[places] == number) & (self._term[places] == terms)
+        return None if same.all() else int(np.argmin(same))
 
     def _at_difference(self, entries: list[LogEntry], position: int, endpoint: str) -> list[LogEntry]:
         entry = entries[position]
@@ -206,15 +212,10 @@ class LiveCount:
         self._note(self._client[known], self._number[known])
         return entries[position:]
 
-    def _is_known(self, entry: LogEntry) -> bool:
-        place = entry.log_index % RECENT
-        client, number, _ = _request_of(entry)
-        return (self._term[place], self._client[place], self._number[place]) == (entry.term, client, number)
-
     def _append(self, entries: Sequence[LogEntry]) -> None:
         for start in range(0, len(entries), RECENT):
             part = entries[start : start + RECENT]
-            client, number, orders = np.array([_request_of(each) for each in part], np.int64).T
+            client, number, orders = _requests_of(part)
             places = np.arange(part[0].log_index, part[0].log_index + len(part)) % RECENT
             before = int(self._orders[(self._end - 1) % RECENT]) if self._end > self._first else 0
             self._client[places], self._number[places] = client, number
@@ -308,10 +309,9 @@ def _plus(total: SoFar, batch: _Batch) -> SoFar:
     )
 
 
-def _request_of(entry: LogEntry) -> tuple[int, int, int]:
-    """Client, number and orders of the request in an entry; zeros if it holds none."""
-    try:
-        client_id, number, _, orders = wire.parse_request(entry.data)
-    except FrameError:
-        return _NO_REQUEST
-    return client_id & _MOST, number & _MOST, orders
+def _requests_of(entries: Sequence[LogEntry]) -> tuple[Ints, Ints, Ints]:
+    """Client, number and orders of the request in each entry; zeros where there is none."""
+    datas = [entry.data for entry in entries]
+    client, number = np.frombuffer(wire.keys_of(datas), "<i8").reshape(-1, 2).T
+    orders = (np.fromiter(map(len, datas), np.int64, len(datas)) - wire.COMMANDS_OFFSET) // COMMAND.size
+    return client, number, np.where(client > 0, orders, 0)

@@ -31,6 +31,7 @@ What breaks:
 * :mod:`~zmqlab.lab.fault_registry`: what a kind of fault has: marks and bands, buttons, draws of torture.
 * :mod:`~zmqlab.lab.fault_kinds`: all kinds: how each looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
+* :mod:`~zmqlab.lab.film`: the seconds around a fault in slow motion.
 * :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
 * :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.
 

@@ -60,21 +60,16 @@ from zmqlab.wire import control
 if TYPE_CHECKING:
     from zmqlab.lab.scraping import LoadExporter
 
-START_TIMEOUT_S = 20.0
-"""Longer than a session may take to open (10 s) on top of starting an interpreter."""
+START_TIMEOUT_S = 20.0  # longer than a session may take to open (10 s), on top of starting an interpreter
 REACH_TIMEOUT_S = 3.0  # nodes on this machine answer within milliseconds; far ones within a round trip or two
-OVERTIME_S = 60.0
-"""Beyond its schedule and its drain a load process is stuck."""
-FIGURES_OVER = 10
-"""Snapshots that the live figures are made of: one second."""
+OVERTIME_S = 60.0  # beyond its schedule and its drain a load process is stuck
+FIGURES_OVER = 10  # snapshots that the live figures are made of: one second
 COLLECT_ABOVE_S = 15.0
 """A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of it."""
 RATE = 5_000
-BY_DEFAULT = "by default"
-"""The duration of a run whose caller names none."""
+BY_DEFAULT = "by default"  # the duration of a run whose caller names none
 DURATION_S = 10.0
-PLACEHOLDER = ("tcp://127.0.0.1:1",)
-"""The nodes of a load client whose cluster has not been started yet."""
+PLACEHOLDER = ("tcp://127.0.0.1:1",)  # the nodes of a load client whose cluster has not been started yet
 
 
 @dataclass(frozen=True, slots=True)

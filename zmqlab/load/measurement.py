@@ -34,7 +34,7 @@ import numpy as np
 
 from zmqlab.client.session import Completion
 from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
-from zmqlab.load.load_messages import LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.load_messages import FINE_NS, LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.order_flow import COMMAND, FILL, REPORT, Ints, Rows
 from zmqlab.load.run_record import Ledger, RunBegun, RunRecord
@@ -151,6 +151,8 @@ class Tally:
         self._unfolded: list[Completion] = []
         self._reasons: Ints = np.zeros(REASON_COUNT, np.int64)
         self._gap_from_ns = 0
+        self._fine: dict[int, int] = {}
+        """Orders acknowledged since the last :meth:`take_fine`, by the time of completion in units of FINE_NS."""
 
     def owes_from(self, now_ns: int) -> None:
         """The cluster owed nothing, and does from now on."""
@@ -226,6 +228,15 @@ class Tally:
         gap_ns, self._interval_gap_ns = self._interval_gap_ns, 0
         return gap_ns
 
+    def take_fine(self) -> tuple[int, list[int]]:
+        """When the first orders were acknowledged of those that were counted since the last call, in nanoseconds of the
+        monotonic clock, and how many were in each FINE_NS from then on."""
+        taken, self._fine = self._fine, {}
+        if not taken:
+            return 0, []
+        first = min(taken)
+        return first * FINE_NS, [taken.get(place, 0) for place in range(first, max(taken) + 1)]
+
     def rejected_by_reason(self) -> dict[str, int]:
         """Rejections since the start, by the name of their reason."""
         counts = self._reasons.tolist()
@@ -239,6 +250,9 @@ class Tally:
         sizes = [len(each.token.intended_ns) for each in good]
         completed = np.array([each.completed_ns for each in good])
         intended = np.concatenate([each.token.intended_ns for each in good])
+        places = completed // FINE_NS
+        for place, orders in enumerate(np.bincount(places - places.min(), weights=sizes).tolist(), int(places.min())):
+            self._fine[place] = self._fine.get(place, 0) + int(orders)
         self.response_time.record(np.repeat(completed, sizes) - intended)
         self.service_time.record_weighted(completed - np.array([each.first_sent_ns for each in good]), np.array(sizes))
 
@@ -312,6 +326,7 @@ class Publisher:
         interval_s = (now_ns - self._interval_from_ns) / NS_PER_S
         cpu_s = time.process_time()
         silence_ns = tally.silence_ns(now_ns, owed)
+        fine_from_ns, fine = tally.take_fine()
         metrics = LoadMetrics(
             name=self._settings.name,
             pid=os.getpid(),
@@ -336,6 +351,8 @@ class Publisher:
             gap_ms=tally.take_gap_ns() / NS_PER_MS,
             longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
             cpu_percent=100 * (cpu_s - self._interval_cpu_s) / max(interval_s, 1e-6),
+            fine_from_ns=fine_from_ns + self._started_wall_ns - self._started_ns if fine else 0,
+            fine=fine,
         )
         self._interval_from_ns, self._interval_cpu_s, self._at_interval = now_ns, cpu_s, total
         if now_ns - self._second_from_ns >= NS_PER_S or state == "ended":

@@ -53,6 +53,7 @@ _HOME = {
     "ConsistencyStrip": "consistency_strip",
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
+    "FilmStrip": "fault_cards",
     "Lab": "lab_panel",
     "LatencyChart": "chart_widgets",
     "LoadControls": "load_controls",

@@ -66,13 +66,13 @@ class Lab(ipywidgets.VBox):
         base_px: int = BASE_PX,
     ) -> None:
         self._sampler = sampler_of(cluster)
-        self.status = StatusLine(cluster)
+        self.load = LoadControls(cluster, load)
+        self.status = StatusLine(cluster, self.load)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
         self.consistency = ConsistencyStrip(cluster)
-        self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
-        self.cards = FaultCards(cluster)
+        self.cards = FaultCards(cluster, self.load)
         self.links = PartitionMatrix(cluster)
         self.events = EventLog(cluster)
         self.load.on_judged(self._judged)
@@ -100,7 +100,6 @@ class Lab(ipywidgets.VBox):
         figures = StageFigures(cluster, lambda: self.load.load)
         actions, chart = StageActions(cluster), StageChart(cluster, base_px)
         self.load.on_judged(figures.judged)
-        self.picture.add_class("zl-fill")
         parts = {"status": self.status, "figures": figures, "picture": self.picture, "chart": chart}
         parts |= {"cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "consistency": self.consistency, "load": self.load, "links": self.links}

@@ -72,7 +72,8 @@ function onTheme(changed) {
 
 const pen = document.createElement("canvas").getContext("2d");
 
-const LOW_PX = 170;    // a lower figure needs its height for its curves
+const LOW_PX = 180;    // a lower figure needs its height for its curves
+const CLOCK = 8.5;     // the time of day at a tick is so many times as wide as its text is high
 const LANE = 1.35;     // lines of text from one lane of labels to the next
 
 // What depends on a figure's size. A legend whose entries do not fit into one line gets as many columns as do; bokeh would
@@ -83,6 +84,10 @@ function fitFigures(doc) {
     const texts = figure.renderers.filter((each) => each.y_range_name === "lanes").map((each) => each.glyph.text_font_size);
     if (lanes && figure.inner_height && texts.length) lanes.start = -figure.inner_height / (LANE * parseFloat(texts[0].value));
     for (const legend of figure.above.filter((each) => each.type === "Legend")) legend.visible = figure.outer_height >= LOW_PX;
+    for (const axis of figure.below.filter((each) => each.type === "DatetimeAxis")) {
+      const ticks = Math.min(5, Math.max(1, Math.floor(room / (CLOCK * parseFloat(axis.major_label_text_font_size)))));
+      if (room && axis.ticker.desired_num_ticks !== ticks) axis.ticker.desired_num_ticks = ticks;
+    }
     for (const legend of figure.above.filter((each) => each.type === "Legend")) {
       pen.font = `${legend.label_text_font_size} ${legend.label_text_font}`;
       const widths = legend.items.filter((each) => each.visible).map((each) =>

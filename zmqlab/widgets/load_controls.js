@@ -107,7 +107,8 @@ export default panel(({ model, el, button, send }) => {
       figure(`${now.cpu} %`, "CPU of the generator"));
     limit.hidden = !now;           // one line as long as a load runs, so that the parts below it do not jump
     limit.className = state.warning ? "zl-warning" : "zl-quiet";
-    limit.textContent = state.warning || "Orders go out when they are due, and the cluster keeps up.";
+    limit.textContent = state.warning || (state.keeps_up ? "Orders go out when they are due, and the cluster keeps up." :
+      "Whether the cluster keeps up is not known yet.");
     drawVerdict(state.verdict);
   };
 });

@@ -21,10 +21,12 @@ from dataclasses import fields
 from typing import Any
 
 from zmqlab.errors import ClusterError
+from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.incidents import UNSERVED_MS
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.lab.service_status import PAUSE_MS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, text_of_ms
 from zmqlab.load.load_settings import FlowMix
@@ -111,10 +113,16 @@ class LoadControls(Panel):
 
     # -- views -------------------------------------------------------------------------------------------------
 
+    @property
+    def so_far(self) -> SoFar | None:
+        """What the run that goes on has lost so far; None: none goes on, or that is not counted."""
+        return self.load.so_far if self.load is not None and self._is_running() else None
+
     def make_state(self) -> dict[str, Any]:
         """What is chosen, what can be done now, the figures, the limit and the verdict."""
         running = self._is_running()
         newest = None if self._sampler.ended else self._sampler.load
+        recent = list(self._sampler.load_frames)[-RECENT_SNAPSHOTS:]
         return {
             **self._chosen,
             "running": running,
@@ -131,7 +139,8 @@ class LoadControls(Panel):
             "node_choices": NODE_CHOICES,
             "all_arrivals": ARRIVALS,
             "figures": _figures(newest) if newest is not None else None,
-            "warning": warning_of(list(self._sampler.load_frames)[-RECENT_SNAPSHOTS:]) if newest is not None else "",
+            "warning": warning_of(recent) if newest is not None else "",
+            "keeps_up": newest is not None and keeps_up(recent),
             "verdict": _verdict(self.result),
             "alive": self._sampler.alive,
         }
@@ -288,6 +297,18 @@ def warning_of(snapshots: list[LoadMetrics]) -> str:
             "acknowledged; the others wait."
         )
     return ""
+
+
+def keeps_up(snapshots: Sequence[LoadMetrics]) -> bool:
+    """Whether the cluster is known to answer what it is asked: answers come, none is owed for long, few orders wait.
+
+    Args:
+        snapshots: of the last two seconds.
+    """
+    offered = sum(each.interval.offered for each in snapshots)
+    acknowledged = sum(each.interval.acknowledged for each in snapshots)
+    is_answered = acknowledged > 0 and acknowledged >= (1 - WAITING_SHARE) * offered
+    return is_answered and snapshots[-1].silence_ms < PAUSE_MS
 
 
 def _figures(metrics: LoadMetrics) -> dict[str, Any]:

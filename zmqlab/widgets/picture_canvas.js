@@ -386,6 +386,7 @@ function drawStill(ctx, line, message, colour, size, theme) {
 
 function drawLogs(ctx, view) {
   const { layout, theme, members } = view, { logs, em } = layout;
+  if (!logs.h) return;
   const { span, bars } = view.logs, narrow = logs.w < 26 * em;
   ctx.font = `700 ${em}px ${FONT}`;
   const names = 2 * em + Math.max(...[...members.values()].map((each) => ctx.measureText(each.name).width), 0), told = narrow ? 0 : 6.4 * em, chips = (narrow ? 3.6 : 4.4) * em;

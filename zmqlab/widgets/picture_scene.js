@@ -43,18 +43,21 @@ function ring(count, { cx, cy, rx, ry }) {
   });
 }
 
+const RING_EM = 12;               // so high must a ring be, and a little higher for each node, to be read
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
   const wide = isWide(width, height, em), count = slots.length;
-  const logs = { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsHeight(count, em) };
-  const field = wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
+  // A box that is too low for both shows the ring alone.
+  const isLow = height < logsHeight(count, em) + (wide ? 0 : (RING_EM + count) * em);
+  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsHeight(count, em) };
+  const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
   const column = wide && clients > 0 ? 8 * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
   const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
   const ry = Math.max(wanted, (field.h - above - below) / 2);
-  const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, 1.9 * ry));
+  const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, (isLow ? 4.5 : 1.9) * ry));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
   const points = ring(count, middle);
   const nearest = count < 2 ? Infinity : Math.min(...points.map((each, index) => distance(each, points[(index + 1) % count])));

@@ -4,6 +4,7 @@ const PLACES = ["status", "figures", "picture", "chart", "cards", "actions"];
 const BESIDE_PX = 860;             // a notebook narrower than this has its stage above the text
 const SHARE = { right: 0.54, top: 0.56 };
 const SHARES = [0.25, 0.8];        // as far as its edge can be dragged
+const LOOK_MS = 50, LOOKS = 40;    // for two seconds it is waited for that the cell is on the page
 const KEPT_AS = "zmqlab.stage.";   // where a browser keeps what a person has chosen
 
 function make(tag, properties = {}, ...children) {
@@ -110,7 +111,9 @@ async function render({ model, el }) {
     const view = await model.widget_manager.create_view(child);
     if (closed || !place.isConnected && !stage.contains(place)) return view.remove();
     views.set(name, view);
+    if (place.classList.contains("zl-place")) view.el.classList.add("zl-fill");   // it has the height of its place
     place.append(view.el);
+    view.trigger("displayed");     // JupyterLab's layouts do so; only then ipywidgets applies classes and sizes
   }
   function hide(name) {
     views.get(name)?.remove();
@@ -163,9 +166,9 @@ async function render({ model, el }) {
     onclick: () => document.fullscreenElement ? document.exitFullscreen() : stage.requestFullscreen() });
   wide.append(icon("wide"));
   head.append(dockButton, wide);
-  let dock = null;
-  function move(docked) {
-    const panel = el.closest(".jp-NotebookPanel"), notebook = panel?.querySelector(":scope > .jp-Notebook");
+  let dock = null, waiting = 0;
+  function move(docked, panel = el.closest(".jp-NotebookPanel")) {
+    const notebook = panel?.querySelector(":scope > .jp-Notebook");
     dock?.leave();
     dockButton.hidden = !notebook;
     if (docked && notebook) {
@@ -188,18 +191,23 @@ async function render({ model, el }) {
     stage.classList.add("zl-page");
     if (model.get("_title")) document.title = model.get("_title");
   } else {
-    const attached = new ResizeObserver(() => {    // it has a size as soon as it is on the page
-      if (!el.isConnected) return;
-      attached.disconnect();
-      move(true);
-    });
-    attached.observe(el);
+    // A cell that Run All has scrolled out of sight is not laid out, so nothing tells of its size; it may not even be on
+    // the page. Then the one notebook that is in front is meant.
+    let looks = 0;
+    waiting = setInterval(() => {
+      const fronts = [...document.querySelectorAll(".jp-NotebookPanel")].filter((each) => each.offsetParent);
+      const late = ++looks > LOOKS && fronts.length === 1;
+      if (!el.isConnected && !late) return;
+      clearInterval(waiting);
+      move(true, el.isConnected ? undefined : fronts[0]);
+    }, LOOK_MS);
   }
   const restart = () => { tabs.inert = true; };    // the new kernel knows none of the parts
   model.on("comm_live_update", restart);
   return () => {
     closed = true;
     model.off("comm_live_update", restart);
+    clearInterval(waiting);
     dock?.leave();
     for (const view of views.values()) view.remove();
     stage.remove();

@@ -119,9 +119,10 @@ class StageFigures(Panel):
         """``acknowledged`` and ``offered`` in orders a second, ``p99_ms`` of the last second, None while no load runs.
 
         ``so_far``: what is counted of lost orders while the load runs (:class:`~zmqlab.judge.live_count.SoFar`), None
-        while nothing is; ``lost``: the verdict's words about the run before.
+        while nothing is; ``lost``: the verdict's words about the run before; ``silent``: a load runs, and is not heard.
         """
         runs = self._sampler.load is not None and not self._sampler.ended
+        load = self._newest_load()
         row = self._sampler.ring.newest(("acknowledged", "offered", "p99"), 1)
         newest = {name: _figure(values[0]) if runs and len(values) else None for name, values in row.items()}
         return {
@@ -131,6 +132,7 @@ class StageFigures(Panel):
             "so_far": self._so_far() if runs else None,
             "lost": "" if runs else self._lost,
             "runs": runs,
+            "silent": not runs and load is not None and load.running,
         }
 
     def _so_far(self) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ export default panel(({ el }) => {
   return (state) => {
     const behind = state.runs && state.offered > 1.1 * state.acknowledged;
     orders(state.runs ? number(Math.round(state.acknowledged)) : "–",
-      !state.runs ? "no load runs" : behind ? `of ${number(Math.round(state.offered))} offered` : "acknowledged");
+      !state.runs ? (state.silent ? "the load is silent" : "no load runs") : behind ? `of ${number(Math.round(state.offered))} offered` : "acknowledged");
     slow(state.p99_ms === null ? "–" : time(state.p99_ms), state.p99_ms === null ? "no answers" : "last second");
     const counted = state.so_far;
     if (counted) return lost(number(counted.lost), counted.age_s >= 2 ? `so far, until ${counted.age_s} s ago` :

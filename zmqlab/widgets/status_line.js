@@ -14,9 +14,11 @@ export default panel(({ el, onAge }) => {
   const headline = h("b", { className: "zl-status-head" });
   const text = h("span", { className: "zl-status-text" });
   const advice = h("span", { className: "zl-status-advice" });
+  const count = h("span", { className: "zl-status-count" });
   const spoken = h("div", { className: "zl-spoken", role: "status" });
   spoken.setAttribute("aria-live", "polite");
-  const line = h("div", { className: "zl-status-line" }, svg, headline, text, advice);
+  const line = h("div", { className: "zl-status-line" }, svg, headline, text, advice,
+    h("span", { className: "zl-space" }), count);
   el.classList.add("zl-status");
   el.append(line, spoken);
 
@@ -30,7 +32,9 @@ export default panel(({ el, onAge }) => {
     headline.textContent = now.headline + (now.lasts && !serves ? ` for ${now.lasts}` : "");
     text.textContent = now.text;
     advice.textContent = now.advice ? `→ ${now.advice}` : "";
-    line.title = [headline.textContent, now.text, now.advice].filter(Boolean).join(": ");
+        const soFar = gone ? null : said?.so_far;
+    count.textContent = soFar ? soFar.text : "";
+    count.title = soFar ? soFar.how : "";
     const news = `${now.headline}: ${serves ? "" : now.text}`;
     if (spoken.dataset.of !== now.level + now.headline) {
       spoken.dataset.of = now.level + now.headline;

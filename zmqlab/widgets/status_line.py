@@ -17,7 +17,8 @@ from typing import Any
 
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.service_facts import ServiceWatch
-from zmqlab.lab.service_status import ServiceStatus, duration, service_status
+from zmqlab.lab.service_status import PAUSE_MS, Level, ServiceStatus, duration, service_status
+from zmqlab.widgets.fault_cards import CountsAlong, counted
 from zmqlab.widgets.live_figure import page_text
 from zmqlab.widgets.panel import Panel, script
 
@@ -27,15 +28,18 @@ class StatusLine(Panel):
 
     Args:
         cluster: a cluster that has been started.
+        load: tells what its run has lost so far: a load client, or the controls that start them. None: that is not
+            shown.
     """
 
     _css = Panel._css + page_text("status_line.css")
     _esm = script("status_line.js")
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, load: CountsAlong | None = None) -> None:
+        self._load = load
         self._watch = ServiceWatch.of(cluster)
         self._known_events = 0
-        super().__init__(cluster, interval_s=0.25)
+        super().__init__(cluster)
 
     @property
     def status(self) -> ServiceStatus:
@@ -52,12 +56,14 @@ class StatusLine(Panel):
     def make_state(self) -> dict[str, Any]:
         """The parts of the line; ``lasts`` is empty where it is not known since when it is so."""
         status = self.status
+        so_far = self._load.so_far if self._load is not None else None
         return {
             "level": status.level.value,
             "headline": status.headline,
             "lasts": duration(time.time_ns() - status.since_ns) if status.since_ns else "",
             "text": status.text,
             "advice": status.advice,
+            "so_far": None if so_far is None else counted(so_far),
         }
 
     def html(self) -> str:
@@ -71,7 +77,8 @@ class StatusLine(Panel):
         super().close()
 
     def _tick(self) -> None:
-        """An event may change what the line says: then it does not wait for its turn."""
-        count = len(self._sampler.events)
-        self.refresh(now=count != self._known_events and not self._hidden)
+        """After an event, and when answers stop coming, the line does not wait for its turn."""
+        count, load = len(self._sampler.events), self._sampler.load
+        stops = self._state["level"] == Level.SERVING and load is not None and load.silence_ms > PAUSE_MS
+        self.refresh(now=(stops or count != self._known_events) and not self._hidden)
         self._known_events = count

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Line, Range1d, UIElement, VArea
+from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Label, Line, Range1d, UIElement, VArea
 
 from zmqlab.widgets.live_figure import Frame
-from zmqlab.widgets.palette import GREY, INK, PERCENTILES, node_colour
-from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS
+from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
+from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS, Column
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, log_ticks
 
@@ -24,14 +24,23 @@ LATENCY_LABELS = ("p50", "p99", "p99.9", "max")
 """Each has its step of the percentiles' hue; service time has the same, dashed."""
 TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
+CLIP = 1.6
+"""The axis of the throughput reaches so far above the highest rate that was offered."""
 HEADROOM = 0.4
 """Empty room above the leaders' rows, for the labels of marks; as a share of the number of nodes."""
+
+
+def _highest(values: Column) -> float:
+    """The largest number; 0 if there is none."""
+    return float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
 
 
 class Throughput:
     """Orders a second: offered, acknowledged, and taken from clients by each node.
 
-    The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait.
+    The grey area is what was offered, and the line in ink what was acknowledged. Between the two, orders wait. The axis
+    follows what was offered: the burst in which a backlog is worked off is cut off at its top and told in words, or it
+    would flatten a minute of the chart.
 
     Args:
         nodes: whether there is a line for each node, too.
@@ -59,14 +68,32 @@ class Throughput:
         rows = [("offered", "@offered{0,0} orders/s"), ("acknowledged", "@acknowledged{0,0} orders/s")]
         scene.hover(chart, acknowledged, rows, "taken" if self._nodes else "", "orders/s")
         scene.empty_note(chart, "No orders yet: press start under Load.")
+        style = {"text_font_size": "10px", "text_font": FONT, "text_font_style": "bold", "tags": [INK, BACKED]}
+        chart.add_layout(Label(x=0, y=0, text="", visible=False, name=f"{self.name}_burst", x_offset=6, **style))
         return [chart]
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
         shown = {name: values for name, values in columns.items() if name.startswith(("offered", "ack", "taken"))}
-        scene.fit(frame, self._chart, shown, least=100.0)
+        offered, most = _highest(columns["offered"]), max(map(_highest, shown.values()), default=0.0)
+        limit = CLIP * offered if offered else most
+        scene.fit(frame, self._chart, {name: np.minimum(values, limit) for name, values in shown.items()}, least=100.0)
+        self._tell_burst(frame, columns, limit, most)
         idle = not sampler.load_frames and not any(np.nansum(values) for values in shown.values())
         frame.properties[f"{self.name}_empty", "visible"] = idle
+
+    def _tell_burst(self, frame: Frame, columns: Mapping[str, Column], limit: float, most: float) -> None:
+        """Where the axis cuts something off, say how high it was."""
+        label = f"{self.name}_burst"
+        top = float(str(frame.properties[f"{self.name}_y", "end"]))
+        acknowledged = columns["acknowledged"]
+        is_cut = most > max(limit, top) and _highest(acknowledged) > top
+        frame.properties[label, "visible"] = is_cut
+        if is_cut:
+            highest = int(np.nanargmax(acknowledged))
+            frame.properties[label, "x"] = float(columns["t"][highest])
+            frame.properties[label, "y"] = 0.6 * top
+            frame.properties[label, "text"] = f"▲ {acknowledged[highest]:,.0f}/s"
 
     def summary(self, sampler: Sampler) -> str:
         row = sampler.ring.newest(("offered", "acknowledged"), 1)

@@ -26,7 +26,7 @@ parses. It is not on the way of an order, so it may be slow.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -46,16 +46,7 @@ from zmqlab.market.types import (
     TimeInForce,
     symbol_name,
 )
-from zmqlab.wire.frames import (
-    HEADER_BYTES,
-    MAGIC,
-    OPEN_SESSION,
-    REQUEST,
-    RESPONSES,
-    VERSION,
-    header,
-    parse_header,
-)
+from zmqlab.wire.frames import HEADER_BYTES, MAGIC, OPEN_SESSION, REQUEST, RESPONSES, VERSION, header, parse_header
 from zmqlab.wire.records import (
     COMMAND,
     COMMAND_FIELDS,
@@ -102,6 +93,8 @@ _OWNED = struct.Struct("<" + _HEADER_LAYOUT[0] + _OWNED_LAYOUT[0])
 _BODY = struct.Struct("<" + _BODY_LAYOUT[0])
 COMMANDS_OFFSET = _REQUEST.size
 """Where the commands of a REQUEST frame begin."""
+_KEY = slice(HEADER_BYTES, HEADER_BYTES + 16)
+_HEAD_OF_REQUEST = header(REQUEST)[:4]
 _U64 = struct.Struct("<Q")
 _LOG_INDEX_OFFSET = 16
 _FLAGS_OFFSET = 25
@@ -153,6 +146,11 @@ class RequestHeader(NamedTuple):
     request_number: int
     answered_below: int
     command_count: int
+
+
+def keys_of(frames: Iterable[bytes]) -> bytes:
+    """Client id and request number of each REQUEST of a log, as two u64; zeros for another frame."""
+    return b"".join([frame[_KEY] if frame[:4] == _HEAD_OF_REQUEST else bytes(16) for frame in frames])
 
 
 class Response(NamedTuple):

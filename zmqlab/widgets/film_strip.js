@@ -1,0 +1,118 @@
+// The seconds around a fault in slow motion: answers in every 10 ms, and under them the phases, drawn to scale.
+
+const PHASES = [
+  ["noticed_ms", "noticed", "no node had noticed: none campaigned"],
+  ["elected_ms", "elected", "nodes campaigned, and none led"],
+  ["answered_ms", "first answer", "a node led, and no answer had come yet"],
+  ["done_ms", "backlog done", "answers came, and orders that had waited were worked off"],
+];
+const HUES = ["#8E1620", "#CF222E", "#E3747B", "#F2B8BC"];   // one hue in steps: what the fault cost, from dark to light
+
+const svgPart = (tag, attributes, ...children) => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+};
+
+const spoken = (ms) => ms >= 10000 ? `${number(ms / 1000, 1)} s` : ms < 10 ? `${number(ms, 1)} ms` : `${number(ms)} ms`;
+
+// The phases that are known: from when to when, in milliseconds after the fault. The last one may go on.
+function phasesOf(film) {
+  const known = [];
+  let from = 0;
+  for (const [key, name, meaning] of PHASES) {
+    const to = film[key];
+    if (to === null) continue;
+    if (to >= from) known.push({ name, meaning, from, to, place: PHASES.findIndex((each) => each[0] === key) });
+    from = Math.max(from, to);
+  }
+  return known;
+}
+
+function filmStrip() {
+  const strip = svgPart("svg", { class: "zl-film-picture", role: "img" });
+  const legend = h("div", { className: "zl-film-legend" });
+  const el = h("div", { className: "zl-film", hidden: true }, strip, legend);
+  let shown = null, drawn = "";
+
+  function draw(film, leader) {
+    const width = Math.max(el.clientWidth || 0, 300), height = 118, left = 4, right = 4, top = 16, floor = 74;
+    const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);
+    const perBin = film.offered * film.bin_ms / 1000;
+    const most = Math.max(perBin * 2.2, 1);
+    const y = (orders) => floor - (floor - top) * Math.min(orders / most, 1);
+    const parts = [];
+    const text = (at, place, said, anchor = "middle", more = {}) =>
+      parts.push(svgPart("text", { x: at, y: place, "text-anchor": anchor, ...more }, said));
+
+    // The gap, the answers, what was offered.
+    if (film.silent_ms !== null) {
+      const to = film.answered_ms ?? film.from_ms + film.bins.length * film.bin_ms;
+      parts.push(svgPart("rect", { x: x(film.silent_ms), y: top, width: Math.max(x(to) - x(film.silent_ms), 1), height: floor - top, class: "zl-film-gap" }));
+    }
+    let path = "", clipped = null;
+    film.bins.forEach((orders, place) => {
+      const at = film.from_ms + place * film.bin_ms;
+      if (orders) path += `M${x(at).toFixed(1)} ${floor}V${y(orders).toFixed(1)}H${Math.max(x(at + film.bin_ms) - 0.4, x(at) + 0.6).toFixed(1)}V${floor}Z`;
+      if (orders > most && (clipped === null || orders > clipped.orders)) clipped = { at, orders };
+    });
+    parts.push(svgPart("path", { d: path, class: "zl-film-answers" }));
+    if (perBin) {
+      parts.push(svgPart("line", { x1: left, x2: width - right, y1: y(perBin), y2: y(perBin), class: "zl-film-offered" }));
+      text(left, 10, `answers in every ${number(film.bin_ms)} ms, dashed: ${number(Math.round(film.offered))} orders/s offered`, "start");
+    } else text(left, 10, "no load ran", "start");
+    if (clipped) {
+      const at = x(clipped.at + film.bin_ms / 2), said = `▲ cut off: ${number(Math.round(film.burst))}/s`;
+      text(at > width - 160 ? width - right : at, 10, said, at > width - 160 ? "end" : "start", { class: "zl-film-note" });
+    }
+    if (film.silent_ms !== null) {
+      const to = film.answered_ms ?? film.from_ms + film.bins.length * film.bin_ms;
+      const said = film.silent_ms <= film.from_ms ? "no answers since before this fault" :
+        `${spoken(to - film.silent_ms)} without an answer${film.answered_ms === null ? " so far" : ""}`;
+      const middle = (x(film.silent_ms) + x(to)) / 2, room = said.length * 3.2;
+      text(Math.min(Math.max(middle, room), width - room), (top + floor) / 2, said, "middle", { class: "zl-film-said" });
+    }
+
+    // The fault, and the phases to scale.
+    const known = phasesOf(film);
+    for (const each of known) {
+      const bar = svgPart("rect", { x: x(each.from), y: floor + 4, width: Math.max(x(each.to) - x(each.from), 1.5), height: 12, fill: HUES[each.place] });
+      bar.append(svgPart("title", {}, `${each.meaning}: ${spoken(each.to - each.from)}`));
+      parts.push(bar);
+    }
+    parts.push(svgPart("line", { x1: x(0), x2: x(0), y1: top, y2: floor + 16, class: "zl-film-fault" }));
+    parts.push(svgPart("line", { x1: left, x2: width - right, y1: floor, y2: floor, class: "zl-film-axis" }));
+    const span = (film.until_ms - film.from_ms) / 1000, step = span > 30 ? 10 : span > 12 ? 5 : span > 6 ? 2 : 1;
+    for (let s = Math.ceil(film.from_ms / 1000 / step) * step; s * 1000 <= film.until_ms; s += step)
+      text(x(s * 1000), height - 14, s === 0 ? "fault" : `${s > 0 ? "+" : "−"}${Math.abs(s)} s`, s * 1000 <= film.from_ms ? "start" : s * 1000 >= film.until_ms ? "end" : "middle");
+    strip.setAttribute("viewBox", `0 0 ${width} ${height - 8}`);
+    strip.setAttribute("height", height - 8);
+    strip.setAttribute("aria-label", known.map((each) => `${each.name} after ${spoken(each.to)}`).join(", ") || "no election and no gap");
+    strip.replaceChildren(...parts);
+
+    // The same in words, because a phase of 4 ms is a pixel wide.
+    const chips = known.map((each) => h("span", { className: "zl-film-chip", title: each.meaning },
+      h("i", { style: { background: HUES[each.place] } }), `${each.name}${each.name === "elected" && leader ? `: ${leader}` : ""} `,
+      h("b", { textContent: `+${spoken(each.to - each.from)}` }), h("span", { className: "zl-faint", textContent: ` at ${spoken(each.to)}` })));
+    const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
+    if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
+    if (chips.length && film.offered && film.silent_ms === null && film.complete)
+      chips.push(h("span", { className: "zl-faint", textContent: "no gap in the answers" }));
+    if (!chips.length) chips.push(h("span", { className: "zl-faint",
+      textContent: film.offered ? "No gap in the answers: clients have not noticed." : "No load ran, so no client could notice." }));
+    legend.replaceChildren(...chips);
+  }
+
+  const again = () => { if (shown) draw(...shown); };
+  new ResizeObserver(again).observe(el);
+  return { el, show: (film, leader) => {
+    el.hidden = !film;
+    shown = film ? [film, leader] : null;
+    const key = JSON.stringify([film, leader]);
+    if (!film || key === drawn) return;
+    drawn = key;
+    again();
+  } };
+}
+

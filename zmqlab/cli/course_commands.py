@@ -31,7 +31,7 @@ def grade(
     from zmqlab.course.grading import grade_as_dict, grade_file
     from zmqlab.course.labs import LABS, find_lab
     from zmqlab.errors import SettingsError
-    from zmqlab.runs.run_pages import write_page
+    from zmqlab.runs.page_shell import write_page
 
     if not lab:
         typer.echo("\n".join(f"{each.number}  {each.name:8}{each.asks}" for each in LABS))

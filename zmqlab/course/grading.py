@@ -27,7 +27,8 @@ from zmqlab.course.labs import Lab, find_lab
 from zmqlab.course.seeds import Finding
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, SettingsError
 from zmqlab.lesson import is_quick
-from zmqlab.runs.run_pages import headline, in_notebook
+from zmqlab.runs.page_shell import in_notebook
+from zmqlab.runs.run_pages import headline
 from zmqlab.settings import reason_of
 
 SILENT_S = 60.0

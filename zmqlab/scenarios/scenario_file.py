@@ -353,7 +353,8 @@ class _Steps:
         }
 
     def _acting(self, written: Written, entries: Mapping[str, Written], waiting: Mapping[str, Any]) -> Step:
-        waiting["caption"] = entries["caption"].text() if "caption" in entries else ""
+        caption = entries["caption"].text() if "caption" in entries else ""
+        waiting = {**waiting, "caption": caption}
         if "undo" in entries:
             return Step(**waiting, undo=self._undone(entries["undo"]))
         hold_s = entries["for"].duration_s() if "for" in entries else None

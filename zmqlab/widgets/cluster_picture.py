@@ -30,7 +30,8 @@ from typing import Any
 
 from zmqlab.errors import ZmqlabError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.trace_leases import trace
 from zmqlab.tables import html_table

@@ -29,7 +29,8 @@ from ipywidgets import widget_serialization
 
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS, Control
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.incidents import said_of
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.tables import html_table

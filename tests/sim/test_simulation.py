@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from zmqlab.errors import SettingsError
 from zmqlab.sim import SimSettings, run
+from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.plan import FOCUSES
 
 once = cache(run)
@@ -68,6 +71,13 @@ def test_a_seed_is_the_same_run_in_another_process() -> None:
         command, env={"PYTHONHASHSEED": "99"}, capture_output=True, text=True, timeout=60, check=True
     )
     assert there.stdout.strip("\n") == here
+
+
+@pytest.mark.parametrize("focus", ["", "figure-8"])
+def test_a_length_that_a_person_names_leaves_the_rest_of_the_plan(focus: str) -> None:
+    for seed in range(20):
+        drawn, named = (plan_of(random.Random(seed), SimSettings(focus=focus, faults_ms=ms)) for ms in (0, 777))
+        assert named == replace(drawn, faults_ms=777)
 
 
 def test_settings_are_checked() -> None:

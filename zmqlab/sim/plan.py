@@ -54,7 +54,7 @@ seeds, busy markets and outages have shares of their own."""
 
 FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 4 + (1_500,) * 2 + (3_000,)
 """Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
-long past."""
+long past. Shorter ones were tried (docs/simulation.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +199,7 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
     begins_with_seed = rng.random() < 0.3
     return Plan(
         node_count=count,
-        faults_ms=settings.faults_ms or rng.choice(FAULTS_MS),
+        faults_ms=_faults_ms(rng, settings),
         durability=durability,
         faults=(*chosen, rng.choice(chosen)),
         fault_gap_us=rng.choice((30, 60, 120, 200)) * MS,
@@ -254,6 +254,12 @@ def draw_plan(rng: random.Random, settings: SimSettings, make_replication: MakeR
         market=QUIET_MARKET,
         make_replication=make_replication,
     )
+
+
+def _faults_ms(rng: random.Random, settings: SimSettings) -> int:
+    """It is drawn in any case: a person who wants another length gets the rest of the plan as it was."""
+    drawn = rng.choice(FAULTS_MS)
+    return settings.faults_ms or drawn
 
 
 def _session_limits(rng: random.Random, clients: int) -> SessionLimits:

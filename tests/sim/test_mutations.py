@@ -165,6 +165,7 @@ def test_a_planted_bug_does_damage_that_is_seen(name: str, monkeypatch: pytest.M
     """Any seed of the window will do, as long as the right checker speaks; the sound code has no failing seed."""
     for method in (
         "heard",
+        "forgot",
         "sent",
         "stored",
         "loaded",

@@ -205,9 +205,25 @@ class Client:
             fallbacks=[client_endpoint(f"10.0.0.{place}", 5000) for place in range(1, PLACES + 1)],
         )
         self._leaving = Leaving(self.address)
+        self._watch(session, self._leaving)
         session.begin(world.now_us() * NS_PER_US)
         self._opening = self._invoke(session.nonce, client_wire.encode_open_session(session.nonce))
         return session
+
+    def _watch(self, session: Session, leaving: Leaving) -> None:
+        """Look at each answer before the session does."""
+        take_response, take_answer = session._take_response, session.roster.take_answer
+
+        def watched_response(contact: Contact, response: Response, now_ns: int, done: list[Completion]) -> None:
+            self._check(session, response)
+            take_response(contact, response, now_ns, done)
+
+        def watched_answer(contact: Contact, answer: control.Answer) -> None:
+            leaving.told(answer)
+            take_answer(contact, answer)
+
+        session._take_response = watched_response  # type: ignore[method-assign]
+        session.roster.take_answer = watched_answer  # type: ignore[method-assign]
 
     def _invoke(self, number: int, content: bytes) -> Operation:
         self._world.note("invoked", client=self.address, number=number)
@@ -290,16 +306,9 @@ class Client:
         if len(frame) > self._world.plan.answer_frame_bytes:
             raise Violation(f"answers: client {self.address} is sent {len(frame)} bytes, which end its connection")
         session = self._session
-        if frames.parse_header(frame)[0] == frames.ANSWER:
-            answer = control.decode_answer(frame)
-            if answer.nonce in self._reads:
-                self._take_read(answer)
-                return
-            self._leaving.told(answer)
-        else:
-            for response in client_wire.iter_responses(frame):
-                self._check(response)
-        if session is not None:
+        if frame[3] == frames.ANSWER and control.nonce_of(frame) in self._reads:
+            self._take_read(control.decode_answer(frame))
+        elif session is not None:
             endpoint = _endpoint_of(self._world.processes[sender])
             contacts = session.roster.contacts
             contact = next((each for each in contacts if each.endpoint == endpoint), self._stranger)
@@ -313,10 +322,10 @@ class Client:
             self._note_answered(read, answer.log_index)
             self._histories.read(read, answer.symbol, answer.bids, answer.asks, answer.log_index)
 
-    def _check(self, response: Response) -> None:
+    def _check(self, session: Session, response: Response) -> None:
         """An answer to an open operation must be what the log says, whether or not it ends the operation."""
-        session, number = self._session, response.request_number
-        if session is None or response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
+        number = response.request_number
+        if response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
             return
         operation = self._open.get(number) if response.client_id == session.client_id else None
         if self._opening is not None and number == self._opening.number:

@@ -411,7 +411,7 @@ def decode_query(frame: bytes) -> Query:
 
 
 def nonce_of(frame: bytes) -> int:
-    """The nonce of a QUERY frame that does not decode otherwise; 0 if that can't be read either."""
+    """The nonce of a QUERY or ANSWER frame, and nothing else of it; 0 if that can't be read."""
     try:
         return int(_decode(_nonce_decoder, memoryview(frame)[HEADER_BYTES:]).nonce)  # type: ignore[attr-defined]
     except FrameError:

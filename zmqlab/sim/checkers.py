@@ -32,7 +32,6 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
-    Role,
 )
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied
@@ -42,8 +41,6 @@ from zmqlab.wire import frames, records
 from zmqlab.wire.client import Response, ResponseStatus
 
 Levels = list[tuple[int, int, int]]
-READ_LEVELS = 10
-"""Of a book that a client reads."""
 _SUMS = struct.Struct("<QQQQ16sI")  # index orders rejected fills chain session_bytes
 _SESSION = struct.Struct("<QQQI")  # client_id answered_below owner answer_count
 _ANSWER = struct.Struct("<QI")  # request_number body_bytes
@@ -68,9 +65,7 @@ class Elections:
         self._ledger = ledger
 
     def check_leader(self, raft: Raft) -> bool:
-        """After a turn: whether this node has just become leader; then it must lack nothing."""
-        if raft.role is not Role.LEADER:
-            return False
+        """Whether this leader was not seen before in its term; then it must lack nothing."""
         self._leads(raft.term, raft.node_id)
         if raft.term in self._checked:
             return False
@@ -177,8 +172,7 @@ class Configurations:
 def is_one_step(before: Configuration, after: Configuration) -> bool:
     """Whether one member joined, left, began or ceased to vote, or moved (thesis, 4.1)."""
     roles_before, roles_after = _roles(before), _roles(after)
-    members = {*roles_before, *roles_after}
-    changed = [member for member in members if roles_before.get(member) != roles_after.get(member)]
+    changed = {member for member, _ in roles_before.items() ^ roles_after.items()}
     moved = {member for member, _ in set(before.addresses) ^ set(after.addresses)} & {*roles_before} & {*roles_after}
     return len({*changed, *moved}) == 1
 
@@ -204,8 +198,6 @@ class Ledger:
         """Sums over all requests that were carried out."""
         self._books = NaiveExchange(market)
         self._sessions = SessionRules(limits)
-        self._touched: set[int] = set()
-        """The symbols that the last entry named, if it was a request that was carried out."""
         self._depths: dict[int, list[tuple[int, list[Levels]]]] = {}
         """Symbol -> its book after each entry that named it: index, and both sides."""
         self._past: Ledger | None = None
@@ -264,8 +256,6 @@ class Ledger:
             first = self._executed.setdefault(applied.key, entry.index)
             if first != entry.index:
                 raise Violation(f"exactly once: request {applied.key} is carried out at {first} and {entry.index}")
-        for code in self._touched:
-            self._depths.setdefault(code, []).append((entry.index, self._books.sides(code, READ_LEVELS)))
         self.entries.append(entry)
         self._terms.append(term)
         self._chains.append(chain)
@@ -273,7 +263,6 @@ class Ledger:
 
     def _expected(self, entry: Entry) -> bytes:
         """What the entry answers by the rules."""
-        self._touched = set()
         if entry.kind != EntryKind.DATA:
             return b""
         if frames.parse_header(entry.data)[0] == frames.OPEN_SESSION:
@@ -288,7 +277,8 @@ class Ledger:
             return client_wire.encode_response(client_id, number, entry.index, status)
         commands = list(client_wire.request_commands(entry.data))
         reports, fills = self._books.execute(commands, client_id)
-        self._touched = {command[6] for command in commands}
+        for code in {command[6] for command in commands}:
+            self._depths.setdefault(code, []).append((entry.index, self._books.sides(code, 10)))  # as clients read it
         self._orders += len(reports) // REPORT_WIDTH
         self._rejected += reports[REPORT_STATUS::REPORT_WIDTH].count(Status.REJECTED)
         self._fills += len(fills) // FILL_WIDTH
@@ -299,8 +289,7 @@ class Ledger:
 
     def depth(self, symbol: str, index: int) -> list[Levels]:
         """Both sides of the naive book as it was after entry ``index``."""
-        books = self._depths.get(symbol_code(symbol), [])
-        return next((sides for at, sides in reversed(books) if at <= index), [[], []])
+        return next((book for at, book in reversed(self._depths.get(symbol_code(symbol), [])) if at <= index), [[], []])
 
     def state(self, index: int) -> bytes:
         """What a node's snapshot of the state after entry ``index`` must be, byte by byte."""
@@ -411,8 +400,7 @@ class Histories:
 
     * is it the answer that the ledger has at the log index that it names (the ledger compares with a naive exchange)?
     * does its log index lie behind that of every operation that had been answered before this one was sent?
-    * for a read: does it lie behind all that any node had applied when the read was sent, and is the book that was read
-      the naive book at that index?
+    * for a read: does it lie behind all that was applied when the read was sent, and is the book the naive one there?
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -202,7 +202,7 @@ class Duties:
     def _look_at_pending(self) -> None:
         """A node that has the answer to a request, from the log or within a snapshot, gives it at once.
 
-        It gets answers as it applies entries or a snapshot, and so it is looked at only after that, and after a request.
+        It gets answers as it applies entries or a snapshot, so it is looked at only after that, and after a request.
         """
         place = self._taken, self._replica.machine.applied_index
         if place == self._looked_at:

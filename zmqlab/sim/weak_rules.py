@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from zmqlab.raft import AppendEntriesResponse, HardState, Message, Raft, Role
+from zmqlab.raft import AppendEntriesResponse, HardState, Message, Raft
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import MakeReplication, RaftByQuorum
 from zmqlab.replica.replica import request_key
@@ -26,8 +26,8 @@ class AnyElections(Elections):
     """Who leads, by whatever right."""
 
     def check_leader(self, raft: Raft) -> bool:
-        """Whether this node has just become leader."""
-        if raft.role is not Role.LEADER or self.leaders.get(raft.term) == raft.node_id:
+        """Whether this leader was not the last one of its term."""
+        if self.leaders.get(raft.term) == raft.node_id:
             return False
         self.leaders[raft.term] = raft.node_id
         return True

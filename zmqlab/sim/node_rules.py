@@ -95,6 +95,7 @@ class Duties:
         A leader's own word counts."""
         self._configuration = replica.replication.configuration
         """As it was when the last turn ended: the node hears its members in the present turn."""
+        self._members = self._configuration.members
         self._introduced: dict[int, str] = {}
         """Node -> the address in its last HELLO that came while links were faulty."""
         self._queries: dict[int, int] = {}
@@ -116,17 +117,18 @@ class Duties:
 
     def heard(self, message: Message) -> None:
         """The node is about to hand a message to its replication."""
-        if message.to == BROADCAST and message.sender not in self._configuration.members:
+        if message.to == BROADCAST and message.sender not in self._members:
             raise Violation(
                 f"strangers: node {self._process.node_id} listens to a broadcast of node {message.sender}, "
-                f"but the members are {self._configuration.members}"
+                f"but the members are {self._members}"
             )
 
     def took_turn(self) -> None:
         """The node's turn is over."""
         replica = self._replica
         replication, pending, to_propose = replica.replication, replica.pending, replica._to_propose
-        self._configuration = replication.configuration
+        if (configuration := replication.configuration) is not self._configuration:
+            self._configuration, self._members = configuration, configuration.members
         if self._queries:
             self._look_at_queries()
         if pending:

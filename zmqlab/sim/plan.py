@@ -54,7 +54,7 @@ seeds, busy markets and outages have shares of their own."""
 
 FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 5 + (1_500, 2_000)
 """Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
-long past. They were chosen by the planted bugs that are found in a CPU-second (docs/simulation.md)."""
+long past. Shorter ones were tried (docs/simulation.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

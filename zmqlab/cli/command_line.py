@@ -52,6 +52,7 @@ for _command in (
     node_commands.node,
     node_commands.keys,
     load_commands.client,
+    load_commands.sweep,
     node_commands.status,
     node_commands.book,
     trace_commands.trace,

@@ -1,4 +1,5 @@
-"""Commands that load a cluster and judge it: ``quick`` starts one for that, ``client`` takes one that runs already."""
+"""Commands that load a cluster: ``quick`` starts one and judges it, ``client`` takes one that runs, ``sweep`` finds the
+knee."""
 
 from __future__ import annotations
 
@@ -115,6 +116,45 @@ def quick(
             where = str(cluster.run_dir) if cluster.keep else ""
         statuses.append(report(result, as_json, where, kept))
     return next((status for status in (EXIT_FAILED, EXIT_THRESHOLD, EXIT_NOT_JUDGED) if status in statuses), EXIT_OK)
+
+
+def sweep(
+    nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15."),
+    rates: str = typer.Option(
+        "1k,2k,5k,10k,20k,40k,80k", "--rates", help="Orders a second, separated by commas; it ends behind the knee."
+    ),
+    step: str = typer.Option("2s", "--step", help="How long each rate is measured."),
+    durability: str = typer.Option("os", "--durability", help="os, fsync or memory."),
+    replication: str = REPLICATION_OPTION,
+    ack: str = ACK_OPTION,
+    keep: Path | None = KEEP_OPTION,
+) -> int:
+    """Start a cluster, offer a rising rate, and find the knee: the highest rate that it keeps up with.
+
+    With --keep, zmqlab report draws the curve, and zmqlab compare puts two sweeps side by side.
+    """
+    offered, step_s = [parse_rate(each) for each in rates.split(",")], parse_duration(step)
+    numbers = [each for each in offered if each is not None]
+    if len(numbers) < len(offered):
+        raise SettingsError("--rates says max: name numbers, as in 1k,2k,5k")
+    from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.sweep import sweep as measure
+    from zmqlab.runs.kept_sweep import KeptSweep
+
+    cluster = Cluster(
+        nodes,
+        durability=durability,  # type: ignore[arg-type]  # checked by Cluster
+        replication=replication,
+        ack=ack,  # type: ignore[arg-type]  # checked by Cluster
+    )
+    with cluster:
+        steps = measure(cluster, numbers, step_s=step_s)
+        kept = KeptSweep.keep(steps, keep, cluster, step_s=step_s, ack=ack) if keep is not None else None
+    typer.echo(repr(steps))
+    typer.echo(f"knee: {steps.knee:,.0f} orders/s" if steps.knee else "knee: below the lowest of these rates")
+    if kept is not None:
+        typer.echo(f"kept: {kept.folder}")
+    return EXIT_OK
 
 
 def client(

@@ -65,7 +65,8 @@ class SweepStep(NamedTuple):
         """Whether the generator was the limit. Then the step says little about the cluster."""
         return self.late_share > LATE_SHARE
 
-    def _row(self) -> tuple[object, ...]:
+    def row(self) -> tuple[object, ...]:
+        """Cells of a table, under :data:`HEAD`."""
         times = self.response_time
         latencies = [
             f"{value:.1f}" if value else "-" for value in (times.p50_ms, times.p99_ms, times.p99_9_ms, times.max_ms)
@@ -84,10 +85,10 @@ class Sweep(list[SweepStep]):
         return max((step.acknowledged for step in self if step.keeps_up), default=0.0)
 
     def __repr__(self) -> str:
-        return text_table(HEAD, [step._row() for step in self])
+        return text_table(HEAD, [step.row() for step in self])
 
     def _repr_html_(self) -> str:
-        return html_table(HEAD, [step._row() for step in self])
+        return html_table(HEAD, [step.row() for step in self])
 
 
 def sweep(

@@ -172,7 +172,8 @@ class LoadRun:
 
     def tell_to_trace(self, query: TraceQuery) -> None:
         """Have the process tell of its requests. That steers nothing, and so it is not counted."""
-        self._orders.append(query)
+        if not self.ended.is_set():
+            self._orders.append(query)
 
     def outcome(self) -> load_wire.LoadResult:
         """What the run has recorded, once it has ended. Raises ClusterError, or what the process failed with."""

@@ -47,6 +47,8 @@ def test_its_page_draws_both_curves_and_the_knee(tmp_path: Path) -> None:
 def test_a_knee_that_was_not_reached_is_not_named(tmp_path: Path) -> None:
     kept = KeptSweep.keep(made_up(knee=100_000), tmp_path)
     assert "all of these rates, and the knee lies beyond" in repr(kept)
+    assert "knee 16,000" not in kept.report(tmp_path / "page.html").read_text()
+    assert SweepComparison([kept, kept]).rows()[0][2] == "> 16,000"
     none = KeptSweep.keep(made_up(knee=10), tmp_path)
     assert none.knee is None
     assert "kept up with none of these rates" in repr(none)

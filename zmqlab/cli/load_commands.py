@@ -151,7 +151,8 @@ def sweep(
         steps = measure(cluster, numbers, step_s=step_s)
         kept = KeptSweep.keep(steps, keep, cluster, step_s=step_s, ack=ack) if keep is not None else None
     typer.echo(repr(steps))
-    typer.echo(f"knee: {steps.knee:,.0f} orders/s" if steps.knee else "knee: below the lowest of these rates")
+    where = "beyond " if steps[-1].keeps_up else ""
+    typer.echo(f"knee: {where}{steps.knee:,.0f} orders/s" if steps.knee else "knee: below the lowest of these rates")
     if kept is not None:
         typer.echo(f"kept: {kept.folder}")
     return EXIT_OK

@@ -163,6 +163,11 @@ class KeptSweep:
         """The last step that the cluster kept up with; None if there is none."""
         return max((step for step in self.sweep if step.keeps_up and not step.generator_limited), default=None)
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the cluster kept up with the highest rate, too. Then the knee was not reached."""
+        return self.knee is not None and self.knee == self.sweep[-1]
+
     def report(self, out: str | Path) -> Path:
         """Write its page, which opens offline, and return its path. Raises SettingsError."""
         return write_page(out, page(self.title, self._body()))
@@ -232,7 +237,7 @@ def charts(sweeps: Iterable[tuple[str, KeptSweep]]) -> str:
         else:
             times.append(Curve(f"{before}p99", style, [(step.offered, step.response_time.p99_ms) for step in steps]))
         rates.append(Curve(f"{before}acknowledged", style, [(step.offered, step.acknowledged) for step in each.sweep]))
-        if each.knee is not None:
+        if each.knee is not None and not each.is_beyond:
             lines.append(Line(each.knee.offered, f"{before}knee {each.knee.acknowledged:,.0f}/s", "change"))
     rates.append(Curve("offered", "offered", [(0.0, 0.0), (end, end)]))
     behind = Backdrop(end, sorted(lines, key=lambda line: line.at), axis="orders a second offered", unit="orders/s")
@@ -248,8 +253,7 @@ def _knee_text(kept: KeptSweep) -> str:
     knee = kept.knee
     if knee is None:
         return "The cluster kept up with none of these rates."
-    is_last = knee == kept.sweep[-1]
-    where = "all of these rates, and the knee lies beyond" if is_last else "no higher one of these rates"
+    where = "all of these rates, and the knee lies beyond" if kept.is_beyond else "no higher one of these rates"
     times = f"p50 {knee.response_time.p50_ms:.1f} ms, p99 {knee.response_time.p99_ms:.1f} ms"
     return f"The cluster kept up with {knee.acknowledged:,.0f} orders/s ({times}), and with {where}."
 
@@ -258,13 +262,8 @@ def _row(letter: str, each: KeptSweep, base: SweepStep | None) -> tuple[str, ...
     knee = each.knee
     if knee is None:
         return (letter, each.folder.name, "-", "-", "-", "-")
-    against = f"{knee.acknowledged / base.acknowledged:.2f}" if base is not None else "-"
-    times = knee.response_time
-    return (
-        letter,
-        each.folder.name,
-        f"{knee.acknowledged:,.0f}",
-        f"{times.p50_ms:.1f}",
-        f"{times.p99_ms:.1f}",
-        against,
-    )
+    latencies = f"{knee.response_time.p50_ms:.1f}", f"{knee.response_time.p99_ms:.1f}"
+    if each.is_beyond or base is None:
+        return (letter, each.folder.name, f"{'> ' * each.is_beyond}{knee.acknowledged:,.0f}", *latencies, "-")
+    ratio = f"{knee.acknowledged / base.acknowledged:.2f}"
+    return (letter, each.folder.name, f"{knee.acknowledged:,.0f}", *latencies, ratio)

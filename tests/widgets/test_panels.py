@@ -27,6 +27,7 @@ from zmqlab.lab.fleet import Fleet
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
+from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards, FilmStrip
 from zmqlab.widgets.lab_panel import Lab
 from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
@@ -453,3 +454,23 @@ def test_rounds_of_start_show_and_stop_leave_nothing() -> None:
     for _ in range(3):
         play()
     assert wait_for(lambda: all(map(operator.le, left(), before))), (before, left())
+
+
+def test_the_strip_says_what_is_known_and_asks_for_the_index_once(cluster: FakeCluster, sampler: Sampler) -> None:
+    asked: list[int] = []
+    strip = ConsistencyStrip(cast(Cluster, cluster))
+    strip._find = lambda shown: asked.append(shown.parted_index)  # type: ignore[method-assign]
+    assert strip._state["agrees"] is None
+    assert "not known" in strip.html()
+    for index, letters in ((256, "aaa"), (512, "bbc")):
+        for name, letter in zip(cluster.nodes, letters, strict=True):
+            cluster.say(name, applied_index=600, hash_index=index, chain_hash=32 * letter)
+    sampler.turn()
+    for _ in range(3):
+        strip.refresh(now=True)
+        strip._tick()
+    state = strip.make_state()
+    assert state["agrees"] is False
+    assert state["columns"] == [256, 512]
+    assert [node["cells"] for node in state["nodes"]] == [["same", "same"], ["same", "same"], ["same", "differs"]]
+    assert wait_for(lambda: asked == [512])

@@ -143,7 +143,9 @@ def of_sweep(sweep: Sweep) -> list[Block]:
     """Of ``sweep``: the table, p99 as bars, and the knee."""
     from zmqlab.lab.sweep import HEAD
 
-    if sweep.knee:
+    if sweep.knee and sweep[-1].keeps_up:
+        last = Said(f"the cluster kept up with all of them: the knee lies beyond {sweep.knee:,.0f} orders/s", "good")
+    elif sweep.knee:
         last = Said(f"the knee: {sweep.knee:,.0f} orders/s, the most with which the cluster kept up", "good")
     else:
         last = Said("the cluster kept up with none of these rates: begin with a lower one", "bad")

@@ -1,4 +1,5 @@
-"""Commands that load a cluster and judge it: ``quick`` starts one for that, ``client`` takes one that runs already."""
+"""Commands that load a cluster: ``quick`` starts one and judges it, ``client`` takes one that runs, ``sweep`` finds the
+knee."""
 
 from __future__ import annotations
 

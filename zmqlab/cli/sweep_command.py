@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zmqlab.cli.load_commands import ACK_OPTION, REPLICATION_OPTION, nodes_text
+from zmqlab.cli.load_commands import ACK_OPTION, KEEP_OPTION, REPLICATION_OPTION, nodes_text
 from zmqlab.cli.output import JSON_OPTION, PLAIN_OPTION, print_json, print_report, progress_stream
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
+    from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.sweep import Sweep, SweepStep
 
 LOWEST, GROWTH, STEPS_MAX = 1_000.0, 1.5, 20
@@ -32,6 +34,7 @@ def sweep(
     replication: str = REPLICATION_OPTION,
     ack: str = ACK_OPTION,
     node_choice: str = typer.Option("random", "--node-choice", help="random, round-robin or leader."),
+    keep: Path | None = KEEP_OPTION,
     plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -39,6 +42,8 @@ def sweep(
 
     It ends behind the first rate that is too much. Ctrl-C ends it early, with the rates that were measured. The exit
     status is 1 if the cluster kept up with none. There is no verdict: a sweep asks how fast, not whether.
+
+    With --keep, zmqlab report draws the curve, and zmqlab compare puts two sweeps side by side.
     """
     wanted, step_s = _rates(rates), parse_duration(step)
     from zmqlab.cli.terminal import LiveRun
@@ -56,13 +61,25 @@ def sweep(
     with live, cluster:
         live.watch(cluster.feed, cluster)
         found = _swept(cluster, wanted, live, step_s=step_s, seed=seed, node_choice=node_choice)
+        where = _keep(found, keep, cluster, step_s=step_s, ack=ack)
     if as_json:
-        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found]})
+        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found], "kept": where or None})
     else:
         from zmqlab.cli.final_report import of_sweep
 
         print_report(of_sweep(found))
+        if where:
+            typer.echo(f"kept: {where}")
     return EXIT_OK if found.knee else EXIT_FAILED
+
+
+def _keep(found: Sweep, folder: Path | None, cluster: Cluster, **how: Any) -> str:
+    """Where it was kept, if it was to be."""
+    if folder is None or not found:
+        return ""
+    from zmqlab.runs.kept_sweep import KeptSweep
+
+    return str(KeptSweep.keep(found, folder, cluster, **how).folder)
 
 
 def _swept(cluster: Any, wanted: Sequence[float], live: LiveRun, **how: Any) -> Sweep:

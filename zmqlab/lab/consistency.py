@@ -91,7 +91,8 @@ class Strip(NamedTuple):
                 "not known whether the nodes agree: no two of them have told a hash at one index yet"
                 f" (each tells one at every {CHECKPOINT_INTERVAL}th entry)"
             )
-        count = f"{self.told} of {len(self.rows)}" if self.told < len(self.rows) else f"all {self.told}"
+        everyone = "both" if self.told == 2 else f"all {self.told}"
+        count = f"{self.told} of {len(self.rows)}" if self.told < len(self.rows) else everyone
         return f"{count} nodes have the same state at index {self.agreed_index:,}"
 
     def __repr__(self) -> str:

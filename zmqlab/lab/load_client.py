@@ -383,7 +383,7 @@ class LoadClient:
         events, ended_ns = self.feed.events(), outcome.started_ns + round(outcome.elapsed_s * 1e9)
         incidents = self._incidents.judged(events, verdict, outcome.started_ns, ended_ns)
         traced = self.feed.traces.parts_of_run(outcome.started_ns, ended_ns)
-        return JudgedRun(result, taken, self._limits, events, incidents, _settings_of(self._cluster), traced)
+        return JudgedRun(result, taken, self._limits, events, incidents, settings_of(self._cluster), traced)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:
@@ -420,7 +420,7 @@ def _offered(rate: float | str, duration: float | str | None, stages: str | Sequ
     return {"rate": points[0].rate if points else per_second, "stages": points, "duration_s": duration_s}
 
 
-def _settings_of(cluster: Cluster | None) -> dict[str, Any]:
+def settings_of(cluster: Cluster | None) -> dict[str, Any]:
     """The settings of a cluster, without folders and without its name; nothing for nodes that others have started."""
     if cluster is None:
         return {}

@@ -178,7 +178,8 @@ class LoadRun:
 
     def tell_to_trace(self, query: TraceQuery) -> None:
         """Have the process tell of its requests. That steers nothing, and so it is not counted."""
-        self._orders.append(query)
+        if not self.ended.is_set():
+            self._orders.append(query)
 
     @property
     def so_far(self) -> SoFar | None:

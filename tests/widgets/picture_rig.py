@@ -55,7 +55,8 @@ class Rig:
         self.picture.send = self._send  # type: ignore[method-assign]
         self.heard: list[dict[str, Any]] = []
         self.changes: list[tuple[str, Any]] = []
-        """Traits that another thread may have set; the page is told in the test's thread."""
+        self.pushed: list[list[Any]] = []
+        """Traits and pushes of any thread; the page is told of them in the test's thread."""
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
@@ -72,7 +73,7 @@ class Rig:
         columns = [
             [None if value != value else value for value in np.frombuffer(each, "<f8").tolist()] for each in buffers
         ]
-        self.page.evaluate("([message, columns]) => window.push(message, columns)", [message, columns])
+        self.pushed.append([message, columns])
 
     def _hear(self, content: str) -> None:
         self.heard.append(json.loads(content))
@@ -84,14 +85,16 @@ class Rig:
             self.picture._on_message(None, self.heard.pop(0), [])
         while self.changes:
             self.page.evaluate("([name, value]) => window.change(name, value)", list(self.changes.pop(0)))
+        while self.pushed:
+            self.page.evaluate("([message, columns]) => window.push(message, columns)", self.pushed.pop(0))
 
     def turn(self, rows: int = 1, pause_ms: int = 100) -> None:
         """So many rows, a tenth of a second apart."""
         for _ in range(rows):
-            self.deliver()
             self.publish()
             self.sampler.turn()
             self.picture._on_tick()
+            self.deliver()
             self.page.wait_for_timeout(pause_ms)
 
     def tell(

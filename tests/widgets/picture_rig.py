@@ -6,13 +6,14 @@ model that Jupyter's widget manager would give it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
@@ -86,7 +87,14 @@ class Rig:
         while self.changes:
             self.page.evaluate("([name, value]) => window.change(name, value)", list(self.changes.pop(0)))
         while self.pushed:
-            self.page.evaluate("([message, columns]) => window.push(message, columns)", self.pushed.pop(0))
+            self.page.evaluate("([message, columns]) => window.push(message, columns)", self.pushed[0])
+            self._await_paint(self.pushed.pop(0)[0]["seq"])
+
+    def _await_paint(self, sequence: int) -> None:
+        """Until the page shows this push. In a replay, or after it has missed one, it does not."""
+        shown = "([seq]) => Number(document.querySelector('.zl-picture').dataset.seq) >= seq"
+        with contextlib.suppress(TimeoutError):
+            self.page.wait_for_function(shown, arg=[sequence], timeout=1_000)
 
     def turn(self, rows: int = 1, pause_ms: int = 100) -> None:
         """So many rows, a tenth of a second apart."""

@@ -148,6 +148,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const logs = JSON.stringify([seen.logs, [...seen.hashes], seen.theme.ink]);
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
+    el.dataset.seq = state.seq;
     acknowledge();
     const runs = seen.nodes.some((node, index) => timers[index] > 0 && node.timeout - node.due > HEARD_MS);
     if (moves || state.moved || travels.length || state.replay?.playing || (runs && !seen.ended)) schedulePaint();

@@ -24,7 +24,7 @@ const HEARD_MS = 100;             // a follower of a live leader hears it twice 
 
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 // Whether the logs stand beside the ring, and not below it. In a box of a given height its shape counts, too.
-const isWide = (width, height, em) => width >= 72 * em || (width >= 44 * em && width > 1.75 * height);
+const isWide = (width, height, em) => width >= 72 * em || (width >= 38 * em && width > 1.5 * height);
 const logsHeight = (count, em) => (1.95 * count + 3.5) * em;
 
 // The height that a picture of `count` nodes wants at this width.
@@ -49,9 +49,11 @@ const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
   const wide = isWide(width, height, em), count = slots.length;
+  const row = wide ? 1.95 : clamp((0.42 * height / em - 3.5) / count, 1.25, 1.95);   // in a low box rows stand closer
+  const logsAre = (row * count + 3.5) * em;
   // A box that is too low for both shows the ring alone.
-  const isLow = height < logsHeight(count, em) + (wide ? 0 : (RING_EM + count) * em);
-  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsHeight(count, em) };
+  const isLow = height < logsAre + (wide ? 0 : (RING_EM + count) * em);
+  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsAre };
   const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
   const column = wide && clients > 0 ? 8 * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
@@ -72,8 +74,8 @@ function plan(width, height, slots, clients, em) {
   const radius = Math.max(1.1 * em, Math.min(wanted, 0.36 * nearest));
   return {
     wide, em, width, height, field, middle, places, radius,
-    labels: count < 2 || nearest > 2 * radius + 3.2 * em ? "long" : "short",
-    logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
+    labels: count < 2 || nearest > 2 * radius + 2.2 * em ? "long" : "short",
+    logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: row * em },
   };
 }
 

@@ -24,8 +24,9 @@ function watchAge(model, el, expects, tell = null) {
     el.classList.toggle("zl-old", Boolean(what));
     el.inert = Boolean(what) && !tell;
     note.hidden = !what || Boolean(tell);
-    note.textContent = what ? `NO KERNEL: ${what}. What stands here is old: ${HOW()}.` : "";
-    tell?.(what ? { what, how: HOW() } : null);
+    const how = gone ? HOW() : `wait; or restart it, and ${HOW()}`;
+    note.textContent = what ? `NO KERNEL: ${what}. What stands here is old. To go on, ${how}.` : "";
+    tell?.(what ? { what, how } : null);
   };
   const hear = () => {
     heardAt = performance.now();

@@ -12,10 +12,11 @@ from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.traces import TraceQuery
 
 ALICE, BOB = Sender(Role.TRADER, "alice", 17), Sender(Role.TRADER, "bob", 18)
 WATCHER, OPERATOR = Sender(Role.WATCHER, "eve", 19), Sender(Role.OPERATOR, "olga", 20)
-SENT_BY_NODES = {"RESPONSES", "ANSWER", "METRICS", "TRADE", "EVENT"}
+SENT_BY_NODES = {"RESPONSES", "ANSWER", "METRICS", "TRADE", "EVENT", "TRACE"}
 QUERIES: dict[type[control.Query], control.Query] = {
     type(query): query
     for query in (
@@ -28,6 +29,7 @@ QUERIES: dict[type[control.Query], control.Query] = {
         control.AddMemberQuery(1, 7, "tcp://127.0.0.1:7000"),
         control.RemoveMemberQuery(1, 7),
         control.LinkFaultsQuery(1),
+        TraceQuery(1),
     )
 }
 

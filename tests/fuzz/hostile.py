@@ -43,6 +43,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.control import LinkFault
 from zmqlab.wire.peer import Hello, encode_forward, encode_hello, encode_message
+from zmqlab.wire.traces import TraceQuery
 
 SOCKETS = ("clients", "peers", "broadcasts")
 
@@ -218,6 +219,10 @@ class Hostile:
                 control.AddMemberQuery(number(), STRANGER, self._address(), "x"),
                 control.RemoveMemberQuery(number(), number()),
                 control.LinkFaultsQuery(number(), [LinkFault(sender=self._address(), cut=True, loss=number())]),
+                TraceQuery(
+                    number(), rng.choice((0.0, 1.0, -1.0, float("nan"))), number(), number(), rng.random() < 0.5
+                ),
+                TraceQuery(number(), 1.0, 60.0, 20_000, True),
             )
         )
         return control.encode(frames.QUERY, query)
@@ -295,6 +300,7 @@ def client_frames(view: View) -> list[bytes]:
         control.AddMemberQuery(7, STRANGER, "tcp://127.0.0.1:5000", "node9"),
         control.RemoveMemberQuery(8, view.node_id),
         control.LinkFaultsQuery(9, [LinkFault(sender=address, cut=True) for address in view.addresses]),
+        TraceQuery(10, 0.5, 5.0),
     ]
     body = client_wire.encode_response(view.session, 1, 5)
     return [

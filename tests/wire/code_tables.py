@@ -27,12 +27,14 @@ from zmqlab.market.types import CommandKind, OrderType, Reason, Side, Status, Ti
 from zmqlab.raft.messages import EntryKind
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import ErrorCode, Event, EventKind, Member, NodeStatus, TradeEvent
+from zmqlab.wire.traces import Direction, Trace, TraceKind, TraceRecord
 
 FOLDER = Path(__file__).parents[2] / "docs"
 CODES: tuple[type[Enum], ...] = (
-    CommandKind, Side, OrderType, TimeInForce, Status, Reason, ResponseStatus, ErrorCode, EventKind, EntryKind
+    CommandKind, Side, OrderType, TimeInForce, Status, Reason, ResponseStatus, ErrorCode, EventKind, EntryKind,
+    TraceKind,
 )  # fmt: skip
-STRUCTS = (NodeStatus, Member, TradeEvent, Event)
+STRUCTS = (NodeStatus, Member, TradeEvent, Event, Trace, TraceRecord)
 BLOCK = re.compile(r"(<!-- (?:codes|fields) of (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -84,8 +86,17 @@ def _rows_of_fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, ...]]:
 
 def _type_name(annotation: object) -> str:
     """What it is in msgpack."""
-    names = {int: "int", float: "float", str: "str", bool: "bool", dict[str, int]: "map of str to int"}
-    return names.get(annotation, "array of maps")  # type: ignore[call-overload, no-any-return]
+    names: dict[object, str] = {
+        int: "int",
+        float: "float",
+        str: "str",
+        bool: "bool",
+        TraceKind: "int",
+        Direction: "int",
+        dict[str, int]: "map of str to int",
+        list[TraceRecord]: "array of arrays",
+    }
+    return names.get(annotation, "array of maps")
 
 
 def with_tables(page: str) -> str:

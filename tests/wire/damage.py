@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from zmqlab.errors import FrameError
 from zmqlab.wire import frames
 
-HEADERS = st.builds(frames.header, st.integers(0, 0x23), st.integers(0, 1))
+HEADERS = st.builds(frames.header, st.integers(0, 0x24), st.integers(0, 1))
 
 
 @st.composite

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.wire.damage import damaged, refuses_or_accepts
 from zmqlab.errors import FrameError
 from zmqlab.wire import control, frames
+from zmqlab.wire.traces import TraceQuery
 
 STATUS = control.NodeStatus(
     name="n1", node_id=7, pid=1, port=5_000, time_ns=2, uptime_ms=3, role="leader", term=4, leader_id=7,
@@ -28,6 +29,7 @@ QUERIES: list[control.Query] = [
     control.AddMemberQuery(7, 2**64 - 1, "tcp://127.0.0.1:5000", "n2"),
     control.RemoveMemberQuery(8, 7),
     control.LinkFaultsQuery(9, [control.LinkFault(sender="tcp://127.0.0.1:5000", cut=True, delay_ms=1.5, loss=0.2)]),
+    TraceQuery(10, 0.5, 3.0, 100, True),
 ]
 ANSWERS: list[control.Answer] = [
     control.StatusAnswer(1, STATUS),

@@ -14,6 +14,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.cli.node_commands`: ``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
 * :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.sweep_command`: ``sweep``: a rising rate, up to the knee.
+* :mod:`~zmqlab.cli.trace_commands`: ``trace``.
 * :mod:`~zmqlab.cli.run_commands`: ``runs``, ``report``, ``compare`` and ``judge``.
 * :mod:`~zmqlab.cli.fault_commands`: ``run``, ``sim`` and ``torture``.
 * :mod:`~zmqlab.cli.notebook_commands`: ``lab`` and ``demo``: the chapters in JupyterLab, the panel in a browser.

@@ -19,6 +19,7 @@ from zmqlab.cli import (
     notebook_commands,
     run_commands,
     sweep_command,
+    trace_commands,
 )
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ZmqlabError
 from zmqlab.settings import reason_of
@@ -63,6 +64,7 @@ for _command in (
     sweep_command.sweep,
     node_commands.status,
     node_commands.book,
+    trace_commands.trace,
     node_commands.scale,
     node_commands.remove,
     node_commands.ps,

@@ -84,7 +84,7 @@ def sim(
 def _drawer(picture: Path, window: str) -> Callable[[dict[str, Any]], None]:
     """Writes the diagram of a run to ``picture``."""
     from zmqlab.runs.lamport import diagram_page
-    from zmqlab.runs.run_pages import write_page
+    from zmqlab.runs.page_shell import write_page
 
     ends = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)-(\d{1,9}(?:\.\d+)?)", window)
     if window and not ends:

@@ -140,7 +140,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
     ]
 
 
-def of_sweep(sweep: Sweep) -> list[Block]:
+def of_sweep(sweep: Sweep, kept: str = "") -> list[Block]:
     """Of ``sweep``: the table, p99 as bars, and the knee."""
     from zmqlab.lab.sweep import HEAD
 
@@ -157,6 +157,7 @@ def of_sweep(sweep: Sweep) -> list[Block]:
             Figure(f"{step.offered:,.0f}/s", log_bar(step.response_time.p99_ms), "good" if step.keeps_up else "bad")
             for step in sweep
         ),
+        *_places("", kept),
         Said(),
         last,
     ]

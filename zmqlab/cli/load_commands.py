@@ -50,10 +50,19 @@ KEEP_OPTION = typer.Option(
     help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
     metavar="DIR",
 )
+TRACE_OPTION = typer.Option(
+    0.0,
+    "--trace",
+    help="With --keep: trace this share of the requests, as in 0.01, and all elections; the report draws them.",
+    metavar="SHARE",
+    show_default="nothing",
+)
 REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
 ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
 )
+TRACED_S = 3_600.0
+"""Until the process ends, or for an hour."""
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
 
 
@@ -78,6 +87,7 @@ def quick(
         1, "--repeat", min=1, max=1_000, help="Run so often, each time on a new cluster; kept in one folder."
     ),
     fresh: bool = FRESH_OPTION,
+    traced: float = TRACE_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
     plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
@@ -90,6 +100,7 @@ def quick(
     The exit status is 0 only if the verdict passes and no threshold was crossed.
     """
     offered = _offered(rate, stages, duration)
+    _expect_share(traced, keep)
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.load_client import LoadClient
 
@@ -110,6 +121,8 @@ def quick(
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
             live.watch(cluster.feed, cluster)
+            if traced:
+                cluster.trace(traced, TRACED_S)
             result = watched_to_its_end(load, live)
             kept = keep_run(load, keep, "quick", kept)
             where = str(cluster.run_dir) if cluster.keep else ""
@@ -133,6 +146,7 @@ def client(
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
     keep: Path | None = KEEP_OPTION,
+    traced: float = TRACE_OPTION,
     allow_compacted: bool = typer.Option(
         False, "--allow-compacted", help="Pass even if the log's beginning is gone, so that not all can be checked."
     ),
@@ -152,6 +166,7 @@ def client(
     """
     endpoints = node_list(nodes, keys)
     offered = _offered(rate, stages, duration)
+    _expect_share(traced, keep)
     if not (is_loopback(bind) or insecure):
         raise SettingsError(f"metrics on {bind} let others in, unencrypted: bind to 127.0.0.1, or say --insecure")
     from zmqlab.lab.load_client import LoadClient
@@ -175,7 +190,7 @@ def client(
     about = [nodes_text(len(endpoints)), offered_text(load.settings), f"seed {seed}"]
     with shown("client", about, load, plain, as_json) as live, load:
         live.watch(load.feed)
-        result = watched_to_its_end(load, live)
+        result = watched_to_its_end(load, live, traced)
         kept = keep_run(load, keep, "client", None)
     return report(result, as_json, "", kept)
 
@@ -194,9 +209,13 @@ def shown(command: str, about: Sequence[str], load: LoadClient, plain: bool, as_
     )
 
 
-def watched_to_its_end(load: LoadClient, live: LiveRun) -> LoadResult:
-    """Start the load, wait for its end, judge it."""
+def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> LoadResult:
+    """Start the load, wait for its end, judge it. ``traced``: the share of the requests to trace."""
     load.start()
+    if traced:
+        from zmqlab.lab.trace_leases import trace
+
+        trace(load.feed, traced, TRACED_S)
     live.so_far = lambda: load.so_far
     live.begin()
     live.wait(lambda: load.running, load.stop, "ending the load")
@@ -225,6 +244,14 @@ def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
         parse_duration(duration)
         said["duration"] = duration
     return said
+
+
+def _expect_share(traced: float, keep: Path | None) -> None:
+    """Raise SettingsError if nothing would become of a trace."""
+    if not 0 <= traced <= 1:
+        raise SettingsError(f"--trace is {traced:g}: give a share from 0 to 1, as in 0.01 for one request in 100")
+    if traced and keep is None:
+        raise SettingsError("--trace needs --keep DIR: the report of the kept run draws what was traced")
 
 
 def keep_run(load: LoadClient, folder: Path | None, what: str, earlier: Run | None) -> Run | None:

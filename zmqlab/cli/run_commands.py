@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from zmqlab.cli.output import JSON_OPTION, print_json
-from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, SettingsError
 
 RUN_ARGUMENT = typer.Argument(help="The folder of a kept run.", metavar="RUN")
 RUNS_ARGUMENT = typer.Argument(Path("runs"), help="Where runs were kept: the DIR of --keep.", metavar="[DIR]")
@@ -37,10 +37,15 @@ def runs(
 
 
 def report(run: Path = RUN_ARGUMENT, out: Path | None = OUT_OPTION) -> None:
-    """Make one HTML page of a kept run: verdict, charts with faults, evidence, settings, machine. It opens offline."""
-    from zmqlab.runs.kept_run import Run
+    """Make one HTML page of a kept run: verdict, charts with faults, evidence, settings, machine. It opens offline.
 
-    typer.echo(Run.read(run).report(out or run / REPORT_PAGE))
+    Of a kept sweep: response time and throughput over the rate, with the knee.
+    """
+    from zmqlab.runs.kept_run import Run
+    from zmqlab.runs.kept_sweep import KeptSweep
+
+    kept = KeptSweep.read(run) if KeptSweep.is_at(run) else Run.read(run)
+    typer.echo(kept.report(out or run / REPORT_PAGE))
 
 
 def compare(
@@ -49,11 +54,15 @@ def compare(
 ) -> None:
     """Put kept runs side by side: figures, ratios with their spread, what each fault cost, what differs.
 
-    With --out also as an HTML page with percentile curves.
+    With --out also as an HTML page with percentile curves. Kept sweeps are compared by their curves and knees.
     """
     from zmqlab.runs.comparison import Comparison
+    from zmqlab.runs.kept_sweep import KeptSweep, SweepComparison
 
-    comparison = Comparison.of(*runs)
+    are_sweeps = [KeptSweep.is_at(each) for each in runs]
+    if any(are_sweeps) and not all(are_sweeps):
+        raise SettingsError("a sweep can't be compared with a run: name folders of one kind")
+    comparison = SweepComparison.of(*runs) if all(are_sweeps) else Comparison.of(*runs)
     typer.echo(repr(comparison))
     if out is not None:
         typer.echo(f"\n{comparison.report(out)}")

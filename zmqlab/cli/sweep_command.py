@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zmqlab.cli.load_commands import ACK_OPTION, REPLICATION_OPTION, nodes_text
+from zmqlab.cli.load_commands import ACK_OPTION, KEEP_OPTION, REPLICATION_OPTION, nodes_text
 from zmqlab.cli.output import JSON_OPTION, PLAIN_OPTION, print_json, print_report, progress_stream
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
@@ -32,17 +33,20 @@ def sweep(
     replication: str = REPLICATION_OPTION,
     ack: str = ACK_OPTION,
     node_choice: str = typer.Option("random", "--node-choice", help="random, round-robin or leader."),
+    keep: Path | None = KEEP_OPTION,
     plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Load a cluster with a rising rate, and find the knee: the most with which it keeps up.
 
-    It ends behind the first rate that is too much. Ctrl-C ends it early, with the rates that were measured. The exit
-    status is 1 if the cluster kept up with none. There is no verdict: a sweep asks how fast, not whether.
+    It ends behind the first rate that is too much. Ctrl-C ends it early, with the rates that were measured. With
+    --keep, zmqlab report draws the curve, and zmqlab compare puts two sweeps side by side. The exit status is 1 if the
+    cluster kept up with no rate. There is no verdict: a sweep asks how fast, not whether.
     """
     wanted, step_s = _rates(rates), parse_duration(step)
     from zmqlab.cli.terminal import LiveRun
     from zmqlab.lab.cluster import Cluster
+    from zmqlab.runs.kept_sweep import KeptSweep
 
     cluster = Cluster(
         nodes,
@@ -56,12 +60,17 @@ def sweep(
     with live, cluster:
         live.watch(cluster.feed, cluster)
         found = _swept(cluster, wanted, live, step_s=step_s, seed=seed, node_choice=node_choice)
+        kept = (
+            ""
+            if keep is None or not found
+            else str(KeptSweep.keep(found, keep, cluster, step_s=step_s, ack=ack).folder)
+        )
     if as_json:
-        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found]})
+        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found], "kept": kept or None})
     else:
         from zmqlab.cli.final_report import of_sweep
 
-        print_report(of_sweep(found))
+        print_report(of_sweep(found, kept))
     return EXIT_OK if found.knee else EXIT_FAILED
 
 
@@ -97,5 +106,5 @@ def _rates(text: str) -> list[float]:
         return [LOWEST * GROWTH**number for number in range(STEPS_MAX)]
     rates = [parse_rate(part.strip()) for part in text.split(",")]
     if None in rates:
-        raise SettingsError("--rates: max is no rate to begin with; write orders a second, as in 1k,5k,20k")
+        raise SettingsError("--rates says max: name numbers, as in 1k,5k,20k")
     return sorted(rate for rate in rates if rate is not None)

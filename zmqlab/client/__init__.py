@@ -13,6 +13,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.client.roster`: which nodes there are and which one leads, by the nodes' own statuses.
 * :mod:`~zmqlab.client.retries`: which node a request goes to, and when it is sent again.
 * :mod:`~zmqlab.client.session`: one session: its numbers, its window, its answers; the core that has no I/O.
+* :mod:`~zmqlab.client.request_traces`: what a client's sessions send and hear, as traces.
 * :mod:`~zmqlab.client.connections`: a session, or several, on ZeroMQ sockets.
 * :mod:`~zmqlab.client.ask`: one question to one node, to any node or to all nodes.
 * :mod:`~zmqlab.client.order_client`: ``Client``, for single orders and questions.

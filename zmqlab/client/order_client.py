@@ -29,7 +29,7 @@ from typing import SupportsIndex
 
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
-from zmqlab.client.session import SessionSettings
+from zmqlab.client.session import SessionSettings, Watch
 from zmqlab.errors import (
     NoLeader,
     RequestError,
@@ -82,13 +82,19 @@ class Client:
             host's name stands for all the addresses that it has when a session begins.
         timeout_s: how long a call waits for its answer.
         keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
+        watch: told of each request and response; see :class:`~zmqlab.client.session.Watch`.
 
     Raises:
         SettingsError: an argument is none of these; the message names it.
     """
 
     def __init__(
-        self, endpoints: Sequence[str], *, timeout_s: float = 5.0, keys: str | os.PathLike[str] | None = None
+        self,
+        endpoints: Sequence[str],
+        *,
+        timeout_s: float = 5.0,
+        keys: str | os.PathLike[str] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         if isinstance(endpoints, str) or not isinstance(endpoints, Iterable) or not endpoints:
             raise SettingsError("endpoints must be a list of at least one, as in ['tcp://127.0.0.1:5002']")
@@ -97,6 +103,7 @@ class Client:
         self._given = tuple("tcp://{}:{}".format(*parse_endpoint(endpoint)) for endpoint in endpoints)
         """As the caller wrote them; hosts may be names."""
         self._key = of_client(keys)
+        self._watch = watch
         self._known: tuple[str, ...] = ()
         """Where the nodes are, by what was heard last; empty until the names were looked up."""
         self._looked_at = -math.inf
@@ -285,6 +292,7 @@ class Client:
             settings = SessionSettings(timeout_ms=timeout_ms)
             given = self._located()
             self._session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
+            self._session.session.watched_by(self._watch)
             self._forgotten = weakref.finalize(self, self._session.close)
             self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
         return self._session

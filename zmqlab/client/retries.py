@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -174,6 +174,8 @@ class Outbox:
         """Heap of (ready_ns, number) of open requests that no node has at the moment."""
         self.unsent: dict[int, OpenRequest] = {}
         """Open requests that were never handed to a connection; all of them are in ``waiting``."""
+        self.on_sent: Callable[[OpenRequest, Contact, int], None] | None = None
+        """Told of each copy that was handed to a connection, and when; None: no one looks."""
         self._roster = roster
         self._counters = counters
         self._suspicion_ns = round(suspicion_ms * NS_PER_MS)
@@ -277,6 +279,8 @@ class Outbox:
         request.sent_ns = now_ns
         request.attempts += 1
         node.outstanding[request.number] = request
+        if self.on_sent is not None:
+            self.on_sent(request, node, now_ns)
         return True
 
     def _retry(self, request: OpenRequest, now_ns: int) -> None:

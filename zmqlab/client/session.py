@@ -29,7 +29,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from zmqlab.client.retries import NodeChoice, OpenRequest, Outbox, ResponseClock, SessionCounters, UnwaitedOutbox
 from zmqlab.client.roster import Contact, Numbering, Roster, Wire
@@ -92,6 +92,18 @@ class Completion(NamedTuple):
     first_sent_ns: int
     """When the request was first handed to a connection."""
     completed_ns: int
+
+
+class Watch(Protocol):
+    """Is told what a session sends and hears (:meth:`Session.watched_by`); it may change nothing."""
+
+    def sent(self, client_id: int, request: OpenRequest, node: Contact, now_ns: int) -> None:
+        """A copy of a request was handed to the connection to ``node``."""
+        ...
+
+    def heard(self, response: Response, node: Contact, now_ns: int) -> None:
+        """``node`` has sent a response of any kind, to whichever request."""
+        ...
 
 
 class Window:
@@ -216,6 +228,7 @@ class Session:
         self._open_due_ns = 0
         self._open_problem = 0
         """The last status other than OK that OPEN_SESSION got."""
+        self._watch: Watch | None = None
 
     def _welcome(self, contact: Contact) -> None:
         contact.clock = ResponseClock(self._timeout_ns)
@@ -245,6 +258,14 @@ class Session:
         request = OpenRequest(number, commands, frame, token)
         self._outbox.submit(request, now_ns)
         return request
+
+    def watched_by(self, watch: Watch | None) -> None:
+        """From now on ``watch`` is told of all requests and responses; None: no one is."""
+        self._watch = watch
+        if watch is None:
+            self._outbox.on_sent = None
+        else:
+            self._outbox.on_sent = lambda request, node, now_ns: watch.sent(self.client_id, request, node, now_ns)
 
     @property
     def pending(self) -> int:
@@ -359,6 +380,8 @@ class Session:
     # What comes in.
 
     def _take_response(self, contact: Contact, response: Response, now_ns: int, done: list[Completion]) -> None:
+        if self._watch is not None:
+            self._watch.heard(response, contact, now_ns)
         if response.status == _OK and contact.is_stuck:
             contact.is_stuck = False
             contact.avoided_until_ns = 0

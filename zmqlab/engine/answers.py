@@ -43,6 +43,7 @@ from zmqlab.wire.control import (
     TradesQuery,
     TransferQuery,
 )
+from zmqlab.wire.traces import TraceQuery
 
 MAX_LEVELS = 1_000
 MAX_WISHES = 64
@@ -78,13 +79,19 @@ class Answers:
     """Answers queries from one replica."""
 
     def __init__(
-        self, replica: Replica, peers: Peers, status: Callable[[], NodeStatus], links: LinkFaults | None
+        self,
+        replica: Replica,
+        peers: Peers,
+        status: Callable[[], NodeStatus],
+        links: LinkFaults | None,
+        trace: Callable[[TraceQuery], None],
     ) -> None:
-        """Without ``links`` a query that asks for faults is refused."""
+        """Without ``links`` a query that asks for faults is refused. ``trace`` has the group traced."""
         self._replica = replica
         self._peers = peers
         self._status = status
         self._links = links
+        self._trace = trace
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
         one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
@@ -108,6 +115,8 @@ class Answers:
                 reply(self._remove(query))
             case LinkFaultsQuery():
                 reply(self._link_faults(query))
+            case TraceQuery():
+                reply(self._traced(query))
 
     def _handle_market(self, query: BookQuery | TradesQuery, reply: Reply) -> None:
         try:
@@ -229,6 +238,13 @@ class Answers:
         except SettingsError as error:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         return OkAnswer(query.nonce, f"{len(query.links)} links are faulty")
+
+    def _traced(self, query: TraceQuery) -> Answer:
+        try:
+            self._trace(query)
+        except SettingsError as error:
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
+        return OkAnswer(query.nonce, f"traced for {query.seconds:g} s")
 
     def _outcome(self, nonce: int, change: Change) -> Answer:
         """What became of a change of the members, and what to do next."""

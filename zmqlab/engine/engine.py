@@ -127,6 +127,7 @@ class Engine:
             self._rng,
             origin,
             self._design,
+            self._clock,
         )
 
     @property

@@ -26,6 +26,7 @@ from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
 from zmqlab.engine.status import REMOVED, Counters, status_of
+from zmqlab.engine.tracing import Tracing
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.market.types import Command, symbol_name
@@ -50,6 +51,7 @@ from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
+from zmqlab.wire.traces import TraceQuery
 
 EAGER_TICKS = 300
 """For so long the node with ``--leader`` goes on asking for votes on its first start: its peers may start later."""
@@ -86,9 +88,13 @@ class Group:
         rng: random.Random,
         origin: Origin,
         design: Design,
+        clock: Callable[[], int],
     ) -> None:
-        """``origin``: what this node has been since its first start."""
+        """``origin``: what this node has been since its first start. ``clock``: as of the engine."""
         self.number = number
+        self.tracing: Tracing | None = None
+        """Told of all that is sent, received and done while someone asks for it."""
+        self._clock = clock
         self.counters = Counters()
         self._settings = settings
         self._effects = effects
@@ -107,7 +113,8 @@ class Group:
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds)
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
-        self._answers = Answers(self.replica, self.peers, self.status, links if settings.allow_faults else None)
+        faults = links if settings.allow_faults else None
+        self._answers = Answers(self.replica, self.peers, self.status, faults, self.trace)
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
@@ -142,12 +149,16 @@ class Group:
         if frame_type == frames.FORWARD:
             sender, requests = decode_forward(frame)
             self.peers.expect_member(sender)
+            if self.tracing is not None:
+                self.tracing.forwarded(sender, requests)
             self.replica.take_forwarded(requests)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
         else:
             message = decode_message(frame_type, frame)
             self.peers.expect_message(message)
+            if self.tracing is not None:
+                self.tracing.heard(message, len(frame))
             self.replica.step(message)
 
     def on_peer_gone(self, address: str) -> None:
@@ -190,6 +201,8 @@ class Group:
                 _, number, _, command_count = client_wire.parse_request(frame)
                 if not number:
                     raise FrameError("a request has the number 0: the requests of a session count from 1")
+            if self.tracing is not None:
+                self.tracing.took(frame_type, frame)
             body = self.replica.take_request(route, frame, now_ns)
             self.counters.orders_taken += command_count
         if body is not None:
@@ -244,6 +257,8 @@ class Group:
         """Give the turn's answers, each client's in as few messages as it can receive."""
         if self._outbox:
             for route, bodies in self._outbox.items():
+                if self.tracing is not None:
+                    self.tracing.answers(bodies)
                 for batch in frames.slices(bodies, self._answer_bytes):
                     self._effects.reply(route, client_wire.encode_responses(batch, self.number))
             self._outbox = {}
@@ -257,6 +272,8 @@ class Group:
         """See :class:`zmqlab.replica.Driver`."""
         for message in messages:
             frame = encode_message(message, self.number)
+            if self.tracing is not None:
+                self.tracing.sends(message, len(frame))
             if message.to == BROADCAST:
                 self._effects.publish(frame)
             else:
@@ -265,6 +282,8 @@ class Group:
     def forward(self, leader_id: int, requests: list[bytes]) -> None:
         """See :class:`zmqlab.replica.Driver`."""
         node_id = self.replica.replication.node_id
+        if self.tracing is not None:
+            self.tracing.forwards(leader_id, requests)
         self.peers.send(leader_id, encode_forward(node_id, requests, self.number))
 
     def answer(self, answers: list[tuple[Route, bytes]]) -> None:
@@ -274,6 +293,8 @@ class Group:
 
     def applied(self, entry: Entry, applied: Applied) -> None:
         """See :class:`zmqlab.replica.Driver`: the leader publishes trades, as many as eyes can follow."""
+        if self.tracing is not None:
+            self.tracing.applied(entry, applied.key)
         if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not Role.LEADER:
             return
         for trade in islice(_trades_of(entry, applied), self._trades_left):
@@ -297,7 +318,22 @@ class Group:
         status = self.status()
         self._effects.publish(control.encode(frames.METRICS, status, self.number))
         self._effects.observe(status, self.replica, self.closing.begun)
+        if self.tracing is not None:
+            self._publish_trace(self.tracing, status.time_ns)
         return status
+
+    def trace(self, query: TraceQuery) -> None:
+        """Trace this group for as long as ``query`` says. Raises SettingsError if it makes no sense."""
+        replication = self.replica.replication
+        tracing = self.tracing or Tracing(self.number, self._settings.name, replication, self._clock)
+        tracing.want(query)
+        self.tracing = self.replica.steps = tracing
+
+    def _publish_trace(self, tracing: Tracing, time_ns: int) -> None:
+        """Also when the last lease has just ended: what was seen until then is told."""
+        if not tracing.is_on():
+            self.tracing = self.replica.steps = None
+        self._effects.publish(tracing.frame(time_ns))
 
     def _note_changes(self) -> None:
         """Tell of a new role, term or leader, in the log and on the event topic.
@@ -309,6 +345,8 @@ class Group:
         if seen == self._last_seen:
             return
         before, self._last_seen = self._last_seen, seen
+        if self.tracing is not None:
+            self.tracing.note_role()
         kind = EventKind.ELECTED if replication.role is Role.LEADER else EventKind.ROLE
         if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
             kind = EventKind.STEPPED_DOWN

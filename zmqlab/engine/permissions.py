@@ -23,6 +23,7 @@ from zmqlab.replica.sessions import SessionTable
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.traces import TraceQuery
 
 NEEDED: dict[int | type[control.Query], Role] = {
     frames.REQUEST: Role.TRADER,
@@ -36,6 +37,7 @@ NEEDED: dict[int | type[control.Query], Role] = {
     control.AddMemberQuery: Role.OPERATOR,
     control.RemoveMemberQuery: Role.OPERATOR,
     control.LinkFaultsQuery: Role.OPERATOR,
+    TraceQuery: Role.OPERATOR,
     frames.APPEND_ENTRIES: Role.MEMBER,
     frames.APPEND_ENTRIES_RESPONSE: Role.MEMBER,
     frames.REQUEST_VOTE: Role.MEMBER,

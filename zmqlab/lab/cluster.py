@@ -29,8 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zmqlab.client import ask
-from zmqlab.errors import ClusterError, NoLeader, ZmqlabError
+from zmqlab.errors import ClusterError, ZmqlabError
 from zmqlab.lab import register
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Kill, Partition, Pause, Terminate, Transfer, Wipe
@@ -39,11 +38,13 @@ from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import Host, LocalHost
 from zmqlab.lab.link_table import LinkTable
 from zmqlab.lab.run_folders import RunFolder
+from zmqlab.lab.sampled_traces import Traces
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.lab.started_cluster import StartedCluster, make
+from zmqlab.lab.trace_leases import trace
 from zmqlab.replica.replications import replication_of
 from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, require_path
-from zmqlab.tables import EventTable, NodeState, StatusTable
+from zmqlab.tables import EventTable, StatusTable
 from zmqlab.wire.control import LinkFault
 
 if TYPE_CHECKING:
@@ -318,19 +319,7 @@ class Cluster:
             NoLeader: not within ``timeout_s``.
             ClusterError: the cluster has been stopped.
         """
-        found: list[str] = []
-
-        def look() -> bool:
-            self.fleet.turns.require_open()
-            found[:] = [self.feed.leader_among(self.running)]
-            return bool(found[0])
-
-        if not self.feed.wait_until(look, timeout_s):
-            raise NoLeader(
-                f"no leader within {timeout_s:g} s: {len(self.running)} of {len(self.nodes)} nodes run, and "
-                "a majority must: cluster.restart(name) starts one, cluster.status() shows all"
-            )
-        return found[0]
+        return self._started.wait_for_leader(timeout_s)
 
     # -- views ---------------------------------------------------------------------------------------------
 
@@ -366,24 +355,34 @@ class Cluster:
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
         """Ask every running node how it is; a table."""
-        running, paused = self.running, self.paused
-        answers = ask.statuses([self.fleet.endpoint(name) for name in running], timeout_s)
-
-        def state(name: str) -> NodeState:
-            endpoint = self.fleet.endpoint(name)
-            if name not in running:
-                return NodeState(name, endpoint, "paused" if name in paused else "stopped")
-            status = answers.get(endpoint)
-            return NodeState(name, endpoint, "running" if status else "silent", status)
-
-        return StatusTable(tuple(state(name) for name in self.nodes))
+        return self._started.status(timeout_s)
 
     def client(self, timeout_s: float = 5.0) -> Client:
         """A client of all nodes, for single orders and questions. Close it, or use it in a ``with`` block."""
         from zmqlab.client.order_client import Client  # a cluster without clients loads nothing of them
 
         self.fleet.turns.require_open()
-        return Client(self.endpoints, timeout_s=timeout_s)
+        return Client(self.endpoints, timeout_s=timeout_s, watch=self.feed.traces)
+
+    def trace(self, share: float = 0.01, seconds: float = 30.0, *, heartbeats: bool = False) -> Traces:
+        """Have nodes and clients tell what they send, receive and do, for the next ``seconds``; returns what is told.
+
+        Args:
+            share: of the requests, from 0 to 1. Elections are traced in any case.
+            seconds: at most an hour; 0 ends a trace with the same ``share``.
+            heartbeats: whether a leader's empty messages are traced, too.
+
+        Raises:
+            SettingsError: a value is out of its range.
+            ClusterError: the cluster has not been started, or has been stopped.
+        """
+        self.fleet.turns.require_open()
+        return trace(self.feed, share, seconds, heartbeats=heartbeats)
+
+    @property
+    def traces(self) -> Traces:
+        """What was told while :meth:`trace` was on: ``request()``, ``election()``, and all messages."""
+        return self.feed.traces
 
     @property
     def run_dir(self) -> Path:

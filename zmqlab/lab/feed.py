@@ -12,7 +12,8 @@ What it keeps:
 - the events that nodes published, and those that the lab adds (:meth:`MetricsFeed.note`);
 - the nodes that led in each term: more than one is a broken promise;
 - the nodes' hash chains at checkpoints. The promise "nodes that applied the same index have the same state" is checked
-  all the time: chains of equal index are compared, and one that differs becomes an event.
+  all the time: chains of equal index are compared, and one that differs becomes an event;
+- traces, while someone wants them (:mod:`zmqlab.lab.sampled_traces`).
 
 All of it is bounded. Trades are not kept, and their topic is subscribed to only while a callback wants them.
 
@@ -38,10 +39,12 @@ from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.keys import Keyring, Role
 from zmqlab.lab.events import LabEvent
+from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
 from zmqlab.wire.control import EventKind, NodeStatus
-from zmqlab.wire.frames import EVENT, MAX_ANSWER_BYTES, METRICS, TRADE, parse_header, topic
+from zmqlab.wire.frames import EVENT, MAX_ANSWER_BYTES, METRICS, TRACE, TRADE, parse_header, topic
+from zmqlab.wire.traces import TraceQuery, decode_trace
 
 HISTORY_EVENTS = 2_000
 """Events that are kept, and mismatches: hours of faults by hand."""
@@ -94,8 +97,13 @@ class MetricsFeed:
         self._trade_callbacks: list[Callable[[control.TradeEvent], None]] = []
         self._load_callbacks: list[Callable[[bytes], None]] = []
         self._turn_callbacks: list[Callable[[], None]] = []
-        self._hears_trades = False
-        """Whether the trade topic is subscribed to; only the thread touches it."""
+        self._heard_on_demand: set[int] = set()
+        """Topics that are subscribed to only while someone wants them; only the thread touches it."""
+        self.traces = Traces()
+        """What processes tell while they are traced (:mod:`zmqlab.lab.trace_leases`)."""
+        self.trace_leases: object = None
+        """Belongs to :mod:`zmqlab.lab.trace_leases`; None: nothing has been traced yet."""
+        self._load_tellers: list[Callable[[TraceQuery], None]] = []
         self._changed = threading.Condition(self._lock)
         self._closing = False
         self._context = net.new_context()
@@ -103,7 +111,7 @@ class MetricsFeed:
         self.load_keys = Keyring.new()
         """For the sockets to which load processes connect: no other process can speak as one."""
         self._door = net.KeyChecker(self._context, self.load_keys, LOAD_DOORS)
-        self._load_subscriber = self._subscribe_to(LOAD_METRICS)
+        self._load_subscriber = self._subscribe_to(LOAD_METRICS, TRACE)
         net.lock(self._load_subscriber, self.load_keys.credentials(Role.MEMBER), *LOAD_DOORS)
         self.load_endpoint = net.bind_to_free_port(self._load_subscriber)
         """Where a load process connects its PUB socket."""
@@ -137,6 +145,11 @@ class MetricsFeed:
         self._closing = True
         if self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is collected any more."""
+        return self._closing
 
     # -- what was collected ----------------------------------------------------------------------------------
 
@@ -228,6 +241,14 @@ class MetricsFeed:
         """Call ``callback`` with each whole frame that came from a load process; otherwise like :meth:`on_event`."""
         return self._register(self._load_callbacks, callback, at_once)
 
+    def on_trace_wish(self, tell: Callable[[TraceQuery], None]) -> Callable[[], None]:
+        """Call ``tell`` when load clients are to be traced; returns a function that ends this."""
+        return self._register(self._load_tellers, tell, at_once=True)
+
+    def tell_load(self, query: TraceQuery) -> None:
+        """Have the load clients of this process traced."""
+        _call_each(self._load_tellers, query)
+
     def on_turn(self, callback: Callable[[], None], *, at_once: bool = False) -> Callable[[], None]:
         """Call ``callback`` about twenty times a second, a slow one less often; otherwise like :meth:`on_event`."""
         return self._register(self._turn_callbacks, callback, at_once, WAITING_TURNS_MAX)
@@ -268,7 +289,8 @@ class MetricsFeed:
         try:
             while not self._closing:
                 self._do_commands()
-                self._hear_trades_if_wanted()
+                self._hear_on_demand(TRADE, bool(self._trade_callbacks))
+                self._hear_on_demand(TRACE, self.trace_leases is not None)
                 ready = dict(poller.poll(POLL_MS))
                 if self._door.socket in ready:
                     self._door.admit()
@@ -297,11 +319,10 @@ class MetricsFeed:
                     net.detach(self._subscriber, endpoint)
             self._connected ^= {endpoint}
 
-    def _hear_trades_if_wanted(self) -> None:
-        wanted = bool(self._trade_callbacks)
-        if wanted != self._hears_trades:
-            self._subscriber.setsockopt(zmq.SUBSCRIBE if wanted else zmq.UNSUBSCRIBE, topic(TRADE))
-            self._hears_trades = wanted
+    def _hear_on_demand(self, frame_type: int, is_wanted: bool) -> None:
+        if is_wanted != (frame_type in self._heard_on_demand):
+            self._subscriber.setsockopt(zmq.SUBSCRIBE if is_wanted else zmq.UNSUBSCRIBE, topic(frame_type))
+            self._heard_on_demand ^= {frame_type}
 
     def _drain(self, socket: net.Socket, take: Callable[[int, bytes], None]) -> None:
         for _ in range(FRAMES_A_TURN):
@@ -324,13 +345,19 @@ class MetricsFeed:
             self.record(event)
         elif frame_type == TRADE:
             _call_each(self._trade_callbacks, control.decode_trade(frame))
+        elif frame_type == TRACE:
+            self.traces.take(decode_trace(frame))
 
-    def _take_load_frame(self, _type: int, frame: bytes) -> None:
+    def _take_load_frame(self, frame_type: int, frame: bytes) -> None:
+        if frame_type == TRACE:
+            self.traces.take(decode_trace(frame))
+            return
         _call_each(self._load_callbacks, frame)
 
     def _take_status(self, status: NodeStatus) -> None:
         if status.role == "leader":
             self._note_leader(status.term, status.name)
+        self.traces.knows(status)
         with self._changed:
             self._newest[status.name] = status
             self._heard_s[status.name] = time.monotonic()

@@ -48,6 +48,7 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.load_run import LoadRun
 from zmqlab.lab.so_far import Counting
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings, parse_stages
@@ -59,21 +60,16 @@ from zmqlab.wire import control
 if TYPE_CHECKING:
     from zmqlab.lab.scraping import LoadExporter
 
-START_TIMEOUT_S = 20.0
-"""Longer than a session may take to open (10 s) on top of starting an interpreter."""
+START_TIMEOUT_S = 20.0  # longer than a session may take to open (10 s), on top of starting an interpreter
 REACH_TIMEOUT_S = 3.0  # nodes on this machine answer within milliseconds; far ones within a round trip or two
-OVERTIME_S = 60.0
-"""Beyond its schedule and its drain a load process is stuck."""
-FIGURES_OVER = 10
-"""Snapshots that the live figures are made of: one second."""
+OVERTIME_S = 60.0  # beyond its schedule and its drain a load process is stuck
+FIGURES_OVER = 10  # snapshots that the live figures are made of: one second
 COLLECT_ABOVE_S = 15.0
 """A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of it."""
 RATE = 5_000
-BY_DEFAULT = "by default"
-"""The duration of a run whose caller names none."""
+BY_DEFAULT = "by default"  # the duration of a run whose caller names none
 DURATION_S = 10.0
-PLACEHOLDER = ("tcp://127.0.0.1:1",)
-"""The nodes of a load client whose cluster has not been started yet."""
+PLACEHOLDER = ("tcp://127.0.0.1:1",)  # the nodes of a load client whose cluster has not been started yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +86,8 @@ class JudgedRun:
     """What each fault of this run cost."""
     cluster: dict[str, Any]
     """The settings of the cluster, as far as this process has made it."""
+    traced: Sequence[Part] = ()
+    """The slowest traced requests, and the elections; empty unless someone had them traced."""
 
 
 class LoadClient:
@@ -200,6 +198,7 @@ class LoadClient:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             trust_clients_ports(self.settings.nodes, self._key)
             self._require_an_answer()
+        self.feed.traces.begin_run()
         self._exporter = self._show_metrics()
         if self._exporter is not None:
             self._end.also(self._exporter.close)
@@ -383,7 +382,8 @@ class LoadClient:
         result = LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
         events, ended_ns = self.feed.events(), outcome.started_ns + round(outcome.elapsed_s * 1e9)
         incidents = self._incidents.judged(events, verdict, outcome.started_ns, ended_ns)
-        return JudgedRun(result, taken, self._limits, events, incidents, _settings_of(self._cluster))
+        traced = self.feed.traces.parts_of_run(outcome.started_ns, ended_ns)
+        return JudgedRun(result, taken, self._limits, events, incidents, settings_of(self._cluster), traced)
 
     def _status(self) -> StatusTable:
         if self._cluster is not None:
@@ -420,7 +420,7 @@ def _offered(rate: float | str, duration: float | str | None, stages: str | Sequ
     return {"rate": points[0].rate if points else per_second, "stages": points, "duration_s": duration_s}
 
 
-def _settings_of(cluster: Cluster | None) -> dict[str, Any]:
+def settings_of(cluster: Cluster | None) -> dict[str, Any]:
     """The settings of a cluster, without folders and without its name; nothing for nodes that others have started."""
     if cluster is None:
         return {}

@@ -39,6 +39,7 @@ from zmqlab.load.load_process import PARENT_FRAME_BYTES, command_line, error_of,
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed, read_run
 from zmqlab.settings import reason_of
+from zmqlab.wire.traces import TraceQuery
 
 if TYPE_CHECKING:
     from zmqlab.judge.evidence import LogCollector
@@ -146,6 +147,7 @@ class LoadRun:
         thread = threading.Thread(target=self._serve, name="zmqlab-load", daemon=True)
         thread.start()
         end.also(partial(_kill_and_join, self.process, thread))
+        end.also(feed.on_trace_wish(self.tell_to_trace))
 
     def _listen(self, credentials: Credentials, feed: MetricsFeed) -> None:
         """Open the sockets. One thread after the other uses them: this one, then that of the run."""
@@ -173,6 +175,11 @@ class LoadRun:
         """Tell the process something."""
         self._steered += 1
         self._orders.append(message)
+
+    def tell_to_trace(self, query: TraceQuery) -> None:
+        """Have the process tell of its requests. That steers nothing, and so it is not counted."""
+        if not self.ended.is_set():
+            self._orders.append(query)
 
     @property
     def so_far(self) -> SoFar | None:

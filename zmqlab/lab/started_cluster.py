@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.client import ask
+from zmqlab.errors import ClusterError, NoLeader, SettingsError
 from zmqlab.keys import ALLOWED
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
@@ -25,6 +26,7 @@ from zmqlab.lab.register import Ending
 from zmqlab.lab.run_folders import KnownCluster, RunFolder
 from zmqlab.lab.scaling import Scaling
 from zmqlab.settings import NodeSettings
+from zmqlab.tables import NodeState, StatusTable
 
 if TYPE_CHECKING:
     from zmqlab.lab.scraping import Targets
@@ -63,6 +65,41 @@ class StartedCluster:
                 ]
             )
         self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
+
+    def wait_for_leader(self, timeout_s: float) -> str:
+        """The name of the leader among the running nodes, as soon as there is one.
+
+        Raises:
+            NoLeader: not within ``timeout_s``.
+            ClusterError: the cluster has been stopped.
+        """
+        found: list[str] = []
+
+        def look() -> bool:
+            self.fleet.turns.require_open()
+            found[:] = [self.feed.leader_among(self.fleet.running)]
+            return bool(found[0])
+
+        if not self.feed.wait_until(look, timeout_s):
+            raise NoLeader(
+                f"no leader within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)} nodes run, and"
+                " a majority must: cluster.restart(name) starts one, cluster.status() shows all"
+            )
+        return found[0]
+
+    def status(self, timeout_s: float) -> StatusTable:
+        """Ask every running node how it is."""
+        running, paused = self.fleet.running, self.fleet.paused
+        answers = ask.statuses([self.fleet.endpoint(name) for name in running], timeout_s)
+
+        def state(name: str) -> NodeState:
+            endpoint = self.fleet.endpoint(name)
+            if name not in running:
+                return NodeState(name, endpoint, "paused" if name in paused else "stopped")
+            status = answers.get(endpoint)
+            return NodeState(name, endpoint, "running" if status else "silent", status)
+
+        return StatusTable(tuple(state(name) for name in self.fleet.names))
 
 
 def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -> StartedCluster:

@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 
 from zmqlab.client.retries import OpenRequest
-from zmqlab.client.session import Completion
+from zmqlab.client.session import Completion, Watch
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
 from zmqlab.load.book_reader import BookReader
 from zmqlab.load.history import HistoryWriter
@@ -195,6 +195,10 @@ class Generator:
             raise SettingsError(f"rate is {rate!r}: it must be from 0 to 10,000,000 orders a second")
         self._steered += 1
         self._rate_asked = rate
+
+    def watched_by(self, watch: Watch | None) -> None:
+        """For the thread of the run: have ``watch`` told of all requests and responses."""
+        self._sessions.watched_by(watch)
 
     # The run.
 

@@ -1,9 +1,12 @@
 """What a load client tells while it runs and when it has ended: msgpack structs. No numpy.
 
 Metrics go out about ten times a second on a PUB socket: a header of type LOAD_METRICS and one :class:`LoadMetrics`. A
-load process has a DEALER to its parent's ROUTER. Over it :class:`LoadStarted` goes to the parent; :class:`Stop` and
-:class:`SetRate` go the other way. Their type is LOAD_CONTROL. That a run has ended is told by no message, which another
-process might forge: the parent sees its child end, and reads what it wrote (:mod:`zmqlab.load.run_record`).
+load process has a DEALER to its parent's ROUTER. Over it :class:`LoadStarted` goes to the parent; :class:`Stop`,
+:class:`SetRate` and :class:`~zmqlab.wire.traces.TraceQuery` go the other way. Their type is LOAD_CONTROL. While it is
+traced, a TRACE frame follows each snapshot.
+
+That a run has ended is told by no message, which another process might forge: the parent sees its child end, and reads
+what it wrote (:mod:`zmqlab.load.run_record`).
 
 Latencies travel as histograms (:mod:`zmqlab.histogram`), never as percentiles.
 """
@@ -19,6 +22,7 @@ import msgspec
 from zmqlab.errors import FrameError
 from zmqlab.wire.control import encode
 from zmqlab.wire.frames import HEADER_BYTES, parse_header
+from zmqlab.wire.traces import TraceQuery
 
 LOAD_METRICS = 0x30
 LOAD_CONTROL = 0x31
@@ -222,7 +226,7 @@ class SetRate(msgspec.Struct, tag_field="op", tag="set_rate"):
 
 
 ToParent = LoadStarted
-ToLoad = Stop | SetRate
+ToLoad = Stop | SetRate | TraceQuery
 
 _metrics_decoder = msgspec.msgpack.Decoder(LoadMetrics)
 _parent_decoder: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)

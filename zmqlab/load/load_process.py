@@ -33,12 +33,14 @@ from typing import Any
 import zmq
 
 from zmqlab import errors, keys, net
+from zmqlab.client.request_traces import RequestTraces
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, ClusterError, FrameError, SettingsError, ZmqlabError
 from zmqlab.keys import Credentials
 from zmqlab.load import load_messages
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import RunFailed
+from zmqlab.wire.traces import TraceQuery, encode_trace
 
 MODULE = "zmqlab.load.load_process"
 """By this name `zmqlab ps` recognizes such a process."""
@@ -100,6 +102,8 @@ class LoadProcess:
         """
         self._context = net.new_context()
         self._name = settings.name
+        self._traces: RequestTraces | None = None
+        """While someone asks for them."""
         self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS, (), parents)
         self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS, (), parents)
         keys.show_everywhere(nodes)
@@ -124,6 +128,16 @@ class LoadProcess:
 
     def _publish(self, snapshot: load_messages.LoadMetrics) -> None:
         self._publisher.send(load_messages.encode_metrics(snapshot))
+        if self._traces is not None:
+            self._publish_traces(self._traces)
+
+    def _publish_traces(self, traces: RequestTraces) -> None:
+        """Also when the last lease has just ended: what was seen until then is told."""
+        now_ns = time.monotonic_ns()
+        if not traces.is_on(now_ns):
+            self._traces = None
+            self.generator.watched_by(None)
+        self._publisher.send(encode_trace(traces.take(now_ns, time.time_ns())))
 
     def _tell_start(self, client_ids: list[int]) -> None:
         self._control.send(load_messages.encode_control(load_messages.LoadStarted(self._name, os.getpid(), client_ids)))
@@ -138,6 +152,12 @@ class LoadProcess:
     def _obey(self, message: load_messages.ToLoad) -> None:
         if isinstance(message, load_messages.Stop):
             self.generator.stop()
+        elif isinstance(message, TraceQuery):
+            now_ns = time.monotonic_ns()
+            traces = self._traces or RequestTraces(self._name, now_ns)
+            traces.want(message, now_ns)
+            self._traces = traces
+            self.generator.watched_by(traces)
         else:
             self.generator.set_rate(message.rate)
 

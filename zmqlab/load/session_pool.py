@@ -19,7 +19,7 @@ from zmqlab import net
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Numbering
-from zmqlab.client.session import Completion, SessionSettings
+from zmqlab.client.session import Completion, SessionSettings, Watch
 from zmqlab.errors import SessionExpired, SettingsError
 
 NS_PER_MS = 1_000_000
@@ -153,6 +153,11 @@ class SessionPool:
         """Of all sessions together."""
         names = [field.name for field in fields(SessionCounters)]
         return SessionCounters(**{name: sum(getattr(each.counters, name) for each in self._all) for name in names})
+
+    def watched_by(self, watch: Watch | None) -> None:
+        """From now on ``watch`` is told of the requests and responses of all sessions; None: no one is."""
+        for each in self._all:
+            each.session.watched_by(watch)
 
     def open_requests(self) -> Iterator[tuple[int, OpenRequest]]:
         """(client id, request) of all requests without an answer."""

@@ -73,6 +73,18 @@ class Driver(Protocol):
         ...
 
 
+class Steps(Protocol):
+    """Is told of the steps of a replica while someone looks (:attr:`Replica.steps`); it may change nothing."""
+
+    def stored(self, ready: Ready) -> None:
+        """What ``ready`` has to store is in the journal."""
+        ...
+
+    def committed(self, entries: list[Entry]) -> None:
+        """These entries are about to be applied."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSettings:
     """Bounds of one replica."""
@@ -149,6 +161,8 @@ class Replica:
         self.answered: list[int] = []
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
         self.elections_total = 0
+        self.steps: Steps | None = None
+        """Told of each step; None: no one looks."""
         self._driver = driver
         self._tick = 0
         self._to_propose: list[tuple[Key, bytes]] = []
@@ -370,11 +384,15 @@ class Replica:
             self._snapshotting.install(ready.snapshot)  # before it is stored: a bad one would fail every later start
         if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
             self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
+            if self.steps is not None:
+                self.steps.stored(ready)
         if ready.snapshot is not None:
             self._settle_pending()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
         if ready.committed:
+            if self.steps is not None:
+                self.steps.committed(ready.committed)
             self._apply(ready.committed)
         if ready.role_changed and self.replication.role is Role.LEADER:
             self.elections_total += 1

@@ -16,9 +16,13 @@ Modules, in reading order:
 * :mod:`~zmqlab.runs.kept_run`: a run as an object: kept, read, listed, judged again; begin here.
 * :mod:`~zmqlab.runs.kept_files`: the files of one repetition: their layout, how they are written and checked.
 * :mod:`~zmqlab.runs.comparison`: several runs side by side: figures, ratios, what differs in their settings.
+* :mod:`~zmqlab.runs.page_shell`: the style sheet and the shell of all pages, and how a page is written.
+* :mod:`~zmqlab.runs.kept_sweep`: a sweep of rates that is kept, shown with its knee, and compared.
 * :mod:`~zmqlab.runs.run_charts`: charts as SVG: over time with faults, and by percentile.
 * :mod:`~zmqlab.runs.run_pages`: a run, or several, as one HTML page that opens offline.
-* :mod:`~zmqlab.runs.lamport`: a simulated run as a picture: who sent what to whom, and what each node did.
+* :mod:`~zmqlab.runs.lamport_drawing`: Lamport diagrams as SVG: processes, messages between them, a story.
+* :mod:`~zmqlab.runs.lamport`: a simulated run as such a picture.
+* :mod:`~zmqlab.runs.trace_diagrams`: one order, or one election, of real processes as such a picture.
 
 Import what you need from the modules; nothing is imported here.
 """

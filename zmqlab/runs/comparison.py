@@ -23,6 +23,7 @@ from zmqlab.load.load_report import LatencySummary
 from zmqlab.runs import run_pages as pages
 from zmqlab.runs.kept_files import NS_PER_S, SecondRow
 from zmqlab.runs.kept_run import Repetition, Run, Spread
+from zmqlab.runs.page_shell import in_notebook, page, write_page
 from zmqlab.runs.run_charts import Backdrop, Curve, percentile_chart, series_style, time_chart
 from zmqlab.tables import text_table
 
@@ -126,7 +127,7 @@ class Comparison:
 
     def report(self, out: str | Path) -> Path:
         """Write the comparison as one HTML page that opens offline, and return its path. Raises SettingsError."""
-        return pages.write_page(out, pages.page(f"Comparison of {len(self.runs)} runs", self._body()))
+        return write_page(out, page(f"Comparison of {len(self.runs)} runs", self._body()))
 
     def __repr__(self) -> str:
         named = zip(self.letters, self.runs, strict=True)
@@ -141,7 +142,7 @@ class Comparison:
         return "\n".join([*told, *(["", text_table(CARD_HEAD, cards)] if cards else [])])
 
     def _repr_html_(self) -> str:
-        return pages.in_notebook(self._body())
+        return in_notebook(self._body())
 
     # -- the page ----------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 ``seconds.jsonl``
 ``events.jsonl``          what happened: elections, faults, changes; with the label that a chart shows
 ``faults.json``           what each fault cost (*cards*), and how long it lasted (*bands*)
+``traces.json``           the slowest traced requests, and the elections; only if the run was traced
 ``latency.hlog``          both latencies, second by second, as an HdrHistogram log
 ``evidence.json``,        what the verdict was passed on: the nodes' words, acknowledged requests, the replicated log
 ``ledger.gz``, ``log.gz``
@@ -13,8 +14,7 @@
 ========================  =============================================================================================
 
 Rules. Files are for their user alone (0600). Nothing is read before its length and its CRC-32 were compared with
-``contents.json``, and so a damaged or cut file is noticed, whatever is in it. No key is written: settings name no
-folder, and evidence has none.
+``contents.json``: a damaged or cut file is noticed. No key is written: settings name no folder, evidence has none.
 
 Left out on purpose: the log of a run of more than :data:`LOG_BYTES_MAX`. The folder says so, and then the verdict can
 be read, but not passed again.
@@ -44,6 +44,7 @@ from zmqlab.lab.events import Sort, Span, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import Incident, sort_of
 from zmqlab.lab.load_client import JudgedRun
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load.load_messages import LoadResult, Second
 from zmqlab.load.load_report import LatencySummary, response_time_of, service_time_of
 from zmqlab.load.run_record import RECORD, read_ledger
@@ -53,7 +54,7 @@ from zmqlab.wire.control import Event
 RESULT, EVENTS, FAULTS_FILE, LATENCIES = "result.json", "events.jsonl", "faults.json", "latency.hlog"
 SECONDS, SECONDS_CSV = "seconds.jsonl", "seconds.csv"
 EVIDENCE, LEDGER, LOG = "evidence.json", "ledger.gz", "log.gz"
-CONTENTS = "contents.json"
+CONTENTS, TRACES = "contents.json", "traces.json"
 LOG_BYTES_MAX = 256 << 20
 """Some four minutes at 20,000 orders/s; half of what nodes keep of their log."""
 SILENCE_MS = 150.0
@@ -211,6 +212,8 @@ def write_repetition(folder: Path, run: JudgedRun) -> None:
     _write(folder / LATENCIES, b"")  # for its mode
     run.result.export_hdr(folder / LATENCIES)
     _write_evidence(folder, run)
+    if run.traced:
+        write_json(folder / TRACES, [*run.traced])
     contents = {path.name: KeptFile(path.stat().st_size, _crc_of(path)) for path in sorted(folder.iterdir())}
     write_json(folder / CONTENTS, contents)
 
@@ -378,6 +381,10 @@ class KeptFiles:
     def faults(self) -> KeptFaults:
         """``faults.json``."""
         return self._decoded(FAULTS_FILE, KeptFaults)
+
+    def traced(self) -> list[Part]:
+        """``traces.json``; empty if nothing was traced."""
+        return self._decoded(TRACES, list[Part]) if TRACES in self._contents else []
 
     def evidence(self) -> tuple[RunEvidence, dict[str, Any]]:
         """What a verdict is passed on, and how far the first one went."""

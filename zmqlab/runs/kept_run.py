@@ -39,6 +39,7 @@ from zmqlab.judge.thresholds import ThresholdCheck
 from zmqlab.judge.verdict import Verdict, pass_verdict
 from zmqlab.keys import make_private
 from zmqlab.lab.load_client import JudgedRun, LoadClient
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load.load_report import LatencySummary, LoadReport, text_of_ms
 from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import (
@@ -152,6 +153,11 @@ class Repetition:
         """What each fault cost, and the bands of time in which something was broken."""
         return self._files.faults()
 
+    @cached_property
+    def traced(self) -> list[Part]:
+        """The slowest traced requests, then the elections; empty if nothing was traced."""
+        return self._files.traced()
+
     def judge(self) -> Verdict:
         """Pass the verdict again, on the evidence that was kept, as far as the first one went."""
         taken, limits = self._files.evidence()
@@ -192,17 +198,17 @@ class Run:
             raise SettingsError(f"what was run is {what!r}: name it with letters, digits and -, {WORD_LETTERS} at most")
         run, parent = _judged(load), require_path("folder", folder)
         about = _about(run, what)
-        with _written_to(parent, lambda new: _fill(new, about, run)) as new:
+        with written_to(parent, lambda new: _fill(new, about, run)) as new:
             name = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(about.began_ns / 1e9))}-{what}"
             return cls.read(
-                _renamed(new, (parent / f"{name}{more}" for more in ("", *(f"-{n}" for n in range(2, MAX_NAMES)))))
+                renamed(new, (parent / f"{name}{more}" for more in ("", *(f"-{n}" for n in range(2, MAX_NAMES)))))
             )
 
     def add(self, load: LoadClient | JudgedRun) -> Repetition:
         """Keep one more repetition of this run; arguments and errors as in :meth:`keep`."""
         run, number = _judged(load), self.repetitions[-1].number + 1
-        with _written_to(self.folder, lambda new: write_repetition(new / "new", run)) as new:
-            self.repetitions.append(Repetition(_renamed(new / "new", [self.folder / str(number)])))
+        with written_to(self.folder, lambda new: write_repetition(new / "new", run)) as new:
+            self.repetitions.append(Repetition(renamed(new / "new", [self.folder / str(number)])))
         return self.repetitions[-1]
 
     @classmethod
@@ -305,7 +311,8 @@ class Run:
 
     def report(self, out: str | Path) -> Path:
         """Write the run as one HTML page that opens offline, and return its path. Raises SettingsError."""
-        from zmqlab.runs.run_pages import run_page, write_page
+        from zmqlab.runs.page_shell import write_page
+        from zmqlab.runs.run_pages import run_page
 
         return write_page(out, run_page(self))
 
@@ -386,7 +393,7 @@ def _fill(folder: Path, about: About, run: JudgedRun) -> None:
 
 
 @contextmanager
-def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
+def written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
     """A folder in ``parent`` that no list shows, filled; what is left of it at the end is removed."""
     new: Path | None = None
     try:
@@ -401,7 +408,7 @@ def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
-def _renamed(new: Path, names: Iterable[Path]) -> Path:
+def renamed(new: Path, names: Iterable[Path]) -> Path:
     """Give ``new`` the first of the names that is free."""
     for path in names:
         try:

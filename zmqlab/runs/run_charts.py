@@ -29,6 +29,8 @@ LANES, LANE_PX, CHARACTER_PX = 4, 14, 6.3
 """Labels of events: at most four lines, each so high; a letter is so wide at most."""
 TICKS_PX = 90
 """Between two ticks of a time axis, at least."""
+HOVER_WHOLE = 10_000
+"""From here on a moment is told without decimals: it is a rate."""
 HOVER_MAX = 1_500
 """More moments than that have no figures under the mouse: each takes 150 bytes."""
 NINES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
@@ -131,6 +133,10 @@ class Backdrop:
     """The axis reaches from 0 to here."""
     lines: Sequence[Line] = ()
     stripes: Sequence[Stripe] = ()
+    axis: str = "seconds since the first order was due"
+    """What stands below it."""
+    unit: str = "s"
+    """Of its figures under the mouse."""
 
 
 def series_style(number: int) -> str:
@@ -139,7 +145,7 @@ def series_style(number: int) -> str:
 
 
 def time_chart(unit: str, curves: Sequence[Curve], behind: Backdrop, *, log: bool = False) -> str:
-    """Curves over the seconds of a run, in both widths."""
+    """Curves over the seconds of a run, or over what the axis of ``behind`` says, in both widths."""
     return "".join(f'<div class="w{width}">{_time_svg(width, unit, curves, behind, log)}</div>' for width in WIDTHS_PX)
 
 
@@ -191,10 +197,10 @@ def _time_svg(width: int, unit: str, curves: Sequence[Curve], behind: Backdrop, 
     seconds = [each for each in seconds if each <= behind.end * 1.001]
     parts = [*_stripes(behind.stripes, x_of, top, bottom), *_grid(ticks, y_of, right, unit, top)]
     parts += [_text(x_of(each), bottom + 15, tick_text(each), "middle") for each in seconds]
-    parts.append(_text((LEFT_PX + right) / 2, bottom + 32, "seconds since the first order was due", "middle"))
+    parts.append(_text((LEFT_PX + right) / 2, bottom + 32, behind.axis, "middle"))
     parts += [_curve(each, x_of, y_of) for each in curves]
     parts += _marks(behind.lines, lanes, x_of, bottom, right)
-    parts += _hovers(curves, x_of, top, bottom, unit)
+    parts += _hovers(curves, x_of, top, bottom, (behind.unit, unit))
     parts.append(f'<path class="frame" d="M{LEFT_PX} {top}V{bottom}H{right}"/>')
     return _svg(width, height, parts)
 
@@ -317,17 +323,18 @@ def _marks(
             yield _text(x - 4 if at_left else x + 4, y, line.label, "end" if at_left else "start", f"label {line.sort}")
 
 
-def _hovers(curves: Sequence[Curve], x_of: Axis, top: float, bottom: float, unit: str) -> Iterator[str]:
-    """A strip for each moment, with its figures under the mouse."""
+def _hovers(curves: Sequence[Curve], x_of: Axis, top: float, bottom: float, units: tuple[str, str]) -> Iterator[str]:
+    """A strip for each moment, with its figures under the mouse; ``units`` of x and y."""
     moments = [x for x, _ in curves[0].points] if curves else []
     if not 2 < len(moments) <= HOVER_MAX:
         return
     edges = [moments[0], *((a + b) / 2 for a, b in pairwise(moments)), moments[-1]]
     for number, (start, stop) in enumerate(pairwise(edges)):
-        said = [f"{moments[number]:.1f} s"]
+        at = moments[number]
+        said = [f"{at:,.0f} {units[0]}" if at >= HOVER_WHOLE else f"{at:.1f} {units[0]}"]
         for curve in curves:
             y = curve.points[number][1] if number < len(curve.points) else None
-            said.append(f"{curve.name}: {'-' if y is None else f'{y:,.2f}' if y < 100 else f'{y:,.0f}'} {unit}")
+            said.append(f"{curve.name}: {'-' if y is None else f'{y:,.2f}' if y < 100 else f'{y:,.0f}'} {units[1]}")
         yield (
             f'<rect class="hit" x="{x_of(start):.1f}" y="{top:g}" width="{max(x_of(stop) - x_of(start), 0):.1f}"'
             f' height="{bottom - top:g}"><title>{escape(chr(10).join(said))}</title></rect>'

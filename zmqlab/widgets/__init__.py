@@ -26,6 +26,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.pictures`: figures that do not move, for chapters and reports
 * :mod:`~zmqlab.widgets.panel`: the base of tables and buttons
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
+* :mod:`~zmqlab.widgets.consistency_strip`: whether the nodes have the same state, and from where on they do not
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
 * :mod:`~zmqlab.widgets.status_line`: one line that says whether clients are served
@@ -43,6 +44,7 @@ from typing import Any
 
 _HOME = {
     "BookChart": "chart_widgets",
+    "ConsistencyStrip": "consistency_strip",
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
     "Lab": "lab_panel",

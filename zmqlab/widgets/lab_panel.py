@@ -15,6 +15,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
+from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
@@ -25,8 +26,8 @@ from zmqlab.widgets.status_line import StatusLine
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``status``, ``nodes``, ``load``, ``cards``, ``charts``, ``links``, ``events``. Each is a
-    widget of its own.
+    Its parts are attributes: ``status``, ``nodes``, ``consistency``, ``load``, ``cards``, ``charts``, ``links``,
+    ``events``. Each is a widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -40,6 +41,7 @@ class Lab(ipywidgets.VBox):
         self._sampler = sampler_of(cluster)
         self.status = StatusLine(cluster)
         self.nodes = NodeTable(cluster)
+        self.consistency = ConsistencyStrip(cluster)
         self.load = LoadControls(cluster, load)
         self.charts = AllCharts(cluster)
         self.cards = FaultCards(cluster)
@@ -48,13 +50,24 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(self._judged)
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
-        super().__init__(children=[self.status, self.nodes, self.load, self.cards, self.charts, below])
+        super().__init__(
+            children=[self.status, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
+        )
         self.add_class("zl-lab")
         self.layout.width = "100%"
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        return (self.status, self.nodes, self.load, self.cards, self.charts, self.links, self.events)
+        return (
+            self.status,
+            self.nodes,
+            self.consistency,
+            self.load,
+            self.cards,
+            self.charts,
+            self.links,
+            self.events,
+        )
 
     def _judged(self, result: LoadResult) -> None:
         self.status.judged(result.verdict.outcome)

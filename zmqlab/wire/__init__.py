@@ -20,6 +20,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.wire.frames`: the header, the types of frames, and the bounds of their sizes
 * :mod:`~zmqlab.wire.records`: commands, reports and fills as fixed-width records
 * :mod:`~zmqlab.wire.client`: requests, sessions and responses; their frames field by field, for people
+* :mod:`~zmqlab.wire.traces`: what processes saw of sampled requests and of elections; which requests, and how many
 * :mod:`~zmqlab.wire.control`: queries, answers, metrics, events and trades as msgpack
 * :mod:`~zmqlab.wire.peer`: Raft messages, forwarded requests and HELLO, between nodes
 

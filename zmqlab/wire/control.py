@@ -16,6 +16,7 @@ import msgspec
 from zmqlab.errors import FrameError
 from zmqlab.settings import client_endpoint, is_address
 from zmqlab.wire.frames import HEADER_BYTES, header
+from zmqlab.wire.traces import TraceQuery
 
 T = TypeVar("T")
 
@@ -309,6 +310,7 @@ Query = (
     | AddMemberQuery
     | RemoveMemberQuery
     | LinkFaultsQuery
+    | TraceQuery
 )
 
 
@@ -380,7 +382,7 @@ Answer = StatusAnswer | BookAnswer | TradesAnswer | LogAnswer | HashAnswer | OkA
 
 _encode = msgspec.msgpack.Encoder().encode
 _nonce_decoder = msgspec.msgpack.Decoder(msgspec.defstruct("_Nonce", [("nonce", int, 0)]))
-_query_decoder = msgspec.msgpack.Decoder(Query)
+_query_decoder: msgspec.msgpack.Decoder[Query] = msgspec.msgpack.Decoder(Query)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 _status_decoder = msgspec.msgpack.Decoder(NodeStatus)
 _event_decoder = msgspec.msgpack.Decoder(Event)
@@ -406,8 +408,7 @@ def encode(frame_type: int, struct: msgspec.Struct, group: int = 0) -> bytes:
 
 def decode_query(frame: bytes) -> Query:
     """The query of a whole QUERY frame whose header was parsed. Raises FrameError."""
-    query: Query = _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
-    return query
+    return _decode(_query_decoder, memoryview(frame)[HEADER_BYTES:])
 
 
 def nonce_of(frame: bytes) -> int:
@@ -428,16 +429,15 @@ def decode_answer(frame: bytes) -> Answer:
 
 def decode_status(frame: bytes) -> NodeStatus:
     """The snapshot of a whole METRICS frame. Raises FrameError."""
-    status = _decode(_status_decoder, memoryview(frame)[HEADER_BYTES:])
-    _expect_addresses(status)
-    return status
+    return _expect_addresses(_decode(_status_decoder, memoryview(frame)[HEADER_BYTES:]))
 
 
-def _expect_addresses(status: NodeStatus) -> None:
+def _expect_addresses(status: NodeStatus) -> NodeStatus:
     """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
     for member in status.members:
         if not is_address(member.endpoint):
             raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
+    return status
 
 
 def decode_event(frame: bytes) -> Event:

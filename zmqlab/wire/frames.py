@@ -47,6 +47,7 @@ HELLO = 0x1A
 METRICS = 0x20
 TRADE = 0x21
 EVENT = 0x22
+TRACE = 0x23
 
 MAX_CLIENT_FRAME_BYTES = 65_536
 """A full request, of 1,024 commands of 40 bytes, has 40,992 bytes. A larger frame is dropped."""

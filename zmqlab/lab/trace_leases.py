@@ -1,0 +1,168 @@
+"""Tracing that is asked for: nodes and load clients are told, and told again, for as long as someone wants it.
+
+A process traces for a lease of a few seconds (:mod:`zmqlab.wire.traces`), so that nothing stays on when this process
+dies. :func:`trace` has a thread ask again until the wanted time is over. It asks each node that publishes statuses,
+also one that has come back as another process, and each load client that this process has started.
+
+The thread refers to the feed, and not to the cluster, which may be forgotten meanwhile. It ends with the last wish.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zmqlab.client import ask
+from zmqlab.errors import RequestRefused, SettingsError
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.sampled_traces import Traces
+from zmqlab.settings import client_endpoint, parse_endpoint
+from zmqlab.wire.control import ErrorAnswer, NodeStatus
+from zmqlab.wire.traces import RECORDS_PER_S, TraceQuery, check, threshold_of
+
+LEASE_S = 3.0
+"""What a process is asked for: so long it goes on if this process dies."""
+RENEW_S = 1.0
+"""Until a process is asked again: two questions may be lost."""
+LOOK_S = 0.1
+"""How soon a node is asked that has just come back: as often as it publishes its status."""
+SILENT_S = 2.0
+"""A node that has published nothing for so long is not asked: it would not answer."""
+ANSWER_S = 0.5
+HOUR_S = 3_600.0
+_begin = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What someone wants to be traced."""
+
+    share: float
+    records_per_s: int
+    heartbeats: bool
+
+    def query(self, seconds: float = LEASE_S) -> TraceQuery:
+        """For one process, and one lease."""
+        return TraceQuery(ask.new_nonce(), self.share, seconds, self.records_per_s, self.heartbeats)
+
+
+class TraceLeases:
+    """What is wanted of one feed's processes, and the thread that asks for it."""
+
+    def __init__(self, feed: MetricsFeed) -> None:
+        self._feed = feed
+        self._lock = threading.Lock()
+        self._wishes: dict[Wish, float] = {}
+        """Until when each is wanted; monotonic clock, seconds."""
+        self._asked: dict[tuple[Wish, str, int], float] = {}
+        """(wish, node, its process) -> when it said yes last."""
+        self._told_s: dict[Wish, float] = {}
+        """When the load clients were told last."""
+        self._thread: threading.Thread | None = None
+
+    def want(self, wish: Wish, seconds: float) -> None:
+        """Trace for the next ``seconds``; returns when the nodes have been asked. Raises RequestRefused."""
+        with self._lock:
+            self._wishes[wish] = time.monotonic() + seconds
+            if not seconds:
+                self._end(wish)
+                return
+            self._follow_wishes()
+            refusals = self._ask(wish)
+            if refusals and not any(asked == wish for asked, _, _ in self._asked):
+                name, why = next(iter(refusals.items()))
+                raise RequestRefused(f"{name} is not traced: {why}")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="zmqlab-traces", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOK_S)
+            with self._lock:
+                self._follow_wishes()
+                if not self._wishes or self._feed.closed:
+                    self._thread = None
+                    return
+                for wish in self._wishes:
+                    self._ask(wish)
+
+    def _follow_wishes(self) -> None:
+        now_s = time.monotonic()
+        self._wishes = {wish: until_s for wish, until_s in self._wishes.items() if until_s > now_s}
+        self._asked = {asked: at_s for asked, at_s in self._asked.items() if at_s > now_s - LEASE_S}
+        self._feed.traces.threshold = threshold_of(max((wish.share for wish in self._wishes), default=0.0))
+
+    def _ask(self, wish: Wish) -> dict[str, str]:
+        """Ask the nodes whose lease is to be renewed, and tell the load clients; why nodes refuse."""
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(wish, 0.0) >= RENEW_S:
+            self._told_s[wish] = now_s
+            self._feed.tell_load(wish.query())
+        due = {
+            _endpoint_of(status): status
+            for status in self._heard().values()
+            if now_s - self._asked.get((wish, status.name, status.pid), 0.0) >= RENEW_S
+        }
+        refusals = {}
+        for endpoint, answer in ask.ask_all(due, lambda _: wish.query(), ANSWER_S).items() if due else ():
+            status = due[endpoint]
+            if isinstance(answer, ErrorAnswer):
+                refusals[status.name] = answer.message
+            else:
+                self._asked[wish, status.name, status.pid] = now_s
+        return refusals
+
+    def _end(self, wish: Wish) -> None:
+        self._follow_wishes()
+        self._feed.tell_load(wish.query(0.0))
+        endpoints = [_endpoint_of(status) for status in self._heard().values()]
+        ask.ask_all(endpoints, lambda _: wish.query(0.0), ANSWER_S)
+        self._asked = {asked: at_s for asked, at_s in self._asked.items() if asked[0] != wish}
+
+    def _heard(self) -> Mapping[str, NodeStatus]:
+        """The nodes that publish."""
+        silent_s = self._feed.silent_s()
+        return {name: each for name, each in self._feed.newest().items() if silent_s.get(name, 0.0) < SILENT_S}
+
+
+def _endpoint_of(status: NodeStatus) -> str:
+    """Where clients reach the node."""
+    return client_endpoint(*parse_endpoint(status.address))
+
+
+def trace(
+    feed: MetricsFeed,
+    share: float = 0.01,
+    seconds: float = 30.0,
+    *,
+    heartbeats: bool = False,
+    records_per_s: int = RECORDS_PER_S,
+) -> Traces:
+    """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have been asked.
+
+    Calling it again with the same arguments sets the end anew; ``seconds=0`` ends it.
+
+    Args:
+        feed: of the cluster, or of nodes that this process has not started.
+        share: of the requests, from 0 to 1. Elections are traced in any case.
+        seconds: at most an hour.
+        heartbeats: whether AppendEntries without entries are traced, too.
+        records_per_s: the most that each process may publish.
+
+    Raises:
+        SettingsError: a value is out of its range.
+        RequestRefused: no node does it, for example because the key of this process is none of an operator.
+    """
+    wish = Wish(float(share), records_per_s, heartbeats)
+    check(wish.query())
+    if not 0 <= seconds <= HOUR_S:
+        raise SettingsError(f"traces for {seconds:g} s: give 0 to {HOUR_S:g} s")
+    with _begin:
+        leases = feed.trace_leases
+        if not isinstance(leases, TraceLeases):
+            leases = feed.trace_leases = TraceLeases(feed)
+    leases.want(wish, seconds)
+    return feed.traces

@@ -73,7 +73,7 @@ NODES = "tcp://localhost:5002"
         ("run pyproject.toml", "pyproject.toml, line"),
         ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
         ("sweep --rates 1k,fast", "'fast' is not a rate"),
-        ("sweep --rates max", "max is no rate to begin with"),
+        ("sweep --rates max", "--rates says max: name numbers"),
         ("sweep --step soon", "'soon' is not a duration"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),

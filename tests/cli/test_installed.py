@@ -109,7 +109,9 @@ def fetched(url: str, log: Path) -> str:
 
 def test_a_wheel_carries_the_chapters_the_pages_and_the_template(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    chapters = {f"zmqlab/chapters/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    folder = ROOT / "notebooks"
+    there = [path.relative_to(folder) for path in folder.rglob("*.ipynb") if "checkpoint" not in str(path)]
+    chapters = {f"zmqlab/chapters/notebooks/{path}" for path in there}
     assert chapters <= names
     assert "zmqlab/chapters/docs/glossary.md" in names
     assert "zmqlab/chapters/notebooks/voila/templates/offline/conf.json" in names

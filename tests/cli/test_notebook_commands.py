@@ -20,7 +20,7 @@ LINK = re.compile(r"\]\(([^)#:\s]+)[)#]")
 
 def test_the_copy_has_every_chapter_and_what_it_leads_to(tmp_path: Path) -> None:
     copied = copy_chapters(source_folder(), tmp_path)
-    chapters = sorted((tmp_path / "notebooks").glob("*.ipynb"))
+    chapters = sorted((tmp_path / "notebooks").rglob("*.ipynb"))
     assert {FIRST, PANEL} <= {path.name for path in chapters}
     assert copied.new >= len(chapters)
     for path in chapters:

@@ -12,9 +12,9 @@ Modules, in reading order:
 
 * :mod:`~zmqlab.cli.command_line`: all commands together, and what their errors are on standard error.
 * :mod:`~zmqlab.cli.node_commands`: ``node``, ``keys``, ``status``, ``book``, ``scale``, ``remove``, ``ps``, ``reap``.
-* :mod:`~zmqlab.cli.load_commands`: ``quick``, ``client`` and ``sweep``.
-* :mod:`~zmqlab.cli.trace_commands`: ``trace``.
+* :mod:`~zmqlab.cli.load_commands`: ``quick`` and ``client``.
 * :mod:`~zmqlab.cli.sweep_command`: ``sweep``: a rising rate, up to the knee.
+* :mod:`~zmqlab.cli.trace_commands`: ``trace``.
 * :mod:`~zmqlab.cli.run_commands`: ``runs``, ``report``, ``compare`` and ``judge``.
 * :mod:`~zmqlab.cli.fault_commands`: ``run``, ``sim`` and ``torture``.
 * :mod:`~zmqlab.cli.course_commands`: ``grade``.

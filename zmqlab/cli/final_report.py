@@ -82,8 +82,9 @@ def _lines_of(block: Block, width: int | None) -> list[Line]:
     match block:
         case Figure(name, value, style):
             return _hanging(Span(name, "dim"), Span(value, style), width, NAMES)
-        case Checked((mark, style), text):
-            return _hanging(Span(f"  {mark}", style), Span(text), width, 4 + len(mark) if len(mark) > 4 else 7)
+        case Checked(mark, text):
+            word, style = mark
+            return _hanging(Span(f"  {word}", style), Span(text), width, 4 + len(word) if len(word) > 4 else 7)
         case Rows(head, rows):
             title, *body = text_table(head, rows, width).split("\n")
             return [[Span(title, "dim")], *as_lines(body)]
@@ -139,7 +140,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
     ]
 
 
-def of_sweep(sweep: Sweep) -> list[Block]:
+def of_sweep(sweep: Sweep, kept: str = "") -> list[Block]:
     """Of ``sweep``: the table, p99 as bars, and the knee."""
     from zmqlab.lab.sweep import HEAD
 
@@ -158,6 +159,7 @@ def of_sweep(sweep: Sweep) -> list[Block]:
             Figure(f"{step.offered:,.0f}/s", log_bar(step.response_time.p99_ms), "good" if step.keeps_up else "bad")
             for step in sweep
         ),
+        *_places("", kept),
         Said(),
         last,
     ]

@@ -1,5 +1,4 @@
-"""Commands that load a cluster: ``quick`` starts one and judges it, ``client`` takes one that runs, ``sweep`` finds the
-knee."""
+"""Commands that load a cluster and judge it: ``quick`` starts one for that, ``client`` takes one that runs already."""
 
 from __future__ import annotations
 
@@ -211,7 +210,7 @@ def shown(command: str, about: Sequence[str], load: LoadClient, plain: bool, as_
 
 
 def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> LoadResult:
-    """Start the load, have so large a share of its requests traced, wait for its end, judge it."""
+    """Start the load, wait for its end, judge it. ``traced``: the share of the requests to trace."""
     load.start()
     if traced:
         from zmqlab.lab.trace_leases import trace

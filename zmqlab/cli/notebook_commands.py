@@ -39,7 +39,7 @@ PANEL = "panel.ipynb"
 DEFAULT_COPY = Path("zmqlab-chapters")
 RECORD = ".zmqlab-chapters.json"
 """In the copy: the digest of each file as it came."""
-SOURCE_LINK = re.compile(r"\]\(\.\./zmqlab/([a-z_/]+\.py)\)")
+SOURCE_LINK = re.compile(r"\]\((?:\.\./)+zmqlab/([a-z_/]+\.py)\)")
 """A chapter may lead to a module of the package, which is copied, too."""
 NEEDED = ("jupyterlab", "ipykernel", "ipywidgets", "anywidget", "bokeh")
 """What the extra ``lab`` brings."""
@@ -159,8 +159,9 @@ def copy_chapters(source: Path, target: Path) -> Copied:
 
 def _files(source: Path) -> Iterator[tuple[str, Path]]:
     """(name in the copy, file) of all that the copy has."""
-    chapters = sorted((source / NOTEBOOKS).glob("*.ipynb"))
-    for file in [*chapters, source / NOTEBOOKS / "README.md", *sorted((source / DOCS).rglob("*.*"))]:
+    chapters = [path for path in sorted((source / NOTEBOOKS).rglob("*.ipynb")) if "checkpoint" not in str(path)]
+    pages = sorted([*(source / NOTEBOOKS).rglob("*.md"), *(source / DOCS).rglob("*.*")])
+    for file in [*chapters, *pages]:
         yield str(file.relative_to(source)), file
     modules = {name for file in chapters for name in SOURCE_LINK.findall(file.read_text())}
     for name in sorted(modules):

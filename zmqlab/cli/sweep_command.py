@@ -16,7 +16,6 @@ from zmqlab.settings import parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
-    from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.sweep import Sweep, SweepStep
 
 LOWEST, GROWTH, STEPS_MAX = 1_000.0, 1.5, 20
@@ -40,14 +39,14 @@ def sweep(
 ) -> int:
     """Load a cluster with a rising rate, and find the knee: the most with which it keeps up.
 
-    It ends behind the first rate that is too much. Ctrl-C ends it early, with the rates that were measured. The exit
-    status is 1 if the cluster kept up with none. There is no verdict: a sweep asks how fast, not whether.
-
-    With --keep, zmqlab report draws the curve, and zmqlab compare puts two sweeps side by side.
+    It ends behind the first rate that is too much. Ctrl-C ends it early, with the rates that were measured. With
+    --keep, zmqlab report draws the curve, and zmqlab compare puts two sweeps side by side. The exit status is 1 if the
+    cluster kept up with no rate. There is no verdict: a sweep asks how fast, not whether.
     """
     wanted, step_s = _rates(rates), parse_duration(step)
     from zmqlab.cli.terminal import LiveRun
     from zmqlab.lab.cluster import Cluster
+    from zmqlab.runs.kept_sweep import KeptSweep
 
     cluster = Cluster(
         nodes,
@@ -61,25 +60,16 @@ def sweep(
     with live, cluster:
         live.watch(cluster.feed, cluster)
         found = _swept(cluster, wanted, live, step_s=step_s, seed=seed, node_choice=node_choice)
-        where = _keep(found, keep, cluster, step_s=step_s, ack=ack)
+        kept = ""
+        if keep is not None and found:
+            kept = str(KeptSweep.keep(found, keep, cluster, step_s=step_s, ack=ack).folder)
     if as_json:
-        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found], "kept": where or None})
+        print_json({"knee": found.knee or None, "steps": [each.as_dict() for each in found], "kept": kept or None})
     else:
         from zmqlab.cli.final_report import of_sweep
 
-        print_report(of_sweep(found))
-        if where:
-            typer.echo(f"kept: {where}")
+        print_report(of_sweep(found, kept))
     return EXIT_OK if found.knee else EXIT_FAILED
-
-
-def _keep(found: Sweep, folder: Path | None, cluster: Cluster, **how: Any) -> str:
-    """Where it was kept, if it was to be."""
-    if folder is None or not found:
-        return ""
-    from zmqlab.runs.kept_sweep import KeptSweep
-
-    return str(KeptSweep.keep(found, folder, cluster, **how).folder)
 
 
 def _swept(cluster: Any, wanted: Sequence[float], live: LiveRun, **how: Any) -> Sweep:
@@ -114,5 +104,5 @@ def _rates(text: str) -> list[float]:
         return [LOWEST * GROWTH**number for number in range(STEPS_MAX)]
     rates = [parse_rate(part.strip()) for part in text.split(",")]
     if None in rates:
-        raise SettingsError("--rates: max is no rate to begin with; write orders a second, as in 1k,5k,20k")
+        raise SettingsError("--rates says max: name numbers, as in 1k,5k,20k")
     return sorted(rate for rate in rates if rate is not None)

@@ -23,7 +23,7 @@ HEARD_S = 2.0
 
 
 def trace(
-    nodes: str = NODES_OPTION,
+    nodes: str | None = NODES_OPTION,
     keys: Path | None = KEYS_OPTION,
     share: float = typer.Option(1.0, "--share", help="Of the requests, from 0 to 1; 0.01 costs hardly anything."),
     duration: str = typer.Option("5s", "--duration", help="How long to trace, as in 5s or 2m."),

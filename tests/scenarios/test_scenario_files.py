@@ -274,8 +274,11 @@ def test_all_that_is_registered_can_be_written() -> None:
 
 def test_the_examples_on_the_page_are_scenarios(tmp_path: Path) -> None:
     blocks = re.findall(r"```(yaml|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    whole, load = (text for language, text in blocks if language == "yaml")
+    whole, story, load = (text for language, text in blocks if language == "yaml")
     assert read(tmp_path, whole).steps[0].name == "kill leader"
+    told = read(tmp_path, f"teaches: A story.\nload: {{rate: 100, duration: 5s}}\n{story}expect: []\n")
+    assert told.predict is not None
+    assert told.steps[0].caption
     assert read(tmp_path, f"teaches: A load.\n{load}expect: []\n").ends_s == 9
     program = tmp_path / "handover.py"
     program.write_text(next(text for language, text in blocks if language == "python" and "scenario = {" in text))

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 from typing import Any, TextIO
 
@@ -20,6 +21,7 @@ from zmqlab.course.submission import Submission, Unusable, Watch
 
 def main() -> None:
     """Read the task, grade, and say so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends this process
     task = json.load(sys.stdin)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     printed = io.StringIO()

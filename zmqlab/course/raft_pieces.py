@@ -7,8 +7,8 @@
   follower's own counting stays as it is.
 * *The mode of acknowledgement*, a class ``InSync``, is a replication of its own: a subclass of
   :class:`~zmqlab.replica.raft_by_quorum.RaftByQuorum` that says by ``stored_by_enough`` how many copies are enough.
-  Followers must not count by themselves, so the group is run with ``store_first`` off. The grader also asks whether the
-  class keeps the promise that its lab states: an order is not done while a voter that answers lacks it.
+  The grader also asks whether the class keeps the promise that its lab states: an order is not done while a voter that
+  answers lacks it.
 
 Left out: judging. The checkers of :mod:`zmqlab.sim` do that, and know nothing of a lab.
 """
@@ -16,7 +16,7 @@ Left out: judging. The checkers of :mod:`zmqlab.sim` do that, and know nothing o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zmqlab.course.seeds import Piece, in_place
@@ -139,9 +139,6 @@ def ack_piece(submission: Submission) -> Piece:
 
     class Graded(written):  # type: ignore[misc, valid-type]  # a class that is known only now
         """The person's class; each word of it is compared with what its lab promises."""
-
-        def __init__(self, start: Start) -> None:
-            super().__init__(start._replace(settings=replace(start.settings, store_first=False)))
 
         def stored_by_enough(self) -> int:
             index: int = submission.returned("stored_by_enough", submission.call(ask, self), int)

@@ -303,7 +303,8 @@ class RaftState:
     def stored_by_enough(self) -> int:
         """Of a leader: the last index that enough nodes have stored, which is a quorum of the voters (section 3.6).
 
-        The leader's own copy counts only as far as it is stored. A replication that wants more overrides this.
+        The leader's own copy counts only as far as it is stored. A replication that wants more overrides this, and
+        its followers do not count by themselves (``store_first`` is off).
         """
         progress, own = self.progress, self.node_id
         return quorum_value(

@@ -37,6 +37,7 @@ at the leader of that time. So a request can be lost, or a leader can fall, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError
@@ -72,11 +73,13 @@ class RaftByQuorum(Raft):
     __slots__ = ("_members",)
 
     def __init__(self, start: Start) -> None:
-        stored = start.stored
+        stored, settings = start.stored, start.settings
+        if type(self).stored_by_enough is not Raft.stored_by_enough:
+            settings = replace(settings, store_first=False)  # a follower counts a quorum, which is not enough here
         super().__init__(
             start.node_id,
             stored.snapshot.configuration if stored.snapshot else start.founders,
-            start.settings,
+            settings,
             start.rng,
             hard_state=stored.hard_state,
             snapshot=stored.snapshot,

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 
 SHIPPED = Path(__file__).with_name("shipped")
-KEYS = ("teaches", "predict", "cluster", "load", "loads", "seed", "steps", "expect")
+KEYS = ("teaches", "cluster", "load", "loads", "seed", "steps", "expect", "predict")
 WITHIN_S = 10.0
 """How long a condition is waited for by default. An election takes a quarter of a second, a recovery two."""
 ALL = "all"

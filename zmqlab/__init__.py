@@ -53,12 +53,14 @@ if TYPE_CHECKING:
     from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
     from zmqlab.runs.kept_run import Run
+    from zmqlab.runs.trace_diagrams import Diagram
     from zmqlab.scenarios.scenario_file import Scenario
 
 __all__ = [
     "Client",
     "Cluster",
     "Command",
+    "Diagram",
     "ExecutionReport",
     "LoadClient",
     "LoadResult",
@@ -77,6 +79,7 @@ _HOME = {
     "Client": "zmqlab.client.order_client",
     "Cluster": "zmqlab.lab.cluster",
     "Command": "zmqlab.market.types",
+    "Diagram": "zmqlab.runs.trace_diagrams",
     "ExecutionReport": "zmqlab.market.types",
     "LoadClient": "zmqlab.lab.load_client",
     "LoadResult": "zmqlab.judge.verdict",

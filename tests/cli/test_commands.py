@@ -152,6 +152,7 @@ def test_status_and_book_of_a_running_cluster(tmp_path: Path) -> None:
         nodes = ",".join(cluster.endpoints)
         table = zmqlab("status", "--nodes", nodes).stdout
         assert "leader" in table
+        assert "state: not known whether the nodes agree" in table
         assert table.endswith(f"exchange: {new_exchange().name}\n")
         assert "follower" in table
         assert {each["status"]["role"] for each in json.loads(zmqlab("status", "--nodes", nodes, "--json").stdout)} == {

@@ -75,7 +75,9 @@ def test_the_life_of_a_request_at_a_node_that_is_alone() -> None:
     ]
     assert {each.last_index for each in mine if each.direction is not Direction.IN} == {3}
     assert {each.number for each in mine} == {1}
-    assert traces[0].name == "node0" and traces[0].node_id == ID_A and traces[0].dropped == 0
+    assert traces[0].name == "node0"
+    assert traces[0].node_id == ID_A
+    assert traces[0].dropped == 0
 
 
 def test_a_lease_ends_by_itself_with_a_last_frame() -> None:
@@ -91,7 +93,8 @@ def test_a_lease_ends_by_itself_with_a_last_frame() -> None:
 def test_a_senseless_question_is_answered_and_changes_nothing() -> None:
     driven = alone()
     answer = ask(driven, share=2.0)
-    assert isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.BAD_QUERY
+    assert isinstance(answer, control.ErrorAnswer)
+    assert answer.code == control.ErrorCode.BAD_QUERY
     assert told(driven) == []
 
 
@@ -158,5 +161,6 @@ def test_an_empty_frame_says_that_nothing_was_seen() -> None:
     driven = alone()
     ask(driven)
     traces = told(driven)
-    assert traces and all(trace.since_ns <= trace.clock_ns for trace in traces)
+    assert traces
+    assert all(trace.since_ns <= trace.clock_ns for trace in traces)
     assert decode_trace(encode_trace(traces[-1])) == traces[-1]

@@ -8,10 +8,10 @@ check, as narrowly as can be said. :func:`verdict` sorts each frame into one of
 - ``HARMLESS``: understood, perhaps answered. Nothing may change: queries, votes while a leader is heard, anything of an
   older term, acknowledgements of what is committed anyway, introductions, forwarded requests at a follower.
 - ``LEGAL``: left out. It is an order (a whole REQUEST), a session (a whole OPEN_SESSION), a change of the members or of
-  the leader that makes sense, a fault of a link to a member (nodes of a lab obey), a batch of whole requests forwarded by a member to the leader, a message in the name of
-  the leader of the node's term (who may write the log), or a message of a later term from which one must learn that
-  this term is over (Raft thesis, 3.3). An introduction from a place beyond this machine is left out too: the node
-  would connect to it.
+  the leader that makes sense, a fault of a link to a member (nodes of a lab obey), a batch of whole requests forwarded
+  by a member to the leader, a message in the name of the leader of the node's term (who may write the log), or a
+  message of a later term from which one must learn that this term is over (Raft thesis, 3.3). An introduction from a
+  place beyond this machine is left out too: the node would connect to it.
 
 The last kind is sent in the *forged* run only, which does not ask that nothing changes, but that the node goes on and
 that its invariants hold. Even there one thing is left out (:func:`is_whole_snapshot`): the last piece of a snapshot to

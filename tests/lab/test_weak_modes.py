@@ -12,6 +12,7 @@ from zmqlab.errors import NodeError
 from zmqlab.judge.promises import Check
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.consistency import exactly_from, strip_of
 from zmqlab.lab.load_client import LoadClient
 
 pytestmark = [pytest.mark.process, pytest.mark.long]
@@ -60,6 +61,12 @@ def test_the_same_loses_nothing_with_a_quorum(tmp_path: Path) -> None:
 def test_broadcast_parts_and_the_verdict_says_where(tmp_path: Path) -> None:
     with Cluster(3, run_dir=tmp_path, replication="broadcast") as cluster:
         result = lose_the_leader(cluster)
+        strip = strip_of(cluster.nodes, cluster.feed.newest(), cluster.feed.checkpoints())
+        exact = exactly_from(strip, cluster.living_endpoints)
+    assert strip.agrees is False
+    assert "the nodes have parted" in strip.said
+    assert exact.parting is not None
+    assert strip.agreed_index < exact.parting.log_index <= strip.parted_index
     agree = check_of(result, "nodes agree")
     assert agree.ok is False
     assert "the logs differ from index" in agree.detail

@@ -6,13 +6,14 @@ model that Jupyter's widget manager would give it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 from tests.widgets.fake_cluster import MS, FakeCluster
 from zmqlab.lab.cluster import Cluster
@@ -55,7 +56,8 @@ class Rig:
         self.picture.send = self._send  # type: ignore[method-assign]
         self.heard: list[dict[str, Any]] = []
         self.changes: list[tuple[str, Any]] = []
-        """Traits that another thread may have set; the page is told in the test's thread."""
+        self.pushed: list[list[Any]] = []
+        """Traits and pushes of any thread; the page is told of them in the test's thread."""
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
@@ -72,7 +74,7 @@ class Rig:
         columns = [
             [None if value != value else value for value in np.frombuffer(each, "<f8").tolist()] for each in buffers
         ]
-        self.page.evaluate("([message, columns]) => window.push(message, columns)", [message, columns])
+        self.pushed.append([message, columns])
 
     def _hear(self, content: str) -> None:
         self.heard.append(json.loads(content))
@@ -84,14 +86,23 @@ class Rig:
             self.picture._on_message(None, self.heard.pop(0), [])
         while self.changes:
             self.page.evaluate("([name, value]) => window.change(name, value)", list(self.changes.pop(0)))
+        while self.pushed:
+            self.page.evaluate("([message, columns]) => window.push(message, columns)", self.pushed[0])
+            self._await_paint(self.pushed.pop(0)[0]["seq"])
+
+    def _await_paint(self, sequence: int) -> None:
+        """Until the page shows this push. In a replay, or after it has missed one, it does not."""
+        shown = "([seq]) => Number(document.querySelector('.zl-picture').dataset.seq) >= seq"
+        with contextlib.suppress(TimeoutError):
+            self.page.wait_for_function(shown, arg=[sequence], timeout=1_000)
 
     def turn(self, rows: int = 1, pause_ms: int = 100) -> None:
         """So many rows, a tenth of a second apart."""
         for _ in range(rows):
-            self.deliver()
             self.publish()
             self.sampler.turn()
             self.picture._on_tick()
+            self.deliver()
             self.page.wait_for_timeout(pause_ms)
 
     def tell(

@@ -15,6 +15,7 @@ from zmqlab.errors import RequestRefused
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.link_table import LinkFault
+from zmqlab.load.load_messages import LoadCounters
 from zmqlab.widgets import cluster_picture
 from zmqlab.widgets.cluster_picture import ASK_S, ClusterPicture
 from zmqlab.widgets.picture_readings import Look
@@ -36,7 +37,7 @@ class Rig:
         self.sent: Sent = []
         self.picture.send = lambda message, buffers=None: self.sent.append((message, buffers))  # type: ignore[method-assign]
 
-    def _trace(self, feed: object, share: float, seconds: float, *, heartbeats: bool) -> None:
+    def _trace(self, feed: object, share: float, seconds: float, *, heartbeats: bool, records_per_s: int) -> None:
         self.threads.add(threading.current_thread().name)
         self.wishes.append((share, seconds))
         if self.refusal is not None:
@@ -92,6 +93,19 @@ def test_a_death_and_a_cut_link_do_not_wait_for_the_next_tenth_of_a_second(rig: 
     assert rig.sent[-1][0]["tables"]["links"]["words"] == ["cut"]
 
 
+def test_what_a_click_did_is_pushed_when_it_is_done(rig: Rig) -> None:
+    """The next row would come up to a tenth of a second later."""
+    rig.say("ready")
+    rig.turn()
+
+    def end() -> None:
+        rig.cluster.running = ("node0", "node2")
+
+    rig.picture.act("kill -9:node1", end)
+    assert wait_for(lambda: len(rig.sent) == 2)
+    assert rig.column("look1") == [Look.DEAD]
+
+
 def test_nobody_looks(rig: Rig) -> None:
     rig.say("ready")
     rig.turn()
@@ -116,6 +130,21 @@ def test_samples_are_asked_for_now_and_then_by_a_thread_of_its_own(rig: Rig) -> 
     assert rig.threads == {"zmqlab-samples"}
     time.sleep(0.05)
     assert len(rig.wishes) == 1
+
+
+def test_a_load_that_begins_gets_a_share_of_its_own_and_the_old_one_ends(rig: Rig) -> None:
+    """Nothing was known of a load that had just begun: all of its requests were sampled for five seconds."""
+    rig.say("ready")
+    rig.turn()
+    assert wait_for(lambda: len(rig.wishes) == 1)
+    counters = LoadCounters(acknowledged=500, requests=100)
+    rig.cluster.load(interval=counters)
+    rig.picture._asked_s -= ASK_S / 2
+    rig.turn()
+    assert wait_for(lambda: len(rig.wishes) == 3)
+    (_, new, old) = rig.wishes
+    assert new == (1 / 256, cluster_picture.LEASE_S)
+    assert old == (1.0, 0.0)
 
 
 def test_a_picture_without_samples_says_why(rig: Rig) -> None:

@@ -26,6 +26,8 @@ from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.travelling_messages import (
     HOLD_NS,
     MESSAGE_COLUMNS,
+    SAMPLED_MAX,
+    SAMPLED_MIN,
     Kind,
     Stories,
     bounded,
@@ -251,14 +253,11 @@ def test_elections_are_left_out_last() -> None:
     assert bounded(beats, 10) == beats
 
 
-@pytest.mark.parametrize(("rate", "least", "most"), [(0, 1, 1), (5, 1, 1), (100, 3, 8), (5_000, 3, 8), (1e6, 3, 8)])
-def test_the_share_follows_the_load(rate: float, least: float, most: float) -> None:
+@pytest.mark.parametrize("rate", [0, 5, 20, 100, 5_000, 1e6])
+def test_the_share_follows_the_load_and_seldom_changes(rate: float) -> None:
     share = share_for(rate)
-    assert 0 < share <= 1
-    if rate >= 20:
-        assert least <= share * rate <= most
-    else:
-        assert share == 1
+    assert share == 1 if rate <= 5 else SAMPLED_MIN <= share * rate <= SAMPLED_MAX
+    assert share_for(1.4 * rate, share) == share == share_for(rate / 1.3, share)
 
 
 def told(readings: PictureReadings) -> list[dict[str, float]]:

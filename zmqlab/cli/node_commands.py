@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from zmqlab.cli.output import JSON_OPTION, print_json
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_endpoints
+
+if TYPE_CHECKING:
+    from zmqlab.wire.node_status import NodeStatus
 
 NODES_HELP = (
     "Where the nodes listen for clients (base port + 2), separated by commas: tcp://localhost:5002,tcp://localhost:5102."
@@ -193,9 +197,19 @@ def status(
         print_json([each.as_dict() for each in table])
     else:
         typer.echo(repr(table))
+        typer.echo(f"state: {_agreement([each.status for each in table if each.status], endpoints)}")
         if table.exchange:
             typer.echo(f"exchange: {table.exchange}")
     return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
+
+
+def _agreement(statuses: Sequence[NodeStatus], endpoints: Sequence[str]) -> str:
+    """Whether these nodes have the same state, in a sentence."""
+    if len(statuses) < 2:
+        return "not compared: fewer than two nodes answered"
+    from zmqlab.lab.consistency import exactly_from, strip_of_statuses
+
+    return exactly_from(strip_of_statuses(statuses), endpoints).said
 
 
 def scale(

@@ -72,7 +72,7 @@ class Tracing:
     """See the module. Owned by one group, for as long as a lease goes on."""
 
     def __init__(self, group: int, name: str, replication: Replication, clock: Callable[[], int]) -> None:
-        """``replication``: of the group; it is only read. ``clock``: the engine's; traces side by side have one clock."""
+        """``replication``: of the group; it is only read. ``clock``: the engine's; traces to compare have one."""
         self._group = group
         self._name = name
         self._replication = replication

@@ -50,13 +50,13 @@ def describe(entry: LogEntry) -> str:
     return "a new session"
 
 
-def where_logs_part(endpoints: Sequence[str]) -> Parting | None:
+def where_logs_part(endpoints: Sequence[str], start: int = 1) -> Parting | None:
     """Where the logs of the nodes at these client endpoints part; None if they agree as far as all of them go.
 
-    A node that does not answer is left out.
+    A node that does not answer is left out. Entries before ``start`` are not looked at.
     """
     names = {endpoint: status.name for endpoint, status in ask.statuses(endpoints, ASK_TIMEOUT_S).items()}
-    index = 1
+    index = start
     while len(names) > 1:
         pieces = {name: piece for endpoint, name in names.items() if (piece := _piece(endpoint, index)) is not None}
         start = max((first for first, _ in pieces.values()), default=1)

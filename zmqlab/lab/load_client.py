@@ -47,8 +47,8 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.load_run import LoadRun
-from zmqlab.lab.sampled_traces import Part
 from zmqlab.lab.so_far import Counting
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import LoadSettings, parse_stages

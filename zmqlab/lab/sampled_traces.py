@@ -28,6 +28,7 @@ from zmqlab.client.retries import OpenRequest
 from zmqlab.client.roster import Contact
 from zmqlab.errors import ClusterError
 from zmqlab.lab.message_matching import MISSING_NS, Coverage, Matcher, Message, Process, Step
+from zmqlab.lab.traced_parts import Key, Material, Order, Part, Seen
 from zmqlab.wire.client import Response
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Trace, TraceKind, TraceRecord, is_sampled
@@ -46,31 +47,14 @@ ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
 KEEP_EVERY_NS = 500_000_000
-"""Keeping a request takes milliseconds, and in a cluster that slows down each would be kept. To settle costs, too."""
-BEFORE_ELECTION_NS = 1_000_000_000
-"""Votes that are so much older than the last ones before the leader belong to an earlier try."""
-AFTER_ELECTION_NS = 200_000_000
-"""Until the first entry of the term is known to be committed, if that was not seen."""
-
-_VOTES = frozenset(
-    {
-        TraceKind.PRE_VOTE,
-        TraceKind.PRE_VOTE_RESPONSE,
-        TraceKind.REQUEST_VOTE,
-        TraceKind.REQUEST_VOTE_RESPONSE,
-        TraceKind.TIMEOUT_NOW,
-        TraceKind.PRE_CANDIDATE,
-        TraceKind.CANDIDATE,
-        TraceKind.LEADER,
-    }
-)
-_OF_TERM = _VOTES | {TraceKind.FOLLOWER}
-_APPENDS = frozenset({TraceKind.APPEND_ENTRIES, TraceKind.APPEND_ENTRIES_RESPONSE})
-_RANGES = frozenset({TraceKind.APPEND_ENTRIES, TraceKind.STORED, TraceKind.COMMITTED, TraceKind.APPLIED})
-"""Kinds whose records say which entries they concern."""
-
-Seen = tuple[Process, TraceRecord]
-Key = tuple[int, int]
+"""To keep a part takes milliseconds. In a cluster that becomes slower each request would be kept, and meanwhile the
+feed would hear nothing."""
+SETTLE_EVERY_NS = 200_000_000
+"""To settle is to look at each message that waits."""
+YOUNG_NS = 5_000_000_000
+"""Of what began so short a time ago more may still come."""
+NEWEST_ELECTIONS = 3
+"""There are no more in that time, and to look for one takes some milliseconds."""
 
 
 class News(NamedTuple):
@@ -84,42 +68,6 @@ class News(NamedTuple):
     """Of these, how many were not kept until this look."""
     dropped: int
     """Records that processes had no room for, since they are traced."""
-
-
-class Order(NamedTuple):
-    """A traced request and how long it took."""
-
-    client: int
-    number: int
-    sent_ns: int
-    took_ns: int
-    """Until the first answer."""
-    accepted: bool
-    """Whether that answer says that it was applied."""
-    by_client: bool
-    """Whether its client told so. False: no client is traced, and the times are of the node that took it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What is known of one request or of one election: enough for a diagram."""
-
-    title: str
-    messages: tuple[Message, ...]
-    steps: tuple[Step, ...]
-    names: tuple[tuple[Process, str], ...]
-    """(process, name) of all that were known."""
-    start_ns: int
-    start_wall_ns: int
-    """The same moment on the wall clock."""
-    key: Key = (0, 0)
-    """(client, number) of a request; (0, term) of an election."""
-    order: Order | None = None
-    """Of a request whose sending and answer were seen."""
-
-    def name_of(self, process: Process) -> str:
-        """Of a node or a client; of one that was not named, what it is known by."""
-        return dict(self.names).get(process) or (f"node {process:x}" if isinstance(process, int) else process)
 
 
 @dataclass(slots=True)
@@ -149,7 +97,9 @@ class Traces:
         self._orders: deque[Order] = deque(maxlen=RECORDS // 10)
         self._to_keep: deque[tuple[int, str, int, int]] = deque(maxlen=RECORDS // 10)
         """(when, ``order`` or ``election``, and its key) of parts that will be whole by then."""
-        self._kept, self._keep_ns, self._settle_ns = _Kept(), 0, 0  # not again before these times
+        self._kept = _Kept()
+        self._keep_due_ns = self._settle_due_ns = 0
+        """When the next part may be kept, and when old messages are given up next."""
         self.threshold = 0
         """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
         self.other_clocks: set[str] = set()
@@ -215,12 +165,12 @@ class Traces:
             if record.kind is TraceKind.LEADER:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "election", 0, record.term))
         self._tell(self._matcher.take(process, records))
-        if now_ns >= self._settle_ns:
-            self._settle_ns = now_ns + KEEP_EVERY_NS
+        if now_ns >= self._settle_due_ns:
+            self._settle_due_ns = now_ns + SETTLE_EVERY_NS
             self._tell(self._matcher.settle(now_ns - SETTLE_NS))
-        while self._to_keep and max(self._to_keep[0][0], self._keep_ns) <= now_ns:
+        while self._to_keep and max(self._to_keep[0][0], self._keep_due_ns) <= now_ns:
             if self._keep(*self._to_keep.popleft()[1:]):
-                self._keep_ns = now_ns + KEEP_EVERY_NS
+                self._keep_due_ns = now_ns + KEEP_EVERY_NS
 
     def _tell(self, news: Iterable[Message | Step]) -> None:
         for each in news:
@@ -242,9 +192,10 @@ class Traces:
                 self._to_keep.append((record.time_ns + KEEP_AFTER_NS, "order", *key))
 
     def _keep(self, what: str, client: int, number: int) -> bool:
-        """Whether that was work: it was not if slower requests have come meanwhile."""
+        """Keep a part; whether that was work. It is not if slower requests have come meanwhile."""
         if what == "election":
-            if (part := self._election(number)) is not None:
+            part = self._material().election(number)
+            if part is not None:
                 self._kept.elections[number] = part
                 while len(self._kept.elections) > ELECTIONS:
                     self._kept.elections.popitem(last=False)
@@ -253,7 +204,8 @@ class Traces:
         order = next((each for each in reversed(self._orders) if each[:2] == (client, number)), None)
         if order is None or (len(slowest) == SLOWEST and order.took_ns <= _took_ns(slowest[-1])):
             return False
-        if (part := self._request((client, number), order.sent_ns - KEEP_AFTER_NS)) is not None:
+        part = self._material(order.sent_ns - KEEP_AFTER_NS).request((client, number))
+        if part is not None:
             self._kept.slowest = sorted([*slowest, part], key=_took_ns, reverse=True)[:SLOWEST]
         return True
 
@@ -270,7 +222,8 @@ class Traces:
             news = list(self._news)[-wanted:] if wanted else []
             total, dropped = self._news_total, sum(self._dropped.values())
         messages = [each for each in news if isinstance(each, Message)]
-        return News(total, messages, [each for each in news if isinstance(each, Step)], wanted - len(news), dropped)
+        steps = [each for each in news if isinstance(each, Step)]
+        return News(total, messages, steps, wanted - len(news), dropped)
 
     def name_of(self, process: Process) -> str:
         """The name of a node, or of a client; empty for one that is not known."""
@@ -291,13 +244,13 @@ class Traces:
         with self._lock:
             if not client:
                 return self._slowest_known()
-            part = self._request((client, number))
-            kept = [each for each in self._kept.slowest if each.key == (client, number)]
-        if part is None and not kept:
+            known = [self._material().request((client, number)), *self._kept.slowest]
+            part = _fullest(each for each in known if each is not None and each.key == (client, number))
+        if part is None:
             raise ClusterError(
                 f"nothing is known of request {number} of client {client}: cluster.trace(share=1) traces every one"
             )
-        return kept[0] if kept else part  # type: ignore[return-value]
+        return part
 
     def election(self, term: int = 0) -> Part:
         """All that is known of the election of a term's leader; without an argument of the last one.
@@ -307,7 +260,8 @@ class Traces:
         """
         with self._lock:
             term = term or max(self._elections_seen(), default=0)
-            part = self._kept.elections.get(term) or self._election(term)
+            known = (self._material().election(term), self._kept.elections.get(term))
+            part = _fullest(each for each in known if each is not None)
         if part is None:
             which = f"of an election in term {term}" if term else "of any election"
             raise ClusterError(f"nothing is known {which}: cluster.trace(), and then cluster.kill(cluster.leader)")
@@ -338,9 +292,27 @@ class Traces:
     # -- inside: parts -----------------------------------------------------------------------------------------
 
     def _settle_kept(self) -> None:
-        """Keep what was to be kept later, too: nothing more may come."""
+        """Keep what was to be kept later, too, for someone who asks now; and what has come since of what is young."""
         while self._to_keep:
             self._keep(*self._to_keep.popleft()[1:])
+        self._kept.slowest = [self._renewed(each) for each in self._kept.slowest]
+        for term in list(self._kept.elections)[-NEWEST_ELECTIONS:]:
+            self._kept.elections[term] = self._renewed(self._kept.elections[term])
+
+    def _renewed(self, part: Part) -> Part:
+        """With what has come since, if it is young."""
+        if part.start_ns < time.monotonic_ns() - YOUNG_NS:
+            return part
+        client, number = part.key
+        material = self._material()
+        now = material.request(part.key) if client else material.election(number)
+        return part if now is None else _fullest((part, now)) or part
+
+    def _material(self, since_ns: int = 0) -> Material:
+        """Of the records that are kept, but for those before ``since_ns``: to look at all of them takes 50 ms."""
+        members = self._matcher.members
+        records = [each for each in self._records if each[1].time_ns >= since_ns] if since_ns else self._records
+        return Material(records, self._orders, self._names, self._coverage, members, self._offset_ns)
 
     def _elections_seen(self) -> set[int]:
         seen = {record.term for _, record in self._records if record.kind is TraceKind.LEADER}
@@ -354,96 +326,10 @@ class Traces:
             )
         return self._kept.slowest[0]
 
-    def _request(self, key: Key, since_ns: int = 0) -> Part | None:
-        """Of the records that are kept, but for those before ``since_ns``; None if there are none."""
-        records = [each for each in self._records if each[1].time_ns >= since_ns]
-        own = [(process, record) for process, record in records if (record.client, record.number) == key]
-        if not own:
-            return None
-        indexes = {record.last_index for _, record in own if record.kind in (TraceKind.APPLIED, TraceKind.RESPONSES)}
-        indexes.discard(0)
-        rounds: set[tuple[int, int]] = set()
-        start_ns = min(record.time_ns for _, record in own)
-        for _, record in records:
-            if record.kind is TraceKind.APPEND_ENTRIES and _brings(record, indexes, key):
-                rounds.add((record.term, record.round))
-        found = [
-            (process, record)
-            for process, record in records
-            if (record.kind in _APPENDS and (record.term, record.round) in rounds and record.time_ns >= start_ns)
-            or (record.kind in _RANGES - _APPENDS and _brings(record, indexes, key))
-            or (record.kind not in _RANGES and (record.client, record.number) == key)
-        ]
-        orders = [each for each in self._orders if (each.client, each.number) == key]
-        where = f", entry {max(indexes):,} of the log" if indexes else ""
-        title = f"Request {key[1]:,} of client {key[0]:,}{where}"
-        return self._part(title, found, key, orders[-1] if orders else None)
 
-    def _election(self, term: int) -> Part | None:
-        leads = [each for each in self._records if each[1].kind is TraceKind.LEADER and each[1].term == term]
-        if not leads:
-            return None
-        leader, led_ns = leads[0][0], leads[0][1].time_ns
-        before = [
-            record.time_ns
-            for _, record in self._records
-            if record.kind in _VOTES and term - 1 <= record.term <= term and record.time_ns <= led_ns
-        ]
-        start_ns = led_ns
-        for time_ns in sorted(before, reverse=True):
-            if start_ns - time_ns > BEFORE_ELECTION_NS:
-                break
-            start_ns = time_ns
-        firsts = [
-            record
-            for process, record in self._records
-            if process == leader and record.kind is TraceKind.APPEND_ENTRIES and record.term == term
-        ]
-        first = min((each.first_index for each in firsts if each.time_ns >= led_ns - MISSING_NS), default=0)
-        rounds = {(each.term, each.round) for each in firsts if each.first_index == first}
-        ends = [
-            record.time_ns
-            for process, record in self._records
-            if process == leader and record.kind is TraceKind.COMMITTED and _brings(record, {first}, (-1, -1))
-        ]
-        end_ns = min(ends, default=led_ns + AFTER_ELECTION_NS)
-        found = [
-            (process, record)
-            for process, record in self._records
-            if start_ns <= record.time_ns <= end_ns
-            and (
-                record.kind in _OF_TERM
-                or (record.kind in _APPENDS and (record.term, record.round) in rounds)
-                or (record.kind is TraceKind.STORED and (not record.first_index or _brings(record, {first}, (-1, -1))))
-                or (record.kind is TraceKind.COMMITTED and _brings(record, {first}, (-1, -1)))
-            )
-        ]
-        title = f"Election of {self._names.get(leader) or leader} in term {term:,}"
-        return self._part(title, found, (0, term))
-
-    def _part(self, title: str, found: list[Seen], key: Key, order: Order | None = None) -> Part:
-        matcher = Matcher(self._coverage, self._matcher.members)
-        news: list[Message | Step] = []
-        for process, record in sorted(found, key=lambda each: each[1].time_ns):
-            news += matcher.take(process, [record])
-        news += matcher.settle(1 << 63)
-        start_ns = min((record.time_ns for _, record in found), default=0)
-        return Part(
-            title,
-            tuple(each for each in news if isinstance(each, Message)),
-            tuple(each for each in news if isinstance(each, Step)),
-            tuple(self._names.items()),
-            start_ns,
-            self.wall_ns(start_ns),
-            key,
-            order,
-        )
-
-
-def _brings(record: TraceRecord, indexes: Iterable[int], key: Key) -> bool:
-    """Whether the entries that a record concerns have one of ``indexes``, or its request is ``key``."""
-    is_there = any(record.first_index <= index <= record.last_index for index in indexes)
-    return is_there or (record.client, record.number) == key
+def _fullest(parts: Iterable[Part]) -> Part | None:
+    """Of what is known twice: records may have gone since a part was kept, or have come."""
+    return max(parts, key=lambda each: len(each.messages) + len(each.steps), default=None)
 
 
 def _took_ns(part: Part) -> int:

@@ -44,7 +44,7 @@ from zmqlab.lab.events import Sort, Span, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import Incident, sort_of
 from zmqlab.lab.load_client import JudgedRun
-from zmqlab.lab.sampled_traces import Part
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load.load_messages import LoadResult, Second
 from zmqlab.load.load_report import LatencySummary, response_time_of, service_time_of
 from zmqlab.load.run_record import RECORD, read_ledger

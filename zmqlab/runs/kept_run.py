@@ -39,7 +39,7 @@ from zmqlab.judge.thresholds import ThresholdCheck
 from zmqlab.judge.verdict import Verdict, pass_verdict
 from zmqlab.keys import make_private
 from zmqlab.lab.load_client import JudgedRun, LoadClient
-from zmqlab.lab.sampled_traces import Part
+from zmqlab.lab.traced_parts import Part
 from zmqlab.load.load_report import LatencySummary, LoadReport, text_of_ms
 from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import (

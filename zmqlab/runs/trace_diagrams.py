@@ -3,7 +3,7 @@
 ``Diagram.of_request(cluster)`` draws the slowest traced order, ``Diagram.of_election(cluster)`` the last election. A
 diagram shows itself in a notebook, prints as a list, and is written to a page of its own with :meth:`Diagram.save`.
 
-What it is made of: a :class:`~zmqlab.lab.sampled_traces.Part`, which holds the messages with both of their ends and the
+What it is made of: a :class:`~zmqlab.lab.traced_parts.Part`, which holds the messages with both of their ends and the
 steps of the nodes, and what the lab did meanwhile (a node was killed, a link was cut). Times count from the first thing
 that is shown. The story at the right is derived from the same records.
 
@@ -21,7 +21,8 @@ from typing import Protocol
 
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.message_matching import Fate, Message, Process, Step
-from zmqlab.lab.sampled_traces import Part, Traces
+from zmqlab.lab.sampled_traces import Traces
+from zmqlab.lab.traced_parts import Part
 from zmqlab.runs.lamport_drawing import STYLE, Arrow, Drawing, Life, Mark, Scale, svg
 from zmqlab.runs.page_shell import in_notebook, page, write_page
 from zmqlab.runs.run_charts import WIDTHS_PX
@@ -291,7 +292,7 @@ class Diagram:
                 yield at_us, f"{name} knows that enough nodes have it."
         if order is not None and order.by_client:
             end_us = self._us(order.sent_ns + order.took_ns)
-            yield end_us, f"The client has its answer, after {order.took_ns / 1e6:,.2f}{NO_BREAK}ms."
+            yield end_us, f"The client has its answer: {order.took_ns / 1e6:,.2f}{NO_BREAK}ms."
 
     def _story_of_election(self) -> Iterator[tuple[float, str]]:
         for event in self._events:

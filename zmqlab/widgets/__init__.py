@@ -29,6 +29,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.travelling_messages`: which sampled messages travel in the live picture
 * :mod:`~zmqlab.widgets.picture_readings`: what the live picture is told: how nodes look, links, clients
 * :mod:`~zmqlab.widgets.cluster_picture`: the cluster as a live picture, whose nodes and links can be clicked
+* :mod:`~zmqlab.widgets.consistency_strip`: whether the nodes have the same state, and from where on they do not
 * :mod:`~zmqlab.widgets.load_controls`: the load, started, steered and judged from the page
 * :mod:`~zmqlab.widgets.fault_cards`: what each fault cost, as a card, and the log of events
 * :mod:`~zmqlab.widgets.status_line`: one line that says whether clients are served
@@ -48,6 +49,7 @@ from typing import Any
 _HOME = {
     "BookChart": "chart_widgets",
     "ClusterPicture": "cluster_picture",
+    "ConsistencyStrip": "consistency_strip",
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
     "FilmStrip": "fault_cards",

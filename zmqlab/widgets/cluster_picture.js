@@ -148,9 +148,15 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const logs = JSON.stringify([seen.logs, [...seen.hashes], seen.theme.ink]);
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
-    if (performance.now() - saidAt > 450) { saidAt = performance.now(); say("painted"); }
+    el.dataset.seq = state.seq;
+    acknowledge();
     const runs = seen.nodes.some((node, index) => timers[index] > 0 && node.timeout - node.due > HEARD_MS);
-    if (moves || state.moved || travels.length || state.replay?.playing || runs && !model.get("_beat") < 0) schedulePaint();
+    if (moves || state.moved || travels.length || state.replay?.playing || (runs && !seen.ended)) schedulePaint();
+  }
+  function acknowledge() {
+    if (performance.now() - saidAt < 450) return;
+    saidAt = performance.now();
+    say("painted");
   }
   const schedulePaint = () => { raf ||= requestAnimationFrame(paint); };
 
@@ -178,10 +184,9 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       history.note(name, message.now, value);
     }
     for (const [, property, value] of message.set) if (property === "caption") caption.textContent = value;
-    if (!state.replay) {
-      if (arranges || !state.layout) arrange();
-      schedulePaint();
-    }
+    if (state.replay) { acknowledge(); return; }
+    if (arranges || !state.layout) arrange();
+    schedulePaint();
   }
 
   // New live messages begin their way; of a key frame, which may hold old ones, none does.
@@ -407,6 +412,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     el.classList.remove("zl-replays");
     for (const made of replayButtons) made.classList.remove("zl-now");
     travels = [];
+    say("visible");                // during a long replay the kernel may have taken this page for gone
     arrange();
   }
   playing.onclick = () => {

@@ -43,7 +43,12 @@ from zmqlab.widgets.travelling_messages import share_for
 LEASE_S = 5.0
 """Samples end so long after the last page that showed the picture."""
 ASK_S = 2.0
-"""Until they are asked for again."""
+"""Until they are asked for again; at once if the load has changed."""
+RECORDS_PER_S = 250
+"""Of each process. A leader with four followers needs as many for its heartbeats. It bounds what comes while a load
+begins, and the share of its requests does not fit yet."""
+IDLE_REQUESTS_PER_S = 20.0
+"""Below, heartbeats are sampled, too. Under load a leader sends empty messages all the time."""
 SAMPLED = "Real processes. What travels are samples of their real frames, drawn slower than they are."
 NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"
 
@@ -74,6 +79,8 @@ class ClusterPicture(FaultPanel):
         """What the last push told; another one does not wait."""
         self._asked_s = float("-inf")
         """When samples were asked for last, on the monotonic clock."""
+        self._wish: tuple[float, bool] | None = None
+        """The share that was asked for last, and whether heartbeats were."""
         self._unsampled = ""
         """Why there are no samples; empty: there are."""
         super().__init__(cluster, interval_s=0.5)
@@ -100,6 +107,15 @@ class ClusterPicture(FaultPanel):
         if self._sampler.error is not None and not self._problem:
             self.tell(f"The picture has stopped: {self._sampler.error!r}")
         self.refresh()
+        self._push()
+
+    def refresh(self, now: bool = False) -> None:
+        """As :meth:`Panel.refresh`; ``now`` also pushes: an action has ended, and what it did is to be seen."""
+        super().refresh(now)
+        if now:
+            self._push()
+
+    def _push(self) -> None:
         readings = self._readings
         if readings is None or not self._pushes.watched:
             return
@@ -111,16 +127,20 @@ class ClusterPicture(FaultPanel):
             self._told = news
 
     def _ask_for_samples(self, readings: PictureReadings) -> None:
-        if self._sampler.ended or time.monotonic() - self._asked_s < ASK_S:
-            return
-        self._asked_s = time.monotonic()
-        arguments = (self._sampler.feed, share_for(readings.requests_per_s))
-        threading.Thread(target=self._ask, args=arguments, name="zmqlab-samples", daemon=True).start()
+        requests_per_s = readings.requests_per_s
+        share = self._wish[0] if self._wish is not None else 0.0
+        wish = (share_for(requests_per_s, share), requests_per_s < IDLE_REQUESTS_PER_S)
+        is_due = time.monotonic() - self._asked_s >= (ASK_S if wish == self._wish else ASK_S / 4)
+        if is_due and not self._sampler.ended:
+            last, self._wish, self._asked_s = self._wish, wish, time.monotonic()
+            arguments = (self._sampler.feed, wish, last if last != wish else None)
+            threading.Thread(target=self._ask, args=arguments, name="zmqlab-samples", daemon=True).start()
 
-    def _ask(self, feed: MetricsFeed, share: float) -> None:
-        """Runs in a thread of its own."""
+    def _ask(self, feed: MetricsFeed, wish: tuple[float, bool], last: tuple[float, bool] | None) -> None:
+        """Ask for samples, and no longer for those of before. Runs in a thread of its own."""
         try:
-            trace(feed, share, LEASE_S, heartbeats=True)
+            for (share, heartbeats), seconds in ((wish, LEASE_S), (last, 0.0)) if last else ((wish, LEASE_S),):
+                trace(feed, share, seconds, heartbeats=heartbeats, records_per_s=RECORDS_PER_S)
             self._unsampled = ""
         except ZmqlabError as error:
             self._unsampled = str(error)

@@ -17,6 +17,7 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.widgets.chart_widgets import AllCharts
 from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.cluster_picture import ClusterPicture
+from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
@@ -26,7 +27,7 @@ from zmqlab.widgets.status_line import StatusLine
 
 LayoutName = Literal["panel", "stage"]
 TABS = (
-    ("nodes", ("nodes",)),
+    ("nodes", ("nodes", "consistency")),
     ("load", ("load",)),
     ("links", ("links",)),
     ("charts and book", ("charts",)),
@@ -39,8 +40,8 @@ TITLE = "A cluster, live"
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``status``, ``picture``, ``nodes``, ``load``, ``cards``, ``charts``, ``links`` and
-    ``events``. Each is a widget of its own.
+    Its parts are attributes: ``status``, ``picture``, ``nodes``, ``consistency``, ``load``, ``cards``, ``charts``,
+    ``links`` and ``events``. Each is a widget of its own.
 
     Args:
         cluster: a cluster that has been started.
@@ -69,6 +70,7 @@ class Lab(ipywidgets.VBox):
         self.status = StatusLine(cluster, self.load)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
+        self.consistency = ConsistencyStrip(cluster)
         self.charts = AllCharts(cluster)
         self.cards = FaultCards(cluster, self.load)
         self.links = PartitionMatrix(cluster)
@@ -84,14 +86,14 @@ class Lab(ipywidgets.VBox):
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        rest = (self.nodes, self.load, self.cards, self.charts, self.links, self.events)
-        return (self.status, self.picture, *rest)
+        rest = (self.load, self.cards, self.charts, self.links, self.events)
+        return (self.status, self.picture, self.nodes, self.consistency, *rest)
 
     def _panel(self) -> list[Any]:
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
         self._inner = (below,)
-        return [self.status, self.picture, self.nodes, self.load, self.cards, self.charts, below]
+        return [self.status, self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
         figures = StageFigures(cluster, lambda: self.load.load)
@@ -99,8 +101,9 @@ class Lab(ipywidgets.VBox):
         self.load.on_judged(figures.judged)
         parts = {"status": self.status, "figures": figures, "picture": self.picture, "chart": chart}
         parts |= {"cards": self.cards, "actions": actions}
-        tabbed = {"nodes": self.nodes, "load": self.load, "links": self.links, "charts": self.charts}
-        stage = Stage(parts | tabbed | {"events": self.events}, TABS, title or TITLE, base_px)
+        tabbed = {"nodes": self.nodes, "consistency": self.consistency, "load": self.load, "links": self.links}
+        tabbed |= {"charts": self.charts, "events": self.events}
+        stage = Stage(parts | tabbed, TABS, title or TITLE, base_px)
         self._inner = (stage, figures, actions, chart)
         return [stage]
 

@@ -114,8 +114,10 @@ class PictureReadings:
 
     @property
     def requests_per_s(self) -> float:
-        """What the load clients get answered now, in requests."""
-        return sum(each.interval.requests / each.interval_s for each in self._clients() if each.interval_s > 0)
+        """What the load clients get answered, in requests; over the last second."""
+        now_ns, frames = time.time_ns(), list(self._sampler.load_frames)
+        recent = [each for each in frames[-40:] if now_ns - each.time_ns <= CLIENT_STALE_S * 1e9]
+        return sum(each.interval.requests for each in recent) / max(0.1, min(CLIENT_STALE_S, _span_s(recent)))
 
     def news(self) -> tuple[object, ...]:
         """What a page is told of at once: it differs from the last one if a node died, a leader was elected, a link
@@ -217,6 +219,14 @@ class PictureReadings:
                 "agrees": [common] * len(told),
             }
         return self._hashes
+
+
+def _span_s(frames: Iterable[LoadMetrics]) -> float:
+    """How much time the snapshots of the client with most of them cover."""
+    spans: dict[int, float] = {}
+    for each in frames:
+        spans[each.pid] = spans.get(each.pid, 0.0) + each.interval_s
+    return max(spans.values(), default=0.0)
 
 
 def links_table(links: Mapping[Link, LinkFault], slot_of: Mapping[str, int]) -> dict[str, list[Any]]:

@@ -72,7 +72,7 @@ function plan(width, height, slots, clients, em) {
   const radius = Math.max(1.1 * em, Math.min(wanted, 0.36 * nearest));
   return {
     wide, em, width, height, field, middle, places, radius,
-    labels: count < 2 || nearest > 2 * radius + 3.2 * em ? "long" : "short",
+    labels: count < 2 || nearest > 2 * radius + 2.2 * em ? "long" : "short",
     logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: 1.95 * em },
   };
 }

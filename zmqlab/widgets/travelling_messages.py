@@ -43,8 +43,9 @@ STORY_NS = 700_000_000
 BEAT_NS = 1_000_000_000
 """The same for heartbeats, which are live only while there are no orders."""
 STORIES_KEPT = 2_000
-REQUESTS_SAMPLED_PER_S = 5.0
-"""At least three, at most so many and a half: some 60 messages a second with five nodes."""
+SAMPLED_MIN, SAMPLED_MAX = 2.0, 9.0
+"""Requests a second that are sampled: one in 0.7 s is live, and more make a replay. With five nodes each is a dozen
+messages. The bounds are apart, so that a share fits for long."""
 
 
 class Kind(IntEnum):
@@ -90,10 +91,12 @@ def kind_of(message: Message) -> Kind | None:
     return _KINDS.get(message.kind)
 
 
-def share_for(requests_per_s: float) -> float:
-    """The share of the requests to sample: 1, 1/2, 1/4, ... so that it seldom changes."""
+def share_for(requests_per_s: float, share: float = 0.0) -> float:
+    """The share of the requests to sample: 1, 1/2, 1/4, ...; ``share``, that of before, as long as it still fits."""
+    if share and SAMPLED_MIN <= share * requests_per_s <= SAMPLED_MAX:
+        return share
     share = 1.0
-    while share * requests_per_s > 1.5 * REQUESTS_SAMPLED_PER_S:
+    while share * requests_per_s > (SAMPLED_MIN + SAMPLED_MAX) / 2:
         share /= 2
     return share
 

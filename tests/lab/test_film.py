@@ -72,6 +72,16 @@ def test_a_gap_that_goes_on_has_no_end() -> None:
     assert not seen.complete
 
 
+def test_the_end_of_the_load_ends_the_film() -> None:
+    def dark(ms: int) -> int:
+        return 0 if ms >= 10 else 20
+
+    snapshots = played(dark, 5_000)
+    snapshots[-1].state = "ended"
+    seen = film(snapshots, 5_100)
+    assert (seen.answered_ms, seen.complete) == (None, True)
+
+
 def test_a_long_outage_is_shown_to_its_end_in_coarser_bins() -> None:
     def long(ms: int) -> int:
         return 0 if 0 <= ms < 20_000 else 400 if 20_000 <= ms < 21_060 else 20

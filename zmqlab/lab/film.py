@@ -92,6 +92,7 @@ def film_of(incident: Incident, snapshots: Sequence[LoadMetrics], now_ns: int) -
     done_ms = _done(near, incident.time_ns, answered_ms, offered) if answered_ms is not None else None
     goes_on = silent_ms is not None and done_ms is None
     until_ms = min(max(AFTER_MS, (known_ms if goes_on else done_ms or 0.0) + REST_MS), LONGEST_MS)
+    is_over = bool(near) and all(each.state == "ended" for each in {each.pid: each for each in near}.values())
     bins, bin_ms = _coarser(fine[: ceil((until_ms + BEFORE_MS) / BIN_MS)], until_ms)
     return Film(
         from_ms=-BEFORE_MS,
@@ -104,7 +105,7 @@ def film_of(incident: Incident, snapshots: Sequence[LoadMetrics], now_ns: int) -
         silent_ms=silent_ms,
         answered_ms=answered_ms,
         done_ms=done_ms,
-        complete=_ms(now_ns - incident.time_ns) > AFTER_MS and (not goes_on or until_ms >= LONGEST_MS),
+        complete=_ms(now_ns - incident.time_ns) > AFTER_MS and (not goes_on or is_over or until_ms >= LONGEST_MS),
     )
 
 

@@ -24,8 +24,9 @@ function watchAge(model, el, expects, teller = {}) {
     el.classList.toggle("zl-old", Boolean(what));
     el.inert = Boolean(what) && !teller.tell;
     note.hidden = !what || Boolean(teller.tell);
-    note.textContent = what ? `NO KERNEL: ${what}. What stands here is old: ${HOW()}.` : "";
-    teller.tell?.(what ? { what, how: HOW() } : null);
+    const how = gone ? HOW() : `wait; or restart it, and ${HOW()}`;
+    note.textContent = what ? `NO KERNEL: ${what}. What stands here is old. To go on, ${how}.` : "";
+    teller.tell?.(what ? { what, how } : null);
   };
   const hear = () => {
     heardAt = performance.now();

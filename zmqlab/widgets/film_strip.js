@@ -96,6 +96,8 @@ function filmStrip() {
       h("i", { style: { background: HUES[each.place] } }), `${each.name}${each.name === "elected" && leader ? `: ${leader}` : ""} `,
       h("b", { textContent: `+${spoken(each.to - each.from)}` }), h("span", { className: "zl-faint", textContent: ` at ${spoken(each.to)}` })));
     const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
+    if (film.silent_ms !== null && film.done_ms === null && film.complete) chips.push(h("span", { className: "zl-faint",
+      textContent: film.answered_ms === null ? "no answer came as far as is known" : "orders still waited, as far as is known" }));
     if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
     if (chips.length && film.offered && film.silent_ms === null && film.complete)
       chips.push(h("span", { className: "zl-faint", textContent: "no gap in the answers" }));

@@ -57,9 +57,9 @@ export default panel(({ model, el, button, send }) => {
   const outcomes = {
     "passed": ["zl-agree", "✓ Every promise was kept. "],
     "failed": ["zl-differ", "✗ A promise was broken. "],
-    "not judged": ["zl-quiet", "? Not judged: what must be known is not. "],
+    "not judged": ["zl-faint", "? Not judged: what must be known is not. "],
   };
-  const marks = new Map([[true, ["zl-agree", "✓ "]], [false, ["zl-differ", "✗ "]], [null, ["zl-quiet", "? "]]]);
+  const marks = new Map([[true, ["zl-agree", "✓ "]], [false, ["zl-differ", "✗ "]], [null, ["zl-faint", "? "]]]);
   const mark = (tag, [className, textContent]) => h(tag, { className, textContent });
 
   function drawVerdict(said) {

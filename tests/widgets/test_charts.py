@@ -121,6 +121,25 @@ def test_the_nodes_of_now_are_shown(cluster: FakeCluster, sampler: Sampler, char
     assert ["node4", "@taken4{0,0} orders/s"] in [list(each) for each in found["throughput_hover"].tooltips]
 
 
+def test_a_burst_does_not_flatten_the_throughput(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    """After an outage 50,000 orders/s were acknowledged for a moment, and 2,000/s became a line at the bottom."""
+    for acknowledged in (200, 5_000, 200):
+        cluster.load(offered=200, acknowledged=acknowledged)
+        sampler.turn()
+    drawn = models(charts)
+    assert 2_000 < drawn["throughput_y"].end <= 5_000, "the axis follows the offered rate"
+    burst = drawn["throughput_burst"]
+    assert (burst.visible, burst.text) == (True, "▲ 50,000/s")
+    assert burst.x == sampler.ring.newest(("t",), 2)["t"][0]
+
+
+def test_without_a_burst_nothing_is_cut_off(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
+    for acknowledged in (200, 250, 200):
+        cluster.load(offered=200, acknowledged=acknowledged)
+        sampler.turn()
+    assert not models(charts)["throughput_burst"].visible
+
+
 def test_service_time_comes_on_demand(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:
     busy(cluster, sampler)
     assert not models(charts)["latency_service_p50"].visible

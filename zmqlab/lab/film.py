@@ -60,6 +60,8 @@ class Film:
     """Orders a second that were offered before the fault."""
     noticed_ms: float | None = None
     elected_ms: float | None = None
+    least_ms: float = GAP_MS
+    """A shorter time without answers is no gap at this rate."""
     silent_ms: float | None = None
     """When the longest gap began."""
     answered_ms: float | None = None
@@ -88,7 +90,8 @@ def film_of(incident: Incident, snapshots: Sequence[LoadMetrics], now_ns: int) -
     known_ms = max((_ms(each.time_ns - incident.time_ns) for each in near), default=-BEFORE_MS)
     fine = _fine(near, start_ns, known_ms)
     offered = _offered(near, incident.time_ns)
-    silent_ms, answered_ms = _gap(fine, offered)
+    least_ms = max(GAP_MS, 1_000 * GAP_ORDERS / offered) if offered else GAP_MS
+    silent_ms, answered_ms = _gap(fine, least_ms) if offered else (None, None)
     done_ms = _done(near, incident.time_ns, answered_ms, offered) if answered_ms is not None else None
     goes_on = silent_ms is not None and done_ms is None
     until_ms = min(max(AFTER_MS, (known_ms if goes_on else done_ms or 0.0) + REST_MS), LONGEST_MS)
@@ -102,6 +105,7 @@ def film_of(incident: Incident, snapshots: Sequence[LoadMetrics], now_ns: int) -
         offered=offered,
         noticed_ms=incident.detected_ms,
         elected_ms=incident.elected_ms,
+        least_ms=least_ms,
         silent_ms=silent_ms,
         answered_ms=answered_ms,
         done_ms=done_ms,
@@ -134,10 +138,9 @@ def _offered(snapshots: Iterable[LoadMetrics], fault_ns: int) -> float:
     return sum(each.interval.offered for each in before) / longest_s if longest_s else 0.0
 
 
-def _gap(fine: Sequence[int], offered: float) -> tuple[float | None, float | None]:
+def _gap(fine: Sequence[int], least_ms: float) -> tuple[float | None, float | None]:
     """When the longest time without answers began and ended that ends after the fault; None: there was no gap, or it
     goes on."""
-    least_ms = max(GAP_MS, 1_000 * GAP_ORDERS / offered) if offered else float("inf")
     longest, began = 0, 0
     empty_from: int | None = None
     for place, orders in enumerate([*fine, 1]):

@@ -100,9 +100,9 @@ function filmStrip() {
       textContent: film.answered_ms === null ? "no answer came as far as is known" : "orders still waited, as far as is known" }));
     if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
     if (chips.length && film.offered && film.silent_ms === null && film.complete)
-      chips.push(h("span", { className: "zl-faint", textContent: "no gap in the answers" }));
+      chips.push(h("span", { className: "zl-faint", textContent: `no gap of ${spoken(film.least_ms)} or more in the answers` }));
     if (!chips.length) chips.push(h("span", { className: "zl-faint",
-      textContent: film.offered ? "No gap in the answers: clients have not noticed." : "No load ran, so no client could notice." }));
+      textContent: film.offered ? `No election, and no gap of ${spoken(film.least_ms)} or more in the answers.` : "No load ran, so no client could notice." }));
     legend.replaceChildren(...chips);
   }
 

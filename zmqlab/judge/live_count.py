@@ -32,7 +32,7 @@ import numpy.typing as npt
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load.order_flow import Rows
 from zmqlab.wire import client as wire
-from zmqlab.wire.control import NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.records import COMMAND
 
 RECENT = 131_072

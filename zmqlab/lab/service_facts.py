@@ -35,7 +35,8 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.wire.control import Event, LinkFault, NodeStatus
+from zmqlab.wire.control import Event, LinkFault
+from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
     from zmqlab.lab.cluster import Cluster

@@ -248,7 +248,7 @@ class NodeReadings:
         if status is None:
             return None
         if not track.is_fresh(now_s):
-            committed = earlier = self._commits[-1][1] if self._commits else 0
+            committed = earlier = float(self._commits[-1][1]) if self._commits else 0.0
         else:
             committed = self._committed_at(status.time_ns)
             earlier = self._committed_at(status.time_ns - LATE_NS)

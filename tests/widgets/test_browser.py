@@ -51,7 +51,7 @@ cluster = Cluster(3).start()
 load = LoadClient(cluster, rate=100, duration=None).start()
 display(Lab(cluster, load))"""
 """The only cell of a notebook."""
-ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 8"
+ALL_OLD = "() => document.querySelectorAll('.zl-old').length === 9"
 """Each part of the panel is dimmed."""
 ALL_OFF = "() => [...document.querySelectorAll('.zl-lab button')].every((each) => each.closest('[inert]'))"
 """Nothing can be clicked."""

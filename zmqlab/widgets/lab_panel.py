@@ -86,15 +86,14 @@ class Lab(ipywidgets.VBox):
 
     @property
     def _parts(self) -> tuple[Any, ...]:
-        rest = (self.nodes, self.consistency, self.load, self.cards, self.charts, self.links, self.events)
-        return (self.status, self.picture, *rest)
+        rest = (self.load, self.cards, self.charts, self.links, self.events)
+        return (self.status, self.picture, self.nodes, self.consistency, *rest)
 
     def _panel(self) -> list[Any]:
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
         self._inner = (below,)
-        tables = [self.nodes, self.consistency, self.load]
-        return [self.status, self.picture, *tables, self.cards, self.charts, below]
+        return [self.status, self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
         figures = StageFigures(cluster, lambda: self.load.load)

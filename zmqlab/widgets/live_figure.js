@@ -72,17 +72,25 @@ function onTheme(changed) {
 
 const pen = document.createElement("canvas").getContext("2d");
 
+const figuresOf = (doc) => [...doc._all_models.values()].filter((each) => each.type === "Figure");
+const fitted = new WeakMap();    // figure -> the size that it was fitted to
 const LOW_PX = 180;    // a lower figure needs its height for its curves
 const CLOCK = 8.5;     // the time of day at a tick is so many times as wide as its text is high
 const LANE = 1.35;     // lines of text from one lane of labels to the next
 
 // What depends on a figure's size. A legend whose entries do not fit into one line gets as many columns as do; bokeh would
 // cut it off. The lanes of the marks' labels are as far apart as their text is high.
-function fitFigures(doc) {
-  for (const figure of [...doc._all_models.values()].filter((each) => each.type === "Figure")) {
-    const room = figure.inner_width, lanes = figure.extra_y_ranges.get?.("lanes");
-    const texts = figure.renderers.filter((each) => each.y_range_name === "lanes").map((each) => each.glyph.text_font_size);
-    if (lanes && figure.inner_height && texts.length) lanes.start = -figure.inner_height / (LANE * parseFloat(texts[0].value));
+// `changed`: whether more than sizes may have.
+function fitFigures(figures, changed) {
+  for (const figure of figures) {
+    const size = `${figure.inner_width} ${figure.inner_height}`;
+    if (!changed && fitted.get(figure) === size) continue;
+    fitted.set(figure, size);
+    const room = figure.inner_width, ranges = figure.extra_y_ranges;
+    const lanes = ranges instanceof Map ? ranges.get("lanes") : ranges.lanes;
+    const text = figure.renderers.find((each) => each.y_range_name === "lanes")?.glyph.text_font_size;
+    const start = -figure.inner_height / (LANE * parseFloat(text?.value ?? text));
+    if (lanes && start < 0 && lanes.start !== start) lanes.start = start;
     for (const legend of figure.above.filter((each) => each.type === "Legend")) legend.visible = figure.outer_height >= LOW_PX;
     for (const axis of figure.below.filter((each) => each.type === "DatetimeAxis")) {
       const ticks = Math.min(5, Math.max(1, Math.floor(room / (CLOCK * parseFloat(axis.major_label_text_font_size)))));
@@ -155,7 +163,7 @@ async function render({ model, el }) {
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources whose newest data the figures do not show yet
   const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
-  let doc, parts = [], painting = 0, saidAt = 0, themeDirty = true;
+  let doc, parts = [], figures = [], painting = 0, saidAt = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
@@ -186,7 +194,7 @@ async function render({ model, el }) {
       const found = doc.get_model_by_name(target);
       if (found) found[name] = name.endsWith("_overrides") ? numbered(value) : value;
     }
-    if (properties.size) fitFigures(doc);
+    fitFigures(figures, properties.size > 0);
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
@@ -232,7 +240,7 @@ async function render({ model, el }) {
   function pauseFigures(paused) {
     if (paused === state.paused) return;
     state.paused = paused;
-    for (const figure of doc?.roots() ? allFigures(doc) : []) {
+    for (const figure of figures) {
       const wheel = figure.toolbar.tools.find((tool) => tool.type === "WheelZoomTool");
       figure.toolbar.active_scroll = paused && wheel ? wheel : null;
       if (wheel) wheel.active = paused;
@@ -245,8 +253,6 @@ async function render({ model, el }) {
       schedule();
     }
   }
-  const allFigures = (within) => [...within._all_models.values()].filter((each) => each.type === "Figure");
-
   const toolbar = makeToolbar(model, state, pauseFigures);
   const place = element("div", { className: "zl-live-figures" });
   const problem = element("div", { className: "zl-problem", hidden: true });
@@ -267,7 +273,8 @@ async function render({ model, el }) {
   const rootView = views instanceof Map ? [...views.values()][0] : [...views][0];
   doc = rootView.model.document;
   parts = [...doc._all_models.values()].filter((each) => each.name?.includes("/"));
-  for (const figure of allFigures(doc)) figure.on_event("panstart", () => pauseFigures(true));
+  figures = figuresOf(doc);
+  for (const figure of figures) figure.on_event("panstart", () => pauseFigures(true));
   setTheme();
 
   let onScreen = true;
@@ -291,8 +298,6 @@ async function render({ model, el }) {
     else setTheme();
   };
   const forgetTheme = onTheme(retheme);
-  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitFigures(doc)));
-  sizes.observe(el);
   const leave = () => say("gone");
   window.addEventListener("pagehide", leave);
 
@@ -308,7 +313,6 @@ async function render({ model, el }) {
     cancelAnimationFrame(painting);
     watcher.disconnect();
     forgetTheme();
-    sizes.disconnect();
     document.removeEventListener("visibilitychange", look);
     window.removeEventListener("pagehide", leave);
     views.clear?.();

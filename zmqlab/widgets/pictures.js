@@ -16,7 +16,7 @@ async function render({ model, el }) {
   };
   setTheme();
   const forgetTheme = onTheme(setTheme);
-  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitFigures(doc)));
+  const sizes = new ResizeObserver(() => requestAnimationFrame(() => fitFigures(figuresOf(doc), true)));
   sizes.observe(el);
   return () => {
     forgetTheme();

@@ -311,8 +311,7 @@ class Client:
             self._take_read(control.decode_answer(frame))
         elif session is not None:
             endpoint = _endpoint_of(self._world.processes[sender])
-            contacts = session.roster.contacts
-            contact = next((each for each in contacts if each.endpoint == endpoint), self._stranger)
+            contact = next((each for each in session.roster.contacts if each.endpoint == endpoint), self._stranger)
             for completion in session.on_frame(contact, frame, self._world.now_us() * NS_PER_US):
                 self._complete(completion)
             self._follow(session)
@@ -365,8 +364,7 @@ class Client:
             self._last_are_sent = False
 
 
-MakeClient = Callable[[int, World, Histories, random.Random], Client]
-"""Makes the client of an address."""
+MakeClient = Callable[[int, World, Histories, random.Random], Client]  # of an address
 
 
 class SimulatedWire:

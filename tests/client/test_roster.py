@@ -234,6 +234,26 @@ def test_where_a_node_was_its_successor_is_looked_for() -> None:
     assert after is not before
 
 
+def test_a_node_that_has_moved_is_looked_for_when_its_old_connection_is_lost() -> None:
+    """The others tell of the move before that, and until then it is taken for the same node under another spelling
+    (found by ``zmqlab.sim``, seed 14000251)."""
+    roster = roster_of(1, 2, 3)
+    connect_all(roster)
+    roster.ask(1)
+    for index, node_id in enumerate((1, 2, 3)):
+        answer(roster, index, status_of(node_id, commit_index=5, members=(1, 2, 3)))
+    assert roster.follow(2) == []
+    for index, node_id in ((1, 2), (2, 3)):
+        status = status_of(node_id, commit_index=6, members=(1, 2, 3))
+        status.members[0].host = "10.0.0.5"
+        answer(roster, index, status)
+    assert roster.follow(3) == []
+    moved = roster.contacts[0]
+    roster.note_disconnected(moved)
+    assert roster.follow(4) == [moved]
+    assert roster.endpoints == (endpoint_of(2), endpoint_of(3), endpoint_of(5))
+
+
 def test_the_same_node_under_two_spellings_is_kept_once() -> None:
     numbering = Numbering()
     contacts = [Contact(numbering.index_of(each), each, True) for each in ("tcp://localhost:5002", endpoint_of(1))]

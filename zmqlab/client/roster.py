@@ -250,9 +250,14 @@ class Roster:
         self.hurry(STATUS_SOON_MS)
 
     def note_disconnected(self, contact: Contact) -> None:
-        """The connection to this node is lost, so that its last status may be out of date."""
+        """The connection to this node is lost, so that its last status may be out of date.
+
+        A node that is known to be elsewhere was kept as a voter under another spelling. It is so no more: it has moved.
+        """
         contact.connected = False
         contact.status = None
+        if contact.endpoint not in self._voters.values():
+            self._unsettled = True
         self._follow_leader()
         self.hurry(STATUS_SOON_MS)
 

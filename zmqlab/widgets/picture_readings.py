@@ -171,7 +171,8 @@ class PictureReadings:
 
     def _clients(self) -> list[LoadMetrics]:
         """The newest snapshot of each load client at work."""
-        now_ns, newest = time.time_ns(), {}
+        now_ns = time.time_ns()
+        newest: dict[int, LoadMetrics] = {}
         for each in reversed(self._sampler.load_frames):
             if now_ns - each.time_ns > CLIENT_STALE_S * 1e9:
                 break

@@ -247,9 +247,8 @@ class NodeReadings:
         status = track.newest
         if status is None:
             return None
-        if not track.is_fresh(now_s):
-            committed = earlier = float(self._commits[-1][1]) if self._commits else 0.0
-        else:
+        committed = earlier = float(self._commits[-1][1] if self._commits else 0)
+        if track.is_fresh(now_s):
             committed = self._committed_at(status.time_ns)
             earlier = self._committed_at(status.time_ns - LATE_NS)
         return Behind(

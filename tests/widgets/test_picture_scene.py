@@ -57,7 +57,7 @@ def test_everything_has_its_place_at_any_width(js: JavaScript, width: int, count
     assert 0 < client["y"] < field["h"]
 
 
-@pytest.mark.parametrize(("width", "height", "count"), [(320, 130, 3), (480, 150, 5), (640, 190, 9)])
+@pytest.mark.parametrize(("width", "height", "count"), [(320, 130, 3), (480, 140, 5), (640, 190, 9)])
 def test_a_low_box_shows_the_ring_alone(js: JavaScript, width: int, height: int, count: int) -> None:
     """As on a stage above a notebook's text: ring and logs stood on top of each other."""
     slots = list(range(count))

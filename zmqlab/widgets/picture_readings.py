@@ -19,13 +19,13 @@ from enum import IntEnum
 from typing import Any
 
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_table import Link
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.widgets.cluster_controls import agreement, states_of
 from zmqlab.widgets.live_figure import Frame, Stream
+from zmqlab.widgets.marks import moments_of
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring
 from zmqlab.widgets.sampler import Sampler
@@ -259,9 +259,6 @@ def clients_table(clients: Iterable[LoadMetrics], slot_at: Mapping[str, int]) ->
 def marks_table(events: Sequence[Event], now_ns: int) -> dict[str, list[Any]]:
     """What happened in the time that a page keeps, as the charts call it."""
     since_ns = now_ns - KEPT_MS * NS_PER_MS
-    shown = [event for event in events[-200:] if event.time_ns >= since_ns and event.kind in FAULTS.marks]
-    shown.sort(key=lambda event: event.time_ns)
-    return {
-        "t": [event.time_ns / NS_PER_MS for event in shown],
-        "label": [FAULTS.marks[event.kind].label_of(event) for event in shown],
-    }
+    recent = sorted((event for event in events[-200:] if event.time_ns >= since_ns), key=lambda event: event.time_ns)
+    shown = [(event.time_ns / NS_PER_MS, moment.label) for event in recent for moment in moments_of([event])]
+    return {"t": [time_ms for time_ms, _ in shown], "label": [label for _, label in shown]}

@@ -5,12 +5,12 @@ sockets until the next order is due, and takes what was answered. It never spins
 
 *How many orders share a request* follows the load (:class:`Pace`), because a request costs all processes together up to
 a millisecond of CPU, however few orders are in it. While nothing is under way, an order leaves as soon as it is due.
-Otherwise the next request leaves a third of the time that answers take after the last one, and until then due orders
-gather. So about three requests are under way. Where the machine has no room, answers take longer, and there are fewer
-and larger requests; where it has, there are more and smaller ones. The pause is at least 0.2 ms and at most 1 ms, so
-that a cluster that stands still is not sent the whole window in no time. A fixed pause can be set
-(``batch_interval_ms``). None of this moves an order's intended time: what it waits to be sent is part of its response
-time.
+Otherwise the next request leaves as long after the last one as answers take, and until then due orders gather. So about
+one request is under way, and a second one would only queue behind it. Where the machine has no room, answers take
+longer, and there are fewer and larger requests; where it has, there are more and smaller ones. The pause is at least
+0.2 ms and at most 2 ms: the loop stays open, and a cluster that stands still is sent 500 requests a second. A fixed
+pause can be set (``batch_interval_ms``). None of this moves an order's intended time: what it waits to be sent is part
+of its response time.
 
 While the window is full or no node takes requests, orders wait in the schedule. They are sent as soon as that is
 possible, and their response time runs on. The report tells three kinds of orders apart:
@@ -60,14 +60,10 @@ CONNECT_PATIENCE_MS = 250
 OPEN_TIMEOUT_MS = 15_000
 
 
-UNDER_WAY = 3
-"""Requests at a time, if answers take 0.6 to 3 ms. At 5,000 orders/s p50 was 3.0, 2.5, 2.1, 2.4 and 3.3 ms with 1, 2,
-3, 4 and 8, on two cores that other processes wanted too; the settings took turns of 0.25 s in one run."""
 PAUSE_MIN_NS = 200_000
 """Between two requests, so that the generator, which needs 0.1 to 0.2 ms of CPU for one, does not fill a core."""
-PAUSE_MAX_NS = 1_000_000
-"""The best fixed pause on a busy machine: at 30,000 orders/s on two cores p50 was 2.3, 2.0, 1.6 and 2.0 ms with 0.25,
-0.5, 1 and 1.5 ms."""
+PAUSE_MAX_NS = 2_000_000
+"""The pause while answers take longer: the loop is open, and does not wait for them."""
 
 
 def _nothing() -> None:
@@ -84,34 +80,24 @@ class Pace:
         self._fixed_ns = None if interval_ms is None else round(interval_ms * NS_PER_MS)
         self._answer_ns = 0
         """How long answers take, smoothed as TCP does (RFC 6298, SRTT); 0 before the first."""
-        self._owed_since_ns = 0
-        """When the last answer came or, if none was owed then, the next request was sent."""
 
-    def sent(self, now_ns: int, under_way: int) -> None:
-        """A request is sent; so many were under way."""
+    def sent(self, now_ns: int) -> None:
+        """A request is sent."""
         self._sent_ns = now_ns
-        if not under_way:
-            self._owed_since_ns = now_ns
 
     def answered(self, completions: Sequence[Completion]) -> None:
         """Requests were answered."""
         for each in completions:
             took_ns = each.completed_ns - each.first_sent_ns
             self._answer_ns += (took_ns - self._answer_ns) >> 3 if self._answer_ns else took_ns
-        self._owed_since_ns = completions[-1].completed_ns
 
     def next_ns(self, under_way: int) -> int:
-        """No request is to be sent before, unless the due orders fill one.
-
-        Silence counts as an answer that takes at least as long: if no answer has come for a time t when the next
-        request is sent, then t is at most three times the pause.
-        """
+        """No request is to be sent before, unless the due orders fill one; ``under_way``: requests without an answer."""
         if self._fixed_ns is not None:
             return self._sent_ns + self._fixed_ns
         pause_ns = PAUSE_MIN_NS
         if under_way:
-            silent_ns = (self._sent_ns - self._owed_since_ns) // (UNDER_WAY - 1)
-            pause_ns = min(max(pause_ns, self._answer_ns // UNDER_WAY, silent_ns), PAUSE_MAX_NS)
+            pause_ns = min(max(pause_ns, self._answer_ns or PAUSE_MAX_NS), PAUSE_MAX_NS)
         return self._sent_ns + pause_ns
 
 
@@ -306,7 +292,7 @@ class Generator:
         if self._sessions.room <= 0:
             self._held_back_until_ns = now_ns
             return
-        self._pace.sent(now_ns, self._sessions.pending)
+        self._pace.sent(now_ns)
         intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
         self._submit(self._flow.take(len(intended_ns)), intended_ns, now_ns)
 

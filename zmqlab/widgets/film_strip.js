@@ -60,11 +60,11 @@ function filmStrip() {
     parts.push(svgPart("path", { d: path, class: "zl-film-answers" }));
     if (perBin) {
       parts.push(svgPart("line", { x1: left, x2: width - right, y1: y(perBin), y2: y(perBin), class: "zl-film-offered" }));
-      text(left, 10, `answers in every ${number(film.bin_ms)} ms, dashed: ${number(Math.round(film.offered))} orders/s offered`, "start");
+      const offered = `dashed: ${number(Math.round(film.offered))} orders/s offered`;
+      text(left, 10, width < 460 ? offered : `answers in every ${number(film.bin_ms)} ms, ${offered}`, "start");
     } else text(left, 10, "no load ran", "start");
     if (clipped) {
-      const at = x(clipped.at + film.bin_ms / 2), said = `▲ cut off: ${number(Math.round(film.burst))}/s`;
-      text(at > width - 160 ? width - right : at, 10, said, at > width - 160 ? "end" : "start", { class: "zl-film-note" });
+      text(width - right, 10, `▲ cut off: ${number(Math.round(film.burst))}/s`, "end", { class: "zl-film-note" });
     }
     if (film.silent_ms !== null) {
       const to = film.answered_ms ?? film.from_ms + film.bins.length * film.bin_ms;

@@ -59,7 +59,8 @@ function plan(width, height, slots, clients, em) {
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
   const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
   const ry = Math.max(wanted, (field.h - above - below) / 2);
-  const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, (isLow ? 4.5 : 1.9) * ry));
+  // In a low field the ring is a flat ellipse, so that nodes do not stand on each other.
+  const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
   const points = ring(count, middle);
   const nearest = count < 2 ? Infinity : Math.min(...points.map((each, index) => distance(each, points[(index + 1) % count])));

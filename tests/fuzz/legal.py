@@ -39,7 +39,7 @@ from zmqlab.raft.messages import (
 from zmqlab.replica.replica import request_key
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import control, frames
-from zmqlab.wire.fault_queries import LinkFaultsQuery
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaults, NodeFaultsQuery
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message
 
 
@@ -83,7 +83,17 @@ def _of_client(frame_type: int, frame: bytes, view: View) -> Verdict:
             changes = view.leads and 0 < query.node_id < 1 << 64 and _is_endpoint(query.address)
         case LinkFaultsQuery():
             changes = any(link.sender in view.addresses for link in query.links)
+        case NodeFaultsQuery():
+            changes = query.faults != NodeFaults() and _is_possible(query.faults)
     return Verdict.LEGAL if changes else Verdict.HARMLESS
+
+
+def _is_possible(faults: NodeFaults) -> bool:
+    try:
+        faults.check()
+    except SettingsError:
+        return False
+    return True
 
 
 def _is_endpoint(address: str) -> bool:

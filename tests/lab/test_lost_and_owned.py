@@ -33,7 +33,7 @@ def lose_disk(cluster: Cluster, name: str, how: str) -> None:
             file.unlink()
 
 
-@pytest.mark.parametrize("how", ["no folder", "an empty folder"])
+@pytest.mark.parametrize("how", ["no folder", pytest.param("an empty folder", marks=pytest.mark.long)])
 def test_a_member_that_lost_its_disk_does_not_vote_an_order_away(how: str) -> None:
     """Two of three have the order, one of them loses its disk, and comes back together with the third."""
     with Cluster(3) as cluster:

@@ -46,8 +46,8 @@ CHAPTER_S = 60 * SLACK
 """What a chapter may take in full; with small figures it takes a third of it."""
 LINGER_S = 5.0
 """A node sees the end of its owner at once; a busy machine takes a moment to end it."""
-QUICK = ("01", "02", "06")
-"""The first chapters, and the one that kills nodes; the others run with the long tests."""
+QUICK = ("01", "02")
+"""The first chapters; the others run with the long tests."""
 MARK = "ZMQLAB_TEST_CHAPTER"
 """A variable that all processes of a run inherit, so that its own are told from others'."""
 

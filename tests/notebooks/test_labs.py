@@ -19,11 +19,7 @@ from tests.notebooks.test_saved import LABS, name_of
 
 pytest.importorskip("nbval", reason="nbval runs the labs: pip install 'zmqlab[lab,test]'")
 
-pytestmark = pytest.mark.process
-
-QUICK = ("4",)
-"""The book: it needs no simulator. The others run with the long tests."""
-
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 def solved(path: Path, folder: Path, outcome: str, is_solved: bool) -> Path:
     """A copy that claims to end with ``outcome``."""
@@ -39,19 +35,13 @@ def solved(path: Path, folder: Path, outcome: str, is_solved: bool) -> Path:
     return copy
 
 
-def with_mark(path: Path) -> object:
-    marks = [] if path.name.startswith(QUICK) else [pytest.mark.long]
-    return pytest.param(path, id=name_of(path), marks=marks)
-
-
-@pytest.mark.parametrize("path", [with_mark(path) for path in LABS])
+@pytest.mark.parametrize("path", LABS, ids=name_of)
 def test_a_lab_passes_with_its_solution(path: Path, tmp_path: Path) -> None:
     outcome = run(solved(path, tmp_path, "passed", is_solved=True), tmp_path)
     assert outcome.ok, outcome.said
     assert (outcome.left_processes, outcome.left_folders) == ([], [])
 
 
-@pytest.mark.long
 def test_an_empty_cell_raises_nothing_and_does_not_pass(tmp_path: Path) -> None:
     path = next(path for path in LABS if path.name.startswith("2"))
     outcome = run(solved(path, tmp_path, "failed, not judged", is_solved=False), tmp_path)

@@ -4,17 +4,21 @@ Pictures are named for what they show, as in ``kill-1280x720-dark.png``. The one
 chosen by eye. A test of pixels would hold nothing but today's fonts; ``test_browser.py`` holds what can be held.
 
 The notebook is the first chapter, whose load is not started, so that there is an idle cluster to be seen first.
-``--voila`` shows the panel's page instead, on the whole window, as for a class room.
+``--voila`` shows the panel's page instead, on the whole window, as for a class room. ``--moving FILE`` makes the moving
+picture of a kill with which the README opens.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.widgets.browser import CHROMIUM, FLAGS
@@ -28,6 +32,8 @@ SETTLE_MS = 900
 """After a change of the window or of the theme, until all is drawn anew."""
 KILL_MS = 500
 """The picture of a kill shows this moment after the click."""
+KILLED_S, HEALED_S, MOVING_S = 2.0, 7.0, 11.0
+"""In the moving picture: when the leader is killed, when all nodes run again, and the end."""
 
 
 class Camera:
@@ -70,13 +76,30 @@ class Play:
         self.press("kill the leader")
         self.page.wait_for_timeout(KILL_MS)
 
+    def film(self, path: Path) -> None:
+        """The leader is killed, another one takes over, the first comes back: the stage alone, in real time."""
+        self.heal()
+        due = [(KILLED_S, "kill the leader"), (HEALED_S, "heal all")]
+        shots: list[tuple[float, Image.Image]] = []
+        began = time.monotonic()
+        while (now := time.monotonic() - began) < MOVING_S:
+            if due and now >= due[0][0]:
+                self.press(due.pop(0)[1])
+            shot = self.page.locator(".zl-stage").screenshot()
+            shots.append((now, Image.open(io.BytesIO(shot)).convert("RGB")))
+        ends = [at for at, _ in shots[1:]] + [MOVING_S + 1.0]
+        lasts_ms = [round(1000 * (end - at)) for (at, _), end in zip(shots, ends, strict=True)]
+        first, *rest = (image for _, image in shots)
+        first.save(path, save_all=True, append_images=rest, duration=lasts_ms, loop=0, quality=70, method=4)
+        print(f"{path}: {len(shots)} pictures, {path.stat().st_size / 1e6:.1f} MB")
+
     def of_node(self, name: str, button: str) -> None:
         """A button of a node's row in the menu, which need not be open for it."""
         row = self.actions.locator(f".zl-pop-row[data-node='{name}']")
         row.locator("button", has_text=button).first.evaluate("(button) => button.click()")
 
 
-def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str]) -> None:
+def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str], moving: Path | None = None) -> None:
     play = Play(visit.page)
     visit.page.wait_for_selector(".zl-place-actions .zl-pop-row", state="attached", timeout=60_000)
     visit.page.wait_for_timeout(3_000)
@@ -84,6 +107,9 @@ def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str]) -> Non
         camera.take("idle")
     visit.execute("load.start()")
     visit.page.wait_for_timeout(8_000)
+    if moving is not None:
+        visit.page.wait_for_timeout(20_000)
+        return play.film(moving)
     if "load" in states:
         camera.take("load")
     if "kill" in states:
@@ -132,6 +158,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--themes", nargs="+", default=THEMES, choices=THEMES)
     parser.add_argument("--voila", metavar="URL", help="of a page that `make app` has opened")
+    parser.add_argument("--moving", type=Path, metavar="FILE", help="take the moving picture, a .webp, and nothing else")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
@@ -156,7 +183,7 @@ def main() -> None:
                 )
                 visit.page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
                 visit.command("notebook:run-cell", {})
-                in_jupyterlab(camera, visit, asked.states)
+                in_jupyterlab(camera, visit, asked.states if not asked.moving else (), asked.moving)
             finally:
                 server.close()
         browser.close()

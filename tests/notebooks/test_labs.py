@@ -21,6 +21,7 @@ pytest.importorskip("nbval", reason="nbval runs the labs: pip install 'zmqlab[la
 
 pytestmark = [pytest.mark.process, pytest.mark.long]
 
+
 def solved(path: Path, folder: Path, outcome: str, is_solved: bool) -> Path:
     """A copy that claims to end with ``outcome``."""
     notebook = nbformat.read(path, as_version=4)

@@ -109,7 +109,8 @@ def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str], moving
     visit.page.wait_for_timeout(8_000)
     if moving is not None:
         visit.page.wait_for_timeout(20_000)
-        return play.film(moving)
+        play.film(moving)
+        return
     if "load" in states:
         camera.take("load")
     if "kill" in states:
@@ -158,7 +159,9 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--themes", nargs="+", default=THEMES, choices=THEMES)
     parser.add_argument("--voila", metavar="URL", help="of a page that `make app` has opened")
-    parser.add_argument("--moving", type=Path, metavar="FILE", help="take the moving picture, a .webp, and nothing else")
+    parser.add_argument(
+        "--moving", type=Path, metavar="FILE", help="take the moving picture, a .webp, and nothing else"
+    )
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:

@@ -92,7 +92,7 @@ class Pace:
             self._answer_ns += (took_ns - self._answer_ns) >> 3 if self._answer_ns else took_ns
 
     def next_ns(self, under_way: int) -> int:
-        """No request is to be sent before, unless the due orders fill one; ``under_way``: requests without an answer."""
+        """No request is to be sent before, unless the due orders fill one. ``under_way``: requests not answered yet."""
         if self._fixed_ns is not None:
             return self._sent_ns + self._fixed_ns
         pause_ns = PAUSE_MIN_NS

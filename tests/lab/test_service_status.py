@@ -177,7 +177,16 @@ CASES: dict[str, tuple[dict[str, Any], Level, str]] = {
     "a slow link": (
         {"links": {("node0", "node1"): LinkFault(delay_ms=80)}, "snapshots": LOAD},
         Level.DEGRADED,
-        "DEGRADED: 1 link is slow or lossy · 1,000/s, p99 2.0 ms: heal the links",
+        "DEGRADED: 1 link is bad · 1,000/s, p99 2.0 ms: heal the links",
+    ),
+    "a slow disk": (
+        {
+            "suffering": {"node1": "each write takes 20 ms"},
+            "snapshots": LOAD,
+            "events": [event("disk_slow", "node1", 4.5)],
+        },
+        Level.DEGRADED,
+        "DEGRADED for 4 s: node1 suffers: each write takes 20 ms · 1,000/s, p99 2.0 ms: mend node1",
     ),
     "no load": (
         {},

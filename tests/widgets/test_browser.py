@@ -251,7 +251,7 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     page.wait_for_selector("[data-link='node1 node2'].zl-ill", timeout=15_000)
     assert "100 ms" in link.inner_text()
     assert page.locator(".zl-cell.zl-cut").count() == 0
-    cards.get_by_text("node1 → node2 slow or lossy").wait_for(timeout=15_000)
+    cards.get_by_text("node1 → node2 bad").wait_for(timeout=15_000)
     link.click()
     page.wait_for_function("() => !document.querySelector('.zl-ill')", timeout=15_000)
     page.locator(".zl-tabs").get_by_role("button", name="links").click()

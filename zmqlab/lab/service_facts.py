@@ -32,6 +32,7 @@ import psutil
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
@@ -48,6 +49,8 @@ LOOK_S = 2.0
 """How far back load clients' snapshots are looked at: shorter, and a busy machine's hiccups become news."""
 OLD_S = 1.0
 """After so long without a word figures are old. Nodes and load clients speak ten times a second."""
+NODE_FAULTS = tuple(kind.begins for kind in (SlowDisk, FullDisk, SkewedClock, BadClientLinks))
+"""Events: something is wrong with a node's disk, its clock or its clients from then on."""
 NS_PER_S = 1_000_000_000
 
 Process = Literal["running", "paused", "stopped", "unknown"]
@@ -93,6 +96,8 @@ class Facts:
     nodes: Sequence[NodeFacts] = ()
     links: Mapping[tuple[str, str], LinkFault] = field(default_factory=dict)
     """(source, target) -> what is wrong, for the links that are not whole."""
+    suffering: Mapping[str, str] = field(default_factory=dict)
+    """Node -> what is wrong with its disk, its clock or its clients."""
     snapshots: Sequence[LoadMetrics] = ()
     """Of all load clients, oldest first: the last :data:`LOOK_S` of each."""
     silent_s: Mapping[int, float] = field(default_factory=dict)
@@ -260,6 +265,7 @@ class ServiceWatch:
             life="stopped" if self.is_over else "running",
             nodes=self._nodes(),
             links=self._links.faults if self._links is not None else {},
+            suffering={name: str(each) for name, each in self._links.node_faults.items()} if self._links else {},
             snapshots=sorted(snapshots, key=lambda each: each.time_ns),
             silent_s=silent_s,
             dead_clients=[pid for pid, age_s in silent_s.items() if age_s >= OLD_S and not psutil.pid_exists(pid)],

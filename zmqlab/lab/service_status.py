@@ -29,7 +29,7 @@ from math import inf
 
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.incidents import NS_PER_MS, UNSERVED_MS
-from zmqlab.lab.service_facts import NS_PER_S, OLD_S, Facts, NodeFacts
+from zmqlab.lab.service_facts import NODE_FAULTS, NS_PER_S, OLD_S, Facts, NodeFacts
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, response_time_of
 
@@ -300,6 +300,8 @@ def _of_nodes(facts: Facts) -> Iterable[_Finding]:
     if silent:
         yield _Finding(f"{_names(silent)} {_is(silent)} silent", facts.silent_since(silent))
     yield from _of_links(facts)
+    for name, said in facts.suffering.items():
+        yield _Finding(f"{name} suffers: {said}", facts.time_of(name, NODE_FAULTS), f"mend {name}")
     behind = [each for each in facts.nodes if each.is_heard and each.status is not None and each.status.lag > BEHIND]
     for each in (each for each in behind if each.name in facts.voters):
         assert each.status is not None
@@ -341,7 +343,7 @@ def _of_links(facts: Facts) -> Iterable[_Finding]:
     )
     faults = [each.time_ns for each in facts.events if each.kind in _LINK_FAULTS and each.time_ns > healed_ns]
     parts = [f"{cut} {'link is' if cut == 1 else 'links are'} cut"] if cut else []
-    parts += [f"{ill} {'link is' if ill == 1 else 'links are'} slow or lossy"] if ill else []
+    parts += [f"{ill} {'link is' if ill == 1 else 'links are'} bad"] if ill else []
     yield _Finding(" and ".join(parts), min(faults, default=0), "heal the links")
 
 

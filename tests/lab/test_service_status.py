@@ -11,7 +11,7 @@ from zmqlab.lab.service_facts import Facts, NodeFacts, ServiceWatch
 from zmqlab.lab.service_status import Level, duration, service_status
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
 from zmqlab.wire.control import Event
-from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 from zmqlab.wire.node_status import Member, NodeStatus
 
 NOW = 1_700_000_000_000_000_000
@@ -181,7 +181,7 @@ CASES: dict[str, tuple[dict[str, Any], Level, str]] = {
     ),
     "a slow disk": (
         {
-            "suffering": {"node1": "each write takes 20 ms"},
+            "suffering": {"node1": NodeFaults(write_ms=20)},
             "snapshots": LOAD,
             "events": [event("disk_slow", "node1", 4.5)],
         },

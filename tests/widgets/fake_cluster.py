@@ -67,7 +67,7 @@ class FakeFleet:
 
 
 class FakeFaultTable:
-    """As much of a cluster's link table as faults use."""
+    """As much of a cluster's fault table as faults and the status line use."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
@@ -75,6 +75,10 @@ class FakeFaultTable:
     @property
     def faults(self) -> dict[Link, LinkFault]:
         return self._cluster.links
+
+    @property
+    def node_faults(self) -> dict[str, NodeFaults]:
+        return self._cluster.node_faults
 
     def change(self, links: Sequence[Link], fault: LinkFault) -> None:
         others = {link: known for link, known in self.faults.items() if link not in links}

@@ -37,7 +37,7 @@ from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.wire.control import Event
-from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 from zmqlab.wire.node_status import NodeStatus
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Facts:
     nodes: Sequence[NodeFacts] = ()
     links: Mapping[tuple[str, str], LinkFault] = field(default_factory=dict)
     """(source, target) -> what is wrong, for the links that are not whole."""
-    suffering: Mapping[str, str] = field(default_factory=dict)
+    suffering: Mapping[str, NodeFaults] = field(default_factory=dict)
     """Node -> what is wrong with its disk, its clock or its clients."""
     snapshots: Sequence[LoadMetrics] = ()
     """Of all load clients, oldest first: the last :data:`LOOK_S` of each."""
@@ -265,7 +265,7 @@ class ServiceWatch:
             life="stopped" if self.is_over else "running",
             nodes=self._nodes(),
             links=self._links.faults if self._links is not None else {},
-            suffering={name: str(each) for name, each in self._links.node_faults.items()} if self._links else {},
+            suffering=self._links.node_faults if self._links is not None else {},
             snapshots=sorted(snapshots, key=lambda each: each.time_ns),
             silent_s=silent_s,
             dead_clients=[pid for pid, age_s in silent_s.items() if age_s >= OLD_S and not psutil.pid_exists(pid)],

@@ -93,6 +93,7 @@ def stranger_to(folder: Path) -> Path:
     return folder / "alice"
 
 
+@pytest.mark.long
 def test_each_way_in_which_keys_do_not_fit_is_told(mute: MakeMute, folder: Path, tmp_path: Path) -> None:
     alice = Keyring.read(stranger_to(folder)).credentials()
     locked, open_to_all = mute(Keyring.read(folder)), mute(None)

@@ -176,6 +176,7 @@ def test_a_port_in_use_ends_a_node_with_status_3_and_one_line(tmp_path: Path) ->
     assert str(port) in done.stderr
 
 
+@pytest.mark.long
 def test_a_cluster_by_hand_is_scaled(by_hand: list[list[str]], tmp_path: Path) -> None:
     *_, [nodes] = by_hand
     assert wait_for(lambda: zmqlab("status", "--nodes", nodes).returncode == 0, 15)

@@ -14,6 +14,7 @@ from zmqlab.lab.load_client import LoadClient
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.long
 def test_ten_clients_while_nodes_come_and_go(tmp_path: Path) -> None:
     with Cluster(3, run_dir=tmp_path / "run") as cluster:
         first = cluster.endpoints

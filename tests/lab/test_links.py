@@ -128,6 +128,7 @@ def test_delay_is_seen_in_the_time_to_commit(cluster: Cluster) -> None:
     assert cluster.links[leader, others(cluster, leader)[0]] == LinkFault(delay_ms=30)
 
 
+@pytest.mark.long
 def test_a_fifth_of_all_frames_lost_and_still_everything_counts_once(cluster: Cluster) -> None:
     for source in cluster.nodes:
         for target in others(cluster, source):

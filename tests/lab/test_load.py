@@ -125,6 +125,7 @@ def test_a_broken_promise_of_a_real_run_is_caught(cluster: Cluster) -> None:
     assert [check.name for check in verdict.checks if not check.ok] == ["nothing lost"]
 
 
+@pytest.mark.long
 def test_a_run_is_judged_although_the_nodes_have_forgotten_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

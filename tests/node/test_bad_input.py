@@ -164,6 +164,7 @@ def test_a_node_that_was_not_told_to_allows_no_faults(node: LiveNode) -> None:
     assert (answer.nonce, answer.code) == (3, "not_allowed")
 
 
+@pytest.mark.long
 def test_1200_idle_connections_where_1024_files_may_be_open(tmp_path: Path) -> None:
     """The node ended with "a broken invariant": there was no descriptor to read its own memory figure. Tests had a few
     strangers at a time."""

@@ -121,12 +121,14 @@ def written(folder: Path, *cells: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_false_claim_fails(tmp_path: Path) -> None:
     outcome = run(written(tmp_path, "x = 1", "assert x == 2, 'the claim is false'"), tmp_path)
     assert not outcome.ok
     assert "the claim is false" in outcome.said
 
 
+@pytest.mark.long
 def test_a_slow_cell_fails(tmp_path: Path) -> None:
     outcome = run(written(tmp_path, "import time; time.sleep(30)"), tmp_path, cell_s=1)
     assert not outcome.ok

@@ -22,9 +22,6 @@ BUSY_MARKETS = 0.4
 ROUGH_LINKS = 0.2
 """Share of the runs in which a link that is made faulty is rough, too."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
-FIGURE_8_MS, MEMBERS_MS, MOVES_MS, SEEDS_MS = 1_200, 1_000, 1_000, 900
-"""Lengths of the first phases of those focuses that need several elections, changes or starts in a row. Chosen as
-:data:`zmqlab.sim.plan.FAULTS_MS` were."""
 
 
 def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
@@ -68,7 +65,7 @@ def _figure_8(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 5,
-        faults_ms=settings.faults_ms or FIGURE_8_MS,
+        faults_ms=settings.faults_ms or 1_200,
         durability="os",
         faults=("crash", "isolate"),
         fault_gap_us=200 * MS,
@@ -93,7 +90,7 @@ def _members(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or MEMBERS_MS,
+        faults_ms=settings.faults_ms or 1_500,
         durability="os",
         faults=("crash", "transfer"),
         fault_gap_us=200 * MS,
@@ -187,7 +184,7 @@ def _moves(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 4,
-        faults_ms=settings.faults_ms or MOVES_MS,
+        faults_ms=settings.faults_ms or 1_600,
         durability="os",
         faults=("terminate", "crash", "one_way"),
         fault_gap_us=400 * MS,
@@ -238,7 +235,7 @@ def _seeds(plan: Plan, settings: SimSettings) -> Plan:
     return replace(
         plan,
         node_count=settings.nodes or 3,
-        faults_ms=settings.faults_ms or SEEDS_MS,
+        faults_ms=settings.faults_ms or 1_500,
         durability="os",
         faults=("crash", "pause", "transfer"),
         fault_gap_us=200 * MS,

@@ -52,7 +52,7 @@ FOCUSES = (
 seeds, busy markets and outages have shares of their own."""
 
 
-FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 5 + (1_500, 2_000)
+FAULTS_MS = (150,) * 8 + (300,) * 6 + (600,) * 4 + (1_500,) * 2 + (3_000,)
 """Lengths of the first phase, by their weights. Many short runs find more than few long ones, but for bugs that need a
 long past. Shorter ones were tried (docs/simulation.md)."""
 

@@ -27,8 +27,11 @@ BIN := $(VENV)/bin
 PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
 ALL_CORES := --numprocesses auto --dist worksteal
 OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
+# Of the long tests these, too, share the cores: a scenario waits most of its time, and a grader's process is no node.
+LONG_TESTS := $(PURE_TESTS) tests/course tests/scenarios/test_scenario_runs.py
+OTHER_LONG_TESTS := tests $(LONG_TESTS:%=--ignore=%)
 
-.PHONY: quick test test-long lab app links clean help
+.PHONY: quick test test-long test-soak lab app links clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -70,12 +73,16 @@ links: $(BIN)/python
 test: $(VENV)/.installed-test links
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not long" $(ALL_CORES) $(PURE_TESTS)
-	$(BIN)/python -m pytest -q -m "not long" $(OTHER_TESTS)
+	$(BIN)/python -m pytest -q -m "not long and not soak" $(ALL_CORES) $(PURE_TESTS)
+	$(BIN)/python -m pytest -q -m "not long and not soak" $(OTHER_TESTS)
 
 test-long: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m long $(ALL_CORES) $(PURE_TESTS)
-	$(BIN)/python -m pytest -q -m long $(OTHER_TESTS)
+	$(BIN)/python -m pytest -q -m long $(ALL_CORES) $(LONG_TESTS)
+	$(BIN)/python -m pytest -q -m long $(OTHER_LONG_TESTS)
+
+# Minutes at a page, and figures to read. CI does not run them.
+test-soak: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -s -m soak tests
 
 # PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab

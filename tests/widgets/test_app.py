@@ -132,7 +132,7 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     app.close()
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_a_page_that_is_loaded_ten_times_and_left(app: App, browser: Browser) -> None:
     """Each load is a kernel with a cluster of its own. The first page is left before it can say that it leaves, and so

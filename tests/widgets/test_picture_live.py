@@ -22,7 +22,7 @@ from playwright.sync_api import Browser
 from tests.widgets.browser import MARKS, keep, kernels_of
 from tests.widgets.jupyter import FAILED, JupyterLab, LabVisit
 
-pytestmark = [*MARKS, pytest.mark.long]
+pytestmark = [*MARKS, pytest.mark.soak]
 
 CELL = """from IPython.display import display
 from zmqlab import Cluster, LoadClient

@@ -23,12 +23,14 @@ SOURCES := pyproject.toml setup.py zmqlab/market/_matching.c
 
 BIN := $(VENV)/bin
 
-# Tests that start no process and watch no clock use all cores. The others run one at a time: nodes need the cores.
-PURE_TESTS := $(addprefix tests/,engine judge market raft replica sim wire)
+# Tests that start no process of the project use all cores. The others run one at a time: nodes need the cores. SLOW_TESTS
+# start other processes, such as a Prometheus or a notebook's kernel, and are not marked one by one.
+SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring notebooks)
+QUICK_TESTS := tests $(SLOW_TESTS:%=--ignore=%)
 ALL_CORES := --numprocesses auto --dist worksteal
-OTHER_TESTS := tests $(PURE_TESTS:%=--ignore=%)
-# Of the long tests these, too, share the cores: a scenario waits most of its time, and a grader's process is no node.
-LONG_TESTS := $(PURE_TESTS) tests/course tests/scenarios/test_scenario_runs.py
+ALONE := process or browser
+# Of the long tests these share the cores: simulations, graders, and scenarios, which wait most of their time.
+LONG_TESTS := $(addprefix tests/,course engine judge market raft replica sim wire scenarios/test_scenario_runs.py)
 OTHER_LONG_TESTS := tests $(LONG_TESTS:%=--ignore=%)
 
 .PHONY: quick test test-long test-soak lab app links clean help
@@ -73,8 +75,9 @@ links: $(BIN)/python
 test: $(VENV)/.installed-test links
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not long and not soak" $(ALL_CORES) $(PURE_TESTS)
-	$(BIN)/python -m pytest -q -m "not long and not soak" $(OTHER_TESTS)
+	$(BIN)/python -m pytest -q -m "not (long or soak or $(ALONE))" $(ALL_CORES) $(QUICK_TESTS)
+	$(BIN)/python -m pytest -q -m "not (long or soak) and ($(ALONE))" $(QUICK_TESTS)
+	$(BIN)/python -m pytest -q -m "not (long or soak)" $(SLOW_TESTS)
 
 test-long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -m long $(ALL_CORES) $(LONG_TESTS)

@@ -24,8 +24,8 @@ SOURCES := pyproject.toml setup.py zmqlab/market/_matching.c
 BIN := $(VENV)/bin
 
 # Tests that start no process of the project use all cores. The others run one at a time: nodes need the cores. SLOW_TESTS
-# start other processes, such as a Prometheus or a notebook's kernel, and are not marked one by one.
-SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring notebooks)
+# start other processes, such as a Prometheus or a notebook's kernel, or watch the clock, and are not marked one by one.
+SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring node notebooks)
 QUICK_TESTS := tests $(SLOW_TESTS:%=--ignore=%)
 ALL_CORES := --numprocesses auto --dist worksteal
 ALONE := process or browser

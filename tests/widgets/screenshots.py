@@ -4,8 +4,8 @@ Pictures are named for what they show, as in ``kill-1280x720-dark.png``. The one
 chosen by eye. A test of pixels would hold nothing but today's fonts; ``test_browser.py`` holds what can be held.
 
 The notebook is the first chapter, whose load is not started, so that there is an idle cluster to be seen first.
-``--voila`` shows the panel's page instead, on the whole window, as for a class room. ``--moving FILE`` makes a moving
-picture of a kill.
+``--voila`` shows the panel's page instead, on the whole window, as for a class room. ``--moving FILE`` makes the moving
+picture of a kill with which the README opens.
 """
 
 from __future__ import annotations

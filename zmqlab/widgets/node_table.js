@@ -33,8 +33,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     ...(each.undo?.states.includes(node.state) && (!isRare || node.suffers) ? [undoButton(each, [node.name])] : []),
   ]);
   // Those in its row, and one that shows the others below the table.
-  function actions(node) {
-    const made = h("button", { type: "button", className: "zl-button", textContent: "more", data: { more: node.name },
+  function actions(node, disabled) {
+    const made = h("button", { type: "button", className: "zl-button", textContent: "more", data: { more: node.name }, disabled,
       title: "its disk, its clock, its clients", onclick: () => showMore(node.name) });
     return [...allowed(node, false), ...(controls("node").some((each) => each.is_rare) ? [made] : [])];
   }
@@ -69,7 +69,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
       const [opener, menu] = popover("⋯", `break or mend ${node.name}`);
       opener.textContent = "⋯";
       opener.ariaLabel = opener.title;
-      menu.append(...actions(node));
+      opener.disabled = !state.alive;
+      menu.append(...actions(node, !state.alive));
       row.lastChild.append(opener, menu);
       return row;
     }));
@@ -128,7 +129,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }
-    const key = known + JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));
+    const key = known + state.alive + JSON.stringify(state.nodes.map((node) => [node.name, node.state, node.colour]));
     if (key !== drawnFor) { makeRows(state); drawnFor = key; }
     state.nodes.forEach((node, index) => fillRow(body.rows[index], node, state));
     const stepperKey = `${state.nodes.length} ${state.scaling_to} ${state.alive}`;

@@ -37,7 +37,8 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
     const each = brush();
     if (!each) return brushes.replaceChildren();
     const choice = h("span", { className: "zl-choice" }, ...controls("link").map((control) => h("button", {
-      type: "button", className: "zl-button", textContent: control.button, title: control.hint, ariaPressed: String(control === each),
+      type: "button", className: "zl-button", textContent: control.button, title: control.hint, disabled: !state.alive,
+      ariaPressed: String(control === each),
       onclick: () => { chosen = control.button; drawBrushes(); drawGrid(); } })));
     brushes.replaceChildren(h("span", { className: "zl-faint", textContent: "a click on a link will" }), choice,
       ...sliders(each, sizesFor(each), (sizes) => sizesOf.set(each.button, { ...sizes })),
@@ -78,11 +79,11 @@ export default panel(({ model, el, button, faultButton, undoButton, sliders, for
   return (next) => {
     state = next;
     const known = JSON.stringify(model.get("_controls"));
-    if (known !== drawnFor) {
+    if (known + state.alive !== drawnFor) {
       forget(ofLeader);
       ofLeader.replaceChildren(...controls("leader").map((each) => faultButton(each, [], {}, form)));
       drawBrushes();
-      drawnFor = known;
+      drawnFor = known + state.alive;
     }
     drawGrid();
   };

@@ -58,8 +58,8 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   el.classList.add("zl-picture");
   const history = makeHistory(), view = Math.random().toString(36).slice(2);
   const calm = matchMedia("(prefers-reduced-motion: reduce)"), systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const state = { seq: NaN, offset: -Infinity, waiting: false, visible: true, layout: null, pointed: null, replay: null };
-  let travels = [], taken = -Infinity, stories = new Map(), raf = 0, paintedAt = 0, paints = 0, drawn = "", drawnLogs = "", saidAt = 0;
+  const state = { seq: NaN, offset: -Infinity, waiting: false, saidAt: 0, visible: true, layout: null, pointed: null, replay: null };
+  let travels = [], taken = -Infinity, stories = new Map(), raf = 0, paintedAt = 0, paints = 0, drawn = "", drawnLogs = "";
   const say = (what) => {
     try { model.send({ push: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq }); } catch { /* The kernel is gone. */ }
   };
@@ -149,14 +149,9 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
     el.dataset.seq = state.seq;
-    acknowledge();
+    sayPainted(state, say);
     const runs = seen.nodes.some((node, index) => timers[index] > 0 && node.timeout - node.due > HEARD_MS);
     if (moves || state.moved || travels.length || state.replay?.playing || (runs && !seen.ended)) schedulePaint();
-  }
-  function acknowledge() {
-    if (performance.now() - saidAt < 450) return;
-    saidAt = performance.now();
-    say("painted");
   }
   const schedulePaint = () => { raf ||= requestAnimationFrame(paint); };
 
@@ -164,13 +159,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   function onMessage(message, buffers) {
     if (message.seq === undefined) return;
     age.hear();
-    if (!message.key && message.seq !== state.seq + 1) {
-      if (!state.waiting) say("gap");
-      state.waiting = true;
-      return;
-    }
-    state.waiting = false;
-    state.seq = message.seq;
+    if (!inSequence(message, state, say)) return;
     state.offset = message.key ? message.now - performance.now() : Math.max(state.offset - 0.05, message.now - performance.now());
     let buffer = 0;
     for (const [name, columns] of message.streams) {
@@ -184,7 +173,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       history.note(name, message.now, value);
     }
     for (const [, property, value] of message.set) if (property === "caption") caption.textContent = value;
-    if (state.replay) { acknowledge(); return; }
+    if (state.replay) { sayPainted(state, say); return; }
     if (arranges || !state.layout) arrange();
     schedulePaint();
   }
@@ -459,7 +448,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   shapes.onclick = () => showLegend(legend.hidden);
   shapes.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); showLegend(legend.hidden); } };
 
-  // -- whether anybody sees it -----------------------------------------------------------------------------------
+  // -- whether it is in sight -------------------------------------------------------------------------------------
   let onScreen = true;
   const look = () => {
     const visible = onScreen && !document.hidden;

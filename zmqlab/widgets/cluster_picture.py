@@ -69,7 +69,7 @@ class ClusterPicture(FaultPanel):
         ClusterError: the cluster has not been started.
     """
 
-    _esm = script("picture_scene.js", "picture_canvas.js", "cluster_picture.js")
+    _esm = script("pushes.js", "picture_scene.js", "picture_canvas.js", "cluster_picture.js")
     _css = FaultPanel._css + page_text("cluster_picture.css")
 
     def __init__(self, cluster: Cluster) -> None:

@@ -159,11 +159,11 @@ async function render({ model, el }) {
       // The kernel is gone, or it restarts: the message has no receiver.
     }
   };
-  const state = { seq: NaN, now: 0, paused: false, visible: true, waiting: false };
+  const state = { seq: NaN, now: 0, paused: false, visible: true, waiting: false, saidAt: 0 };
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources whose newest data the figures do not show yet
   const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
-  let doc, parts = [], figures = [], painting = 0, saidAt = 0, themeDirty = true;
+  let doc, parts = [], figures = [], painting = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
@@ -201,23 +201,14 @@ async function render({ model, el }) {
     for (const source of dirty) show(source);
     dirty.clear();
     el.dataset.seq = state.seq;
-    if (performance.now() - saidAt > 450) {
-      saidAt = performance.now();
-      say("painted");
-    }
+    sayPainted(state, say);
   }
   const schedule = () => (painting ||= requestAnimationFrame(paint));
 
   function onMessage(message, buffers) {
     if (message.seq === undefined) return;
     age.hear();
-    if (!message.key && message.seq !== state.seq + 1) {
-      if (!state.waiting) say("gap");
-      state.waiting = true;
-      return;
-    }
-    state.waiting = false;
-    state.seq = message.seq;
+    if (!inSequence(message, state, say)) return;
     state.now = message.now;
     let buffer = 0;
     for (const [source, columns, keep] of message.streams) {

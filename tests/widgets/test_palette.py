@@ -25,8 +25,8 @@ from zmqlab.widgets.palette import (
     NODE_COLOURS,
     NODE_SHAPES,
     PERCENTILES,
+    RESERVED,
     SHAPE_PATHS,
-    WARNING_COLOUR,
     node_colour,
     node_dash,
     node_shape,
@@ -55,14 +55,6 @@ TO_OKLAB = np.array(
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
-RESERVED = {
-    "fault": FAULT_COLOUR,
-    "warning": WARNING_COLOUR,
-    "well": ELECTION_COLOUR,
-    "change": CHANGE_COLOUR,
-    "bid": BID_COLOUR,
-    "ask": ASK_COLOUR,
-}
 
 
 def linear(colour: str) -> np.ndarray:

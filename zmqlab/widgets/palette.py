@@ -95,6 +95,15 @@ _THEMES: dict[ThemeName, dict[str, str]] = {
         BACKED: "#212121",
     },
 }
+RESERVED = {
+    "fault": FAULT_COLOUR,
+    "warning": WARNING_COLOUR,
+    "well": ELECTION_COLOUR,
+    "change": CHANGE_COLOUR,
+    "bid": BID_COLOUR,
+    "ask": ASK_COLOUR,
+}
+"""Colours that mean one thing in both themes, by their names in a style sheet; no node has one of them."""
 _SHEET: dict[ThemeName, dict[str, str]] = {
     "light": {"fault-text": "#B31D28", "well-text": "#1F7A2E", "on-ink": "#ffffff"},
     "dark": {"fault-text": "#FF8A85", "well-text": "#5CC46B", "on-ink": "#1a1a1a"},
@@ -127,15 +136,7 @@ def style_sheet(scope: str = ".zl-panel, .zl-live, .zl-lab") -> str:
 
     A page of JupyterLab says which theme it has, and on others the system's preference counts.
     """
-    fixed = {
-        "fault": FAULT_COLOUR,
-        "warning": WARNING_COLOUR,
-        "well": ELECTION_COLOUR,
-        "change": CHANGE_COLOUR,
-        "bid": BID_COLOUR,
-        "ask": ASK_COLOUR,
-    }
-    light, dark = (_properties(fixed | _THEMES[theme] | _SHEET[theme]) for theme in ("light", "dark"))
+    light, dark = (_properties(RESERVED | _THEMES[theme] | _SHEET[theme]) for theme in ("light", "dark"))
     in_dark, elsewhere = (
         ", ".join(f"{said} {each.strip()}" for each in scope.split(","))
         for said in ('[data-jp-theme-light="false"]', "body:not([data-jp-theme-light])")

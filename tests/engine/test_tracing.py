@@ -1,4 +1,4 @@
-"""A traced node tells what it sends, receives and does, for as long as someone asks, and does nothing else for it."""
+"""A traced node tells what it sends, receives and does, for as long as it is asked to, and does nothing else for it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MS = 1_000_000
 
 
 class Clock:
-    """Stands for the module ``time``: it passes only when somebody sleeps, or a write takes its own time."""
+    """Stands for the module ``time``: it passes only when the caller sleeps, or a write takes its own time."""
 
     def __init__(self) -> None:
         self.now_ns = 0

@@ -175,7 +175,7 @@ class Outbox:
         self.unsent: dict[int, OpenRequest] = {}
         """Open requests that were never handed to a connection; all of them are in ``waiting``."""
         self.on_sent: Callable[[OpenRequest, Contact, int], None] | None = None
-        """Told of each copy that was handed to a connection, and when; None: no one looks."""
+        """Told of each copy that was handed to a connection, and when; None: no watch."""
         self._roster = roster
         self._counters = counters
         self._suspicion_ns = round(suspicion_ms * NS_PER_MS)

@@ -260,7 +260,7 @@ class Session:
         return request
 
     def watched_by(self, watch: Watch | None) -> None:
-        """From now on ``watch`` is told of all requests and responses; None: no one is."""
+        """From now on ``watch`` is told of all requests and responses; None: it ends."""
         self._watch = watch
         if watch is None:
             self._outbox.on_sent = None

@@ -19,7 +19,7 @@ In reading order:
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.
 * :mod:`~zmqlab.engine.link_faults`: links that are cut, late or lossy on demand.
 * :mod:`~zmqlab.engine.status`: counters, and the snapshot that a node publishes.
-* :mod:`~zmqlab.engine.tracing`: what a group tells of its messages and steps while someone asks for it.
+* :mod:`~zmqlab.engine.tracing`: what a group tells of its messages and steps while it is traced.
 """
 
 from zmqlab.engine.effects import Effects, Vitals

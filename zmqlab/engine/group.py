@@ -105,7 +105,7 @@ class Group:
         """``origin``: what this node has been since its first start. ``clock``: as of the engine."""
         self.number = number
         self.tracing: Tracing | None = None
-        """Told of all that is sent, received and done while someone asks for it."""
+        """Told of all that is sent, received and done while a lease goes on; None: there is none."""
         self._clock = clock
         self.counters = Counters()
         self._settings = settings
@@ -126,7 +126,7 @@ class Group:
         leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
-            effects.note("reads are local: whoever asks for a book as of now may get a stale one", is_warning=True)
+            effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
         self._bad_clients = faults.clients
         obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
         self._answers = Answers(

@@ -89,7 +89,7 @@ class Tracing:
         """Term and vote, as stored last."""
 
     def want(self, query: TraceQuery) -> None:
-        """Someone asks. Raises SettingsError if the query makes no sense."""
+        """A lease begins or goes on. Raises SettingsError if the query makes no sense."""
         self._buffer.want(query, self._clock())
 
     def is_on(self) -> bool:

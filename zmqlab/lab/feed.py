@@ -13,7 +13,7 @@ What it keeps:
 - the nodes that led in each term: more than one is a broken promise;
 - the nodes' hash chains at checkpoints. The promise "nodes that applied the same index have the same state" is checked
   all the time: chains of equal index are compared, and one that differs becomes an event;
-- traces, while someone wants them (:mod:`zmqlab.lab.sampled_traces`).
+- traces, while they are wanted (:mod:`zmqlab.lab.sampled_traces`).
 
 All of it is bounded. Trades are not kept, and their topic is subscribed to only while a callback wants them.
 
@@ -99,7 +99,7 @@ class MetricsFeed:
         self._load_callbacks: list[Callable[[bytes], None]] = []
         self._turn_callbacks: list[Callable[[], None]] = []
         self._heard_on_demand: set[int] = set()
-        """Topics that are subscribed to only while someone wants them; only the thread touches it."""
+        """Topics that are subscribed to only while they are wanted; only the thread touches it."""
         self.traces = Traces()
         """What processes tell while they are traced (:mod:`zmqlab.lab.trace_leases`)."""
         self.trace_leases: object = None

@@ -87,7 +87,7 @@ class JudgedRun:
     cluster: dict[str, Any]
     """The settings of the cluster, as far as this process has made it."""
     traced: Sequence[Part] = ()
-    """The slowest traced requests, and the elections; empty unless someone had them traced."""
+    """The slowest traced requests, and the elections; empty unless they were traced."""
 
 
 class LoadClient:

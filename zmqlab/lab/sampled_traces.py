@@ -292,7 +292,7 @@ class Traces:
     # -- inside: parts -----------------------------------------------------------------------------------------
 
     def _settle_kept(self) -> None:
-        """Keep what was to be kept later, too, for someone who asks now; and what has come since of what is young."""
+        """Keep what was to be kept later, too, for a caller who asks now; and what has come since of what is young."""
         while self._to_keep:
             self._keep(*self._to_keep.popleft()[1:])
         self._kept.slowest = [self._renewed(each) for each in self._kept.slowest]

@@ -215,11 +215,11 @@ class ServiceWatch:
     Args:
         feed: what nodes and load clients publish.
         fleet: the nodes' processes, if this process runs them.
-        links: their links that are not whole.
+        faults: what their links and the nodes themselves suffer.
     """
 
-    def __init__(self, feed: MetricsFeed, fleet: Fleet | None = None, links: FaultTable | None = None) -> None:
-        self._feed, self._fleet, self._links = feed, fleet, links
+    def __init__(self, feed: MetricsFeed, fleet: Fleet | None = None, faults: FaultTable | None = None) -> None:
+        self._feed, self._fleet, self._faults = feed, fleet, faults
         self._clients: dict[int, _Client] = {}
         """By process id: the load clients that have not said that they ended."""
         self._lock = threading.Lock()
@@ -264,8 +264,8 @@ class ServiceWatch:
             now_ns=time.time_ns(),
             life="stopped" if self.is_over else "running",
             nodes=self._nodes(),
-            links=self._links.faults if self._links is not None else {},
-            suffering=self._links.node_faults if self._links is not None else {},
+            links=self._faults.faults if self._faults is not None else {},
+            suffering=self._faults.node_faults if self._faults is not None else {},
             snapshots=sorted(snapshots, key=lambda each: each.time_ns),
             silent_s=silent_s,
             dead_clients=[pid for pid, age_s in silent_s.items() if age_s >= OLD_S and not psutil.pid_exists(pid)],

@@ -1,4 +1,4 @@
-"""Tracing that is asked for: nodes and load clients are told, and told again, for as long as someone wants it.
+"""Tracing that is asked for: nodes and load clients are told, and told again, for as long as it is wanted.
 
 A process traces for a lease of a few seconds (:mod:`zmqlab.wire.traces`), so that nothing stays on when this process
 dies. :func:`trace` has a thread ask again until the wanted time is over. It asks each node that publishes statuses,
@@ -38,7 +38,7 @@ _begin = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What someone wants to be traced."""
+    """What a caller wants to be traced."""
 
     share: float
     records_per_s: int

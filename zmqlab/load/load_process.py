@@ -103,7 +103,7 @@ class LoadProcess:
         self._context = net.new_context()
         self._name = settings.name
         self._traces: RequestTraces | None = None
-        """While someone asks for them."""
+        """While a lease goes on."""
         self._publisher = net.connect(self._context, zmq.PUB, metrics_endpoint, METRICS_BOUNDS, (), parents)
         self._control = net.connect(self._context, zmq.DEALER, control_endpoint, CONTROL_BOUNDS, (), parents)
         keys.show_everywhere(nodes)

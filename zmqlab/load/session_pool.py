@@ -155,7 +155,7 @@ class SessionPool:
         return SessionCounters(**{name: sum(getattr(each.counters, name) for each in self._all) for name in names})
 
     def watched_by(self, watch: Watch | None) -> None:
-        """From now on ``watch`` is told of the requests and responses of all sessions; None: no one is."""
+        """From now on ``watch`` is told of the requests and responses of all sessions; None: it ends."""
         for each in self._all:
             each.session.watched_by(watch)
 

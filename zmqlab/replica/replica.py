@@ -74,7 +74,7 @@ class Driver(Protocol):
 
 
 class Steps(Protocol):
-    """Is told of the steps of a replica while someone looks (:attr:`Replica.steps`); it may change nothing."""
+    """Is told of the steps of a replica while it is traced (:attr:`Replica.steps`); it may change nothing."""
 
     def stored(self, ready: Ready) -> None:
         """What ``ready`` has to store is in the journal."""
@@ -162,7 +162,7 @@ class Replica:
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
         self.elections_total = 0
         self.steps: Steps | None = None
-        """Told of each step; None: no one looks."""
+        """Told of each step; None: no watch."""
         self._driver = driver
         self._tick = 0
         self._to_propose: list[tuple[Key, bytes]] = []

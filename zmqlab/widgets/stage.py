@@ -2,7 +2,7 @@
 
 From the top: a title, three large figures (orders a second, p99, orders lost), one chart with the dip of each fault,
 the card of the last fault, and one row of actions. All else that the panel has stands behind tabs below them: a tab's
-parts are on the page while it is open, so that what nobody looks at costs nothing.
+parts are on the page while it is open, so that what is out of sight costs nothing.
 
 *Where it stands.* In JupyterLab it leaves its cell and docks beside the notebook's text, so that the cell that kills
 and what shows it are on screen together. On a page that is too narrow for both it docks above the text. It moves within

@@ -5,7 +5,7 @@ about the node itself. Each sets all of its part anew: what it does not name is 
 harm, and a node that comes back is told again. A node obeys only if it was started with ``--allow-faults``.
 
 Both are low-rate messages like those of :mod:`~zmqlab.wire.control`, which decodes them; they stand apart since they
-are for labs only. Sizes are checked by whoever obeys them, with the ``check`` that each fault has.
+are for labs only. Sizes are checked by the node that obeys them, with the ``check`` that each fault has.
 """
 
 from __future__ import annotations

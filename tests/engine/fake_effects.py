@@ -11,6 +11,7 @@ import msgspec
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.first_start import FOUNDER
 from zmqlab.engine.status import early_status
+from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, MemoryJournal, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.wire import control, frames
@@ -89,6 +90,12 @@ def founder_id(endpoint: str) -> int:
     return parse_endpoint(endpoint)[1]
 
 
+def configuration_of(members: Sequence[Member]) -> Configuration:
+    """The members that a status tells, all of them committed."""
+    voters, learners = (tuple(each.node_id for each in members if each.voter is voter) for voter in (True, False))
+    return Configuration(voters, learners, tuple((member.node_id, member.endpoint) for member in members))
+
+
 class Driven:
     """An engine whose clock is turned by hand. A founder has met the others, unless it is to be alone."""
 
@@ -126,7 +133,9 @@ class Driven:
         *_, question = (frame for address, frame in self.effects.asked if address == peer)
         vitals, role = self.effects.vitals(), "follower" if members else FOUNDER
         status = early_status(self.settings, role, founder_id(peer), vitals)
-        status = msgspec.structs.replace(status, **{"address": peer, "members": list(members)} | fields)
+        committed = configuration_of(members).encode() if members else b""
+        told = {"address": peer, "members": list(members), "committed_members": committed}
+        status = msgspec.structs.replace(status, **told | fields)
         answer = control.StatusAnswer(control.decode_query(question).nonce, status)
         self.now_ns += late_ns
         self.engine.begin_turn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.fake_effects import MS, Driven, founder_id
-from zmqlab.raft import Role
+from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
@@ -81,6 +81,25 @@ def test_a_founder_that_was_slow_finds_itself_among_the_members() -> None:
     driven.meet(B, member(A), member(B), member(C))
     (group,) = driven.engine.groups.values()
     assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+
+
+def test_a_founder_that_was_slow_takes_over_committed_members_only() -> None:
+    """Seed 15019093: a founder began with a learner whose entry was lost. Its snapshots named that learner, since
+    nothing in the log took it back. Here a voter's address is unknown as well: it went missing from the quorum."""
+    committed = Configuration((ID_A, ID_B, ID_C), addresses=((ID_A, A), (ID_B, B)))
+    driven = founder()
+    driven.meet(B, member(A), member(B), member(C, node_id=99, voter=False), committed_members=committed.encode())
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration == committed
+
+
+def test_a_node_that_knows_no_committed_members_is_no_cluster_yet() -> None:
+    """It was told to join one, and has heard of members whose entry may still be lost."""
+    driven = founder()
+    driven.meet(B, member(B), member(C), committed_members=Configuration(()).encode())
+    assert not driven.engine.groups
+    driven.meet(B, member(A), member(B), member(C))
+    assert driven.engine.groups
 
 
 def test_a_founder_without_its_journal_is_a_new_member() -> None:

@@ -111,6 +111,14 @@ def test_what_does_not_fit_is_refused(fields: object) -> None:
         query_of(fields)
 
 
+def test_a_status_whose_committed_members_do_not_decode_is_refused() -> None:
+    status = msgspec.structs.replace(STATUS, committed_members=b"\x07")
+    with pytest.raises(FrameError, match="a status tells no members: 1 bytes are not a configuration"):
+        control.decode_status(control.encode(frames.METRICS, status))
+    with pytest.raises(FrameError, match="a status tells no members"):
+        control.decode_answer(control.encode(frames.ANSWER, control.StatusAnswer(1, status)))
+
+
 def test_nesting_without_end_is_refused() -> None:
     for decode in DECODERS:
         with pytest.raises(FrameError):

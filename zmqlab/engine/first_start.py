@@ -29,7 +29,7 @@ from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
-from zmqlab.wire.node_status import Member, NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 ASKS = 6
 """Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
@@ -121,8 +121,10 @@ class Assembly(FirstStart):
 
     A founder that alone has lost its disk meets others that have a cluster, and joins it as a new member. While none of
     those others runs it waits, and neither votes nor counts. A founder that was slow, or died as the others founded,
-    finds its identity among their members, and takes them over. They may have changed since: its log will tell, and
-    with an empty log it is elected by no node that has more.
+    finds its identity among their *committed* members, and takes them over. They may have changed since the founding:
+    its log will tell. A majority of them has the entry that made them the members, so a founder with a shorter log is
+    not elected by them. A change that is not committed may be taken back, and then nothing in the log would correct a
+    founder that had begun with it.
     """
 
     role = FOUNDER
@@ -153,27 +155,25 @@ class Assembly(FirstStart):
             return
         if status.cluster != self._settings.cluster:
             self._note_stranger(name, status.cluster)
-        elif status.members:
-            self._meet_members(name, status.members)
+        elif status.committed_members:
+            self._meet_members(name, Configuration.decode(status.committed_members))
         elif status.role == FOUNDER:
             self._met[name] = status.node_id, status.address if is_address(status.address) else address
             founders = {self.own_id: self._settings.endpoint, **dict(self._met.values())}
             if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
-    def _meet_members(self, founder: str, members: Sequence[Member]) -> None:
-        """There is a cluster already: this node belongs to it, or it must join it."""
-        if self.own_id not in {member.node_id for member in members}:
+    def _meet_members(self, founder: str, members: Configuration) -> None:
+        """There may be a cluster already: then this node belongs to it, or it must join it."""
+        if self.own_id in members.members:
+            self._decide(members)
+        elif members.members:
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
                 " one. It joins as a new member, in the place of the member that had its address",
                 is_warning=True,
             )
             self._decide(NO_MEMBERS)
-            return
-        voters, learners = (tuple(each.node_id for each in members if each.voter is voter) for voter in (True, False))
-        addresses = tuple((member.node_id, member.endpoint) for member in members)
-        self._decide(Configuration(voters, learners, addresses))
 
     def _note_stranger(self, founder: str, cluster: str) -> None:
         if founder not in self._strangers:

@@ -105,6 +105,7 @@ def status_of(
         turn_ms_max=counters.turn_ns_max / 1e6,
         service_time=counters.service_time,
         members=peers.table(),
+        committed_members=replication.members_at(replication.commit_index).encode(),
     )
 
 

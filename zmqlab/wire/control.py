@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
+from zmqlab.raft import Configuration
 from zmqlab.settings import is_address
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.frames import HEADER_BYTES, header
@@ -282,20 +283,26 @@ def decode_answer(frame: bytes) -> Answer:
     """The answer of a whole ANSWER frame. Raises FrameError."""
     answer: Answer = _decode(_answer_decoder, memoryview(frame)[HEADER_BYTES:])
     if isinstance(answer, StatusAnswer):
-        _expect_addresses(answer.status)
+        _expect_members(answer.status)
     return answer
 
 
 def decode_status(frame: bytes) -> NodeStatus:
     """The snapshot of a whole METRICS frame. Raises FrameError."""
-    return _expect_addresses(_decode(_status_decoder, memoryview(frame)[HEADER_BYTES:]))
+    return _expect_members(_decode(_status_decoder, memoryview(frame)[HEADER_BYTES:]))
 
 
-def _expect_addresses(status: NodeStatus) -> NodeStatus:
-    """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
+def _expect_members(status: NodeStatus) -> NodeStatus:
+    """A client connects to the members that a status names, so they must have addresses; a founder takes over the
+    committed ones, so they must decode. Raises FrameError."""
     for member in status.members:
         if not is_address(member.endpoint):
             raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
+    try:
+        if status.committed_members:
+            Configuration.decode(status.committed_members)
+    except ValueError as error:
+        raise FrameError(f"a status tells no members: {error}") from error
     return status
 
 

@@ -107,7 +107,10 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     service_time: dict[str, int] = {}
     """From a request's receipt here to its answer, in the interval: bucket -> count (:mod:`zmqlab.histogram`)."""
     members: list[Member] = []
-    """The members of the cluster, as this node knows them; itself among them."""
+    """The members of the cluster, as this node knows them; itself among them. A change of them may be under way."""
+    committed_members: bytes = b""
+    """The members by the log up to ``commit_index``: an encoded :class:`~zmqlab.raft.Configuration`, with the voters
+    whose addresses are not known. Empty: this node does not know its cluster yet."""
 
 
 class Member(msgspec.Struct, kw_only=True):

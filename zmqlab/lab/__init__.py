@@ -8,6 +8,7 @@ A cluster:
 
 * :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
+* :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.

@@ -26,7 +26,8 @@ macOS): above it, any outgoing connection could take one in between. Between the
 process may still take a port. The node then ends with the exit status of :class:`~zmqlab.errors.PortInUse`, and
 :mod:`~zmqlab.lab.fleet` draws other ports.
 
-Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them), and carrying
+Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them on this machine,
+:mod:`zmqlab.lab.external_host` attaches to nodes anywhere), and carrying
 keys elsewhere. A cluster makes its keys in the run folder on this machine; a host elsewhere would copy that folder
 before it starts a node, and until there is one that does, its clusters take ``keys=False``.
 """

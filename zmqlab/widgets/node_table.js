@@ -100,6 +100,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     if (state.leader) return `${state.leader} leads`;
     const counted = (what) => state.nodes.filter((node) => node.state === what).length;
     const running = counted("running"), paused = counted("paused");
+    if (state.outside && 2 * running <= state.nodes.length)
+      return `no node leads: ${running} of ${state.nodes.length} are heard, and a majority must run`;
     if (!running && paused) return `no node leads: ${paused === state.nodes.length ? "all nodes are paused" :
       `${paused} are paused, the others stopped`}, and heal all brings them back`;
     if (!running) return "no node runs: heal all starts them";
@@ -114,10 +116,10 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     forget(stepper);
     stepper.replaceChildren(...counts.map((count) => {
       const made = h("button", { type: "button", className: "zl-button", textContent: count, data: { count },
-        title: count === now ? "as it is" : `scale to ${count}` });
+        title: state.outside || (count === now ? "as it is" : `scale to ${count}`) });
       made.classList.toggle("zl-now", count === now);
       made.classList.toggle("zl-busy", count === target);
-      made.disabled = Boolean(target) || count === now || !state.alive;
+      made.disabled = Boolean(target || state.outside) || count === now || !state.alive;
       made.onclick = () => { made.classList.add("zl-busy"); send({ do: "scale", count }); };
       return made;
     }));

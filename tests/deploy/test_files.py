@@ -16,7 +16,8 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.deploy.compose import COMPOSE, ROOT, services
+from tests.deploy.compose import COMPOSE, services
+from tests.deploy.network import ROOT
 from zmqlab.node.options import PREFIX, SETTINGS, node_settings
 from zmqlab.settings import NodeSettings, parse_duration
 

@@ -15,6 +15,7 @@ A cluster:
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
+* :mod:`~zmqlab.lab.listeners`: who hears the news: callbacks, each slow one in a thread of its own.
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.
 * :mod:`~zmqlab.lab.trace_leases`: tracing that is asked for, and asked for again.
 * :mod:`~zmqlab.lab.sampled_traces`: what traced processes told, for pictures and diagrams.

@@ -74,14 +74,11 @@ class Mismatch(NamedTuple):
 
 
 class MetricsFeed:
-    """Collects what a cluster publishes. Close it, or use it as a context manager.
+    """Collects what a cluster publishes. Close it, or use it as a context manager."""
 
-    Args:
-        clock: tells by a node's name how far the clock of its machine is ahead.
-    """
-
-    def __init__(self, clock: Callable[[str], ClockOffset] = lambda _: SAME_CLOCK) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
+        self.clock: Callable[[str], ClockOffset] = lambda _: SAME_CLOCK
+        """Tells by a node's name how far the clock of its machine is ahead."""
         self._lock = threading.Lock()
         self._commands: deque[tuple[str, str]] = deque()
         """(``connect`` or ``disconnect``, endpoint) that the thread has still to carry out."""
@@ -351,7 +348,7 @@ class MetricsFeed:
 
     def _placed(self, event: control.Event) -> control.Event:
         """The event at its time on the clock of this machine; its text says how sure that is, if it is not exact."""
-        clock = self._clock(event.node)
+        clock = self.clock(event.node)
         if clock.uncertainty_ns:
             sure = f"±{clock.uncertainty_ns / NS_PER_MS:.1f} ms"
             event.time_ns -= clock.offset_ns

@@ -31,7 +31,16 @@ from zmqlab.client import ask
 from zmqlab.errors import ClusterError, JournalMismatch, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, Place, end_all, kill_late
+from zmqlab.lab.hosts import (
+    METRICS_OFFSET,
+    SAME_CLOCK,
+    ClockOffset,
+    Host,
+    NodeProcess,
+    Place,
+    end_all,
+    kill_late,
+)
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.replica.replications import REPLICATIONS
@@ -189,6 +198,11 @@ class Fleet:
         if found is None:
             raise ClusterError(f"no node named {name}: there are {', '.join(self.names)}")
         return found
+
+    def clock(self, name: str) -> ClockOffset:
+        """How far the clock of a node's machine is ahead; of a node that is not known, none."""
+        settings = self._settings.get(name)
+        return self.host.clock(settings) if settings is not None else SAME_CLOCK
 
     def endpoint(self, name: str) -> str:
         """Where clients reach a node."""
@@ -384,7 +398,7 @@ class Fleet:
         for settings in self.nodes if keep else ():
             with contextlib.suppress(ClusterError):  # its machine is gone, and the others' evidence is fetched
                 self.host.fetch(settings)
-        self.host.close(keep)
+        self.host.close(self.plan.cluster, keep)
 
     def close(self) -> None:
         """Start no node any more, refuse all verbs, and let those that wait end with an error."""

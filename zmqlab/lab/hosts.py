@@ -157,12 +157,13 @@ class Host(Protocol):
         """What fails together: nodes of one name share a machine, or whatever the host takes for one."""
         return settings.host
 
-    def clock(self, name: str) -> ClockOffset:
-        """What is known of the clock of the machine on which the node of this name runs. Never waits."""
+    def clock(self, settings: NodeSettings) -> ClockOffset:
+        """What is known of the clock of the node's machine. Never waits."""
         return SAME_CLOCK
 
-    def close(self, keep: bool) -> None:
-        """The run has ended, and its nodes have. Free what is left elsewhere, but for files that are to be kept."""
+    def close(self, cluster: str, keep: bool) -> None:
+        """The nodes of the cluster of this name have ended for good. Free what it has elsewhere; its files stay there
+        if they are to be kept."""
 
 
 class LocalHost(Host):

@@ -129,7 +129,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
 
             targets = Targets(folder.path, name)
             end.also(targets.clear)
-        feed = MetricsFeed(host.clock)
+        feed = MetricsFeed()
         end.also(feed.close)
 
         def changed(nodes: Iterable[NodeSettings]) -> None:
@@ -138,6 +138,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
                 targets.show_nodes(nodes)
 
         fleet = Fleet(host, feed, plan, folder.keep_evidence, changed)
+        feed.clock = fleet.clock
         end.also(lambda: fleet.leave_host(folder.keep))
         end.also(fleet.end_all)
         end.first = fleet.close  # what waits for a node ends at once

@@ -31,16 +31,7 @@ from zmqlab.client import ask
 from zmqlab.errors import ClusterError, JournalMismatch, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import (
-    METRICS_OFFSET,
-    SAME_CLOCK,
-    ClockOffset,
-    Host,
-    NodeProcess,
-    Place,
-    end_all,
-    kill_late,
-)
+from zmqlab.lab.hosts import METRICS_OFFSET, SAME_CLOCK, ClockOffset, Host, NodeProcess, Place, end_all, kill_late
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.replica.replications import REPLICATIONS

@@ -152,6 +152,7 @@ class Host(Protocol):
         Raises:
             ClusterError: they can't be had.
         """
+        return  # they are there
 
     def machine(self, settings: NodeSettings) -> str:
         """What fails together: nodes of one name share a machine, or whatever the host takes for one."""
@@ -164,6 +165,7 @@ class Host(Protocol):
     def close(self, cluster: str, keep: bool) -> None:
         """The nodes of the cluster of this name have ended for good. Free what it has elsewhere; its files stay there
         if they are to be kept."""
+        return  # it has nothing elsewhere
 
 
 class LocalHost(Host):

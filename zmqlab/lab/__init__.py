@@ -8,6 +8,9 @@ A cluster:
 
 * :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
+* :mod:`~zmqlab.lab.dask_host`: the workers of a Dask cluster as another host: which one gets which node.
+* :mod:`~zmqlab.lab.dask_links`: the way to one worker: calls, its nodes as they are known here, its clock.
+* :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes on a lease of their owner.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.

@@ -346,8 +346,13 @@ class Fleet:
             self._expected_deaths.add(name)
             self._processes.pop(name)
             self._paused.discard(name)
-        process.signal(number)
-        process.signal(signal.SIGCONT)
+        try:
+            process.signal(number)
+            process.signal(signal.SIGCONT)
+        except ClusterError:  # its machine does not answer: it runs, as far as is known
+            self._processes[name] = process
+            self._expected_deaths.discard(name)
+            raise
         kill_late(process, STOP_GRACE_S)
         process.close()
         self._feed.forget(name)

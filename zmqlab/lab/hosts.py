@@ -320,8 +320,9 @@ def end_all(processes: list[NodeProcess], grace_s: float) -> None:
     it end after its turn.
     """
     for process in processes:
-        process.signal(signal.SIGTERM)
-        process.signal(signal.SIGCONT)
+        with contextlib.suppress(ClusterError):  # its machine does not answer; the others end all the same
+            process.signal(signal.SIGTERM)
+            process.signal(signal.SIGCONT)
         process.close()
     deadline = time.monotonic() + grace_s
     for process in processes:
@@ -332,7 +333,8 @@ def end_all(processes: list[NodeProcess], grace_s: float) -> None:
 def kill_late(process: NodeProcess, grace_s: float) -> None:
     """Wait for a process that was told to end, and end it by SIGKILL if it is still there after ``grace_s``."""
     if process.wait(max(0.0, grace_s)) is None:
-        process.signal(signal.SIGKILL)
+        with contextlib.suppress(ClusterError):  # its machine does not answer
+            process.signal(signal.SIGKILL)
         process.wait(KILLED_S)
 
 

@@ -71,7 +71,9 @@ class Cluster(FaultVerbs):
         metrics: every node shows metrics; ``prometheus/targets.json`` in the run folder tells Prometheus where.
         keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder;
             a folder that has keys keeps them. Without keys every process on this machine may speak to the nodes.
-        host: where nodes run; processes on this machine by default. Nodes that run already: :meth:`attach`.
+        host: where nodes run; processes on this machine by default. ``DaskHost(client)``: on the workers of a Dask
+            cluster (:mod:`zmqlab.lab.dask_host`). Nodes that run already:
+            :meth:`attach`.
         settings: settings of the nodes beyond these, as ``{"election_ticks": 40}`` or ``{"snapshot_log_bytes": 65536}``
             (docs/settings.md).
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
@@ -314,6 +316,12 @@ class Cluster(FaultVerbs):
     def living_endpoints(self) -> tuple[str, ...]:
         """Where clients reach the nodes that run and are not paused."""
         return tuple(map(self.fleet.endpoint, self.running))
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """Node -> the machine that it is on: what fails together, by the word of the host."""
+        fleet = self.fleet
+        return {name: fleet.host.machine(fleet.settings(name)) for name in fleet.names}
 
     @property
     def events(self) -> EventTable:

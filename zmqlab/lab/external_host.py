@@ -42,7 +42,7 @@ from zmqlab.keys import forget, of_client, trust, trust_clients_ports
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet, NodePlan
-from zmqlab.lab.hosts import NodeProcess
+from zmqlab.lab.hosts import Host, NodeProcess, Place
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, NodeSettings, parse_endpoint
 from zmqlab.wire.node_status import Member, NodeStatus
@@ -56,7 +56,7 @@ OUTSIDE = "these nodes were started elsewhere: start, end or pause them where th
 """Why no process can be touched."""
 
 
-class ExternalHost:
+class ExternalHost(Host):
     """The machines of nodes that are attached to.
 
     Args:
@@ -66,9 +66,6 @@ class ExternalHost:
     Raises:
         SettingsError: they are no endpoints, or the folder has no key for a client.
     """
-
-    address = ""
-    """No node is started, and so none needs an address."""
 
     def __init__(self, endpoints: Sequence[str], keys: str | os.PathLike[str] | None = None) -> None:
         if isinstance(endpoints, str) or not endpoints:
@@ -109,7 +106,7 @@ class ExternalHost:
 
     # -- what can't be done from here ------------------------------------------------------------------------
 
-    def free_ports(self, count: int, exclude: Collection[int] = ()) -> list[int]:
+    def places(self, count: int, others: Collection[NodeSettings] = (), exclude: Collection[int] = ()) -> list[Place]:
         """Raises ClusterError: a node is started where it is to run."""
         raise ClusterError(
             f"no node can be added from here: start one where it is to run, with zmqlab node --join {self._base}"
@@ -128,6 +125,10 @@ class ExternalHost:
     def wipe(self, settings: NodeSettings) -> None:
         """Raises ClusterError."""
         raise ClusterError(f"{settings.name}: {OUTSIDE}")
+
+    def fetch(self, settings: NodeSettings) -> None:
+        """Raises ClusterError."""
+        self.log_path(settings)
 
     @property
     def _base(self) -> str:

@@ -22,7 +22,7 @@ from zmqlab.lab.external_host import AttachedFleet, ExternalHost
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
-from zmqlab.lab.hosts import Host
+from zmqlab.lab.hosts import Host, Place
 from zmqlab.lab.register import Ending
 from zmqlab.lab.run_folders import KnownCluster, RunFolder
 from zmqlab.lab.scaling import Scaling
@@ -61,10 +61,10 @@ class StartedCluster:
         if self.known is None:
             self.fleet.found(count)
         else:
-            plan, host = self.fleet.plan, self.fleet.host
+            plan = self.fleet.plan
             self.fleet.reopen(
                 [
-                    plan.settings(host, each.name, each.port, peers=each.peers, join=each.join)
+                    plan.settings(each.name, Place(each.address, each.port), peers=each.peers, join=each.join)
                     for each in self.known.nodes
                 ]
             )
@@ -148,6 +148,8 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
                 targets.show_nodes(nodes)
 
         fleet = Fleet(host, feed, plan, folder.keep_evidence, changed)
+        feed.clock = fleet.clock
+        end.also(lambda: fleet.leave_host(folder.keep))
         end.also(fleet.end_all)
         end.first = fleet.close  # what waits for a node ends at once
         faults = FaultTable(fleet)

@@ -84,14 +84,14 @@ def test_a_node_that_is_not_heard_is_silent_and_not_dead(outside: Outside) -> No
     outside.now_s = 1.5
     outside.say(1, 2)
     assert outside.fleet.running == ("node1", "node2")
-    assert outside.told == [("silent", "node3")]
+    assert outside.told == [("fell_silent", "node3")]
     facts = {each.name: each for each in ServiceWatch(outside.feed, outside.fleet).facts().nodes}
     assert facts["node3"].process == "unknown"
     assert (facts["node3"].is_up, facts["node3"].is_down) == (False, False)
     outside.say(1)
-    assert outside.told == [("silent", "node3")], "told once"
+    assert outside.told == [("fell_silent", "node3")], "told once"
     outside.say(3)
-    assert outside.told == [("silent", "node3"), ("heard", "node3")]
+    assert outside.told == [("fell_silent", "node3"), ("heard_again", "node3")]
     assert wait_for(lambda: outside.back == ["node3"])
     (silence,) = [span for span in spans_of(outside.feed.events(), FAULTS.bands) if span.label == "node3 silent"]
     assert silence.end_ns is not None

@@ -117,7 +117,18 @@ def test_members_that_come_move_and_go_are_followed(outside: Outside) -> None:
     del outside.members[2]
     outside.say(1, commit_index=4)
     assert outside.fleet.names == ("node1", "node2", "node4")
-    assert outside.told == [("removed", "node3")]
+    assert outside.told == [("restarted", "node2"), ("removed", "node3")]
+
+
+def test_a_member_that_was_removed_from_here_does_not_come_back_with_old_news(outside: Outside) -> None:
+    outside.fleet.drop(["node3"])
+    outside.say(1, 2)
+    assert outside.fleet.names == ("node1", "node2"), "though both still name it"
+    outside.members = outside.members[:2]
+    outside.say(1, 2, commit_index=2)
+    outside.members = [*outside.members, member(3)]
+    outside.say(1, 2, commit_index=3)
+    assert outside.fleet.names == ("node1", "node2", "node3"), "it has joined again"
 
 
 def test_old_news_of_the_members_change_nothing(outside: Outside) -> None:

@@ -155,6 +155,8 @@ class AttachedFleet(Fleet):
         self._silent: set[str] = set()
         """Nodes of which an event tells that they are not heard."""
         self._uptimes_ms: dict[str, int] = {}
+        self._dropped: set[str] = set()
+        """Nodes that are to be forgotten, while the newest membership that was heard still has them."""
         self.when_back: Callable[[str], None] = lambda _: None
         """Called in a thread of its own with a node that is heard again, or was restarted: it has forgotten its
         faults."""
@@ -172,10 +174,11 @@ class AttachedFleet(Fleet):
         raise ClusterError(f"{name}: {OUTSIDE}")
 
     def found(self, count: int) -> None:
-        """Listen to all members, and return when one of them is heard, or after :data:`ATTACH_S`: a cluster that is out
-        of service can be attached to as well."""
+        """Listen to all members, and return when they are heard; after a while also if some, or all, are silent: a
+        cluster that is out of service can be attached to as well."""
         self._follow_members(self._seen.members)
-        self._feed.wait_until(lambda: bool(self.running), ATTACH_S)
+        if not self._feed.wait_until(lambda: self.running == self.names, HEARD_S):
+            self._feed.wait_until(lambda: bool(self.running), ATTACH_S)
 
     def raise_if_ended(self, name: str) -> None:
         """A node that does not answer may be anywhere. Raises ClusterError if this process has let go of it."""
@@ -184,13 +187,8 @@ class AttachedFleet(Fleet):
     def drop(self, names: Collection[str]) -> None:
         """Listen to these nodes no longer. Their processes go on."""
         with self._lock:
-            known = [self._settings.pop(name) for name in names if name in self._settings]
-        for settings in known:
-            self._feed.disconnect(settings.endpoint)
-            self._feed.forget(settings.name)
-            self._silent.discard(settings.name)
-            self._uptimes_ms.pop(settings.name, None)
-            forget([settings.endpoint])
+            self._dropped.update(names)
+            self._forget(names)
 
     def notice_deaths(self) -> None:
         """Follow the members, and record which nodes fell silent or came back. The feed's thread calls this."""
@@ -208,21 +206,28 @@ class AttachedFleet(Fleet):
 
     def _follow_members(self, members: Sequence[Member]) -> None:
         places = _places_of(members)
-        with self._lock:
-            known = {name: settings.endpoint for name, settings in self._settings.items()}
-        if places == known or len(places) < len(members):
+        if len(places) < len(members):
             return  # a node that has just joined is nameless for a moment
-        for name in known.keys() - places.keys():
-            self.drop([name])
+        with self._lock:
+            self._dropped &= places.keys()
+            wanted = {name: place for name, place in places.items() if name not in self._dropped}
+            known = {name: settings.endpoint for name, settings in self._settings.items()}
+            gone = [name for name in known if name not in wanted]
+            new = [each for each in members if each.name in wanted and known.get(each.name) != each.endpoint]
+            self._forget([*gone, *(each.name for each in new)])
+            self._settings.update((each.name, self._settings_of(each)) for each in new)
+        for name in gone:
             self._feed.note(LabEvent.REMOVED, name)
-        for member in members:
-            if known.get(member.name) != member.endpoint:
-                self._adopt(member)
+        for each in new:
+            if self._key is not None:
+                trust([each.endpoint], self._key)
+            self._feed.connect(each.endpoint)
+            kind = LabEvent.RESTARTED if each.name in known else LabEvent.ATTACHED  # no process changes its address
+            self._feed.note(kind, each.name, each.endpoint)
 
-    def _adopt(self, member: Member) -> None:
-        """Listen to a member: a new one, or one that has moved."""
-        self.drop([member.name])
-        settings = NodeSettings(
+    def _settings_of(self, member: Member) -> NodeSettings:
+        """What is known of a member. It was started elsewhere, so the rest says nothing."""
+        return NodeSettings(
             name=member.name,
             port=member.port,
             bind=member.host,
@@ -230,12 +235,14 @@ class AttachedFleet(Fleet):
             cluster=self._seen.cluster,
             replication=self.plan.replication,
         )
-        if self._key is not None:
-            trust([settings.endpoint], self._key)
-        with self._lock:
-            self._settings[member.name] = settings
-        self._feed.connect(settings.endpoint)
-        self._feed.note(LabEvent.ATTACHED, member.name, settings.endpoint)
+
+    def _forget(self, names: Collection[str]) -> None:
+        for settings in [self._settings.pop(name) for name in names if name in self._settings]:
+            self._feed.disconnect(settings.endpoint)
+            self._feed.forget(settings.name)
+            self._silent.discard(settings.name)
+            self._uptimes_ms.pop(settings.name, None)
+            forget([settings.endpoint])
 
     def _follow_node(self, name: str, status: NodeStatus, age_s: float) -> None:
         if age_s >= HEARD_S:

@@ -95,13 +95,14 @@ class StartedCluster:
         return found[0]
 
     def status(self, timeout_s: float) -> StatusTable:
-        """Ask every running node how it is."""
+        """Ask every running node how it is; of nodes that others have started, every one."""
         running, paused = self.fleet.running, self.fleet.paused
-        answers = ask.statuses([self.fleet.endpoint(name) for name in running], timeout_s)
+        asked = self.fleet.names if self.fleet.outside else running
+        answers = ask.statuses([self.fleet.endpoint(name) for name in asked], timeout_s)
 
         def state(name: str) -> NodeState:
             endpoint = self.fleet.endpoint(name)
-            if name not in running and not self.fleet.outside:
+            if name not in asked:
                 return NodeState(name, endpoint, "paused" if name in paused else "stopped")
             status = answers.get(endpoint)
             return NodeState(name, endpoint, "running" if status else "silent", status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import NodePlan
-from zmqlab.lab.hosts import free_base_ports, module_command, module_environment, node_arguments
+from zmqlab.lab.hosts import SAME_CLOCK, free_base_ports, module_command, module_environment, node_arguments
 from zmqlab.lab.service_facts import ServiceWatch
 from zmqlab.settings import NodeSettings
 from zmqlab.widgets.cluster_controls import states_of
+from zmqlab.wire.control import Event, encode
+from zmqlab.wire.frames import EVENT
 from zmqlab.wire.node_status import Member, NodeStatus
 
 # -- what nodes say, without nodes ---------------------------------------------------------------------------------
@@ -48,6 +51,7 @@ class Outside:
         self.now_s = 0.0
         self.feed = MetricsFeed()
         self.at_s: dict[str, float] = {}
+        monkeypatch.setattr("zmqlab.lab.external_host.CLOCK_ANSWER_S", 0.0)
         monkeypatch.setattr(self.feed, "silent_s", lambda: {name: self.now_s - at for name, at in self.at_s.items()})
         host = ExternalHost(["tcp://127.0.0.1:5102"])
         self.fleet = AttachedFleet(host, self.feed, NodePlan(cluster="attached", run_dir=Path()), said(1, self.members))
@@ -71,6 +75,7 @@ class Outside:
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
     made = Outside(monkeypatch)
     yield made
+    made.fleet.close()
     made.feed.close()
 
 
@@ -136,6 +141,26 @@ def test_old_news_of_the_members_change_nothing(outside: Outside) -> None:
     outside.feed._take_status(said(1, new, commit_index=9))
     outside.say(2, commit_index=1)
     assert len(outside.fleet.names) == 4
+
+
+def test_events_are_placed_by_the_clock_of_their_machine(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    def statuses(endpoints: list[str], timeout_s: float) -> dict[str, NodeStatus]:
+        ahead_ns = 2_000_000_000 if endpoints == ["tcp://127.0.0.1:5202"] else 0
+        return {endpoints[0]: said(2, [], time_ns=time.time_ns() + ahead_ns)}
+
+    monkeypatch.setattr("zmqlab.client.ask.statuses", statuses)
+    assert outside.fleet.clock("node2") == SAME_CLOCK, "nothing is known"
+    outside.fleet._ask_for_clocks()
+    ahead = outside.fleet.clock("node2")
+    assert abs(ahead.offset_ns - 2_000_000_000) <= ahead.uncertainty_ns < 500_000_000
+    assert outside.fleet.clock("node1").offset_ns == 0
+    outside.feed.clock = outside.fleet.clock
+    now_ns = time.time_ns()
+    event = Event(time_ns=now_ns + ahead.offset_ns, node="node2", kind="elected", term=2)
+    outside.feed._take_node_frame(EVENT, encode(EVENT, event))
+    placed = outside.feed.events()[-1]
+    assert abs(placed.time_ns - now_ns) <= ahead.uncertainty_ns
+    assert placed.text.startswith("±")
 
 
 def test_faults_are_told_again_to_a_node_that_is_back(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:

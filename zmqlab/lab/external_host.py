@@ -20,8 +20,9 @@ leave or move are followed, and nothing has to be told here.
 are heard *running*, because all that its callers want of a running node is that it answers. Displays read
 :attr:`~zmqlab.lab.fleet.Fleet.outside`, and say *silent*.
 
-Times: a silence is measured on the clock of this process, from when a snapshot came. A restart is seen by the node's
-uptime, which has become shorter. Clocks of two machines are never compared.
+*Times.* A silence is measured on the clock of this process, from when a snapshot came. A restart is seen by the node's
+uptime, which has become shorter. Events of nodes bear the clocks of their machines: each is asked every few seconds
+(:mod:`~zmqlab.lab.clock_samples`), and the feed places its events by that.
 
 Left out on purpose: stopping what is attached to. :meth:`Cluster.stop <zmqlab.lab.cluster.Cluster.stop>` lets go of the
 nodes, and they go on.
@@ -39,10 +40,11 @@ from zmqlab.client import ask
 from zmqlab.client.roster import newest_of
 from zmqlab.errors import ClusterError, NotLetIn, SettingsError
 from zmqlab.keys import forget, of_client, trust, trust_clients_ports
+from zmqlab.lab.clock_samples import ClockSamples
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet, NodePlan
-from zmqlab.lab.hosts import Host, NodeProcess, Place
+from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, NodeProcess, Place
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, NodeSettings, parse_endpoint
 from zmqlab.wire.node_status import Member, NodeStatus
@@ -52,6 +54,9 @@ ATTACH_S = 5.0
 ASK_S, POLL_S = 1.0, 0.1
 HEARD_S = 1.0
 """A node publishes ten times a second. After so long without a word it is silent."""
+CLOCK_S = 5.0
+"""Between two questions for a node's clock. A disciplined clock parts from another by 75 µs in that time."""
+CLOCK_ANSWER_S = 0.5
 OUTSIDE = "these nodes were started elsewhere: start, end or pause them where they run (kill, docker, kubectl)"
 """Why no process can be touched."""
 
@@ -155,6 +160,8 @@ class AttachedFleet(Fleet):
         self._silent: set[str] = set()
         """Nodes of which an event tells that they are not heard."""
         self._uptimes_ms: dict[str, int] = {}
+        self._clocks: dict[str, ClockSamples] = {}
+        self._closing = threading.Event()
         self._dropped: set[str] = set()
         """Nodes that are to be forgotten, while the newest membership that was heard still has them."""
         self.when_back: Callable[[str], None] = lambda _: None
@@ -179,6 +186,18 @@ class AttachedFleet(Fleet):
         self._follow_members(self._seen.members)
         if not self._feed.wait_until(lambda: self.running == self.names, HEARD_S):
             self._feed.wait_until(lambda: bool(self.running), ATTACH_S)
+        self._ask_for_clocks()
+        threading.Thread(target=self._follow_clocks, name="zmqlab-clocks", daemon=True).start()
+
+    def clock(self, name: str) -> ClockOffset:
+        """How far the clock of a node's machine is ahead, as far as that is known."""
+        samples = self._clocks.get(name)
+        return samples.offset() if samples is not None else SAME_CLOCK
+
+    def close(self) -> None:
+        """Refuse all verbs, and let those that wait end with an error."""
+        self._closing.set()
+        super().close()
 
     def raise_if_ended(self, name: str) -> None:
         """A node that does not answer may be anywhere. Raises ClusterError if this process has let go of it."""
@@ -203,6 +222,22 @@ class AttachedFleet(Fleet):
                 self._follow_node(name, status, age_s)
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _follow_clocks(self) -> None:
+        """A thread of its own: a silent node takes its time."""
+        while not self._closing.wait(CLOCK_S):
+            self._ask_for_clocks()
+
+    def _ask_for_clocks(self) -> None:
+        for name in self.running:
+            settings = self._settings.get(name)
+            if settings is None:
+                continue  # it has left just now
+            sent_ns = time.time_ns()
+            answer = ask.statuses([settings.client_endpoint], CLOCK_ANSWER_S).get(settings.client_endpoint)
+            if answer is not None:
+                samples = self._clocks.setdefault(name, ClockSamples())
+                samples.sample(sent_ns, answer.time_ns, answer.time_ns, time.time_ns())
 
     def _follow_members(self, members: Sequence[Member]) -> None:
         places = _places_of(members)
@@ -242,6 +277,7 @@ class AttachedFleet(Fleet):
             self._feed.forget(settings.name)
             self._silent.discard(settings.name)
             self._uptimes_ms.pop(settings.name, None)
+            self._clocks.pop(settings.name, None)
             forget([settings.endpoint])
 
     def _follow_node(self, name: str, status: NodeStatus, age_s: float) -> None:

@@ -169,6 +169,7 @@ def _attach(plan: NodePlan, host: ExternalHost, folder: RunFolder, end: Ending) 
     feed = MetricsFeed()
     end.also(feed.close)
     fleet = AttachedFleet(host, feed, plan, seen)
+    feed.clock = fleet.clock
     end.also(fleet.end_all)
     end.first = fleet.close
     faults = FaultTable(fleet)

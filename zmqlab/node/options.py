@@ -15,8 +15,8 @@ the environment it belongs to another program.
 
 A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
 made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all
-addresses, it tells the others the one from which it reaches those that it joins. Its own endpoint may be among those: so
-one file names all machines, and is the same on each.
+addresses, it tells the others the one from which it reaches those that it joins. Its own endpoint may be among those,
+so that one file with all machines is the same on each.
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.

@@ -66,7 +66,7 @@ def test_a_host_is_cut_off_and_comes_back_and_a_process_is_killed(machines: Mach
 
 @pytest.mark.long
 @pytest.mark.parametrize("queue", [NETEM, NARROW], ids=lambda queue: queue[0])
-def test_a_host_behind_a_bad_link_holds_nobody_up(machines: Machines, queue: tuple[str, ...]) -> None:
+def test_a_host_behind_a_bad_link_does_not_hold_up_the_others(machines: Machines, queue: tuple[str, ...]) -> None:
     if reason := why_no_queue(*queue):
         pytest.skip(reason)
     leader = machines.ask("seen")["leader"]

@@ -19,12 +19,13 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
   const ofLeader = h("span", { className: "zl-buttons" });
   const form = h("div", { className: "zl-form", hidden: true });
+  const outside = h("div", { className: "zl-faint", hidden: true });   // why buttons are disabled
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
     h("div", { className: "zl-head" }, title, summary, h("span", { className: "zl-space" }),
       h("span", {}, h("span", { className: "zl-faint", textContent: "scale to " }), stepper), ofLeader, heal),
-    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), form);
+    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), outside, form);
   const controls = (target) => model.get("_controls").filter((each) => each.target === target);
 
   // The buttons for a node: those that its state allows.
@@ -128,6 +129,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   let nodes = [], drawnFor = "", stepperFor = "", leaderFor = "";
   return (state) => {
     nodes = state.nodes;
+    outside.hidden = !state.outside;
+    outside.textContent = state.outside;
     followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }

@@ -209,7 +209,7 @@ class Network:
             self.remove(machine)
         _remove_namespace(self._switch)
         with contextlib.suppress(OSError):
-            NETNS.rmdir()  # unless somebody else has something there
+            NETNS.rmdir()  # unless another program has something there
 
 
 def environment(**more: str) -> dict[str, str]:

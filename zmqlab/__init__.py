@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from zmqlab.errors import ZmqlabError
     from zmqlab.judge.verdict import LoadResult, Verdict
     from zmqlab.lab.cluster import Cluster
+    from zmqlab.lab.dask_host import DaskHost
     from zmqlab.lab.load_client import LoadClient
     from zmqlab.lab.register import clusters, stop_all
     from zmqlab.market.types import Command, ExecutionReport, OrderType, Side, TimeInForce
@@ -61,6 +62,7 @@ __all__ = [
     "Client",
     "Cluster",
     "Command",
+    "DaskHost",
     "Diagram",
     "ExecutionReport",
     "LoadClient",
@@ -80,6 +82,7 @@ _HOME = {
     "Client": "zmqlab.client.order_client",
     "Cluster": "zmqlab.lab.cluster",
     "Command": "zmqlab.market.types",
+    "DaskHost": "zmqlab.lab.dask_host",
     "Diagram": "zmqlab.runs.trace_diagrams",
     "ExecutionReport": "zmqlab.market.types",
     "LoadClient": "zmqlab.lab.load_client",

@@ -151,3 +151,15 @@ class ClusterError(ZmqlabError):
 
 class RunUnreadable(ZmqlabError):
     """A folder is no kept run, or a file in it is not as it was written."""
+
+
+START_ERRORS = (PortInUse, ListenFailed, LogUnwritable, JournalMismatch, JournalFull, JournalCorrupt)
+"""Each has an exit status of its own."""
+
+
+def start_error(status: int, message: str) -> NodeError:
+    """The NodeError whose exit status a node ended with; NodeStartFailed for any other status."""
+    for kind in START_ERRORS:
+        if kind.exit_status == status:
+            return kind(message)
+    return NodeStartFailed(message)

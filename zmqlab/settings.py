@@ -351,8 +351,8 @@ class NodeSettings:
         require_whole("bootstrap_ms", self.bootstrap_ms, 0, 600_000)
         require(
             is_loopback(self.bind) or self.insecure or self.keys is not None,
-            f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys DIR` makes them), bind to"
-            " 127.0.0.1, or say --insecure",
+            f"listening on {self.bind} lets others in: give --keys DIR (`zmqlab keys DIR` makes them), or"
+            " Cluster(keys=True) in Python; bind to 127.0.0.1; or say --insecure",
         )
         require(
             not (self.insecure and self.keys is not None),

@@ -14,11 +14,11 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster
-from zmqlab.lab.hosts import free_base_ports, module_command, module_environment, node_arguments
+from zmqlab.lab.hosts import Host, Place, free_base_ports, module_command, module_environment, node_arguments
 from zmqlab.settings import NodeSettings
 
 
-class FolderHost:
+class FolderHost(Host):
     """Each node has a folder of its own, runs in it, and listens at another loopback address; calls are counted."""
 
     address = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
@@ -27,9 +27,9 @@ class FolderHost:
         self.root = root
         self.calls: Counter[str] = Counter()
 
-    def free_ports(self, count: int, exclude: Collection[int] = ()) -> list[int]:
-        self.calls["free_ports"] += 1
-        return free_base_ports(count, exclude=exclude, host=self.address)
+    def places(self, count: int, others: Collection[NodeSettings] = (), exclude: Collection[int] = ()) -> list[Place]:
+        self.calls["places"] += 1
+        return [Place(self.address, port) for port in free_base_ports(count, exclude=exclude, host=self.address)]
 
     def start(self, settings: NodeSettings) -> FolderNode:
         self.calls["start"] += 1
@@ -98,7 +98,7 @@ def test_a_cluster_forms_breaks_and_grows_on_another_host(tmp_path: Path) -> Non
         assert wait_for(lambda: all(node.status and node.status.lag == 0 for node in cluster.status()), 10)
         assert cluster.log_path("node3") == host.root / "node3" / "logs" / "node3.log"
         assert "node3" in cluster.log_path("node3").read_text()
-    assert host.calls == {"free_ports": 2, "start": 6, "wipe": 1}
+    assert host.calls == {"places": 2, "start": 6, "wipe": 1}
     assert {path.name for path in (tmp_path / "here").iterdir()} == {"cluster.json", "owner"}, (
         "all others are the host's"
     )

@@ -14,7 +14,8 @@ from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
 from zmqlab.cli.live_view import node_rows
 from zmqlab.errors import SettingsError
-from zmqlab.lab.feed import MetricsFeed, _Listener
+from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.listeners import Listener
 from zmqlab.lab.service_facts import ServiceWatch
 from zmqlab.wire import control, frames
 
@@ -151,7 +152,7 @@ def test_a_callback_that_never_comes_to_an_end_misses_what_is_too_much(caplog: p
         go_on.wait(10)
         seen.append(event.node)
 
-    listener = _Listener(wait, 3, lambda: False)
+    listener = Listener(wait, 3, lambda: False)
     for number in range(6):
         listener(control.Event(time_ns=1, node=f"node{number}", kind="sang"))
     assert "is slower than the news" in caplog.text

@@ -8,6 +8,11 @@ A cluster:
 
 * :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
+* :mod:`~zmqlab.lab.dask_host`: the workers of a Dask cluster as another host: which one gets which node.
+* :mod:`~zmqlab.lab.dask_links`: the way to one worker: calls, its nodes as they are known here, its clock.
+* :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes on a lease of their owner.
+* :mod:`~zmqlab.lab.clock_samples`: how far the clock of another machine is from the one here, and how surely.
+* :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
@@ -15,6 +20,7 @@ A cluster:
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
+* :mod:`~zmqlab.lab.listeners`: who hears the news: callbacks, each slow one in a thread of its own.
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.
 * :mod:`~zmqlab.lab.trace_leases`: tracing that is asked for, and asked for again.
 * :mod:`~zmqlab.lab.sampled_traces`: what traced processes told, for pictures and diagrams.

@@ -2,9 +2,9 @@
 
 One background thread reads two SUB sockets. One is connected to every node's PUB socket; the other is bound, and a load
 process connects its PUB socket to it. Any thread may read what was collected (:meth:`MetricsFeed.newest`,
-:meth:`MetricsFeed.events`, ...) or register a callback. Each callback has a thread of its own (:class:`_Listener`): one
-that is slow, that raises, or that never returns, is late itself, and nothing else is. The lab's own callbacks, which
-only store what they are given, are called ``at_once``, in the thread that brings the news.
+:meth:`MetricsFeed.events`, ...) or register a callback. Each callback has a thread of its own
+(:mod:`zmqlab.lab.listeners`). The lab's own callbacks, which only store what they are given, are called ``at_once``, in
+the thread that brings the news.
 
 What it keeps:
 
@@ -15,6 +15,9 @@ What it keeps:
   all the time: chains of equal index are compared, and one that differs becomes an event;
 - traces, while they are wanted (:mod:`zmqlab.lab.sampled_traces`).
 
+Events bear the wall clock of this machine. Those of nodes on another machine are placed by the offset of its clock, as
+the host has measured it, and say within which bounds that is known.
+
 All of it is bounded. Trades are not kept, and their topic is subscribed to only while a callback wants them.
 
 :func:`zmqlab.client.roster.leader_of` is the one rule for which node leads.
@@ -23,8 +26,6 @@ All of it is bounded. Trades are not kept, and their topic is subscribed to only
 from __future__ import annotations
 
 import contextlib
-import logging
-import queue
 import threading
 import time
 from collections import OrderedDict, deque
@@ -39,6 +40,8 @@ from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.keys import Keyring, Role
 from zmqlab.lab.events import LabEvent
+from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset
+from zmqlab.lab.listeners import WAITING_MAX, WAITING_TURNS_MAX, Listener, call_each, unregister_from
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
@@ -51,23 +54,15 @@ HISTORY_EVENTS = 2_000
 """Events that are kept, and mismatches: hours of faults by hand."""
 CHECKPOINTS = 2_000
 """Checkpoints and terms that are kept. At 256 log entries a checkpoint, half a million entries."""
+NS_PER_MS = 1e6
 POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
 FRAMES_A_TURN = 1_000
 """After so many frames of one socket the thread looks at the other one."""
-LISTEN_S = 0.2
-"""How soon the thread of a callback ends after the feed."""
-FAILED = "a callback of the metrics feed failed"
-WAITING_MAX = 10_000
-"""News that wait for one slow callback: a second of trades at full speed, or an hour of faults. More are dropped."""
-WAITING_TURNS_MAX = 1
-"""A callback that is slower than the turns gets fewer of them."""
 LOAD_DOORS = {"load": Role.TRADER}
 """The door of a socket to which a load process connects."""
 BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconnect_max_ms=20)
 """A node that comes back is heard within 20 ms of its bind, or its first election would be missed."""
-
-_log = logging.getLogger(__name__)
 
 
 class Mismatch(NamedTuple):
@@ -82,6 +77,8 @@ class MetricsFeed:
     """Collects what a cluster publishes. Close it, or use it as a context manager."""
 
     def __init__(self) -> None:
+        self.clock: Callable[[str], ClockOffset] = lambda _: SAME_CLOCK
+        """Tells by a node's name how far the clock of its machine is ahead."""
         self._lock = threading.Lock()
         self._commands: deque[tuple[str, str]] = deque()
         """(``connect`` or ``disconnect``, endpoint) that the thread has still to carry out."""
@@ -217,7 +214,7 @@ class MetricsFeed:
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
-        _call_each(self._event_callbacks, event)
+        call_each(self._event_callbacks, event)
 
     # -- callbacks -------------------------------------------------------------------------------------------
 
@@ -248,7 +245,7 @@ class MetricsFeed:
 
     def tell_load(self, query: TraceQuery) -> None:
         """Have the load clients of this process traced."""
-        _call_each(self._load_tellers, query)
+        call_each(self._load_tellers, query)
 
     def on_turn(self, callback: Callable[[], None], *, at_once: bool = False) -> Callable[[], None]:
         """Call ``callback`` about twenty times a second, a slow one less often; otherwise like :meth:`on_event`."""
@@ -263,13 +260,13 @@ class MetricsFeed:
     ) -> Callable[[], None]:
         if at_once:
             callbacks.append(callback)
-            return partial(_unregister, callbacks, callback)
-        listener = _Listener(callback, waiting_max, lambda: self._closing)
+            return partial(unregister_from, callbacks, callback)
+        listener = Listener(callback, waiting_max, lambda: self._closing)
         callbacks.append(listener)
 
         def unregister() -> None:
             listener.stop()
-            _unregister(callbacks, listener)
+            unregister_from(callbacks, listener)
 
         return unregister
 
@@ -300,7 +297,7 @@ class MetricsFeed:
                 if self._load_subscriber in ready:
                     self._drain(self._load_subscriber, self._take_load_frame)
                 if time.monotonic() >= turn_due_s:
-                    _call_each(self._turn_callbacks)
+                    call_each(self._turn_callbacks)
                     turn_due_s = time.monotonic() + POLL_MS / 1000
         finally:
             self._subscriber.close(0)
@@ -340,20 +337,29 @@ class MetricsFeed:
         if frame_type == METRICS:
             self._take_status(control.decode_status(frame))
         elif frame_type == EVENT:
-            event = control.decode_event(frame)
+            event = self._placed(control.decode_event(frame))
             if event.kind == EventKind.ELECTED:
                 self._note_leader(event.term, event.node)
             self.record(event)
         elif frame_type == TRADE:
-            _call_each(self._trade_callbacks, control.decode_trade(frame))
+            call_each(self._trade_callbacks, control.decode_trade(frame))
         elif frame_type == TRACE:
             self.traces.take(decode_trace(frame))
+
+    def _placed(self, event: control.Event) -> control.Event:
+        """The event at its time on the clock of this machine; its text says how sure that is, if it is not exact."""
+        clock = self.clock(event.node)
+        if clock.uncertainty_ns:
+            sure = f"±{clock.uncertainty_ns / NS_PER_MS:.1f} ms"
+            event.time_ns -= clock.offset_ns
+            event.text = f"{event.text} ({sure})" if event.text else sure
+        return event
 
     def _take_load_frame(self, frame_type: int, frame: bytes) -> None:
         if frame_type == TRACE:
             self.traces.take(decode_trace(frame))
             return
-        _call_each(self._load_callbacks, frame)
+        call_each(self._load_callbacks, frame)
 
     def _take_status(self, status: NodeStatus) -> None:
         if status.role == "leader":
@@ -390,55 +396,3 @@ class MetricsFeed:
         mismatch = Mismatch(status.hash_index, dict(hashes))
         self._mismatches.append(mismatch)
         return mismatch
-
-
-class _Listener:
-    """Calls one callback in a thread of its own, with the news that were handed over; see the module."""
-
-    def __init__(self, callback: Callable[..., None], waiting_max: int, is_over: Callable[[], bool]) -> None:
-        self._callback = callback
-        self._waiting: queue.Queue[tuple[object, ...]] = queue.Queue(waiting_max)
-        self._is_over = is_over
-        self._stopped = self._dropped = False
-        threading.Thread(target=self._run, name="zmqlab-callback", daemon=True).start()
-
-    def __call__(self, *news: object) -> None:
-        """Hand over; never waits."""
-        try:
-            self._waiting.put_nowait(news)
-        except queue.Full:
-            if not self._dropped and self._waiting.maxsize > WAITING_TURNS_MAX:
-                self._dropped = True
-                _log.warning("%r is slower than the news: it misses some", self._callback)
-
-    def stop(self) -> None:
-        """Make no call any more."""
-        self._stopped = True
-
-    def _run(self) -> None:
-        while not self._stopped:
-            try:
-                news = self._waiting.get(timeout=LISTEN_S)
-            except queue.Empty:
-                if self._is_over():
-                    return
-                continue
-            try:
-                if not self._stopped:
-                    self._callback(*news)
-            except BaseException:  # also sys.exit(): this thread has only the callback to serve
-                _log.exception(FAILED)
-
-
-def _unregister(callbacks: list[Callable[..., None]], callback: Callable[..., None]) -> None:
-    with contextlib.suppress(ValueError):
-        callbacks.remove(callback)
-
-
-def _call_each(callbacks: list[Callable[..., None]], *arguments: object) -> None:
-    """Call every callback; one that fails is logged and stops neither the others nor the feed."""
-    for callback in tuple(callbacks):
-        try:
-            callback(*arguments)
-        except Exception:
-            _log.exception(FAILED)

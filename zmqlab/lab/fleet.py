@@ -1,8 +1,7 @@
 """The nodes of a cluster: what each was told, whether it runs, and how it ended.
 
-The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster` gives people its verbs,
-:mod:`~zmqlab.lab.faults` break nodes, :mod:`~zmqlab.lab.scaling` changes the members of the group; all of them act
-through this. A node stays known by its settings, whether it runs or not, until it is dropped.
+The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster`, :mod:`~zmqlab.lab.faults` and
+:mod:`~zmqlab.lab.scaling` act through it. A node stays known by its settings, running or not, until it is dropped.
 
 A node is ``running``, ``paused`` (SIGSTOP: it keeps its sockets and answers nothing, as a machine that hangs) or
 ``stopped``. Each start becomes an event here, and each death that the lab did not order. A fault tells its own event,
@@ -17,6 +16,7 @@ there. A cluster is ready when every node knows a leader and has applied the fir
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -27,10 +27,10 @@ from typing import Any, get_args
 
 from zmqlab import errors, keys
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, JournalMismatch, NodeError, NodeStartFailed, PortInUse, SettingsError
+from zmqlab.errors import ClusterError, JournalMismatch, NodeStartFailed, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import METRICS_OFFSET, Host, NodeProcess, end_all, kill_late
+from zmqlab.lab.hosts import METRICS_OFFSET, SAME_CLOCK, ClockOffset, Host, NodeProcess, Place, end_all, kill_late
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
 from zmqlab.replica.replications import REPLICATIONS
@@ -48,21 +48,11 @@ STOP_GRACE_S = 3.0
 KEY_FOLDER = "keys"
 """In the run folder."""
 POLL_S = 0.01
-REOPEN_POLL_S = 0.2
-"""A node whose owner was killed ends within a turn of its loop; one that was paused needs a shell to wake it."""
+REOPEN_POLL_S = 0.2  # a node whose owner was killed ends within a turn; a shell wakes one that was paused
 ANSWER_TIMEOUT_S = 0.04
 """Short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
 SIGNALS = {-number.value: number.name for number in signal.Signals}
 """A process' exit status -> the name of the signal that ended it."""
-START_ERRORS = (
-    errors.PortInUse,
-    errors.ListenFailed,
-    errors.LogUnwritable,
-    errors.JournalMismatch,
-    errors.JournalFull,
-    errors.JournalCorrupt,
-)
-"""Each has an exit status of its own."""
 QUIET_ENDS = (-signal.SIGKILL, -signal.SIGTERM, 0)
 """Exit statuses of a node that a person ended outside the lab. Any other one is a failure, whose evidence is kept."""
 
@@ -72,7 +62,6 @@ class NodePlan:
     """What all nodes of a cluster have in common. Raises SettingsError from the constructor."""
 
     cluster: str
-    """The cluster's name."""
     run_dir: Path
     """Where logs and journals go."""
     durability: Durability = "os"
@@ -97,35 +86,34 @@ class NodePlan:
         """Where the cluster's keys are; None: it has none."""
         return self.run_dir / KEY_FOLDER if self.keys else None
 
-    def settings(self, host: Host, name: str, port: int, **more: Any) -> NodeSettings:
-        """What a node with this name and base port on ``host`` is told; ``more`` are settings of its own."""
+    def settings(self, name: str, place: Place, **more: Any) -> NodeSettings:
+        """What a node with this name at ``place`` is told; ``more`` are settings of its own."""
         return NodeSettings(
             name=name,
-            port=port,
-            bind=host.address,
+            port=place.port,
+            bind=place.address,
             run_dir=self.run_dir,
             durability=self.durability,
             replication=self.replication,
             cluster=self.cluster,
             allow_faults=True,
             log_level=self.log_level,
-            metrics_port=port + METRICS_OFFSET if self.metrics else 0,
+            metrics_port=place.port + METRICS_OFFSET if self.metrics else 0,
             keys=self.key_folder,
             **{**self.more, **more},
         )
 
-    def founders(self, host: Host, ports: Iterable[int]) -> list[NodeSettings]:
+    def founders(self, places: Sequence[Place]) -> list[NodeSettings]:
         """The first nodes, ``node0``, ``node1``, ...; node0 campaigns at once."""
-        endpoints = {port: f"tcp://{host.address}:{port}" for port in ports}
+        endpoints = {place: place.endpoint for place in places}
         return [
             self.settings(
-                host,
                 f"node{number}",
-                port,
-                peers=tuple(endpoint for other, endpoint in endpoints.items() if other != port),
+                place,
+                peers=tuple(endpoint for other, endpoint in endpoints.items() if other != place),
                 leader=number == 0,
             )
-            for number, port in enumerate(endpoints)
+            for number, place in enumerate(places)
         ]
 
 
@@ -139,6 +127,9 @@ class Fleet:
         on_failure: called when a node ended by itself and badly.
         on_change: called with all nodes' settings when a node came or went for good.
     """
+
+    outside = ""
+    """Why no process can be started, paused or ended from here; empty: it can."""
 
     def __init__(
         self,
@@ -188,9 +179,9 @@ class Fleet:
         return tuple(sorted(self._paused))
 
     @property
-    def ports(self) -> tuple[int, ...]:
-        """The base ports of all nodes."""
-        return tuple(settings.port for settings in self._settings.values())
+    def nodes(self) -> tuple[NodeSettings, ...]:
+        """What all nodes were told."""
+        return tuple(self._settings.values())
 
     def settings(self, name: str) -> NodeSettings:
         """What a node was told. Raises ClusterError if there is no such node."""
@@ -198,6 +189,11 @@ class Fleet:
         if found is None:
             raise ClusterError(f"no node named {name}: there are {', '.join(self.names)}")
         return found
+
+    def clock(self, name: str) -> ClockOffset:
+        """How far the clock of a node's machine is ahead; of a node that is not known, none."""
+        settings = self._settings.get(name)
+        return self.host.clock(settings) if settings is not None else SAME_CLOCK
 
     def endpoint(self, name: str) -> str:
         """Where clients reach a node."""
@@ -236,9 +232,9 @@ class Fleet:
         refused: PortInUse | None = None
         tried: set[int] = set()
         for _ in range(START_ATTEMPTS):
-            ports = self.host.free_ports(count, tried)
-            tried.update(ports)
-            founders = self.plan.founders(self.host, ports)
+            places = self.host.places(count, exclude=tried)
+            tried.update(place.port for place in places)
+            founders = self.plan.founders(places)
             for settings in founders:
                 self.start(settings)
             try:
@@ -309,7 +305,7 @@ class Fleet:
         if status is None:
             return
         lines = process.error_text().splitlines()
-        error = start_error(status, "")
+        error = errors.start_error(status, "")
         meaning = (type(error).__doc__ or "").split(". ")[0]
         reason = lines[-1] if lines else f"{meaning}. It wrote no reason; its log is {self.log_path(name)}"
         raise type(error)(f"{name} ended with status {status} before it was ready: {reason}")
@@ -350,8 +346,13 @@ class Fleet:
             self._expected_deaths.add(name)
             self._processes.pop(name)
             self._paused.discard(name)
-        process.signal(number)
-        process.signal(signal.SIGCONT)
+        try:
+            process.signal(number)
+            process.signal(signal.SIGCONT)
+        except ClusterError:  # its machine does not answer: it runs, as far as is known
+            self._processes[name] = process
+            self._expected_deaths.discard(name)
+            raise
         kill_late(process, STOP_GRACE_S)
         process.close()
         self._feed.forget(name)
@@ -387,6 +388,13 @@ class Fleet:
         """End all nodes for good. Their journals stay. Another process may listen at their ports from now on."""
         self.close()
         self._end_processes()
+
+    def leave_host(self, keep: bool) -> None:
+        """All nodes have ended: what they have stored elsewhere is brought here if it is to be kept, else removed."""
+        for settings in self.nodes if keep else ():
+            with contextlib.suppress(ClusterError):  # its machine is gone, and the others' evidence is fetched
+                self.host.fetch(settings)
+        self.host.close(self.plan.cluster, keep)
 
     def close(self) -> None:
         """Start no node any more, refuse all verbs, and let those that wait end with an error."""
@@ -440,11 +448,3 @@ def check_count(count: int) -> None:
 def free_name(taken: Collection[str]) -> str:
     """The first of ``node0``, ``node1``, ... that is not taken."""
     return next(name for number in range(len(taken) + 1) if (name := f"node{number}") not in taken)
-
-
-def start_error(status: int, message: str) -> NodeError:
-    """The NodeError whose exit status a node ended with; NodeStartFailed for any other status."""
-    for kind in START_ERRORS:
-        if kind.exit_status == status:
-            return kind(message)
-    return NodeStartFailed(message)

@@ -1,8 +1,8 @@
-"""Where nodes run: the interface that a cluster needs of a machine, and this machine as its one implementation.
+"""Where nodes run: the interface that a cluster needs of machines, and this machine as the usual implementation.
 
-A :class:`Host` starts nodes, and knows its address, its free ports, its logs and its journals. What it starts is a
-:class:`NodeProcess`, which can be signalled and waited for. :class:`~zmqlab.lab.cluster.Cluster` knows nothing else
-about machines, so another host (containers, other machines) is one more class.
+A :class:`Host` starts nodes, and knows the places at which they can run, their logs, journals and clocks. What it
+starts is a :class:`NodeProcess`, which can be signalled and waited for. :class:`~zmqlab.lab.cluster.Cluster` knows
+nothing else about machines, so another host (containers, other machines) is one more class.
 
 Rules:
 
@@ -26,9 +26,12 @@ macOS): above it, any outgoing connection could take one in between. Between the
 process may still take a port. The node then ends with the exit status of :class:`~zmqlab.errors.PortInUse`, and
 :mod:`~zmqlab.lab.fleet` draws other ports.
 
-Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them), and carrying
-keys elsewhere. A cluster makes its keys in the run folder on this machine; a host elsewhere would copy that folder
-before it starts a node, and until there is one that does, its clusters take ``keys=False``.
+A host elsewhere copies the keys, which a cluster makes in the run folder on this machine, before it starts a node
+there; it fetches logs and journals into that folder when they are asked for; and it knows how far the clocks of its
+machines are from the one here, and how surely.
+
+Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them on this
+machine, :mod:`zmqlab.lab.external_host` attaches to nodes anywhere).
 """
 
 from __future__ import annotations
@@ -46,12 +49,12 @@ import weakref
 from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import zmqlab
 from zmqlab.errors import ClusterError
 from zmqlab.keys import PRIVATE_FILE, make_private
-from zmqlab.settings import PORTS_PER_NODE, NodeSettings
+from zmqlab.settings import PORTS_PER_NODE, NodeSettings, spelled
 
 STDERR_TAIL_BYTES = 4_096
 """So much of what a node wrote on standard error is read: it writes one line if it can't start."""
@@ -88,45 +91,106 @@ class NodeProcess(Protocol):
         """Free what is held for it; a node that still runs is told to end by that."""
 
 
-class Host(Protocol):
-    """A machine that runs nodes."""
+class Place(NamedTuple):
+    """Where a node runs, or will."""
+
+    address: str
+    """What it listens on, and what peers and clients reach it at."""
+    port: int
+    """Its base port."""
 
     @property
-    def address(self) -> str:
-        """The address that nodes listen on here, and that peers and clients reach them at."""
+    def endpoint(self) -> str:
+        """Its base endpoint."""
+        return f"tcp://{spelled(self.address)}:{self.port}"
 
-    def free_ports(self, count: int, exclude: Collection[int] = ()) -> list[int]:
-        """``count`` base ports, none of them in ``exclude``, that a node can bind now with the three behind each.
+
+class ClockOffset(NamedTuple):
+    """How far the wall clock of a node's machine is ahead of the one here."""
+
+    offset_ns: int
+    """Negative: it is behind."""
+    uncertainty_ns: int
+    """The true offset is within so much of it."""
+
+
+SAME_CLOCK = ClockOffset(0, 0)
+
+
+class Host(Protocol):
+    """What runs nodes. The methods with a body are those of nodes on this machine; other hosts say more."""
+
+    def places(self, count: int, others: Collection[NodeSettings] = (), exclude: Collection[int] = ()) -> list[Place]:
+        """Where ``count`` more nodes can run: ports that can be bound there now, with the three behind each.
+
+        Args:
+            count: how many.
+            others: the nodes that the cluster has. Nodes are spread over machines, so that one machine takes along as
+                few of them as possible.
+            exclude: base ports that are not wanted.
 
         Raises:
             ClusterError: there are not that many.
         """
 
     def start(self, settings: NodeSettings) -> NodeProcess:
-        """Start a node. It is not ready when this returns, and may even end at once."""
+        """Start a node at the place that its settings name. It is not ready when this returns, and may even end at
+        once.
+
+        Raises:
+            ClusterError: nothing can be started there (any more).
+        """
 
     def log_path(self, settings: NodeSettings) -> Path:
-        """The node's log file."""
+        """The node's log file on this machine; one that is elsewhere is fetched."""
 
     def wipe(self, settings: NodeSettings) -> None:
         """Delete all that the node has stored. It must not run."""
 
+    def fetch(self, settings: NodeSettings) -> None:
+        """Bring the node's log and its journal into the run folder on this machine.
 
-class LocalHost:
-    """Nodes as child processes on this machine's loopback interface.
+        Raises:
+            ClusterError: they can't be had.
+        """
+        return  # they are there
+
+    def machine(self, settings: NodeSettings) -> str:
+        """What fails together: nodes of one name share a machine, or whatever the host takes for one."""
+        return settings.host
+
+    def clock(self, settings: NodeSettings) -> ClockOffset:
+        """What is known of the clock of the node's machine. Never waits."""
+        return SAME_CLOCK
+
+    def close(self, cluster: str, keep: bool) -> None:
+        """The nodes of the cluster of this name have ended for good. Free what it has elsewhere; its files stay there
+        if they are to be kept."""
+        return  # it has nothing elsewhere
+
+
+class LocalHost(Host):
+    """Nodes as child processes on this machine.
 
     Args:
         command: what is run for a node, to which the node's flags are added; ``python -m zmqlab.node`` by default.
+        address: what nodes listen on here; the loopback interface by default.
     """
 
     address = "127.0.0.1"
 
-    def __init__(self, command: list[str] | None = None) -> None:
+    def __init__(self, command: list[str] | None = None, address: str = "") -> None:
         self._command = command or module_command("zmqlab.node")
+        self.address = address or self.address
 
     def free_ports(self, count: int, exclude: Collection[int] = ()) -> list[int]:
-        """See :class:`Host`."""
+        """``count`` base ports, none of them in ``exclude``, that a node can bind now with the three behind each."""
         return free_base_ports(count, exclude=exclude, host=self.address)
+
+    def places(self, count: int, others: Collection[NodeSettings] = (), exclude: Collection[int] = ()) -> list[Place]:
+        """See :class:`Host`."""
+        taken = {*exclude, *(each.port for each in others)}
+        return [Place(self.address, port) for port in self.free_ports(count, taken)]
 
     def start(self, settings: NodeSettings) -> LocalNode:
         """See :class:`Host`. The node is told this process' id, and to end when this process ends."""
@@ -257,8 +321,9 @@ def end_all(processes: list[NodeProcess], grace_s: float) -> None:
     it end after its turn.
     """
     for process in processes:
-        process.signal(signal.SIGTERM)
-        process.signal(signal.SIGCONT)
+        with contextlib.suppress(ClusterError):  # its machine does not answer; the others end all the same
+            process.signal(signal.SIGTERM)
+            process.signal(signal.SIGCONT)
         process.close()
     deadline = time.monotonic() + grace_s
     for process in processes:
@@ -269,7 +334,8 @@ def end_all(processes: list[NodeProcess], grace_s: float) -> None:
 def kill_late(process: NodeProcess, grace_s: float) -> None:
     """Wait for a process that was told to end, and end it by SIGKILL if it is still there after ``grace_s``."""
     if process.wait(max(0.0, grace_s)) is None:
-        process.signal(signal.SIGKILL)
+        with contextlib.suppress(ClusterError):  # its machine does not answer
+            process.signal(signal.SIGKILL)
         process.wait(KILLED_S)
 
 

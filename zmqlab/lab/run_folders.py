@@ -5,7 +5,7 @@ Beside ``logs/`` and ``data/`` a run folder holds two small files:
 - ``owner`` is locked (``flock``) for as long as a process uses the folder. The system frees the lock when that process
   ends, however it ends. So no second cluster writes there, and no process id has to be believed. It says ``temporary``
   in a folder that goes when the run ends, and ``kept`` in any other.
-- ``cluster.json`` names the nodes: their ports, and how each got into its group. A founder's journal belongs to its
+- ``cluster.json`` names the nodes: their places, and how each got into its group. A founder's journal belongs to its
   address (:mod:`zmqlab.node.lmdb_journal`), so a cluster comes back only at the ports that it had. With this file a
   second run in the same folder is the same cluster, with the orders of the first one.
 
@@ -70,6 +70,8 @@ class KnownNode(msgspec.Struct, frozen=True):
     peers: tuple[str, ...] = ()
     """Base endpoints of the other founders; empty for a node that joined."""
     join: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
+    """What it listens on."""
 
 
 class KnownCluster(msgspec.Struct, frozen=True):
@@ -179,7 +181,7 @@ class RunFolder:
             name,
             founded_with,
             nodes[0].durability if nodes else "",
-            tuple(KnownNode(each.name, each.port, each.peers, each.join) for each in nodes),
+            tuple(KnownNode(each.name, each.port, each.peers, each.join, each.bind) for each in nodes),
             nodes[0].replication if nodes else DEFAULT_REPLICATION,
         )
         partial = self.path / f"{RECORD}.new"

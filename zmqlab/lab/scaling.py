@@ -28,12 +28,12 @@ from typing import NamedTuple
 
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
-from zmqlab.errors import ClusterError, NoLeader, PortInUse
+from zmqlab.errors import ClusterError, NoLeader, PortInUse, start_error
 from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name, start_error
+from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import (
@@ -99,11 +99,11 @@ class Scaling:
                 raise ClusterError(f"{len(fleet.names)} nodes run already: {MAX_NODES} are the most")
             name = fleet.free_name()
             refused: PortInUse | None = None
-            tried = set(fleet.ports)
+            tried: set[int] = set()
             for _ in range(START_ATTEMPTS):
-                (port,) = fleet.host.free_ports(1, tried)
-                tried.add(port)
-                settings = fleet.plan.settings(fleet.host, name, port, join=self._to_join(name))
+                (place,) = fleet.host.places(1, fleet.nodes, tried)
+                tried.add(place.port)
+                settings = fleet.plan.settings(name, place, join=self._to_join(name))
                 try:
                     self._bring_in(settings, LabEvent.ADDED, timeout_s)
                 except PortInUse as error:
@@ -131,6 +131,8 @@ class Scaling:
         """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
         and the leader goes last."""
         check_count(count)
+        if self._fleet.outside:
+            raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
             while len(self._fleet.names) < count:
                 self.add(timeout_s)
@@ -143,6 +145,8 @@ class Scaling:
     def check_replaceable(self, name: str) -> None:
         """Raise ClusterError unless the other nodes can take a new one in place of ``name``."""
         self._fleet.settings(name)
+        if self._fleet.outside:
+            raise ClusterError(f"{name}: {self._fleet.outside}")
         others = [other for other in self._fleet.running if other != name]
         if len(others) <= len(self._fleet.names) // 2:
             raise ClusterError(

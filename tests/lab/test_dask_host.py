@@ -1,0 +1,372 @@
+"""Nodes on the workers of a Dask cluster: where they go, what each death means, and that nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.waiting import wait_for
+from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.keys import ALLOWED, Keyring
+from zmqlab.lab import worker_nodes
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.dask_host import DaskHost, Worker
+from zmqlab.lab.dask_links import WorkerClock
+from zmqlab.lab.events import LabEvent
+from zmqlab.lab.hosts import SAME_CLOCK, LocalHost, module_environment
+from zmqlab.lab.load_client import LoadClient
+from zmqlab.lab.worker_nodes import Keeper, Reply, Sealed, zmqlab_call
+from zmqlab.settings import NodeSettings
+
+FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
+LEASE_S = 4.0
+MS = 1_000_000
+
+
+class FakeClient:
+    """Runs calls in this process; its workers are names. One that is in ``silent`` does not answer, as if cut off, and
+    one that is taken out of ``known`` is gone."""
+
+    asynchronous = False
+
+    def __init__(self, *hosts: str) -> None:
+        self.known = {f"tcp://{host}:{1_000 + number}": (f"w{number}", host) for number, host in enumerate(hosts)}
+        self.silent: set[str] = set()
+        self.resources: dict[str, float] = {}
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        assert n_workers == -1
+        named = {
+            address: {"name": name, "host": host, "resources": self.resources}
+            for address, (name, host) in self.known.items()
+        }
+        return {"workers": named}
+
+    async def nthreads(self) -> dict[str, int]:
+        return dict.fromkeys(self.known, 1)
+
+    async def run(self, function: Callable[..., Any], *arguments: Any, workers: list[str]) -> dict[str, Any]:
+        (address,) = workers
+        if address in self.silent or address not in self.known:
+            raise OSError("closed")
+        return {address: await function(*arguments)}
+
+    def sync(self, function: Callable[[], Any], callback_timeout: float) -> Any:
+        return asyncio.run(asyncio.wait_for(function(), callback_timeout))
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeClient]:
+    """Workers whose nodes are stand-ins."""
+    monkeypatch.setattr(worker_nodes, "LocalHost", lambda: LocalHost(FAKE))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    yield FakeClient("127.0.0.1", "127.0.0.1", "127.0.0.1")
+    worker_nodes._keepers.clear()
+
+
+def host_of(client: FakeClient, **more: Any) -> DaskHost:
+    return DaskHost(client, **more)  # type: ignore[arg-type]
+
+
+def placed(host: DaskHost, count: int, others: tuple[NodeSettings, ...] = ()) -> list[NodeSettings]:
+    places = host.places(count, others)
+    return [NodeSettings(name=f"n{place.port}", port=place.port, bind=place.address) for place in places]
+
+
+def test_no_machine_has_two_nodes_while_another_has_none() -> None:
+    client = FakeClient("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1")
+    host = host_of(client, machine=lambda worker: {"w0": "a", "w1": "a", "w2": "b", "w3": "b"}.get(worker.name, "c"))
+    first = placed(host, 3)
+    assert [host.machine(each) for each in first] == ["a", "b", "c"]
+    second = placed(host, 2, tuple(first))
+    assert {host.machine(each) for each in second} < {"a", "b", "c"}
+    homes = Counter(host._homes[each.endpoint].name for each in (*first, *second))
+    assert max(homes.values()) == 1, "a machine's second node goes to its other worker"
+    (replacement,) = placed(host, 1, (first[0], first[2], *second))
+    assert Counter(map(host.machine, (first[0], first[2], *second, replacement)))["b"] == 2
+
+
+def test_a_resource_says_what_fails_together() -> None:
+    client = FakeClient("127.0.0.1")
+    client.resources = {"rack": 2.0}
+    host = host_of(client, machine="rack")
+    assert host.machine(placed(host, 1)[0]) == "rack 2"
+    with pytest.raises(SettingsError, match=r'--resources "row=1"'):
+        placed(host_of(client, machine="row"), 1)
+
+
+def test_what_a_person_got_wrong_is_named(client: FakeClient) -> None:
+    with pytest.raises(SettingsError, match=r"give a distributed\.Client"):
+        DaskHost(None)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="lease_s"):
+        host_of(client, lease_s=1)
+    with pytest.raises(ClusterError, match=r"DaskHost\(workers=\.\.\.\)"):
+        host_of(client, workers=["w7"]).places(1)
+    with pytest.raises(SettingsError, match="no interface 'wlan7'"):
+        host_of(client, interface="wlan7").places(1)
+    assert host_of(client, interface="lo", workers=["w1"]).places(1)[0].address == "127.0.0.1"
+    client.known = {"inproc://10.0.0.1/1/1": ("w0", "10.0.0.1")}
+    with pytest.raises(SettingsError, match="processes=True"):
+        host_of(client).places(1)
+
+
+def test_a_cluster_lives_and_breaks_and_its_files_are_fetched(client: FakeClient, tmp_path: Path) -> None:
+    host = host_of(client, machine=lambda worker: worker.name)
+    with Cluster(3, host=host, keys=False, run_dir=tmp_path / "here") as cluster:
+        assert cluster.machines == {"node0": "w0", "node1": "w1", "node2": "w2"}
+        there = worker_nodes.folder_of("", cluster.name)
+        cluster.pause("node1")
+        assert cluster.paused == ("node1",)
+        cluster.resume("node1")
+        cluster.kill("node0")
+        assert cluster.running == ("node1", "node2")
+        assert not [event for event in cluster.events if event.kind == LabEvent.DIED]
+        (there / "logs" / "node0.log").write_text("told")
+        (there / "data" / "node0").mkdir(parents=True)
+        (there / "data" / "node0" / "data.mdb").write_bytes(b"1" * 10)
+        assert cluster.log_path("node0").read_text() == "told"
+        cluster.restart("node0")
+        os.kill(cluster.pid("node2"), signal.SIGKILL)
+        assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events))
+    assert (tmp_path / "here" / "data" / "node0" / "data.mdb").read_bytes() == b"1" * 10, "kept: all was fetched"
+    assert there.exists(), "a folder that is kept here is kept there: the cluster can be opened again"
+    with Cluster(3, host=host, keys=False, run_dir=tmp_path / "here") as again:
+        assert again.name == cluster.name
+        assert again.machines == cluster.machines
+    with Cluster(1, host=host, keys=False) as brief:
+        there = worker_nodes.folder_of("", brief.name)
+        assert there.exists()
+    assert not there.exists()
+
+
+def test_a_worker_that_is_gone_takes_its_nodes_along_and_nothing_is_repaired(client: FakeClient) -> None:
+    host = host_of(client, machine=lambda worker: worker.name)
+    with Cluster(3, host=host, keys=False) as cluster:
+        (lost,) = (address for address, (name, _) in client.known.items() if name == "w1")
+        known = client.known.pop(lost)
+        assert wait_for(lambda: cluster.running == ("node0", "node2"))
+        assert wait_for(lambda: cluster.events[-1].kind == LabEvent.DIED)
+        assert f"the Dask worker w1 ({lost}) is gone" in cluster.events[-1].text
+        with pytest.raises(ClusterError, match=r"cluster\.remove\('node1'\) and cluster\.add\(\)"):
+            cluster.restart("node1")
+        client.known["tcp://127.0.0.1:2000"] = known
+        os.kill(_pid_of("node1", cluster.name), signal.SIGKILL)  # what the end of a real worker would have done
+        cluster.restart("node1")
+        assert cluster.running == ("node0", "node1", "node2"), "another worker of the same machine, by a person's order"
+
+
+def _pid_of(name: str, cluster: str) -> int:
+    (found,) = (
+        each.process.pid
+        for keeper in worker_nodes._keepers.values()
+        for each in keeper._alive()
+        if (each.name, each.cluster) == (name, cluster)
+    )
+    return found
+
+
+def test_a_silent_worker_is_no_dead_one(client: FakeClient) -> None:
+    with Cluster(1, host=host_of(client, workers=["w0"]), keys=False) as cluster:
+        (address,) = (address for address, (name, _) in client.known.items() if name == "w0")
+        client.silent.add(address)
+        with pytest.raises(ClusterError, match=r"w0 .* does not answer"):
+            cluster.kill("node0")
+        client.silent.clear()
+        assert cluster.running == ("node0",)
+        cluster.kill("node0")
+        assert not [event for event in cluster.events if event.kind == LabEvent.DIED]
+
+
+def test_nodes_end_when_their_owner_is_not_heard_of(client: FakeClient, tmp_path: Path) -> None:
+    keeper = Keeper("owner")
+    keeper.renew(LEASE_S)
+    running = keeper.start(NodeSettings(name="a", port=29_000, cluster="c"), "", {"allowed": "x"})
+    paused = keeper.start(NodeSettings(name="b", port=29_010, cluster="c"), "", {})
+    keeper.signal(paused, signal.SIGSTOP)
+    there = worker_nodes.folder_of("", "c")
+    assert (there / "keys" / "allowed").stat().st_mode & 0o077 == 0
+    keeper._ticks_left = 1
+    assert wait_for(lambda: not keeper._alive(), 10)
+    (ended, _) = asyncio.run(keeper.hear([running, paused], []))
+    assert ended.error == "its owner was not heard of for 4 s"
+    assert wait_for(lambda: not (there / "keys").exists())
+    assert asyncio.run(keeper.hear([77], [])) == [(77, -signal.SIGKILL, "its Dask worker was restarted")]
+    keeper.release("", "c", False)
+
+
+def test_a_lease_that_is_renewed_ends_nothing(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zmqlab.lab.dask_host.LEASE_MIN_S", 0.0)
+    monkeypatch.setattr(worker_nodes, "HEAR_S", 0.2)
+    with Cluster(1, host=host_of(client, lease_s=1.0), keys=False) as cluster:
+        time.sleep(1.6)
+        assert cluster.running == ("node0",)
+
+
+def test_another_users_folder_is_not_used(client: FakeClient, tmp_path: Path) -> None:
+    there = worker_nodes.folder_of("", "c")
+    there.mkdir(mode=0o755)
+    with pytest.raises(ClusterError, match="name another folder"):
+        Keeper("owner").start(NodeSettings(name="a", port=29_000, cluster="c"), "", {})
+
+
+def test_keys_travel_sealed_and_only_those_that_a_node_needs(client: FakeClient, tmp_path: Path) -> None:
+    Keyring.new().save(tmp_path / "keys")
+    secret = (tmp_path / "keys" / "member.secret").read_text().strip()
+    host = host_of(client)
+    (place,) = host.places(1)
+    settings = NodeSettings(name="a", port=place.port, cluster="c", keys=tmp_path / "keys")
+    node = host.start(settings)
+    there = worker_nodes.folder_of("", "c") / "keys"
+    assert {path.name for path in there.iterdir()} == {ALLOWED, "member.secret"}
+    assert (there / "member.secret").read_text().strip() == secret
+    assert secret not in repr(Sealed(secret)) + str(Sealed(secret))
+    node.signal(signal.SIGKILL)
+    node.close()
+    assert node.wait(5) is not None
+    host.close("c", keep=True)
+    assert not there.exists()
+
+
+def test_a_call_that_fails_raises_nothing_in_the_worker() -> None:
+    reply = asyncio.run(zmqlab_call("owner", LEASE_S, "start", Sealed("a secret")))
+    assert isinstance(reply.error, ClusterError)
+    assert "a secret" not in str(reply.error)
+    worker_nodes._keepers.clear()
+
+
+def test_an_offset_is_believed_beyond_its_uncertainty() -> None:
+    clock = WorkerClock()
+    assert clock.offset() == SAME_CLOCK
+    clock.take(1_000 * MS, Reply(None, None, 1_510 * MS, 1_520 * MS), 1_030 * MS)  # 500 ms ahead, 10 ms each way
+    offset = clock.offset()
+    assert offset.offset_ns == 500 * MS
+    assert 10 * MS <= offset.uncertainty_ns < 11 * MS
+    clock.take(1_000 * MS, Reply(None, None, 1_502 * MS, 1_504 * MS), 1_006 * MS)  # a shorter way is a better sample
+    assert clock.offset().offset_ns == 500 * MS
+    assert clock.offset().uncertainty_ns < 3 * MS
+    near = WorkerClock()
+    near.take(1_000 * MS, Reply(None, None, 1_011 * MS, 1_011 * MS), 1_020 * MS)
+    assert near.offset().offset_ns == 0, "1 ms, known within 10 ms, may be none"
+    assert near.offset().uncertainty_ns >= 11 * MS
+
+
+def test_a_worker_shows_itself() -> None:
+    assert Worker("tcp://10.0.0.5:1", "w1", "10.0.0.5", {}).host == "10.0.0.5"
+    assert repr(host_of(FakeClient("127.0.0.1", "127.0.0.1"))) == "<DaskHost of 2 workers on 1 machines>"
+
+
+# -- a real Dask cluster -------------------------------------------------------------------------------------------
+
+
+distributed = pytest.importorskip("distributed", reason="the extra zmqlab[dask] is not installed")
+from tests.lab.dask_processes import DaskProcesses  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
+    with DaskProcesses(tmp_path_factory.mktemp("dask"), 3) as processes:
+        yield processes
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Nodes, generators and sentinels of paused nodes."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.process
+def test_real_workers(dask: DaskProcesses) -> None:
+    """One cluster for all that needs real workers but their death: on each machine a node, keys, faults, evidence."""
+    with distributed.Client(dask.address) as client:
+        client.wait_for_workers(3, timeout=60)
+        with Cluster(3, host=DaskHost(client), keys=True) as cluster:
+            assert len({endpoint.rpartition(":")[0] for endpoint in cluster.endpoints}) == len(
+                set(cluster.machines.values())
+            )
+            secret = Keyring.read(cluster.run_dir / "keys").credentials().secret
+            with cluster.client() as orders:
+                orders.buy("ACME", 5, 100)
+                leader = cluster.leader
+                cluster.kill(leader)
+                orders.buy("ACME", 5, 101)
+                cluster.restart(leader)
+                assert orders.book("ACME").bids == [(101, 5, 1), (100, 5, 1)]
+            assert "start id=" in cluster.log_path("node0").read_text()
+            (elected, *_) = [event for event in cluster.events if event.kind == "elected"]
+            assert "±" in elected.text
+            there = worker_nodes.folder_of("", cluster.name)
+            assert there.exists()
+        assert not there.exists()
+        assert not any(map(children_of, dask.workers.values()))
+    said = "".join(map(dask.log, dask.workers))
+    assert secret not in said
+    assert "zmqlab_call" not in said, "a call every two seconds is not worth a line each"
+
+
+OWNER = """
+import sys, time
+from distributed import Client
+from zmqlab import Cluster, DaskHost, LoadClient
+client = Client(sys.argv[1])
+client.wait_for_workers(3, timeout=60)
+cluster = Cluster(3, host=DaskHost(client, lease_s=4), run_dir=sys.argv[2]).start()
+load = LoadClient(cluster, rate=200, duration=None, generators=2).start()
+cluster.pause("node1")
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_nothing_is_left_running_when_the_owner_is_killed(dask: DaskProcesses, tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, dask.address, str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        env=module_environment(),
+    )
+    with owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        assert sum(len(children_of(worker)) for worker in dask.workers.values()) >= 5, "three nodes, two generators"
+        owner.kill()
+    assert wait_for(lambda: not any(map(children_of, dask.workers.values())), 2 * LEASE_S + 6)
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
+    with distributed.Client(dask.address) as client:
+        client.wait_for_workers(3, timeout=60)
+        host = DaskHost(client, machine=lambda worker: worker.name)
+        with Cluster(3, host=host) as cluster, LoadClient(cluster, rate=500, duration=None) as load:
+            load.start()
+            victim = next(name for name, machine in cluster.machines.items() if machine == "w1")
+            orphans = children_of(dask.workers["w1"])
+            dask.workers["w1"].kill()
+            dask.workers["w1"].wait()
+            assert wait_for(lambda: victim not in cluster.running, 10)
+            (died,) = [event for event in cluster.events if event.kind == LabEvent.DIED]
+            assert (died.node, "the Dask worker w1" in died.text) == (victim, True)
+            assert wait_for(lambda: not any(each.is_running() for each in orphans), 5), "the pipe was the worker's"
+            assert len(cluster.running) == 2, "nothing is repaired behind a person's back"
+            dask.start_worker(1)
+            client.wait_for_workers(3, timeout=60)
+            cluster.restart(victim)
+            load.stop()
+            result = load.wait()
+            assert result.verdict.ok, result
+            assert set(cluster.running) == {"node0", "node1", "node2"}

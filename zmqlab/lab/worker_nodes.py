@@ -1,0 +1,356 @@
+"""What of the lab lives in a Dask worker: nodes that are kept there for an owner elsewhere, as long as it is heard of.
+
+:class:`~zmqlab.lab.dask_host.DaskHost` has :func:`zmqlab_call` run in the workers, out of band (``Client.run``): not as
+a task, which the scheduler might try again, or move. Each owner has one :class:`Keeper` in each worker process. A
+keeper's nodes are children of the worker (:class:`~zmqlab.lab.hosts.LocalHost`), in a folder that the cluster has on
+that machine.
+
+**No orphans**, whatever dies:
+
+- *The worker.* It holds the pipe that is each node's standard input, and the sentinel of each paused one. The system
+  closes them when the worker dies, however it dies, and the nodes end.
+- *The owner*, or the way to it. A keeper has a *lease*. Each call of the owner renews it when it comes, and an owner
+  that is well makes one every two seconds at least, to hear of its nodes (:meth:`Keeper.hear`). When none has come for
+  the length of the lease, a thread of the keeper ends the nodes: by SIGTERM, and by SIGKILL a second later. It asks
+  neither the scheduler nor the owner, so it does not matter which of them is gone: an owner that was killed by SIGKILL,
+  a scheduler that was, a cable that was pulled.
+- *Both.* Then the first rule holds.
+
+The lease is counted in ticks of that thread and not on a clock. A machine that sleeps, a worker that is stopped by
+SIGSTOP, or a task that holds the interpreter's lock for a minute, does not let it run out: while the thread gets no
+turn, the owner's calls get none either. What it takes to lose nodes by mistake is a worker whose event loop is blocked
+for longer than the lease while its other threads run, and such a worker is lost to its scheduler as well.
+
+What remains: a worker that is *stopped* (SIGSTOP) when its owner dies keeps its nodes until it goes on, and then ends
+them. Dask would have to end it, and so would a person.
+
+**Keys** come in a :class:`Sealed`, which shows itself as three dots: Dask logs the arguments of a call that fails. They
+are written for this user alone, and deleted when the cluster leaves, and when the lease runs out.
+
+**Folders.** ``zmqlab-CLUSTER`` among the temporary files, or in the folder that the owner named. It is marked and
+locked as a run folder is (:mod:`zmqlab.lab.run_folders`). So `zmqlab reap` on that machine removes what a crash left.
+
+Left out on purpose: which worker runs which node, and what a worker's death means (:mod:`zmqlab.lab.dask_host`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import psutil
+
+from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
+from zmqlab.keys import OTHERS, PRIVATE_FILE, make_private
+from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
+from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY
+from zmqlab.names import own_address_of
+from zmqlab.settings import NodeSettings, is_numeric, reason_of
+
+TICK_S = 0.25
+"""Of the lease: how finely it is counted."""
+HEAR_S = 2.0
+"""A call that waits for news comes back after so long without any: five in the shortest lease that makes sense."""
+LOOK_S = 0.02
+"""How often such a call looks. A look is a system call a node."""
+GRACE_S = 1.0
+"""Between SIGTERM and SIGKILL when the lease has run out: there is no one to hand anything over to."""
+PIECE_BYTES = 4 << 20
+"""Of a file, in one answer."""
+KEY_FOLDER = "keys"
+
+
+class Sealed:
+    """Arguments that are in no log: some are keys."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+class Ended(NamedTuple):
+    """A node that has ended."""
+
+    pid: int
+    status: int
+    """Its exit status; negative: the signal that ended it."""
+    error: str
+    """What it wrote on standard error, or why the keeper ended it."""
+
+
+class _Kept(NamedTuple):
+    """A node of a keeper."""
+
+    process: LocalNode
+    cluster: str
+    name: str
+
+
+class Reply(NamedTuple):
+    """What a call gives back."""
+
+    value: Any
+    error: ZmqlabError | None
+    """Then there is no value."""
+    received_ns: int
+    """When the call came, on the wall clock of this machine."""
+    sent_ns: int
+    """When the reply left, on the same clock."""
+
+
+async def zmqlab_call(owner: str, lease_s: float, verb: str, sealed: Sealed) -> Reply:
+    """Have the keeper of ``owner`` in this process do something; renews its lease.
+
+    Every error is a value. Dask logs the arguments of a call that raises.
+    """
+    received_ns = time.time_ns()
+    value, error = None, None
+    try:
+        keeper = _keepers.setdefault(owner, Keeper(owner))
+        keeper.renew(lease_s)
+        if verb == "hear":
+            value = await keeper.hear(*sealed.values)
+        else:
+            value = await asyncio.to_thread(getattr(keeper, verb), *sealed.values)
+    except ZmqlabError as problem:
+        error = problem
+    except Exception as problem:
+        error = ClusterError(f"{verb} failed in the Dask worker on {socket.gethostname()}: {problem!r}")
+    return Reply(value, error, received_ns, time.time_ns())
+
+
+class Keeper:
+    """Keeps the nodes of one owner in this process. Its methods are the verbs of :func:`zmqlab_call`."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._host = LocalHost()
+        self._nodes: dict[int, _Kept] = {}
+        """By process id: those that the owner has not closed."""
+        self._why: dict[int, str] = {}
+        """Why this keeper ended a node."""
+        self._folders: dict[Path, IO[bytes]] = {}
+        """The locked ``owner`` file of each folder in use."""
+        self._lock = threading.RLock()
+        self._ticks_left = 0
+        self._lease_s = 0.0
+        self._watch: threading.Thread | None = None
+        """Runs while there are nodes."""
+
+    # -- the lease ---------------------------------------------------------------------------------------------
+
+    def renew(self, lease_s: float) -> None:
+        """A call has come. That one is under way says nothing: its caller may have died since."""
+        self._lease_s = lease_s
+        self._ticks_left = round(lease_s / TICK_S)
+
+    def _count_down(self) -> None:
+        """The thread, while there are nodes."""
+        while True:
+            time.sleep(TICK_S)
+            self._ticks_left -= 1
+            with self._lock:
+                if self._ticks_left <= 0:
+                    self._expire()
+                if not self._alive():
+                    self._watch = None
+                    return
+
+    def _expire(self) -> None:
+        alive = self._alive()
+        for each in alive:
+            self._why[each.process.pid] = f"its owner was not heard of for {self._lease_s:g} s"
+        end_all([each.process for each in alive], GRACE_S)
+        for folder in self._folders:
+            shutil.rmtree(folder / KEY_FOLDER, ignore_errors=True)
+
+    def _alive(self) -> list[_Kept]:
+        return [each for each in self._nodes.values() if each.process.poll() is None]
+
+    # -- nodes -------------------------------------------------------------------------------------------------
+
+    def free_ports(self, host: str, interface: str, count: int, exclude: Collection[int]) -> tuple[str, list[int]]:
+        """The address of this machine that stands for ``host``, or that of ``interface``; and free base ports there.
+
+        Raises:
+            ClusterError: there are not that many.
+            SettingsError: there is no such interface, or it has no IPv4 address.
+        """
+        address = address_of(interface) if interface else host if is_numeric(host) else own_address_of(host)
+        if ":" in address:
+            raise SettingsError(f"nodes on a Dask worker listen on IPv4, and {address} is not: choose an interface")
+        return address, free_base_ports(count, exclude=exclude, host=address)
+
+    def start(self, settings: NodeSettings, base: str, keys: Mapping[str, str]) -> int:
+        """Start a node; returns its process id.
+
+        Args:
+            settings: as the owner knows them; this machine's folders are put in.
+            base: where the cluster's folder is made; empty: among the temporary files.
+            keys: name of a file -> its text; none: the cluster has no keys.
+        """
+        with self._lock:
+            folder = self._hold(folder_of(base, settings.cluster))
+            if keys:
+                write_keys(folder / KEY_FOLDER, keys)
+            here = replace(settings, run_dir=folder, keys=folder / KEY_FOLDER if keys else None)
+            process = self._host.start(here)
+            self._nodes[process.pid] = _Kept(process, settings.cluster, settings.name)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._count_down, name="zmqlab-lease", daemon=True)
+                self._watch.start()
+            return process.pid
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a node a signal."""
+        with self._lock:
+            if kept := self._nodes.get(pid):
+                kept.process.signal(number)
+
+    def close(self, pid: int) -> None:
+        """Free what is held for a node; one that still runs ends by that, and is heard of."""
+        with self._lock:
+            if kept := self._nodes.get(pid):
+                kept.process.close()
+                if kept.process.poll() is not None:
+                    del self._nodes[pid]
+
+    async def hear(self, following: Collection[int], known: Collection[int]) -> list[Ended]:
+        """Which of the nodes that the owner follows have ended, but for those that it knows of. Waits for the first.
+
+        A node that this process has never had, as after a restart of the worker, has ended, too.
+        """
+        deadline = time.monotonic() + HEAR_S
+        while True:
+            ended = [self._ended(pid) for pid in following if pid not in known and not self._runs(pid)]
+            if ended or time.monotonic() > deadline:
+                return ended
+            await asyncio.sleep(LOOK_S)
+
+    def _runs(self, pid: int) -> bool:
+        kept = self._nodes.get(pid)
+        return kept is not None and kept.process.poll() is None
+
+    def _ended(self, pid: int) -> Ended:
+        kept = self._nodes.get(pid)
+        if kept is None:
+            return Ended(pid, -signal.SIGKILL, "its Dask worker was restarted")
+        return Ended(pid, kept.process.poll() or 0, self._why.get(pid, "") or kept.process.error_text())
+
+    # -- files -------------------------------------------------------------------------------------------------
+
+    def files(self, base: str, cluster: str, name: str) -> dict[str, int]:
+        """The files of a node, relative to the cluster's folder, with their sizes. None of the journal of a node that
+        runs: a copy of it would be of no one moment."""
+        folder = folder_of(base, cluster)
+        found = [*folder.glob(f"logs/{name}.*")]
+        if not any((each.cluster, each.name) == (cluster, name) for each in self._alive()):
+            found += [path for path in (folder / "data" / name).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.stat().st_size for path in found}
+
+    def read(self, base: str, cluster: str, file: str, offset: int) -> bytes:
+        """A piece of a file. Raises ClusterError if it is gone."""
+        try:
+            with (folder_of(base, cluster) / file).open("rb") as source:
+                source.seek(offset)
+                return source.read(PIECE_BYTES)
+        except OSError as error:
+            raise ClusterError(f"{file} of {cluster} can't be read: {reason_of(error)}") from None
+
+    def wipe(self, base: str, cluster: str, name: str) -> None:
+        """Delete a node's journal."""
+        shutil.rmtree(folder_of(base, cluster) / "data" / name, ignore_errors=True)
+
+    def release(self, base: str, cluster: str, keep: bool) -> None:
+        """The cluster is done here. Its folder goes, unless it is kept; its keys go in any case."""
+        with self._lock:
+            folder = folder_of(base, cluster)
+            end_all([each.process for each in self._nodes.values() if each.cluster == cluster], GRACE_S)
+            self._nodes = {pid: each for pid, each in self._nodes.items() if each.cluster != cluster}
+            held = self._folders.pop(folder, None)
+            shutil.rmtree(folder / KEY_FOLDER if keep else folder, ignore_errors=True)
+            if held is not None:
+                if keep:
+                    _mark(held, KEPT)
+                held.close()
+            if not self._folders:
+                _keepers.pop(self._owner, None)
+
+    def _hold(self, folder: Path) -> Path:
+        """Make the folder, for this user alone, and lock it. Several workers of a machine may."""
+        if folder not in self._folders:
+            try:
+                make_private(folder)
+                at = folder.lstat()
+                if folder.is_symlink() or at.st_uid != os.getuid() or at.st_mode & OTHERS:
+                    raise ClusterError(f"{folder} belongs to another user, or others can read it: name another folder")
+                file = os.fdopen(os.open(folder / OWNER, os.O_RDWR | os.O_CREAT, PRIVATE_FILE), "r+b", buffering=0)
+                fcntl.flock(file, fcntl.LOCK_SH)
+            except OSError as error:
+                raise ClusterError(f"{folder} can't be used on this Dask worker: {reason_of(error)}") from None
+            keep_to_this_process(file)
+            _mark(file, TEMPORARY)
+            self._folders[folder] = file
+        return folder
+
+
+_keepers: dict[str, Keeper] = {}
+"""Of this process, by owner."""
+
+
+def folder_of(base: str, cluster: str) -> Path:
+    """Where a cluster keeps its files on this machine."""
+    return Path(base or tempfile.gettempdir()).absolute() / f"{PREFIX}{cluster}"
+
+
+def address_of(interface: str) -> str:
+    """The IPv4 address of a network interface of this machine.
+
+    Raises:
+        SettingsError: it has none, or there is no such interface.
+    """
+    cards = psutil.net_if_addrs()
+    for each in cards.get(interface, ()):
+        if each.family == socket.AF_INET:
+            return str(each.address)
+    raise SettingsError(
+        f"{socket.gethostname()} has no interface {interface!r} with an IPv4 address: it has {', '.join(sorted(cards))}"
+    )
+
+
+def write_keys(folder: Path, keys: Mapping[str, str]) -> None:
+    """Write each file for this user alone, and in one step: a node of the same cluster may be reading it."""
+    make_private(folder)
+    for name, text in keys.items():
+        partial = folder / f"{name}.new"
+        with open(partial, "w", opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE)) as file:
+            file.write(text)
+        partial.replace(folder / name)
+
+
+def _mark(file: IO[bytes], what: bytes) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(what)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Dask logs each call out of band. An owner makes one every two seconds, for as long as it has nodes."""
+    return record.args != (zmqlab_call.__name__,)
+
+
+logging.getLogger("distributed.worker").addFilter(_is_worth_a_line)

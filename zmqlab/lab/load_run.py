@@ -114,6 +114,8 @@ class LoadRun:
         """
         self.ended = threading.Event()
         """The process has ended, and its record was read."""
+        self.how_it_ended = ""
+        """Once it has: "was killed by SIGKILL", for example."""
         self._end = end
         self._started = threading.Event()
         self._outcome: load_wire.LoadResult | None = None
@@ -170,6 +172,16 @@ class LoadRun:
             raise ClusterError(f"the load client did not begin within {timeout_s:g} s")
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def pid(self) -> int:
+        """What its snapshots bear."""
+        return self.process.pid
+
+    @property
+    def begun(self) -> bool:
+        """Whether its sessions are open, or it has ended."""
+        return self._started.is_set()
 
     def steer(self, message: load_wire.ToLoad) -> None:
         """Tell the process something."""
@@ -232,7 +244,7 @@ class LoadRun:
     def _take_record(self, status: int) -> None:
         """The process has ended: read what it has left."""
         was_closed = self._end.begun
-        end = "was closed" if was_closed else how_it_ended(status, self._said)
+        self.how_it_ended = end = "was closed" if was_closed else how_it_ended(status, self._said)
         record = None if was_closed else read_run(self.evidence.folder, f"the load process {end}")
         if isinstance(record, RunFailed):
             self._failure = error_of(record)

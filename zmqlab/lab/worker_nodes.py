@@ -1,9 +1,10 @@
-"""What of the lab lives in a Dask worker: nodes that are kept there for an owner elsewhere, as long as it is heard of.
+"""What of the lab lives in a Dask worker: nodes and load generators of an owner elsewhere, while it is heard of.
 
 :class:`~zmqlab.lab.dask_host.DaskHost` has :func:`zmqlab_call` run in the workers, out of band (``Client.run``): not as
 a task, which the scheduler might try again, or move. Each owner has one :class:`Keeper` in each worker process. A
 keeper's nodes are children of the worker (:class:`~zmqlab.lab.hosts.LocalHost`), in a folder that the cluster has on
-that machine.
+that machine. So are its load generators (:class:`~zmqlab.lab.load_parts.LocalPart`), whose snapshots and records go to
+the owner as they are written.
 
 **No orphans**, whatever dies:
 
@@ -36,6 +37,7 @@ Left out on purpose: which worker runs which node, and what a worker's death mea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -45,7 +47,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -53,9 +55,12 @@ from typing import IO, Any, NamedTuple
 import psutil
 
 from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
-from zmqlab.keys import OTHERS, PRIVATE_FILE, make_private
+from zmqlab.keys import OTHERS, PRIVATE_FILE, Credentials, make_private, trust_clients_ports
 from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
+from zmqlab.lab.load_parts import LocalPart
 from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY
+from zmqlab.load.load_messages import ToLoad
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import own_address_of
 from zmqlab.settings import NodeSettings, is_numeric, reason_of
 
@@ -67,6 +72,8 @@ LOOK_S = 0.02
 """How often such a call looks. A look is a system call a node."""
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL when the lease has run out: there is no one to hand anything over to."""
+GATHER_S = 0.1
+"""For so long such a call gathers what load generators tell: ten snapshots a second are ten answers."""
 PIECE_BYTES = 4 << 20
 """Of a file, in one answer."""
 KEY_FOLDER = "keys"
@@ -90,6 +97,28 @@ class Ended(NamedTuple):
     """Its exit status; negative: the signal that ended it."""
     error: str
     """What it wrote on standard error, or why the keeper ended it."""
+
+
+class LoadNews(NamedTuple):
+    """What there is to tell of a load generator."""
+
+    begun: bool
+    frames: Sequence[bytes]
+    """Snapshots."""
+    pieces: Mapping[str, bytes]
+    """File of the record -> what has been written to it since, at most :data:`PIECE_BYTES` in all."""
+    gone: Sequence[str]
+    """Files of the record that the owner has and that are no more."""
+    ended: str
+    """How it ended, once the owner has all of the record; empty: it has not."""
+
+
+class News(NamedTuple):
+    """What a call that waits for news comes back with."""
+
+    ended: Sequence[Ended]
+    loads: Mapping[str, LoadNews]
+    """By the name of the generator."""
 
 
 class _Kept(NamedTuple):
@@ -143,13 +172,15 @@ class Keeper:
         """By process id: those that the owner has not closed."""
         self._why: dict[int, str] = {}
         """Why this keeper ended a node."""
+        self._loads: dict[str, LocalPart] = {}
+        """By name; until the owner has closed them."""
         self._folders: dict[Path, IO[bytes]] = {}
         """The locked ``owner`` file of each folder in use."""
         self._lock = threading.RLock()
         self._ticks_left = 0
         self._lease_s = 0.0
         self._watch: threading.Thread | None = None
-        """Runs while there are nodes."""
+        """Runs while there are nodes or load generators."""
 
     # -- the lease ---------------------------------------------------------------------------------------------
 
@@ -159,14 +190,14 @@ class Keeper:
         self._ticks_left = round(lease_s / TICK_S)
 
     def _count_down(self) -> None:
-        """The thread, while there are nodes."""
+        """The thread, while there is something to end."""
         while True:
             time.sleep(TICK_S)
             self._ticks_left -= 1
             with self._lock:
                 if self._ticks_left <= 0:
                     self._expire()
-                if not self._alive():
+                if not self._alive() and all(load.ended for load in self._loads.values()):
                     self._watch = None
                     return
 
@@ -175,6 +206,8 @@ class Keeper:
         for each in alive:
             self._why[each.process.pid] = f"its owner was not heard of for {self._lease_s:g} s"
         end_all([each.process for each in alive], GRACE_S)
+        for load in self._loads.values():
+            load.close()
         for folder in self._folders:
             shutil.rmtree(folder / KEY_FOLDER, ignore_errors=True)
 
@@ -210,10 +243,13 @@ class Keeper:
             here = replace(settings, run_dir=folder, keys=folder / KEY_FOLDER if keys else None)
             process = self._host.start(here)
             self._nodes[process.pid] = _Kept(process, settings.cluster, settings.name)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._count_down, name="zmqlab-lease", daemon=True)
-                self._watch.start()
+            self._watch_lease()
             return process.pid
+
+    def _watch_lease(self) -> None:
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._count_down, name="zmqlab-lease", daemon=True)
+            self._watch.start()
 
     def signal(self, pid: int, number: int) -> None:
         """Send a node a signal."""
@@ -229,17 +265,44 @@ class Keeper:
                 if kept.process.poll() is not None:
                     del self._nodes[pid]
 
-    async def hear(self, following: Collection[int], known: Collection[int]) -> list[Ended]:
-        """Which of the nodes that the owner follows have ended, but for those that it knows of. Waits for the first.
+    async def hear(
+        self, following: Collection[int], known: Collection[int], loads: Mapping[str, Mapping[str, int]]
+    ) -> News:
+        """What is new of the nodes and load generators that the owner follows. Waits for it.
 
-        A node that this process has never had, as after a restart of the worker, has ended, too.
+        A node that this process has never had, as after a restart of the worker, has ended; so has a generator.
+
+        Args:
+            following: process ids of nodes.
+            known: those of them of whose end the owner knows.
+            loads: name of a generator -> file of its record -> how much of it the owner has.
         """
-        deadline = time.monotonic() + HEAR_S
+        begun = time.monotonic()
         while True:
             ended = [self._ended(pid) for pid in following if pid not in known and not self._runs(pid)]
-            if ended or time.monotonic() > deadline:
-                return ended
+            waited_s = time.monotonic() - begun
+            told = {name: self._news_of(name, has) for name, has in loads.items()} if waited_s > GATHER_S else {}
+            told = {name: news for name, news in told.items() if news.frames or news.pieces or news.ended}
+            if ended or told or waited_s > HEAR_S:
+                return News(ended, told)
             await asyncio.sleep(LOOK_S)
+
+    def _news_of(self, name: str, has: Mapping[str, int]) -> LoadNews:
+        load = self._loads.get(name)
+        if load is None:
+            return LoadNews(True, (), {}, (), "was lost: its Dask worker was restarted")
+        over = load.ended  # before the files are looked at: they are whole by then
+        pieces: dict[str, bytes] = {}
+        there = sorted(path.name for path in load.folder.glob("*"))
+        room = PIECE_BYTES
+        for file in there:
+            with contextlib.suppress(FileNotFoundError), (load.folder / file).open("rb") as source:  # it may just go
+                source.seek(has.get(file, 0))
+                if piece := source.read(room):
+                    pieces[file] = piece
+                    room -= len(piece)
+        ended = load.run.how_it_ended if over and not pieces else ""
+        return LoadNews(load.begun, load.frames(), pieces, sorted(set(has) - set(there)), ended)
 
     def _runs(self, pid: int) -> bool:
         kept = self._nodes.get(pid)
@@ -250,6 +313,26 @@ class Keeper:
         if kept is None:
             return Ended(pid, -signal.SIGKILL, "its Dask worker was restarted")
         return Ended(pid, kept.process.poll() or 0, self._why.get(pid, "") or kept.process.error_text())
+
+    # -- load generators ---------------------------------------------------------------------------------------
+
+    def start_load(self, name: str, settings: LoadSettings, key: Credentials | None) -> None:
+        """Start one; ``key`` is what it shows to the nodes."""
+        trust_clients_ports(settings.nodes, key)
+        with self._lock:
+            self._loads[name] = LocalPart(settings)
+            self._watch_lease()
+
+    def steer_load(self, name: str, message: ToLoad) -> None:
+        """Tell one something."""
+        if load := self._loads.get(name):
+            load.steer(message)
+
+    def close_load(self, name: str) -> None:
+        """End one, and delete its record."""
+        with self._lock:
+            if load := self._loads.pop(name, None):
+                load.close()
 
     # -- files -------------------------------------------------------------------------------------------------
 
@@ -287,7 +370,7 @@ class Keeper:
                 if keep:
                     _mark(held, KEPT)
                 held.close()
-            if not self._folders:
+            if not self._folders and not self._loads:
                 _keepers.pop(self._owner, None)
 
     def _hold(self, folder: Path) -> Path:

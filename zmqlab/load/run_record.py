@@ -48,11 +48,16 @@ RECORD = np.dtype(
         ("orders", "<u4"),
         ("answer_crc", "<u4"),
         ("commands_crc", "<u4"),
-        ("node", "<u2"),
+        ("node", "u1"),
+        ("clock", "u1"),
         ("flags", "<u2"),
     ]
 )
-Entry = tuple[int, int, int, int, int, int, int, int, int, int]
+"""``clock``: the number of the generator, where the records of several are in one ledger; its times are on a clock of
+its own (:mod:`zmqlab.load.merged_load`). A generator writes 0."""
+NODE_MAX = 255
+"""Of ``node``: the place of the endpoint among those that the generator has known. Any later one is this."""
+Entry = tuple[int, int, int, int, int, int, int, int, int, int, int]
 """One record's fields, in order."""
 SEGMENTS = 4
 """Of a full ledger: two for the beginning, two for the newest."""
@@ -62,7 +67,7 @@ TAIL_RECORDS = 100_000
 """5.6 MB: more than two seconds at 40,000 requests a second."""
 STORY = "story"
 LEDGER = "ledger-"
-_PACK = struct.Struct("<QQQqqIIIHH").pack
+_PACK = struct.Struct("<QQQqqIIIBBH").pack
 _HEAD = struct.Struct("<II")
 """Of a message of the story: its length and its CRC-32."""
 NS_PER_S = 1_000_000_000

@@ -26,7 +26,7 @@ from zmqlab.lab.dask_links import WorkerClock
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.hosts import SAME_CLOCK, LocalHost, module_environment
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.lab.worker_nodes import Keeper, Reply, Sealed, zmqlab_call
+from zmqlab.lab.worker_nodes import Keeper, Reply, Sealed, call_keeper
 from zmqlab.settings import NodeSettings
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
@@ -240,7 +240,7 @@ def test_keys_travel_sealed_and_only_those_that_a_node_needs(client: FakeClient,
 
 
 def test_a_call_that_fails_raises_nothing_in_the_worker() -> None:
-    reply = asyncio.run(zmqlab_call("owner", LEASE_S, "start", Sealed("a secret")))
+    reply = asyncio.run(call_keeper("owner", LEASE_S, "start", Sealed("a secret")))
     assert isinstance(reply.error, ClusterError)
     assert "a secret" not in str(reply.error)
     worker_nodes._keepers.clear()
@@ -313,7 +313,7 @@ def test_real_workers(dask: DaskProcesses) -> None:
         assert not any(map(children_of, dask.workers.values()))
     said = "".join(map(dask.log, dask.workers))
     assert secret not in said
-    assert "zmqlab_call" not in said, "a call every two seconds is not worth a line each"
+    assert "call_keeper" not in said, "a call every two seconds is not worth a line each"
 
 
 OWNER = """

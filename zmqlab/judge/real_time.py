@@ -8,7 +8,7 @@ other; callers hand over those of one.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from math import inf
 from typing import TYPE_CHECKING
@@ -39,8 +39,8 @@ def floors_of(reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgem
     """For each read, the highest index that was answered before the read was invoked; 0 if none was."""
     starts = sorted(read.invoked_ns for read in reads)
     highest = [0] * (len(starts) + 1)
-    done: Acknowledgement | BookRead
-    for done in chain[Acknowledgement | BookRead](acknowledgements, reads):
+    all_done: Iterable[Acknowledgement | BookRead] = chain(acknowledgements, reads)
+    for done in all_done:
         first = bisect_right(starts, done.completed_ns)  # the first read that was invoked later
         highest[first] = max(highest[first], done.log_index)
     highest = list(accumulate(highest, max))

@@ -1,6 +1,6 @@
 """The way to one worker of a Dask cluster: calls to it, what it has of nodes and generators, and its clock.
 
-A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.zmqlab_call`), each of which has a time limit. While
+A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.call_keeper`), each of which has a time limit. While
 the worker has nodes, a thread has always a call open that hears of their ends, and by that renews their lease. A
 :class:`DaskNode` is what is known of a node here, and asks nothing: the feed looks at it twenty times a second.
 
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from zmqlab.errors import ClusterError
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset
 from zmqlab.lab.load_parts import FRAMES_MAX
-from zmqlab.lab.worker_nodes import HEAR_S, TICK_S, Ended, LoadNews, News, Reply, Sealed, zmqlab_call
+from zmqlab.lab.worker_nodes import HEAR_S, TICK_S, Ended, LoadNews, News, Reply, Sealed, call_keeper
 from zmqlab.load.load_messages import LoadResult, ToLoad
 from zmqlab.load.load_process import error_of
 from zmqlab.load.run_record import RunFailed, read_run
@@ -92,9 +92,7 @@ class DaskNode:
     def close(self) -> None:
         """See :class:`~zmqlab.lab.hosts.NodeProcess`."""
         self.closed = True
-        if (
-            self._status is None
-        ):  # otherwise the worker may be gone, and what is held for the node goes with the cluster
+        if self._status is None:  # else the worker may be gone; what is held for the node goes with the cluster
             with contextlib.suppress(ClusterError):
                 self._link.call("close", self.pid)
 
@@ -226,7 +224,7 @@ class WorkerLink:
 
         async def ask() -> Any:
             return await self._client.run(
-                zmqlab_call, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
+                call_keeper, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
             )
 
         sent_ns = time.time_ns()

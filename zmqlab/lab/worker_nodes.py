@@ -1,6 +1,6 @@
 """What of the lab lives in a Dask worker: nodes and load generators of an owner elsewhere, while it is heard of.
 
-:class:`~zmqlab.lab.dask_host.DaskHost` has :func:`zmqlab_call` run in the workers, out of band (``Client.run``): not as
+:class:`~zmqlab.lab.dask_host.DaskHost` has :func:`call_keeper` run in the workers, out of band (``Client.run``): not as
 a task, which the scheduler might try again, or move. Each owner has one :class:`Keeper` in each worker process. A
 keeper's nodes are children of the worker (:class:`~zmqlab.lab.hosts.LocalHost`), in a folder that the cluster has on
 that machine. So are its load generators (:class:`~zmqlab.lab.load_parts.LocalPart`), whose snapshots and records go to
@@ -141,7 +141,7 @@ class Reply(NamedTuple):
     """When the reply left, on the same clock."""
 
 
-async def zmqlab_call(owner: str, lease_s: float, verb: str, sealed: Sealed) -> Reply:
+async def call_keeper(owner: str, lease_s: float, verb: str, sealed: Sealed) -> Reply:
     """Have the keeper of ``owner`` in this process do something; renews its lease.
 
     Every error is a value. Dask logs the arguments of a call that raises.
@@ -163,7 +163,7 @@ async def zmqlab_call(owner: str, lease_s: float, verb: str, sealed: Sealed) -> 
 
 
 class Keeper:
-    """Keeps the nodes of one owner in this process. Its methods are the verbs of :func:`zmqlab_call`."""
+    """Keeps the nodes of one owner in this process. Its methods are the verbs of :func:`call_keeper`."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -433,7 +433,7 @@ def _mark(file: IO[bytes], what: bytes) -> None:
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     """Dask logs each call out of band. An owner makes one every two seconds, for as long as it has nodes."""
-    return record.args != (zmqlab_call.__name__,)
+    return record.args != (call_keeper.__name__,)
 
 
 logging.getLogger("distributed.worker").addFilter(_is_worth_a_line)

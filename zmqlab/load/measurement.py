@@ -278,8 +278,8 @@ class Tally:
         sent_crc = crc32(sent.commands)
         client_id, number, log_index = response[:3]
         times_ns = each.first_sent_ns, each.completed_ns
-        where = min(each.node, NODE_MAX), 0
-        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, *where, response.flags))
+        node = min(each.node, NODE_MAX)
+        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, node, response.flags))
 
     def _note_gap(self, gap_ns: int) -> None:
         if gap_ns > self._interval_gap_ns:

@@ -54,11 +54,11 @@ RECORD = np.dtype(
     ]
 )
 """``clock``: the number of the generator, where the records of several are in one ledger; its times are on a clock of
-its own (:mod:`zmqlab.load.merged_load`). A generator writes 0."""
+its own (:mod:`zmqlab.load.merged_load`). A generator writes 0, as the upper byte of ``node``."""
 NODE_MAX = 255
 """Of ``node``: the place of the endpoint among those that the generator has known. Any later one is this."""
-Entry = tuple[int, int, int, int, int, int, int, int, int, int, int]
-"""One record's fields, in order."""
+Entry = tuple[int, int, int, int, int, int, int, int, int, int]
+"""One record's fields, in order; without the clock."""
 SEGMENTS = 4
 """Of a full ledger: two for the beginning, two for the newest."""
 FLUSH_BYTES = 262_144
@@ -67,7 +67,7 @@ TAIL_RECORDS = 100_000
 """5.6 MB: more than two seconds at 40,000 requests a second."""
 STORY = "story"
 LEDGER = "ledger-"
-_PACK = struct.Struct("<QQQqqIIIBBH").pack
+_PACK = struct.Struct("<QQQqqIIIHH").pack
 _HEAD = struct.Struct("<II")
 """Of a message of the story: its length and its CRC-32."""
 NS_PER_S = 1_000_000_000

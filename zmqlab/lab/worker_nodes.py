@@ -169,7 +169,7 @@ class Keeper:
         self._owner = owner
         self._host = LocalHost()
         self._nodes: dict[int, _Kept] = {}
-        """By process id: those that the owner has not closed."""
+        """By process id: all of the clusters that are here. An owner may hear late of one that has ended."""
         self._why: dict[int, str] = {}
         """Why this keeper ended a node."""
         self._loads: dict[str, LocalPart] = {}
@@ -262,8 +262,6 @@ class Keeper:
         with self._lock:
             if kept := self._nodes.get(pid):
                 kept.process.close()
-                if kept.process.poll() is not None:
-                    del self._nodes[pid]
 
     async def hear(
         self, following: Collection[int], known: Collection[int], loads: Mapping[str, Mapping[str, int]]

@@ -206,7 +206,8 @@ class DaskHost(Host):
         chosen = sorted(order, key=lambda each: apart[self._machine(each)] is not each)[number % len(order)]
         link = self._link(chosen)
         part = DaskPart(f"{folder.parent.name}-{number}", link, folder)
-        link.call("start_load", part.name, settings, towards(settings.nodes[0]))
+        cluster = next(iter(nodes)).cluster
+        link.call("start_load", part.name, settings, self._folder, cluster, towards(settings.nodes[0]))
         link.follow_load(part)
         return part
 

@@ -60,15 +60,19 @@ class LocalPart:
 
     machine = "this machine"
 
-    def __init__(self, settings: LoadSettings) -> None:
-        """Start it. Raises ClusterError: there is no room for its record."""
+    def __init__(self, settings: LoadSettings, where: Path | None = None) -> None:
+        """Start it, with its record in the folder ``where``, or in a temporary one.
+
+        Raises:
+            ClusterError: there is no room for its record.
+        """
         self._frames: deque[bytes] = deque(maxlen=FRAMES_MAX)
         self._end = Ending()
         feed = MetricsFeed()
         self._end.also(feed.close)
         self._end.also(feed.on_load_frame(self._frames.append, at_once=True))
         try:
-            self.run = LoadRun(settings, feed, self._end, None)
+            self.run = LoadRun(settings, feed, self._end, None, where)
         except BaseException:
             self._end()
             raise

@@ -55,8 +55,8 @@ BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES)
 class Evidence:
     """What a run leaves for its verdict. It does not refer to the load client, which may be forgotten."""
 
-    def __init__(self, cluster: Cluster | None) -> None:
-        """Make the folder of the record, in that of the cluster, else in one of its own.
+    def __init__(self, cluster: Cluster | None, where: Path | None = None) -> None:
+        """Make the folder of the record, in that of the cluster, else in ``where``, else in one of its own.
 
         Raises:
             ClusterError: there is no room for it.
@@ -66,7 +66,7 @@ class Evidence:
         """Locked, so that `zmqlab reap` finds what a crash left."""
         if cluster is not None:
             where = cluster.run_dir
-        else:
+        elif where is None:
             self._own = RunFolder(None)
             self._own.open()
             where = self._own.path
@@ -106,8 +106,17 @@ class Evidence:
 class LoadRun:
     """A load process from its start on."""
 
-    def __init__(self, settings: LoadSettings, feed: MetricsFeed, end: Ending, cluster: Cluster | None) -> None:
+    def __init__(
+        self,
+        settings: LoadSettings,
+        feed: MetricsFeed,
+        end: Ending,
+        cluster: Cluster | None,
+        where: Path | None = None,
+    ) -> None:
         """Start the process; ``end`` gets the steps that undo it. :meth:`await_start` must follow.
+
+        Without a cluster the record is made in the folder ``where``, or in a temporary one.
 
         Raises:
             ClusterError: there is no room for the record.
@@ -128,7 +137,7 @@ class LoadRun:
         """Of the load process at the ROUTER; empty until it has said that it has begun."""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
         end.also(self._stderr.close)
-        self.evidence = Evidence(cluster)
+        self.evidence = Evidence(cluster, where)
         end.also(self.evidence.forget)
         ring = feed.load_keys
         self._listen(ring.credentials(Role.MEMBER), feed)

@@ -314,11 +314,11 @@ class Keeper:
 
     # -- load generators ---------------------------------------------------------------------------------------
 
-    def start_load(self, name: str, settings: LoadSettings, key: Credentials | None) -> None:
-        """Start one; ``key`` is what it shows to the nodes."""
+    def start_load(self, name: str, settings: LoadSettings, base: str, cluster: str, key: Credentials | None) -> None:
+        """Start one, with its record in the cluster's folder; ``key`` is what it shows to the nodes."""
         trust_clients_ports(settings.nodes, key)
         with self._lock:
-            self._loads[name] = LocalPart(settings)
+            self._loads[name] = LocalPart(settings, self._hold(folder_of(base, cluster)))
             self._watch_lease()
 
     def steer_load(self, name: str, message: ToLoad) -> None:

@@ -362,13 +362,15 @@ class Keeper:
             folder = folder_of(base, cluster)
             end_all([each.process for each in self._nodes.values() if each.cluster == cluster], GRACE_S)
             self._nodes = {pid: each for pid, each in self._nodes.items() if each.cluster != cluster}
+            for name in [name for name, load in self._loads.items() if load.folder.is_relative_to(folder)]:
+                self._loads.pop(name).close()
             held = self._folders.pop(folder, None)
             shutil.rmtree(folder / KEY_FOLDER if keep else folder, ignore_errors=True)
             if held is not None:
                 if keep:
                     _mark(held, KEPT)
                 held.close()
-            if not self._folders and not self._loads:
+            if not self._folders:
                 _keepers.pop(self._owner, None)
 
     def _hold(self, folder: Path) -> Path:

@@ -99,6 +99,16 @@ def test_demo_keeps_the_token_and_this_machine_alone(started: list[tuple[list[st
     assert template.is_dir()
 
 
+def test_demo_attaches_to_nodes_that_run(started: list[tuple[list[str], dict[str, str]]], tmp_path: Path) -> None:
+    assert run(["demo", "--nodes", "tcp://10.0.0.1:5002,tcp://10.0.0.2:5002", "--keys", str(tmp_path)]) == 0
+    ((arguments, environment),) = started
+    assert environment["ZMQLAB_ATTACH"] == "tcp://10.0.0.1:5002,tcp://10.0.0.2:5002"
+    assert environment["ZMQLAB_KEYS"] == str(tmp_path)
+    assert not any("5002" in each for each in arguments)
+    assert run(["demo", "--nodes", "10.0.0.1"]) == 2
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("command", ["lab", "demo"])
 def test_without_the_extra_both_say_how_to_get_it(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

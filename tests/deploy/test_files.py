@@ -16,7 +16,8 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.deploy.compose import COMPOSE, ROOT, services
+from tests.deploy.compose import COMPOSE, services
+from tests.deploy.network import ROOT
 from zmqlab.node.options import PREFIX, SETTINGS, node_settings
 from zmqlab.settings import NodeSettings, parse_duration
 
@@ -231,6 +232,9 @@ def test_the_file_of_settings_is_one() -> None:
     assert settings.run_dir == Path("/var/lib") / unit_setting("StateDirectory")
     assert settings.durability == "fsync"
     assert len(settings.join) == 3
+    for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
+        there = node_settings({"name": "n", "advertise": host}, {"ZMQLAB_KEYS": "/run/keys"}, DEPLOY / "node.toml")
+        assert len(there.join) == 2, "the same file, on each machine that it names"
 
 
 def test_the_unit_tries_again_only_where_it_may_help() -> None:

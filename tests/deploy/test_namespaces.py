@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.compose import Container, Project, needs_namespaces
+from tests.deploy.compose import Container, Project
+from tests.deploy.network import needs_namespaces
 
 pytestmark = [pytest.mark.process, needs_namespaces]
 

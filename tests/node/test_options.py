@@ -59,6 +59,18 @@ def test_a_node_that_joins_finds_its_name_its_port_and_its_address(
     assert settings.endpoint == "tcp://10.9.0.5:5000"
 
 
+def test_one_file_names_all_machines_and_each_leaves_itself_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did not start on any machine that the file named: its endpoint was refused as its own."""
+    monkeypatch.setattr(options, "_source_towards", lambda address: "10.9.0.2")
+    everyone = tuple(f"tcp://10.9.0.{number}:5000" for number in (1, 2, 3))
+    shared = {"join": everyone, "insecure": True, "name": "n"}
+    assert node_settings({**shared, "bind": "0.0.0.0"}, {}).join == (everyone[0], everyone[2])
+    assert node_settings({**shared, "bind": "10.9.0.3"}, {}).join == everyone[:2]
+    assert node_settings({**shared, "bind": "10.9.0.3", "port": 6_000}, {}).join == everyone
+    with pytest.raises(SettingsError, match="leave it out"):
+        node_settings({**shared, "join": everyone[:1], "bind": "10.9.0.1"}, {})
+
+
 def test_an_address_is_found_where_those_to_join_are_not_known_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ class FakeFleet:
         self._cluster = cluster
         self.turns = Turns()
         self.foretold: dict[str, int] = {}
-
+        self.outside = ""
         self.plan = SimpleNamespace(replication=DEFAULT_REPLICATION)
 
     @property

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import typer
 
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.settings import reason_of
+from zmqlab.settings import parse_endpoints, reason_of
 
 PACKAGE = Path(__file__).parents[1]
 BUILT_IN = PACKAGE / "chapters"
@@ -60,6 +60,15 @@ it had loaded, Voilà ends the kernel when it is a minute old and no page is con
 panel of a page that is gone goes on talking, and that must not count as being in use."""
 
 TO_OPTION = typer.Option(DEFAULT_COPY, "--to", help="Where your copy of the chapters is, or is made.", metavar="DIR")
+ATTACH_OPTION = typer.Option(
+    None,
+    "--nodes",
+    help="Attach to nodes that run already, at these client endpoints (base port + 2), and start none.",
+    metavar="ENDPOINTS",
+)
+ATTACH_KEYS_OPTION = typer.Option(
+    None, "--keys", envvar="ZMQLAB_KEYS", help="With --nodes: the folder with the key to show to them.", metavar="DIR"
+)
 NO_BROWSER = typer.Option(False, "--no-browser", help="Open no browser: print the address alone.")
 
 
@@ -83,7 +92,12 @@ def lab(
     _become(arguments + context.args, {})
 
 
-def demo(context: typer.Context, no_browser: bool = NO_BROWSER) -> None:
+def demo(
+    context: typer.Context,
+    nodes: str | None = ATTACH_OPTION,
+    keys: Path | None = ATTACH_KEYS_OPTION,
+    no_browser: bool = NO_BROWSER,
+) -> None:
     """Open the panel alone in a browser, as a page without code: a cluster, its load, and buttons that break it.
 
     The page loads nothing from the internet. Who opens it needs the token in the address that is printed. Other
@@ -91,11 +105,16 @@ def demo(context: typer.Context, no_browser: bool = NO_BROWSER) -> None:
     """
     _require("Voilà", ("voila", *NEEDED))
     notebooks = source_folder() / NOTEBOOKS
+    variables = {"JUPYTER_PATH": os.pathsep.join(_paths(notebooks, "JUPYTER_PATH"))}
+    if nodes is not None:
+        variables["ZMQLAB_ATTACH"] = ",".join(parse_endpoints(nodes))
+    if keys is not None:
+        variables["ZMQLAB_KEYS"] = str(keys.absolute())
     arguments = [
         *("-m", "voila", str(notebooks / PANEL), "--template=offline", "--token", *CULLING),
         *(["--no-browser"] if no_browser else []),
     ]
-    _become(arguments + context.args, {"JUPYTER_PATH": os.pathsep.join(_paths(notebooks, "JUPYTER_PATH"))})
+    _become(arguments + context.args, variables)
 
 
 def source_folder() -> Path:

@@ -11,6 +11,8 @@ A cluster:
 * :mod:`~zmqlab.lab.dask_host`: the workers of a Dask cluster as another host: which one gets which node.
 * :mod:`~zmqlab.lab.dask_links`: the way to one worker: calls, its nodes as they are known here, its clock.
 * :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes and load generators, on a lease of their owner.
+* :mod:`~zmqlab.lab.clock_samples`: how far the clock of another machine is from the one here, and how surely.
+* :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.

@@ -26,13 +26,14 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.errors import ClusterError, ZmqlabError
 from zmqlab.lab import register
 from zmqlab.lab.events import LabEvent
+from zmqlab.lab.external_host import ExternalHost
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.fault_verbs import FaultVerbs
 from zmqlab.lab.faults import Transfer
@@ -71,7 +72,8 @@ class Cluster(FaultVerbs):
         keys: nodes let in only who has a key, and encrypt all traffic. The keys are made in ``keys`` in the run folder;
             a folder that has keys keeps them. Without keys every process on this machine may speak to the nodes.
         host: where nodes run; processes on this machine by default. ``DaskHost(client)``: on the workers of a Dask
-            cluster (:mod:`zmqlab.lab.dask_host`).
+            cluster (:mod:`zmqlab.lab.dask_host`). Nodes that run already:
+            :meth:`attach`.
         settings: settings of the nodes beyond these, as ``{"election_ticks": 40}`` or ``{"snapshot_log_bytes": 65536}``
             (docs/settings.md).
         fresh: begin anew in ``run_dir``: the journals and logs of the cluster that has run there are deleted.
@@ -117,6 +119,34 @@ class Cluster(FaultVerbs):
         self._rooms: StartedCluster | None = None
         """None until :meth:`start`; stays after :meth:`stop`, so that events can still be read."""
         self._starting = threading.RLock()
+
+    @classmethod
+    def attach(
+        cls,
+        endpoints: Sequence[str],
+        *,
+        keys: str | Path | None = None,
+        ack: Ack = "quorum",
+        run_dir: str | Path | None = None,
+    ) -> Cluster:
+        """The cluster of nodes that someone else has started, on whatever machines (:mod:`~zmqlab.lab.external_host`).
+
+        What travels over the nodes' sockets works as ever: load, figures, faults by query, verdict, panel. What needs
+        their processes or disks (kill, pause, start, wipe, logs) raises ClusterError, and the message says who can.
+        :meth:`stop` lets go of the nodes, and they go on.
+
+        Args:
+            endpoints: where clients reach some of the nodes (base port + 2); the others are found by them.
+            keys: the folder with a key of an operator, if the nodes ask for keys.
+            ack: what load clients wait for; as the nodes were started.
+            run_dir: where this side's record of a run goes; None: a temporary folder.
+
+        Raises:
+            RequestTimeout: no node answers; NotLetIn if the key is the reason.
+            ClusterError: the nodes that answer belong to no cluster yet.
+            SettingsError: they are no endpoints, or there is no such key.
+        """
+        return cls(host=ExternalHost(endpoints, keys), ack=ack, run_dir=run_dir).start()
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -351,6 +381,9 @@ class Cluster(FaultVerbs):
         if self._rooms is None:
             return f"<Cluster {self.name} of {self._count} nodes, not started>"
         leader = self.feed.leader_among(self.running) or "none"
+        if self.fleet.outside:
+            heard = f"{len(self.running)} of {len(self.nodes)} nodes are heard"
+            return f"<Cluster {self.name}, started elsewhere: {heard}, leader {leader}>"
         paused = f", {len(self.paused)} paused" if self.paused else ""
         return (
             f"<Cluster {self.name}: {len(self.running)} of {len(self.nodes)} nodes run{paused}, "

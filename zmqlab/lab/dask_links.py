@@ -9,9 +9,7 @@ Rules:
 - **What is not known is not said.** A node has ended when its worker says so, when the scheduler says that the worker
   is gone, or when its worker's lease must have run out. As long as Dask is silent and the lease runs, the node counts
   as running, and `cluster.status()`, which asks the node itself, calls it silent.
-- **Clocks.** Each call gives a sample of the offset of the worker's wall clock, by the four times of NTP (RFC 5905,
-  section 8). The one of the shortest way counts. Its uncertainty is half that way, and grows with its age by the drift
-  that NTP allows for. An offset that is smaller than its uncertainty is taken for none, and widens it.
+- **Clocks.** Each call gives a sample of the offset of the worker's wall clock (:mod:`~zmqlab.lab.clock_samples`).
 
 Left out on purpose: which worker gets which node (:mod:`zmqlab.lab.dask_host`).
 """
@@ -24,12 +22,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zmqlab.errors import ClusterError
-from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset
+from zmqlab.lab.clock_samples import ClockSamples
+from zmqlab.lab.hosts import ClockOffset
 from zmqlab.lab.load_parts import FRAMES_MAX
 from zmqlab.lab.worker_nodes import HEAR_S, TICK_S, Ended, LoadNews, News, Reply, Sealed, call_keeper
 from zmqlab.load.load_messages import LoadResult, ToLoad
@@ -43,10 +42,6 @@ RETRY_S = 0.2
 """Between two calls while a worker does not answer."""
 OVERDUE_S = 5.0
 """Behind the end of the lease: by then the nodes have ended. A tick, one second for SIGTERM, three for SIGKILL."""
-CLOCK_SAMPLES = 16
-"""Of a worker's clock that are kept: half a minute of calls that bring no news."""
-DRIFT = 15e-6
-"""By how much two disciplined clocks part in a second (PHI in RFC 5905)."""
 
 
 class Worker(NamedTuple):
@@ -171,31 +166,12 @@ class DaskPart:
 
 
 @dataclass
-class WorkerClock:
+class WorkerClock(ClockSamples):
     """What is known of the clock of a worker's machine."""
-
-    samples: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=CLOCK_SAMPLES))
-    """(offset, uncertainty, when on the monotonic clock), each in nanoseconds."""
 
     def take(self, sent_ns: int, reply: Reply, got_ns: int) -> None:
         """The four times of a call: sent and got on the clock here, received and answered on the clock there."""
-        offset_ns = ((reply.received_ns - sent_ns) + (reply.sent_ns - got_ns)) // 2
-        way_ns = (got_ns - sent_ns) - (reply.sent_ns - reply.received_ns)
-        self.samples.append((offset_ns, max(1, way_ns // 2), time.monotonic_ns()))
-
-    def offset(self) -> ClockOffset:
-        """See the module."""
-        now_ns = time.monotonic_ns()
-        aged = [
-            (uncertainty_ns + round((now_ns - at_ns) * DRIFT), offset_ns)
-            for offset_ns, uncertainty_ns, at_ns in tuple(self.samples)
-        ]
-        if not aged:
-            return SAME_CLOCK
-        uncertainty_ns, offset_ns = min(aged)
-        if abs(offset_ns) <= uncertainty_ns:
-            return ClockOffset(0, abs(offset_ns) + uncertainty_ns)
-        return ClockOffset(offset_ns, uncertainty_ns)
+        self.sample(sent_ns, reply.received_ns, reply.sent_ns, got_ns)
 
 
 class WorkerLink:

@@ -40,6 +40,12 @@ class LabEvent(StrEnum):
     """SIGTERM is about to be sent."""
     DIED = "died"
     """The node's process ended, and the lab had not ended it."""
+    ATTACHED = "attached"
+    """This process listens to a node that someone else has started."""
+    SILENT = "fell_silent"
+    """The last word of such a node, as it came here: it may be dead, paused or cut off."""
+    HEARD = "heard_again"
+    """Such a node is heard again, and it has been the same process all the time."""
     PAUSED = "paused"
     """SIGSTOP is about to be sent."""
     RESUMED = "resumed"
@@ -128,6 +134,8 @@ class Span:
 
 PLAIN_MARKS = (
     Mark(LabEvent.DIED, "{node} died", Sort.FAULT),
+    Mark(LabEvent.SILENT, "{node} silent", Sort.FAULT),
+    Mark(LabEvent.HEARD, "{node} heard again", Sort.CHANGE),
     Mark(LabEvent.HASH_MISMATCH, "states differ", Sort.FAULT),
     Mark(LabEvent.RESUMED, "{node} resumed", Sort.CHANGE),
     Mark(LabEvent.RESTARTED, "{node} restarted", Sort.CHANGE),
@@ -138,6 +146,14 @@ PLAIN_MARKS = (
     Mark(EventKind.ELECTED, "{node} leads, term {term}", Sort.ELECTION),
 )
 """The marks of events that are no faults. Events of a kind without a mark are in the event log only."""
+PLAIN_BANDS = (
+    Band(
+        "{node} silent",
+        frozenset((LabEvent.SILENT,)),
+        frozenset((LabEvent.HEARD, LabEvent.RESTARTED, LabEvent.REMOVED)),
+    ),
+)
+"""The bands of what no fault of the lab's has caused."""
 
 
 def link_of(event: Event) -> str:

@@ -133,8 +133,15 @@ for _kind in (
         name="kill",
         marks=(Mark(LabEvent.KILLED, "{node} killed", Sort.FAULT),),
         controls=(
-            Control("kill -9", "SIGKILL", Target.NODE, faults.Kill, danger=True),
-            Control("kill the leader", "SIGKILL for the node that leads now", Target.LEADER, faults.Kill, danger=True),
+            Control("kill -9", "SIGKILL", Target.NODE, faults.Kill, danger=True, needs_process=True),
+            Control(
+                "kill the leader",
+                "SIGKILL for the node that leads now",
+                Target.LEADER,
+                faults.Kill,
+                danger=True,
+                needs_process=True,
+            ),
         ),
         draws=(
             Draw("leader", (0.5, 3.0), lambda aim: faults.Kill(aim.leader())),
@@ -152,7 +159,15 @@ for _kind in (
         marks=(Mark(LabEvent.PAUSED, "{node} paused", Sort.FAULT),),
         bands=(Band("{node} paused", frozenset((LabEvent.PAUSED,)), ENDS_OF_PAUSE),),
         controls=(
-            Control("pause", "SIGSTOP: it hangs, sockets open", Target.NODE, faults.Pause, ("running",), RESUME),
+            Control(
+                "pause",
+                "SIGSTOP: it hangs, sockets open",
+                Target.NODE,
+                faults.Pause,
+                ("running",),
+                RESUME,
+                needs_process=True,
+            ),
         ),
         draws=(
             Draw("leader", (0.3, 3.0), lambda aim: faults.Pause(aim.leader())),
@@ -164,9 +179,21 @@ for _kind in (
         name="terminate",
         marks=(Mark(LabEvent.TERMINATED, "{node} terminated", Sort.FAULT),),
         controls=(
-            Control("terminate", "SIGTERM: it ends by itself", Target.NODE, faults.Terminate, short="term"),
             Control(
-                "restart", "end it, if it runs, and start it from its journal", Target.NODE, faults.Restart, ANY_STATE
+                "terminate",
+                "SIGTERM: it ends by itself",
+                Target.NODE,
+                faults.Terminate,
+                short="term",
+                needs_process=True,
+            ),
+            Control(
+                "restart",
+                "end it, if it runs, and start it from its journal",
+                Target.NODE,
+                faults.Restart,
+                ANY_STATE,
+                needs_process=True,
             ),
         ),
         draws=(
@@ -307,6 +334,7 @@ for _kind in (
                 undo=Undo("make room", "room on its disk; it starts again", ANY_STATE),
                 danger=True,
                 is_rare=True,
+                needs_process=True,
             ),
         ),
         draws=(
@@ -372,7 +400,12 @@ for _kind in (
         marks=(Mark(LabEvent.WIPED, "{node} wiped", Sort.FAULT),),
         controls=(
             Control(
-                "wipe", "kill it, delete its journal; it rejoins as a new member", Target.NODE, faults.Wipe, ANY_STATE
+                "wipe",
+                "kill it, delete its journal; it rejoins as a new member",
+                Target.NODE,
+                faults.Wipe,
+                ANY_STATE,
+                needs_process=True,
             ),
         ),
         draws=(

@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import permutations
 
 from zmqlab.errors import SettingsError
-from zmqlab.lab.events import PLAIN_MARKS, Band, Mark, Sort
+from zmqlab.lab.events import PLAIN_BANDS, PLAIN_MARKS, Band, Mark, Sort
 from zmqlab.lab.fault_table import Link
 from zmqlab.lab.faults import Breakable, Fault
 
@@ -140,6 +140,8 @@ class Control:
     """What it says on a narrow page; empty: the same."""
     is_rare: bool = False
     """Whether a display may keep it behind a further click, since it is wanted seldom."""
+    needs_process: bool = False
+    """Whether it starts, pauses or ends processes: it can't be done to nodes that someone else has started."""
 
     @property
     def is_about_links(self) -> bool:
@@ -217,7 +219,7 @@ class Registry:
     @property
     def bands(self) -> Sequence[Band]:
         """All bands, each once."""
-        return tuple(dict.fromkeys(band for kind in self for band in kind.bands))
+        return tuple(dict.fromkeys((*(band for kind in self for band in kind.bands), *PLAIN_BANDS)))
 
     @property
     def controls(self) -> Sequence[Control]:

@@ -260,7 +260,8 @@ class Transfer(OfOneNode):
     timeout_s: float = TRANSFER_TIMEOUT_S
 
     def check(self, cluster: Breakable) -> None:
-        cluster.fleet.process(self.node)
+        if self.node not in cluster.running:
+            cluster.fleet.process(self.node)
         if self.node in cluster.paused:
             raise ClusterError(f"{self.node} is paused and can't lead: cluster.resume({self.node!r}) continues it")
 

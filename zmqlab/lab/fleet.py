@@ -1,8 +1,7 @@
 """The nodes of a cluster: what each was told, whether it runs, and how it ended.
 
-The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster` gives people its verbs,
-:mod:`~zmqlab.lab.faults` break nodes, :mod:`~zmqlab.lab.scaling` changes the members of the group; all of them act
-through this. A node stays known by its settings, whether it runs or not, until it is dropped.
+The one place that has nodes started and signalled. :class:`~zmqlab.lab.cluster.Cluster`, :mod:`~zmqlab.lab.faults` and
+:mod:`~zmqlab.lab.scaling` act through it. A node stays known by its settings, running or not, until it is dropped.
 
 A node is ``running``, ``paused`` (SIGSTOP: it keeps its sockets and answers nothing, as a machine that hangs) or
 ``stopped``. Each start becomes an event here, and each death that the lab did not order. A fault tells its own event,
@@ -49,8 +48,7 @@ STOP_GRACE_S = 3.0
 KEY_FOLDER = "keys"
 """In the run folder."""
 POLL_S = 0.01
-REOPEN_POLL_S = 0.2
-"""A node whose owner was killed ends within a turn of its loop; one that was paused needs a shell to wake it."""
+REOPEN_POLL_S = 0.2  # a node whose owner was killed ends within a turn; a shell wakes one that was paused
 ANSWER_TIMEOUT_S = 0.04
 """Short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
 SIGNALS = {-number.value: number.name for number in signal.Signals}
@@ -64,7 +62,6 @@ class NodePlan:
     """What all nodes of a cluster have in common. Raises SettingsError from the constructor."""
 
     cluster: str
-    """The cluster's name."""
     run_dir: Path
     """Where logs and journals go."""
     durability: Durability = "os"
@@ -130,6 +127,9 @@ class Fleet:
         on_failure: called when a node ended by itself and badly.
         on_change: called with all nodes' settings when a node came or went for good.
     """
+
+    outside = ""
+    """Why no process can be started, paused or ended from here; empty: it can."""
 
     def __init__(
         self,

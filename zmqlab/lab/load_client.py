@@ -63,15 +63,13 @@ if TYPE_CHECKING:
     from zmqlab.lab.scraping import LoadExporter
 
 START_TIMEOUT_S = 20.0  # longer than a session may take to open (10 s), on top of starting an interpreter
-REACH_TIMEOUT_S = 3.0  # nodes on this machine answer within milliseconds; far ones within a round trip or two
+REACH_TIMEOUT_S = 3.0  # far nodes answer within a round trip or two
 OVERTIME_S = 60.0  # beyond its schedule and its drain a load process is stuck
 FIGURES_OVER = 10  # snapshots that the live figures are made of: one second
-COLLECT_ABOVE_S = 15.0
-"""A longer run has its log collected as it goes on. In a shorter one nodes forget nothing: they keep 512 MiB of it."""
-RATE = 5_000
+COLLECT_ABOVE_S = 15.0  # a longer run has its log collected; in a shorter one nodes keep all, up to 512 MiB
+RATE, DURATION_S = 5_000, 10.0
 BY_DEFAULT = "by default"  # the duration of a run whose caller names none
-DURATION_S = 10.0
-PLACEHOLDER = ("tcp://127.0.0.1:1",)  # the nodes of a load client whose cluster has not been started yet
+PLACEHOLDER = ("tcp://127.0.0.1:1",)  # while its cluster has not been started
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +381,8 @@ class LoadClient:
     def _judge(self, run: LoadRun | LoadTeam) -> JudgedRun:
         outcome = run.outcome()
         table = self._status()
-        alive = [node.endpoint for node in table if node.state in ("running", "silent" if self._cluster else "running")]
+        ours = ("silent",) if self._cluster is not None and not self._cluster.fleet.outside else ()
+        alive = [node.endpoint for node in table if node.state in ("running", *ours)]
         taken = self._take_evidence(alive, outcome, table.replication, self._collector or run.evidence.collector)
         verdict = pass_verdict(taken, **self._limits)
         if self._cluster is not None and not verdict.ok:
@@ -433,11 +432,12 @@ def _offered(rate: float | str, duration: float | str | None, stages: str | Sequ
 
 
 def settings_of(cluster: Cluster | None) -> dict[str, Any]:
-    """The settings of a cluster, without folders and without its name; nothing for nodes that others have started."""
+    """The settings of a cluster, without folders and its name; of nodes that others have started what they say."""
     if cluster is None:
         return {}
     plan = cluster.fleet.plan
-    said = {each.name: getattr(plan, each.name) for each in fields(plan) if each.name != "cluster"}
+    names = [each.name for each in fields(plan) if each.name == "replication" or not cluster.fleet.outside]
+    said = {name: getattr(plan, name) for name in names if name != "cluster"}
     return {"nodes": len(cluster.nodes)} | {name: value for name, value in said.items() if not isinstance(value, Path)}
 
 

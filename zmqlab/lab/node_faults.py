@@ -104,6 +104,11 @@ class FullDisk(_OfTheDisk):
     def fields(self) -> Mapping[str, Any]:
         return {"disk_full": True}
 
+    def check(self, cluster: Breakable) -> None:
+        _OfTheDisk.check(self, cluster)
+        if cluster.fleet.outside:
+            raise ClusterError(f"{self.node} would end, and only its own launcher can start it again")
+
     def inflict(self, cluster: Breakable) -> None:
         cluster.fleet.foretold[self.node] = JournalFull.exit_status
         Suffering.inflict(self, cluster)

@@ -131,6 +131,8 @@ class Scaling:
         """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
         and the leader goes last."""
         check_count(count)
+        if self._fleet.outside:
+            raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
             while len(self._fleet.names) < count:
                 self.add(timeout_s)
@@ -143,6 +145,8 @@ class Scaling:
     def check_replaceable(self, name: str) -> None:
         """Raise ClusterError unless the other nodes can take a new one in place of ``name``."""
         self._fleet.settings(name)
+        if self._fleet.outside:
+            raise ClusterError(f"{name}: {self._fleet.outside}")
         others = [other for other in self._fleet.running if other != name]
         if len(others) <= len(self._fleet.names) // 2:
             raise ClusterError(

@@ -279,7 +279,9 @@ class ServiceWatch:
     def _nodes(self) -> list[NodeFacts]:
         newest, silent_s = self._feed.newest(), self._feed.silent_s()
         processes: dict[str, Process] = dict.fromkeys(newest, "unknown")
-        if self._fleet is not None:
+        if self._fleet is not None and self._fleet.outside:
+            processes = dict.fromkeys(self._fleet.names, "unknown")
+        elif self._fleet is not None:
             running, paused = set(self._fleet.running), set(self._fleet.paused)
             processes = {
                 name: "paused" if name in paused else "running" if name in running else "stopped"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, NoLeader, SettingsError
 from zmqlab.keys import ALLOWED
+from zmqlab.lab.external_host import AttachedFleet, ExternalHost
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
@@ -30,6 +31,9 @@ from zmqlab.tables import NodeState, StatusTable
 
 if TYPE_CHECKING:
     from zmqlab.lab.scraping import Targets
+
+ATTACHED = "attached"
+"""The name of a cluster whose nodes name none."""
 
 
 @dataclass(eq=False, slots=True)
@@ -81,20 +85,24 @@ class StartedCluster:
             return bool(found[0])
 
         if not self.feed.wait_until(look, timeout_s):
+            run, advice = "run", "cluster.restart(name) starts one"
+            if self.fleet.outside:
+                run, advice = "are heard", self.fleet.outside
             raise NoLeader(
-                f"no leader within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)} nodes run, and"
-                " a majority must: cluster.restart(name) starts one, cluster.status() shows all"
+                f"no leader within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)} nodes {run},"
+                f" and a majority must: {advice}, cluster.status() shows all"
             )
         return found[0]
 
     def status(self, timeout_s: float) -> StatusTable:
-        """Ask every running node how it is."""
+        """Ask every running node how it is; of nodes that others have started, every one."""
         running, paused = self.fleet.running, self.fleet.paused
-        answers = ask.statuses([self.fleet.endpoint(name) for name in running], timeout_s)
+        asked = self.fleet.names if self.fleet.outside else running
+        answers = ask.statuses([self.fleet.endpoint(name) for name in asked], timeout_s)
 
         def state(name: str) -> NodeState:
             endpoint = self.fleet.endpoint(name)
-            if name not in running:
+            if name not in asked:
                 return NodeState(name, endpoint, "paused" if name in paused else "stopped")
             status = answers.get(endpoint)
             return NodeState(name, endpoint, "running" if status else "silent", status)
@@ -115,11 +123,14 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
     Raises:
         ClusterError: another cluster uses the folder, or what is in it can't be started.
         SettingsError: the folder can't be used, or holds a cluster of another size.
+        RequestTimeout: the nodes that are to be attached to do not answer.
     """
     end = Ending()
     try:
         end.also(folder.leave)
         folder.open()
+        if isinstance(host, ExternalHost):
+            return _attach(plan, host, folder, end)
         known = _known_in(folder, count, plan)
         name = known.name if known is not None else name
         plan = replace(plan, cluster=name, run_dir=folder.path, keys=plan.keys or _has_keys(folder.path))
@@ -148,6 +159,22 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
     except BaseException:
         end()
         raise
+
+
+def _attach(plan: NodePlan, host: ExternalHost, folder: RunFolder, end: Ending) -> StartedCluster:
+    """The same for nodes that someone else has started. What they have in common, they say."""
+    seen = host.look()
+    name = seen.cluster or ATTACHED
+    plan = replace(plan, cluster=name, run_dir=folder.path, replication=seen.replication or plan.replication)
+    feed = MetricsFeed()
+    end.also(feed.close)
+    fleet = AttachedFleet(host, feed, plan, seen)
+    feed.clock = fleet.clock
+    end.also(fleet.end_all)
+    end.first = fleet.close
+    faults = FaultTable(fleet)
+    fleet.when_back = faults.tell_again
+    return StartedCluster(name, folder, feed, fleet, faults, Scaling(fleet, feed), None, None, end)
 
 
 def _has_keys(run_dir: Path) -> bool:

@@ -15,7 +15,8 @@ the environment it belongs to another program.
 
 A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
 made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all
-addresses, it tells the others the one from which it reaches those that it joins.
+addresses, it tells the others the one from which it reaches those that it joins. Its own endpoint may be among those,
+so that one file with all machines is the same on each.
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.
@@ -142,6 +143,10 @@ def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
             raise SettingsError(f"Missing option '{flag}'; only a node that joins (--join) finds it by itself")
     if values.get("bind") in WILDCARDS and values.get("join") and not values.get("advertise"):
         values["advertise"] = _own_address(values["join"])
+    if values.get("join"):
+        itself = f"tcp://{spelled(values.get('advertise') or values.get('bind') or '')}:{values['port']}"
+        others = tuple(endpoint for endpoint in values["join"] if endpoint != itself)
+        values["join"] = others or values["join"]
     return values
 
 
@@ -188,7 +193,7 @@ underscores in place of dashes, as in `election_ticks = 30`. `peers` and `join` 
 
 A node that joins (`--join`) needs no name and no port. Its name is then the name of the journal that it finds, or else
 the name of the machine; its port is 5000. With `--bind 0.0.0.0` and without `--advertise`, it tells the others the
-address from which it reaches the nodes in `--join`.
+address from which it reaches the nodes in `--join`. It may be one of these itself, so that one file fits all machines.
 
 | flag | environment | default | meaning |
 | --- | --- | --- | --- |

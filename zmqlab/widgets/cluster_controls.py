@@ -83,7 +83,7 @@ class FaultPanel(Panel):
 
     def _draw_controls(self) -> None:
         with self._guard:
-            drawn = [_drawn(control) for control in self._own_controls()]
+            drawn = [_drawn(control, self._cluster.fleet.outside) for control in self._own_controls()]
             if drawn != self._controls:
                 self._controls = drawn
 
@@ -126,6 +126,7 @@ class NodeTable(FaultPanel):
             "links_of": sorted({name for link in self._cluster.links for name in link}),
             "alive": self._sampler.alive,
             "ended": self._sampler.ended,
+            "outside": self._cluster.fleet.outside,
         }
 
     def html(self) -> str:
@@ -163,7 +164,7 @@ class NodeTable(FaultPanel):
         for name in self._cluster.node_faults:
             self._cluster.mend(name)
         for name in self._cluster.nodes:
-            if name not in self._cluster.running:
+            if name not in self._cluster.running and not self._cluster.fleet.outside:
                 self._cluster.restart(name)
 
     def _tick(self) -> None:
@@ -220,7 +221,8 @@ class PartitionMatrix(FaultPanel):
 
 
 def states_of(cluster: Cluster, names: Iterable[str], ended: bool) -> dict[str, str]:
-    """``running``, ``paused`` or ``stopped`` for each name.
+    """``running``, ``paused`` or ``stopped`` for each name. Nodes that someone else has started are ``running`` while
+    they are heard, and else ``silent``: the reason is not known.
 
     When the cluster stops (``ended``), the figures end before its nodes do. They are called stopped already, because
     nothing corrects that later.
@@ -228,7 +230,8 @@ def states_of(cluster: Cluster, names: Iterable[str], ended: bool) -> dict[str, 
     if ended:
         return dict.fromkeys(names, "stopped")
     paused, running = set(cluster.paused), set(cluster.running)
-    return {name: "paused" if name in paused else "running" if name in running else "stopped" for name in names}
+    other = "silent" if cluster.fleet.outside else "stopped"
+    return {name: "paused" if name in paused else "running" if name in running else other for name in names}
 
 
 def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str], list[int]]:
@@ -246,8 +249,9 @@ def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str]
     return 0, {}, parted
 
 
-def _drawn(control: Control) -> dict[str, Any]:
-    """A control as a page is sent it: all but the function that makes the fault."""
+def _drawn(control: Control, outside: str) -> dict[str, Any]:
+    """A control as a page is sent it: all but the function that makes the fault. ``outside``: why no process can be
+    touched; empty: it can."""
     return {
         "button": control.button,
         "short": control.short or control.button,
@@ -256,6 +260,7 @@ def _drawn(control: Control) -> dict[str, Any]:
         "target": control.target.value,
         "states": list(control.states),
         "is_rare": control.is_rare,
+        "why_not": outside if control.needs_process else "",
         "parameters": [asdict(parameter) for parameter in control.parameters],
         "undo": None if control.undo is None else asdict(control.undo),
     }

@@ -19,12 +19,13 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
   const ofLeader = h("span", { className: "zl-buttons" });
   const form = h("div", { className: "zl-form", hidden: true });
+  const outside = h("div", { className: "zl-faint", hidden: true });   // why buttons are disabled
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
     h("div", { className: "zl-head" }, title, summary, h("span", { className: "zl-space" }),
       h("span", {}, h("span", { className: "zl-faint", textContent: "scale to " }), stepper), ofLeader, heal),
-    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), form);
+    h("div", { className: "zl-scroll zl-nodes" }, h("table", {}, h("thead", {}, head), body)), outside, form);
   const controls = (target) => model.get("_controls").filter((each) => each.target === target);
 
   // The buttons for a node: those that its state allows.
@@ -100,6 +101,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     if (state.leader) return `${state.leader} leads`;
     const counted = (what) => state.nodes.filter((node) => node.state === what).length;
     const running = counted("running"), paused = counted("paused");
+    if (state.outside && 2 * running <= state.nodes.length)
+      return `no node leads: ${running} of ${state.nodes.length} are heard, and a majority must run`;
     if (!running && paused) return `no node leads: ${paused === state.nodes.length ? "all nodes are paused" :
       `${paused} are paused, the others stopped`}, and heal all brings them back`;
     if (!running) return "no node runs: heal all starts them";
@@ -114,10 +117,10 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     forget(stepper);
     stepper.replaceChildren(...counts.map((count) => {
       const made = h("button", { type: "button", className: "zl-button", textContent: count, data: { count },
-        title: count === now ? "as it is" : `scale to ${count}` });
+        title: state.outside || (count === now ? "as it is" : `scale to ${count}`) });
       made.classList.toggle("zl-now", count === now);
       made.classList.toggle("zl-busy", count === target);
-      made.disabled = Boolean(target) || count === now || !state.alive;
+      made.disabled = Boolean(target || state.outside) || count === now || !state.alive;
       made.onclick = () => { made.classList.add("zl-busy"); send({ do: "scale", count }); };
       return made;
     }));
@@ -126,6 +129,8 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   let nodes = [], drawnFor = "", stepperFor = "", leaderFor = "";
   return (state) => {
     nodes = state.nodes;
+    outside.hidden = !state.outside;
+    outside.textContent = state.outside;
     followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }

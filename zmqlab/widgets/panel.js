@@ -112,7 +112,8 @@ function panel(build) {
       // has sizes first asks for them there.
       const faultButton = (control, target, properties = {}, form = null) => {
         const made = button("", [control.button, ...target].join(":"), { do: "strike", button: control.button, target },
-          { title: control.hint, className: `zl-button${control.danger ? " zl-danger" : ""}`, ...properties });
+          { title: control.why_not || control.hint, disabled: Boolean(control.why_not),
+            className: `zl-button${control.danger ? " zl-danger" : ""}`, ...properties });
         made.append(h("span", { className: "zl-long", textContent: control.button }),
           h("span", { className: "zl-short", textContent: control.short }));
         if (form && control.parameters.length) made.onclick = () => askSizes(control, target, form);

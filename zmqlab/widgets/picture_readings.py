@@ -53,7 +53,7 @@ class Look(IntEnum):
     DEAD = 1
     PAUSED = 2
     SILENT = 3
-    """Its process runs, and it publishes nothing."""
+    """Its process runs, as far as is known, and it publishes nothing."""
     FOLLOWER = 4
     CANDIDATE = 5
     LEADER = 6
@@ -80,14 +80,14 @@ def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: flo
     """How a node looks.
 
     Args:
-        state: ``running``, ``paused`` or ``stopped``, as the lab knows it.
+        state: as :func:`~zmqlab.widgets.cluster_controls.states_of` has it.
         track: what the node has published.
         leads: whether it is the leader, by the one rule for all.
         is_late: whether it has not applied what was committed half a second ago.
         now_s: on the monotonic clock.
     """
     if state != "running":
-        return Look.PAUSED if state == "paused" else Look.DEAD
+        return {"paused": Look.PAUSED, "silent": Look.SILENT}.get(state, Look.DEAD)
     if track.newest is None:
         return Look.STARTING
     if not track.is_fresh(now_s):

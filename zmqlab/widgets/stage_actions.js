@@ -41,7 +41,9 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     counted.classList.toggle("zl-busy", Boolean(state.scaling_to));
     const step = (by) => () => send({ do: "scale", count: now + by });
     [fewer.onclick, moreNodes.onclick] = [step(-1), step(1)];
-    const still = Boolean(state.scaling_to) || !state.alive;
+    const still = Boolean(state.scaling_to || state.outside) || !state.alive;
+    fewer.title = state.outside || "one node fewer";
+    moreNodes.title = state.outside || "one node more";
     fewer.disabled = still || now <= 1;
     moreNodes.disabled = still || now >= state.scale_max;
     menuButton.disabled = !state.alive;

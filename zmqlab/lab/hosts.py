@@ -26,8 +26,8 @@ macOS): above it, any outgoing connection could take one in between. Between the
 process may still take a port. The node then ends with the exit status of :class:`~zmqlab.errors.PortInUse`, and
 :mod:`~zmqlab.lab.fleet` draws other ports.
 
-A host elsewhere copies the keys from the run folder before it starts a node, fetches logs and journals into it when they
-are asked for, and knows how far the clocks of its machines are from the one here.
+A host elsewhere copies the keys from the run folder before it starts a node, fetches logs and journals into it when
+they are asked for, and knows how far the clocks of its machines are from the one here.
 
 Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them on this
 machine, :mod:`zmqlab.lab.external_host` attaches to nodes anywhere).

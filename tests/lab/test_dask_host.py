@@ -348,6 +348,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_real_workers(dask: DaskProcesses) -> None:
     """One cluster for all that needs real workers but their death: on each machine a node, keys, faults, evidence."""
     with distributed.Client(dask.address) as client:
@@ -418,7 +419,8 @@ def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
             orphans = children_of(dask.workers["w1"])
             dask.workers["w1"].kill()
             dask.workers["w1"].wait()
-            assert wait_for(lambda: victim not in cluster.running, 10)
+            assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events), 10)
+            assert victim not in cluster.running
             (died,) = [event for event in cluster.events if event.kind == LabEvent.DIED]
             assert (died.node, "the Dask worker w1" in died.text) == (victim, True)
             assert wait_for(lambda: not any(each.is_running() for each in orphans), 5), "the pipe was the worker's"

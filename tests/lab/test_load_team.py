@@ -50,6 +50,7 @@ def test_two_generators_are_one_load(cluster: Cluster) -> None:
     assert not any(folder.exists() for folder in folders)
 
 
+@pytest.mark.long
 def test_one_that_dies_is_named_and_the_others_go_on(cluster: Cluster) -> None:
     with LoadClient(cluster, rate=400, duration=60, generators=2) as load:
         load.start()

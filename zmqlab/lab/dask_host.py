@@ -224,6 +224,7 @@ class DaskHost(Host):
         with self._lock:
             if worker.address not in self._links:
                 self._links[worker.address] = WorkerLink(self._client, worker, self._owner, self._lease_s)
+            self._links[worker.address].gone = False  # it was just listed: at the address of one that is gone, perhaps
             return self._links[worker.address]
 
     def _home(self, settings: NodeSettings, workers: Sequence[Worker]) -> Worker | None:

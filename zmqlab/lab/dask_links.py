@@ -179,6 +179,8 @@ class WorkerLink:
 
     def __init__(self, client: Any, worker: Worker, owner: str, lease_s: float) -> None:
         self.clock = WorkerClock()
+        self.gone = False
+        """The scheduler does not know the worker any more. To call it all the same takes Dask long."""
         self._client = client
         self._worker = worker
         self._owner = owner
@@ -203,6 +205,8 @@ class WorkerLink:
                 call_keeper, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
             )
 
+        if self.gone:
+            raise ClusterError(f"{self} is gone")
         sent_ns = time.time_ns()
         try:
             reply: Reply = self._client.sync(ask, callback_timeout=timeout_s)[self._worker.address]
@@ -275,7 +279,8 @@ class WorkerLink:
             known = self._client.sync(self._known_workers, callback_timeout=CALL_S)
         except Exception:  # the scheduler is silent, too: it may come back while the lease runs
             return ""
-        return "" if self._worker.address in known else f"{self} is gone, and its nodes with it"
+        self.gone = self._worker.address not in known
+        return f"{self} is gone, and its nodes with it" if self.gone else ""
 
     async def _known_workers(self) -> Collection[str]:
         known: Collection[str] = await self._client.nthreads()

@@ -19,7 +19,7 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import ALLOWED, Keyring
-from zmqlab.lab import worker_nodes
+from zmqlab.lab import run_folders, worker_nodes
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.dask_host import DaskHost, Worker
 from zmqlab.lab.dask_links import DaskPart, WorkerClock
@@ -202,6 +202,7 @@ def test_nodes_end_when_their_owner_is_not_heard_of(client: FakeClient, tmp_path
     (ended, _) = asyncio.run(keeper.hear([running, paused], [], {})).ended
     assert ended.error == "its owner was not heard of for 4 s"
     assert wait_for(lambda: not (there / "keys").exists())
+    assert wait_for(lambda: there in run_folders.abandoned()), "for `zmqlab reap` on that machine"
     assert asyncio.run(keeper.hear([77], [], {})).ended == [(77, -signal.SIGKILL, "its Dask worker was restarted")]
     keeper.release("", "c", False)
 

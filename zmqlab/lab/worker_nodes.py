@@ -180,7 +180,7 @@ class Keeper:
         self._ticks_left = 0
         self._lease_s = 0.0
         self._watch: threading.Thread | None = None
-        """Runs while there are nodes or load generators."""
+        """Runs while a folder is in use: each node and each load generator has one."""
 
     # -- the lease ---------------------------------------------------------------------------------------------
 
@@ -190,14 +190,14 @@ class Keeper:
         self._ticks_left = round(lease_s / TICK_S)
 
     def _count_down(self) -> None:
-        """The thread, while there is something to end."""
+        """The thread, until all is released or the lease has run out."""
         while True:
             time.sleep(TICK_S)
             self._ticks_left -= 1
             with self._lock:
                 if self._ticks_left <= 0:
                     self._expire()
-                if not self._alive() and all(load.ended for load in self._loads.values()):
+                if not self._folders:
                     self._watch = None
                     return
 
@@ -208,8 +208,10 @@ class Keeper:
         end_all([each.process for each in alive], GRACE_S)
         for load in self._loads.values():
             load.close()
-        for folder in self._folders:
+        for folder, held in self._folders.items():
             shutil.rmtree(folder / KEY_FOLDER, ignore_errors=True)
+            held.close()
+        self._folders.clear()
 
     def _alive(self) -> list[_Kept]:
         return [each for each in self._nodes.values() if each.process.poll() is None]
@@ -243,7 +245,6 @@ class Keeper:
             here = replace(settings, run_dir=folder, keys=folder / KEY_FOLDER if keys else None)
             process = self._host.start(here)
             self._nodes[process.pid] = _Kept(process, settings.cluster, settings.name)
-            self._watch_lease()
             return process.pid
 
     def _watch_lease(self) -> None:
@@ -319,7 +320,6 @@ class Keeper:
         trust_clients_ports(settings.nodes, key)
         with self._lock:
             self._loads[name] = LocalPart(settings, self._hold(folder_of(base, cluster)))
-            self._watch_lease()
 
     def steer_load(self, name: str, message: ToLoad) -> None:
         """Tell one something."""
@@ -364,6 +364,8 @@ class Keeper:
             self._nodes = {pid: each for pid, each in self._nodes.items() if each.cluster != cluster}
             for name in [name for name, load in self._loads.items() if load.folder.is_relative_to(folder)]:
                 self._loads.pop(name).close()
+            if keep and folder.exists():
+                self._hold(folder)  # again, if the lease had run out
             held = self._folders.pop(folder, None)
             shutil.rmtree(folder / KEY_FOLDER if keep else folder, ignore_errors=True)
             if held is not None:
@@ -388,6 +390,7 @@ class Keeper:
             keep_to_this_process(file)
             _mark(file, TEMPORARY)
             self._folders[folder] = file
+            self._watch_lease()
         return folder
 
 

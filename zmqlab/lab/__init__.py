@@ -13,6 +13,7 @@ A cluster:
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
 * :mod:`~zmqlab.lab.run_folders`: a run's folder: logs, journals, who uses it, what starts its cluster again.
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
+* :mod:`~zmqlab.lab.rolling_change`: other settings for its nodes, one after the other, while it goes on.
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.

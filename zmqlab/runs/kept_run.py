@@ -7,7 +7,8 @@
         1/  2/  3/  ...     one folder for each repetition (zmqlab.runs.kept_files)
 
 :meth:`Run.keep` writes one, :meth:`Run.add` adds a repetition, and :meth:`Run.read` reads it.
-:mod:`~zmqlab.runs.kept_list` lists those in a folder. A :class:`Repetition` reads each of its files when it is asked for.
+:mod:`~zmqlab.runs.kept_list` lists those in a folder. A :class:`Repetition` reads each of its files when it is asked
+for.
 
 Rules. A folder appears whole or not at all: it is written under a name that begins with a dot, which no list shows, and
 then renamed. So is each further repetition. Folders are for their user alone (0700). What is read is checked, and what

@@ -34,25 +34,29 @@ function naturalHeight(width, count, em) {
 }
 
 // The places of `count` nodes on an ellipse, clockwise; the first at the top, or two of them if their number is even. They
-// are equally far apart along it: by equal angles, those at the ends of a flat one would stand on each other.
+// stand at equal angles or equally far apart along it, whichever leaves more room between them: at equal angles many would
+// stand on each other at the ends of a flat one.
 function ring(count, { cx, cy, rx, ry }) {
   if (count === 1) return [{ x: cx, y: cy }];
   const at = (step) => {
     const angle = -Math.PI / 2 + 2 * Math.PI * step / RING_STEPS;
     return { x: cx + rx * Math.cos(angle), y: cy + ry * Math.sin(angle) };
   };
+  const shares = Array.from({ length: count }, (_, index) => ((index - (count % 2 ? 0 : 0.5)) / count + 1) % 1);
   const along = [0];
   for (let step = 1; step <= RING_STEPS; step++) along.push(along[step - 1] + distance(at(step - 1), at(step)));
-  const whole = along[RING_STEPS], first = count % 2 ? 0 : 0.5;
-  return Array.from({ length: count }, (_, index) => {
-    const wanted = whole * (((index - first) / count + 1) % 1), after = along.findIndex((length) => length >= wanted - 1e-9);
+  const byLength = shares.map((share) => {
+    const wanted = share * along[RING_STEPS], after = along.findIndex((length) => length >= wanted - 1e-9);
     return at(after && after - (along[after] - wanted) / (along[after] - along[after - 1]));
   });
+  const byAngle = shares.map((share) => at(share * RING_STEPS));
+  return nearestOf(byLength) > nearestOf(byAngle) ? byLength : byAngle;
 }
 
 const RING_STEPS = 360;
 const RING_EM = 12;               // so high must a ring be, and a little higher for each node, to be read
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+const nearestOf = (points) => Math.min(...pairs(points).map(([one, other]) => distance(one, other)));
 
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
@@ -72,7 +76,7 @@ function plan(width, height, slots, clients, em) {
   const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
   const points = ring(count, middle);
-  const nearest = Math.min(...pairs(points).map(([one, other]) => distance(one, other)));
+  const nearest = nearestOf(points);
   const places = new Map(slots.map((slot, index) => [slot, points[index]]));
   const corners = [[3.4, 1.8], [-3.4, 1.8], [3.4, -4.2], [-3.4, -4.2]];
   for (let index = 0; index < clients; index++) {

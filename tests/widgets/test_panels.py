@@ -295,7 +295,8 @@ def test_the_slider_stands_at_the_rate_that_is_offered(cluster: FakeCluster, sam
     """A cell had set another rate, and the slider said the one that was chosen on the page."""
     controls = LoadControls(cast(Cluster, cluster))
     newest = snapshot(rate=1_200.0)
-    controls.load = cast(Any, SimpleNamespace(running=True, newest=newest, settings=SimpleNamespace(rate=5_000.0)))
+    settings = SimpleNamespace(rate=5_000.0, ack="quorum")
+    controls.load = cast(Any, SimpleNamespace(running=True, newest=newest, settings=settings))
     controls._shown_s = 0.0
     controls._tick()
     assert controls._state["rate"] == 1_200.0
@@ -319,6 +320,10 @@ def test_what_an_acknowledgement_means_stands_beside_the_load(
     controls._new_client(100, None)
     controls._new_client("max", 3.0, waits=ANSWER)
     assert [each["ack"] for each in made] == ["quorum", "none", "quorum"], "what a machine can do is asked with answers"
+    settings = SimpleNamespace(rate=100.0, ack="quorum")
+    controls.load = cast(Any, SimpleNamespace(running=True, newest=None, settings=settings))
+    assert "majority" in controls.make_state()["means"]["promise"], "the load that runs waits for answers"
+    controls.load = None
     click(controls, "choose", waits=ANSWER)
     cluster.fleet.plan.replication = "leader-ack"
     assert "half the time" in controls.make_state()["means"]["price"]
@@ -379,6 +384,7 @@ def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:
 
         class settings:  # noqa: N801
             rate = 5_000.0
+            ack = "quorum"
 
         def set_rate(self, rate: float) -> None:
             self.rates.append(rate)
@@ -453,7 +459,9 @@ def test_the_last_state_of_a_cluster_that_stops(cluster: FakeCluster, sampler: S
     cluster.load()
     sampler.turn()
     controls, table = LoadControls(cast(Cluster, cluster)), NodeTable(cast(Cluster, cluster))
-    controls.load = cast(Any, SimpleNamespace(running=True, newest=None, settings=SimpleNamespace(rate=100)))
+    controls.load = cast(
+        Any, SimpleNamespace(running=True, newest=None, settings=SimpleNamespace(rate=100, ack="quorum"))
+    )
     assert (table.make_state()["leader"], controls.make_state()["running"]) == ("node0", True)
     assert controls.make_state()["figures"] is not None
     cluster.stop()

@@ -108,7 +108,7 @@ export default panel(({ model, el, button, send }) => {
     means.replaceChildren(
       h("div", {}, h("b", { textContent: "Acknowledged " }), `(${state.replication}): `, promise, " ",
         h("span", { className: "zl-faint", textContent: price })),
-      h("div", {}, h("b", { textContent: "Can be lost: " }), risk),
+      ...(risk ? [h("div", {}, h("b", { textContent: "Can be lost: " }), risk)] : []),
       h("div", {}, h("b", { textContent: "Journals " }), `(${state.durability}): `, state.disk));
     disk.textContent = flushes() ? "do not wait for the disk" : "wait for the disk";
     disk.hidden = state.durability === "memory";

@@ -286,10 +286,12 @@ class LoadControls(Panel):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _meaning(self) -> dict[str, Any]:
-        """What an acknowledgement means: the replication, what is promised, price and risk; and the journals."""
-        plan = self._cluster.fleet.plan
+        """What an acknowledgement means to the load that runs, or else to the next one: the replication, what is
+        promised, price and risk; and the journals."""
+        plan, running = self._cluster.fleet.plan, self.load if self._is_running() else None
         kind = REPLICATIONS.known(plan.replication)
-        if self._chosen["waits"] == NOTHING:
+        is_unanswered = running.settings.ack == "none" if running else self._chosen["waits"] == NOTHING
+        if is_unanswered:
             means = OF_NOTHING
         elif kind is not None:
             means = (f"{_capital(kind.promises)}.", PRICES.get(kind.name, ""), f"{_capital(kind.loses)}.")

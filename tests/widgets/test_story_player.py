@@ -45,9 +45,11 @@ def test_a_question_is_asked_hands_are_counted_and_the_answer_stands_at_the_end(
         player.count(place)
     said = [button.description.partition("\N{EM DASH}")[2].strip() for button in player._choices.children[:4]]
     assert said == ["1 hand", "2 hands", "", ""]
+    shown: list[str] = []
+    player._stage.observe(lambda change: shown.append(", ".join(map(repr, change["new"]))), "children")
     player.play().join(10)
     assert player.result is not None
-    assert player._stage.children == (player._picture,), "the cluster is to be seen, and how it ended"
+    assert shown == ["ClusterPicture()", ""], "its cluster is to be seen while it is played"
     assert [button.button_style for button in player._choices.children[:4]] == ["", "success", "", ""]
     assert "B: only a leader that the two others elect. 2 of 3 said so." in player._caption.value
     assert not player._buttons[0].disabled

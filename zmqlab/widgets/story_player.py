@@ -64,7 +64,7 @@ class Stories(ipywidgets.VBox):
         self._question, self._choices = ipywidgets.HTML(), ipywidgets.VBox()
         self._caption, self._told = ipywidgets.HTML(), ipywidgets.HTML()
         self._picture: ClusterPicture | None = None
-        """Of the cluster of the story that is played, or that was played last."""
+        """Of the cluster of the story that is played."""
         self._stage = ipywidgets.VBox()
         bar = ipywidgets.HBox([*self._buttons, self._first])
         parts = [bar, self._question, self._choices, self._caption, self._stage, self._told]
@@ -128,6 +128,7 @@ class Stories(ipywidgets.VBox):
         except ZmqlabError as error:
             self._told.value = f"<p>{escape(story.name)} did not run: {escape(str(error))}</p>"
         finally:
+            self._show(None)  # all its nodes have ended, and no part of the story killed them
             self._choices.layout.display = ""
             self._enable(True)
 

@@ -42,7 +42,7 @@ KILLED_S, HEALED_S, MOVING_S = 2.0, 7.0, 11.0
 """In the moving picture: when the leader is killed, when all nodes run again, and the end."""
 FRAME_S = 0.125
 """Between two frames of it. Eight a second look like motion, and fit into a megabyte and a half."""
-PANEL_SIZE = {"width": 1260, "height": 2000}
+PANEL_SIZE = {"width": 1260, "height": 2800}
 STAGED = ', layout=\\"stage\\"'
 """In the first chapter's first cell."""
 
@@ -137,7 +137,7 @@ class Play:
         area = box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
         first, *rest = (image.crop(area) for image in cast.ended())
         lasts_ms = [round(FRAME_S * 1_000)] * len(rest) + [1_000]
-        first.save(path, save_all=True, append_images=rest, duration=lasts_ms, loop=0, quality=60, method=6)
+        first.save(path, save_all=True, append_images=rest, duration=lasts_ms, loop=0, quality=60, method=4)
         print(f"{path}: {len(rest) + 1} pictures of {cast.painted} painted, {path.stat().st_size / 1e6:.1f} MB")
 
     def of_node(self, name: str, button: str) -> None:

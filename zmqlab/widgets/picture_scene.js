@@ -34,26 +34,28 @@ function naturalHeight(width, count, em) {
 }
 
 // The places of `count` nodes on an ellipse, clockwise; the first at the top, or two of them if their number is even. They
-// stand at equal angles or equally far apart along it, whichever leaves more room between them: at equal angles many would
-// stand on each other at the ends of a flat one.
-function ring(count, { cx, cy, rx, ry }) {
+// stand at equal angles; or equally far apart along it, if `room` is not left between them and more is then: at equal angles
+// many would stand on each other at the ends of a flat one.
+function ring(count, { cx, cy, rx, ry }, room) {
   if (count === 1) return [{ x: cx, y: cy }];
   const at = (step) => {
     const angle = -Math.PI / 2 + 2 * Math.PI * step / RING_STEPS;
     return { x: cx + rx * Math.cos(angle), y: cy + ry * Math.sin(angle) };
   };
   const shares = Array.from({ length: count }, (_, index) => ((index - (count % 2 ? 0 : 0.5)) / count + 1) % 1);
+  const byAngle = shares.map((share) => at(share * RING_STEPS));
+  if (nearestOf(byAngle) >= room) return byAngle;
   const along = [0];
   for (let step = 1; step <= RING_STEPS; step++) along.push(along[step - 1] + distance(at(step - 1), at(step)));
   const byLength = shares.map((share) => {
     const wanted = share * along[RING_STEPS], after = along.findIndex((length) => length >= wanted - 1e-9);
     return at(after && after - (along[after] - wanted) / (along[after] - along[after - 1]));
   });
-  const byAngle = shares.map((share) => at(share * RING_STEPS));
   return nearestOf(byLength) > nearestOf(byAngle) ? byLength : byAngle;
 }
 
 const RING_STEPS = 360;
+const FREE = 0.36;                // a node's radius is at most so much of the way to the next one
 const RING_EM = 12;               // so high must a ring be, and a little higher for each node, to be read
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 const nearestOf = (points) => Math.min(...pairs(points).map(([one, other]) => distance(one, other)));
@@ -75,7 +77,7 @@ function plan(width, height, slots, clients, em) {
   // In a low field the ring is a flat ellipse, so that nodes do not stand on each other.
   const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
-  const points = ring(count, middle);
+  const points = ring(count, middle, wanted / FREE);
   const nearest = nearestOf(points);
   const places = new Map(slots.map((slot, index) => [slot, points[index]]));
   const corners = [[3.4, 1.8], [-3.4, 1.8], [3.4, -4.2], [-3.4, -4.2]];
@@ -85,7 +87,7 @@ function plan(width, height, slots, clients, em) {
       ? { x: (wide ? 4.2 : 3.6) * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
       : { x: (right < 0 ? field.w : 0) + right * em, y: (down < 0 ? field.h : 0) + down * em });
   }
-  const radius = Math.max(1.1 * em, Math.min(wanted, 0.36 * nearest));
+  const radius = Math.max(1.1 * em, Math.min(wanted, FREE * nearest));
   return {
     wide, em, width, height, field, middle, places, radius,
     labels: count < 2 || nearest > 2 * radius + 2.2 * em ? "long" : "short",

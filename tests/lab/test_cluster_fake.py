@@ -53,6 +53,35 @@ def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluste
     assert "killed" in repr(cluster.events)
 
 
+def test_settings_change_one_node_after_the_other_the_leader_last(cluster: Cluster) -> None:
+    pids = {name: cluster.pid(name) for name in cluster.nodes}
+    cluster.change(durability="fsync", reads="local")
+    told = {(cluster.fleet.settings(name).durability, cluster.fleet.settings(name).reads) for name in cluster.nodes}
+    assert told == {("fsync", "local")}
+    assert (cluster.fleet.plan.durability, cluster.fleet.plan.more) == ("fsync", {"reads": "local"}), "of later nodes"
+    assert all(cluster.pid(name) != pid for name, pid in pids.items())
+    kinds = [(event.node, event.kind) for event in cluster.events if event.kind != "started"]
+    order = ["node1", "node2", "node0"]
+    assert kinds == [(name, kind) for name in order for kind in ("terminated", "restarted")]
+    cluster.change(durability="fsync")
+    assert len(cluster.events) == len(kinds) + 3, "they have it already"
+
+
+def test_says_which_settings_can_not_be_changed(tmp_path: Path, cluster: Cluster) -> None:
+    for wanted, kind, said in (
+        ({"durability": "ram"}, SettingsError, "durability is 'ram': choose os, fsync, memory"),
+        ({"reads": "quick"}, SettingsError, "reads is 'quick': choose linearizable, local"),
+        ({"durability": "memory"}, ClusterError, "no node could come back: start a new cluster"),
+    ):
+        with pytest.raises(kind, match=said):
+            cluster.change(**wanted)  # type: ignore[arg-type]
+    cluster.kill("node1")
+    cluster.pause("node2")
+    with pytest.raises(ClusterError, match="node1, node2 must run first"):
+        cluster.change(durability="fsync")
+    assert cluster.fleet.settings("node0").durability == cluster.fleet.plan.durability == "os"
+
+
 def test_a_death_that_was_not_ordered_becomes_an_event(cluster: Cluster) -> None:
     os.kill(cluster.pid("node2"), signal.SIGKILL)
     assert wait_for(lambda: any(event.kind == "died" for event in cluster.events))

@@ -104,6 +104,16 @@ def test_no_gap_is_made_of_a_quiet_load() -> None:
     assert seen.complete
 
 
+def test_a_short_gap_long_after_the_fault_is_not_of_its_making() -> None:
+    """Five nodes on two busy cores: the strip said "first answer +2,410 ms" of a follower's death that cost nothing."""
+    late = film(played(lambda ms: 0 if 2_340 <= ms < 2_410 else 20, 3_200), 3_200)
+    assert (late.silent_ms, late.answered_ms) == (None, None)
+    long = film(played(lambda ms: 0 if 1_000 <= ms < 1_600 else 20, 3_200), 3_200)
+    assert (long.silent_ms, long.answered_ms) == (1_000, 1_600), "such a long one is told in any case"
+    both = film(played(lambda ms: 0 if 20 <= ms < 90 or 2_000 <= ms < 2_100 else 20, 3_200), 3_200)
+    assert (both.silent_ms, both.answered_ms) == (20, 90)
+
+
 def test_without_a_load_there_are_no_bins() -> None:
     seen = film([], 4_000)
     assert (seen.bins, seen.offered, seen.silent_ms) == ((), 0, None)

@@ -18,6 +18,7 @@ from zmqlab.client.order_client import Client
 from zmqlab.errors import NoLeader, PortInUse, RequestError, RequestTimeout, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost, free_base_ports
+from zmqlab.lab.load_client import LoadClient
 from zmqlab.market.types import Command, Reason, Side, Status, TimeInForce
 from zmqlab.settings import NodeSettings
 
@@ -205,3 +206,15 @@ def test_no_node_outlives_a_python_process_that_is_killed() -> None:
         import shutil
 
         shutil.rmtree(folder)
+
+
+@pytest.mark.long
+def test_under_load_the_journals_begin_to_be_flushed_and_nothing_is_lost() -> None:
+    with Cluster(3) as cluster, LoadClient(cluster, rate=1_000, duration=None) as load:
+        load.start()
+        cluster.change(durability="fsync")
+        new = cluster.add()
+        assert all("fsync" in psutil.Process(cluster.pid(name)).cmdline() for name in (*cluster.nodes, new))
+        cluster.change(durability="os")
+        load.stop()
+        assert load.wait().verdict.outcome == "passed"

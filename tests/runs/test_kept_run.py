@@ -22,7 +22,7 @@ from zmqlab.errors import ClusterError, RunUnreadable, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs import kept_files
-from zmqlab.runs.kept_run import runs_in
+from zmqlab.runs.kept_list import kept_in
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +129,13 @@ def test_runs_are_listed_and_what_is_damaged_is_named(kept: Run) -> None:
     (other.folder / "1" / "result.json").write_text("{}")
     (parent / "something else").mkdir()
     (parent / ".new-left-by-a-crash").mkdir()
-    found = runs_in(parent)
+    found = kept_in(parent)
     assert [run.folder for run in found] == [kept.folder]
     [problem] = found.problems
     assert "result.json is not as it was written" in problem
     assert str(kept.folder) in repr(found)
     with pytest.raises(SettingsError, match="is no folder"):
-        runs_in(parent / "nowhere")
+        kept_in(parent / "nowhere")
 
 
 def read_all(folder: Path) -> None:

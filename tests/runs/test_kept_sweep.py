@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.recorded import judged_run
+from zmqlab import Run
 from zmqlab.cli import run as zmqlab
-from zmqlab.errors import EXIT_OK, EXIT_USAGE, RunUnreadable, SettingsError
+from zmqlab.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, RunUnreadable, SettingsError
 from zmqlab.lab.sweep import Sweep, SweepStep
 from zmqlab.load.load_report import LatencySummary
+from zmqlab.runs.kept_list import OF_SWEEPS, KeptList, kept_in
 from zmqlab.runs.kept_sweep import STEPS, KeptSweep, SweepComparison
 
 
@@ -68,6 +71,27 @@ def test_two_sweeps_are_compared_with_both_curves(tmp_path: Path, capsys: pytest
     assert "B: knee 4,000/s" in page
     assert zmqlab(["report", str(first.folder)]) == EXIT_OK
     assert (first.folder / "report.html").exists()
+
+
+def test_sweeps_are_listed_beside_runs_and_judged_by_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.keep(judged_run(), tmp_path, "quick")
+    sweep, none = KeptSweep.keep(made_up(), tmp_path), KeptSweep.keep(made_up(knee=10), tmp_path)
+    damaged = KeptSweep.keep(made_up(), tmp_path)
+    (damaged.folder / STEPS).write_text("{}")
+    found = kept_in(tmp_path)
+    assert [each.folder for each in found] == [run.folder, sweep.folder, none.folder], "by time"
+    assert (len(found.runs), len(found.sweeps), len(found.problems)) == (1, 2, 1)
+    assert "at the knee" in found._repr_html_()
+    assert zmqlab(["runs", str(tmp_path)]) == EXIT_FAILED, "one can't be read"
+    said = capsys.readouterr().out
+    assert re.search(rf"quick .* passed +{run.folder}", said)
+    assert re.search(rf"sweep +- +8,000 +4.00 +12.00 +- +{sweep.folder}", said)
+    assert re.search(rf"sweep +- +- +- +- +- +{none.folder}", said)
+    assert "A sweep has no verdict. Its orders/s and latencies are those at the knee.\n" in said
+    assert f"{damaged.folder / STEPS}" in said
+    assert zmqlab(["judge", str(sweep.folder)]) == EXIT_USAGE
+    assert "is a sweep, which has no verdict: zmqlab report shows it" in capsys.readouterr().err
+    assert OF_SWEEPS not in repr(KeptList([run]))
 
 
 def test_what_makes_no_sense_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

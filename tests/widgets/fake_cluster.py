@@ -34,7 +34,7 @@ class FakeFleet:
         self.turns = Turns()
         self.foretold: dict[str, int] = {}
         self.outside = ""
-        self.plan = SimpleNamespace(replication=DEFAULT_REPLICATION)
+        self.plan = SimpleNamespace(replication=DEFAULT_REPLICATION, durability="os")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,6 +121,7 @@ class FakeCluster:
 
     def __init__(self, *names: str) -> None:
         self.name = "fake"
+        self.ack = "quorum"
         self.feed = MetricsFeed()
         self.nodes: tuple[str, ...] = names or ("node0", "node1", "node2")
         self.running: tuple[str, ...] = self.nodes
@@ -172,6 +173,10 @@ class FakeCluster:
 
     def scale(self, count: int) -> None:
         self.did("scale", count)
+
+    def change(self, durability: str) -> None:
+        self.did("change", durability)
+        self.fleet.plan.durability = durability
 
     # What nodes and load clients would publish.
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
-from zmqlab.runs.kept_run import runs_in
+from zmqlab.runs.kept_list import kept_in
 from zmqlab.widgets import LoadControls
 
 pytestmark = pytest.mark.process
@@ -36,7 +36,7 @@ def test_start_stop_judge_and_keep(controls: LoadControls, tmp_path: Path, monke
     assert controls.make_state()["verdict"]["outcome"] == "passed"
     controls.do_keep()
     assert wait_for(lambda: controls.make_state()["kept"], 30), controls._problem
-    [run] = runs_in("runs")
+    [run] = kept_in("runs").runs
     assert run.repetitions[0].judge().as_dict() == controls.result.verdict.as_dict()
     controls.do_keep()
     assert wait_for(lambda: "there is no judged run to keep" in controls._problem, 30)

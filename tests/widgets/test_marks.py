@@ -96,3 +96,24 @@ def test_no_other_module_asks_for_an_events_kind() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "kind"
     }
     assert readers == {"marks.py", "travelling_messages.py"}, "the latter asks for the kind of a message"
+
+
+def test_a_narrow_figure_leaves_out_labels_that_would_cover_newer_ones() -> None:
+    """On a stage above a notebook's text two texts stood on each other in one lane, and four lanes hid the curve."""
+    pytest.importorskip("playwright", reason="playwright brings Node.js along: pip install 'zmqlab[lab,test]'")
+    from tests.widgets.javascript import JavaScript
+
+    columns = {
+        "t": [1_000, 3_000, 3_100, 4_000],
+        "y": [0, -1, -2, 0],
+        "label": ["old one", "second", "third", "newest"],
+    }
+    js = JavaScript("mark_labels.js")
+    try:
+        labels = "roomy(marks, pxPerMs, heightPx, 12, (text) => 6 * text.length).label"
+        assert js(labels, marks=columns, pxPerMs=0.1, heightPx=200) == columns["label"]
+        assert js(labels, marks=columns, pxPerMs=0.01, heightPx=200) == ["", "second", "third", "newest"]
+        assert js(labels, marks=columns, pxPerMs=0.1, heightPx=60) == ["old one", "second", "", "newest"]
+        assert js(labels, marks=columns, pxPerMs=0.1, heightPx=5) == ["old one", "", "", "newest"], "never none at all"
+    finally:
+        js.close()

@@ -24,6 +24,7 @@ from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
+from zmqlab.replica.replications import REPLICATIONS, ReplicationKind
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import ThroughputChart
 from zmqlab.widgets.cluster_controls import FaultPanel, NodeTable, PartitionMatrix, agreement
@@ -31,7 +32,7 @@ from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards, FilmStrip
 from zmqlab.widgets.lab_panel import Lab
 from zmqlab.widgets.live_figure import LiveFigure, bokeh_library
-from zmqlab.widgets.load_controls import LoadControls, keeps_up, warning_of
+from zmqlab.widgets.load_controls import ANSWER, NOTHING, PRICES, LoadControls, keeps_up, warning_of
 from zmqlab.widgets.panel import BEAT_S, Panel
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults
@@ -290,6 +291,60 @@ def test_a_cluster_is_said_to_keep_up_only_while_it_answers() -> None:
     assert not keeps_up([])
 
 
+def test_the_slider_stands_at_the_rate_that_is_offered(cluster: FakeCluster, sampler: Sampler) -> None:
+    """A cell had set another rate, and the slider said the one that was chosen on the page."""
+    controls = LoadControls(cast(Cluster, cluster))
+    newest = snapshot(rate=1_200.0)
+    settings = SimpleNamespace(rate=5_000.0, ack="quorum")
+    controls.load = cast(Any, SimpleNamespace(running=True, newest=newest, settings=settings))
+    controls._shown_s = 0.0
+    controls._tick()
+    assert controls._state["rate"] == 1_200.0
+    controls.load.newest.rate = 0.0  # type: ignore[union-attr]
+    controls._tick()
+    assert controls.make_state()["rate"] == 1_200.0, "a pause is not on the slider"
+
+
+def test_what_an_acknowledgement_means_stands_beside_the_load(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr("zmqlab.widgets.load_controls.LoadClient", lambda *_, **settings: made.append(settings))
+    controls = LoadControls(cast(Cluster, cluster))
+    state = controls.make_state()
+    assert state["means"]["promise"] == "A majority has stored what is acknowledged."
+    assert state["means"]["risk"] == "Nothing, while a majority of journals survives."
+    controls._new_client(100, None)
+    click(controls, "choose", waits=NOTHING)
+    assert "no client learns of it" in controls.make_state()["means"]["risk"]
+    controls._new_client(100, None)
+    controls._new_client("max", 3.0, waits=ANSWER)
+    assert [each["ack"] for each in made] == ["quorum", "none", "quorum"], "what a machine can do is asked with answers"
+    settings = SimpleNamespace(rate=100.0, ack="quorum")
+    controls.load = cast(Any, SimpleNamespace(running=True, newest=None, settings=settings))
+    assert "majority" in controls.make_state()["means"]["promise"], "the load that runs waits for answers"
+    controls.load = None
+    click(controls, "choose", waits=ANSWER)
+    cluster.fleet.plan.replication = "leader-ack"
+    assert "half the time" in controls.make_state()["means"]["price"]
+    cluster.fleet.plan.replication = "mine:Own"
+    assert controls.make_state()["means"]["promise"] == "The class of the replication says what it promises."
+
+
+def test_journals_are_flushed_or_not_while_the_cluster_goes_on(cluster: FakeCluster, sampler: Sampler) -> None:
+    controls = LoadControls(cast(Cluster, cluster))
+    assert "and no power cut" in controls.make_state()["disk"]
+    click(controls, "change", durability="fsync")
+    assert wait_for(lambda: cluster.done == [("change", "fsync")])
+    assert wait_for(lambda: controls._state["durability"] == "fsync")
+    assert "three times as long" in controls._state["disk"]
+
+
+@pytest.mark.parametrize("kind", list(REPLICATIONS), ids=lambda kind: kind.name)
+def test_each_replication_has_its_price(kind: ReplicationKind) -> None:
+    assert PRICES[kind.name]
+
+
 def test_a_card_has_a_film_and_what_is_lost_so_far(cluster: FakeCluster, sampler: Sampler) -> None:
     class Load:
         so_far = SoFar(acknowledged=41_300, looked_up=41_200, lost=2, misplaced=1, twice=0, age_s=2.0)
@@ -329,6 +384,7 @@ def test_a_rate_counts_at_once(cluster: FakeCluster, sampler: Sampler) -> None:
 
         class settings:  # noqa: N801
             rate = 5_000.0
+            ack = "quorum"
 
         def set_rate(self, rate: float) -> None:
             self.rates.append(rate)
@@ -403,7 +459,9 @@ def test_the_last_state_of_a_cluster_that_stops(cluster: FakeCluster, sampler: S
     cluster.load()
     sampler.turn()
     controls, table = LoadControls(cast(Cluster, cluster)), NodeTable(cast(Cluster, cluster))
-    controls.load = cast(Any, SimpleNamespace(running=True, newest=None, settings=SimpleNamespace(rate=100)))
+    controls.load = cast(
+        Any, SimpleNamespace(running=True, newest=None, settings=SimpleNamespace(rate=100, ack="quorum"))
+    )
     assert (table.make_state()["leader"], controls.make_state()["running"]) == ("node0", True)
     assert controls.make_state()["figures"] is not None
     cluster.stop()

@@ -33,7 +33,7 @@ from zmqlab.widgets.travelling_messages import (
     kind_of,
     share_for,
 )
-from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Direction, TraceKind, TraceRecord
 
@@ -118,6 +118,20 @@ def test_a_row_says_what_nodes_say(cluster: FakeCluster, sampler: Sampler, readi
     assert (row["applied_lag1"], row["stored_lag1"]) == (3, -2)
     assert row["look0"] == Look.LEADER
     assert "look3" not in row, "a page gets the columns of the members"
+
+
+def test_the_election_timer_is_told_in_real_time_whatever_the_clock_of_the_node(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """At a quarter of its ticks a node waits four times as long as it says."""
+    cluster.node_faults = {"node1": NodeFaults(clock_rate=0.25), "node2": NodeFaults(write_ms=5)}
+    for name in cluster.nodes:
+        cluster.say(name, election_due_ms=150, election_timeout_ms=260)
+    sampler.turn()
+    readings.sample(time.time_ns())
+    row = readings.frame(time.time_ns(), "").streams["rows"].newest(1)
+    timers = [(row[f"due{slot}"][-1], row[f"timeout{slot}"][-1]) for slot in (0, 1, 2)]
+    assert timers == [(150, 260), (600, 1_040), (150, 260)]
 
 
 def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureReadings) -> None:

@@ -57,16 +57,21 @@ def test_everything_has_its_place_at_any_width(js: JavaScript, width: int, count
     assert 0 < client["y"] < field["h"]
 
 
-@pytest.mark.parametrize(("width", "height", "count"), [(320, 130, 3), (480, 140, 5), (640, 190, 9)])
+@pytest.mark.parametrize(("width", "height", "count"), [(320, 130, 3), (320, 140, 9), (480, 140, 5), (640, 190, 9)])
 def test_a_low_box_shows_the_ring_alone(js: JavaScript, width: int, height: int, count: int) -> None:
-    """As on a stage above a notebook's text: ring and logs stood on top of each other."""
+    """As on a stage above a notebook's text: ring and logs, nodes, and a client stood on top of each other."""
     slots = list(range(count))
     plan = js("plan(w, h, slots, 1, 11)", w=width, h=height, slots=slots)
     assert plan["logs"]["h"] == 0
     assert (plan["field"]["w"], plan["field"]["h"]) == (width, height)
-    for x, y in ((place["x"], place["y"]) for number, place in plan["places"] if number in slots):
+    nodes = [(place["x"], place["y"]) for number, place in plan["places"] if number in slots]
+    for x, y in nodes:
         assert plan["radius"] <= x <= width - plan["radius"]
         assert plan["radius"] <= y <= height - plan["radius"]
+    assert min(math.dist(one, other) for one, other in itertools.combinations(nodes, 2)) > 2 * plan["radius"]
+    client = dict(plan["places"])[CLIENT]
+    if width >= 26 * 11:
+        assert all(x - plan["radius"] > client["x"] + 3.2 * 11 for x, _ in nodes)
 
 
 def test_what_a_pointer_is_at(js: JavaScript) -> None:

@@ -56,6 +56,16 @@ def test_a_layout_that_there_is_not(cluster: FakeCluster, sampler: Sampler) -> N
         Lab(cast(Cluster, cluster), layout=cast(Any, "wall"))
 
 
+def test_a_verdict_that_a_cell_asked_for_is_shown_by_all_parts(lab: Lab) -> None:
+    check = SimpleNamespace(name="nothing lost", ok=False, detail="3 orders are missing")
+    verdict = SimpleNamespace(checks=[check], outcome="failed")
+    report = SimpleNamespace(result=SimpleNamespace(started_ns=0))
+    lab.judged(cast(LoadResult, SimpleNamespace(verdict=verdict, report=report)))
+    assert lab._figures is not None
+    assert lab._figures._state["lost"] == "3 orders are missing"
+    assert lab.status._watch.outcome == "failed"
+
+
 def test_a_title_is_text_and_not_html(lab: Lab) -> None:
     (stage,) = lab.children
     assert "A &lt;title&gt;" in stage._repr_html_()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ipywidgets.widgets.widget import _instances as all_widgets
 
+from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.scenarios.expectations import Met
 from zmqlab.scenarios.predictions import Show
 from zmqlab.scenarios.scenario_file import Scenario, stories
@@ -16,7 +17,10 @@ from zmqlab.widgets import Stories
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(scenario: Scenario, tell: Any) -> ScenarioResult:
+    def run(scenario: Scenario, tell: Any, on_start: Any) -> ScenarioResult:
+        cluster = FakeCluster()
+        on_start(cluster)
+        cluster.stop()
         tell(Line(1.0, "the <network> breaks", is_caption=True))
         tell(Line(1.1, "partition leader cut off"))
         return ScenarioResult(scenario.name, scenario.teaches, 1, [], [Met("gap < 1s", True, "gap 3 ms")], {})
@@ -39,9 +43,14 @@ def test_a_question_is_asked_hands_are_counted_and_the_answer_stands_at_the_end(
     assert "Who can promise an order" in player._question.value
     for place in (0, 1, 1):
         player.count(place)
-    assert [button.description[-3:] for button in player._choices.children[:4]] == ["(1)", "(2)", "(0)", "(0)"]
+    said = [button.description.partition("\N{EM DASH}")[2].strip() for button in player._choices.children[:4]]
+    assert said == ["1 hand", "2 hands", "", ""]
+    shown: list[str] = []
+    player._stage.observe(lambda change: shown.append(", ".join(map(repr, change["new"]))), "children")
     player.play().join(10)
     assert player.result is not None
+    assert shown == ["ClusterPicture()", ""], "its cluster is to be seen while it is played"
+    assert [button.button_style for button in player._choices.children[:4]] == ["", "success", "", ""]
     assert "B: only a leader that the two others elect. 2 of 3 said so." in player._caption.value
     assert not player._buttons[0].disabled
     player.close()

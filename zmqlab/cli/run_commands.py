@@ -21,16 +21,18 @@ def runs(
     folder: Path = RUNS_ARGUMENT,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """List the kept runs in a folder: when, what, how many orders, how fast, and the verdict.
+    """List the kept runs and sweeps in a folder: when, what, how many orders, how fast, and the verdict.
 
-    The exit status is 1 if a folder there can't be read.
+    A sweep's figures are those of its knee. The exit status is 1 if a folder there can't be read.
     """
-    from zmqlab.runs.kept_run import LIST_HEAD, runs_in
+    from zmqlab.runs.kept_list import HEAD, kept_in
 
-    found = runs_in(folder)
+    found = kept_in(folder)
     if as_json:
-        rows = [dict(zip(LIST_HEAD, map(str, run.row()), strict=True)) for run in found]
-        print_json({"runs": rows, "problems": found.problems})
+        runs, sweeps = (
+            [dict(zip(HEAD, map(str, each.row()), strict=True)) for each in kept] for kept in (found.runs, found.sweeps)
+        )
+        print_json({"runs": runs, "sweeps": sweeps, "problems": found.problems})
     else:
         typer.echo(repr(found))
     return EXIT_FAILED if found.problems else EXIT_OK
@@ -74,7 +76,10 @@ def judge(run: Path = RUN_ARGUMENT, as_json: bool = JSON_OPTION) -> int:
     The exit status is 0 only if the verdict passes for every repetition.
     """
     from zmqlab.runs.kept_run import Run
+    from zmqlab.runs.kept_sweep import KeptSweep
 
+    if KeptSweep.is_at(run):
+        raise SettingsError(f"{run} is a sweep, which has no verdict: zmqlab report shows it")
     verdicts = {each.number: each.judge() for each in Run.read(run).repetitions}
     if as_json:
         print_json({str(number): verdict.as_dict() for number, verdict in verdicts.items()})

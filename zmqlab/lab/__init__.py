@@ -18,6 +18,7 @@ A cluster:
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
 * :mod:`~zmqlab.lab.run_folders`: a run's folder: logs, journals, who uses it, what starts its cluster again.
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
+* :mod:`~zmqlab.lab.rolling_change`: other settings for its nodes, one after the other, while it goes on.
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
 * :mod:`~zmqlab.lab.listeners`: who hears the news: callbacks, each slow one in a thread of its own.

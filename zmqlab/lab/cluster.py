@@ -40,13 +40,14 @@ from zmqlab.lab.faults import Transfer
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
 from zmqlab.lab.hosts import ClockOffset, Host, LocalHost
+from zmqlab.lab.rolling_change import change_settings
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.lab.started_cluster import StartedCluster, make
 from zmqlab.lab.trace_leases import trace
 from zmqlab.replica.replications import replication_of
-from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, require_path
+from zmqlab.settings import DEFAULT_REPLICATION, Ack, Durability, LogLevel, Reads, require_path
 from zmqlab.tables import EventTable, StatusTable
 from zmqlab.wire.fault_queries import LinkFault
 
@@ -233,6 +234,25 @@ class Cluster(FaultVerbs):
             self.fleet.start(self.fleet.settings(name), LabEvent.RESTARTED)
             self.fleet.await_answer(name, timeout_s)
             self.fault_table.tell(name)
+
+    def change(
+        self, *, durability: Durability | None = None, reads: Reads | None = None, timeout_s: float = CHANGE_TIMEOUT_S
+    ) -> None:
+        """Give all nodes another setting while the cluster goes on: each starts anew from its journal, one after the
+        other, the leader last. :mod:`~zmqlab.lab.rolling_change` says why these two can be changed, and no others.
+
+        Args:
+            durability: ``os`` or ``fsync``.
+            reads: ``linearizable``; or ``local``, with which reads may be stale.
+            timeout_s: how long each node may take to come back and to catch up.
+
+        Raises:
+            SettingsError: a setting has no such value.
+            ClusterError: it needs a new cluster, or a node does not run. Nothing has changed then.
+            NodeError: a node did not come back, or did not catch up. Nodes before it have the new settings.
+        """
+        wanted = {"durability": durability, "reads": reads}
+        change_settings(self._started, {name: value for name, value in wanted.items() if value is not None}, timeout_s)
 
     @property
     def links(self) -> dict[tuple[str, str], LinkFault]:

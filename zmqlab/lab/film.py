@@ -11,7 +11,8 @@ fault cost. It has the orders acknowledged in every 10 ms, and the moments that 
 Events have the time of the node that tells them, and the answers that of the load client, to 10 ms. The backlog is
 known ten times a second, and is interpolated between.
 
-A gap is told only if it is one: answers come one by one, so at low rates there are always some milliseconds without.
+A gap is told only if it is one: answers come one by one, so at low rates there are always some milliseconds without. A
+short one that begins long after the fault is not the fault's, but a hiccup of the machine.
 
 Rules: pure.
 """
@@ -37,6 +38,8 @@ GAP_MS = 60.0
 """A shorter pause is no gap, on a machine that does other things too."""
 GAP_ORDERS = 12.0
 """Nor is one in which fewer orders were due: at random arrivals such a pause comes once in e**12."""
+LATE_MS = 500.0
+"""What a fault stops stops sooner. A gap that begins later counts if it also lasts longer."""
 SPARE = 1.25
 """A backlog of so much times the largest one before the fault is an ordinary one."""
 BACKLOG_MS = 20.0
@@ -139,16 +142,17 @@ def _offered(snapshots: Iterable[LoadMetrics], fault_ns: int) -> float:
 
 
 def _gap(fine: Sequence[int], least_ms: float) -> tuple[float | None, float | None]:
-    """When the longest time without answers began and ended that ends after the fault; None: there was no gap, or it
-    goes on."""
+    """When the longest time without answers began and ended that ends after the fault and may be of its making; None:
+    there was no gap, or it goes on."""
     longest, began = 0, 0
     empty_from: int | None = None
     for place, orders in enumerate([*fine, 1]):
         if not orders:
             empty_from = place if empty_from is None else empty_from
         elif empty_from is not None:
-            if place * BIN_MS > BEFORE_MS and place - empty_from > longest:
-                longest, began = place - empty_from, empty_from
+            length, is_late = place - empty_from, empty_from * BIN_MS - BEFORE_MS > LATE_MS
+            if place * BIN_MS > BEFORE_MS and length > longest and (not is_late or length * BIN_MS > LATE_MS):
+                longest, began = length, empty_from
             empty_from = None
     if longest * BIN_MS < least_ms:
         return None, None

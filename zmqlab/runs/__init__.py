@@ -18,6 +18,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.runs.comparison`: several runs side by side: figures, ratios, what differs in their settings.
 * :mod:`~zmqlab.runs.page_shell`: the style sheet and the shell of all pages, and how a page is written.
 * :mod:`~zmqlab.runs.kept_sweep`: a sweep of rates that is kept, shown with its knee, and compared.
+* :mod:`~zmqlab.runs.kept_list`: what is kept in a folder, runs and sweeps, as a table.
 * :mod:`~zmqlab.runs.run_charts`: charts as SVG: over time with faults, and by percentile.
 * :mod:`~zmqlab.runs.run_pages`: a run, or several, as one HTML page that opens offline.
 * :mod:`~zmqlab.runs.lamport_drawing`: Lamport diagrams as SVG: processes, messages between them, a story.

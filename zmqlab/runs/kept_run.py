@@ -6,8 +6,9 @@
         run.json            what was run, when, with which settings, on which machine
         1/  2/  3/  ...     one folder for each repetition (zmqlab.runs.kept_files)
 
-:meth:`Run.keep` writes one, :meth:`Run.add` adds a repetition, :meth:`Run.read` reads it, and :func:`runs_in` lists
-those in a folder. A :class:`Repetition` reads each of its files when it is asked for.
+:meth:`Run.keep` writes one, :meth:`Run.add` adds a repetition, and :meth:`Run.read` reads it.
+:mod:`~zmqlab.runs.kept_list` lists those in a folder. A :class:`Repetition` reads each of its files when it is asked
+for.
 
 Rules. A folder appears whole or not at all: it is written under a name that begins with a dot, which no list shows, and
 then renamed. So is each further repetition. Folders are for their user alone (0700). What is read is checked, and what
@@ -53,7 +54,6 @@ from zmqlab.runs.kept_files import (
     write_repetition,
 )
 from zmqlab.settings import reason_of, require_path
-from zmqlab.tables import html_table, text_table
 
 FORMAT = 1
 """Of the folder. A reader of a higher one reads all lower ones."""
@@ -62,7 +62,6 @@ RUNS = "runs"
 """The folder in which runs are kept and looked for if no other one is named."""
 MAX_NAMES = 1_000
 """Runs of one kind that can begin in one second."""
-LIST_HEAD = ("when", "what", "orders", "orders/s", "p50 ms", "p99 ms", "verdict", "folder")
 WORD_LETTERS = 60
 """Of what was run, in a folder's name."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
@@ -294,7 +293,7 @@ class Run:
         return ", ".join(words)
 
     def row(self) -> tuple[object, ...]:
-        """Cells of a list of runs."""
+        """Cells of a list of what was kept (:data:`zmqlab.runs.kept_list.HEAD`)."""
         times = self.response_time
         return (
             self.when,
@@ -326,40 +325,6 @@ class Run:
         from zmqlab.runs.run_pages import run_in_notebook
 
         return run_in_notebook(self)
-
-
-class RunList(list[Run]):
-    """Kept runs, oldest first, that show themselves as a table; and what could not be read."""
-
-    def __init__(self, runs: Sequence[Run], problems: Sequence[str] = ()) -> None:
-        super().__init__(runs)
-        self.problems = list(problems)
-        """A line for each folder that looks like a kept run and can't be read."""
-
-    def __repr__(self) -> str:
-        table = text_table(LIST_HEAD, [run.row() for run in self]) if self else "no kept runs"
-        return "\n".join([table, *self.problems])
-
-    def _repr_html_(self) -> str:
-        return html_table(LIST_HEAD, [run.row() for run in self])
-
-
-def runs_in(folder: str | Path = RUNS) -> RunList:
-    """The kept runs in a folder, oldest first.
-
-    Raises:
-        SettingsError: there is no such folder.
-    """
-    parent = require_path("folder", folder)
-    if not parent.is_dir():
-        raise SettingsError(f"{parent} is no folder: name the one that was given as --keep")
-    runs, problems = [], []
-    for path in sorted(each.parent for each in parent.glob(f"[!.]*/{ABOUT}")):
-        try:
-            runs.append(Run.read(path))
-        except RunUnreadable as error:
-            problems.append(str(error))
-    return RunList(sorted(runs, key=lambda run: run.about.began_ns), problems)
 
 
 def as_word(name: str) -> str:

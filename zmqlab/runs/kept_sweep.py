@@ -6,7 +6,8 @@
         sweep.json          the steps, with settings, machine and versions
 
 A sweep is measured by :func:`zmqlab.lab.sweep.sweep`. It has no verdict: it asks how fast, not whether. So its folder
-is none of a run, and ``zmqlab judge`` refuses it. ``zmqlab report`` and ``zmqlab compare`` take both kinds.
+is none of a run, and ``zmqlab judge`` refuses it. ``zmqlab runs``, ``zmqlab report`` and ``zmqlab compare`` take both
+kinds.
 
 *The knee* is the highest rate that the cluster kept up with. It lies between that step and the next one, which the
 chart shows. A step of which the load generator was the limit says little of the cluster, and is left out of the knee.
@@ -15,7 +16,7 @@ chart shows. A step of which the load generator was the limit says little of the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from zmqlab.errors import RunUnreadable, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import settings_of
 from zmqlab.lab.sweep import HEAD, Sweep, SweepStep
-from zmqlab.load.load_report import LatencySummary
+from zmqlab.load.load_report import LatencySummary, text_of_ms
 from zmqlab.machine_facts import these_versions, this_machine
 from zmqlab.runs.kept_files import decoded, write_json
 from zmqlab.runs.kept_run import MAX_NAMES, RUNS, renamed, written_to
@@ -168,6 +169,11 @@ class KeptSweep:
         """Whether the cluster kept up with the highest rate, too. Then the knee was not reached."""
         return self.knee is not None and self.knee == self.sweep[-1]
 
+    def row(self) -> tuple[object, ...]:
+        """Cells of a list of what was kept (:data:`zmqlab.runs.kept_list.HEAD`): throughput and latencies are those of
+        the knee, and there is no verdict."""
+        return (self.when, "sweep", "-", *_knee_cells(self, text_of_ms), "-", self.folder)
+
     def report(self, out: str | Path) -> Path:
         """Write its page, which opens offline, and return its path. Raises SettingsError."""
         return write_page(out, page(self.title, self._body()))
@@ -258,12 +264,14 @@ def _knee_text(kept: KeptSweep) -> str:
     return f"The cluster kept up with {knee.acknowledged:,.0f} orders/s ({times}), and with {where}."
 
 
+def _knee_cells(each: KeptSweep, in_ms: Callable[[float], str]) -> tuple[str, str, str]:
+    """What is known of the knee: orders a second, p50 and p99; dashes if there is none."""
+    if each.knee is None:
+        return "-", "-", "-"
+    times = each.knee.response_time
+    return f"{'> ' * each.is_beyond}{each.knee.acknowledged:,.0f}", in_ms(times.p50_ms), in_ms(times.p99_ms)
+
+
 def _row(letter: str, each: KeptSweep, base: SweepStep | None) -> tuple[str, ...]:
-    knee = each.knee
-    if knee is None:
-        return (letter, each.folder.name, "-", "-", "-", "-")
-    latencies = f"{knee.response_time.p50_ms:.1f}", f"{knee.response_time.p99_ms:.1f}"
-    if each.is_beyond or base is None:
-        return (letter, each.folder.name, f"{'> ' * each.is_beyond}{knee.acknowledged:,.0f}", *latencies, "-")
-    ratio = f"{knee.acknowledged / base.acknowledged:.2f}"
-    return (letter, each.folder.name, f"{knee.acknowledged:,.0f}", *latencies, ratio)
+    ratio = f"{each.knee.acknowledged / base.acknowledged:.2f}" if each.knee and base and not each.is_beyond else "-"
+    return (letter, each.folder.name, *_knee_cells(each, lambda latency_ms: f"{latency_ms:.1f}"), ratio)

@@ -52,6 +52,8 @@ class FaultPanel(Panel):
     they are not part of the state."""
 
     def __init__(self, cluster: Cluster, interval_s: float = 0.5) -> None:
+        self._drawn: list[Control] = []
+        """What ``_controls`` tells of."""
         super().__init__(cluster, interval_s)
         self._draw_controls()
 
@@ -83,9 +85,9 @@ class FaultPanel(Panel):
 
     def _draw_controls(self) -> None:
         with self._guard:
-            drawn = [_drawn(control, self._cluster.fleet.outside) for control in self._own_controls()]
-            if drawn != self._controls:
-                self._controls = drawn
+            controls = self._own_controls()
+            if controls != self._drawn:  # ten times a second, and so before anything is made of them
+                self._drawn, self._controls = controls, [_drawn(control, self._cluster.fleet.outside) for control in controls]
 
     def _own_controls(self) -> list[Control]:
         return [control for control in FAULTS.controls if control.is_about_links == self.about_links]

@@ -75,7 +75,9 @@ class Lab(ipywidgets.VBox):
         self.cards = FaultCards(cluster, self.load)
         self.links = PartitionMatrix(cluster)
         self.events = EventLog(cluster)
-        self.load.on_judged(self._judged)
+        self._figures: StageFigures | None = None
+        """Of a stage."""
+        self.load.on_judged(self.judged)
         self._inner: tuple[Any, ...] = ()
         """What only the layout has: boxes, or the stage and its own parts. Closed with it."""
         if layout not in ("panel", "stage"):  # not before all is there that close() closes
@@ -96,9 +98,8 @@ class Lab(ipywidgets.VBox):
         return [self.status, self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
-        figures = StageFigures(cluster, lambda: self.load.load)
+        self._figures = figures = StageFigures(cluster, lambda: self.load.load)
         actions, chart = StageActions(cluster), StageChart(cluster, base_px)
-        self.load.on_judged(figures.judged)
         parts = {"status": self.status, "figures": figures, "picture": self.picture, "chart": chart}
         parts |= {"cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "consistency": self.consistency, "load": self.load, "links": self.links}
@@ -107,9 +108,12 @@ class Lab(ipywidgets.VBox):
         self._inner = (stage, figures, actions, chart)
         return [stage]
 
-    def _judged(self, result: LoadResult) -> None:
+    def judged(self, result: LoadResult) -> None:
+        """Show the verdict on a run. A run that is judged on the page needs no call."""
         self.status.judged(result.verdict.outcome)
         self.cards.judged(result.verdict, result.report.result.started_ns)
+        if self._figures is not None:
+            self._figures.judged(result)
 
     def close(self) -> None:
         """Take the panel from the page; the cluster and its load go on.

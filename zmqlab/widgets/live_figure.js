@@ -1,6 +1,8 @@
 // A live bokeh figure. live_figure.py describes what travels. Nothing here knows what the figures mean.
 
 const libraries = (globalThis.__zmqlab_bokeh ??= {});
+const REST = 2;                   // times as long as figures took they rest, beside a live picture
+const TOOK_MAX_MS = 150;          // a longer time was another one's
 
 // At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and then asks for a
 // computed style. The browser therefore works out the styles of the whole page 40 times a paint, which was a third of a
@@ -73,22 +75,24 @@ function onTheme(changed) {
 const pen = document.createElement("canvas").getContext("2d");
 
 const figuresOf = (doc) => [...doc._all_models.values()].filter((each) => each.type === "Figure");
+const lanesOf = (figure) => figure.renderers.find((each) => each.y_range_name === "lanes");    // the labels of its marks
 const fitted = new WeakMap();    // figure -> the size that it was fitted to
 const LOW_PX = 180;    // a lower figure needs its height for its curves
 const CLOCK = 8.5;     // the time of day at a tick is so many times as wide as its text is high
-const LANE = 1.35;     // lines of text from one lane of labels to the next
 
 // What depends on a figure's size. A legend whose entries do not fit into one line gets as many columns as do; bokeh would
 // cut it off. The lanes of the marks' labels are as far apart as their text is high.
-// `changed`: whether more than sizes may have.
+// `changed`: whether more than sizes may have. Returns whether a size has.
 function fitFigures(figures, changed) {
+  let resized = false;
   for (const figure of figures) {
     const size = `${figure.inner_width} ${figure.inner_height}`;
     if (!changed && fitted.get(figure) === size) continue;
+    resized ||= fitted.get(figure) !== size;
     fitted.set(figure, size);
     const room = figure.inner_width, ranges = figure.extra_y_ranges;
     const lanes = ranges instanceof Map ? ranges.get("lanes") : ranges.lanes;
-    const text = figure.renderers.find((each) => each.y_range_name === "lanes")?.glyph.text_font_size;
+    const text = lanesOf(figure)?.glyph.text_font_size;
     const start = -figure.inner_height / (LANE * parseFloat(text?.value ?? text));
     if (lanes && start < 0 && lanes.start !== start) lanes.start = start;
     for (const legend of figure.above.filter((each) => each.type === "Legend")) legend.visible = figure.outer_height >= LOW_PX;
@@ -108,6 +112,7 @@ function fitFigures(figures, changed) {
       if (legend.ncols !== columns) legend.ncols = columns;
     }
   }
+  return resized;
 }
 
 function element(tag, properties = {}, ...children) {
@@ -163,7 +168,7 @@ async function render({ model, el }) {
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources whose newest data the figures do not show yet
   const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
-  let doc, parts = [], figures = [], painting = 0, themeDirty = true;
+  let doc, parts = [], figures = [], painting = 0, resting = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
@@ -177,13 +182,25 @@ async function render({ model, el }) {
 
   // Give the figures the part of a source that is in sight; all of it while they are paused.
   function show(source) {
-    const sent = state.paused ? data[source] : since(data[source], state.now - windowMs());
+    const sent = source === "marks" ? legible() : state.paused ? data[source] : since(data[source], state.now - windowMs());
     const found = doc.get_model_by_name(source);
     if (found) found.data = { ...blank(found, sent), ...sent };
     for (const part of parts.filter((each) => each.name.startsWith(`${source}/`))) {
       const own = Object.keys(part.data);
       if (own.every((column) => column in sent)) part.data = Object.fromEntries(own.map((column) => [column, sent[column]]));
     }
+  }
+
+  // The marks, as the smallest figure that has them can show them.
+  function legible() {
+    const all = figures.filter((each) => each.inner_width && lanesOf(each)).map((each) => {
+      const { text_font_size: size, text_font: font } = lanesOf(each).glyph, px = parseFloat(size?.value ?? size);
+      pen.font = `bold ${px}px ${font?.value ?? font}`;
+      return [each.inner_width / windowMs(), each.inner_height, px];
+    });
+    if (!all.length) return data.marks;
+    const least = (place) => Math.min(...all.map((each) => each[place]));
+    return roomy(data.marks, least(0), least(1), all[0][2], (text) => pen.measureText(text).width);
   }
 
   function paint() {
@@ -194,7 +211,7 @@ async function render({ model, el }) {
       const found = doc.get_model_by_name(target);
       if (found) found[name] = name.endsWith("_overrides") ? numbered(value) : value;
     }
-    fitFigures(figures, properties.size > 0);
+    if (fitFigures(figures, properties.size > 0) && data.marks) dirty.add("marks");
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
@@ -203,7 +220,22 @@ async function render({ model, el }) {
     el.dataset.seq = state.seq;
     sayPainted(state, say);
   }
-  const schedule = () => (painting ||= requestAnimationFrame(paint));
+  // bokeh draws in the frame after. While a live picture is on the page, the figures leave it most of the time: what they
+  // took, all of them together, they rest for twice as long. On a quick machine that is less than the next push takes.
+  function paintAndRest() {
+    const began = performance.now();
+    requestAnimationFrame((drawing) => setTimeout(() => {
+      const took = painted - began + performance.now() - drawing;
+      if (document.querySelector(".zl-picture")) window.zlFiguresRest = performance.now() + REST * Math.min(took, TOOK_MAX_MS);
+    }));
+    paint();
+    const painted = performance.now();
+  }
+  const schedule = () => {
+    const rest = (window.zlFiguresRest ?? 0) - performance.now();
+    if (rest <= 0) painting ||= requestAnimationFrame(paintAndRest);
+    else resting ||= setTimeout(() => { resting = 0; schedule(); }, rest);
+  };
 
   function onMessage(message, buffers) {
     if (message.seq === undefined) return;
@@ -302,6 +334,7 @@ async function render({ model, el }) {
     toolbar.close();
     age.close();
     cancelAnimationFrame(painting);
+    clearTimeout(resting);
     watcher.disconnect();
     forgetTheme();
     document.removeEventListener("visibilitychange", look);

@@ -347,7 +347,7 @@ class LiveFigure(anywidget.AnyWidget):
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
     """
 
-    _esm = page_text("age.js") + page_text("pushes.js") + page_text("live_figure.js")
+    _esm = page_text("age.js") + page_text("pushes.js") + page_text("mark_labels.js") + page_text("live_figure.js")
     _css = style_sheet() + page_text("live_figure.css") + page_text("age.css")
     _library = traitlets.Instance(BokehLibrary).tag(sync=True, **widget_serialization)
     _item = traitlets.Dict().tag(sync=True)

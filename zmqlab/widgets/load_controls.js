@@ -21,12 +21,18 @@ export default panel(({ model, el, button, send }) => {
   const machine = h("span", { className: "zl-faint" });
   const verdict = h("div", { className: "zl-note", hidden: true });
   const next = h("span", { className: "zl-faint", hidden: true,
-    textContent: "these three count from the next start" });
+    textContent: "these four count from the next start" });
+  const flushes = () => state.durability === "fsync";
+  const disk = button("", "change", () => ({ do: "change", durability: flushes() ? "os" : "fsync" }),
+    { title: "each node starts anew from its journal, one after the other, the leader last" });
+  const means = h("div", { className: "zl-meaning" });
   el.append(
     h("div", { className: "zl-head" }, h("h4", { textContent: "Load" }), start, stop, judge, keep, status,
       h("span", { className: "zl-space" }), machine, calibrate),
     h("div", { className: "zl-form" }, h("label", {}, "rate", slider, rateText),
-      choice("mix", "flow"), choice("node_choice", "to"), choice("arrivals", "arrivals"), next),
+      choice("mix", "flow"), choice("node_choice", "to"), choice("arrivals", "arrivals"),
+      choice("waits", "waits for"), next),
+    h("div", { className: "zl-form" }, means, disk),
     figures, limit, verdict);
 
   // The thumb stays where it was let go. The kernel confirms a rate, but not while a cell keeps it busy.
@@ -83,7 +89,7 @@ export default panel(({ model, el, button, send }) => {
     judge.hidden = !state.judge || running || Boolean(phase);
     keep.hidden = !state.keep || running || Boolean(phase);
     calibrate.hidden = running || phase === "judging";
-    for (const each of [start, stop, judge, keep, calibrate]) {
+    for (const each of [start, stop, judge, keep, calibrate, disk]) {
       each.zlDisabled = !state.alive;
       each.disabled = each.classList.contains("zl-busy") || !state.alive;
     }
@@ -97,6 +103,15 @@ export default panel(({ model, el, button, send }) => {
     setOptions(choices.mix, state.mixes, state.mix);
     setOptions(choices.node_choice, state.node_choices, state.node_choice);
     setOptions(choices.arrivals, state.all_arrivals, state.arrivals);
+    setOptions(choices.waits, state.all_waits, state.waits);
+    const { promise, price, risk } = state.means;
+    means.replaceChildren(
+      h("div", {}, h("b", { textContent: "Acknowledged " }), `(${state.replication}): `, promise, " ",
+        h("span", { className: "zl-faint", textContent: price })),
+      ...(risk ? [h("div", {}, h("b", { textContent: "Can be lost: " }), risk)] : []),
+      h("div", {}, h("b", { textContent: "Journals " }), `(${state.durability}): `, state.disk));
+    disk.textContent = flushes() ? "do not wait for the disk" : "wait for the disk";
+    disk.hidden = state.durability === "memory";
     next.hidden = !running;
     const now = state.figures;
     figures.hidden = !now;

@@ -8,6 +8,11 @@ A run that is started here has no end of its own. Stopping it judges it: the ver
 callback of :meth:`LoadControls.on_judged`. A run that ends without being told to is judged, too, because its verdict or
 its error says why.
 
+*What an acknowledgement means* stands in a line of its own, with its price and its risk. Whether the load waits for
+answers is the load client's matter, and counts from the next start: one run has one meaning of *acknowledged*. Whether
+a journal waits for the disk is changed while the cluster runs (:meth:`~zmqlab.lab.cluster.Cluster.change`). All else
+needs a new cluster.
+
 The speed of the machine is measured on demand, by a load client at rate "max". Two limits are told apart
 (:func:`warning_of`): orders that were sent late although only the generator had to do with it, and orders that wait
 because the cluster takes no more.
@@ -30,7 +35,9 @@ from zmqlab.lab.service_status import PAUSE_MS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import LATE_SHARE, text_of_ms
 from zmqlab.load.load_settings import FlowMix
+from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.runs.kept_run import RUNS, Run
+from zmqlab.settings import Durability
 from zmqlab.tables import html_table
 from zmqlab.widgets.panel import Panel, script
 
@@ -60,7 +67,29 @@ AS_GIVEN = "as given"
 """The name of a pattern's own flow."""
 NODE_CHOICES = ("random", "round-robin", "leader")
 ARRIVALS = ("poisson", "constant")
-OWN = {"nodes", "rate", "stages", "duration_s", "node_choice", "arrivals", "mix"}
+ANSWER, NOTHING = "the nodes' answer", "nothing"
+WAITS = (ANSWER, NOTHING)
+"""What a load client waits for: ``ack`` of its settings is ``none``, or not."""
+OF_NOTHING = (
+    "An order counts as sent when a socket has it.",
+    "The fastest way there is.",
+    "Whatever is lost on the way is lost, and no client learns of it.",
+)
+"""What is promised, the price and the risk of waiting for nothing."""
+PRICES = {
+    "raft": "Costs a way to the followers and back.",
+    "leader-ack": "Saves the way to the followers: about half the time at the median.",
+    "primary-backup": "Saves the way to the backups: about half the time at the median.",
+    "broadcast": "Saves all agreement.",
+}
+"""Measured in docs/acknowledgements.md."""
+DISKS = {
+    "os": "The journal is written, not flushed: it outlives the death of every process, and no power cut.",
+    "fsync": "Each write waits for the disk, which took three times as long at the median. It outlives a power cut.",
+    "memory": "There is no journal: nothing outlives its process. Another durability needs a new cluster.",
+}
+"""By durability: what it survives, and its price where there is one, measured in docs/acknowledgements.md."""
+OWN = {"nodes", "rate", "stages", "duration_s", "node_choice", "arrivals", "mix", "ack"}
 """Settings that are chosen here, or given by the cluster. The others come from the pattern. The slider's rate stands in
 place of stages."""
 
@@ -91,6 +120,7 @@ class LoadControls(Panel):
             "node_choice": given.node_choice if given else "random",
             "arrivals": given.arrivals if given else "poisson",
             "mix": next(name for name, mix in self._mixes.items() if mix == (given.mix if given else FlowMix())),
+            "waits": NOTHING if (given.ack if given else cluster.ack) == "none" else ANSWER,
         }
         self._saturation = 0.0
         """Orders a second that the machine can do; 0: not measured yet."""
@@ -138,6 +168,8 @@ class LoadControls(Panel):
             "mixes": list(self._mixes),
             "node_choices": NODE_CHOICES,
             "all_arrivals": ARRIVALS,
+            "all_waits": WAITS,
+            **self._meaning(),
             "figures": _figures(newest) if newest is not None else None,
             "warning": warning_of(recent) if newest is not None else "",
             "keeps_up": newest is not None and keeps_up(recent),
@@ -155,8 +187,8 @@ class LoadControls(Panel):
     # -- actions -----------------------------------------------------------------------------------------------
 
     def do_choose(self, **chosen: Any) -> None:
-        """Take a choice: ``rate``, ``mix``, ``node_choice`` or ``arrivals``. A rate counts at once, the rest at the
-        next start."""
+        """Take a choice: ``rate``, ``mix``, ``node_choice``, ``arrivals`` or ``waits``. A rate counts at once, the rest
+        at the next start."""
         self._chosen |= {name: value for name, value in chosen.items() if name in self._chosen}
         load = self.load
         if "rate" in chosen and load is not None and load.running:
@@ -182,6 +214,10 @@ class LoadControls(Panel):
     def do_calibrate(self) -> None:
         """Measure what the machine can do."""
         self.act("calibrate", self._calibrate)
+
+    def do_change(self, durability: Durability) -> None:
+        """Have the journals of all nodes flushed, or not, while the cluster goes on."""
+        self.act("change", lambda: self._cluster.change(durability=durability))
 
     def _start(self) -> None:
         if self.load is not None and self.load.running:
@@ -217,7 +253,7 @@ class LoadControls(Panel):
             raise ClusterError("a load is running: what the machine can do is measured without one")
         self._phase = "measuring"
         try:
-            client = self._new_client("max", CALIBRATION_S).start()
+            client = self._new_client("max", CALIBRATION_S, waits=ANSWER).start()
             result = client.wait(JUDGE_TIMEOUT_S)
             client.close()
         finally:
@@ -227,11 +263,14 @@ class LoadControls(Panel):
         nodes = f"{count} node{'s' * (count != 1)}"
         self._machine = f"This machine, with {nodes}: about {_round(self._saturation):,} orders/s (measured at {at})."
 
-    def _new_client(self, rate: float | str, duration_s: float | None, fail_if: Sequence[str] = ()) -> LoadClient:
-        pattern = self._pattern
+    def _new_client(
+        self, rate: float | str, duration_s: float | None, fail_if: Sequence[str] = (), waits: str = ""
+    ) -> LoadClient:
+        pattern, waits = self._pattern, waits or self._chosen["waits"]
         kept = {} if pattern is None else {each.name: getattr(pattern, each.name) for each in fields(pattern)}
         chosen = {name: value for name, value in kept.items() if name not in OWN}
         chosen |= {"node_choice": self._chosen["node_choice"], "arrivals": self._chosen["arrivals"]}
+        chosen["ack"] = "none" if waits == NOTHING else "quorum"  # of an answer the nodes say what it means
         # The log is collected as the run goes on, up to a bound, and a run without an end may outlive that. The verdict
         # then says what it covers.
         return LoadClient(
@@ -245,6 +284,25 @@ class LoadControls(Panel):
         )
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _meaning(self) -> dict[str, Any]:
+        """What an acknowledgement means to the load that runs, or else to the next one: the replication, what is
+        promised, price and risk; and the journals."""
+        plan, running = self._cluster.fleet.plan, self.load if self._is_running() else None
+        kind = REPLICATIONS.known(plan.replication)
+        is_unanswered = running.settings.ack == "none" if running else self._chosen["waits"] == NOTHING
+        if is_unanswered:
+            means = OF_NOTHING
+        elif kind is not None:
+            means = (f"{_capital(kind.promises)}.", PRICES.get(kind.name, ""), f"{_capital(kind.loses)}.")
+        else:
+            means = ("The class of the replication says what it promises.", "", "")
+        return {
+            "replication": plan.replication,
+            "means": dict(zip(("promise", "price", "risk"), means, strict=True)),
+            "durability": plan.durability,
+            "disk": DISKS[plan.durability],
+        }
 
     def _ended_unjudged(self) -> bool:
         return self.load is not None and self.load.newest is not None and self._judged_of is not self.load
@@ -260,10 +318,17 @@ class LoadControls(Panel):
 
     def _tick(self) -> None:
         running = self._is_running()
+        newest = self.load.newest if self.load is not None and running else None
+        if newest is not None and newest.rate:
+            self._chosen["rate"] = newest.rate  # whoever set it: the page, a cell, or the stages of the load
         waits = self._own is self.load is not None and not running and not self._busy and self._ended_unjudged()
         if waits and not self._sampler.ended:
             self.act("judge", self._judge)  # it ended without being told to
         self.refresh(now=running != self._state["running"] or self._sampler.alive != self._state["alive"])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def warning_of(snapshots: list[LoadMetrics]) -> str:

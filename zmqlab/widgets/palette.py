@@ -187,10 +187,9 @@ def _roles(model: Model) -> dict[str, str]:
         return {"text_color": FAINT if FAINT in model.tags else INK}
     if isinstance(model, Legend):
         return {"label_text_color": INK}
-    if BACKED in model.tags:
-        return {"background_fill_color": BACKED}
+    backed = {"background_fill_color": BACKED} if BACKED in model.tags else {}
     role = next((tag for tag in model.tags if tag in (INK, FAINT, *PERCENTILES)), None)
-    return dict.fromkeys(_inked(model), role) if role else {}
+    return backed | (dict.fromkeys(_inked(model), role) if role else {})
 
 
 def _properties(colours: dict[str, str]) -> str:

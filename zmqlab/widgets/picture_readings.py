@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import Any
 
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.fault_table import Link
+from zmqlab.lab.fault_table import WELL, Link
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.settings import client_endpoint, parse_endpoint
@@ -73,7 +73,8 @@ _ROLES = {
 }
 NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout")
 """Of each slot, as in ``look3``: the look, the term, the log index that is applied; by how many entries what is stored,
-known as committed and applied is behind the leader's commit index; the election timer in ms: what is left, and all."""
+known as committed and applied is behind the leader's commit index; the election timer in ms of real time: what is left,
+and all. A node counts both by its own clock, whose rate the lab may have changed."""
 
 
 def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: float) -> Look:
@@ -148,18 +149,20 @@ class PictureReadings:
     def sample(self, now_ns: int) -> None:
         """Add one row, and the messages that have become known. ``now_ns``: wall clock."""
         self.looks = self.look(time.monotonic())
-        row = {"t": now_ns / NS_PER_MS}
+        row, suffering = {"t": now_ns / NS_PER_MS}, self._cluster.node_faults
         for name, track in self._sampler.nodes.items():
-            row |= {f"{column}{track.slot}": value for column, value in self._columns(name, track).items()}
+            columns = self._columns(name, track, suffering.get(name, WELL).clock_rate)
+            row |= {f"{column}{track.slot}": value for column, value in columns.items()}
         self._rows.append(row)
         self._messages.take(self._sampler.feed.traces, self._numbers())
 
-    def _columns(self, name: str, track: NodeTrack) -> dict[str, float]:
+    def _columns(self, name: str, track: NodeTrack, clock_rate: float) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
         status, behind = track.newest, self._sampler.behind(name)
         if status is not None:
             columns |= {"term": status.term, "applied": status.applied_index}
-            columns |= {"due": status.election_due_ms, "timeout": status.election_timeout_ms}
+            columns["due"] = status.election_due_ms / clock_rate
+            columns["timeout"] = status.election_timeout_ms / clock_rate
         if status is not None and behind is not None:
             columns["commit_lag"], columns["applied_lag"] = round(behind.commit), round(behind.applied)
             columns["stored_lag"] = max(0, round(behind.commit)) - (status.last_index - status.commit_index)

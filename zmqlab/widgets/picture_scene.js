@@ -33,18 +33,32 @@ function naturalHeight(width, count, em) {
   return Math.max(logsHeight(count, em), clamp(0.3 * width, (19 + 1.5 * count) * em, (25 + 2 * count) * em));
 }
 
-// The places of `count` nodes on an ellipse, clockwise; the first at the top, or two of them if their number is even.
-function ring(count, { cx, cy, rx, ry }) {
+// The places of `count` nodes on an ellipse, clockwise; the first at the top, or two of them if their number is even. They
+// stand at equal angles; or equally far apart along it, if `room` is not left between them and more is then: at equal angles
+// many would stand on each other at the ends of a flat one.
+function ring(count, { cx, cy, rx, ry }, room) {
   if (count === 1) return [{ x: cx, y: cy }];
-  const first = -Math.PI / 2 - (count % 2 ? 0 : Math.PI / count);
-  return Array.from({ length: count }, (_, index) => {
-    const angle = first + 2 * Math.PI * index / count;
+  const at = (step) => {
+    const angle = -Math.PI / 2 + 2 * Math.PI * step / RING_STEPS;
     return { x: cx + rx * Math.cos(angle), y: cy + ry * Math.sin(angle) };
+  };
+  const shares = Array.from({ length: count }, (_, index) => ((index - (count % 2 ? 0 : 0.5)) / count + 1) % 1);
+  const byAngle = shares.map((share) => at(share * RING_STEPS));
+  if (nearestOf(byAngle) >= room) return byAngle;
+  const along = [0];
+  for (let step = 1; step <= RING_STEPS; step++) along.push(along[step - 1] + distance(at(step - 1), at(step)));
+  const byLength = shares.map((share) => {
+    const wanted = share * along[RING_STEPS], after = along.findIndex((length) => length >= wanted - 1e-9);
+    return at(after && after - (along[after] - wanted) / (along[after] - along[after - 1]));
   });
+  return nearestOf(byLength) > nearestOf(byAngle) ? byLength : byAngle;
 }
 
+const RING_STEPS = 360;
+const FREE = 0.36;                // a node's radius is at most so much of the way to the next one
 const RING_EM = 12;               // so high must a ring be, and a little higher for each node, to be read
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
+const nearestOf = (points) => Math.min(...pairs(points).map(([one, other]) => distance(one, other)));
 
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
@@ -55,24 +69,25 @@ function plan(width, height, slots, clients, em) {
   const isLow = height < logsAre + (wide ? 0 : (RING_EM + count) * em);
   const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsAre };
   const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
-  const column = wide && clients > 0 ? 8 * em : 0;
+  const isBeside = clients > 0 && (wide || (isLow && width >= 26 * em));    // else clients stand in the corners
+  const column = isBeside ? (wide ? 8 : 7.2) * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
   const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
   const ry = Math.max(wanted, (field.h - above - below) / 2);
   // In a low field the ring is a flat ellipse, so that nodes do not stand on each other.
   const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
-  const points = ring(count, middle);
-  const nearest = count < 2 ? Infinity : Math.min(...points.map((each, index) => distance(each, points[(index + 1) % count])));
+  const points = ring(count, middle, wanted / FREE);
+  const nearest = nearestOf(points);
   const places = new Map(slots.map((slot, index) => [slot, points[index]]));
   const corners = [[3.4, 1.8], [-3.4, 1.8], [3.4, -4.2], [-3.4, -4.2]];
   for (let index = 0; index < clients; index++) {
     const [right, down] = corners[index % 4];
-    places.set(CLIENT + index, wide
-      ? { x: 4.2 * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
+    places.set(CLIENT + index, isBeside
+      ? { x: (wide ? 4.2 : 3.6) * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
       : { x: (right < 0 ? field.w : 0) + right * em, y: (down < 0 ? field.h : 0) + down * em });
   }
-  const radius = Math.max(1.1 * em, Math.min(wanted, 0.36 * nearest));
+  const radius = Math.max(1.1 * em, Math.min(wanted, FREE * nearest));
   return {
     wide, em, width, height, field, middle, places, radius,
     labels: count < 2 || nearest > 2 * radius + 2.2 * em ? "long" : "short",

@@ -267,7 +267,7 @@ class NodeReadings:
 
     def _committed_at(self, time_ns: int) -> float:
         """The cluster's commit index at ``time_ns``, interpolated between two snapshots of the leader."""
-        commits = list(self._commits)
+        commits = self._commits
         place = bisect.bisect_right(commits, (time_ns, 1 << 63))
         if place in (0, len(commits)):
             return commits[min(place, len(commits) - 1)][1] if commits else 0.0

@@ -90,6 +90,8 @@ class Scene:
         self._by_slot: dict[int, list[GlyphRenderer]] = {slot: [] for slot in range(MAX_SLOTS)}
         self._items: dict[int, list[LegendItem]] = {slot: [] for slot in range(MAX_SLOTS)}
         self._hovers: list[tuple[HoverTool, list[tuple[str, str]], str, str]] = []
+        self._shown: tuple[dict[int, str] | None, dict[tuple[str, str], Any]] = (None, {})
+        """Members by slot, and what the models say of them. Members change much less often than frames."""
         self._time_figures: list[figure] = []
         self._tops: dict[str, float] = {}
 
@@ -138,11 +140,11 @@ class Scene:
             text = bold_label(x="t", y="y", text_color="colour", text_baseline="top", x_offset=-3, **backed)
             chart.add_glyph(self.marks, text, y_range_name="lanes")
 
-    def empty_note(self, chart: figure, text: str) -> Label:
-        """The words that stand in a chart until there is something in it."""
+    def empty_note(self, chart: figure, text: str, y_px: int = (HEIGHT_PX - 70) // 2) -> Label:
+        """The words that stand in a chart until there is something in it, so far above its bottom."""
         label = Label(
             x=12,
-            y=(HEIGHT_PX - 70) // 2,
+            y=y_px,
             x_units="screen",
             y_units="screen",
             text=text,
@@ -270,16 +272,23 @@ class Scene:
 
     def _show_nodes(self, frame: Frame, sampler: Sampler) -> None:
         present = {track.slot: name for name, track in sampler.nodes.items()}
+        if present != self._shown[0]:
+            self._shown = present, self._properties_for(present)
+        frame.properties |= self._shown[1]
+
+    def _properties_for(self, present: Mapping[int, str]) -> dict[tuple[str, str], Any]:
+        """What the models of the nodes say while these are the members, by slot."""
+        made: dict[tuple[str, str], Any] = {}
         for slot in range(MAX_SLOTS):
             for renderer in self._by_slot[slot]:
-                frame.properties[str(renderer.name), "visible"] = slot in present
+                made[str(renderer.name), "visible"] = slot in present
             for item in self._items[slot]:
-                frame.properties[str(item.name), "visible"] = slot in present
-                frame.properties[str(item.name), "label"] = {"value": present.get(slot, f"node{slot}")}
+                made[str(item.name), "visible"] = slot in present
+                made[str(item.name), "label"] = {"value": present.get(slot, f"node{slot}")}
         for tool, rows, prefix, unit in self._hovers:
             nodes = [[name, f"@{prefix}{slot}{{0,0}} {unit}"] for slot, name in sorted(present.items()) if prefix]
-            tooltips = [["at", "@t{%H:%M:%S.%3N}"], *map(list, rows), *nodes]
-            frame.properties[str(tool.name), "tooltips"] = tooltips
+            made[str(tool.name), "tooltips"] = [["at", "@t{%H:%M:%S.%3N}"], *map(list, rows), *nodes]
+        return made
 
     def fit(self, frame: Frame, chart: figure, columns: Mapping[str, Column], least: float) -> None:
         """Let the y axis of ``chart`` hold ``columns``, with room for labels above.
@@ -336,8 +345,9 @@ def dress(chart: figure) -> None:
 
 
 def clock_format() -> DatetimeTickFormatter:
-    """The time of day, with milliseconds on an axis that is zoomed in so far."""
-    scales = ("seconds", "minsec", "minutes", "hourmin", "hours", "days")
+    """The time of day, with milliseconds on an axis that is zoomed in so far. Of an axis with one tick bokeh knows no
+    scale, and takes it for one of years."""
+    scales = ("seconds", "minsec", "minutes", "hourmin", "hours", "days", "months", "years")
     return DatetimeTickFormatter(milliseconds="%H:%M:%S.%3N", **dict.fromkeys(scales, "%H:%M:%S"))
 
 

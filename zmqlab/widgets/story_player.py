@@ -1,8 +1,8 @@
 """Stories for a class: one click plays one, with captions that are read from the back of a room.
 
 A story is a scenario with a question and captions (:mod:`zmqlab.scenarios.predictions`). With *predict first* a click
-on a story asks the question. Each click on a choice counts one hand, and *play* plays. At the end stand the right
-answer, why it is right, and how many had it.
+on a story asks the question. Each click on a choice counts one hand, and *play* plays: the choices make room for the
+live picture of the story's cluster. At the end stand the right answer, why it is right, and how many had it.
 
 A run is that of :class:`~zmqlab.widgets.scenario_runner.ScenarioRunner`: real processes, in a thread of their own.
 Rules: only one story runs at a time, and nothing is decided here.
@@ -24,11 +24,19 @@ from zmqlab.scenarios.predictions import Show, letter
 from zmqlab.scenarios.scenario_file import Scenario, stories
 from zmqlab.scenarios.scenario_run import Line, ScenarioResult
 from zmqlab.tables import html_table
+from zmqlab.widgets.cluster_picture import ClusterPicture
 from zmqlab.widgets.live_figure import close_rest
 
 CAPTION = "font-size: 26px; line-height: 1.35; min-height: 2.7em; margin: 10px 0; max-width: 46em"
 QUESTION = "font-size: 22px; line-height: 1.35; margin: 10px 0 4px; max-width: 46em"
-CHOICE_PX = 640
+STYLE = """<style>
+.zl-choice { width: auto !important; max-width: 46em; height: auto !important; white-space: normal !important;
+  text-align: left !important; font-size: 20px; line-height: 1.4; padding: 4px 14px; }
+.zl-play { width: auto !important; height: auto !important; align-self: flex-start; font-size: 20px; line-height: 1.4;
+  padding: 4px 28px; }
+.zl-choice.mod-success { font-weight: 600; }
+</style>"""
+"""A choice is read from the back of a room, and begins at the left, as its letter does."""
 
 
 class Stories(ipywidgets.VBox):
@@ -55,8 +63,11 @@ class Stories(ipywidgets.VBox):
         self._first = ipywidgets.Checkbox(value=True, description="predict first", indent=False)
         self._question, self._choices = ipywidgets.HTML(), ipywidgets.VBox()
         self._caption, self._told = ipywidgets.HTML(), ipywidgets.HTML()
+        self._picture: ClusterPicture | None = None
+        """Of the cluster of the story that is played."""
+        self._stage = ipywidgets.VBox()
         bar = ipywidgets.HBox([*self._buttons, self._first])
-        parts = [bar, self._question, self._choices, self._caption, self._told]
+        parts = [bar, self._question, self._choices, self._caption, self._stage, self._told]
         self._open += [self._first, *parts]
         super().__init__(children=parts)
 
@@ -64,6 +75,7 @@ class Stories(ipywidgets.VBox):
         """What a click on a story does: ask its question, or play it."""
         self._chosen = self._stories[name]
         self._caption.value = self._told.value = ""
+        self._show(None)
         predict = self._chosen.predict
         if predict is None or not self._first.value:
             self.show, self._question.value = None, ""
@@ -71,11 +83,13 @@ class Stories(ipywidgets.VBox):
             self.play()
             return
         self.show = Show(predict)
-        self._question.value = f'<div style="{QUESTION}">{escape(predict.ask)}</div>'
+        self._question.value = f'{STYLE}<div style="{QUESTION}">{escape(predict.ask)}</div>'
         hands = [self._button(self._label(place), partial(self.count, place)) for place in range(len(predict.choices))]
         for hand in hands:
-            hand.layout.width = f"{CHOICE_PX}px"
-        self._offer([*hands, self._button("play", self.play, style="primary")])
+            hand.add_class("zl-choice")
+        play = self._button("play", self.play, style="primary")
+        play.add_class("zl-play")
+        self._offer([*hands, play])
 
     def count(self, place: int) -> None:
         """One more hand for a choice."""
@@ -87,6 +101,8 @@ class Stories(ipywidgets.VBox):
         """Play the story that was chosen, in a thread."""
         assert self._chosen is not None
         self._enable(False)
+        self._show(None)
+        self._choices.layout.display = "none"
         self._story, self.result = [], None
         thread = threading.Thread(target=self._play, args=(self._chosen,), daemon=True)
         thread.start()
@@ -95,6 +111,7 @@ class Stories(ipywidgets.VBox):
     def close(self) -> None:
         """Take it from the page; a story that is played goes on to its end."""
         self._offer([])
+        self._show(None)
         for part in self._open:
             part.close()
             close_rest(part)
@@ -103,13 +120,24 @@ class Stories(ipywidgets.VBox):
 
     def _play(self, story: Scenario) -> None:
         try:
-            self.result = story.run(self._hear)
+            self.result = story.run(self._hear, on_start=lambda cluster: self._show(ClusterPicture(cluster)))
             self._told.value = self.result._repr_html_()
             self._caption.value = self._answer()
+            if self.show is not None:
+                self._choices.children[self.show.prediction.right].button_style = "success"
         except ZmqlabError as error:
             self._told.value = f"<p>{escape(story.name)} did not run: {escape(str(error))}</p>"
         finally:
+            self._show(None)  # all its nodes have ended, and no part of the story killed them
+            self._choices.layout.display = ""
             self._enable(True)
+
+    def _show(self, picture: ClusterPicture | None) -> None:
+        """Put the picture of a cluster in the place of the last one."""
+        before, self._picture = self._picture, picture
+        self._stage.children = () if picture is None else (picture,)
+        if before is not None:
+            before.close()
 
     def _answer(self) -> str:
         return f'<div style="{CAPTION}">{escape(self.show.result())}</div>' if self.show is not None else ""
@@ -125,7 +153,9 @@ class Stories(ipywidgets.VBox):
 
     def _label(self, place: int) -> str:
         assert self.show is not None
-        return f"{letter(place)}  {self.show.prediction.choices[place]}  ({self.show.counts[place]})"
+        hands = self.show.counts[place]
+        counted = f"  \N{EM DASH}  {hands} hand{'s' * (hands != 1)}" if hands else ""
+        return f"{letter(place)}:  {self.show.prediction.choices[place]}{counted}"
 
     def _offer(self, buttons: list[Any]) -> None:
         """Show the choices of another question; those of the last one are closed."""

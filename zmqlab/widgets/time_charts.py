@@ -26,6 +26,8 @@ TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 CLIP = 1.6
 """The axis of the throughput reaches so far above the highest rate that was offered."""
+NOTE_PX = 22
+"""A stage's chart may be low and narrow: the words for an empty one stand near its bottom, in short lines."""
 HEADROOM = 0.4
 """Empty room above the leaders' rows, for the labels of marks; as a share of the number of nodes."""
 
@@ -67,7 +69,7 @@ class Throughput:
         scene.legend(chart, [*items, *(scene.node_keys(chart) if self._nodes else [])])
         rows = [("offered", "@offered{0,0} orders/s"), ("acknowledged", "@acknowledged{0,0} orders/s")]
         scene.hover(chart, acknowledged, rows, "taken" if self._nodes else "", "orders/s")
-        scene.empty_note(chart, "No orders yet: press start under Load.")
+        scene.empty_note(chart, "No orders yet:\npress start\nunder Load.", y_px=NOTE_PX)
         style = {"text_font_size": "10px", "text_font": FONT, "text_font_style": "bold", "tags": [INK, BACKED]}
         chart.add_layout(Label(x=0, y=0, text="", visible=False, name=f"{self.name}_burst", x_offset=6, **style))
         return [chart]

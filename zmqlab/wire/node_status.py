@@ -77,7 +77,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     elections_total: int = 0
     """How often this node became leader."""
     election_due_ms: int = 0
-    """After so much more silence of the leader this node tries to lead. It is reset by each word of the leader."""
+    """After so much more silence of the leader this node tries to lead. It is reset by each word of the leader. By the
+    node's own clock: one that ticks at another rate (``clock_rate`` of its faults) waits longer or less long."""
     election_timeout_ms: int = 0
     """How long that wait is in all: a random length, drawn anew for each. 0: this node leads, or may not lead."""
     open_orders: int = 0

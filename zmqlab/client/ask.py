@@ -5,6 +5,8 @@ A node that does not answer in time is missing from the result; only :func:`ask_
 that one node. Nor does an endpoint answer whose host is a name: callers look names up before
 (:func:`zmqlab.names.known_endpoints`), and what is still a name then has no address.
 
+*Shards.* A question is for one Raft group, by default for group 0. Without shards there is no other.
+
 Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab.client.session` has.
 """
 
@@ -20,7 +22,7 @@ import msgspec
 import zmq
 
 from zmqlab import net
-from zmqlab.client.roster import newest_of
+from zmqlab.client.roster import newest_of, nodes_told
 from zmqlab.errors import FrameError, NoLeader, NotLetIn, RequestError, RequestRefused, RequestTimeout
 from zmqlab.handshakes import why_silent
 from zmqlab.keys import Credentials
@@ -45,7 +47,7 @@ def new_nonce() -> int:
     return secrets.randbits(63)
 
 
-def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0) -> A:
+def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0, group: int = 0) -> A:
     """The answer of the node that listens for clients at ``endpoint``.
 
     Raises:
@@ -53,7 +55,7 @@ def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s
         NoLeader: the node knows of no leader, and the question needs one.
         RequestRefused: the node said no; the message carries its reason.
     """
-    answer = ask_all([endpoint], lambda _: query, timeout_s).get(endpoint)
+    answer = ask_all([endpoint], lambda _: query, timeout_s, group=group).get(endpoint)
     if answer is None:
         raise silence_of([endpoint], f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
     return expect(answer, answer_type, endpoint)
@@ -65,6 +67,7 @@ def ask_any(
     answer_type: type[A],
     timeout_s: float = 2.0,
     patience_s: float = 0.5,
+    group: int = 0,
 ) -> A:
     """The answer of any node: one after the other is asked until one answers, round after round.
 
@@ -74,6 +77,7 @@ def ask_any(
         answer_type: the answer that is expected.
         timeout_s: how long to go on.
         patience_s: how long to wait for a node that says nothing. A node that knows of no leader is asked again later.
+        group: the Raft group that is asked about. A node that does not hold it is left for the next.
 
     Raises:
         RequestTimeout: no node answered within ``timeout_s``; NotLetIn if the keys are the reason.
@@ -84,9 +88,10 @@ def ask_any(
     no_leader: NoLeader | None = None
     while (remaining := deadline - time.monotonic()) > 0:
         for endpoint in endpoints:
-            answer = ask_all([endpoint], lambda _: make_query(), min(patience_s, remaining)).get(endpoint)
+            patience = min(patience_s, remaining)
+            answer = ask_all([endpoint], lambda _: make_query(), patience, group=group).get(endpoint)
             try:
-                if answer is not None:
+                if answer is not None and not _is_elsewhere(answer):
                     return expect(answer, answer_type, endpoint)
             except NoLeader as error:
                 no_leader = error
@@ -102,6 +107,7 @@ def ask_all(
     make_query: Callable[[str], control.Query],
     timeout_s: float = 2.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
+    group: int = 0,
 ) -> dict[str, control.Answer]:
     """The answers of several nodes, by endpoint.
 
@@ -110,6 +116,7 @@ def ask_all(
         make_query: makes the query for an endpoint.
         timeout_s: how long to wait; the call returns earlier when all have answered.
         enough: looked at after each answer; True ends the waiting.
+        group: the Raft group that is asked about.
 
     Raises:
         RequestError: this process has no file descriptor left to ask with.
@@ -126,7 +133,7 @@ def ask_all(
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             with contextlib.suppress(zmq.Again):  # a connection that was refused by now has no queue any more
-                socket.send(control.encode(QUERY, query), zmq.NOBLOCK)
+                socket.send(control.encode(QUERY, query, group), zmq.NOBLOCK)
         while len(answers) < len(asked) and not (enough and enough(answers)):
             remaining_ms = (deadline - time.monotonic()) * 1000
             if remaining_ms <= 0:
@@ -152,6 +159,11 @@ def _connect(context: net.Context, endpoint: str) -> net.Socket:
             "this process has no file descriptor left to ask a node with: close what it does not need, or raise the"
             " limit (ulimit -n)"
         ) from None
+
+
+def _is_elsewhere(answer: control.Answer) -> bool:
+    """Whether the node does not hold the group that was asked about."""
+    return isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP
 
 
 def silence_of(endpoints: Iterable[str], otherwise: str, credentials: Credentials | None = None) -> RequestTimeout:
@@ -209,6 +221,8 @@ def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str,
     newest = newest_of(told.values())
     if newest is None:
         return tuple(known)
+    if newest.shards > 1:
+        return _nodes_of_all_groups(known, told)
     spelled = {status.node_id: endpoint for endpoint, status in told.items()}
     return tuple(spelled.get(member.node_id, member.client_endpoint) for member in newest.members) or tuple(known)
 
@@ -224,11 +238,25 @@ def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, .
     newest = newest_of(told.values())
     if newest is None:
         return ()
+    if newest.shards > 1:
+        return _nodes_of_all_groups(known, told)
     members = {member.node_id: member.client_endpoint for member in newest.members}
     by_endpoint = {endpoint: node_id for node_id, endpoint in members.items()}
     ids = {each: told[each].node_id if each in told else by_endpoint.get(each, 0) for each in known}
     kept = [each for each in known if ids[each] in members or not members or len(told) < majority]
     return (*kept, *(endpoint for node_id, endpoint in members.items() if node_id not in ids.values()))
+
+
+def _nodes_of_all_groups(known: Sequence[str], told: dict[str, NodeStatus]) -> tuple[str, ...]:
+    """The known nodes, and all that they name: of a cluster with shards none is dropped, as each knows some groups."""
+    return tuple(dict.fromkeys([*known, *(at for status in told.values() for at in nodes_told(status))]))
+
+
+def shards_of(endpoints: Sequence[str], timeout_s: float = 2.0) -> int:
+    """How many groups share the symbols of the cluster at these endpoints, by the first node that answers; 0 if none
+    answers in time."""
+    told = statuses(endpoints, timeout_s, enough=bool)
+    return max((status.shards for status in told.values()), default=0)
 
 
 def _status_query(_: str) -> control.Query:

@@ -15,11 +15,15 @@ remember is bounded, so the :class:`Window` bounds how far numbers run ahead of 
 An answer may come twice, from two nodes. The first one is taken and the second one is counted. By status:
 
 - OK, STALE and MALFORMED complete the request. The last two mean that the client or the cluster has a bug.
-- BUSY and CLOSING: the request goes to another node.
+- BUSY, CLOSING and ELSEWHERE: the request goes to another node.
 - WINDOW_FULL: the request is sent again a little later, with the newest ``answered_below``.
 - SESSION_EXPIRED: the session is over (:attr:`Session.expired`), and the outcome of all open requests is unknown.
 
 Rules: no socket, no clock (``now_ns`` is handed in and must not fall), no random generator but those handed in.
+
+*Shards.* A session is of one group. Its frames name the group, and a response of another group is a bad frame. A client
+of a cluster with shards has a session for each group that it trades in: numbers, window, retries, answers and the id
+are a group's own.
 
 Left out on purpose: opening another session after an expiry. That would hide that outcomes are unknown.
 """
@@ -59,13 +63,15 @@ _OK = int(ResponseStatus.OK)  # plain integers: an attribute of an IntEnum costs
 _EXPIRED = int(ResponseStatus.SESSION_EXPIRED)
 _WINDOW_FULL = int(ResponseStatus.WINDOW_FULL)
 _FORBIDDEN = int(ResponseStatus.FORBIDDEN)
-_REFUSALS = (_EXPIRED, _WINDOW_FULL, int(ResponseStatus.BUSY), int(ResponseStatus.CLOSING))
+_REFUSALS = (_EXPIRED, _WINDOW_FULL, *map(int, (ResponseStatus.BUSY, ResponseStatus.CLOSING, ResponseStatus.ELSEWHERE)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
     """How one session behaves."""
 
+    group: int = 0
+    """The Raft group that the session is of (:func:`zmqlab.placement.group_of`); 0 in a cluster without shards."""
     timeout_ms: float = 1_000.0
     """The shortest retry time-out; see :mod:`~zmqlab.client.retries`."""
     suspicion_ms: float = 300.0
@@ -207,7 +213,9 @@ class Session:
             fallbacks=fallbacks,
             numbering=numbering,
             wants_leader=settings.node_choice == "leader",
+            group=settings.group,
         )
+        self._group = settings.group
         self._nonces = nonces
         window, outbox = (Window, Outbox) if settings.waits else (UnwaitedWindow, UnwaitedOutbox)
         self._window = window(settings.window, settings.window_bytes)
@@ -239,7 +247,7 @@ class Session:
     def begin(self, now_ns: int) -> None:
         """Ask for a session; :meth:`on_time` and :meth:`on_frame` do the rest, until :attr:`client_id` is set."""
         self.nonce = self._nonces.getrandbits(64) or 1
-        self._open_frame = encode_open_session(self.nonce)
+        self._open_frame = encode_open_session(self.nonce, self._group)
         self._open_due_ns = 0
         self.opened_ns = (now_ns, 0)
         self._owed_since_ns = now_ns
@@ -254,7 +262,7 @@ class Session:
         if not self._open:
             self._owed_since_ns = now_ns
         number = self._window.take(len(commands))
-        frame = encode_request(self.client_id, number, self._window.low, commands)
+        frame = encode_request(self.client_id, number, self._window.low, commands, self._group)
         request = OpenRequest(number, commands, frame, token)
         self._outbox.submit(request, now_ns)
         return request
@@ -334,8 +342,10 @@ class Session:
             contact.avoided_until_ns = 0
         done: list[Completion] = []
         try:
-            frame_type, _ = parse_header(frame)
+            frame_type, group = parse_header(frame)
             if frame_type == RESPONSES:
+                if group != self._group:
+                    raise FrameError(f"a response of group {group} came to a session of group {self._group}")
                 for response in iter_responses(frame):
                     self._take_response(contact, response, now_ns, done)
             elif frame_type == ANSWER:
@@ -423,7 +433,8 @@ class Session:
             pause_ms = WINDOW_FULL_MS << min(request.windows_full, WINDOW_FULL_DOUBLINGS_MAX)
             request.windows_full += 1
             self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS, by_the_log=True)
-            request.frame = encode_request(self.client_id, request.number, self._window.low, request.commands)
+            args = self.client_id, request.number, self._window.low, request.commands
+            request.frame = encode_request(*args, self._group)
 
     def _complete(
         self, contact: Contact, request: OpenRequest, response: Response, now_ns: int, done: list[Completion]

@@ -11,9 +11,9 @@ from zmqlab.engine.effects import Vitals
 from zmqlab.engine.peers import Peers
 from zmqlab.histogram import Histogram
 from zmqlab.raft import Role
-from zmqlab.replica import Replica
+from zmqlab.replica import Replica, Replication
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 _ROLES = {
     Role.FOLLOWER: "follower",
@@ -106,6 +106,24 @@ def status_of(
         service_time=counters.service_time,
         members=peers.table(),
         committed_members=replication.members_at(replication.commit_index).encode(),
+        shards=settings.shards,
+        replication_factor=settings.replication_factor,
+    )
+
+
+def brief_of(number: int, replication: Replication, peers: Peers, preferred: str, was_removed: bool) -> GroupBrief:
+    """The essentials of one group here."""
+    configuration = replication.configuration
+    is_voter = replication.node_id in configuration.voters
+    role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
+    return GroupBrief(
+        number=number,
+        role=REMOVED if was_removed else role,
+        term=replication.term,
+        leader_id=replication.leader_id,
+        leader_endpoint=peers.address_of(replication.leader_id),
+        preferred_endpoint=preferred,
+        members=peers.addresses(),
     )
 
 
@@ -128,6 +146,8 @@ def early_status(settings: NodeSettings, role: str, node_id: int, vitals: Vitals
         commit_index=0,
         applied_index=0,
         lag=0,
+        shards=settings.shards,
+        replication_factor=settings.replication_factor,
     )
 
 
@@ -151,4 +171,5 @@ def log_line(status: NodeStatus) -> str:
         "rss_mib": status.rss_bytes >> 20,
         "turn_ms_max": round(status.turn_ms_max, 1),
     }
-    return "metrics " + " ".join(f"{key}={value}" for key, value in fields.items())
+    group = f"group={status.group} " if status.shards > 1 else ""
+    return f"metrics {group}" + " ".join(f"{key}={value}" for key, value in fields.items())

@@ -87,7 +87,8 @@ class FaultPanel(Panel):
         with self._guard:
             controls = self._own_controls()
             if controls != self._drawn:  # ten times a second, and so before anything is made of them
-                self._drawn, self._controls = controls, [_drawn(control, self._cluster.fleet.outside) for control in controls]
+                outside = self._cluster.fleet.outside
+                self._drawn, self._controls = controls, [_drawn(control, outside) for control in controls]
 
     def _own_controls(self) -> list[Control]:
         return [control for control in FAULTS.controls if control.is_about_links == self.about_links]

@@ -45,15 +45,15 @@ def new_nonce() -> int:
     return secrets.randbits(63)
 
 
-def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0) -> A:
-    """The answer of the node that listens for clients at ``endpoint``.
+def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0, group: int = 0) -> A:
+    """The answer of the node that listens for clients at ``endpoint``, about a Raft group.
 
     Raises:
         RequestTimeout: nothing came in time; NotLetIn if the keys are the reason.
         NoLeader: the node knows of no leader, and the question needs one.
         RequestRefused: the node said no; the message carries its reason.
     """
-    answer = ask_all([endpoint], lambda _: query, timeout_s).get(endpoint)
+    answer = ask_all([endpoint], lambda _: query, timeout_s, group=group).get(endpoint)
     if answer is None:
         raise silence_of([endpoint], f"{endpoint} did not answer within {timeout_s:g} s: is that node running?")
     return expect(answer, answer_type, endpoint)
@@ -102,6 +102,7 @@ def ask_all(
     make_query: Callable[[str], control.Query],
     timeout_s: float = 2.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
+    group: int = 0,
 ) -> dict[str, control.Answer]:
     """The answers of several nodes, by endpoint.
 
@@ -110,6 +111,7 @@ def ask_all(
         make_query: makes the query for an endpoint.
         timeout_s: how long to wait; the call returns earlier when all have answered.
         enough: looked at after each answer; True ends the waiting.
+        group: the Raft group that is asked about.
 
     Raises:
         RequestError: this process has no file descriptor left to ask with.
@@ -126,7 +128,7 @@ def ask_all(
             asked[socket] = (endpoint, query.nonce)
             poller.register(socket, zmq.POLLIN)
             with contextlib.suppress(zmq.Again):  # a connection that was refused by now has no queue any more
-                socket.send(control.encode(QUERY, query), zmq.NOBLOCK)
+                socket.send(control.encode(QUERY, query, group), zmq.NOBLOCK)
         while len(answers) < len(asked) and not (enough and enough(answers)):
             remaining_ms = (deadline - time.monotonic()) * 1000
             if remaining_ms <= 0:
@@ -187,10 +189,17 @@ def statuses(
     endpoints: Iterable[str],
     timeout_s: float = 1.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
+    group: int = 0,
 ) -> dict[str, NodeStatus]:
     """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
-    :func:`ask_all`."""
-    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
+    :func:`ask_all`. A node that does not hold the ``group`` answers with the status of another one."""
+    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough, group))
+
+
+def statuses_of_group(endpoints: Iterable[str], group: int, timeout_s: float = 1.0) -> dict[str, NodeStatus]:
+    """The status of a Raft group at every node that holds it and answers within ``timeout_s``, by client endpoint."""
+    told = statuses(endpoints, timeout_s, group=group)
+    return {endpoint: status for endpoint, status in told.items() if status.group == group}
 
 
 def status_table(endpoints: Sequence[str], timeout_s: float = 1.0) -> StatusTable:

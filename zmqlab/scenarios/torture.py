@@ -1,6 +1,6 @@
 """Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
 
-A run starts a cluster, a load client and a :class:`~zmqlab.judge.evidence.LogCollector`. The nemesis
+A run starts a cluster, a load client and a :class:`~zmqlab.judge.log_collector.LogCollector`. The nemesis
 (:mod:`~zmqlab.scenarios.nemesis`) carries out the faults that the seed deals, one after the other, until the
 time is up. Then all is mended, the load ends, and the verdict (:mod:`zmqlab.judge.verdict`) judges.
 :mod:`~zmqlab.scenarios.torture_report` says how long no client was served under each kind of fault.
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.run_record import kept_for_good, read_ledger
@@ -68,6 +69,10 @@ class TortureSettings:
     rate: float = 10_000.0
     """Orders a second."""
     nodes: int = 3
+    shards: int = 1
+    """How many Raft groups share the symbols."""
+    replication_factor: int = 0
+    """How many nodes hold each group; 0: all."""
     seed: int = 1
     """Of the faults and of the orders."""
     clients: int = 10
@@ -175,6 +180,8 @@ class Torture:
         self._error: BaseException | None = None
         self.cluster = Cluster(
             settings.nodes,
+            shards=settings.shards,
+            replication_factor=settings.replication_factor,
             durability=settings.durability,
             replication=settings.replication,
             keys=settings.keys,
@@ -225,7 +232,7 @@ class Torture:
 
     def _torture(self) -> TortureResult:
         settings = self.settings
-        with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
+        with self.cluster as cluster, collectors_of(cluster) as collector:
             cluster.feed.on_load_frame(self.progress.take, at_once=True)
             self._on_start(cluster)
             with self._load(collector) as load:
@@ -251,7 +258,7 @@ class Torture:
             calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
             return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where, kept)
 
-    def _load(self, collector: LogCollector) -> LoadClient:
+    def _load(self, collector: Collectors) -> LoadClient:
         settings = self.settings
         return LoadClient(
             self.cluster,

@@ -19,6 +19,7 @@ LAYERS = [
     "machine_facts",
     "raft",
     "market",
+    "placement",
     "wire",
     "tables",
     "replica",

@@ -70,3 +70,17 @@ def test_what_is_no_path(value: Any) -> None:
 def test_what_is_no_endpoint(value: Any) -> None:
     with pytest.raises(SettingsError, match="is not an endpoint"):
         parse_endpoint(value)
+
+
+def test_shards_need_founders_and_as_many_nodes_as_copies() -> None:
+    two = ("tcp://localhost:6000", "tcp://localhost:7000")
+    assert NodeSettings(name="n", port=5_000, peers=two, shards=8, replication_factor=3).shards == 8
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"shards": 0}, "shards is 0: it must be a whole number from 1 to 64"),
+        ({"replication_factor": 1}, "replication_factor is 1: it must be a whole number from 0 to 0"),
+        ({"peers": two, "shards": 2, "replication_factor": 4}, "must be a whole number from 0 to 3"),
+        ({"join": two, "shards": 2}, "takes in no nodes"),
+    )
+    for fields, said in wrong:
+        with pytest.raises(SettingsError, match=said):
+            NodeSettings(name="n", port=5_000, **fields)

@@ -22,6 +22,7 @@ The layers, from the ground up. A module imports only from its own layer and fro
 * :mod:`~zmqlab.machine_facts`: what a run was measured on
 * :mod:`~zmqlab.raft`: consensus without I/O
 * :mod:`~zmqlab.market`: the exchange, fast and naive
+* :mod:`~zmqlab.placement`: which group a symbol belongs to, and which nodes hold each group
 * :mod:`~zmqlab.wire`: bytes to messages and back
 * :mod:`~zmqlab.tables`: statuses and other rows as text and as HTML
 * :mod:`~zmqlab.replica`: one Raft group's share of a node: sessions, state machine, members

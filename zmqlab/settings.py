@@ -44,6 +44,8 @@ LogFormat = Literal["text", "json"]
 LogTo = Literal["file", "stderr"]
 """``stderr``: for containers and supervisors, which collect standard error."""
 
+MAX_SHARDS = 64
+"""Far more than the cores of one machine keep busy. Each has three tables of its own in a node's journal."""
 PORTS_PER_NODE = 3
 """Base port + 0: PUB; + 1: ROUTER for peers; + 2: ROUTER for clients."""
 CLIENT_PORT = 2
@@ -316,6 +318,10 @@ class NodeSettings:
     leave: bool = False
     """On SIGTERM leave the group, so that fewer votes make a majority. A later start with ``join`` comes back. For
     clusters that are scaled up and down, as with ``docker compose up --scale``."""
+    shards: int = 1
+    """How many Raft groups share the symbols. All founders need the same, and it stays so for good."""
+    replication_factor: int = 0
+    """With `shards`: how many founders hold each group; 0: all. All founders need the same."""
 
     def __post_init__(self) -> None:
         require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
@@ -373,6 +379,9 @@ class NodeSettings:
         require_whole("drain_ms", self.drain_ms, 0, 600_000)
         require_whole("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
         require_whole("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
+        require_whole("shards", self.shards, 1, MAX_SHARDS)
+        require_whole("replication_factor", self.replication_factor, 0, len(self.peers) + 1 if self.shards > 1 else 0)
+        require(self.shards == 1 or not self.join, "a cluster with shards takes in no nodes: give all with --peers")
 
     @property
     def host(self) -> str:

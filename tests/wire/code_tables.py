@@ -27,7 +27,7 @@ from zmqlab.market.types import CommandKind, OrderType, Reason, Side, Status, Ti
 from zmqlab.raft.messages import EntryKind
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import ErrorCode, Event, EventKind, TradeEvent
-from zmqlab.wire.node_status import Member, NodeStatus
+from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
 from zmqlab.wire.traces import Direction, Trace, TraceKind, TraceRecord
 
 FOLDER = Path(__file__).parents[2] / "docs"
@@ -35,7 +35,7 @@ CODES: tuple[type[Enum], ...] = (
     CommandKind, Side, OrderType, TimeInForce, Status, Reason, ResponseStatus, ErrorCode, EventKind, EntryKind,
     TraceKind,
 )  # fmt: skip
-STRUCTS = (NodeStatus, Member, TradeEvent, Event, Trace, TraceRecord)
+STRUCTS = (NodeStatus, Member, GroupBrief, TradeEvent, Event, Trace, TraceRecord)
 BLOCK = re.compile(r"(<!-- (?:codes|fields) of (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 

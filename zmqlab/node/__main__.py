@@ -54,6 +54,8 @@ def parse_arguments(arguments: list[str]) -> NodeSettings:
         "journal_retain_bytes",
         "drain_ms",
         "bootstrap_ms",
+        "shards",
+        "replication_factor",
     ):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
     values = vars(parser.parse_args(arguments))

@@ -117,14 +117,16 @@ class ResponseStatus(IntEnum):
     """The number is below an ``answered_below`` that this session has sent, so that the client should have the answer.
     Nothing was done, and the answer is forgotten."""
     MALFORMED = 4
-    """The request does not hold 1 to 1,024 whole commands, has the number 0, or names a group that is not here. Nothing
-    was done."""
+    """The request does not hold 1 to 1,024 whole commands, has the number 0, names a group that there is not, or has a
+    command of a symbol of another group. Nothing was done."""
     BUSY = 5
     """Nothing was done: send it again in a moment, or to another node."""
     CLOSING = 6
     """The node shuts down. Nothing was done: send it to another node."""
     FORBIDDEN = 7
     """The key's role may not do that, or the session belongs to another key. Nothing was done."""
+    ELSEWHERE = 8
+    """This node does not hold that group. Nothing was done: send it to a node that does."""
 
 
 _ENUMS: dict[tuple[str, str], type[IntEnum]] = {

@@ -19,7 +19,7 @@ from zmqlab.errors import FrameError
 from zmqlab.settings import is_address
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.frames import HEADER_BYTES, header
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 from zmqlab.wire.traces import TraceQuery
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class Event(msgspec.Struct, kw_only=True):
     """The term of Raft in which it happened; 0: none."""
     text: str = ""
     """For people."""
+    group: int = 0
+    """The Raft group in which it happened."""
 
 
 class TradeEvent(msgspec.Struct, kw_only=True):
@@ -89,6 +91,8 @@ class ErrorCode(StrEnum):
     """The node was started without `--allow-faults`."""
     FORBIDDEN = "forbidden"
     """The role of the key may not ask that."""
+    NO_GROUP = "no_group"
+    """This node does not hold that Raft group: ask another node, which a status may name."""
     DAMAGED = "damaged"
     """The journal of this node has lost what was asked for: ask another node."""
 
@@ -293,10 +297,15 @@ def decode_status(frame: bytes) -> NodeStatus:
 
 def _expect_addresses(status: NodeStatus) -> NodeStatus:
     """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
-    for member in status.members:
-        if not is_address(member.endpoint):
-            raise FrameError(f"a status places a member at {member.endpoint[:100]!r}, which is no address")
+    places = [place for brief in status.groups for place in _places_in(brief) if place]
+    for place in (*(member.endpoint for member in status.members), *places):
+        if not is_address(place):
+            raise FrameError(f"a status places a member at {place[:100]!r}, which is no address")
     return status
+
+
+def _places_in(brief: GroupBrief) -> tuple[str, ...]:
+    return (*brief.members, brief.leader_endpoint, brief.preferred_endpoint)
 
 
 def decode_event(frame: bytes) -> Event:

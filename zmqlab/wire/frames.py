@@ -6,7 +6,7 @@ One ZeroMQ message carries one frame (a ROUTER puts the sender's identity before
     0       2     magic    b"ZL"
     2       1     version  1
     3       1     type     one of the constants below
-    4       4     group    the Raft group, little-endian; 0 is the only one so far
+    4       4     group    the Raft group, little-endian; 0 is the first, and the only one without shards
 
 A subscriber filters by the first four bytes (:func:`topic`), so a PUB message needs no topic frame. The bodies of
 frames are the subject of :mod:`~zmqlab.wire.client`, :mod:`~zmqlab.wire.control` and :mod:`~zmqlab.wire.peer`.

@@ -1,4 +1,7 @@
-"""What a node says of itself in figures: :class:`NodeStatus`, and the :class:`Member` of which it lists each.
+"""What a node says of itself in figures: :class:`NodeStatus`, and :class:`Member` and :class:`GroupBrief` in it.
+
+A status is of one Raft group on one node. A node with several groups publishes one of each, with the figures of its
+process in all of them.
 
 A status travels ten times a second as a METRICS frame, and as the answer to a status query
 (:mod:`zmqlab.wire.control`). All who watch a cluster read it: the lab, the panel, Prometheus, the clients that look for
@@ -107,7 +110,32 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     service_time: dict[str, int] = {}
     """From a request's receipt here to its answer, in the interval: bucket -> count (:mod:`zmqlab.histogram`)."""
     members: list[Member] = []
-    """The members of the cluster, as this node knows them; itself among them."""
+    """The members of the group, as this node knows them; itself among them."""
+    shards: int = 1
+    """How many groups share the symbols of this cluster."""
+    replication_factor: int = 0
+    """How many nodes hold each group; 0: all."""
+    groups: list[GroupBrief] = []
+    """Of each group that this node holds the essentials. Empty where there is one group."""
+
+
+class GroupBrief(msgspec.Struct, kw_only=True):
+    """One of the groups that a node holds, as that node sees it, in few words."""
+
+    number: int
+    """Of the group, from 0."""
+    role: str
+    """Of the reporting node, as in a status."""
+    term: int
+    """Of this group: terms of two groups have nothing to do with each other."""
+    leader_id: int
+    """0: the node knows no leader of this group."""
+    leader_endpoint: str = ""
+    """The leader's base endpoint; empty: the node knows no leader, or not where it is."""
+    preferred_endpoint: str = ""
+    """The base endpoint of the member that should lead this group; empty: none should more than the others."""
+    members: list[str] = []
+    """The base endpoints of the members."""
 
 
 class Member(msgspec.Struct, kw_only=True):

@@ -1,0 +1,83 @@
+"""Symbols spread over groups, groups over nodes, and little moves when nodes come and go."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from zmqlab.placement import follow, group_of, place
+
+SIZES = [
+    (nodes, shards, copies) for nodes in range(1, 10) for shards in (1, 2, 3, 7, 8, 16) for copies in (0, 1, 2, 3, 5)
+]
+
+
+def names(count: int) -> list[str]:
+    return [f"node{number}" for number in range(count)]
+
+
+def spread(counts: Counter[str], nodes: list[str]) -> int:
+    found = [counts[node] for node in nodes]
+    return max(found) - min(found)
+
+
+def expect_balanced(placement: dict[int, tuple[str, ...]], nodes: list[str], copies: int) -> None:
+    assert {len(set(members)) for members in placement.values()} == {min(copies or len(nodes), len(nodes))}
+    assert spread(Counter(node for members in placement.values() for node in members), nodes) <= 1
+    assert spread(Counter(members[0] for members in placement.values()), nodes) <= 1
+
+
+def test_a_symbol_has_one_group_in_every_process() -> None:
+    assert [group_of(symbol, 8) for symbol in ("SYM00", "SYM01", "SYM02", "AAPL", "X")] == [3, 2, 4, 1, 2]
+    code = "from zmqlab.placement import group_of; print([group_of(f'SYM{n:02}', 8) for n in range(50)])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert eval(told) == [group_of(f"SYM{number:02}", 8) for number in range(50)]
+
+
+@pytest.mark.parametrize("shards", [2, 3, 8, 16])
+def test_symbols_that_count_up_spread_well(shards: int) -> None:
+    counts = Counter(group_of(f"SYM{number:03}", shards) for number in range(1_000))
+    assert set(counts) == set(range(shards))
+    mean = 1_000 / shards
+    assert max(abs(count - mean) for count in counts.values()) < 4 * mean**0.5
+
+
+def test_one_shard_takes_every_symbol_on_every_node() -> None:
+    assert {group_of(symbol, 1) for symbol in ("A", "B", "ZZZZZZZZ")} == {0}
+    assert place(names(3), 1) == {0: ("node0", "node1", "node2")}
+
+
+@pytest.mark.parametrize(("nodes", "shards", "copies"), SIZES)
+def test_a_placement_is_balanced_to_within_one(nodes: int, shards: int, copies: int) -> None:
+    expect_balanced(place(names(nodes), shards, copies), names(nodes), copies)
+
+
+@pytest.mark.parametrize(("nodes", "shards", "copies"), [size for size in SIZES if size[0] > 1])
+def test_it_stays_balanced_as_nodes_come_and_go(nodes: int, shards: int, copies: int) -> None:
+    everyone = names(nodes)
+    steps = [everyone, everyone[1:], [*everyone[1:], "late"], ["late", *everyone[2:]], everyone]
+    placement = place(everyone, shards, copies)
+    for before, after in pairwise(steps):
+        moved = follow(placement, after, copies)
+        expect_balanced(moved, after, copies)
+        gone, new = set(before) - set(after), set(after) - set(before)
+        held = sum(node in gone for members in placement.values() for node in members)
+        taken = sum(len(set(moved[group]) - set(placement[group])) for group in placement)
+        room = sum(node in new for members in moved.values() for node in members)
+        assert taken <= held + room + len(after), "copies were made that no balance needs"
+        placement = moved
+
+
+def test_nothing_moves_while_the_nodes_stay() -> None:
+    placement = place(names(5), 8, 3)
+    assert follow(placement, names(5), 3) == placement
+
+
+def test_the_groups_of_a_dead_node_are_spread_over_all_others() -> None:
+    placement = place(names(6), 12, 3)
+    partners = {other for members in placement.values() if "node0" in members for other in members}
+    assert partners == set(names(6))

@@ -1,0 +1,147 @@
+"""Which Raft group a symbol belongs to, which nodes hold each group, and which of them should lead it.
+
+A cluster with *shards* runs several Raft groups. Every symbol belongs to one of them for good (:func:`group_of`), and
+so an order touches one group and nothing spans two. A node holds copies of some groups and leads some of those.
+
+Rules: pure functions, without clock and chance. Every process gives the same answer for the same arguments, whatever
+its version of Python, because founders place groups without asking each other.
+
+*Symbols.* Python's ``hash`` differs from process to process. A remainder of the symbol's code would put symbols that
+differ in one letter into few groups. So the code goes through the finalizer of MurmurHash3 (Austin Appleby, public
+domain), in which each bit of the input changes each bit of the result with a chance of about one half.
+
+*Groups.* A *placement* is a mapping from the number of a group to its members. The member that should lead stands
+first: it is the *preferred leader*. A placement is balanced to within one in two ways: how many groups a node holds,
+and how many it should lead. Members that already share few groups are put together, so that the groups of a node that
+dies are spread over all others.
+
+*Changes.* :func:`follow` goes from one placement to the next as nodes come and go. A member stays where it is unless
+the balance demands that it goes, because a move costs a copy of a group's whole state. :func:`place` is the same
+function, begun with no members anywhere.
+
+Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`), and weights: all groups
+and all nodes count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from zmqlab.market.types import symbol_code
+
+Node = TypeVar("Node", bound=Hashable)
+
+_BITS = (1 << 64) - 1
+_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
+"""Of the 64-bit finalizer of MurmurHash3."""
+_SHIFT = 33
+
+
+def group_of(symbol: str, shards: int) -> int:
+    """The number of the group that the orders of ``symbol`` belong to.
+
+    Raises:
+        ValueError: ``symbol`` is not 1 to 8 characters of ``A-Z 0-9 . _ -``.
+    """
+    return group_of_code(symbol_code(symbol), shards)
+
+
+@lru_cache(maxsize=4_096)
+def group_of_code(code: int, shards: int) -> int:
+    """:func:`group_of` for a symbol's code (:func:`zmqlab.market.types.symbol_code`), valid or not."""
+    mixed = code & _BITS
+    for factor in _FACTORS:
+        mixed = (mixed ^ (mixed >> _SHIFT)) * factor & _BITS
+    return (mixed ^ (mixed >> _SHIFT)) % shards
+
+
+def place(nodes: Sequence[Node], shards: int, replication_factor: int = 0) -> dict[int, tuple[Node, ...]]:
+    """The first placement of ``shards`` groups: the members of each, its preferred leader first.
+
+    Args:
+        nodes: in an order that all who place agree about; founders take that of their addresses.
+        shards: how many groups there are.
+        replication_factor: copies of each group; 0: every node holds every group.
+    """
+    return follow(dict.fromkeys(range(shards), ()), nodes, replication_factor)
+
+
+def follow(
+    placement: Mapping[int, Sequence[Node]], nodes: Sequence[Node], replication_factor: int = 0
+) -> dict[int, tuple[Node, ...]]:
+    """The placement for these ``nodes`` that differs little from ``placement``; see the module."""
+    copies = min(replication_factor or len(nodes), len(nodes))
+    there = set(nodes)
+    members = {group: [node for node in kept if node in there][:copies] for group, kept in sorted(placement.items())}
+    leaders = {group: kept[0] for group, kept in placement.items() if kept and kept[0] in members[group]}
+    for group, kept in members.items():
+        while len(kept) < copies:
+            kept.append(_emptiest(nodes, members, group))
+    _even_out(nodes, members, leaders)
+    _share_leads(nodes, members, leaders)
+    return {
+        group: (leaders[group], *(node for node in kept if node != leaders[group])) if kept else ()
+        for group, kept in members.items()
+    }
+
+
+def _emptiest(nodes: Sequence[Node], members: Mapping[int, Sequence[Node]], group: int) -> Node:
+    """The node to take in next: it holds the fewest groups, then shares the fewest with those that are in."""
+
+    def weight(node: Node) -> tuple[int, int, int]:
+        held = [kept for kept in members.values() if node in kept]
+        shared = sum(other in kept for kept in held for other in members[group])
+        return len(held), shared, (nodes.index(node) - group) % len(nodes)
+
+    return min((node for node in nodes if node not in members[group]), key=weight)
+
+
+def _even_out(nodes: Sequence[Node], members: dict[int, list[Node]], leaders: dict[int, Node]) -> None:
+    """Move copies from full nodes to empty ones until no two differ by more than one; led groups go last."""
+    while nodes:
+        held = {node: sum(node in kept for kept in members.values()) for node in nodes}
+        full, empty = max(nodes, key=held.__getitem__), min(nodes, key=held.__getitem__)
+        if held[full] - held[empty] <= 1:
+            return
+        movable = [group for group, kept in members.items() if full in kept and empty not in kept]
+        group = min(movable, key=lambda each: leaders.get(each) == full)
+        members[group][members[group].index(full)] = empty
+        if leaders.get(group) == full:
+            del leaders[group]
+
+
+def _share_leads(nodes: Sequence[Node], members: Mapping[int, Sequence[Node]], leaders: dict[int, Node]) -> None:
+    """Give every group a leader, and hand leads on until no two nodes differ by more than one."""
+
+    def leads(node: Node) -> int:
+        return sum(leader == node for leader in leaders.values())
+
+    for group, kept in members.items():
+        if kept and group not in leaders:
+            leaders[group] = min(kept, key=lambda node: (leads(node), (nodes.index(node) - group) % len(nodes)))
+    while True:
+        busiest = max(nodes, key=leads, default=None)
+        if busiest is None or not (chain := _chain(busiest, leads(busiest) - 2, members, leaders)):
+            return
+        leaders.update(chain)
+
+
+def _chain(
+    busiest: Node, leads_max: int, members: Mapping[int, Sequence[Node]], leaders: Mapping[int, Node]
+) -> list[tuple[int, Node]]:
+    """The shortest chain of handing on by which ``busiest`` leads one group less, and a node with at most ``leads_max``
+    one more: (group, its new leader). Empty if there is none, or no need. A breadth-first search for an augmenting
+    path, as in bipartite matching: nodes in between give one lead and get one."""
+    came: dict[Node, list[tuple[int, Node]]] = {busiest: []}
+    queue = [busiest]
+    for giver in queue:
+        for group, leader in leaders.items():
+            for taker in members[group] if leader == giver else ():
+                if taker not in came:
+                    came[taker] = [*came[giver], (group, taker)]
+                    queue.append(taker)
+                    if sum(each == taker for each in leaders.values()) <= leads_max:
+                        return came[taker]
+    return []

@@ -176,6 +176,7 @@ class Session:
         nonces: random.Random,
         fallbacks: Sequence[str] = (),
         numbering: Numbering | None = None,
+        group: int = 0,
     ) -> None:
         """Connect to ``endpoints``; :meth:`begin` opens the session.
 
@@ -199,6 +200,7 @@ class Session:
         """Whether the cluster has forgotten this session."""
         self.counters = SessionCounters()
         self._connect = connect
+        self._group = group
         self._timeout_ns = round(settings.timeout_ms * NS_PER_MS)
         self.roster = Roster(
             self._welcome,
@@ -239,7 +241,7 @@ class Session:
     def begin(self, now_ns: int) -> None:
         """Ask for a session; :meth:`on_time` and :meth:`on_frame` do the rest, until :attr:`client_id` is set."""
         self.nonce = self._nonces.getrandbits(64) or 1
-        self._open_frame = encode_open_session(self.nonce)
+        self._open_frame = encode_open_session(self.nonce, self._group)
         self._open_due_ns = 0
         self.opened_ns = (now_ns, 0)
         self._owed_since_ns = now_ns
@@ -254,7 +256,7 @@ class Session:
         if not self._open:
             self._owed_since_ns = now_ns
         number = self._window.take(len(commands))
-        frame = encode_request(self.client_id, number, self._window.low, commands)
+        frame = encode_request(self.client_id, number, self._window.low, commands, self._group)
         request = OpenRequest(number, commands, frame, token)
         self._outbox.submit(request, now_ns)
         return request
@@ -423,7 +425,9 @@ class Session:
             pause_ms = WINDOW_FULL_MS << min(request.windows_full, WINDOW_FULL_DOUBLINGS_MAX)
             request.windows_full += 1
             self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS, by_the_log=True)
-            request.frame = encode_request(self.client_id, request.number, self._window.low, request.commands)
+            request.frame = encode_request(
+                self.client_id, request.number, self._window.low, request.commands, self._group
+            )
 
     def _complete(
         self, contact: Contact, request: OpenRequest, response: Response, now_ns: int, done: list[Completion]

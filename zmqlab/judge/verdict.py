@@ -36,7 +36,7 @@ from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.tables import StatusTable, html_table, text_table
+from zmqlab.tables import HOLDS_HEAD, StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
@@ -49,6 +49,7 @@ _WORDS = {True: "kept", False: "BROKEN", None: "not known"}
 _LIMIT_MARKS = {True: "ok     ", False: "CROSSED", None: "?      "}
 _LIMIT_WORDS = {True: "kept", False: "CROSSED", None: "not known"}
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
+GAPS_HEAD = ("group", "leader", "term", "orders", "longest gap, ms", "at, s")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -200,7 +201,7 @@ class LoadResult:
         }
 
     def __repr__(self) -> str:
-        nodes = text_table(NODE_HEAD, self.node_rows())
+        nodes = "\n\n".join(text_table(head, rows) for head, rows in self.tables())
         known = (
             ("elections", self.elections),
             ("exchange", self.nodes.exchange or "not known"),
@@ -212,7 +213,7 @@ class LoadResult:
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
 
     def _repr_html_(self) -> str:
-        nodes = html_table(NODE_HEAD, self.node_rows())
+        nodes = "".join(html_table(head, rows) for head, rows in self.tables())
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
@@ -224,6 +225,24 @@ class LoadResult:
         """Its name, and what it says an answer means."""
         kind = REPLICATIONS.known(self.nodes.replication)
         return f"{kind.name}: {kind.promises}" if kind is not None else self.nodes.replication or "not known"
+
+    def tables(self) -> list[tuple[Sequence[str], list[tuple[object, ...]]]]:
+        """Head and rows of each table: the nodes, and with several Raft groups what each of those did."""
+        if self.nodes.shards == 1:
+            return [(NODE_HEAD, self.node_rows())]
+        return [(HOLDS_HEAD, [node.row_of_groups() for node in self.nodes]), (GAPS_HEAD, self.group_rows())]
+
+    def group_rows(self) -> list[tuple[object, ...]]:
+        """A row for each of several groups; one to which no symbol of the client belongs has no figures."""
+        shares = {share.group: share for share in self.report.result.groups}
+        rows: list[tuple[object, ...]] = []
+        for number, leader, term, _ in self.nodes.group_rows():
+            share = shares.get(number) if isinstance(number, int) else None
+            gap = ("-", "-", "-")
+            if share is not None:
+                gap = (f"{share.acknowledged:,}", f"{share.longest_gap_ms:,.1f}", f"{share.longest_gap_at_s:.2f}")
+            rows.append((number, leader, term, *gap))
+        return rows
 
     def node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
@@ -342,9 +361,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     )
 
 
-def _of_groups(
-    taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool
-) -> Verdict:
+def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
     """The verdict on several groups: each has an even share of what is replayed."""
     count = len(taken.groups)
     verdicts = {
@@ -357,9 +374,9 @@ def _of_groups(
         for group, each in taken.groups.items()
     }
     names = dict.fromkeys(check.name for verdict in verdicts.values() for check in verdict.checks)
-    whole = () if taken.totals is None else (promises.run_complete(taken.totals),)
+    whole = [] if taken.totals is None else [promises.run_complete(taken.totals)]
     if taken.reads is not None and not any(each.reads for each in taken.groups.values()):
-        whole += (promises.reads_agree((), (), Replayed(), 0),)
+        whole.append(promises.reads_agree((), (), Replayed(), 0))
     entries = sum(len(each.log.entries) for each in taken.groups.values() if each.log is not None)
     replayed, applied = (sum(figures) for figures in zip(*(each.commands for each in verdicts.values()), strict=True))
     known = len(taken.acknowledgements)
@@ -380,7 +397,9 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
         if bad:
             shown = [f"group {group}: {check.detail}" for group, check in list(bad.items())[:GROUPS_SHOWN]]
             more = [f"and {len(bad) - GROUPS_SHOWN} more groups"] if len(bad) > GROUPS_SHOWN else []
-            return Check(name, ok, "; ".join([*shown, *more]), tuple(each for check in bad.values() for each in check[3]))
+            return Check(
+                name, ok, "; ".join([*shown, *more]), tuple(each for check in bad.values() for each in check[3])
+            )
     first = min(told)
     where = f"all {len(told)} groups" if len(told) == len(verdicts) else f"{len(told)} of {len(verdicts)} groups"
     return Check(name, True, f"{where}; in group {first}: {told[first].detail}")

@@ -36,7 +36,7 @@ from zmqlab import net
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.keys import Keyring, Role
-from zmqlab.lab.events import LabEvent
+from zmqlab.lab.events import LabEvent, naming_its_group
 from zmqlab.lab.published import Mismatch, Published
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LOAD_METRICS
@@ -202,9 +202,9 @@ class MetricsFeed:
         with self._lock:
             self._published.forget(name)
 
-    def note(self, kind: str, node: str = "", text: str = "", time_ns: int = 0, group: int = 0) -> None:
+    def note(self, kind: str, node: str = "", text: str = "", time_ns: int = 0) -> None:
         """Record something that no node published, at ``time_ns`` of the wall clock; 0 is now."""
-        self.record(control.Event(time_ns=time_ns or time.time_ns(), node=node, kind=kind, text=text, group=group))
+        self.record(control.Event(time_ns=time_ns or time.time_ns(), node=node, kind=kind, text=text))
 
     def record(self, event: control.Event) -> None:
         """Keep an event, and call the callbacks with it."""
@@ -338,7 +338,7 @@ class MetricsFeed:
             if event.kind == EventKind.ELECTED:
                 with self._lock:
                     self._published.note_leader(event.group, event.term, event.node)
-            self.record(event)
+            self.record(naming_its_group(event) if self.shards > 1 else event)
         elif frame_type == TRADE:
             _call_each(self._trade_callbacks, control.decode_trade(frame))
         elif frame_type == TRACE:
@@ -356,7 +356,14 @@ class MetricsFeed:
             mismatch = self._published.take(status, time.monotonic())
             self._changed.notify_all()
         if mismatch is not None:
-            self.note(LabEvent.HASH_MISMATCH, status.name, str(mismatch), group=status.group)
+            event = control.Event(
+                time_ns=time.time_ns(),
+                node=status.name,
+                kind=LabEvent.HASH_MISMATCH,
+                text=str(mismatch),
+                group=status.group,
+            )
+            self.record(naming_its_group(event) if self.shards > 1 else event)
 
 
 class _Listener:

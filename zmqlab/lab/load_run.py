@@ -42,8 +42,8 @@ from zmqlab.settings import reason_of
 from zmqlab.wire.traces import TraceQuery
 
 if TYPE_CHECKING:
-    from zmqlab.judge.log_collector import Collectors
     from zmqlab.judge.live_count import SoFar
+    from zmqlab.judge.log_collector import Collectors
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.so_far import Counting
 

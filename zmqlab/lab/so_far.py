@@ -18,8 +18,8 @@ from pathlib import Path
 
 from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
-from zmqlab.judge.log_collector import COLLECT_TIMEOUT_S, PIECE_BYTES, Collectors, GroupCollectors
 from zmqlab.judge.live_count import LiveCount, SoFar, over_groups
+from zmqlab.judge.log_collector import COLLECT_TIMEOUT_S, PIECE_BYTES, Collectors, GroupCollectors
 from zmqlab.judge.replay import LogEntry
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.load.run_record import LedgerTail

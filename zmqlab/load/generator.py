@@ -26,13 +26,13 @@ The thread that calls :meth:`Generator.run` owns everything. Other threads may c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from zmqlab.client.retries import OpenRequest
-from zmqlab.client.session import Completion, Watch
+from zmqlab.client.session import Watch
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
 from zmqlab.load.book_reader import BookReader
 from zmqlab.load.group_orders import Dealer, GroupOrders
@@ -56,7 +56,6 @@ FOLD_ORDERS = 1_024
 CONNECT_PATIENCE_MS = 250
 """Before the first order: how long to wait for the connections to all nodes, so that the load is spread at once."""
 OPEN_TIMEOUT_MS = 15_000
-
 
 
 def _nothing() -> None:

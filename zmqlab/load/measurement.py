@@ -311,9 +311,7 @@ class Publisher:
         self._at_second = LoadCounters()
         self._second_response, self._second_service = Histogram(), Histogram()
         begun = self._started_wall_ns, started_ns
-        record.begin(
-            RunBegun(settings.name, settings.to_dict(), sessions.client_ids, *begun, sessions.client_groups)
-        )
+        record.begin(RunBegun(settings.name, settings.to_dict(), sessions.client_ids, *begun, sessions.client_groups))
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the interval is over."""

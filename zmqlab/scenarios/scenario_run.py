@@ -29,8 +29,8 @@ from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, ClusterError, Z
 from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.events import LabEvent, Sort
+from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs.kept_run import Run, as_word
@@ -175,7 +175,10 @@ def play(
 def _collector(scenario: Scenario, cluster: Cluster, ends: ExitStack) -> Collectors | None:
     if "journal_retain_bytes" not in (scenario.cluster.get("settings") or {}):
         return None
-    return ends.enter_context(collectors_of(cluster))
+    collectors: Collectors = collectors_of(cluster)
+    ends.callback(collectors.close)
+    collectors.start()
+    return collectors
 
 
 def _load(scenario: Scenario, name: str, cluster: Cluster, seed: int, collector: Collectors | None) -> LoadClient:

@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.live_count import SoFar
+from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.load.load_settings import LoadSettings
+from zmqlab.lab.node_plan import check_shards
+from zmqlab.load.load_settings import MAX_SYMBOLS, LoadSettings
 from zmqlab.load.run_record import kept_for_good, read_ledger
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.runs.kept_run import Run
@@ -77,6 +78,7 @@ class TortureSettings:
     """Of the faults and of the orders."""
     clients: int = 10
     symbols: int = 16
+    """For each of the shards."""
     kinds: tuple[str, ...] = field(default_factory=nemesis.kinds)
     """The kinds of fault that are drawn from."""
     history: Path | None = None
@@ -98,6 +100,7 @@ class TortureSettings:
         require_whole("seed", self.seed, 0, 2**63)
         parse_thresholds(self.fail_if)
         REPLICATIONS.expect(self.replication)
+        check_shards(self.nodes, self.shards, self.replication_factor)
         self.deals()
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
@@ -107,7 +110,7 @@ class TortureSettings:
 
     def deals(self) -> Iterator[Deal]:
         """The faults, without end."""
-        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication)
+        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication, self.shards)
 
     @property
     def load(self) -> dict[str, Any]:
@@ -115,7 +118,7 @@ class TortureSettings:
         return {
             "rate": self.rate,
             "seed": self.seed,
-            "symbols": self.symbols,
+            "symbols": min(self.symbols * self.shards, MAX_SYMBOLS),
             "clients": self.clients,
             "history": None if self.history is None else str(self.history),
             "batch_interval_ms": BATCH_INTERVAL_MS,

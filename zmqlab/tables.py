@@ -22,6 +22,7 @@ STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "
 HOLDS_HEAD = ("node", "state", "holds", "leads", "knows no leader of", "pid", "memory")
 """Of nodes with several Raft groups: figures of one group would mean little."""
 GROUP_HEAD = ("group", "leader", "term", "members")
+GAPS_HEAD = ("group", "leader", "term", "orders", "longest gap, ms", "at, s")
 EVENT_HEAD = ("time", "node", "what", "term", "")
 NARROWEST = 8
 """No column of text gives way below it while another column can: the longest word of a role or a state."""

@@ -13,8 +13,7 @@ three outcomes:
 :class:`LoadResult` is what a run under load gives back: the verdict, the client's figures, and the nodes at the end. It
 computes nothing. Beside the verdict it has the thresholds that its caller set (:mod:`~zmqlab.judge.thresholds`).
 
-*Several Raft groups* are judged one by one, since nothing spans two of them. Their verdicts become one: a promise is
-kept if each group has kept it, and one that is broken, or not known, names the groups.
+*Several Raft groups* are judged one by one, since nothing spans two of them. A promise is kept if each has kept it.
 """
 
 from __future__ import annotations
@@ -36,20 +35,19 @@ from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.tables import HOLDS_HEAD, StatusTable, html_table, text_table
+from zmqlab.tables import GAPS_HEAD, HOLDS_HEAD, StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
 MAX_REPLAY_S = 10.0
 """A person does not like to wait longer for a verdict. It says how far it came."""
 GROUPS_SHOWN = 2
-"""Of the groups in which a promise was broken: those whose evidence stands in its line. `Verdict.groups` has all."""
+"""Of the groups in which a promise was broken: those whose evidence stands in its line."""
 _MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
 _WORDS = {True: "kept", False: "BROKEN", None: "not known"}
 _LIMIT_MARKS = {True: "ok     ", False: "CROSSED", None: "?      "}
 _LIMIT_WORDS = {True: "kept", False: "CROSSED", None: "not known"}
 NODE_HEAD = ("node", "state", "role", "term", "orders taken", "applied index", "state hash")
-GAPS_HEAD = ("group", "leader", "term", "orders", "longest gap, ms", "at, s")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -234,15 +232,8 @@ class LoadResult:
 
     def group_rows(self) -> list[tuple[object, ...]]:
         """A row for each of several groups; one to which no symbol of the client belongs has no figures."""
-        shares = {share.group: share for share in self.report.result.groups}
-        rows: list[tuple[object, ...]] = []
-        for number, leader, term, _ in self.nodes.group_rows():
-            share = shares.get(number) if isinstance(number, int) else None
-            gap = ("-", "-", "-")
-            if share is not None:
-                gap = (f"{share.acknowledged:,}", f"{share.longest_gap_ms:,.1f}", f"{share.longest_gap_at_s:.2f}")
-            rows.append((number, leader, term, *gap))
-        return rows
+        cells, rows = self.report.group_cells(), self.nodes.group_rows()
+        return [(*row[:3], *cells.get(str(row[0]), ("-", "-", "-"))) for row in rows]
 
     def node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
@@ -332,9 +323,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     if taken.compared is not None:
         watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
     complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
-    coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + taken.unremembered:,} acknowledged requests"
-    if taken.unremembered:
-        coverage += " (the first ones and the newest)"
+    coverage = _remembered(taken)
     if log.first_index > 1 or not complete.ok:
         seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
@@ -361,6 +350,13 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     )
 
 
+def _remembered(taken: RunEvidence) -> str:
+    """How many acknowledged requests are known one by one."""
+    known = len(taken.acknowledgements)
+    which = " (the first ones and the newest)" if taken.unremembered else ""
+    return f"{known:,} of {known + taken.unremembered:,} acknowledged requests{which}"
+
+
 def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
     """The verdict on several groups: each has an even share of what is replayed."""
     count = len(taken.groups)
@@ -377,13 +373,12 @@ def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: flo
     whole = [] if taken.totals is None else [promises.run_complete(taken.totals)]
     if taken.reads is not None and not any(each.reads for each in taken.groups.values()):
         whole.append(promises.reads_agree((), (), Replayed(), 0))
-    entries = sum(len(each.log.entries) for each in taken.groups.values() if each.log is not None)
+    entries = sum(len(each.log.entries) for each in taken.groups.values() if each.log)
     replayed, applied = (sum(figures) for figures in zip(*(each.commands for each in verdicts.values()), strict=True))
-    known = len(taken.acknowledgements)
     return Verdict(
         (*whole, *(_over_groups(name, verdicts) for name in names)),
-        f"{known:,} of {known + taken.unremembered:,} acknowledged requests; {entries:,} log entries of {count} groups;"
-        f" {replayed:,} of {applied:,} commands replayed on the naive books",
+        f"{_remembered(taken)}; {entries:,} log entries of {count} groups; "
+        f"{replayed:,} of {applied:,} commands replayed on the naive books",
         commands=(replayed, applied),
         groups=verdicts,
     )
@@ -393,13 +388,11 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
     """One promise over all groups."""
     told = {group: check for group, verdict in verdicts.items() for check in verdict.checks if check.name == name}
     for ok in (False, None):
-        bad = {group: check for group, check in told.items() if check.ok is ok}
+        bad = [f"group {group}: {check.detail}" for group, check in told.items() if check.ok is ok]
         if bad:
-            shown = [f"group {group}: {check.detail}" for group, check in list(bad.items())[:GROUPS_SHOWN]]
             more = [f"and {len(bad) - GROUPS_SHOWN} more groups"] if len(bad) > GROUPS_SHOWN else []
-            return Check(
-                name, ok, "; ".join([*shown, *more]), tuple(each for check in bad.values() for each in check[3])
-            )
+            requests = tuple(each for check in told.values() for each in check.requests)
+            return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests)
     first = min(told)
     where = f"all {len(told)} groups" if len(told) == len(verdicts) else f"{len(told)} of {len(verdicts)} groups"
     return Check(name, True, f"{where}; in group {first}: {told[first].detail}")

@@ -8,6 +8,7 @@ A cluster:
 
 * :mod:`~zmqlab.lab.cluster`: the front, one method for each thing that a person does; begin here.
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
+* :mod:`~zmqlab.lab.node_plan`: what all nodes have in common, and what each of the first nodes is told.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
@@ -15,6 +16,7 @@ A cluster:
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
+* :mod:`~zmqlab.lab.published`: what nodes have published last, by node and by Raft group.
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.
 * :mod:`~zmqlab.lab.trace_leases`: tracing that is asked for, and asked for again.
 * :mod:`~zmqlab.lab.sampled_traces`: what traced processes told, for pictures and diagrams.
@@ -32,6 +34,7 @@ What breaks:
 * :mod:`~zmqlab.lab.fault_kinds`: all kinds: how each looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
 * :mod:`~zmqlab.lab.film`: the seconds around a fault in slow motion.
+* :mod:`~zmqlab.lab.group_facts`: what is known of each of several Raft groups, and what is wrong with them.
 * :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
 * :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.
 
@@ -39,6 +42,7 @@ Load:
 
 * :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
 * :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
+* :mod:`~zmqlab.lab.evidence_of_run`: which nodes are asked for the evidence of a run, for which Raft group.
 * :mod:`~zmqlab.lab.so_far`: the thread that counts what a run has lost so far.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.

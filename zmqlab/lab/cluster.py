@@ -246,14 +246,14 @@ class Cluster(FaultVerbs):
         """
         self.scaling.scale(count, timeout_s)
 
-    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S) -> None:
-        """Have the leader hand leadership to ``name``; returns when ``name`` leads.
+    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
+        """Have the leader, of one of the groups, hand leadership to ``name``; returns when ``name`` leads.
 
         Raises:
             NoLeader: no node leads, so none can hand over.
             ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
         """
-        Transfer(name, timeout_s).strike(self)
+        Transfer(name, timeout_s, group).strike(self)
 
     @property
     def leader(self) -> str:

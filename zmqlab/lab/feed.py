@@ -140,7 +140,7 @@ class MetricsFeed:
 
     def newest(self, group: int | None = None) -> dict[str, NodeStatus]:
         """The newest snapshot of each node that has published one and was not forgotten: that of the Raft ``group``,
-        where the node holds it; None: that of the first group that it holds."""
+        where the node holds it; None: over all groups that it holds (:func:`~zmqlab.lab.published.over_groups`)."""
         with self._lock:
             return self._published.newest(group)
 

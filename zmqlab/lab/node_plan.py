@@ -101,5 +101,5 @@ def check_shards(nodes: int, shards: int, replication_factor: int) -> None:
     require_whole("replication_factor", replication_factor, 0, nodes)
     if shards == 1 and replication_factor:
         raise SettingsError(
-            f"replication_factor is {replication_factor}, and there is one group, which every node holds: say shards, too"
+            f"replication_factor is {replication_factor}, and every node holds the one group: say shards, too"
         )

@@ -13,7 +13,10 @@ Rules: bounded; no clock (the time is handed in) and no lock: its owner has both
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import NodeStatus
@@ -34,6 +37,34 @@ class Mismatch(NamedTuple):
     def __str__(self) -> str:
         hashes = ", ".join(f"{name} {value[:12]}" for name, value in sorted(self.hashes.items()))
         return f"state differs at index {self.log_index}: {hashes}"
+
+
+ADDED_UP = (
+    *("orders_taken", "orders_applied", "rejected_total", "fills_total", "elections_total", "open_orders"),
+    *("sessions", "pending_requests", "log_bytes", "journal_bytes", "snapshots_total"),
+)
+"""Figures of a group that make a figure of the node when they are added."""
+
+
+def over_groups(statuses: Sequence[NodeStatus]) -> NodeStatus:
+    """A node's statuses of the groups that it holds as one: what is counted is added up, and the lag is the largest.
+
+    It leads if it leads any group, and knows a leader if it knows one of each. There is no term of a node, and so it is
+    0. Indexes and hashes are of the first group, and mean nothing for the others.
+    """
+    if len(statuses) == 1:
+        return statuses[0]
+    leads = any(status.role == "leader" for status in statuses)
+    figures = {name: sum(getattr(status, name) for status in statuses) for name in ADDED_UP}
+    return msgspec.structs.replace(
+        statuses[0],
+        role="leader" if leads else statuses[0].role,
+        term=0,
+        leader_id=statuses[0].leader_id if all(status.leader_id for status in statuses) else 0,
+        lag=max(status.lag for status in statuses),
+        time_ns=max(status.time_ns for status in statuses),
+        **figures,
+    )
 
 
 class _Group:
@@ -105,14 +136,14 @@ class Published:
             group.newest.pop(name, None)
 
     def newest(self, group: int | None = None) -> dict[str, NodeStatus]:
-        """The newest status of each node in this group; None: in the first group that the node holds."""
+        """The newest status of each node in this group; None: over all groups that the node holds."""
         if group is not None:
             return dict(self._groups[group].newest) if group in self._groups else {}
-        found: dict[str, NodeStatus] = {}
+        found: dict[str, list[NodeStatus]] = {}
         for _, each in sorted(self._groups.items()):
             for name, status in each.newest.items():
-                found.setdefault(name, status)
-        return found
+                found.setdefault(name, []).append(status)
+        return {name: over_groups(statuses) for name, statuses in found.items()}
 
     def leaders(self, group: int) -> dict[int, frozenset[str]]:
         """Term -> the nodes that said that they led in it."""

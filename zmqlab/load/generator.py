@@ -102,7 +102,7 @@ class Generator:
         self._pace = Pace(settings.batch_interval_ms, len(groups))
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
-        """The last moment at which orders were due and no session had room for a request. Each group has its own, too."""
+        """The last moment at which orders were due and no session had room for a request."""
         self._unsent: list[OpenRequest] = []
         """Requests that were submitted and, when they were last looked at, handed to no socket."""
         self._problem = ""

@@ -4,7 +4,9 @@ What they have in common is the schedule, the order flow and the clock. An order
 by another client's order. The sessions share a process, because the figures of one run belong into one histogram, one
 ledger and one history on one clock, and because the verdict has to wait until *all* clients are done: nodes do not come
 to rest while one of them still sends. The generator is far from being the limit: a session costs a few sockets, not a
-core. Where the nodes share the symbols out to several Raft groups, a client has a session with each of them. Each connection of a session to a node takes two file descriptors. More clients than there are descriptors for are
+core. Where the nodes share the symbols out to several Raft groups, a client has a session with each of them.
+
+Each connection of a session to a node takes two file descriptors. More clients than there are descriptors for are
 refused before anything is sent. When nodes come later on, a session goes without those for which none is left.
 """
 

@@ -1,6 +1,6 @@
 """Whether a cluster has recovered: what is wrong with nodes that all run, and how far the last one is behind.
 
-With one Raft group the nodes' answers tell (:func:`trouble_of`). With several, a status is of one group, and so what the
+With one Raft group the nodes' answers tell (:func:`trouble_of`). With several, a status is of one group, and so what
 nodes publish of each group is looked at (:func:`trouble_of_groups`).
 
 Rules: nothing is changed here, and nothing waited for (:mod:`~zmqlab.scenarios.nemesis` does that).

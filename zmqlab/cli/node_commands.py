@@ -307,19 +307,22 @@ def book(
 ) -> int:
     """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.client.ask import ask_any, new_nonce
+    from zmqlab.client.ask import ask_any, new_nonce, statuses
     from zmqlab.market.types import Depth, symbol_code
+    from zmqlab.placement import group_of
     from zmqlab.wire.control import BookAnswer, BookQuery
 
     try:
         symbol_code(symbol)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    shards = max((each.shards for each in statuses(endpoints, timeout_s, enough=bool).values()), default=1)
     answer = ask_any(
         endpoints,
         lambda: BookQuery(nonce=new_nonce(), symbol=symbol, levels=levels, linearizable=not stale),
         BookAnswer,
         timeout_s,
+        group=group_of(symbol, shards),
     )
     if as_json:
         print_json(_book_json(answer))

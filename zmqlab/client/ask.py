@@ -65,6 +65,7 @@ def ask_any(
     answer_type: type[A],
     timeout_s: float = 2.0,
     patience_s: float = 0.5,
+    group: int = 0,
 ) -> A:
     """The answer of any node: one after the other is asked until one answers, round after round.
 
@@ -74,6 +75,7 @@ def ask_any(
         answer_type: the answer that is expected.
         timeout_s: how long to go on.
         patience_s: how long to wait for a node that says nothing. A node that knows of no leader is asked again later.
+        group: the Raft group that is asked about. A node that does not hold it is passed over.
 
     Raises:
         RequestTimeout: no node answered within ``timeout_s``; NotLetIn if the keys are the reason.
@@ -84,9 +86,11 @@ def ask_any(
     no_leader: NoLeader | None = None
     while (remaining := deadline - time.monotonic()) > 0:
         for endpoint in endpoints:
-            answer = ask_all([endpoint], lambda _: make_query(), min(patience_s, remaining)).get(endpoint)
+            patient_s = min(patience_s, remaining)
+            answer = ask_all([endpoint], lambda _: make_query(), patient_s, group=group).get(endpoint)
+            elsewhere = isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP
             try:
-                if answer is not None:
+                if answer is not None and not elsewhere:
                     return expect(answer, answer_type, endpoint)
             except NoLeader as error:
                 no_leader = error

@@ -80,17 +80,19 @@ class GroupTally:
             self._gaps[group].acknowledged(now_ns)
 
     def shares(self, now_ns: int, started_ns: int, pending: Callable[[int], int]) -> list[GroupShare]:
-        """The groups as they are now; ``pending`` says how many requests of a group have no answer."""
+        """The groups as they are now, and an interval ends; ``pending``: how many requests of a group have no answer."""
         return [self._share_of(share, now_ns, started_ns, pending(group)) for group, share in self._shares.items()]
 
     def _share_of(self, share: GroupShare, now_ns: int, started_ns: int, outstanding: int) -> GroupShare:
         gaps = self._gaps[share.group]
+        silence_ns = gaps.silence_ns(now_ns, outstanding > 0)
         return GroupShare(
             group=share.group,
             requests=share.requests,
             acknowledged=share.acknowledged,
             outstanding=outstanding,
-            silence_ms=gaps.silence_ns(now_ns, outstanding > 0) / NS_PER_MS,
+            silence_ms=silence_ns / NS_PER_MS,
+            gap_ms=gaps.take_interval_ns() / NS_PER_MS,
             longest_gap_ms=gaps.longest_ns / NS_PER_MS,
             longest_gap_at_s=max(gaps.longest_at_ns - started_ns, 0) / NS_PER_S,
         )

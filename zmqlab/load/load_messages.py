@@ -96,6 +96,8 @@ class GroupShare(msgspec.Struct, kw_only=True):
     """Requests submitted and not answered."""
     silence_ms: float = 0.0
     """How long ago the group's last acknowledgement came, if one is owed; otherwise 0."""
+    gap_ms: float = 0.0
+    """As of :class:`LoadMetrics`, of the interval."""
     longest_gap_ms: float = 0.0
     """The longest time in which the group owed answers and none came, since the start."""
     longest_gap_at_s: float = 0.0

@@ -184,6 +184,7 @@ class Roster:
         fallbacks: Sequence[str] = (),
         numbering: Numbering | None = None,
         wants_leader: bool = False,
+        group: int = 0,
     ) -> None:
         """Begin with the nodes at ``endpoints``.
 
@@ -194,6 +195,7 @@ class Roster:
             fallbacks: further endpoints, tried when the client has lost track of the cluster.
             numbering: gives nodes their indexes; rosters that share one agree about them.
             wants_leader: whether to ask often while no leader is known.
+            group: the Raft group whose members are wanted.
         """
         assert endpoints, "at least one endpoint"
         self.numbering = numbering or Numbering()
@@ -204,6 +206,7 @@ class Roster:
         self.leader: int | None = None
         """Index of the node that leads, by :func:`leader_of`; None while none is known."""
         self._welcome = welcome
+        self._group = group
         self._given = tuple(dict.fromkeys([*endpoints, *fallbacks]))
         self._newest = (-1, -1)
         """:func:`progress_of` the status that the membership is from; never falls."""
@@ -275,7 +278,7 @@ class Roster:
         if not connected:
             return
         self._asked += 1
-        frame = control.encode(QUERY, control.StatusQuery(self._first_nonce + self._asked))
+        frame = control.encode(QUERY, control.StatusQuery(self._first_nonce + self._asked), self._group)
         for contact in connected:
             contact.wire.send(frame)  # a question that gets lost is asked again
         self._asked_ns = now_ns
@@ -291,11 +294,13 @@ class Roster:
             self._take_status(contact, answer.status)
 
     def _take_status(self, contact: Contact, status: NodeStatus) -> None:
-        contact.status = status
+        contact.status = status if status.group == self._group else None  # a node without it tells of another one
         self._unsettled = self._unsettled or contact.node_id != status.node_id
         contact.node_id = status.node_id
         self._follow_leader()
         progress = progress_of(status)
+        if status.group != self._group:
+            return
         if progress < self._newest or not is_member(status):
             return
         voters = {each.node_id: each.client_endpoint for each in status.members if each.voter}

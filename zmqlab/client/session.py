@@ -59,7 +59,11 @@ _OK = int(ResponseStatus.OK)  # plain integers: an attribute of an IntEnum costs
 _EXPIRED = int(ResponseStatus.SESSION_EXPIRED)
 _WINDOW_FULL = int(ResponseStatus.WINDOW_FULL)
 _FORBIDDEN = int(ResponseStatus.FORBIDDEN)
-_REFUSALS = (_EXPIRED, _WINDOW_FULL, int(ResponseStatus.BUSY), int(ResponseStatus.CLOSING))
+_REFUSALS = (
+    _EXPIRED,
+    _WINDOW_FULL,
+    *map(int, (ResponseStatus.BUSY, ResponseStatus.CLOSING, ResponseStatus.ELSEWHERE)),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +213,7 @@ class Session:
             fallbacks=fallbacks,
             numbering=numbering,
             wants_leader=settings.node_choice == "leader",
+            group=group,
         )
         self._nonces = nonces
         window, outbox = (Window, Outbox) if settings.waits else (UnwaitedWindow, UnwaitedOutbox)

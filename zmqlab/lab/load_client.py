@@ -146,6 +146,8 @@ class LoadClient:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self._symbols_a_group = 0 if "symbols" in settings else self.settings.symbols
         """Where the caller names no number of symbols."""
+        if self._cluster is not None:
+            self._follow_shards(self._cluster.shards, nodes)
         self.thresholds = parse_thresholds(fail_if)
         self._key = of_client(keys)
         self._collector = collector

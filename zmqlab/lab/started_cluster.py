@@ -84,8 +84,8 @@ class StartedCluster:
         if not self.feed.wait_until(look, timeout_s):
             of_group = f" of group {group}" if self.fleet.plan.shards > 1 else ""
             raise NoLeader(
-                f"no leader{of_group} within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)} nodes"
-                " run, and a majority must: cluster.restart(name) starts one, cluster.status() shows all"
+                f"no leader{of_group} within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)}"
+                " nodes run, and a majority must: cluster.restart(name) starts one, cluster.status() shows all"
             )
         return found[0]
 

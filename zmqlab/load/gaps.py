@@ -80,7 +80,7 @@ class GroupTally:
             self._gaps[group].acknowledged(now_ns)
 
     def shares(self, now_ns: int, started_ns: int, pending: Callable[[int], int]) -> list[GroupShare]:
-        """The groups as they are now, and an interval ends; ``pending``: how many requests of a group have no answer."""
+        """The groups as they are now, and an interval ends; ``pending``: of a group, how many requests wait."""
         return [self._share_of(share, now_ns, started_ns, pending(group)) for group, share in self._shares.items()]
 
     def _share_of(self, share: GroupShare, now_ns: int, started_ns: int, outstanding: int) -> GroupShare:

@@ -163,7 +163,7 @@ class KeptResult(msgspec.Struct, kw_only=True):
 
 
 class KeptEvidence(msgspec.Struct, kw_only=True):
-    """What the verdict was passed on, but for the ledger and the log (:class:`~zmqlab.judge.run_evidence.RunEvidence`)."""
+    """A :class:`~zmqlab.judge.run_evidence.RunEvidence`, but for the ledger and the log."""
 
     asked: int
     nodes: list[NodeEvidence]

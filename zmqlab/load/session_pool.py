@@ -96,6 +96,8 @@ class SessionPool:
         """(group, client id) of the sessions that the cluster has forgotten."""
         self._expired: SessionExpired | None = None
         """The error of one of them; raised when the last answers have been handed out."""
+        self._owners: list[ConnectedSession]
+        """Of the waiter's sockets, in their order."""
         self._waiter = self._new_waiter()
         self._changes = 0
         """Of the sessions' sockets, when the waiter was made."""
@@ -232,11 +234,14 @@ class SessionPool:
         self.close()
 
     def _poll_all(self, timeout_ms: float) -> list[Completion]:
-        done = [completion for each in self._all for completion in self._poll_one(each, 0)]
-        if not done and timeout_ms > 0 and self._expired is None:
+        """Poll those that want it, and those whose sockets signal: most sessions have nothing to do most of the time."""
+        done = [completion for each in self._all if each.wants_a_look for completion in self._poll_one(each, 0)]
+        if self._expired is None:
             self._follow_sockets()
-            if self._waiter.wait(min(each.patience_ms(timeout_ms) for each in self._all)):
-                done = [completion for each in self._all for completion in self._poll_one(each, 0)]
+            may_wait = timeout_ms > 0 and not done
+            patience_ms = min(each.patience_ms(timeout_ms) for each in self._all) if may_wait else 0
+            for session in {self._owners[place] for place in self._waiter.wait(patience_ms)}:
+                done += self._poll_one(session, 0)
         return done
 
     def _poll_one(self, session: ConnectedSession, timeout_ms: float) -> list[Completion]:
@@ -254,4 +259,5 @@ class SessionPool:
             self._waiter, self._changes = self._new_waiter(), changes
 
     def _new_waiter(self) -> net.Waiter:
+        self._owners = [each for each in self._all for _ in each.sockets]
         return net.Waiter([socket for each in self._all for socket in each.sockets])

@@ -30,6 +30,8 @@ class FakeEffects:
         self.replies: list[tuple[bytes, bytes]] = []
         self.connected: set[str] = set()
         self.subscribed: set[str] = set()
+        self.heard: tuple[int, ...] = ()
+        """Groups whose broadcasts are wanted; empty: of all."""
         self.asked: list[tuple[str, bytes]] = []
         self.questioned: set[str] = set()
         """Addresses to which a connection for questions is kept."""
@@ -59,6 +61,9 @@ class FakeEffects:
 
     def unsubscribe(self, address: str) -> None:
         self.subscribed.remove(address)
+
+    def hear_groups(self, numbers: Sequence[int]) -> None:
+        self.heard = tuple(numbers)
 
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
         places = map(parse_endpoint, endpoints)

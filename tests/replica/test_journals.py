@@ -13,7 +13,8 @@ from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.journal import Journal, MemoryJournal
-from zmqlab.replica.record_journal import FORGET_AT_ONCE, seal
+from zmqlab.replica.record_journal import FORGET_AT_ONCE
+from zmqlab.replica.sealed_records import seal
 
 THREE = Configuration((1, 2, 3))
 

@@ -29,7 +29,7 @@ class Stop(Exception):
 
 
 def journal_on(disk: Disk) -> DiskJournal:
-    return DiskJournal(disk, "node 1", 0, lambda *_: None, 262_144)
+    return DiskJournal(disk, "node 1", 0, lambda _: lambda *_: None, 262_144)
 
 
 def stops_at(where: str) -> Callable[[str], None]:

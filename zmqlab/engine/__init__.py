@@ -12,8 +12,10 @@ In reading order:
 * :mod:`~zmqlab.engine.effects`: what an engine asks of the process around it.
 * :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
 * :mod:`~zmqlab.engine.first_start`: what a node without a journal is, and whether there is a cluster already.
+* :mod:`~zmqlab.engine.group_founding`: which groups a node of a cluster with shards holds.
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
 * :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
+* :mod:`~zmqlab.engine.own_symbols`: whether what a client sends to a group is about symbols of that group.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
 * :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, is removed, leaves and ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.

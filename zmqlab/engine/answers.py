@@ -15,7 +15,7 @@ from zmqlab.engine.peers import Peers
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
-from zmqlab.replica.record_journal import NEW_MEMBER
+from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.snapshotting import HashedState
 from zmqlab.settings import is_node_name, parse_address
 from zmqlab.wire import client as client_wire

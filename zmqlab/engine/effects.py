@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from zmqlab.replica import Replica
-from zmqlab.replica.replica import Route
+from zmqlab.replica.driver import Route
 from zmqlab.wire.node_status import NodeStatus
 
 
@@ -65,6 +65,11 @@ class Effects(Protocol):
         ...
 
     def unsubscribe(self, address: str) -> None: ...
+
+    def hear_groups(self, numbers: Sequence[int]) -> None:
+        """Of all nodes that are subscribed to, hear what they publish for these groups alone. Called once, by a node of
+        a cluster with shards."""
+        ...
 
     # Questions to other nodes, as a client asks them; answers come in through ``Engine.on_answer``.
 

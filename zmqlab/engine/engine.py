@@ -24,26 +24,28 @@ Until then it answers questions for its status, refuses requests, and hears no p
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import refusal_of
 from zmqlab.engine.effects import Effects
-from zmqlab.engine.first_start import FirstStart, first_start
-from zmqlab.engine.group import Design, Faults, Group
+from zmqlab.engine.first_start import Assembly, FirstStart, first_start
+from zmqlab.engine.group import Company, Design, Faults, Group
+from zmqlab.engine.group_founding import AssemblyOfShards, Beginning, beginning_of, open_journals
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
-from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, Origin
-from zmqlab.replica.replica import Route, request_key
+from zmqlab.replica.driver import Route
+from zmqlab.replica.replica import must_store, request_key
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.fault_queries import NodeFaults
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaults, NodeFaultsQuery
+from zmqlab.wire.node_status import GroupBrief
 
 MAX_PER_TURN = 256
 """Messages taken from one source before the others get their turn: about 5 ms of work at most."""
@@ -54,9 +56,6 @@ LOG_EVERY = 10
 """Snapshots between two ``metrics`` lines of the log: one a second."""
 BAD_FRAMES_LOGGED = 5
 """Between two ``metrics`` lines: a flood of bad frames is counted, not written down."""
-ONLY_GROUP = 0
-NO_ORIGIN = Origin(0, Configuration(()))
-"""For a node that has one in its journal."""
 
 
 class Engine:
@@ -113,27 +112,40 @@ class Engine:
         self._is_closing = False
         self._first_start: FirstStart | None = None
         """Of a node that does not know yet what it is."""
-        start = first_start(settings, effects, rng, journal.draw(draw_id())) if journal.is_new else NO_ORIGIN
+        if not journal.is_new:
+            self._open_groups(None)
+            return
+        assembly = Assembly if settings.shards == 1 else AssemblyOfShards
+        start = first_start(settings, effects, rng, journal.draw(draw_id()), assembly)
         if isinstance(start, Origin):
-            self._open_group(start)
+            self._open_groups(beginning_of(start, start, settings))
         else:
             self._first_start = start
 
-    def _open_group(self, new: Origin) -> None:
+    def _open_groups(self, new: Beginning | None) -> None:
         """``new``: what this node is, if it is so from now on."""
-        origin = self._journal.origin(new)
-        self.groups[ONLY_GROUP] = self._group_class(
-            ONLY_GROUP,
-            self._settings,
-            self._effects,
-            self._connections,
-            self._journal,
-            Faults(self.links, self.clients, self._suffer),
-            self._rng,
-            origin,
-            self._design,
-            self._clock,
-        )
+        opened, founders = open_journals(self._journal, self._settings, new)
+        briefs = self._briefs if self._settings.shards > 1 else None
+        for number, (journal, origin) in opened.items():
+            self.groups[number] = self._group_class(
+                number,
+                self._settings,
+                self._effects,
+                self._connections,
+                journal,
+                Faults(self.links, self.clients, self._suffer),
+                self._rng,
+                origin,
+                self._design,
+                self._clock,
+                Company(len(opened), briefs, founders.addresses),
+            )
+        if len(opened) < self._settings.shards:
+            self._effects.hear_groups(tuple(opened))
+
+    def _briefs(self) -> list[GroupBrief]:
+        """Of all groups here the essentials."""
+        return [group.brief() for group in self.groups.values()]
 
     @property
     def wake_ns(self) -> int:
@@ -180,7 +192,11 @@ class Engine:
             if self._first_start is not None:
                 self._answer_early(self._first_start, frame_type, route, frame)
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
-                self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
+                group = self.groups.get(number)
+                if group is None and number < self._settings.shards:
+                    self._answer_elsewhere(frame_type, number, route, frame, sender)
+                else:
+                    self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
         except Forbidden as error:
             self._count_bad("a client", error)
         except FrameError as error:
@@ -217,6 +233,23 @@ class Engine:
             raise FrameError(f"there is no group {number} here")
         return group
 
+    def _answer_elsewhere(self, frame_type: int, number: int, route: Route, frame: bytes, sender: Sender) -> None:
+        """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
+
+        What concerns the whole node is answered by the first of its groups.
+        """
+        if frame_type != frames.QUERY:
+            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.ELSEWHERE)
+            self._effects.reply(route, client_wire.encode_responses([body], number))
+            return
+        query = control.decode_query(frame)
+        if isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery):
+            next(iter(self.groups.values())).on_client_frame(frame_type, route, frame, self._now_ns, sender)
+        else:
+            said = f"this node does not hold group {number}: ask one that a status names"
+            answer = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+
     def _address_of(self, node_id: int) -> str:
         """The base endpoint of a member of any group; empty for any other node."""
         return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
@@ -252,17 +285,41 @@ class Engine:
             self._take_delayed()
         if self._next_tick_ns <= self._now_ns:
             self._let_time_pass()
-        if self._first_start is not None and self._first_start.origin is not None:
-            origin, self._first_start = self._first_start.origin, None
-            self._open_group(origin)
-        more = False
-        for group in self.groups.values():
-            more = group.turn() or more
+        start = self._first_start
+        if start is not None and start.origin is not None:
+            self._first_start = None
+            self._open_groups(beginning_of(start, start.origin, self._settings))
+        if len(self.groups) == 1:
+            more = next(iter(self.groups.values())).turn()
+        else:
+            more = self._turn_of_groups(list(self.groups.values()))
         self._flush()
         if self._is_closing and all(group.closing.is_over for group in self.groups.values()):
             self.is_over = True
         if self.groups and self._now_ns >= self._next_snapshot_ns:
             self._publish_statuses()
+        return more
+
+    def _turn_of_groups(self, groups: Sequence[Group]) -> bool:
+        """One turn of all groups, whose parts go together: what they store at one time is one transaction.
+
+        For each group the order of its effects is that of :meth:`zmqlab.replica.Replica.turn`. Between two groups no
+        order matters, because nothing spans them.
+        """
+        more = False
+        for group in groups:
+            group.replica.begin_turn()
+        while groups:
+            due = [(each, ready) for each in groups if (ready := each.replica.take_ready()) is not None]
+            to_store = [(each, ready) for each, ready in due if must_store(ready)]
+            if to_store:
+                with self._journal.together():
+                    for group, ready in to_store:
+                        group.replica.store(ready)
+            groups = [group for group, ready in due if not group.replica.follow_up(ready)]
+            more = more or len(groups) < len(due)
+        for group in self.groups.values():
+            more = group.end_turn() or more
         return more
 
     def _take_delayed(self) -> None:

@@ -8,6 +8,7 @@ told of it. A node that comes back without its journal is another node, and can 
 
 - :class:`Assembly`: one of several founders (``--peers``). All founders must be there once, at the first start, to tell
   each other their identities. They are the first configuration, the same at each of them.
+  With shards it is :class:`~zmqlab.engine.group_founding.AssemblyOfShards`.
 - :class:`Founding`: a seed (``--join`` with ``--bootstrap-ms``). It founds a cluster of one, which the others join.
 
 Both ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
@@ -22,14 +23,14 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zmqlab.engine.effects import Effects
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
-from zmqlab.wire.node_status import Member, NodeStatus
+from zmqlab.wire.node_status import NodeStatus
 
 ASKS = 6
 """Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
@@ -103,10 +104,15 @@ class FirstStart(ABC):
             self._effects.hang_up(address)
 
 
-def first_start(settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> FirstStart | Origin:
-    """What a node without a journal has to find out; or what it is, if there is nothing to find out."""
+def first_start(
+    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int, make_assembly: MakeAssembly
+) -> FirstStart | Origin:
+    """What a node without a journal has to find out; or what it is, if there is nothing to find out.
+
+    ``make_assembly``: makes what a founder drives until it has met the others.
+    """
     if settings.peers:
-        return Assembly(settings, effects, rng, own_id)
+        return make_assembly(settings, effects, rng, own_id)
     if settings.join and settings.bootstrap_ms:
         return Founding(settings, effects, rng, own_id)
     return Origin(own_id, NO_MEMBERS if settings.join else _alone(own_id, settings))
@@ -114,6 +120,9 @@ def first_start(settings: NodeSettings, effects: Effects, rng: random.Random, ow
 
 def _alone(own_id: int, settings: NodeSettings) -> Configuration:
     return Configuration((own_id,), addresses=((own_id, settings.endpoint),))
+
+
+MakeAssembly = Callable[[NodeSettings, Effects, random.Random, int], FirstStart]
 
 
 class Assembly(FirstStart):
@@ -152,17 +161,21 @@ class Assembly(FirstStart):
         if status.node_id == self.own_id:
             return
         if status.cluster != self._settings.cluster:
-            self._note_stranger(name, status.cluster)
+            self._note_stranger(name, f"a node of the cluster {status.cluster!r}, not of {self._settings.cluster!r}")
+        elif (status.shards, status.replication_factor) != (self._settings.shards, self._settings.replication_factor):
+            told = f"{status.shards} shards with {status.replication_factor or 'all'} copies"
+            self._note_stranger(name, f"a node of {told}: all founders need the same --shards, --replication-factor")
         elif status.members:
-            self._meet_members(name, status.members)
+            self._meet_status(name, status)
         elif status.role == FOUNDER:
             self._met[name] = status.node_id, status.address if is_address(status.address) else address
             founders = {self.own_id: self._settings.endpoint, **dict(self._met.values())}
             if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
-    def _meet_members(self, founder: str, members: Sequence[Member]) -> None:
+    def _meet_status(self, founder: str, status: NodeStatus) -> None:
         """There is a cluster already: this node belongs to it, or it must join it."""
+        members = status.members
         if self.own_id not in {member.node_id for member in members}:
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
@@ -175,11 +188,10 @@ class Assembly(FirstStart):
         addresses = tuple((member.node_id, member.endpoint) for member in members)
         self._decide(Configuration(voters, learners, addresses))
 
-    def _note_stranger(self, founder: str, cluster: str) -> None:
+    def _note_stranger(self, founder: str, what: str) -> None:
         if founder not in self._strangers:
             self._strangers.add(founder)
-            own = self._settings.cluster
-            self._effects.note(f"{founder} is a node of the cluster {cluster!r}, not of {own!r}", is_warning=True)
+            self._effects.note(f"{founder} is {what}", is_warning=True)
 
 
 class Founding(FirstStart):

@@ -1,14 +1,13 @@
 """One group's share of a node: its replica, its peers, its members' coming and going, its answers to people.
 
-A node hosts a dictionary of groups (:mod:`zmqlab.engine.engine`), even while there is one. A group decides alone: it
-gets the frames whose header names it, and all that it does to the outside is an effect (:mod:`zmqlab.engine.effects`)
-or a call of its journal.
+A node hosts a dictionary of groups (:mod:`zmqlab.engine.engine`). A group decides alone: it gets the frames whose
+header names it, and all that it does is an effect (:mod:`zmqlab.engine.effects`) or a call of its journal.
 
 Frames are checked here: that a message is for this node and from a member (:mod:`zmqlab.engine.peers`), that a request
 is whole, that its sender may send it (:mod:`zmqlab.engine.permissions`). A frame that fails raises FrameError, and
 nothing has changed.
 
-The group is its replica's :class:`~zmqlab.replica.replica.Driver`. Answers are kept until the turn's end, so that a
+The group is its replica's :class:`~zmqlab.replica.driver.Driver`. Answers are kept until the turn's end, so that a
 client gets all its answers of a turn in one message: messages and wake-ups cost, bytes do not.
 """
 
@@ -18,14 +17,16 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from zmqlab.engine.answers import Answers
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
 from zmqlab.engine.link_faults import ClientFaults, LinkFaults
+from zmqlab.engine.own_symbols import expect_own_commands, expect_own_question
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
-from zmqlab.engine.status import REMOVED, Counters, status_of
+from zmqlab.engine.status import REMOVED, Counters, brief_of, status_of
 from zmqlab.engine.tracing import Tracing
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
@@ -43,14 +44,15 @@ from zmqlab.replica import (
     Start,
     StateMachine,
 )
-from zmqlab.replica.replica import Route, request_key
+from zmqlab.replica.driver import Route
+from zmqlab.replica.replica import request_key
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
 from zmqlab.wire.fault_queries import NodeFaults
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
 from zmqlab.wire.traces import TraceQuery
@@ -86,6 +88,17 @@ class Faults:
     """Sets what the node itself suffers. Raises SettingsError: it can't; nothing has changed then."""
 
 
+class Company(NamedTuple):
+    """What a group knows of the other groups of its node."""
+
+    size: int = 1
+    """How many groups the node holds, this one included: each has its share of the node's bounds."""
+    briefs: Callable[[], list[GroupBrief]] | None = None
+    """Gives the essentials of all of them; None: the cluster has no shards."""
+    founders: tuple[tuple[int, str], ...] = ()
+    """Identity and address of each founder of a cluster with shards."""
+
+
 class Group:
     """See the module. Owned by one engine."""
 
@@ -101,9 +114,11 @@ class Group:
         origin: Origin,
         design: Design,
         clock: Callable[[], int],
+        company: Company,
     ) -> None:
         """``origin``: what this node has been since its first start. ``clock``: as of the engine."""
         self.number = number
+        self._company = company
         self.tracing: Tracing | None = None
         """Told of all that is sent, received and done while a lease goes on; None: there is none."""
         self._clock = clock
@@ -121,9 +136,11 @@ class Group:
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
-        self.joining = Joining(settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life)
-        self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds)
-        leaving = Leaving(effects, rng, replication, journal.life) if settings.leave else None
+        self.joining = Joining(
+            settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
+        )
+        self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
+        leaving = Leaving(effects, rng, replication, journal.life, number) if settings.leave else None
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -145,15 +162,18 @@ class Group:
             store_first=settings.durability != "fsync",
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
-        is_eager = settings.leader and origin.is_founder and stored.hard_state is None
+        preferred = origin.configuration.preferred
+        is_first = preferred == origin.node_id if preferred else settings.leader
+        is_eager = is_first and origin.is_founder and stored.hard_state is None
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
         limits = design.replica or ReplicaSettings(
-            snapshot_log_bytes=_staggered(settings.snapshot_log_bytes, replication.node_id)
+            snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // self._company.size, replication.node_id),
+            keep_bytes=ReplicaSettings().keep_bytes // self._company.size,
         )
         self._effects.note(
-            f"start id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
+            f"start{self._where()} id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
         self._nonce = rng.getrandbits(62) + 1
@@ -191,6 +211,7 @@ class Group:
             self._take_request(frame_type, route, frame, now_ns, sender)
         elif frame_type == frames.QUERY:
             query = control.decode_query(frame)
+            expect_own_question(query, self.number, self._settings.shards)
             if why := objection(type(query), sender):
                 self._reply(route, control.ErrorAnswer(query.nonce, control.ErrorCode.FORBIDDEN, why))
                 raise Forbidden(why)
@@ -218,6 +239,7 @@ class Group:
                 _, number, _, command_count = client_wire.parse_request(frame)
                 if not number:
                     raise FrameError("a request has the number 0: the requests of a session count from 1")
+                expect_own_commands(frame, self.number, self._settings.shards)
             if self.tracing is not None:
                 self.tracing.took(frame_type, frame)
             body = self.replica.take_request(route, frame, now_ns)
@@ -265,10 +287,20 @@ class Group:
     def turn(self) -> bool:
         """Carry out what follows from all that came in; returns whether there is more to do at once."""
         more = self.replica.turn()
+        self._look_round()
+        return more
+
+    def end_turn(self) -> bool:
+        """The same for the end of a turn whose parts the engine carries out (:meth:`Engine.turn`)."""
+        more = self.replica.end_turn()
+        self._look_round()
+        return more
+
+    def _look_round(self) -> None:
+        """Follow what has changed in this turn."""
         self._note_changes()
         for node_id in self.peers.follow():
             self._note_promotion(node_id)
-        return more
 
     def flush(self, now_ns: int) -> None:
         """Give the turn's answers, each client's in as few messages as it can receive."""
@@ -311,7 +343,7 @@ class Group:
             self._outbox.setdefault(route, []).append(body)
 
     def applied(self, entry: Entry, applied: Applied) -> None:
-        """See :class:`zmqlab.replica.Driver`: the leader publishes trades, as many as eyes can follow."""
+        """See :class:`zmqlab.replica.Driver`: the leader publishes as many trades as eyes can follow."""
         if self.tracing is not None:
             self.tracing.applied(entry, applied.key)
         if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not Role.LEADER:
@@ -328,13 +360,25 @@ class Group:
         status = status_of(self._settings, self.number, self.replica, self.peers, self.counters, vitals)
         if self.standing.was_removed:
             status.role = REMOVED
+        if self._company.briefs is not None:
+            status.groups = self._company.briefs()
+            status.founders = list(self._company.founders)
         return status
+
+    def brief(self) -> GroupBrief:
+        """The essentials, for the statuses of all groups of this node."""
+        return brief_of(self.number, self.replica.replication, self.peers, self.standing.was_removed)
+
+    def _where(self) -> str:
+        """Which group a line of the log is of."""
+        return f" group={self.number}" if self._company.briefs is not None else ""
 
     def publish_status(self) -> NodeStatus:
         """Publish a snapshot, and begin a new interval."""
         self.counters.close_interval()
         self._trades_left = TRADES_PER_SNAPSHOT
         status = self.status()
+        status.founders = []
         self._effects.publish(control.encode(frames.METRICS, status, self.number))
         self._effects.observe(status, self.replica, self.closing.begun)
         if self.tracing is not None:
@@ -370,7 +414,7 @@ class Group:
         if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
             kind = EventKind.STEPPED_DOWN
         name, role = self._settings.name, replication.role.name.lower()
-        self._tell(name, kind, f"{name} is {role} in term {replication.term}")
+        self._tell(name, kind, f"{name} is {role} in term {replication.term}{self._where()}")
 
     def _note_promotion(self, node_id: int) -> None:
         if self.replica.replication.role is Role.LEADER:
@@ -381,7 +425,7 @@ class Group:
         """Something happened: to the log and to the event topic."""
         self._effects.note(text)
         term, time_ns = self.replica.replication.term, self._effects.vitals().time_ns
-        event = control.Event(time_ns=time_ns, node=node, kind=kind, term=term, text=text)
+        event = control.Event(time_ns=time_ns, node=node, kind=kind, term=term, text=text, group=self.number)
         self._effects.publish(control.encode(frames.EVENT, event, self.number))
 
 

@@ -47,14 +47,17 @@ class Asker:
         election_ticks: int,
         make_query: Callable[[int], control.Query],
         refused: str,
+        group: int = 0,
     ) -> None:
-        """``make_query`` gets a nonce; ``refused`` completes the sentence "ENDPOINT ..." in the log."""
+        """``make_query`` gets a nonce; ``refused`` completes the sentence "ENDPOINT ..." in the log; ``group`` is the
+        number of the group that is asked about."""
         self._ask_ticks = max(1, round(election_ticks / ASKS))
         self._silent_ticks = round(SILENT_TIMEOUTS * election_ticks)
         self._effects = effects
         self._rng = rng
         self._make_query = make_query
         self._refused = refused
+        self._group = group
         self._target = ""
         """The base endpoint of the member that is asked; empty: none."""
         self._redirected = ""
@@ -86,7 +89,7 @@ class Asker:
         if self._target:
             self._nonce = self._rng.getrandbits(63)
             self.has_asked = True
-            self._effects.ask(self._target, control.encode(frames.QUERY, self._make_query(self._nonce)))
+            self._effects.ask(self._target, control.encode(frames.QUERY, self._make_query(self._nonce), self._group))
 
     def close(self) -> None:
         """Ask no more; a later tick begins anew."""
@@ -103,6 +106,9 @@ class Asker:
             is_usable = answer.leader != self._target and is_address(answer.leader)
             self._redirected = answer.leader if is_usable else ""
             self._give_up = not self._redirected
+            return
+        if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP:
+            self._give_up = True
             return
         self.answer = answer
         if isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.REFUSED:
@@ -159,6 +165,7 @@ class Joining:
         elsewhere: Callable[[], Collection[int]],
         seeds: Sequence[str],
         life: int,
+        group: int = 0,
     ) -> None:
         """
         Args:
@@ -183,6 +190,7 @@ class Joining:
             replication.election_ticks,
             lambda nonce: control.AddMemberQuery(nonce, replication.node_id, self._own_address, settings.name, life),
             "does not take this node in",
+            group,
         )
 
     def tick(self) -> None:
@@ -254,7 +262,13 @@ class Standing:
     """
 
     def __init__(
-        self, effects: Effects, replication: Replication, own_address: str, nonce: int, seeds: Sequence[str]
+        self,
+        effects: Effects,
+        replication: Replication,
+        own_address: str,
+        nonce: int,
+        seeds: Sequence[str],
+        group: int = 0,
     ) -> None:
         """
         Args:
@@ -266,6 +280,7 @@ class Standing:
         self._own_address = own_address
         self._nonce = nonce
         self._seeds = tuple(seeds)
+        self._group = group
         self._interval_ticks = round(STANDING_TIMEOUTS * replication.election_ticks)
         self._ask_at = 0
         self._asked: list[str] = []
@@ -300,14 +315,14 @@ class Standing:
         named = self._effects.resolve(self._seeds) if self._seeds else ()
         self._asked = [address for address in dict.fromkeys([*members, *named]) if address != self._own_address]
         for address in self._asked:
-            self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+            self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce), self._group))
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
         if not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce or address not in self._asked:
             return
         status = answer.status
-        if status.role == "leader" and status.term >= self._replication.term:
+        if status.group == self._group and status.role == "leader" and status.term >= self._replication.term:
             removed = self._replication.node_id not in {member.node_id for member in status.members}
             self._note(removed, f"{status.name}, which leads it")
 
@@ -340,7 +355,9 @@ class Leaving:
     what it has missed.
     """
 
-    def __init__(self, effects: Effects, rng: random.Random, replication: Replication, life: int) -> None:
+    def __init__(
+        self, effects: Effects, rng: random.Random, replication: Replication, life: int, group: int = 0
+    ) -> None:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._replication = replication
         self._asker = Asker(
@@ -349,6 +366,7 @@ class Leaving:
             replication.election_ticks,
             lambda nonce: control.RemoveMemberQuery(nonce, replication.node_id, life),
             "does not let this node go for now",
+            group,
         )
 
     @property

@@ -40,7 +40,7 @@ from itertools import count
 
 from zmqlab.errors import SettingsError
 from zmqlab.keys import Sender
-from zmqlab.replica.replica import Route
+from zmqlab.replica.driver import Route
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults

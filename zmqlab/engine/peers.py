@@ -252,6 +252,10 @@ class Peers:
         """The base endpoint of a member; empty for any other node."""
         return self._claimed.get(node_id) or self._known().get(node_id, "")
 
+    def addresses(self) -> list[str]:
+        """The base endpoints of all members by the configuration, in their order."""
+        return sorted(self._known().values(), key=parse_endpoint)
+
     def table(self) -> list[Member]:
         """All members with what a leader knows of each, in the order of their addresses."""
         return list(self._rows())

@@ -11,9 +11,9 @@ from zmqlab.engine.effects import Vitals
 from zmqlab.engine.peers import Peers
 from zmqlab.histogram import Histogram
 from zmqlab.raft import Role
-from zmqlab.replica import Replica
+from zmqlab.replica import Replica, Replication
 from zmqlab.settings import NodeSettings
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 _ROLES = {
     Role.FOLLOWER: "follower",
@@ -105,6 +105,24 @@ def status_of(
         turn_ms_max=counters.turn_ns_max / 1e6,
         service_time=counters.service_time,
         members=peers.table(),
+        shards=settings.shards,
+        replication_factor=settings.replication_factor,
+    )
+
+
+def brief_of(number: int, replication: Replication, peers: Peers, was_removed: bool) -> GroupBrief:
+    """The essentials of one group here."""
+    configuration = replication.configuration
+    is_voter = replication.node_id in configuration.voters
+    role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
+    return GroupBrief(
+        number=number,
+        role=REMOVED if was_removed else role,
+        term=replication.term,
+        leader_id=replication.leader_id,
+        leader_endpoint=peers.address_of(replication.leader_id),
+        preferred_endpoint=peers.address_of(configuration.preferred),
+        members=peers.addresses(),
     )
 
 
@@ -127,6 +145,8 @@ def early_status(settings: NodeSettings, role: str, node_id: int, vitals: Vitals
         commit_index=0,
         applied_index=0,
         lag=0,
+        shards=settings.shards,
+        replication_factor=settings.replication_factor,
     )
 
 
@@ -150,4 +170,5 @@ def log_line(status: NodeStatus) -> str:
         "rss_mib": status.rss_bytes >> 20,
         "turn_ms_max": round(status.turn_ms_max, 1),
     }
-    return "metrics " + " ".join(f"{key}={value}" for key, value in fields.items())
+    group = f"group={status.group} " if status.shards > 1 else ""
+    return f"metrics {group}" + " ".join(f"{key}={value}" for key, value in fields.items())

@@ -197,7 +197,7 @@ class Tracing:
             return None
         return (client, number) if is_sampled(client, number, self._buffer.threshold) else None
 
-    # Steps; see :class:`zmqlab.replica.replica.Steps`.
+    # Steps; see :class:`zmqlab.replica.driver.Steps`.
 
     def stored(self, ready: Ready) -> None:
         """Term and vote, or entries, are in the journal."""

@@ -14,6 +14,7 @@ In reading order:
 * :mod:`~zmqlab.node.transport`: the three bound sockets and the connections to peers, each bounded.
 * :mod:`~zmqlab.node.doorkeeper`: ends connections that are too many, and those that send what is no message.
 * :mod:`~zmqlab.node.lmdb_journal`: stable storage in LMDB.
+* :mod:`~zmqlab.node.lmdb_transactions`: transactions of one group, and of all groups of a node at once.
 * :mod:`~zmqlab.node.lmdb_pages`: the pages of LMDB's file, checked before LMDB maps them.
 * :mod:`~zmqlab.node.bad_disk`: a disk that is slow or full on demand.
 * :mod:`~zmqlab.node.journal_failures`: what a failure of the disk means, and what to do next.

@@ -18,8 +18,11 @@ import os
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from zmqlab.replica.record_journal import Reading, Store, Writing
+
+T = TypeVar("T")
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -43,6 +46,15 @@ class BadStore:
         ends_ns = time.monotonic_ns() + self._write_ns
         return _BadWrite(self._store.write(), ends_ns, self._is_full)
 
+    def of_group(self, number: int) -> Store:
+        """See the interface. What a group writes apart from the others is on a sound disk."""
+        return self._store.of_group(number)
+
+    def together(self) -> AbstractContextManager[object]:
+        """See the interface."""
+        ends_ns = time.monotonic_ns() + self._write_ns
+        return _BadWrite(self._store.together(), ends_ns, self._is_full)
+
     def check(self) -> None:
         """See the interface."""
         self._store.check()
@@ -60,16 +72,16 @@ class BadStore:
         self._store.close()
 
 
-class _BadWrite:
+class _BadWrite(Generic[T]):
     """One transaction."""
 
-    def __init__(self, transaction: AbstractContextManager[Writing], ends_ns: int, is_full: bool) -> None:
+    def __init__(self, transaction: AbstractContextManager[T], ends_ns: int, is_full: bool) -> None:
         """``ends_ns``: it takes until then at least."""
         self._transaction = transaction
         self._ends_ns = ends_ns
         self._is_full = is_full
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> T:
         return self._transaction.__enter__()
 
     def __exit__(

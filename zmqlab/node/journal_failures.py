@@ -24,7 +24,7 @@ import lmdb
 
 from zmqlab.errors import JournalCorrupt, JournalDenied, JournalFull, JournalLost, NodeError
 from zmqlab.node.lmdb_pages import PagesForeign
-from zmqlab.replica.record_journal import NEW_MEMBER
+from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.settings import reason_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

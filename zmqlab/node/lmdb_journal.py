@@ -1,10 +1,11 @@
-"""The journal on disk: one LMDB environment a node and group.
+"""The journal on disk: one LMDB environment a node.
 
-Three named databases: ``entries`` (index as 8 bytes, big-endian, so that LMDB's order is the log's), ``snapshot`` (one
-record, and the parts of a large one) and ``meta`` (hard state, identity, the oldest index). What the records are and
-when they are written is in :mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a
-damaged one is found when it is read and is never served. What lies between the records is checked by
-:mod:`zmqlab.node.lmdb_pages` before LMDB maps the file, because LMDB trusts it.
+Three named databases for each group that the node holds, those of group 0 without a number: ``entries`` (index as 8
+bytes, big-endian, so that LMDB's order is the log's), ``snapshot`` (one record, and the parts of a large one) and
+``meta`` (hard state, identity, the oldest index). What the records are and when they are written is in
+:mod:`zmqlab.replica.record_journal`; each begins with a CRC-32 of the rest, so that a damaged one is found when it is
+read and is never served. What lies between the records is checked by :mod:`zmqlab.node.lmdb_pages` before LMDB maps the
+file, because LMDB trusts it. Transactions are in :mod:`zmqlab.node.lmdb_transactions`.
 
 LMDB is a copy-on-write B+tree with one writer: a transaction is there whole or not at all, whatever instant the
 process dies at, and it needs no recovery. ``durability="os"`` leaves the flushing to the kernel, which survives the
@@ -27,10 +28,8 @@ import logging
 import os
 import resource
 import stat
-import struct
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import lmdb
@@ -41,9 +40,11 @@ from zmqlab.histogram import Histogram
 from zmqlab.node.bad_disk import BadStore
 from zmqlab.node.journal_failures import cut_off, deleted, meaning
 from zmqlab.node.lmdb_pages import PagesDamaged, PagesForeign, check_file, check_range
+from zmqlab.node.lmdb_transactions import GroupStore, Joint, Part, Transaction, Trees
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica.record_journal import PART_BYTES, RecordJournal
+from zmqlab.settings import MAX_SHARDS
 
 MAP_BYTES = 1 << 36
 """The most that the file may grow to: address space, not disk. 64 GiB is far above what ``retain_bytes`` allows."""
@@ -55,10 +56,9 @@ the books, and for the stacks of libzmq's threads."""
 RETAIN_SHARE = 4
 """Of a limited map so much may be old log: one quarter. Snapshots and free pages take the rest."""
 
-_KEY = struct.Struct(">Q")
-_SNAPSHOT_KEY = b"snapshot"
-_PART_KEY = struct.Struct(">QI")  # generation number
 _TREES = (b"entries", b"snapshot", b"meta")
+_ALL_TREES = {*_TREES, *(b"%s.%d" % (name, number) for name in _TREES for number in range(1, MAX_SHARDS))}
+"""Of as many groups as there may be: a node that was started with too few says so itself."""
 
 log = logging.getLogger("zmqlab.node")
 
@@ -74,6 +74,7 @@ class LmdbJournal(RecordJournal):
         fsync: bool = False,
         retain_bytes: int = 0,
         part_bytes: int = PART_BYTES,
+        groups_max: int = 1,
     ) -> None:
         """Open or create.
 
@@ -83,6 +84,7 @@ class LmdbJournal(RecordJournal):
             fsync: flush every transaction to the disk.
             retain_bytes: how much log to keep behind the newest snapshot.
             part_bytes: of the parts in which a large snapshot is written.
+            groups_max: no group has this number, or a larger one.
 
         Raises:
             JournalMismatch: the journal there is another node's, or in use.
@@ -90,7 +92,7 @@ class LmdbJournal(RecordJournal):
             JournalFull: there is no room to create it.
             NodeError: there are too few addresses to map it.
         """
-        store = LmdbStore(folder, fsync=fsync)
+        store = LmdbStore(folder, fsync=fsync, groups_max=groups_max)
         if store.map_bytes < MAP_BYTES:
             retain_bytes = min(retain_bytes, store.map_bytes // RETAIN_SHARE)
         try:
@@ -106,6 +108,15 @@ class LmdbJournal(RecordJournal):
         """See the interface."""
         started_ns = time.monotonic_ns()
         super().store(hard_state, entries, snapshot)
+        if not self._disk.is_joint:  # else it is a part of one
+            self.write_time.record(time.monotonic_ns() - started_ns)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """See the interface."""
+        started_ns = time.monotonic_ns()
+        with super().together():
+            yield
         self.write_time.record(time.monotonic_ns() - started_ns)
 
     def damage(self, write_ms: float, is_full: bool) -> None:
@@ -120,10 +131,15 @@ class LmdbStore:
     port that is taken stops the second one.
     """
 
-    def __init__(self, folder: Path, *, fsync: bool) -> None:
+    def __init__(self, folder: Path, *, fsync: bool, groups_max: int = 1) -> None:
         """Open or create. Raises as :class:`LmdbJournal` does."""
         self.folder = folder = folder.absolute()
         self._fsync = fsync
+        self._groups_max = groups_max
+        self._trees: dict[int, Trees] = {0: ()}
+        """By group."""
+        self._joint: Joint | None = None
+        """The transaction of all groups, while there is one."""
         self._lock = self._take_folder()
         try:
             self._check_pages()
@@ -177,7 +193,7 @@ class LmdbStore:
         except FileNotFoundError:
             return
         try:
-            check_file(descriptor, _TREES)
+            check_file(descriptor, _ALL_TREES)
         finally:
             os.close(descriptor)
 
@@ -185,7 +201,7 @@ class LmdbStore:
         self._env = lmdb.open(
             os.fsencode(self.folder),  # it encodes a text strictly, and a path may hold any byte
             map_size=self.map_bytes,
-            max_dbs=len(_TREES),
+            max_dbs=len(_TREES) * self._groups_max,
             sync=self._fsync,
             metasync=self._fsync,
             readahead=False,
@@ -196,28 +212,59 @@ class LmdbStore:
         self._seen = os.fstat(self._file)
         """The file as it was last seen."""
         with self._env.begin(write=True) as transaction:
-            self.entries, self.snapshots, self.meta = (self._env.open_db(name, transaction) for name in _TREES)
+            for number in self._trees:
+                self._open_trees(number, transaction)
 
-    def read(self) -> _Transaction:
+    def _open_trees(self, number: int, transaction: lmdb.Transaction) -> None:
+        self._trees[number] = tuple(self._env.open_db(_tree(name, number), transaction) for name in _TREES)
+
+    def read(self, number: int = 0) -> Transaction:
         """See the interface. Raises JournalLost."""
         self.check()
-        return self._begin(write=False)
+        return Transaction(self, self.begin(write=False), number)
 
-    def write(self) -> _Transaction:
+    def write(self, number: int = 0) -> Transaction:
         """See the interface. Raises JournalFull, after which the store is as it was before, and JournalLost."""
+        if self._joint is not None:
+            return Part(self, self._joint.begun(), number)
         self.check()
-        return self._begin(write=True)
+        return Transaction(self, self.begin(write=True), number)
 
-    def _begin(self, write: bool) -> _Transaction:
+    def begin(self, write: bool) -> lmdb.Transaction:
+        """A transaction of LMDB. Raises JournalFull, JournalLost."""
         try:
-            transaction = self._env.begin(write=write)
+            return self._env.begin(write=write)
         except (lmdb.Error, OSError) as error:
             raise meaning(self.folder, error) from error
-        return _Transaction(self, transaction)
 
-    def check_entries(self, first: bytes, last: bytes) -> None:
+    def of_group(self, number: int) -> GroupStore:
+        """See the interface. Raises JournalFull, JournalLost."""
+        assert 0 < number < self._groups_max, number
+        if number not in self._trees:
+            with self.write() as view:
+                self._open_trees(number, view.transaction)
+        return GroupStore(self, number)
+
+    def trees(self, number: int) -> Trees:
+        """Of a group: its entries, snapshots and small records."""
+        return self._trees[number]
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the writes of all groups are one transaction now."""
+        return self._joint is not None
+
+    def together(self) -> Joint:
+        """See the interface."""
+        return Joint(self)
+
+    def join(self, joint: Joint | None) -> None:
+        """Writes are of this transaction from now on; None: each is one of its own."""
+        self._joint = joint
+
+    def check_entries(self, first: bytes, last: bytes, number: int) -> None:
         """What LMDB reads on its way to the entries between two keys. Raises PagesDamaged, PagesForeign."""
-        check_range(self._file, b"entries", first, last)
+        check_range(self._file, _tree(b"entries", number), first, last)
 
     def check(self) -> None:
         """See the interface: a file that is deleted goes on as long as it is open, and nothing in it outlives that."""
@@ -233,10 +280,10 @@ class LmdbStore:
             raise cut_off(self.folder, self._seen.st_size, now.st_size)
         self._seen = now
 
-    def size_of_entries(self) -> int:
+    def size_of_entries(self, number: int = 0) -> int:
         """See the interface: pages, not records."""
         with self._env.begin() as transaction:
-            stat = transaction.stat(self.entries)
+            stat = transaction.stat(self._trees[number][0])
             return int(stat["psize"] * (stat["leaf_pages"] + stat["overflow_pages"]))
 
     def release_memory(self) -> None:
@@ -262,6 +309,11 @@ class LmdbStore:
         if self._file >= 0:  # else it could not be opened anew
             os.close(self._file)
         os.close(self._lock)
+
+
+def _tree(name: bytes, number: int) -> bytes:
+    """What a tree of a group is called."""
+    return b"%s.%d" % (name, number) if number else name
 
 
 def _map_bytes(file_bytes: int) -> int:
@@ -302,104 +354,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _index(key: bytes | memoryview) -> int:
-    """The index that a key of an entry stands for. Raises PagesDamaged."""
-    if len(key) != _KEY.size:
-        raise PagesDamaged(f"an entry has a key of {len(key)} bytes")
-    return int(_KEY.unpack(key)[0])
-
-
-class _Transaction:
-    """Implements :class:`zmqlab.replica.record_journal.Writing`. A class, since a generator would cost a turn a
-    microsecond more."""
-
-    __slots__ = ("_entries", "_meta", "_snapshots", "_store", "_transaction")
-
-    def __init__(self, store: LmdbStore, transaction: lmdb.Transaction) -> None:
-        self._store = store
-        self._transaction = transaction
-        self._entries, self._snapshots, self._meta = store.entries, store.snapshots, store.meta
-
-    def __enter__(self) -> _Transaction:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._transaction.commit()
-            else:
-                self._transaction.abort()
-        except (lmdb.Error, OSError) as failure:
-            raise meaning(self._store.folder, failure) from failure
-        if isinstance(error, lmdb.Error | OSError | PagesDamaged | PagesForeign):
-            raise meaning(self._store.folder, error) from error
-
-    def meta(self, name: bytes) -> bytes | None:
-        value = self._transaction.get(name, db=self._meta)
-        return None if value is None else bytes(value)
-
-    def names(self) -> list[bytes]:
-        with self._transaction.cursor(db=self._meta) as cursor:
-            return [bytes(name) for name in cursor.iternext(values=False)]
-
-    def put_meta(self, name: bytes, value: bytes) -> None:
-        self._transaction.put(name, value, db=self._meta)
-
-    def snapshot(self) -> bytes | None:
-        value = self._transaction.get(_SNAPSHOT_KEY, db=self._snapshots)
-        return None if value is None else bytes(value)
-
-    def put_snapshot(self, record: bytes) -> None:
-        self._transaction.put(_SNAPSHOT_KEY, record, db=self._snapshots)
-
-    def part(self, generation: int, number: int) -> bytes | None:
-        value = self._transaction.get(_PART_KEY.pack(generation, number), db=self._snapshots)
-        return None if value is None else bytes(value)
-
-    def put_part(self, generation: int, number: int, record: bytes) -> None:
-        self._transaction.put(_PART_KEY.pack(generation, number), record, db=self._snapshots)
-
-    def delete_parts(self, but: int) -> None:
-        with self._transaction.cursor(db=self._snapshots) as cursor:
-            found = [key for key in cursor.iternext(values=False) if len(key) == _PART_KEY.size]
-        for key in found:
-            if _PART_KEY.unpack(key)[0] != but:
-                self._transaction.delete(key, db=self._snapshots)
-
-    def last_index(self) -> int:
-        with self._transaction.cursor(db=self._entries) as cursor:
-            return _index(cursor.key()) if cursor.last() else 0
-
-    def scan(self, first: int, last: int) -> Iterator[tuple[int, bytes | memoryview]]:
-        self._store.check_entries(_KEY.pack(first), _KEY.pack(last))
-        with self._transaction.cursor(db=self._entries) as cursor:
-            if not cursor.set_key(_KEY.pack(first)):
-                return
-            for key, record in cursor:
-                index = _index(key)
-                if index > last:
-                    return
-                yield index, record
-
-    def append(self, first: int, records: list[bytes]) -> None:
-        if len(records) == 1:  # the ordinary case without load; a cursor costs as much as the record
-            self._transaction.put(_KEY.pack(first), records[0], db=self._entries, append=True)
-            return
-        with self._transaction.cursor(db=self._entries) as cursor:
-            cursor.putmulti(list(zip(map(_KEY.pack, count(first)), records, strict=False)), append=True)
-
-    def delete(self, first: int, last: int) -> int:
-        deleted_bytes = 0
-        self._store.check_entries(_KEY.pack(first), _KEY.pack(last))
-        with self._transaction.cursor(db=self._entries) as cursor:
-            found = cursor.set_range(_KEY.pack(first))
-            while found and _index(cursor.key()) <= last:
-                deleted_bytes += len(cursor.value())
-                cursor.delete()
-                found = bool(cursor.key())
-        return deleted_bytes
-
-    def delete_all(self) -> None:
-        self._transaction.drop(self._entries, delete=False)

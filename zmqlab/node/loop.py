@@ -164,6 +164,9 @@ class Node:
     def unsubscribe(self, address: str) -> None:
         self._transport.unsubscribe(address)
 
+    def hear_groups(self, numbers: Sequence[int]) -> None:
+        self._transport.hear_groups(numbers)
+
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
         return self._names.spread(endpoints)
 

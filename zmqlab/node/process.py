@@ -243,6 +243,7 @@ def _open_journal(settings: NodeSettings, place: str) -> Journal:
         identity=settings.name if settings.join else f"{settings.name} at {place}",
         fsync=settings.durability == "fsync",
         retain_bytes=settings.journal_retain_bytes,
+        groups_max=settings.shards,
     )
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import zmq
@@ -227,6 +227,12 @@ class Transport:
     def subscribe(self, address: str) -> None:
         """Hear the broadcasts of the node there. libzmq ignores a second call for an address."""
         net.attach(self.broadcasts, address, self._credentials)
+
+    def hear_groups(self, numbers: Sequence[int]) -> None:
+        """Of all broadcasts hear those of these groups alone. What another group publishes is not even sent here."""
+        for number in numbers:
+            self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.header(frames.APPEND_ENTRIES, number))
+        self.broadcasts.setsockopt(zmq.UNSUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""

@@ -22,14 +22,17 @@ Modules, in reading order:
 * :mod:`~zmqlab.replica.replications`: all of these by name, with what each promises; a person's own among them.
 * :mod:`~zmqlab.replica.snapshotting`: when a snapshot is taken; how it is made, received and hashed, a slice a turn.
 * :mod:`~zmqlab.replica.waiting_reads`: queries that wait until the state may be read linearizably.
+* :mod:`~zmqlab.replica.driver`: what a replica asks of its node, and its bounds.
 * :mod:`~zmqlab.replica.replica`: the Ready contract turned into effects; the requests that wait for an answer.
+* :mod:`~zmqlab.replica.sealed_records`: the records of a journal: bytes with a checksum, and back.
 * :mod:`~zmqlab.replica.record_journal`: the journal on disk without the disk itself: records, checksums, forgetting.
 """
 
-from zmqlab.replica.journal import Journal, MemoryJournal, Origin, StoredState
+from zmqlab.replica.driver import Driver, ReplicaSettings
+from zmqlab.replica.journal import Hosted, Journal, MemoryJournal, Origin, StoredState
 from zmqlab.replica.machine import Applied, StateMachine
 from zmqlab.replica.raft_by_quorum import Members, RaftByQuorum
-from zmqlab.replica.replica import Driver, Replica, ReplicaSettings
+from zmqlab.replica.replica import Replica
 from zmqlab.replica.replication import Change, MakeReplication, Replication, Start
 from zmqlab.replica.sessions import Session, SessionTable
 
@@ -37,6 +40,7 @@ __all__ = [
     "Applied",
     "Change",
     "Driver",
+    "Hosted",
     "Journal",
     "MakeReplication",
     "Members",

@@ -1,5 +1,10 @@
 """What must survive a crash, as an interface; and a journal that survives nothing.
 
+*Groups.* A node has one journal. That of its first group, number 0, is also the node's: who the node is, and how often
+it was opened, stands there once. :meth:`Journal.group` gives the others, each with a log of its own, in the same file.
+:meth:`Journal.together` makes what all of them store one transaction, so that a turn of a node with many groups costs
+one flush.
+
 A journal holds the hard state (term, vote), the entries, and the newest snapshot. One call of :meth:`Journal.store` is
 one transaction: after a crash all of it is there or none of it. Entries that a snapshot covers may be kept for a while
 (the verdict reads them, and so may a person); ``first_index`` says from where on the log is whole.
@@ -10,6 +15,7 @@ simulated disk in :mod:`zmqlab.sim.disk`. :class:`MemoryJournal` is ``durability
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -29,6 +35,16 @@ class Origin(NamedTuple):
     def is_founder(self) -> bool:
         """Whether this node is one of the founding members."""
         return bool(self.configuration.members)
+
+
+class Hosted(NamedTuple):
+    """Which groups of a cluster with shards a node holds, from its first start on."""
+
+    shards: int
+    replication_factor: int
+    groups: tuple[int, ...]
+    founders: Configuration
+    """Of the whole cluster, whichever groups each holds."""
 
 
 @dataclass(slots=True)
@@ -69,6 +85,20 @@ class Journal(Protocol):
         """What this node has been since its first start; ``new`` if this is it."""
         ...
 
+    def hosted(self, new: Hosted | None) -> Hosted | None:
+        """Which groups this node has held since its first start; ``new`` if this is it. None: it is of no cluster with
+        shards."""
+        ...
+
+    def group(self, number: int) -> Journal:
+        """The journal of another group of this node; number 0 is this one."""
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """All that this journal and those of the other groups store until it ends is one transaction. Raises
+        JournalFull at its end."""
+        ...
+
     def check(self) -> None:
         """Raise JournalLost if what is stored will not stay: its file was deleted. :meth:`store` looks by itself."""
         ...
@@ -106,6 +136,8 @@ class MemoryJournal:
         self.life = 1
         self._retain_bytes = retain_bytes
         self._origin: Origin | None = None
+        self._hosted: Hosted | None = None
+        self._groups: dict[int, MemoryJournal] = {}
         self._drawn = 0
         self._hard_state: HardState | None = None
         self._snapshot: Snapshot | None = None
@@ -119,7 +151,7 @@ class MemoryJournal:
 
     @property
     def is_new(self) -> bool:
-        return self._origin is None
+        return self._origin is None and self._hosted is None
 
     def draw(self, new: int) -> int:
         self._drawn = self._drawn or new
@@ -128,6 +160,16 @@ class MemoryJournal:
     def origin(self, new: Origin) -> Origin:
         self._origin = self._origin or new
         return self._origin
+
+    def hosted(self, new: Hosted | None) -> Hosted | None:
+        self._hosted = self._hosted or new
+        return self._hosted
+
+    def group(self, number: int) -> Journal:
+        return self._groups.setdefault(number, MemoryJournal(self._retain_bytes)) if number else self
+
+    def together(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def check(self) -> None:
         """Nothing stays anyway."""

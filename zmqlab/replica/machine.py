@@ -26,7 +26,7 @@ from zmqlab.errors import FrameError, JournalCorrupt, StateInvalid
 from zmqlab.market.canonical import SLICE_ROWS, Pieces, hash_slices
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica.execution import AnyExchange, new_exchange
-from zmqlab.replica.record_journal import NEW_MEMBER
+from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.sessions import SessionTable, Verdict
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire

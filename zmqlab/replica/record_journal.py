@@ -15,26 +15,15 @@ when the journal is opened: a process may have died in between.
 
 Entries behind the newest snapshot are kept while they fit ``retain_bytes``, then forgotten a few at a time.
 
-A disk may give back other bytes than were written: a flipped bit, a page of an older file. So each record is sealed
-with a CRC-32 of its contents. A damaged one is an error when it is read (:class:`~zmqlab.errors.JournalCorrupt`),
-never an answer. All is little-endian:
+Each record is sealed (:mod:`~zmqlab.replica.sealed_records`).
 
-========== =====================================================================================================
-record     after the checksum
-========== =====================================================================================================
-identity   the version of this table, one byte, then whose journal it is
-hard state term, voted_for, commit_index
-entry      term, kind, then its data; the index is the record's key
-life       how often the journal was opened
-part       data; generation and number are the record's key
-snapshot   index, term, configuration_bytes, generation, parts, then configuration, then the data after the parts
-========== =====================================================================================================
+*Groups.* The journal of a further group has a store of its own in the same file (:meth:`Store.of_group`), without
+identity and life, which are the node's. The stores of a file share a transaction (:meth:`Store.together`).
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -42,8 +31,20 @@ from typing import Protocol
 
 from zmqlab.errors import JournalCorrupt, JournalMismatch
 from zmqlab.raft import Configuration, HardState, Snapshot
-from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica.journal import Origin, StoredState
+from zmqlab.raft.messages import Entry
+from zmqlab.replica.journal import Hosted, Journal, Origin, StoredState
+from zmqlab.replica.sealed_records import (
+    CHECKSUM_BYTES,
+    NEW_MEMBER,
+    SNAPSHOT_RECORD,
+    seal,
+    seal_entry,
+    seal_hard_state,
+    seal_snapshot,
+    unseal,
+    unseal_entry,
+    unseal_hard_state,
+)
 
 PART_BYTES = 262_144
 """Of a part of a snapshot: writing one takes some 0.5 ms."""
@@ -52,24 +53,16 @@ FORGET_AT_ONCE = 512
 that they are on. No turn is held up."""
 
 _INDEX = struct.Struct(">Q")
-_CRC = struct.Struct("<I")
-_HARD_STATE_RECORD = struct.Struct("<QQQ")  # term voted_for commit_index
-_ENTRY_RECORD = struct.Struct("<QB")  # term kind
-_SNAPSHOT_RECORD = struct.Struct("<QQIQI")  # index term configuration_bytes generation parts
-_DRAWN_BYTES = _CRC.size + _INDEX.size
+_HOSTED_RECORD = struct.Struct("<HHH")  # shards replication_factor group_count, then the groups as u16, then founders
+_DRAWN_BYTES = CHECKSUM_BYTES + _INDEX.size
 """Of an origin that is only an identity yet: it is not decided what else the node is."""
-_KINDS = {int(kind): kind for kind in EntryKind}
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE = b"hard_state", b"identity", b"first_index", b"origin", b"life"
-_NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE}
+_HOSTED = b"shards"
+_NAMES = {_HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE, _HOSTED}
 _FORMAT = 2
 """Of the records, in the byte before the identity: 2 since snapshots have parts. Older journals have no such byte."""
 _FORMATS = 0x20
 """Where no format has come yet: an identity begins with a character that can be printed."""
-NEW_MEMBER = (
-    "Move the node's data folder away and start the node again: it comes back as a new member, and gets everything from"
-    " the others"
-)
-"""What to do about a journal that can't be used."""
 _WHO = "who this node is"
 
 
@@ -142,6 +135,14 @@ class Store(Protocol):
         """Raise JournalLost if what is stored will not stay."""
         ...
 
+    def of_group(self, number: int) -> Store:
+        """The store of another group in the same file."""
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """Until it ends, the writes of all stores of this file are one transaction, begun by the first of them."""
+        ...
+
     def size_of_entries(self) -> int:
         """Bytes that the entries take, about."""
         ...
@@ -171,7 +172,9 @@ class _Staged:
 class RecordJournal:
     """Implements :class:`zmqlab.replica.journal.Journal` over a store."""
 
-    def __init__(self, store: Store, *, identity: str, retain_bytes: int = 0, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self, store: Store, *, identity: str, retain_bytes: int = 0, part_bytes: int = PART_BYTES, life: int = 0
+    ) -> None:
         """Take over what ``store`` holds.
 
         Args:
@@ -179,6 +182,7 @@ class RecordJournal:
             identity: the name of the node that writes this journal; a journal of another name is refused.
             retain_bytes: how much log to keep behind the newest snapshot.
             part_bytes: of the parts in which a large snapshot is written.
+            life: of the node, where this is the journal of a further group; 0: it is the node's own.
 
         Raises:
             JournalMismatch: the journal there is another node's.
@@ -190,9 +194,11 @@ class RecordJournal:
         self._retain_bytes = retain_bytes
         self._part_bytes = part_bytes
         self._staged: _Staged | None = None
+        self._groups: dict[int, Journal] = {}
         with store.write() as transaction:
-            _check_identity(transaction, identity)
-            self.life: int = _begin_life(transaction)
+            if not life:
+                _check_identity(transaction, identity)
+            self.life: int = life or _begin_life(transaction)
             _check_names(transaction)
             first = transaction.meta(_FIRST_INDEX)
             self.first_index: int = _INDEX.unpack(unseal(first, "the oldest index"))[0] if first else 1
@@ -213,7 +219,7 @@ class RecordJournal:
         """Whether this is the node's first start."""
         with self._store.read() as view:
             record = view.meta(_ORIGIN)
-            return record is None or len(record) == _DRAWN_BYTES
+            return (record is None or len(record) == _DRAWN_BYTES) and view.meta(_HOSTED) is None
 
     def draw(self, new: int) -> int:
         """The identity that this node got when it first asked for one. Raises JournalCorrupt, JournalFull."""
@@ -233,6 +239,34 @@ class RecordJournal:
                 return new
         body = unseal(record, _WHO)
         return Origin(_INDEX.unpack_from(body)[0], Configuration.decode(body[_INDEX.size :]))
+
+    def hosted(self, new: Hosted | None) -> Hosted | None:
+        """See the interface. All groups of the node share what may be kept behind snapshots. Raises JournalCorrupt,
+        JournalFull."""
+        with self._store.write() as transaction:
+            record = transaction.meta(_HOSTED)
+            if record is None and new is not None:
+                numbers = struct.pack(f"<{len(new.groups)}H", *new.groups)
+                fixed = _HOSTED_RECORD.pack(new.shards, new.replication_factor, len(new.groups))
+                transaction.put_meta(_HOSTED, seal(fixed, numbers, new.founders.encode()))
+        found = new if record is None else _hosted(unseal(record, "the groups of this node"))
+        self._retain_bytes //= len(found.groups) if found is not None else 1
+        return found
+
+    def group(self, number: int) -> Journal:
+        """See the interface. Raises JournalCorrupt, JournalFull."""
+        if number not in self._groups:
+            self._groups[number] = self._of_group(number) if number else self
+        return self._groups[number]
+
+    def _of_group(self, number: int) -> Journal:
+        """Open the journal of a further group."""
+        sizes = {"retain_bytes": self._retain_bytes, "part_bytes": self._part_bytes}
+        return RecordJournal(self._store.of_group(number), identity="", life=self.life, **sizes)
+
+    def together(self) -> AbstractContextManager[object]:
+        """See the interface."""
+        return self._store.together()
 
     def check(self) -> None:
         """Raise JournalLost if what is stored will not stay. :meth:`store` looks by itself."""
@@ -335,6 +369,12 @@ class RecordJournal:
         self._store.close()
 
 
+def _hosted(body: bytes) -> Hosted:
+    shards, copies, count = _HOSTED_RECORD.unpack_from(body)
+    groups = struct.unpack_from(f"<{count}H", body, _HOSTED_RECORD.size)
+    return Hosted(shards, copies, groups, Configuration.decode(body[_HOSTED_RECORD.size + 2 * count :]))
+
+
 def _check_names(view: Reading) -> None:
     """A record whose name was changed would be missing, and a vote would be forgotten."""
     strange = set(view.names()) - _NAMES
@@ -387,60 +427,16 @@ def _entries(view: Reading, start: int, end: int, max_bytes: int) -> list[Entry]
     return found
 
 
-def seal(*parts: bytes | bytearray) -> bytes:
-    """One record with its checksum before it."""
-    body = b"".join(parts)
-    return _CRC.pack(zlib.crc32(body)) + body
-
-
-def unseal(record: bytes | memoryview, what: str) -> bytes:
-    """The contents of a sealed record. Raises JournalCorrupt."""
-    body = bytes(record[_CRC.size :])
-    if len(record) < _CRC.size or _CRC.unpack_from(record)[0] != zlib.crc32(body):
-        reason = "fails its checksum: the disk has changed it"
-        raise JournalCorrupt(f"the journal's record of {what} {reason}. {NEW_MEMBER}")
-    return body
-
-
-def seal_hard_state(hard_state: HardState) -> bytes:
-    """The record of term and vote."""
-    return seal(_HARD_STATE_RECORD.pack(hard_state.term, hard_state.voted_for, hard_state.commit_index))
-
-
-def unseal_hard_state(record: bytes | memoryview) -> HardState:
-    """What :func:`seal_hard_state` sealed. Raises JournalCorrupt."""
-    return HardState(*_HARD_STATE_RECORD.unpack(unseal(record, "term and vote")))
-
-
-def seal_entry(term: int, kind: int, data: bytes) -> bytes:
-    """The record of an entry."""
-    return seal(_ENTRY_RECORD.pack(term, kind), data)
-
-
-def unseal_entry(index: int, record: bytes | memoryview) -> Entry:
-    """What :func:`seal_entry` sealed. Raises JournalCorrupt."""
-    body = unseal(record, f"entry {index}")
-    term, kind = _ENTRY_RECORD.unpack_from(body)
-    return Entry(index, term, _KINDS[kind], body[_ENTRY_RECORD.size :])
-
-
-def seal_snapshot(snapshot: Snapshot, generation: int, parts: int) -> bytes:
-    """The record of a snapshot, whose data are what is left after the ``parts`` parts of ``generation``."""
-    configuration = snapshot.configuration.encode()
-    fixed = _SNAPSHOT_RECORD.pack(snapshot.index, snapshot.term, len(configuration), generation, parts)
-    return seal(fixed, configuration, snapshot.data)
-
-
 def generation_of(record: bytes | None) -> int:
     """The generation of the parts of a stored snapshot, by its record; 0 if there is none. Raises JournalCorrupt."""
-    return 0 if record is None else int(_SNAPSHOT_RECORD.unpack_from(unseal(record, "the snapshot"))[3])
+    return 0 if record is None else int(SNAPSHOT_RECORD.unpack_from(unseal(record, "the snapshot"))[3])
 
 
 def _snapshot(view: Reading, record: bytes) -> Snapshot:
     """The stored snapshot with all its parts. Raises JournalCorrupt."""
     body = unseal(record, "the snapshot")
-    index, term, configuration_bytes, generation, parts = _SNAPSHOT_RECORD.unpack_from(body)
-    middle = _SNAPSHOT_RECORD.size + configuration_bytes
+    index, term, configuration_bytes, generation, parts = SNAPSHOT_RECORD.unpack_from(body)
+    middle = SNAPSHOT_RECORD.size + configuration_bytes
     data = [unseal(view.part(generation, number) or b"", "a part of the snapshot") for number in range(parts)]
-    configuration = Configuration.decode(body[_SNAPSHOT_RECORD.size : middle])
+    configuration = Configuration.decode(body[SNAPSHOT_RECORD.size : middle])
     return Snapshot(index, term, configuration, b"".join([*data, body[middle:]]))

@@ -27,14 +27,15 @@ Left out on purpose: time (the node measures it), sockets, and what a query mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from zmqlab.raft import InstallSnapshot, Ready, Role
 from zmqlab.raft.messages import NOBODY, AppendEntries, Entry, Message
+from zmqlab.replica.driver import Driver, Key, ReplicaSettings, Route, Steps
 from zmqlab.replica.journal import Journal
-from zmqlab.replica.machine import Applied, StateMachine
+from zmqlab.replica.machine import StateMachine
 from zmqlab.replica.replication import Replication
 from zmqlab.replica.snapshotting import Finish, SnapshotSettings, Snapshotting
 from zmqlab.replica.waiting_reads import Read, WaitingReads
@@ -42,76 +43,10 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
 
-Route = bytes
-"""How the node finds a client again: what its ROUTER calls it."""
-Key = tuple[int, int]
-"""``(client_id, request_number)`` of a request, ``(0, nonce)`` of a session that is being opened."""
-
 MAX_DOUBLINGS = 4
 """Of the pause before a request is sent to the leader again: 16 times the first one."""
 LATE_FACTOR = 3
 """An answer is late after so many times the time that answers take."""
-
-
-class Driver(Protocol):
-    """The effects of a replica. The node sends and stores for real; the simulator may crash in any of these calls."""
-
-    def send(self, messages: Iterable[Message]) -> None:
-        """To peers; any may be lost. A message to BROADCAST goes to all of them."""
-        ...
-
-    def forward(self, leader_id: int, requests: list[bytes]) -> None:
-        """Requests of clients to the leader, in one frame; may be lost."""
-        ...
-
-    def answer(self, answers: list[tuple[Route, bytes]]) -> None:
-        """Response bodies to the clients of this node; may be lost."""
-        ...
-
-    def applied(self, entry: Entry, applied: Applied) -> None:
-        """An entry with an answer was applied: for trades and counters."""
-        ...
-
-
-class Steps(Protocol):
-    """Is told of the steps of a replica while it is traced (:attr:`Replica.steps`); it may change nothing."""
-
-    def stored(self, ready: Ready) -> None:
-        """What ``ready`` has to store is in the journal."""
-        ...
-
-    def committed(self, entries: list[Entry]) -> None:
-        """These entries are about to be applied."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaSettings:
-    """Bounds of one replica."""
-
-    max_pending_bytes: int = 67_108_864
-    """Of the pending requests: without a leader none is answered, and 8,192 of the largest would be 335 MB."""
-    max_pending: int = 8_192
-    """Requests that wait here for their answers; beyond it a client is told BUSY."""
-    max_behind: int = 512
-    """Entries that are committed and not applied here. Of a follower with more a client is told BUSY as well: it could
-    not answer before it has caught up, which another node can. A quarter of a second at 2,000 requests a second."""
-    max_reads: int = 1_024
-    """Queries that wait for a read index, or for the entries up to it."""
-    read_ticks: int = 300
-    """A query that could not be answered for so long fails: no leader."""
-    snapshot_log_bytes: int = 16_777_216
-    """A snapshot is made when so much log was applied since the last one."""
-    snapshot_slice_bytes: int = 65_536
-    """Of a snapshot, or of a state that is hashed, so much is encoded a turn: 0.6 ms of work."""
-    keep_bytes: int = 4_194_304
-    """How much of the log stays in memory behind a snapshot, for followers that are only a little behind."""
-    max_unproposed: int = 16_384
-    """Forwarded requests that wait while leadership is being handed over."""
-    resend_ticks: int = 100
-    """The shortest pause before a request goes to the leader again: its frame may have been lost on the way."""
-    forward_bytes: int = 1_048_576
-    """Of the requests in one FORWARD frame: a quarter of what a peer accepts."""
 
 
 @dataclass(slots=True)
@@ -169,6 +104,8 @@ class Replica:
         self._proposed: set[Key] = set()
         """Of a leader: requests that it has proposed in ``_proposed_in`` and not applied. Each stands in its log."""
         self._proposed_in = 0
+        self._commit_at_ready = 0
+        """The commit index when the last Ready was taken."""
         self._known_commit = 0
         """Up to here the log is committed, as a leader said last."""
         self._leader_seen = (0, 0)  # (term, leader_id) that pending requests were last sent to
@@ -283,21 +220,55 @@ class Replica:
         its log: seconds of work, in which it must hear its peers, vote, and store what they send, or a majority that
         runs would not be one that serves.
         """
-        replication = self.replication
+        self.begin_turn()
+        more = False
+        while not more and (ready := self.take_ready()) is not None:
+            if must_store(ready):
+                self.store(ready)
+            more = self.follow_up(ready)
+        return self.end_turn() or more
+
+    # A turn in its parts, for a node with many groups, which store together.
+
+    def begin_turn(self) -> None:
+        """Hand on what has come in since the last turn."""
         self._resend_to_new_leader()
         if self._to_propose:
             self._propose()
         self._snapshotting.write_ahead()
-        more = False
-        while not more and replication.is_ready():
-            commit_index = replication.commit_index
-            ready = replication.ready()
-            self._carry_out(ready)
-            more = bool(ready.committed) and ready.committed[-1].index < commit_index
-            self._resend_to_new_leader()
-            if self._to_propose:
-                self._propose()
-        return self._snapshotting.work() or more
+
+    def take_ready(self) -> Ready | None:
+        """What is to be done next, without what promises nothing about the disk: that is done. None: nothing.
+
+        What is to be stored (:func:`must_store`) goes to :meth:`store`, and all of it to :meth:`follow_up` once that is
+        in the journal.
+        """
+        replication = self.replication
+        if not replication.is_ready():
+            return None
+        self._commit_at_ready = replication.commit_index
+        ready = replication.ready()
+        if ready.send_now:
+            self._driver.send(ready.send_now)
+        if ready.snapshot is not None:
+            self._snapshotting.install(ready.snapshot)  # before it is stored: a bad one would fail every later start
+        return ready
+
+    def store(self, ready: Ready) -> None:
+        """Put into the journal what ``ready`` has for it. Raises JournalFull."""
+        self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
+
+    def follow_up(self, ready: Ready) -> bool:
+        """What may happen once ``ready`` is stored; returns whether there is more, for another turn."""
+        self._carry_out(ready)
+        self._resend_to_new_leader()
+        if self._to_propose:
+            self._propose()
+        return bool(ready.committed) and ready.committed[-1].index < self._commit_at_ready
+
+    def end_turn(self) -> bool:
+        """The turn's share of large work; returns whether there is more."""
+        return self._snapshotting.work()
 
     def _forget(self, key: Key) -> Pending | None:
         """Take a request out of those that wait, if it is one."""
@@ -378,14 +349,8 @@ class Replica:
             self._proposed |= new.keys()
 
     def _carry_out(self, ready: Ready) -> None:
-        if ready.send_now:
-            self._driver.send(ready.send_now)
-        if ready.snapshot is not None:
-            self._snapshotting.install(ready.snapshot)  # before it is stored: a bad one would fail every later start
-        if ready.hard_state is not None or ready.entries or ready.snapshot is not None:
-            self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
-            if self.steps is not None:
-                self.steps.stored(ready)
+        if self.steps is not None and must_store(ready):
+            self.steps.stored(ready)
         if ready.snapshot is not None:
             self._settle_pending()
         if ready.send_stored:
@@ -436,6 +401,11 @@ class Replica:
             self._held = [held for held in self._held if held.log_index > answerable_index]
             self.answered += [held.received_ns for held in due]
             self._driver.answer([(held.route, held.body) for held in due])
+
+
+def must_store(ready: Ready) -> bool:
+    """Whether ``ready`` has something for the journal."""
+    return ready.hard_state is not None or bool(ready.entries) or ready.snapshot is not None
 
 
 def request_key(frame: bytes) -> Key:

@@ -3,6 +3,7 @@
 The journal is production's (:mod:`zmqlab.replica.record_journal`); this is the store under it, where production has
 LMDB. A transaction is there whole or not at all. What a disk can do to it:
 
+* It may be one of several groups of a node: then it is there for all of them, or for none.
 * The process ends before it, in it or after it: ``effect`` is called at each of these points and may end the process
   there. In it, nothing of it is there (LMDB writes a new tree beside the old one and switches last).
 * With ``flushes`` (durability "fsync") each transaction is flushed before its write returns. In between, the death of
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from zmqlab.errors import JournalFull
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
-from zmqlab.replica import MemoryJournal
+from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.replica.record_journal import RecordJournal, generation_of
 from zmqlab.sim.checkers import Violation
 
@@ -32,6 +34,9 @@ Stored = Callable[[HardState | None, list[Entry], Snapshot | None], None]
 Part = tuple[int, int]
 """Generation and number."""
 Contents = tuple[dict[bytes, bytes], dict[int, bytes], bytes | None, dict[Part, bytes]]
+"""Of one group: meta, entries by rising index, snapshot, its parts. Never changed in place: a transaction copies what
+it changes."""
+EMPTY: Contents = {}, {}, None, {}
 UNHARMED = {b"identity", b"life"}
 """The records that are never damaged here, so that each seed draws what it always drew."""
 
@@ -45,29 +50,57 @@ class Disk:
         """A bit was flipped: from now on a JournalCorrupt is what is expected."""
         self._flushes = flushes
         self._effect = effect
-        self._contents: Contents = {}, {}, None, {}
-        """Meta, entries by rising index, snapshot, its parts. Never changed in place: a transaction copies what it
-        changes."""
-        self._unflushed: list[Contents] = []
+        self._groups: dict[int, Contents] = {0: EMPTY}
+        """By group. Never changed in place either."""
+        self._unflushed: list[dict[int, Contents]] = []
         """What was there before each transaction that is not flushed, oldest first."""
+        self._joint: dict[int, Contents] | None = None
+        """What a transaction of several groups has changed so far; None: there is none."""
 
-    def read(self) -> AbstractContextManager[_Transaction]:
+    def read(self, number: int = 0) -> AbstractContextManager[_Transaction]:
         """See the interface."""
-        return nullcontext(_Transaction(self, self._contents))
+        return nullcontext(_Transaction(self, self._groups.get(number, EMPTY), number))
 
-    def write(self) -> _Transaction:
+    def write(self, number: int = 0) -> _Transaction:
         """See the interface."""
+        if self._joint is None or not self._joint:
+            self._begin()
+        return _Transaction(self, (self._joint or self._groups).get(number, EMPTY), number)
+
+    def _begin(self) -> None:
         self._effect("before a write")
         if self.full:
             raise JournalFull("the simulated disk is full")
-        return _Transaction(self, self._contents)
+        if self._joint is not None:
+            self._joint.update(self._groups)
 
-    def commit(self, contents: Contents) -> None:
-        """A transaction ends."""
+    def commit(self, contents: Contents, number: int) -> None:
+        """A transaction of one group ends."""
+        if self._joint is None:
+            self._commit({**self._groups, number: contents})
+        else:
+            self._joint[number] = contents
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See the interface."""
+        self._joint = {}
+        try:
+            yield
+            if self._joint:
+                self._commit(self._joint)
+        finally:
+            self._joint = None
+
+    def of_group(self, number: int) -> GroupDisk:
+        """See the interface."""
+        return GroupDisk(self, number)
+
+    def _commit(self, groups: dict[int, Contents]) -> None:
         self._effect("in a write")
         if self._flushes:
-            self._unflushed.append(self._contents)
-        self._contents = contents
+            self._unflushed.append(self._groups)
+        self._groups = groups
         if self._flushes:
             self._effect("before a flush")
             self._flush()
@@ -79,14 +112,13 @@ class Disk:
     def check(self) -> None:
         """See the interface."""
 
-    @property
-    def last_index(self) -> int:
+    def last_index(self, number: int = 0) -> int:
         """Of the stored entries; 0 if there is none."""
-        return next(reversed(self._contents[1]), 0)
+        return next(reversed((self._joint or self._groups)[number][1]), 0)
 
-    def size_of_entries(self) -> int:
+    def size_of_entries(self, number: int = 0) -> int:
         """See the interface."""
-        return sum(map(len, self._contents[1].values()))
+        return sum(map(len, self._groups[number][1].values()))
 
     def release_memory(self) -> None:
         """See the interface."""
@@ -101,15 +133,16 @@ class Disk:
         if self._unflushed:
             lost = rng.randint(0, len(self._unflushed))
             if lost:
-                self._contents = self._unflushed[-lost]
+                self._groups = self._unflushed[-lost]
             self._unflushed.clear()
 
     def flip_a_bit(self, rng: random.Random) -> str:
-        """Change one bit of one record; returns which record.
+        """Change one bit of one record of group 0; returns which record.
 
         The parts of a snapshot that never became whole are spared: a node that starts deletes them unread.
         """
-        meta, entries, snapshot, parts = dict(self._contents[0]), dict(self._contents[1]), *self._contents[2:]
+        contents = self._groups[0]
+        meta, entries, snapshot, parts = dict(contents[0]), dict(contents[1]), *contents[2:]
         parts = dict(parts)
         names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
         names += [b"snapshot"] * (snapshot is not None) + list(entries)
@@ -127,7 +160,7 @@ class Disk:
             snapshot = _flipped(snapshot, rng)
         else:
             meta[name] = _flipped(meta[name], rng)
-        self._contents = meta, entries, snapshot, parts
+        self._groups = {**self._groups, 0: (meta, entries, snapshot, parts)}
         return name.decode() if isinstance(name, bytes) else f"entry {name}" if isinstance(name, int) else "a part"
 
 
@@ -141,10 +174,11 @@ def _flipped(record: bytes, rng: random.Random) -> bytes:
 class _Transaction:
     """Implements :class:`zmqlab.replica.record_journal.Writing`. What it changes, it changes in a copy."""
 
-    __slots__ = ("_disk", "_entries", "_meta", "_parts", "_snapshot")
+    __slots__ = ("_disk", "_entries", "_meta", "_number", "_parts", "_snapshot")
 
-    def __init__(self, disk: Disk, contents: Contents) -> None:
+    def __init__(self, disk: Disk, contents: Contents, number: int) -> None:
         self._disk = disk
+        self._number = number
         self._meta, self._entries, self._snapshot, self._parts = contents
 
     def __enter__(self) -> _Transaction:
@@ -152,7 +186,7 @@ class _Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if kind is None:
-            self._disk.commit((self._meta, self._entries, self._snapshot, self._parts))
+            self._disk.commit((self._meta, self._entries, self._snapshot, self._parts), self._number)
 
     def meta(self, name: bytes) -> bytes | None:
         return self._meta.get(name)
@@ -199,23 +233,93 @@ class _Transaction:
         self._entries = {}
 
 
+class GroupDisk:
+    """Implements :class:`zmqlab.replica.record_journal.Store` for a further group on a disk."""
+
+    def __init__(self, disk: Disk, number: int) -> None:
+        self._disk = disk
+        self._number = number
+
+    def read(self) -> AbstractContextManager[_Transaction]:
+        return self._disk.read(self._number)
+
+    def write(self) -> _Transaction:
+        return self._disk.write(self._number)
+
+    def of_group(self, number: int) -> GroupDisk:
+        return GroupDisk(self._disk, number)
+
+    def together(self) -> AbstractContextManager[None]:
+        return self._disk.together()
+
+    def last_index(self) -> int:
+        return self._disk.last_index(self._number)
+
+    def check(self) -> None:
+        """As of a disk."""
+
+    def size_of_entries(self) -> int:
+        return self._disk.size_of_entries(self._number)
+
+    def release_memory(self) -> None:
+        """As of a disk."""
+
+    def close(self) -> None:
+        """As of a disk."""
+
+
 class DiskJournal(RecordJournal):
     """Production's journal on a simulated disk. ``watch`` is told what is stored and safe."""
 
-    def __init__(self, disk: Disk, identity: str, retain_bytes: int, watch: Stored, part_bytes: int) -> None:
-        super().__init__(disk, identity=identity, retain_bytes=retain_bytes, part_bytes=part_bytes)
+    def __init__(
+        self,
+        disk: Disk | GroupDisk,
+        identity: str,
+        retain_bytes: int,
+        watch: Callable[[int], Stored],
+        part_bytes: int,
+        number: int = 0,
+        life: int = 0,
+    ) -> None:
+        """``watch``: of a group."""
+        super().__init__(disk, identity=identity, retain_bytes=retain_bytes, part_bytes=part_bytes, life=life)
         self._disk = disk
-        self._watch = watch
+        self._watches = watch
+        self._watch = watch(number)
+        self._unsaid: list[Callable[[], None]] | None = None
+        """What the watches are told when the transaction of several groups ends; None: there is none."""
+        self._node = self
+        """The journal of group 0."""
+
+    def _of_group(self, number: int) -> Journal:
+        disk = self._disk.of_group(number)
+        journal = DiskJournal(disk, "", self._retain_bytes, self._watches, self._part_bytes, number, self.life)
+        journal._node = self
+        return journal
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self._unsaid = []
+        try:
+            with super().together():
+                yield
+            for say in self._unsaid:
+                say()
+        finally:
+            self._unsaid = None
 
     def store(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         super().store(hard_state, entries, snapshot)
         if entries or snapshot is not None:
             self._look_at_end(entries[-1].index if entries else 0)
-        self._watch(hard_state, entries, snapshot)
+        if self._node._unsaid is None:
+            self._watch(hard_state, entries, snapshot)
+        else:
+            self._node._unsaid.append(partial(self._watch, hard_state, entries, snapshot))
 
     def _look_at_end(self, index: int) -> None:
         """What was written is the end of the log: nothing of an older log may stand behind it. 0: no entry is left."""
-        last = self._disk.last_index
+        last = self._disk.last_index()
         if last != index:
             raise Violation(f"durability: the stored log ends at {last}, but its last entry was to be {index}")
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from zmqlab.market import market_state
 from zmqlab.raft import append_entries, configuration, core, election, log, reads, snapshots, state
-from zmqlab.replica import execution, machine, record_journal, replica, sessions, waiting_reads
+from zmqlab.replica import execution, machine, record_journal, replica, sealed_records, sessions, waiting_reads
 from zmqlab.sim import disk
 from zmqlab.sim.plan import SimSettings
 
@@ -151,13 +151,12 @@ MUTATIONS = (
     ),
     Mutation(
         "8 acknowledged before one's own journal write",
-        replica.Replica._carry_out,
+        replica.Replica.take_ready,
         (
             (
                 "if ready.send_now:\n        self._driver.send(ready.send_now)",
-                "self._driver.send(ready.send_now + ready.send_stored)",
+                "self._driver.send(ready.send_now + ready.send_stored)\n    ready.send_stored = []",
             ),
-            ("if ready.send_stored:\n        self._driver.send(ready.send_stored)", "pass"),
         ),
         200,
         SimSettings(focus="crashes"),
@@ -279,7 +278,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the journal's transaction torn: entries without the term",
-        replica.Replica._carry_out,
+        replica.Replica.store,
         (("self.journal.store(ready.hard_state,", "self.journal.store(None,"),),
         10,
     ),
@@ -305,7 +304,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a record whose checksum is not looked at",
-        record_journal.unseal,
+        sealed_records.unseal,
         ((" or _CRC.unpack_from(record)[0] != zlib.crc32(body)", ""),),
         70,
     ),

@@ -193,6 +193,8 @@ class Sockets:
         self.connected: set[str] = set()
         self.subscribed: set[str] = set()
         """Addresses whose broadcasts it hears. Two members there count once, as for a SUB socket of libzmq."""
+        self.heard: frozenset[int] | None = None
+        """Groups whose broadcasts are wanted; None: of all."""
         self.asked: dict[int, str] = {}
         """Nodes that were asked a question, and the addresses at which they were."""
         self._world = process.world
@@ -229,6 +231,9 @@ class Sockets:
 
     def unsubscribe(self, address: str) -> None:
         self.subscribed.remove(address)
+
+    def hear_groups(self, numbers: Sequence[int]) -> None:
+        self.heard = frozenset(numbers)
 
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
         return tuple(endpoints)

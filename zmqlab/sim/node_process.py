@@ -234,7 +234,9 @@ class Process:
             journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
-            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watcher.stored, part_bytes)
+            journal = DiskJournal(
+                self.disk, f"node {self.node_id}", plan.retain_bytes, lambda _: self.watcher.stored, part_bytes
+            )
         self._is_new = journal.is_new
         if not self._is_new:
             stored = journal.load()

@@ -39,7 +39,8 @@ from zmqlab.raft import (
     Snapshot,
 )
 from zmqlab.raft.messages import NOBODY, Entry, EntryKind, InstallSnapshotResponse, TimeoutNow
-from zmqlab.replica.replica import Key, request_key
+from zmqlab.replica.driver import Key
+from zmqlab.replica.replica import request_key
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
 

@@ -16,9 +16,10 @@ from zmqlab.market.canonical import SLICE_ROWS
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica.driver import Route
 from zmqlab.replica.execution import new_exchange
 from zmqlab.replica.machine import Restoring
-from zmqlab.replica.replica import Replica, Route
+from zmqlab.replica.replica import Replica
 from zmqlab.sim.causes import UNKNOWN, Causes
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties, late_snapshot

@@ -298,7 +298,8 @@ def decode_status(frame: bytes) -> NodeStatus:
 def _expect_addresses(status: NodeStatus) -> NodeStatus:
     """A client connects to the members that a status names, so they must have addresses. Raises FrameError."""
     places = [place for brief in status.groups for place in _places_in(brief) if place]
-    for place in (*(member.endpoint for member in status.members), *places):
+    founders = [place for _, place in status.founders]
+    for place in (*(member.endpoint for member in status.members), *places, *founders):
         if not is_address(place):
             raise FrameError(f"a status places a member at {place[:100]!r}, which is no address")
     return status

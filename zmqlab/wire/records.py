@@ -33,6 +33,10 @@ COMMAND = struct.Struct("<" + COMMAND_FIELDS)
 REPORT = struct.Struct("<" + REPORT_FIELDS)
 FILL = struct.Struct("<" + FILL_FIELDS)
 
+_BEFORE_SYMBOL = struct.calcsize("<" + COMMAND_FIELDS[: Command._fields.index("symbol")])
+_SYMBOL = struct.Struct(f"<{_BEFORE_SYMBOL}xQ{COMMAND.size - _BEFORE_SYMBOL - 8}x")
+"""Of a command nothing but its symbol."""
+
 MAX_RECORDS_PER_CALL = 128
 """Larger batches are packed in pieces of this size. It also bounds the caches: a Struct takes about 32 bytes a field,
 so 128 of them, for 1 to 128 reports of eight fields, take two megabytes."""
@@ -46,6 +50,11 @@ def _reports_struct(count: int) -> struct.Struct:
 @lru_cache(maxsize=MAX_RECORDS_PER_CALL + 1)
 def _fills_struct(count: int) -> struct.Struct:
     return struct.Struct("<" + FILL_FIELDS * count)
+
+
+def symbol_codes(commands: memoryview) -> set[int]:
+    """The codes of the symbols that packed commands name, without a look at their other fields."""
+    return {code for (code,) in _SYMBOL.iter_unpack(commands)}
 
 
 def pack_commands(commands: Iterable[Sequence[int]]) -> bytes:

@@ -1,0 +1,131 @@
+"""A few whole engines that hear each other at once, each with many groups: a cluster with shards without processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from tests.engine.fake_effects import Driven
+from zmqlab.engine import Group
+from zmqlab.raft import Role
+from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+
+CLIENT = b"client"
+
+
+def endpoint(number: int) -> str:
+    return f"tcp://127.0.0.1:{5_000 + 10 * number}"
+
+
+class ShardCluster:
+    """Engines by number; whatever one sends arrives in the next :meth:`step`, unless its receiver is down."""
+
+    def __init__(
+        self,
+        nodes: int,
+        shards: int,
+        replication_factor: int = 0,
+        make_journal: Callable[[int], Journal] = lambda _: MemoryJournal(),
+    ) -> None:
+        self.shards, self.copies, self.nodes = shards, replication_factor, nodes
+        self.journals = {number: make_journal(number) for number in range(nodes)}
+        self.running: dict[int, Driven] = {}
+        self.now_ns = 0
+        self.sent: deque[tuple[int, str, bytes]] = deque()
+        """(sender, receiver's address or empty for all, frame)"""
+        for number in range(nodes):
+            self.start(number)
+
+    def start(self, number: int) -> None:
+        settings = NodeSettings(
+            name=f"node{number}",
+            port=5_000 + 10 * number,
+            peers=tuple(endpoint(other) for other in range(self.nodes) if other != number),
+            shards=self.shards,
+            replication_factor=self.copies,
+        )
+        driven = Driven(settings, self.journals[number], is_met=False)
+        driven.now_ns = self.now_ns
+        self.running[number] = driven
+
+    def stop(self, number: int) -> None:
+        del self.running[number]
+
+    def groups(self, number: int) -> dict[int, Group]:
+        return self.running[number].engine.groups
+
+    def leader(self, group: int) -> int | None:
+        """The node that leads a group, in its highest term."""
+        found = [
+            (groups[group].replica.replication.term, number)
+            for number in self.running
+            if group in (groups := self.groups(number)) and groups[group].replica.replication.role is Role.LEADER
+        ]
+        return max(found)[1] if found else None
+
+    def leaders(self) -> list[int | None]:
+        return [self.leader(group) for group in range(self.shards)]
+
+    def ask(self, number: int, *frames_: bytes) -> list[bytes]:
+        """Frames of a client to a node; its answers so far."""
+        driven = self.running[number]
+        driven.turn(clients=frames_)
+        answers = [frame for _, frame in driven.effects.replies]
+        driven.effects.replies.clear()
+        return answers
+
+    def step(self, ticks: int = 1) -> None:
+        """So many ticks pass everywhere; what was sent arrives at once, over and over until nothing is under way."""
+        for _ in range(ticks):
+            self.now_ns += 10_000_000
+            for driven in self.running.values():
+                driven.now_ns = max(driven.now_ns, self.now_ns)
+                driven.turn()
+            for _ in range(12):
+                self._exchange()
+
+    def _exchange(self) -> None:
+        places = {driven.settings.endpoint: driven for driven in self.running.values()}
+        heard: dict[str, list[bytes]] = {place: [] for place in places}
+        for place, driven in places.items():
+            effects = driven.effects
+            for frame in effects.published:
+                for other in places.values():
+                    number = frames.parse_header(frame)[1]
+                    is_heard = place in other.effects.subscribed and number in (other.effects.heard or (number,))
+                    if is_heard and frame[3] == frames.APPEND_ENTRIES:
+                        heard[other.settings.endpoint].append(frame)
+            for address, frame in effects.sent:
+                if address in heard:
+                    heard[address].append(frame)
+            asked, effects.asked = effects.asked, []
+            for address, frame in asked:
+                if address in places:
+                    for answer in self._answers(places[address], frame):
+                        driven.engine.begin_turn()
+                        driven.engine.on_answer(address, answer)
+                        driven.engine.turn()
+            effects.published.clear()
+            effects.sent.clear()
+        for place, come in heard.items():
+            if come:
+                places[place].turn(peers=come)
+
+    @staticmethod
+    def _answers(driven: Driven, frame: bytes) -> list[bytes]:
+        kept, driven.effects.replies = driven.effects.replies, []
+        driven.turn(clients=[frame])
+        answers, driven.effects.replies = [answer for _, answer in driven.effects.replies], kept
+        return answers
+
+
+def responses(answers: Sequence[bytes]) -> list[client_wire.Response]:
+    return [each for frame in answers if frame[3] == frames.RESPONSES for each in client_wire.iter_responses(frame)]
+
+
+def status_of(cluster: ShardCluster, number: int, group: int) -> control.Answer:
+    (answer,) = cluster.ask(number, control.encode(frames.QUERY, control.StatusQuery(7), group))
+    return control.decode_answer(answer)

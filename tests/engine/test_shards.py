@@ -1,0 +1,222 @@
+"""A node with many groups: founders place them, frames reach the right one, one turn is one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.engine.fake_effects import Driven
+from tests.engine.shard_cluster import ShardCluster, endpoint, responses, status_of
+from zmqlab.errors import JournalMismatch
+from zmqlab.market.types import Command, CommandKind, OrderType, Side, TimeInForce, symbol_code
+from zmqlab.node.lmdb_journal import LmdbJournal
+from zmqlab.placement import group_of, place
+from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames, records
+from zmqlab.wire.client import ResponseStatus
+
+SHARDS = 4
+
+
+def order(symbol: str) -> bytes:
+    command = Command(CommandKind.NEW, Side.BUY, OrderType.LIMIT, TimeInForce.GTC, 5, 0, symbol_code(symbol), 100, 1, 0)
+    return records.pack_commands([command])
+
+
+def symbol_of(group: int) -> str:
+    return next(f"S{number}" for number in range(100) if group_of(f"S{number}", SHARDS) == group)
+
+
+def founded(nodes: int = 3, copies: int = 0, ticks: int = 60) -> ShardCluster:
+    cluster = ShardCluster(nodes, SHARDS, copies)
+    cluster.step(ticks)
+    return cluster
+
+
+def opened(cluster: ShardCluster, group: int, number: int, nonce: int = 5) -> int:
+    """A session of a group, asked of a node."""
+    cluster.ask(number, client_wire.encode_open_session(nonce, group))
+    cluster.step(2)
+    (response,) = responses(cluster.ask(number))
+    return response.client_id
+
+
+def test_founders_place_all_groups_alike_and_each_is_led() -> None:
+    cluster = founded(nodes=5, copies=3)
+    placement = place([endpoint(number) for number in range(5)], SHARDS, 3)
+    for number in range(5):
+        held = {group for group, members in placement.items() if endpoint(number) in members}
+        assert cluster.groups(number).keys() == held
+        for group in held:
+            configuration = cluster.groups(number)[group].replica.replication.configuration
+            assert sorted(at for _, at in configuration.addresses) == sorted(placement[group])
+    assert cluster.leaders() == [int(placement[group][0][-4:]) // 10 % 100 for group in range(SHARDS)]
+
+
+def test_leaders_are_spread_from_the_first_moment() -> None:
+    assert sorted(Counter(founded().leaders()).values()) == [1, 1, 2]
+
+
+def test_a_node_has_one_identity_in_all_its_groups_and_one_connection_to_each_peer() -> None:
+    cluster = founded()
+    effects = cluster.running[0].effects
+    assert effects.connected == effects.subscribed == {endpoint(1), endpoint(2)}
+    ids = {group.replica.replication.node_id for group in cluster.groups(0).values()}
+    assert len(ids) == 1
+    assert len({group.replica.journal.life for group in cluster.groups(0).values()}) == 1
+
+
+def test_an_order_goes_to_the_group_of_its_symbol_and_to_no_other() -> None:
+    cluster = founded()
+    right, wrong = 1, 2
+    session = opened(cluster, right, 0)
+    frame = client_wire.encode_request(session, 1, 1, order(symbol_of(right)), right)
+    cluster.ask(0, frame)
+    cluster.step(2)
+    (response,) = responses(cluster.ask(0))
+    assert response.status == ResponseStatus.OK
+    held = {group: cluster.groups(1)[group].replica.machine.orders_applied for group in range(SHARDS)}
+    assert held == {0: 0, right: 1, wrong: 0, 3: 0}
+
+    session = opened(cluster, wrong, 0)
+    frame = client_wire.encode_request(session, 1, 1, order(symbol_of(right)), wrong)
+    (response,) = responses(cluster.ask(0, frame))
+    assert response.status == ResponseStatus.MALFORMED
+    cluster.step(5)
+    assert cluster.groups(0)[wrong].replica.machine.orders_applied == 0
+    assert cluster.groups(0)[wrong].counters.bad_frames == 1
+
+
+def test_a_session_of_one_group_is_unknown_to_the_others() -> None:
+    cluster = founded()
+    session = opened(cluster, 1, 0)
+    opened(cluster, 2, 0), opened(cluster, 2, 0, nonce=6)
+    frame = client_wire.encode_request(session + 1_000, 1, 1, order(symbol_of(2)), 2)
+    cluster.ask(0, frame)
+    cluster.step(2)
+    (response,) = responses(cluster.ask(0))
+    assert response.status == ResponseStatus.SESSION_EXPIRED
+
+
+def test_a_node_without_a_group_sends_its_clients_elsewhere_and_tells_what_it_has() -> None:
+    cluster = founded(nodes=5, copies=3)
+    number, group = next(
+        (number, group) for number in range(5) for group in range(SHARDS) if group not in cluster.groups(number)
+    )
+    (response,) = responses(cluster.ask(number, client_wire.encode_open_session(9, group)))
+    assert (response.request_number, response.status) == (9, ResponseStatus.ELSEWHERE)
+    answer = status_of(cluster, number, group)
+    assert isinstance(answer, control.StatusAnswer)
+    assert answer.status.group in cluster.groups(number)
+    assert [brief.number for brief in answer.status.groups] == sorted(cluster.groups(number))
+    assert {brief.leader_endpoint for brief in answer.status.groups} <= {endpoint(each) for each in range(5)}
+    (refused,) = cluster.ask(number, control.encode(frames.QUERY, control.LogQuery(3, 1), group))
+    error = control.decode_answer(refused)
+    assert isinstance(error, control.ErrorAnswer)
+    assert error.code == control.ErrorCode.NO_GROUP
+    (response,) = responses(cluster.ask(number, client_wire.encode_open_session(9, SHARDS)))
+    assert response.status == ResponseStatus.MALFORMED, "there is no such group anywhere"
+
+
+def test_a_frame_of_a_group_that_is_not_here_is_counted_and_changes_nothing() -> None:
+    cluster = founded(nodes=5, copies=3)
+    number, group = next(
+        (number, group) for number in range(5) for group in range(SHARDS) if group not in cluster.groups(number)
+    )
+    before = cluster.groups(number).keys()
+    cluster.running[number].turn(peers=[frames.header(frames.HELLO, group) + bytes(30)])
+    assert cluster.groups(number).keys() == before
+    assert {each.counters.bad_frames for each in cluster.groups(number).values()} == {1}
+
+
+def test_a_question_about_a_symbol_of_another_group_is_refused() -> None:
+    cluster = founded()
+    (answer,) = cluster.ask(0, control.encode(frames.QUERY, control.BookQuery(4, symbol_of(1)), 2))
+    error = control.decode_answer(answer)
+    assert isinstance(error, control.ErrorAnswer)
+    assert "is of group 1" in error.message
+
+
+class CountingJournal(MemoryJournal):
+    """Counts transactions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transactions = 0
+
+    def together(self) -> object:  # type: ignore[override]
+        self.transactions += 1
+        return super().together()
+
+
+def test_what_all_groups_store_in_a_turn_is_one_transaction() -> None:
+    journal = CountingJournal()
+    alone = Driven(NodeSettings(name="node0", port=5_000, shards=SHARDS), journal)
+    alone.pass_time(5)
+    sessions = [client_wire.encode_open_session(9, group) for group in range(SHARDS)]
+    before = journal.transactions
+    alone.turn(clients=sessions)
+    assert journal.transactions == before + 1
+    assert len(responses([frame for _, frame in alone.effects.replies])) == SHARDS
+
+
+def test_groups_come_back_from_one_journal(tmp_path: Path) -> None:
+    def open_journal(_: int) -> Journal:
+        return LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
+
+    def start(journal: Journal, shards: int = SHARDS) -> Driven:
+        return Driven(NodeSettings(name="node0", port=5_000, shards=shards), journal)
+
+    alone = start(open_journal(0))
+    alone.pass_time(5)
+    alone.turn(clients=[client_wire.encode_open_session(9, group) for group in (1, 1, 3)])
+    alone.turn()
+    last = {number: group.replica.replication.last_index for number, group in alone.engine.groups.items()}
+    assert len(set(last.values())) > 1, "each group has a log of its own"
+    alone.engine._journal.close()
+
+    journal = open_journal(0)
+    assert journal.life == 2
+    again = start(journal)
+    assert {number: group.replica.machine.applied_index for number, group in again.engine.groups.items()} != {}
+    again.pass_time(1)
+    found = {number: group.replica.replication.last_index for number, group in again.engine.groups.items()}
+    assert all(found[number] >= last[number] for number in last)
+    journal.close()
+
+    for shards in (1, 2):
+        journal = LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
+        with pytest.raises(JournalMismatch, match=f"with 4 shards, and this node was told {shards}"):
+            start(journal, shards)
+        journal.close()
+
+
+def test_a_journal_of_one_group_is_none_of_many(tmp_path: Path) -> None:
+    journal = LmdbJournal(tmp_path, identity="me")
+    Driven(NodeSettings(name="node0", port=5_000), journal)
+    journal.close()
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
+    with pytest.raises(JournalMismatch, match="with 1 shards"):
+        Driven(NodeSettings(name="node0", port=5_000, shards=SHARDS), journal)
+    journal.close()
+
+
+def test_a_founder_that_lost_its_disk_comes_back_in_all_its_groups() -> None:
+    cluster = founded(nodes=5, copies=3)
+    before = cluster.groups(2).keys()
+    cluster.stop(2)
+    cluster.step(60)
+    cluster.journals[2] = MemoryJournal()
+    cluster.start(2)
+    fresh = cluster.running[2].engine
+    fresh._first_start.own_id = 77  # type: ignore[union-attr]
+    cluster.step(400)
+    assert cluster.groups(2).keys() == before
+    for group in before:
+        replication = cluster.groups(2)[group].replica.replication
+        assert 77 in replication.configuration.voters
+        assert len(replication.configuration.members) == 3

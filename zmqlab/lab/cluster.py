@@ -257,7 +257,7 @@ class Cluster(FaultVerbs):
 
     @property
     def leader(self) -> str:
-        """The name of the leader, of group 0 if there are several; waits up to five seconds for one. Raises NoLeader."""
+        """The name of the leader, of group 0 if there are several; waits up to 5 s for one. Raises NoLeader."""
         return self.wait_for_leader(5.0)
 
     @property

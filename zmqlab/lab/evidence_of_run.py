@@ -1,7 +1,7 @@
 """How the evidence of a run is collected and taken: of one Raft group, or of each of several.
 
-The judge knows neither a cluster nor a feed (:mod:`zmqlab.judge`). Here stands which nodes it asks for which group: of a
-cluster those that run, and with several groups those that hold the group, as they last published.
+The judge knows neither a cluster nor a feed (:mod:`zmqlab.judge`). Here stands which nodes it asks for which group: of
+a cluster those that run, and with several groups those that hold the group, as they last published.
 """
 
 from __future__ import annotations

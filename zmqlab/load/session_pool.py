@@ -234,7 +234,7 @@ class SessionPool:
         self.close()
 
     def _poll_all(self, timeout_ms: float) -> list[Completion]:
-        """Poll those that want it, and those whose sockets signal: most sessions have nothing to do most of the time."""
+        """Poll those that want it, and those whose sockets signal: most have nothing to do most of the time."""
         done = [completion for each in self._all if each.wants_a_look for completion in self._poll_one(each, 0)]
         if self._expired is None:
             self._follow_sockets()

@@ -5,6 +5,8 @@ A node that does not answer in time is missing from the result; only :func:`ask_
 that one node. Nor does an endpoint answer whose host is a name: callers look names up before
 (:func:`zmqlab.names.known_endpoints`), and what is still a name then has no address.
 
+*Shards.* A question is for one Raft group, by default for group 0. Without shards there is no other.
+
 Left out on purpose: orders. They need sessions and retries, which :mod:`~zmqlab.client.session` has.
 """
 
@@ -20,7 +22,7 @@ import msgspec
 import zmq
 
 from zmqlab import net
-from zmqlab.client.roster import newest_of
+from zmqlab.client.roster import newest_of, nodes_told
 from zmqlab.errors import FrameError, NoLeader, NotLetIn, RequestError, RequestRefused, RequestTimeout
 from zmqlab.handshakes import why_silent
 from zmqlab.keys import Credentials
@@ -46,7 +48,7 @@ def new_nonce() -> int:
 
 
 def ask_one(endpoint: str, query: control.Query, answer_type: type[A], timeout_s: float = 2.0, group: int = 0) -> A:
-    """The answer of the node that listens for clients at ``endpoint``, about a Raft group.
+    """The answer of the node that listens for clients at ``endpoint``.
 
     Raises:
         RequestTimeout: nothing came in time; NotLetIn if the keys are the reason.
@@ -75,7 +77,7 @@ def ask_any(
         answer_type: the answer that is expected.
         timeout_s: how long to go on.
         patience_s: how long to wait for a node that says nothing. A node that knows of no leader is asked again later.
-        group: the Raft group that is asked about. A node that does not hold it is passed over.
+        group: the Raft group that is asked about. A node that does not hold it is left for the next.
 
     Raises:
         RequestTimeout: no node answered within ``timeout_s``; NotLetIn if the keys are the reason.
@@ -86,11 +88,10 @@ def ask_any(
     no_leader: NoLeader | None = None
     while (remaining := deadline - time.monotonic()) > 0:
         for endpoint in endpoints:
-            patient_s = min(patience_s, remaining)
-            answer = ask_all([endpoint], lambda _: make_query(), patient_s, group=group).get(endpoint)
-            elsewhere = isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP
+            patience = min(patience_s, remaining)
+            answer = ask_all([endpoint], lambda _: make_query(), patience, group=group).get(endpoint)
             try:
-                if answer is not None and not elsewhere:
+                if answer is not None and not _is_elsewhere(answer):
                     return expect(answer, answer_type, endpoint)
             except NoLeader as error:
                 no_leader = error
@@ -160,6 +161,11 @@ def _connect(context: net.Context, endpoint: str) -> net.Socket:
         ) from None
 
 
+def _is_elsewhere(answer: control.Answer) -> bool:
+    """Whether the node does not hold the group that was asked about."""
+    return isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP
+
+
 def silence_of(endpoints: Iterable[str], otherwise: str, credentials: Credentials | None = None) -> RequestTimeout:
     """The error for nodes of which none answered: that they do not let this process in, if they say so; else
     ``otherwise``."""
@@ -193,16 +199,15 @@ def statuses(
     endpoints: Iterable[str],
     timeout_s: float = 1.0,
     enough: Callable[[dict[str, control.Answer]], bool] | None = None,
-    group: int = 0,
 ) -> dict[str, NodeStatus]:
     """The status of every node that answers within ``timeout_s``, by its client endpoint; ``enough`` as in
-    :func:`ask_all`. A node that does not hold the ``group`` answers with the status of another one."""
-    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough, group))
+    :func:`ask_all`."""
+    return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
 
 
 def statuses_of_group(endpoints: Iterable[str], group: int, timeout_s: float = 1.0) -> dict[str, NodeStatus]:
-    """The status of a Raft group at every node that holds it and answers within ``timeout_s``, by client endpoint."""
-    told = statuses(endpoints, timeout_s, group=group)
+    """The status of a group at every node that holds it and answers within ``timeout_s``, by client endpoint."""
+    told = _statuses_in(ask_all(endpoints, _status_query, timeout_s, group=group))
     return {endpoint: status for endpoint, status in told.items() if status.group == group}
 
 
@@ -222,6 +227,8 @@ def member_endpoints(known: Sequence[str], timeout_s: float = 1.0) -> tuple[str,
     newest = newest_of(told.values())
     if newest is None:
         return tuple(known)
+    if newest.shards > 1:
+        return _nodes_of_all_groups(known, told)
     spelled = {status.node_id: endpoint for endpoint, status in told.items()}
     return tuple(spelled.get(member.node_id, member.client_endpoint) for member in newest.members) or tuple(known)
 
@@ -237,11 +244,25 @@ def follow_members(known: Sequence[str], timeout_s: float = 0.3) -> tuple[str, .
     newest = newest_of(told.values())
     if newest is None:
         return ()
+    if newest.shards > 1:
+        return _nodes_of_all_groups(known, told)
     members = {member.node_id: member.client_endpoint for member in newest.members}
     by_endpoint = {endpoint: node_id for node_id, endpoint in members.items()}
     ids = {each: told[each].node_id if each in told else by_endpoint.get(each, 0) for each in known}
     kept = [each for each in known if ids[each] in members or not members or len(told) < majority]
     return (*kept, *(endpoint for node_id, endpoint in members.items() if node_id not in ids.values()))
+
+
+def _nodes_of_all_groups(known: Sequence[str], told: dict[str, NodeStatus]) -> tuple[str, ...]:
+    """The known nodes, and all that they name: of a cluster with shards none is dropped, as each knows some groups."""
+    return tuple(dict.fromkeys([*known, *(at for status in told.values() for at in nodes_told(status))]))
+
+
+def shards_of(endpoints: Sequence[str], timeout_s: float = 2.0) -> int:
+    """How many groups share the symbols of the cluster at these endpoints, by the first node that answers; 0 if none
+    answers in time."""
+    told = statuses(endpoints, timeout_s, enough=bool)
+    return max((status.shards for status in told.values()), default=0)
 
 
 def _status_query(_: str) -> control.Query:

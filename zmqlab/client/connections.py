@@ -141,7 +141,6 @@ class ConnectedSession:
         context: net.Context | None = None,
         numbering: Numbering | None = None,
         credentials: Credentials | None = None,
-        group: int = 0,
     ) -> None:
         """Start to connect; :meth:`open` must follow.
 
@@ -165,9 +164,7 @@ class ConnectedSession:
             nonces=random.SystemRandom(),
             fallbacks=fallbacks,
             numbering=numbering,
-            group=group,
         )
-        self.group = group
         self._connections: list[Connection] = []
         """Of the roster's contacts, in their order."""
         self._waiter: net.Waiter

@@ -8,6 +8,10 @@ When an order is not answered in time, its outcome is unknown. The call then rai
 back. The next call opens a new session. An order that was never sent was not applied: that is
 :class:`~zmqlab.errors.NoLeader`.
 
+In a cluster with shards the client has a session for each group that it has traded in, and asks each question of the
+group of its symbol. What holds for orders holds within a group: so one call of :meth:`Client.send` takes commands of
+one group.
+
 Nodes may come and go. The session learns of that by itself. Before a question, every few seconds at most, the client
 asks which nodes belong to the cluster now. The endpoints that the caller gave are the last resort.
 
@@ -51,6 +55,7 @@ from zmqlab.market.types import (
     symbol_code,
 )
 from zmqlab.names import known_endpoints, numeric
+from zmqlab.placement import group_of_code
 from zmqlab.settings import parse_endpoint, require_whole
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
@@ -109,10 +114,13 @@ class Client:
         self._looked_at = -math.inf
         """When the client last asked for that; monotonic clock, seconds."""
         self.timeout_s = timeout_s
-        self._session: ConnectedSession | None = None
-        self._forgotten: weakref.finalize[[], Client] | None = None
-        """Closes the session, at the latest when nothing refers to this client any more. The session's sockets are in a
-        cycle, and a collection of that cycle would wait for ever for the sockets to be closed."""
+        self._shards = 0
+        """How many groups share the symbols; 0 until a node has told."""
+        self._sessions: dict[int, ConnectedSession] = {}
+        """By group."""
+        self._forgotten: dict[int, weakref.finalize[[], Client]] = {}
+        """By group, what closes its session, at the latest when nothing refers to this client any more. The session's
+        sockets are in a cycle, and a collection of that cycle would wait for ever for the sockets to be closed."""
         self._closed = False
         self._lock = threading.Lock()
 
@@ -131,10 +139,12 @@ class Client:
         """Close the sockets. Calling it twice is fine."""
         with self._lock:
             self._closed = True
-            self._give_up()
+            for group in tuple(self._sessions):
+                self._give_up(group)
 
     def __repr__(self) -> str:
-        session = f"session {self._session.client_id}" if self._session else "no session yet"
+        ids = [f"{each.client_id}" for each in self._sessions.values()]
+        session = f"session {' '.join(ids)}" if ids else "no session yet"
         return f"<Client of {len(self.endpoints)} nodes, {'closed' if self._closed else session}>"
 
     # -- orders --------------------------------------------------------------------------------------------------
@@ -187,6 +197,7 @@ class Client:
         """Send up to 1,024 commands as one request: they are applied together, in this order, exactly once.
 
         Raises:
+            SettingsError: in a cluster with shards, the symbols are of several groups; nothing was sent.
             RequestTimeout: no answer in time; the outcome is unknown.
             NotLetIn: no node lets this client in; nothing was sent.
             NoLeader: the request was not sent, since no node could take it.
@@ -199,7 +210,7 @@ class Client:
         except (struct.error, TypeError, ValueError) as error:
             raise SettingsError(f"a command does not fit its record: {error}") from None
         with self._lock:
-            response = self._exchange(packed)
+            response = self._exchange(packed, {command.symbol for command in commands})
         if response.status != ResponseStatus.OK:
             raise RequestRefused(f"the cluster refused the request: {ResponseStatus(response.status).name}")
         return execution_reports(response)
@@ -214,7 +225,7 @@ class Client:
         def query() -> control.Query:
             return control.BookQuery(ask.new_nonce(), symbol, levels, linearizable)
 
-        answer = ask.ask_any(self._where(), query, control.BookAnswer, self.timeout_s)
+        answer = ask.ask_any(self._where(), query, control.BookAnswer, self.timeout_s, group=self._group_of(symbol))
         return Depth(symbol, answer.bids, answer.asks)
 
     def trades(self, symbol: str, *, linearizable: bool = True) -> TradeTable:
@@ -224,7 +235,7 @@ class Client:
         def query() -> control.Query:
             return control.TradesQuery(ask.new_nonce(), symbol, linearizable)
 
-        answer = ask.ask_any(self._where(), query, control.TradesAnswer, self.timeout_s)
+        answer = ask.ask_any(self._where(), query, control.TradesAnswer, self.timeout_s, group=self._group_of(symbol))
         return TradeTable(Trade(*trade) for trade in answer.trades)
 
     def status(self, timeout_s: float = 1.0) -> StatusTable:
@@ -261,24 +272,25 @@ class Client:
         assert command.kind == CommandKind.NEW
         return self.send(command)[0]
 
-    def _exchange(self, packed: bytes) -> Response:
+    def _exchange(self, packed: bytes, symbols: set[int]) -> Response:
         """Submit and wait for the answer. A failure ends the session, so that nothing is sent again later."""
         self._require_open()
         deadline = time.monotonic() + self.timeout_s
+        group = self._group_of_all(symbols)
         try:
-            session = self._opened_session(deadline)
+            session = self._opened_session(group, deadline)
             number = session.submit(packed).number
             while (remaining_ms := (deadline - time.monotonic()) * 1000) > 0:
                 done = session.poll(min(POLL_MS, remaining_ms))
-                self._known = session.endpoints
+                self._known = session.endpoints if self._shards <= 1 else self._known
                 for completion in done:
                     if completion.request_number == number:
                         return completion.response
             sent = session.pending > sum(1 for _ in session.session.unsent_requests())
         except (RequestError, KeyboardInterrupt):
-            self._give_up()
+            self._give_up(group)
             raise
-        self._give_up()
+        self._give_up(group)
         if not sent:
             raise NoLeader(f"no node could take the order within {self.timeout_s:g} s: nothing was sent")
         raise RequestTimeout(
@@ -286,16 +298,33 @@ class Client:
             "client.book(symbol) and client.trades(symbol) tell, once a majority of the nodes runs"
         )
 
-    def _opened_session(self, deadline: float) -> ConnectedSession:
-        if self._session is None:
+    def _opened_session(self, group: int, deadline: float) -> ConnectedSession:
+        if group not in self._sessions:
             timeout_ms = min(1_000, self.timeout_s * 500)
-            settings = SessionSettings(timeout_ms=timeout_ms)
+            settings = SessionSettings(timeout_ms=timeout_ms, group=group)
             given = self._located()
-            self._session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
-            self._session.session.watched_by(self._watch)
-            self._forgotten = weakref.finalize(self, self._session.close)
-            self._session.open(max(1.0, (deadline - time.monotonic()) * 1000))
-        return self._session
+            session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
+            self._sessions[group] = session
+            session.session.watched_by(self._watch)
+            self._forgotten[group] = weakref.finalize(self, session.close)
+            session.open(max(1.0, (deadline - time.monotonic()) * 1000))
+        return self._sessions[group]
+
+    def _group_of(self, symbol: str) -> int:
+        """The group that a symbol belongs to. While no node tells how many groups there are, it is the only one: a node
+        that knows better refuses the order."""
+        return self._group_of_all({symbol_code(symbol)})
+
+    def _group_of_all(self, symbols: set[int]) -> int:
+        """The one group that these symbols, by their codes, belong to."""
+        if not self._shards:
+            self._shards = ask.shards_of(self._known or self._located(), min(LOOK_TIMEOUT_S, self.timeout_s))
+        groups = {group_of_code(code, self._shards or 1) for code in symbols}
+        if len(groups) > 1:
+            raise SettingsError(
+                f"the commands are of {len(groups)} groups of the cluster, and a request is of one: send them apart"
+            )
+        return groups.pop()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -324,10 +353,11 @@ class Client:
         trust_clients_ports(found, self._key)
         return found
 
-    def _give_up(self) -> None:
-        if self._session is not None and self._forgotten is not None:
-            self._forgotten()
-            self._session = None
+    def _give_up(self, group: int) -> None:
+        forget = self._forgotten.pop(group, None)
+        if forget is not None:
+            forget()
+        self._sessions.pop(group, None)
 
 
 def _check(name: str, value: SupportsIndex, low: int, high: int) -> None:

@@ -70,7 +70,7 @@ TIMEOUT_GROWTH = 5
 DOUBLINGS_MAX = 3
 """A time-out grows up to eightfold."""
 
-_CLOSING = int(ResponseStatus.CLOSING)
+_NOT_HERE = int(ResponseStatus.CLOSING), int(ResponseStatus.ELSEWHERE)
 
 
 @dataclass(slots=True)
@@ -233,7 +233,7 @@ class Outbox:
         """``node`` takes no requests for now."""
         self._counters.busy += 1
         if now_ns >= node.busy_until_ns:  # several BUSYs may come in one frame: they count once
-            pause_ms = CLOSING_MS if status == _CLOSING else min(BUSY_MS << node.busy_level, BUSY_MAX_MS)
+            pause_ms = CLOSING_MS if status in _NOT_HERE else min(BUSY_MS << node.busy_level, BUSY_MAX_MS)
             node.busy_level = min(node.busy_level + 1, 10)
             node.busy_until_ns = now_ns + pause_ms * NS_PER_MS
 
@@ -369,7 +369,7 @@ class UnwaitedOutbox(Outbox):
 
 
 def _is_usable(node: Contact, now_ns: int) -> bool:
-    return node.connected and node.busy_until_ns <= now_ns and node.avoided_until_ns <= now_ns
+    return node.connected and node.holds_group and node.busy_until_ns <= now_ns and node.avoided_until_ns <= now_ns
 
 
 def choose_node(

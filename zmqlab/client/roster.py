@@ -33,6 +33,11 @@ off and know only each other. So the roster looks further in three cases:
 It then tries the endpoints that the caller gave, and all members that any connected node names. Learners are among them
 here: a node that missed its own removal may name the nodes that took over as learners only.
 
+*Shards.* A roster is of one group: it asks for the status of that group, and a status of another one does not count
+here, neither for who leads nor for the members. A node that answers with one does not hold the group. It still knows
+other nodes of the cluster: the founders, and the members of its own groups. The roster tries all of those until it has
+found the group's members.
+
 All connected nodes are asked for their status once a second. They are asked sooner when a connection comes or goes,
 when no leader is known to a client that sends to the leader, when at most half of the nodes can be reached, and when
 :meth:`Roster.hurry` asks for it.
@@ -50,6 +55,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire import control
 from zmqlab.wire.frames import QUERY
 from zmqlab.wire.node_status import NodeStatus
@@ -111,6 +117,12 @@ def newest_of(statuses: Iterable[NodeStatus]) -> NodeStatus | None:
     return max(statuses, key=lambda status: (is_member(status), progress_of(status)), default=None)
 
 
+def nodes_told(status: NodeStatus) -> tuple[str, ...]:
+    """Where clients reach all nodes that a status of a cluster with shards names, whichever groups they hold."""
+    places = [at for _, at in status.founders] + [at for brief in status.groups for at in brief.members]
+    return tuple(client_endpoint(*parse_endpoint(at)) for at in dict.fromkeys(places))
+
+
 class Wire(Protocol):
     """One connection to one node, as the session sees it. Neither method blocks."""
 
@@ -153,6 +165,8 @@ class Contact:
     """Why it is avoided: it talks but does not answer requests. Then only an answer to a request ends that."""
     busy_until_ns: int = 0
     """It said BUSY or CLOSING, or its queue is full: no request is sent to it before."""
+    holds_group: bool = True
+    """False: it has said that it does not hold the group that the client wants."""
     busy_level: int = 0
     """How many times in a row it said BUSY; 0 after any other answer."""
 
@@ -207,6 +221,8 @@ class Roster:
         """Index of the node that leads, by :func:`leader_of`; None while none is known."""
         self._welcome = welcome
         self._group = group
+        self._hints: tuple[str, ...] = ()
+        """Where nodes are that may hold the group, by the word of nodes that do not."""
         self._given = tuple(dict.fromkeys([*endpoints, *fallbacks]))
         self._newest = (-1, -1)
         """:func:`progress_of` the status that the membership is from; never falls."""
@@ -294,13 +310,15 @@ class Roster:
             self._take_status(contact, answer.status)
 
     def _take_status(self, contact: Contact, status: NodeStatus) -> None:
-        contact.status = status if status.group == self._group else None  # a node without it tells of another one
         self._unsettled = self._unsettled or contact.node_id != status.node_id
         contact.node_id = status.node_id
+        contact.holds_group = status.group == self._group
+        contact.status = status if contact.holds_group else None
+        if not contact.holds_group:
+            self._hints = nodes_told(status) if not self._voters else ()
+            return
         self._follow_leader()
         progress = progress_of(status)
-        if status.group != self._group:
-            return
         if progress < self._newest or not is_member(status):
             return
         voters = {each.node_id: each.client_endpoint for each in status.members if each.voter}
@@ -333,6 +351,9 @@ class Roster:
         before = len(self.contacts)
         if self._has_lost_track(now_ns) or is_lost:
             self._widen(now_ns)
+        for endpoint in self._hints:
+            self._join(endpoint)
+        self._hints = ()
         left = self._settle() if self._unsettled and self._voters else []
         if left:
             self._follow_leader()
@@ -345,7 +366,7 @@ class Roster:
         is_alone = is_unserved = True
         for contact in self.contacts:
             status = contact.status
-            if not contact.connected:
+            if not contact.connected or not contact.holds_group:
                 continue
             if status is not None and is_served(status):  # a voter is a member
                 is_alone = is_unserved = False

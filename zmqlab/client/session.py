@@ -15,11 +15,15 @@ remember is bounded, so the :class:`Window` bounds how far numbers run ahead of 
 An answer may come twice, from two nodes. The first one is taken and the second one is counted. By status:
 
 - OK, STALE and MALFORMED complete the request. The last two mean that the client or the cluster has a bug.
-- BUSY and CLOSING: the request goes to another node.
+- BUSY, CLOSING and ELSEWHERE: the request goes to another node.
 - WINDOW_FULL: the request is sent again a little later, with the newest ``answered_below``.
 - SESSION_EXPIRED: the session is over (:attr:`Session.expired`), and the outcome of all open requests is unknown.
 
 Rules: no socket, no clock (``now_ns`` is handed in and must not fall), no random generator but those handed in.
+
+*Shards.* A session is of one group. Its frames name the group, and a response of another group is a bad frame. A client
+of a cluster with shards has a session for each group that it trades in: numbers, window, retries, answers and the id
+are a group's own.
 
 Left out on purpose: opening another session after an expiry. That would hide that outcomes are unknown.
 """
@@ -59,17 +63,15 @@ _OK = int(ResponseStatus.OK)  # plain integers: an attribute of an IntEnum costs
 _EXPIRED = int(ResponseStatus.SESSION_EXPIRED)
 _WINDOW_FULL = int(ResponseStatus.WINDOW_FULL)
 _FORBIDDEN = int(ResponseStatus.FORBIDDEN)
-_REFUSALS = (
-    _EXPIRED,
-    _WINDOW_FULL,
-    *map(int, (ResponseStatus.BUSY, ResponseStatus.CLOSING, ResponseStatus.ELSEWHERE)),
-)
+_REFUSALS = (_EXPIRED, _WINDOW_FULL, *map(int, (ResponseStatus.BUSY, ResponseStatus.CLOSING, ResponseStatus.ELSEWHERE)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
     """How one session behaves."""
 
+    group: int = 0
+    """The Raft group that the session is of (:func:`zmqlab.placement.group_of`); 0 in a cluster without shards."""
     timeout_ms: float = 1_000.0
     """The shortest retry time-out; see :mod:`~zmqlab.client.retries`."""
     suspicion_ms: float = 300.0
@@ -180,7 +182,6 @@ class Session:
         nonces: random.Random,
         fallbacks: Sequence[str] = (),
         numbering: Numbering | None = None,
-        group: int = 0,
     ) -> None:
         """Connect to ``endpoints``; :meth:`begin` opens the session.
 
@@ -204,7 +205,6 @@ class Session:
         """Whether the cluster has forgotten this session."""
         self.counters = SessionCounters()
         self._connect = connect
-        self._group = group
         self._timeout_ns = round(settings.timeout_ms * NS_PER_MS)
         self.roster = Roster(
             self._welcome,
@@ -213,8 +213,9 @@ class Session:
             fallbacks=fallbacks,
             numbering=numbering,
             wants_leader=settings.node_choice == "leader",
-            group=group,
+            group=settings.group,
         )
+        self._group = settings.group
         self._nonces = nonces
         window, outbox = (Window, Outbox) if settings.waits else (UnwaitedWindow, UnwaitedOutbox)
         self._window = window(settings.window, settings.window_bytes)
@@ -341,8 +342,10 @@ class Session:
             contact.avoided_until_ns = 0
         done: list[Completion] = []
         try:
-            frame_type, _ = parse_header(frame)
+            frame_type, group = parse_header(frame)
             if frame_type == RESPONSES:
+                if group != self._group:
+                    raise FrameError(f"a response of group {group} came to a session of group {self._group}")
                 for response in iter_responses(frame):
                     self._take_response(contact, response, now_ns, done)
             elif frame_type == ANSWER:
@@ -430,9 +433,8 @@ class Session:
             pause_ms = WINDOW_FULL_MS << min(request.windows_full, WINDOW_FULL_DOUBLINGS_MAX)
             request.windows_full += 1
             self._outbox.wait(request, now_ns + pause_ms * NS_PER_MS, by_the_log=True)
-            request.frame = encode_request(
-                self.client_id, request.number, self._window.low, request.commands, self._group
-            )
+            args = self.client_id, request.number, self._window.low, request.commands
+            request.frame = encode_request(*args, self._group)
 
     def _complete(
         self, contact: Contact, request: OpenRequest, response: Response, now_ns: int, done: list[Completion]

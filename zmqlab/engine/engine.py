@@ -190,7 +190,7 @@ class Engine:
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
-                self._answer_early(self._first_start, frame_type, route, frame)
+                self._answer_early(self._first_start, frame_type, number, route, frame)
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is None and number < self._settings.shards:
@@ -254,7 +254,7 @@ class Engine:
         """The base endpoint of a member of any group; empty for any other node."""
         return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
 
-    def _answer_early(self, start: FirstStart, frame_type: int, route: Route, frame: bytes) -> None:
+    def _answer_early(self, start: FirstStart, frame_type: int, number: int, route: Route, frame: bytes) -> None:
         """A frame of a client that came before it is decided what this node is. Raises FrameError."""
         if frame_type == frames.QUERY:
             query = control.decode_query(frame)
@@ -268,7 +268,7 @@ class Engine:
             self._effects.reply(route, control.encode(frames.ANSWER, answer))
         else:
             body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)
-            self._effects.reply(route, client_wire.encode_responses([body]))
+            self._effects.reply(route, client_wire.encode_responses([body], number))
 
     def _count_bad(self, source: str, error: FrameError) -> None:
         for group in self.groups.values():

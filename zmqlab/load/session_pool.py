@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from zmqlab import net
 from zmqlab.client.connections import ConnectedSession
@@ -80,16 +80,17 @@ class SessionPool:
         self._all = [
             ConnectedSession(
                 endpoints,
-                settings,
+                replace(settings, group=group),
                 rng=random.Random(seed + number),
                 context=self._context,
                 numbering=self._numbering,
-                group=group,
             )
             for group in groups
             for number in range(clients)
         ]
-        self._of_group = {group: [each for each in self._all if each.group == group] for group in groups}
+        owners = [group for group in groups for _ in range(clients)]
+        self._groups = dict(zip(self._all, owners, strict=True))
+        self._of_group = {group: [each for each in self._all if self._groups[each] == group] for group in groups}
         self._turns = dict.fromkeys(groups, 0)
         """By group: its session that is next to send."""
         self.expired: list[tuple[int, int]] = []
@@ -125,7 +126,7 @@ class SessionPool:
     @property
     def client_groups(self) -> list[int]:
         """The sessions' groups; empty if there is one."""
-        return [each.group for each in self._all] if len(self._of_group) > 1 else []
+        return [self._groups[each] for each in self._all] if len(self._of_group) > 1 else []
 
     @property
     def requests_sent(self) -> list[int]:
@@ -137,7 +138,7 @@ class SessionPool:
         """By session: when it was asked for, and when it was there."""
         times = ((each, *each.session.opened_ns) for each in self._all)
         return [
-            SessionOpened(client=each.client_id, invoked_ns=invoked_ns, completed_ns=completed_ns, group=each.group)
+            SessionOpened(client=each.client_id, invoked_ns=invoked_ns, completed_ns=completed_ns, group=self._groups[each])
             for each, invoked_ns, completed_ns in times
         ]
 
@@ -249,8 +250,9 @@ class SessionPool:
             return session.poll(timeout_ms)
         except SessionExpired as error:
             self._expired = error
-            if (session.group, session.client_id) not in self.expired:
-                self.expired.append((session.group, session.client_id))
+            key = self._groups[session], session.client_id
+            if key not in self.expired:
+                self.expired.append(key)
             return []
 
     def _follow_sockets(self) -> None:

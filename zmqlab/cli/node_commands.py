@@ -216,7 +216,7 @@ def status(
     timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Ask nodes for their role, term, commit and applied index, lag and hash; with shards, who holds and leads which."""
+    """Ask nodes for role, term, commit and applied index, lag and hash; with shards, who holds and leads which."""
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.client.ask import status_table
 

@@ -140,8 +140,8 @@ def settle(endpoints: Sequence[str], timeout_s: float = SETTLE_S, group: int = 0
 def pull_log(
     endpoints: Sequence[str], last_index: int, collector: LogCollector | None = None, group: int = 0
 ) -> LogPiece:
-    """The entries of a group up to ``last_index``: what was collected during the run if that has all of them and no node said
-    otherwise, else from the first node that has all, else from where there are most.
+    """The entries of a group up to ``last_index``: what was collected in the run if that has all of them and no node
+    said otherwise, else from the first node that has all, else from where there are most.
 
     Raises:
         ZmqlabError: no node gives its log.

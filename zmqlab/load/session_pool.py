@@ -138,7 +138,9 @@ class SessionPool:
         """By session: when it was asked for, and when it was there."""
         times = ((each, *each.session.opened_ns) for each in self._all)
         return [
-            SessionOpened(client=each.client_id, invoked_ns=invoked_ns, completed_ns=completed_ns, group=self._groups[each])
+            SessionOpened(
+                client=each.client_id, invoked_ns=invoked_ns, completed_ns=completed_ns, group=self._groups[each]
+            )
             for each, invoked_ns, completed_ns in times
         ]
 

@@ -1,9 +1,9 @@
 """What shards are worth: saturation and CPU per order and node, for several sizes, without and with shards.
 
-All sizes run in one process, one after the other, round after round: a machine that becomes slower is slower for all of
-them. At saturation a fixed number of orders is kept outstanding (rate "max"); at a rate the loop is open. CPU is what the
-system charged to each node's process while the load ran, over the orders acknowledged: each node pays for every order
-that it holds a copy of, and not for the others.
+All sizes run in one process, one after the other, round after round: a machine that becomes slower is slower for all.
+At saturation a fixed number of orders is kept outstanding (rate "max"); at a rate the loop is open. CPU is what the
+system charged to each node's process while the load ran, over the orders acknowledged: a node pays for each order that
+it holds a copy of, and not for the others.
 
     python benchmarks/shards.py [--sizes 3/1/0,5/8/3] [--rate 4000] [--seconds 6] [--rounds 3]
 

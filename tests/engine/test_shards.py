@@ -220,3 +220,51 @@ def test_a_founder_that_lost_its_disk_comes_back_in_all_its_groups() -> None:
         replication = cluster.groups(2)[group].replica.replication
         assert 77 in replication.configuration.voters
         assert len(replication.configuration.members) == 3
+
+
+def test_leadership_goes_back_to_a_node_that_came_back_and_then_stays() -> None:
+    cluster = founded()
+    first = cluster.leaders()
+    cluster.stop(1)
+    cluster.step(150)
+    assert 1 not in cluster.leaders()
+    cluster.start(1)
+    moves, seen = 0, cluster.leaders()
+    for _ in range(900):
+        cluster.step()
+        now = cluster.leaders()
+        moves += now != seen
+        seen = now
+    assert seen == first
+    assert moves <= first.count(1) * 2, "each group of the node moves once, by way of no leader at most"
+
+
+def test_a_leader_hands_over_only_when_all_that_it_has_is_committed() -> None:
+    """Requests come in every turn, so that there is always something on its way. The leader stops to propose."""
+    cluster = founded()
+    group = cluster.leaders().index(1)
+    cluster.stop(1)
+    cluster.step(150)
+    leader = cluster.leader(group)
+    assert leader is not None
+    session = opened(cluster, group, leader)
+    cluster.start(1)
+    number, told = 0, []
+    replica = cluster.groups(leader)[group].replica
+    hand_over = type(replica.replication).hand_over
+
+    def watched(replication: object, target: int = 0) -> bool:
+        told.append((replica.replication.commit_index, replica.replication.last_index))
+        return hand_over(replication, target)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(replica.replication), "hand_over", watched)
+        for _ in range(600):
+            number += 1
+            frame = client_wire.encode_request(session, number, number, order(symbol_of(group)), group)
+            cluster.ask(leader, frame)
+            cluster.step()
+    assert cluster.leader(group) == 1
+    assert told
+    assert all(commit == last for commit, last in told)
+    assert cluster.groups(1)[group].replica.machine.orders_applied == number, "no request is lost or carried out twice"

@@ -13,7 +13,9 @@ In reading order:
 * :mod:`~zmqlab.engine.engine`: the front: what comes in, the turn, time, the groups.
 * :mod:`~zmqlab.engine.first_start`: what a node without a journal is, and whether there is a cluster already.
 * :mod:`~zmqlab.engine.group_founding`: which groups a node of a cluster with shards holds.
+* :mod:`~zmqlab.engine.design`: what a group is made of, and what it is told of its node.
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
+* :mod:`~zmqlab.engine.leader_balance`: who should lead a group, and how leadership goes there.
 * :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
 * :mod:`~zmqlab.engine.own_symbols`: whether what a client sends to a group is about symbols of that group.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
@@ -24,8 +26,9 @@ In reading order:
 * :mod:`~zmqlab.engine.tracing`: what a group tells of its messages and steps while it is traced.
 """
 
+from zmqlab.engine.design import Design
 from zmqlab.engine.effects import Effects, Vitals
 from zmqlab.engine.engine import Engine
-from zmqlab.engine.group import Design, Group
+from zmqlab.engine.group import Group
 
 __all__ = ["Design", "Effects", "Engine", "Group", "Vitals"]

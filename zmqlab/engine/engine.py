@@ -29,10 +29,11 @@ from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import refusal_of
+from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.first_start import Assembly, FirstStart, first_start
-from zmqlab.engine.group import Company, Design, Faults, Group
-from zmqlab.engine.group_founding import AssemblyOfShards, Beginning, beginning_of, open_journals
+from zmqlab.engine.group import Group
+from zmqlab.engine.group_founding import AssemblyOfShards, Beginning, beginning_of, open_journals, preferred_places
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
@@ -126,6 +127,7 @@ class Engine:
         """``new``: what this node is, if it is so from now on."""
         opened, founders = open_journals(self._journal, self._settings, new)
         briefs = self._briefs if self._settings.shards > 1 else None
+        preferred = preferred_places(founders, self._settings)
         for number, (journal, origin) in opened.items():
             self.groups[number] = self._group_class(
                 number,
@@ -138,7 +140,7 @@ class Engine:
                 origin,
                 self._design,
                 self._clock,
-                Company(len(opened), briefs, founders.addresses),
+                Company(len(opened), briefs, founders.addresses, preferred.get(number, "")),
             )
         if len(opened) < self._settings.shards:
             self._effects.hear_groups(tuple(opened))

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from zmqlab.engine.answers import Answers
+from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
+from zmqlab.engine.leader_balance import Balance
 from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
-from zmqlab.engine.link_faults import ClientFaults, LinkFaults
 from zmqlab.engine.own_symbols import expect_own_commands, expect_own_question
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
@@ -36,13 +35,10 @@ from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.replica import (
     Applied,
     Journal,
-    MakeReplication,
     Origin,
-    RaftByQuorum,
     Replica,
     ReplicaSettings,
     Start,
-    StateMachine,
 )
 from zmqlab.replica.driver import Route
 from zmqlab.replica.replica import request_key
@@ -51,7 +47,6 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
-from zmqlab.wire.fault_queries import NodeFaults
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
 from zmqlab.wire.records import unpack_fills, unpack_reports
@@ -62,41 +57,6 @@ EAGER_TICKS = 300
 EAGER_INTERVAL_TICKS = 3
 TRADES_PER_SNAPSHOT = 64
 """Trades published between two snapshots; the tape on the wire is for eyes, the book's own tape is exact."""
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """What a group is made of, where production and simulator differ. The defaults are production's."""
-
-    make_replication: MakeReplication = RaftByQuorum
-    make_machine: Callable[[], StateMachine] = StateMachine
-    raft: RaftSettings | None = None
-    """None: from the node's settings."""
-    replica: ReplicaSettings | None = None
-    """None: from the node's settings."""
-    answer_bytes: int = frames.MAX_ANSWER_BYTES
-    """What a client accepts in one frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What a node can be made to suffer, for labs."""
-
-    links: LinkFaults
-    clients: ClientFaults
-    suffer: Callable[[NodeFaults], None]
-    """Sets what the node itself suffers. Raises SettingsError: it can't; nothing has changed then."""
-
-
-class Company(NamedTuple):
-    """What a group knows of the other groups of its node."""
-
-    size: int = 1
-    """How many groups the node holds, this one included: each has its share of the node's bounds."""
-    briefs: Callable[[], list[GroupBrief]] | None = None
-    """Gives the essentials of all of them; None: the cluster has no shards."""
-    founders: tuple[tuple[int, str], ...] = ()
-    """Identity and address of each founder of a cluster with shards."""
 
 
 class Group:
@@ -141,6 +101,9 @@ class Group:
         )
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
         leaving = Leaving(effects, rng, replication, journal.life, number) if settings.leave else None
+        self.balance = (
+            Balance(self.replica, lambda: self.peers.member_at(company.preferred)) if company.preferred else None
+        )
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -162,8 +125,8 @@ class Group:
             store_first=settings.durability != "fsync",
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
-        preferred = origin.configuration.preferred
-        is_first = preferred == origin.node_id if preferred else settings.leader
+        preferred = self._company.preferred
+        is_first = preferred == settings.endpoint if preferred else settings.leader
         is_eager = is_first and origin.is_founder and stored.hard_state is None
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
@@ -268,6 +231,8 @@ class Group:
             if not self.joining.is_wanted():
                 self.standing.tick()
         self.closing.tick()
+        if self._company.preferred and not self.closing.begun:
+            self.balance.tick()
         if self._eager_ticks:
             replication = self.replica.replication
             self._eager_ticks = 0 if replication.leader_id else self._eager_ticks - 1
@@ -299,6 +264,7 @@ class Group:
     def _look_round(self) -> None:
         """Follow what has changed in this turn."""
         self._note_changes()
+        self.balance.turn()
         for node_id in self.peers.follow():
             self._note_promotion(node_id)
 
@@ -367,7 +333,9 @@ class Group:
 
     def brief(self) -> GroupBrief:
         """The essentials, for the statuses of all groups of this node."""
-        return brief_of(self.number, self.replica.replication, self.peers, self.standing.was_removed)
+        return brief_of(
+            self.number, self.replica.replication, self.peers, self._company.preferred, self.standing.was_removed
+        )
 
     def _where(self) -> str:
         """Which group a line of the log is of."""

@@ -44,7 +44,7 @@ def founded(origin: Origin, settings: NodeSettings) -> dict[int, Configuration]:
     ids = sorted(addresses, key=lambda node_id: parse_endpoint(addresses[node_id]))
     placement = place(ids, settings.shards, settings.replication_factor)
     return {
-        group: Configuration(members, addresses=tuple(addresses.items()), preferred=members[0])
+        group: Configuration(members, addresses=tuple(addresses.items()))
         for group, members in placement.items()
         if origin.node_id in members
     }
@@ -55,6 +55,13 @@ def came_back(founders: Configuration, settings: NodeSettings) -> dict[int, Conf
     addresses = sorted((at for _, at in founders.addresses), key=parse_endpoint)
     placement = place(addresses, settings.shards, settings.replication_factor)
     return {group: NO_MEMBERS for group, members in placement.items() if settings.endpoint in members}
+
+
+def preferred_places(founders: Configuration, settings: NodeSettings) -> dict[int, str]:
+    """The address of the member that should lead each group (:mod:`zmqlab.engine.leader_balance`)."""
+    addresses = sorted((at for _, at in founders.addresses), key=parse_endpoint)
+    placement = place(addresses, settings.shards, settings.replication_factor) if addresses else {}
+    return {group: members[0] for group, members in placement.items()}
 
 
 class Beginning(NamedTuple):

@@ -252,6 +252,10 @@ class Peers:
         """The base endpoint of a member; empty for any other node."""
         return self._claimed.get(node_id) or self._known().get(node_id, "")
 
+    def member_at(self, address: str) -> int:
+        """The member at a base endpoint, by the configuration; 0: there is none."""
+        return next((node_id for node_id, at in self._known().items() if at == address), 0)
+
     def addresses(self) -> list[str]:
         """The base endpoints of all members by the configuration, in their order."""
         return sorted(self._known().values(), key=parse_endpoint)

@@ -110,7 +110,7 @@ def status_of(
     )
 
 
-def brief_of(number: int, replication: Replication, peers: Peers, was_removed: bool) -> GroupBrief:
+def brief_of(number: int, replication: Replication, peers: Peers, preferred: str, was_removed: bool) -> GroupBrief:
     """The essentials of one group here."""
     configuration = replication.configuration
     is_voter = replication.node_id in configuration.voters
@@ -121,7 +121,7 @@ def brief_of(number: int, replication: Replication, peers: Peers, was_removed: b
         term=replication.term,
         leader_id=replication.leader_id,
         leader_endpoint=peers.address_of(replication.leader_id),
-        preferred_endpoint=peers.address_of(configuration.preferred),
+        preferred_endpoint=preferred,
         members=peers.addresses(),
     )
 

@@ -15,9 +15,6 @@ caught up, and then be promoted. A leader that removes itself leads until that i
 and then steps down (section 4.2.2). A removed server is not told. Pre-votes and refused votes keep it harmless (section
 4.2.3).
 
-*The preferred leader.* A configuration may name the member that should lead while it can, where a node has many groups
-and each node is to lead as many as the others. Raft itself does not look at it.
-
 *Addresses.* A configuration also carries the address of each member. A node that is new, or that has only a snapshot,
 learns from it where the other members are. Raft itself never looks at addresses.
 
@@ -29,14 +26,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 _COUNTS = struct.Struct("<HH")
-"""Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it.
-Last comes the id of the preferred leader, if there is one."""
+"""Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it."""
 _LENGTH = struct.Struct("<H")
-_PREFERRED = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,6 @@ class Configuration:
     """Ids of the members that receive the log and do not vote (section 4.2.1)."""
     addresses: tuple[tuple[int, str], ...] = ()
     """``(node id, address)``, sorted. A member may have none. Addresses of nodes that are no members are dropped."""
-    preferred: int = 0
-    """The member that should lead; 0: none more than the others. One that is no member is dropped."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voters", tuple(sorted(set(self.voters))))
@@ -65,8 +58,6 @@ class Configuration:
             raise ValueError(f"node ids must be positive and fit 64 bits: {self.members}")
         known = {node_id: address for node_id, address in self.addresses if address and node_id in self.members}
         object.__setattr__(self, "addresses", tuple(sorted(known.items())))
-        if self.preferred not in self.members:
-            object.__setattr__(self, "preferred", 0)
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -82,21 +73,21 @@ class Configuration:
 
     def with_learner(self, node_id: int, address: str = "") -> Configuration:
         """The configuration with one more member, which does not vote yet."""
-        return replace(self, learners=(*self.learners, node_id), addresses=(*self.addresses, (node_id, address)))
+        return Configuration(self.voters, (*self.learners, node_id), (*self.addresses, (node_id, address)))
 
     def with_voter(self, node_id: int) -> Configuration:
         """The configuration in which the learner ``node_id`` votes."""
         learners = tuple(learner for learner in self.learners if learner != node_id)
-        return replace(self, voters=(*self.voters, node_id), learners=learners)
+        return Configuration((*self.voters, node_id), learners, self.addresses)
 
     def with_address(self, node_id: int, address: str) -> Configuration:
         """The configuration in which the member ``node_id`` has another address."""
-        return replace(self, addresses=tuple({**dict(self.addresses), node_id: address}.items()))
+        return Configuration(self.voters, self.learners, tuple({**dict(self.addresses), node_id: address}.items()))
 
     def without(self, node_id: int) -> Configuration:
         """The configuration without the member ``node_id``."""
         voters, learners = ([each for each in ids if each != node_id] for ids in (self.voters, self.learners))
-        return replace(self, voters=tuple(voters), learners=tuple(learners))
+        return Configuration(tuple(voters), tuple(learners), self.addresses)
 
     def encode(self) -> bytes:
         """Bytes that are the same for equal configurations."""
@@ -106,8 +97,6 @@ class Configuration:
         for member in self.members:
             address = addresses.get(member, "").encode()
             parts += (_LENGTH.pack(len(address)), address)
-        if self.preferred:
-            parts.append(_PREFERRED.pack(self.preferred))
         return b"".join(parts)
 
     @classmethod
@@ -126,15 +115,11 @@ class Configuration:
                 (size,) = _LENGTH.unpack_from(data, offset)
                 offset += _LENGTH.size + size
                 addresses.append((node_id, data[offset - size : offset].decode()))
-            preferred = 0
-            if len(data) == offset + _PREFERRED.size:
-                (preferred,) = _PREFERRED.unpack_from(data, offset)
-                offset = len(data)
         except (struct.error, UnicodeDecodeError) as error:
             raise ValueError(f"{len(data)} bytes are not a configuration") from error
         if offset != len(data):
             raise ValueError(f"{len(data)} bytes are not a configuration: it ends at {offset}")
-        return cls(ids[:voters], ids[voters:], tuple(addresses), preferred)
+        return cls(ids[:voters], ids[voters:], tuple(addresses))
 
 
 def quorum_size(voter_count: int) -> int:

@@ -96,6 +96,8 @@ class Replica:
         self.answered: list[int] = []
         """``received_ns`` of the requests that the last turn answered; the node takes and clears it."""
         self.elections_total = 0
+        self.proposes = True
+        """Whether this leader appends requests; False: they wait, as while leadership is handed over."""
         self.steps: Steps | None = None
         """Told of each step; None: no watch."""
         self._driver = driver
@@ -338,6 +340,8 @@ class Replica:
             self._to_propose = self._pending_frames()
 
     def _propose_as_leader(self, requests: list[tuple[Key, bytes]]) -> None:
+        if not self.proposes:
+            return
         if self._proposed_in != self.replication.term:
             self._proposed_in, self._proposed = self.replication.term, set()
         proposed, is_done = self._proposed, self.machine.sessions.is_done

@@ -25,7 +25,8 @@ import numpy as np
 from machine import burning
 
 from zmqlab import Cluster, LoadClient
-from zmqlab.judge.evidence import LogCollector, acknowledgements_of
+from zmqlab.judge.evidence import acknowledgements_of
+from zmqlab.judge.log_collector import LogCollector
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.hosts import LocalHost, module_command
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike

@@ -19,6 +19,10 @@ from zmqlab.wire import control
 from zmqlab.wire.node_status import NodeStatus
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
+HOLDS_HEAD = ("node", "state", "holds", "leads", "knows no leader of", "pid", "memory")
+"""Of nodes with several Raft groups: figures of one group would mean little."""
+GROUP_HEAD = ("group", "leader", "term", "members")
+GAPS_HEAD = ("group", "leader", "term", "orders", "longest gap, ms", "at, s")
 EVENT_HEAD = ("time", "node", "what", "term", "")
 NARROWEST = 8
 """No column of text gives way below it while another column can: the longest word of a role or a state."""
@@ -125,6 +129,17 @@ class NodeState:
         indexes = (status.commit_index, status.applied_index, status.lag, status.hash_index)
         return (self.name, self.state, status.role, status.term, leader, *indexes, hash_text)
 
+    def row_of_groups(self) -> tuple[object, ...]:
+        """Cells of a table where nodes hold several Raft groups."""
+        if self.status is None:
+            return (self.name, self.state, *("-",) * (len(HOLDS_HEAD) - 2))
+        briefs = self.status.groups
+        holds = ", ".join(str(each.number) for each in briefs)
+        leads = ", ".join(str(each.number) for each in briefs if each.role == "leader")
+        without = ", ".join(str(each.number) for each in briefs if not each.leader_id)
+        memory = f"{self.status.rss_bytes >> 20} MiB"
+        return (self.name, self.state, holds or "-", leads or "-", without or "-", self.status.pid, memory)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the identity, the state, and all that the node said."""
         said = msgspec.to_builtins(self.status) if self.status is not None else None
@@ -180,6 +195,38 @@ class StatusTable(Sequence[NodeState]):
             return "".join(by_kind)
         return "; ".join(f"{kind} on {', '.join(names)}" for kind, names in sorted(by_kind.items()))
 
+    @property
+    def shards(self) -> int:
+        """How many Raft groups share the symbols, by the word of those that answered."""
+        return max((node.status.shards for node in self.nodes if node.status is not None), default=1)
+
+    def leads(self) -> dict[str, int]:
+        """Node -> how many groups it leads, by its own word; of those that answered."""
+        told = {node.name: node.status for node in self.nodes if node.status is not None}
+        return {name: sum(each.role == "leader" for each in status.groups) for name, status in told.items()}
+
+    def group_rows(self) -> list[tuple[object, ...]]:
+        """A row for each of several groups: its number, leader, term and members, by the word of the latest term."""
+        told = [node.status for node in self.nodes if node.status is not None]
+        names = {status.address: status.name for status in told}
+        rows: list[tuple[object, ...]] = []
+        for number in range(self.shards):
+            briefs = [brief for status in told for brief in status.groups if brief.number == number]
+            newest = max(briefs, key=lambda each: (each.term, bool(each.leader_endpoint)), default=None)
+            if newest is None:
+                rows.append((number, *("-",) * (len(GROUP_HEAD) - 1)))
+                continue
+            members = ", ".join(sorted(names.get(each, each) for each in newest.members))
+            leader = names.get(newest.leader_endpoint, newest.leader_endpoint) or "-"
+            rows.append((number, leader, newest.term, members))
+        return rows
+
+    def _tables(self) -> list[tuple[Sequence[str], list[tuple[object, ...]]]]:
+        """Head and rows of each table: the nodes, and with several groups the groups."""
+        if self.shards == 1:
+            return [(STATUS_HEAD, self._rows())]
+        return [(HOLDS_HEAD, [node.row_of_groups() for node in self.nodes]), (GROUP_HEAD, self.group_rows())]
+
     def _rows(self) -> list[tuple[object, ...]]:
         names = {node.status.node_id: node.name for node in self.nodes if node.status}
         return [node.row(names) for node in self.nodes]
@@ -190,14 +237,15 @@ class StatusTable(Sequence[NodeState]):
 
     def text(self, width: int | None = None) -> str:
         """The table, no wider than ``width``; with the reasons of nodes that are ``refused``."""
-        return "\n".join([text_table(STATUS_HEAD, self._rows(), width), *self._reasons()])
+        tables = "\n\n".join(text_table(head, rows, width) for head, rows in self._tables())
+        return "\n".join([tables, *self._reasons()])
 
     def __repr__(self) -> str:
         return self.text()
 
     def _repr_html_(self) -> str:
         reasons = "".join(f"<p>{html.escape(reason)}</p>" for reason in self._reasons())
-        return html_table(STATUS_HEAD, self._rows()) + reasons
+        return "".join(html_table(head, rows) for head, rows in self._tables()) + reasons
 
 
 class EventTable(list[control.Event]):

@@ -101,8 +101,8 @@ def stats() -> list[dict[str, Any]]:
             "Whether the hash chains of all nodes that stand at one checkpoint are equal, at each spacing.",
             [
                 (
-                    f"min by (cluster) (max by (cluster, every) (node_every:zmqlab_chain_hash:newest{{{HERE}}})"
-                    f" == bool min by (cluster, every) (node_every:zmqlab_chain_hash:newest{{{HERE}}}))",
+                    f"min by (cluster) (max by (cluster, every, group) (node_every:zmqlab_chain_hash:newest{{{HERE}}})"
+                    f" == bool min by (cluster, every, group) (node_every:zmqlab_chain_hash:newest{{{HERE}}}))",
                     "{{cluster}}",
                 )
             ],
@@ -199,7 +199,8 @@ def raft_panels() -> list[dict[str, Any]]:
             "How many nodes stood at one checkpoint, so that their hash chains were compared.",
             [
                 (
-                    f"max by (cluster) (count by (cluster, every) (node_every:zmqlab_chain_hash:newest{{{HERE}}}))",
+                    "max by (cluster) "
+                    f"(count by (cluster, every, group) (node_every:zmqlab_chain_hash:newest{{{HERE}}}))",
                     "nodes",
                 )
             ],

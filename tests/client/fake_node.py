@@ -172,11 +172,12 @@ class FakeNode:
                 socket.send_multipart([route, answer])
 
     def _answer(self, frame: bytes) -> bytes | None:
-        kind, _ = frames.parse_header(frame)
+        kind, group = frames.parse_header(frame)
         if kind == frames.QUERY:
             self.on_query()
-            query = control.decode_query(frame)
-            return control.encode(frames.ANSWER, control.StatusAnswer(query.nonce, self._status()))
+            query, status = control.decode_query(frame), self._status()
+            status.group = group  # it holds every group
+            return control.encode(frames.ANSWER, control.StatusAnswer(query.nonce, status), group)
         if kind == frames.OPEN_SESSION:
             key = 0, client.parse_open_session(frame)
         else:
@@ -184,9 +185,9 @@ class FakeNode:
             key = client.parse_request(frame)[:2]
         if self.refuse_status and self.refuse_count > 0:
             self.refuse_count -= 1
-            return client.encode_responses([client.encode_response(*key, 0, self.refuse_status)])
+            return client.encode_responses([client.encode_response(*key, 0, self.refuse_status)], group)
         if kind == frames.OPEN_SESSION:
-            return client.encode_responses([self.log.open_session(key[1])])
+            return client.encode_responses([self.log.open_session(key[1])], group)
         if self.lose_requests > 0:
             self.lose_requests -= 1
             return None
@@ -194,7 +195,7 @@ class FakeNode:
         if self.drop_answers > 0:
             self.drop_answers -= 1
             return None
-        return client.encode_responses([body])
+        return client.encode_responses([body], group)
 
     def _status(self) -> NodeStatus:
         zeros = ("pid", "time_ns", "uptime_ms", "leader_id", "first_index", "last_index", "applied_index", "lag")

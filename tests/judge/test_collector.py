@@ -11,8 +11,8 @@ from tests.judge.run_history import FakeNode, History, small_run
 from tests.judge.test_verdict import failed
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
-from zmqlab.judge import evidence as module
-from zmqlab.judge.evidence import CollectedLog, LogCollector, LogPrefix
+from zmqlab.judge import log_collector as module
+from zmqlab.judge.log_collector import CollectedLog, LogCollector, LogPrefix
 from zmqlab.judge.replay import LogEntry
 from zmqlab.judge.verdict import judge
 

@@ -185,7 +185,7 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
     assert len(tail.read()) == 0
     seen: list[int] = []
     for number in range(1, 101):
-        ledger.append((CLIENT, number, number, 0, 0, 1, 0, 0, 0, 0))
+        ledger.append((CLIENT, number, number, 0, 0, 1, 0, 0, 0, 0, 0))
         if number % 7 == 0:
             ledger.flush()
             seen += tail.read()["request_number"].tolist()
@@ -198,7 +198,7 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
 def test_a_reader_that_is_slow_leaves_out_what_is_gone(tmp_path: Path) -> None:
     ledger, tail = Ledger(40, tmp_path), LedgerTail(tmp_path)
     for number in range(1, 101):
-        ledger.append((CLIENT, number, number, 0, 0, 1, 0, 0, 0, 0))
+        ledger.append((CLIENT, number, number, 0, 0, 1, 0, 0, 0, 0, 0))
     ledger.close()
     seen = tail.read(7)["request_number"].tolist()
     while len(more := tail.read(7)):

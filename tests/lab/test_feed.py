@@ -86,7 +86,7 @@ def test_equal_checkpoints_agree_and_different_ones_are_told_once(feed: MetricsF
         publish("node1", hash_index=512, chain_hash="cc")
     publish("node2")
     assert wait_for(lambda: "node2" in feed.newest())
-    assert feed.mismatches() == [(512, {"node0": "bb", "node1": "cc"})]
+    assert feed.mismatches() == [(512, {"node0": "bb", "node1": "cc"}, 0)]
     assert [event.kind for event in feed.events()] == ["hash_mismatch"]
     assert feed.checkpoints()[256] == {"node0": "aa", "node1": "aa"}
 
@@ -169,7 +169,7 @@ def test_a_node_whose_clock_is_behind_is_not_silent(feed: MetricsFeed, publish: 
     (row,) = node_rows(ServiceWatch(feed).facts().nodes)
     assert row.role == "follower"
     assert feed.silent_s()["node0"] < 1
-    feed._heard_s["node0"] -= 2
+    feed._published.heard_s["node0"] -= 2
     (row,) = node_rows(ServiceWatch(feed).facts().nodes)
     assert row.role == "silent"
     feed.forget("node0")

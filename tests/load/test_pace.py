@@ -10,8 +10,9 @@ import pytest
 from tests.client.conftest import MakeNodes
 from tests.load.test_generator import settings_for
 from zmqlab.client.session import Completion
-from zmqlab.load.generator import PAUSE_MAX_NS, PAUSE_MIN_NS, Generator, Pace
+from zmqlab.load.generator import Generator
 from zmqlab.load.measurement import Sent
+from zmqlab.load.pace import PAUSE_MAX_NS, PAUSE_MIN_NS, Pace
 from zmqlab.wire.client import Response
 
 NS_PER_MS = 1_000_000

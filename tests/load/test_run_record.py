@@ -18,7 +18,7 @@ from zmqlab.load.run_record import RECORD, Ledger, RunFailed, RunRecord, read_le
 
 def fill(ledger: Ledger, count: int) -> None:
     for number in range(1, count + 1):
-        ledger.append((7, number, number + 1, 10 * number, 10 * number + 5, 3, 1, 2, 0, 0))
+        ledger.append((7, number, number + 1, 10 * number, 10 * number + 5, 3, 1, 2, 0, 0, 0))
 
 
 def numbers(data: bytes) -> list[int]:

@@ -13,8 +13,11 @@ from tests.client.steering import ONE_ORDER
 from tests.load.test_generator import ledger_agrees, run_while, settings_for
 from zmqlab.load.generator import Generator
 from zmqlab.load.load_settings import LoadSettings
+from zmqlab.load.order_flow import COMMAND, symbol_names
 from zmqlab.load.run_record import read_ledger
 from zmqlab.load.session_pool import SessionPool
+from zmqlab.market.types import symbol_name
+from zmqlab.placement import group_of
 from zmqlab.wire.client import ResponseStatus
 
 
@@ -117,3 +120,47 @@ def test_rate_max_with_several(make_nodes: MakeNodes, log: FakeLog) -> None:
     assert result.total.sent == result.total.acknowledged > 1_000
     assert len(set(read_ledger(result.ledger)["client_id"].tolist())) == 3
     ledger_agrees(result, log)
+
+
+def test_each_group_has_a_session_and_gets_its_own_symbols_alone(make_nodes: MakeNodes, log: FakeLog) -> None:
+    """The fake nodes keep one log for all groups, and so the ids of sessions differ here."""
+    settings = settings_for(make_nodes(3), shards=4, symbols=64, rate=4_000, clients=2)
+    result = Generator(settings).run()
+    assert result.total.acknowledged == result.total.sent == result.total.offered
+    groups = sorted({group_of(name, 4) for name in symbol_names(64)})
+    assert result.client_groups == [group for group in groups for _ in range(2)]
+    ledger = read_ledger(result.ledger)
+    for client_id, group in zip(result.client_ids, result.client_groups, strict=True):
+        own = ledger[ledger["client_id"] == client_id]
+        assert set(own["group"].tolist()) == {group}
+        for number in own["request_number"].tolist():
+            rows = np.frombuffer(log.bodies[client_id, number], COMMAND)
+            assert {group_of(symbol_name(int(code)), 4) for code in rows["symbol"]} == {group}
+    shares = {share.group: share for share in result.groups}
+    assert sum(share.acknowledged for share in shares.values()) == result.total.acknowledged
+    assert {group: share.requests for group, share in shares.items()} == {
+        group: int((ledger["group"] == group).sum()) for group in groups
+    }
+    ledger_agrees(result, log)
+
+
+def test_a_group_without_room_holds_up_no_other(make_nodes: MakeNodes) -> None:
+    """Its orders wait, and count as held back by the cluster; the others are answered."""
+    settings = settings_for(make_nodes(1), shards=4, symbols=64, rate=2_000, drain_ms=300)
+    generator = Generator(settings)
+    stuck = group_of(symbol_names(64)[0], 4)
+    room_of = SessionPool.room_of
+
+    def without_room(pool: SessionPool, group: int) -> int:
+        return 0 if group == stuck else room_of(pool, group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SessionPool, "room_of", without_room)
+        result = generator.run()
+    assert {share.group: share.acknowledged > 0 for share in result.groups} == {
+        share.group: share.group != stuck for share in result.groups
+    }
+    waiting = result.total.offered - result.total.sent
+    assert waiting == pytest.approx(result.total.offered / 4, rel=0.4)
+    assert result.total.held_back >= 0.8 * waiting
+    assert result.total.acknowledged == result.total.sent

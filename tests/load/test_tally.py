@@ -42,11 +42,11 @@ def completions(count: int) -> list[Completion]:
 def told(made: list[Completion], at_a_time: int) -> tuple[Tally, Ledger, list[Answered]]:
     ledger = Ledger(10_000)
     tally, answered = Tally(ledger), []
-    tally.owes_from(made[0].first_sent_ns)
+    tally.gaps.owes_from(made[0].first_sent_ns)
     for first in range(0, len(made), at_a_time):
         tally.acknowledged(made[first : first + at_a_time])
         folded = tally.fold()
-        answered += [] if folded is None else [folded]
+        answered += folded
     return tally, ledger, answered
 
 
@@ -57,7 +57,7 @@ def test_it_makes_no_difference_how_many_answers_are_counted_together(at_a_time:
     assert one.counters == many.counters
     assert one.rejected_by_reason() == many.rejected_by_reason() != {}
     assert one.orders_by_node == many.orders_by_node
-    assert (one.longest_gap_ns, one.longest_gap_at_ns) == (many.longest_gap_ns, many.longest_gap_at_ns)
+    assert (one.gaps.longest_ns, one.gaps.longest_at_ns) == (many.gaps.longest_ns, many.gaps.longest_at_ns)
     assert one.take_fine() == many.take_fine()
     assert one.last_acknowledged_ns == many.last_acknowledged_ns
     assert one.response_time.histogram() == many.response_time.histogram()
@@ -90,10 +90,10 @@ def test_the_figures_are_those_of_the_answers() -> None:
 def test_what_is_not_counted_yet_still_ends_a_gap() -> None:
     made = completions(3)
     tally = Tally(Ledger(0))
-    tally.owes_from(made[0].first_sent_ns)
+    tally.gaps.owes_from(made[0].first_sent_ns)
     tally.acknowledged(made)
     assert tally.counters.acknowledged == 0 < tally.unfolded_orders
-    assert tally.silence_ns(made[-1].completed_ns + 5, owed=True) == 5
+    assert tally.gaps.silence_ns(made[-1].completed_ns + 5, owed=True) == 5
 
 
 def test_the_fine_series_has_each_acknowledged_order_once() -> None:

@@ -10,8 +10,9 @@ from tests.judge.run_history import History, small_run
 from zmqlab.histogram import Histogram
 from zmqlab.judge.evidence import Acknowledgements, LogPiece, totals_of
 from zmqlab.judge.promises import NodeEvidence
+from zmqlab.judge.run_evidence import RunEvidence
 from zmqlab.judge.thresholds import parse_thresholds
-from zmqlab.judge.verdict import LoadResult, RunEvidence, pass_verdict
+from zmqlab.judge.verdict import LoadResult, pass_verdict
 from zmqlab.lab.incidents import IncidentsOfRun
 from zmqlab.lab.load_client import JudgedRun
 from zmqlab.load import load_messages as wire

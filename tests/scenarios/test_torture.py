@@ -28,8 +28,8 @@ from zmqlab.scenarios.nemesis import (
     deals,
     kinds,
     parse_kinds,
-    trouble_of,
 )
+from zmqlab.scenarios.recovery import trouble_of
 from zmqlab.scenarios.torture import Torture, TortureSettings
 from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.tables import NodeState, StatusTable

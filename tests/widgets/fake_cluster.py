@@ -127,6 +127,7 @@ class FakeCluster:
         self.running: tuple[str, ...] = self.nodes
         self.paused: tuple[str, ...] = ()
         self.leader = "node0"
+        self.shards = 1
         self.links: dict[Link, LinkFault] = {}
         self.node_faults: dict[str, NodeFaults] = {}
         self.fleet = FakeFleet(self)

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from zmqlab.cli.load_commands import FRESH_OPTION, KEEP_OPTION, REPLICATION_OPTION, RUN_DIR_OPTION
+from zmqlab.cli.load_commands import (
+    FACTOR_OPTION,
+    FRESH_OPTION,
+    KEEP_OPTION,
+    REPLICATION_OPTION,
+    RUN_DIR_OPTION,
+    SHARDS_OPTION,
+    nodes_text,
+)
 from zmqlab.cli.output import (
     FAIL_IF_OPTION,
     JSON_OPTION,
@@ -162,9 +170,11 @@ def torture(
     duration: str = typer.Option("5m", "--duration", help="How long faults strike, as in 60s or 5m."),
     rate: str = typer.Option("10000", "--rate", help="Orders a second, as in 5000 or 20k."),
     nodes: int = typer.Option(3, "--nodes", help="How many nodes, 3 to 9."),
+    shards: int = SHARDS_OPTION,
+    replication_factor: int = FACTOR_OPTION,
     seed: int = typer.Option(1, "--seed", help="Decides the faults, their order and the orders."),
     clients: int = typer.Option(10, "--clients", help="How many sessions the orders are spread over."),
-    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded, for each of the shards."),
     faults: str = typer.Option(
         "", "--faults", help="Only these kinds, separated by commas, as in kill,pause.", show_default="all"
     ),
@@ -197,6 +207,8 @@ def torture(
         duration_s=duration_s,
         rate=orders_per_s,
         nodes=nodes,
+        shards=shards,
+        replication_factor=replication_factor,
         seed=seed,
         clients=clients,
         symbols=symbols,
@@ -251,7 +263,7 @@ def _tortured(settings: TortureSettings, stream: TextIO, plain: bool) -> Torture
 
 
 def _about(settings: TortureSettings) -> list[str]:
-    about = [f"{settings.nodes} nodes", f"{settings.rate:,.0f} orders/s", f"seed {settings.seed}"]
+    about = [nodes_text(settings.nodes, settings.shards), f"{settings.rate:,.0f} orders/s", f"seed {settings.seed}"]
     return [*about, settings.replication] if settings.replication != DEFAULT_REPLICATION else about
 
 

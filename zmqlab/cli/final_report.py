@@ -175,8 +175,7 @@ def log_bar(latency_ms: float) -> str:
 
 def _of_load(result: LoadResult) -> list[Block]:
     """All but the last line."""
-    from zmqlab.judge.verdict import NODE_HEAD
-
+    tables = [block for head, rows in result.tables() for block in (Rows(head, rows), Said())]
     return [
         *(Figure(name, value) for name, value in result.report.figures()),
         Figure("elections", f"{result.elections:,}"),
@@ -184,8 +183,7 @@ def _of_load(result: LoadResult) -> list[Block]:
         Figure("replication", result.replication()),
         *(Said(f"note: {warning}", "warn") for warning in result.warnings),
         Said(),
-        Rows(NODE_HEAD, result.node_rows()),
-        Said(),
+        *tables,
         *([Said("thresholds", "title")] if result.thresholds else []),
         *(Checked(LIMITS[each.ok], f"{each.expression}: {each.detail}") for each in result.thresholds),
         Said("promises", "title"),

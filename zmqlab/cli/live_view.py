@@ -365,12 +365,13 @@ def _node_cells(node: NodeRow) -> tuple[object, ...]:
     status = node.status
     if status is None:
         return (node.name, node.role, *("-",) * (len(NODE_HEAD) - 2))
+    leads = sum(brief.role == "leader" for brief in status.groups)
     return (
         node.name,
-        node.role,
-        status.term,
+        f"leads {leads}" if status.groups and node.role in ("leader", "follower") else node.role,
+        status.term or "-",
         f"{status.orders_taken:,}",
-        f"{status.applied_index:,}",
+        f"{status.applied_index:,}" if not status.groups else "-",
         f"{status.lag:,}",
         f"{status.cpu_percent:.0f}",
         f"{status.rss_bytes / 1e6:.0f}",

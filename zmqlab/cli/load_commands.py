@@ -57,6 +57,12 @@ TRACE_OPTION = typer.Option(
     metavar="SHARE",
     show_default="nothing",
 )
+SHARDS_OPTION = typer.Option(
+    1, "--shards", help="How many Raft groups share the symbols, 1 to 64; each node leads some of them."
+)
+FACTOR_OPTION = typer.Option(
+    0, "--replication-factor", help="With --shards: how many nodes hold each group.", show_default="all"
+)
 REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REPLICATION)
 ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
@@ -68,6 +74,8 @@ HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations ther
 
 def quick(
     nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15; 3 survive one death, 5 survive two."),
+    shards: int = SHARDS_OPTION,
+    replication_factor: int = FACTOR_OPTION,
     rate: str = RATE_OPTION,
     stages: str = STAGES_OPTION,
     duration: str = DURATION_OPTION,
@@ -109,6 +117,8 @@ def quick(
     for number in range(repeat):
         cluster = Cluster(
             nodes,
+            shards=shards,
+            replication_factor=replication_factor,
             durability=durability,  # type: ignore[arg-type]  # checked by Cluster
             replication=replication,
             ack=ack,  # type: ignore[arg-type]  # checked by Cluster
@@ -117,7 +127,7 @@ def quick(
             fresh=fresh and not number,
         )
         load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
-        about = [nodes_text(nodes), offered_text(load.settings), f"seed {seed}"]
+        about = [nodes_text(nodes, shards), offered_text(load.settings), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
             live.watch(cluster.feed, cluster)
@@ -141,7 +151,9 @@ def client(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
     arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
-    symbols: int = typer.Option(16, "--symbols", help="How many symbols are traded."),
+    symbols: int | None = typer.Option(
+        None, "--symbols", help="How many symbols are traded.", show_default="16 for each of the nodes' shards"
+    ),
     ack: str = typer.Option("quorum", "--ack", help="none: wait for no answer; otherwise for what the nodes give."),
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
     history: Path | None = HISTORY_OPTION,
@@ -178,7 +190,6 @@ def client(
         seed=seed,
         node_choice=node_choice,
         arrivals=arrivals,
-        symbols=symbols,
         ack=ack,
         clients=clients,
         history=history,
@@ -186,6 +197,7 @@ def client(
         metrics_port=metrics_port,
         metrics_host=bind,
         fail_if=fail_if,
+        **_symbols(symbols),
     )
     about = [nodes_text(len(endpoints)), offered_text(load.settings), f"seed {seed}"]
     with shown("client", about, load, plain, as_json) as live, load:
@@ -223,9 +235,10 @@ def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> 
     return load.wait()
 
 
-def nodes_text(count: int) -> str:
+def nodes_text(count: int, shards: int = 1) -> str:
     """How many nodes, for people."""
-    return "1 node" if count == 1 else f"{count} nodes"
+    said = "1 node" if count == 1 else f"{count} nodes"
+    return said if shards == 1 else f"{said}, {shards} shards"
 
 
 def offered_text(settings: LoadSettings) -> str:
@@ -244,6 +257,11 @@ def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
         parse_duration(duration)
         said["duration"] = duration
     return said
+
+
+def _symbols(count: int | None) -> dict[str, Any]:
+    """What a load client is told of the number of symbols; nothing: as many as its nodes' shards are good for."""
+    return {} if count is None else {"symbols": count}
 
 
 def _expect_share(traced: float, keep: Path | None) -> None:

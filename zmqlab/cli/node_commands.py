@@ -216,7 +216,7 @@ def status(
     timeout: str = typer.Option("1s", "--timeout", help="How long to wait for answers."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Ask nodes for their role, term, commit and applied index, lag and hash."""
+    """Ask nodes for role, term, commit and applied index, lag and hash; with shards, who holds and leads which."""
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
     from zmqlab.client.ask import status_table
 
@@ -235,9 +235,15 @@ def _agreement(statuses: Sequence[NodeStatus], endpoints: Sequence[str]) -> str:
     """Whether these nodes have the same state, in a sentence."""
     if len(statuses) < 2:
         return "not compared: fewer than two nodes answered"
-    from zmqlab.lab.consistency import exactly_from, strip_of_statuses
+    from zmqlab.client.ask import statuses_of_group
+    from zmqlab.lab.consistency import exactly_from, said_of_groups, strip_of_statuses
 
-    return exactly_from(strip_of_statuses(statuses), endpoints).said
+    shards = max(status.shards for status in statuses)
+    if shards == 1:
+        return exactly_from(strip_of_statuses(statuses), endpoints).said
+    told = {group: [*statuses_of_group(endpoints, group).values()] for group in range(shards)}
+    strips = {group: strip_of_statuses(each) for group, each in told.items()}
+    return said_of_groups({group: exactly_from(strip, endpoints, group) for group, strip in strips.items()})
 
 
 def scale(
@@ -301,19 +307,22 @@ def book(
 ) -> int:
     """Show the order book of SYMBOL: price, quantity and number of orders of the best levels."""
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.client.ask import ask_any, new_nonce
+    from zmqlab.client.ask import ask_any, new_nonce, statuses
     from zmqlab.market.types import Depth, symbol_code
+    from zmqlab.placement import group_of
     from zmqlab.wire.control import BookAnswer, BookQuery
 
     try:
         symbol_code(symbol)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    shards = max((each.shards for each in statuses(endpoints, timeout_s, enough=bool).values()), default=1)
     answer = ask_any(
         endpoints,
         lambda: BookQuery(nonce=new_nonce(), symbol=symbol, levels=levels, linearizable=not stale),
         BookAnswer,
         timeout_s,
+        group=group_of(symbol, shards),
     )
     if as_json:
         print_json(_book_json(answer))

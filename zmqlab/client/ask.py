@@ -205,6 +205,12 @@ def statuses(
     return _statuses_in(ask_all(endpoints, _status_query, timeout_s, enough))
 
 
+def statuses_of_group(endpoints: Iterable[str], group: int, timeout_s: float = 1.0) -> dict[str, NodeStatus]:
+    """The status of a group at every node that holds it and answers within ``timeout_s``, by client endpoint."""
+    told = _statuses_in(ask_all(endpoints, _status_query, timeout_s, group=group))
+    return {endpoint: status for endpoint, status in told.items() if status.group == group}
+
+
 def status_table(endpoints: Sequence[str], timeout_s: float = 1.0) -> StatusTable:
     """The statuses of these nodes as a table. It says of those that do not let this process in why they don't."""
     answers = statuses(endpoints, timeout_s)

@@ -256,6 +256,13 @@ class ConnectedSession:
         """Grows whenever :attr:`sockets` changes."""
         return self._roster_changes + self._reopened
 
+    @property
+    def wants_a_look(self) -> bool:
+        """Whether :meth:`poll` has something to do before a socket signals: for an owner that waits for several."""
+        if self.session.is_waiting or time.monotonic_ns() >= self._next_tend_ns:
+            return True
+        return any(connection.is_touched for connection in self._connections)
+
     def submit(self, commands: bytes, token: Any = None) -> OpenRequest:
         """Send the next request; see :meth:`Session.submit <zmqlab.client.session.Session.submit>`."""
         return self.session.submit(commands, time.monotonic_ns(), token)

@@ -11,8 +11,9 @@ Modules, in reading order:
 * :mod:`~zmqlab.judge.promises`: what is promised, one pure function for each promise.
 * :mod:`~zmqlab.judge.real_time`: what times on one clock say about the order of requests and reads.
 * :mod:`~zmqlab.judge.thresholds`: limits that a caller sets on the figures of a run.
-* :mod:`~zmqlab.judge.evidence`: takes the evidence from the client's ledger and the living nodes, at the end of a run,
-  and reads the log along while the run goes on.
+* :mod:`~zmqlab.judge.run_evidence`: all that a verdict is passed on, of one Raft group or of several.
+* :mod:`~zmqlab.judge.evidence`: takes it from the client's ledger and the living nodes, at the end of a run.
+* :mod:`~zmqlab.judge.log_collector`: reads the log along while the run goes on.
 * :mod:`~zmqlab.judge.live_count`: what is lost so far, and what was applied twice, counted while a run goes on.
 * :mod:`~zmqlab.judge.log_differences`: from which index on the logs of two nodes differ.
 * :mod:`~zmqlab.judge.replay`: reads the log a second time: which requests count, and what a naive book answers.

@@ -50,15 +50,17 @@ def describe(entry: LogEntry) -> str:
     return "a new session"
 
 
-def where_logs_part(endpoints: Sequence[str], start: int = 1) -> Parting | None:
-    """Where the logs of the nodes at these client endpoints part; None if they agree as far as all of them go.
+def where_logs_part(endpoints: Sequence[str], start: int = 1, group: int = 0) -> Parting | None:
+    """Where the logs that the nodes at these client endpoints have of a group part; None if they agree as far as all of
+    them go.
 
     A node that does not answer is left out. Entries before ``start`` are not looked at.
     """
-    names = {endpoint: status.name for endpoint, status in ask.statuses(endpoints, ASK_TIMEOUT_S).items()}
+    told = ask.statuses_of_group(endpoints, group, ASK_TIMEOUT_S)
+    names = {endpoint: status.name for endpoint, status in told.items()}
     index = start
     while len(names) > 1:
-        pieces = {name: piece for endpoint, name in names.items() if (piece := _piece(endpoint, index)) is not None}
+        pieces = {name: piece for endpoint, name in names.items() if (piece := _piece(endpoint, index, group))}
         start = max((first for first, _ in pieces.values()), default=1)
         if start > index:
             index = start
@@ -75,11 +77,11 @@ def where_logs_part(endpoints: Sequence[str], start: int = 1) -> Parting | None:
     return None
 
 
-def _piece(endpoint: str, from_index: int) -> tuple[int, list[LogEntry]] | None:
+def _piece(endpoint: str, from_index: int, group: int) -> tuple[int, list[LogEntry]] | None:
     """The oldest index that a node has, and entries from ``from_index`` on; None if it does not answer."""
     try:
         query = control.LogQuery(ask.new_nonce(), from_index=from_index, max_bytes=PIECE_BYTES)
-        answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S)
+        answer = ask.ask_one(endpoint, query, control.LogAnswer, ASK_TIMEOUT_S, group)
     except ZmqlabError:
         return None
     return answer.first_index, [LogEntry(*entry) for entry in answer.entries]

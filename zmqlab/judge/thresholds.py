@@ -8,6 +8,8 @@ metric                                what it is                                
 p50, p90, p99, p99.9, max             response time                                                us, ms, s
 service_p50 ... service_max           service time                                                 us, ms, s
 gap                                   the longest time in which answers were owed and none came    us, ms, s
+group_gap                             the same of that Raft group for which it was longest         us, ms, s
+groups_waited                         Raft groups with such a time of more than 150 ms             none
 unserved, failed, unanswered, unsent  orders; docs/measuring.md says what each counts              none, or % of
 refused, rejected, late, held_back                                                                 those offered
 throughput                            orders acknowledged a second                                 none; 20k is 20000
@@ -33,7 +35,11 @@ from zmqlab.load.load_report import LatencySummary, LoadReport
 TIMES = ("p50", "p90", "p99", "p99.9", "max")
 """In the order of :class:`LatencySummary`."""
 COUNTS = ("unserved", "failed", "unanswered", "unsent", "refused", "rejected", "late", "held_back")
-METRICS = (*TIMES, *(f"service_{name}" for name in TIMES), "gap", *COUNTS, "throughput", "retries", "elections")
+PLAIN_COUNTS = ("throughput", "retries", "elections", "groups_waited")
+"""Of which no share is told."""
+WAITED_MS = 150.0
+"""A busy machine causes shorter gaps; an election takes 200 ms and more."""
+METRICS = (*TIMES, *(f"service_{name}" for name in TIMES), "gap", "group_gap", *COUNTS, *PLAIN_COUNTS)
 _IN_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0}
 _FACTORS = {"": 1.0, "k": 1_000.0, "m": 1_000_000.0}
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -112,7 +118,7 @@ def _parse(expression: str) -> Threshold:
 
 
 def _counts(metric: str) -> bool:
-    return metric in COUNTS or metric in ("throughput", "retries", "elections")
+    return metric in COUNTS or metric in PLAIN_COUNTS
 
 
 def _unreadable(expression: object, why: str) -> SettingsError:
@@ -126,6 +132,8 @@ def _figures(report: LoadReport, elections: int) -> dict[str, float | None]:
     counts = {"unserved": report.unserved, "unanswered": report.unanswered, "unsent": report.unsent}
     counts |= {name: getattr(total, name) for name in ("failed", "refused", "rejected", "late", "held_back", "retries")}
     others = {"gap": report.result.longest_gap_ms, "throughput": report.throughput, "elections": elections}
+    gaps = [share.longest_gap_ms for share in report.result.groups] or [report.result.longest_gap_ms]
+    others |= {"group_gap": max(gaps), "groups_waited": sum(gap_ms > WAITED_MS for gap_ms in gaps)}
     return times | counts | others
 
 

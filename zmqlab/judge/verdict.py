@@ -1,7 +1,8 @@
 """The verdict on a run: was an acknowledged order lost, was one applied twice, do all nodes agree?
 
-:func:`take_evidence` takes what a load client was told and asks the living nodes for the rest; :func:`pass_verdict`
-judges by that alone, so that kept evidence can be judged again. :func:`judge` does both. There are three outcomes:
+:mod:`~zmqlab.judge.run_evidence` takes what a load client was told and asks the living nodes for the rest;
+:func:`pass_verdict` judges by that alone, so that kept evidence can be judged again. :func:`judge` does both. There are
+three outcomes:
 
 - *PASSED*: every promise (:mod:`~zmqlab.judge.promises`) was kept, and all that can be known was looked at. The verdict
   says how much was covered: answers are compared with those of a naive book for a bounded number of commands.
@@ -12,35 +13,36 @@ judges by that alone, so that kept evidence can be judged again. :func:`judge` d
 :class:`LoadResult` is what a run under load gives back: the verdict, the client's figures, and the nodes at the end. It
 computes nothing. Beside the verdict it has the thresholds that its caller set (:mod:`~zmqlab.judge.thresholds`).
 
-Left out on purpose: nodes that are dead when the run ends are not asked. What a minority of journals holds beyond the
-quorum's is not promised. If only a minority answers, what it lacks is not lost: the dead nodes may have it.
+*Several Raft groups* are judged one by one, since nothing spans two of them. A promise is kept if each has kept it.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, ZmqlabError
-from zmqlab.judge import evidence, promises
-from zmqlab.judge.evidence import LogCollector, LogPiece
-from zmqlab.judge.log_differences import where_logs_part
-from zmqlab.judge.promises import Acknowledgement, BookRead, Check, NodeEvidence, Outcome, RunTotals
+from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD
+from zmqlab.judge import promises
+from zmqlab.judge.evidence import LogPiece
+from zmqlab.judge.promises import Acknowledgement, Check, NodeEvidence, Outcome
 from zmqlab.judge.replay import Replayed, replay
+from zmqlab.judge.run_evidence import RunEvidence, take_evidence
 from zmqlab.judge.thresholds import Threshold, crossed
 from zmqlab.load import load_messages as metrics
 from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
-from zmqlab.tables import StatusTable, html_table, text_table
+from zmqlab.tables import GAPS_HEAD, HOLDS_HEAD, StatusTable, html_table, text_table
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
 MAX_REPLAY_S = 10.0
 """A person does not like to wait longer for a verdict. It says how far it came."""
+GROUPS_SHOWN = 2
+"""Of the groups in which a promise was broken: those whose evidence stands in its line."""
 _MARKS = {True: "ok  ", False: "FAIL", None: "?   "}
 _WORDS = {True: "kept", False: "BROKEN", None: "not known"}
 _LIMIT_MARKS = {True: "ok     ", False: "CROSSED", None: "?      "}
@@ -55,6 +57,10 @@ class Verdict:
     checks: tuple[Check, ...]
     coverage: str
     nodes: tuple[NodeEvidence, ...] = ()
+    commands: tuple[int, int] = (0, 0)
+    """How many were replayed on the naive book, and how many are in the log."""
+    groups: Mapping[int, Verdict] = field(default_factory=dict)
+    """Where there are several Raft groups: the verdict on each."""
 
     @property
     def outcome(self) -> Outcome:
@@ -193,7 +199,7 @@ class LoadResult:
         }
 
     def __repr__(self) -> str:
-        nodes = text_table(NODE_HEAD, self.node_rows())
+        nodes = "\n\n".join(text_table(head, rows) for head, rows in self.tables())
         known = (
             ("elections", self.elections),
             ("exchange", self.nodes.exchange or "not known"),
@@ -205,7 +211,7 @@ class LoadResult:
         return f"{self.report!r}\n{elections}\n\n{nodes}\n\n{thresholds}{self.verdict!r}"
 
     def _repr_html_(self) -> str:
-        nodes = html_table(NODE_HEAD, self.node_rows())
+        nodes = "".join(html_table(head, rows) for head, rows in self.tables())
         rows = [(_LIMIT_WORDS[check.ok], check.expression, check.detail) for check in self.thresholds]
         thresholds = html_table(("", "threshold", "figure"), rows) if rows else ""
         exchange = html.escape(self.nodes.exchange or "not known")
@@ -217,6 +223,17 @@ class LoadResult:
         """Its name, and what it says an answer means."""
         kind = REPLICATIONS.known(self.nodes.replication)
         return f"{kind.name}: {kind.promises}" if kind is not None else self.nodes.replication or "not known"
+
+    def tables(self) -> list[tuple[Sequence[str], list[tuple[object, ...]]]]:
+        """Head and rows of each table: the nodes, and with several Raft groups what each of those did."""
+        if self.nodes.shards == 1:
+            return [(NODE_HEAD, self.node_rows())]
+        return [(HOLDS_HEAD, [node.row_of_groups() for node in self.nodes]), (GAPS_HEAD, self.group_rows())]
+
+    def group_rows(self) -> list[tuple[object, ...]]:
+        """A row for each of several groups; one to which no symbol of the client belongs has no figures."""
+        cells, rows = self.report.group_cells(), self.nodes.group_rows()
+        return [(*row[:3], *cells.get(str(row[0]), ("-", "-", "-"))) for row in rows]
 
     def node_rows(self) -> list[tuple[object, ...]]:
         hashes = {node.name: node.state_hash[:12] for node in self.verdict.nodes}
@@ -231,73 +248,6 @@ class LoadResult:
                     (node.name, node.state, status.role, status.term, taken, applied, hashes.get(node.name, "-"))
                 )
         return rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvidence:
-    """All that a verdict is passed on. While it is kept the verdict can be passed again: :func:`pass_verdict`."""
-
-    acknowledgements: Sequence[Acknowledgement]
-    asked: int
-    """Living nodes that were asked for their state."""
-    nodes: Sequence[NodeEvidence]
-    """What those said that answered."""
-    log: LogPiece | None
-    """None: there is none, and :attr:`log_problem` says why."""
-    log_problem: str = ""
-    """Why there is no log, or why it was not collected to its end."""
-    conflicts: Sequence[object] = ()
-    """Committed entries that differ between nodes; each shows itself in a sentence."""
-    compared: int | None = None
-    """Entries that were read more than once during the run. None: nothing read the log along."""
-    unremembered: int = 0
-    """Acknowledged requests that the client counted but had no room to remember."""
-    mismatches: int = 0
-    """Checkpoints at which the nodes' published hashes differed."""
-    leaders: Mapping[int, Collection[str]] | None = None
-    """Term -> the nodes that said that they led in it. None: that is not known, and not checked."""
-    reads: Sequence[BookRead] | None = None
-    """Books that were read during the run. None: none was asked for, and reads are not checked."""
-    totals: RunTotals | None = None
-    """What the client counted. None: only what it remembers is checked."""
-    parting: str = ""
-    """Where the logs of the nodes differ, if they do."""
-    replication: str = ""
-    """By which the nodes agreed; empty: not known."""
-
-
-def take_evidence(
-    endpoints: Sequence[str],
-    acknowledgements: Sequence[Acknowledgement],
-    *,
-    settle_s: float = evidence.SETTLE_S,
-    collector: LogCollector | None = None,
-    **of_the_client: Any,
-) -> RunEvidence:
-    """Ask the nodes for all that a verdict needs; ``of_the_client`` are further fields of :class:`RunEvidence`."""
-    nodes = evidence.settle(endpoints, settle_s)
-    log: LogPiece | None = None
-    problem = "no node answered"
-    if nodes:
-        try:
-            log = evidence.pull_log(endpoints, max(node.log_index for node in nodes), collector)
-            problem = "" if collector is None else collector.log.problem
-        except ZmqlabError as error:
-            problem = f"no node gave its log: {error}. Judge again"
-    parting = None
-    if not promises.nodes_agree(nodes, of_the_client.get("mismatches", 0)).ok:
-        parting = where_logs_part(endpoints)
-    return RunEvidence(
-        acknowledgements=acknowledgements,
-        asked=len(endpoints),
-        nodes=tuple(nodes),
-        log=log,
-        log_problem=problem,
-        conflicts=() if collector is None else tuple(collector.conflicts),
-        compared=None if collector is None else collector.compared,
-        parting="" if parting is None else str(parting),
-        **of_the_client,
-    )
 
 
 def judge(
@@ -333,6 +283,8 @@ def pass_verdict(
         max_replay_s: for how long it follows them, at most.
         allow_compacted: pass even if the log's beginning is gone on every node; the checks that need it are left out.
     """
+    if taken.groups:
+        return _of_groups(taken, max_replayed_commands, max_replay_s, allow_compacted)
     within, beyond = _within_reach(taken)
     verdict = _verdict_on(within, max_replayed_commands, max_replay_s, allow_compacted)
     return replace(verdict, checks=(*beyond, *verdict.checks)).of_replication(taken.replication)
@@ -361,7 +313,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         taken.totals,
     )
     watched = _watched(taken.asked, nodes, taken.mismatches, taken.leaders, taken.parting)
-    if totals is not None:
+    if totals is not None and taken.group is None:
         watched = (promises.run_complete(totals), *watched)
     if not nodes:
         return Verdict(watched, "nothing: no node answered")
@@ -371,9 +323,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
     if taken.compared is not None:
         watched = (*watched, promises.one_log(taken.conflicts, taken.compared))
     complete = _log_complete(log, last_index, allow_compacted, taken.log_problem)
-    coverage = f"{len(acknowledgements):,} of {len(acknowledgements) + taken.unremembered:,} acknowledged requests"
-    if taken.unremembered:
-        coverage += " (the first ones and the newest)"
+    coverage = _remembered(taken)
     if log.first_index > 1 or not complete.ok:
         seen = () if reads is None else (promises.reads_agree(reads, acknowledgements, Replayed(), last_index),)
         return Verdict(
@@ -396,7 +346,56 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         f"{coverage}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
         f"{replayed.commands_applied:,} commands replayed on the naive book",
         nodes,
+        (replayed.commands_replayed, replayed.commands_applied),
     )
+
+
+def _remembered(taken: RunEvidence) -> str:
+    """How many acknowledged requests are known one by one."""
+    known = len(taken.acknowledgements)
+    which = " (the first ones and the newest)" if taken.unremembered else ""
+    return f"{known:,} of {known + taken.unremembered:,} acknowledged requests{which}"
+
+
+def _of_groups(taken: RunEvidence, max_replayed_commands: int, max_replay_s: float, allow_compacted: bool) -> Verdict:
+    """The verdict on several groups: each has an even share of what is replayed."""
+    count = len(taken.groups)
+    verdicts = {
+        group: pass_verdict(
+            each,
+            max_replayed_commands=max_replayed_commands // count,
+            max_replay_s=max_replay_s / count,
+            allow_compacted=allow_compacted,
+        )
+        for group, each in taken.groups.items()
+    }
+    names = dict.fromkeys(check.name for verdict in verdicts.values() for check in verdict.checks)
+    whole = [] if taken.totals is None else [promises.run_complete(taken.totals)]
+    if taken.reads is not None and not any(each.reads for each in taken.groups.values()):
+        whole.append(promises.reads_agree((), (), Replayed(), 0))
+    entries = sum(len(each.log.entries) for each in taken.groups.values() if each.log)
+    replayed, applied = (sum(figures) for figures in zip(*(each.commands for each in verdicts.values()), strict=True))
+    return Verdict(
+        (*whole, *(_over_groups(name, verdicts) for name in names)),
+        f"{_remembered(taken)}; {entries:,} log entries of {count} groups; "
+        f"{replayed:,} of {applied:,} commands replayed on the naive books",
+        commands=(replayed, applied),
+        groups=verdicts,
+    )
+
+
+def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
+    """One promise over all groups."""
+    told = {group: check for group, verdict in verdicts.items() for check in verdict.checks if check.name == name}
+    for ok in (False, None):
+        bad = [f"group {group}: {check.detail}" for group, check in told.items() if check.ok is ok]
+        if bad:
+            more = [f"and {len(bad) - GROUPS_SHOWN} more groups"] if len(bad) > GROUPS_SHOWN else []
+            requests = tuple(each for check in told.values() for each in check.requests)
+            return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests)
+    first = min(told)
+    where = f"all {len(told)} groups" if len(told) == len(verdicts) else f"{len(told)} of {len(verdicts)} groups"
+    return Check(name, True, f"{where}; in group {first}: {told[first].detail}")
 
 
 def _watched(

@@ -13,6 +13,7 @@ A cluster:
 * :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes and load generators, on a lease of their owner.
 * :mod:`~zmqlab.lab.clock_samples`: how far the clock of another machine is from the one here, and how surely.
 * :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
+* :mod:`~zmqlab.lab.node_plan`: what all nodes have in common, and what each of the first nodes is told.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
@@ -22,6 +23,7 @@ A cluster:
 * :mod:`~zmqlab.lab.register`: the clusters of this process; what its maker has lost sight of ends.
 * :mod:`~zmqlab.lab.feed`: what nodes and load clients publish: newest figures, events, checkpoints, trades.
 * :mod:`~zmqlab.lab.listeners`: who hears the news: callbacks, each slow one in a thread of its own.
+* :mod:`~zmqlab.lab.published`: what nodes have published last, by node and by Raft group.
 * :mod:`~zmqlab.lab.consistency`: whether nodes have the same state, and from which index on they do not.
 * :mod:`~zmqlab.lab.trace_leases`: tracing that is asked for, and asked for again.
 * :mod:`~zmqlab.lab.sampled_traces`: what traced processes told, for pictures and diagrams.
@@ -39,6 +41,7 @@ What breaks:
 * :mod:`~zmqlab.lab.fault_kinds`: all kinds: how each looks, which buttons start it, how torture draws it.
 * :mod:`~zmqlab.lab.incidents`: what each fault cost.
 * :mod:`~zmqlab.lab.film`: the seconds around a fault in slow motion.
+* :mod:`~zmqlab.lab.group_facts`: what is known of each of several Raft groups, and what is wrong with them.
 * :mod:`~zmqlab.lab.service_facts`: what is known of a cluster and its load now, and the watch that collects it.
 * :mod:`~zmqlab.lab.service_status`: whether clients are served now, and if not, why: one line.
 
@@ -48,6 +51,7 @@ Load:
 * :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
 * :mod:`~zmqlab.lab.load_team`: several load generators as one load client.
 * :mod:`~zmqlab.lab.load_parts`: one of them: the interface, and one on this machine.
+* :mod:`~zmqlab.lab.evidence_of_run`: which nodes are asked for the evidence of a run, for which Raft group.
 * :mod:`~zmqlab.lab.so_far`: the thread that counts what a run has lost so far.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.

@@ -38,8 +38,9 @@ from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.fault_verbs import FaultVerbs
 from zmqlab.lab.faults import Transfer
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
+from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, check_count
 from zmqlab.lab.hosts import ClockOffset, Host, LocalHost
+from zmqlab.lab.node_plan import NodePlan, check_shards
 from zmqlab.lab.rolling_change import change_settings
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.sampled_traces import Traces
@@ -61,6 +62,8 @@ class Cluster(FaultVerbs):
 
     Args:
         nodes: how many, 1 to 15.
+        shards: how many Raft groups share the symbols, 1 to 64. Each order touches one group.
+        replication_factor: how many nodes hold each group; 0: all.
         durability: ``os`` survives the death of every process, ``fsync`` a power cut, ``memory`` nothing.
         replication: how the nodes copy the log, by name (:mod:`zmqlab.replica.replications`) or as ``module:Class``.
         ack: ``quorum``, or ``leader``: Raft's leader answers before the quorum. ``none`` is for the load client, too.
@@ -87,6 +90,8 @@ class Cluster(FaultVerbs):
         self,
         nodes: int = 3,
         *,
+        shards: int = 1,
+        replication_factor: int = 0,
         durability: Durability = "os",
         replication: str = DEFAULT_REPLICATION,
         ack: Ack = "quorum",
@@ -100,6 +105,9 @@ class Cluster(FaultVerbs):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         check_count(nodes)
+        check_shards(nodes, shards, replication_factor)
+        self.shards = shards
+        """How many Raft groups share the symbols."""
         self.name = f"lab-{secrets.token_hex(3)}"
         self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
@@ -111,6 +119,8 @@ class Cluster(FaultVerbs):
             run_dir=where,
             durability=durability,
             replication=replication_of(replication, ack),
+            shards=shards,
+            replication_factor=replication_factor,
             log_level=log_level,
             metrics=metrics,
             keys=keys,
@@ -287,28 +297,34 @@ class Cluster(FaultVerbs):
         """
         self.scaling.scale(count, timeout_s)
 
-    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S) -> None:
-        """Have the leader hand leadership to ``name``; returns when ``name`` leads.
+    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
+        """Have the leader, of one of the groups, hand leadership to ``name``; returns when ``name`` leads.
 
         Raises:
             NoLeader: no node leads, so none can hand over.
             ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
         """
-        Transfer(name, timeout_s).strike(self)
+        Transfer(name, timeout_s, group).strike(self)
 
     @property
     def leader(self) -> str:
-        """The name of the leader; waits up to five seconds for one. Raises NoLeader."""
+        """The name of the leader, of group 0 if there are several; waits up to 5 s for one. Raises NoLeader."""
         return self.wait_for_leader(5.0)
 
-    def wait_for_leader(self, timeout_s: float = 5.0) -> str:
-        """The name of the leader among the running nodes, as soon as there is one.
+    @property
+    def leaders(self) -> dict[int, str]:
+        """Group -> the node that leads it, as nodes last said; empty: none does."""
+        running = self.running
+        return {group: self.feed.leader_among(running, group) for group in range(self.shards)}
+
+    def wait_for_leader(self, timeout_s: float = 5.0, group: int = 0) -> str:
+        """The name of the leader among the running nodes, of one of the groups, as soon as there is one.
 
         Raises:
             NoLeader: not within ``timeout_s``.
             ClusterError: the cluster has been stopped.
         """
-        return self._started.wait_for_leader(timeout_s)
+        return self._started.wait_for_leader(timeout_s, group)
 
     # -- views ---------------------------------------------------------------------------------------------
 
@@ -400,14 +416,16 @@ class Cluster(FaultVerbs):
     def __repr__(self) -> str:
         if self._rooms is None:
             return f"<Cluster {self.name} of {self._count} nodes, not started>"
-        leader = self.feed.leader_among(self.running) or "none"
+        leads = f"leader {self.feed.leader_among(self.running) or 'none'}"
+        if self.shards > 1:
+            leads = f"{sum(map(bool, self.leaders.values()))} of {self.shards} groups have a leader"
         if self.fleet.outside:
             heard = f"{len(self.running)} of {len(self.nodes)} nodes are heard"
-            return f"<Cluster {self.name}, started elsewhere: {heard}, leader {leader}>"
+            return f"<Cluster {self.name}, started elsewhere: {heard}, {leads}>"
         paused = f", {len(self.paused)} paused" if self.paused else ""
         return (
             f"<Cluster {self.name}: {len(self.running)} of {len(self.nodes)} nodes run{paused}, "
-            f"leader {leader}, in {self.run_dir}>"
+            f"{leads}, in {self.run_dir}>"
         )
 
     def _repr_html_(self) -> str:

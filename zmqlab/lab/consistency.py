@@ -150,12 +150,28 @@ def strip_of_statuses(statuses: Sequence[NodeStatus]) -> Strip:
     return strip_of(by_name, by_name, checkpoints)
 
 
-def exactly_from(strip: Strip, endpoints: Sequence[str]) -> Strip:
+def said_of_groups(strips: Mapping[int, Strip]) -> str:
+    """Of several Raft groups: the answer in a sentence. Their states are compared group by group."""
+    parted = {group: strip for group, strip in strips.items() if strip.agrees is False}
+    if parted:
+        return "; ".join(f"in group {group} {strip.said}" for group, strip in parted.items())
+    agreeing = sum(strip.agrees is True for strip in strips.values())
+    if agreeing == len(strips):
+        return f"in each of {agreeing} groups the nodes have the same state"
+    said = f"in {agreeing} of {len(strips)} groups the nodes have the same state"
+    return f"{said}; of the others that is not known: no two nodes have told a hash at one index yet"
+
+
+def exactly_from(strip: Strip, endpoints: Sequence[str], group: int = 0) -> Strip:
     """The same strip with the first index at which logs differ, asked of the nodes at these client endpoints.
 
     Takes a few round trips for each MiB of the log that is compared; it begins after the last checkpoint that agrees.
     """
-    return strip._replace(parting=where_logs_part(endpoints, strip.agreed_index + 1)) if strip.parted_index else strip
+    return (
+        strip._replace(parting=where_logs_part(endpoints, strip.agreed_index + 1, group))
+        if strip.parted_index
+        else strip
+    )
 
 
 def _of_most(told: Mapping[str, str]) -> str:

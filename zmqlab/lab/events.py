@@ -18,8 +18,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from zmqlab.wire.control import Event, EventKind
 
+OF_GROUP = "group "
+"""Before a group's number, in the text of an event."""
 ALL_LINKS = "all links"
 """What an event about links is about when it names no single one."""
 
@@ -101,8 +105,10 @@ class Mark:
     sort: Sort
 
     def label_of(self, event: Event) -> str:
-        """The label of one such event."""
-        return self.label.format(node=event.node, term=event.term, link=link_of(event))
+        """The label of one such event, with its Raft group if the event names one."""
+        label = self.label.format(node=event.node, term=event.term, link=link_of(event))
+        group = group_named_in(event)
+        return f"{label}, {group}" if group else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,17 @@ PLAIN_BANDS = (
 def link_of(event: Event) -> str:
     """Of an event about one link: which, as in ``node0 → node1``. The event's text begins with it."""
     return event.text.split(":")[0].replace("->", "→") if event.node else ALL_LINKS
+
+
+def naming_its_group(event: Event) -> Event:
+    """The same event of a cluster with several Raft groups: its text begins with its group, as in ``group 3``."""
+    text = f"{OF_GROUP}{event.group}" + (f": {event.text}" if event.text else "")
+    return msgspec.structs.replace(event, text=text)
+
+
+def group_named_in(event: Event) -> str:
+    """``group 3``, if :func:`naming_its_group` has been at work; else empty."""
+    return event.text.split(":")[0] if event.text.startswith(OF_GROUP) else ""
 
 
 def spans_of(events: Iterable[Event], bands: Iterable[Band]) -> list[Span]:

@@ -43,8 +43,9 @@ from zmqlab.keys import forget, of_client, trust, trust_clients_ports
 from zmqlab.lab.clock_samples import ClockSamples
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import Fleet, NodePlan
+from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, NodeProcess, Place
+from zmqlab.lab.node_plan import NodePlan
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, NodeSettings, parse_endpoint
 from zmqlab.wire.node_status import Member, NodeStatus

@@ -426,7 +426,7 @@ for _kind in (
         controls=(
             Control("make it lead", "the leader hands over to this node", Target.NODE, faults.Transfer, ("running",)),
         ),
-        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.followers()[0])),),
+        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.successors()[0])),),
     ),
 ):
     FAULTS.register(_kind)

@@ -46,8 +46,13 @@ class Aim:
         return (len(self.cluster.nodes) - 1) // 2
 
     def leader(self) -> str:
-        """The leader, as soon as there is one. Raises NoLeader."""
+        """The leader, as soon as there is one; with several Raft groups that of group 0. Raises NoLeader."""
         return self.cluster.wait_for_leader(LEADER_S)
+
+    def successors(self) -> list[str]:
+        """The nodes that could lead in the leader's place, in random order."""
+        followers, feed = self.followers(), self.cluster.feed
+        return followers if feed.shards == 1 else [name for name in followers if name in feed.newest(0)]
 
     def followers(self) -> list[str]:
         """All nodes but the leader, in random order."""
@@ -96,7 +101,7 @@ class Target(StrEnum):
     LINK = "link"
     """Two nodes: the one that speaks, and the one that hears."""
     LEADER = "leader"
-    """Nothing: the leader is meant, whichever node that is at the strike."""
+    """Nothing: the leader is meant, whichever node that is at the strike; with several Raft groups that of group 0."""
 
 
 @dataclass(frozen=True, slots=True)

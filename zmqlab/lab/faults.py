@@ -254,10 +254,11 @@ class Wipe(OfOneNode):
 
 @dataclass(frozen=True, slots=True)
 class Transfer(OfOneNode):
-    """Leadership is handed to a node that is well. The leader stays there: there is nothing to undo."""
+    """Leadership of a group is handed to a node that is well. The leader stays there: there is nothing to undo."""
 
     node: str
     timeout_s: float = TRANSFER_TIMEOUT_S
+    group: int = 0
 
     def check(self, cluster: Breakable) -> None:
         if self.node not in cluster.running:
@@ -269,8 +270,9 @@ class Transfer(OfOneNode):
         return (News(LabEvent.TRANSFER, self.node, f"{self.node} is to lead"),)
 
     def inflict(self, cluster: Breakable) -> None:
-        cluster.scaling.hand_over(self.node, self.timeout_s)
-        cluster.feed.wait_until(lambda: cluster.feed.leader_among(cluster.running) == self.node, SEEN_S)
+        cluster.scaling.hand_over(self.node, self.timeout_s, self.group)
+        feed = cluster.feed
+        feed.wait_until(lambda: feed.leader_among(cluster.running, self.group) == self.node, SEEN_S)
 
     def undo(self, cluster: Breakable) -> None:
         """Nothing is left of it."""

@@ -8,11 +8,10 @@ the thread that brings the news.
 
 What it keeps:
 
-- the newest snapshot of each node, and when it came, by the clock of this process: a node's own clock may be wrong;
+- the newest snapshot of each node in each group that it holds, who led in which term, and the nodes' hash chains at
+  checkpoints (:mod:`~zmqlab.lab.published`). A chain that differs from another node's becomes an event;
+- when each node was last heard, by the clock of this process: a node's own clock may be wrong;
 - the events that nodes published, and those that the lab adds (:meth:`MetricsFeed.note`);
-- the nodes that led in each term: more than one is a broken promise;
-- the nodes' hash chains at checkpoints. The promise "nodes that applied the same index have the same state" is checked
-  all the time: chains of equal index are compared, and one that differs becomes an event;
 - traces, while they are wanted (:mod:`zmqlab.lab.sampled_traces`).
 
 Events bear the wall clock of this machine. Those of nodes on another machine are placed by the offset of its clock, as
@@ -28,10 +27,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import NamedTuple
 
 import zmq
 
@@ -39,9 +37,10 @@ from zmqlab import net
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.keys import Keyring, Role
-from zmqlab.lab.events import LabEvent
+from zmqlab.lab.events import LabEvent, naming_its_group
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset
 from zmqlab.lab.listeners import WAITING_MAX, WAITING_TURNS_MAX, Listener, call_each, unregister_from
+from zmqlab.lab.published import Mismatch, Published
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.load.load_messages import LOAD_METRICS
 from zmqlab.wire import control
@@ -51,9 +50,7 @@ from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import TraceQuery, decode_trace
 
 HISTORY_EVENTS = 2_000
-"""Events that are kept, and mismatches: hours of faults by hand."""
-CHECKPOINTS = 2_000
-"""Checkpoints and terms that are kept. At 256 log entries a checkpoint, half a million entries."""
+"""Events that are kept: hours of faults by hand."""
 NS_PER_MS = 1e6
 POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
@@ -63,14 +60,6 @@ LOAD_DOORS = {"load": Role.TRADER}
 """The door of a socket to which a load process connects."""
 BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconnect_max_ms=20)
 """A node that comes back is heard within 20 ms of its bind, or its first election would be missed."""
-
-
-class Mismatch(NamedTuple):
-    """Two nodes with different hash chains at the same log index: a broken promise."""
-
-    log_index: int
-    hashes: dict[str, str]
-    """Node name -> chain hash, in hex."""
 
 
 class MetricsFeed:
@@ -84,13 +73,8 @@ class MetricsFeed:
         """(``connect`` or ``disconnect``, endpoint) that the thread has still to carry out."""
         self._connected: set[str] = set()
         """Endpoints; only the thread touches it."""
-        self._newest: dict[str, NodeStatus] = {}
-        self._heard_s: dict[str, float] = {}
-        """When the newest snapshot of each node came, on the monotonic clock."""
+        self._published = Published()
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
-        self._leaders: OrderedDict[int, set[str]] = OrderedDict()
-        self._checkpoints: OrderedDict[int, dict[str, str]] = OrderedDict()
-        self._mismatches: deque[Mismatch] = deque(maxlen=HISTORY_EVENTS)
         self._event_callbacks: list[Callable[[control.Event], None]] = []
         self._trade_callbacks: list[Callable[[control.TradeEvent], None]] = []
         self._load_callbacks: list[Callable[[bytes], None]] = []
@@ -124,7 +108,7 @@ class MetricsFeed:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<MetricsFeed of {', '.join(sorted(self._newest)) or 'no node yet'}>"
+        return f"<MetricsFeed of {', '.join(sorted(self.newest())) or 'no node yet'}>"
 
     def connect(self, endpoint: str) -> None:
         """Listen to the node with this base endpoint, if that is not done yet.
@@ -152,40 +136,51 @@ class MetricsFeed:
 
     # -- what was collected ----------------------------------------------------------------------------------
 
-    def newest(self) -> dict[str, NodeStatus]:
-        """The newest snapshot of each node that has published one and was not forgotten."""
+    def newest(self, group: int | None = None) -> dict[str, NodeStatus]:
+        """The newest snapshot of each node that has published one and was not forgotten: that of the Raft ``group``,
+        where the node holds it; None: over all groups that it holds (:func:`~zmqlab.lab.published.over_groups`)."""
         with self._lock:
-            return dict(self._newest)
+            return self._published.newest(group)
+
+    @property
+    def shards(self) -> int:
+        """How many Raft groups share the symbols, as nodes last said."""
+        return self._published.shards
 
     def silent_s(self) -> dict[str, float]:
         """For how many seconds each node of :meth:`newest` has published nothing."""
         now_s = time.monotonic()
         with self._lock:
-            return {name: now_s - heard_s for name, heard_s in self._heard_s.items()}
+            return {name: now_s - heard_s for name, heard_s in self._published.heard_s.items()}
 
-    def leader_among(self, names: Collection[str]) -> str:
-        """The node that leads, of those named, as they last published; empty if none does."""
-        return leader_of({name: status for name, status in self.newest().items() if name in names}) or ""
+    def leader_among(self, names: Collection[str], group: int = 0) -> str:
+        """The node that leads a group, of those named, as they last published; empty if none does."""
+        return leader_of({name: status for name, status in self.newest(group).items() if name in names}) or ""
+
+    def endpoints_of(self, group: int) -> dict[str, str]:
+        """Node -> where clients reach it, of the nodes that hold the group, as they last published."""
+        with self._lock:
+            return self._published.endpoints_of(group)
 
     def events(self) -> list[control.Event]:
         """What happened, in the order in which it was heard of."""
         with self._lock:
             return list(self._events)
 
-    def checkpoints(self) -> dict[int, dict[str, str]]:
+    def checkpoints(self, group: int = 0) -> dict[int, dict[str, str]]:
         """Log index -> node name -> chain hash, as published."""
         with self._lock:
-            return {index: dict(hashes) for index, hashes in self._checkpoints.items()}
+            return self._published.checkpoints(group)
 
-    def leaders(self) -> dict[int, frozenset[str]]:
+    def leaders(self, group: int = 0) -> dict[int, frozenset[str]]:
         """Term -> the nodes that said that they led in it; more than one is a broken promise."""
         with self._lock:
-            return {term: frozenset(names) for term, names in self._leaders.items()}
+            return self._published.leaders(group)
 
     def mismatches(self) -> list[Mismatch]:
-        """Every checkpoint at which nodes disagreed; empty unless a promise is broken."""
+        """Every checkpoint at which nodes disagreed, of any group; empty unless a promise is broken."""
         with self._lock:
-            return list(self._mismatches)
+            return list(self._published.mismatches)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until ``condition()`` holds, looking at each publication; False after ``timeout_s``."""
@@ -203,8 +198,7 @@ class MetricsFeed:
     def forget(self, name: str) -> None:
         """Drop the newest snapshot of a node that no longer runs."""
         with self._lock:
-            self._newest.pop(name, None)
-            self._heard_s.pop(name, None)
+            self._published.forget(name)
 
     def note(self, kind: str, node: str = "", text: str = "", time_ns: int = 0) -> None:
         """Record something that no node published, at ``time_ns`` of the wall clock; 0 is now."""
@@ -346,8 +340,9 @@ class MetricsFeed:
         elif frame_type == EVENT:
             event = self._placed(control.decode_event(frame))
             if event.kind == EventKind.ELECTED:
-                self._note_leader(event.term, event.node)
-            self.record(event)
+                with self._lock:
+                    self._published.note_leader(event.group, event.term, event.node)
+            self.record(naming_its_group(event) if self.shards > 1 else event)
         elif frame_type == TRADE:
             call_each(self._trade_callbacks, control.decode_trade(frame))
         elif frame_type == TRACE:
@@ -369,37 +364,16 @@ class MetricsFeed:
         call_each(self._load_callbacks, frame)
 
     def _take_status(self, status: NodeStatus) -> None:
-        if status.role == "leader":
-            self._note_leader(status.term, status.name)
         self.traces.knows(status)
         with self._changed:
-            self._newest[status.name] = status
-            self._heard_s[status.name] = time.monotonic()
-            mismatch = self._note_checkpoint(status)
+            mismatch = self._published.take(status, time.monotonic())
             self._changed.notify_all()
         if mismatch is not None:
-            hashes = ", ".join(f"{name} {value[:12]}" for name, value in sorted(mismatch.hashes.items()))
-            text = f"state differs at index {mismatch.log_index}: {hashes}"
-            self.note(LabEvent.HASH_MISMATCH, status.name, text)
-
-    def _note_leader(self, term: int, name: str) -> None:
-        with self._lock:
-            self._leaders.setdefault(term, set()).add(name)
-            while len(self._leaders) > CHECKPOINTS:
-                self._leaders.popitem(last=False)
-
-    def _note_checkpoint(self, status: NodeStatus) -> Mismatch | None:
-        """Keep a checkpoint; the mismatch if it contradicts another node's for the first time."""
-        if not status.hash_index or not status.chain_hash:
-            return None
-        hashes = self._checkpoints.setdefault(status.hash_index, {})
-        if hashes.get(status.name) == status.chain_hash:
-            return None
-        hashes[status.name] = status.chain_hash
-        while len(self._checkpoints) > CHECKPOINTS:
-            self._checkpoints.popitem(last=False)
-        if len(set(hashes.values())) == 1:
-            return None
-        mismatch = Mismatch(status.hash_index, dict(hashes))
-        self._mismatches.append(mismatch)
-        return mismatch
+            event = control.Event(
+                time_ns=time.time_ns(),
+                node=status.name,
+                kind=LabEvent.HASH_MISMATCH,
+                text=str(mismatch),
+                group=status.group,
+            )
+            self.record(naming_its_group(event) if self.shards > 1 else event)

@@ -11,7 +11,8 @@ A node never has two processes: verbs take turns (:mod:`zmqlab.lab.turns`), and 
 runs. Nor does one start after :meth:`Fleet.end_all`: whatever still waits for a node then ends with an error.
 
 **Ready** is a node that answers a question with its own name: another process may have taken its ports and answer
-there. A cluster is ready when every node knows a leader and has applied the first entry of its term.
+there. A cluster is ready when every node knows a leader, of each Raft group that it holds, and has applied the first
+entry of its term.
 """
 
 from __future__ import annotations
@@ -20,21 +21,19 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
 
 from zmqlab import errors, keys
 from zmqlab.client import ask
-from zmqlab.errors import ClusterError, JournalMismatch, NodeStartFailed, PortInUse, SettingsError
+from zmqlab.errors import ClusterError, JournalMismatch, NodeStartFailed, PortInUse
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.hosts import METRICS_OFFSET, SAME_CLOCK, ClockOffset, Host, NodeProcess, Place, end_all, kill_late
+from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, NodeProcess, end_all, kill_late
+from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.run_folders import why_not_reopened
 from zmqlab.lab.turns import Turns
-from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogLevel, NodeSettings, require_alike, require_whole
+from zmqlab.settings import NodeSettings, require_whole
 from zmqlab.wire.node_status import NodeStatus
 
 MAX_NODES = 15
@@ -45,8 +44,6 @@ START_TIMEOUT_S = 15.0
 """Ten times what a start takes on a small machine."""
 STOP_GRACE_S = 3.0
 """After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
-KEY_FOLDER = "keys"
-"""In the run folder."""
 POLL_S = 0.01
 REOPEN_POLL_S = 0.2  # a node whose owner was killed ends within a turn; a shell wakes one that was paused
 ANSWER_TIMEOUT_S = 0.04
@@ -55,66 +52,6 @@ SIGNALS = {-number.value: number.name for number in signal.Signals}
 """A process' exit status -> the name of the signal that ended it."""
 QUIET_ENDS = (-signal.SIGKILL, -signal.SIGTERM, 0)
 """Exit statuses of a node that a person ended outside the lab. Any other one is a failure, whose evidence is kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodePlan:
-    """What all nodes of a cluster have in common. Raises SettingsError from the constructor."""
-
-    cluster: str
-    run_dir: Path
-    """Where logs and journals go."""
-    durability: Durability = "os"
-    log_level: LogLevel = "info"
-    metrics: bool = False
-    """Every node shows metrics on the port behind its own three."""
-    keys: bool = False
-    """The nodes let in only who has a key; the keys are in ``keys`` in the run folder, and are made if need be."""
-    replication: str = DEFAULT_REPLICATION
-    more: Mapping[str, Any] = field(default_factory=dict)
-    """Settings beyond these, of :data:`~zmqlab.settings.ALIKE`."""
-
-    def __post_init__(self) -> None:
-        require_alike(self.more)
-        for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
-            if (value := getattr(self, name)) not in choices:
-                raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
-        REPLICATIONS.expect(self.replication)
-
-    @property
-    def key_folder(self) -> Path | None:
-        """Where the cluster's keys are; None: it has none."""
-        return self.run_dir / KEY_FOLDER if self.keys else None
-
-    def settings(self, name: str, place: Place, **more: Any) -> NodeSettings:
-        """What a node with this name at ``place`` is told; ``more`` are settings of its own."""
-        return NodeSettings(
-            name=name,
-            port=place.port,
-            bind=place.address,
-            run_dir=self.run_dir,
-            durability=self.durability,
-            replication=self.replication,
-            cluster=self.cluster,
-            allow_faults=True,
-            log_level=self.log_level,
-            metrics_port=place.port + METRICS_OFFSET if self.metrics else 0,
-            keys=self.key_folder,
-            **{**self.more, **more},
-        )
-
-    def founders(self, places: Sequence[Place]) -> list[NodeSettings]:
-        """The first nodes, ``node0``, ``node1``, ...; node0 campaigns at once."""
-        endpoints = {place: place.endpoint for place in places}
-        return [
-            self.settings(
-                f"node{number}",
-                place,
-                peers=tuple(endpoint for other, endpoint in endpoints.items() if other != place),
-                leader=number == 0,
-            )
-            for number, place in enumerate(places)
-        ]
 
 
 class Fleet:
@@ -315,7 +252,7 @@ class Fleet:
         waiting = dict(self._settings)
         while True:
             for name, status in self._answers(waiting.values()).items():
-                if status.leader_id and status.applied_index >= 1:
+                if is_ready(status):
                     del waiting[name]
             for name in self.names:
                 self.raise_if_ended(name)
@@ -438,6 +375,11 @@ def _own_key(folder: Path | None) -> keys.Credentials | None:
     if not (folder / keys.ALLOWED).exists():
         keys.Keyring.new().save(folder)
     return keys.Keyring.read(folder).credentials()
+
+
+def is_ready(status: NodeStatus) -> bool:
+    """Whether a node takes orders for each group that it holds: it knows a leader there."""
+    return bool(status.leader_id and status.applied_index >= 1) and all(each.leader_id for each in status.groups)
 
 
 def check_count(count: int) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from zmqlab.judge.verdict import Verdict
-from zmqlab.lab.events import LabEvent
+from zmqlab.lab.events import LabEvent, group_named_in
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_report import response_time_of
@@ -40,6 +40,8 @@ TOGETHER_NS = 1_500_000_000
 close may be the doing of either."""
 MAX_INCIDENTS = 6
 """So many cards are shown while a cluster runs."""
+WAITED_MS = 150.0
+"""A group that gives no answer for longer has waited, as in a threshold (:mod:`zmqlab.judge.thresholds`)."""
 UNSERVED_MS = 1_000.0
 """No election alone causes a silence of this length: clients are not served."""
 SNAPSHOTS = 600
@@ -67,7 +69,9 @@ class Incident:
     """Not before ``detected_ms``, if both are known."""
     new_leader: str = ""
     silence_ms: float | None = None
-    """The longest time in which answers were owed and none came; so far, if :attr:`unserved`."""
+    """The longest time in which answers were owed and none came, by any group; so far, if :attr:`unserved`."""
+    waited: tuple[int, ...] = ()
+    """Where there are several Raft groups: those that gave no answer for :data:`WAITED_MS`, while others did."""
     unserved: bool = False
     """The silence goes on."""
     p99_before_ms: float | None = None
@@ -177,12 +181,17 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     return Incident(
         time_ns=fault.time_ns,
         title=title_of(fault),
-        led=bool(fault.node) and not is_link_fault(fault) and leader_at(fault.time_ns) == fault.node,
+        led=bool(fault.node)
+        and not is_link_fault(fault)
+        and (leader_at(fault.time_ns) == fault.node or fault.node in leaders_of_groups(known, fault.time_ns)),
         links=is_link_fault(fault),
         detected_ms=_ms_after(fault, noticed),
         elected_ms=_ms_after(fault, elected),
         new_leader=elected.node if elected else "",
-        silence_ms=max((each.gap_ms for each in during), default=None),
+        silence_ms=max((gap_ms for each in during for gap_ms in (each.gap_ms, *_gaps_ms(each).values())), default=None),
+        waited=tuple(
+            sorted({group for each in during for group, gap_ms in _gaps_ms(each).items() if gap_ms > WAITED_MS})
+        ),
         unserved=unserved,
         p99_before_ms=_p99_ms(each for each in snapshots if -BEFORE_NS < each.time_ns - fault.time_ns <= 0),
         p99_during_ms=None if unserved else _p99_ms(during),
@@ -201,6 +210,11 @@ def _completed(known: Incident, measured: Incident) -> Incident:
     """``measured``, with what only ``known`` has: the verdict's words, and the latency before a long silence, whose
     snapshots are gone."""
     return replace(measured, lost=known.lost, duplicated=known.duplicated, p99_before_ms=known.p99_before_ms)
+
+
+def _gaps_ms(snapshot: LoadMetrics) -> dict[int, float]:
+    """By Raft group, if there are several: the longest gap of the interval."""
+    return {share.group: share.gap_ms for share in snapshot.groups}
 
 
 def _ms_after(fault: Event, event: Event | None) -> float | None:
@@ -277,3 +291,12 @@ def leader_at(events: Iterable[Event], time_ns: int) -> str:
     elected = (event for event in events if is_election(event) and event.time_ns < time_ns)
     newest = max(elected, key=lambda event: event.time_ns, default=None)
     return newest.node if newest is not None else ""
+
+
+def leaders_of_groups(events: Iterable[Event], time_ns: int) -> set[str]:
+    """The nodes that led any of several Raft groups, as far as events tell; empty if there is one group."""
+    newest: dict[int, Event] = {}
+    for event in events:
+        if is_election(event) and group_named_in(event) and event.time_ns < time_ns:
+            newest[event.group] = max(newest.get(event.group, event), event, key=lambda each: each.time_ns)
+    return {event.node for event in newest.values()}

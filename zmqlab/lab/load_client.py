@@ -30,20 +30,20 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, FrameError, SettingsError
-from zmqlab.judge.evidence import LogCollector, WatchedEndpoints, acknowledgements_of, book_reads_of, totals_of
 from zmqlab.judge.live_count import SoFar
+from zmqlab.judge.log_collector import Collectors
+from zmqlab.judge.run_evidence import RunEvidence
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import (
     MAX_REPLAY_S,
     MAX_REPLAYED_COMMANDS,
     LoadResult,
-    RunEvidence,
     pass_verdict,
-    take_evidence,
 )
 from zmqlab.keys import of_client, trust_clients_ports
 from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.evidence_of_run import collectors_of, collectors_of_endpoints, evidence_of
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
 from zmqlab.lab.listeners import weakly
@@ -53,7 +53,7 @@ from zmqlab.lab.so_far import Counting
 from zmqlab.lab.traced_parts import Part
 from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
-from zmqlab.load.load_settings import LoadSettings, parse_stages
+from zmqlab.load.load_settings import MAX_SYMBOLS, LoadSettings, parse_stages
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
 from zmqlab.tables import StatusTable
@@ -126,7 +126,7 @@ class LoadClient:
         duration: float | str | None = BY_DEFAULT,
         *,
         stages: str | Sequence[Any] = (),
-        collector: LogCollector | None = None,
+        collector: Collectors | None = None,
         allow_compacted: bool = False,
         max_replayed_commands: int = MAX_REPLAYED_COMMANDS,
         max_replay_s: float = MAX_REPLAY_S,
@@ -147,6 +147,10 @@ class LoadClient:
             )
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
+        self._symbols_a_group = 0 if "symbols" in settings else self.settings.symbols
+        """Where the caller names no number of symbols."""
+        if self._cluster is not None:
+            self._follow_shards(self._cluster.shards, nodes)
         self.thresholds = parse_thresholds(fail_if)
         require_whole("generators", generators, 0, MAX_GENERATORS)
         self.generators = generators
@@ -197,12 +201,12 @@ class LoadClient:
     def _begin(self) -> None:
         """Do what :meth:`start` promises; each step says how it is undone."""
         if self._cluster is not None:
-            self.settings = replace(self.settings, nodes=self._cluster.endpoints)
+            self._follow_shards(self._cluster.shards, self._cluster.endpoints)
             self._end.also(self._cluster.at_stop(self._end))
         else:
             self.settings = replace(self.settings, nodes=numeric(known_endpoints(self.settings.nodes)))
             trust_clients_ports(self.settings.nodes, self._key)
-            self._require_an_answer()
+            self._follow_shards(self._shards_by_an_answer(), self.settings.nodes)
         self.feed.traces.begin_run()
         self._exporter = self._show_metrics()
         if self._exporter is not None:
@@ -326,26 +330,34 @@ class LoadClient:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _collect(self) -> LogCollector:
+    def _follow_shards(self, shards: int, nodes: Sequence[str]) -> None:
+        """As many symbols for each Raft group as one group has by default: else many groups would have hardly any."""
+        symbols = min(self._symbols_a_group * shards, MAX_SYMBOLS) or self.settings.symbols
+        self.settings = replace(self.settings, nodes=tuple(nodes), shards=shards, symbols=symbols)
+
+    def _collect(self) -> Collectors:
         """What reads the log along with this run, and does not keep this object alive."""
         if self._cluster is not None:
-            return LogCollector(self._cluster, self._cluster.run_dir)
+            return collectors_of(self._cluster)
         held, at_first = weakref.ref(self), self.settings.nodes
 
         def endpoints() -> Sequence[str]:
             there = held()
             return there.newest.endpoints if there is not None and there.newest is not None else at_first
 
-        return LogCollector(WatchedEndpoints(endpoints))
+        return collectors_of_endpoints(self.feed, endpoints, self.settings.shards)
 
-    def _require_an_answer(self) -> None:
-        """Raise at once for a wrong address. Opening a session is tried for long, since a cluster may be electing."""
+    def _shards_by_an_answer(self) -> int:
+        """How many groups the nodes have. Raises at once for a wrong address: opening a session is tried for long,
+        since a cluster may be electing."""
         answers = ask.ask_all(
             self.settings.nodes, lambda _: control.StatusQuery(ask.new_nonce()), REACH_TIMEOUT_S, enough=bool
         )
         if not answers:
             nodes = self.settings.nodes
             raise ask.silence_of(nodes, f"no node answers at {', '.join(nodes)}: do they run, is this base port + 2?")
+        told = (answer.status.shards for answer in answers.values() if isinstance(answer, control.StatusAnswer))
+        return next(told, 1)
 
     def _show_metrics(self) -> LoadExporter | None:
         host, port = self._metrics_at
@@ -383,14 +395,16 @@ class LoadClient:
         table = self._status()
         ours = ("silent",) if self._cluster is not None and not self._cluster.fleet.outside else ()
         alive = [node.endpoint for node in table if node.state in ("running", *ours)]
-        taken = self._take_evidence(alive, outcome, table.replication, self._collector or run.evidence.collector)
+        collectors = self._collector or run.evidence.collector
+        taken = evidence_of(alive, outcome, self.feed, table.replication, collectors)
         verdict = pass_verdict(taken, **self._limits)
         if self._cluster is not None and not verdict.ok:
             self._cluster.keep = True  # the logs and journals are the evidence
         run.evidence.is_wanted = not verdict.ok
         if self._cluster is not None:
             run.evidence.was_judged()
-        result = LoadResult(outcome, verdict, self._status(), len(self.feed.leaders()), self.thresholds)
+        elections = sum(len(self.feed.leaders(group)) for group in range(self.settings.shards))
+        result = LoadResult(outcome, verdict, self._status(), elections, self.thresholds)
         events, ended_ns = self.feed.events(), outcome.started_ns + round(outcome.elapsed_s * 1e9)
         incidents = self._incidents.judged(events, verdict, outcome.started_ns, ended_ns)
         traced = self.feed.traces.parts_of_run(outcome.started_ns, ended_ns)
@@ -402,21 +416,6 @@ class LoadClient:
         members = ask.member_endpoints(self.settings.nodes)  # nodes may have come and gone since the start
         trust_clients_ports(members, self._key)
         return ask.status_table(members)
-
-    def _take_evidence(
-        self, alive: Sequence[str], outcome: load_wire.LoadResult, replication: str, collector: LogCollector | None
-    ) -> RunEvidence:
-        return take_evidence(
-            alive,
-            acknowledgements_of(outcome),
-            collector=collector,
-            unremembered=outcome.unremembered,
-            mismatches=len(self.feed.mismatches()),
-            leaders=self.feed.leaders(),
-            reads=book_reads_of(outcome),
-            totals=totals_of(outcome),
-            replication=replication,
-        )
 
 
 def _offered(rate: float | str, duration: float | str | None, stages: str | Sequence[Any]) -> dict[str, Any]:

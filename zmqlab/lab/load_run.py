@@ -42,8 +42,8 @@ from zmqlab.settings import reason_of
 from zmqlab.wire.traces import TraceQuery
 
 if TYPE_CHECKING:
-    from zmqlab.judge.evidence import LogCollector
     from zmqlab.judge.live_count import SoFar
+    from zmqlab.judge.log_collector import Collectors
     from zmqlab.lab.cluster import Cluster
     from zmqlab.lab.so_far import Counting
 
@@ -76,7 +76,7 @@ class Evidence:
             raise ClusterError(
                 f"no folder to record the run in: {reason_of(error)}. Make room, or set TMPDIR"
             ) from None
-        self.collector: LogCollector | None = None
+        self.collector: Collectors | None = None
         """Reads the log along with the run, unless the caller gave a collector."""
         self.counting: Counting | None = None
         """Counts what is lost so far, while a collector reads the log along."""

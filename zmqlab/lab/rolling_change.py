@@ -26,7 +26,7 @@ from typing import Any, get_args
 
 from zmqlab.errors import ClusterError, NodeStartFailed, SettingsError
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.fleet import NodePlan
+from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import Durability, Reads

@@ -83,6 +83,8 @@ class KnownCluster(msgspec.Struct, frozen=True):
     durability: str
     nodes: tuple[KnownNode, ...]
     replication: str = DEFAULT_REPLICATION
+    shards: int = 1
+    replication_factor: int = 0
 
 
 class RunFolder:
@@ -183,6 +185,8 @@ class RunFolder:
             nodes[0].durability if nodes else "",
             tuple(KnownNode(each.name, each.port, each.peers, each.join, each.bind) for each in nodes),
             nodes[0].replication if nodes else DEFAULT_REPLICATION,
+            nodes[0].shards if nodes else 1,
+            nodes[0].replication_factor if nodes else 0,
         )
         partial = self.path / f"{RECORD}.new"
         with contextlib.suppress(OSError):  # a full disk stops no cluster

@@ -6,6 +6,9 @@ a configuration without it, and only then its process is ended; a leader that is
 disk is wiped has forgotten its votes: the old member is removed, and a new one, with an identity of its own, comes to
 the same place under the same name.
 
+The members of a cluster with several Raft groups stay those that founded it. Leadership of one of its groups can be
+handed over, within the members of that group.
+
 Everything here waits until it is committed. What is asked of the leader is asked again until it is done, whichever node
 leads by then, so a change survives an election in its midst.
 
@@ -69,6 +72,8 @@ class Reached(NamedTuple):
     """By base endpoint."""
     cluster: str = ""
     """The name of the :class:`~zmqlab.lab.cluster.Cluster` that it belongs to; empty if it was started by hand."""
+    shards: int = 1
+    """How many Raft groups its nodes have."""
 
 
 class Scaling:
@@ -93,6 +98,7 @@ class Scaling:
 
     def add(self, timeout_s: float = CHANGE_TIMEOUT_S) -> str:
         """Start one more node, and return its name once it votes."""
+        _require_one_group(self._fleet.plan.shards)
         with self._fleet.turns.take(MEMBERS, "add"):
             fleet = self._fleet
             if len(fleet.names) >= MAX_NODES:
@@ -118,6 +124,7 @@ class Scaling:
 
     def remove(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Let ``name`` go: out of the group, then ended; its journal is deleted."""
+        _require_one_group(self._fleet.plan.shards)
         with self._fleet.turns.take(MEMBERS, "remove"):
             settings = self._fleet.settings(name)
             if len(self._fleet.names) == 1:
@@ -144,6 +151,7 @@ class Scaling:
 
     def check_replaceable(self, name: str) -> None:
         """Raise ClusterError unless the other nodes can take a new one in place of ``name``."""
+        _require_one_group(self._fleet.plan.shards)
         self._fleet.settings(name)
         if self._fleet.outside:
             raise ClusterError(f"{name}: {self._fleet.outside}")
@@ -166,8 +174,8 @@ class Scaling:
             new = replace(settings, peers=(), join=self._to_join(name), leader=False)
             self._bring_in(new, LabEvent.RESTARTED, timeout_s)
 
-    def hand_over(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S) -> None:
-        """Have the leader hand leadership to ``name``; returns when ``name`` leads.
+    def hand_over(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
+        """Have the leader of a group hand leadership to ``name``; returns when ``name`` leads.
 
         Raises:
             NoLeader: no node leads.
@@ -176,10 +184,10 @@ class Scaling:
         settings = self._fleet.settings(name)
         deadline = time.monotonic() + timeout_s
         while True:
-            reached = reach_leader(self._endpoints, deadline)
+            reached = reach_leader(self._endpoints, deadline, group)
             if reached.endpoint == settings.client_endpoint:
                 return
-            why_not = _ask_to_transfer(reached, settings.endpoint)
+            why_not = _ask_to_transfer(reached, settings.endpoint, group)
             if time.monotonic() > deadline:
                 raise ClusterError(f"{name} did not take over within {timeout_s:g} s: {why_not}")
             time.sleep(POLL_S)
@@ -273,6 +281,7 @@ class ScalingByHand:
 
     def _reach(self) -> Reached:
         reached = reach_leader(lambda: self._seeds, time.monotonic() + self._timeout_s)
+        _require_one_group(reached.shards)
         if reached.cluster:
             raise ClusterError(
                 f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
@@ -327,27 +336,37 @@ class ScalingByHand:
         self._tell(f"{name} has ended")
 
 
+def _require_one_group(shards: int) -> None:
+    """Raise ClusterError for a cluster whose members can't change."""
+    if shards > 1:
+        raise ClusterError(
+            f"these nodes hold {shards} Raft groups, whose members stay those that founded them: restart a node, or"
+            " found another cluster with more nodes"
+        )
+
+
 # -- the leader and its members ----------------------------------------------------------------------------------
 
 
-def reach_leader(endpoints: Callable[[], Sequence[str]], deadline: float) -> Reached:
-    """The leader among the nodes at these client endpoints, and the members as it knows them.
+def reach_leader(endpoints: Callable[[], Sequence[str]], deadline: float, group: int = 0) -> Reached:
+    """The leader of a group among the nodes at these client endpoints, and the members as it knows them.
 
     Args:
         endpoints: where clients reach the nodes, asked for anew at each try.
         deadline: on the monotonic clock, in seconds.
+        group: the Raft group.
 
     Raises:
         NoLeader: no node led until ``deadline``.
     """
     while True:
         asked = endpoints()
-        statuses = ask.statuses(asked, ANSWER_TIMEOUT_S)
+        statuses = ask.statuses_of_group(asked, group, ANSWER_TIMEOUT_S)
         endpoint = leader_of(statuses)
         if endpoint is not None:
             leader = statuses[endpoint]
             members = {each.endpoint: each for each in leader.members}
-            return Reached(endpoint, members, leader.cluster)
+            return Reached(endpoint, members, leader.cluster, leader.shards)
         if time.monotonic() > deadline:
             raise NoLeader(
                 f"no leader: {len(statuses)} of {len(asked)} nodes answer, and a majority of the members must run"
@@ -409,7 +428,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         time.sleep(POLL_S)
 
 
-def _ask_to_transfer(reached: Reached, address: str) -> str:
+def _ask_to_transfer(reached: Reached, address: str, group: int) -> str:
     """Ask the leader to hand over to the member at this base endpoint; why that may take longer."""
     member = reached.members.get(address)
     if member is None:
@@ -417,7 +436,7 @@ def _ask_to_transfer(reached: Reached, address: str) -> str:
     if not member.voter:
         return "it is a learner, which can't lead"
     query = control.TransferQuery(ask.new_nonce(), member.node_id)
-    answer = ask.ask_all([reached.endpoint], lambda _: query, ANSWER_TIMEOUT_S).get(reached.endpoint)
+    answer = ask.ask_all([reached.endpoint], lambda _: query, ANSWER_TIMEOUT_S, group=group).get(reached.endpoint)
     if isinstance(answer, control.ErrorAnswer):
         return answer.message
     return "the leader tries, and the node does not take over: does it run, and does it hear the leader?"

@@ -132,10 +132,24 @@ def figures(view: View) -> Iterator[Figure]:
         yield Figure("counter", PREFIX + name, help_text, [read(snapshot)])
     for name, help_text, read in _GAUGES:
         yield Figure("gauge", PREFIX + name, help_text, [read(snapshot)])
+    yield from _of_groups(snapshot)
     text = "From an order's due time to its answer, by order."
     yield histogram(PREFIX + "response_time_seconds", text, view.response_time)
     text = "From an order's sending to its answer, by order."
     yield histogram(PREFIX + "service_time_seconds", text, view.service_time)
+
+
+def _of_groups(snapshot: LoadMetrics) -> Iterator[Figure]:
+    """Where the nodes have several Raft groups: what each did."""
+    if not snapshot.groups:
+        return
+    keys = [(str(share.group),) for share in snapshot.groups]
+    text = "Orders whose report came, by the Raft group of their symbol."
+    acknowledged = [share.acknowledged for share in snapshot.groups]
+    yield Figure("counter", PREFIX + "group_orders_acknowledged_total", text, acknowledged, ("group",), keys)
+    text = "Since the group's last answer, while it owes one."
+    silent_s = [share.silence_ms / 1e3 for share in snapshot.groups]
+    yield Figure("gauge", PREFIX + "group_silence_seconds", text, silent_s, ("group",), keys)
 
 
 class LoadExporter:

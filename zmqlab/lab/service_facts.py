@@ -32,6 +32,7 @@ import psutil
 from zmqlab.client.roster import leader_of
 from zmqlab.errors import FrameError
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.lab.group_facts import GroupFacts, group_of_statuses
 from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.replica.replications import REPLICATIONS
@@ -94,6 +95,8 @@ class Facts:
     life: Life = "running"
     """Of the cluster."""
     nodes: Sequence[NodeFacts] = ()
+    groups: Sequence[GroupFacts] = ()
+    """The Raft groups, if there are several; a node's status is of the first one that it holds."""
     links: Mapping[tuple[str, str], LinkFault] = field(default_factory=dict)
     """(source, target) -> what is wrong, for the links that are not whole."""
     suffering: Mapping[str, NodeFaults] = field(default_factory=dict)
@@ -132,6 +135,8 @@ class Facts:
 
         A status with the higher commit index knows the later membership (:mod:`zmqlab.client.roster`).
         """
+        if self.groups:
+            return [each.name for each in self.nodes]
         told = [each.status for each in self.nodes if each.status is not None and each.status.members]
         newest = max(told, key=lambda each: (each.commit_index, each.term), default=None)
         names = [each.name for each in newest.members if each.voter] if newest is not None else []
@@ -153,12 +158,18 @@ class Facts:
     def spare(self) -> int | None:
         """How many more voters may fail; below 0 if too many are known to be down. None: no majority is needed, or
         that is not known."""
-        return len(self._voters_left) - self.majority if self.needs == "majority" else None
+        if self.needs != "majority":
+            return None
+        if self.groups:
+            return min(each.spare for each in self.groups)
+        return len(self._voters_left) - self.majority
 
     @property
     def is_out(self) -> bool:
         """Whether no order can be acknowledged, by what is known of processes and links: no node runs, or no majority
         does, or no voter hears one that hears it."""
+        if self.groups and self.needs == "majority":
+            return all(each.is_out for each in self.groups)
         if not self.nodes or self.needs != "majority":
             return bool(self.nodes) and all(each.is_down for each in self.nodes)
         return not self.can_reach
@@ -178,8 +189,8 @@ class Facts:
 
     @property
     def has_leader(self) -> bool:
-        """Whether this replication has a leader at all."""
-        return self.needs in ("majority", "leader")
+        """Whether the nodes have one leader: not with a replication without one, nor with several groups."""
+        return self.needs in ("majority", "leader") and not self.groups
 
     @property
     def leader(self) -> str:
@@ -263,7 +274,8 @@ class ServiceWatch:
         return Facts(
             now_ns=time.time_ns(),
             life="stopped" if self.is_over else "running",
-            nodes=self._nodes(),
+            nodes=(nodes := self._nodes()),
+            groups=self._groups(nodes),
             links=self._faults.faults if self._faults is not None else {},
             suffering=self._faults.node_faults if self._faults is not None else {},
             snapshots=sorted(snapshots, key=lambda each: each.time_ns),
@@ -291,6 +303,13 @@ class ServiceWatch:
             NodeFacts(name=name, process=process, status=newest.get(name), silent_s=silent_s.get(name, inf))
             for name, process in processes.items()
         ]
+
+    def _groups(self, nodes: Sequence[NodeFacts]) -> list[GroupFacts]:
+        """Of several groups what is known; empty if there is one."""
+        if self._feed.shards == 1:
+            return []
+        up, heard = ({each.name for each in nodes if getattr(each, name)} for name in ("is_up", "is_heard"))
+        return [group_of_statuses(number, self._feed.newest(number), up, heard) for number in range(self._feed.shards)]
 
     def _take(self, frame: bytes) -> None:
         """Runs in the feed's thread."""

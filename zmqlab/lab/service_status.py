@@ -28,6 +28,7 @@ from enum import StrEnum
 from math import inf
 
 from zmqlab.lab.events import LabEvent
+from zmqlab.lab.group_facts import Finding, findings_of_clients, findings_of_groups, said_of_leaders
 from zmqlab.lab.incidents import NS_PER_MS, UNSERVED_MS
 from zmqlab.lab.service_facts import NODE_FAULTS, NS_PER_S, OLD_S, Facts, NodeFacts
 from zmqlab.load.load_messages import LoadMetrics
@@ -103,15 +104,6 @@ class ServiceStatus:
         return ": ".join(filter(None, (self.headline + lasts, self.text, self.advice)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    """Something that is wrong."""
-
-    text: str
-    since_ns: int = 0
-    advice: str = ""
-
-
 def service_status(facts: Facts) -> ServiceStatus:
     """Whether clients are served; see the module."""
     if facts.life == "not started":
@@ -165,35 +157,36 @@ def _under_load(facts: Facts, clients: Sequence[Sequence[LoadMetrics]]) -> Servi
 
 def _of_clients(
     facts: Facts, clients: Sequence[Sequence[LoadMetrics]], waiting: Sequence[LoadMetrics]
-) -> Iterable[_Finding]:
+) -> Iterable[Finding]:
     """What load clients see that is wrong, the worst first."""
     if waiting:
         since_ns = min(each.time_ns - round(each.silence_ms * NS_PER_MS) for each in waiting)
         gets = "gets" if len(waiting) == 1 else "get"
-        yield _Finding(
+        yield Finding(
             f"{len(waiting)} of {len(clients)} load clients {gets} no answer",
             since_ns,
             "heal the links" if facts.links else "",
         )
+    yield from findings_of_clients(clients, PAUSE_MS)
     pauses = [each[-1] for each in clients if each[-1].outstanding and PAUSE_MS < each[-1].silence_ms <= UNSERVED_MS]
     if pauses:
         longest = max(pauses, key=lambda each: each.silence_ms)
         why = f", {_no_leader(facts)}" if facts.nodes and facts.has_leader and not facts.leader else ""
         since_ns = longest.time_ns - round(longest.silence_ms * NS_PER_MS)
-        yield _Finding(f"no acknowledgement for {longest.silence_ms:,.0f} ms{why}", since_ns)
+        yield Finding(f"no acknowledgement for {longest.silence_ms:,.0f} ms{why}", since_ns)
     recent = [each for client in clients for each in client]
     sent, held_back, offered, acknowledged, rejected, refused = (
         sum(getattr(each.interval, name) for each in recent)
         for name in ("sent", "held_back", "offered", "acknowledged", "rejected", "refused")
     )
     if refused:
-        yield _Finding(f"{refused:,} orders were refused", advice="does another process use the session or the key?")
+        yield Finding(f"{refused:,} orders were refused", advice="does another process use the session or the key?")
     if offered and max(held_back, 0) > WAITING_SHARE * offered:
         over_s = max(sum(each.interval_s for each in client) for client in clients) or 1.0  # beside each other
         rates = f"{offered / over_s:,.0f} orders/s offered, {acknowledged / over_s:,.0f} acknowledged"
-        yield _Finding(f"orders are held back, {rates}", _held_back_since(clients))
+        yield Finding(f"orders are held back, {rates}", _held_back_since(clients))
     if sent and rejected > REJECTED_SHARE * acknowledged:
-        yield _Finding(f"{rejected / acknowledged:.0%} of the orders are rejected{_by_what(clients)}")
+        yield Finding(f"{rejected / acknowledged:.0%} of the orders are rejected{_by_what(clients)}")
 
 
 def _figures(clients: Sequence[Sequence[LoadMetrics]]) -> str:
@@ -270,7 +263,7 @@ def _without_load(facts: Facts, paused: bool) -> ServiceStatus:
         return ServiceStatus(Level.NOT_JUDGED, "NO NEWS", f"{text}: what is shown of them is old", since_ns, advice)
     wrong = list(_of_nodes(facts))
     if facts.has_leader and not facts.leader:
-        wrong.insert(0, _Finding(_no_leader(facts)))
+        wrong.insert(0, Finding(_no_leader(facts)))
     no_load = "the load is paused" if paused else "no load"
     if wrong:
         return _degraded(facts, wrong, no_load)
@@ -290,23 +283,24 @@ def _said_of_last_run(text: str, facts: Facts) -> str:
 # -- what is wrong with nodes and links ----------------------------------------------------------------------------
 
 
-def _of_nodes(facts: Facts) -> Iterable[_Finding]:
+def _of_nodes(facts: Facts) -> Iterable[Finding]:
     """What is known to be wrong with nodes and links, the worst first."""
     if facts.parted_at:
         since_ns = max((each.time_ns for each in facts.events if each.kind == LabEvent.HASH_MISMATCH), default=0)
-        yield _Finding(f"the nodes' states differ from index {facts.parted_at:,} on", since_ns, "judge the run")
+        yield Finding(f"the nodes' states differ from index {facts.parted_at:,} on", since_ns, "judge the run")
     yield from _of_processes(facts)
+    yield from findings_of_groups(facts.groups)
     silent = [each for each in facts.nodes if _is_silent(facts, each)]
     if silent:
-        yield _Finding(f"{_names(silent)} {_is(silent)} silent", facts.silent_since(silent))
+        yield Finding(f"{_names(silent)} {_is(silent)} silent", facts.silent_since(silent))
     yield from _of_links(facts)
     for name, said in facts.suffering.items():
-        yield _Finding(f"{name} suffers: {said}", facts.time_of(name, NODE_FAULTS), f"mend {name}")
+        yield Finding(f"{name} suffers: {said}", facts.time_of(name, NODE_FAULTS), f"mend {name}")
     behind = [each for each in facts.nodes if each.is_heard and each.status is not None and each.status.lag > BEHIND]
     for each in (each for each in behind if each.name in facts.voters):
         assert each.status is not None
         since_ns = facts.time_of(each.name, (LabEvent.RESTARTED, LabEvent.RESUMED, LabEvent.ADDED))
-        yield _Finding(f"{each.name} catches up, {each.status.lag:,} entries to apply", since_ns)
+        yield Finding(f"{each.name} catches up, {each.status.lag:,} entries to apply", since_ns)
 
 
 def _is_silent(facts: Facts, node: NodeFacts) -> bool:
@@ -315,25 +309,25 @@ def _is_silent(facts: Facts, node: NodeFacts) -> bool:
     return node.process in ("running", "unknown") and not node.is_heard and facts.now_ns - started_ns > START_NS
 
 
-def _of_processes(facts: Facts) -> Iterable[_Finding]:
+def _of_processes(facts: Facts) -> Iterable[Finding]:
     dead = [each for each in facts.nodes if each.process == "stopped"]
     paused = [each for each in facts.nodes if each.process == "paused"]
     spare = "" if facts.spare != 0 else ", with no node to spare"
     if dead:
         since_ns = min(facts.time_of(each.name, _DEATHS) for each in dead)
-        yield _Finding(
+        yield Finding(
             f"{_names(dead)} {_is(dead)} dead{spare}", since_ns, "restart it" if len(dead) == 1 else "restart them"
         )
     if paused:
         since_ns = min(facts.time_of(each.name, (LabEvent.PAUSED,)) for each in paused)
-        yield _Finding(
+        yield Finding(
             f"{_names(paused)} {_is(paused)} paused{'' if dead else spare}",
             since_ns,
             "resume it" if len(paused) == 1 else "resume them",
         )
 
 
-def _of_links(facts: Facts) -> Iterable[_Finding]:
+def _of_links(facts: Facts) -> Iterable[Finding]:
     cut = sum(each.cut for each in facts.links.values())
     ill = len(facts.links) - cut
     if not facts.links:
@@ -344,7 +338,7 @@ def _of_links(facts: Facts) -> Iterable[_Finding]:
     faults = [each.time_ns for each in facts.events if each.kind in _LINK_FAULTS and each.time_ns > healed_ns]
     parts = [f"{cut} {'link is' if cut == 1 else 'links are'} cut"] if cut else []
     parts += [f"{ill} {'link is' if ill == 1 else 'links are'} bad"] if ill else []
-    yield _Finding(" and ".join(parts), min(faults, default=0), "heal the links")
+    yield Finding(" and ".join(parts), min(faults, default=0), "heal the links")
 
 
 def _why_unserved(facts: Facts, since_ns: int, waits: bool = True) -> tuple[str, int, str]:
@@ -352,6 +346,8 @@ def _why_unserved(facts: Facts, since_ns: int, waits: bool = True) -> tuple[str,
     if not facts.nodes:
         return "answers are owed, and none comes; of the nodes nothing is known", since_ns, "do they run?"
     reason, advice = _what_stands_in_the_way(facts)
+    if facts.groups and facts.is_out:
+        reason, advice = ", and no group has a majority", _bring_back(facts, 1)
     text = _who_is_up(facts) + reason
     if waits:
         return text, since_ns, advice
@@ -361,7 +357,7 @@ def _why_unserved(facts: Facts, since_ns: int, waits: bool = True) -> tuple[str,
 def _what_stands_in_the_way(facts: Facts) -> tuple[str, str]:
     """Why no order is acknowledged, as what follows the count of the nodes that run; and what to do."""
     up = sum(each.is_up and each.name in facts.voters for each in facts.nodes)
-    if facts.needs == "majority" and up < facts.majority:
+    if facts.needs == "majority" and up < facts.majority and not facts.groups:
         return f", a majority is {facts.majority}", _bring_back(facts, facts.majority - up)
     if not any(each.is_up for each in facts.nodes):
         return "", _bring_back(facts, 1)
@@ -383,7 +379,7 @@ def _out_since(facts: Facts) -> int:
     return times_ns[place] if place < len(times_ns) else 0
 
 
-def _degraded(facts: Facts, wrong: Sequence[_Finding], service: str) -> ServiceStatus:
+def _degraded(facts: Facts, wrong: Sequence[Finding], service: str) -> ServiceStatus:
     texts = [each.text for each in wrong[:REASONS_SHOWN]]
     if len(wrong) > REASONS_SHOWN:
         texts.append(f"and {_number(len(wrong) - REASONS_SHOWN)} more")
@@ -406,6 +402,7 @@ def _who_runs(facts: Facts) -> str:
     said = _who_is_up(facts)
     joining = [each for each in facts.nodes if each.is_heard and each.status and each.status.role == "learner"]
     said += f", {leader} leads" if leader and facts.has_leader else ""
+    said += f", {said_of_leaders(facts.groups)}" if facts.groups else ""
     return said + (f", {_names(joining)} {'joins' if len(joining) == 1 else 'join'}" if joining else "")
 
 

@@ -1,8 +1,10 @@
 """Counts once a second what a run that goes on has lost so far, and what was applied twice.
 
 A thread reads the ledger of the load process as it grows, and hands it to a :class:`~zmqlab.judge.live_count.LiveCount`
-beside what the run's :class:`~zmqlab.judge.evidence.LogCollector` hears of the nodes' log. The nodes are asked for
+beside what the run's :class:`~zmqlab.judge.log_collector.LogCollector` hears of the nodes' log. The nodes are asked for
 nothing more than the collector asks anyhow, but where two of them have told different logs.
+
+Where there are several Raft groups, each is counted by itself, and the counts are added up.
 
 Rules: it refers to no :class:`~zmqlab.lab.load_client.LoadClient`, which may be forgotten while its run is counted.
 """
@@ -16,8 +18,8 @@ from pathlib import Path
 
 from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
-from zmqlab.judge.evidence import COLLECT_TIMEOUT_S, PIECE_BYTES, LogCollector
-from zmqlab.judge.live_count import LiveCount, SoFar
+from zmqlab.judge.live_count import LiveCount, SoFar, over_groups
+from zmqlab.judge.log_collector import COLLECT_TIMEOUT_S, PIECE_BYTES, Collectors, GroupCollectors
 from zmqlab.judge.replay import LogEntry
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.load.run_record import LedgerTail
@@ -35,7 +37,7 @@ class Counting:
 
     Args:
         folder: where the load process writes its ledger.
-        collector: reads the log along.
+        collectors: read the log along, or the logs of several groups.
         feed: hears what nodes publish.
         replication: by which the nodes agree; empty: not known.
     """
@@ -43,7 +45,7 @@ class Counting:
     def __init__(
         self,
         folder: Path,
-        collector: LogCollector,
+        collectors: Collectors,
         feed: MetricsFeed,
         replication: str = "",
     ) -> None:
@@ -51,15 +53,17 @@ class Counting:
         self.newest: SoFar | None = None
         """As of the last look; None before the first."""
         self._tail = LedgerTail(folder)
-        self._count = LiveCount(one_log=kind is None or "nodes agree" not in kind.not_promised)
         self._feed = feed
-        self._collector = collector
+        self._collectors = collectors.of_group if isinstance(collectors, GroupCollectors) else {0: collectors}
+        one_log = kind is None or "nodes agree" not in kind.not_promised
+        self._counts = {group: LiveCount(one_log) for group in self._collectors}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zmqlab-so-far", daemon=True)
 
     def start(self) -> Counting:
         """Begin."""
-        self._collector.listener = self._count.told
+        for group, collector in self._collectors.items():
+            collector.listener = self._counts[group].told
         self._thread.start()
         return self
 
@@ -68,13 +72,17 @@ class Counting:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
-        self._collector.listener = None
+        for collector in self._collectors.values():
+            collector.listener = None
 
     def look(self) -> SoFar:
         """Read what is new, and count. The thread calls this, and so do tests."""
-        self._count.acknowledged(self._tail.read())
-        self._settle_doubt()
-        self.newest = self._count.look(self._feed.newest().values(), time.monotonic_ns())
+        rows, found = self._tail.read(), []
+        for group, count in self._counts.items():
+            count.acknowledged(rows[rows["group"] == group] if len(self._counts) > 1 else rows)
+            self._settle_doubt(group, count)
+            found.append(count.look(self._feed.newest(group).values(), time.monotonic_ns()))
+        self.newest = over_groups(found)
         return self.newest
 
     def _run(self) -> None:
@@ -85,15 +93,15 @@ class Counting:
             _log.exception("what a run has lost so far is not counted any more")
             self.newest = None
 
-    def _settle_doubt(self) -> None:
+    def _settle_doubt(self, group: int, count: LiveCount) -> None:
         """Two nodes have told different logs: read one of them again from further before."""
-        doubt, self._count.doubt = self._count.doubt, None
+        doubt, count.doubt = count.doubt, None
         if doubt is None:
             return
         endpoint, from_index = doubt
         query = control.LogQuery(ask.new_nonce(), from_index, PIECE_BYTES)
         try:
-            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S)
+            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S, group)
         except ZmqlabError:
             return  # the collector hears of the difference again, from this node or from another one
-        self._count.told([LogEntry(*entry) for entry in answer.entries], endpoint)
+        count.told([LogEntry(*entry) for entry in answer.entries], endpoint)

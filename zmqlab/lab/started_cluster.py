@@ -21,8 +21,9 @@ from zmqlab.keys import ALLOWED
 from zmqlab.lab.external_host import AttachedFleet, ExternalHost
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import KEY_FOLDER, Fleet, NodePlan
+from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.hosts import Host, Place
+from zmqlab.lab.node_plan import KEY_FOLDER, NodePlan
 from zmqlab.lab.register import Ending
 from zmqlab.lab.run_folders import KnownCluster, RunFolder
 from zmqlab.lab.scaling import Scaling
@@ -70,8 +71,8 @@ class StartedCluster:
             )
         self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
 
-    def wait_for_leader(self, timeout_s: float) -> str:
-        """The name of the leader among the running nodes, as soon as there is one.
+    def wait_for_leader(self, timeout_s: float, group: int = 0) -> str:
+        """The name of the leader among the running nodes, of one of the groups, as soon as there is one.
 
         Raises:
             NoLeader: not within ``timeout_s``.
@@ -81,16 +82,17 @@ class StartedCluster:
 
         def look() -> bool:
             self.fleet.turns.require_open()
-            found[:] = [self.feed.leader_among(self.fleet.running)]
+            found[:] = [self.feed.leader_among(self.fleet.running, group)]
             return bool(found[0])
 
         if not self.feed.wait_until(look, timeout_s):
             run, advice = "run", "cluster.restart(name) starts one"
             if self.fleet.outside:
                 run, advice = "are heard", self.fleet.outside
+            of_group = f" of group {group}" if self.fleet.plan.shards > 1 else ""
             raise NoLeader(
-                f"no leader within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)} nodes {run},"
-                f" and a majority must: {advice}, cluster.status() shows all"
+                f"no leader{of_group} within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)}"
+                f" nodes {run}, and a majority must: {advice}, cluster.status() shows all"
             )
         return found[0]
 
@@ -195,6 +197,11 @@ def _known_in(folder: RunFolder, count: int, plan: NodePlan) -> KnownCluster | N
         raise SettingsError(
             f"the nodes in {folder.path} copy their log by {known.replication}, and not by {plan.replication}: say"
             f" replication={known.replication!r} to go on with them, {anew}"
+        )
+    if (known.shards, known.replication_factor) != (plan.shards, plan.replication_factor):
+        raise SettingsError(
+            f"the nodes in {folder.path} have {known.shards} groups with replication factor {known.replication_factor}:"
+            f" say shards={known.shards}, replication_factor={known.replication_factor} to go on with them, {anew}"
         )
     if known.founded_with != count:
         raise SettingsError(

@@ -19,9 +19,12 @@ Modules, in reading order:
 * :mod:`~zmqlab.load.load_settings`: what a load client is told: rate, mix of orders, time-outs, seeds.
 * :mod:`~zmqlab.load.order_flow`: the orders, and the pool of resting orders that cancels and replaces name.
 * :mod:`~zmqlab.load.schedule`: when each order is meant to be sent.
+* :mod:`~zmqlab.load.group_orders`: which of the due orders are of which Raft group, and what waits for a group.
+* :mod:`~zmqlab.load.pace`: when the next requests may leave: how many orders share one.
 * :mod:`~zmqlab.load.session_pool`: several sessions in one thread, driven as one.
 * :mod:`~zmqlab.load.book_reader`: reads books beside the load, for the verdict.
 * :mod:`~zmqlab.load.generator`: the open loop: sends what is due; which orders count as sent, late or held back.
+* :mod:`~zmqlab.load.gaps`: times in which answers were owed and none came, of the run and of each Raft group.
 * :mod:`~zmqlab.load.measurement`: counts, latencies, snapshots.
 * :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs, and its result.
 * :mod:`~zmqlab.load.run_record`: what a run leaves on disk as it goes: acknowledged requests, each second.

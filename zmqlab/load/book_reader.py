@@ -23,6 +23,7 @@ import zmq
 from zmqlab import net
 from zmqlab.errors import FrameError
 from zmqlab.load import history
+from zmqlab.placement import group_of
 from zmqlab.wire import control
 from zmqlab.wire.frames import ANSWER, MAX_ANSWER_BYTES, QUERY, parse_header
 
@@ -37,13 +38,14 @@ BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, only_connected=True)
 class BookReader:
     """Asks nodes for books; belongs to one thread, and must be closed."""
 
-    def __init__(self, rate: float, symbols: Sequence[str], seed: int) -> None:
+    def __init__(self, rate: float, symbols: Sequence[str], seed: int, shards: int = 1) -> None:
         """Nothing is connected before the first turn.
 
         Args:
             rate: queries a second, at most 50: a turn sends one.
             symbols: the books to read.
             seed: decides which node is asked for which book.
+            shards: how many Raft groups share the symbols at the nodes.
         """
         self._interval_ns = round(NS_PER_S / rate)
         self._symbols = symbols
@@ -54,13 +56,16 @@ class BookReader:
         """nonce -> (symbol, when the query was sent); the oldest comes first."""
         self._due_ns = 0
         self._nonce = 0
+        self._shards = shards
+        self._without: set[tuple[str, int]] = set()
+        """(endpoint, group): the node has said that it does not hold the group. It is not asked for that any more."""
 
     def turn(self, now_ns: int, endpoints: Sequence[str]) -> list[history.BookRead]:
         """Take the answers that have come, and ask one of the nodes at ``endpoints`` if a query is due."""
         reads = [read for endpoint, socket in self._sockets.items() for read in self._receive(endpoint, socket, now_ns)]
         if endpoints and self.is_due(now_ns):
             self._due_ns = now_ns + self._interval_ns
-            self._ask(self._random.choice(endpoints), now_ns)
+            self._ask(endpoints, now_ns)
         return reads
 
     def is_due(self, now_ns: int) -> bool:
@@ -71,14 +76,20 @@ class BookReader:
         """Close the sockets; answers that are still to come are lost."""
         self._context.destroy(linger=0)
 
-    def _ask(self, endpoint: str, now_ns: int) -> None:
+    def _ask(self, endpoints: Sequence[str], now_ns: int) -> None:
+        endpoint, symbol = self._random.choice(endpoints), self._random.choice(self._symbols)
+        group = group_of(symbol, self._shards) if self._shards > 1 else 0
+        if (endpoint, group) in self._without:
+            left = [each for each in endpoints if (each, group) not in self._without]
+            if not left:
+                return
+            endpoint = self._random.choice(left)
         if endpoint not in self._sockets:
             self._sockets[endpoint] = net.connect(self._context, zmq.DEALER, endpoint, BOUNDS)
         self._nonce += 1
-        symbol = self._random.choice(self._symbols)
         query = control.BookQuery(nonce=self._nonce, symbol=symbol, levels=LEVELS, linearizable=True)
         with contextlib.suppress(zmq.Again):  # no connection yet, or not any more
-            self._sockets[endpoint].send(control.encode(QUERY, query), zmq.NOBLOCK)
+            self._sockets[endpoint].send(control.encode(QUERY, query, group), zmq.NOBLOCK)
             self._pending[self._nonce] = (symbol, now_ns)
         if len(self._pending) > MAX_PENDING:
             del self._pending[next(iter(self._pending))]
@@ -91,12 +102,17 @@ class BookReader:
                 if answer is None or answer.nonce not in self._pending:
                     continue
                 symbol, invoked_ns = self._pending.pop(answer.nonce)
+                group = group_of(symbol, self._shards) if self._shards > 1 else 0
                 if isinstance(answer, control.BookAnswer):  # else the node knew no leader
-                    reads.append(_read_of(answer, symbol, endpoint, invoked_ns, now_ns))
+                    reads.append(_read_of(answer, symbol, endpoint, invoked_ns, now_ns, group))
+                elif isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.NO_GROUP:
+                    self._without.add((endpoint, group))
         return reads
 
 
-def _read_of(answer: control.BookAnswer, symbol: str, endpoint: str, invoked_ns: int, now_ns: int) -> history.BookRead:
+def _read_of(
+    answer: control.BookAnswer, symbol: str, endpoint: str, invoked_ns: int, now_ns: int, group: int
+) -> history.BookRead:
     return history.BookRead(
         invoked_ns=invoked_ns,
         completed_ns=now_ns,
@@ -104,6 +120,7 @@ def _read_of(answer: control.BookAnswer, symbol: str, endpoint: str, invoked_ns:
         symbol=symbol,
         levels=LEVELS,
         log_index=answer.log_index,
+        group=group,
         bids=answer.bids,
         asks=answer.asks,
     )

@@ -3,14 +3,7 @@
 One thread, one loop. A turn sends the orders that have fallen due, as one request to one node. Then it waits on the
 sockets until the next order is due, and takes what was answered. It never spins.
 
-*How many orders share a request* follows the load (:class:`Pace`), because a request costs all processes together up to
-a millisecond of CPU, however few orders are in it. While nothing is under way, an order leaves as soon as it is due.
-Otherwise the next request leaves as long after the last one as answers take, and until then due orders gather. So about
-one request is under way, and a second one would only queue behind it. Where the machine has no room, answers take
-longer, and there are fewer and larger requests; where it has, there are more and smaller ones. The pause is at least
-0.2 ms and at most 2 ms: the loop stays open, and a cluster that stands still is sent 500 requests a second. A fixed
-pause can be set (``batch_interval_ms``). None of this moves an order's intended time: what it waits to be sent is part
-of its response time.
+How many orders share a request follows the load: :mod:`~zmqlab.load.pace`.
 
 While the window is full or no node takes requests, orders wait in the schedule. They are sent as soon as that is
 possible, and their response time runs on. The report tells three kinds of orders apart:
@@ -19,6 +12,9 @@ possible, and their response time runs on. The report tells three kinds of order
 - ``held_back``: more than 5 ms late because of the cluster, whether they were sent in the end or not.
 - ``late``: sent more than 5 ms late for no such reason. If that is more than one order in a hundred, the report says
   that the generator was the limit, and not the cluster.
+
+Where the nodes share the symbols out to several Raft groups, a request has orders of one group.
+:mod:`~zmqlab.load.group_orders` deals the due orders out. A group that can't take any holds up no other.
 
 At rate "max" there is no schedule: a fixed number of requests is kept outstanding. That finds saturation and nothing
 else, because its response times are service times.
@@ -30,20 +26,22 @@ The thread that calls :meth:`Generator.run` owns everything. Other threads may c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from zmqlab.client.retries import OpenRequest
-from zmqlab.client.session import Completion, Watch
+from zmqlab.client.session import Watch
 from zmqlab.errors import RequestError, SessionExpired, SettingsError
 from zmqlab.load.book_reader import BookReader
+from zmqlab.load.group_orders import Dealer, GroupOrders
 from zmqlab.load.history import HistoryWriter
 from zmqlab.load.load_messages import LoadMetrics, LoadResult, OpenOutcome, ReadOutcome, crc_of_book
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.measurement import LATE_NS, Publisher, Sent, Tally
-from zmqlab.load.order_flow import Ints, OrderFlow, Rows, symbol_names
+from zmqlab.load.order_flow import Ints, Rows, symbol_names
+from zmqlab.load.pace import Pace
 from zmqlab.load.run_record import RunRecord
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool, expect_descriptors
@@ -60,45 +58,8 @@ CONNECT_PATIENCE_MS = 250
 OPEN_TIMEOUT_MS = 15_000
 
 
-PAUSE_MIN_NS = 200_000
-"""Between two requests, so that the generator, which needs 0.1 to 0.2 ms of CPU for one, does not fill a core."""
-PAUSE_MAX_NS = 2_000_000
-"""The pause while answers take longer: the loop is open, and does not wait for them."""
-
-
 def _nothing() -> None:
     return None
-
-
-class Pace:
-    """When the next request may leave; see the module."""
-
-    def __init__(self, interval_ms: float | None = None) -> None:
-        """``interval_ms``: the pause between two requests, if it is fixed."""
-        self._sent_ns = 0
-        """When the last request was sent."""
-        self._fixed_ns = None if interval_ms is None else round(interval_ms * NS_PER_MS)
-        self._answer_ns = 0
-        """How long answers take, smoothed as TCP does (RFC 6298, SRTT); 0 before the first."""
-
-    def sent(self, now_ns: int) -> None:
-        """A request is sent."""
-        self._sent_ns = now_ns
-
-    def answered(self, completions: Sequence[Completion]) -> None:
-        """Requests were answered."""
-        for each in completions:
-            took_ns = each.completed_ns - each.first_sent_ns
-            self._answer_ns += (took_ns - self._answer_ns) >> 3 if self._answer_ns else took_ns
-
-    def next_ns(self, under_way: int) -> int:
-        """No request is to be sent before, unless the due orders fill one. ``under_way``: requests not answered yet."""
-        if self._fixed_ns is not None:
-            return self._sent_ns + self._fixed_ns
-        pause_ns = PAUSE_MIN_NS
-        if under_way:
-            pause_ns = min(max(pause_ns, self._answer_ns or PAUSE_MAX_NS), PAUSE_MAX_NS)
-        return self._sent_ns + pause_ns
 
 
 class Generator:
@@ -133,17 +94,12 @@ class Generator:
         self._abort_asked = False
         self._rate_asked: float | None = None
         """The latest :meth:`set_rate` that the loop has not followed yet."""
-        self._flow = OrderFlow(
-            settings.mix,
-            symbols=settings.symbols,
-            accounts=settings.accounts,
-            seed=settings.seed,
-            resting_target=settings.resting_target,
-        )
+        self._dealer = Dealer(settings)
         self.record = RunRecord(settings.ledger_limit, folder)
-        self._tally = Tally(self.record.ledger)
+        groups = [each.group for each in self._dealer]
+        self._tally = Tally(self.record.ledger, groups if settings.shards > 1 else ())
         self._waits = settings.ack != "none"
-        self._pace = Pace(settings.batch_interval_ms)
+        self._pace = Pace(settings.batch_interval_ms, len(groups))
         self._next_housekeeping_ns = 0
         self._held_back_until_ns = 0
         """The last moment at which orders were due and no session had room for a request."""
@@ -199,7 +155,8 @@ class Generator:
         settings = self.settings
         nodes = numeric(known_endpoints(settings.nodes))
         expect_descriptors(settings.clients, len(nodes))
-        pool = SessionPool(nodes, settings.session, clients=settings.clients, seed=settings.seed)
+        groups = [each.group for each in self._dealer]
+        pool = SessionPool(nodes, settings.session, clients=settings.clients, groups=groups, seed=settings.seed)
         with pool as self._sessions:
             if self.settings.history is not None:
                 self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
@@ -227,7 +184,7 @@ class Generator:
                 self._history.close((), (), str(error))
             raise
         if self._history is not None:
-            self._history.opened(sessions.client_ids, sessions.opened_ns)
+            self._history.opened(sessions.opened)
 
     def _await_connections(self) -> None:
         deadline_ns = time.monotonic_ns() + CONNECT_PATIENCE_MS * NS_PER_MS
@@ -247,7 +204,8 @@ class Generator:
         )
         self._publisher = Publisher(settings, self._tally, self._sessions, self.record, started_ns)
         if settings.book_reads:
-            self._reader = BookReader(settings.book_reads, symbol_names(settings.symbols), settings.seed)
+            names = symbol_names(settings.symbols)
+            self._reader = BookReader(settings.book_reads, names, settings.seed, settings.shards)
 
     def _is_over(self, now_ns: int) -> bool:
         if self._abort_asked:
@@ -255,7 +213,7 @@ class Generator:
         end_ns = self._schedule.end_ns
         if now_ns < end_ns:
             return False
-        if self._schedule.next_due_ns == NEVER_NS and not self._sessions.pending:
+        if self._schedule.next_due_ns == NEVER_NS and not self._sessions.pending and not self._dealer.due:
             return True
         return now_ns > end_ns + round(self.settings.drain_ms * NS_PER_MS)
 
@@ -278,42 +236,65 @@ class Generator:
 
     def _fold(self) -> None:
         """Count what was answered, and learn which orders rest."""
-        answered = self._tally.fold()
-        if answered is not None:
-            self._flow.observe(answered.rows, answered.reports, answered.fills)
+        for answered in self._tally.fold():
+            self._dealer.of(answered.group).observe(answered.rows, answered.reports, answered.fills)
 
     def _send_due(self, now_ns: int) -> None:
-        """One request with what is due, at most 1,024 orders; the rest has its turn right after."""
-        due = self._schedule.due_count(now_ns)
-        if not due:
+        """A request to each group with what is due, at most 1,024 orders; the rest has its turn right after."""
+        ready = self._ready(now_ns)
+        if not ready:
             return
-        if due < MAX_COMMANDS_PER_REQUEST and now_ns < self._pace.next_ns(self._sessions.pending):
+        if ready < self._enough and now_ns < self._pace.next_ns(self._sessions.pending):
             return
         if self._sessions.room <= 0:
             self._held_back_until_ns = now_ns
             return
         self._pace.sent(now_ns)
-        intended_ns = self._schedule.take(now_ns, MAX_COMMANDS_PER_REQUEST)
-        self._submit(self._flow.take(len(intended_ns)), intended_ns, now_ns)
+        self._dealer.deal(self._schedule, now_ns)
+        for orders in self._dealer:
+            if not orders.due:
+                continue
+            if self._sessions.room_of(orders.group) <= 0:
+                orders.held_back_until_ns = now_ns
+                continue
+            intended_ns = orders.take()
+            self._submit(orders, orders.rows(len(intended_ns)), intended_ns, now_ns)
+
+    def _ready(self, now_ns: int) -> int:
+        """Orders that are due, without those of groups that have no room."""
+        ready = self._schedule.due_count(now_ns)
+        for orders in self._dealer:
+            if orders.due and self._sessions.room_of(orders.group) > 0:
+                ready += orders.due
+        return ready
+
+    @property
+    def _enough(self) -> int:
+        """So many due orders wait for no pause: they fill a request of each group."""
+        return MAX_COMMANDS_PER_REQUEST * len(self._dealer)
 
     def _keep_outstanding(self, now_ns: int) -> None:
         """The closed loop of rate "max": an order's intended time is when it is sent."""
         sessions, size = self._sessions, self.settings.closed_batch
-        most = self.settings.closed_requests * self.settings.clients
-        while sessions.pending < most and sessions.room > 0:
-            if now_ns >= self._schedule.end_ns:
-                return
-            rows = self._flow.take(size)
-            now_ns = time.monotonic_ns()
-            self._submit(rows, np.full(size, now_ns), now_ns)
+        most = max(1, self.settings.closed_requests * self.settings.clients // len(self._dealer))
+        for orders in self._dealer:
+            while sessions.pending_of(orders.group) < most and sessions.room_of(orders.group) > 0:
+                if now_ns >= self._schedule.end_ns:
+                    return
+                rows = orders.rows(size)
+                now_ns = time.monotonic_ns()
+                self._submit(orders, rows, np.full(size, now_ns), now_ns)
 
-    def _submit(self, rows: Rows, intended_ns: Ints, now_ns: int) -> None:
+    def _submit(self, orders: GroupOrders, rows: Rows, intended_ns: Ints, now_ns: int) -> None:
         if not self._sessions.pending:
-            self._tally.owes_from(now_ns)
+            self._tally.gaps.owes_from(now_ns)
+        if not self._sessions.pending_of(orders.group):
+            self._tally.groups.owes_from(orders.group, now_ns)
         commands = rows.tobytes()
-        request = self._sessions.submit(commands, Sent(commands, intended_ns))
+        request = self._sessions.submit(commands, Sent(commands, intended_ns, orders.group), orders.group)
         if request.attempts:
-            self._tally.sent(intended_ns, now_ns, self._held_back_until_ns)
+            held_back_until_ns = max(self._held_back_until_ns, orders.held_back_until_ns)
+            self._tally.sent(intended_ns, now_ns, held_back_until_ns)
             if not self._waits:
                 self._tally.unwaited(intended_ns, now_ns)
         else:
@@ -324,8 +305,9 @@ class Generator:
         now_ns = time.monotonic_ns()
         until_ns = self._next_housekeeping_ns
         if self._sessions.room > 0:
-            due_ns = self._schedule.next_due_ns
-            if self._schedule.due_count(now_ns) < MAX_COMMANDS_PER_REQUEST:
+            ready = self._ready(now_ns)
+            due_ns = now_ns if ready else self._schedule.next_due_ns
+            if ready < self._enough:
                 due_ns = max(due_ns, self._pace.next_ns(self._sessions.pending))
             until_ns = min(until_ns, due_ns)
         return max(until_ns - now_ns, 0) / NS_PER_MS
@@ -384,8 +366,9 @@ class Generator:
         orders = sum(request.token.orders for request in self._unsent)
         held_back = sum(int(np.count_nonzero(request.token.intended_ns < late_ns)) for request in self._unsent)
         if self.settings.rate is not None:
-            orders += self._schedule.due_count(now_ns)
+            orders += self._schedule.due_count(now_ns) + self._dealer.due
             held_back += self._schedule.due_before(min(late_ns, self._held_back_until_ns))
+            held_back += sum(each.due_before(min(late_ns, each.held_back_until_ns)) for each in self._dealer)
         self._tally.waiting(orders, held_back)
 
     def _follow_counters(self, now_ns: int) -> None:
@@ -399,7 +382,7 @@ class Generator:
 
     def _publish(self, now_ns: int, state: str) -> None:
         rate = None if self.settings.rate is None else self._schedule.rate_at(now_ns)
-        metrics = self._publisher.snapshot(now_ns, state, rate, self._flow.pool.count)
+        metrics = self._publisher.snapshot(now_ns, state, rate, self._dealer.resting)
         if self._on_metrics is not None:
             self._on_metrics(metrics)
 
@@ -420,7 +403,7 @@ class Generator:
 
     def _open_outcomes(self) -> list[OpenOutcome]:
         return [
-            OpenOutcome(client_id, request.number, request.token.orders, request.first_sent_ns)
+            OpenOutcome(client_id, request.number, request.token.orders, request.first_sent_ns, request.token.group)
             for client_id, request in self._sessions.open_requests()
             if request.attempts
         ]

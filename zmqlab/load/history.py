@@ -68,9 +68,11 @@ class SessionOpened(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field=
     """A client has opened a session."""
 
     client: int
-    """The session's id; also the log index of this operation."""
+    """The session's id; also the log index of this operation. Two groups may give the same id."""
     invoked_ns: int
     completed_ns: int
+    group: int = 0
+    """The Raft group that it is a session with. Each group is a history of its own: nothing spans two."""
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -135,6 +137,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type"
     """Its place in the replicated log, by its answer."""
     attempts: int
     """How often it was sent."""
+    group: int = 0
+    """The Raft group of the session and of the commands' symbols; ``log_index`` is of its log."""
     node: str = ""
     """Endpoint of the node that answered or, without an answer, of the node that was asked last."""
     replayed: bool = False
@@ -157,6 +161,8 @@ class BookRead(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type
     """How many levels of each side were asked for."""
     log_index: int
     """The book is as of this place in the log, by the answer."""
+    group: int = 0
+    """The Raft group that has this symbol."""
     bids: list[tuple[int, int, int]] = []
     """Best price first: (price in ticks, quantity, number of orders)."""
     asks: list[tuple[int, int, int]] = []
@@ -296,14 +302,9 @@ class HistoryWriter:
         )
         self._add([head])
 
-    def opened(self, client_ids: Iterable[int], opened_ns: Iterable[tuple[int, int]]) -> None:
+    def opened(self, sessions: Sequence[SessionOpened]) -> None:
         """Sessions were opened."""
-        self._add(
-            [
-                SessionOpened(client=client_id, invoked_ns=invoked_ns, completed_ns=completed_ns)
-                for client_id, (invoked_ns, completed_ns) in zip(client_ids, opened_ns, strict=True)
-            ]
-        )
+        self._add(sessions)
 
     def completed(self, completions: Sequence[Completion]) -> None:
         """Requests were answered."""
@@ -314,12 +315,14 @@ class HistoryWriter:
         """Books were read."""
         self._add(reads)
 
-    def close(self, open_requests: Iterable[tuple[int, OpenRequest]], expired: Iterable[int], problem: str) -> None:
+    def close(
+        self, open_requests: Iterable[tuple[int, OpenRequest]], expired: Iterable[tuple[int, int]], problem: str
+    ) -> None:
         """End the file.
 
         Args:
             open_requests: (client id, request) of what has no answer and will get none.
-            expired: ids of sessions that the cluster has forgotten.
+            expired: (group, id) of sessions that the cluster has forgotten.
             problem: why the run ended before its time; empty if it did not.
         """
         gone = frozenset(expired)
@@ -366,15 +369,16 @@ class HistoryWriter:
             outcome=_OUTCOMES[response.status],
             log_index=response.log_index,
             attempts=each.attempts,
+            group=each.token.group,
             node=self._endpoints[each.node],
             replayed=bool(response.flags & REPLAYED),
             commands=_commands(each.token.rows.tolist()),
             reports=_reports(response),
         )
 
-    def _unanswered(self, client_id: int, request: OpenRequest, expired: Collection[int]) -> Request:
+    def _unanswered(self, client_id: int, request: OpenRequest, expired: Collection[tuple[int, int]]) -> Request:
         sent = request.attempts > 0
-        why = "session_expired" if client_id in expired else "no_answer"
+        why = "session_expired" if (request.token.group, client_id) in expired else "no_answer"
         return Request(
             client=client_id,
             number=request.number,
@@ -382,6 +386,7 @@ class HistoryWriter:
             outcome="unknown" if sent else "not_sent",
             why=why if sent else "",
             attempts=request.attempts,
+            group=request.token.group,
             node=request.node.endpoint if request.node is not None else "",
             commands=_commands(request.token.rows.tolist()),
         )

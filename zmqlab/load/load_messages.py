@@ -84,6 +84,26 @@ class LoadCounters(msgspec.Struct, kw_only=True):
         return self.since(LoadCounters())
 
 
+class GroupShare(msgspec.Struct, kw_only=True):
+    """What one Raft group did of a run, where there are several."""
+
+    group: int
+    requests: int = 0
+    """Acknowledged, since the start."""
+    acknowledged: int = 0
+    """Orders, since the start."""
+    outstanding: int = 0
+    """Requests submitted and not answered."""
+    silence_ms: float = 0.0
+    """How long ago the group's last acknowledgement came, if one is owed; otherwise 0."""
+    gap_ms: float = 0.0
+    """As of :class:`LoadMetrics`, of the interval."""
+    longest_gap_ms: float = 0.0
+    """The longest time in which the group owed answers and none came, since the start."""
+    longest_gap_at_s: float = 0.0
+    """When that began, counted from the start."""
+
+
 class LoadMetrics(msgspec.Struct, kw_only=True):
     """A snapshot of a running load client."""
 
@@ -126,6 +146,8 @@ class LoadMetrics(msgspec.Struct, kw_only=True):
     longest_gap_ms: float
     """The same since the start."""
     cpu_percent: float
+    groups: list[GroupShare] = []
+    """Of each Raft group that has a symbol of this client; empty where there is one group."""
     fine_from_ns: int = 0
     """Wall clock of the first of :attr:`fine`."""
     fine: list[int] = []
@@ -152,6 +174,8 @@ class OpenOutcome(msgspec.Struct, array_like=True):
     request_number: int
     orders: int
     invoked_ns: int
+    group: int = 0
+    """The Raft group that it was sent to."""
 
 
 class ReadOutcome(msgspec.Struct, array_like=True):
@@ -173,7 +197,12 @@ class LoadResult(msgspec.Struct, kw_only=True):
     name: str
     settings: dict[str, Any]
     client_ids: list[int]
-    """The sessions, one for each of ``settings.clients``."""
+    """The sessions, one for each of ``settings.clients``; with several groups one for each of them in each group. The
+    ids of two groups may be equal."""
+    client_groups: list[int] = []
+    """By session: the Raft group that it belongs to; empty where there is one group."""
+    groups: list[GroupShare] = []
+    """Of each Raft group; empty where there is one group."""
     started_ns: int
     """Wall clock of the first intended time."""
     started_monotonic_ns: int

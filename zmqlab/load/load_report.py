@@ -210,6 +210,17 @@ class LoadReport:
             rows.append(("rejected for", ", ".join(f"{reason} {count:,}" for reason, count in reasons)))
         return rows
 
+    def group_cells(self) -> dict[str, tuple[str, str, str]]:
+        """By the number of each of several Raft groups: orders acknowledged, the longest gap in ms, when that began."""
+        return {
+            str(each.group): (
+                f"{each.acknowledged:,}",
+                f"{each.longest_gap_ms:,.1f}",
+                f"{each.longest_gap_at_s:.2f}",
+            )
+            for each in self.result.groups
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         result = self.result
@@ -222,6 +233,7 @@ class LoadReport:
             "rejected_by_reason": result.rejected_by_reason,
             "orders_by_node": result.orders_by_node,
             "longest_gap_ms": result.longest_gap_ms,
+            "groups": msgspec.to_builtins(result.groups),
             "orders_per_request": self.orders_per_request,
             "cpu_us_per_order": self.cpu_us_per_order,
             "cpu_us_per_request": self.cpu_us_per_request,

@@ -21,6 +21,7 @@ from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
 from zmqlab.errors import SettingsError
 from zmqlab.settings import (
+    MAX_SHARDS,
     Ack,
     parse_duration,
     parse_endpoint,
@@ -38,6 +39,7 @@ MAX_CLIENTS = 100
 """Each has a socket to every node."""
 MAX_WINDOW = 1_024
 """What a session remembers at most (:class:`zmqlab.settings.SessionLimits`)."""
+MAX_SYMBOLS = 4_096
 MAX_RATE = 10_000_000
 """Orders a second. The generator makes a tenth of it on a fast core."""
 
@@ -165,6 +167,9 @@ class LoadSettings:
     arrivals: Arrivals = "poisson"
     mix: FlowMix = field(default_factory=FlowMix)
     symbols: int = 16
+    shards: int = 1
+    """How many Raft groups share the symbols at the nodes. Each client has a session with each group that has one of
+    its symbols."""
     accounts: int = 64
     """Many enough that few orders meet one of their own account."""
     seed: int = 1
@@ -177,13 +182,13 @@ class LoadSettings:
     """How far request numbers run ahead of the first unanswered one; half of what a session allows."""
     batch_interval_ms: float | None = None
     """The pause between two requests, in which due orders gather. None: it follows the load
-    (:class:`zmqlab.load.generator.Pace`). It is part of response time."""
+    (:class:`zmqlab.load.pace.Pace`). It is part of response time."""
     resting_target: int = 20_000
     """Above so many resting orders of this client, more and more new orders become cancels."""
     drain_ms: float = 5_000.0
     """How long to wait for answers at the end."""
     closed_requests: int = 16
-    """At rate "max": requests outstanding at a time, of each client."""
+    """At rate "max": requests outstanding at a time, of each client; with several groups shared evenly among them."""
     closed_batch: int = 256
     """At rate "max": orders in each."""
     book_reads: float = 0.0
@@ -225,7 +230,8 @@ class LoadSettings:
         require(self.arrivals in get_args(Arrivals), f"arrivals {self.arrivals!r}: choose poisson or constant")
         require(isinstance(self.mix, FlowMix), f"mix is {self.mix!r}: it must be a FlowMix")
         require_whole("clients", self.clients, 1, MAX_CLIENTS)
-        require_whole("symbols", self.symbols, 1, 4_096)
+        require_whole("symbols", self.symbols, 1, MAX_SYMBOLS)
+        require_whole("shards", self.shards, 1, MAX_SHARDS)
         require_whole("accounts", self.accounts, 1, 1_000_000)
         require_whole("seed", self.seed, 0, 2**63)
         require_number("timeout_ms", self.timeout_ms, 10, 600_000)

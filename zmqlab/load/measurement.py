@@ -7,8 +7,7 @@ processor's.
 
 - :class:`Tally` has all figures of a run. *Response time* runs from the intended send and is counted for every order.
   *Service time* runs from the moment at which the order's request was first handed to a socket; a retry does not
-  restart it. A *gap* is a time in which acknowledgements were owed and none came. It begins with the last
-  acknowledgement, or with the first request after a time in which none was owed.
+  restart it. Times in which acknowledgements were owed and none came are :mod:`~zmqlab.load.gaps`.
 - :class:`LatencyRecorder` counts latencies, a thousand at a time: the vectorised twin of
   :class:`zmqlab.histogram.Histogram`, with the same buckets in dense arrays. A value's bucket follows from its bit
   length, which ``frexp`` gives exactly for integers below 2**53.
@@ -26,7 +25,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -34,7 +33,16 @@ import numpy as np
 
 from zmqlab.client.session import Completion
 from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
-from zmqlab.load.load_messages import FINE_NS, LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
+from zmqlab.load.gaps import Gaps, GroupTally
+from zmqlab.load.load_messages import (
+    FINE_NS,
+    GroupShare,
+    LoadCounters,
+    LoadMetrics,
+    LoadResult,
+    OpenOutcome,
+    Second,
+)
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.order_flow import COMMAND, FILL, REPORT, Ints, Rows
 from zmqlab.load.run_record import NODE_MAX, Ledger, RunBegun, RunRecord
@@ -109,6 +117,8 @@ class Sent(NamedTuple):
 
     commands: bytes
     intended_ns: Ints
+    group: int = 0
+    """The Raft group that it was sent to."""
 
     @property
     def orders(self) -> int:
@@ -122,27 +132,29 @@ class Sent(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """Orders and what became of them: ``reports[i]`` belongs to ``rows[i]``."""
+    """Orders of one group and what became of them: ``reports[i]`` belongs to ``rows[i]``."""
 
     rows: Rows
     reports: Rows
     fills: Rows
+    group: int = 0
 
 
 class Tally:
     """All figures of one run."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, groups: Sequence[int] = ()) -> None:
+        """``groups``: the numbers of the Raft groups, if there are several."""
         self.counters = LoadCounters()
         self.response_time = LatencyRecorder()
         self.service_time = LatencyRecorder()
         self._ledger = ledger
         self.orders_by_node: list[int] = []
         """Orders acknowledged, by node index; as long as the largest index among them takes."""
-        self.longest_gap_ns = 0
-        self.longest_gap_at_ns = 0
-        """When it began."""
-        self._interval_gap_ns = 0
+        self.gaps = Gaps()
+        """Of the whole run."""
+        self.groups = GroupTally(groups)
+        self._has_groups = len(groups) > 1
         self._sent_held_back = 0
         """Orders that were sent late because of the cluster."""
         self.last_acknowledged_ns = 0
@@ -150,13 +162,8 @@ class Tally:
         """Acknowledged orders that wait for :meth:`fold`."""
         self._unfolded: list[Completion] = []
         self._reasons: Ints = np.zeros(REASON_COUNT, np.int64)
-        self._gap_from_ns = 0
         self._fine: dict[int, int] = {}
         """Orders acknowledged since the last :meth:`take_fine`, by the time of completion in units of FINE_NS."""
-
-    def owes_from(self, now_ns: int) -> None:
-        """The cluster owed nothing, and does from now on."""
-        self._gap_from_ns = now_ns
 
     def sent(self, intended_ns: Ints, sent_ns: int, held_back_until_ns: int) -> None:
         """Orders were handed to a socket.
@@ -194,39 +201,41 @@ class Tally:
                 continue
             self._unfolded.append(each)
             self.unfolded_orders += orders
-            self._note_gap(each.completed_ns - self._gap_from_ns)
-            self._gap_from_ns = self.last_acknowledged_ns = each.completed_ns
+            self.gaps.acknowledged(each.completed_ns)
+            self.last_acknowledged_ns = each.completed_ns
+            if self._has_groups:
+                self.groups.acknowledged(each.token.group, orders, each.completed_ns)
 
-    def fold(self) -> Answered | None:
-        """Count what was acknowledged since the last call; returns the orders that got reports, if any did."""
+    def fold(self) -> list[Answered]:
+        """Count what was acknowledged since the last call; returns the orders that got reports, by group."""
         good, self._unfolded, self.unfolded_orders = self._unfolded, [], 0
         if not good:
-            return None
+            return []
+        self._measure(good)
+        answered = [self._answered(group, own) for group, own in self._by_group(good)]
+        for each in answered:
+            self._count(each.reports, each.fills)
+        for one in good:
+            self._remember(one)
+        return answered
+
+    def _by_group(self, good: list[Completion]) -> Iterable[tuple[int, list[Completion]]]:
+        if not self._has_groups:
+            return [(0, good)]
+        found: dict[int, list[Completion]] = {}
+        for each in good:
+            found.setdefault(each.token.group, []).append(each)
+        return found.items()
+
+    def _answered(self, group: int, good: Sequence[Completion]) -> Answered:
         reports = np.frombuffer(b"".join([each.response.reports for each in good]), REPORT)
         fills = np.frombuffer(b"".join([each.response.fills for each in good]), FILL)
         rows = np.frombuffer(b"".join([each.token.commands for each in good]), COMMAND)
-        self._measure(good)
-        self._count(reports, fills)
-        for each in good:
-            self._remember(each)
-        return Answered(rows, reports, fills)
-
-    def silence_ns(self, now_ns: int, owed: bool) -> int:
-        """How long acknowledgements have been owed and none has come; part of the longest gap from now on."""
-        if not owed:
-            return 0
-        silence_ns = now_ns - self._gap_from_ns
-        self._note_gap(silence_ns)
-        return silence_ns
+        return Answered(rows, reports, fills, group)
 
     def ended(self, unanswered: int) -> None:
         """So many orders were sent and have no answer, and none will come."""
         self.counters.failed = self.counters.refused + unanswered
-
-    def take_gap_ns(self) -> int:
-        """The longest time without an owed acknowledgement that ended, or went on, since the last call."""
-        gap_ns, self._interval_gap_ns = self._interval_gap_ns, 0
-        return gap_ns
 
     def take_fine(self) -> tuple[int, list[int]]:
         """When the first orders were acknowledged of those that were counted since the last call, in nanoseconds of the
@@ -276,17 +285,9 @@ class Tally:
         self.orders_by_node[each.node] += orders
         crc = crc32(response.fills, crc32(response.reports))
         sent_crc = crc32(sent.commands)
-        client_id, number, log_index = response[:3]
-        times_ns = each.first_sent_ns, each.completed_ns
-        node = min(each.node, NODE_MAX)
-        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, node, response.flags))
-
-    def _note_gap(self, gap_ns: int) -> None:
-        if gap_ns > self._interval_gap_ns:
-            self._interval_gap_ns = gap_ns
-        if gap_ns > self.longest_gap_ns:
-            self.longest_gap_ns = gap_ns
-            self.longest_gap_at_ns = self._gap_from_ns
+        whose = response[:3]  # client id, request number, log index
+        what = each.first_sent_ns, each.completed_ns, orders, crc, sent_crc
+        self._ledger.append((*whose, *what, min(each.node, NODE_MAX), response.flags, sent.group))
 
 
 class Publisher:
@@ -309,9 +310,8 @@ class Publisher:
         self._second_from_ns = started_ns
         self._at_second = LoadCounters()
         self._second_response, self._second_service = Histogram(), Histogram()
-        record.begin(
-            RunBegun(settings.name, settings.to_dict(), sessions.client_ids, self._started_wall_ns, started_ns)
-        )
+        begun = self._started_wall_ns, started_ns
+        record.begin(RunBegun(settings.name, settings.to_dict(), sessions.client_ids, *begun, sessions.client_groups))
 
     def is_due(self, now_ns: int) -> bool:
         """Whether the interval is over."""
@@ -326,7 +326,7 @@ class Publisher:
         total = tally.counters.copy()
         interval_s = (now_ns - self._interval_from_ns) / NS_PER_S
         cpu_s = time.process_time()
-        silence_ns = tally.silence_ns(now_ns, owed)
+        silence_ns = tally.gaps.silence_ns(now_ns, owed)
         fine_from_ns, fine = tally.take_fine()
         metrics = LoadMetrics(
             name=self._settings.name,
@@ -349,8 +349,9 @@ class Publisher:
             orders_by_node=self._orders_by_node(),
             rejected_by_reason=tally.rejected_by_reason(),
             silence_ms=silence_ns / NS_PER_MS,
-            gap_ms=tally.take_gap_ns() / NS_PER_MS,
-            longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
+            gap_ms=tally.gaps.take_interval_ns() / NS_PER_MS,
+            longest_gap_ms=tally.gaps.longest_ns / NS_PER_MS,
+            groups=self._shares(now_ns),
             cpu_percent=100 * (cpu_s - self._interval_cpu_s) / max(interval_s, 1e-6),
             fine_from_ns=fine_from_ns + self._started_wall_ns - self._started_ns if fine else 0,
             fine=fine,
@@ -376,6 +377,8 @@ class Publisher:
             name=settings.name,
             settings=settings.to_dict(),
             client_ids=self._sessions.client_ids,
+            client_groups=self._sessions.client_groups,
+            groups=self._shares(end_ns),
             started_ns=self._started_wall_ns,
             started_monotonic_ns=self._started_ns,
             sending_s=(end_ns - self._started_ns) / NS_PER_S,
@@ -389,11 +392,15 @@ class Publisher:
             service_time=service_time.to_sparse(),
             service_time_max_ns=service_time.max,
             open_requests=open_requests,
-            longest_gap_ms=tally.longest_gap_ns / NS_PER_MS,
-            longest_gap_at_s=max(tally.longest_gap_at_ns - self._started_ns, 0) / NS_PER_S,
+            longest_gap_ms=tally.gaps.longest_ns / NS_PER_MS,
+            longest_gap_at_s=max(tally.gaps.longest_at_ns - self._started_ns, 0) / NS_PER_S,
             cpu_s=time.process_time() - self._started_cpu_s,
             problem=problem,
         )
+
+    def _shares(self, now_ns: int) -> list[GroupShare]:
+        """What each group did; none if there is one."""
+        return self._tally.groups.shares(now_ns, self._started_ns, self._sessions.pending_of)
 
     def _orders_by_node(self) -> list[int]:
         """One figure for each endpoint, those without orders included."""

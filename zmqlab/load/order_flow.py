@@ -27,7 +27,7 @@ load, not what a matching engine has to do for an order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -197,21 +197,35 @@ class OrderFlow:
         accounts: int = 64,
         seed: int = 1,
         resting_target: int = 20_000,
+        names: Sequence[str] = (),
+        stream: Sequence[int] = (),
+        table_size: int = TABLE_SIZE,
     ) -> None:
+        """
+        Args:
+            mix: how often each kind of command comes.
+            symbols: how many, named by :func:`symbol_names`.
+            accounts: how many.
+            seed: decides the rows.
+            resting_target: above so many resting orders more and more new orders become cancels.
+            names: the symbols, in place of ``symbols``.
+            stream: tells flows of one seed from each other.
+            table_size: a power of two, much above ``resting_target``; see the module.
+        """
         shares = (mix or FlowMix()).shares
         self._bounds = np.cumsum([shares[kind] for kind in _KINDS])[:-1, np.newaxis]
         """Between the kinds, of a number from 0 to 1."""
-        self._rng = np.random.default_rng([seed, 0xF10])
+        self._rng = np.random.default_rng([seed, 0xF10, *stream])
         """Draws the rows; never used for anything that depends on answers."""
-        self._pick = np.random.default_rng([seed, 0x71C])
+        self._pick = np.random.default_rng([seed, 0x71C, *stream])
         """Draws the orders to cancel and to replace."""
-        self._codes = np.array([symbol_code(name) for name in symbol_names(symbols)], np.uint64)
+        self._codes = np.array([symbol_code(name) for name in names or symbol_names(symbols)], np.uint64)
         self._accounts = accounts
-        self._start = self._rng.integers(5_000, 50_000, symbols)
+        self._start = self._rng.integers(5_000, 50_000, len(self._codes))
         self._mid: Ints = self._start.copy()
         """The mid price of each symbol after the current chunk; within 0.5 to 1.5 of its start."""
         self._target = resting_target
-        self.pool = RestingOrders()
+        self.pool = RestingOrders(table_size)
         self._rows, self._kinds = self._make_chunk()
         self._ready = 0
         """Rows of the chunk that are ready to be sent: whole blocks, from its beginning."""

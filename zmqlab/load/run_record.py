@@ -34,7 +34,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from zmqlab.load.load_messages import LoadCounters, LoadResult, ReadOutcome, Second
+from zmqlab.load.load_messages import GroupShare, LoadCounters, LoadResult, ReadOutcome, Second
 from zmqlab.load.load_report import response_time_of, service_time_of
 from zmqlab.load.order_flow import Rows
 
@@ -50,14 +50,16 @@ RECORD = np.dtype(
         ("commands_crc", "<u4"),
         ("node", "u1"),
         ("clock", "u1"),
-        ("flags", "<u2"),
+        ("flags", "u1"),
+        ("group", "u1"),
     ]
 )
 """``clock``: the number of the generator, where the records of several are in one ledger; its times are on a clock of
-its own (:mod:`zmqlab.load.merged_load`). A generator writes 0, as the upper byte of ``node``."""
+its own (:mod:`zmqlab.load.merged_load`). A generator writes 0. ``group``: the Raft group that the session belongs to.
+Session ids and log indexes are of that group: those of two groups have nothing to do with each other."""
 NODE_MAX = 255
 """Of ``node``: the place of the endpoint among those that the generator has known. Any later one is this."""
-Entry = tuple[int, int, int, int, int, int, int, int, int, int]
+Entry = tuple[int, int, int, int, int, int, int, int, int, int, int]
 """One record's fields, in order; without the clock."""
 SEGMENTS = 4
 """Of a full ledger: two for the beginning, two for the newest."""
@@ -67,7 +69,7 @@ TAIL_RECORDS = 100_000
 """5.6 MB: more than two seconds at 40,000 requests a second."""
 STORY = "story"
 LEDGER = "ledger-"
-_PACK = struct.Struct("<QQQqqIIIHH").pack
+_PACK = struct.Struct("<QQQqqIIIHBB").pack
 _HEAD = struct.Struct("<II")
 """Of a message of the story: its length and its CRC-32."""
 NS_PER_S = 1_000_000_000
@@ -81,6 +83,8 @@ class RunBegun(msgspec.Struct, tag="begun"):
     client_ids: list[int]
     started_ns: int
     started_monotonic_ns: int
+    client_groups: list[int] = []
+    """As of :class:`~zmqlab.load.load_messages.LoadResult`."""
 
 
 class RunSecond(msgspec.Struct, tag="second"):
@@ -373,6 +377,8 @@ def _pieced_together(begun: RunBegun, seconds: Sequence[RunSecond], ledger: byte
         name=begun.name,
         settings=begun.settings,
         client_ids=begun.client_ids,
+        client_groups=begun.client_groups,
+        groups=_shares_of(rows, begun.client_groups),
         started_ns=begun.started_ns,
         started_monotonic_ns=begun.started_monotonic_ns,
         sending_s=lasted_s,
@@ -387,6 +393,20 @@ def _pieced_together(begun: RunBegun, seconds: Sequence[RunSecond], ledger: byte
         longest_gap_at_s=max(gap_from_ns - begun.started_monotonic_ns, 0) / NS_PER_S,
         problem=f"{cause}, {lasted_s:.1f} s after the first order was due",
     )
+
+
+def _shares_of(rows: Rows, client_groups: Sequence[int]) -> list[GroupShare]:
+    """What each group acknowledged, as far as the ledger has it; none if there is one group."""
+    shares = []
+    for group in sorted(set(client_groups)):
+        own = rows[rows["group"] == group]
+        gap_ns, _ = _longest_gap(own)
+        shares.append(
+            GroupShare(
+                group=group, requests=len(own), acknowledged=int(own["orders"].sum()), longest_gap_ms=gap_ns / 1e6
+            )
+        )
+    return shares
 
 
 def _longest_gap(rows: Rows) -> tuple[int, int]:

@@ -4,7 +4,9 @@ What they have in common is the schedule, the order flow and the clock. An order
 by another client's order. The sessions share a process, because the figures of one run belong into one histogram, one
 ledger and one history on one clock, and because the verdict has to wait until *all* clients are done: nodes do not come
 to rest while one of them still sends. The generator is far from being the limit: a session costs a few sockets, not a
-core. Each connection of a session to a node takes two file descriptors. More clients than there are descriptors for are
+core. Where the nodes share the symbols out to several Raft groups, a client has a session with each of them.
+
+Each connection of a session to a node takes two file descriptors. More clients than there are descriptors for are
 refused before anything is sent. When nodes come later on, a session goes without those for which none is left.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from zmqlab import net
 from zmqlab.client.connections import ConnectedSession
@@ -21,6 +23,7 @@ from zmqlab.client.retries import OpenRequest, SessionCounters
 from zmqlab.client.roster import Numbering
 from zmqlab.client.session import Completion, SessionSettings, Watch
 from zmqlab.errors import SessionExpired, SettingsError
+from zmqlab.load.history import SessionOpened
 
 NS_PER_MS = 1_000_000
 DESCRIPTORS_A_CONNECTION = 2
@@ -46,9 +49,9 @@ def expect_descriptors(clients: int, nodes: int) -> None:
 class SessionPool:
     """Several sessions: :meth:`open`, then :meth:`submit` and :meth:`poll`, then :meth:`close`.
 
-    To the cluster they are as many clients: each has its own connections, numbers, window and retries. Requests go to
-    the sessions in turn, so that each has an even share of the rate. A session without room (its window is full, or it
-    waits for a node) is passed over. One thread owns all of them.
+    To the cluster they are as many clients: each has its own connections, numbers, window and retries. Requests of a
+    group go to its sessions in turn, so that each has an even share of the rate. A session without room (its window is
+    full, or it waits for a node) is passed over. One thread owns all of them.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class SessionPool:
         settings: SessionSettings,
         *,
         clients: int = 1,
+        groups: Sequence[int] = (0,),
         seed: int = 1,
         context: net.Context | None = None,
     ) -> None:
@@ -65,7 +69,8 @@ class SessionPool:
         Args:
             endpoints: where nodes listen for clients.
             settings: how each of the sessions behaves.
-            clients: how many sessions.
+            clients: how many sessions with each group.
+            groups: the numbers of the Raft groups.
             seed: decides which nodes requests go to.
             context: shared if given, else owned.
         """
@@ -75,19 +80,25 @@ class SessionPool:
         self._all = [
             ConnectedSession(
                 endpoints,
-                settings,
+                replace(settings, group=group),
                 rng=random.Random(seed + number),
                 context=self._context,
                 numbering=self._numbering,
             )
+            for group in groups
             for number in range(clients)
         ]
-        self._turn = 0
-        """The session that is next to send."""
-        self.expired: list[int] = []
-        """Client ids that the cluster has forgotten."""
+        owners = [group for group in groups for _ in range(clients)]
+        self._groups = dict(zip(self._all, owners, strict=True))
+        self._of_group = {group: [each for each in self._all if self._groups[each] == group] for group in groups}
+        self._turns = dict.fromkeys(groups, 0)
+        """By group: its session that is next to send."""
+        self.expired: list[tuple[int, int]] = []
+        """(group, client id) of the sessions that the cluster has forgotten."""
         self._expired: SessionExpired | None = None
         """The error of one of them; raised when the last answers have been handed out."""
+        self._owners: list[ConnectedSession]
+        """Of the waiter's sockets, in their order."""
         self._waiter = self._new_waiter()
         self._changes = 0
         """Of the sessions' sockets, when the waiter was made."""
@@ -113,14 +124,25 @@ class SessionPool:
         return [each.client_id for each in self._all]
 
     @property
+    def client_groups(self) -> list[int]:
+        """The sessions' groups; empty if there is one."""
+        return [self._groups[each] for each in self._all] if len(self._of_group) > 1 else []
+
+    @property
     def requests_sent(self) -> list[int]:
         """By session: how many of its requests were handed to a connection, if it waits for no answer."""
         return [each.session.next_number - 1 - each.pending for each in self._all]
 
     @property
-    def opened_ns(self) -> list[tuple[int, int]]:
+    def opened(self) -> list[SessionOpened]:
         """By session: when it was asked for, and when it was there."""
-        return [each.session.opened_ns for each in self._all]
+        times = ((each, *each.session.opened_ns) for each in self._all)
+        return [
+            SessionOpened(
+                client=each.client_id, invoked_ns=invoked_ns, completed_ns=completed_ns, group=self._groups[each]
+            )
+            for each, invoked_ns, completed_ns in times
+        ]
 
     @property
     def endpoints(self) -> list[str]:
@@ -148,6 +170,14 @@ class SessionPool:
         """How many requests may be submitted now."""
         return sum(max(each.room, 0) for each in self._all)
 
+    def pending_of(self, group: int) -> int:
+        """Requests of one group that were submitted and not answered."""
+        return sum(each.pending for each in self._of_group[group])
+
+    def room_of(self, group: int) -> int:
+        """How many requests of one group may be submitted now."""
+        return sum(max(each.room, 0) for each in self._of_group[group])
+
     @property
     def counters(self) -> SessionCounters:
         """Of all sessions together."""
@@ -165,16 +195,17 @@ class SessionPool:
             for request in each.session.open_requests():
                 yield each.client_id, request
 
-    def submit(self, commands: bytes, token: object = None) -> OpenRequest:
-        """Send the next request, by the next session that has room; :attr:`room` must be above 0.
+    def submit(self, commands: bytes, token: object = None, group: int = 0) -> OpenRequest:
+        """Send the next request of a group, by its next session that has room; :meth:`room_of` must be above 0.
 
         If no node can take the request now, it has no ``attempts`` yet: it waits in its session.
         """
-        count = len(self._all)
+        sessions, turn = self._of_group[group], self._turns[group]
+        count = len(sessions)
         for step in range(count):
-            each = self._all[(self._turn + step) % count]
+            each = sessions[(turn + step) % count]
             if each.room > 0:
-                self._turn = (self._turn + step + 1) % count
+                self._turns[group] = (turn + step + 1) % count
                 return each.submit(commands, token)
         raise AssertionError("look at room before submitting")
 
@@ -206,11 +237,14 @@ class SessionPool:
         self.close()
 
     def _poll_all(self, timeout_ms: float) -> list[Completion]:
-        done = [completion for each in self._all for completion in self._poll_one(each, 0)]
-        if not done and timeout_ms > 0 and self._expired is None:
+        """Poll those that want it, and those whose sockets signal: most have nothing to do most of the time."""
+        done = [completion for each in self._all if each.wants_a_look for completion in self._poll_one(each, 0)]
+        if self._expired is None:
             self._follow_sockets()
-            if self._waiter.wait(min(each.patience_ms(timeout_ms) for each in self._all)):
-                done = [completion for each in self._all for completion in self._poll_one(each, 0)]
+            may_wait = timeout_ms > 0 and not done
+            patience_ms = min(each.patience_ms(timeout_ms) for each in self._all) if may_wait else 0
+            for session in {self._owners[place] for place in self._waiter.wait(patience_ms)}:
+                done += self._poll_one(session, 0)
         return done
 
     def _poll_one(self, session: ConnectedSession, timeout_ms: float) -> list[Completion]:
@@ -218,8 +252,9 @@ class SessionPool:
             return session.poll(timeout_ms)
         except SessionExpired as error:
             self._expired = error
-            if session.client_id not in self.expired:
-                self.expired.append(session.client_id)
+            key = self._groups[session], session.client_id
+            if key not in self.expired:
+                self.expired.append(key)
             return []
 
     def _follow_sockets(self) -> None:
@@ -228,4 +263,5 @@ class SessionPool:
             self._waiter, self._changes = self._new_waiter(), changes
 
     def _new_waiter(self) -> net.Waiter:
+        self._owners = [each for each in self._all for _ in each.sockets]
         return net.Waiter([socket for each in self._all for socket in each.sockets])

@@ -8,6 +8,9 @@ Names follow Prometheus' conventions: base units, ``_total`` on what only grows,
 process has. The role is one series a role, of which one is 1. Nothing carries the node's name: that is a label of the
 target, which discovery sets, and ``zmqlab_node_info`` tells it to those who have no discovery.
 
+*Several Raft groups.* A node with several has a series for each, with the label ``group``. Where there is one group no
+series has that label, so that its dashboards stay as they are. Service time is of all groups together.
+
 **Do the nodes agree?** Each publishes its hash chain at checkpoints, but Prometheus sees nodes at different moments,
 when their newest checkpoints are different ones, and only hashes at equal indexes must be equal. A series for each
 index would be exact, and a new one at every scrape. So each node shows its chain at *several* spacings: the newest
@@ -21,8 +24,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from zmqlab.engine.status import REMOVED
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
@@ -48,7 +51,7 @@ LONGEST_TURN_OVER = 150
 
 
 class View(NamedTuple):
-    """Everything that a scrape or a probe needs, made in the loop and never changed."""
+    """Everything that a scrape or a probe needs of one group, made in the loop and never changed."""
 
     status: NodeStatus
     service_time: Distribution
@@ -107,80 +110,138 @@ _COUNTERS = (
 )
 
 
-def figures(view: View) -> Iterator[Figure]:
-    """The whole of ``/metrics``."""
-    status = view.status
+OF_THE_NODE = frozenset(
+    (
+        *("process_resident_memory_bytes", "process_start_time_seconds", "zmqlab_turns_total"),
+        *("zmqlab_dropped_messages_total", "zmqlab_connections_ended_total"),
+    )
+)
+"""Series that are the same in the statuses of all groups of a node."""
+
+
+def figures(*views: View) -> Iterator[Figure]:
+    """The whole of ``/metrics``; ``views``: of each Raft group, in the order of their numbers."""
+    status, statuses = views[0].status, [view.status for view in views]
     who = (status.name, status.cluster, f"{status.node_id:#x}")
     yield Figure("gauge", "zmqlab_node_info", "Who this is; always 1.", [1], ("node", "cluster", "node_id"), [who])
-    roles = [int(status.role == role) for role in ROLES]
-    yield Figure("gauge", "zmqlab_role", "1 for the role that this node has, 0 for the others.", roles, *_ROLE)
+    (label,), keys = _ROLE
+    roles = [int(each.role == role) for each in statuses for role in ROLES]
+    labels, all_keys = _by_group((label,), [keys] * len(statuses), statuses)
+    yield Figure(
+        "gauge", "zmqlab_role", "1 for the role that this node has, 0 for the others.", roles, labels, all_keys
+    )
     for name, help_text, read in _GAUGES:
-        yield Figure("gauge", name, help_text, [read(status)])
+        yield _figure("gauge", name, help_text, read, statuses)
     for name, help_text, read in _COUNTERS:
-        yield Figure("counter", name, help_text, [read(status)])
+        yield _figure("counter", name, help_text, read, statuses)
     yield Figure("counter", "process_cpu_seconds_total", "Processor time, user and system.", [time.process_time()])
-    yield Figure("gauge", "zmqlab_turn_max_seconds", "Longest turn of the loop in the last 15 s.", [view.turn_s_max])
-    yield from _members(status)
-    yield from _chain(view.chain)
+    longest_s = max(view.turn_s_max for view in views)
+    yield Figure("gauge", "zmqlab_turn_max_seconds", "Longest turn of the loop in the last 15 s.", [longest_s])
+    yield from _members(statuses)
+    yield from _chain(views)
     text = "From a request's receipt here to its answer, by request."
-    yield histogram("zmqlab_service_time_seconds", text, view.service_time)
-    if view.journal_write is not None:
+    yield histogram("zmqlab_service_time_seconds", text, views[-1].service_time)
+    if views[-1].journal_write is not None:
         text = "One transaction of the journal: a turn's entries."
-        yield histogram("zmqlab_journal_write_seconds", text, view.journal_write)
+        yield histogram("zmqlab_journal_write_seconds", text, views[-1].journal_write)
 
 
-def _members(status: NodeStatus) -> Iterator[Figure]:
-    voters = sum(member.voter for member in status.members)
-    counts = [voters, len(status.members) - voters]
-    yield Figure("gauge", "zmqlab_members", "Members of the cluster, as this node knows them.", counts, *_KIND)
-    others = [each for each in status.members if status.role == "leader" and each.node_id != status.node_id]
+def _figure(
+    kind: Literal["gauge", "counter"],
+    name: str,
+    help_text: str,
+    read: Callable[[NodeStatus], float],
+    statuses: Sequence[NodeStatus],
+) -> Figure:
+    if name in OF_THE_NODE:
+        return Figure(kind, name, help_text, [max(map(read, statuses))])
+    labels, keys = _by_group((), [[()]] * len(statuses), statuses)
+    return Figure(kind, name, help_text, [read(each) for each in statuses], labels, keys)
+
+
+def _by_group(
+    labels: tuple[str, ...], keys: Sequence[Sequence[tuple[str, ...]]], statuses: Sequence[NodeStatus]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Labels and keys of all groups' samples, with the group's number if there are several. ``keys``: of each group."""
+    if statuses[0].shards == 1:
+        return labels, [*keys[0]]
+    found = [(*key, str(each.group)) for each, own in zip(statuses, keys, strict=True) for key in own]
+    return (*labels, "group"), found
+
+
+def _members(statuses: Sequence[NodeStatus]) -> Iterator[Figure]:
+    (label,), keys = _KIND
+    voters = [sum(member.voter for member in each.members) for each in statuses]
+    counts = [
+        count for each, known in zip(statuses, voters, strict=True) for count in (known, len(each.members) - known)
+    ]
+    labels, all_keys = _by_group((label,), [keys] * len(statuses), statuses)
+    text = "Members of the cluster, as this node knows them."
+    yield Figure("gauge", "zmqlab_members", text, counts, labels, all_keys)
+    others = [
+        [member for member in each.members if each.role == "leader" and member.node_id != each.node_id]
+        for each in statuses
+    ]
+    names = [[(member.name or f"{member.host}:{member.port}",) for member in own] for own in others]
+    labels, all_keys = _by_group(("member",), names, statuses)
     yield Figure(
         "gauge",
         "zmqlab_member_lag_entries",
         "On the leader only: entries that it has and the other member is not known to have stored.",
-        [max(0, status.last_index - each.match_index) for each in others],
-        ("member",),
-        [(each.name or f"{each.host}:{each.port}",) for each in others],
+        [
+            max(0, each.last_index - member.match_index)
+            for each, own in zip(statuses, others, strict=True)
+            for member in own
+        ],
+        labels,
+        all_keys,
     )
 
 
-def _chain(chain: Mapping[int, tuple[int, str]]) -> Iterator[Figure]:
-    keys = [(str(spacing),) for spacing in chain]
-    indexes = [index for index, _ in chain.values()]
-    hashes = [int(text[:HASH_HEX_DIGITS], 16) for _, text in chain.values()]
+def _chain(views: Sequence[View]) -> Iterator[Figure]:
+    statuses = [view.status for view in views]
+    labels, keys = _by_group(("every",), [[(str(spacing),) for spacing in view.chain] for view in views], statuses)
+    indexes = [index for view in views for index, _ in view.chain.values()]
+    hashes = [int(text[:HASH_HEX_DIGITS], 16) for view in views for _, text in view.chain.values()]
     text = "Index of the newest checkpoint that is a multiple of `every`."
-    yield Figure("gauge", "zmqlab_chain_index", text, indexes, ("every",), keys)
+    yield Figure("gauge", "zmqlab_chain_index", text, indexes, labels, keys)
     text = "First 48 bits of the hash chain at that checkpoint; equal on all nodes at the same index."
-    yield Figure("gauge", "zmqlab_chain_hash", text, hashes, ("every",), keys)
+    yield Figure("gauge", "zmqlab_chain_hash", text, hashes, labels, keys)
 
 
 class NodeExporter:
     """Takes what the loop hands over, and shows it. Raises PortInUse."""
 
     def __init__(self, settings: NodeSettings) -> None:
-        self._view: View | None = None
+        self._views: tuple[View, ...] = ()
+        """Of each group, in the order of their numbers; replaced as a whole."""
         self._writer = Writer()
         self._service_time = Total()
         self._journal_write = Total()
-        self._chain: dict[int, tuple[int, str]] = {}
+        self._chains: dict[int, dict[int, tuple[int, str]]] = {}
+        """By group: what :attr:`View.chain` shows."""
         self._turns_s: deque[float] = deque(maxlen=LONGEST_TURN_OVER)
         pages = Pages(self._metrics, self._why_not_alive, self._why_not_ready)
         self._endpoint = Endpoint(settings.bind, settings.metrics_port, pages, settings.name)
 
     def observe(self, status: NodeStatus, replica: Replica, closing: bool) -> None:
-        """In the loop's thread, once for each interval of ``status.service_time``."""
+        """In the loop's thread, once for each group and interval of ``status.service_time``."""
         self._service_time.add(status.service_time)
-        self._follow_chain(replica.machine.checkpoints)
+        chain = self._chains.setdefault(status.group, {})
+        _follow_chain(chain, replica.machine.checkpoints)
         self._turns_s.append(status.turn_ms_max / 1e3)
-        self._view = View(
+        view = View(
             status=status,
             service_time=self._service_time.view(),
             journal_write=self._take_writes(replica),
-            chain=dict(self._chain),
+            chain=dict(chain),
             turn_s_max=max(self._turns_s),
             closing=closing,
             made_at_s=time.monotonic(),
         )
+        held = {brief.number for brief in status.groups} or {status.group}
+        others = [each for each in self._views if each.status.group in held - {status.group}]
+        self._views = tuple(sorted((*others, view), key=lambda each: each.status.group))
 
     def _take_writes(self, replica: Replica) -> Distribution | None:
         journal = replica.journal
@@ -190,32 +251,43 @@ class NodeExporter:
         journal.write_time.clear()
         return self._journal_write.view()
 
-    def _follow_chain(self, checkpoints: Mapping[int, bytes]) -> None:
-        newest_seen = self._chain.get(CHECKPOINT_INTERVAL, (0, ""))[0]
-        passed = []
-        for index, chain in reversed(list(checkpoints.items())):
-            if index <= newest_seen:
-                break
-            passed.append((index, chain))
-        for index, chain in reversed(passed):
-            for spacing in SPACINGS:
-                if index % spacing:
-                    break
-                self._chain[spacing] = (index, chain.hex())
-
     # What follows runs in the endpoint's threads.
 
     def _metrics(self) -> bytes:
-        return self._writer.write(figures(self._view)) if self._view else b""
+        views = self._views
+        return self._writer.write(figures(*views)) if views else b""
 
     def _why_not_alive(self) -> str:
-        if self._view is None:
+        views = self._views
+        if not views:
             return "starting: the loop has not begun"
-        silent_s = time.monotonic() - self._view.made_at_s
+        silent_s = time.monotonic() - max(view.made_at_s for view in views)
         return f"the loop has not turned for {silent_s:.1f} s" if silent_s > STALLED_S else ""
 
     def _why_not_ready(self) -> str:
-        return self._why_not_alive() or (why_not_ready(self._view) if self._view else "")
+        reasons = [self._why_not_alive(), *map(_why_not_ready_in, self._views)]
+        return next(filter(None, reasons), "")
+
+
+def _follow_chain(chain: dict[int, tuple[int, str]], checkpoints: Mapping[int, bytes]) -> None:
+    """Take the checkpoints that are new into the chain that is shown."""
+    newest_seen = chain.get(CHECKPOINT_INTERVAL, (0, ""))[0]
+    passed = []
+    for index, value in reversed(list(checkpoints.items())):
+        if index <= newest_seen:
+            break
+        passed.append((index, value))
+    for index, value in reversed(passed):
+        for spacing in SPACINGS:
+            if index % spacing:
+                break
+            chain[spacing] = (index, value.hex())
+
+
+def _why_not_ready_in(view: View) -> str:
+    """The same with the number of the group, if there are several. A node that can't serve one of them is not ready."""
+    reason = why_not_ready(view)
+    return f"group {view.status.group}: {reason}" if reason and view.status.shards > 1 else reason
 
 
 def why_not_ready(view: View) -> str:

@@ -15,6 +15,7 @@ Modules, in reading order:
 
 * :mod:`~zmqlab.runs.kept_run`: a run as an object: kept, read, listed, judged again; begin here.
 * :mod:`~zmqlab.runs.kept_files`: the files of one repetition: their layout, how they are written and checked.
+* :mod:`~zmqlab.runs.run_bands`: the times in a run in which something was broken, or no answer came.
 * :mod:`~zmqlab.runs.comparison`: several runs side by side: figures, ratios, what differs in their settings.
 * :mod:`~zmqlab.runs.page_shell`: the style sheet and the shell of all pages, and how a page is written.
 * :mod:`~zmqlab.runs.kept_sweep`: a sweep of rates that is kept, shown with its knee, and compared.

@@ -10,6 +10,8 @@
 ``latency.hlog``          both latencies, second by second, as an HdrHistogram log
 ``evidence.json``,        what the verdict was passed on: the nodes' words, acknowledged requests, the replicated log
 ``ledger.gz``, ``log.gz``
+``evidence-3.json``,      with several Raft groups: the nodes' words and the log of each
+``log-3.gz``
 ``contents.json``         length and CRC-32 of each of these files; written last
 ========================  =============================================================================================
 
@@ -27,27 +29,28 @@ import gzip
 import io
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32, error
 
 import msgspec
-import numpy as np
 
 from zmqlab.errors import ClusterError, RunUnreadable
 from zmqlab.judge.evidence import Acknowledgements, LogPiece
 from zmqlab.judge.promises import BookRead, NodeEvidence, RunTotals
 from zmqlab.judge.replay import LogEntry
-from zmqlab.judge.verdict import RunEvidence
+from zmqlab.judge.run_evidence import RunEvidence
 from zmqlab.keys import new_private_file
-from zmqlab.lab.events import Sort, Span, spans_of
+from zmqlab.lab.events import Span
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import Incident, sort_of
 from zmqlab.lab.load_client import JudgedRun
 from zmqlab.lab.traced_parts import Part
 from zmqlab.load.load_messages import LoadResult, Second
 from zmqlab.load.load_report import LatencySummary, response_time_of, service_time_of
-from zmqlab.load.run_record import RECORD, read_ledger
+from zmqlab.load.run_record import RECORD
+from zmqlab.runs.run_bands import bands_of, silences_of
 from zmqlab.settings import reason_of
 from zmqlab.wire.control import Event
 
@@ -57,12 +60,9 @@ EVIDENCE, LEDGER, LOG = "evidence.json", "ledger.gz", "log.gz"
 CONTENTS, TRACES = "contents.json", "traces.json"
 LOG_BYTES_MAX = 256 << 20
 """Some four minutes at 20,000 orders/s; half of what nodes keep of their log."""
-SILENCE_MS = 150.0
-"""A longer time in which answers were owed and none came is a band, as in the panel."""
-SILENCES_MAX = 200
 COMPRESSION = 1
 """Of gzip: a quarter of the size; higher levels gain little on orders."""
-AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals", "parting", "replication")
+AS_TAKEN = ("asked", "compared", "unremembered", "mismatches", "totals", "parting", "replication", "group")
 """Fields of the evidence that are kept as they are."""
 NS_PER_S = 1_000_000_000
 _HEAD = struct.Struct("<QQII")
@@ -163,7 +163,7 @@ class KeptResult(msgspec.Struct, kw_only=True):
 
 
 class KeptEvidence(msgspec.Struct, kw_only=True):
-    """What the verdict was passed on, but for the ledger and the log (:class:`~zmqlab.judge.verdict.RunEvidence`)."""
+    """A :class:`~zmqlab.judge.run_evidence.RunEvidence`, but for the ledger and the log."""
 
     asked: int
     nodes: list[NodeEvidence]
@@ -179,6 +179,9 @@ class KeptEvidence(msgspec.Struct, kw_only=True):
     totals: RunTotals | None
     parting: str = ""
     replication: str = ""
+    group: int | None = None
+    groups: list[int] = []
+    """The Raft groups, if there are several; the evidence of each is in a file of its own."""
     limits: dict[str, Any]
 
 
@@ -207,7 +210,7 @@ def write_repetition(folder: Path, run: JudgedRun) -> None:
     _write(folder / SECONDS, _lines(rows))
     _write(folder / SECONDS_CSV, _csv(rows))
     _write(folder / EVENTS, _lines([_event_row(each, outcome.started_ns) for each in run.events]))
-    bands = [*_bands_of(run.events, outcome), *silences_of(outcome)]
+    bands = [*bands_of(run.events, outcome), *silences_of(outcome)]
     write_json(folder / FAULTS_FILE, KeptFaults(cards=[*run.incidents], bands=bands))
     _write(folder / LATENCIES, b"")  # for its mode
     run.result.export_hdr(folder / LATENCIES)
@@ -219,15 +222,27 @@ def write_repetition(folder: Path, run: JudgedRun) -> None:
 
 
 def _write_evidence(folder: Path, run: JudgedRun) -> None:
-    taken = run.evidence
     _pack(folder / LEDGER, [run.result.report.result.ledger])
+    bytes_max = LOG_BYTES_MAX // max(len(run.evidence.groups), 1)
+    for taken in (run.evidence, *run.evidence.groups.values()):
+        _write_evidence_of(taken, folder, run.limits, bytes_max)
+
+
+def _of_group(name: str, group: int | None) -> str:
+    """The name of a file with what belongs to one of several groups: ``log-3.gz``."""
+    stem, dot, kind = name.partition(".")
+    return name if group is None else f"{stem}-{group}{dot}{kind}"
+
+
+def _write_evidence_of(taken: RunEvidence, folder: Path, limits: dict[str, Any], bytes_max: int) -> None:
+    log = folder / _of_group(LOG, taken.group)
     problem = taken.log_problem
     if taken.log is not None:
         try:
-            _pack(folder / LOG, _entries(taken.log.entries))
+            _pack(log, _entries(taken.log.entries, bytes_max))
         except _TooLarge:
-            (folder / LOG).unlink()
-            problem = f"the log was not kept: it is larger than {LOG_BYTES_MAX >> 20} MiB"
+            log.unlink()
+            problem = f"the log was not kept: it is larger than {bytes_max >> 20} MiB"
         except ValueError:  # its file was closed
             raise ClusterError(
                 "the log of the run went with its load client: keep a run before load.close(), and before its cluster"
@@ -235,26 +250,27 @@ def _write_evidence(folder: Path, run: JudgedRun) -> None:
             ) from None
     kept = KeptEvidence(
         nodes=[*taken.nodes],
-        first_index=taken.log.first_index if taken.log is not None and (folder / LOG).exists() else None,
+        first_index=taken.log.first_index if taken.log is not None and log.exists() else None,
         log_problem=problem,
         conflicts=[str(each) for each in taken.conflicts],
         leaders=None if taken.leaders is None else {term: sorted(names) for term, names in taken.leaders.items()},
         reads=None if taken.reads is None else [*taken.reads],
-        limits=run.limits,
+        groups=[*taken.groups],
+        limits=limits,
         **{name: getattr(taken, name) for name in AS_TAKEN},
     )
-    write_json(folder / EVIDENCE, kept)
+    write_json(folder / _of_group(EVIDENCE, taken.group), kept)
 
 
 class _TooLarge(Exception):
-    """The log has more than ``LOG_BYTES_MAX``."""
+    """The log has more bytes than are kept."""
 
 
-def _entries(entries: Sequence[LogEntry]) -> Iterator[bytes]:
+def _entries(entries: Sequence[LogEntry], bytes_max: int) -> Iterator[bytes]:
     size = 0
     for entry in entries:
         size += len(entry.data)
-        if size > LOG_BYTES_MAX:
+        if size > bytes_max:
             raise _TooLarge
         yield _HEAD.pack(entry.log_index, entry.term, entry.kind, len(entry.data)) + entry.data
 
@@ -328,28 +344,6 @@ def _event_row(event: Event, started_ns: int) -> EventRow:
     )
 
 
-def _bands_of(events: Sequence[Event], outcome: LoadResult) -> Iterator[Span]:
-    """The bands of faults that reach into the run."""
-    first_ns, last_ns = outcome.started_ns, outcome.started_ns + round(outcome.elapsed_s * NS_PER_S)
-    for span in spans_of(events, FAULTS.bands):
-        if span.start_ns < last_ns and (span.end_ns is None or span.end_ns > first_ns):
-            yield span
-
-
-def silences_of(outcome: LoadResult) -> list[Span]:
-    """The times in which answers were owed and none came, by the ledger; none if it does not have all requests."""
-    rows = read_ledger(outcome.ledger)
-    if len(rows) < 2 or outcome.unremembered:
-        return []
-    rows = rows[np.argsort(rows["completed_ns"], kind="stable")]
-    later_sent = np.minimum.accumulate(rows["invoked_ns"][::-1])[::-1]  # the first of all that were answered later
-    starts = np.maximum(rows["completed_ns"][:-1], later_sent[1:])
-    ends = rows["completed_ns"][1:]
-    long = np.flatnonzero(ends - starts >= SILENCE_MS * 1e6)[:SILENCES_MAX]
-    offset = outcome.started_ns - outcome.started_monotonic_ns
-    return [Span("no answer", int(starts[at]) + offset, int(ends[at]) + offset, Sort.FAULT) for at in long]
-
-
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -388,13 +382,18 @@ class KeptFiles:
 
     def evidence(self) -> tuple[RunEvidence, dict[str, Any]]:
         """What a verdict is passed on, and how far the first one went."""
-        kept = self._decoded(EVIDENCE, KeptEvidence)
         ledger = self._unpacked(LEDGER)
         if len(ledger) % RECORD.itemsize:
             raise RunUnreadable(f"{self.folder / LEDGER} is damaged: its last record is cut")
-        log = None if kept.first_index is None else LogPiece(kept.first_index, self._log())
+        taken, kept = self._evidence_of(ledger, None)
+        groups = {group: self._evidence_of(ledger, group)[0] for group in kept.groups}
+        return replace(taken, groups=groups), kept.limits
+
+    def _evidence_of(self, ledger: bytes, group: int | None) -> tuple[RunEvidence, KeptEvidence]:
+        kept = self._decoded(_of_group(EVIDENCE, group), KeptEvidence)
+        log = None if kept.first_index is None else LogPiece(kept.first_index, self._log(_of_group(LOG, group)))
         taken = RunEvidence(
-            acknowledgements=Acknowledgements(ledger),
+            acknowledgements=Acknowledgements(ledger, group),
             nodes=kept.nodes,
             log=log,
             log_problem=kept.log_problem,
@@ -403,15 +402,15 @@ class KeptFiles:
             reads=kept.reads,
             **{name: getattr(kept, name) for name in AS_TAKEN},
         )
-        return taken, kept.limits
+        return taken, kept
 
-    def _log(self) -> list[LogEntry]:
-        data, at, entries = self._unpacked(LOG), 0, []
+    def _log(self, name: str) -> list[LogEntry]:
+        data, at, entries = self._unpacked(name), 0, []
         while at < len(data):
             index, term, kind, length = _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size, b"\xff"))
             at += _HEAD.size
             if at + length > len(data):
-                raise RunUnreadable(f"{self.folder / LOG} is damaged: its last entry is cut")
+                raise RunUnreadable(f"{self.folder / name} is damaged: its last entry is cut")
             entries.append(LogEntry(index, term, kind, data[at : at + length]))
             at += length
         return entries

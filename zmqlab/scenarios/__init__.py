@@ -20,6 +20,7 @@ Torture, in reading order:
 
 * :mod:`~zmqlab.scenarios.nemesis`: deals faults from the seed, strikes, undoes, and waits until the cluster has
   recovered.
+* :mod:`~zmqlab.scenarios.recovery`: whether it has, and what is wrong if not.
 * :mod:`~zmqlab.scenarios.torture`: a whole run: cluster, load, log collector, faults, verdict.
 * :mod:`~zmqlab.scenarios.torture_report`: how long no client was served under each kind of fault.
 

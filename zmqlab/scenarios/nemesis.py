@@ -35,7 +35,7 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import MIN_NODES, Aim, Draw, FaultKind
 from zmqlab.lab.faults import BadLinks, Fault, Kill, Wipe
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.replica.replications import REPLICATIONS
+from zmqlab.scenarios.recovery import behind_in, behind_in_groups, has_leader, trouble_of, trouble_of_groups
 from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import StatusTable
 from zmqlab.wire.fault_queries import LinkFault
@@ -47,10 +47,9 @@ REST_S = (0.5, 1.5)
 RECOVERY_S = 20.0
 """A wiped node gets a snapshot of some megabytes and replays seconds of log, on two cores that serve a load. In so long
 the cluster recovers, or the node that is furthest behind comes half its way."""
-NEAR = 200
-"""Entries behind the leader that do not count as far: a tenth of a second of ten clients at full rate. With more, the
-next fault may leave a majority of which one must catch up before any client is served."""
 POLL_S = 0.05
+WAITING_MS = 400.0
+"""A group of which an answer is owed for longer has not recovered: twice an election."""
 
 FAULTS.register(
     FaultKind(
@@ -71,6 +70,8 @@ CHANGES_THE_GROUP = frozenset(
     )
 )
 """(kind, draw): what changes members, or the leader, by asking the leader for it."""
+CHANGES_THE_MEMBERS = CHANGES_THE_GROUP - {("transfer", "follower")}
+"""(kind, draw): what several Raft groups can't stand, whose members stay those that founded them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return named
 
 
-def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = DEFAULT_REPLICATION) -> Iterator[Deal]:
+def deals(
+    seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = DEFAULT_REPLICATION, shards: int = 1
+) -> Iterator[Deal]:
     """The faults of a run, without end.
 
     Args:
@@ -124,6 +127,7 @@ def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = 
         nodes: how many the cluster has.
         wanted: only these kinds; none named means all.
         replication: by which the nodes copy the log. Where no node leads, no fault is dealt that changes the group.
+        shards: how many Raft groups the nodes have. With several, no fault is dealt that changes the members.
 
     Raises:
         SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
@@ -136,6 +140,10 @@ def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = 
         possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_GROUP}
     if not possible:
         raise SettingsError(f"replication {replication} has no leader that could do that: choose other faults")
+    if shards > 1:
+        possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_MEMBERS}
+        if not possible:
+            raise SettingsError("the members of a cluster with shards stay the same: choose other faults")
     deck = [(kind, draw) for (kind, _), draw in possible.items()]
     return _deal(random.Random(f"torture {seed}"), deck)
 
@@ -187,6 +195,12 @@ class Progress:
     def acknowledged(self) -> int:
         """Orders, since the start."""
         return self.newest.total.acknowledged if self.newest else 0
+
+    @property
+    def waiting_groups(self) -> list[int]:
+        """The Raft groups of which answers are owed for long."""
+        shares = self.newest.groups if self.newest else []
+        return [share.group for share in shares if share.silence_ms > WAITING_MS]
 
 
 class Nemesis:
@@ -266,7 +280,7 @@ class Nemesis:
             trouble = self._trouble(table, before)
             if not trouble:
                 return ""
-            behind = max(behind_in(table).values(), default=0)
+            behind = max(self._behind(table).values(), default=0)
             if time.monotonic() > deadline:
                 if not 0 < behind <= furthest / 2:
                     return f"not recovered within {time.monotonic() - began:.1f} s: {trouble}"
@@ -288,10 +302,16 @@ class Nemesis:
         missing = [name for name in self._cluster.nodes if name not in self._cluster.running]
         if missing:
             return f"{', '.join(missing)} does not run"
-        trouble = trouble_of(table)
-        if not trouble and self._has_client() and self._progress.acknowledged <= acknowledged_before:
+        trouble = trouble_of(table) if self._cluster.shards == 1 else trouble_of_groups(self._cluster)
+        if trouble or not self._has_client():
+            return trouble
+        if self._progress.acknowledged <= acknowledged_before:
             return "the client is not answered"
-        return trouble
+        waiting = self._progress.waiting_groups
+        return f"the client is not answered by group {', '.join(map(str, waiting))}" if waiting else ""
+
+    def _behind(self, table: StatusTable) -> dict[str, int]:
+        return behind_in(table) if self._cluster.shards == 1 else behind_in_groups(self._cluster.feed)
 
     @contextmanager
     def _struck(self, deal: Deal) -> Iterator[str]:
@@ -315,37 +335,6 @@ class Nemesis:
             yield
         finally:
             fault.undo(self._cluster)
-
-
-def has_leader(replication: str) -> bool:
-    """Whether the nodes agree on a leader; of a class of a person's own that is assumed."""
-    kind = REPLICATIONS.known(replication)
-    return kind is None or kind.needs != "node"
-
-
-def trouble_of(table: StatusTable) -> str:
-    """What is wrong with nodes that all run; empty if nothing is."""
-    silent = [node.name for node in table if node.status is None]
-    if silent:
-        return f"{', '.join(silent)} does not answer"
-    told = {node.name: node.status for node in table if node.status is not None}
-    leaders = {(status.term, status.leader_id) for status in told.values()}
-    if has_leader(table.replication) and (len(leaders) > 1 or 0 in {leader for _, leader in leaders}):
-        return f"the nodes don't know one leader: {sorted(leaders)}"
-    far = [f"{name} by {entries:,}" for name, entries in behind_in(table).items() if entries > NEAR]
-    return f"far behind: {', '.join(far)}" if far else ""
-
-
-def behind_in(table: StatusTable) -> dict[str, int]:
-    """By node that answers: how many committed entries it has not applied, as far as the table shows.
-
-    Where no node leads, each has a sequence of its own and is behind no other one.
-    """
-    told = {node.name: node.status for node in table if node.status is not None}
-    end = max((status.commit_index for status in told.values()), default=0)
-    if not has_leader(table.replication):
-        return {name: status.commit_index - status.applied_index for name, status in told.items()}
-    return {name: end - status.applied_index for name, status in told.items()}
 
 
 @contextmanager

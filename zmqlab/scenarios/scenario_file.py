@@ -67,7 +67,7 @@ REPEAT_MAX = 1_000
 THE_RUNS_OWN = ("self", "run_dir", "keep", "host", "fresh")
 """What a run of a scenario says of its cluster, and a file does not."""
 THE_LOADS_OWN = ("self", "target", "collector", "keys", "metrics_port", "metrics_host", "fail_if", "settings")
-NOT_OF_A_FILE = ("nodes", "duration_s", "name", "history")
+NOT_OF_A_FILE = ("nodes", "shards", "duration_s", "name", "history")
 """Settings of a load that the run says, or that have another name in a file."""
 
 

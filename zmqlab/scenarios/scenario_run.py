@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, ClusterError, ZmqlabError
-from zmqlab.judge.evidence import LogCollector
+from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.events import LabEvent, Sort
+from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs.kept_run import Run, as_word
@@ -171,13 +172,16 @@ def play(
         return result if cluster.keep or run_dir is not None else replace(result, run_dir="")
 
 
-def _collector(scenario: Scenario, cluster: Cluster, ends: ExitStack) -> LogCollector | None:
+def _collector(scenario: Scenario, cluster: Cluster, ends: ExitStack) -> Collectors | None:
     if "journal_retain_bytes" not in (scenario.cluster.get("settings") or {}):
         return None
-    return ends.enter_context(LogCollector(cluster, cluster.run_dir))
+    collectors: Collectors = collectors_of(cluster)
+    ends.callback(collectors.close)
+    collectors.start()
+    return collectors
 
 
-def _load(scenario: Scenario, name: str, cluster: Cluster, seed: int, collector: LogCollector | None) -> LoadClient:
+def _load(scenario: Scenario, name: str, cluster: Cluster, seed: int, collector: Collectors | None) -> LoadClient:
     """A load client; with several loads each has a seed of its own."""
     own = {"seed": seed + list(scenario.loads).index(name)} | dict(scenario.loads[name])
     return LoadClient(cluster, name=name, collector=collector, **own)

@@ -29,7 +29,8 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Aim, Control, Draw, Target
 from zmqlab.lab.faults import Breakable, Fault, Together
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
-from zmqlab.scenarios.nemesis import NEAR, PROCEDURES, Deal, Nemesis, Progress
+from zmqlab.scenarios.nemesis import PROCEDURES, Deal, Nemesis, Progress
+from zmqlab.scenarios.recovery import NEAR, behind_in_groups
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.settings import parse_duration, parse_rate
 from zmqlab.wire.control import Event, EventKind
@@ -157,6 +158,10 @@ def _recovered(situation: Situation) -> str:
 
 def _caught_up(names: Sequence[str], situation: Situation) -> str:
     """These nodes have applied all that is committed but for a few entries."""
+    if situation.cluster.shards > 1:
+        behind = behind_in_groups(situation.cluster.feed)
+        near = all(situation.status(name) is not None and behind.get(name, NEAR + 1) <= NEAR for name in names)
+        return f"{', '.join(names)} in all groups" if near else ""
     told = {name: situation.status(name) for name in situation.cluster.nodes}
     end = max((status.commit_index for status in told.values() if status is not None), default=0)
     for name in names:

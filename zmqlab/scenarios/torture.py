@@ -1,6 +1,6 @@
 """Torture: a real cluster under load, everything broken in turn, and the verdict on what clients were told.
 
-A run starts a cluster, a load client and a :class:`~zmqlab.judge.evidence.LogCollector`. The nemesis
+A run starts a cluster, a load client and a :class:`~zmqlab.judge.log_collector.LogCollector`. The nemesis
 (:mod:`~zmqlab.scenarios.nemesis`) carries out the faults that the seed deals, one after the other, until the
 time is up. Then all is mended, the load ends, and the verdict (:mod:`zmqlab.judge.verdict`) judges.
 :mod:`~zmqlab.scenarios.torture_report` says how long no client was served under each kind of fault.
@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from zmqlab.errors import SettingsError
-from zmqlab.judge.evidence import LogCollector
 from zmqlab.judge.live_count import SoFar
+from zmqlab.judge.log_collector import Collectors
 from zmqlab.judge.thresholds import parse_thresholds
 from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.evidence_of_run import collectors_of
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.load.load_settings import LoadSettings
+from zmqlab.lab.node_plan import check_shards
+from zmqlab.load.load_settings import MAX_SYMBOLS, LoadSettings
 from zmqlab.load.run_record import kept_for_good, read_ledger
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.runs.kept_run import Run
@@ -68,10 +70,15 @@ class TortureSettings:
     rate: float = 10_000.0
     """Orders a second."""
     nodes: int = 3
+    shards: int = 1
+    """How many Raft groups share the symbols."""
+    replication_factor: int = 0
+    """How many nodes hold each group; 0: all."""
     seed: int = 1
     """Of the faults and of the orders."""
     clients: int = 10
     symbols: int = 16
+    """For each of the shards."""
     kinds: tuple[str, ...] = field(default_factory=nemesis.kinds)
     """The kinds of fault that are drawn from."""
     history: Path | None = None
@@ -93,6 +100,7 @@ class TortureSettings:
         require_whole("seed", self.seed, 0, 2**63)
         parse_thresholds(self.fail_if)
         REPLICATIONS.expect(self.replication)
+        check_shards(self.nodes, self.shards, self.replication_factor)
         self.deals()
         if self.durability == "memory":
             raise SettingsError("durability memory survives nothing: there is nothing to prove")
@@ -102,7 +110,7 @@ class TortureSettings:
 
     def deals(self) -> Iterator[Deal]:
         """The faults, without end."""
-        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication)
+        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication, self.shards)
 
     @property
     def load(self) -> dict[str, Any]:
@@ -110,7 +118,7 @@ class TortureSettings:
         return {
             "rate": self.rate,
             "seed": self.seed,
-            "symbols": self.symbols,
+            "symbols": min(self.symbols * self.shards, MAX_SYMBOLS),
             "clients": self.clients,
             "history": None if self.history is None else str(self.history),
             "batch_interval_ms": BATCH_INTERVAL_MS,
@@ -175,6 +183,8 @@ class Torture:
         self._error: BaseException | None = None
         self.cluster = Cluster(
             settings.nodes,
+            shards=settings.shards,
+            replication_factor=settings.replication_factor,
             durability=settings.durability,
             replication=settings.replication,
             keys=settings.keys,
@@ -225,7 +235,7 @@ class Torture:
 
     def _torture(self) -> TortureResult:
         settings = self.settings
-        with self.cluster as cluster, LogCollector(cluster, cluster.run_dir) as collector:
+        with self.cluster as cluster, collectors_of(cluster) as collector:
             cluster.feed.on_load_frame(self.progress.take, at_once=True)
             self._on_start(cluster)
             with self._load(collector) as load:
@@ -251,7 +261,7 @@ class Torture:
             calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
             return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where, kept)
 
-    def _load(self, collector: LogCollector) -> LoadClient:
+    def _load(self, collector: Collectors) -> LoadClient:
         settings = self.settings
         return LoadClient(
             self.cluster,

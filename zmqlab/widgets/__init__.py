@@ -16,6 +16,7 @@ The modules, in reading order:
 
 * :mod:`~zmqlab.widgets.palette`: colours that follow the page's theme
 * :mod:`~zmqlab.widgets.marks`: events in words, and as lines and bands over the charts
+* :mod:`~zmqlab.widgets.group_readings`: what one row says about several Raft groups: who leads, who lags
 * :mod:`~zmqlab.widgets.readings`: what one row says about the nodes and about the load; the newest rows; percentiles
 * :mod:`~zmqlab.widgets.sampler`: the thread that samples a cluster ten times a second; which node leads
 * :mod:`~zmqlab.widgets.live_figure`: how a bokeh figure gets to a page, and what is new of it, and when
@@ -26,6 +27,7 @@ The modules, in reading order:
 * :mod:`~zmqlab.widgets.pictures`: figures that do not move, for chapters and reports
 * :mod:`~zmqlab.widgets.panel`: the base of tables and buttons
 * :mod:`~zmqlab.widgets.cluster_controls`: nodes and links as tables, with the buttons that break and heal them
+* :mod:`~zmqlab.widgets.group_table`: several Raft groups as a table: who leads each, and each node's lag there
 * :mod:`~zmqlab.widgets.travelling_messages`: which sampled messages travel in the live picture
 * :mod:`~zmqlab.widgets.picture_readings`: what the live picture is told: how nodes look, links, clients
 * :mod:`~zmqlab.widgets.cluster_picture`: the cluster as a live picture, whose nodes and links can be clicked
@@ -54,6 +56,7 @@ _HOME = {
     "EventLog": "fault_cards",
     "FaultCards": "fault_cards",
     "FilmStrip": "fault_cards",
+    "GroupTable": "group_table",
     "Lab": "lab_panel",
     "LatencyChart": "chart_widgets",
     "LoadControls": "load_controls",

@@ -42,6 +42,7 @@ from bokeh.plotting import figure
 from zmqlab.client import ask
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
+from zmqlab.placement import group_of
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import ASK_COLOUR, BID_COLOUR, FAINT, FONT, GREY, INK, TRADE_COLOUR
 from zmqlab.widgets.sampler import Sampler
@@ -166,7 +167,7 @@ class BookWatch:
         symbol = self.view.symbol
         cluster = self._cluster()
         for endpoint in cluster.living_endpoints if cluster is not None else ():
-            view = _ask(endpoint, symbol)
+            view = _ask(endpoint, symbol, group_of(symbol, cluster.shards) if cluster is not None else 0)
             if view is not None:
                 self.answered = True
                 if symbol == self.view.symbol:
@@ -175,15 +176,17 @@ class BookWatch:
         self.answered = False
 
 
-def _ask(endpoint: str, symbol: str) -> BookView | None:
-    """What one node says; None if it does not answer. A symbol that no order has named yet has an empty book."""
-    book_answer = ask.ask_all([endpoint], lambda _: _book_query(symbol), PATIENCE_S).get(endpoint)
-    if book_answer is None:
+def _ask(endpoint: str, symbol: str, group: int) -> BookView | None:
+    """What one node says; None if it does not answer, or does not hold the symbol's group. A symbol that no order has
+    named yet has an empty book."""
+    book_answer = ask.ask_all([endpoint], lambda _: _book_query(symbol), PATIENCE_S, group=group).get(endpoint)
+    elsewhere = isinstance(book_answer, control.ErrorAnswer) and book_answer.code == control.ErrorCode.NO_GROUP
+    if book_answer is None or elsewhere:
         return None
     if not isinstance(book_answer, control.BookAnswer):
         return BookView(symbol)
     trades: list[tuple[int, int]] = []
-    answer = ask.ask_all([endpoint], lambda _: _trades_query(symbol), PATIENCE_S).get(endpoint)
+    answer = ask.ask_all([endpoint], lambda _: _trades_query(symbol), PATIENCE_S, group=group).get(endpoint)
     if isinstance(answer, control.TradesAnswer):
         trades = [(price, quantity) for price, quantity, _, _ in answer.trades[-TRADES_SHOWN:]]
     return BookView(symbol, book_answer.bids, book_answer.asks, trades)

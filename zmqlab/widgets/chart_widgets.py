@@ -26,7 +26,7 @@ from zmqlab.widgets.marks import WINDOW_MS, Moment
 from zmqlab.widgets.palette import ThemeName, apply_theme
 from zmqlab.widgets.sampler import Sampler, sampler_of
 from zmqlab.widgets.scene import Chart, Scene
-from zmqlab.widgets.time_charts import Latency, Leaders, Replication, Throughput
+from zmqlab.widgets.time_charts import GroupLeads, Latency, Leaders, Replication, Throughput
 
 GRID = {
     "display": "grid",
@@ -130,7 +130,7 @@ class ReplicationChart(LiveCharts):
     """How far each node is behind, and which node leads."""
 
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, lambda: [Replication(), Leaders()])
+        super().__init__(cluster, lambda: [Replication(cluster.shards), leaders_of(cluster.shards)])
 
 
 class _WithBook(LiveCharts):
@@ -183,10 +183,21 @@ class AllCharts(_WithBook):
     def __init__(self, cluster: Cluster, symbol: str = SYMBOL_NAMES[0]) -> None:
         super().__init__(
             cluster,
-            lambda watch: [Throughput(), Latency(), Replication(), Leaders(), Book(watch)],
+            lambda watch: [
+                Throughput(),
+                Latency(),
+                Replication(cluster.shards),
+                leaders_of(cluster.shards),
+                Book(watch),
+            ],
             [WINDOW, SERVICE, symbol_option(symbol)],
             symbol,
         )
+
+
+def leaders_of(shards: int) -> Chart:
+    """The chart of who leads: one row a node, or with several groups a stack of how many each leads."""
+    return Leaders() if shards == 1 else GroupLeads(shards)
 
 
 def symbol_option(symbol: str) -> dict[str, Any]:

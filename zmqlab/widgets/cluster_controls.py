@@ -32,6 +32,7 @@ from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.faults import Fault
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.tables import html_table
+from zmqlab.widgets.group_readings import GroupReadings
 from zmqlab.widgets.palette import node_colour, node_shape
 from zmqlab.widgets.panel import Panel, script
 from zmqlab.widgets.readings import NodeTrack
@@ -39,6 +40,8 @@ from zmqlab.widgets.readings import NodeTrack
 SCALE_MAX = 9
 """The largest cluster that the stepper offers. A group may have 15 members, but nine processes fill a machine."""
 NODE_HEAD = ("node", "role", "term", "applied", "lag", "state hash", "orders/s", "CPU %", "memory MiB")
+ROLES_OF_A_GROUP = ("leader", "follower", "candidate", "pre-candidate", "learner")
+"""What a status says of one group; a node with several has another role in each."""
 HASH_DIGITS = 8
 """Enough to see by eye that two hashes differ."""
 
@@ -113,16 +116,20 @@ class NodeTable(FaultPanel):
     def make_state(self) -> dict[str, Any]:
         """``nodes``: what a row shows of each; and what stands above the rows."""
         leader = "" if self._sampler.ended else self._sampler.who_leads()
-        common, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
+        groups, running = self._sampler.groups, set(self._cluster.running)
+        common, hashes, parted = agreement(self._sampler.feed, running) if groups is None else (0, {}, [])
         tracks, rows, suffering = self._sampler.nodes, [], self._cluster.node_faults
         for name, state in states_of(self._cluster, tracks, self._sampler.ended).items():
             row = _row(name, tracks[name], state, name == leader) | _hash(name, hashes, parted)
+            if groups is not None:
+                row |= _over_groups(row, tracks[name], groups)
             rows.append(row | {"suffers": str(suffering[name]) if name in suffering else ""})
         return {
             "nodes": rows,
             "leader": leader,
             "hash_index": common,
             "parted": parted,
+            "of_groups": "" if groups is None else of_groups(self._sampler.feed, groups, running),
             "scale_max": SCALE_MAX,
             "scaling_to": self._scaling_to,
             "links_cut": len(self._cluster.links),
@@ -237,19 +244,40 @@ def states_of(cluster: Cluster, names: Iterable[str], ended: bool) -> dict[str, 
     return {name: "paused" if name in paused else "running" if name in running else other for name in names}
 
 
-def agreement(feed: MetricsFeed, running: set[str]) -> tuple[int, dict[str, str], list[int]]:
-    """Whether the nodes agree about the state.
+def agreement(feed: MetricsFeed, running: set[str], group: int = 0) -> tuple[int, dict[str, str], list[int]]:
+    """Whether the nodes agree about the state of a group.
 
     Returns:
         The newest checkpoint whose hash every node of ``running`` has published (0: none), those hashes by node, and
         the log indexes at which nodes differed.
     """
-    parted = sorted({mismatch.log_index for mismatch in feed.mismatches()})
-    for index, hashes in sorted(feed.checkpoints().items(), reverse=True):
+    parted = sorted({mismatch.log_index for mismatch in feed.mismatches() if mismatch.group == group})
+    for index, hashes in sorted(feed.checkpoints(group).items(), reverse=True):
         told = {name: value for name, value in hashes.items() if name in running}
         if running and len(told) == len(running):
             return index, told, parted
     return 0, {}, parted
+
+
+def of_groups(feed: MetricsFeed, groups: GroupReadings, running: set[str]) -> str:
+    """Of several Raft groups: how many have a leader, and in how many the nodes agree about the state."""
+    led, count = sum(bool(row.leader) for row in groups.rows), len(groups.rows)
+    said = f"all {count} groups have a leader" if led == count else f"{led} of {count} groups have a leader"
+    parted = sorted({mismatch.group for mismatch in feed.mismatches()})
+    if parted:
+        return f"{said} · states part in group {', '.join(map(str, parted))}"
+    agreeing = sum(agreement(feed, running.intersection(row.lags), row.number)[0] > 0 for row in groups.rows)
+    return f"{said} · the nodes agree in {agreeing} of {count}" if agreeing else said
+
+
+def _over_groups(row: Mapping[str, Any], track: NodeTrack, groups: GroupReadings) -> dict[str, Any]:
+    """What differs in the row of a node with several groups: it has no term and no index; its lag is the largest."""
+    changed: dict[str, Any] = {"term": None, "applied": None}
+    if track.newest is None or row["role"] not in ROLES_OF_A_GROUP:
+        return changed
+    led, held = groups.led_by(track.newest.name), len(track.newest.groups)
+    looks = "leader" if led else "follower"
+    return changed | {"role": f"leads {led} of {held}", "looks": looks, "lag": groups.behind(track.newest.name)[1]}
 
 
 def _drawn(control: Control, outside: str) -> dict[str, Any]:

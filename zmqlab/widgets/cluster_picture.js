@@ -251,7 +251,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     for (const made of [...replayButtons, playing, slider, live]) made.disabled = seen.ended;
     const leader = seen.nodes.find((node) => node.look === "leader");
     const others = seen.nodes.filter((node) => !["leader", "follower", "learner"].includes(node.look));
-    const said = [leader ? `${name(leader.slot)} leads, term ${leader.term}` : "no node leads",
+    const said = [leader ? (leader.term ? `${name(leader.slot)} leads, term ${leader.term}` : "the nodes lead groups") : "no node leads",
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       bad.length ? `${bad.length} ${bad.length === 1 ? "link" : "links"} not whole` : ""].filter(Boolean);
     summary.textContent = seen.ended ? "the cluster has stopped: this is how it ended" : said.join(" · ");

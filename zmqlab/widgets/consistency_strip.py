@@ -10,7 +10,8 @@ from typing import Any
 
 from zmqlab.judge.log_differences import Parting
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.consistency import Strip, exactly_from, strip_of
+from zmqlab.lab.consistency import Strip, exactly_from, said_of_groups, strip_of
+from zmqlab.widgets.group_readings import GroupRow
 from zmqlab.widgets.palette import node_colour
 from zmqlab.widgets.panel import Panel, script
 
@@ -27,6 +28,8 @@ class ConsistencyStrip(Panel):
         self._asked_for = 0
         """The checkpoint at which the nodes had parted when their logs were asked for."""
         self._parting: Parting | None = None
+        self._of_group, self._said = 0, ""
+        """Which of several groups is shown, and what is said of all of them."""
         super().__init__(cluster)
 
     def make_state(self) -> dict[str, Any]:
@@ -34,7 +37,7 @@ class ConsistencyStrip(Panel):
         strip = self._strip()
         slots = {name: track.slot for name, track in self._sampler.nodes.items()}
         return {
-            "said": strip.said,
+            "said": self._said or strip.said,
             "agrees": strip.agrees,
             "columns": list(strip.columns),
             "nodes": [
@@ -54,8 +57,20 @@ class ConsistencyStrip(Panel):
         return self._strip()._repr_html_()
 
     def _strip(self) -> Strip:
+        """With several Raft groups that of the first one in which nodes have parted, else of the first."""
+        feed, groups = self._sampler.feed, self._sampler.groups
+        if groups is None:
+            self._of_group, self._said = 0, ""
+            return strip_of([*self._sampler.nodes], feed.newest(), feed.checkpoints(), self._parting)
+        strips = {row.number: self._strip_of(row) for row in groups.rows}
+        chosen = next((number for number, strip in strips.items() if strip.agrees is False), 0)
+        self._of_group, self._said = chosen, f"{said_of_groups(strips)} (shown: group {chosen})"
+        return strips[chosen]
+
+    def _strip_of(self, row: GroupRow) -> Strip:
         feed = self._sampler.feed
-        return strip_of([*self._sampler.nodes], feed.newest(), feed.checkpoints(), self._parting)
+        holders = [name for name in self._sampler.nodes if name in row.lags]
+        return strip_of(holders, feed.newest(row.number), feed.checkpoints(row.number), self._parting)
 
     def _tick(self) -> None:
         super()._tick()
@@ -69,4 +84,4 @@ class ConsistencyStrip(Panel):
             self.act("compare logs", lambda: self._find(strip))
 
     def _find(self, strip: Strip) -> None:
-        self._parting = exactly_from(strip, self._cluster.living_endpoints).parting
+        self._parting = exactly_from(strip, self._cluster.living_endpoints, self._of_group).parting

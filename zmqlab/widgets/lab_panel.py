@@ -19,6 +19,7 @@ from zmqlab.widgets.cluster_controls import NodeTable, PartitionMatrix
 from zmqlab.widgets.cluster_picture import ClusterPicture
 from zmqlab.widgets.consistency_strip import ConsistencyStrip
 from zmqlab.widgets.fault_cards import EventLog, FaultCards
+from zmqlab.widgets.group_table import GroupTable
 from zmqlab.widgets.live_figure import close_rest, with_html
 from zmqlab.widgets.load_controls import LoadControls
 from zmqlab.widgets.sampler import sampler_of
@@ -40,8 +41,8 @@ TITLE = "A cluster, live"
 class Lab(ipywidgets.VBox):
     """A cluster to look at and to break: ``Lab(cluster, load)`` as a cell's last line.
 
-    Its parts are attributes: ``status``, ``picture``, ``nodes``, ``consistency``, ``load``, ``cards``, ``charts``,
-    ``links`` and ``events``. Each is a widget of its own.
+    Its parts are attributes: ``status``, ``picture``, ``nodes``, ``groups``, ``consistency``, ``load``, ``cards``,
+    ``charts``, ``links`` and ``events``. Each is a widget of its own. ``groups`` is there where there are several.
 
     Args:
         cluster: a cluster that has been started.
@@ -70,6 +71,7 @@ class Lab(ipywidgets.VBox):
         self.status = StatusLine(cluster, self.load)
         self.picture = ClusterPicture(cluster)
         self.nodes = NodeTable(cluster)
+        self.groups = GroupTable(cluster) if cluster.shards > 1 else None
         self.consistency = ConsistencyStrip(cluster)
         self.charts = AllCharts(cluster)
         self.cards = FaultCards(cluster, self.load)
@@ -89,13 +91,18 @@ class Lab(ipywidgets.VBox):
     @property
     def _parts(self) -> tuple[Any, ...]:
         rest = (self.load, self.cards, self.charts, self.links, self.events)
-        return (self.status, self.picture, self.nodes, self.consistency, *rest)
+        return (self.status, self.picture, self.nodes, *self._of_groups, self.consistency, *rest)
+
+    @property
+    def _of_groups(self) -> tuple[Any, ...]:
+        return () if self.groups is None else (self.groups,)
 
     def _panel(self) -> list[Any]:
         below = ipywidgets.Box([self.links, self.events])
         below.add_class("zl-row")
         self._inner = (below,)
-        return [self.status, self.picture, self.nodes, self.consistency, self.load, self.cards, self.charts, below]
+        rest = [self.consistency, self.load, self.cards, self.charts, below]
+        return [self.status, self.picture, self.nodes, *self._of_groups, *rest]
 
     def _stage(self, cluster: Cluster, title: str, base_px: int) -> list[Any]:
         self._figures = figures = StageFigures(cluster, lambda: self.load.load)

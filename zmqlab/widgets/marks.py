@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zmqlab.lab.events import Sort, spans_of
+from zmqlab.lab.events import Sort, group_named_in, spans_of
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.incidents import NS_PER_MS, is_election
 from zmqlab.widgets.palette import CHANGE_COLOUR, ELECTION_COLOUR, FAULT_COLOUR
@@ -35,6 +35,8 @@ CHARACTER_SHARE = 0.85 / 60
 """A character's width as a share of a chart's width: 6 of some 430 pixels."""
 LANES = 4
 """More than four lines of labels would hide the curves below them."""
+TOGETHER_NS = 1_000_000_000
+"""Elections of several groups within so long become one line: their labels would cover each other."""
 MAX_MARKS = 120
 """Two minutes with a fault every second."""
 COLOURS = {Sort.FAULT: FAULT_COLOUR, Sort.CHANGE: CHANGE_COLOUR, Sort.ELECTION: ELECTION_COLOUR}
@@ -76,11 +78,32 @@ def time_of_election_ms(events: Iterable[Event], node: str, term: int) -> float 
 def moments_of(events: Iterable[Event]) -> list[Moment]:
     """The newest ``MAX_MARKS`` lines, oldest first."""
     known = FAULTS.marks
-    shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in known][-MAX_MARKS:]
-    return [
-        Moment(clock_ms(event.time_ns), known[event.kind].label_of(event), COLOURS[known[event.kind].sort])
-        for event in shown
-    ]
+    shown = [event for event in sorted(events, key=lambda each: each.time_ns) if event.kind in known]
+    moments: list[Moment] = []
+    electing: list[Event] = []
+    for event in shown:
+        if is_election(event) and group_named_in(event):
+            if electing and event.time_ns - electing[0].time_ns > TOGETHER_NS:
+                moments.append(_of_elections(electing))
+                electing = []
+            electing.append(event)
+        else:
+            moments.append(Moment(clock_ms(event.time_ns), known[event.kind].label_of(event), _colour_of(event)))
+    if electing:
+        moments.append(_of_elections(electing))
+    return sorted(moments, key=lambda each: each.at_ms)[-MAX_MARKS:]
+
+
+def _of_elections(events: Sequence[Event]) -> Moment:
+    """One line for the elections of several Raft groups that belong together, as after the death of a node that led."""
+    first = events[0]
+    groups = {group_named_in(event) for event in events}
+    label = FAULTS.marks[first.kind].label_of(first) if len(events) == 1 else f"{len(groups)} groups elect"
+    return Moment(clock_ms(first.time_ns), label, _colour_of(first))
+
+
+def _colour_of(event: Event) -> str:
+    return COLOURS[FAULTS.marks[event.kind].sort]
 
 
 def stretches_of(events: Iterable[Event]) -> list[Stretch]:

@@ -79,7 +79,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
 
   function fillRow(row, node, state) {
     row.className = node.leads ? "zl-leads" : node.state === "running" ? "" : "zl-down";
-    const [shape, colour] = ROLES[node.role] ?? ROLES.running;
+    const [shape, colour] = ROLES[node.looks ?? node.role] ?? ROLES.running;
     row.cells[0].title = node.pid ? `process ${node.pid}` : "";
     row.cells[0].lastChild.textContent = node.suffers;
     row.cells[1].replaceChildren(h("span", { className: "zl-role" }, svgShape(shape, colour), node.role));
@@ -98,6 +98,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   function whoLeads(state) {
     if (state.ended) return "the cluster has stopped";
     if (!state.alive) return "the figures have stopped";
+    if (state.of_groups) return state.of_groups;
     if (state.leader) return `${state.leader} leads`;
     const counted = (what) => state.nodes.filter((node) => node.state === what).length;
     const running = counted("running"), paused = counted("paused");

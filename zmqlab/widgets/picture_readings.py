@@ -128,12 +128,13 @@ class PictureReadings:
 
     def look(self, now_s: float) -> dict[str, Look]:
         """How each member looks now."""
-        tracks, leader = self._sampler.nodes, self._sampler.who_leads()
+        tracks, groups = self._sampler.nodes, self._sampler.groups
+        leaders = {self._sampler.who_leads()} if groups is None else {row.leader for row in groups.rows}
         found = {}
         for name, state in states_of(self._cluster, tracks, self._sampler.ended).items():
             behind = self._sampler.behind(name)
             is_late = behind is not None and behind.is_late
-            found[name] = self._since_its_start(name, look_of(state, tracks[name], name == leader, is_late, now_s))
+            found[name] = self._since_its_start(name, look_of(state, tracks[name], name in leaders, is_late, now_s))
         return found
 
     def _since_its_start(self, name: str, look: Look) -> Look:
@@ -160,7 +161,7 @@ class PictureReadings:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
         status, behind = track.newest, self._sampler.behind(name)
         if status is not None:
-            columns |= {"term": status.term, "applied": status.applied_index}
+            columns |= {"term": status.term, "applied": status.applied_index if self._sampler.groups is None else 0}
             columns["due"] = status.election_due_ms / clock_rate
             columns["timeout"] = status.election_timeout_ms / clock_rate
         if status is not None and behind is not None:

@@ -41,6 +41,7 @@ from zmqlab.client.roster import leader_of
 from zmqlab.histogram import BUCKET_COUNT, bucket_high
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadCounters, LoadMetrics
+from zmqlab.widgets.group_readings import LATE_ENTRIES, LEAD_COLUMNS, GroupReadings
 from zmqlab.widgets.marks import Stretch, clock_ms
 from zmqlab.widgets.palette import FAULT_COLOUR
 from zmqlab.wire.node_status import NodeStatus
@@ -75,7 +76,7 @@ COLUMNS = (
     *("t", "offered", "acknowledged"),
     *LATENCY_COLUMNS,
     *SERVICE_COLUMNS,
-    *(f"{name}{slot}" for name in NODE_COLUMNS for slot in range(MAX_SLOTS)),
+    *(f"{name}{slot}" for name in (*NODE_COLUMNS, *LEAD_COLUMNS) for slot in range(MAX_SLOTS)),
 )
 PERCENTS = (50.0, 99.0, 99.9)
 _EDGES_MS = np.array([bucket_high(index) for index in range(BUCKET_COUNT)]) / NS_PER_MS
@@ -201,6 +202,8 @@ class NodeReadings:
         self.tracks: dict[str, NodeTrack] = {}
         """Members by name, in the cluster's order. Replaced as a whole, so that a reader in another thread holds one
         consistent state."""
+        self.groups: GroupReadings | None = None
+        """The Raft groups, where there are several: then no node leads, or lags, as a whole."""
         self._commits: deque[tuple[int, int]] = deque(maxlen=COMMITS_KEPT)
         """(time_ns, commit index) of the leader, ascending in both."""
 
@@ -216,6 +219,10 @@ class NodeReadings:
                 kept[name] = NodeTrack(slot)
         self.tracks = {name: kept[name] for name in names if name in kept}
 
+    def hear_groups(self, told: Mapping[int, Mapping[str, NodeStatus]], now_s: float) -> None:
+        """Take the newest snapshots of several groups, by group and node; after :meth:`hear`."""
+        self.groups = GroupReadings.of(told, [name for name, track in self.tracks.items() if track.is_fresh(now_s)])
+
     def hear(self, newest: Mapping[str, NodeStatus], now_s: float) -> None:
         """Take the newest snapshot of each node; snapshots of strangers and old ones are ignored."""
         for name, status in newest.items():
@@ -227,7 +234,10 @@ class NodeReadings:
         self._note_commit(now_s)
 
     def leader(self, now_s: float) -> str:
-        """The name of the node that leads, of those that have been heard within ``STALE_S``; empty: none does."""
+        """The name of the node that leads, of those that have been heard within ``STALE_S``; empty: none does, or there
+        are several groups."""
+        if self.groups is not None:
+            return ""
         heard = {name: track.newest for name, track in self.tracks.items() if track.newest and track.is_fresh(now_s)}
         return leader_of(heard) or ""
 
@@ -240,6 +250,8 @@ class NodeReadings:
             if behind is not None:
                 row[f"commit{track.slot}"] = max(0.0, round(behind.commit))
                 row[f"applied{track.slot}"] = max(0.0, round(behind.applied))
+        if self.groups is not None:
+            row |= self.groups.columns({name: track.slot for name, track in self.tracks.items()})
         return row
 
     def behind(self, track: NodeTrack, now_s: float) -> Behind | None:
@@ -247,6 +259,9 @@ class NodeReadings:
         status = track.newest
         if status is None:
             return None
+        if self.groups is not None:
+            commit, applied = self.groups.behind(status.name)
+            return Behind(commit, applied, applied > LATE_ENTRIES)
         committed = earlier = float(self._commits[-1][1] if self._commits else 0)
         if track.is_fresh(now_s):
             committed = self._committed_at(status.time_ns)

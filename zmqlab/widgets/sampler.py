@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from zmqlab.errors import FrameError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
+from zmqlab.widgets.group_readings import GroupReadings
 from zmqlab.widgets.marks import Moment, Stretch, clock_ms, moments_of, stretches_of, time_of_election_ms
 from zmqlab.widgets.readings import COLUMNS, STALE_S, Behind, LoadReadings, NodeReadings, NodeTrack, Ring
 from zmqlab.wire.control import Event
@@ -116,6 +117,11 @@ class Sampler:
         """The members by name; never changed in place."""
         return self._nodes.tracks
 
+    @property
+    def groups(self) -> GroupReadings | None:
+        """The Raft groups as of the last row; None: there is one."""
+        return self._nodes.groups
+
     def behind(self, name: str) -> Behind | None:
         """How far a member is behind; None if it has told nothing, or is no member."""
         track = self.nodes.get(name)
@@ -169,6 +175,8 @@ class Sampler:
         self.now_ms = clock_ms(now_ns)
         self._nodes.follow(self._fleet.names)
         self._nodes.hear(self.feed.newest(), now_s)
+        if self.feed.shards > 1:
+            self._nodes.hear_groups({group: self.feed.newest(group) for group in range(self.feed.shards)}, now_s)
         self._follow_leader()
         self._follow_events()
         self.ring.append({"t": self.now_ms} | self._load.columns(now_s) | self._nodes.columns(now_s))

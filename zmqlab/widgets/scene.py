@@ -41,6 +41,7 @@ from bokeh.models import (
     Scatter,
     Text,
     UIElement,
+    VArea,
     VSpan,
     VStrip,
 )
@@ -177,6 +178,21 @@ class Scene:
             renderer = chart.add_glyph(part, glyph, visible=False)
             renderer.name = f"{chart.name}_{prefix}{slot}"
             self._by_slot[slot].append(renderer)
+
+    def node_areas(self, chart: figure, low: str, top: str, **style: Any) -> None:
+        """Fill the room between two columns of each slot, in its colour; hidden while no node has the slot."""
+        self._node_names += [prefix for prefix in (low, top) if prefix not in self._node_names]
+        for slot, part in self._parts.items():
+            part.data = {**part.data, f"{low}{slot}": [], f"{top}{slot}": []}
+            glyph = VArea(x="t", y1=f"{low}{slot}", y2=f"{top}{slot}", fill_color=node_colour(slot), **style)
+            renderer = chart.add_glyph(part, glyph, visible=False)
+            renderer.name = f"{chart.name}_{top}{slot}"
+            self._by_slot[slot].append(renderer)
+
+    def node_column(self, prefix: str) -> None:
+        """Have a column of each slot travel, for a hover alone."""
+        if prefix not in self._node_names:
+            self._node_names.append(prefix)
 
     def node_keys(self, chart: figure) -> list[LegendItem]:
         """Entries of the legend for all slots; hidden while no node has the slot."""

@@ -1,4 +1,4 @@
-"""The four charts over the time axis: throughput, response time, how far nodes are behind, and which node leads.
+"""The charts over the time axis: throughput, response time, how far nodes are behind, and which node leads.
 
 Each is a :class:`~zmqlab.widgets.scene.Chart`: it draws its figure onto a scene once, and says at each moment what is
 new. All read the sampler's rows and timeline, and share the scene's time axis, marks and bands.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Label, Line, Range1d, UIElement, VArea
+from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Label, Line, Range1d, Span, UIElement, VArea
 
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
@@ -161,13 +161,17 @@ class Replication:
     """How far each node is behind: entries that the cluster has committed and the node has not, or has not applied.
 
     Solid lines are the applied index, dashed ones the commit index. All are near zero, unless a node is dead, paused,
-    cut off or slow.
+    cut off or slow. With several Raft groups a node's line is that of the group in which it is furthest behind.
     """
 
     name = "replication"
 
+    def __init__(self, shards: int = 1) -> None:
+        self._shards = shards
+
     def draw(self, scene: Scene) -> list[UIElement]:
-        title = "Behind the leader (dashed: commit index)"
+        of_groups = ", in its slowest group" if self._shards > 1 else ""
+        title = f"Behind the leader{of_groups} (dashed: commit index)"
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
         scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
         scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")
@@ -242,3 +246,36 @@ class Leaders:
     def summary(self, sampler: Sampler) -> str:
         leader = sampler.who_leads()
         return f"{leader} leads" if leader else "no node leads"
+
+
+class GroupLeads:
+    """How many of several Raft groups each node leads, as a stack over time, as high as there are groups.
+
+    What is missing at the top are groups without a leader: nobody is served there.
+    """
+
+    name = "leads"
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def draw(self, scene: Scene) -> list[UIElement]:
+        top = Range1d(start=0, end=self._shards * (1 + HEADROOM), name=f"{self.name}_y")
+        chart = scene.time_figure(self.name, f"Who leads the {self._shards} groups", "groups led", y_range=top)
+        scene.node_areas(chart, "lead_low", "lead_top", fill_alpha=0.85)
+        scene.node_column("led")
+        chart.add_layout(Span(location=self._shards, dimension="width", line_color=GREY, line_dash="dotted"))
+        step = max(1, round(self._shards / 4))
+        chart.yaxis.ticker = FixedTicker(ticks=list(range(0, self._shards + 1, step)))
+        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
+        scene.legend(chart, scene.node_keys(chart))
+        scene.hover(chart, clock, [], "led", "groups")
+        scene.empty_note(chart, "No leader yet: a majority of each group's nodes must run.")
+        return [chart]
+
+    def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
+        groups = sampler.groups
+        frame.properties[f"{self.name}_empty", "visible"] = groups is None or not any(row.leader for row in groups.rows)
+
+    def summary(self, sampler: Sampler) -> str:
+        return sampler.groups.said() if sampler.groups is not None else "no node has said anything yet"

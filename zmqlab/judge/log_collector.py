@@ -1,0 +1,361 @@
+"""Reads the log of a cluster along with a run, so that the verdict has it even if no node has it at the end.
+
+Journals are compacted, and a node with a wiped disk comes back with a snapshot instead of a log. So a thread asks one
+of the running nodes, a few times a second, for what is committed behind the last entry that it has. Each time it asks
+another node, and it asks for a few entries once more that it has already. Two nodes that say different things of one
+index have broken the promise on which all others rest (state machine safety), and the verdict reports it. Entries go to
+a file without a name in the cluster's folder, and 17 bytes of each stay in memory. The file is bounded too
+(:data:`MAX_FILE_BYTES`: at 10,000 orders/s more than two hours). When it is full, or its disk, collecting ends, and the
+verdict says that its log is not complete. At 10,000 orders/s a node reads 100 KiB each time.
+
+If no node has the beginning of the log any more, the collector begins with the oldest entry that one of them has. If it
+falls so far behind that no node has what comes next, it looks now and then whether a node that comes back has it.
+
+Where the nodes hold several Raft groups, each has a log of its own: :class:`GroupCollectors` is a collector for each.
+
+Rules: as :mod:`~zmqlab.judge.evidence`; nothing but sockets and values.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol, overload
+
+from zmqlab.client import ask
+from zmqlab.errors import ZmqlabError
+from zmqlab.judge.replay import LogEntry
+from zmqlab.wire import control
+
+COLLECT_POLL_S = 0.25
+"""Between two questions during a run."""
+PIECE_BYTES = 524_288
+"""One answer during a run: a node spends a millisecond or two on it."""
+PIECES_A_TURN = 8
+"""When it has fallen behind: 16 MB a second, four hundred thousand orders."""
+OVERLAP = 64
+"""Entries that are asked for once more each time; fewer if they are large, so that there is room for new ones."""
+MAX_FILE_BYTES = 4 << 30
+GAP_POLLS = 40
+"""While no node has what comes next, so many polls are left out: a question costs a piece of the log each time."""
+MAX_CONFLICTS = 100
+"""How many conflicts are kept; one is enough for the verdict."""
+COLLECT_TIMEOUT_S = 0.5
+"""A node that needs longer is dead, paused or busy: another one is asked."""
+
+
+class Watched(Protocol):
+    """What a collector needs of a cluster."""
+
+    @property
+    def living_endpoints(self) -> Sequence[str]:
+        """Where clients reach the nodes that run."""
+
+
+@dataclass(frozen=True)
+class WatchedEndpoints:
+    """Nodes of which only the endpoints are known; one that is gone does not answer."""
+
+    known: Callable[[], Sequence[str]]
+
+    @property
+    def living_endpoints(self) -> Sequence[str]:
+        """All that are known now."""
+        return self.known()
+
+
+class Conflict(NamedTuple):
+    """Two committed entries at one index."""
+
+    log_index: int
+    known: LogEntry
+    told: LogEntry
+    endpoint: str
+    """The client endpoint of the node that told the second one."""
+
+    def __str__(self) -> str:
+        return (
+            f"index {self.log_index}: an entry of term {self.known.term} ({len(self.known.data)} bytes) was committed, "
+            f"and {self.endpoint} says one of term {self.told.term} ({len(self.told.data)} bytes)"
+        )
+
+
+class CollectedLog:
+    """Entries from index 1 on, or from a later one, without a gap, kept in a file. One thread appends, any may read."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_FILE_BYTES) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # closed by close()
+        self._max_bytes = max_bytes
+        self.first_index = 1
+        """Of the first entry; it is changed only while there is none."""
+        self.problem = ""
+        """Why an entry could not be kept."""
+        self._ends = array("Q")
+        """Where the data of the entry at index ``first_index + i`` ends in the file."""
+        self._terms = array("Q")
+        self._kinds = bytearray()
+        """The shortest of the three while an entry is appended, so that it counts as the length."""
+
+    def append(self, entry: LogEntry) -> bool:
+        """Keep the next entry; False if there is no room, and then ``problem`` says why."""
+        assert entry.log_index == self.next_index, f"entry {entry.log_index} does not follow {self.next_index - 1}"
+        start = self._ends[-1] if self._ends else 0
+        if start + len(entry.data) > self._max_bytes:
+            self.problem = f"the log was collected up to {self._max_bytes:,} bytes and no further"
+            return False
+        try:
+            if os.pwrite(self._file.fileno(), entry.data, start) < len(entry.data):
+                raise OSError("no room for a whole entry")
+        except OSError as error:
+            self.problem = f"the log could not be collected any further: {error}"
+            return False
+        self._ends.append(start + len(entry.data))
+        self._terms.append(entry.term)
+        self._kinds.append(entry.kind)
+        return True
+
+    def at(self, log_index: int) -> LogEntry:
+        """The entry at a log index from ``first_index`` on, below ``next_index``."""
+        position = log_index - self.first_index
+        start = self._ends[position - 1] if position else 0
+        data = os.pread(self._file.fileno(), self._ends[position] - start, start)
+        return LogEntry(log_index, self._terms[position], self._kinds[position], data)
+
+    def index_before_end(self, entries: int, max_bytes: int) -> int:
+        """The index so many entries before the next one, nearer to it if their data were more than ``max_bytes``."""
+        first = max(0, len(self) - entries)
+        while first < len(self) and self._ends[-1] - (self._ends[first - 1] if first else 0) > max_bytes:
+            first += 1
+        return self.first_index + first
+
+    @property
+    def next_index(self) -> int:
+        """Of the entry that is to be appended next."""
+        return self.first_index + len(self)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def close(self) -> None:
+        """Give the disk space back; nothing can be read any more."""
+        self._file.close()
+
+
+class LogPrefix(Sequence[LogEntry]):
+    """The first entries of a log that goes on growing."""
+
+    def __init__(self, log: CollectedLog, count: int) -> None:
+        self._log = log
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, position: int) -> LogEntry: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[LogEntry]: ...
+    def __getitem__(self, position: int | slice) -> LogEntry | list[LogEntry]:
+        first, wanted = self._log.first_index, range(self._count)[position]
+        return self._log.at(first + wanted) if isinstance(wanted, int) else [self._log.at(first + at) for at in wanted]
+
+    def __iter__(self) -> Iterator[LogEntry]:
+        return map(self._log.at, range(self._log.first_index, self._log.first_index + self._count))
+
+
+class LogCollector:
+    """Collects the log of a cluster from :meth:`start` to :meth:`close`; a context manager that does both."""
+
+    def __init__(
+        self,
+        cluster: Watched,
+        folder: str | os.PathLike[str] | None = None,
+        max_bytes: int = MAX_FILE_BYTES,
+        poll_s: float = COLLECT_POLL_S,
+        group: int = 0,
+    ) -> None:
+        """``group``: the Raft group whose log is read."""
+        self.log = CollectedLog(folder, max_bytes)
+        self.conflicts: list[Conflict] = []
+        """The first of them; each is a broken promise."""
+        self.compared = 0
+        """Entries that were read once more, from any node."""
+        self.full = False
+        """Whether the file has no room left; nothing is collected any more then."""
+        self.listener: Callable[[Sequence[LogEntry], str], None] | None = None
+        """Is told in this thread all entries that a node has given out, and by which node."""
+        self._group = group
+        self._cluster = cluster
+        self._poll_s = poll_s
+        self._turn, self._more = 0, False  # "more": the last answer was so large that there is more
+        self._first_of: dict[str, int] = {}  # endpoint -> the oldest entry that it has, as it last said
+        self._lock = threading.Lock()  # held while entries are taken in: by the thread, or by catch_up()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="zmqlab-collector", daemon=True)
+
+    def start(self) -> LogCollector:
+        """Begin to read along."""
+        self._thread.start()
+        return self
+
+    def stop_soon(self) -> None:
+        """Have the thread end after the question that it asks now."""
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Stop reading; what was collected can still be read."""
+        self.stop_soon()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def close(self) -> None:
+        """Stop reading, and forget the log."""
+        self.stop()
+        with self._lock:
+            self.log.close()
+
+    def __enter__(self) -> LogCollector:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LogCollector: {len(self.log):,} entries, {len(self.conflicts)} conflicts>"
+
+    def catch_up(self, endpoints: Sequence[str], last_index: int, timeout_s: float = 30.0) -> Sequence[LogEntry]:
+        """The log up to ``last_index``, or as far as one of these nodes still has what is missing. Every one of them is
+        asked for the last entries once more."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            while self.log.next_index <= last_index and time.monotonic() < deadline:
+                before = len(self.log)
+                for endpoint in endpoints:
+                    self._pull(endpoint)
+                if len(self.log) == before:
+                    break
+            for endpoint in endpoints:
+                self._pull(endpoint)
+        return LogPrefix(self.log, max(0, min(last_index + 1, self.log.next_index) - self.log.first_index))
+
+    def _run(self) -> None:
+        polls = 1
+        while not self._stop.wait(polls * self._poll_s):
+            with self._lock:
+                polls = 1 if self._look() else GAP_POLLS
+
+    def _look(self) -> bool:
+        """Ask one node after the other, another one first each time, until one has news; False if none can have any."""
+        endpoints = list(self._cluster.living_endpoints)
+        self._turn += 1
+        for offset in range(len(endpoints)):
+            endpoint = endpoints[(self._turn + offset) % len(endpoints)]
+            pieces = 0
+            while pieces < PIECES_A_TURN and self._pull(endpoint) and not self._stop.is_set():
+                pieces = pieces + 1 if self._more else PIECES_A_TURN
+            if pieces or self._stop.is_set():
+                return True
+        firsts = [self._first_of.get(endpoint, 0) for endpoint in endpoints]
+        lost = bool(firsts) and min(firsts) > self.log.next_index
+        if lost and not len(self.log):
+            self.log.first_index = min(firsts)
+            return True
+        return not lost
+
+    def _pull(self, endpoint: str) -> bool:
+        """Ask a node for the next entries; whether it had any."""
+        if self.full:
+            return False
+        query = control.LogQuery(ask.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
+        try:
+            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S, self._group)
+        except ZmqlabError:
+            return False  # another node will answer, or this one later
+        self._first_of[endpoint] = answer.first_index
+        self._more = sum(len(data) for *_, data in answer.entries) > PIECE_BYTES // 2
+        return self.take([LogEntry(*entry) for entry in answer.entries], endpoint)
+
+    def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
+        """Compare the entries that are known and keep those that follow; whether any followed."""
+        before = len(self.log)
+        if self.listener is not None:
+            self.listener(entries, endpoint)
+        for entry in entries:
+            if entry.log_index < self.log.first_index:
+                continue
+            if entry.log_index < self.log.next_index:
+                self._compare(entry, endpoint)
+            elif entry.log_index > self.log.next_index:
+                break  # that node has compacted what is next
+            elif not self.log.append(entry):
+                self.full = True
+                break
+        return len(self.log) > before
+
+    def _compare(self, told: LogEntry, endpoint: str) -> None:
+        self.compared += 1
+        known = self.log.at(told.log_index)
+        if known != told and len(self.conflicts) < MAX_CONFLICTS:
+            self.conflicts.append(Conflict(told.log_index, known, told, endpoint))
+
+
+class GroupCollectors:
+    """A :class:`LogCollector` for each of several Raft groups, started and closed together.
+
+    Args:
+        endpoints_of: where clients reach the nodes that run and hold a group.
+        groups: their numbers.
+        folder: where the logs are kept.
+    """
+
+    def __init__(
+        self,
+        endpoints_of: Callable[[int], Sequence[str]],
+        groups: Sequence[int],
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.of_group = {
+            group: LogCollector(
+                WatchedEndpoints(partial(endpoints_of, group)), folder, MAX_FILE_BYTES // len(groups), group=group
+            )
+            for group in groups
+        }
+
+    def start(self) -> GroupCollectors:
+        """Begin to read along."""
+        for each in self.of_group.values():
+            each.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop reading; what was collected can still be read."""
+        for each in self.of_group.values():
+            each.stop_soon()
+        for each in self.of_group.values():
+            each.stop()
+
+    def close(self) -> None:
+        """Stop reading, and forget the logs."""
+        self.stop()
+        for each in self.of_group.values():
+            each.close()
+
+    def __enter__(self) -> GroupCollectors:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        entries = sum(len(each.log) for each in self.of_group.values())
+        return f"<GroupCollectors of {len(self.of_group)} groups: {entries:,} entries>"
+
+
+Collectors = LogCollector | GroupCollectors
+"""What reads along with a run, for one group or for several."""

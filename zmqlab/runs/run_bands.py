@@ -1,0 +1,56 @@
+"""The bands of a kept run: the times in which something was broken, and those in which answers were owed and none came.
+
+The second kind is read off the ledger of acknowledged requests. Where the nodes hold several Raft groups, each has
+silences of its own: while one elects a leader, the others answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from zmqlab.lab.events import Sort, Span, spans_of
+from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.load.load_messages import LoadResult
+from zmqlab.load.order_flow import Rows
+from zmqlab.load.run_record import read_ledger
+from zmqlab.wire.control import Event
+
+NS_PER_S = 1_000_000_000
+SILENCE_MS = 150.0
+"""A longer time in which answers were owed and none came is a band, as in the panel."""
+SILENCES_MAX = 200
+
+
+def bands_of(events: Sequence[Event], outcome: LoadResult) -> Iterator[Span]:
+    """The bands of faults that reach into the run."""
+    first_ns, last_ns = outcome.started_ns, outcome.started_ns + round(outcome.elapsed_s * NS_PER_S)
+    for span in spans_of(events, FAULTS.bands):
+        if span.start_ns < last_ns and (span.end_ns is None or span.end_ns > first_ns):
+            yield span
+
+
+def silences_of(outcome: LoadResult) -> list[Span]:
+    """The times in which answers were owed and none came, by the ledger; none if it does not have all requests. Where
+    there are several Raft groups, of each."""
+    rows = read_ledger(outcome.ledger)
+    if outcome.unremembered:
+        return []
+    groups = sorted(set(outcome.client_groups))
+    if len(groups) < 2:
+        return _silences_in(rows, outcome, "no answer")
+    found = (_silences_in(rows[rows["group"] == group], outcome, f"no answer of group {group}") for group in groups)
+    return [span for spans in found for span in spans]
+
+
+def _silences_in(rows: Rows, outcome: LoadResult, label: str) -> list[Span]:
+    if len(rows) < 2:
+        return []
+    rows = rows[np.argsort(rows["completed_ns"], kind="stable")]
+    later_sent = np.minimum.accumulate(rows["invoked_ns"][::-1])[::-1]  # the first of all that were answered later
+    starts = np.maximum(rows["completed_ns"][:-1], later_sent[1:])
+    ends = rows["completed_ns"][1:]
+    long = np.flatnonzero(ends - starts >= SILENCE_MS * 1e6)[:SILENCES_MAX]
+    offset = outcome.started_ns - outcome.started_monotonic_ns
+    return [Span(label, int(starts[at]) + offset, int(ends[at]) + offset, Sort.FAULT) for at in long]

@@ -32,19 +32,17 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.errors import ClusterError, ZmqlabError
 from zmqlab.lab import register
-from zmqlab.lab.events import LabEvent
 from zmqlab.lab.external_host import ExternalHost
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.fault_verbs import FaultVerbs
-from zmqlab.lab.faults import Transfer
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, check_count
+from zmqlab.lab.fleet import Fleet, check_count
 from zmqlab.lab.hosts import ClockOffset, Host, LocalHost
 from zmqlab.lab.node_plan import NodePlan, check_shards
 from zmqlab.lab.rolling_change import change_settings
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.sampled_traces import Traces
-from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Scaling
 from zmqlab.lab.started_cluster import StartedCluster, make
 from zmqlab.lab.trace_leases import trace
 from zmqlab.replica.replications import replication_of
@@ -222,28 +220,7 @@ class Cluster(FaultVerbs):
     def keep(self, keep: bool) -> None:
         self._folder.keep = keep
 
-    # -- faults: more in the base class ----------------------------------------------------------------------
-
-    def restart(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start a node again from its journal, ending it first if it runs; returns when it answers.
-
-        It may still be catching up then: its ``lag`` in :meth:`status` tells. With durability ``memory`` it has no
-        journal, and comes back as a new member, as after :meth:`wipe`.
-
-        Raises:
-            NodeError: it could not start; the message is what it said.
-            ClusterError: there is no such node.
-        """
-        self.fleet.notice_deaths()
-        if self.fleet.settings(name).durability == "memory" and len(self.nodes) > 1:
-            self.wipe(name, timeout_s)
-            return
-        with self.fleet.turns.take(name, "restart"):
-            if name in (*self.running, *self.paused):
-                self.terminate(name)
-            self.fleet.start(self.fleet.settings(name), LabEvent.RESTARTED)
-            self.fleet.await_answer(name, timeout_s)
-            self.fault_table.tell(name)
+    # -- faults are in the base class ------------------------------------------------------------------------
 
     def change(
         self, *, durability: Durability | None = None, reads: Reads | None = None, timeout_s: float = CHANGE_TIMEOUT_S
@@ -296,15 +273,6 @@ class Cluster(FaultVerbs):
             ClusterError: a change was not committed in time.
         """
         self.scaling.scale(count, timeout_s)
-
-    def transfer(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
-        """Have the leader, of one of the groups, hand leadership to ``name``; returns when ``name`` leads.
-
-        Raises:
-            NoLeader: no node leads, so none can hand over.
-            ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
-        """
-        Transfer(name, timeout_s, group).strike(self)
 
     @property
     def leader(self) -> str:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Breakable, Kill, Partition, Pause, Terminate, Wipe
+from zmqlab.lab.faults import ALL_WHOLE, BadLinks, Breakable, Kill, Partition, Pause, Terminate, Transfer, Wipe
+from zmqlab.lab.fleet import START_TIMEOUT_S
 from zmqlab.lab.node_faults import BadClientLinks, FullDisk, SkewedClock, SlowDisk, mended
-from zmqlab.lab.scaling import CHANGE_TIMEOUT_S
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 
 
@@ -52,6 +53,38 @@ class FaultVerbs:
             ClusterError: too few others run to take it in again.
         """
         Wipe(name, timeout_s).strike(self)
+
+    def restart(self: Breakable, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start a node again from its journal, ending it first if it runs; returns when it answers.
+
+        It may still be catching up then: its ``lag`` in :meth:`status` tells. With durability ``memory`` it has no
+        journal, and comes back as a new member, as after :meth:`wipe`.
+
+        Raises:
+            NodeError: it could not start; the message is what it said.
+            ClusterError: there is no such node.
+        """
+        self.fleet.notice_deaths()
+        if self.fleet.settings(name).durability == "memory" and len(self.fleet.names) > 1:
+            Wipe(name, timeout_s).strike(self)
+            return
+        with self.fleet.turns.take(name, "restart"):
+            if name in (*self.running, *self.paused):
+                Terminate(name).strike(self)
+            self.fleet.start(self.fleet.settings(name), LabEvent.RESTARTED)
+            self.fleet.await_answer(name, timeout_s)
+            self.fault_table.tell(name)
+
+    # -- the leader ----------------------------------------------------------------------------------------
+
+    def transfer(self: Breakable, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
+        """Have the leader, of one of the groups, hand leadership to ``name``; returns when ``name`` leads.
+
+        Raises:
+            NoLeader: no node leads, so none can hand over.
+            ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
+        """
+        Transfer(name, timeout_s, group).strike(self)
 
     # -- links ---------------------------------------------------------------------------------------------
 

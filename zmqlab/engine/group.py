@@ -108,9 +108,8 @@ class Group:
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
         self._bad_clients = faults.clients
         obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
-        self._answers = Answers(
-            self.replica, self.peers, self.status, self.trace, obey, settings.reads == "linearizable"
-        )
+        is_linearizable, is_alone = settings.reads == "linearizable", settings.shards == 1
+        self._answers = Answers(self.replica, self.peers, self.status, self.trace, obey, is_linearizable, is_alone)
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings

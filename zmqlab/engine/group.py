@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
@@ -129,10 +130,14 @@ class Group:
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
-        limits = design.replica or ReplicaSettings(
-            snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // self._company.size, replication.node_id),
-            keep_bytes=ReplicaSettings().keep_bytes // self._company.size,
-        )
+        limits, size = design.replica or ReplicaSettings(), self._company.size
+        if design.replica is None:
+            limits = replace(
+                limits,
+                snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // size, replication.node_id),
+                keep_bytes=limits.keep_bytes // size,
+                max_pending_bytes=limits.max_pending_bytes // size,
+            )
         self._effects.note(
             f"start{self._where()} id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"

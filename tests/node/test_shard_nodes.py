@@ -42,8 +42,11 @@ class Nodes:
         return subprocess.Popen([sys.executable, "-m", "zmqlab.node", *said, "--watch-stdin"], stdin=subprocess.PIPE)
 
     def kill(self, number: int) -> None:
-        self.processes[number].kill()
-        self.processes[number].wait(10)
+        process = self.processes[number]
+        process.kill()
+        process.wait(10)
+        assert process.stdin is not None
+        process.stdin.close()
 
     def briefs(self) -> list[GroupBrief]:
         """What each node says of each of its groups."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.judge.run_history import FakeNode, History
 from zmqlab.judge import promises as checks
-from zmqlab.judge.replay import LogEntry, SessionModel, replay
+from zmqlab.judge.replay import LogEntry, Replayed, SessionModel, replay
 from zmqlab.judge.verdict import Verdict, judge
 from zmqlab.load.load_messages import crc_of_book
 from zmqlab.market.naive import NaiveExchange
@@ -351,6 +351,22 @@ def test_order_is_checked_against_every_earlier_answer_not_only_the_last() -> No
     concurrent = [ack(5, 0, 10), ack(3, 2, 12), ack(9, 4, 6), ack(10, 7, 20)]
     assert checks.order_agrees(concurrent).ok
     assert not checks.order_agrees([*concurrent, ack(8, 7, 30)]).ok
+
+
+def test_times_of_two_clocks_are_not_compared() -> None:
+    def ack(clock: int, index: int, start: int, end: int) -> checks.Acknowledgement:
+        return checks.Acknowledgement(1, index, index, start, end, 0, clock=clock)
+
+    apart = [ack(0, 5, 0, 10), ack(1, 3, 20, 30), ack(1, 4, 40, 50)]  # on one clock, 3 would have to follow 5
+    assert checks.order_agrees(apart).ok
+    assert "on each of 2 clocks by itself" in checks.order_agrees(apart).detail
+    assert not checks.order_agrees([each._replace(clock=0) for each in apart]).ok
+    swapped = checks.order_agrees([*apart, ack(1, 2, 60, 70)])
+    assert not swapped.ok, "within one clock they are"
+    assert "(1, 4)" in swapped.detail
+    read = checks.BookRead("A", 1, 3, 100, 110, 0)  # on clock 0: request 5 was answered before it
+    assert not checks.reads_agree([read], apart, Replayed(), 9).ok
+    assert checks.reads_agree([read], [each._replace(clock=1) for each in apart], Replayed(), 9).ok
 
 
 def reads_of(run: History) -> list[checks.BookRead]:

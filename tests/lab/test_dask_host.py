@@ -19,14 +19,14 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import ALLOWED, Keyring
-from zmqlab.lab import worker_nodes
+from zmqlab.lab import run_folders, worker_nodes
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.dask_host import DaskHost, Worker
-from zmqlab.lab.dask_links import WorkerClock
+from zmqlab.lab.dask_links import DaskPart, WorkerClock
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.hosts import SAME_CLOCK, LocalHost, module_environment
 from zmqlab.lab.load_client import LoadClient
-from zmqlab.lab.worker_nodes import Keeper, Reply, Sealed, zmqlab_call
+from zmqlab.lab.worker_nodes import Keeper, LoadNews, Reply, Sealed, call_keeper
 from zmqlab.settings import NodeSettings
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
@@ -142,9 +142,11 @@ def test_a_cluster_lives_and_breaks_and_its_files_are_fetched(client: FakeClient
         assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events))
     assert (tmp_path / "here" / "data" / "node0" / "data.mdb").read_bytes() == b"1" * 10, "kept: all was fetched"
     assert there.exists(), "a folder that is kept here is kept there: the cluster can be opened again"
-    with Cluster(3, host=host, keys=False, run_dir=tmp_path / "here") as again:
+    later = host_of(client, machine=lambda worker: worker.name)
+    with Cluster(3, host=later, keys=False, run_dir=tmp_path / "here") as again:
         assert again.name == cluster.name
-        assert again.machines == cluster.machines
+        assert again.endpoints == cluster.endpoints
+        assert set(again.machines.values()) == {"w0", "w1", "w2"}
     with Cluster(1, host=host, keys=False) as brief:
         there = worker_nodes.folder_of("", brief.name)
         assert there.exists()
@@ -199,10 +201,11 @@ def test_nodes_end_when_their_owner_is_not_heard_of(client: FakeClient, tmp_path
     assert (there / "keys" / "allowed").stat().st_mode & 0o077 == 0
     keeper._ticks_left = 1
     assert wait_for(lambda: not keeper._alive(), 10)
-    (ended, _) = asyncio.run(keeper.hear([running, paused], []))
+    (ended, _) = asyncio.run(keeper.hear([running, paused], [], {})).ended
     assert ended.error == "its owner was not heard of for 4 s"
     assert wait_for(lambda: not (there / "keys").exists())
-    assert asyncio.run(keeper.hear([77], [])) == [(77, -signal.SIGKILL, "its Dask worker was restarted")]
+    assert wait_for(lambda: there in run_folders.abandoned()), "for `zmqlab reap` on that machine"
+    assert asyncio.run(keeper.hear([77], [], {})).ended == [(77, -signal.SIGKILL, "its Dask worker was restarted")]
     keeper.release("", "c", False)
 
 
@@ -212,6 +215,66 @@ def test_a_lease_that_is_renewed_ends_nothing(client: FakeClient, monkeypatch: p
     with Cluster(1, host=host_of(client, lease_s=1.0), keys=False) as cluster:
         time.sleep(1.6)
         assert cluster.running == ("node0",)
+
+
+class FakeLoad:
+    """A load generator of a keeper, whose record is a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.begun, self.ended = True, False
+        self.how_it_ended = ""
+        self.run = self
+        self.told: list[bytes] = []
+
+    def frames(self) -> list[bytes]:
+        told, self.told = self.told, []
+        return told
+
+
+def test_a_record_follows_its_generator_and_its_end_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_nodes, "PIECE_BYTES", 4)
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    load, keeper = FakeLoad(there), Keeper("owner")
+    keeper._loads["x"] = load  # type: ignore[assignment]
+    part = DaskPart("x", None, here)  # type: ignore[arg-type]
+
+    def hear() -> None:
+        part.take(asyncio.run(keeper.hear([], [], {"x": part.has})).loads["x"])
+
+    (there / "ledger-0").write_bytes(b"abcdef")
+    load.told = [b"snapshot"]
+    hear()
+    assert (part.begun, part.ended, part.frames()) == (True, False, [b"snapshot"])
+    assert (here / "ledger-0").read_bytes() == b"abcd", "a piece at a time"
+    load.ended, load.how_it_ended = True, "was killed by SIGKILL"
+    (there / "story").write_bytes(b"s")
+    hear()
+    assert not part.ended, "its end is told when all of its record is here"
+    (there / "ledger-0").unlink()
+    hear()
+    assert part.ended
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {"story": b"s"}
+    with pytest.raises(ClusterError, match="was killed by SIGKILL"):
+        part.outcome()
+
+
+def test_a_generator_of_a_worker_that_was_restarted_is_lost(tmp_path: Path) -> None:
+    part = DaskPart("x", None, tmp_path)  # type: ignore[arg-type]
+    part.take(asyncio.run(Keeper("owner").hear([], [], {"x": {}})).loads["x"])
+    assert part.ended
+    with pytest.raises(ClusterError, match="its Dask worker was restarted"):
+        part.outcome()
+
+
+def test_a_full_disk_here_gives_the_generator_up_and_nothing_else(tmp_path: Path) -> None:
+    part = DaskPart("x", None, tmp_path / "gone")  # type: ignore[arg-type]
+    part.take(LoadNews(True, (), {"story": b"s"}, (), ""))
+    assert part.ended
+    with pytest.raises(ClusterError, match="can't be written here"):
+        part.outcome()
 
 
 def test_another_users_folder_is_not_used(client: FakeClient, tmp_path: Path) -> None:
@@ -240,7 +303,7 @@ def test_keys_travel_sealed_and_only_those_that_a_node_needs(client: FakeClient,
 
 
 def test_a_call_that_fails_raises_nothing_in_the_worker() -> None:
-    reply = asyncio.run(zmqlab_call("owner", LEASE_S, "start", Sealed("a secret")))
+    reply = asyncio.run(call_keeper("owner", LEASE_S, "start", Sealed("a secret")))
     assert isinstance(reply.error, ClusterError)
     assert "a secret" not in str(reply.error)
     worker_nodes._keepers.clear()
@@ -288,6 +351,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.process
+@pytest.mark.long
 def test_real_workers(dask: DaskProcesses) -> None:
     """One cluster for all that needs real workers but their death: on each machine a node, keys, faults, evidence."""
     with distributed.Client(dask.address) as client:
@@ -313,7 +377,7 @@ def test_real_workers(dask: DaskProcesses) -> None:
         assert not any(map(children_of, dask.workers.values()))
     said = "".join(map(dask.log, dask.workers))
     assert secret not in said
-    assert "zmqlab_call" not in said, "a call every two seconds is not worth a line each"
+    assert "call_keeper" not in said, "a call every two seconds is not worth a line each"
 
 
 OWNER = """
@@ -358,7 +422,8 @@ def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
             orphans = children_of(dask.workers["w1"])
             dask.workers["w1"].kill()
             dask.workers["w1"].wait()
-            assert wait_for(lambda: victim not in cluster.running, 10)
+            assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events), 10)
+            assert victim not in cluster.running
             (died,) = [event for event in cluster.events if event.kind == LabEvent.DIED]
             assert (died.node, "the Dask worker w1" in died.text) == (victim, True)
             assert wait_for(lambda: not any(each.is_running() for each in orphans), 5), "the pipe was the worker's"

@@ -54,8 +54,8 @@ def dead_links(text: str, folder: Path) -> list[str]:
     return [target for target in targets if not (folder / target).exists()]
 
 
-def test_there_are_nine_chapters_and_the_panel() -> None:
-    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 10))
+def test_there_are_ten_chapters_and_the_panel() -> None:
+    assert [int(path.name[:2]) for path in CHAPTERS] == list(range(1, 11))
     assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} - {path.name for path in CHAPTERS} == {
         "panel.ipynb",
         "stories.ipynb",

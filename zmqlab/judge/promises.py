@@ -8,14 +8,12 @@ breaks it and sees its check fail.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
-from math import inf
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from zmqlab.judge.real_time import ceilings_of, floors_of, out_of_order
 from zmqlab.judge.replay import BookKey, LogEntry, Replayed, RequestTable, replay
 
 Outcome = Literal["passed", "failed", "not judged"]
@@ -40,10 +38,12 @@ class Acknowledgement(NamedTuple):
     """CRC-32 of the answer's report and fill records."""
     commands_crc: int | None = None
     """CRC-32 of the commands that were sent. None: not known, and not compared."""
+    clock: int = 0
+    """Which clock its times are on. Those of two clocks are not compared."""
 
 
 class BookRead(NamedTuple):
-    """One book that a node gave to a client that asked for it as of now. Times are on the clock of acknowledgements."""
+    """One book that a node gave to a client that asked for it as of now. Times are on clock 0 of acknowledgements."""
 
     symbol: str
     levels: int
@@ -279,27 +279,26 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str
 def order_agrees(acknowledgements: Sequence[Acknowledgement]) -> Check:
     """A request that was answered before another one was sent stands before it in the log (linearizability's order).
 
-    Each acknowledgement is compared with the largest index among all that had been answered when it was sent. Three
-    columns of numbers are sorted, and not millions of records: O(n log n).
+    Each acknowledgement is compared with the largest index among all of its clock that had been answered when it was
+    sent. Columns of numbers are sorted, and not millions of records: O(n log n).
     """
     name = "order agrees"
-    times = ((ack.log_index, ack.invoked_ns, ack.completed_ns) for ack in acknowledgements)
-    indexes, invoked, completed = np.fromiter(times, np.dtype((np.int64, 3)), len(acknowledgements)).T
-    by_end = np.argsort(completed, kind="stable")
-    latest = np.maximum.accumulate(indexes[by_end])
-    answered = np.searchsorted(completed[by_end], invoked)  # so many before this one was sent
-    wrong = np.flatnonzero((answered > 0) & (indexes <= latest[answered - 1]))
-    if len(wrong):
-        first = int(wrong[np.argmin(invoked[wrong])])
-        before = by_end[: answered[first]]
-        ack, other = acknowledgements[first], acknowledgements[int(before[np.argmax(indexes[before])])]
-        return Check(
-            name,
-            False,
-            f"request {other[:2]} was answered (index {other.log_index}) before request {ack[:2]} was sent, but "
-            f"{ack[:2]} stands before it in the log (index {ack.log_index})",
-        )
-    return Check(name, True, f"{len(acknowledgements):,} acknowledgements in real time agree with the log's order")
+    times = ((ack.clock, ack.log_index, ack.invoked_ns, ack.completed_ns) for ack in acknowledgements)
+    columns = np.fromiter(times, np.dtype((np.int64, 4)), len(acknowledgements)).T
+    clocks = np.unique(columns[0])
+    for clock in clocks:
+        rows = np.flatnonzero(columns[0] == clock)
+        if found := out_of_order(*columns[1:, rows]):
+            ack, other = (acknowledgements[int(rows[at])] for at in found)
+            return Check(
+                name,
+                False,
+                f"request {other[:2]} was answered (index {other.log_index}) before request {ack[:2]} was sent, but "
+                f"{ack[:2]} stands before it in the log (index {ack.log_index})",
+            )
+    apart = f", on each of {len(clocks)} clocks by itself" if len(clocks) > 1 else ""
+    detail = f"{len(acknowledgements):,} acknowledgements in real time agree with the log's order{apart}"
+    return Check(name, True, detail)
 
 
 def answers_agree(acknowledgements: Sequence[Acknowledgement], log: Replayed) -> Check:
@@ -343,7 +342,8 @@ def reads_agree(
     unknown = [read for read in reads if read.log_index > last_index]
     if unknown:
         return Check(name, False, f"{_read(unknown[0])} was read, but the log ends at index {last_index:,}")
-    floors, ceilings = _floors(reads, acknowledgements), _ceilings(reads, acknowledgements)
+    timed = [ack for ack in acknowledgements if ack.clock == 0]
+    floors, ceilings = floors_of(reads, timed), ceilings_of(reads, timed)
     stale = [(floor - read.log_index, floor, read) for read, floor in zip(reads, floors, strict=True)]
     stale = [each for each in stale if each[0] > 0]
     if stale:
@@ -363,29 +363,6 @@ def reads_agree(
         True,
         f"{len(reads):,} linearizable reads were never stale; {len(compared):,} of them compared with the naive book",
     )
-
-
-def _floors(reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgement]) -> list[int]:
-    """For each read, the highest index that was answered before the read was invoked; 0 if none was."""
-    starts = sorted(read.invoked_ns for read in reads)
-    highest = [0] * (len(starts) + 1)
-    done: Acknowledgement | BookRead
-    for done in chain[Acknowledgement | BookRead](acknowledgements, reads):
-        first = bisect_right(starts, done.completed_ns)  # the first read that was invoked later
-        highest[first] = max(highest[first], done.log_index)
-    highest = list(accumulate(highest, max))
-    return [highest[bisect_left(starts, read.invoked_ns)] for read in reads]
-
-
-def _ceilings(reads: Sequence[BookRead], acknowledgements: Sequence[Acknowledgement]) -> list[float]:
-    """For each read, the lowest index of the requests that were sent after the read's answer; infinity if none was."""
-    ends = sorted(read.completed_ns for read in reads)
-    lowest = [inf] * (len(ends) + 1)
-    for ack in acknowledgements:
-        ended = bisect_left(ends, ack.invoked_ns)  # so many reads had been answered
-        lowest[ended] = min(lowest[ended], ack.log_index)
-    lowest = list(accumulate(reversed(lowest), min))[::-1]
-    return [lowest[bisect_right(ends, read.completed_ns)] for read in reads]
 
 
 def _read(read: BookRead) -> str:

@@ -10,7 +10,7 @@ A cluster:
 * :mod:`~zmqlab.lab.hosts`: where nodes run: the interface, and this machine as its implementation.
 * :mod:`~zmqlab.lab.dask_host`: the workers of a Dask cluster as another host: which one gets which node.
 * :mod:`~zmqlab.lab.dask_links`: the way to one worker: calls, its nodes as they are known here, its clock.
-* :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes on a lease of their owner.
+* :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes and load generators, on a lease of their owner.
 * :mod:`~zmqlab.lab.clock_samples`: how far the clock of another machine is from the one here, and how surely.
 * :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
@@ -45,6 +45,8 @@ Load:
 
 * :mod:`~zmqlab.lab.load_client`: a load client in a process of its own: started, steered, waited for, judged.
 * :mod:`~zmqlab.lab.load_run`: the process of a load client, the messages to it, the folder of its record.
+* :mod:`~zmqlab.lab.load_team`: several load generators as one load client.
+* :mod:`~zmqlab.lab.load_parts`: one of them: the interface, and one on this machine.
 * :mod:`~zmqlab.lab.so_far`: the thread that counts what a run has lost so far.
 * :mod:`~zmqlab.lab.sweep`: response time over a rising rate.
 * :mod:`~zmqlab.lab.scraping`: what Prometheus is told of nodes and load clients.

@@ -39,7 +39,7 @@ from zmqlab.lab.fault_verbs import FaultVerbs
 from zmqlab.lab.faults import Transfer
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import START_TIMEOUT_S, Fleet, NodePlan, check_count
-from zmqlab.lab.hosts import Host, LocalHost
+from zmqlab.lab.hosts import ClockOffset, Host, LocalHost
 from zmqlab.lab.run_folders import RunFolder
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
@@ -322,6 +322,11 @@ class Cluster(FaultVerbs):
         """Node -> the machine that it is on: what fails together, by the word of the host."""
         fleet = self.fleet
         return {name: fleet.host.machine(fleet.settings(name)) for name in fleet.names}
+
+    @property
+    def clocks(self) -> dict[str, ClockOffset]:
+        """Node -> how far the clock of its machine is ahead of the one here, as far as the host has measured it."""
+        return {name: self.fleet.clock(name) for name in self.fleet.names}
 
     @property
     def events(self) -> EventTable:

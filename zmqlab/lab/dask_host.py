@@ -36,11 +36,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.keys import ALLOWED, SECRET_SUFFIX, Keyring, Role, make_private
-from zmqlab.lab.dask_links import DaskNode, Worker, WorkerLink
+from zmqlab.keys import ALLOWED, SECRET_SUFFIX, Keyring, Role, make_private, towards
+from zmqlab.lab.dask_links import DaskNode, DaskPart, Worker, WorkerLink
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, Place
 from zmqlab.lab.register import stop_all
 from zmqlab.lab.worker_nodes import HEAR_S, PIECE_BYTES
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.settings import NodeSettings, require, require_number
 
 if TYPE_CHECKING:
@@ -192,11 +193,30 @@ class DaskHost(Host):
         link = self._links.get(home.address) if home is not None else None
         return link.clock.offset() if link is not None else SAME_CLOCK
 
+    def start_load(
+        self, settings: LoadSettings, number: int, folder: Path, nodes: Collection[NodeSettings]
+    ) -> DaskPart:
+        """See :class:`~zmqlab.lab.hosts.Host`."""
+        workers = self.workers()
+        if not workers:
+            raise ClusterError("no Dask worker may have a load generator: start one, or choose others")
+        machines = Counter(map(self.machine, nodes))
+        order = sorted(workers, key=lambda each: (machines[self._machine(each)], each.name))
+        apart = {self._machine(each): each for each in reversed(order)}
+        chosen = sorted(order, key=lambda each: apart[self._machine(each)] is not each)[number % len(order)]
+        link = self._link(chosen)
+        part = DaskPart(f"{folder.parent.name}-{number}", link, folder)
+        cluster = next(iter(nodes)).cluster
+        link.call("start_load", part.name, settings, self._folder, cluster, towards(settings.nodes[0]))
+        link.follow_load(part)
+        return part
+
     def close(self, cluster: str, keep: bool) -> None:
         """See :class:`~zmqlab.lab.hosts.Host`. A worker that does not answer ends its nodes by itself."""
-        for link in tuple(self._links.values()):
-            with contextlib.suppress(ClusterError):
-                link.call("release", self._folder, cluster, keep)
+        with contextlib.suppress(ClusterError):
+            for address in {each.address for each in self.workers()} & self._links.keys():
+                with contextlib.suppress(ClusterError):
+                    self._links[address].call("release", self._folder, cluster, keep)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -204,16 +224,19 @@ class DaskHost(Host):
         with self._lock:
             if worker.address not in self._links:
                 self._links[worker.address] = WorkerLink(self._client, worker, self._owner, self._lease_s)
+            self._links[worker.address].gone = False  # it was just listed: at the address of one that is gone, perhaps
             return self._links[worker.address]
 
     def _home(self, settings: NodeSettings, workers: Sequence[Worker]) -> Worker | None:
-        """The worker of a node; if that is gone, another one of the same machine."""
+        """The worker of a node; if that is gone, or not known, another one of the same machine: the idlest."""
         home = self._homes.get(settings.endpoint)
         if home in workers:
             return home
         machine = self._machine(home) if home is not None else None
         near = [each for each in workers if each.host in (settings.host, home.host if home is not None else "")]
-        return next((each for each in near if machine in (None, self._machine(each))), None)
+        used = Counter(each.address for each in self._homes.values())
+        same = (each for each in near if machine in (None, self._machine(each)))
+        return min(same, key=lambda each: used[each.address], default=None)
 
     def _at(self, settings: NodeSettings) -> WorkerLink:
         worker = self._home(settings, self.workers())

@@ -1,6 +1,6 @@
-"""The way to one worker of a Dask cluster: calls to it, its nodes as they are known here, and its clock.
+"""The way to one worker of a Dask cluster: calls to it, what it has of nodes and generators, and its clock.
 
-A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.zmqlab_call`), each of which has a time limit. While
+A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.call_keeper`), each of which has a time limit. While
 the worker has nodes, a thread has always a call open that hears of their ends, and by that renews their lease. A
 :class:`DaskNode` is what is known of a node here, and asks nothing: the feed looks at it twenty times a second.
 
@@ -20,13 +20,21 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zmqlab.errors import ClusterError
 from zmqlab.lab.clock_samples import ClockSamples
-from zmqlab.lab.worker_nodes import HEAR_S, TICK_S, Ended, Reply, Sealed, zmqlab_call
+from zmqlab.lab.hosts import ClockOffset
+from zmqlab.lab.load_parts import FRAMES_MAX
+from zmqlab.lab.worker_nodes import HEAR_S, TICK_S, Ended, LoadNews, News, Reply, Sealed, call_keeper
+from zmqlab.load.load_messages import LoadResult, ToLoad
+from zmqlab.load.load_process import error_of
+from zmqlab.load.run_record import RunFailed, read_run
+from zmqlab.settings import reason_of
 
 CALL_S = 15.0
 """How long a worker may take to carry out a call. Most take milliseconds; a start waits for a slow disk."""
@@ -79,8 +87,9 @@ class DaskNode:
     def close(self) -> None:
         """See :class:`~zmqlab.lab.hosts.NodeProcess`."""
         self.closed = True
-        with contextlib.suppress(ClusterError):
-            self._link.call("close", self.pid)
+        if self._status is None:  # else the worker may be gone; what is held for the node goes with the cluster
+            with contextlib.suppress(ClusterError):
+                self._link.call("close", self.pid)
 
     def ended(self, status: int, error: str) -> None:
         """It has ended, as its worker says, or as follows from the end of that."""
@@ -88,6 +97,72 @@ class DaskNode:
             self._error = error
             self._status = status
             self._ended.set()
+
+
+class DaskPart:
+    """One load generator in a worker, as this process knows it (:class:`~zmqlab.lab.load_parts.LoadPart`)."""
+
+    def __init__(self, name: str, link: WorkerLink, folder: Path) -> None:
+        self.name = name
+        self.machine = str(link)
+        self.has: dict[str, int] = {}
+        """File of the record -> how much of it is here."""
+        self.begun = False
+        self.ended = False
+        self._how = ""
+        self._link = link
+        self._folder = folder
+        self._frames: deque[bytes] = deque(maxlen=FRAMES_MAX)
+
+    def take(self, news: LoadNews) -> None:
+        """The worker has told something, or its end follows from that of the worker."""
+        if self.ended:
+            return
+        how = news.ended
+        try:
+            self._write(news)
+        except OSError as error:  # a disk that is full here; the thread has other things to hear of
+            how = f"was given up: its record can't be written here: {reason_of(error)}"
+        self._frames.extend(news.frames)
+        self._how = how
+        self.begun = self.begun or news.begun
+        self.ended = bool(how)
+
+    def _write(self, news: LoadNews) -> None:
+        for file, piece in news.pieces.items():
+            with (self._folder / file).open("ab") as target:
+                target.write(piece)
+            self.has[file] = self.has.get(file, 0) + len(piece)
+        for file in news.gone:
+            (self._folder / file).unlink(missing_ok=True)
+            self.has.pop(file, None)
+
+    def clock(self) -> ClockOffset:
+        """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
+        return self._link.clock.offset()
+
+    def frames(self) -> Sequence[bytes]:
+        """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
+        return [self._frames.popleft() for _ in range(len(self._frames))]
+
+    def steer(self, message: ToLoad) -> None:
+        """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
+        self._link.call("steer_load", self.name, message)
+
+    def outcome(self) -> LoadResult:
+        """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
+        record = read_run(self._folder, f"the load process on {self.machine} {self._how}")
+        if isinstance(record, RunFailed):
+            raise error_of(record)
+        if record is None:
+            raise ClusterError(f"the load generator on {self.machine} {self._how}")
+        return record
+
+    def close(self) -> None:
+        """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
+        with contextlib.suppress(ClusterError):
+            self._link.call("close_load", self.name)
+        self.begun = self.ended = True
 
 
 @dataclass
@@ -104,13 +179,17 @@ class WorkerLink:
 
     def __init__(self, client: Any, worker: Worker, owner: str, lease_s: float) -> None:
         self.clock = WorkerClock()
+        self.gone = False
+        """The scheduler does not know the worker any more. To call it all the same takes Dask long."""
         self._client = client
         self._worker = worker
         self._owner = owner
         self._lease_s = lease_s
         self._nodes: dict[int, DaskNode] = {}
-        """By process id: those that run, and those that have ended and are not closed."""
+        """By process id: those that run, and those that have ended and are not closed. Replaced by the thread alone."""
         self._heard_s = time.monotonic()
+        self._loads: dict[str, DaskPart] = {}
+        """Those that have not ended, by name."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -123,9 +202,11 @@ class WorkerLink:
 
         async def ask() -> Any:
             return await self._client.run(
-                zmqlab_call, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
+                call_keeper, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
             )
 
+        if self.gone:
+            raise ClusterError(f"{self} is gone")
         sent_ns = time.time_ns()
         try:
             reply: Reply = self._client.sync(ask, callback_timeout=timeout_s)[self._worker.address]
@@ -146,32 +227,49 @@ class WorkerLink:
         """Hear of this node until it has ended and was closed."""
         with self._lock:
             self._nodes[node.pid] = node
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="zmqlab-dask", daemon=True)
-                self._thread.start()
+            self._listen_in_a_thread()
+
+    def follow_load(self, load: DaskPart) -> None:
+        """Hear of this load generator until it has ended."""
+        with self._lock:
+            self._loads[load.name] = load
+            self._listen_in_a_thread()
+
+    def _listen_in_a_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._listen, name="zmqlab-dask", daemon=True)
+            self._thread.start()
 
     def _listen(self) -> None:
         """The thread. Its calls renew the lease."""
-        while following := self._following():
-            known = [pid for pid, node in following.items() if node.poll() is not None]
+        while self._is_wanted():
+            nodes, loads = dict(self._nodes), dict(self._loads)
+            known = [pid for pid, node in nodes.items() if node.poll() is not None]
+            has = {name: load.has for name, load in loads.items()}
             try:
-                for ended in self.call("hear", list(following), known, timeout_s=HEAR_S + CALL_S):
-                    self._tell(ended)
+                news: News = self.call("hear", list(nodes), known, has, timeout_s=HEAR_S + CALL_S)
             except ClusterError:
-                if why := self._why_lost():
-                    for pid in following:
-                        self._tell(Ended(pid, -signal.SIGKILL, why))
-                time.sleep(RETRY_S)
+                time.sleep(RETRY_S)  # so that the scheduler has noticed; to call a worker that is gone takes Dask long
+                why = self._why_lost()
+                if not why:
+                    continue
+                news = News(
+                    [Ended(pid, -signal.SIGKILL, why) for pid in nodes],
+                    {name: LoadNews(True, (), {}, (), f"was lost: {why}") for name in loads},
+                )
+            for ended in news.ended:
+                nodes[ended.pid].ended(ended.status, ended.error)
+            for name, told in news.loads.items():
+                loads[name].take(told)
 
-    def _following(self) -> dict[int, DaskNode]:
+    def _is_wanted(self) -> bool:
+        """Whether there is something to hear of; else the thread ends."""
         with self._lock:
             self._nodes = {pid: node for pid, node in self._nodes.items() if node.poll() is None or not node.closed}
-            if not self._nodes:
+            self._loads = {name: load for name, load in self._loads.items() if not load.ended}
+            if not self._nodes and not self._loads:
                 self._thread = None
-            return dict(self._nodes)
-
-    def _tell(self, ended: Ended) -> None:
-        self._nodes[ended.pid].ended(ended.status, ended.error)
+            return self._thread is not None
 
     def _why_lost(self) -> str:
         """Why the nodes of a worker that does not answer have ended, if that is sure."""
@@ -181,7 +279,8 @@ class WorkerLink:
             known = self._client.sync(self._known_workers, callback_timeout=CALL_S)
         except Exception:  # the scheduler is silent, too: it may come back while the lease runs
             return ""
-        return "" if self._worker.address in known else f"{self} is gone, and its nodes with it"
+        self.gone = self._worker.address not in known
+        return f"{self} is gone, and its nodes with it" if self.gone else ""
 
     async def _known_workers(self) -> Collection[str]:
         known: Collection[str] = await self._client.nthreads()

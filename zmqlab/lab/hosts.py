@@ -26,9 +26,8 @@ macOS): above it, any outgoing connection could take one in between. Between the
 process may still take a port. The node then ends with the exit status of :class:`~zmqlab.errors.PortInUse`, and
 :mod:`~zmqlab.lab.fleet` draws other ports.
 
-A host elsewhere copies the keys, which a cluster makes in the run folder on this machine, before it starts a node
-there; it fetches logs and journals into that folder when they are asked for; and it knows how far the clocks of its
-machines are from the one here, and how surely.
+A host elsewhere copies the keys from the run folder before it starts a node, fetches logs and journals into it when
+they are asked for, and knows how far the clocks of its machines are from the one here.
 
 Left out on purpose: processes that this process did not start (:mod:`zmqlab.lab.processes` finds them on this
 machine, :mod:`zmqlab.lab.external_host` attaches to nodes anywhere).
@@ -49,12 +48,16 @@ import weakref
 from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 import zmqlab
 from zmqlab.errors import ClusterError
 from zmqlab.keys import PRIVATE_FILE, make_private
 from zmqlab.settings import PORTS_PER_NODE, NodeSettings, spelled
+
+if TYPE_CHECKING:
+    from zmqlab.lab.load_parts import LoadPart
+    from zmqlab.load.load_settings import LoadSettings
 
 STDERR_TAIL_BYTES = 4_096
 """So much of what a node wrote on standard error is read: it writes one line if it can't start."""
@@ -113,12 +116,15 @@ class ClockOffset(NamedTuple):
     uncertainty_ns: int
     """The true offset is within so much of it."""
 
+    def __str__(self) -> str:
+        return f"{self.offset_ns / 1e6:+.1f} ms ± {self.uncertainty_ns / 1e6:.1f} ms"
+
 
 SAME_CLOCK = ClockOffset(0, 0)
 
 
 class Host(Protocol):
-    """What runs nodes. The methods with a body are those of nodes on this machine; other hosts say more."""
+    """What runs nodes. The methods with a body are those of nodes on this machine."""
 
     def places(self, count: int, others: Collection[NodeSettings] = (), exclude: Collection[int] = ()) -> list[Place]:
         """Where ``count`` more nodes can run: ports that can be bound there now, with the three behind each.
@@ -134,8 +140,7 @@ class Host(Protocol):
         """
 
     def start(self, settings: NodeSettings) -> NodeProcess:
-        """Start a node at the place that its settings name. It is not ready when this returns, and may even end at
-        once.
+        """Start a node where its settings say. It is not ready when this returns, and may even end at once.
 
         Raises:
             ClusterError: nothing can be started there (any more).
@@ -163,6 +168,22 @@ class Host(Protocol):
         """What is known of the clock of the node's machine. Never waits."""
         return SAME_CLOCK
 
+    def start_load(
+        self, settings: LoadSettings, number: int, folder: Path, nodes: Collection[NodeSettings]
+    ) -> LoadPart | None:
+        """Start load generator ``number`` of a load on some machine. None: here, which the caller does.
+
+        Args:
+            settings: its share of the load.
+            number: from 0 on.
+            folder: on this machine; the record of the run comes here as it is written.
+            nodes: those of the cluster. Generators are spread over machines, those without nodes first.
+
+        Raises:
+            ClusterError: it can't be started.
+        """
+        return None
+
     def close(self, cluster: str, keep: bool) -> None:
         """The nodes of the cluster of this name have ended for good. Free what it has elsewhere; its files stay there
         if they are to be kept."""
@@ -170,18 +191,16 @@ class Host(Protocol):
 
 
 class LocalHost(Host):
-    """Nodes as child processes on this machine.
+    """Nodes as child processes on this machine's loopback interface.
 
     Args:
         command: what is run for a node, to which the node's flags are added; ``python -m zmqlab.node`` by default.
-        address: what nodes listen on here; the loopback interface by default.
     """
 
     address = "127.0.0.1"
 
-    def __init__(self, command: list[str] | None = None, address: str = "") -> None:
+    def __init__(self, command: list[str] | None = None) -> None:
         self._command = command or module_command("zmqlab.node")
-        self.address = address or self.address
 
     def free_ports(self, count: int, exclude: Collection[int] = ()) -> list[int]:
         """``count`` base ports, none of them in ``exclude``, that a node can bind now with the three behind each."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 
 LISTEN_S = 0.2
@@ -76,3 +77,15 @@ def call_each(callbacks: list[Callable[..., None]], *arguments: object) -> None:
             callback(*arguments)
         except Exception:
             _log.exception(FAILED)
+
+
+def weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Calls a method of an object that it does not keep alive."""
+    held = weakref.WeakMethod(method)
+
+    def call(frame: bytes) -> None:
+        there = held()
+        if there is not None:
+            there(frame)
+
+    return call

@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,9 @@ from zmqlab.lab import register
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.incidents import Incident, IncidentsOfRun
+from zmqlab.lab.listeners import weakly
 from zmqlab.lab.load_run import LoadRun
+from zmqlab.lab.load_team import MAX_GENERATORS, LoadTeam
 from zmqlab.lab.so_far import Counting
 from zmqlab.lab.traced_parts import Part
 from zmqlab.load import load_messages as load_wire
@@ -108,6 +110,8 @@ class LoadClient:
             metrics at a free port, which its targets name.
         metrics_host: the address for that.
         keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
+        generators: how many processes make the load, each an equal share of it, spread over the machines of the
+            cluster's host (:mod:`zmqlab.lab.load_team`). 0: one, on this machine.
         settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7``,
             ``node_choice="leader"``, ``symbols=4``.
 
@@ -130,6 +134,7 @@ class LoadClient:
         metrics_port: int | None = None,
         metrics_host: str = "127.0.0.1",
         keys: str | os.PathLike[str] | None = None,
+        generators: int = 0,
         **settings: Any,
     ) -> None:
         self._cluster = target if isinstance(target, Cluster) else None
@@ -143,6 +148,8 @@ class LoadClient:
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self.thresholds = parse_thresholds(fail_if)
+        require_whole("generators", generators, 0, MAX_GENERATORS)
+        self.generators = generators
         self._key = of_client(keys)
         self._collector = collector
         self._limits: dict[str, Any] = {
@@ -160,7 +167,7 @@ class LoadClient:
         self._recent: deque[load_wire.LoadMetrics] = deque(maxlen=FIGURES_OVER)
         self._end = register.Ending()
         self._starting = threading.Lock()
-        self._run: LoadRun | None = None
+        self._run: LoadRun | LoadTeam | None = None
         self._incidents = IncidentsOfRun()
         self._judged: JudgedRun | None = None
         self._deadline = math.inf
@@ -200,13 +207,18 @@ class LoadClient:
         self._exporter = self._show_metrics()
         if self._exporter is not None:
             self._end.also(self._exporter.close)
-        self._end.also(self.feed.on_load_frame(_weakly(self._take_metrics), at_once=True))
-        self._run = run = LoadRun(self.settings, self.feed, self._end, self._cluster)
+        self._end.also(self.feed.on_load_frame(weakly(self._take_metrics), at_once=True))
+        run: LoadRun | LoadTeam
+        if self.generators:
+            run = LoadTeam(self.settings, self.generators, self.feed, self._end, self._cluster)
+        else:
+            run = LoadRun(self.settings, self.feed, self._end, self._cluster)
+        self._run = run
         run.await_start(START_TIMEOUT_S)
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
         if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
             run.evidence.collector = self._collect().start()
-        if collector := self._collector or run.evidence.collector:
+        if isinstance(run, LoadRun) and (collector := self._collector or run.evidence.collector):
             replication = self._cluster.fleet.plan.replication if self._cluster is not None else ""
             run.evidence.counting = Counting(run.evidence.folder, collector, self.feed, replication).start()
 
@@ -359,14 +371,14 @@ class LoadClient:
         """Runs in the feed's thread, which must outlive whatever comes in."""
         with contextlib.suppress(FrameError, SettingsError):
             snapshot = load_wire.decode_metrics(frame)
-            if self._run is not None and snapshot.pid == self._run.process.pid:
+            if self._run is not None and snapshot.pid == self._run.pid:
                 self._watch(snapshot.endpoints)
                 self._recent.append(snapshot)
                 self._incidents.take(snapshot, self.feed.events)
                 if self._exporter is not None:
                     self._exporter.take(snapshot)
 
-    def _judge(self, run: LoadRun) -> JudgedRun:
+    def _judge(self, run: LoadRun | LoadTeam) -> JudgedRun:
         outcome = run.outcome()
         table = self._status()
         ours = ("silent",) if self._cluster is not None and not self._cluster.fleet.outside else ()
@@ -427,18 +439,6 @@ def settings_of(cluster: Cluster | None) -> dict[str, Any]:
     names = [each.name for each in fields(plan) if each.name == "replication" or not cluster.fleet.outside]
     said = {name: getattr(plan, name) for name in names if name != "cluster"}
     return {"nodes": len(cluster.nodes)} | {name: value for name, value in said.items() if not isinstance(value, Path)}
-
-
-def _weakly(method: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Calls a method of an object that it does not keep alive."""
-    held = weakref.WeakMethod(method)
-
-    def call(frame: bytes) -> None:
-        there = held()
-        if there is not None:
-            there(frame)
-
-    return call
 
 
 def _endpoints(target: Sequence[str]) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ BOUNDS = net.SocketBounds(frame_bytes=PARENT_FRAME_BYTES)
 class Evidence:
     """What a run leaves for its verdict. It does not refer to the load client, which may be forgotten."""
 
-    def __init__(self, cluster: Cluster | None) -> None:
-        """Make the folder of the record, in that of the cluster, else in one of its own.
+    def __init__(self, cluster: Cluster | None, where: Path | None = None) -> None:
+        """Make the folder of the record, in that of the cluster, else in ``where``, else in one of its own.
 
         Raises:
             ClusterError: there is no room for it.
@@ -66,7 +66,7 @@ class Evidence:
         """Locked, so that `zmqlab reap` finds what a crash left."""
         if cluster is not None:
             where = cluster.run_dir
-        else:
+        elif where is None:
             self._own = RunFolder(None)
             self._own.open()
             where = self._own.path
@@ -106,14 +106,25 @@ class Evidence:
 class LoadRun:
     """A load process from its start on."""
 
-    def __init__(self, settings: LoadSettings, feed: MetricsFeed, end: Ending, cluster: Cluster | None) -> None:
+    def __init__(
+        self,
+        settings: LoadSettings,
+        feed: MetricsFeed,
+        end: Ending,
+        cluster: Cluster | None,
+        where: Path | None = None,
+    ) -> None:
         """Start the process; ``end`` gets the steps that undo it. :meth:`await_start` must follow.
+
+        Without a cluster the record is made in the folder ``where``, or in a temporary one.
 
         Raises:
             ClusterError: there is no room for the record.
         """
         self.ended = threading.Event()
         """The process has ended, and its record was read."""
+        self.how_it_ended = ""
+        """Once it has: "was killed by SIGKILL", for example."""
         self._end = end
         self._started = threading.Event()
         self._outcome: load_wire.LoadResult | None = None
@@ -126,7 +137,7 @@ class LoadRun:
         """Of the load process at the ROUTER; empty until it has said that it has begun."""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
         end.also(self._stderr.close)
-        self.evidence = Evidence(cluster)
+        self.evidence = Evidence(cluster, where)
         end.also(self.evidence.forget)
         ring = feed.load_keys
         self._listen(ring.credentials(Role.MEMBER), feed)
@@ -170,6 +181,16 @@ class LoadRun:
             raise ClusterError(f"the load client did not begin within {timeout_s:g} s")
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def pid(self) -> int:
+        """What its snapshots bear."""
+        return self.process.pid
+
+    @property
+    def begun(self) -> bool:
+        """Whether its sessions are open, or it has ended."""
+        return self._started.is_set()
 
     def steer(self, message: load_wire.ToLoad) -> None:
         """Tell the process something."""
@@ -232,7 +253,7 @@ class LoadRun:
     def _take_record(self, status: int) -> None:
         """The process has ended: read what it has left."""
         was_closed = self._end.begun
-        end = "was closed" if was_closed else how_it_ended(status, self._said)
+        self.how_it_ended = end = "was closed" if was_closed else how_it_ended(status, self._said)
         record = None if was_closed else read_run(self.evidence.folder, f"the load process {end}")
         if isinstance(record, RunFailed):
             self._failure = error_of(record)

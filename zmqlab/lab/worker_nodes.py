@@ -1,9 +1,10 @@
-"""What of the lab lives in a Dask worker: nodes that are kept there for an owner elsewhere, as long as it is heard of.
+"""What of the lab lives in a Dask worker: nodes and load generators of an owner elsewhere, while it is heard of.
 
-:class:`~zmqlab.lab.dask_host.DaskHost` has :func:`zmqlab_call` run in the workers, out of band (``Client.run``): not as
+:class:`~zmqlab.lab.dask_host.DaskHost` has :func:`call_keeper` run in the workers, out of band (``Client.run``): not as
 a task, which the scheduler might try again, or move. Each owner has one :class:`Keeper` in each worker process. A
 keeper's nodes are children of the worker (:class:`~zmqlab.lab.hosts.LocalHost`), in a folder that the cluster has on
-that machine.
+that machine. So are its load generators (:class:`~zmqlab.lab.load_parts.LocalPart`), whose snapshots and records go to
+the owner as they are written.
 
 **No orphans**, whatever dies:
 
@@ -36,6 +37,7 @@ Left out on purpose: which worker runs which node, and what a worker's death mea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -45,7 +47,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -53,9 +55,12 @@ from typing import IO, Any, NamedTuple
 import psutil
 
 from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
-from zmqlab.keys import OTHERS, PRIVATE_FILE, make_private
+from zmqlab.keys import OTHERS, PRIVATE_FILE, Credentials, make_private, trust_clients_ports
 from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
+from zmqlab.lab.load_parts import LocalPart
 from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY
+from zmqlab.load.load_messages import ToLoad
+from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import own_address_of
 from zmqlab.settings import NodeSettings, is_numeric, reason_of
 
@@ -67,6 +72,8 @@ LOOK_S = 0.02
 """How often such a call looks. A look is a system call a node."""
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL when the lease has run out: there is no one to hand anything over to."""
+GATHER_S = 0.1
+"""For so long such a call gathers what load generators tell: ten snapshots a second are ten answers."""
 PIECE_BYTES = 4 << 20
 """Of a file, in one answer."""
 KEY_FOLDER = "keys"
@@ -92,6 +99,28 @@ class Ended(NamedTuple):
     """What it wrote on standard error, or why the keeper ended it."""
 
 
+class LoadNews(NamedTuple):
+    """What there is to tell of a load generator."""
+
+    begun: bool
+    frames: Sequence[bytes]
+    """Snapshots."""
+    pieces: Mapping[str, bytes]
+    """File of the record -> what has been written to it since, at most :data:`PIECE_BYTES` in all."""
+    gone: Sequence[str]
+    """Files of the record that the owner has and that are no more."""
+    ended: str
+    """How it ended, once the owner has all of the record; empty: it has not."""
+
+
+class News(NamedTuple):
+    """What a call that waits for news comes back with."""
+
+    ended: Sequence[Ended]
+    loads: Mapping[str, LoadNews]
+    """By the name of the generator."""
+
+
 class _Kept(NamedTuple):
     """A node of a keeper."""
 
@@ -112,7 +141,7 @@ class Reply(NamedTuple):
     """When the reply left, on the same clock."""
 
 
-async def zmqlab_call(owner: str, lease_s: float, verb: str, sealed: Sealed) -> Reply:
+async def call_keeper(owner: str, lease_s: float, verb: str, sealed: Sealed) -> Reply:
     """Have the keeper of ``owner`` in this process do something; renews its lease.
 
     Every error is a value. Dask logs the arguments of a call that raises.
@@ -134,22 +163,24 @@ async def zmqlab_call(owner: str, lease_s: float, verb: str, sealed: Sealed) -> 
 
 
 class Keeper:
-    """Keeps the nodes of one owner in this process. Its methods are the verbs of :func:`zmqlab_call`."""
+    """Keeps the nodes of one owner in this process. Its methods are the verbs of :func:`call_keeper`."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._host = LocalHost()
         self._nodes: dict[int, _Kept] = {}
-        """By process id: those that the owner has not closed."""
+        """By process id: all of the clusters that are here. An owner may hear late of one that has ended."""
         self._why: dict[int, str] = {}
         """Why this keeper ended a node."""
+        self._loads: dict[str, LocalPart] = {}
+        """By name; until the owner has closed them."""
         self._folders: dict[Path, IO[bytes]] = {}
         """The locked ``owner`` file of each folder in use."""
         self._lock = threading.RLock()
         self._ticks_left = 0
         self._lease_s = 0.0
         self._watch: threading.Thread | None = None
-        """Runs while there are nodes."""
+        """Runs while a folder is in use: each node and each load generator has one."""
 
     # -- the lease ---------------------------------------------------------------------------------------------
 
@@ -159,14 +190,14 @@ class Keeper:
         self._ticks_left = round(lease_s / TICK_S)
 
     def _count_down(self) -> None:
-        """The thread, while there are nodes."""
+        """The thread, until all is released or the lease has run out."""
         while True:
             time.sleep(TICK_S)
             self._ticks_left -= 1
             with self._lock:
                 if self._ticks_left <= 0:
                     self._expire()
-                if not self._alive():
+                if not self._folders:
                     self._watch = None
                     return
 
@@ -175,8 +206,12 @@ class Keeper:
         for each in alive:
             self._why[each.process.pid] = f"its owner was not heard of for {self._lease_s:g} s"
         end_all([each.process for each in alive], GRACE_S)
-        for folder in self._folders:
+        for load in self._loads.values():
+            load.close()
+        for folder, held in self._folders.items():
             shutil.rmtree(folder / KEY_FOLDER, ignore_errors=True)
+            held.close()
+        self._folders.clear()
 
     def _alive(self) -> list[_Kept]:
         return [each for each in self._nodes.values() if each.process.poll() is None]
@@ -210,10 +245,12 @@ class Keeper:
             here = replace(settings, run_dir=folder, keys=folder / KEY_FOLDER if keys else None)
             process = self._host.start(here)
             self._nodes[process.pid] = _Kept(process, settings.cluster, settings.name)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._count_down, name="zmqlab-lease", daemon=True)
-                self._watch.start()
             return process.pid
+
+    def _watch_lease(self) -> None:
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._count_down, name="zmqlab-lease", daemon=True)
+            self._watch.start()
 
     def signal(self, pid: int, number: int) -> None:
         """Send a node a signal."""
@@ -226,20 +263,45 @@ class Keeper:
         with self._lock:
             if kept := self._nodes.get(pid):
                 kept.process.close()
-                if kept.process.poll() is not None:
-                    del self._nodes[pid]
 
-    async def hear(self, following: Collection[int], known: Collection[int]) -> list[Ended]:
-        """Which of the nodes that the owner follows have ended, but for those that it knows of. Waits for the first.
+    async def hear(
+        self, following: Collection[int], known: Collection[int], loads: Mapping[str, Mapping[str, int]]
+    ) -> News:
+        """What is new of the nodes and load generators that the owner follows. Waits for it.
 
-        A node that this process has never had, as after a restart of the worker, has ended, too.
+        A node that this process has never had, as after a restart of the worker, has ended; so has a generator.
+
+        Args:
+            following: process ids of nodes.
+            known: those of them of whose end the owner knows.
+            loads: name of a generator -> file of its record -> how much of it the owner has.
         """
-        deadline = time.monotonic() + HEAR_S
+        begun = time.monotonic()
         while True:
             ended = [self._ended(pid) for pid in following if pid not in known and not self._runs(pid)]
-            if ended or time.monotonic() > deadline:
-                return ended
+            waited_s = time.monotonic() - begun
+            told = {name: self._news_of(name, has) for name, has in loads.items()} if waited_s > GATHER_S else {}
+            told = {name: news for name, news in told.items() if news.frames or news.pieces or news.ended}
+            if ended or told or waited_s > HEAR_S:
+                return News(ended, told)
             await asyncio.sleep(LOOK_S)
+
+    def _news_of(self, name: str, has: Mapping[str, int]) -> LoadNews:
+        load = self._loads.get(name)
+        if load is None:
+            return LoadNews(True, (), {}, (), "was lost: its Dask worker was restarted")
+        over = load.ended  # before the files are looked at: they are whole by then
+        pieces: dict[str, bytes] = {}
+        there = sorted(path.name for path in load.folder.glob("*"))
+        room = PIECE_BYTES
+        for file in there:
+            with contextlib.suppress(FileNotFoundError), (load.folder / file).open("rb") as source:  # it may just go
+                source.seek(has.get(file, 0))
+                if piece := source.read(room):
+                    pieces[file] = piece
+                    room -= len(piece)
+        ended = load.run.how_it_ended if over and not pieces else ""
+        return LoadNews(load.begun, load.frames(), pieces, sorted(set(has) - set(there)), ended)
 
     def _runs(self, pid: int) -> bool:
         kept = self._nodes.get(pid)
@@ -250,6 +312,25 @@ class Keeper:
         if kept is None:
             return Ended(pid, -signal.SIGKILL, "its Dask worker was restarted")
         return Ended(pid, kept.process.poll() or 0, self._why.get(pid, "") or kept.process.error_text())
+
+    # -- load generators ---------------------------------------------------------------------------------------
+
+    def start_load(self, name: str, settings: LoadSettings, base: str, cluster: str, key: Credentials | None) -> None:
+        """Start one, with its record in the cluster's folder; ``key`` is what it shows to the nodes."""
+        trust_clients_ports(settings.nodes, key)
+        with self._lock:
+            self._loads[name] = LocalPart(settings, self._hold(folder_of(base, cluster)))
+
+    def steer_load(self, name: str, message: ToLoad) -> None:
+        """Tell one something."""
+        if load := self._loads.get(name):
+            load.steer(message)
+
+    def close_load(self, name: str) -> None:
+        """End one, and delete its record."""
+        with self._lock:
+            if load := self._loads.pop(name, None):
+                load.close()
 
     # -- files -------------------------------------------------------------------------------------------------
 
@@ -281,6 +362,10 @@ class Keeper:
             folder = folder_of(base, cluster)
             end_all([each.process for each in self._nodes.values() if each.cluster == cluster], GRACE_S)
             self._nodes = {pid: each for pid, each in self._nodes.items() if each.cluster != cluster}
+            for name in [name for name, load in self._loads.items() if load.folder.is_relative_to(folder)]:
+                self._loads.pop(name).close()
+            if keep and folder.exists():
+                self._hold(folder)  # again, if the lease had run out
             held = self._folders.pop(folder, None)
             shutil.rmtree(folder / KEY_FOLDER if keep else folder, ignore_errors=True)
             if held is not None:
@@ -305,6 +390,7 @@ class Keeper:
             keep_to_this_process(file)
             _mark(file, TEMPORARY)
             self._folders[folder] = file
+            self._watch_lease()
         return folder
 
 
@@ -350,7 +436,7 @@ def _mark(file: IO[bytes], what: bytes) -> None:
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
     """Dask logs each call out of band. An owner makes one every two seconds, for as long as it has nodes."""
-    return record.args != (zmqlab_call.__name__,)
+    return record.args != (call_keeper.__name__,)
 
 
 logging.getLogger("distributed.worker").addFilter(_is_worth_a_line)

@@ -25,6 +25,7 @@ Modules, in reading order:
 * :mod:`~zmqlab.load.measurement`: counts, latencies, snapshots.
 * :mod:`~zmqlab.load.load_messages`: what a load client tells while it runs, and its result.
 * :mod:`~zmqlab.load.run_record`: what a run leaves on disk as it goes: acknowledged requests, each second.
+* :mod:`~zmqlab.load.merged_load`: several load generators as one: snapshots and results.
 * :mod:`~zmqlab.load.load_report`: a result as people read it.
 * :mod:`~zmqlab.load.history`: the file of all operations of a run: its format, its reader and its writer.
 * :mod:`~zmqlab.load.load_process`: a load client as a process of its own, and its conversation with its parent.

@@ -37,7 +37,7 @@ from zmqlab.histogram import BUCKET_COUNT, MAX_VALUE, SUB_BUCKET_BITS, Histogram
 from zmqlab.load.load_messages import FINE_NS, LoadCounters, LoadMetrics, LoadResult, OpenOutcome, Second
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.load.order_flow import COMMAND, FILL, REPORT, Ints, Rows
-from zmqlab.load.run_record import Ledger, RunBegun, RunRecord
+from zmqlab.load.run_record import NODE_MAX, Ledger, RunBegun, RunRecord
 from zmqlab.load.session_pool import SessionPool
 from zmqlab.market.types import Reason, Status
 from zmqlab.wire.client import REPLAYED, ResponseStatus
@@ -278,7 +278,8 @@ class Tally:
         sent_crc = crc32(sent.commands)
         client_id, number, log_index = response[:3]
         times_ns = each.first_sent_ns, each.completed_ns
-        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, each.node, response.flags))
+        node = min(each.node, NODE_MAX)
+        self._ledger.append((client_id, number, log_index, *times_ns, orders, crc, sent_crc, node, response.flags))
 
     def _note_gap(self, gap_ns: int) -> None:
         if gap_ns > self._interval_gap_ns:

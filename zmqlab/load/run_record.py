@@ -48,12 +48,17 @@ RECORD = np.dtype(
         ("orders", "<u4"),
         ("answer_crc", "<u4"),
         ("commands_crc", "<u4"),
-        ("node", "<u2"),
+        ("node", "u1"),
+        ("clock", "u1"),
         ("flags", "<u2"),
     ]
 )
+"""``clock``: the number of the generator, where the records of several are in one ledger; its times are on a clock of
+its own (:mod:`zmqlab.load.merged_load`). A generator writes 0, as the upper byte of ``node``."""
+NODE_MAX = 255
+"""Of ``node``: the place of the endpoint among those that the generator has known. Any later one is this."""
 Entry = tuple[int, int, int, int, int, int, int, int, int, int]
-"""One record's fields, in order."""
+"""One record's fields, in order; without the clock."""
 SEGMENTS = 4
 """Of a full ledger: two for the beginning, two for the newest."""
 FLUSH_BYTES = 262_144

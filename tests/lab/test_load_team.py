@@ -1,0 +1,74 @@
+"""Several load generators as one load: started, steered, watched, judged, and what is said when one dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.waiting import wait_for
+from zmqlab.errors import SettingsError
+from zmqlab.lab.cluster import Cluster
+from zmqlab.lab.load_client import LoadClient
+from zmqlab.lab.load_parts import LocalPart
+from zmqlab.lab.load_team import LoadTeam
+from zmqlab.load.run_record import read_ledger
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(1) as running:
+        yield running
+
+
+def generators_of(load: LoadClient) -> list[LocalPart]:
+    assert isinstance(load._run, LoadTeam)
+    return [part for part in load._run._parts if isinstance(part, LocalPart)]
+
+
+def test_two_generators_are_one_load(cluster: Cluster) -> None:
+    with LoadClient(cluster, rate=400, duration=60, generators=2, book_reads=10) as load:
+        load.start()
+        assert len({part.run.pid for part in generators_of(load)}) == 2
+        assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 100, 10)
+        assert load.newest is not None
+        assert load.newest.rate == 400
+        load.set_rate(800)
+        assert wait_for(lambda: load.newest is not None and load.newest.rate == 800, 10)
+        load.stop()
+        result = load.wait()
+        assert result.verdict.ok, result
+        assert "on each of 2 clocks by itself" in repr(result.verdict)
+        assert len(result.report.result.client_ids) == 2
+        assert set(read_ledger(result.report.result.ledger)["clock"].tolist()) == {0, 1}
+        assert result.report.response_histogram.count == result.total.acknowledged
+        folders = [part.folder for part in generators_of(load)]
+    assert not any(folder.exists() for folder in folders)
+
+
+@pytest.mark.long
+def test_one_that_dies_is_named_and_the_others_go_on(cluster: Cluster) -> None:
+    with LoadClient(cluster, rate=400, duration=60, generators=2) as load:
+        load.start()
+        dead, alive = generators_of(load)
+        assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 50, 10)
+        os.kill(dead.run.pid, signal.SIGKILL)
+        assert wait_for(lambda: dead.ended, 10)
+        assert not alive.ended
+        load.stop()
+        result = load.wait()
+    assert result.verdict.outcome == "not judged", result
+    assert "on this machine: the load process was killed by SIGKILL" in repr(result.verdict)
+    assert not [check for check in result.verdict.checks if check.ok is False], result
+
+
+def test_what_can_not_be_shared_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(SettingsError, match="generators"):
+        LoadClient(cluster, generators=65)
+    load = LoadClient(cluster, generators=2, history="h")
+    with pytest.raises(SettingsError, match="one load generator"):
+        load.start()

@@ -154,8 +154,8 @@ class DaskHost(Host):
         worker = self._home(settings, self.workers())
         if worker is None:
             raise ClusterError(
-                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or take"
-                f" another machine, with cluster.remove({settings.name!r}) and cluster.add()"
+                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or remove"
+                " the node and add another one"
             )
         link = self._link(worker)
         pid = link.call("start", settings, self._folder, _keys_of_a_node(settings.keys))

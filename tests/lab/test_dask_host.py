@@ -142,9 +142,11 @@ def test_a_cluster_lives_and_breaks_and_its_files_are_fetched(client: FakeClient
         assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events))
     assert (tmp_path / "here" / "data" / "node0" / "data.mdb").read_bytes() == b"1" * 10, "kept: all was fetched"
     assert there.exists(), "a folder that is kept here is kept there: the cluster can be opened again"
-    with Cluster(3, host=host, keys=False, run_dir=tmp_path / "here") as again:
+    later = host_of(client, machine=lambda worker: worker.name)
+    with Cluster(3, host=later, keys=False, run_dir=tmp_path / "here") as again:
         assert again.name == cluster.name
-        assert again.machines == cluster.machines
+        assert again.endpoints == cluster.endpoints
+        assert set(again.machines.values()) == {"w0", "w1", "w2"}
     with Cluster(1, host=host, keys=False) as brief:
         there = worker_nodes.folder_of("", brief.name)
         assert there.exists()

@@ -154,8 +154,8 @@ class DaskHost(Host):
         worker = self._home(settings, self.workers())
         if worker is None:
             raise ClusterError(
-                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or take"
-                f" another machine, with cluster.remove({settings.name!r}) and cluster.add()"
+                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or remove"
+                " the node and add another one"
             )
         link = self._link(worker)
         pid = link.call("start", settings, self._folder, _keys_of_a_node(settings.keys))
@@ -228,13 +228,15 @@ class DaskHost(Host):
             return self._links[worker.address]
 
     def _home(self, settings: NodeSettings, workers: Sequence[Worker]) -> Worker | None:
-        """The worker of a node; if that is gone, another one of the same machine."""
+        """The worker of a node; if that is gone, or not known, another one of the same machine: the idlest."""
         home = self._homes.get(settings.endpoint)
         if home in workers:
             return home
         machine = self._machine(home) if home is not None else None
         near = [each for each in workers if each.host in (settings.host, home.host if home is not None else "")]
-        return next((each for each in near if machine in (None, self._machine(each))), None)
+        used = Counter(each.address for each in self._homes.values())
+        same = (each for each in near if machine in (None, self._machine(each)))
+        return min(same, key=lambda each: used[each.address], default=None)
 
     def _at(self, settings: NodeSettings) -> WorkerLink:
         worker = self._home(settings, self.workers())

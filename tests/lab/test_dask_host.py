@@ -23,7 +23,7 @@ from zmqlab.keys import ALLOWED, Keyring, make_private
 from zmqlab.lab import run_folders, worker_nodes
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.dask_host import DaskHost, Worker
-from zmqlab.lab.dask_links import DaskPart, WorkerClock
+from zmqlab.lab.dask_links import RETRY_S, DaskPart, WorkerClock
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.hosts import SAME_CLOCK, LocalHost, module_environment
 from zmqlab.lab.load_client import LoadClient
@@ -158,10 +158,11 @@ def test_a_worker_that_is_gone_takes_its_nodes_along_and_nothing_is_repaired(cli
     host = host_of(client, machine=lambda worker: worker.name)
     with Cluster(3, host=host, keys=False) as cluster:
         (lost,) = (address for address, (name, _) in client.known.items() if name == "w1")
-        known = client.known.pop(lost)
+        known, gone_ns = client.known.pop(lost), time.time_ns()
         assert wait_for(lambda: cluster.running == ("node0", "node2"))
         assert wait_for(lambda: cluster.events[-1].kind == LabEvent.DIED)
         assert f"the Dask worker w1 ({lost}) is gone" in cluster.events[-1].text
+        assert gone_ns <= cluster.events[-1].time_ns <= time.time_ns() - RETRY_S * 1e9, "not when it was sure"
         with pytest.raises(ClusterError, match=r"cluster\.remove\('node1'\) and cluster\.add\(\)"):
             cluster.restart("node1")
         client.known["tcp://127.0.0.1:2000"] = known

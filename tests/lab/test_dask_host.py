@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ import pytest
 
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.keys import ALLOWED, Keyring
+from zmqlab.keys import ALLOWED, Keyring, make_private
 from zmqlab.lab import run_folders, worker_nodes
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.dask_host import DaskHost, Worker
-from zmqlab.lab.dask_links import DaskPart, WorkerClock
+from zmqlab.lab.dask_links import RETRY_S, DaskPart, WorkerClock
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.hosts import SAME_CLOCK, LocalHost, module_environment
 from zmqlab.lab.load_client import LoadClient
@@ -157,16 +158,36 @@ def test_a_worker_that_is_gone_takes_its_nodes_along_and_nothing_is_repaired(cli
     host = host_of(client, machine=lambda worker: worker.name)
     with Cluster(3, host=host, keys=False) as cluster:
         (lost,) = (address for address, (name, _) in client.known.items() if name == "w1")
-        known = client.known.pop(lost)
+        known, gone_ns = client.known.pop(lost), time.time_ns()
         assert wait_for(lambda: cluster.running == ("node0", "node2"))
         assert wait_for(lambda: cluster.events[-1].kind == LabEvent.DIED)
         assert f"the Dask worker w1 ({lost}) is gone" in cluster.events[-1].text
+        assert gone_ns <= cluster.events[-1].time_ns <= time.time_ns() - RETRY_S * 1e9, "not when it was sure"
         with pytest.raises(ClusterError, match=r"cluster\.remove\('node1'\) and cluster\.add\(\)"):
             cluster.restart("node1")
         client.known["tcp://127.0.0.1:2000"] = known
         os.kill(_pid_of("node1", cluster.name), signal.SIGKILL)  # what the end of a real worker would have done
         cluster.restart("node1")
         assert cluster.running == ("node0", "node1", "node2"), "another worker of the same machine, by a person's order"
+
+
+def test_a_journal_on_a_machine_that_was_gone_is_not_that_of_a_new_node(client: FakeClient) -> None:
+    host = host_of(client)
+    (settings,) = (replace(each, cluster="c") for each in placed(host, 1))
+    there = worker_nodes.folder_of("", settings.cluster) / "data" / settings.name
+    make_private(there)
+    known, client.known = client.known, {}
+    host.wipe(settings)
+    assert there.exists(), "no worker could delete it"
+    client.known = known
+    for is_new in (True, False):
+        node = host.start(settings)
+        assert there.exists() is not is_new, "and what the new one stores stays"
+        there.mkdir(exist_ok=True)
+        node.signal(signal.SIGKILL)
+        node.close()
+        assert node.wait(5) is not None
+    host.close(settings.cluster, keep=False)
 
 
 def _pid_of(name: str, cluster: str) -> int:

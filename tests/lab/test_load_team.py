@@ -59,6 +59,7 @@ def test_one_that_dies_is_named_and_the_others_go_on(cluster: Cluster) -> None:
         os.kill(dead.run.pid, signal.SIGKILL)
         assert wait_for(lambda: dead.ended, 10)
         assert not alive.ended
+        assert wait_for(lambda: load.newest is not None and load.newest.rate == 200, 10)
         load.stop()
         result = load.wait()
     assert result.verdict.outcome == "not judged", result

@@ -100,6 +100,9 @@ class DaskHost(Host):
         """By the address of a worker."""
         self._nodes: dict[str, DaskNode] = {}
         """Base endpoint -> the process that was started last there."""
+        self._wiped: set[tuple[str, str]] = set()
+        """Cluster and name of nodes that were wiped and not started since. What a machine that had no worker then still
+        has of one is no journal of the next node of this name."""
         self._lock = threading.RLock()
         _end_before_dask()
 
@@ -158,6 +161,9 @@ class DaskHost(Host):
                 " the node and add another one"
             )
         link = self._link(worker)
+        if (settings.cluster, settings.name) in self._wiped:
+            link.call("wipe", self._folder, settings.cluster, settings.name)
+            self._wiped.discard((settings.cluster, settings.name))
         pid = link.call("start", settings, self._folder, _keys_of_a_node(settings.keys))
         node = DaskNode(pid, link)
         with self._lock:
@@ -177,7 +183,9 @@ class DaskHost(Host):
         self._fetch(settings, "")
 
     def wipe(self, settings: NodeSettings) -> None:
-        """See :class:`~zmqlab.lab.hosts.Host`. What lies on a machine without a worker stays there."""
+        """See :class:`~zmqlab.lab.hosts.Host`. What lies on a machine without a worker stays there, until the next node
+        of this name is started there."""
+        self._wiped.add((settings.cluster, settings.name))
         shutil.rmtree(settings.run_dir / "data" / settings.name, ignore_errors=True)
         with contextlib.suppress(ClusterError):
             self._at(settings).call("wipe", self._folder, settings.cluster, settings.name)

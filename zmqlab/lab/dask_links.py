@@ -65,6 +65,8 @@ class DaskNode:
         self._status: int | None = None
         self._error = ""
         self._ended = threading.Event()
+        self.ended_ns = 0
+        """When it ended, on the wall clock here, if that was before it was sure; 0: just now."""
 
     def poll(self) -> int | None:
         """See :class:`~zmqlab.lab.hosts.NodeProcess`. What is known here; no call."""
@@ -91,9 +93,10 @@ class DaskNode:
             with contextlib.suppress(ClusterError):
                 self._link.call("close", self.pid)
 
-    def ended(self, status: int, error: str) -> None:
-        """It has ended, as its worker says, or as follows from the end of that."""
+    def ended(self, status: int, error: str, time_ns: int = 0) -> None:
+        """It has ended, as its worker says, or as follows from the end of that, at ``time_ns``."""
         if self._status is None:
+            self.ended_ns = time_ns
             self._error = error
             self._status = status
             self._ended.set()
@@ -242,13 +245,16 @@ class WorkerLink:
 
     def _listen(self) -> None:
         """The thread. Its calls renew the lease."""
+        broken_ns = 0  # when the worker began not to answer: the end of one that is gone, before an election
         while self._is_wanted():
             nodes, loads = dict(self._nodes), dict(self._loads)
             known = [pid for pid, node in nodes.items() if node.poll() is not None]
             has = {name: load.has for name, load in loads.items()}
             try:
                 news: News = self.call("hear", list(nodes), known, has, timeout_s=HEAR_S + CALL_S)
+                broken_ns = 0
             except ClusterError:
+                broken_ns = broken_ns or time.time_ns()
                 time.sleep(RETRY_S)  # so that the scheduler has noticed; to call a worker that is gone takes Dask long
                 why = self._why_lost()
                 if not why:
@@ -258,7 +264,7 @@ class WorkerLink:
                     {name: LoadNews(True, (), {}, (), f"was lost: {why}") for name in loads},
                 )
             for ended in news.ended:
-                nodes[ended.pid].ended(ended.status, ended.error)
+                nodes[ended.pid].ended(ended.status, ended.error, broken_ns if self.gone else 0)
             for name, told in news.loads.items():
                 loads[name].take(told)
 

@@ -364,8 +364,8 @@ class Fleet:
             if status not in (*QUIET_ENDS, self.foretold.get(name)):
                 self._on_failure()
             self._feed.forget(name)
-            how = SIGNALS.get(status, f"exit status {status}")
-            self._feed.note(LabEvent.DIED, name, " ".join([how, *process.error_text().splitlines()[-1:]]))
+            text = " ".join([SIGNALS.get(status, f"exit status {status}"), *process.error_text().splitlines()[-1:]])
+            self._feed.note(LabEvent.DIED, name, text, getattr(process, "ended_ns", 0))
 
 
 def _own_key(folder: Path | None) -> keys.Credentials | None:

@@ -148,6 +148,9 @@ class LoadTeam:
         fresh = [placed(decode_metrics(frame), part.clock().offset_ns) for frame in part.frames()]
         if fresh:
             self._newest[number] = fresh[-1]
+        if part.ended and number in self._newest:  # one that died could not say that it offers nothing any more
+            last = self._newest[number]
+            last.state, last.rate, last.outstanding, last.silence_ms = "ended", 0.0, 0, 0.0
         return fresh
 
     def _tell(self, fresh: Sequence[LoadMetrics]) -> None:

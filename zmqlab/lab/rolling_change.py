@@ -26,7 +26,6 @@ from typing import Any, get_args
 
 from zmqlab.errors import ClusterError, NodeStartFailed, SettingsError
 from zmqlab.lab.events import LabEvent
-from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import Durability, Reads
@@ -53,7 +52,9 @@ def change_settings(cluster: StartedCluster, wanted: Mapping[str, Any], timeout_
     fleet = cluster.fleet
     with fleet.turns.take(MEMBERS, "change"):
         _check(cluster, wanted)
-        fleet.plan = _changed(fleet.plan, wanted)
+        more = {name: value for name, value in wanted.items() if name == "reads"}
+        durability = wanted.get("durability", fleet.plan.durability)
+        fleet.plan = replace(fleet.plan, durability=durability, more={**fleet.plan.more, **more})
         leader = cluster.wait_for_leader(timeout_s)
         for name in sorted(fleet.names, key=lambda name: name == leader):
             if any(getattr(fleet.settings(name), setting) != value for setting, value in wanted.items()):
@@ -72,11 +73,6 @@ def _check(cluster: StartedCluster, wanted: Mapping[str, Any]) -> None:
     still = [name for name in fleet.names if name not in fleet.running]
     if still:
         raise ClusterError(f"{', '.join(still)} must run first: restart or resume, and try again")
-
-
-def _changed(plan: NodePlan, wanted: Mapping[str, Any]) -> NodePlan:
-    more = {name: value for name, value in wanted.items() if name == "reads"}
-    return replace(plan, durability=wanted.get("durability", plan.durability), more={**plan.more, **more})
 
 
 def _start_anew(cluster: StartedCluster, name: str, wanted: Mapping[str, Any], timeout_s: float) -> None:

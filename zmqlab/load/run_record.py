@@ -69,7 +69,7 @@ TAIL_RECORDS = 100_000
 """5.6 MB: more than two seconds at 40,000 requests a second."""
 STORY = "story"
 LEDGER = "ledger-"
-_PACK = struct.Struct("<QQQqqIIIHBB").pack
+_PACK = struct.Struct("<QQQqqIIIBxBB").pack
 _HEAD = struct.Struct("<II")
 """Of a message of the story: its length and its CRC-32."""
 NS_PER_S = 1_000_000_000

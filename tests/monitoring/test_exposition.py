@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -382,3 +383,20 @@ def test_the_settings_reach_the_process(tmp_path: Path) -> None:
 
     settings = NodeSettings(name="node0", port=5_000, metrics_port=5_003, run_dir=tmp_path)
     assert parse_arguments(node_arguments(settings)) == settings
+
+
+def test_with_several_groups_their_series_have_a_label_and_those_of_the_node_have_none() -> None:
+    views = [a_view(msgspec.structs.replace(a_status(), group=group, shards=2)) for group in (0, 1)]
+    samples = [
+        (sample.name, sample.labels)
+        for family in text_string_to_metric_families(render(figures(*views)).decode())
+        for sample in family.samples
+    ]
+    terms = [labels for name, labels in samples if name == "zmqlab_term"]
+    assert terms == [{"group": "0"}, {"group": "1"}]
+    assert [labels for name, labels in samples if name == "process_resident_memory_bytes"] == [{}]
+    assert len([labels for name, labels in samples if name == "zmqlab_role"]) == 12
+    chains = [labels for name, labels in samples if name == "zmqlab_chain_hash"]
+    assert chains == [{"every": "256", "group": "0"}, {"every": "256", "group": "1"}]
+    alone = text_string_to_metric_families(render(figures(a_view(a_status()))).decode())
+    assert not any("group" in sample.labels for family in alone for sample in family.samples)

@@ -19,6 +19,7 @@ from zmqlab.errors import JournalCorrupt, JournalDenied, JournalFull, JournalLos
 from zmqlab.node import lmdb_pages
 from zmqlab.node.lmdb_journal import MAP_BYTES, LmdbJournal, LmdbStore
 from zmqlab.raft import HardState
+from zmqlab.raft.messages import Entry, EntryKind
 
 IS_ROOT = os.geteuid() == 0
 
@@ -278,3 +279,32 @@ def test_a_folder_that_was_refused_can_be_used_afterwards(tmp_path: Path) -> Non
     with pytest.raises(JournalMismatch):
         LmdbJournal(tmp_path, identity="another")
     journal_of(tmp_path).close()
+
+
+def test_what_several_groups_store_together_is_one_transaction(tmp_path: Path) -> None:
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=8)
+    other = journal.group(5)
+    commits = journal._disk._env.info()["last_txnid"]
+    with journal.together():
+        journal.store(HardState(1, 1, 0), [], None)
+        other.store(HardState(2, 1, 0), [Entry(1, 2, EntryKind.NO_OP, b"")], None)
+    assert journal._disk._env.info()["last_txnid"] == commits + 1
+    journal.close()
+
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=8)
+    assert journal.load().hard_state == HardState(1, 1, 0)
+    assert journal.load().entries == []
+    assert journal.group(5).load().hard_state == HardState(2, 1, 0)
+    assert len(journal.group(5).load().entries) == 1
+    journal.close()
+
+
+def test_groups_that_fail_together_store_nothing(tmp_path: Path) -> None:
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=8)
+    other = journal.group(5)
+    journal.damage(0.0, True)
+    with pytest.raises(JournalFull), journal.together():
+        other.store(HardState(2, 1, 0), [], None)
+    journal.damage(0.0, False)
+    assert other.load().hard_state is None
+    journal.close()

@@ -60,6 +60,7 @@ def sim(
     nodes: int = typer.Option(0, "--nodes", help="How many nodes; by default each seed decides."),
     faults_ms: int = typer.Option(0, "--faults-ms", min=0, help="How long faults strike; by default the seed decides."),
     focus: str = typer.Option("", "--focus", help="Aim at one kind of bug: " + FOCUSES),
+    shards: bool = typer.Option(False, "--shards", help="Every run has several groups."),
     replication: str = REPLICATION_OPTION,
     jobs: int = typer.Option(0, "--jobs", min=0, help="Processes for --runs; by default one for each core."),
     trace: str = typer.Option("", "--trace", help="Write all events of the run there, as JSON.", metavar="FILE"),
@@ -80,7 +81,7 @@ def sim(
     from zmqlab.sim.__main__ import replay
     from zmqlab.sim.plan import SimSettings
 
-    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus, replication=replication)
+    settings = SimSettings(nodes=nodes, faults_ms=faults_ms, focus=focus, shards=shards, replication=replication)
     if not runs:
         show = _drawer(Path(picture), window) if picture else None
         return replay(seed, settings, Path(trace) if trace else None, show)

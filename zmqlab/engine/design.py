@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from zmqlab.engine.leader_balance import PATIENCE
 from zmqlab.engine.link_faults import ClientFaults, LinkFaults
 from zmqlab.raft import RaftSettings
 from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings, StateMachine
@@ -26,6 +27,8 @@ class Design:
     """None: from the node's settings."""
     answer_bytes: int = frames.MAX_ANSWER_BYTES
     """What a client accepts in one frame."""
+    balance_timeouts: int = PATIENCE
+    """Election time-outs for which a group's preferred leader must be well before it gets the group."""
 
 
 @dataclass(frozen=True, slots=True)

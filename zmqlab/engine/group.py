@@ -101,9 +101,8 @@ class Group:
         )
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
         leaving = Leaving(effects, rng, replication, journal.life, number) if settings.leave else None
-        self.balance = (
-            Balance(self.replica, lambda: self.peers.member_at(company.preferred)) if company.preferred else None
-        )
+        patience = design.balance_timeouts
+        self.balance = Balance(self.replica, lambda: self.peers.member_at(company.preferred), patience)
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -246,6 +245,7 @@ class Group:
             self.closing.begin()
             self.joining.close()
             self.standing.close()
+            self.balance.rest()
             role = self.replica.replication.role.name.lower()
             self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 

@@ -42,14 +42,20 @@ LAG_MAX = 256
 class Balance:
     """See the module. Owned by one group."""
 
-    def __init__(self, replica: Replica, preferred: Callable[[], int]) -> None:
-        """``preferred``: tells the member that should lead now; 0: none."""
+    def __init__(self, replica: Replica, preferred: Callable[[], int], patience: int = PATIENCE) -> None:
+        """
+        Args:
+            preferred: tells the member that should lead now; 0: none.
+            patience: for so many election time-outs it must have been well.
+        """
+        self.hand_overs = 0
+        """How often this node has handed the group over."""
         self.is_handing_over = False
-        """Whether this leader has told, or is about to tell, the preferred member to lead."""
+        """Whether this leader has begun to hand over since the last tick."""
         self._replica = replica
         self._preferred = preferred
         timeout = replica.replication.election_ticks
-        self._patience_ticks = PATIENCE * timeout
+        self._patience_ticks = patience * timeout
         self._drain_ticks = max(1, round(DRAIN * timeout))
         self._factor = 1
         self._well_since = 0
@@ -61,13 +67,14 @@ class Balance:
         """Look whether it is time to hand over. To be called once a tick."""
         replication = self._replica.replication
         target = self._preferred()
+        self.is_handing_over = False
         if replication.role is not Role.LEADER or target in (0, replication.node_id) or not self._is_well(target):
-            self._rest()
+            self.rest()
             return
         ticks = replication.ticks
         self._well_since = self._well_since or ticks
         if self._drains_until and ticks >= self._drains_until:
-            self._rest()
+            self.rest()
         elif not self._drains_until and ticks - self._well_since >= self._factor * self._patience_ticks:
             self._drains_until = ticks + self._drain_ticks
             self._replica.proposes = False
@@ -78,11 +85,12 @@ class Balance:
             return
         replication, target = self._replica.replication, self._preferred()
         if replication.role is not Role.LEADER:
-            self._rest()
+            self.rest()
         elif replication.commit_index == replication.last_index:
-            self._rest()
+            self.rest()
             self._factor = min(2 * self._factor, PATIENCE_MAX)
             self.is_handing_over = replication.hand_over(target)
+            self.hand_overs += self.is_handing_over
 
     def _is_well(self, target: int) -> bool:
         replication = self._replica.replication
@@ -95,7 +103,7 @@ class Balance:
             and replication.last_index - progress.match_index <= LAG_MAX
         )
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """Wait for nothing any more."""
         self._well_since = self._drains_until = 0
         self._replica.proposes = True

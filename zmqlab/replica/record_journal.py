@@ -191,10 +191,10 @@ class RecordJournal:
             JournalFull: there is no room.
         """
         self._store: Store = store
-        self._retain_bytes = retain_bytes
+        self._retain_bytes = self._node_retain_bytes = retain_bytes
         self._part_bytes = part_bytes
         self._staged: _Staged | None = None
-        self._groups: dict[int, Journal] = {}
+        self._groups: dict[int, RecordJournal] = {}
         with store.write() as transaction:
             if not life:
                 _check_identity(transaction, identity)
@@ -243,14 +243,17 @@ class RecordJournal:
     def hosted(self, new: Hosted | None) -> Hosted | None:
         """See the interface. All groups of the node share what may be kept behind snapshots. Raises JournalCorrupt,
         JournalFull."""
-        with self._store.write() as transaction:
-            record = transaction.meta(_HOSTED)
-            if record is None and new is not None:
-                numbers = struct.pack(f"<{len(new.groups)}H", *new.groups)
-                fixed = _HOSTED_RECORD.pack(new.shards, new.replication_factor, len(new.groups))
+        with self._store.read() as view:
+            record = view.meta(_HOSTED)
+        if record is None and new is not None:
+            numbers = struct.pack(f"<{len(new.groups)}H", *new.groups)
+            fixed = _HOSTED_RECORD.pack(new.shards, new.replication_factor, len(new.groups))
+            with self._store.write() as transaction:
                 transaction.put_meta(_HOSTED, seal(fixed, numbers, new.founders.encode()))
         found = new if record is None else _hosted(unseal(record, "the groups of this node"))
-        self._retain_bytes //= len(found.groups) if found is not None else 1
+        if found is not None:
+            for each in {self, *self._groups.values()}:
+                each._retain_bytes = self._node_retain_bytes // len(found.groups)
         return found
 
     def group(self, number: int) -> Journal:
@@ -259,7 +262,7 @@ class RecordJournal:
             self._groups[number] = self._of_group(number) if number else self
         return self._groups[number]
 
-    def _of_group(self, number: int) -> Journal:
+    def _of_group(self, number: int) -> RecordJournal:
         """Open the journal of a further group."""
         sizes = {"retain_bytes": self._retain_bytes, "part_bytes": self._part_bytes}
         return RecordJournal(self._store.of_group(number), identity="", life=self.life, **sizes)

@@ -10,13 +10,16 @@ Rules: no clock but the virtual one, no chance but the seed's, no order of a set
 In reading order:
 
 * :mod:`~zmqlab.sim.simulation`: time, the phases, the outcome.
+* :mod:`~zmqlab.sim.rest_checks`: what must be so when all is at rest.
 * :mod:`~zmqlab.sim.plan`: what a person wishes, and what a seed draws.
 * :mod:`~zmqlab.sim.focuses`: plans aimed at one kind of bug.
 * :mod:`~zmqlab.sim.world`: what all parts of a run share.
 * :mod:`~zmqlab.sim.node_process`: one node's process, around its engine.
+* :mod:`~zmqlab.sim.seats`: a node's part in one of several groups.
 * :mod:`~zmqlab.sim.network`: links between nodes and clients, and a node's sockets.
 * :mod:`~zmqlab.sim.disk`: a disk that may lose what is not flushed, and flip bits.
 * :mod:`~zmqlab.sim.clients`: sessions that draw orders, ask again, and check each answer.
+* :mod:`~zmqlab.sim.leaving_rule`: which nodes a client's session may leave.
 * :mod:`~zmqlab.sim.orders`: what they order, and how much the market holds.
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
 * :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
@@ -29,6 +32,7 @@ In reading order:
 * :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
 * :mod:`~zmqlab.sim.node_mutations`: more of them, in what a node decides outside of consensus.
+* :mod:`~zmqlab.sim.shard_mutations`: more of them, between the groups of a node.
 * :mod:`~zmqlab.sim.many`: many seeds on all cores.
 * :mod:`~zmqlab.sim.trace`: one run as JSON for tools.
 """

@@ -35,13 +35,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--faults-ms", type=int, default=0, help="length of the first phase; by default the seed decides"
     )
     parser.add_argument("--focus", default="", help=f"aim at one kind of bug: {', '.join(FOCUSES)}")
+    parser.add_argument("--shards", action="store_true", help="every run has several groups")
     parser.add_argument("--replication", default=DEFAULT_REPLICATION, help=f"{REPLICATIONS.names}, or module:Class")
     parser.add_argument("--jobs", type=int, default=0, help="processes for --runs; by default one for each core")
     parser.add_argument("--trace", type=Path, help="write all events of the replayed seed there, as JSON")
     chosen = parser.parse_args(arguments)
     try:
         settings = SimSettings(
-            nodes=chosen.nodes, faults_ms=chosen.faults_ms, focus=chosen.focus, replication=chosen.replication
+            nodes=chosen.nodes,
+            faults_ms=chosen.faults_ms,
+            focus=chosen.focus,
+            replication=chosen.replication,
+            shards=chosen.shards,
         )
         if chosen.runs:
             return try_many(chosen.first_seed, chosen.runs, settings, chosen.jobs)

@@ -21,15 +21,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from zmqlab.client.retries import NodeChoice, ResponseClock
 from zmqlab.client.roster import Contact, Wire
 from zmqlab.client.session import Completion, Session, SessionSettings
+from zmqlab.placement import group_of
 from zmqlab.settings import CLIENT_PORT, client_endpoint, parse_endpoint
 from zmqlab.sim.checkers import Histories, Operation, Violation
-from zmqlab.sim.orders import Trader
+from zmqlab.sim.leaving_rule import Leaving
+from zmqlab.sim.orders import MarketPlan, Trader
 from zmqlab.sim.plan import MS
 from zmqlab.sim.world import World
 from zmqlab.wire import client as client_wire
@@ -79,10 +82,11 @@ class Client:
             window=rng.choice(WINDOWS),
             window_bytes=rng.choice(WINDOW_BYTES),
             node_choice=rng.choice(NODE_CHOICES),
+            group=world.group,
         )
         self._session: Session | None = None
         """None between sessions."""
-        self._leaving = Leaving(address)
+        self._leaving = Leaving(address, world.group)
         self._opening: Operation | None = None
         """The registration, until it is answered."""
         self._open: dict[int, Operation] = {}
@@ -96,7 +100,7 @@ class Client:
         """Frames of the last requests that were answered."""
         self._registrations: list[bytes] = []
         """The frame of the last registration that was answered: a copy of it opens a session that no client uses."""
-        self._trader = Trader(address, world.plan.market, rng)
+        self._trader = Trader(address, market_of(world), rng)
         self._lives: dict[int, int] = {}
         """Node id -> how often it had ended when its connection was last looked at."""
         self._stranger = Contact(PLACES, "", False)
@@ -200,16 +204,21 @@ class Client:
         self._session = session = Session(
             self._settings,
             self._connect,
-            [_endpoint_of(world.processes[node_id]) for node_id in world.members],
+            [_endpoint_of(world.processes[node_id]) for node_id in self._known()],
             rng=self._rng,
             nonces=self._rng,
             fallbacks=[client_endpoint(f"10.0.0.{place}", 5000) for place in range(1, PLACES + 1)],
         )
-        self._leaving = Leaving(self.address)
+        self._leaving = Leaving(self.address, world.group)
         self._watch(session, self._leaving)
         session.begin(world.now_us() * NS_PER_US)
-        self._opening = self._invoke(session.nonce, client_wire.encode_open_session(session.nonce))
+        opening = client_wire.encode_open_session(session.nonce, world.group)
+        self._opening = self._invoke(session.nonce, opening)
         return session
+
+    def _known(self) -> list[int]:
+        """The members; with shards any node, whichever groups it holds."""
+        return list(self._world.processes) if self._world.plan.shards > 1 else self._world.members
 
     def _watch(self, session: Session, leaving: Leaving) -> None:
         """Look at each answer before the session does."""
@@ -241,7 +250,8 @@ class Client:
     def _read(self) -> None:
         self._next_nonce += 1
         nonce = self._next_nonce
-        frame = control.encode(frames.QUERY, control.BookQuery(nonce, self._trader.symbol()))
+        query = control.BookQuery(nonce, self._trader.symbol())
+        frame = control.encode(frames.QUERY, query, self._world.group)
         self._reads[nonce] = self._invoke(nonce, frame)
         self._send_read(self._reads[nonce])
 
@@ -325,7 +335,7 @@ class Client:
     def _check(self, session: Session, response: Response) -> None:
         """An answer to an open operation must be what the log says, whether or not it ends the operation."""
         number = response.request_number
-        if response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING):
+        if response.status in (ResponseStatus.BUSY, ResponseStatus.CLOSING, ResponseStatus.ELSEWHERE):
             return
         operation = self._open.get(number) if response.client_id == session.client_id else None
         if self._opening is not None and number == self._opening.number:
@@ -348,7 +358,8 @@ class Client:
             raise Violation(f"client {self.address} is told {response.status} for its open request {operation.number}")
         number = operation.number
         answered_below = min([number, *self._open])
-        frame = client_wire.encode_request(response.client_id, number, answered_below, operation.content)
+        numbers = response.client_id, number, answered_below
+        frame = client_wire.encode_request(*numbers, operation.content, self._world.group)
         self._old = [*self._old[-3:], frame]
         self._trader.answered(operation.content, records.unpack_reports(response.reports))
 
@@ -387,46 +398,14 @@ class SimulatedWire:
         self._client.left(self._contact)
 
 
-class Leaving:
-    """Which nodes a session may leave.
-
-    A session may leave a node only if the newest membership that it was told has no such voter, and only while it is
-    connected to a majority of that membership's voters. Otherwise an old word, or that of a minority, may take the last
-    nodes away that answer. What is newest is judged here a second time: by commit index, and then by term.
-    """
-
-    def __init__(self, client: int) -> None:
-        self._client = client
-        self._nonces: set[int] = set()
-        self._newest = -1, -1
-        self._voters: dict[int, str] = {}
-        """Node id -> endpoint, of the newest membership."""
-
-    def asked(self, query: control.Query) -> None:
-        """The session asks a node for its status."""
-        self._nonces.add(query.nonce)
-
-    def told(self, answer: control.Answer) -> None:
-        """A node's answer is about to reach the session. A node that is no member does not know who is."""
-        if not isinstance(answer, control.StatusAnswer) or answer.nonce not in self._nonces:
-            return
-        status = answer.status
-        place = status.commit_index, status.term
-        voters = {member.node_id: member.client_endpoint for member in status.members if member.voter}
-        if voters and place >= self._newest and status.node_id in [member.node_id for member in status.members]:
-            self._newest, self._voters = place, voters
-
-    def left(self, contact: Contact, kept: list[Contact]) -> None:
-        """The session has left ``contact`` and keeps the others."""
-        connected = {each.node_id for each in kept if each.connected} & self._voters.keys()
-        if 2 * len(connected) <= len(self._voters):
-            raise Violation(
-                f"leaving: client {self._client} leaves {contact.endpoint}, but is connected to {sorted(connected)} "
-                f"of the voters {sorted(self._voters)} alone"
-            )
-        missed = [each for each, endpoint in self._voters.items() if endpoint == contact.endpoint]
-        if not connected.issuperset(missed) and contact.endpoint not in [each.endpoint for each in kept]:
-            raise Violation(f"leaving: client {self._client} leaves {contact.endpoint}, where voter {missed[0]} is")
+def market_of(world: World) -> MarketPlan:
+    """What a client trades in: with shards, symbols of its group."""
+    market, shards = world.plan.market, world.plan.shards
+    if shards == 1:
+        return market
+    names = (f"{letter}{number}" for number in range(100) for letter in "AB")
+    own = [name for name in names if group_of(name, shards) == world.group]
+    return replace(market, symbols=tuple(own[: len(market.symbols)]))
 
 
 def _endpoint_of(process: Process) -> str:

@@ -25,7 +25,7 @@ from functools import partial
 from zmqlab.errors import JournalFull
 from zmqlab.raft import HardState, Snapshot
 from zmqlab.raft.messages import Entry
-from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.replica import MemoryJournal
 from zmqlab.replica.record_journal import RecordJournal, generation_of
 from zmqlab.sim.checkers import Violation
 
@@ -291,7 +291,7 @@ class DiskJournal(RecordJournal):
         self._node = self
         """The journal of group 0."""
 
-    def _of_group(self, number: int) -> Journal:
+    def _of_group(self, number: int) -> DiskJournal:
         disk = self._disk.of_group(number)
         journal = DiskJournal(disk, "", self._retain_bytes, self._watches, self._part_bytes, number, self.life)
         journal._node = self

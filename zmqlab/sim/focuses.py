@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zmqlab.replica import MakeReplication, RaftByQuorum
-from zmqlab.sim.orders import draw_busy_market
+from zmqlab.sim.orders import QUIET_MARKET, draw_busy_market
 from zmqlab.sim.plan import FOCUSES, MS, Plan, SimSettings, draw_plan
 
 OUTAGES = 0.15
@@ -21,14 +21,61 @@ BUSY_MARKETS = 0.4
 """Share of the runs, of those with no focus or with one of MAY_BE_BUSY, whose market is a busy one."""
 ROUGH_LINKS = 0.2
 """Share of the runs in which a link that is made faulty is rough, too."""
+SHARDED = 0.1
+"""Share of the plain runs that have shards: those with no focus of their own, no changes of the members and no seed."""
+WITH_SHARDS = (
+    *("crash", "crash_in_effect", "pause", "freeze", "partition", "one_way", "isolate", "slow_link", "transfer"),
+    *("power_cut", "terminate"),
+)
+"""Faults that a run with shards may have."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 
-def plan_of(rng: random.Random, settings: SimSettings, make_replication: MakeReplication = RaftByQuorum) -> Plan:
+def plan_of(
+    rng: random.Random,
+    settings: SimSettings,
+    make_replication: MakeReplication = RaftByQuorum,
+    knows_shards: bool = True,
+) -> Plan:
     """Everything that is decided beforehand, and what it is aimed at. What was added later is drawn last, so that most
-    seeds keep their runs."""
+    seeds keep their runs.
+
+    ``knows_shards``: whether the clients of the run can have a session of any group.
+    """
     plan = _aimed(rng, settings, make_replication)
-    return replace(plan, rough_links=rng.random() < ROUGH_LINKS)
+    plan = replace(plan, rough_links=rng.random() < ROUGH_LINKS)
+    chance = rng.random()
+    is_plain = not settings.focus and not plan.operations and plan.durability != "memory" and not plan.begins_with_seed
+    is_drawn = is_plain and not plan.outage and not plan.market.is_busy and chance < SHARDED
+    is_drawn = is_drawn and make_replication is RaftByQuorum and knows_shards
+    return _with_shards(rng, plan, settings) if settings.shards or is_drawn else plan
+
+
+def _with_shards(rng: random.Random, plan: Plan, settings: SimSettings) -> Plan:
+    """Several groups on the same nodes. The members stay: what changes them, or costs a journal, is left out."""
+    nodes = settings.nodes or rng.choice((3, 3, 4, 5, 5, 6))
+    copies = rng.choice((0, 3, 3))
+    faults = tuple(fault for fault in plan.faults if fault in WITH_SHARDS) or ("crash", "pause")
+    return replace(
+        plan,
+        shards=rng.choice((2, 3, 4, 6)),
+        node_count=nodes,
+        replication_factor=copies if 0 < copies < nodes else 0,
+        balance_timeouts=rng.choice((1, 1, 2, 5)),
+        think_us=rng.choice((4, 15)) * MS,
+        requests_open_max=12,
+        durability="fsync" if "power_cut" in faults else "os" if plan.durability == "memory" else plan.durability,
+        faults=faults,
+        faults_ms=settings.faults_ms or max(plan.faults_ms, rng.choice((600, 1_500, 3_000))),
+        operations=(),
+        begins_with_seed=False,
+        nodes_ask=True,
+        leaves=False,
+        outage=False,
+        probes=False,
+        market=QUIET_MARKET,
+        unlucky_repair=0.0,
+    )
 
 
 def _aimed(rng: random.Random, settings: SimSettings, make_replication: MakeReplication) -> Plan:

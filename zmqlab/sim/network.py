@@ -204,7 +204,7 @@ class Sockets:
         if frame.startswith(_APPENDS):
             own, address, send = self.process, self.process.address, self._world.network.send
             for process in self._world.reachable():
-                if address in process.sockets.subscribed and process is not own:
+                if address in process.sockets.subscribed and process is not own and process.sockets.hears(frame):
                     send(own.node_id, process.node_id, frame)
 
     def send(self, address: str, frame: bytes) -> None:
@@ -234,6 +234,10 @@ class Sockets:
 
     def hear_groups(self, numbers: Sequence[int]) -> None:
         self.heard = frozenset(numbers)
+
+    def hears(self, frame: bytes) -> bool:
+        """Whether a broadcast is of a group that is wanted, as a SUB socket's topics decide."""
+        return self.heard is None or frames.parse_header(frame)[1] in self.heard
 
     def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
         return tuple(endpoints)

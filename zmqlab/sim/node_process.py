@@ -19,16 +19,14 @@ from typing import cast
 
 from zmqlab.engine import Design, Engine
 from zmqlab.errors import JournalCorrupt, JournalFull
-from zmqlab.raft import (
-    Configuration,
-    Role,
-)
+from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
-from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
+from zmqlab.sim.disk import Disk, DiskJournal, Stored, VolatileJournal
 from zmqlab.sim.network import Sockets
 from zmqlab.sim.node_rules import Beginning, Duties
+from zmqlab.sim.seats import Seated
 from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
 from zmqlab.wire import frames
@@ -45,11 +43,12 @@ class Crash(Exception):
     """The process ends here."""
 
 
-class Process:
+class Process(Seated):
     """See the module."""
 
     def __init__(self, number: int, settings: NodeSettings, world: World, rng: random.Random) -> None:
         """``number`` is the node's identity, and what the network and the story call it."""
+        super().__init__()
         plan = world.plan
         self.node_id = number
         self.settings = settings
@@ -119,7 +118,7 @@ class Process:
     @property
     def raft(self) -> RaftByQuorum:
         """Of a process that runs."""
-        raft = self._raft
+        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft)
         assert raft is not None, "the process is down"
         return raft
 
@@ -130,12 +129,6 @@ class Process:
         return replica.replication.term if replica else 0
 
     @property
-    def leads(self) -> bool:
-        """Whether it runs and leads."""
-        replica = self.replica
-        return replica is not None and replica.replication.role is Role.LEADER
-
-    @property
     def is_closing(self) -> bool:
         """Whether it runs and was told to end."""
         groups = self.engine.groups.values() if self.engine is not None else ()
@@ -143,7 +136,7 @@ class Process:
 
     @property
     def has_moved(self) -> bool:
-        """Whether the members in effect, as it knows them, say that it is at another address."""
+        """Whether the members in effect, as it knows them, place it elsewhere."""
         known = (dict(each.addresses) for each in self.configurations())
         return any(addresses.get(self.node_id, self.address) != self.address for addresses in known)
 
@@ -178,9 +171,8 @@ class Process:
         self._beginning = Beginning(self.node_id)
         self.world.listening[self.address] = self
         plan = self.world.plan
-        design = Design(
-            plan.make_replication, lambda: ObservedMachine(self), plan.raft, plan.replica, plan.answer_frame_bytes
-        )
+        bounds = plan.raft, plan.replica, plan.answer_frame_bytes, plan.balance_timeouts
+        design = Design(plan.make_replication, lambda: ObservedMachine(self), *bounds)
         try:
             self.engine = Engine(
                 self.settings,
@@ -234,14 +226,17 @@ class Process:
             journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
-            journal = DiskJournal(
-                self.disk, f"node {self.node_id}", plan.retain_bytes, lambda _: self.watcher.stored, part_bytes
-            )
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._watch_of, part_bytes)
         self._is_new = journal.is_new
         if not self._is_new:
-            stored = journal.load()
-            self.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
+            for number in self.seats or (0,):
+                stored = journal.group(number).load()
+                self.seat(number).watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
+
+    def _watch_of(self, number: int) -> Stored:
+        """What is told what a group stores. With shards, group 0 may only hold who the node is."""
+        return self.seat(number).watcher.stored if number in self.seats or not self.seats else self.watcher.stored
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -252,9 +247,10 @@ class Process:
     def _end(self, why: str) -> None:
         self.configurations()
         self.world.note("crashed", node=self.node_id, why=why)
-        if self.replica is not None:
-            self.snapshots += self.replica.snapshots_total
+        self.snapshots = self.snapshots_total
         self.bad_frames = self.refused
+        for seat in self.seats.values():
+            seat.closed()
         self.engine = self.replica = self.duties = self._raft = None
         self.world.closings.ended(self)
         self.crash_in = 0
@@ -406,10 +402,12 @@ class Process:
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
-        self.watcher.took_turn()
+        for seat in self.all_seats():
+            seat.watcher.took_turn()
         if engine.is_over:
-            if self.duties is not None:
-                self.duties.ended()
+            for seat in self.all_seats():
+                if seat.duties is not None:
+                    seat.duties.ended()
             self.ended += 1
             self.world.tell(f"node {self.node_id} ends in order")
             self._end("in order")

@@ -71,6 +71,8 @@ class SimSettings:
     clients: int = 3
     focus: str = ""
     """One of FOCUSES; empty lets the seed choose, which mostly chooses none."""
+    shards: bool = False
+    """Every run has several groups; else a seed decides that, for a few plain runs."""
     replication: str = DEFAULT_REPLICATION
     """How the nodes copy their log (:mod:`zmqlab.replica.replications`). A seed draws the same for all of them."""
 
@@ -181,6 +183,12 @@ class Plan:
     market: MarketPlan
     make_replication: MakeReplication
     """How groups copy their logs."""
+    shards: int = 1
+    """Groups that share the symbols."""
+    replication_factor: int = 0
+    """Nodes that hold each of them; 0: all."""
+    balance_timeouts: int = 10
+    """Election time-outs for which a group's preferred leader must have been well before it gets the group."""
     rough_links: bool = False
     """Whether links that are made faulty are also narrow, and their frames come twice and out of turn."""
 

@@ -39,7 +39,6 @@ from zmqlab.raft import (
     Snapshot,
 )
 from zmqlab.raft.messages import NOBODY, Entry, EntryKind, InstallSnapshotResponse, TimeoutNow
-from zmqlab.replica.driver import Key
 from zmqlab.replica.replica import request_key
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
@@ -246,7 +245,7 @@ class Creation:
         self._copies = copies
         self._last: dict[int, int] = {}
         """Term -> the highest index that its leader gave to an entry."""
-        self._requests: dict[tuple[int, Key], int] = {}
+        self._requests: dict[tuple[int, tuple[int, int]], int] = {}
         """(term, key of a request) -> the index of its latest entry of that term."""
 
     def new(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> list[Entry]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import permutations
@@ -26,13 +26,15 @@ from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim import operator
 from zmqlab.sim.adversary import Faults, Outage
 from zmqlab.sim.causes import Causes
-from zmqlab.sim.checkers import Configurations, Ledger, Violation
+from zmqlab.sim.checkers import Configurations, Histories, Ledger, Violation
 from zmqlab.sim.clients import Client, MakeClient
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
-from zmqlab.sim.node_rules import crowds, upkeep
+from zmqlab.sim.node_rules import crowds
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
+from zmqlab.sim.rest_checks import check_states, what_is_missing, what_is_owed
+from zmqlab.sim.seats import worlds_of
 from zmqlab.sim.trace import Trace, document
 from zmqlab.sim.weak_rules import rules_of
 from zmqlab.sim.world import World
@@ -128,7 +130,7 @@ class Simulation:
         self._trace = trace
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
-        self.plan = plan_of(random.Random(f"{seed} plan"), settings, make_replication)
+        self.plan = plan_of(random.Random(f"{seed} plan"), settings, make_replication, make_client is Client)
         self.network = Network(self.plan, random.Random(f"{seed} network"), self.at, self._clock, trace)
         self.ledger = Ledger(self.plan.limits, self.plan.market.limits)
         rules = rules_of(make_replication, self.ledger)
@@ -162,14 +164,26 @@ class Simulation:
         for node_id in ids:
             self._new_process(self._first_settings(node_id, ids))
         world.members = list(ids)
+        self._worlds: dict[int, World] = {}
+        """By group, of a run with shards."""
+        if self.plan.shards > 1:
+            self._worlds = worlds_of(world, founders, lambda node_id: world.processes[node_id].settings)
+            for process in world.processes.values():
+                process.take_seats(self._worlds)
         self.operator = operator.Operator(self._join, world, random.Random(f"{seed} operator"))
         self.clients = {
-            address: make_client(address, world, self.histories, random.Random(f"{seed} client {address}"))
-            for address in range(FIRST_CLIENT, FIRST_CLIENT + settings.clients)
+            address: self._new_client(address, make_client, random.Random(f"{seed} client {address}"))
+            for address in range(FIRST_CLIENT, FIRST_CLIENT + max(settings.clients, 2 * len(self._worlds)))
         }
         self.network.receivers[operator.ADDRESS] = self.operator.deliver
         self.network.receivers.update({address: client.deliver for address, client in self.clients.items()})
         self.faults = Faults(self.operator, world, random.Random(f"{seed} faults"))
+
+    def _new_client(self, address: int, make_client: MakeClient, rng: random.Random) -> Client:
+        """A client; with shards it is one of one group."""
+        worlds = list(self._worlds.values()) or [self._world]
+        world = worlds[address % len(worlds)]
+        return make_client(address, world, world.histories or self.histories, rng)
 
     def _first_settings(self, node_id: int, ids: Sequence[int]) -> NodeSettings:
         """What a node of the beginning is started with: a founder, the seed, or a node that joins the seed."""
@@ -195,6 +209,8 @@ class Simulation:
             leave=self.plan.leaves and bool(fields.get("join")),
             allow_faults=True,
             replication=self._settings.replication,
+            shards=self.plan.shards,
+            replication_factor=self.plan.replication_factor,
             **fields,
         )
 
@@ -271,7 +287,8 @@ class Simulation:
         self.tell("everything is healed")
         self.faults.heal()
         self.operator.finish()
-        self.operator.compare_hashes()
+        if not self._worlds:
+            self.operator.compare_hashes()
         for client in self.clients.values():
             client.finish()
         self._come_to_rest()
@@ -307,50 +324,41 @@ class Simulation:
             self.operator.look_after()
             self._advance(self.now_us + CHECK_US)
         self._check_states()
-        self.operator.compare_hashes()
+        if not self._worlds:
+            self.operator.compare_hashes()
         self._advance(self.now_us + CHECK_US)
         members = self.operator.members
-        self.tell(f"at rest: nodes {sorted(members)} are at {self.ledger.last_index} and agree")
+        self.tell(f"at rest: nodes {sorted(members)} are at {self._last_index()} and agree")
+
+    def _last_index(self) -> int:
+        """Committed entries of all groups."""
+        return sum(world.ledger.last_index for world, _ in self._groups())
 
     def _members(self) -> list[Process]:
         return [self._world.processes[node_id] for node_id in self.operator.members]
 
+    def _groups(self) -> Iterator[tuple[World, list[Process]]]:
+        """Each group's world, and its members as its checkers see them."""
+        if not self._worlds:
+            yield self._world, self._members()
+        for number, world in self._worlds.items():
+            yield world, [self._world.processes[node_id].seat(number) for node_id in world.members]
+
     def _what_is_missing(self) -> str:
         if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
-        self.operator.reconcile()
+        if not self._worlds:
+            self.operator.reconcile()
         if not self.operator.is_done:
             return "the operator still waits for a change of the members"
-        if any(process.replica is None for process in self._members()):
-            return "members are down"
-        rafts = [process.raft for process in self._members()]
-        leaders = [raft.node_id for raft in rafts if raft.role is Role.LEADER]
-        if len(leaders) != 1 or any(raft.leader_id != leaders[0] for raft in rafts):
-            return f"nodes {leaders} lead, and {[raft.leader_id for raft in rafts]} are followed"
-        addresses = {process.node_id: process.address for process in self._members()}
-        if any(dict(raft.configuration.addresses) != addresses for raft in rafts):
-            return f"members are at {addresses}, and the log does not say so"
-        if learners := [raft.configuration.learners for raft in rafts if raft.configuration.learners]:
-            return f"{learners[0]} are learners, and no voters yet"
-        applied = [raft.applied_index for raft in rafts]
-        if min(applied) < self.ledger.last_index:
-            return f"the nodes have applied up to {applied} of {self.ledger.last_index}"
-        duties = [process.duties for process in self._members()]
-        if missing := next((missing for each in duties if each and (missing := each.missing(self._members()))), ""):
-            return missing
-        if missing := next((missing for each in self._members() if (missing := self._upkeep(each))), ""):
-            return missing
+        for world, members in self._groups():
+            if missing := what_is_missing(members, world):
+                return missing
+        for world, members in self._groups():
+            if missing := what_is_owed(members, world):
+                return missing
         strays = {address: strays for address, client in self.clients.items() if (strays := client.strays())}
         return f"clients keep nodes that are no members, or lack members: {strays}" if strays else ""
-
-    def _upkeep(self, process: Process) -> str:
-        snapshot = process.raft.snapshot
-        groups = list(process.engine.groups.values()) if process.engine is not None else []
-        at = snapshot.index if snapshot is not None else 0
-        if missing := next((missing for each in groups if (missing := upkeep(each, at, self.ledger))), ""):
-            return missing
-        asked = sorted(process.sockets.asked.values())
-        return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
 
     def _check_crowds(self) -> None:
         """Nothing piles up in a node, or in a client's session. One run of three looks at one of each and a leader."""
@@ -366,26 +374,8 @@ class Simulation:
     def _check_states(self) -> None:
         """All members have the same books, sessions, log and members."""
         self._check_crowds()
-        books = self.ledger.books_hash()
-        states = set()
-        for process in self._members():
-            replica = process.running
-            process.raft.check_invariants()
-            states.add(replica.machine.state_hash())
-            if replica.machine.exchange.state_hash() != books:
-                raise Violation(f"final state: node {process.node_id} has other books than the naive exchange")
-            self._check_configuration(process)
-            process.read_whole_log()
-        if len(states) != 1:
-            raise Violation(f"final state: the nodes end in {len(states)} different states")
-
-    def _check_configuration(self, process: Process) -> None:
-        configuration = process.raft.configuration
-        if configuration.learners or set(configuration.voters) != set(self.operator.members):
-            raise Violation(
-                f"final state: node {process.node_id} ends with {configuration}, "
-                f"but the members are {sorted(self.operator.members)}"
-            )
+        for world, members in self._groups():
+            check_states(members, self.operator.members if world is self._world else world.members, world)
 
     def _probe(self) -> None:
         """Nothing is wrong now, and a node that was cut off, or removed, disturbs no other (thesis, 4.2.3 and 9.6)."""
@@ -417,18 +407,19 @@ class Simulation:
         for process, peer in permutations(followers, 2):
             closings.tell(peer, process, rng.randint(0, 3 * MS))
 
+    def _histories(self) -> list[Histories]:
+        return [world.histories or self.histories for world, _ in self._groups()]
+
     def figures(self) -> dict[str, int]:
         """What happened how often."""
         processes, clients = self._world.processes.values(), self.clients.values()
         return {
             "events": self._scheduled - len(self._heap),
             "virtual_ms": self.now_us // MS,
-            "elections": len(self.elections.leaders),
+            "elections": sum(len(world.elections.leaders) for world, _ in self._groups()),
             "crashes": sum(process.crashes for process in processes),
-            "snapshots": sum(
-                process.snapshots + (process.replica.snapshots_total if process.replica else 0) for process in processes
-            ),
-            "installs": sum(process.watcher.installs for process in processes),
+            "snapshots": sum(process.snapshots_total for process in processes),
+            "installs": sum(seat.watcher.installs for process in processes for seat in process.all_seats()),
             "ended": sum(process.ended for process in processes),
             "moved": self.operator.moved,
             "overflowed": sum(process.overflowed for process in processes),
@@ -439,12 +430,13 @@ class Simulation:
             "corrupted": self.faults.corrupted,
             "logs_read": self.operator.logs_read,
             "refused": sum(process.refused for process in processes),
-            "entries": self.ledger.last_index,
+            "entries": self._last_index(),
             "requests": sum(client.requests for client in clients),
-            "reads": self.histories.reads,
-            "answered": self.histories.answered,
+            "reads": sum(histories.reads for histories in self._histories()),
+            "answered": sum(histories.answered for histories in self._histories()),
             "unknown": sum(client.unknown for client in clients),
             "messages": self.network.sent,
             "lost": self.network.lost,
             "closings": self._world.closings.seen,
+            "balanced": sum(seat.hand_overs for process in processes for seat in process.seats.values()),
         }

@@ -7,19 +7,22 @@ group, shows each message as it is heard and as it leaves, each read as it begin
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from zmqlab.engine import Group
+from zmqlab.engine import Design, Effects, Group
 from zmqlab.engine.answers import Reply
 from zmqlab.market.canonical import SLICE_ROWS
 from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Applied, RaftByQuorum, StateMachine
+from zmqlab.replica import Applied, Journal, Origin, RaftByQuorum, StateMachine
 from zmqlab.replica.driver import Route
 from zmqlab.replica.execution import new_exchange
 from zmqlab.replica.machine import Restoring
 from zmqlab.replica.replica import Replica
+from zmqlab.settings import NodeSettings
 from zmqlab.sim.causes import UNKNOWN, Causes
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_rules import Duties, late_snapshot
@@ -99,8 +102,9 @@ class Watcher:
         last, applied = raft.log.last_index, world.ledger.last_index
         if last > applied and last != self._log_asked:
             self._log_asked = last
-            for group in self._process.engine.groups.values() if self._process.engine else ():
-                cast(WatchedGroup, group).ask_for_log(applied + 1)
+            for group in self._process.own_groups():
+                if group.replica is self._process.replica:
+                    cast(WatchedGroup, group).ask_for_log(applied + 1)
         if world.plan.unlucky_repair and raft.progress:
             self._look_at_repair(raft)
 
@@ -149,12 +153,29 @@ class Watcher:
 class WatchedGroup(Group):
     """See the module."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._process = cast("Sockets", self._effects).process
+    def __init__(self, number: int, settings: NodeSettings, effects: Effects, *parts: Any) -> None:
+        self._process = cast("Sockets", effects).process.seat(number)
+        super().__init__(number, settings, effects, *parts)
         self.duties = Duties(self._process, self.replica, self.peers, self.joining)
         self._process.opened(self.replica, self.duties)
         self._watch(self._process.world.causes)
+
+    def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
+        design = replace(design, make_machine=lambda: ObservedMachine(self._process))
+        return super()._make_replica(journal, origin, rng, design)
+
+    def _look_round(self) -> None:
+        was_handing_over = self.balance.is_handing_over
+        super()._look_round()
+        if not self.balance.is_handing_over or was_handing_over:
+            return
+        commit, last = self.replica.replication.commit_index, self.replica.replication.last_index
+        self._process.hand_overs += 1
+        if commit < last:
+            raise Violation(
+                f"balance: node {self._process.node_id} hands group {self.number} over with entries {commit + 1} to "
+                f"{last} that are not committed"
+            )
 
     def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.sim.causes import Causes
-from zmqlab.sim.checkers import Configurations, Elections, Ledger, Logs
+from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
@@ -47,6 +47,10 @@ class World:
     """What clients were told, then; None for Raft by quorum."""
     trace: Trace | None
     """None unless one is wanted."""
+    histories: Histories | None = None
+    """What the clients of one group saw, in a run with shards; else None: the simulation has it."""
+    group: int = 0
+    """Whose world it is, in a run with shards."""
     closings: Closings = field(init=False)
     processes: dict[int, Process] = field(default_factory=dict)
     """All that there ever were, by node id."""

@@ -1,0 +1,84 @@
+"""What must be so when all is healed and at rest, for one group of a run: one leader, all members alike, nothing owed.
+
+A run without shards has one group, whose members are its processes. With shards each group is looked at for itself,
+through the seats of its members (:mod:`~zmqlab.sim.seats`), and nothing is said about two groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from zmqlab.raft import Role
+from zmqlab.sim.checkers import Violation
+from zmqlab.sim.node_process import Process
+from zmqlab.sim.node_rules import upkeep
+from zmqlab.sim.world import World
+
+
+def what_is_missing(members: Sequence[Process], world: World) -> str:
+    """What the members of a group have not reached yet; empty if nothing."""
+    if any(process.replica is None for process in members):
+        return "members are down"
+    rafts = [process.raft for process in members]
+    leaders = [raft.node_id for raft in rafts if raft.role is Role.LEADER]
+    if len(leaders) != 1 or any(raft.leader_id != leaders[0] for raft in rafts):
+        return f"nodes {leaders} lead, and {[raft.leader_id for raft in rafts]} are followed"
+    addresses = {process.node_id: process.address for process in members}
+    if any(dict(raft.configuration.addresses) != addresses for raft in rafts):
+        return f"members are at {addresses}, and the log does not say so"
+    if learners := [raft.configuration.learners for raft in rafts if raft.configuration.learners]:
+        return f"{learners[0]} are learners, and no voters yet"
+    applied = [raft.applied_index for raft in rafts]
+    if min(applied) < world.ledger.last_index:
+        return f"the nodes have applied up to {applied} of {world.ledger.last_index}"
+    return ""
+
+
+def what_is_owed(members: Sequence[Process], world: World) -> str:
+    """What a member still has to do."""
+    for process in members:
+        if process.duties is not None and (missing := process.duties.missing(_neighbours(process, members))):
+            return missing
+    return next((missing for each in members if (missing := _upkeep(each, world))), "")
+
+
+def _neighbours(process: Process, members: Sequence[Process]) -> Sequence[Process]:
+    """All nodes that share a group with this one."""
+    if not process.seats:
+        return members
+    ids = {node_id for seat in process.seats.values() for node_id in seat.world.members}
+    return [process.world.processes[node_id] for node_id in sorted(ids)]
+
+
+def _upkeep(process: Process, world: World) -> str:
+    snapshot = process.raft.snapshot
+    at = snapshot.index if snapshot is not None else 0
+    groups = [group for group in process.own_groups() if group.replica is process.replica]
+    if missing := next((missing for each in groups if (missing := upkeep(each, at, world.ledger))), ""):
+        return missing
+    asked = sorted(process.sockets.asked.values())
+    return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
+
+
+def check_states(members: Sequence[Process], wanted: Collection[int], world: World) -> None:
+    """All members have the same books, sessions, log and members; ``wanted``: who the members shall be."""
+    books = world.ledger.books_hash()
+    states = set()
+    for process in members:
+        replica = process.running
+        process.raft.check_invariants()
+        states.add(replica.machine.state_hash())
+        if replica.machine.exchange.state_hash() != books:
+            raise Violation(f"final state: node {process.node_id} has other books than the naive exchange")
+        _check_configuration(process, wanted)
+        process.read_whole_log()
+    if len(states) != 1:
+        raise Violation(f"final state: the nodes end in {len(states)} different states")
+
+
+def _check_configuration(process: Process, wanted: Collection[int]) -> None:
+    configuration = process.raft.configuration
+    if configuration.learners or set(configuration.voters) != set(wanted):
+        raise Violation(
+            f"final state: node {process.node_id} ends with {configuration}, but the members are {sorted(wanted)}"
+        )

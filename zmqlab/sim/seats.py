@@ -1,0 +1,188 @@
+"""A node's part in one of several groups, as the checkers see it: a process of its own, which shares its life with
+others.
+
+The rules of Raft, of sessions and of answers hold for each group alone. So each group of a run with shards has a
+:class:`~zmqlab.sim.world.World` of its own: its checkers, its ledger, its members. What is one for all groups of a node
+(the process, its disk, its clock, its sockets) is looked at through :class:`Seat`, which passes on whatever it is not
+asked about its group. A run without shards has no seats: there the process itself is what the checkers see.
+
+:func:`worlds_of` makes the worlds. Left out: changes of the members, and what costs a journal, which would need an
+operator for each group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from zmqlab.engine import Engine, Group
+from zmqlab.engine.group_founding import founded
+from zmqlab.raft import Configuration, Role
+from zmqlab.replica import Origin, RaftByQuorum, Replica
+from zmqlab.settings import NodeSettings
+from zmqlab.sim.causes import Causes
+from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
+from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.watchers import Watcher
+from zmqlab.sim.world import World
+
+if TYPE_CHECKING:
+    from zmqlab.sim.node_process import Process
+
+
+class Seat:
+    """See the module. It looks like a :class:`~zmqlab.sim.node_process.Process` of one group."""
+
+    def __init__(self, process: Process, number: int, world: World) -> None:
+        self.process = process
+        self.number = number
+        self.world = world
+        self.replica: Replica | None = None
+        self.duties: Duties | None = None
+        self.watcher = Watcher(cast("Process", self))
+        self.hand_overs = 0
+        """By which the group went to its preferred leader, of all lives."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.process, name)
+
+    @property
+    def running(self) -> Replica:
+        """Of a process that runs."""
+        assert self.replica is not None, "the process is down"
+        return self.replica
+
+    @property
+    def raft(self) -> RaftByQuorum:
+        """Of a process that runs."""
+        return cast(RaftByQuorum, self.running.replication)
+
+    @property
+    def term(self) -> int:
+        """Of a process that runs; otherwise 0."""
+        return self.replica.replication.term if self.replica else 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether it runs and leads this group."""
+        return self.replica is not None and self.replica.replication.role is Role.LEADER
+
+    def opened(self, replica: Replica, duties: Duties) -> None:
+        """The engine has opened this group."""
+        self.replica, self.duties = replica, duties
+        replication = replica.replication
+        if replication.node_id != self.process.node_id:
+            raise Violation(f"journal: node {self.process.node_id} is {replication.node_id} in group {self.number}")
+        if not self.world.configurations.were_ever(replication.configuration):
+            raise Violation(f"founding: node {self.process.node_id} founds {replication.configuration}")
+        self.process.opened_seat(self)
+
+    def read_whole_log(self) -> None:
+        """As the process does, of this group."""
+        type(self.process).read_whole_log(cast("Process", self))
+
+    def closed(self) -> None:
+        """The process has ended."""
+        self.replica = self.duties = None
+
+
+class Seated:
+    """What a process knows of its seats; of a run without shards there are none."""
+
+    node_id: int
+    engine: Engine | None
+    replica: Replica | None
+    duties: Duties | None
+    _raft: RaftByQuorum | None
+    newest_life: int
+    has_met: bool
+    snapshots: int
+    hand_overs: int
+
+    def __init__(self) -> None:
+        self.seats: dict[int, Seat] = {}
+        """By group, of those that it holds."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it runs and leads; with shards, any group."""
+        replica = self.replica
+        if self.seats:
+            return any(seat.leads for seat in self.seats.values())
+        return replica is not None and replica.replication.role is Role.LEADER
+
+    def take_seats(self, worlds: Mapping[int, World]) -> None:
+        """It is one of the founders of a cluster with shards."""
+        self.seats = {
+            number: Seat(cast("Process", self), number, world)
+            for number, world in worlds.items()
+            if self.node_id in world.members
+        }
+
+    def seat(self, number: int) -> Process:
+        """What the checkers of a group see of it."""
+        return cast("Process", self.seats[number] if self.seats else self)
+
+    def all_seats(self) -> list[Process]:
+        """The same for all groups."""
+        return [self.seat(number) for number in self.seats or (0,)]
+
+    def own_groups(self) -> Iterable[Group]:
+        """The groups that its engine has opened."""
+        return self.engine.groups.values() if self.engine is not None else ()
+
+    def opened_seat(self, seat: Seat) -> None:
+        """The engine has opened one of several groups. The process goes by the first one, or one that it leads."""
+        self.has_met = True
+        if self.replica is None:
+            self.replica, self.duties = seat.replica, seat.duties
+            self._raft, self.newest_life = seat.raft, seat.running.journal.life
+
+    @property
+    def snapshots_total(self) -> int:
+        """Snapshots that it made, in all lives."""
+        return self.snapshots + sum(seat.replica.snapshots_total for seat in self.all_seats() if seat.replica)
+
+
+def worlds_of(world: World, founders: Configuration, settings: Callable[[int], NodeSettings]) -> dict[int, World]:
+    """A world for each group of a run with shards.
+
+    Args:
+        world: what all groups share.
+        founders: all nodes.
+        settings: of a node.
+    """
+    members: dict[int, Configuration] = {}
+    for node_id in founders.members:
+        members |= founded(Origin(node_id, founders), settings(node_id))
+    return {number: _world_of(number, world, members[number]) for number in sorted(members)}
+
+
+def _world_of(number: int, world: World, members: Configuration) -> World:
+    plan = world.plan
+    ledger = Ledger(plan.limits, plan.market.limits)
+    elections, configurations = Elections(ledger), Configurations(members)
+    own = replace(
+        world,
+        elections=elections,
+        logs=Logs(),
+        ledger=ledger,
+        configurations=configurations,
+        causes=Causes(elections, ledger, configurations),
+        tell=lambda line: world.tell(f"group {number}: {line}"),
+        on_leader=lambda seat: world.on_leader(process_of(seat)),
+        on_repair=lambda seat: world.on_repair(process_of(seat)),
+        on_change=lambda seat: world.on_change(process_of(seat)),
+        on_candidate=lambda seat: world.on_candidate(process_of(seat)),
+        members=list(members.members),
+        histories=Histories(ledger),
+        group=number,
+    )
+    own.closings = world.closings
+    return own
+
+
+def process_of(seat: Any) -> Process:
+    """The process behind a seat, or the process itself."""
+    return cast("Process", seat.process if isinstance(seat, Seat) else seat)

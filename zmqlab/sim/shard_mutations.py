@@ -1,0 +1,54 @@
+"""Bugs to plant in what a node, and a client, do with many groups.
+
+What a group does alone is planted elsewhere (:mod:`~zmqlab.sim.mutations`, :mod:`~zmqlab.sim.node_mutations`), and is
+the same with shards. These are the bugs of the seam between groups: a frame, a session and a leader that go to the
+wrong one, and a transaction that is not one.
+"""
+
+from __future__ import annotations
+
+from zmqlab.client import session
+from zmqlab.engine import engine, leader_balance
+from zmqlab.sim import disk
+from zmqlab.sim.mutations import Mutation
+from zmqlab.sim.plan import SimSettings
+
+SHARDS = SimSettings(shards=True)
+
+SHARD_MUTATIONS = (
+    Mutation(
+        "a frame of one group stepped into another",
+        engine.Engine._hand_to_group,
+        (("self._group(number)", "self._group(min(self.groups) if frame[-1] % 4 == 0 else number)"),),
+        20,
+        SHARDS,
+    ),
+    Mutation(
+        "a session shared by two groups",
+        session.Session.begin,
+        (("encode_open_session(self.nonce, self._group)", "encode_open_session(self.nonce, 0)"),),
+        20,
+        SHARDS,
+    ),
+    Mutation(
+        "an answer of one group taken for that of another",
+        engine.Engine.on_client_frame,
+        (("group = self.groups.get(number)", "group = self.groups.get(number) or next(iter(self.groups.values()))"),),
+        40,
+        SHARDS,
+    ),
+    Mutation(
+        "a leader balanced away while it holds uncommitted entries",
+        leader_balance.Balance.turn,
+        (("elif replication.commit_index == replication.last_index:", "else:"),),
+        40,
+        SHARDS,
+    ),
+    Mutation(
+        "one group's share of a transaction that is lost",
+        disk.Disk.commit,
+        (("self._joint[number] = contents", "self._joint.setdefault(number, contents)"),),
+        20,
+        SHARDS,
+    ),
+)

@@ -116,7 +116,7 @@ def test_states_that_differ_in_many_groups_are_told_in_one_line(histories: dict[
 
 
 def test_the_ledger_is_read_by_group() -> None:
-    rows = [(2, number, number + 2, 0, 1, 1, 7, 8, 0, 0, group) for group in (0, 5) for number in (1, 2, 3)]
+    rows = [(2, number, number + 2, 0, 1, 1, 7, 8, 0, 0, 0, group) for group in (0, 5) for number in (1, 2, 3)]
     ledger = np.array(rows, RECORD).tobytes()
     assert len(Acknowledgements(ledger)) == 6
     assert [ack.request_number for ack in Acknowledgements(ledger, 5)] == [1, 2, 3]
@@ -124,8 +124,9 @@ def test_the_ledger_is_read_by_group() -> None:
 
 
 def test_an_old_ledger_is_of_group_0() -> None:
-    """The record is as long as it was: the high byte of the flags, which was 0, is the group."""
-    old = np.dtype([(name, "<u2" if name == "flags" else kind) for name, kind in RECORD.descr if name != "group"])
+    """The record is as long as it was: the high bytes of node and flags, which were 0, are clock and group."""
+    kinds = {"node": "<u2", "flags": "<u2"}
+    old = np.dtype([(name, kinds.get(name, kind)) for name, kind in RECORD.descr if name not in ("clock", "group")])
     assert old.itemsize == RECORD.itemsize == 56
     kept = np.array([(2, 1, 3, 0, 1, 1, 7, 8, 4, 1)], old).tobytes()
     (row,) = np.frombuffer(kept, RECORD)

@@ -58,7 +58,7 @@ def test_an_honest_run_has_lost_nothing() -> None:
     run: History = small_run()
     count = LiveCount()
     count.told(run.entries, "tcp://n:1")
-    count.acknowledged(np.array([(*ack[:5], 2, 0, 0, 0, 0, 0) for ack in run.acknowledgements], RECORD))
+    count.acknowledged(np.array([(*ack[:5], 2, 0, 0, 0, 0, 0, 0) for ack in run.acknowledgements], RECORD))
     found = looked(count, status(run.machine.applied_index, run.machine.orders_applied))
     assert (found.acknowledged, found.looked_up, found.lost, found.misplaced, found.twice) == (60, 60, 0, 0, 0)
     assert str(found) == "of 60 orders acknowledged: 0 lost, 0 twice"

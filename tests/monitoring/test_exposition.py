@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -311,8 +312,8 @@ def test_not_ready_before_it_votes(members: list[Member], reason: str) -> None:
 
 
 def chain_of(exporter: NodeExporter) -> dict[int, int]:
-    assert exporter._view is not None
-    return {spacing: index for spacing, (index, _) in exporter._view.chain.items()}
+    (view,) = exporter._views
+    return {spacing: index for spacing, (index, _) in view.chain.items()}
 
 
 def test_the_chain_is_shown_at_several_spacings(exporter: NodeExporter) -> None:
@@ -333,8 +334,8 @@ def test_the_chain_is_shown_at_several_spacings(exporter: NodeExporter) -> None:
     assert chain_of(exporter) == {256: 4_352, 1_024: 4_096, 4_096: 4_096}
     reach(17 * every)
     assert chain_of(exporter) == {256: 4_352, 1_024: 4_096, 4_096: 4_096}
-    assert exporter._view is not None
-    assert exporter._view.chain[1_024] == (4_096, (4_096).to_bytes(16).hex())
+    (view,) = exporter._views
+    assert view.chain[1_024] == (4_096, (4_096).to_bytes(16).hex())
 
 
 def test_a_hash_survives_the_text_format() -> None:
@@ -382,3 +383,20 @@ def test_the_settings_reach_the_process(tmp_path: Path) -> None:
 
     settings = NodeSettings(name="node0", port=5_000, metrics_port=5_003, run_dir=tmp_path)
     assert parse_arguments(node_arguments(settings)) == settings
+
+
+def test_with_several_groups_their_series_have_a_label_and_those_of_the_node_have_none() -> None:
+    views = [a_view(msgspec.structs.replace(a_status(), group=group, shards=2)) for group in (0, 1)]
+    samples = [
+        (sample.name, sample.labels)
+        for family in text_string_to_metric_families(render(figures(*views)).decode())
+        for sample in family.samples
+    ]
+    terms = [labels for name, labels in samples if name == "zmqlab_term"]
+    assert terms == [{"group": "0"}, {"group": "1"}]
+    assert [labels for name, labels in samples if name == "process_resident_memory_bytes"] == [{}]
+    assert len([labels for name, labels in samples if name == "zmqlab_role"]) == 12
+    chains = [labels for name, labels in samples if name == "zmqlab_chain_hash"]
+    assert chains == [{"every": "256", "group": "0"}, {"every": "256", "group": "1"}]
+    alone = text_string_to_metric_families(render(figures(a_view(a_status()))).decode())
+    assert not any("group" in sample.labels for family in alone for sample in family.samples)

@@ -112,7 +112,7 @@ class FakeScaling:
     def replace(self, name: str, timeout_s: float) -> None:
         self._cluster.did("replace", name)
 
-    def hand_over(self, name: str, timeout_s: float) -> None:
+    def hand_over(self, name: str, timeout_s: float, group: int = 0) -> None:
         self._cluster.did("hand over", name)
 
 

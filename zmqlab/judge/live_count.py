@@ -1,10 +1,10 @@
 """Lost so far, twice so far: counted while a run goes on, from the client's ledger and the log as it is read along.
 
 *Lost.* Each acknowledged request must stand in the log at the index that its client was told. A
-:class:`~zmqlab.judge.log_collector.LogCollector` reads the log along; what it is told goes to :meth:`LiveCount.told`,
-and what the client remembers to :meth:`LiveCount.acknowledged`. An acknowledgement whose index the log has not reached
-yet waits, and the count says how old the oldest one of them is. At an index with another request the acknowledged one
-is *lost*, or *misplaced* if it stands elsewhere in the log.
+:mod:`~zmqlab.judge.log_collector` reads the log along; what it is told goes to :meth:`LiveCount.told`, and
+what the client remembers to :meth:`LiveCount.acknowledged`. An acknowledgement whose index the log has not reached yet
+waits, and the count says how old the oldest one of them is. At an index with another request the acknowledged one is
+*lost*, or *misplaced* if it stands elsewhere in the log.
 
 *Twice.* A node publishes how many orders it has applied, and up to which index. The log up to that index holds so many
 orders, each request counted once, whatever its retries. What a node has applied beyond that was applied twice. That

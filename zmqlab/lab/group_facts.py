@@ -66,6 +66,8 @@ def group_of_statuses(
     """
     newest = newest_of(told.values())
     voters = [member.name for member in newest.members if member.voter] if newest is not None else []
+    if not all(voters):  # the node has not heard all names yet
+        voters = list(told)
     leader = leader_of({name: status for name, status in told.items() if name in up and name in heard})
     return GroupFacts(number, leader or "", len(voters), sum(name in up for name in voters))
 

@@ -154,8 +154,8 @@ class Generator:
         """
         settings = self.settings
         nodes = numeric(known_endpoints(settings.nodes))
-        expect_descriptors(settings.clients, len(nodes))
         groups = [each.group for each in self._dealer]
+        expect_descriptors(settings.clients, len(nodes), len(groups))
         pool = SessionPool(nodes, settings.session, clients=settings.clients, groups=groups, seed=settings.seed)
         with pool as self._sessions:
             if self.settings.history is not None:

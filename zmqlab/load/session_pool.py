@@ -32,11 +32,11 @@ OWN_DESCRIPTORS = 48
 """Of a load process: contexts, the sockets to its parent, book reads, the history, what Python has open."""
 
 
-def expect_descriptors(clients: int, nodes: int) -> None:
-    """Raise the soft limit on descriptors; raises SettingsError where so many clients of so many nodes have not enough
-    of them then."""
+def expect_descriptors(clients: int, nodes: int, groups: int = 1) -> None:
+    """Raise the soft limit on descriptors; raises SettingsError where so many clients of so many nodes, with a session
+    for each of so many Raft groups, have not enough of them then."""
     limit = net.raise_descriptor_limit()
-    each = DESCRIPTORS_A_CONNECTION * nodes
+    each = DESCRIPTORS_A_CONNECTION * nodes * groups
     needed = clients * each + OWN_DESCRIPTORS
     if needed > limit:
         most = max(0, (limit - OWN_DESCRIPTORS) // each)

@@ -36,7 +36,7 @@ def log(count: int, first: int = 1, term: int = 1) -> list[LogEntry]:
 
 def told(*places: tuple[int, int], at_s: float = 1.0) -> Rows:
     """Acknowledgements of (request number, log index), of one order each."""
-    rows = [(CLIENT, number, index, 0, round(at_s * S), 1, 0, 0, 0, 0, 0) for number, index in places]
+    rows = [(CLIENT, number, index, 0, round(at_s * S), 1, 0, 0, 0, 0, 0, 0) for number, index in places]
     return np.array(rows, RECORD)
 
 

@@ -163,7 +163,7 @@ def test_a_worker_that_is_gone_takes_its_nodes_along_and_nothing_is_repaired(cli
         assert wait_for(lambda: cluster.events[-1].kind == LabEvent.DIED)
         assert f"the Dask worker w1 ({lost}) is gone" in cluster.events[-1].text
         assert gone_ns <= cluster.events[-1].time_ns <= time.time_ns() - RETRY_S * 1e9, "not when it was sure"
-        with pytest.raises(ClusterError, match=r"cluster\.remove\('node1'\) and cluster\.add\(\)"):
+        with pytest.raises(ClusterError, match="start one there, or remove the node and add another one"):
             cluster.restart("node1")
         client.known["tcp://127.0.0.1:2000"] = known
         os.kill(_pid_of("node1", cluster.name), signal.SIGKILL)  # what the end of a real worker would have done
@@ -300,7 +300,8 @@ def test_a_full_disk_here_gives_the_generator_up_and_nothing_else(tmp_path: Path
 
 def test_another_users_folder_is_not_used(client: FakeClient, tmp_path: Path) -> None:
     there = worker_nodes.folder_of("", "c")
-    there.mkdir(mode=0o755)
+    there.mkdir()
+    there.chmod(0o755)
     with pytest.raises(ClusterError, match="name another folder"):
         Keeper("owner").start(NodeSettings(name="a", port=29_000, cluster="c"), "", {})
 

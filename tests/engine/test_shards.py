@@ -268,3 +268,17 @@ def test_a_leader_hands_over_only_when_all_that_it_has_is_committed() -> None:
     assert told
     assert all(commit == last for commit, last in told)
     assert cluster.groups(1)[group].replica.machine.orders_applied == number, "no request is lost or carried out twice"
+
+
+def test_people_are_told_that_the_members_of_a_cluster_with_shards_stay() -> None:
+    cluster = founded()
+    own_id = cluster.groups(1)[0].replica.replication.node_id
+    leader = cluster.leader(0) or 0
+    for query in (control.RemoveMemberQuery(4, own_id), control.AddMemberQuery(4, 99, "tcp://127.0.0.1:7000")):
+        (answer,) = cluster.ask(leader, control.encode(frames.QUERY, query, 0))
+        error = control.decode_answer(answer)
+        assert isinstance(error, control.ErrorAnswer)
+        assert (error.code, error.message) == (
+            control.ErrorCode.REFUSED,
+            "a cluster with shards can't change its members yet",
+        )

@@ -88,6 +88,7 @@ class Answers:
         trace: Callable[[TraceQuery], None],
         obey: Obey | None,
         may_be_linearizable: bool = True,
+        may_change_members: bool = True,
     ) -> None:
         """Answer for this replica.
 
@@ -95,6 +96,7 @@ class Answers:
             status: this node's snapshot of itself.
             trace: has the group traced.
             obey: what sets faults. None: a query that asks for faults is refused.
+            may_change_members: False: a person's question to add or remove a node is refused; a node's own is not.
             may_be_linearizable: False: queries for books and trades never wait for a read index, whatever they ask.
         """
         self._replica = replica
@@ -103,6 +105,7 @@ class Answers:
         self._trace = trace
         self._obey = obey
         self._may_be_linearizable = may_be_linearizable
+        self._may_change_members = may_change_members
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
         one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
@@ -120,6 +123,8 @@ class Answers:
                 self._hash(query, reply)
             case TransferQuery():
                 self._transfer(query, reply)
+            case AddMemberQuery() | RemoveMemberQuery() if not (query.life or self._may_change_members):
+                reply(ErrorAnswer(query.nonce, ErrorCode.REFUSED, "a cluster with shards can't change its members yet"))
             case AddMemberQuery():
                 reply(self._add(query))
             case RemoveMemberQuery():

@@ -33,7 +33,14 @@ from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.first_start import Assembly, FirstStart, first_start
 from zmqlab.engine.group import Group
-from zmqlab.engine.group_founding import AssemblyOfShards, Beginning, beginning_of, open_journals, preferred_places
+from zmqlab.engine.group_founding import (
+    ONLY_GROUP,
+    AssemblyOfShards,
+    Beginning,
+    beginning_of,
+    open_journals,
+    preferred_places,
+)
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
@@ -195,10 +202,12 @@ class Engine:
                 self._answer_early(self._first_start, frame_type, number, route, frame)
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
-                if group is None and number < self._settings.shards:
+                if group is not None:
+                    group.on_client_frame(frame_type, route, frame, self._now_ns, sender)
+                elif number < self._settings.shards:
                     self._answer_elsewhere(frame_type, number, route, frame, sender)
                 else:
-                    self._group(number).on_client_frame(frame_type, route, frame, self._now_ns, sender)
+                    raise FrameError(f"there is no group {number} here")
         except Forbidden as error:
             self._count_bad("a client", error)
         except FrameError as error:
@@ -291,8 +300,8 @@ class Engine:
         if start is not None and start.origin is not None:
             self._first_start = None
             self._open_groups(beginning_of(start, start.origin, self._settings))
-        if len(self.groups) == 1:
-            more = next(iter(self.groups.values())).turn()
+        if self._settings.shards == 1 and self.groups:
+            more = self.groups[ONLY_GROUP].turn()
         else:
             more = self._turn_of_groups(list(self.groups.values()))
         self._flush()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
@@ -108,9 +109,8 @@ class Group:
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
         self._bad_clients = faults.clients
         obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
-        self._answers = Answers(
-            self.replica, self.peers, self.status, self.trace, obey, settings.reads == "linearizable"
-        )
+        is_linearizable, is_alone = settings.reads == "linearizable", settings.shards == 1
+        self._answers = Answers(self.replica, self.peers, self.status, self.trace, obey, is_linearizable, is_alone)
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
@@ -130,10 +130,14 @@ class Group:
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
-        limits = design.replica or ReplicaSettings(
-            snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // self._company.size, replication.node_id),
-            keep_bytes=ReplicaSettings().keep_bytes // self._company.size,
-        )
+        limits, size = design.replica or ReplicaSettings(), self._company.size
+        if design.replica is None:
+            limits = replace(
+                limits,
+                snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // size, replication.node_id),
+                keep_bytes=limits.keep_bytes // size,
+                max_pending_bytes=limits.max_pending_bytes // size,
+            )
         self._effects.note(
             f"start{self._where()} id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"

@@ -41,7 +41,7 @@ SHARD_MUTATIONS = (
         "a leader balanced away while it holds uncommitted entries",
         leader_balance.Balance.turn,
         (("elif replication.commit_index == replication.last_index:", "else:"),),
-        40,
+        120,
         SHARDS,
     ),
     Mutation(

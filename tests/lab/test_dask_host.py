@@ -408,7 +408,8 @@ from distributed import Client
 from zmqlab import Cluster, DaskHost, LoadClient
 client = Client(sys.argv[1])
 client.wait_for_workers(3, timeout=60)
-cluster = Cluster(3, host=DaskHost(client, lease_s=4), run_dir=sys.argv[2]).start()
+host = DaskHost(client, lease_s=4, folder=sys.argv[2])  # what a crash leaves is the test's
+cluster = Cluster(3, host=host, run_dir=sys.argv[2] + "/run").start()
 load = LoadClient(cluster, rate=200, duration=None, generators=2).start()
 cluster.pause("node1")
 print("ready", flush=True)
@@ -420,7 +421,7 @@ time.sleep(600)
 @pytest.mark.long
 def test_nothing_is_left_running_when_the_owner_is_killed(dask: DaskProcesses, tmp_path: Path) -> None:
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, dask.address, str(tmp_path / "run")],
+        [sys.executable, "-c", OWNER, dask.address, str(tmp_path)],
         stdout=subprocess.PIPE,
         env=module_environment(),
     )

@@ -9,7 +9,16 @@ import pytest
 
 from zmqlab.errors import SettingsError
 from zmqlab.histogram import Histogram
-from zmqlab.load.load_messages import FINE_NS, LoadCounters, LoadMetrics, LoadResult, OpenOutcome, ReadOutcome, Second
+from zmqlab.load.load_messages import (
+    FINE_NS,
+    GroupShare,
+    LoadCounters,
+    LoadMetrics,
+    LoadResult,
+    OpenOutcome,
+    ReadOutcome,
+    Second,
+)
 from zmqlab.load.load_report import LoadReport
 from zmqlab.load.load_settings import LoadSettings, Stage
 from zmqlab.load.merged_load import Part, merged_metrics, merged_result, placed, share_of
@@ -173,3 +182,18 @@ def test_a_ledger_keeps_each_clock_apart_and_durations_exact() -> None:
 def test_what_a_generator_met_is_said_with_its_machine() -> None:
     parts = [Part(result([1], S, (1,)), 0, "a"), Part(result([2], S, (1,), problem="was killed"), 0, "b")]
     assert merged_result(SETTINGS, parts, ["c is gone"]).problem == "c is gone; on b: was killed"
+
+
+def test_what_each_raft_group_did_is_added_up_and_its_gap_is_one_generators() -> None:
+    first = snapshot(
+        1, groups=[GroupShare(group=0, requests=2, acknowledged=5, longest_gap_ms=9.0, longest_gap_at_s=1)]
+    )
+    second = snapshot(
+        1, groups=[GroupShare(group=1, requests=1, outstanding=3), GroupShare(group=0, requests=1, longest_gap_ms=4.0)]
+    )
+    merged = merged_metrics([first, second], [first], name="", pid=0, time_ns=0, interval_s=1)
+    assert [(each.group, each.requests, each.acknowledged) for each in merged.groups] == [(0, 3, 5), (1, 1, 0)]
+    assert (merged.groups[0].longest_gap_ms, merged.groups[0].longest_gap_at_s) == (9.0, 1)
+    assert merged.groups[1].outstanding == 3
+    results = [result([1], S, (1,), client_groups=[0]), result([1, 2], S, (1,), client_groups=[0, 1])]
+    assert merged_result(SETTINGS, [Part(each, 0, "a") for each in results]).client_groups == [0, 0, 1]

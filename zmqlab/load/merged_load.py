@@ -22,9 +22,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
+
 from zmqlab.errors import SettingsError
 from zmqlab.histogram import Histogram
-from zmqlab.load.load_messages import FINE_NS, LoadCounters, LoadMetrics, LoadResult, OpenOutcome, ReadOutcome, Second
+from zmqlab.load.load_messages import FINE_NS, GroupShare, LoadCounters, LoadMetrics, LoadResult, ReadOutcome, Second
 from zmqlab.load.load_report import response_time_of, service_time_of
 from zmqlab.load.load_settings import LoadSettings, Stage
 from zmqlab.load.run_record import RECORD, read_ledger
@@ -106,6 +108,7 @@ def merged_metrics(
         gap_ms=max((each.gap_ms for each in fresh), default=0.0),
         longest_gap_ms=max(each.longest_gap_ms for each in newest),
         cpu_percent=max(each.cpu_percent for each in newest),
+        groups=_merged_shares([each.groups for each in newest]),
         fine_from_ns=fine_from_ns,
         fine=fine,
     )
@@ -152,6 +155,8 @@ def merged_result(settings: LoadSettings, parts: Sequence[Part], missing: Sequen
         name=settings.name,
         settings=settings.to_dict(),
         client_ids=[client for each in results for client in each.client_ids],
+        client_groups=[group for each in results for group in each.client_groups],
+        groups=_merged_shares([each.groups for each in results]),
         started_ns=started_ns,
         started_monotonic_ns=started_ns,
         sending_s=max(late + each.sending_s for late, each in zip(late_s, results, strict=True)),
@@ -168,7 +173,7 @@ def merged_result(settings: LoadSettings, parts: Sequence[Part], missing: Sequen
         ledger=b"".join(_shifted_ledger(part, clock) for clock, part in enumerate(parts)),
         unremembered=sum(each.unremembered for each in results),
         open_requests=[
-            OpenOutcome(each.client_id, each.request_number, each.orders, each.invoked_ns + part.shift_ns)
+            msgspec.structs.replace(each, invoked_ns=each.invoked_ns + part.shift_ns)
             for part in parts
             for each in part.result.open_requests
         ],
@@ -180,6 +185,24 @@ def merged_result(settings: LoadSettings, parts: Sequence[Part], missing: Sequen
         steered=sum(each.steered for each in results),
         problem="; ".join([*missing, *problems]),
     )
+
+
+def _merged_shares(of_all: Iterable[Sequence[GroupShare]]) -> list[GroupShare]:
+    """What each Raft group did of the whole load. The longest gap is that of one generator, on its own clock."""
+    merged: dict[int, GroupShare] = {}
+    for each in itertools.chain.from_iterable(of_all):
+        so_far = merged.get(each.group, GroupShare(group=each.group))
+        worse = max(so_far, each, key=lambda share: share.longest_gap_ms)
+        merged[each.group] = GroupShare(
+            group=each.group,
+            requests=so_far.requests + each.requests,
+            acknowledged=so_far.acknowledged + each.acknowledged,
+            outstanding=so_far.outstanding + each.outstanding,
+            silence_ms=max(so_far.silence_ms, each.silence_ms),
+            longest_gap_ms=worse.longest_gap_ms,
+            longest_gap_at_s=worse.longest_gap_at_s,
+        )
+    return [merged[group] for group in sorted(merged)]
 
 
 def _sum(counters: Iterable[LoadCounters]) -> LoadCounters:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.deploy.machines import Machines
 from tests.deploy.network import Machine, Network, needs_namespaces, why_no_queue
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.process, needs_namespaces]
 
@@ -53,14 +54,15 @@ def test_a_host_is_cut_off_and_comes_back_and_a_process_is_killed(machines: Mach
     machines.network.restore(machines.hosts[cut_off])
     back = machines.until_all_are_well()
     assert ["fell_silent", cut_off] in back["events"]
-    assert ["heard_again", cut_off] in back["events"]
+    machines.until(lambda seen: ["heard_again", cut_off] in seen["events"])  # told a twentieth of a second later
 
     killed = next(name for name in machines.hosts if name not in (cut_off, back["leader"]))
     machines.hosts[killed].signal(signal.SIGKILL)
     machines.hosts[killed].wait()
     machines.until(lambda seen: killed not in seen["heard"])
     machines.start(killed)
-    assert ["restarted", killed] in machines.until_all_are_well()["events"]
+    machines.until_all_are_well()
+    machines.until(lambda seen: ["restarted", killed] in seen["events"])
     time.sleep(1)
 
     result = machines.ask("finish")
@@ -79,9 +81,8 @@ def test_a_host_behind_a_bad_link_does_not_hold_up_the_others(machines: Machines
     machines.ask("load", 1_000, [machines.hosts[name].client for name in machines.hosts if name != slow.name])
     machines.network.impair(slow, *queue)
     time.sleep(2)
+    assert wait_for(lambda: queued(machines.network, slow)["drops"] > 0, 15), "packets are lost"
     passed = queued(machines.network, slow)
-    assert passed["packets"] > 0
-    assert passed["drops"] > 0, "packets were lost"
     machines.network.repair(slow)
     machines.until_all_are_well()
     result = machines.ask("finish")

@@ -162,6 +162,7 @@ class Replaying:
     """A cluster of which one node replays its log, so many entries at each look."""
 
     nodes = running = ("node0", "node1")
+    shards = 1
 
     def __init__(self, *distances: int) -> None:
         self._distances = iter(distances)

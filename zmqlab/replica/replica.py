@@ -262,7 +262,23 @@ class Replica:
 
     def follow_up(self, ready: Ready) -> bool:
         """What may happen once ``ready`` is stored; returns whether there is more, for another turn."""
-        self._carry_out(ready)
+        if self.steps is not None and must_store(ready):
+            self.steps.stored(ready)
+        if ready.snapshot is not None:
+            self._settle_pending()
+        if ready.send_stored:
+            self._driver.send(ready.send_stored)
+        if ready.committed:
+            if self.steps is not None:
+                self.steps.committed(ready.committed)
+            self._apply(ready.committed)
+        if ready.role_changed and self.replication.role is Role.LEADER:
+            self.elections_total += 1
+        self.replication.advance(ready)
+        if self._held:
+            self._give_held()
+        if self._reads:
+            self._reads.take(ready, self.machine.applied_index)
         self._resend_to_new_leader()
         if self._to_propose:
             self._propose()
@@ -351,25 +367,6 @@ class Replica:
         elif self.replication.propose(list(new.values())):
             self._to_propose = []
             self._proposed |= new.keys()
-
-    def _carry_out(self, ready: Ready) -> None:
-        if self.steps is not None and must_store(ready):
-            self.steps.stored(ready)
-        if ready.snapshot is not None:
-            self._settle_pending()
-        if ready.send_stored:
-            self._driver.send(ready.send_stored)
-        if ready.committed:
-            if self.steps is not None:
-                self.steps.committed(ready.committed)
-            self._apply(ready.committed)
-        if ready.role_changed and self.replication.role is Role.LEADER:
-            self.elections_total += 1
-        self.replication.advance(ready)
-        if self._held:
-            self._give_held()
-        if self._reads:
-            self._reads.take(ready, self.machine.applied_index)
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []

@@ -63,7 +63,7 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "answers that came within a snapshot given later",
-        replica.Replica._carry_out,
+        replica.Replica.follow_up,
         (("self._settle_pending()", "pass"),),
         60,
     ),

@@ -37,6 +37,10 @@ ATTACHED = "attached"
 """The name of a cluster whose nodes name none."""
 
 
+HEARD_S = 1.0
+"""How long what nodes publish may take to tell who leads each of several Raft groups."""
+
+
 @dataclass(eq=False, slots=True)
 class StartedCluster:
     """See the module. Made by :func:`make`."""
@@ -70,6 +74,11 @@ class StartedCluster:
                 ]
             )
         self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
+        if (shards := self.fleet.plan.shards) > 1:  # the nodes are ready, and will say so in a tenth of a second
+            running = self.fleet.running
+            self.feed.wait_until(
+                lambda: all(self.feed.leader_among(running, group) for group in range(shards)), HEARD_S
+            )
 
     def wait_for_leader(self, timeout_s: float, group: int = 0) -> str:
         """The name of the leader among the running nodes, of one of the groups, as soon as there is one.

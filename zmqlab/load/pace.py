@@ -9,9 +9,9 @@ sent 500 requests a second. A fixed pause can be set (``batch_interval_ms``). No
 time: what it waits to be sent is part of its response time.
 
 *Several groups.* Where the nodes share the symbols out to Raft groups, a request has orders of one group, and there are
-as many requests as groups. They leave together, because a node handles what it has received in one turn. The pause is
-then up to 2 ms for each group: a cluster that stands still is sent as many requests as with one. It follows the median
-of the groups' answers, which a few groups that elect a leader do not move.
+as many requests as groups. They leave together, because a node handles what it has received in one turn. The pause may
+then be twice as long, so that requests are larger; no longer, because an order that is sent 5 ms late counts as late. It
+follows the median of the groups' answers, which a few groups that elect a leader do not move.
 
 Rules: no clock; times are handed in.
 """
@@ -29,6 +29,10 @@ PAUSE_MAX_NS = 2_000_000
 """The pause while answers take longer: the loop is open, and does not wait for them."""
 
 
+PAUSE_MAX_OF_GROUPS_NS = 4_000_000
+"""The same where requests of several groups leave together: below :data:`zmqlab.load.measurement.LATE_NS`."""
+
+
 class Pace:
     """See the module."""
 
@@ -41,7 +45,7 @@ class Pace:
         self._sent_ns = 0
         """When the last request was sent."""
         self._fixed_ns = None if interval_ms is None else round(interval_ms * NS_PER_MS)
-        self._pause_max_ns = PAUSE_MAX_NS * groups
+        self._pause_max_ns = PAUSE_MAX_NS if groups == 1 else PAUSE_MAX_OF_GROUPS_NS
         self._answers_ns: dict[int, int] = {}
         """By group: how long answers take, smoothed as TCP does (RFC 6298, SRTT)."""
         self._answer_ns = 0

@@ -170,8 +170,9 @@ class Replication:
         self._shards = shards
 
     def draw(self, scene: Scene) -> list[UIElement]:
-        of_groups = ", in its slowest group" if self._shards > 1 else ""
-        title = f"Behind the leader{of_groups} (dashed: commit index)"
+        title = "Behind the leader (dashed: commit index)"
+        if self._shards > 1:
+            title = "Behind, in the slowest group (dashed: commit)"
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
         scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
         scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")

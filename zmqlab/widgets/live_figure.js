@@ -1,8 +1,6 @@
 // A live bokeh figure. live_figure.py describes what travels. Nothing here knows what the figures mean.
 
 const libraries = (globalThis.__zmqlab_bokeh ??= {});
-const REST = 2;                   // times as long as figures took they rest, beside a live picture
-const TOOK_MAX_MS = 150;          // a longer time was another one's
 
 // At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and then asks for a
 // computed style. The browser therefore works out the styles of the whole page 40 times a paint, which was a third of a
@@ -168,7 +166,7 @@ async function render({ model, el }) {
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources whose newest data the figures do not show yet
   const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
-  let doc, parts = [], figures = [], painting = 0, resting = 0, themeDirty = true;
+  let doc, parts = [], figures = [], painting = 0, themeDirty = true;
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
@@ -220,22 +218,7 @@ async function render({ model, el }) {
     el.dataset.seq = state.seq;
     sayPainted(state, say);
   }
-  // bokeh draws in the frame after. While a live picture is on the page, the figures leave it most of the time: what they
-  // took, all of them together, they rest for twice as long. On a quick machine that is less than the next push takes.
-  function paintAndRest() {
-    const began = performance.now();
-    requestAnimationFrame((drawing) => setTimeout(() => {
-      const took = painted - began + performance.now() - drawing;
-      if (document.querySelector(".zl-picture")) window.zlFiguresRest = performance.now() + REST * Math.min(took, TOOK_MAX_MS);
-    }));
-    paint();
-    const painted = performance.now();
-  }
-  const schedule = () => {
-    const rest = (window.zlFiguresRest ?? 0) - performance.now();
-    if (rest <= 0) painting ||= requestAnimationFrame(paintAndRest);
-    else resting ||= setTimeout(() => { resting = 0; schedule(); }, rest);
-  };
+  const schedule = () => (painting ||= requestAnimationFrame(paint));
 
   function onMessage(message, buffers) {
     if (message.seq === undefined) return;
@@ -334,7 +317,6 @@ async function render({ model, el }) {
     toolbar.close();
     age.close();
     cancelAnimationFrame(painting);
-    clearTimeout(resting);
     watcher.disconnect();
     forgetTheme();
     document.removeEventListener("visibilitychange", look);

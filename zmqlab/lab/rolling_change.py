@@ -14,6 +14,8 @@ the old setting and others the new one, they would differ (``docs/acknowledgemen
 
 A node is started anew only when all nodes run, and the next one not before the last one has applied what was committed
 when it came back. So a majority that has caught up is there at all times, and serves.
+
+Left out: clusters with shards, where a node would have to catch up in each of its groups.
 """
 
 from __future__ import annotations
@@ -63,7 +65,11 @@ def change_settings(cluster: StartedCluster, wanted: Mapping[str, Any], timeout_
 
 def _check(cluster: StartedCluster, wanted: Mapping[str, Any]) -> None:
     fleet = cluster.fleet
+    if fleet.outside:
+        raise ClusterError(fleet.outside)
     fleet.notice_deaths()
+    if fleet.plan.shards > 1:
+        raise ClusterError("with several Raft groups nodes keep their settings: start a new cluster for this one")
     for setting, values in (("durability", get_args(Durability)), ("reads", get_args(Reads))):
         if setting in wanted and wanted[setting] not in values:
             raise SettingsError(f"{setting} is {wanted[setting]!r}: choose {', '.join(values)}")

@@ -245,6 +245,7 @@ CANT: dict[str, Callable[[Cluster, str], object]] = {
     "wipe": Cluster.wipe,
     "pid": Cluster.pid,
     "scale": lambda cluster, _: cluster.scale(5),
+    "change": lambda cluster, _: cluster.change(durability="fsync"),
 }
 
 

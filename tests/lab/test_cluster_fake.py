@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -75,6 +76,10 @@ def test_says_which_settings_can_not_be_changed(tmp_path: Path, cluster: Cluster
     ):
         with pytest.raises(kind, match=said):
             cluster.change(**wanted)  # type: ignore[arg-type]
+    one_group, cluster.fleet.plan = cluster.fleet.plan, replace(cluster.fleet.plan, shards=2)
+    with pytest.raises(ClusterError, match="with several Raft groups nodes keep their settings"):
+        cluster.change(durability="fsync")
+    cluster.fleet.plan = one_group
     cluster.kill("node1")
     cluster.pause("node2")
     with pytest.raises(ClusterError, match="node1, node2 must run first"):

@@ -10,8 +10,8 @@ time: what it waits to be sent is part of its response time.
 
 *Several groups.* Where the nodes share the symbols out to Raft groups, a request has orders of one group, and there are
 as many requests as groups. They leave together, because a node handles what it has received in one turn. The pause may
-then be twice as long, so that requests are larger; no longer, because an order that is sent 5 ms late counts as late. It
-follows the median of the groups' answers, which a few groups that elect a leader do not move.
+then be twice as long, so that requests are larger; no longer, because an order that is sent 5 ms late counts as late.
+It follows the median of the groups' answers, which a few groups that elect a leader do not move.
 
 Rules: no clock; times are handed in.
 """

@@ -260,15 +260,15 @@ def test_an_acknowledgement_that_the_cluster_forgot_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The client claims one request that is in no node's log."""
-    from zmqlab.lab import load_client
+    from zmqlab.lab import evidence_of_run
 
-    honest = load_client.acknowledgements_of
+    honest = evidence_of_run.acknowledgements_of
 
     def lie(outcome: object) -> list[object]:
         told = honest(outcome)  # type: ignore[arg-type]
         return [*told, told[-1]._replace(request_number=10**6)]
 
-    monkeypatch.setattr(load_client, "acknowledgements_of", lie)
+    monkeypatch.setattr(evidence_of_run, "acknowledgements_of", lie)
     run = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",), run_dir=tmp_path)).start()
     result = run.result()
     assert not result.load.verdict.ok
@@ -283,11 +283,11 @@ def test_a_load_that_died_is_not_judged_unless_a_promise_was_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lies: bool
 ) -> None:
     """It was FAILED: "the load client gave up", "not recovered: the client is not answered"."""
-    from zmqlab.lab import load_client
+    from zmqlab.lab import evidence_of_run
     from zmqlab.lab.load_client import LoadClient
 
     started: list[LoadClient] = []
-    make, hold, honest = Torture._load, Nemesis.hold, load_client.acknowledgements_of
+    make, hold, honest = Torture._load, Nemesis.hold, evidence_of_run.acknowledgements_of
 
     def keep(run: Torture, collector: object) -> LoadClient:
         started.append(make(run, collector))  # type: ignore[arg-type]
@@ -302,7 +302,7 @@ def test_a_load_that_died_is_not_judged_unless_a_promise_was_broken(
     monkeypatch.setattr(Nemesis, "hold", kill_and_hold)
     if lies:
         monkeypatch.setattr(
-            load_client,
+            evidence_of_run,
             "acknowledgements_of",
             lambda outcome: [*(told := honest(outcome)), told[-1]._replace(request_number=10**6)],
         )
@@ -335,9 +335,9 @@ def test_a_weak_replication_is_tortured_and_fails_for_what_it_loses(tmp_path: Pa
 @pytest.mark.process
 def test_a_stale_read_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The last book that a client was given is the one that was read first."""
-    from zmqlab.lab import load_client
+    from zmqlab.lab import evidence_of_run
 
-    honest = load_client.book_reads_of
+    honest = evidence_of_run.book_reads_of
 
     def lie(outcome: object) -> list[object]:
         reads = honest(outcome)  # type: ignore[arg-type]
@@ -345,7 +345,7 @@ def test_a_stale_read_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         times = {"invoked_ns": reads[-1].invoked_ns, "completed_ns": reads[-1].completed_ns}
         return [*reads[:-1], reads[0]._replace(**times)]
 
-    monkeypatch.setattr(load_client, "book_reads_of", lie)
+    monkeypatch.setattr(evidence_of_run, "book_reads_of", lie)
     result = Torture(TortureSettings(duration_s=1.0, rate=500, kinds=("pause",), run_dir=tmp_path)).start().result()
     assert {check.name for check in result.load.verdict.checks if not check.ok} == {"reads agree"}
     assert not result.ok

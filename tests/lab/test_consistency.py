@@ -92,6 +92,14 @@ def test_the_logs_say_the_index() -> None:
     assert "300" in shown._repr_html_()
 
 
+def test_nodes_that_part_later_than_a_dead_one_did_are_told_apart() -> None:
+    """A killed node differed at 256, and its log can't be read. The line called 298 the first index that differs."""
+    parting = Parting(298, {"node0": LogEntry(298, 1, 0, b""), "node1": LogEntry(298, 2, 0, b"")})
+    shown = strip({256: "aab"})._replace(parting=parting)
+    assert shown.said.startswith("the nodes have parted at 256 or before: there their hashes differ; of the nodes that")
+    assert "answer now, the logs differ from index 298 on: there node0 has no-op of term 1" in shown.said
+
+
 def test_a_single_look_compares_what_stands_at_one_index() -> None:
     agree = [status(name, 600, 512, "a") for name in NODES]
     assert strip_of_statuses(agree).said == "all 3 nodes have the same state at index 512"

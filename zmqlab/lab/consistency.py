@@ -69,7 +69,7 @@ class Strip(NamedTuple):
     told: int
     """How many of the nodes have told a hash at ``agreed_index``."""
     parting: Parting | None = None
-    """Where their logs part, if they were asked."""
+    """Where their logs part, if they were asked. Behind :attr:`parted_index`: a node that differs first has ended."""
 
     @property
     def agrees(self) -> bool | None:
@@ -82,10 +82,11 @@ class Strip(NamedTuple):
     def said(self) -> str:
         """The answer in a sentence."""
         if self.parted_index:
-            if self.parting is not None:
+            if self.parting is not None and self.parting.log_index <= self.parted_index:
                 return f"the nodes have parted: {self.parting}"
             where = f"after index {self.agreed_index:,}, and at" if self.agreed_index else "at"
-            return f"the nodes have parted {where} {self.parted_index:,} or before: there their hashes differ"
+            said = f"the nodes have parted {where} {self.parted_index:,} or before: there their hashes differ"
+            return said if self.parting is None else f"{said}; of the nodes that answer now, {self.parting}"
         if not self.agreed_index:
             return (
                 "not known whether the nodes agree: no two of them have told a hash at one index yet"

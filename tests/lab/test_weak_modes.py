@@ -67,10 +67,8 @@ def test_broadcast_parts_and_the_verdict_says_where(tmp_path: Path) -> None:
     assert "the nodes have parted" in strip.said
     assert exact.parting is not None
     assert strip.agreed_index < exact.parting.log_index
-    others_part_first = (
-        exact.parting.log_index > strip.parted_index
-    )  # the killed node differed first, and can't be asked
-    assert others_part_first == ("of the nodes that answer now, the logs differ" in exact.said)
+    dead_one_parted_first = exact.parting.log_index > strip.parted_index  # and its log can't be read
+    assert dead_one_parted_first == ("of the nodes that answer now, the logs differ" in exact.said)
     agree = check_of(result, "nodes agree")
     assert agree.ok is False
     assert "the logs differ from index" in agree.detail

@@ -19,8 +19,9 @@ dies are spread over all others.
 the balance demands that it goes, because a move costs a copy of a group's whole state. :func:`place` is the same
 function, begun with no members anywhere.
 
-Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`), and weights: all groups
-and all nodes count alike.
+Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`). No caller gives
+:func:`follow` a placement yet, because members of groups do not change. Also weights: all groups and all nodes count
+alike.
 """
 
 from __future__ import annotations

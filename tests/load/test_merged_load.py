@@ -189,9 +189,16 @@ def test_what_each_raft_group_did_is_added_up_and_its_gap_is_one_generators() ->
         1, groups=[GroupShare(group=0, requests=2, acknowledged=5, longest_gap_ms=9.0, longest_gap_at_s=1)]
     )
     second = snapshot(
-        1, groups=[GroupShare(group=1, requests=1, outstanding=3), GroupShare(group=0, requests=1, longest_gap_ms=4.0)]
+        1,
+        groups=[
+            GroupShare(group=1, requests=1, outstanding=3),
+            GroupShare(group=0, requests=1, gap_ms=3.0, longest_gap_ms=4.0),
+        ],
     )
     merged = merged_metrics([first, second], [first], name="", pid=0, time_ns=0, interval_s=1)
+    assert [each.gap_ms for each in merged.groups] == [0.0, 0.0], "only the first has told something new"
+    both = merged_metrics([first, second], [first, second], name="", pid=0, time_ns=0, interval_s=1)
+    assert [each.gap_ms for each in both.groups] == [3.0, 0.0]
     assert [(each.group, each.requests, each.acknowledged) for each in merged.groups] == [(0, 3, 5), (1, 1, 0)]
     assert (merged.groups[0].longest_gap_ms, merged.groups[0].longest_gap_at_s) == (9.0, 1)
     assert merged.groups[1].outstanding == 3

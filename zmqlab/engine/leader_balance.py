@@ -8,11 +8,11 @@ groups that it led elect others; when it is back, they move back.
 When a leader hands over, so that no client is worse off for it:
 
 1. *The preferred member is well.* For :data:`PATIENCE` election time-outs on end it has answered, and it has the whole
-   log but for a little (:data:`LAG_MAX`). A node that comes and goes so gets nothing.
+   log but for a little (:data:`LAG_MAX`). So a node that comes and goes is given no group.
 2. *Nothing is uncommitted.* The leader proposes nothing new for a moment, until all that it has is committed. Requests
    wait meanwhile, as they do in any transfer. If that takes longer than :data:`DRAIN` election time-outs, the leader
    goes on as before and tries again later. So no entry depends on what becomes of the transfer: it is on a majority,
-   and whoever is elected has it.
+   and the next leader has it.
 3. *Raft's own rule*: the target is told to campaign only when it holds the leader's whole log.
 
 *No ping-pong.* Leadership moves towards the preferred member and never from it, since all agree which one that is. Each
@@ -32,7 +32,7 @@ from zmqlab.replica import Replica
 PATIENCE = 10
 """In election time-outs: two seconds with the node's own settings. An election takes two or three."""
 PATIENCE_MAX = 16
-"""Half a minute."""
+"""Times :data:`PATIENCE`: half a minute."""
 DRAIN = 0.5
 """In election time-outs: 100 ms. A commit takes a few milliseconds."""
 LAG_MAX = 256

@@ -14,8 +14,8 @@ Rules:
   takes over. ``cluster.restart(name)`` starts the node again in any worker *of the same machine* that is alive, such as
   the one by which its nanny has replaced the dead one, because its journal and its address are there.
 
-Whoever reaches a Dask scheduler can run anything on its workers, and may read what goes over its connections if they
-are not TLS (``distributed.security.Security``): keys among it. Nodes beyond loopback need ``Cluster(keys=True)``.
+A process that reaches a Dask scheduler can run anything on its workers. Without TLS (``distributed.security.Security``)
+it may read what goes over the connections, keys among it. Nodes beyond loopback need ``Cluster(keys=True)``.
 
 This module imports nothing of Dask. It needs a client, which needs the extra ``zmqlab[dask]``; and so do the workers.
 

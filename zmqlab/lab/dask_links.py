@@ -1,7 +1,7 @@
 """The way to one worker of a Dask cluster: calls to it, what it has of nodes and generators, and its clock.
 
 A :class:`WorkerLink` makes calls (:func:`~zmqlab.lab.worker_nodes.call_keeper`), each of which has a time limit. While
-the worker has nodes, a thread has always a call open that hears of their ends, and by that renews their lease. A
+the worker has nodes, a thread always has a call open. It hears of their ends by it, and renews their lease. A
 :class:`DaskNode` is what is known of a node here, and asks nothing: the feed looks at it twenty times a second.
 
 Rules:

@@ -4,9 +4,9 @@
 :meth:`Cluster.attach <zmqlab.lab.cluster.Cluster.attach>` its door. Compose, Kubernetes, a supervisor or a person has
 started the nodes, on whatever machines. This process knows some of their client endpoints and may have a key.
 
-*What works* is what travels over the nodes' own sockets: live figures and events, load, books, traces, the verdict,
-faults of links, disks, clocks and clients (of nodes that run with ``--allow-faults``, for a key of an operator), a
-transfer of leadership, and the removal of a member.
+*What works* is what travels over the nodes' own sockets: live figures and events, load, books, traces (of nodes
+on this machine), the verdict, faults of links, disks, clocks and clients (of nodes that run with ``--allow-faults``,
+for a key of an operator), a transfer of leadership, and the removal of a member.
 
 *What does not work* is what needs a process or a disk: kill, pause, start, wipe, logs. Each such call raises one line
 that says who can do it (:data:`OUTSIDE`), and a display keeps its button and disables it.

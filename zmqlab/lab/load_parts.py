@@ -1,7 +1,7 @@
 """One of several load generators, as the process that adds them up knows it: the interface, and one on this machine.
 
 A part tells its snapshots, begins and ends, is steered, and leaves a record. :class:`LocalPart` is a load process of
-this process (:mod:`zmqlab.lab.load_run`) with a feed of its own, so that its snapshots reach nobody but its owner. A
+this process (:mod:`zmqlab.lab.load_run`) with a feed of its own, so that its snapshots reach its owner alone. A
 Dask worker has such parts too; :class:`~zmqlab.lab.dask_links.DaskPart` is what is known of one of those here.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from zmqlab.errors import ZmqlabError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset
 from zmqlab.lab.load_run import LoadRun
@@ -107,14 +106,6 @@ class LocalPart:
     def outcome(self) -> LoadResult:
         """See :class:`LoadPart`."""
         return self.run.outcome()
-
-    def failure(self) -> ZmqlabError | None:
-        """Why it left no result, once it has ended."""
-        try:
-            self.run.outcome()
-        except ZmqlabError as error:
-            return error
-        return None
 
     def close(self) -> None:
         """See :class:`LoadPart`."""

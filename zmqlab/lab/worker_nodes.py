@@ -23,13 +23,14 @@ turn, the owner's calls get none either. What it takes to lose nodes by mistake 
 for longer than the lease while its other threads run, and such a worker is lost to its scheduler as well.
 
 What remains: a worker that is *stopped* (SIGSTOP) when its owner dies keeps its nodes until it goes on, and then ends
-them. Dask would have to end it, and so would a person.
+them. Neither Dask nor the lease ends such a worker; a person must.
 
 **Keys** come in a :class:`Sealed`, which shows itself as three dots: Dask logs the arguments of a call that fails. They
 are written for this user alone, and deleted when the cluster leaves, and when the lease runs out.
 
 **Folders.** ``zmqlab-CLUSTER`` among the temporary files, or in the folder that the owner named. It is marked and
-locked as a run folder is (:mod:`zmqlab.lab.run_folders`). So `zmqlab reap` on that machine removes what a crash left.
+locked as a run folder is (:mod:`zmqlab.lab.run_folders`). So `zmqlab reap` on that machine removes what a crash left
+among the temporary files. In a folder that the owner named a person deletes it.
 
 Left out on purpose: which worker runs which node, and what a worker's death means (:mod:`zmqlab.lab.dask_host`).
 """
@@ -58,6 +59,7 @@ from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
 from zmqlab.keys import OTHERS, PRIVATE_FILE, Credentials, make_private, trust_clients_ports
 from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
 from zmqlab.lab.load_parts import LocalPart
+from zmqlab.lab.node_plan import KEY_FOLDER
 from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY
 from zmqlab.load.load_messages import ToLoad
 from zmqlab.load.load_settings import LoadSettings
@@ -67,16 +69,15 @@ from zmqlab.settings import NodeSettings, is_numeric, reason_of
 TICK_S = 0.25
 """Of the lease: how finely it is counted."""
 HEAR_S = 2.0
-"""A call that waits for news comes back after so long without any: five in the shortest lease that makes sense."""
+"""A call that waits for news comes back after so long without any: two in the shortest lease, five in the usual one."""
 LOOK_S = 0.02
 """How often such a call looks. A look is a system call a node."""
 GRACE_S = 1.0
-"""Between SIGTERM and SIGKILL when the lease has run out: there is no one to hand anything over to."""
+"""Between SIGTERM and SIGKILL when the lease has run out: no node is left to hand leadership to."""
 GATHER_S = 0.1
 """For so long such a call gathers what load generators tell: ten snapshots a second are ten answers."""
 PIECE_BYTES = 4 << 20
 """Of a file, in one answer."""
-KEY_FOLDER = "keys"
 
 
 class Sealed:

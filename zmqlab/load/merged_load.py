@@ -108,7 +108,7 @@ def merged_metrics(
         gap_ms=max((each.gap_ms for each in fresh), default=0.0),
         longest_gap_ms=max(each.longest_gap_ms for each in newest),
         cpu_percent=max(each.cpu_percent for each in newest),
-        groups=_merged_shares([each.groups for each in newest]),
+        groups=_merged_shares([each.groups for each in newest], [each.groups for each in fresh]),
         fine_from_ns=fine_from_ns,
         fine=fine,
     )
@@ -187,9 +187,17 @@ def merged_result(settings: LoadSettings, parts: Sequence[Part], missing: Sequen
     )
 
 
-def _merged_shares(of_all: Iterable[Sequence[GroupShare]]) -> list[GroupShare]:
-    """What each Raft group did of the whole load. The longest gap is that of one generator, on its own clock."""
+def _merged_shares(
+    of_all: Iterable[Sequence[GroupShare]], fresh: Iterable[Sequence[GroupShare]] = ()
+) -> list[GroupShare]:
+    """What each Raft group did of the whole load. The longest gap is that of one generator, on its own clock.
+
+    ``fresh``: of the generators that have told something new; the gap of the interval is the longest of theirs.
+    """
     merged: dict[int, GroupShare] = {}
+    gaps_ms: dict[int, float] = {}
+    for each in itertools.chain.from_iterable(fresh):
+        gaps_ms[each.group] = max(each.gap_ms, gaps_ms.get(each.group, 0.0))
     for each in itertools.chain.from_iterable(of_all):
         so_far = merged.get(each.group, GroupShare(group=each.group))
         worse = max(so_far, each, key=lambda share: share.longest_gap_ms)
@@ -199,6 +207,7 @@ def _merged_shares(of_all: Iterable[Sequence[GroupShare]]) -> list[GroupShare]:
             acknowledged=so_far.acknowledged + each.acknowledged,
             outstanding=so_far.outstanding + each.outstanding,
             silence_ms=max(so_far.silence_ms, each.silence_ms),
+            gap_ms=gaps_ms.get(each.group, 0.0),
             longest_gap_ms=worse.longest_gap_ms,
             longest_gap_at_s=worse.longest_gap_at_s,
         )

@@ -382,6 +382,8 @@ class NodeSettings:
         require_whole("shards", self.shards, 1, MAX_SHARDS)
         require_whole("replication_factor", self.replication_factor, 0, len(self.peers) + 1 if self.shards > 1 else 0)
         require(self.shards == 1 or not self.join, "a cluster with shards takes in no nodes: give all with --peers")
+        held = self.shards * (self.replication_factor or len(self.peers) + 1)
+        require(held > len(self.peers), f"{held} copies for {len(self.peers) + 1} founders: some would hold no shard")
 
     @property
     def host(self) -> str:

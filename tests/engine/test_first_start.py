@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.fake_effects import MS, Driven, founder_id
+from zmqlab.engine.first_start import FOUNDER
+from zmqlab.engine.status import early_status
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -42,6 +44,7 @@ def test_founders_begin_when_all_have_met() -> None:
     driven.meet(B)
     driven.pass_time(600)
     assert not driven.engine.groups, "two of three are a majority, and not all"
+    driven.meet(B)
     driven.meet(C)
     (group,) = driven.engine.groups.values()
     configuration = group.replica.replication.configuration
@@ -50,6 +53,35 @@ def test_founders_begin_when_all_have_met() -> None:
     asked(driven)
     driven.pass_time(100)
     assert asked(driven) == [], "a founder asks for nothing more"
+
+
+def test_a_founder_that_has_fallen_silent_is_not_met_any_more() -> None:
+    """B and C may have founded with this node's identity, and B ended; C has lost its disk, and is another node now.
+    This node took B's old word, and founded a second cluster with the new C: orders of the first were gone."""
+    driven = founder()
+    driven.meet(B)
+    driven.pass_time(200)
+    driven.meet(C, node_id=77)
+    assert not driven.engine.groups
+    driven.pass_time(100)
+    driven.meet(B, member(A), member(B), member(C))
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+
+
+def test_a_founders_late_word_does_not_count_as_a_new_one() -> None:
+    driven = founder()
+    *_, old = (frame for address, frame in driven.effects.asked if address == B)
+    driven.pass_time(200)
+    driven.meet(C)
+    status = early_status(driven.settings, FOUNDER, ID_B, driven.effects.vitals())
+    late = control.StatusAnswer(control.decode_query(old).nonce, status)
+    driven.engine.begin_turn()
+    driven.engine.on_answer(B, control.encode(frames.ANSWER, late))
+    driven.engine.turn()
+    assert not driven.engine.groups
+    driven.meet(B)
+    assert driven.engine.groups
 
 
 def test_a_founder_that_has_decided_keeps_no_connection_for_questions() -> None:
@@ -64,8 +96,9 @@ def test_a_founder_that_has_decided_keeps_no_connection_for_questions() -> None:
 
 def test_a_founder_that_waits_says_for_which_others() -> None:
     driven = founder()
-    driven.meet(C)
-    driven.pass_time(500)
+    for _ in range(500):  # ticks; the reminder comes every 300
+        driven.meet(C)
+        driven.pass_time(1)
     assert f"still waiting for founders: {B}." in driven.effects.notes[-1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,18 @@ def test_groups_come_back_from_one_journal(tmp_path: Path) -> None:
         journal.close()
 
 
+def test_a_journal_with_other_copies_is_refused(tmp_path: Path) -> None:
+    """With another number of copies the node preferred other leaders than the others: leadership went to and fro."""
+    settings = NodeSettings(name="node0", port=5_000, shards=SHARDS)
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
+    Driven(settings, journal)
+    journal.close()
+    journal = LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
+    with pytest.raises(JournalMismatch, match="with all copies of each shard, and this node was told 1"):
+        Driven(replace(settings, replication_factor=1), journal)
+    journal.close()
+
+
 def test_a_journal_of_one_group_is_none_of_many(tmp_path: Path) -> None:
     journal = LmdbJournal(tmp_path, identity="me")
     Driven(NodeSettings(name="node0", port=5_000), journal)
@@ -220,6 +233,22 @@ def test_a_founder_that_lost_its_disk_comes_back_in_all_its_groups() -> None:
         replication = cluster.groups(2)[group].replica.replication
         assert 77 in replication.configuration.voters
         assert len(replication.configuration.members) == 3
+
+
+def test_a_founder_without_its_disk_at_another_address_waits() -> None:
+    """It took over no group, and ended with an error at each start."""
+    cluster = founded(nodes=5, copies=3)
+    cluster.stop(2)
+    peers = tuple(endpoint(other) for other in range(5) if other != 2)
+    settings = NodeSettings(name="node2", port=6_000, peers=peers, shards=SHARDS, replication_factor=3)
+    moved = cluster.running[2] = Driven(settings, MemoryJournal(), is_met=False)
+    moved.now_ns = cluster.now_ns
+    moved.engine._first_start.own_id = 77  # type: ignore[union-attr]
+    cluster.step(100)
+    assert not cluster.groups(2)
+    assert any(
+        "without a founder at this address: start this node where one was" in note for note in moved.effects.notes
+    )
 
 
 def test_leadership_goes_back_to_a_node_that_came_back_and_then_stays() -> None:

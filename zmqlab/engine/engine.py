@@ -276,7 +276,7 @@ class Engine:
             else:
                 code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
                 answer = control.ErrorAnswer(query.nonce, code, said)
-            self._effects.reply(route, control.encode(frames.ANSWER, answer))
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
         else:
             body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)
             self._effects.reply(route, client_wire.encode_responses([body], number))

@@ -34,6 +34,8 @@ from zmqlab.wire.node_status import NodeStatus
 
 ASKS = 6
 """Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
+FRESH_ROUNDS = 2
+"""An answer may come after the next round has begun: a busy machine takes a tenth of a second for one."""
 REMIND_TIMEOUTS = 15
 """In election time-outs, between two lines of the log that say which founders are missing."""
 ROUND_TIMEOUTS = 1.25
@@ -71,6 +73,9 @@ class FirstStart(ABC):
         self._effects = effects
         self._named = named
         self._nonce = rng.getrandbits(63)
+        """Of the first round of questions; that of each later one is one more."""
+        self._rounds = 0
+        """How often all were asked."""
         self._round_ticks = round_ticks
         self._ticks = 0
         self._asked: dict[str, str] = {}
@@ -79,23 +84,27 @@ class FirstStart(ABC):
     def tick(self) -> None:
         """One tick of time: ask all of them again when it is time."""
         if self._ticks % self._round_ticks == 0:
+            question = control.encode(frames.QUERY, control.StatusQuery(self._nonce + self._rounds))
+            self._rounds += 1
             for name in self._named:
                 for address in self._effects.resolve((name,)):
                     if address != self._settings.endpoint:
                         self._asked[address] = name
-                        self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce)))
+                        self._effects.ask(address, question)
         self._ticks += 1
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
-        if self.origin is not None or not isinstance(answer, control.StatusAnswer) or answer.nonce != self._nonce:
-            return
-        if address in self._asked:
-            self._meet(address, answer.status)
+        if self.origin is None and isinstance(answer, control.StatusAnswer) and self.has_asked(address, answer.nonce):
+            self._meet(address, answer.status, answer.nonce - self._nonce)
+
+    def has_asked(self, address: str, nonce: int) -> bool:
+        """Whether this node has asked that address, in one of its rounds."""
+        return address in self._asked and self._nonce <= nonce < self._nonce + self._rounds
 
     @abstractmethod
-    def _meet(self, address: str, status: NodeStatus) -> None:
-        """The node at ``address`` has told its status."""
+    def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
+        """The node at ``address`` has told its status, to a question of the round ``asked_in``, counted from 0."""
 
     def _decide(self, configuration: Configuration) -> None:
         """This node is one of these members from now on; without members, a node that joins."""
@@ -128,6 +137,12 @@ MakeAssembly = Callable[[NodeSettings, Effects, random.Random, int], FirstStart]
 class Assembly(FirstStart):
     """The founders of a cluster meet. All of them must be there at once, one time.
 
+    *At once*: each of the others says that it has not decided either, in answer to one of the last two rounds of
+    questions. An older word is worth nothing. Its founder may have founded with the others since, and have ended; one
+    of those may have lost its disk, and be another node now. With that one and the old word a second cluster would be
+    founded, which has none of the orders of the first. What remains: a founder that loses its disk within two rounds of
+    the founding, a tenth of a second, and is there again as another node within the same time.
+
     A founder that alone has lost its disk meets others that have a cluster, and joins it as a new member. While none of
     those others runs it waits, and neither votes nor counts. A founder that was slow, or died as the others founded,
     finds its identity among their *committed* members, and takes them over. They may have changed since the founding:
@@ -141,8 +156,9 @@ class Assembly(FirstStart):
     def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id, settings.peers, max(1, settings.election_ticks // ASKS))
         self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
-        self._met: dict[str, tuple[int, str]] = {}
-        """Other founders that have not decided either, as they were named -> their identities and addresses."""
+        self._met: dict[str, tuple[int, int, str]] = {}
+        """Other founders that had not decided either, as they were named -> the last round in which they said so, their
+        identities and addresses."""
         self._strangers: set[str] = set()
         """Places of founders at which nodes of other clusters answer."""
         effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
@@ -151,14 +167,19 @@ class Assembly(FirstStart):
         """Ask, and say now and then which founders are missing."""
         super().tick()
         if self._ticks % self._remind_ticks == 0:
-            missing = ", ".join(founder for founder in self._settings.peers if founder not in self._met)
+            missing = ", ".join(founder for founder in self._settings.peers if founder not in self._there())
             self._effects.note(
                 f"still waiting for founders: {missing or 'none is missing now'}. At the first start all founders must"
                 " run at the same time. A node that lost its disk waits for a node that has its own",
                 is_warning=True,
             )
 
-    def _meet(self, address: str, status: NodeStatus) -> None:
+    def _there(self) -> dict[str, tuple[int, str]]:
+        """The other founders that are there at once, as they were named -> their identities and addresses."""
+        oldest = self._rounds - FRESH_ROUNDS
+        return {name: (node_id, at) for name, (asked_in, node_id, at) in self._met.items() if asked_in >= oldest}
+
+    def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
         name = self._asked[address]
         if status.node_id == self.own_id:
             return
@@ -170,8 +191,9 @@ class Assembly(FirstStart):
         elif status.members:
             self._meet_status(name, status)
         elif status.role == FOUNDER:
-            self._met[name] = status.node_id, status.address if is_address(status.address) else address
-            founders = {self.own_id: self._settings.endpoint, **dict(self._met.values())}
+            at = status.address if is_address(status.address) else address
+            self._met[name] = max((asked_in, status.node_id, at), self._met.get(name, (-1, 0, "")))
+            founders = {self.own_id: self._settings.endpoint, **dict(self._there().values())}
             if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
@@ -222,7 +244,7 @@ class Founding(FirstStart):
             self._effects.note("no node there belongs to a cluster: this node founds one")
             self._decide(_alone(self.own_id, self._settings))
 
-    def _meet(self, address: str, status: NodeStatus) -> None:
+    def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
         if status.members:
             self._effects.note(f"{address} belongs to a cluster: this node joins it")
             self._decide(NO_MEMBERS)

@@ -89,14 +89,14 @@ def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | Non
         new: what this node is, at its first start. It is stored in one transaction, or not at all.
 
     Raises:
-        JournalMismatch: the journal is of a cluster with another number of shards.
+        JournalMismatch: the journal is of a cluster with another number of shards, or of copies.
         JournalCorrupt, JournalFull: as of any journal.
     """
     journals = {number: journal.group(number) for number in new.groups} if new is not None else {}
     origins = {}
     with journal.together():
         hosted = journal.hosted(_hosted(settings, new) if new is not None and settings.shards > 1 else None)
-        _expect_shards(settings, hosted.shards if hosted is not None else 1)
+        _expect_shards(settings, hosted)
         if new is not None:
             for number, members in new.groups.items():
                 origins[number] = journals[number].origin(Origin(new.node_id, members))
@@ -113,11 +113,18 @@ def _hosted(settings: NodeSettings, new: Beginning) -> Hosted:
     return Hosted(settings.shards, settings.replication_factor, tuple(new.groups), new.founders)
 
 
-def _expect_shards(settings: NodeSettings, found: int) -> None:
-    if found != settings.shards:
+def _expect_shards(settings: NodeSettings, hosted: Hosted | None) -> None:
+    """With other figures this node would place the groups otherwise than the others, and prefer other leaders."""
+    shards, copies = (hosted.shards, hosted.replication_factor) if hosted is not None else (1, 0)
+    if shards != settings.shards:
         raise JournalMismatch(
-            f"the journal of {settings.name} is of a cluster with {found} shards, and this node was told"
-            f" {settings.shards}: start it with --shards {found}"
+            f"the journal of {settings.name} is of a cluster with {shards} shards, and this node was told"
+            f" {settings.shards}: start it with --shards {shards}"
+        )
+    if copies != settings.replication_factor:
+        raise JournalMismatch(
+            f"the journal of {settings.name} is of a cluster with {copies or 'all'} copies of each shard, and this node"
+            f" was told {settings.replication_factor or 'all'}: start it with --replication-factor {copies}"
         )
 
 
@@ -133,6 +140,10 @@ class AssemblyOfShards(Assembly):
         founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
         if self.own_id in founders.members:
             self._decide(founders)
+        elif founders.members and not came_back(founders, self._settings):
+            self._note_stranger(
+                founder, "of a cluster without a founder at this address: start this node where one was"
+            )
         elif founders.members:
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost. It joins each of"

@@ -102,3 +102,5 @@ def check_shards(nodes: int, shards: int, replication_factor: int) -> None:
         raise SettingsError(
             f"replication_factor is {replication_factor}, and every node holds the one group: say shards, too"
         )
+    if replication_factor and shards * replication_factor < nodes:
+        raise SettingsError(f"{shards} shards, {replication_factor} copies each, are too few for {nodes} nodes")

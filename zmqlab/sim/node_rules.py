@@ -378,7 +378,7 @@ class Beginning:
     def hears(self, start: FirstStart, address: str, frame: bytes) -> None:
         """An answer comes to one of its questions."""
         answer = decode_answer(frame)
-        if isinstance(answer, StatusAnswer) and answer.nonce == start._nonce and address in start._asked:
+        if isinstance(answer, StatusAnswer) and start.has_asked(address, answer.nonce):
             self.told_by = self.told_by or (address if answer.status.members else "")
 
     def took_turn(self, configuration: Configuration | None) -> None:

@@ -350,11 +350,11 @@ def test_a_first_start_that_does_not_believe_a_member(configuration: Configurati
     status = early_status(NodeSettings(name="node2", port=5000, insecure=True), "follower", 2, VITALS)
     status.members = [member]
     answer = control.encode(ANSWER, control.StatusAnswer(5, status))
-    start = SimpleNamespace(_nonce=4, _asked={"at 2": "node2"})
+    start = SimpleNamespace(has_asked=lambda address, nonce: (address, nonce) == ("at 2", 4))
     beginning = Beginning(1)
     beginning.hears(cast(FirstStart, start), "at 2", answer)  # to a question of an earlier life
     assert not beginning.told_by
-    start._nonce = 5
+    start.has_asked = lambda address, nonce: (address, nonce) == ("at 2", 5)
     beginning.hears(cast(FirstStart, start), "at 2", answer)
     with pytest.raises(Violation, match="founding: node 1 is told of a cluster at at 2, and"):
         beginning.took_turn(configuration)

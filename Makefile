@@ -29,10 +29,10 @@ SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring node 
 QUICK_TESTS := tests $(SLOW_TESTS:%=--ignore=%)
 ALL_CORES := --numprocesses auto --dist worksteal
 ALONE := process or browser
-# Of the long tests these share the cores: simulations and graders, and clusters and chapters, which wait most of their
-# time. So there are three of them at once on two cores.
-LONG_TESTS := $(addprefix tests/,course engine judge market notebooks raft replica scenarios sim wire)
-MORE_THAN_CORES := --numprocesses $(shell expr 3 '*' $$(getconf _NPROCESSORS_ONLN) / 2) --dist worksteal
+# Of the long tests these share the cores: simulations and graders, and scenarios and chapters, which wait most of their
+# time.
+LONG_TESTS := $(addprefix tests/,course engine judge market notebooks raft replica sim wire \
+	scenarios/test_scenario_runs.py)
 OTHER_LONG_TESTS := tests $(LONG_TESTS:%=--ignore=%)
 
 .PHONY: quick test test-long test-soak lab app links clean help
@@ -82,7 +82,7 @@ test: $(VENV)/.installed-test links
 	$(BIN)/python -m pytest -q -m "not (long or soak)" $(SLOW_TESTS)
 
 test-long: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m long $(MORE_THAN_CORES) $(LONG_TESTS)
+	$(BIN)/python -m pytest -q -m long $(ALL_CORES) $(LONG_TESTS)
 	$(BIN)/python -m pytest -q -m long $(OTHER_LONG_TESTS)
 
 # Minutes at a page, and figures to read. CI does not run them.

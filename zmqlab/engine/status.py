@@ -57,9 +57,7 @@ def status_of(
     """A snapshot of everything."""
     replication, machine = replica.replication, replica.machine
     hash_index, chain = next(reversed(machine.checkpoints.items()), (0, b""))
-    is_voter = replication.node_id in replication.configuration.voters
     due_ticks, wait_ticks = replication.election_timer
-    role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
     return NodeStatus(
         name=settings.name,
         node_id=replication.node_id,
@@ -70,7 +68,7 @@ def status_of(
         cluster=settings.cluster,
         time_ns=vitals.time_ns,
         uptime_ms=vitals.uptime_ms,
-        role=role,
+        role=_role_of(replication),
         term=replication.term,
         leader_id=replication.leader_id,
         leader_name=peers.name_of(replication.leader_id),
@@ -113,18 +111,20 @@ def status_of(
 
 def brief_of(number: int, replication: Replication, peers: Peers, preferred: str, was_removed: bool) -> GroupBrief:
     """The essentials of one group here."""
-    configuration = replication.configuration
-    is_voter = replication.node_id in configuration.voters
-    role = "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
     return GroupBrief(
         number=number,
-        role=REMOVED if was_removed else role,
+        role=REMOVED if was_removed else _role_of(replication),
         term=replication.term,
         leader_id=replication.leader_id,
         leader_endpoint=peers.address_of(replication.leader_id),
         preferred_endpoint=preferred,
         members=peers.addresses(),
     )
+
+
+def _role_of(replication: Replication) -> str:
+    is_voter = replication.node_id in replication.configuration.voters
+    return "learner" if replication.role is Role.FOLLOWER and not is_voter else _ROLES[replication.role]
 
 
 def early_status(settings: NodeSettings, role: str, node_id: int, vitals: Vitals) -> NodeStatus:

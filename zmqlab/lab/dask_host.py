@@ -27,7 +27,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import secrets
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -38,7 +37,7 @@ from urllib.parse import urlsplit
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import ALLOWED, SECRET_SUFFIX, Keyring, Role, make_private, towards
 from zmqlab.lab.dask_links import DaskNode, DaskPart, Worker, WorkerLink
-from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, Place
+from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, LocalHost, Place
 from zmqlab.lab.register import stop_all
 from zmqlab.lab.worker_nodes import HEAR_S, PIECE_BYTES
 from zmqlab.load.load_settings import LoadSettings
@@ -94,6 +93,8 @@ class DaskHost(Host):
         self._folder = folder
         self._lease_s = lease_s
         self._owner = secrets.token_hex(8)
+        self._fetched = LocalHost()
+        """Knows where in the run folder here the files of a node are."""
         self._homes: dict[str, Worker] = {}
         """Base endpoint -> the worker that has the node, or had it."""
         self._links: dict[str, WorkerLink] = {}
@@ -154,20 +155,14 @@ class DaskHost(Host):
 
     def start(self, settings: NodeSettings) -> DaskNode:
         """See :class:`~zmqlab.lab.hosts.Host`."""
-        worker = self._home(settings, self.workers())
-        if worker is None:
-            raise ClusterError(
-                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or remove"
-                " the node and add another one"
-            )
-        link = self._link(worker)
+        link = self._at(settings)
         if (settings.cluster, settings.name) in self._wiped:
-            link.call("wipe", self._folder, settings.cluster, settings.name)
+            link.call("wipe", settings, self._folder)
             self._wiped.discard((settings.cluster, settings.name))
         pid = link.call("start", settings, self._folder, _keys_of_a_node(settings.keys))
         node = DaskNode(pid, link)
         with self._lock:
-            self._homes[settings.endpoint] = worker
+            self._homes[settings.endpoint] = link.worker
             self._nodes[settings.endpoint] = node
         link.follow(node)
         return node
@@ -176,7 +171,7 @@ class DaskHost(Host):
         """See :class:`~zmqlab.lab.hosts.Host`. If the worker does not answer it is what was fetched before."""
         with contextlib.suppress(ClusterError):
             self._fetch(settings, "logs/")
-        return settings.run_dir / "logs" / f"{settings.name}.log"
+        return self._fetched.log_path(settings)
 
     def fetch(self, settings: NodeSettings) -> None:
         """See :class:`~zmqlab.lab.hosts.Host`. The journal of a node that runs is left where it is."""
@@ -186,9 +181,9 @@ class DaskHost(Host):
         """See :class:`~zmqlab.lab.hosts.Host`. What lies on a machine without a worker stays there, until the next node
         of this name is started there."""
         self._wiped.add((settings.cluster, settings.name))
-        shutil.rmtree(settings.run_dir / "data" / settings.name, ignore_errors=True)
+        self._fetched.wipe(settings)
         with contextlib.suppress(ClusterError):
-            self._at(settings).call("wipe", self._folder, settings.cluster, settings.name)
+            self._at(settings).call("wipe", settings, self._folder)
 
     def machine(self, settings: NodeSettings) -> str:
         """See :class:`~zmqlab.lab.hosts.Host`."""
@@ -249,7 +244,10 @@ class DaskHost(Host):
     def _at(self, settings: NodeSettings) -> WorkerLink:
         worker = self._home(settings, self.workers())
         if worker is None:
-            raise ClusterError(f"no Dask worker runs on the machine of {settings.name}, {settings.host}")
+            raise ClusterError(
+                f"no Dask worker runs on the machine of {settings.name}, {settings.host}: start one there, or remove"
+                " the node and add another one"
+            )
         return self._link(worker)
 
     def _fetch(self, settings: NodeSettings, part: str) -> None:

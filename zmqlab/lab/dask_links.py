@@ -185,7 +185,7 @@ class WorkerLink:
         self.gone = False
         """The scheduler does not know the worker any more. To call it all the same takes Dask long."""
         self._client = client
-        self._worker = worker
+        self.worker = worker
         self._owner = owner
         self._lease_s = lease_s
         self._nodes: dict[int, DaskNode] = {}
@@ -205,14 +205,14 @@ class WorkerLink:
 
         async def ask() -> Any:
             return await self._client.run(
-                call_keeper, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self._worker.address]
+                call_keeper, self._owner, self._lease_s, verb, Sealed(*arguments), workers=[self.worker.address]
             )
 
         if self.gone:
             raise ClusterError(f"{self} is gone")
         sent_ns = time.time_ns()
         try:
-            reply: Reply = self._client.sync(ask, callback_timeout=timeout_s)[self._worker.address]
+            reply: Reply = self._client.sync(ask, callback_timeout=timeout_s)[self.worker.address]
         except ModuleNotFoundError as error:
             raise ClusterError(f"{self} lacks {error.name}: install zmqlab[dask] where it runs, as here") from None
         except Exception as error:  # of many kinds: closed communications, time-outs, a client that was closed
@@ -224,7 +224,7 @@ class WorkerLink:
         return reply.value
 
     def __str__(self) -> str:
-        return f"the Dask worker {self._worker.name} ({self._worker.address})"
+        return f"the Dask worker {self.worker.name} ({self.worker.address})"
 
     def follow(self, node: DaskNode) -> None:
         """Hear of this node until it has ended and was closed."""
@@ -285,7 +285,7 @@ class WorkerLink:
             known = self._client.sync(self._known_workers, callback_timeout=CALL_S)
         except Exception:  # the scheduler is silent, too: it may come back while the lease runs
             return ""
-        self.gone = self._worker.address not in known
+        self.gone = self.worker.address not in known
         return f"{self} is gone, and its nodes with it" if self.gone else ""
 
     async def _known_workers(self) -> Collection[str]:

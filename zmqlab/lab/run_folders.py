@@ -210,9 +210,14 @@ class RunFolder:
 
     def _mark(self) -> None:
         if self._lock is not None:
-            self._lock.seek(0)
-            self._lock.truncate()
-            self._lock.write(KEPT if self._keep else TEMPORARY)
+            mark(self._lock, KEPT if self._keep else TEMPORARY)
+
+
+def mark(owner: IO[bytes], what: bytes) -> None:
+    """Say in the file ``owner`` of a folder that it is :data:`KEPT`, or :data:`TEMPORARY`."""
+    owner.seek(0)
+    owner.truncate()
+    owner.write(what)
 
 
 # -- what crashes left -----------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ from zmqlab.keys import OTHERS, PRIVATE_FILE, Credentials, make_private, trust_c
 from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
 from zmqlab.lab.load_parts import LocalPart
 from zmqlab.lab.node_plan import KEY_FOLDER
-from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY
+from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY, mark
 from zmqlab.load.load_messages import ToLoad
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import own_address_of
@@ -353,9 +353,9 @@ class Keeper:
         except OSError as error:
             raise ClusterError(f"{file} of {cluster} can't be read: {reason_of(error)}") from None
 
-    def wipe(self, base: str, cluster: str, name: str) -> None:
+    def wipe(self, settings: NodeSettings, base: str) -> None:
         """Delete a node's journal."""
-        shutil.rmtree(folder_of(base, cluster) / "data" / name, ignore_errors=True)
+        self._host.wipe(replace(settings, run_dir=folder_of(base, settings.cluster)))
 
     def release(self, base: str, cluster: str, keep: bool) -> None:
         """The cluster is done here. Its folder goes, unless it is kept; its keys go in any case."""
@@ -371,7 +371,7 @@ class Keeper:
             shutil.rmtree(folder / KEY_FOLDER if keep else folder, ignore_errors=True)
             if held is not None:
                 if keep:
-                    _mark(held, KEPT)
+                    mark(held, KEPT)
                 held.close()
             if not self._folders:
                 _keepers.pop(self._owner, None)
@@ -389,7 +389,7 @@ class Keeper:
             except OSError as error:
                 raise ClusterError(f"{folder} can't be used on this Dask worker: {reason_of(error)}") from None
             keep_to_this_process(file)
-            _mark(file, TEMPORARY)
+            mark(file, TEMPORARY)
             self._folders[folder] = file
             self._watch_lease()
         return folder
@@ -427,12 +427,6 @@ def write_keys(folder: Path, keys: Mapping[str, str]) -> None:
         with open(partial, "w", opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE)) as file:
             file.write(text)
         partial.replace(folder / name)
-
-
-def _mark(file: IO[bytes], what: bytes) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(what)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

@@ -1,10 +1,8 @@
 """Several Raft groups as a table: a row a group, a column a node, and in the cell how far the node is behind there.
 
-The leader's cell has a crown; an empty cell means that the node does not hold the group. Whoever wants to know why one
-node's line lags sees here in which of its groups. A page shows it when it is opened, because most of the time the stack
-of leaders (:class:`~zmqlab.widgets.time_charts.GroupLeads`) says enough.
-
-Left out: with one group there is no table. The table of nodes has the same figures.
+The leader's cell has a crown; an empty cell means that the node does not hold the group. Where one node's line lags,
+the table says in which of its groups. A page shows it when it is opened, because most of the time the stack of leaders
+(:class:`~zmqlab.widgets.time_charts.GroupLeads`) says enough.
 """
 
 from __future__ import annotations

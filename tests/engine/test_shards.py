@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +33,8 @@ def symbol_of(group: int) -> str:
     return next(f"S{number}" for number in range(100) if group_of(f"S{number}", SHARDS) == group)
 
 
-def founded(nodes: int = 3, copies: int = 0, ticks: int = 60) -> ShardCluster:
-    cluster = ShardCluster(nodes, SHARDS, copies)
+def founded(nodes: int = 3, copies: int = 0, ticks: int = 60, **fields: Any) -> ShardCluster:
+    cluster = ShardCluster(nodes, SHARDS, copies, **fields)
     cluster.step(ticks)
     return cluster
 
@@ -297,6 +298,26 @@ def test_a_leader_hands_over_only_when_all_that_it_has_is_committed() -> None:
     assert told
     assert all(commit == last for commit, last in told)
     assert cluster.groups(1)[group].replica.machine.orders_applied == number, "no request is lost or carried out twice"
+
+
+def test_a_node_that_is_told_to_end_gets_no_group_back() -> None:
+    """It waited for a group without a majority, and was well all the time: after two seconds the other groups went back
+    to it. It sent their clients on with every request, until it had given the groups away once more."""
+    cluster = founded(nodes=5, copies=3, drain_ms=60_000)
+    assert cluster.leader(0) == 0
+    for number in (3, 4):
+        cluster.stop(number)
+    cluster.ask(0, client_wire.encode_open_session(9, 3))
+    cluster.terminate(0)
+    cluster.step(50)
+    for _ in range(400):
+        cluster.step()
+        assert not cluster.running[0].engine.is_over
+        assert cluster.leader(0) in (1, 2)
+    cluster.stop(0)
+    cluster.start(0)
+    cluster.step(900)
+    assert cluster.leader(0) == 0, "its next life may lead"
 
 
 def test_people_are_told_that_the_members_of_a_cluster_with_shards_stay() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
@@ -103,7 +104,8 @@ class Group:
         self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
         leaving = Leaving(effects, rng, replication, journal.life, number) if settings.leave else None
         patience = design.balance_timeouts
-        self.balance = Balance(self.replica, lambda: self.peers.member_at(company.preferred), patience)
+        preferred = partial(self.peers.member_at, company.preferred)
+        self.balance = Balance(self.replica, preferred, self.peers.is_closing, patience)
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -250,6 +252,7 @@ class Group:
             self.joining.close()
             self.standing.close()
             self.balance.rest()
+            self.peers.close()
             role = self.replica.replication.role.name.lower()
             self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 

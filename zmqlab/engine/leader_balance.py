@@ -8,7 +8,8 @@ groups that it led elect others; when it is back, they move back.
 When a leader hands over, so that no client is worse off for it:
 
 1. *The preferred member is well.* For :data:`PATIENCE` election time-outs on end it has answered, and it has the whole
-   log but for a little (:data:`LAG_MAX`). So a node that comes and goes is given no group.
+   log but for a little (:data:`LAG_MAX`). So a node that comes and goes is given no group. Nor is one that is told to
+   end: it says so (:meth:`zmqlab.engine.peers.Peers.close`), takes no requests, and would give the group away at once.
 2. *Nothing is uncommitted.* The leader proposes nothing new for a moment, until all that it has is committed. Requests
    wait meanwhile, as they do in any transfer. If that takes longer than :data:`DRAIN` election time-outs, the leader
    goes on as before and tries again later. So no entry depends on what becomes of the transfer: it is on a majority,
@@ -42,10 +43,17 @@ LAG_MAX = 256
 class Balance:
     """See the module. Owned by one group."""
 
-    def __init__(self, replica: Replica, preferred: Callable[[], int], patience: int = PATIENCE) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        preferred: Callable[[], int],
+        is_closing: Callable[[int], bool],
+        patience: int = PATIENCE,
+    ) -> None:
         """
         Args:
             preferred: tells the member that should lead now; 0: none.
+            is_closing: tells whether a member is about to end.
             patience: for so many election time-outs it must have been well.
         """
         self.hand_overs = 0
@@ -54,6 +62,7 @@ class Balance:
         """Whether this leader has begun to hand over since the last tick."""
         self._replica = replica
         self._preferred = preferred
+        self._is_closing = is_closing
         timeout = replica.replication.election_ticks
         self._patience_ticks = patience * timeout
         self._drain_ticks = max(1, round(DRAIN * timeout))
@@ -68,7 +77,7 @@ class Balance:
         replication = self._replica.replication
         target = self._preferred()
         self.is_handing_over = False
-        if replication.role is not Role.LEADER or target in (0, replication.node_id) or not self._is_well(target):
+        if replication.role is not Role.LEADER or not self._may_lead(target):
             self.rest()
             return
         ticks = replication.ticks
@@ -84,13 +93,19 @@ class Balance:
         if not self._drains_until:
             return
         replication, target = self._replica.replication, self._preferred()
-        if replication.role is not Role.LEADER:
+        if replication.role is not Role.LEADER or not self._may_lead(target):
             self.rest()
         elif replication.commit_index == replication.last_index:
             self.rest()
             self._factor = min(2 * self._factor, PATIENCE_MAX)
             self.is_handing_over = replication.hand_over(target)
             self.hand_overs += self.is_handing_over
+
+    def _may_lead(self, target: int) -> bool:
+        """Whether there is another member to hand over to, and it is well."""
+        if target in (0, self._replica.replication.node_id) or self._is_closing(target):
+            return False
+        return self._is_well(target)
 
     def _is_well(self, target: int) -> bool:
         replication = self._replica.replication

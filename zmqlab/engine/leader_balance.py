@@ -18,7 +18,8 @@ When a leader hands over, so that no client is worse off for it:
 
 *No ping-pong.* Leadership moves towards the preferred member and never from it, since all agree which one that is. Each
 hand-over doubles the patience for the next one of this node, up to :data:`PATIENCE_MAX` times, so that a preferred
-member that can't stay in office is left alone for longer and longer.
+member that can't stay in office is left alone for longer and longer. It halves again whenever the preferred member has
+led for :data:`STAY` times as long on end.
 
 Left out: to move a leader away from a node that is slow. It would take a measure of slowness that all agree about.
 """
@@ -34,6 +35,8 @@ PATIENCE = 10
 """In election time-outs: two seconds with the node's own settings. An election takes two or three."""
 PATIENCE_MAX = 16
 """Times :data:`PATIENCE`: half a minute."""
+STAY = 2
+"""Times the patience. After two minutes in office none is left that was more than the first."""
 DRAIN = 0.5
 """In election time-outs: 100 ms. A commit takes a few milliseconds."""
 LAG_MAX = 256
@@ -67,6 +70,9 @@ class Balance:
         self._patience_ticks = patience * timeout
         self._drain_ticks = max(1, round(DRAIN * timeout))
         self._factor = 1
+        """Times the patience, from 1 to PATIENCE_MAX."""
+        self._leads_since = 0
+        """The tick since when the preferred member is known to lead, or the factor fell; 0: it does not lead."""
         self._well_since = 0
         """The tick since when the preferred member has been well; 0: it is not, or there is nothing to do."""
         self._drains_until = 0
@@ -77,6 +83,7 @@ class Balance:
         replication = self._replica.replication
         target = self._preferred()
         self.is_handing_over = False
+        self._trust_again(target)
         if replication.role is not Role.LEADER or not self._may_lead(target):
             self.rest()
             return
@@ -100,6 +107,16 @@ class Balance:
             self._factor = min(2 * self._factor, PATIENCE_MAX)
             self.is_handing_over = replication.hand_over(target)
             self.hand_overs += self.is_handing_over
+
+    def _trust_again(self, target: int) -> None:
+        replication = self._replica.replication
+        if not target or replication.leader_id != target:
+            self._leads_since = 0
+            return
+        self._leads_since = self._leads_since or replication.ticks
+        if replication.ticks - self._leads_since >= STAY * self._factor * self._patience_ticks:
+            self._factor = max(1, self._factor // 2)
+            self._leads_since = replication.ticks
 
     def _may_lead(self, target: int) -> bool:
         """Whether there is another member to hand over to, and it is well."""

@@ -320,6 +320,24 @@ def test_a_node_that_is_told_to_end_gets_no_group_back() -> None:
     assert cluster.leader(0) == 0, "its next life may lead"
 
 
+def test_a_group_that_hangs_up_leaves_the_connection_to_the_others() -> None:
+    """Two groups that had lost their leaders asked the same nodes in one tick. The second one hung up first, as it does
+    before each round, and the questions of the first one were gone, in each round."""
+    cluster = founded()
+    for number in (1, 2):
+        cluster.stop(number)
+    effects, groups = cluster.running[0].effects, cluster.groups(0)
+    effects.asked.clear()
+    cluster.running[0].pass_time(400)
+    asked = {frames.parse_header(frame)[1] for _, frame in effects.asked}
+    assert asked == set(range(SHARDS)), "no leader reaches any of them"
+    assert effects.questioned == {endpoint(1), endpoint(2)}
+    for number in range(SHARDS):
+        assert effects.questioned == {endpoint(1), endpoint(2)}
+        groups[number].standing.close()
+    assert not effects.questioned
+
+
 def test_people_are_told_that_the_members_of_a_cluster_with_shards_stay() -> None:
     cluster = founded()
     own_id = cluster.groups(1)[0].replica.replication.node_id

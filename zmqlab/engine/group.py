@@ -98,11 +98,12 @@ class Group:
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
         replication = self.replica.replication
+        asking = connections.questions_of(number)
         self.joining = Joining(
-            settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
+            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
-        self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
-        leaving = Leaving(effects, rng, replication, journal.life, number) if settings.leave else None
+        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number)
+        leaving = Leaving(asking, rng, replication, journal.life, number) if settings.leave else None
         patience = design.balance_timeouts
         preferred = partial(self.peers.member_at, company.preferred)
         self.balance = Balance(self.replica, preferred, self.peers.is_closing, patience)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking, Effects
 from zmqlab.errors import FrameError
 from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, Message
@@ -55,6 +55,8 @@ class Connections:
         """Group -> the addresses that it sends to, and those whose broadcasts it hears."""
         self._connected: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
+        self._asking: dict[str, set[int]] = {}
+        """Address -> the groups that ask the node there something."""
 
     def want(self, group: int, connected: Iterable[str], subscribed: Iterable[str]) -> None:
         """``group`` sends to the nodes at ``connected``, and hears those at ``subscribed``, and no others."""
@@ -70,6 +72,35 @@ class Connections:
         for address in sorted(heard - self._subscribed):
             self._effects.subscribe(address)
         self._connected, self._subscribed = wanted, heard
+
+    def questions_of(self, group: int) -> Asking:
+        """For ``group`` to ask other nodes, over connections that it shares with the other groups."""
+        return _QuestionsOfGroup(group, self._effects, self._asking)
+
+
+class _QuestionsOfGroup:
+    """Implements :class:`~zmqlab.engine.effects.Asking` for one of a node's groups.
+
+    A connection for questions ends when the last group that asks over it hangs up.
+    """
+
+    def __init__(self, group: int, effects: Effects, asking: dict[str, set[int]]) -> None:
+        self._group = group
+        self._asking = asking
+        self._effects = effects
+        self.resolve = effects.resolve
+        self.note = effects.note
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self._asking.setdefault(address, set()).add(self._group)
+        self._effects.ask(address, frame)
+
+    def hang_up(self, address: str) -> None:
+        groups = self._asking.get(address, set())
+        groups.discard(self._group)
+        if not groups:
+            self._asking.pop(address, None)
+            self._effects.hang_up(address)
 
 
 class Peers:

@@ -252,6 +252,31 @@ def test_a_founder_without_its_disk_at_another_address_waits() -> None:
     )
 
 
+def test_a_founder_without_its_disk_does_not_take_the_place_of_one_that_has_moved() -> None:
+    """It took over that one's groups, each of which had a member too many; its own groups stayed without it."""
+    cluster = founded(nodes=5, copies=3)
+    held = cluster.groups(2).keys()
+    cluster.stop(2)
+    peers = tuple(endpoint(other) for other in range(5) if other != 2)
+    settings = NodeSettings(name="node2", port=6_000, peers=peers, shards=SHARDS, replication_factor=3)
+    cluster.running[2] = Driven(settings, cluster.journals[2], is_met=False)
+    cluster.running[2].now_ns = cluster.now_ns
+    cluster.step(100)
+    assert all(settings.endpoint in group.peers.addresses() for group in cluster.groups(2).values())
+    cluster.stop(4)
+    settings = replace(settings, name="node4", port=5_020)
+    lost = cluster.running[4] = Driven(settings, MemoryJournal(), is_met=False)
+    lost.now_ns = cluster.now_ns
+    lost.engine._first_start.own_id = 77  # type: ignore[union-attr]
+    cluster.step(200)
+    assert not lost.engine.groups
+    assert any("whose founder of this address has moved" in note for note in lost.effects.notes)
+    for group in held:
+        leader = cluster.leader(group)
+        assert leader is not None
+        assert 77 not in cluster.groups(leader)[group].replica.replication.configuration.members
+
+
 def test_leadership_goes_back_to_a_node_that_came_back_and_then_stays() -> None:
     cluster = founded()
     first = cluster.leaders()

@@ -44,7 +44,9 @@ class Office:
             self.replication.ticks += 1
             self.progress.heard_at = self.replication.ticks
             self.balance.tick()
-            self.balance.turn()
+            told = len(self.targets)
+            wants_another_turn = self.balance.turn()
+            assert wants_another_turn == (len(self.targets) > told), "what the target is told waits for no tick"
 
     def follow(self, ticks: int) -> None:
         """The preferred member leads for so long."""

@@ -260,21 +260,20 @@ class Group:
     def turn(self) -> bool:
         """Carry out what follows from all that came in; returns whether there is more to do at once."""
         more = self.replica.turn()
-        self._look_round()
-        return more
+        return self._look_round() or more
 
     def end_turn(self) -> bool:
         """The same for the end of a turn whose parts the engine carries out (:meth:`Engine.turn`)."""
         more = self.replica.end_turn()
-        self._look_round()
-        return more
+        return self._look_round() or more
 
-    def _look_round(self) -> None:
-        """Follow what has changed in this turn."""
+    def _look_round(self) -> bool:
+        """Follow what has changed in this turn; returns whether leadership is being handed over from now on."""
         self._note_changes()
-        self.balance.turn()
+        is_handing_over = self.balance.turn()
         for node_id in self.peers.follow():
             self._note_promotion(node_id)
+        return is_handing_over
 
     def flush(self, now_ns: int) -> None:
         """Give the turn's answers, each client's in as few messages as it can receive."""

@@ -61,8 +61,6 @@ class Balance:
         """
         self.hand_overs = 0
         """How often this node has handed the group over."""
-        self.is_handing_over = False
-        """Whether this leader has begun to hand over since the last tick."""
         self._replica = replica
         self._preferred = preferred
         self._is_closing = is_closing
@@ -82,7 +80,6 @@ class Balance:
         """Look whether it is time to hand over. To be called once a tick."""
         replication = self._replica.replication
         target = self._preferred()
-        self.is_handing_over = False
         self._trust_again(target)
         if replication.role is not Role.LEADER or not self._may_lead(target):
             self.rest()
@@ -95,18 +92,24 @@ class Balance:
             self._drains_until = ticks + self._drain_ticks
             self._replica.proposes = False
 
-    def turn(self) -> None:
-        """Hand over if all is committed. To be called once a turn, after what has come in is carried out."""
+    def turn(self) -> bool:
+        """Hand over if all is committed. To be called once a turn, after what has come in is carried out.
+
+        Returns whether it has begun to: what the preferred member is told goes out in another turn, right after this
+        one.
+        """
+        is_handing_over = False
         if not self._drains_until:
-            return
+            return False
         replication, target = self._replica.replication, self._preferred()
         if replication.role is not Role.LEADER or not self._may_lead(target):
             self.rest()
         elif replication.commit_index == replication.last_index:
             self.rest()
             self._factor = min(2 * self._factor, PATIENCE_MAX)
-            self.is_handing_over = replication.hand_over(target)
-            self.hand_overs += self.is_handing_over
+            is_handing_over = replication.hand_over(target)
+            self.hand_overs += is_handing_over
+        return is_handing_over
 
     def _trust_again(self, target: int) -> None:
         replication = self._replica.replication

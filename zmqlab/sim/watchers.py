@@ -72,7 +72,9 @@ class Watcher:
         if replica is None or duties is None:
             return
         if is_over and replica.replication.is_ready():
-            raise Violation(f"promptness: node {process.node_id} waits, and has something to store, to apply or to send")
+            raise Violation(
+                f"promptness: node {process.node_id} waits, and has something to store, to apply or to send"
+            )
         raft, causes = process.raft, self._causes
         duties.took_turn()
         if self._is_late or replica._snapshotting.applied_bytes >= self._snapshot_log_bytes:

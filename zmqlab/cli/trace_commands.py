@@ -63,10 +63,8 @@ def _listen(feed: MetricsFeed, endpoints: Sequence[str]) -> None:
 
 
 def _tell(traces: Traces, pictures: int) -> None:
-    orders, news = traces.orders(), traces.since()
-    typer.echo(
-        f"{len(orders):,} orders{traces.where} traced, {len(traces.elections())} elections, {news.dropped:,} records dropped"
-    )
+    seen = f"{len(traces.orders()):,} orders{traces.where} traced, {len(traces.elections())} elections"
+    typer.echo(f"{seen}, {traces.since().dropped:,} records dropped")
     for name in sorted(traces.other_clocks):
         typer.echo(f"{name} runs on another machine: its times can't be compared, and it is left out")
     if not pictures:

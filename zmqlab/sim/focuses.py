@@ -27,7 +27,7 @@ WITH_SHARDS = (
     *("crash", "crash_in_effect", "pause", "freeze", "partition", "one_way", "isolate", "slow_link", "transfer"),
     *("power_cut", "terminate", "disk_full", "corrupt"),
 )
-"""Faults that a run with shards may have. A bit flips only where the operator can replace a node (``Operator.may_lose``)."""
+"""Faults that a run with shards may have. A bit flips only where ``Operator.may_lose`` lets a node be replaced."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 

@@ -37,6 +37,9 @@ def test_two_generators_are_one_load(cluster: Cluster) -> None:
         assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 100, 10)
         assert load.newest is not None
         assert load.newest.rate == 400
+        assert wait_for(lambda: load.so_far is not None and load.so_far.looked_up > 100, 10), "from both ledgers"
+        assert load.so_far is not None
+        assert (load.so_far.lost, load.so_far.twice) == (0, 0)
         load.set_rate(800)
         assert wait_for(lambda: load.newest is not None and load.newest.rate == 800, 10)
         load.stop()

@@ -38,6 +38,10 @@ class LoadPart(Protocol):
     def ended(self) -> bool:
         """Whether it has ended, and its record is here."""
 
+    @property
+    def folder(self) -> Path:
+        """Where its record is, or comes in while it is written."""
+
     def clock(self) -> ClockOffset:
         """How far the wall clock of its machine is ahead."""
 
@@ -88,7 +92,7 @@ class LocalPart:
 
     @property
     def folder(self) -> Path:
-        """Where its record is."""
+        """See :class:`LoadPart`."""
         return self.run.evidence.folder
 
     def clock(self) -> ClockOffset:

@@ -53,6 +53,19 @@ def test_two_generators_are_one_load(cluster: Cluster) -> None:
     assert not any(folder.exists() for folder in folders)
 
 
+def test_both_generators_are_traced(cluster: Cluster) -> None:
+    """They had feeds of their own, and nothing asked them: diagrams began at the node that took an order."""
+    with LoadClient(cluster, rate=200, duration=60, generators=2) as load:
+        load.start()
+        traces = cluster.trace(share=1, seconds=30)
+
+        def senders() -> set[int | str]:
+            return {each.sender for each in traces.since().messages if each.kind == "request"}
+
+        assert wait_for(lambda: {"load-0", "load-1"} <= senders(), 10), senders()
+        assert any(order.by_client for order in traces.orders())
+
+
 @pytest.mark.long
 def test_one_that_dies_is_named_and_the_others_go_on(cluster: Cluster) -> None:
     with LoadClient(cluster, rate=400, duration=60, generators=2) as load:

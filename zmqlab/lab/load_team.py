@@ -11,7 +11,8 @@ happened, and then the verdict is not *passed*. The others go on.
 
 What is lost so far is counted from the ledgers of all (:mod:`~zmqlab.lab.so_far`).
 
-Left out on purpose: traces of several generators, whose clocks differ.
+Generators on this machine are traced with the nodes. Those of other machines have other clocks, and
+:attr:`Traces.other_clocks <zmqlab.lab.sampled_traces.Traces.other_clocks>` names them.
 """
 
 from __future__ import annotations
@@ -82,8 +83,11 @@ class LoadTeam:
             folder.mkdir(0o700)
             part = cluster.fleet.host.start_load(share, number, folder, cluster.fleet.nodes)
             if part is not None:
+                self._feed.traces.other_clocks.add(share.name)
                 return part
-        return LocalPart(share)
+        local = LocalPart(share)
+        local.traced_by(self._feed)
+        return local
 
     @property
     def ledgers(self) -> dict[Path, bool]:

@@ -353,6 +353,8 @@ class Cluster(FaultVerbs):
     ) -> Traces:
         """Have nodes and clients tell what they send, receive and do, for the next ``seconds``; returns what is told.
 
+        What is sent after it has returned is seen by all nodes that run.
+
         Args:
             share: of the requests, from 0 to 1. Elections are traced in any case.
             seconds: at most an hour; 0 ends a trace with the same ``share``.
@@ -364,6 +366,7 @@ class Cluster(FaultVerbs):
             ClusterError: the cluster has not been started, or has been stopped.
         """
         self.fleet.turns.require_open()
+        self._started.hear_all()
         return trace(self.feed, share, seconds, heartbeats=heartbeats, group=group)
 
     @property

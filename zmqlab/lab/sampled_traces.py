@@ -104,6 +104,8 @@ class Traces:
         self._matcher = Matcher(self._coverage)
         self._news: deque[Message | Step] = deque(maxlen=NEWS)
         self._dropped: dict[Process, int] = {}
+        self._heard_s: dict[Process, float] = {}
+        """When each process' newest frame came, by the monotonic clock of this process."""
         self._hears_clients = False
         """Whether a client has told anything. Until then the nodes that took requests tell how long they took."""
         self._sent: OrderedDict[Key, int] = OrderedDict()
@@ -146,6 +148,7 @@ class Traces:
         process: Process = trace.node_id or trace.name
         with self._lock:
             self._names[process] = trace.name
+            self._heard_s[process] = time.monotonic()
             if abs(trace.clock_ns - now_ns) > OTHER_CLOCK_NS:
                 self.other_clocks.add(trace.name)
                 return
@@ -236,6 +239,11 @@ class Traces:
         return True
 
     # -- what goes out -----------------------------------------------------------------------------------------
+
+    def has_heard(self, processes: Iterable[Process], since_s: float) -> bool:
+        """Whether a frame of each of these processes has come since then; seconds on the monotonic clock."""
+        with self._lock:
+            return all(self._heard_s.get(process, 0.0) >= since_s for process in processes)
 
     def since(self, sequence: int = 0) -> News:
         """What has become known since a look that returned ``sequence``; 0: all that is kept.

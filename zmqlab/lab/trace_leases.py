@@ -1,8 +1,9 @@
 """Tracing that is asked for: nodes and load clients are told, and told again, for as long as it is wanted.
 
 A process traces for a lease of a few seconds (:mod:`zmqlab.wire.traces`), so that nothing stays on when this process
-dies. :func:`trace` has a thread ask again until the wanted time is over. It asks each node that publishes statuses,
-also one that has come back as another process, and each load client that this process has started.
+dies. :func:`trace` returns when the nodes have begun to tell, and has a thread ask again until the wanted time is over.
+It asks each node that publishes statuses, also one that has come back as another process, and each load client that
+this process has started.
 
 The thread refers to the feed, and not to the cluster, which may be forgotten meanwhile. It ends with the last wish.
 """
@@ -32,6 +33,9 @@ LOOK_S = 0.1
 SILENT_S = 2.0
 """A node that has published nothing for so long is not asked: it would not answer."""
 ANSWER_S = 0.5
+TOLD_S = 1.0
+"""How long a caller waits for the first frame of nodes that have just said yes: they publish ten a second. What they
+publish before this process' subscription has reached them is lost."""
 HOUR_S = 3_600.0
 _begin = threading.Lock()
 
@@ -66,7 +70,9 @@ class TraceLeases:
         self._thread: threading.Thread | None = None
 
     def want(self, wish: Wish, seconds: float) -> None:
-        """Trace for the next ``seconds``; returns when the nodes have been asked. Raises RequestRefused."""
+        """Trace for the next ``seconds``; returns when the nodes that were asked have begun to tell, or after
+        :data:`TOLD_S`. Raises RequestRefused."""
+        began_s = time.monotonic()
         with self._lock:
             if seconds and wish.group != self._feed.traces.group:
                 self._wishes.clear()  # the processes' leases end by themselves
@@ -76,13 +82,21 @@ class TraceLeases:
                 self._end(wish)
                 return
             self._follow_wishes()
+            before = self._traced(wish.group)
             refusals = self._ask(wish)
+            begin_now = self._traced(wish.group) - before
             if refusals and not any(asked == wish for asked, _, _ in self._asked):
                 name, why = next(iter(refusals.items()))
                 raise RequestRefused(f"{name} is not traced: {why}")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="zmqlab-traces", daemon=True)
                 self._thread.start()
+        node_ids = [each.node_id for each in self._heard(wish.group).values() if (each.name, each.pid) in begin_now]
+        self._feed.wait_until(lambda: self._feed.traces.has_heard(node_ids, began_s), TOLD_S)
+
+    def _traced(self, group: int) -> set[tuple[str, int]]:
+        """The nodes that have said yes to any wish for the group, by name and process."""
+        return {(name, pid) for wish, name, pid in self._asked if wish.group == group}
 
     def _run(self) -> None:
         while True:
@@ -150,7 +164,9 @@ def trace(
     records_per_s: int = RECORDS_PER_S,
     group: int | None = None,
 ) -> Traces:
-    """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have been asked.
+    """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have begun to tell.
+
+    So what is sent afterwards is seen. A node that does not answer, or tells nothing for a second, is not waited for.
 
     Calling it again with the same arguments sets the end anew; ``seconds=0`` ends it.
 

@@ -11,10 +11,10 @@ Each node knows the founders for good, and tells them with its status (``founder
 :class:`~zmqlab.wire.node_status.NodeStatus`). If this node is one of them, it founds its groups as they did: the same
 members stand at the beginning of each log, whatever has become of them since, and with an empty log it is elected by no
 node that has more. If it is none of them, it has lost its disk. By its address it knows which groups were its own, and
-it joins each of them as a new member, in the place of the one that had its address. So it asks a node that shares one of
-these groups: where the founder of this address has moved, its place is taken, and this node waits. (To ask the members of each group
-is not enough: where one founder has begun and all others see that, a group without that founder has no member yet that
-could be asked, and all wait for ever.)
+it joins each of them as a new member, in the place of the one that had its address. First it asks a node that shares
+one of them: where the founder of this address has moved, its place is taken, and this node waits. (To ask the members
+of each group is not enough: where one founder has begun and all others see that, a group without that founder has no
+member yet that could be asked, and all wait for ever.)
 
 Left out: nodes that join a cluster with shards, for which the placement would have to change.
 """

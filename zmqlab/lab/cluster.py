@@ -348,7 +348,9 @@ class Cluster(FaultVerbs):
         self.fleet.turns.require_open()
         return Client(self.endpoints, timeout_s=timeout_s, watch=self.feed.traces)
 
-    def trace(self, share: float = 0.01, seconds: float = 30.0, *, heartbeats: bool = False) -> Traces:
+    def trace(
+        self, share: float = 0.01, seconds: float = 30.0, *, heartbeats: bool = False, group: int | None = None
+    ) -> Traces:
         """Have nodes and clients tell what they send, receive and do, for the next ``seconds``; returns what is told.
 
         What is sent after it has returned is seen by all nodes that run.
@@ -357,6 +359,7 @@ class Cluster(FaultVerbs):
             share: of the requests, from 0 to 1. Elections are traced in any case.
             seconds: at most an hour; 0 ends a trace with the same ``share``.
             heartbeats: whether a leader's empty messages are traced, too.
+            group: which of several Raft groups; one is traced at a time. None: the same as before, at first 0.
 
         Raises:
             SettingsError: a value is out of its range.
@@ -364,7 +367,7 @@ class Cluster(FaultVerbs):
         """
         self.fleet.turns.require_open()
         self._started.hear_all()
-        return trace(self.feed, share, seconds, heartbeats=heartbeats)
+        return trace(self.feed, share, seconds, heartbeats=heartbeats, group=group)
 
     @property
     def traces(self) -> Traces:

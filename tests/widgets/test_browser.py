@@ -265,7 +265,9 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
         now = page.evaluate(BOXES)
         assert now["kill"]["right"] <= now["stage"]["right"] <= now["width"]
         assert now["kill"]["bottom"] <= now["stage"]["bottom"] < now["height"] - 100, "there is text below"
-        assert max(part["bottom"] for part in now["parts"]) <= now["stage"]["bottom"], "the card of the fault is in sight"
+        assert max(part["bottom"] for part in now["parts"]) <= now["stage"]["bottom"], (
+            "the card of the fault is in sight"
+        )
         figures, picture, chart, *_ = now["parts"]
         assert figures["right"] - figures["left"] > 0.9 * width_of(now["stage"]), "each part has its width"
         assert min(width_of(picture), width_of(chart)) > 0.4 * width_of(now["stage"])

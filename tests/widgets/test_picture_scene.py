@@ -78,7 +78,9 @@ def test_a_low_box_shows_the_ring_alone(js: JavaScript, width: int, height: int,
 def test_words_of_a_node_cover_no_other_node(js: JavaScript, width: int, height: int, count: int) -> None:
     """In a low box the words below the node at the top stood over the names of the other two."""
     slots = list(range(count))
-    expression = "((p) => ({p, at: slots.map((slot) => labelAt(p, slot, ['candidate', 'term 6']))}))(plan(w, h, slots, 1, 11))"
+    expression = (
+        "((p) => ({p, at: slots.map((slot) => labelAt(p, slot, ['candidate', 'term 6']))}))(plan(w, h, slots, 1, 11))"
+    )
     found = js(expression, w=width, h=height, slots=slots)
     places = dict(found["p"]["places"])
     for slot, at in enumerate(found["at"]):
@@ -88,7 +90,9 @@ def test_words_of_a_node_cover_no_other_node(js: JavaScript, width: int, height:
             x, y = places[other]["x"], places[other]["y"]
             nearest = max(left, min(x, right)), max(low, min(y, high))
             assert math.dist(nearest, (x, y)) >= found["p"]["radius"]
-    assert js("labelAt(plan(900, 500, [0, 1, 2], 1, 12), 0, ['leader']).align") == "center", "below, where there is room"
+    assert js("labelAt(plan(900, 500, [0, 1, 2], 1, 12), 0, ['leader']).align") == "center", (
+        "below, where there is room"
+    )
 
 
 def test_what_a_pointer_is_at(js: JavaScript) -> None:

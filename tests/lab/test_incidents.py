@@ -87,7 +87,10 @@ def test_groups_that_still_wait_are_told_as_such() -> None:
     answers = [
         snapshot(
             time_ns=START + at * MS,
-            groups=[GroupShare(group=0), *(GroupShare(group=g, silence_ms=at - 40.0, gap_ms=at - 40.0) for g in (1, 2))],
+            groups=[
+                GroupShare(group=0),
+                *(GroupShare(group=g, silence_ms=at - 40.0, gap_ms=at - 40.0) for g in (1, 2)),
+            ],
         )
         for at in range(100, 20_000, 100)
     ]

@@ -325,7 +325,7 @@ class MetricsFeed:
 
     def _drain(self, socket: net.Socket, take: Callable[[int, bytes], None]) -> None:
         for _ in range(FRAMES_A_TURN):
-            if not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # a tenth of what an exception costs
+            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:  # a tenth of what an exception costs
                 return
             frames = socket.recv_multipart(zmq.NOBLOCK)
             if len(frames) != 1:

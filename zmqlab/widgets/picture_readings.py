@@ -184,8 +184,8 @@ class PictureReadings:
         return clients | {name: track.slot for name, track in self._sampler.nodes.items()}
 
     def _recent_frames(self) -> list[LoadMetrics]:
-        """The load clients' snapshots of the last second, newest first. The feed's thread adds some meanwhile, so one call
-        copies them, during which no other thread runs."""
+        """The load clients' snapshots of the last second, newest first. The feed's thread adds some meanwhile, so one
+        call copies them: no other thread runs until it ends."""
         newest = list(islice(reversed(self._sampler.load_frames), CLIENTS_MAX * FRAMES_A_S))
         oldest_ns = time.time_ns() - CLIENT_STALE_S * 1e9
         return [each for each in newest if each.time_ns >= oldest_ns]

@@ -43,7 +43,8 @@ function filmStrip() {
   const el = h("div", { className: "zl-film", hidden: true }, strip, legend);
   let shown = null, drawn = "";
 
-  function draw(film, leader) {
+  // `waits`: the Raft groups that still give no answer, where others do.
+  function draw(film, leader, waits) {
     const width = Math.max(el.clientWidth || 0, 300), left = 4, right = 4;
     const [height, top, floor] = getComputedStyle(el).getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
     const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);
@@ -106,7 +107,8 @@ function filmStrip() {
     const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
     if (film.silent_ms !== null && film.done_ms === null && film.complete) chips.push(h("span", { className: "zl-faint",
       textContent: film.answered_ms === null ? "no answer came as far as is known" : "orders still waited, as far as is known" }));
-    if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
+    if (waits.length) chips.unshift(h("b", { textContent: `group${waits.length > 1 ? "s" : ""} ${waits.join(", ")} still wait${waits.length > 1 ? "" : "s"} …` }));
+    else if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
     if (chips.length && film.offered && film.silent_ms === null && film.complete)
       chips.push(h("span", { className: "zl-faint", textContent: `no gap of ${spoken(film.least_ms)} or more in the answers after it` }));
     if (!chips.length) chips.push(h("span", { className: "zl-faint",
@@ -116,10 +118,10 @@ function filmStrip() {
 
   const again = () => { if (shown) draw(...shown); };
   new ResizeObserver(again).observe(el);
-  return { el, show: (film, leader) => {
+  return { el, show: (film, leader, waits) => {
     el.hidden = !film;
-    shown = film ? [film, leader] : null;
-    const key = JSON.stringify([film, leader]);
+    shown = film ? [film, leader, waits] : null;
+    const key = JSON.stringify([film, leader, waits]);
     if (!film || key === drawn) return;
     drawn = key;
     again();

@@ -128,6 +128,13 @@ class Seated:
         """The same for all groups."""
         return [self.seat(number) for number in self.seats or (0,)]
 
+    def transfer_leadership(self, target: int) -> bool:
+        """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
+        engine is told that there is something to do."""
+        assert self.engine is not None, "the process is down"
+        self.engine._wake_all()
+        return cast("Process", self).raft.transfer_leadership(target)
+
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""
         return self.engine.groups.values() if self.engine is not None else ()

@@ -288,6 +288,7 @@ class Engine:
             answer: control.Answer
             if isinstance(query, control.StatusQuery):
                 status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
+                status.founders = list(start.met())
                 answer = control.StatusAnswer(query.nonce, status)
             else:
                 code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"

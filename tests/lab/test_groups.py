@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.lab.test_service_status import NOW, load, node, status
-from zmqlab import Cluster
+from zmqlab import Cluster, LoadClient
 from zmqlab.errors import SettingsError
 from zmqlab.lab.consistency import said_of_groups, strip_of_statuses
 from zmqlab.lab.events import PLAIN_MARKS, group_named_in, naming_its_group
@@ -255,6 +255,13 @@ def test_states_are_compared_group_by_group() -> None:
 def test_a_cluster_refuses_groups_that_its_nodes_can_not_hold(words: dict[str, Any], wrong: str) -> None:
     with pytest.raises(SettingsError, match=wrong):
         Cluster(3, **words)
+
+
+def test_with_groups_orders_go_to_their_leaders_unless_the_caller_says_otherwise() -> None:
+    cluster = Cluster(5, shards=8, replication_factor=3)
+    assert LoadClient(cluster).settings.node_choice == "leader"
+    assert LoadClient(cluster, node_choice="random").settings.node_choice == "random"
+    assert LoadClient(Cluster(3)).settings.node_choice == "random"
 
 
 def test_torture_leaves_the_members_of_groups_alone() -> None:

@@ -125,6 +125,7 @@ class Group:
             election_ticks=settings.election_ticks,
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
+            tells_all=False,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
         preferred = self._company.preferred
@@ -157,7 +158,7 @@ class Group:
             self.peers.expect_member(sender)
             if self.tracing is not None:
                 self.tracing.forwarded(sender, requests)
-            self.replica.take_forwarded(requests)
+            self.replica.take_forwarded(requests, sender)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
         else:

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zmqlab.raft import ProgressState, Role
+from zmqlab.raft.progress import REPLICATE
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Replica
 
 PATIENCE = 10
@@ -68,7 +69,7 @@ class Balance:
         replication = self._replica.replication
         target = self._preferred()
         self.is_handing_over = False
-        if replication.role is not Role.LEADER or target in (0, replication.node_id) or not self._is_well(target):
+        if replication.role is not LEADER or target in (0, replication.node_id) or not self._is_well(target):
             self.rest()
             return
         ticks = replication.ticks
@@ -84,7 +85,7 @@ class Balance:
         if not self._drains_until:
             return
         replication, target = self._replica.replication, self._preferred()
-        if replication.role is not Role.LEADER:
+        if replication.role is not LEADER:
             self.rest()
         elif replication.commit_index == replication.last_index:
             self.rest()
@@ -98,7 +99,7 @@ class Balance:
         return (
             progress is not None
             and target in replication.configuration.voters
-            and progress.state is ProgressState.REPLICATE
+            and progress.state is REPLICATE
             and replication.ticks - progress.heard_at < replication.election_ticks
             and replication.last_index - progress.match_index <= LAG_MAX
         )

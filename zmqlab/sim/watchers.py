@@ -10,13 +10,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Design, Effects, Group
 from zmqlab.engine.answers import Reply
 from zmqlab.market.canonical import SLICE_ROWS
-from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
-from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Snapshot, quorum_value
+from zmqlab.raft.messages import CONFIGURATION, Entry
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Applied, Journal, Origin, RaftByQuorum, StateMachine
 from zmqlab.replica.driver import Route
 from zmqlab.replica.execution import new_exchange
@@ -68,11 +70,12 @@ class Watcher:
         replica, duties = process.replica, process.duties
         if replica is None or duties is None:
             return
-        raft, causes = process.raft, self._causes
+        raft: RaftByQuorum = replica.replication  # type: ignore[assignment]
+        causes = self._causes
         duties.took_turn()
         if self._is_late or replica._snapshotting.applied_bytes >= self._snapshot_log_bytes:
             self._look_at_snapshots(replica)
-        if raft.role is Role.LEADER:
+        if raft.role is LEADER:
             self._look_at_leader(raft)
             if causes is not None:
                 causes.led(raft)
@@ -135,7 +138,7 @@ class Watcher:
             prev_term = self._process.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
             world.logs.saw(prev_term, entries)
-            if self._process.leads and any(entry.kind == EntryKind.CONFIGURATION for entry in entries):
+            if self._process.leads and any(entry.kind == CONFIGURATION for entry in entries):
                 world.on_change(self._process)
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
@@ -164,9 +167,9 @@ class WatchedGroup(Group):
         design = replace(design, make_machine=lambda: ObservedMachine(self._process))
         return super()._make_replica(journal, origin, rng, design)
 
-    def _look_round(self) -> None:
+    def _watch_balance(self, turn: Callable[[], None]) -> None:
         was_handing_over = self.balance.is_handing_over
-        super()._look_round()
+        turn()
         if not self.balance.is_handing_over or was_handing_over:
             return
         commit, last = self.replica.replication.commit_index, self.replica.replication.last_index
@@ -218,6 +221,8 @@ class WatchedGroup(Group):
             duties.asked()
             handle(query, reply_watched)
 
+        if self._company.preferred:
+            self.balance.turn = partial(self._watch_balance, self.balance.turn)  # type: ignore[method-assign]
         self._answers.handle = watched_handle  # type: ignore[method-assign]
         replica.take_request = watched_take  # type: ignore[method-assign]
         replica.step = watched_step  # type: ignore[method-assign]
@@ -283,7 +288,7 @@ class ObservedMachine(StateMachine):
         if world.told is not None:
             world.told.applies(process.node_id, entry)
         world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
-        if entry.kind == EntryKind.CONFIGURATION:
+        if entry.kind == CONFIGURATION:
             world.configurations.applied(entry)
         if world.causes is not None:
             world.causes.applied(process.raft, entry)

@@ -401,6 +401,11 @@ class NodeSettings:
         return client_endpoint(self.host, self.port)
 
 
+def journals_in(run_dir: Path) -> Path:
+    """Where the nodes of a run keep their journals, each in a folder of its name."""
+    return run_dir / "data"
+
+
 ALIKE = (
     *("tick_ms", "election_ticks", "heartbeat_ticks", "snapshot_log_bytes", "journal_retain_bytes", "drain_ms"),
     "reads",

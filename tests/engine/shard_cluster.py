@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tests.engine.fake_effects import Driven
 from zmqlab.engine import Group
@@ -29,7 +30,10 @@ class ShardCluster:
         shards: int,
         replication_factor: int = 0,
         make_journal: Callable[[int], Journal] = lambda _: MemoryJournal(),
+        **fields: Any,
     ) -> None:
+        """``fields``: further settings of all nodes."""
+        self.fields = fields
         self.shards, self.copies, self.nodes = shards, replication_factor, nodes
         self.journals = {number: make_journal(number) for number in range(nodes)}
         self.running: dict[int, Driven] = {}
@@ -46,10 +50,18 @@ class ShardCluster:
             peers=tuple(endpoint(other) for other in range(self.nodes) if other != number),
             shards=self.shards,
             replication_factor=self.copies,
+            **self.fields,
         )
         driven = Driven(settings, self.journals[number], is_met=False)
         driven.now_ns = self.now_ns
         self.running[number] = driven
+
+    def terminate(self, number: int) -> None:
+        """SIGTERM: the node ends in order; it is not taken away here."""
+        driven = self.running[number]
+        driven.engine.begin_turn()
+        driven.engine.on_signal()
+        driven.engine.turn()
 
     def stop(self, number: int) -> None:
         del self.running[number]

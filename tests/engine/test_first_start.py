@@ -59,14 +59,39 @@ def test_a_founder_that_has_fallen_silent_is_not_met_any_more() -> None:
     """B and C may have founded with this node's identity, and B ended; C has lost its disk, and is another node now.
     This node took B's old word, and founded a second cluster with the new C: orders of the first were gone."""
     driven = founder()
-    driven.meet(B)
+    met = [(ID_A, A), (ID_B, B), (77, C)]
+    driven.meet(B, founders=met)
     driven.pass_time(200)
-    driven.meet(C, node_id=77)
+    driven.meet(C, node_id=77, founders=met)
     assert not driven.engine.groups
     driven.pass_time(100)
     driven.meet(B, member(A), member(B), member(C))
     (group,) = driven.engine.groups.values()
     assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+
+
+def test_founders_that_have_met_another_at_two_addresses_do_not_begin_with_both() -> None:
+    """B had met C before it moved, and begun with that. This node, which had been paused, had B's last word from before
+    still, met C where it is now, and began with that: with shards they placed the groups differently."""
+    driven = founder()
+    driven.meet(B, founders=[(ID_A, A), (ID_B, B), (ID_C, D)])
+    driven.meet(C)
+    assert not driven.engine.groups
+    driven.meet(B, founders=[(ID_A, A), (ID_B, B), (ID_C, C)])
+    assert driven.engine.groups
+
+
+def test_founders_begin_when_each_has_met_all() -> None:
+    driven = founder()
+    driven.meet(B, founders=[(ID_B, B), (ID_A, A)])
+    driven.meet(C, founders=[(ID_C, C)])
+    assert not driven.engine.groups, "B has not met C"
+    question = control.encode(frames.QUERY, control.StatusQuery(3))
+    driven.turn(clients=[question])
+    ((_, answer),) = driven.effects.replies
+    told = control.decode_answer(answer)
+    assert isinstance(told, control.StatusAnswer)
+    assert sorted(told.status.founders) == [(ID_A, A), (ID_B, B), (ID_C, C)]
 
 
 def test_a_founders_late_word_does_not_count_as_a_new_one() -> None:
@@ -75,6 +100,7 @@ def test_a_founders_late_word_does_not_count_as_a_new_one() -> None:
     driven.pass_time(200)
     driven.meet(C)
     status = early_status(driven.settings, FOUNDER, ID_B, driven.effects.vitals())
+    status.address, status.founders = B, [(ID_A, A), (ID_B, B), (ID_C, C)]
     late = control.StatusAnswer(control.decode_query(old).nonce, status)
     driven.engine.begin_turn()
     driven.engine.on_answer(B, control.encode(frames.ANSWER, late))

@@ -19,6 +19,7 @@ once = cache(run)
 
 BY_CHECKER = {
     "a session shared by two groups": ("progress",),
+    "a hand-over that the next leader is told of at the next tick": ("promptness",),
     "a leader balanced away while it holds uncommitted entries": ("balance",),
 }
 """Which checker must see it, where that is sure; the others break a group in many ways at once."""

@@ -98,6 +98,13 @@ class Engine:
         """By number; empty only until it is decided what this node is."""
         self.held = Held()
         """Frames that a faulty link has made late."""
+        self._awake: dict[int, Group] = {}
+        """Those that have something to do in the next turn, or may have; the others take no part in it."""
+        self._turns = 0
+        self._turn_ns_max = 0
+        """Of the turns since the last ``metrics`` line of the log."""
+        self._told: list[GroupBrief] | None = None
+        """What the statuses that are being published say of all groups."""
         self.links = LinkFaults(rng, self._address_of, self.held, self._hand_to_group)
         self.clients = ClientFaults(rng, self.held, partial(self.on_client_frame, is_late=True), effects.reply)
         self.is_over = False
@@ -149,12 +156,13 @@ class Engine:
                 self._clock,
                 Company(len(opened), briefs, founders.addresses, preferred.get(number, "")),
             )
+        self._wake_all()
         if len(opened) < self._settings.shards:
             self._effects.hear_groups(tuple(opened))
 
     def _briefs(self) -> list[GroupBrief]:
         """Of all groups here the essentials."""
-        return [group.brief() for group in self.groups.values()]
+        return self._told or [group.brief() for group in self.groups.values()]
 
     @property
     def wake_ns(self) -> int:
@@ -190,6 +198,7 @@ class Engine:
         """
         for group in self.groups.values():
             group.on_peer_gone(address)
+        self._wake_all()
 
     def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE, is_late: bool = False) -> None:
         """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has.
@@ -203,6 +212,7 @@ class Engine:
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:
+                    self._awake[number] = group
                     group.on_client_frame(frame_type, route, frame, self._now_ns, sender)
                 elif number < self._settings.shards:
                     self._answer_elsewhere(frame_type, number, route, frame, sender)
@@ -226,7 +236,7 @@ class Engine:
             if self._first_start is not None:
                 self._first_start.take(address, answer)
             elif number in self.groups:
-                self.groups[number].on_answer(address, answer)
+                self._group(number).on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
 
@@ -237,12 +247,18 @@ class Engine:
         self._is_closing = True
         for group in self.groups.values():
             group.begin_to_close()
+        self._wake_all()
 
     def _group(self, number: int) -> Group:
+        """The group of this number, which gets something to do by it. Raises FrameError."""
         group = self.groups.get(number)
         if group is None:
             raise FrameError(f"there is no group {number} here")
+        self._awake[number] = group
         return group
+
+    def _wake_all(self) -> None:
+        self._awake = dict(self.groups)
 
     def _answer_elsewhere(self, frame_type: int, number: int, route: Route, frame: bytes, sender: Sender) -> None:
         """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
@@ -272,6 +288,7 @@ class Engine:
             answer: control.Answer
             if isinstance(query, control.StatusQuery):
                 status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
+                status.founders = list(start.met())
                 answer = control.StatusAnswer(query.nonce, status)
             else:
                 code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
@@ -300,26 +317,30 @@ class Engine:
         if start is not None and start.origin is not None:
             self._first_start = None
             self._open_groups(beginning_of(start, start.origin, self._settings))
-        if self._settings.shards == 1 and self.groups:
-            more = self.groups[ONLY_GROUP].turn()
+        awake, self._awake = tuple(self._awake.values()), {}
+        if self._settings.shards == 1:
+            awake = tuple(self.groups.values())
+            more = self.groups[ONLY_GROUP].turn() if awake else False
         else:
-            more = self._turn_of_groups(list(self.groups.values()))
-        self._flush()
+            more = self._turn_of_groups(awake)
+        self._flush(awake)
         if self._is_closing and all(group.closing.is_over for group in self.groups.values()):
             self.is_over = True
         if self.groups and self._now_ns >= self._next_snapshot_ns:
             self._publish_statuses()
         return more
 
-    def _turn_of_groups(self, groups: Sequence[Group]) -> bool:
-        """One turn of all groups, whose parts go together: what they store at one time is one transaction.
+    def _turn_of_groups(self, awake: Sequence[Group]) -> bool:
+        """One turn of the groups that have something to do. Their parts go together: what they store at one time is one
+        transaction.
 
         For each group the order of its effects is that of :meth:`zmqlab.replica.Replica.turn`. Between two groups no
-        order matters, because nothing spans them.
+        order matters, because nothing spans them. A group that nothing has come in for, and that had no more to do
+        after its last turn, would find nothing to do: it stays as it is until then. Each tick wakes all.
         """
-        more = False
-        for group in groups:
+        for group in awake:
             group.replica.begin_turn()
+        groups = awake
         while groups:
             due = [(each, ready) for each in groups if (ready := each.replica.take_ready()) is not None]
             to_store = [(each, ready) for each, ready in due if must_store(ready)]
@@ -327,11 +348,16 @@ class Engine:
                 with self._journal.together():
                     for group, ready in to_store:
                         group.replica.store(ready)
-            groups = [group for group, ready in due if not group.replica.follow_up(ready)]
-            more = more or len(groups) < len(due)
-        for group in self.groups.values():
-            more = group.end_turn() or more
-        return more
+            groups = []
+            for group, ready in due:
+                if group.replica.follow_up(ready):
+                    self._awake[group.number] = group
+                else:
+                    groups.append(group)
+        for group in awake:
+            if group.end_turn():
+                self._awake[group.number] = group
+        return bool(self._awake)
 
     def _take_delayed(self) -> None:
         """Frames that a faulty link has held back, and whose time has come."""
@@ -364,28 +390,32 @@ class Engine:
             return
         for group in self.groups.values():
             group.tick()
+        self._wake_all()
 
-    def _flush(self) -> None:
+    def _flush(self, awake: Sequence[Group]) -> None:
         now_ns = self._clock()
         took_ns = now_ns - self._now_ns
-        for group in self.groups.values():
+        self._turns += 1
+        if took_ns > self._turn_ns_max:
+            self._turn_ns_max = took_ns
+        for group in awake:
             group.flush(now_ns)
-            counters = group.counters
-            counters.turns += 1
-            if took_ns > counters.turn_ns_max:
-                counters.turn_ns_max = took_ns
+            group.counters.turns, group.counters.turn_ns_max = self._turns, self._turn_ns_max
 
     def _publish_statuses(self) -> None:
         self._journal.check()
         self._next_snapshot_ns = self._now_ns + self._snapshot_interval_ns
         self._snapshots_made += 1
         is_logged = self._snapshots_made % LOG_EVERY == 0
+        self._told = self._briefs() if self._settings.shards > 1 else None
         for group in self.groups.values():
+            group.counters.turns, group.counters.turn_ns_max = self._turns, self._turn_ns_max
             status = group.publish_status()
             if is_logged:
                 self._effects.note(log_line(status))
-                group.counters.turn_ns_max = 0
+        self._told = None
         if is_logged:
+            self._turn_ns_max = 0
             if self._bad_logged > BAD_FRAMES_LOGGED:
                 more = self._bad_logged - BAD_FRAMES_LOGGED
                 self._effects.note(f"{more} more bad frames in this second", is_warning=True)

@@ -11,9 +11,10 @@ Each node knows the founders for good, and tells them with its status (``founder
 :class:`~zmqlab.wire.node_status.NodeStatus`). If this node is one of them, it founds its groups as they did: the same
 members stand at the beginning of each log, whatever has become of them since, and with an empty log it is elected by no
 node that has more. If it is none of them, it has lost its disk. By its address it knows which groups were its own, and
-it joins each of them as a new member, in the place of the one that had its address. (To ask the members of each group
-is not enough: where one founder has begun and all others see that, a group without that founder has no member yet that
-could be asked, and all wait for ever.)
+it joins each of them as a new member, in the place of the one that had its address. First it asks a node that shares
+one of them: where the founder of this address has moved, its place is taken, and this node waits. (To ask the members
+of each group is not enough: where one founder has begun and all others see that, a group without that founder has no
+member yet that could be asked, and all wait for ever.)
 
 Left out: nodes that join a cluster with shards, for which the placement would have to change.
 """
@@ -21,7 +22,7 @@ Left out: nodes that join a cluster with shards, for which the placement would h
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from zmqlab.engine.effects import Effects
@@ -55,6 +56,15 @@ def came_back(founders: Configuration, settings: NodeSettings) -> dict[int, Conf
     addresses = sorted((at for _, at in founders.addresses), key=parse_endpoint)
     placement = place(addresses, settings.shards, settings.replication_factor)
     return {group: NO_MEMBERS for group, members in placement.items() if settings.endpoint in members}
+
+
+def taken_by_another(
+    groups: Iterable[int], founders: Configuration, status: NodeStatus, settings: NodeSettings
+) -> bool:
+    """Whether one of these groups, by a node that holds it, has all its copies, and none at this node's address."""
+    copies = settings.replication_factor or len(founders.members)
+    own = [brief.members for brief in status.groups if brief.number in groups]
+    return any(len(places) >= copies and settings.endpoint not in places for places in own)
 
 
 def preferred_places(founders: Configuration, settings: NodeSettings) -> dict[int, str]:
@@ -140,11 +150,23 @@ class AssemblyOfShards(Assembly):
         founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
         if self.own_id in founders.members:
             self._decide(founders)
-        elif founders.members and not came_back(founders, self._settings):
+        elif founders.members:
+            self._come_back(founder, founders, status)
+
+    def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
+        """Join the groups of the founder that this node was before it lost its disk, if it was one."""
+        groups = came_back(founders, self._settings)
+        if not groups:
             self._note_stranger(
                 founder, "of a cluster without a founder at this address: start this node where one was"
             )
-        elif founders.members:
+        elif taken_by_another(groups, founders, status, self._settings):
+            self._note_stranger(
+                founder,
+                "of a cluster whose founder of this address has moved: start this node where the one was that lost its"
+                " disk",
+            )
+        elif any(brief.number in groups for brief in status.groups):
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost. It joins each of"
                 " its groups as a new member, in the place of the member that had its address",

@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica import Replica
@@ -43,7 +43,7 @@ class Asker:
 
     def __init__(
         self,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         election_ticks: int,
         make_query: Callable[[int], control.Query],
@@ -160,7 +160,7 @@ class Joining:
     def __init__(
         self,
         settings: NodeSettings,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         replication: Replication,
         elsewhere: Callable[[], Collection[int]],
@@ -264,7 +264,7 @@ class Standing:
 
     def __init__(
         self,
-        effects: Effects,
+        effects: Asking,
         replication: Replication,
         own_address: str,
         nonce: int,
@@ -357,7 +357,7 @@ class Leaving:
     """
 
     def __init__(
-        self, effects: Effects, rng: random.Random, replication: Replication, life: int, group: int = 0
+        self, effects: Asking, rng: random.Random, replication: Replication, life: int, group: int = 0
     ) -> None:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._replication = replication

@@ -188,8 +188,9 @@ class Faults:
             return
         self.corrupted += 1
         process.start()
-        if process.replica:
-            process.read_whole_log()
+        for seat in process.all_seats():
+            if seat.replica:
+                seat.read_whole_log()
         if process.replica:
             raise Violation(f"journal: node {process.node_id} does not see that {record} was changed")
 

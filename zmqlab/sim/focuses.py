@@ -25,9 +25,9 @@ SHARDED = 0.1
 """Share of the plain runs that have shards: those with no focus of their own, no changes of the members and no seed."""
 WITH_SHARDS = (
     *("crash", "crash_in_effect", "pause", "freeze", "partition", "one_way", "isolate", "slow_link", "transfer"),
-    *("power_cut", "terminate"),
+    *("power_cut", "terminate", "disk_full", "corrupt"),
 )
-"""Faults that a run with shards may have."""
+"""Faults that a run with shards may have. A bit flips only where ``Operator.may_lose`` lets a node be replaced."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 

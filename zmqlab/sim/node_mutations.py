@@ -72,8 +72,8 @@ NODE_MUTATIONS = (
         first_start.Assembly._meet,
         (
             (
-                "if len(founders) == len(self._settings.peers) + 1:",
-                "if 2 * len(founders) > len(self._settings.peers) + 1:",
+                "is_complete = len(founders) == len(self._settings.peers) + 1",
+                "is_complete = 2 * len(founders) > len(self._settings.peers) + 1",
             ),
         ),
         20,

@@ -8,7 +8,7 @@ wrong one, and a transaction that is not one.
 from __future__ import annotations
 
 from zmqlab.client import session
-from zmqlab.engine import engine, leader_balance
+from zmqlab.engine import engine, group, leader_balance
 from zmqlab.sim import disk
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -42,6 +42,13 @@ SHARD_MUTATIONS = (
         leader_balance.Balance.turn,
         (("elif replication.commit_index == replication.last_index:", "else:"),),
         120,
+        SHARDS,
+    ),
+    Mutation(
+        "a hand-over that the next leader is told of at the next tick",
+        group.Group.end_turn,
+        (("return self._look_round() or more", "return more if self._look_round() else more"),),
+        20,
         SHARDS,
     ),
     Mutation(

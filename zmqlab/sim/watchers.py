@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Design, Effects, Group
@@ -64,12 +63,19 @@ class Watcher:
         if self._process.world.causes is not None:
             self._process.world.causes.loaded(self._process.node_id, hard_state, entries, snapshot)
 
-    def took_turn(self) -> None:
-        """What the checkers want to see when a turn is over."""
+    def took_turn(self, is_over: bool = True) -> None:
+        """What the checkers want to see when a turn is over.
+
+        ``is_over``: the node has said that there is no more to do before something comes in, or its next tick.
+        """
         process = self._process
         replica, duties = process.replica, process.duties
         if replica is None or duties is None:
             return
+        if is_over and replica.replication.is_ready():
+            raise Violation(
+                f"promptness: node {process.node_id} waits, and has something to store, to apply or to send"
+            )
         raft: RaftByQuorum = replica.replication  # type: ignore[assignment]
         causes = self._causes
         duties.took_turn()
@@ -167,11 +173,9 @@ class WatchedGroup(Group):
         design = replace(design, make_machine=lambda: ObservedMachine(self._process))
         return super()._make_replica(journal, origin, rng, design)
 
-    def _watch_balance(self, turn: Callable[[], None]) -> None:
-        was_handing_over = self.balance.is_handing_over
-        turn()
-        if not self.balance.is_handing_over or was_handing_over:
-            return
+    def _look_round(self) -> bool:
+        if not super()._look_round():
+            return False
         commit, last = self.replica.replication.commit_index, self.replica.replication.last_index
         self._process.hand_overs += 1
         if commit < last:
@@ -179,6 +183,7 @@ class WatchedGroup(Group):
                 f"balance: node {self._process.node_id} hands group {self.number} over with entries {commit + 1} to "
                 f"{last} that are not committed"
             )
+        return True
 
     def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""
@@ -221,8 +226,6 @@ class WatchedGroup(Group):
             duties.asked()
             handle(query, reply_watched)
 
-        if self._company.preferred:
-            self.balance.turn = partial(self._watch_balance, self.balance.turn)  # type: ignore[method-assign]
         self._answers.handle = watched_handle  # type: ignore[method-assign]
         replica.take_request = watched_take  # type: ignore[method-assign]
         replica.step = watched_step  # type: ignore[method-assign]

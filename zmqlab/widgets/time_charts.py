@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Label, Line, Range1d, Span, UIElement, VArea
+from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
@@ -26,6 +27,10 @@ TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 CLIP = 1.6
 """The axis of the throughput reaches so far above the highest rate that was offered."""
+BURST_AT = 0.2
+"""Where on the axis its words stand: below the labels of marks."""
+BURST_MS = 30_000.0
+"""A newer burst stands in the right half, and its words left of it: the edge would cut them off."""
 NOTE_PX = 22
 """A stage's chart may be low and narrow: the words for an empty one stand near its bottom, in short lines."""
 HEADROOM = 0.4
@@ -94,7 +99,10 @@ class Throughput:
         if is_cut:
             highest = int(np.nanargmax(acknowledged))
             frame.properties[label, "x"] = float(columns["t"][highest])
-            frame.properties[label, "y"] = 0.6 * top
+            frame.properties[label, "y"] = BURST_AT * top
+            is_new = frame.now_ms - float(columns["t"][highest]) < BURST_MS
+            frame.properties[label, "text_align"] = "right" if is_new else "left"
+            frame.properties[label, "x_offset"] = -6 if is_new else 6
             frame.properties[label, "text"] = f"▲ {acknowledged[highest]:,.0f}/s"
 
     def summary(self, sampler: Sampler) -> str:
@@ -176,11 +184,7 @@ class Replication:
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
         scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
         scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")
-        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
-        scene.legend(chart, scene.node_keys(chart))
-        scene.hover(chart, clock, [], "applied", "entries to apply")
-        scene.empty_note(chart, "No node has said anything yet.")
-        return [chart]
+        return _with_a_row_for_each_node(scene, chart, "applied", "entries to apply", "No node has said anything yet.")
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
@@ -268,11 +272,8 @@ class GroupLeads:
         chart.add_layout(Span(location=self._shards, dimension="width", line_color=GREY, line_dash="dotted"))
         step = max(1, round(self._shards / 4))
         chart.yaxis.ticker = FixedTicker(ticks=list(range(0, self._shards + 1, step)))
-        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
-        scene.legend(chart, scene.node_keys(chart))
-        scene.hover(chart, clock, [], "led", "groups")
-        scene.empty_note(chart, "No leader yet: a majority of each group's nodes must run.")
-        return [chart]
+        empty = "No leader yet: a majority of each group's nodes must run."
+        return _with_a_row_for_each_node(scene, chart, "led", "groups", empty)
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         groups = sampler.groups
@@ -280,3 +281,18 @@ class GroupLeads:
 
     def summary(self, sampler: Sampler) -> str:
         return sampler.groups.said() if sampler.groups is not None else "no node has said anything yet"
+
+
+def _with_a_row_for_each_node(scene: Scene, chart: figure, column: str, what: str, empty: str) -> list[UIElement]:
+    """A chart of nodes alone, with its legend, and a hover that names each node's figure at a moment.
+
+    Args:
+        column: whose figures the hover shows, as ``led`` of ``led0``, ``led1``, ...
+        what: the figures are.
+        empty: shown while there are none.
+    """
+    clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
+    scene.legend(chart, scene.node_keys(chart))
+    scene.hover(chart, clock, [], column, what)
+    scene.empty_note(chart, empty)
+    return [chart]

@@ -37,12 +37,14 @@ from zmqlab.engine.group_founding import (
     ONLY_GROUP,
     AssemblyOfShards,
     Beginning,
+    JoiningCluster,
     beginning_of,
     open_journals,
-    preferred_places,
 )
+from zmqlab.engine.hosting import Hosting
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
+from zmqlab.engine.placing import Placing
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
@@ -95,7 +97,7 @@ class Engine:
             JournalCorrupt, JournalFull: the journal can't be read, or not be begun.
         """
         self.groups: dict[int, Group] = {}
-        """By number; empty only until it is decided what this node is."""
+        """By number; empty until it is decided what this node is, and when it has left a cluster with shards."""
         self.held = Held()
         """Frames that a faulty link has made late."""
         self.links = LinkFaults(rng, self._address_of, self.held, self._hand_to_group)
@@ -118,13 +120,20 @@ class Engine:
         self._snapshots_made = 0
         self._bad_logged = 0
         self._is_closing = False
+        self.hosting: Hosting | None = None
+        """With shards: which groups this node holds, and is to hold."""
         self._first_start: FirstStart | None = None
         """Of a node that does not know yet what it is."""
         if not journal.is_new:
             self._open_groups(None)
             return
+        own_id = journal.draw(draw_id())
         assembly = Assembly if settings.shards == 1 else AssemblyOfShards
-        start = first_start(settings, effects, rng, journal.draw(draw_id()), assembly)
+        start: FirstStart | Origin
+        if settings.shards > 1 and settings.join:
+            start = JoiningCluster(settings, effects, rng, own_id, journal.life)
+        else:
+            start = first_start(settings, effects, rng, own_id, assembly)
         if isinstance(start, Origin):
             self._open_groups(beginning_of(start, start, settings))
         else:
@@ -132,25 +141,41 @@ class Engine:
 
     def _open_groups(self, new: Beginning | None) -> None:
         """``new``: what this node is, if it is so from now on."""
-        opened, founders = open_journals(self._journal, self._settings, new)
-        briefs = self._briefs if self._settings.shards > 1 else None
-        preferred = preferred_places(founders, self._settings)
+        settings, effects = self._settings, self._effects
+        opened, founders, hosted = open_journals(self._journal, settings, new)
+        if hosted is not None:
+            own_id = new.node_id if new is not None else self._journal.draw(0)
+            known = new.roster if new is not None else None
+            placing = Placing(settings, effects, self._connections, founders, own_id, known)
+            asks = JoiningCluster(settings, effects, self._rng, own_id, self._journal.life) if settings.join else None
+            self.hosting = Hosting(
+                settings, self._journal, effects, self._rng, self.groups, hosted, placing, self._open,
+                None if new is not None else asks,
+            )  # fmt: skip
         for number, (journal, origin) in opened.items():
-            self.groups[number] = self._group_class(
-                number,
-                self._settings,
-                self._effects,
-                self._connections,
-                journal,
-                Faults(self.links, self.clients, self._suffer),
-                self._rng,
-                origin,
-                self._design,
-                self._clock,
-                Company(len(opened), briefs, founders.addresses, preferred.get(number, "")),
-            )
-        if len(opened) < self._settings.shards:
-            self._effects.hear_groups(tuple(opened))
+            self._open(number, journal, origin, len(opened))
+        if len(opened) < settings.shards:
+            effects.hear_groups(tuple(opened))
+
+    def _open(self, number: int, journal: Journal, origin: Origin, size: int, seeds: tuple[str, ...] = ()) -> None:
+        """``size``: how many groups share the bounds of this node; ``seeds``: nodes that may know the group."""
+        company = Company(size)
+        if self.hosting is not None:
+            founders = self.hosting.hosted.founders.addresses
+            company = Company(size, self._briefs, founders, self.hosting.placing, seeds)
+        self.groups[number] = self._group_class(
+            number,
+            self._settings,
+            self._effects,
+            self._connections,
+            journal,
+            Faults(self.links, self.clients, self._suffer),
+            self._rng,
+            origin,
+            self._design,
+            self._clock,
+            company,
+        )
 
     def _briefs(self) -> list[GroupBrief]:
         """Of all groups here the essentials."""
@@ -180,7 +205,10 @@ class Engine:
 
     def _hand_to_group(self, frame: bytes) -> None:
         frame_type, number = frames.parse_header(frame)
-        self._group(number).on_peer_frame(frame_type, frame)
+        if frame_type == frames.ROSTER and self.hosting is not None:
+            self.hosting.placing.hear(frame)
+        else:
+            self._group(number).on_peer_frame(frame_type, frame)
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.
@@ -225,7 +253,10 @@ class Engine:
             answer = control.decode_answer(frame)
             if self._first_start is not None:
                 self._first_start.take(address, answer)
-            elif number in self.groups:
+                return
+            if self.hosting is not None:
+                self.hosting.take(address, answer)
+            if number in self.groups:
                 self.groups[number].on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
@@ -235,6 +266,8 @@ class Engine:
         if self._is_closing or not self.groups:
             self.is_over = True
         self._is_closing = True
+        if self.hosting is not None:
+            self.hosting.begin_to_close()
         for group in self.groups.values():
             group.begin_to_close()
 
@@ -254,12 +287,15 @@ class Engine:
             self._effects.reply(route, client_wire.encode_responses([body], number))
             return
         query = control.decode_query(frame)
-        if isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery):
+        if isinstance(query, control.StatusQuery) and not self.groups and self.hosting is not None:
+            answer = control.StatusAnswer(query.nonce, self.hosting.status())
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+        elif isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery) and self.groups:
             next(iter(self.groups.values())).on_client_frame(frame_type, route, frame, self._now_ns, sender)
         else:
             said = f"this node does not hold group {number}: ask one that a status names"
-            answer = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
-            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+            refused = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
+            self._effects.reply(route, control.encode(frames.ANSWER, refused, number))
 
     def _address_of(self, node_id: int) -> str:
         """The base endpoint of a member of any group; empty for any other node."""
@@ -305,7 +341,8 @@ class Engine:
         else:
             more = self._turn_of_groups(list(self.groups.values()))
         self._flush()
-        if self._is_closing and all(group.closing.is_over for group in self.groups.values()):
+        departs = self.hosting is not None and self.hosting.departs
+        if self._is_closing and not departs and all(group.closing.is_over for group in self.groups.values()):
             self.is_over = True
         if self.groups and self._now_ns >= self._next_snapshot_ns:
             self._publish_statuses()
@@ -364,6 +401,8 @@ class Engine:
             return
         for group in self.groups.values():
             group.tick()
+        if self.hosting is not None:
+            self.hosting.tick(self._now_ns)
 
     def _flush(self) -> None:
         now_ns = self._clock()

@@ -9,6 +9,7 @@ told of it. A node that comes back without its journal is another node, and can 
 - :class:`Assembly`: one of several founders (``--peers``). All founders must be there once, at the first start, to tell
   each other their identities. They are the first configuration, the same at each of them.
   With shards it is :class:`~zmqlab.engine.group_founding.AssemblyOfShards`.
+- :class:`~zmqlab.engine.group_founding.JoiningCluster`: a node that joins a cluster with shards.
 - :class:`Founding`: a seed (``--join`` with ``--bootstrap-ms``). It founds a cluster of one, which the others join.
 
 Both ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
@@ -40,7 +41,7 @@ REMIND_TIMEOUTS = 15
 """In election time-outs, between two lines of the log that say which founders are missing."""
 ROUND_TIMEOUTS = 1.25
 """Between two rounds of a seed's questions."""
-FOUNDER, SEED = "founder", "seed"
+FOUNDER, SEED, NEWCOMER = "founder", "seed", "newcomer"
 """Roles in the status of a node that has not decided yet."""
 NO_MEMBERS = Configuration(())
 """What a node that joins knows."""

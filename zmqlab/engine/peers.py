@@ -124,6 +124,10 @@ class Peers:
         self._connect()
         return tuple(voter for voter in configuration.voters if before and voter in before.learners)
 
+    def leave(self) -> None:
+        """Be connected to no member any more."""
+        self._connections.want(self._group, (), ())
+
     def _connect(self) -> None:
         """Be connected to where members and guests are, and say they are."""
         own_id, own_address = self._replication.node_id, self._settings.endpoint

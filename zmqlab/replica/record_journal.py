@@ -246,15 +246,24 @@ class RecordJournal:
         with self._store.read() as view:
             record = view.meta(_HOSTED)
         if record is None and new is not None:
-            numbers = struct.pack(f"<{len(new.groups)}H", *new.groups)
-            fixed = _HOSTED_RECORD.pack(new.shards, new.replication_factor, len(new.groups))
-            with self._store.write() as transaction:
-                transaction.put_meta(_HOSTED, seal(fixed, numbers, new.founders.encode()))
-        found = new if record is None else _hosted(unseal(record, "the groups of this node"))
-        if found is not None:
-            for each in {self, *self._groups.values()}:
-                each._retain_bytes = self._node_retain_bytes // len(found.groups)
+            self.host(new)
+            return new
+        found = None if record is None else _hosted(unseal(record, "the groups of this node"))
+        self._share(found)
         return found
+
+    def host(self, hosted: Hosted) -> None:
+        """See the interface. Raises JournalFull."""
+        numbers = struct.pack(f"<{len(hosted.groups)}H", *hosted.groups)
+        fixed = _HOSTED_RECORD.pack(hosted.shards, hosted.replication_factor, len(hosted.groups))
+        with self._store.write() as transaction:
+            transaction.put_meta(_HOSTED, seal(fixed, numbers, hosted.founders.encode()))
+        self._share(hosted)
+
+    def _share(self, hosted: Hosted | None) -> None:
+        if hosted is not None:
+            for each in {self, *self._groups.values()}:
+                each._retain_bytes = self._node_retain_bytes // max(1, len(hosted.groups))
 
     def group(self, number: int) -> Journal:
         """See the interface. Raises JournalCorrupt, JournalFull."""

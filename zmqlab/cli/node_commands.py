@@ -259,7 +259,7 @@ def scale(
     New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
     """
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.lab.scaling import ScalingByHand
+    from zmqlab.lab.scaling_by_hand import ScalingByHand
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)

@@ -67,8 +67,8 @@ class Effects(Protocol):
     def unsubscribe(self, address: str) -> None: ...
 
     def hear_groups(self, numbers: Sequence[int]) -> None:
-        """Of all nodes that are subscribed to, hear what they publish for these groups alone. Called once, by a node of
-        a cluster with shards."""
+        """Of all nodes that are subscribed to, hear what they publish for these groups alone. Called by a node of a
+        cluster with shards, again whenever it holds other groups."""
         ...
 
     # Questions to other nodes, as a client asks them; answers come in through ``Engine.on_answer``.

@@ -14,9 +14,9 @@ nothing older than what it has.
 *How a group follows* (:class:`Following`). Where the roster has a node that is no member, that node opens the group and
 asks to be taken in (:class:`~zmqlab.engine.lifecycle.Joining`): first as a learner, then as a voter. The leader takes
 in no node that the roster does not have there. When all whom the roster wants vote, and that is committed, the leader
-lets the others go, one after the other; if it must go itself, it hands leadership over first. So a group that changes its
-members never has fewer voters than the roster wants for it. Two changes that cross do no harm: members that are wanted
-are there before any other goes.
+lets the others go, one after the other; if it must go itself, it hands leadership over first. So a group that changes
+its members never has fewer voters than the roster wants for it. Two changes that cross do no harm: members that are
+wanted are there before any other goes.
 
 *When a replica is closed.* A node closes its replica of a group when the roster it knows does not have it there *and*
 it is known to be no member, by a change that is committed: its own log says so, or the leader's word that is not older
@@ -194,9 +194,11 @@ class Following:
     def is_out(self, standing: Standing) -> bool:
         """Whether it is known that this node is no member, by a change that is committed."""
         replication = self._replication
-        if replication.node_id not in replication.configuration.members:
-            return replication.commit_index >= replication.configuration_index
-        return standing.let_go_at >= max(1, replication.configuration_index)
+        in_effect = replication.configuration_index
+        is_committed = replication.commit_index >= in_effect
+        if is_committed and replication.node_id not in replication.configuration.members:
+            return True
+        return standing.let_go_at >= max(1, in_effect)
 
     @property
     def _roster(self) -> Roster:

@@ -22,6 +22,7 @@ In reading order:
 * :mod:`~zmqlab.sim.leaving_rule`: which nodes a client's session may leave.
 * :mod:`~zmqlab.sim.orders`: what they order, and how much the market holds.
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
+* :mod:`~zmqlab.sim.placed_operator`: the same where there are several groups.
 * :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
 * :mod:`~zmqlab.sim.weak_rules`: what is left to check of a replication that is no Raft by quorum.

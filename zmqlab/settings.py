@@ -44,8 +44,7 @@ LogFormat = Literal["text", "json"]
 LogTo = Literal["file", "stderr"]
 """``stderr``: for containers and supervisors, which collect standard error."""
 
-MAX_SHARDS = 64
-MAX_COPIES = 15
+MAX_SHARDS, MAX_COPIES = 64, 15
 """Far more than the cores of one machine keep busy. Each has three tables of its own in a node's journal."""
 PORTS_PER_NODE = 3
 """Base port + 0: PUB; + 1: ROUTER for peers; + 2: ROUTER for clients."""
@@ -382,12 +381,8 @@ class NodeSettings:
         require_whole("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
         require_whole("shards", self.shards, 1, MAX_SHARDS)
         most = MAX_COPIES if self.join else len(self.peers) + 1
-        require_whole("replication_factor", self.replication_factor, 0, most if self.shards > 1 else 0)
-        require(
-            self.shards == 1 or not self.bootstrap_ms,
-            "a seed founds a cluster alone, and a cluster with shards is founded by all its first nodes: name them with"
-            " --peers",
-        )
+        require_whole("replication_factor", self.replication_factor, 0, most * (self.shards > 1))
+        require(self.shards == 1 or not self.bootstrap_ms, "a seed founds no shards: name all founders with --peers")
         held = self.shards * (self.replication_factor or len(self.peers) + 1)
         require(held > len(self.peers), f"{held} copies for {len(self.peers) + 1} founders: some would hold no shard")
 
@@ -405,6 +400,11 @@ class NodeSettings:
     def client_endpoint(self) -> str:
         """The endpoint at which clients reach this node."""
         return client_endpoint(self.host, self.port)
+
+
+def journals_in(run_dir: Path) -> Path:
+    """Where the nodes of a run keep their journals, each in a folder of its name."""
+    return run_dir / "data"
 
 
 ALIKE = (

@@ -139,7 +139,14 @@ class Driven:
         vitals, role = self.effects.vitals(), "follower" if members else FOUNDER
         status = early_status(self.settings, role, founder_id(peer), vitals)
         committed = configuration_of(members).encode() if members else b""
-        told = {"address": peer, "members": list(members), "committed_members": committed}
+        places = (self.settings.endpoint, *self.effects.resolve(self.settings.peers))
+        alike = [] if members else [(founder_id(each), each) for each in places]
+        told = {
+            "founders": alike,
+            "address": peer,
+            "members": list(members),
+            "committed_members": committed,
+        }
         status = msgspec.structs.replace(status, **told | fields)
         answer = control.StatusAnswer(control.decode_query(question).nonce, status)
         self.now_ns += late_ns

@@ -32,7 +32,10 @@ class ShardCluster:
         shards: int,
         replication_factor: int = 0,
         make_journal: Callable[[int], Journal] = lambda _: MemoryJournal(),
+        **fields: Any,
     ) -> None:
+        """``fields``: further settings of all nodes."""
+        self.fields = fields
         self.shards, self.copies, self.nodes = shards, replication_factor, nodes
         self.journals = {number: make_journal(number) for number in range(nodes)}
         self.running: dict[int, Driven] = {}
@@ -50,6 +53,7 @@ class ShardCluster:
             peers=tuple(endpoint(other) for other in range(self.nodes) if other != number),
             shards=self.shards,
             replication_factor=self.copies,
+            **self.fields,
         )
         driven = Driven(settings, self.journals[number], is_met=False)
         driven.now_ns = self.now_ns
@@ -105,6 +109,13 @@ class ShardCluster:
                 return
             self.step(10)
         raise AssertionError("it takes too long")
+
+    def terminate(self, number: int) -> None:
+        """SIGTERM: the node ends in order; it is not taken away here."""
+        driven = self.running[number]
+        driven.engine.begin_turn()
+        driven.engine.on_signal()
+        driven.engine.turn()
 
     def stop(self, number: int) -> None:
         del self.running[number]

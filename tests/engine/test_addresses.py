@@ -23,6 +23,10 @@ NAMED = NodeSettings(name="node0", port=5_000, peers=("tcp://b.lan:5000", "tcp:/
 ID_B, ID_C = 0xB, 0xC
 
 
+ALL = [(5_000, NAMED.endpoint), (ID_B, B), (ID_C, C)]
+"""What each of the founders has met, in the end."""
+
+
 def alone() -> Driven:
     driven = Driven(NodeSettings(name="node0", port=5_000))
     driven.turn()
@@ -38,8 +42,8 @@ def founded() -> Driven:
     driven = Driven(NAMED, MemoryJournal(), is_met=False)
     driven.effects.hosts = {"b.lan": "10.0.0.2", "c.lan": "10.0.0.3"}
     driven.pass_time(1)
-    driven.meet(B, node_id=ID_B)
-    driven.meet(C, node_id=ID_C)
+    driven.meet(B, node_id=ID_B, founders=ALL)
+    driven.meet(C, node_id=ID_C, founders=ALL)
     driven.effects.asked.clear()
     return driven
 
@@ -81,17 +85,19 @@ def test_a_founder_is_where_it_says() -> None:
     driven = Driven(NAMED, MemoryJournal(), is_met=False)
     driven.effects.hosts = {"b.lan": "10.0.0.2", "c.lan": "10.0.0.3"}
     driven.pass_time(1)
-    driven.meet(B, node_id=ID_B, address="tcp://[2001:db8::2]:5000")
-    driven.meet(C, node_id=ID_C, address=SILENT)
-    assert set(addresses(driven).values()) == {NAMED.endpoint, "tcp://[2001:db8::2]:5000", C}
+    there = "tcp://[2001:db8::2]:5000"
+    met = [(5_000, NAMED.endpoint), (ID_B, there), (ID_C, C)]
+    driven.meet(B, node_id=ID_B, address=there, founders=met)
+    driven.meet(C, node_id=ID_C, address=SILENT, founders=met)
+    assert set(addresses(driven).values()) == {NAMED.endpoint, there, C}
 
 
 def test_two_names_of_one_founder_are_one() -> None:
     driven = Driven(NAMED, MemoryJournal(), is_met=False)
     driven.effects.hosts = {"b.lan": "10.0.0.2", "c.lan": "10.0.0.3"}
     driven.pass_time(1)
-    driven.meet(B, node_id=ID_B)
-    driven.meet(C, node_id=ID_B)
+    driven.meet(B, node_id=ID_B, founders=ALL[:2])
+    driven.meet(C, node_id=ID_B, founders=ALL[:2])
     assert not driven.engine.groups
 
 

@@ -69,6 +69,30 @@ def test_a_founder_that_has_fallen_silent_is_not_met_any_more() -> None:
     assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
 
 
+def test_founders_that_have_met_another_at_two_addresses_do_not_begin_with_both() -> None:
+    """B had met C before it moved, and begun with that. This node, which had been paused, had B's last word from before
+    still, met C where it is now, and began with that: with shards they placed the groups differently."""
+    driven = founder()
+    driven.meet(B, founders=[(ID_A, A), (ID_B, B), (ID_C, D)])
+    driven.meet(C)
+    assert not driven.engine.groups
+    driven.meet(B, founders=[(ID_A, A), (ID_B, B), (ID_C, C)])
+    assert driven.engine.groups
+
+
+def test_founders_begin_when_each_has_met_all() -> None:
+    driven = founder()
+    driven.meet(B, founders=[(ID_B, B), (ID_A, A)])
+    driven.meet(C, founders=[(ID_C, C)])
+    assert not driven.engine.groups, "B has not met C"
+    question = control.encode(frames.QUERY, control.StatusQuery(3))
+    driven.turn(clients=[question])
+    ((_, answer),) = driven.effects.replies
+    told = control.decode_answer(answer)
+    assert isinstance(told, control.StatusAnswer)
+    assert sorted(told.status.founders) == [(ID_A, A), (ID_B, B), (ID_C, C)]
+
+
 def test_a_founders_late_word_does_not_count_as_a_new_one() -> None:
     driven = founder()
     *_, old = (frame for address, frame in driven.effects.asked if address == B)

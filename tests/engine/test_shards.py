@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +33,8 @@ def symbol_of(group: int) -> str:
     return next(f"S{number}" for number in range(100) if group_of(f"S{number}", SHARDS) == group)
 
 
-def founded(nodes: int = 3, copies: int = 0, ticks: int = 60) -> ShardCluster:
-    cluster = ShardCluster(nodes, SHARDS, copies)
+def founded(nodes: int = 3, copies: int = 0, ticks: int = 60, **fields: Any) -> ShardCluster:
+    cluster = ShardCluster(nodes, SHARDS, copies, **fields)
     cluster.step(ticks)
     return cluster
 
@@ -246,9 +247,32 @@ def test_a_founder_without_its_disk_at_another_address_waits() -> None:
     moved.engine._first_start.own_id = 77  # type: ignore[union-attr]
     cluster.step(100)
     assert not cluster.groups(2)
-    assert any(
-        "without a founder at this address: start this node where one was" in note for note in moved.effects.notes
-    )
+    assert any("without a node at this address: start this node where one was" in note for note in moved.effects.notes)
+
+
+def test_a_founder_without_its_disk_does_not_take_the_place_of_one_that_has_moved() -> None:
+    """It took over that one's groups, each of which had a member too many; its own groups stayed without it."""
+    cluster = founded(nodes=5, copies=3)
+    held = cluster.groups(2).keys()
+    cluster.stop(2)
+    peers = tuple(endpoint(other) for other in range(5) if other != 2)
+    settings = NodeSettings(name="node2", port=6_000, peers=peers, shards=SHARDS, replication_factor=3)
+    cluster.running[2] = Driven(settings, cluster.journals[2], is_met=False)
+    cluster.running[2].now_ns = cluster.now_ns
+    cluster.step(100)
+    assert all(settings.endpoint in group.peers.addresses() for group in cluster.groups(2).values())
+    cluster.stop(4)
+    settings = replace(settings, name="node4", port=5_020)
+    lost = cluster.running[4] = Driven(settings, MemoryJournal(), is_met=False)
+    lost.now_ns = cluster.now_ns
+    lost.engine._first_start.own_id = 77  # type: ignore[union-attr]
+    cluster.step(200)
+    assert not lost.engine.groups
+    assert any("whose founder of this address has moved" in note for note in lost.effects.notes)
+    for group in held:
+        leader = cluster.leader(group)
+        assert leader is not None
+        assert 77 not in cluster.groups(leader)[group].replica.replication.configuration.members
 
 
 def test_leadership_goes_back_to_a_node_that_came_back_and_then_stays() -> None:
@@ -299,15 +323,50 @@ def test_a_leader_hands_over_only_when_all_that_it_has_is_committed() -> None:
     assert cluster.groups(1)[group].replica.machine.orders_applied == number, "no request is lost or carried out twice"
 
 
-def test_people_are_told_that_the_members_of_a_cluster_with_shards_stay() -> None:
+def test_a_node_that_is_told_to_end_gets_no_group_back() -> None:
+    """It waited for a group without a majority, and was well all the time: after two seconds the other groups went back
+    to it. It sent their clients on with every request, until it had given the groups away once more."""
+    cluster = founded(nodes=5, copies=3, drain_ms=60_000)
+    assert cluster.leader(0) == 0
+    for number in (3, 4):
+        cluster.stop(number)
+    cluster.ask(0, client_wire.encode_open_session(9, 3))
+    cluster.terminate(0)
+    cluster.step(50)
+    for _ in range(400):
+        cluster.step()
+        assert not cluster.running[0].engine.is_over
+        assert cluster.leader(0) in (1, 2)
+    cluster.stop(0)
+    cluster.start(0)
+    cluster.step(900)
+    assert cluster.leader(0) == 0, "its next life may lead"
+
+
+def test_a_group_that_hangs_up_leaves_the_connection_to_the_others() -> None:
+    """Two groups that had lost their leaders asked the same nodes in one tick. The second one hung up first, as it does
+    before each round, and the questions of the first one were gone, in each round."""
+    cluster = founded()
+    for number in (1, 2):
+        cluster.stop(number)
+    effects, groups = cluster.running[0].effects, cluster.groups(0)
+    effects.asked.clear()
+    cluster.running[0].pass_time(400)
+    asked = {frames.parse_header(frame)[1] for _, frame in effects.asked}
+    assert asked == set(range(SHARDS)), "no leader reaches any of them"
+    assert effects.questioned == {endpoint(1), endpoint(2)}
+    for number in range(SHARDS):
+        assert effects.questioned == {endpoint(1), endpoint(2)}
+        groups[number].standing.close()
+    assert not effects.questioned
+
+
+def test_people_are_told_that_a_whole_node_is_let_go_and_not_one_of_its_replicas() -> None:
     cluster = founded()
     own_id = cluster.groups(1)[0].replica.replication.node_id
     leader = cluster.leader(0) or 0
-    for query in (control.RemoveMemberQuery(4, own_id), control.AddMemberQuery(4, 99, "tcp://127.0.0.1:7000")):
-        (answer,) = cluster.ask(leader, control.encode(frames.QUERY, query, 0))
-        error = control.decode_answer(answer)
-        assert isinstance(error, control.ErrorAnswer)
-        assert (error.code, error.message) == (
-            control.ErrorCode.REFUSED,
-            "a cluster with shards can't change its members yet",
-        )
+    (answer,) = cluster.ask(leader, control.encode(frames.QUERY, control.RemoveMemberQuery(4, own_id), 0))
+    error = control.decode_answer(answer)
+    assert isinstance(error, control.ErrorAnswer)
+    assert error.code == control.ErrorCode.REFUSED
+    assert "let the whole node go, by cluster.remove(name) or zmqlab scale" in error.message

@@ -97,6 +97,23 @@ def test_a_flipped_bit_in_any_record_is_seen() -> None:
     assert seen == {"hard_state", "origin", "first_index", "snapshot", "entry 4", "entry 5", "entry 6"}
 
 
+def test_a_bit_flips_in_any_group() -> None:
+    """It was always group 0, where a node with shards may keep no more than who it is."""
+    seen = set()
+    for seed in range(200):
+        disk, _ = filled()
+        other = journal_on(disk).group(3)
+        other.store(HardState(1, 1, 0), ENTRIES, None)
+        record = disk.flip_a_bit(random.Random(seed))
+        seen.add(record)
+        if record.endswith("of group 3"):
+            with pytest.raises(JournalCorrupt):
+                stored = journal_on(disk).group(3)
+                stored.load()
+                stored.read(1, 5, 1 << 62)
+    assert {"hard_state of group 3", "entry 2 of group 3", "hard_state of group 0"} <= seen
+
+
 def read_everything(disk: Disk) -> None:
     journal = journal_on(disk)
     journal.origin(Origin(1, THREE))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.engine.lifecycle import Asker
 from zmqlab.engine.placing import Following, Placing
 from zmqlab.raft import Role
@@ -38,7 +38,7 @@ class Leaving:
 
     def __init__(
         self,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         replication: Replication,
         life: int,
@@ -160,7 +160,7 @@ class Departing:
     """
 
     def __init__(
-        self, settings: NodeSettings, effects: Effects, rng: random.Random, placing: Placing, life: int
+        self, settings: NodeSettings, effects: Asking, rng: random.Random, placing: Placing, life: int
     ) -> None:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._placing = placing

@@ -35,7 +35,27 @@ class Vitals(NamedTuple):
     """Connections that were too many, or that brought in what became no message; they were ended."""
 
 
-class Effects(Protocol):
+class Asking(Protocol):
+    """Questions to other nodes, as a client asks them; answers come in through ``Engine.on_answer``."""
+
+    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
+        """The same base endpoints with addresses in place of names, all addresses of each name. Does not block."""
+        ...
+
+    def ask(self, address: str, frame: bytes) -> None:
+        """A QUERY to the node at ``address``, through a connection that is kept until :meth:`hang_up`."""
+        ...
+
+    def hang_up(self, address: str) -> None:
+        """End the connection that :meth:`ask` made to ``address``, if there is one."""
+        ...
+
+    def note(self, text: str, is_warning: bool = False) -> None:
+        """A line for the log."""
+        ...
+
+
+class Effects(Asking, Protocol):
     """See the module."""
 
     # To nodes and clients.
@@ -71,20 +91,6 @@ class Effects(Protocol):
         cluster with shards, again whenever it holds other groups."""
         ...
 
-    # Questions to other nodes, as a client asks them; answers come in through ``Engine.on_answer``.
-
-    def resolve(self, endpoints: Sequence[str]) -> tuple[str, ...]:
-        """The same base endpoints with addresses in place of names, all addresses of each name. Does not block."""
-        ...
-
-    def ask(self, address: str, frame: bytes) -> None:
-        """A QUERY to the node at ``address``, through a connection that is kept until :meth:`hang_up`."""
-        ...
-
-    def hang_up(self, address: str) -> None:
-        """End the connection that :meth:`ask` made to ``address``, if there is one."""
-        ...
-
     # The disk, for labs.
 
     def damage_disk(self, write_ms: float, is_full: bool) -> None:
@@ -98,8 +104,4 @@ class Effects(Protocol):
 
     def observe(self, status: NodeStatus, replica: Replica, is_closing: bool) -> None:
         """Shown each snapshot that is published; must be quick."""
-        ...
-
-    def note(self, text: str, is_warning: bool = False) -> None:
-        """A line for the log."""
         ...

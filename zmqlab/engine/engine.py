@@ -43,7 +43,7 @@ from zmqlab.engine.group_founding import (
 )
 from zmqlab.engine.hosting import Hosting
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
-from zmqlab.engine.peers import Connections
+from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import Placing
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import Forbidden, FrameError
@@ -147,11 +147,11 @@ class Engine:
             own_id = new.node_id if new is not None else self._journal.draw(0)
             known = new.roster if new is not None else None
             placing = Placing(settings, effects, self._connections, founders, own_id, known)
-            asks = JoiningCluster(settings, effects, self._rng, own_id, self._journal.life) if settings.join else None
-            self.hosting = Hosting(
-                settings, self._journal, effects, self._rng, self.groups, hosted, placing, self._open,
-                None if new is not None else asks,
-            )  # fmt: skip
+            asking, life = self._connections.questions_of(OF_NODE), self._journal.life
+            asks = new is None and bool(settings.join)
+            joining = JoiningCluster(settings, asking, self._rng, own_id, life) if asks else None
+            places = settings, self._journal, effects, asking, self._rng
+            self.hosting = Hosting(*places, self.groups, hosted, placing, self._open, joining)
         for number, (journal, origin) in opened.items():
             self._open(number, journal, origin, len(opened))
         if len(opened) < settings.shards:
@@ -179,7 +179,7 @@ class Engine:
 
     def _briefs(self) -> list[GroupBrief]:
         """Of all groups here the essentials."""
-        return [group.brief() for group in self.groups.values()]
+        return [group.brief() for _, group in sorted(self.groups.items())]
 
     @property
     def wake_ns(self) -> int:
@@ -262,7 +262,7 @@ class Engine:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
 
     def on_signal(self) -> None:
-        """End in order (:class:`~zmqlab.engine.lifecycle.Closing`); the second call ends at once."""
+        """End in order (:class:`~zmqlab.engine.departure.Closing`); the second call ends at once."""
         if self._is_closing or not self.groups:
             self.is_over = True
         self._is_closing = True
@@ -308,6 +308,7 @@ class Engine:
             answer: control.Answer
             if isinstance(query, control.StatusQuery):
                 status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
+                status.founders = list(start.met())
                 answer = control.StatusAnswer(query.nonce, status)
             else:
                 code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"

@@ -26,7 +26,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.settings import NodeSettings, is_address
@@ -43,6 +43,8 @@ ROUND_TIMEOUTS = 1.25
 """Between two rounds of a seed's questions."""
 FOUNDER, SEED, NEWCOMER = "founder", "seed", "newcomer"
 """Roles in the status of a node that has not decided yet."""
+Founders = tuple[tuple[int, str], ...]
+"""Identity and base endpoint of each."""
 NO_MEMBERS = Configuration(())
 """What a node that joins knows."""
 
@@ -60,7 +62,7 @@ class FirstStart(ABC):
     def __init__(
         self,
         settings: NodeSettings,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         own_id: int,
         named: Sequence[str],
@@ -99,6 +101,10 @@ class FirstStart(ABC):
         if self.origin is None and isinstance(answer, control.StatusAnswer) and self.has_asked(address, answer.nonce):
             self._meet(address, answer.status, answer.nonce - self._nonce)
 
+    def met(self) -> Founders:
+        """What the status of this node tells of the founders of a new cluster: here nothing."""
+        return ()
+
     def has_asked(self, address: str, nonce: int) -> bool:
         """Whether this node has asked that address, in one of its rounds."""
         return address in self._asked and self._nonce <= nonce < self._nonce + self._rounds
@@ -115,7 +121,7 @@ class FirstStart(ABC):
 
 
 def first_start(
-    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int, make_assembly: MakeAssembly
+    settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, make_assembly: MakeAssembly
 ) -> FirstStart | Origin:
     """What a node without a journal has to find out; or what it is, if there is nothing to find out.
 
@@ -132,7 +138,7 @@ def _alone(own_id: int, settings: NodeSettings) -> Configuration:
     return Configuration((own_id,), addresses=((own_id, settings.endpoint),))
 
 
-MakeAssembly = Callable[[NodeSettings, Effects, random.Random, int], FirstStart]
+MakeAssembly = Callable[[NodeSettings, Asking, random.Random, int], FirstStart]
 
 
 class Assembly(FirstStart):
@@ -141,8 +147,13 @@ class Assembly(FirstStart):
     *At once*: each of the others says that it has not decided either, in answer to one of the last two rounds of
     questions. An older word is worth nothing. Its founder may have founded with the others since, and have ended; one
     of those may have lost its disk, and be another node now. With that one and the old word a second cluster would be
-    founded, which has none of the orders of the first. What remains: a founder that loses its disk within two rounds of
-    the founding, a tenth of a second, and is there again as another node within the same time.
+    founded, which has none of the orders of the first.
+
+    *Alike*: with the word goes whom its founder has met last, and where. A founder begins when all others have met the
+    same identities at the same addresses as itself. So no two of them begin with different members: one that decides
+    had told all others whom it would decide for, and meets no founder again that has another identity since. (The
+    addresses matter with shards, which are placed by them.) What remains: a founder that goes to another address and
+    back, while another one, paused, keeps a word from in between.
 
     A founder that alone has lost its disk meets others that have a cluster, and joins it as a new member. While none of
     those others runs it waits, and neither votes nor counts. A founder that was slow, or died as the others founded,
@@ -154,12 +165,12 @@ class Assembly(FirstStart):
 
     role = FOUNDER
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id, settings.peers, max(1, settings.election_ticks // ASKS))
         self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
-        self._met: dict[str, tuple[int, int, str]] = {}
+        self._met: dict[str, tuple[int, int, str, Founders]] = {}
         """Other founders that had not decided either, as they were named -> the last round in which they said so, their
-        identities and addresses."""
+        identities and addresses, and whom they had met."""
         self._strangers: set[str] = set()
         """Places of founders at which nodes of other clusters answer."""
         effects.note(f"a first start: waiting for the other founders, {', '.join(settings.peers)}")
@@ -175,10 +186,17 @@ class Assembly(FirstStart):
                 is_warning=True,
             )
 
-    def _there(self) -> dict[str, tuple[int, str]]:
-        """The other founders that are there at once, as they were named -> their identities and addresses."""
+    def _there(self) -> dict[str, tuple[int, str, Founders]]:
+        """The other founders that are there at once, as they were named -> their identities and addresses, and whom
+        they had met."""
         oldest = self._rounds - FRESH_ROUNDS
-        return {name: (node_id, at) for name, (asked_in, node_id, at) in self._met.items() if asked_in >= oldest}
+        return {
+            name: (node_id, at, met) for name, (asked_in, node_id, at, met) in self._met.items() if asked_in >= oldest
+        }
+
+    def met(self) -> Founders:
+        """Whom this founder has met last, itself among them."""
+        return ((self.own_id, self._settings.endpoint), *((node_id, at) for _, node_id, at, _ in self._met.values()))
 
     def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
         name = self._asked[address]
@@ -193,9 +211,13 @@ class Assembly(FirstStart):
             self._meet_status(name, status)
         elif status.role == FOUNDER:
             at = status.address if is_address(status.address) else address
-            self._met[name] = max((asked_in, status.node_id, at), self._met.get(name, (-1, 0, "")))
-            founders = {self.own_id: self._settings.endpoint, **dict(self._there().values())}
-            if len(founders) == len(self._settings.peers) + 1:  # two names of one host are one founder
+            word = asked_in, status.node_id, at, tuple(status.founders)
+            if word[:3] >= self._met.get(name, (-1, 0, "", ()))[:3]:
+                self._met[name] = word
+            there = self._there().values()
+            founders = {self.own_id: self._settings.endpoint, **{node_id: where for node_id, where, _ in there}}
+            is_complete = len(founders) == len(self._settings.peers) + 1  # two names of one host are one founder
+            if is_complete and all(dict(met) == founders for *_, met in there):
                 self._decide(Configuration(tuple(founders), addresses=tuple(founders.items())))
 
     def _meet_status(self, founder: str, status: NodeStatus) -> None:
@@ -231,7 +253,7 @@ class Founding(FirstStart):
 
     role = SEED
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
         super().__init__(settings, effects, rng, own_id, settings.join, round_ticks)
         self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)

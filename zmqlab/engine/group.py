@@ -100,14 +100,17 @@ class Group:
         replication = self.replica.replication
         self.following = Following(number, company.placing, replication) if company.placing is not None else None
         """How the members follow the roster; None: the cluster has no shards."""
+        asking = connections.questions_of(number)
         self.joining = Joining(
-            settings, effects, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
+            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
-        self.standing = Standing(effects, replication, settings.endpoint, self._nonce, seeds, number)
+        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number)
         is_last = company.placing.is_last if company.placing is not None else None
-        leaving = Leaving(effects, rng, replication, journal.life, number, is_last) if settings.leave else None
+        leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
         patience = design.balance_timeouts
-        self.balance = Balance(self.replica, lambda: self.peers.member_at(self.preferred), patience)
+        self.balance = Balance(
+            self.replica, lambda: self.peers.member_at(self.preferred), self.peers.is_closing, patience
+        )
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -281,27 +284,27 @@ class Group:
             self.joining.close()
             self.standing.close()
             self.balance.rest()
+            self.peers.close()
             role = self.replica.replication.role.name.lower()
             self._tell(self._settings.name, EventKind.CLOSING, f"{self._settings.name} closes, as {role}")
 
     def turn(self) -> bool:
         """Carry out what follows from all that came in; returns whether there is more to do at once."""
         more = self.replica.turn()
-        self._look_round()
-        return more
+        return self._look_round() or more
 
     def end_turn(self) -> bool:
         """The same for the end of a turn whose parts the engine carries out (:meth:`Engine.turn`)."""
         more = self.replica.end_turn()
-        self._look_round()
-        return more
+        return self._look_round() or more
 
-    def _look_round(self) -> None:
-        """Follow what has changed in this turn."""
+    def _look_round(self) -> bool:
+        """Follow what has changed in this turn; returns whether leadership is being handed over from now on."""
         self._note_changes()
-        self.balance.turn()
+        is_handing_over = self.balance.turn()
         for node_id in self.peers.follow():
             self._note_promotion(node_id)
+        return is_handing_over
 
     def flush(self, now_ns: int) -> None:
         """Give the turn's answers, each client's in as few messages as it can receive."""

@@ -12,9 +12,10 @@ Each node knows the founders for good, and tells them with its status (``founder
 members stand at the beginning of each log, whatever has become of them since, and with an empty log it is elected by no
 node that has more. If it is none of them, it has lost its disk. By its address it knows which groups were its own, and
 it joins each of them as a new member, in the place of the one that had its address. If nodes have come and gone since
-the founding, the roster says which groups these are. (To ask the members of each group
-is not enough: where one founder has begun and all others see that, a group without that founder has no member yet that
-could be asked, and all wait for ever.)
+the founding, the roster says which groups these are. First it asks a node that shares one of them: where the founder of
+this address has moved, its place is taken, and this node waits. (To ask the members of each group is not enough: where
+one founder has begun and all others see that, a group without that founder has no member yet that could be asked, and
+all wait for ever.)
 
 *A node that comes later* (:class:`JoiningCluster`) asks to be taken into the cluster, until the roster
 (:mod:`~zmqlab.engine.placing`) has it. Then it opens the groups that the roster gives it, and asks each of them to be
@@ -24,10 +25,10 @@ taken in. Which groups it holds may change from then on, with the roster.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
 from zmqlab.errors import JournalMismatch
 from zmqlab.placement import Roster, place
@@ -59,6 +60,15 @@ def roster_in(status: NodeStatus, settings: NodeSettings) -> Roster:
     if status.roster:
         return Roster.decode(status.roster)
     return Roster.of_founders([at for _, at in status.founders], settings.shards, settings.replication_factor)
+
+
+def taken_by_another(
+    groups: Iterable[int], founders: Configuration, status: NodeStatus, settings: NodeSettings
+) -> bool:
+    """Whether one of these groups, by a node that holds it, has all its copies, and none at this node's address."""
+    copies = settings.replication_factor or len(founders.members)
+    own = [brief.members for brief in status.groups if brief.number in groups]
+    return any(len(places) >= copies and settings.endpoint not in places for places in own)
 
 
 class Beginning(NamedTuple):
@@ -132,7 +142,7 @@ def _expect_shards(settings: NodeSettings, hosted: Hosted | None) -> None:
 class AssemblyOfShards(Assembly):
     """The founders of a cluster with shards meet; see the module."""
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id)
         self.founders = NO_MEMBERS
         """Of a founder that has lost its disk: those that it was told of."""
@@ -143,19 +153,32 @@ class AssemblyOfShards(Assembly):
         founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
         if self.own_id in founders.members:
             self._decide(founders)
-        elif founders.members and self._settings.endpoint not in roster_in(status, self._settings).nodes:
+        elif founders.members:
+            self._come_back(founder, founders, status)
+
+    def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
+        """Join the groups of the founder that this node was before it lost its disk, if it was one."""
+        roster = roster_in(status, self._settings)
+        groups = roster.held_by(self._settings.endpoint)
+        if not groups:
             self._note_stranger(
                 founder,
                 "of a cluster without a node at this address: start this node where one was, or have it taken in with"
                 " --join in the place of --peers",
             )
-        elif founders.members:
+        elif not roster.version and taken_by_another(groups, founders, status, self._settings):
+            self._note_stranger(
+                founder,
+                "of a cluster whose founder of this address has moved: start this node where the one was that lost its"
+                " disk",
+            )
+        elif any(brief.number in groups for brief in status.groups):
             self._effects.note(
                 f"{founder} belongs to a cluster that does not know this node: its journal was lost. It joins each of"
                 " its groups as a new member, in the place of the member that had its address",
                 is_warning=True,
             )
-            self.founders, self.roster = founders, roster_in(status, self._settings)
+            self.founders, self.roster = founders, roster
             self._decide(NO_MEMBERS)
 
 
@@ -169,7 +192,7 @@ class JoiningCluster(FirstStart):
 
     role = NEWCOMER
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int, life: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, life: int) -> None:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         super().__init__(settings, effects, rng, own_id, settings.join, max(1, settings.election_ticks // ASKS))
         self.founders = NO_MEMBERS
@@ -207,7 +230,7 @@ class JoiningCluster(FirstStart):
         told = status.cluster, status.shards, status.replication_factor
         if told != (settings.cluster, settings.shards, settings.replication_factor):
             self._refuse_cluster(address, status)
-        elif status.founders:
+        elif status.roster:
             roster = roster_in(status, settings)
             if self.roster is None or roster.version >= self.roster.version:
                 self.founders = Configuration(

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 
 from zmqlab.engine.departure import Departing
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking, Effects
 from zmqlab.engine.first_start import NO_MEMBERS
 from zmqlab.engine.group import Group
 from zmqlab.engine.group_founding import JoiningCluster
@@ -38,6 +38,7 @@ class Hosting:
         settings: NodeSettings,
         journal: Journal,
         effects: Effects,
+        asking: Asking,
         rng: random.Random,
         groups: dict[int, Group],
         hosted: Hosted,
@@ -47,6 +48,7 @@ class Hosting:
     ) -> None:
         """
         Args:
+            asking: of the node as a whole, beside what its groups ask.
             groups: of the engine.
             joining: what asks whether the cluster still has this node; None: it is known.
         """
@@ -56,6 +58,7 @@ class Hosting:
         self._settings = settings
         self._journal = journal
         self._effects = effects
+        self._asking = asking
         self._rng = rng
         self._groups = groups
         self._open_group = open_group
@@ -73,7 +76,7 @@ class Hosting:
         self._is_closing = True
         if self._settings.leave and self._departing is None:
             life = self._journal.life
-            self._departing = Departing(self._settings, self._effects, self._rng, self.placing, life)
+            self._departing = Departing(self._settings, self._asking, self._rng, self.placing, life)
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""

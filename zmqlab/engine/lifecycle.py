@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings, is_address
@@ -38,7 +38,7 @@ class Asker:
 
     def __init__(
         self,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         election_ticks: int,
         make_query: Callable[[int], control.Query],
@@ -160,7 +160,7 @@ class Joining:
     def __init__(
         self,
         settings: NodeSettings,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         replication: Replication,
         elsewhere: Callable[[], Collection[int]],
@@ -271,7 +271,7 @@ class Standing:
 
     def __init__(
         self,
-        effects: Effects,
+        effects: Asking,
         replication: Replication,
         own_address: str,
         nonce: int,

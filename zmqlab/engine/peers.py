@@ -7,7 +7,8 @@ change from the log itself. Three things can't come from the log:
   It can't answer such a leader, and the leader can't repair a log without answers. So each node says HELLO to every
   member now and then, with its address, and a node connects to a node that introduces itself. Such a node is a
   *guest*; the number of guests is bounded.
-- *Names*, which are for people: HELLO carries them too.
+- *Names*, which are for people: HELLO carries them too. So it does with the word that a node is about to end, which
+  must be given no leadership any more.
 - *A member that has moved.* To commit its new address takes a leader, to elect one takes connections, and to be
   repaired by one takes a connection to where the leader is now. So what a member says of its own address, by HELLO or
   by asking to be moved, is *claimed*: frames for it go to both addresses, and broadcasts are heard from both, until
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking, Effects
 from zmqlab.errors import FrameError
 from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, Message
@@ -43,6 +44,8 @@ FIRST_HELLO = 0.25
 MAX_GUESTS = 16
 """Nodes that introduced themselves and are no members, to which a connection is kept; and whose names are kept."""
 MAX_NAME = 32
+OF_NODE = -1
+"""In the place of a group: connections and questions of the node as a whole."""
 
 
 class Connections:
@@ -54,6 +57,8 @@ class Connections:
         """Group -> the addresses that it sends to, and those whose broadcasts it hears."""
         self._connected: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
+        self._asking: dict[str, set[int]] = {}
+        """Address -> the groups that ask the node there something."""
 
     def want(self, group: int, connected: Iterable[str], subscribed: Iterable[str]) -> None:
         """``group`` sends to the nodes at ``connected``, and hears those at ``subscribed``, and no others."""
@@ -69,6 +74,35 @@ class Connections:
         for address in sorted(heard - self._subscribed):
             self._effects.subscribe(address)
         self._connected, self._subscribed = wanted, heard
+
+    def questions_of(self, group: int) -> Asking:
+        """For ``group`` to ask other nodes, over connections that it shares with the other groups."""
+        return _QuestionsOfGroup(group, self._effects, self._asking)
+
+
+class _QuestionsOfGroup:
+    """Implements :class:`~zmqlab.engine.effects.Asking` for one of a node's groups.
+
+    A connection for questions ends when the last group that asks over it hangs up.
+    """
+
+    def __init__(self, group: int, effects: Effects, asking: dict[str, set[int]]) -> None:
+        self._group = group
+        self._asking = asking
+        self._effects = effects
+        self.resolve = effects.resolve
+        self.note = effects.note
+
+    def ask(self, address: str, frame: bytes) -> None:
+        self._asking.setdefault(address, set()).add(self._group)
+        self._effects.ask(address, frame)
+
+    def hang_up(self, address: str) -> None:
+        groups = self._asking.get(address, set())
+        groups.discard(self._group)
+        if not groups:
+            self._asking.pop(address, None)
+            self._effects.hang_up(address)
 
 
 class Peers:
@@ -88,6 +122,10 @@ class Peers:
         self._connections = connections
         self._replication = replication
         self._names = {replication.node_id: settings.name}
+        self._is_closing = False
+        """Whether this node is about to end."""
+        self._closing: frozenset[int] = frozenset()
+        """Other members that said last that they are about to end."""
         self._followed: Configuration | None = None
         self._known_by: Configuration | None = None
         """The configuration that ``_addresses`` are of."""
@@ -117,6 +155,7 @@ class Peers:
             return ()
         before, self._followed = self._followed, configuration
         self._members = frozenset(configuration.members)
+        self._closing &= self._members
         known = self._known()
         claimed = {member: at for member, at in self._claimed.items() if member in self._members}
         self._claimed = {member: at for member, at in claimed.items() if known.get(member) != at}
@@ -169,10 +208,18 @@ class Peers:
     def tick(self) -> None:
         """Say HELLO when it is time."""
         if self._replication.ticks % self._hello_ticks == self._first_hello:
-            own_id = self._replication.node_id
-            for member in sorted(self._members - {own_id}):
-                hello = Hello(own_id, member, self._settings.endpoint, self._settings.name)
-                self.send(member, encode_hello(hello, self._group))
+            self._say_hello()
+
+    def close(self) -> None:
+        """This node is about to end: tell the others at once, and from now on."""
+        self._is_closing = True
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        own_id = self._replication.node_id
+        for member in sorted(self._members - {own_id}):
+            hello = Hello(own_id, member, self._settings.endpoint, self._settings.name, self._is_closing)
+            self.send(member, encode_hello(hello, self._group))
 
     def take_hello(self, hello: Hello) -> None:
         """A node introduces itself. Raises FrameError if the HELLO is meant neither for this node nor for its place.
@@ -187,6 +234,7 @@ class Peers:
         if hello.sender in self._members:
             self.note_name(hello.sender, hello.name)
             self.note_address(hello.sender, hello.address)
+            self._closing = self._closing | {hello.sender} if hello.is_closing else self._closing - {hello.sender}
         elif self._guests.get(hello.sender) != hello.address and self._may_change():
             self._guests.pop(hello.sender, None)
             if len(self._guests) >= MAX_GUESTS:
@@ -259,6 +307,10 @@ class Peers:
     def member_at(self, address: str) -> int:
         """The member at a base endpoint, by the configuration; 0: there is none."""
         return next((node_id for node_id, at in self._known().items() if at == address), 0)
+
+    def is_closing(self, node_id: int) -> bool:
+        """Whether another member has said that it is about to end."""
+        return node_id in self._closing
 
     def addresses(self) -> list[str]:
         """The base endpoints of all members by the configuration, in their order."""

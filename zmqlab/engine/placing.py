@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Standing
-from zmqlab.engine.peers import Connections
+from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.errors import FrameError
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, Role
@@ -44,8 +44,6 @@ TELLS = 0.8
 LOOKS = 2
 """In an election time-out: how often a leader looks whether a member must go."""
 GROUP_OF_ROSTER = 0
-_CONNECTIONS = -1
-"""In the place of a group: connections to nodes that share no group with this one."""
 
 
 class Placing:
@@ -84,7 +82,7 @@ class Placing:
         if roster.version > self.roster.version and len(roster.groups) == self._settings.shards:
             self.roster = roster
             others = [place for place in roster.places if place != self.own_address]
-            self._connections.want(_CONNECTIONS, others, ())
+            self._connections.want(OF_NODE, others, ())
             held = ", ".join(map(str, roster.held_by(self.own_address))) or "none"
             self._effects.note(f"roster {roster.version}: {len(roster.nodes)} nodes; this one is to hold groups {held}")
 

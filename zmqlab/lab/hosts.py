@@ -53,7 +53,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 import zmqlab
 from zmqlab.errors import ClusterError
 from zmqlab.keys import PRIVATE_FILE, make_private
-from zmqlab.settings import PORTS_PER_NODE, NodeSettings, spelled
+from zmqlab.settings import PORTS_PER_NODE, NodeSettings, journals_in, spelled
 
 if TYPE_CHECKING:
     from zmqlab.lab.load_parts import LoadPart
@@ -224,7 +224,7 @@ class LocalHost(Host):
 
     def wipe(self, settings: NodeSettings) -> None:
         """See :class:`Host`."""
-        shutil.rmtree(settings.run_dir / "data" / settings.name, ignore_errors=True)
+        shutil.rmtree(journals_in(settings.run_dir) / settings.name, ignore_errors=True)
 
 
 def _for_this_user(path: str, flags: int) -> int:

@@ -37,7 +37,7 @@ import msgspec
 from zmqlab.errors import ClusterError, NodeError, SettingsError
 from zmqlab.keys import make_private
 from zmqlab.lab.hosts import keep_to_this_process
-from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings, reason_of
+from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings, journals_in, reason_of
 
 PREFIX = "zmqlab-"
 """Of the names of temporary folders."""
@@ -204,7 +204,7 @@ class RunFolder:
     def _journals(self) -> Iterator[Path]:
         """The folders in which nodes of clusters keep their journals."""
         with contextlib.suppress(OSError):
-            for path in (self.path / "data").iterdir():
+            for path in journals_in(self.path).iterdir():
                 if OF_A_CLUSTER.fullmatch(path.name):
                     yield path
 

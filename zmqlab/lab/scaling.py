@@ -21,10 +21,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from zmqlab.client import ask
@@ -32,15 +31,12 @@ from zmqlab.client.roster import leader_of
 from zmqlab.errors import ClusterError, NoLeader, PortInUse
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name
+from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count
 from zmqlab.lab.placed_members import look, short_of, wait_until_placed
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import (
-    CLIENT_PORT,
-    DEFAULT_REPLICATION,
     NodeSettings,
     client_endpoint,
-    is_loopback,
     parse_endpoint,
 )
 from zmqlab.wire import control

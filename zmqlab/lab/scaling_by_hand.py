@@ -1,9 +1,9 @@
 """``zmqlab scale``: changes the nodes of a cluster that was started by hand on this machine, and that no object owns.
 
 The nodes' statuses name the members; with several Raft groups they tell the roster, which names the nodes. New nodes
-are started in the background and belong to no process, as if they had been started in another terminal. Nodes that go are
-taken out of the group first, or out of all groups, and then ended by SIGTERM; their journals stay where they are, and
-are of no more use.
+are started in the background and belong to no process, as if they had been started in another terminal. Nodes that go
+are taken out of the group first, or out of all groups, and then ended by SIGTERM; their journals stay where they are,
+and are of no more use.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ScalingByHand:
         replication = next((status.replication for status in told if status.replication), DEFAULT_REPLICATION)
         (port,) = self._host.free_ports(1, [each.port for each in members.values()])
         keys = self._member_keys({each.port for each in members.values()})
-        shards = max(status.shards for status in told)
+        shards = max((status.shards for status in told), default=1)
         settings = NodeSettings(
             name=name,
             port=port,
@@ -112,7 +112,7 @@ class ScalingByHand:
             keys=keys,
             replication=replication,
             shards=shards,
-            replication_factor=max(status.replication_factor for status in told),
+            replication_factor=max((status.replication_factor for status in told), default=0),
         )
         log = self._host.log_path(settings)
         process = start_in_background(settings)

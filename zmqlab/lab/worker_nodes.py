@@ -64,7 +64,7 @@ from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY, mark
 from zmqlab.load.load_messages import ToLoad
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import own_address_of
-from zmqlab.settings import NodeSettings, is_numeric, reason_of
+from zmqlab.settings import NodeSettings, is_numeric, journals_in, reason_of
 
 TICK_S = 0.25
 """Of the lease: how finely it is counted."""
@@ -341,7 +341,7 @@ class Keeper:
         folder = folder_of(base, cluster)
         found = [*folder.glob(f"logs/{name}.*")]
         if not any((each.cluster, each.name) == (cluster, name) for each in self._alive()):
-            found += [path for path in (folder / "data" / name).rglob("*") if path.is_file()]
+            found += [path for path in (journals_in(folder) / name).rglob("*") if path.is_file()]
         return {str(path.relative_to(folder)): path.stat().st_size for path in found}
 
     def read(self, base: str, cluster: str, file: str, offset: int) -> bytes:

@@ -45,6 +45,7 @@ from zmqlab.settings import (
     NodeSettings,
     is_loopback,
     is_node_name,
+    journals_in,
     parse_endpoint,
     parse_endpoints,
     reason_of,
@@ -152,9 +153,10 @@ def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
 
 def _own_name(run_dir: Path) -> str:
     """The name of the one journal that is there, else the machine's."""
-    journals = [folder.name for folder in sorted((run_dir / "data").glob("*/")) if is_node_name(folder.name)]
+    place = journals_in(run_dir)
+    journals = [folder.name for folder in sorted(place.glob("*/")) if is_node_name(folder.name)]
     if len(journals) > 1:
-        raise SettingsError(f"{run_dir / 'data'} has journals of {', '.join(journals)}: say which with --node")
+        raise SettingsError(f"{place} has journals of {', '.join(journals)}: say which with --node")
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
     return journals[0] if journals else host[:32].strip("-._")
 

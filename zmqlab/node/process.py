@@ -38,7 +38,7 @@ from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import NodeSettings, is_numeric, spelled
+from zmqlab.settings import NodeSettings, is_numeric, journals_in, spelled
 
 STDERR = 2
 LOG_FILE_BYTES = 16 << 20
@@ -239,7 +239,7 @@ def _open_journal(settings: NodeSettings, place: str) -> Journal:
     if settings.durability == "memory":
         return MemoryJournal(settings.journal_retain_bytes)
     return LmdbJournal(
-        settings.run_dir / "data" / settings.name,
+        journals_in(settings.run_dir) / settings.name,
         identity=settings.name if settings.join else f"{settings.name} at {place}",
         fsync=settings.durability == "fsync",
         retain_bytes=settings.journal_retain_bytes,

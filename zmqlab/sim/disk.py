@@ -137,20 +137,17 @@ class Disk:
             self._unflushed.clear()
 
     def flip_a_bit(self, rng: random.Random) -> str:
-        """Change one bit of one record of group 0; returns which record.
+        """Change one bit of one record of any group; returns which record.
 
         The parts of a snapshot that never became whole are spared: a node that starts deletes them unread.
         """
-        contents = self._groups[0]
-        meta, entries, snapshot, parts = dict(contents[0]), dict(contents[1]), *contents[2:]
-        parts = dict(parts)
-        names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
-        names += [b"snapshot"] * (snapshot is not None) + list(entries)
-        names += [part for part in parts if part[0] == generation_of(snapshot)]
+        names = [(number, name) for number, contents in self._groups.items() for name in _records_of(contents)]
         if not names:
             return ""
         self.is_corrupt = True
-        name = rng.choice(names)
+        number, name = rng.choice(names)
+        meta, entries, snapshot, parts = self._groups[number]
+        meta, entries, parts = dict(meta), dict(entries), dict(parts)
         if isinstance(name, int):
             entries[name] = _flipped(entries[name], rng)
         elif isinstance(name, tuple):
@@ -160,8 +157,17 @@ class Disk:
             snapshot = _flipped(snapshot, rng)
         else:
             meta[name] = _flipped(meta[name], rng)
-        self._groups = {**self._groups, 0: (meta, entries, snapshot, parts)}
-        return name.decode() if isinstance(name, bytes) else f"entry {name}" if isinstance(name, int) else "a part"
+        self._groups = {**self._groups, number: (meta, entries, snapshot, parts)}
+        record = name.decode() if isinstance(name, bytes) else f"entry {name}" if isinstance(name, int) else "a part"
+        return f"{record} of group {number}" if len(self._groups) > 1 else record
+
+
+def _records_of(contents: Contents) -> list[bytes | int | Part]:
+    """The names of those that a node reads."""
+    meta, entries, snapshot, parts = contents
+    names: list[bytes | int | Part] = [name for name in meta if name not in UNHARMED]
+    names += [b"snapshot"] * (snapshot is not None) + list(entries)
+    return names + [part for part in parts if part[0] == generation_of(snapshot)]
 
 
 def _flipped(record: bytes, rng: random.Random) -> bytes:

@@ -25,9 +25,10 @@ SHARDED = 0.1
 """Share of the plain runs that have shards: those with no focus of their own, no changes of the members and no seed."""
 WITH_SHARDS = (
     *("crash", "crash_in_effect", "pause", "freeze", "partition", "one_way", "isolate", "slow_link", "transfer"),
-    *("power_cut", "terminate"),
+    *("power_cut", "terminate", "disk_full", "corrupt"),
 )
-"""Faults that a run with shards may have."""
+"""Faults that a run with shards may have. A bit flips only where the operator can replace a node
+(:meth:`~zmqlab.sim.placed_operator.PlacedOperator.may_lose`)."""
 MEMBERS_STAY = 0.5
 """Share of the runs with shards in which no node comes or goes."""
 MOVES_OF_SHARDS = ("add", "remove", "replace")

@@ -393,14 +393,16 @@ class Process(Seated):
             self._waiting.clear()
             for sender, frame in inbox:
                 self._hand_in(engine, sender, frame)
-        if engine.turn():
+        if is_more := engine.turn():
             self.world.at(PORTION_US, self._turn, self.life)  # what has come meanwhile is heard first, as there
         if engine.links.active or engine.held.frames:
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
         for seat in self.all_seats():
-            seat.watcher.took_turn()
+            seat.watcher.took_turn(is_over=not is_more)
+        if self.world.placed is not None:
+            self.world.placed.knows(self)
         if engine.is_over:
             for seat in self.all_seats():
                 if seat.duties is not None:

@@ -25,6 +25,7 @@ from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
 from zmqlab.sim.disk import Stored
 from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.placement_rules import PlacementRules
 from zmqlab.sim.watchers import Watcher
 from zmqlab.sim.world import World
 
@@ -179,6 +180,11 @@ class Seated:
             self.replica, self.duties = seat.replica, seat.duties
             self._raft, self.newest_life = seat.raft, seat.running.journal.life
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether its disk has the log of a group that it holds no more, which nothing reads."""
+        return any(seat.replica is None for seat in self.seats.values())
+
     def closed_seat(self, replica: Replica | None) -> None:
         """The engine has closed one of several groups. The process goes by another one, if it has any."""
         if self.replica is replica:
@@ -201,6 +207,7 @@ def worlds_of(world: World, founders: Configuration, settings: Callable[[int], N
         founders: all nodes.
         settings: of a node.
     """
+    world.placed = PlacementRules()
     members: dict[int, Configuration] = {}
     for node_id in founders.members:
         members |= founded(Origin(node_id, founders), settings(node_id))

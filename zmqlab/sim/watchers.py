@@ -63,12 +63,19 @@ class Watcher:
         if self._process.world.causes is not None:
             self._process.world.causes.loaded(self._process.node_id, hard_state, entries, snapshot)
 
-    def took_turn(self) -> None:
-        """What the checkers want to see when a turn is over."""
+    def took_turn(self, is_over: bool = True) -> None:
+        """What the checkers want to see when a turn is over.
+
+        ``is_over``: the node has said that there is no more to do before something comes in, or its next tick.
+        """
         process = self._process
         replica, duties = process.replica, process.duties
         if replica is None or duties is None:
             return
+        if is_over and replica.replication.is_ready():
+            raise Violation(
+                f"promptness: node {process.node_id} waits, and has something to store, to apply or to send"
+            )
         raft, causes = process.raft, self._causes
         duties.took_turn()
         if self._is_late or replica._snapshotting.applied_bytes >= self._snapshot_log_bytes:
@@ -165,11 +172,9 @@ class WatchedGroup(Group):
         design = replace(design, make_machine=lambda: ObservedMachine(self._process))
         return super()._make_replica(journal, origin, rng, design)
 
-    def _look_round(self) -> None:
-        was_handing_over = self.balance.is_handing_over
-        super()._look_round()
-        if not self.balance.is_handing_over or was_handing_over:
-            return
+    def _look_round(self) -> bool:
+        if not super()._look_round():
+            return False
         commit, last = self.replica.replication.commit_index, self.replica.replication.last_index
         self._process.hand_overs += 1
         if commit < last:
@@ -177,6 +182,7 @@ class WatchedGroup(Group):
                 f"balance: node {self._process.node_id} hands group {self.number} over with entries {commit + 1} to "
                 f"{last} that are not committed"
             )
+        return True
 
     def _watch(self, causes: Causes | None) -> None:
         """Look at what the replica hears, and at the reads that it serves."""
@@ -289,8 +295,10 @@ class ObservedMachine(StateMachine):
             world.told.applies(process.node_id, entry)
         world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
         if entry.kind == EntryKind.CONFIGURATION:
+            before = world.configurations.history[-1]
             world.configurations.applied(entry)
-            if world.plan.shards > 1:
+            if world.placed is not None and world.configurations.history[-1] != before:
+                world.placed.changed(world, before[1], world.configurations.history[-1][1])
                 world.members[:] = world.configurations.history[-1][1].members
         if world.causes is not None:
             world.causes.applied(process.raft, entry)

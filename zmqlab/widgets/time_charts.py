@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HBar, HoverTool, Label, Line, Range1d, Span, UIElement, VArea
+from bokeh.plotting import figure
 
 from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
@@ -176,11 +177,7 @@ class Replication:
         self._chart = chart = scene.time_figure(self.name, title, "log entries")
         scene.node_lines(chart, "applied", line_width=1.8, line_dash="solid")
         scene.node_lines(chart, "commit", line_width=1.4, line_dash="dashed")
-        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
-        scene.legend(chart, scene.node_keys(chart))
-        scene.hover(chart, clock, [], "applied", "entries to apply")
-        scene.empty_note(chart, "No node has said anything yet.")
-        return [chart]
+        return _with_a_row_for_each_node(scene, chart, "applied", "entries to apply", "No node has said anything yet.")
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
@@ -268,11 +265,8 @@ class GroupLeads:
         chart.add_layout(Span(location=self._shards, dimension="width", line_color=GREY, line_dash="dotted"))
         step = max(1, round(self._shards / 4))
         chart.yaxis.ticker = FixedTicker(ticks=list(range(0, self._shards + 1, step)))
-        clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
-        scene.legend(chart, scene.node_keys(chart))
-        scene.hover(chart, clock, [], "led", "groups")
-        scene.empty_note(chart, "No leader yet: a majority of each group's nodes must run.")
-        return [chart]
+        empty = "No leader yet: a majority of each group's nodes must run."
+        return _with_a_row_for_each_node(scene, chart, "led", "groups", empty)
 
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         groups = sampler.groups
@@ -280,3 +274,18 @@ class GroupLeads:
 
     def summary(self, sampler: Sampler) -> str:
         return sampler.groups.said() if sampler.groups is not None else "no node has said anything yet"
+
+
+def _with_a_row_for_each_node(scene: Scene, chart: figure, column: str, what: str, empty: str) -> list[UIElement]:
+    """A chart of nodes alone, with its legend, and a hover that names each node's figure at a moment.
+
+    Args:
+        column: whose figures the hover shows, as ``led`` of ``led0``, ``led1``, ...
+        what: the figures are.
+        empty: shown while there are none.
+    """
+    clock = scene.line(chart, "t", line_alpha=0.0, line_color=GREY)
+    scene.legend(chart, scene.node_keys(chart))
+    scene.hover(chart, clock, [], column, what)
+    scene.empty_note(chart, empty)
+    return [chart]

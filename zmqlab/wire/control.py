@@ -314,7 +314,7 @@ def _expect_members(status: NodeStatus) -> NodeStatus:
         if status.roster:
             Roster.decode(status.roster)
     except ValueError as error:
-        raise FrameError(f"a status tells no members, or no roster: {error}") from error
+        raise FrameError(f"a status tells no members: {error}") from error
     return status
 
 

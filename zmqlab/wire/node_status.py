@@ -122,7 +122,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     groups: list[GroupBrief] = []
     """Of each group that this node holds the essentials. Empty where there is one group."""
     founders: list[tuple[int, str]] = []
-    """Identity and base endpoint of each founder of a cluster with shards; only in the answer to a query."""
+    """Identity and base endpoint of each founder of a cluster with shards, or of each that a founder has met which has
+    not decided yet; only in the answer to a query."""
     roster: bytes = b""
     """Which nodes a cluster with shards has, and which groups each is to hold, as far as this node knows: an encoded
     :class:`~zmqlab.placement.Roster`; only in the answer to a query."""

@@ -51,7 +51,7 @@ _READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
 _FORWARD = struct.Struct("<QI")  # sender request_count
 _LENGTH = struct.Struct("<I")
 _ROSTER = struct.Struct("<QQHH")  # sender cluster address_bytes roster_bytes, then address, then roster
-_HELLO = struct.Struct("<QQHH")  # sender to address_bytes name_bytes, then address, then name
+_HELLO = struct.Struct("<QQBHH")  # sender to is_closing address_bytes name_bytes, then address, then name
 
 _KINDS = {int(kind): kind for kind in EntryKind}
 
@@ -241,12 +241,14 @@ class Hello(NamedTuple):
     address: str
     """Its base endpoint, ``tcp://ADDRESS:PORT``; a name of a host is refused."""
     name: str
+    is_closing: bool = False
+    """It has been told to end: it takes no requests, and gives away what it leads."""
 
 
 def encode_hello(hello: Hello, group: int = 0) -> bytes:
     """A whole HELLO frame."""
     address, name = hello.address.encode(), hello.name.encode()
-    fixed = _HELLO.pack(hello.sender, hello.to, len(address), len(name))
+    fixed = _HELLO.pack(hello.sender, hello.to, hello.is_closing, len(address), len(name))
     return b"".join((header(frames.HELLO, group), fixed, address, name))
 
 
@@ -259,7 +261,7 @@ def decode_hello(frame: bytes) -> Hello:
         FrameError: it is cut short, its address is none or names a host, or its name is no name of a node.
     """
     try:
-        sender, to, address_bytes, name_bytes = _HELLO.unpack_from(frame, HEADER_BYTES)
+        sender, to, is_closing, address_bytes, name_bytes = _HELLO.unpack_from(frame, HEADER_BYTES)
         start = HEADER_BYTES + _HELLO.size
         _expect_end(frame, start + address_bytes + name_bytes)
         address, name = frame[start : start + address_bytes].decode(), frame[start + address_bytes :].decode()
@@ -268,7 +270,7 @@ def decode_hello(frame: bytes) -> Hello:
             raise SettingsError(f"{name[:40]!r} is no name of a node")
     except (struct.error, UnicodeDecodeError, SettingsError) as error:
         raise FrameError(f"a HELLO is not valid: {error}") from None
-    return Hello(sender, to, address, name)
+    return Hello(sender, to, address, name, bool(is_closing))
 
 
 class RosterNews(NamedTuple):

@@ -369,4 +369,4 @@ def test_people_are_told_that_a_whole_node_is_let_go_and_not_one_of_its_replicas
     error = control.decode_answer(answer)
     assert isinstance(error, control.ErrorAnswer)
     assert error.code == control.ErrorCode.REFUSED
-    assert "let the whole node go, by cluster.remove(name) or zmqlab scale" in error.message
+    assert "let the whole node go, by cluster.remove(name) or zmqlab remove" in error.message

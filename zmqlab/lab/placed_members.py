@@ -70,6 +70,19 @@ def look(endpoints: Iterable[str]) -> Placed | None:
     return Placed(max(rosters, key=lambda each: each.version), told) if rosters else None
 
 
+def all_nodes(endpoints: Iterable[str]) -> dict[str, Member]:
+    """All nodes of the cluster with shards to which the nodes at these client endpoints belong, by base endpoint.
+
+    Raises:
+        ClusterError: none of them answers.
+    """
+    placed = look(endpoints)
+    placed = look(map(endpoint_at, placed.roster.nodes)) if placed is not None else None
+    if placed is None:
+        raise ClusterError("no node tells which nodes its cluster has: does one run at these endpoints?")
+    return placed.members()
+
+
 def wait_until_placed(
     endpoints: Callable[[], Sequence[str]],
     address: str,

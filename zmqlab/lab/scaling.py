@@ -225,8 +225,7 @@ class Scaling:
     def _leave(self, settings: NodeSettings, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         if self._has_shards:
-            remove_member(self._endpoints, 0, deadline, settings.endpoint)
-            wait_until_placed(self._endpoints, settings.endpoint, False, deadline)
+            remove_node(self._endpoints, settings.endpoint, deadline)
             return
         member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
         if member is not None:
@@ -324,6 +323,16 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if error is None or error.code != control.ErrorCode.BUSY:
             target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
         time.sleep(POLL_S)
+
+
+def remove_node(endpoints: Callable[[], Sequence[str]], address: str, deadline: float) -> None:
+    """With shards: have the node at a base endpoint leave the cluster; returns when other nodes have its replicas.
+
+    Raises:
+        ClusterError, RequestRefused, NoLeader: as :func:`remove_member`, or it takes too long.
+    """
+    remove_member(endpoints, 0, deadline, address)
+    wait_until_placed(endpoints, address, False, deadline)
 
 
 def _ask_to_transfer(reached: Reached, address: str, group: int) -> str:

@@ -18,8 +18,8 @@ from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.fleet import check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
-from zmqlab.lab.placed_members import endpoint_at, look, wait_until_placed
-from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member
+from zmqlab.lab.placed_members import all_nodes, look
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member, remove_node
 from zmqlab.settings import (
     CLIENT_PORT,
     DEFAULT_REPLICATION,
@@ -82,19 +82,12 @@ class ScalingByHand:
                 f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
             )
         if reached.shards > 1:
-            reached = reached._replace(members=self._nodes_of_all_groups())
+            reached = reached._replace(members=all_nodes(self._seeds))
         away = [address for address, each in reached.members.items() if not is_loopback(each.host)]
         if away:
             raise ClusterError(f"{away[0]} is on another machine: start and stop nodes there (zmqlab node --join)")
         self._seeds = tuple(each.client_endpoint for each in reached.members.values())
         return reached
-
-    def _nodes_of_all_groups(self) -> dict[str, Member]:
-        placed = look(self._seeds)
-        placed = look(map(endpoint_at, placed.roster.nodes)) if placed is not None else None
-        if placed is None:
-            raise ClusterError("no node tells which nodes its cluster has: are all of the same version?")
-        return placed.members()
 
     def _add(self, members: dict[str, Member]) -> None:
         told = list(ask.statuses(self._seeds).values())
@@ -152,8 +145,7 @@ class ScalingByHand:
         address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
         name = member.name or address
         if reached.shards > 1:
-            remove_member(lambda: self._seeds, 0, deadline, address)
-            wait_until_placed(lambda: self._seeds, address, False, deadline)
+            remove_node(lambda: self._seeds, address, deadline)
         else:
             remove_member(lambda: self._seeds, member.node_id, deadline)
         self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)

@@ -44,7 +44,7 @@ class Change(Enum):
     FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
     NO_QUORUM = "too few of the others are in reach: it would leave no majority"
     PLACED = (
-        "this group is to have a replica there: let the whole node go, by cluster.remove(name) or zmqlab scale, or by"
+        "this group is to have a replica there: let the whole node go, by cluster.remove(name) or zmqlab remove, or by"
         " SIGTERM to a node with --leave"
     )
     TOO_FEW_COPIES = "the groups have too few copies for one more node to hold one: found a cluster with more shards"

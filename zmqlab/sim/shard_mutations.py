@@ -63,14 +63,14 @@ SHARD_MUTATIONS = (
         "a replica closed before its group has let it go",
         placing.Following.is_out,
         (("return standing.let_go_at >= max(1, in_effect)", "return True"),),
-        40,
+        15,
         SHARDS,
     ),
     Mutation(
         "a member let go before the one in its place votes",
         placing.Following.tick,
         (("elif surplus and self._all_vote():", "elif surplus:"),),
-        60,
+        20,
         SHARDS,
     ),
     Mutation(

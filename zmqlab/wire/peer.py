@@ -118,6 +118,8 @@ def _expect_configuration(data: bytes) -> None:
             _expect_address(address)
         if not configuration.voters:
             raise ValueError("it has no voters")
+        if configuration.roster:
+            Roster.decode(configuration.roster)
     except (ValueError, SettingsError) as error:
         raise FrameError(f"a configuration is not valid: {error}") from None
 

@@ -19,7 +19,6 @@ from zmqlab.lab.service_facts import Facts
 from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import GroupShare
 from zmqlab.placement import place
-from zmqlab.scenarios.nemesis import CHANGES_THE_MEMBERS, deals
 from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.control import Event, EventKind
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
@@ -244,12 +243,3 @@ def test_states_are_compared_group_by_group() -> None:
 def test_a_cluster_refuses_groups_that_its_nodes_can_not_hold(words: dict[str, Any], wrong: str) -> None:
     with pytest.raises(SettingsError, match=wrong):
         Cluster(3, **words)
-
-
-def test_torture_leaves_the_members_of_groups_alone() -> None:
-    dealt = deals(1, 5, shards=8)
-    names = {(deal.kind, deal.variant) for deal in (next(dealt) for _ in range(200))}
-    assert not names & CHANGES_THE_MEMBERS
-    assert ("kill", "leader") in names
-    with pytest.raises(SettingsError, match="members"):
-        deals(1, 5, ("wipe", "scale"), shards=8)

@@ -279,7 +279,7 @@ def remove(
     keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
 ) -> int:
-    """Take MEMBER out of its group, so that the others need it no longer for a majority; with shards, out of all groups.
+    """Take MEMBER out of its group, or all its groups, so that the others need it no longer for a majority.
 
     For one that will not come back, or before its process is ended; a leader hands over first. Its process goes on, and
     a later start with --join brings it back.

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
-from zmqlab.errors import ClusterError, NoLeader, PortInUse
+from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count
@@ -90,8 +90,8 @@ class Scaling:
         """Start one more node, and return its name once it votes."""
         with self._fleet.turns.take(MEMBERS, "add"):
             fleet = self._fleet
-            if len(fleet.names) >= MAX_NODES:
-                raise ClusterError(f"{len(fleet.names)} nodes run already: {MAX_NODES} are the most")
+            if len(fleet.names) >= self.nodes_max:
+                raise ClusterError(f"{len(fleet.names)} nodes run already: {self.nodes_max} are the most")
             name = fleet.free_name()
             refused: PortInUse | None = None
             tried: set[int] = set()
@@ -126,6 +126,11 @@ class Scaling:
         """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
         and the leader goes last."""
         check_count(count)
+        if count > self.nodes_max:
+            raise SettingsError(
+                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a cluster"
+                " with more shards, or with a larger replication factor"
+            )
         if self._fleet.outside:
             raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
@@ -230,6 +235,12 @@ class Scaling:
         member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
         if member is not None:
             remove_member(self._endpoints, member.node_id, deadline)
+
+    @property
+    def nodes_max(self) -> int:
+        """The most nodes that can have a group each."""
+        plan = self._fleet.plan
+        return min(MAX_NODES, plan.shards * plan.replication_factor or MAX_NODES)
 
     @property
     def _has_shards(self) -> bool:

@@ -1,6 +1,7 @@
 """What must hold while the nodes of a cluster with shards come and go: one roster, and no group short of voters.
 
-*One roster.* Each version has one content, whichever node knows it, and it is the one that group 0 has committed.
+*One roster.* Each version has one content, whichever node knows it, and it is the one that group 0 has committed. When
+the first node knows it, it is on the disks of a majority.
 
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
+from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.sim.checkers import Violation
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 class PlacementRules:
     """Of one run. See the module."""
 
+    group_0: World
+    """Set when the worlds of all groups are made."""
+
     def __init__(self) -> None:
         self._known: dict[int, Roster] = {}
         """By version, as the first node knew it."""
@@ -32,8 +37,23 @@ class PlacementRules:
     def knows(self, process: Process) -> None:
         """A node's turn is over."""
         hosting = process.engine.hosting if process.engine is not None else None
-        if hosting is not None:
-            self._is_one(hosting.placing.roster, f"node {process.node_id} knows")
+        if hosting is None:
+            return
+        roster = hosting.placing.roster
+        if roster.version and roster.version not in self._known and not self._is_agreed(roster.encode()):
+            raise Violation(f"roster: node {process.node_id} follows version {roster.version}, which is not agreed on")
+        self._is_one(roster, f"node {process.node_id} knows")
+
+    def _is_agreed(self, roster: bytes) -> bool:
+        causes = self.group_0.causes
+        if causes is None:
+            return True
+        commitment = causes.commitment
+        return any(
+            change.roster == roster
+            and commitment._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            for (index, term), change in commitment._changes.items()
+        )
 
     def changed(self, world: World, before: Configuration, after: Configuration) -> None:
         """A group has other members now, by what is committed."""

@@ -211,7 +211,9 @@ def worlds_of(world: World, founders: Configuration, settings: Callable[[int], N
     members: dict[int, Configuration] = {}
     for node_id in founders.members:
         members |= founded(Origin(node_id, founders), settings(node_id))
-    return {number: _world_of(number, world, members[number]) for number in sorted(members)}
+    worlds = {number: _world_of(number, world, members[number]) for number in sorted(members)}
+    world.placed.group_0 = worlds[0]
+    return worlds
 
 
 def _world_of(number: int, world: World, members: Configuration) -> World:

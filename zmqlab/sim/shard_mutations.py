@@ -77,7 +77,7 @@ SHARD_MUTATIONS = (
         "nodes that follow a roster that is not agreed on",
         hosting.Hosting.tick,
         (("replication.members_at(replication.commit_index).roster", "replication.configuration.roster"),),
-        400,
+        40,
         SHARDS,
     ),
 )

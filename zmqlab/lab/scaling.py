@@ -128,8 +128,8 @@ class Scaling:
         check_count(count)
         if count > self.nodes_max:
             raise SettingsError(
-                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a cluster"
-                " with more shards, or with a larger replication factor"
+                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a"
+                " cluster with more shards, or with a larger replication factor"
             )
         if self._fleet.outside:
             raise ClusterError(f"no size can be set from here: {self._fleet.outside}")

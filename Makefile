@@ -29,10 +29,10 @@ SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring node 
 QUICK_TESTS := tests $(SLOW_TESTS:%=--ignore=%)
 ALL_CORES := --numprocesses auto --dist worksteal
 ALONE := process or browser
-# Of the long tests these share the cores: simulations and graders, and scenarios and chapters, which wait most of their
-# time.
-LONG_TESTS := $(addprefix tests/,course engine judge market notebooks raft replica sim wire \
-	scenarios/test_scenario_runs.py)
+# Of the long tests these share the cores: simulations and graders, and scenarios, chapters and runs in small, which wait
+# most of their time.
+LONG_TESTS := $(addprefix tests/,benchmarks cli cluster course engine judge lab/test_weak_modes.py market notebooks raft \
+	replica runs scenarios sim wire)
 OTHER_LONG_TESTS := tests $(LONG_TESTS:%=--ignore=%)
 
 .PHONY: quick test test-long test-soak lab app links clean help

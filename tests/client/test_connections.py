@@ -10,6 +10,7 @@ import pytest
 from tests.client.conftest import MakeNodes
 from tests.client.fake_node import FakeLog
 from tests.client.steering import FAR_NS, ONE_ORDER, collect, connect, submit_to
+from tests.waiting import wait_for
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.retries import choose_node
 from zmqlab.client.session import WINDOW_BYTES, SessionSettings
@@ -121,6 +122,7 @@ def test_when_all_are_busy_requests_wait_and_new_ones_are_held_back(make_nodes: 
         for node in nodes:
             node.refuse_status = ResponseStatus.BUSY
         session.submit(ONE_ORDER)
+        assert wait_for(lambda: session.poll(10) == [] and session.room == 0)
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             assert session.poll(10) == []

@@ -59,9 +59,10 @@ def test_a_founder_that_has_fallen_silent_is_not_met_any_more() -> None:
     """B and C may have founded with this node's identity, and B ended; C has lost its disk, and is another node now.
     This node took B's old word, and founded a second cluster with the new C: orders of the first were gone."""
     driven = founder()
-    driven.meet(B)
+    met = [(ID_A, A), (ID_B, B), (77, C)]
+    driven.meet(B, founders=met)
     driven.pass_time(200)
-    driven.meet(C, node_id=77)
+    driven.meet(C, node_id=77, founders=met)
     assert not driven.engine.groups
     driven.pass_time(100)
     driven.meet(B, member(A), member(B), member(C))
@@ -99,6 +100,7 @@ def test_a_founders_late_word_does_not_count_as_a_new_one() -> None:
     driven.pass_time(200)
     driven.meet(C)
     status = early_status(driven.settings, FOUNDER, ID_B, driven.effects.vitals())
+    status.address, status.founders = B, [(ID_A, A), (ID_B, B), (ID_C, C)]
     late = control.StatusAnswer(control.decode_query(old).nonce, status)
     driven.engine.begin_turn()
     driven.engine.on_answer(B, control.encode(frames.ANSWER, late))

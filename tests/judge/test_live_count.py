@@ -14,7 +14,7 @@ from zmqlab.judge import live_count
 from zmqlab.judge.live_count import STEP_BACK, LiveCount, SoFar
 from zmqlab.judge.replay import LogEntry
 from zmqlab.load.order_flow import Rows
-from zmqlab.load.run_record import RECORD, SEGMENTS, Ledger, LedgerTail
+from zmqlab.load.run_record import RECORD, SEGMENTS, Ledger, LedgerTail, LedgerTails
 from zmqlab.market.types import Command, Side
 from zmqlab.wire import client, records
 from zmqlab.wire.node_status import NodeStatus
@@ -193,6 +193,31 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
     seen += tail.read()["request_number"].tolist()
     ledger.close()
     assert seen == list(range(1, 101))
+
+
+def test_the_ledgers_of_several_generators_are_read_as_one(tmp_path: Path) -> None:
+    """A record of another machine has a time of another clock: it counts from when it came."""
+    folders = [tmp_path / name for name in ("here", "elsewhere")]
+    ledgers = []
+    for folder in folders:
+        folder.mkdir()
+        ledgers.append(Ledger(40, folder))
+    tails = LedgerTails({folders[0]: True, folders[1]: False})
+    assert len(tails.read(7)) == 0
+    for session, ledger in enumerate(ledgers, 1):
+        for number in (1, 2):
+            ledger.append((session, number, number, 4, 5, 1, 0, 0, 0, 0, 0))
+        ledger.flush()
+    rows = tails.read(9)
+    assert rows[["client_id", "request_number", "completed_ns"]].tolist() == [
+        (1, 1, 5),
+        (1, 2, 5),
+        (2, 1, 9),
+        (2, 2, 9),
+    ]
+    assert len(tails.read(11)) == 0
+    for ledger in ledgers:
+        ledger.close()
 
 
 def test_a_reader_that_is_slow_leaves_out_what_is_gone(tmp_path: Path) -> None:

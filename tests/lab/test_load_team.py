@@ -37,6 +37,9 @@ def test_two_generators_are_one_load(cluster: Cluster) -> None:
         assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 100, 10)
         assert load.newest is not None
         assert load.newest.rate == 400
+        assert wait_for(lambda: load.so_far is not None and load.so_far.looked_up > 100, 10), "from both ledgers"
+        assert load.so_far is not None
+        assert (load.so_far.lost, load.so_far.twice) == (0, 0)
         load.set_rate(800)
         assert wait_for(lambda: load.newest is not None and load.newest.rate == 800, 10)
         load.stop()
@@ -48,6 +51,19 @@ def test_two_generators_are_one_load(cluster: Cluster) -> None:
         assert result.report.response_histogram.count == result.total.acknowledged
         folders = [part.folder for part in generators_of(load)]
     assert not any(folder.exists() for folder in folders)
+
+
+def test_both_generators_are_traced(cluster: Cluster) -> None:
+    """They had feeds of their own, and nothing asked them: diagrams began at the node that took an order."""
+    with LoadClient(cluster, rate=200, duration=60, generators=2) as load:
+        load.start()
+        traces = cluster.trace(share=1, seconds=30)
+
+        def senders() -> set[int | str]:
+            return {each.sender for each in traces.since().messages if each.kind == "request"}
+
+        assert wait_for(lambda: {"load-0", "load-1"} <= senders(), 10), senders()
+        assert any(order.by_client for order in traces.orders())
 
 
 @pytest.mark.long

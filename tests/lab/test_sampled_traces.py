@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.engine.fake_effects import FakeEffects
+from zmqlab.client.request_traces import RequestTraces
+from zmqlab.client.roster import Contact
+from zmqlab.engine.status import early_status
 from zmqlab.errors import ClusterError
 from zmqlab.lab.message_matching import MISSING_NS, Coverage, Fate, Matcher, Message
 from zmqlab.lab.sampled_traces import ELECTIONS, SLOWEST, Traces
-from zmqlab.wire.traces import Direction, Trace, TraceKind, TraceRecord
+from zmqlab.settings import NodeSettings
+from zmqlab.wire.client import Response
+from zmqlab.wire.node_status import Member, NodeStatus
+from zmqlab.wire.traces import Direction, Trace, TraceKind, TraceQuery, TraceRecord
 
 A, B, C = 1, 2, 3
 MS = 1_000_000
@@ -30,7 +38,9 @@ class Told:
         for node in (A, B, C):
             self.traces._matcher.members.add(node)
 
-    def tell(self, process: int | str, *records: TraceRecord, late_ms: float = 0.0, **fields: Any) -> None:
+    def tell(
+        self, process: int | str, *records: TraceRecord, late_ms: float = 0.0, group: int = 0, **fields: Any
+    ) -> None:
         self._sequence[process] = self._sequence.get(process, 0) + 1
         trace = Trace(
             name=NAMES[process],
@@ -43,7 +53,7 @@ class Told:
         )
         for name, value in fields.items():
             setattr(trace, name, value)
-        self.traces.take(trace)
+        self.traces.take(trace, group)
 
     def at(self, ms: float) -> int:
         return self.now_ns + round(ms * MS)
@@ -102,6 +112,13 @@ class Told:
         )
 
 
+def status(group: int, *members: int, shards: int = 4) -> NodeStatus:
+    vitals = FakeEffects().vitals()
+    early = early_status(NodeSettings(name="node0", port=5_000), "leader", A, vitals)
+    there = [Member(node_id=each, name=str(NAMES[each]), host="127.0.0.1", port=5_000 + each) for each in members]
+    return msgspec.structs.replace(early, group=group, shards=shards, members=there)
+
+
 @pytest.fixture
 def told() -> Told:
     return Told()
@@ -109,6 +126,42 @@ def told() -> Told:
 
 def between(messages: list[Message]) -> set[tuple[str, int | str, int | str, Fate]]:
     return {(each.kind, each.sender, each.to, each.fate) for each in messages}
+
+
+def test_one_group_is_traced_at_a_time(told: Told) -> None:
+    """Terms, entries and sessions of two groups were put into one picture, and what each process said in one row."""
+    told.traces.knows(status(0, A, B, C))
+    told.order(1, 2.0)
+    told.tell(B, told.record(1.5, TraceKind.LEADER, STEP, B, term=4), group=2)
+    assert not told.traces.elections()
+    assert told.traces.request().title.startswith("Request 1 of client 9 of group 0, entry")
+    told.traces.turn_to(2)
+    assert not told.traces.orders()
+    assert not told.traces.since().messages
+    told.traces.knows(status(2, A, B))
+    told.traces.knows(status(0, A, B, C))
+    assert told.traces._matcher.members == {A, B}, "a broadcast of the group goes to its members"
+    told.tell(B, told.record(3.0, TraceKind.LEADER, STEP, B, term=4), group=2)
+    assert told.traces.election().title == "Election of node1 in term 4 of group 2"
+
+
+def test_a_cluster_with_one_group_is_not_told_which(told: Told) -> None:
+    told.traces.knows(status(0, A, B, C, shards=1))
+    told.order(1, 2.0)
+    assert told.traces.request().title.startswith("Request 1 of client 9, entry")
+
+
+def test_a_client_tells_of_the_group_that_is_asked_for() -> None:
+    traces = RequestTraces("load", 0)
+    traces.want(TraceQuery(1, 1.0), 0)
+    traces.heard(
+        Response(9, 1, 10, 0, 0, 0, 0, memoryview(b""), memoryview(b"")), Contact(0, "tcp://127.0.0.1:5002", True), 5
+    )
+    traces.want(TraceQuery(2, 1.0, group=3), 10)
+    assert traces.group == 3
+    assert not traces.take(20, 20).records, "what was kept of the other group goes"
+    traces.want(TraceQuery(3, 1.0, 0.0, group=0), 30)
+    assert traces.group == 3, "the lease of the other group ends"
 
 
 def test_an_order_has_both_ends_of_each_message_whichever_end_is_heard_first(told: Told) -> None:

@@ -180,9 +180,9 @@ def in_jupyterlab(camera: Camera, visit: LabVisit, states: Sequence[str], moving
         camera.take("nine")
         for tab in ("nodes", "load", "links", "charts and book"):
             opener = visit.page.locator(".zl-tabs").get_by_role("button", name=tab)
-            opener.click()
+            opener.evaluate("(button) => button.click()")  # it may be scrolled under the status line
             camera.take(f"nine-{tab.split()[0]}", lambda: visit.page.locator(".zl-tab").scroll_into_view_if_needed())
-            opener.click()
+            opener.evaluate("(button) => button.click()")
     if "gone" in states:
         visit.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         visit.page.wait_for_timeout(9_000)

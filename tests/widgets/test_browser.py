@@ -183,7 +183,8 @@ BOXES = """() => {
     };
     const cells = [...document.querySelectorAll(".jp-Cell")].map(box);
     return { stage: box(document.querySelector(".zl-stage")), cells, height: innerHeight, width: innerWidth,
-        kill: box(document.querySelector(".zl-place-actions .zl-danger")) };
+        kill: box(document.querySelector(".zl-place-actions .zl-danger")),
+        parts: [...document.querySelectorAll(".zl-stage-grid > .zl-place")].map(box) };
 }"""
 """Where things stand on the page."""
 CELLS = "() => jupyterapp.shell.currentWidget.content.model.cells.length"
@@ -264,6 +265,12 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
         now = page.evaluate(BOXES)
         assert now["kill"]["right"] <= now["stage"]["right"] <= now["width"]
         assert now["kill"]["bottom"] <= now["stage"]["bottom"] < now["height"] - 100, "there is text below"
+        assert max(part["bottom"] for part in now["parts"]) <= now["stage"]["bottom"], (
+            "the card of the fault is in sight"
+        )
+        figures, picture, chart, *_ = now["parts"]
+        assert figures["right"] - figures["left"] > 0.9 * width_of(now["stage"]), "each part has its width"
+        assert min(width_of(picture), width_of(chart)) > 0.4 * width_of(now["stage"])
         keep(visit, f"stage-{width}")
     page.set_viewport_size({"width": 1400, "height": 900})
     page.wait_for_selector(".zl-stage.zl-right")

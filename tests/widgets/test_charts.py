@@ -131,6 +131,8 @@ def test_a_burst_does_not_flatten_the_throughput(cluster: FakeCluster, sampler: 
     burst = drawn["throughput_burst"]
     assert (burst.visible, burst.text) == (True, "▲ 50,000/s")
     assert burst.x == sampler.ring.newest(("t",), 2)["t"][0]
+    assert (burst.text_align, burst.x_offset) == ("right", -6), "it stands at the right edge, which would cut it off"
+    assert burst.y < 0.4 * drawn["throughput_y"].end, "labels of marks stand above"
 
 
 def test_without_a_burst_nothing_is_cut_off(cluster: FakeCluster, sampler: Sampler, charts: AllCharts) -> None:

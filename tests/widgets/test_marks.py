@@ -115,5 +115,10 @@ def test_a_narrow_figure_leaves_out_labels_that_would_cover_newer_ones() -> None
         assert js(labels, marks=columns, pxPerMs=0.01, heightPx=200) == ["", "second", "third", "newest"]
         assert js(labels, marks=columns, pxPerMs=0.1, heightPx=60) == ["old one", "second", "", "newest"]
         assert js(labels, marks=columns, pxPerMs=0.1, heightPx=5) == ["old one", "", "", "newest"], "never none at all"
+        assert js("lit('#CF222E')") == "#e5858c", "as text on a dark page, where it was hardly to be read"
+        cut = labels.replace("text.length)", "text.length, 3000 - 100)")
+        assert js(cut, marks=columns, pxPerMs=0.1, heightPx=200) == ["", "", "", "newest"], (
+            "the edge would cut them off"
+        )
     finally:
         js.close()

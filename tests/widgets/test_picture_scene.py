@@ -74,6 +74,27 @@ def test_a_low_box_shows_the_ring_alone(js: JavaScript, width: int, height: int,
         assert all(x - plan["radius"] > client["x"] + 3.2 * 11 for x, _ in nodes)
 
 
+@pytest.mark.parametrize(("width", "height", "count"), [(560, 165, 3), (490, 140, 3), (225, 130, 3), (900, 420, 5)])
+def test_words_of_a_node_cover_no_other_node(js: JavaScript, width: int, height: int, count: int) -> None:
+    """In a low box the words below the node at the top stood over the names of the other two."""
+    slots = list(range(count))
+    expression = (
+        "((p) => ({p, at: slots.map((slot) => labelAt(p, slot, ['candidate', 'term 6']))}))(plan(w, h, slots, 1, 11))"
+    )
+    found = js(expression, w=width, h=height, slots=slots)
+    places = dict(found["p"]["places"])
+    for slot, at in enumerate(found["at"]):
+        low, high = at["y"] - 5, at["y"] + 1.25 * 11 + 5
+        left, right = at["left"], at["left"] + 0.62 * 11 * len("candidate")
+        for other in set(slots) - {slot}:
+            x, y = places[other]["x"], places[other]["y"]
+            nearest = max(left, min(x, right)), max(low, min(y, high))
+            assert math.dist(nearest, (x, y)) >= found["p"]["radius"]
+    assert js("labelAt(plan(900, 500, [0, 1, 2], 1, 12), 0, ['leader']).align") == "center", (
+        "below, where there is room"
+    )
+
+
 def test_what_a_pointer_is_at(js: JavaScript) -> None:
     plan = "plan(800, 400, [0, 1, 4], 0, 12)"
     places = dict(js(f"{plan}.places"))

@@ -67,6 +67,9 @@ REPLICATION_OPTION = typer.Option(DEFAULT_REPLICATION, "--replication", help=REP
 ACK_OPTION = typer.Option(
     "quorum", "--ack", help="An order is done when a majority has it (quorum), the leader (leader), once sent (none)."
 )
+GENERATORS_OPTION = typer.Option(
+    1, "--generators", min=1, max=64, help="How many processes make the load, each an equal share of it."
+)
 TRACED_S = 3_600.0
 """Until the process ends, or for an hour."""
 HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, one JSON line each.", metavar="FILE")
@@ -88,6 +91,7 @@ def quick(
     node_choice: str = typer.Option(
         "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
     ),
+    generators: int = GENERATORS_OPTION,
     keys: bool = KEYED_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
     keep: Path | None = KEEP_OPTION,
@@ -126,8 +130,9 @@ def quick(
             run_dir=run_dir,
             fresh=fresh and not number,
         )
-        load = LoadClient(cluster, **offered, seed=seed, node_choice=node_choice, fail_if=fail_if)
-        about = [nodes_text(nodes, shards), offered_text(load.settings), f"seed {seed}"]
+        more = _generators(generators)
+        load = LoadClient(cluster, **offered, **more, seed=seed, node_choice=node_choice, fail_if=fail_if)
+        about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
             live.watch(cluster.feed, cluster)
@@ -156,6 +161,7 @@ def client(
     ),
     ack: str = typer.Option("quorum", "--ack", help="none: wait for no answer; otherwise for what the nodes give."),
     clients: int = typer.Option(1, "--clients", help="How many clients share the rate, each with its own session."),
+    generators: int = GENERATORS_OPTION,
     history: Path | None = HISTORY_OPTION,
     keep: Path | None = KEEP_OPTION,
     traced: float = TRACE_OPTION,
@@ -198,8 +204,9 @@ def client(
         metrics_host=bind,
         fail_if=fail_if,
         **_symbols(symbols),
+        **_generators(generators),
     )
-    about = [nodes_text(len(endpoints)), offered_text(load.settings), f"seed {seed}"]
+    about = [nodes_text(len(endpoints)), offered_text(load.settings, generators), f"seed {seed}"]
     with shown("client", about, load, plain, as_json) as live, load:
         live.watch(load.feed)
         result = watched_to_its_end(load, live, traced)
@@ -241,12 +248,18 @@ def nodes_text(count: int, shards: int = 1) -> str:
     return said if shards == 1 else f"{said}, {shards} shards"
 
 
-def offered_text(settings: LoadSettings) -> str:
+def offered_text(settings: LoadSettings, generators: int = 1) -> str:
     """The rate, for people."""
+    said = "as fast as it can" if settings.rate is None else f"{settings.rate:,.0f} orders/s"
     if settings.stages:
         rates = [stage.rate for stage in settings.stages]
-        return f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
-    return "as fast as it can" if settings.rate is None else f"{settings.rate:,.0f} orders/s"
+        said = f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
+    return said if generators == 1 else f"{said} from {generators} generators"
+
+
+def _generators(count: int) -> dict[str, int]:
+    """What a load client is told of them: one needs nothing that adds up."""
+    return {"generators": count} if count > 1 else {}
 
 
 def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:

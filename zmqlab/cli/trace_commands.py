@@ -27,6 +27,7 @@ def trace(
     keys: Path | None = KEYS_OPTION,
     share: float = typer.Option(1.0, "--share", help="Of the requests, from 0 to 1; 0.01 costs hardly anything."),
     duration: str = typer.Option("5s", "--duration", help="How long to trace, as in 5s or 2m."),
+    group: int = typer.Option(0, "--group", help="Which Raft group, of a cluster with shards; one at a time."),
     out: Path = OUT_OPTION,
 ) -> int:
     """Trace running nodes, and draw the slowest order and each election of that time, from their real frames.
@@ -41,13 +42,13 @@ def trace(
 
     with MetricsFeed() as feed:
         _listen(feed, endpoints)
-        traces = ask_for_traces(feed, share, seconds)
+        traces = ask_for_traces(feed, share, seconds, group=group)
         time.sleep(seconds)
         shown = [Diagram(part, feed.events()) for part in (*traces.slowest()[:1], *traces.elections())]
         _tell(traces, len(shown))
         if not shown:
             return EXIT_FAILED
-        title = f"{len(feed.newest())} nodes, {seconds:g} s, {share:.0%} of the requests"
+        title = f"{len(feed.newest())} nodes, {seconds:g} s, {share:.0%} of the requests{traces.where}"
         typer.echo(f"picture: {write_page(out, diagrams_page(shown, title))}")
     return EXIT_OK
 
@@ -62,8 +63,8 @@ def _listen(feed: MetricsFeed, endpoints: Sequence[str]) -> None:
 
 
 def _tell(traces: Traces, pictures: int) -> None:
-    orders, news = traces.orders(), traces.since()
-    typer.echo(f"{len(orders):,} orders traced, {len(traces.elections())} elections, {news.dropped:,} records dropped")
+    seen = f"{len(traces.orders()):,} orders{traces.where} traced, {len(traces.elections())} elections"
+    typer.echo(f"{seen}, {traces.since().dropped:,} records dropped")
     for name in sorted(traces.other_clocks):
         typer.echo(f"{name} runs on another machine: its times can't be compared, and it is left out")
     if not pictures:

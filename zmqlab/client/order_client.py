@@ -305,10 +305,11 @@ class Client:
             given = self._located()
             session = ConnectedSession(self._known or given, settings, fallbacks=given, credentials=self._key)
             self._sessions[group] = session
-            session.session.watched_by(self._watch)
             self._forgotten[group] = weakref.finalize(self, session.close)
             session.open(max(1.0, (deadline - time.monotonic()) * 1000))
-        return self._sessions[group]
+        session, watch = self._sessions[group], self._watch
+        session.session.watched_by(watch if watch is not None and watch.group == group else None)
+        return session
 
     def _group_of(self, symbol: str) -> int:
         """The group that a symbol belongs to. While no node tells how many groups there are, it is the only one: a node

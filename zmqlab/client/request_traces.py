@@ -30,11 +30,18 @@ class RequestTraces:
 
     def __init__(self, name: str, now_ns: int) -> None:
         """``name``: of the client. Nothing is kept before the first :meth:`want`."""
+        self.group = 0
+        """The Raft group whose sessions shall tell."""
         self._name = name
         self._buffer = TraceBuffer(now_ns)
 
     def want(self, query: TraceQuery, now_ns: int) -> None:
-        """A lease begins or goes on. Raises SettingsError if the query makes no sense."""
+        """A lease begins or goes on. Raises SettingsError if the query makes no sense.
+
+        What was kept of another group goes, with its leases.
+        """
+        if query.seconds and query.group != self.group:
+            self.group, self._buffer = query.group, TraceBuffer(now_ns)
         self._buffer.want(query, now_ns)
 
     def is_on(self, now_ns: int) -> bool:

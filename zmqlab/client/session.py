@@ -101,7 +101,9 @@ class Completion(NamedTuple):
 
 
 class Watch(Protocol):
-    """Is told what a session sends and hears (:meth:`Session.watched_by`); it may change nothing."""
+    """Is told what sessions of its group send and hear (:meth:`Session.watched_by`); it may change nothing."""
+
+    group: int
 
     def sent(self, client_id: int, request: OpenRequest, node: Contact, now_ns: int) -> None:
         """A copy of a request was handed to the connection to ``node``."""

@@ -41,10 +41,9 @@ from zmqlab.engine.group_founding import (
     beginning_of,
     open_journals,
 )
-from zmqlab.engine.hosting import Hosting
+from zmqlab.engine.hosting import Hosting, hosting_of
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
-from zmqlab.engine.peers import OF_NODE, Connections
-from zmqlab.engine.placing import Placing
+from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
@@ -100,6 +99,13 @@ class Engine:
         """By number; empty until it is decided what this node is, and when it has left a cluster with shards."""
         self.held = Held()
         """Frames that a faulty link has made late."""
+        self._awake: dict[int, Group] = {}
+        """Those that have something to do in the next turn, or may have; the others take no part in it."""
+        self._turns = 0
+        self._turn_ns_max = 0
+        """Of the turns since the last ``metrics`` line of the log."""
+        self._told: list[GroupBrief] | None = None
+        """What the statuses that are being published say of all groups."""
         self.links = LinkFaults(rng, self._address_of, self.held, self._hand_to_group)
         self.clients = ClientFaults(rng, self.held, partial(self.on_client_frame, is_late=True), effects.reply)
         self.is_over = False
@@ -141,28 +147,19 @@ class Engine:
 
     def _open_groups(self, new: Beginning | None) -> None:
         """``new``: what this node is, if it is so from now on."""
-        settings, effects = self._settings, self._effects
-        opened, founders, hosted = open_journals(self._journal, settings, new)
+        opened, hosted = open_journals(self._journal, self._settings, new)
         if hosted is not None:
-            own_id = new.node_id if new is not None else self._journal.draw(0)
-            known = new.roster if new is not None else None
-            placing = Placing(settings, effects, self._connections, founders, own_id, known)
-            asking, life = self._connections.questions_of(OF_NODE), self._journal.life
-            asks = new is None and bool(settings.join)
-            joining = JoiningCluster(settings, asking, self._rng, own_id, life) if asks else None
-            places = settings, self._journal, effects, asking, self._rng
-            self.hosting = Hosting(*places, self.groups, hosted, placing, self._open, joining)
+            parts = self._settings, self._journal, self._effects, self._connections, self._rng
+            self.hosting = hosting_of(*parts, self.groups, hosted, new, self._open)
         for number, (journal, origin) in opened.items():
             self._open(number, journal, origin, len(opened))
-        if len(opened) < settings.shards:
-            effects.hear_groups(tuple(opened))
+        self._wake_all()
+        if len(opened) < self._settings.shards:
+            self._effects.hear_groups(tuple(opened))
 
     def _open(self, number: int, journal: Journal, origin: Origin, size: int, seeds: tuple[str, ...] = ()) -> None:
         """``size``: how many groups share the bounds of this node; ``seeds``: nodes that may know the group."""
-        company = Company(size)
-        if self.hosting is not None:
-            founders = self.hosting.hosted.founders.addresses
-            company = Company(size, self._briefs, founders, self.hosting.placing, seeds)
+        company = self.hosting.company(size, self._briefs, seeds) if self.hosting is not None else Company(size)
         self.groups[number] = self._group_class(
             number,
             self._settings,
@@ -179,7 +176,7 @@ class Engine:
 
     def _briefs(self) -> list[GroupBrief]:
         """Of all groups here the essentials."""
-        return [group.brief() for _, group in sorted(self.groups.items())]
+        return self._told or [group.brief() for _, group in sorted(self.groups.items())]
 
     @property
     def wake_ns(self) -> int:
@@ -218,6 +215,7 @@ class Engine:
         """
         for group in self.groups.values():
             group.on_peer_gone(address)
+        self._wake_all()
 
     def on_client_frame(self, route: Route, frame: bytes, sender: Sender = ANYONE, is_late: bool = False) -> None:
         """A frame that a client sent; ``route`` is what its connection is called here, ``sender`` whose key it has.
@@ -231,6 +229,7 @@ class Engine:
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:
+                    self._awake[number] = group
                     group.on_client_frame(frame_type, route, frame, self._now_ns, sender)
                 elif number < self._settings.shards:
                     self._answer_elsewhere(frame_type, number, route, frame, sender)
@@ -257,7 +256,7 @@ class Engine:
             if self.hosting is not None:
                 self.hosting.take(address, answer)
             if number in self.groups:
-                self.groups[number].on_answer(address, answer)
+                self._group(number).on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
 
@@ -270,12 +269,18 @@ class Engine:
             self.hosting.begin_to_close()
         for group in self.groups.values():
             group.begin_to_close()
+        self._wake_all()
 
     def _group(self, number: int) -> Group:
+        """The group of this number, which gets something to do by it. Raises FrameError."""
         group = self.groups.get(number)
         if group is None:
             raise FrameError(f"there is no group {number} here")
+        self._awake[number] = group
         return group
+
+    def _wake_all(self) -> None:
+        self._awake = dict(self.groups)
 
     def _answer_elsewhere(self, frame_type: int, number: int, route: Route, frame: bytes, sender: Sender) -> None:
         """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
@@ -337,11 +342,13 @@ class Engine:
         if start is not None and start.origin is not None:
             self._first_start = None
             self._open_groups(beginning_of(start, start.origin, self._settings))
-        if self._settings.shards == 1 and self.groups:
-            more = self.groups[ONLY_GROUP].turn()
+        awake, self._awake = tuple(self._awake.values()), {}
+        if self._settings.shards == 1:
+            awake = tuple(self.groups.values())
+            more = self.groups[ONLY_GROUP].turn() if awake else False
         else:
-            more = self._turn_of_groups(list(self.groups.values()))
-        self._flush()
+            more = self._turn_of_groups(awake)
+        self._flush(awake)
         departs = self.hosting is not None and self.hosting.departs
         if self._is_closing and not departs and all(group.closing.is_over for group in self.groups.values()):
             self.is_over = True
@@ -349,15 +356,17 @@ class Engine:
             self._publish_statuses()
         return more
 
-    def _turn_of_groups(self, groups: Sequence[Group]) -> bool:
-        """One turn of all groups, whose parts go together: what they store at one time is one transaction.
+    def _turn_of_groups(self, awake: Sequence[Group]) -> bool:
+        """One turn of the groups that have something to do. Their parts go together: what they store at one time is one
+        transaction.
 
         For each group the order of its effects is that of :meth:`zmqlab.replica.Replica.turn`. Between two groups no
-        order matters, because nothing spans them.
+        order matters, because nothing spans them. A group that nothing has come in for, and that had no more to do
+        after its last turn, would find nothing to do: it stays as it is until then. Each tick wakes all.
         """
-        more = False
-        for group in groups:
+        for group in awake:
             group.replica.begin_turn()
+        groups = awake
         while groups:
             due = [(each, ready) for each in groups if (ready := each.replica.take_ready()) is not None]
             to_store = [(each, ready) for each, ready in due if must_store(ready)]
@@ -365,11 +374,16 @@ class Engine:
                 with self._journal.together():
                     for group, ready in to_store:
                         group.replica.store(ready)
-            groups = [group for group, ready in due if not group.replica.follow_up(ready)]
-            more = more or len(groups) < len(due)
-        for group in self.groups.values():
-            more = group.end_turn() or more
-        return more
+            groups = []
+            for group, ready in due:
+                if group.replica.follow_up(ready):
+                    self._awake[group.number] = group
+                else:
+                    groups.append(group)
+        for group in awake:
+            if group.end_turn():
+                self._awake[group.number] = group
+        return bool(self._awake)
 
     def _take_delayed(self) -> None:
         """Frames that a faulty link has held back, and whose time has come."""
@@ -404,28 +418,32 @@ class Engine:
             group.tick()
         if self.hosting is not None:
             self.hosting.tick(self._now_ns)
+        self._wake_all()
 
-    def _flush(self) -> None:
+    def _flush(self, awake: Sequence[Group]) -> None:
         now_ns = self._clock()
         took_ns = now_ns - self._now_ns
-        for group in self.groups.values():
+        self._turns += 1
+        if took_ns > self._turn_ns_max:
+            self._turn_ns_max = took_ns
+        for group in awake:
             group.flush(now_ns)
-            counters = group.counters
-            counters.turns += 1
-            if took_ns > counters.turn_ns_max:
-                counters.turn_ns_max = took_ns
+            group.counters.turns, group.counters.turn_ns_max = self._turns, self._turn_ns_max
 
     def _publish_statuses(self) -> None:
         self._journal.check()
         self._next_snapshot_ns = self._now_ns + self._snapshot_interval_ns
         self._snapshots_made += 1
         is_logged = self._snapshots_made % LOG_EVERY == 0
+        self._told = self._briefs() if self._settings.shards > 1 else None
         for group in self.groups.values():
+            group.counters.turns, group.counters.turn_ns_max = self._turns, self._turn_ns_max
             status = group.publish_status()
             if is_logged:
                 self._effects.note(log_line(status))
-                group.counters.turn_ns_max = 0
+        self._told = None
         if is_logged:
+            self._turn_ns_max = 0
             if self._bad_logged > BAD_FRAMES_LOGGED:
                 more = self._bad_logged - BAD_FRAMES_LOGGED
                 self._effects.note(f"{more} more bad frames in this second", is_warning=True)

@@ -87,8 +87,6 @@ class Opened(NamedTuple):
     """A node's groups, as its journal has them."""
 
     groups: dict[int, tuple[Journal, Origin]]
-    founders: Configuration
-    """Of a cluster with shards; else without members."""
     hosted: Hosted | None
     """The record of which groups these are; None: the cluster has no shards."""
 
@@ -116,8 +114,7 @@ def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | Non
             number: journal.group(number) for number in (hosted.groups if hosted is not None else (ONLY_GROUP,))
         }
         origins = {number: each.origin(Origin(0, NO_MEMBERS)) for number, each in journals.items()}
-    founders = hosted.founders if hosted is not None else NO_MEMBERS
-    return Opened({number: (each, origins[number]) for number, each in journals.items()}, founders, hosted)
+    return Opened({number: (each, origins[number]) for number, each in journals.items()}, hosted)
 
 
 def _hosted(settings: NodeSettings, new: Beginning) -> Hosted:

@@ -15,16 +15,18 @@ import random
 from collections.abc import Callable
 
 from zmqlab.engine.departure import Departing
+from zmqlab.engine.design import Company
 from zmqlab.engine.effects import Asking, Effects
 from zmqlab.engine.first_start import NO_MEMBERS
 from zmqlab.engine.group import Group
-from zmqlab.engine.group_founding import JoiningCluster
+from zmqlab.engine.group_founding import Beginning, JoiningCluster
+from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
 from zmqlab.replica import Hosted, Journal, Origin
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
-from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 OpenGroup = Callable[[int, Journal, Origin, int, tuple[str, ...]], None]
 """Make a group of its number, journal and origin, how many groups share the node's bounds, and who may know it."""
@@ -77,6 +79,10 @@ class Hosting:
         if self._settings.leave and self._departing is None:
             life = self._journal.life
             self._departing = Departing(self._settings, self._asking, self._rng, self.placing, life)
+
+    def company(self, size: int, briefs: Callable[[], list[GroupBrief]], seeds: tuple[str, ...]) -> Company:
+        """What a group is told; ``seeds``: nodes that may know it."""
+        return Company(size, briefs, self.hosted.founders.addresses, self.placing, seeds)
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
@@ -141,3 +147,23 @@ class Hosting:
         status.founders = list(self.hosted.founders.addresses)
         status.roster = self.placing.roster.encode()
         return status
+
+
+def hosting_of(
+    settings: NodeSettings,
+    journal: Journal,
+    effects: Effects,
+    connections: Connections,
+    rng: random.Random,
+    groups: dict[int, Group],
+    hosted: Hosted,
+    new: Beginning | None,
+    open_group: OpenGroup,
+) -> Hosting:
+    """Of a node that knows what it is; ``new``: since just now."""
+    own_id, known = (new.node_id, new.roster) if new is not None else (journal.draw(0), None)
+    placing = Placing(settings, effects, connections, hosted.founders, own_id, known)
+    asking = connections.questions_of(OF_NODE)
+    asks = new is None and bool(settings.join)
+    joining = JoiningCluster(settings, asking, rng, own_id, journal.life) if asks else None
+    return Hosting(settings, journal, effects, asking, rng, groups, hosted, placing, open_group, joining)

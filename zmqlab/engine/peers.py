@@ -130,6 +130,9 @@ class Peers:
         self._known_by: Configuration | None = None
         """The configuration that ``_addresses`` are of."""
         self._addresses: dict[int, str] = {}
+        """In the order of the addresses."""
+        self._member_at: dict[str, int] = {}
+        """The same the other way round."""
         self._members: frozenset[int] = frozenset()
         self._claimed: dict[int, str] = {}
         """Other members that last said of themselves that they are elsewhere than the configuration says, and where."""
@@ -188,7 +191,9 @@ class Peers:
         configuration = self._replication.configuration
         if configuration is not self._known_by:
             self._known_by = configuration
-            self._addresses = {node_id: at for node_id, at in configuration.addresses if is_address(at)}
+            known = [(node_id, at) for node_id, at in configuration.addresses if is_address(at)]
+            self._addresses = dict(sorted(known, key=lambda pair: parse_endpoint(pair[1])))
+            self._member_at = {at: node_id for node_id, at in reversed(self._addresses.items())}
         return self._addresses
 
     def send(self, node_id: int, frame: bytes) -> None:
@@ -306,7 +311,8 @@ class Peers:
 
     def member_at(self, address: str) -> int:
         """The member at a base endpoint, by the configuration; 0: there is none."""
-        return next((node_id for node_id, at in self._known().items() if at == address), 0)
+        self._known()
+        return self._member_at.get(address, 0)
 
     def is_closing(self, node_id: int) -> bool:
         """Whether another member has said that it is about to end."""
@@ -314,7 +320,7 @@ class Peers:
 
     def addresses(self) -> list[str]:
         """The base endpoints of all members by the configuration, in their order."""
-        return sorted(self._known().values(), key=parse_endpoint)
+        return list(self._known().values())
 
     def table(self) -> list[Member]:
         """All members with what a leader knows of each, in the order of their addresses."""
@@ -324,7 +330,7 @@ class Peers:
         replication = self._replication
         followers = replication.followers
         configuration = replication.configuration
-        for node_id, address in sorted(self._known().items(), key=lambda pair: parse_endpoint(pair[1])):
+        for node_id, address in self._known().items():
             host, port = parse_endpoint(address)
             known = followers.get(node_id)
             yield Member(

@@ -348,20 +348,26 @@ class Cluster(FaultVerbs):
         self.fleet.turns.require_open()
         return Client(self.endpoints, timeout_s=timeout_s, watch=self.feed.traces)
 
-    def trace(self, share: float = 0.01, seconds: float = 30.0, *, heartbeats: bool = False) -> Traces:
+    def trace(
+        self, share: float = 0.01, seconds: float = 30.0, *, heartbeats: bool = False, group: int | None = None
+    ) -> Traces:
         """Have nodes and clients tell what they send, receive and do, for the next ``seconds``; returns what is told.
+
+        What is sent after it has returned is seen by all nodes that run.
 
         Args:
             share: of the requests, from 0 to 1. Elections are traced in any case.
             seconds: at most an hour; 0 ends a trace with the same ``share``.
             heartbeats: whether a leader's empty messages are traced, too.
+            group: which of several Raft groups; one is traced at a time. None: the same as before, at first 0.
 
         Raises:
             SettingsError: a value is out of its range.
             ClusterError: the cluster has not been started, or has been stopped.
         """
         self.fleet.turns.require_open()
-        return trace(self.feed, share, seconds, heartbeats=heartbeats)
+        self._started.hear_all()
+        return trace(self.feed, share, seconds, heartbeats=heartbeats, group=group)
 
     @property
     def traces(self) -> Traces:

@@ -114,7 +114,7 @@ class DaskPart:
         self.ended = False
         self._how = ""
         self._link = link
-        self._folder = folder
+        self.folder = folder
         self._frames: deque[bytes] = deque(maxlen=FRAMES_MAX)
 
     def take(self, news: LoadNews) -> None:
@@ -133,11 +133,11 @@ class DaskPart:
 
     def _write(self, news: LoadNews) -> None:
         for file, piece in news.pieces.items():
-            with (self._folder / file).open("ab") as target:
+            with (self.folder / file).open("ab") as target:
                 target.write(piece)
             self.has[file] = self.has.get(file, 0) + len(piece)
         for file in news.gone:
-            (self._folder / file).unlink(missing_ok=True)
+            (self.folder / file).unlink(missing_ok=True)
             self.has.pop(file, None)
 
     def clock(self) -> ClockOffset:
@@ -154,7 +154,7 @@ class DaskPart:
 
     def outcome(self) -> LoadResult:
         """See :class:`~zmqlab.lab.load_parts.LoadPart`."""
-        record = read_run(self._folder, f"the load process on {self.machine} {self._how}")
+        record = read_run(self.folder, f"the load process on {self.machine} {self._how}")
         if isinstance(record, RunFailed):
             raise error_of(record)
         if record is None:

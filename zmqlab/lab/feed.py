@@ -346,7 +346,10 @@ class MetricsFeed:
         elif frame_type == TRADE:
             call_each(self._trade_callbacks, control.decode_trade(frame))
         elif frame_type == TRACE:
-            self.traces.take(decode_trace(frame))
+            self._take_trace(frame)
+
+    def _take_trace(self, frame: bytes) -> None:
+        self.traces.take(decode_trace(frame), parse_header(frame)[1])
 
     def _placed(self, event: control.Event) -> control.Event:
         """The event at its time on the clock of this machine; its text says how sure that is, if it is not exact."""
@@ -359,7 +362,7 @@ class MetricsFeed:
 
     def _take_load_frame(self, frame_type: int, frame: bytes) -> None:
         if frame_type == TRACE:
-            self.traces.take(decode_trace(frame))
+            self._take_trace(frame)
             return
         call_each(self._load_callbacks, frame)
 

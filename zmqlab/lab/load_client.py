@@ -222,9 +222,9 @@ class LoadClient:
         self._deadline = time.monotonic() + self.settings.duration_s + self.settings.drain_ms / 1000 + OVERTIME_S
         if self._collector is None and self.settings.duration_s > COLLECT_ABOVE_S:
             run.evidence.collector = self._collect().start()
-        if isinstance(run, LoadRun) and (collector := self._collector or run.evidence.collector):
+        if collector := self._collector or run.evidence.collector:
             replication = self._cluster.fleet.plan.replication if self._cluster is not None else ""
-            run.evidence.counting = Counting(run.evidence.folder, collector, self.feed, replication).start()
+            run.evidence.counting = Counting(run.ledgers, collector, self.feed, replication).start()
 
     def stop(self) -> None:
         """End the run early: nothing new is sent, but answers that are owed are waited for. See :meth:`wait`."""
@@ -314,7 +314,7 @@ class LoadClient:
     @property
     def so_far(self) -> SoFar | None:
         """What is lost so far, as of a second ago. None: not counted (yet), as in a run of less than 15 s."""
-        return self._run.so_far if self._run is not None else None
+        return self._run.evidence.so_far if self._run is not None else None
 
     @property
     def newest(self) -> load_wire.LoadMetrics | None:

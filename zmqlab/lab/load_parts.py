@@ -38,6 +38,10 @@ class LoadPart(Protocol):
     def ended(self) -> bool:
         """Whether it has ended, and its record is here."""
 
+    @property
+    def folder(self) -> Path:
+        """Where its record is, or comes in while it is written."""
+
     def clock(self) -> ClockOffset:
         """How far the wall clock of its machine is ahead."""
 
@@ -67,7 +71,7 @@ class LocalPart:
         """
         self._frames: deque[bytes] = deque(maxlen=FRAMES_MAX)
         self._end = Ending()
-        feed = MetricsFeed()
+        feed = self._feed = MetricsFeed()
         self._end.also(feed.close)
         self._end.also(feed.on_load_frame(self._frames.append, at_once=True))
         try:
@@ -75,6 +79,11 @@ class LocalPart:
         except BaseException:
             self._end()
             raise
+
+    def traced_by(self, feed: MetricsFeed) -> None:
+        """Have it traced with what that feed hears, on the clock of this machine; to be called before it begins."""
+        self._feed.traces = feed.traces
+        self._end.also(feed.on_trace_wish(self.run.tell_to_trace))
 
     @property
     def begun(self) -> bool:
@@ -88,7 +97,7 @@ class LocalPart:
 
     @property
     def folder(self) -> Path:
-        """Where its record is."""
+        """See :class:`LoadPart`."""
         return self.run.evidence.folder
 
     def clock(self) -> ClockOffset:

@@ -83,6 +83,11 @@ class Evidence:
         self.is_wanted = False
         """Whether the verdict did not pass. Then the record stays, in the cluster's folder."""
 
+    @property
+    def so_far(self) -> SoFar | None:
+        """What is lost so far; None: it is not counted, or not yet."""
+        return self.counting.newest if self.counting is not None else None
+
     def was_judged(self) -> None:
         """The record is not needed any more, unless the run did not pass, and nothing more is collected. What was
         collected can still be read, for a run that is kept."""
@@ -203,9 +208,9 @@ class LoadRun:
             self._orders.append(query)
 
     @property
-    def so_far(self) -> SoFar | None:
-        """What is lost so far; None: it is not counted, or not yet."""
-        return self.evidence.counting.newest if self.evidence.counting is not None else None
+    def ledgers(self) -> dict[Path, bool]:
+        """Where each process of the load writes its ledger, and whether its clock is that of this process."""
+        return {self.evidence.folder: True}
 
     def outcome(self) -> load_wire.LoadResult:
         """What the run has recorded, once it has ended. Raises ClusterError, or what the process failed with."""

@@ -9,8 +9,10 @@ they are one result, which is judged as any other.
 A generator that dies, or whose machine does, ends by that. What it had recorded until then counts, its result says what
 happened, and then the verdict is not *passed*. The others go on.
 
-Left out on purpose: traces of several generators, whose clocks differ; and counting what is lost so far, which reads
-one ledger. The verdict reads all.
+What is lost so far is counted from the ledgers of all (:mod:`~zmqlab.lab.so_far`).
+
+Generators on this machine are traced with the nodes. Those of other machines have other clocks, and
+:attr:`Traces.other_clocks <zmqlab.lab.sampled_traces.Traces.other_clocks>` names them.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmqlab.errors import ClusterError, ZmqlabError
-from zmqlab.judge.live_count import SoFar
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.load_parts import LoadPart, LocalPart
 from zmqlab.lab.load_run import Evidence
@@ -58,8 +60,6 @@ class LoadTeam:
         self.pid = -next(_numbers)
         """What its snapshots bear: a process id that no process has."""
         self.ended = threading.Event()
-        self.so_far: SoFar | None = None
-        """What is lost so far is not counted."""
         self.evidence = Evidence(cluster)
         end.also(self.evidence.forget)
         self._settings = settings
@@ -83,8 +83,16 @@ class LoadTeam:
             folder.mkdir(0o700)
             part = cluster.fleet.host.start_load(share, number, folder, cluster.fleet.nodes)
             if part is not None:
+                self._feed.traces.other_clocks.add(share.name)
                 return part
-        return LocalPart(share)
+        local = LocalPart(share)
+        local.traced_by(self._feed)
+        return local
+
+    @property
+    def ledgers(self) -> dict[Path, bool]:
+        """Where the ledger of each generator is, or comes in, and whether its clock is that of this process."""
+        return {part.folder: isinstance(part, LocalPart) for part in self._parts}
 
     def await_start(self, timeout_s: float) -> None:
         """Wait until each is about to send its first order.

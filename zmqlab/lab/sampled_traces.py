@@ -9,6 +9,9 @@ requests of the run, and each election.
 
 Nothing is traced until it is asked for: :func:`zmqlab.lab.trace_leases.trace`, or ``cluster.trace()`` for a person.
 
+*Which group.* Terms, indexes and the ids of sessions are of one Raft group. So where there are several, one of them is
+traced at a time (:meth:`Traces.turn_to`), and what is told of another one is left out.
+
 *Which clock.* All times are nanoseconds on the monotonic clock that the processes of one machine share;
 :meth:`Traces.wall_ns` gives the time of day. A process whose frames are more than :data:`OTHER_CLOCK_NS` away from this
 process' clock runs on another machine, and its records are left out; :attr:`Traces.other_clocks` names it.
@@ -83,13 +86,26 @@ class Traces:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: deque[Seen] = deque(maxlen=RECORDS)
+        self.group = 0
+        """The Raft group that is traced."""
+        self._shards = 1
+        self._news_total = 0
+        self._clear()
+        self.threshold = 0
+        """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
+        self.other_clocks: set[str] = set()
+        """Processes whose clock is not that of this machine."""
         self._names: dict[Process, str] = {}
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def _clear(self) -> None:
+        self._records: deque[Seen] = deque(maxlen=RECORDS)
         self._coverage = Coverage()
         self._matcher = Matcher(self._coverage)
         self._news: deque[Message | Step] = deque(maxlen=NEWS)
-        self._news_total = 0
         self._dropped: dict[Process, int] = {}
+        self._heard_s: dict[Process, float] = {}
+        """When each process' newest frame came, by the monotonic clock of this process."""
         self._hears_clients = False
         """Whether a client has told anything. Until then the nodes that took requests tell how long they took."""
         self._sent: OrderedDict[Key, int] = OrderedDict()
@@ -100,16 +116,23 @@ class Traces:
         self._kept = _Kept()
         self._keep_due_ns = self._settle_due_ns = 0
         """When the next part may be kept, and when old messages are given up next."""
-        self.threshold = 0
-        """Which requests of this process' own clients are traced; for :func:`~zmqlab.wire.traces.is_sampled`."""
-        self.other_clocks: set[str] = set()
-        """Processes whose clock is not that of this machine."""
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def __repr__(self) -> str:
         with self._lock:
             count, orders, elections = len(self._records), len(self._orders), len(self._elections_seen())
-        return f"<Traces: {count:,} records, {orders:,} requests answered, {elections} elections>"
+        return f"<Traces{self.where}: {count:,} records, {orders:,} requests answered, {elections} elections>"
+
+    @property
+    def where(self) -> str:
+        """Which group they are of, to follow other words; empty where there is one."""
+        return f" of group {self.group}" if self._shards > 1 else ""
+
+    def turn_to(self, group: int) -> None:
+        """Trace another Raft group from now on; what was told of the last one is forgotten."""
+        with self._lock:
+            if group != self.group:
+                self.group = group
+                self._clear()
 
     def wall_ns(self, time_ns: int) -> int:
         """The time of day at a moment of the monotonic clock."""
@@ -117,12 +140,15 @@ class Traces:
 
     # -- what comes in -----------------------------------------------------------------------------------------
 
-    def take(self, trace: Trace) -> None:
-        """A TRACE frame has come."""
+    def take(self, trace: Trace, group: int = 0) -> None:
+        """A TRACE frame has come, of this Raft group."""
+        if group != self.group:
+            return
         now_ns = time.monotonic_ns()
         process: Process = trace.node_id or trace.name
         with self._lock:
             self._names[process] = trace.name
+            self._heard_s[process] = time.monotonic()
             if abs(trace.clock_ns - now_ns) > OTHER_CLOCK_NS:
                 self.other_clocks.add(trace.name)
                 return
@@ -133,7 +159,10 @@ class Traces:
     def knows(self, status: NodeStatus) -> None:
         """A node has told who the members are."""
         with self._lock:
+            self._shards = status.shards
             self._names[status.node_id] = status.name
+            if status.group != self.group:
+                return
             for member in status.members:
                 self._matcher.members.add(member.node_id)
                 self._names.setdefault(member.node_id, member.name)
@@ -210,6 +239,11 @@ class Traces:
         return True
 
     # -- what goes out -----------------------------------------------------------------------------------------
+
+    def has_heard(self, processes: Iterable[Process], since_s: float) -> bool:
+        """Whether a frame of each of these processes has come since then; seconds on the monotonic clock."""
+        with self._lock:
+            return all(self._heard_s.get(process, 0.0) >= since_s for process in processes)
 
     def since(self, sequence: int = 0) -> News:
         """What has become known since a look that returned ``sequence``; 0: all that is kept.
@@ -312,7 +346,7 @@ class Traces:
         """Of the records that are kept, but for those before ``since_ns``: to look at all of them takes 50 ms."""
         members = self._matcher.members
         records = [each for each in self._records if each[1].time_ns >= since_ns] if since_ns else self._records
-        return Material(records, self._orders, self._names, self._coverage, members, self._offset_ns)
+        return Material(records, self._orders, self._names, self._coverage, members, self._offset_ns, self.where)
 
     def _elections_seen(self) -> set[int]:
         seen = {record.term for _, record in self._records if record.kind is TraceKind.LEADER}

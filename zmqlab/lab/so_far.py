@@ -1,8 +1,9 @@
 """Counts once a second what a run that goes on has lost so far, and what was applied twice.
 
-A thread reads the ledger of the load process as it grows, and hands it to a :class:`~zmqlab.judge.live_count.LiveCount`
-beside what the run's :class:`~zmqlab.judge.log_collector.LogCollector` hears of the nodes' log. The nodes are asked for
-nothing more than the collector asks anyhow, but where two of them have told different logs.
+A thread reads the ledgers of the load's processes as they grow, and hands them to a
+:class:`~zmqlab.judge.live_count.LiveCount` beside what the run's :class:`~zmqlab.judge.log_collector.LogCollector`
+hears of the nodes' log. The nodes are asked for nothing more than the collector asks anyhow, but where two of them have
+told different logs.
 
 Where there are several Raft groups, each is counted by itself, and the counts are added up.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from zmqlab.client import ask
@@ -22,7 +24,7 @@ from zmqlab.judge.live_count import LiveCount, SoFar, over_groups
 from zmqlab.judge.log_collector import COLLECT_TIMEOUT_S, PIECE_BYTES, Collectors, GroupCollectors
 from zmqlab.judge.replay import LogEntry
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.load.run_record import LedgerTail
+from zmqlab.load.run_record import LedgerTails
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.wire import control
 
@@ -36,7 +38,8 @@ class Counting:
     """The thread, from :meth:`start` to :meth:`stop`.
 
     Args:
-        folder: where the load process writes its ledger.
+        ledgers: where each process of the load writes its ledger, or where that comes in -> whether its clock is the
+            one of this process.
         collectors: read the log along, or the logs of several groups.
         feed: hears what nodes publish.
         replication: by which the nodes agree; empty: not known.
@@ -44,7 +47,7 @@ class Counting:
 
     def __init__(
         self,
-        folder: Path,
+        ledgers: Mapping[Path, bool],
         collectors: Collectors,
         feed: MetricsFeed,
         replication: str = "",
@@ -52,7 +55,7 @@ class Counting:
         kind = REPLICATIONS.known(replication)
         self.newest: SoFar | None = None
         """As of the last look; None before the first."""
-        self._tail = LedgerTail(folder)
+        self._tail = LedgerTails(ledgers)
         self._feed = feed
         self._collectors = collectors.of_group if isinstance(collectors, GroupCollectors) else {0: collectors}
         one_log = kind is None or "nodes agree" not in kind.not_promised
@@ -77,11 +80,12 @@ class Counting:
 
     def look(self) -> SoFar:
         """Read what is new, and count. The thread calls this, and so do tests."""
-        rows, found = self._tail.read(), []
+        now_ns = time.monotonic_ns()
+        rows, found = self._tail.read(now_ns), []
         for group, count in self._counts.items():
             count.acknowledged(rows[rows["group"] == group] if len(self._counts) > 1 else rows)
             self._settle_doubt(group, count)
-            found.append(count.look(self._feed.newest(group).values(), time.monotonic_ns()))
+            found.append(count.look(self._feed.newest(group).values(), now_ns))
         self.newest = over_groups(found)
         return self.newest
 

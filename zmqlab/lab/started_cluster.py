@@ -38,7 +38,7 @@ ATTACHED = "attached"
 
 
 HEARD_S = 1.0
-"""How long what nodes publish may take to tell who leads each of several Raft groups."""
+"""How long what nodes publish may take to be heard: they do it ten times a second."""
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +79,10 @@ class StartedCluster:
             self.feed.wait_until(
                 lambda: all(self.feed.leader_among(running, group) for group in range(shards)), HEARD_S
             )
+
+    def hear_all(self) -> bool:
+        """Wait until the feed has heard each node that runs, for at most :data:`HEARD_S`; whether it has."""
+        return self.feed.wait_until(lambda: self.feed.newest().keys() >= set(self.fleet.running), HEARD_S)
 
     def wait_for_leader(self, timeout_s: float, group: int = 0) -> str:
         """The name of the leader among the running nodes, of one of the groups, as soon as there is one.

@@ -1,8 +1,9 @@
 """Tracing that is asked for: nodes and load clients are told, and told again, for as long as it is wanted.
 
 A process traces for a lease of a few seconds (:mod:`zmqlab.wire.traces`), so that nothing stays on when this process
-dies. :func:`trace` has a thread ask again until the wanted time is over. It asks each node that publishes statuses,
-also one that has come back as another process, and each load client that this process has started.
+dies. :func:`trace` returns when the nodes have begun to tell, and has a thread ask again until the wanted time is over.
+It asks each node that publishes statuses, also one that has come back as another process, and each load client that
+this process has started.
 
 The thread refers to the feed, and not to the cluster, which may be forgotten meanwhile. It ends with the last wish.
 """
@@ -18,7 +19,7 @@ from zmqlab.client import ask
 from zmqlab.errors import RequestRefused, SettingsError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.sampled_traces import Traces
-from zmqlab.settings import client_endpoint, parse_endpoint
+from zmqlab.settings import client_endpoint, parse_endpoint, require_whole
 from zmqlab.wire.control import ErrorAnswer
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import RECORDS_PER_S, TraceQuery, check, threshold_of
@@ -32,6 +33,9 @@ LOOK_S = 0.1
 SILENT_S = 2.0
 """A node that has published nothing for so long is not asked: it would not answer."""
 ANSWER_S = 0.5
+TOLD_S = 1.0
+"""How long a caller waits for the first frame of nodes that have just said yes: they publish ten a second. What they
+publish before this process' subscription has reached them is lost."""
 HOUR_S = 3_600.0
 _begin = threading.Lock()
 
@@ -43,10 +47,12 @@ class Wish:
     share: float
     records_per_s: int
     heartbeats: bool
+    group: int = 0
+    """Of the cluster's Raft groups."""
 
     def query(self, seconds: float = LEASE_S) -> TraceQuery:
         """For one process, and one lease."""
-        return TraceQuery(ask.new_nonce(), self.share, seconds, self.records_per_s, self.heartbeats)
+        return TraceQuery(ask.new_nonce(), self.share, seconds, self.records_per_s, self.heartbeats, self.group)
 
 
 class TraceLeases:
@@ -64,20 +70,33 @@ class TraceLeases:
         self._thread: threading.Thread | None = None
 
     def want(self, wish: Wish, seconds: float) -> None:
-        """Trace for the next ``seconds``; returns when the nodes have been asked. Raises RequestRefused."""
+        """Trace for the next ``seconds``; returns when the nodes that were asked have begun to tell, or after
+        :data:`TOLD_S`. Raises RequestRefused."""
+        began_s = time.monotonic()
         with self._lock:
+            if seconds and wish.group != self._feed.traces.group:
+                self._wishes.clear()  # the processes' leases end by themselves
+                self._feed.traces.turn_to(wish.group)
             self._wishes[wish] = time.monotonic() + seconds
             if not seconds:
                 self._end(wish)
                 return
             self._follow_wishes()
+            before = self._traced(wish.group)
             refusals = self._ask(wish)
+            begin_now = self._traced(wish.group) - before
             if refusals and not any(asked == wish for asked, _, _ in self._asked):
                 name, why = next(iter(refusals.items()))
                 raise RequestRefused(f"{name} is not traced: {why}")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="zmqlab-traces", daemon=True)
                 self._thread.start()
+        node_ids = [each.node_id for each in self._heard(wish.group).values() if (each.name, each.pid) in begin_now]
+        self._feed.wait_until(lambda: self._feed.traces.has_heard(node_ids, began_s), TOLD_S)
+
+    def _traced(self, group: int) -> set[tuple[str, int]]:
+        """The nodes that have said yes to any wish for the group, by name and process."""
+        return {(name, pid) for wish, name, pid in self._asked if wish.group == group}
 
     def _run(self) -> None:
         while True:
@@ -104,11 +123,13 @@ class TraceLeases:
             self._feed.tell_load(wish.query())
         due = {
             _endpoint_of(status): status
-            for status in self._heard().values()
+            for status in self._heard(wish.group).values()
             if now_s - self._asked.get((wish, status.name, status.pid), 0.0) >= RENEW_S
         }
         refusals = {}
-        for endpoint, answer in ask.ask_all(due, lambda _: wish.query(), ANSWER_S).items() if due else ():
+        for endpoint, answer in (
+            ask.ask_all(due, lambda _: wish.query(), ANSWER_S, group=wish.group).items() if due else ()
+        ):
             status = due[endpoint]
             if isinstance(answer, ErrorAnswer):
                 refusals[status.name] = answer.message
@@ -119,14 +140,14 @@ class TraceLeases:
     def _end(self, wish: Wish) -> None:
         self._follow_wishes()
         self._feed.tell_load(wish.query(0.0))
-        endpoints = [_endpoint_of(status) for status in self._heard().values()]
-        ask.ask_all(endpoints, lambda _: wish.query(0.0), ANSWER_S)
+        endpoints = [_endpoint_of(status) for status in self._heard(wish.group).values()]
+        ask.ask_all(endpoints, lambda _: wish.query(0.0), ANSWER_S, group=wish.group)
         self._asked = {asked: at_s for asked, at_s in self._asked.items() if asked[0] != wish}
 
-    def _heard(self) -> Mapping[str, NodeStatus]:
-        """The nodes that publish."""
+    def _heard(self, group: int) -> Mapping[str, NodeStatus]:
+        """The nodes that hold the group, and publish."""
         silent_s = self._feed.silent_s()
-        return {name: each for name, each in self._feed.newest().items() if silent_s.get(name, 0.0) < SILENT_S}
+        return {name: each for name, each in self._feed.newest(group).items() if silent_s.get(name, 0.0) < SILENT_S}
 
 
 def _endpoint_of(status: NodeStatus) -> str:
@@ -141,8 +162,11 @@ def trace(
     *,
     heartbeats: bool = False,
     records_per_s: int = RECORDS_PER_S,
+    group: int | None = None,
 ) -> Traces:
-    """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have been asked.
+    """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have begun to tell.
+
+    So what is sent afterwards is seen. A node that does not answer, or tells nothing for a second, is not waited for.
 
     Calling it again with the same arguments sets the end anew; ``seconds=0`` ends it.
 
@@ -152,12 +176,16 @@ def trace(
         seconds: at most an hour.
         heartbeats: whether AppendEntries without entries are traced, too.
         records_per_s: the most that each process may publish.
+        group: which Raft group, where there are several: one is traced at a time. None: the one that is traced now, at
+            first 0.
 
     Raises:
         SettingsError: a value is out of its range.
         RequestRefused: no node does it, for example because the key of this process is none of an operator.
     """
-    wish = Wish(float(share), records_per_s, heartbeats)
+    if group is not None:
+        require_whole("group", group, 0, max(feed.shards, 1) - 1)
+    wish = Wish(float(share), records_per_s, heartbeats, feed.traces.group if group is None else group)
     check(wish.query())
     if not 0 <= seconds <= HOUR_S:
         raise SettingsError(f"traces for {seconds:g} s: give 0 to {HOUR_S:g} s")

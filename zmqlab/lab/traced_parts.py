@@ -92,6 +92,8 @@ class Material:
     members: Collection[int]
     offset_ns: int
     """The wall clock, less the monotonic one."""
+    of_group: str = ""
+    """Which Raft group they are of, for titles; empty where there is one."""
 
     def request(self, key: Key) -> Part | None:
         """Of the records that are kept; None if there are none."""
@@ -114,7 +116,7 @@ class Material:
         ]
         orders = [each for each in self.orders if (each.client, each.number) == key]
         where = f", entry {max(indexes):,} of the log" if indexes else ""
-        title = f"Request {key[1]:,} of client {key[0]:,}{where}"
+        title = f"Request {key[1]:,} of client {key[0]:,}{self.of_group}{where}"
         return self._part(title, found, key, orders[-1] if orders else None)
 
     def election(self, term: int) -> Part | None:
@@ -156,7 +158,7 @@ class Material:
                 or (record.kind is TraceKind.COMMITTED and _brings(record, {first}, (-1, -1)))
             )
         ]
-        title = f"Election of {self.names.get(leader) or leader} in term {term:,}"
+        title = f"Election of {self.names.get(leader) or leader} in term {term:,}{self.of_group}"
         return self._part(title, found, (0, term))
 
     def _part(self, title: str, found: list[Seen], key: Key, order: Order | None = None) -> Part:

@@ -137,7 +137,7 @@ class LoadProcess:
         if not traces.is_on(now_ns):
             self._traces = None
             self.generator.watched_by(None)
-        self._publisher.send(encode_trace(traces.take(now_ns, time.time_ns())))
+        self._publisher.send(encode_trace(traces.take(now_ns, time.time_ns()), traces.group))
 
     def _tell_start(self, client_ids: list[int]) -> None:
         self._control.send(load_messages.encode_control(load_messages.LoadStarted(self._name, os.getpid(), client_ids)))

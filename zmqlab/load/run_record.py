@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -292,6 +292,31 @@ class LedgerTail:
             return b""
         self._read_bytes += len(data)
         return data
+
+
+class LedgerTails:
+    """Reads the ledgers of several load generators along, as one.
+
+    Generators on other machines have other clocks. Of their records the time of the answer is when they were read here;
+    which part of a second they lay on the way is not known.
+    """
+
+    def __init__(self, folders: Mapping[Path, bool]) -> None:
+        """``folders``: where each writes, or where its record comes in -> whether its clock is that of this process."""
+        self._tails = [(LedgerTail(folder), is_own_clock) for folder, is_own_clock in folders.items()]
+
+    def read(self, now_ns: int) -> Rows:
+        """The records that were written since the last call, of one ledger after the other.
+
+        ``now_ns``: on the monotonic clock of this process.
+        """
+        parts = []
+        for tail, is_own_clock in self._tails:
+            rows = tail.read().copy()
+            if not is_own_clock:
+                rows["completed_ns"] = now_ns
+            parts.append(rows)
+        return np.concatenate(parts)
 
 
 def kept_for_good(limit: int) -> int:

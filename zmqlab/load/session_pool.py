@@ -185,9 +185,9 @@ class SessionPool:
         return SessionCounters(**{name: sum(getattr(each.counters, name) for each in self._all) for name in names})
 
     def watched_by(self, watch: Watch | None) -> None:
-        """From now on ``watch`` is told of the requests and responses of all sessions; None: it ends."""
+        """From now on ``watch`` is told of the requests and responses of all sessions of its group; None: it ends."""
         for each in self._all:
-            each.session.watched_by(watch)
+            each.session.watched_by(watch if watch is not None and watch.group == self._groups[each] else None)
 
     def open_requests(self) -> Iterator[tuple[int, OpenRequest]]:
         """(client id, request) of all requests without an answer."""

@@ -128,7 +128,7 @@ class Snapshotting:
 
     def work(self) -> bool:
         """One turn's share of all that is under way; between two turns. Returns whether there is more."""
-        if self.applied_bytes >= self._settings.log_bytes and self._may_begin():
+        if self._is_due():
             self._begin()
         if self._making is not None:
             self._make_some(self._making)
@@ -136,9 +136,12 @@ class Snapshotting:
             self._hash_some(self._hashing)
         if self._let_go and next(self._let_go[0], self) is self:
             del self._let_go[0]
-        return bool(self._making or self._hashing or self._let_go)
+        return bool(self._making or self._hashing or self._let_go) or self._is_due()
 
     # Making.
+
+    def _is_due(self) -> bool:
+        return self.applied_bytes >= self._settings.log_bytes and self._may_begin()
 
     def _may_begin(self) -> bool:
         if self._making is not None or self._is_receiving():

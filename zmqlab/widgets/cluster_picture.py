@@ -51,6 +51,7 @@ begins, and the share of its requests does not fit yet."""
 IDLE_REQUESTS_PER_S = 20.0
 """Below, heartbeats are sampled, too. Under load a leader sends empty messages all the time."""
 SAMPLED = "Real processes. What travels are samples of their real frames, drawn slower than they are."
+OF_GROUP = " They are of group {group}, one of {shards}."
 NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"
 
 _log = logging.getLogger(__name__)
@@ -124,6 +125,8 @@ class ClusterPicture(FaultPanel):
         news = readings.news()
         now_ns = time.time_ns()
         caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
+        if self._sampler.feed.shards > 1 and not self._unsampled:
+            caption += OF_GROUP.format(group=self._sampler.feed.traces.group, shards=self._sampler.feed.shards)
         if self._pushes.push(lambda: _taken(readings, now_ns, caption), self.send, news != self._told):
             self._told = news
 

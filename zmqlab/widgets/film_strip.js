@@ -8,6 +8,10 @@ const PHASES = [
 ];
 const HUES = ["#8E1620", "#CF222E", "#E3747B", "#F2B8BC"];   // one hue in steps: what the fault cost, from dark to light
 
+// The height of the picture, the top of its bars and their floor, in pixels. A low place has no line of text above the bars.
+const EDGE = 16;                   // half of what the longest time below the axis is wide
+const FULL = [110, 16, 74], LOW = [56, 2, 24];
+
 const svgPart = (tag, attributes, ...children) => {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -37,7 +41,8 @@ function filmStrip() {
   let shown = null, drawn = "";
 
   function draw(film, leader) {
-    const width = Math.max(el.clientWidth || 0, 300), height = 118, left = 4, right = 4, top = 16, floor = 74;
+    const width = Math.max(el.clientWidth || 0, 300), left = 4, right = 4;
+    const [height, top, floor] = getComputedStyle(el).getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
     const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);
     const perBin = film.offered * film.bin_ms / 1000;
     const most = Math.max(perBin * 2.2, 1);
@@ -61,9 +66,9 @@ function filmStrip() {
     if (perBin) {
       parts.push(svgPart("line", { x1: left, x2: width - right, y1: y(perBin), y2: y(perBin), class: "zl-film-offered" }));
       const offered = `dashed: ${number(Math.round(film.offered))} orders/s offered`;
-      text(left, 10, width < 460 ? offered : `answers in every ${number(film.bin_ms)} ms, ${offered}`, "start");
-    } else text(left, 10, "no load ran", "start");
-    if (clipped) {
+      if (top > 10) text(left, 10, width < 460 ? offered : `answers in every ${number(film.bin_ms)} ms, ${offered}`, "start");
+    } else if (top > 10) text(left, 10, "no load ran", "start");
+    if (clipped && top > 10) {
       text(width - right, 10, `▲ cut off: ${number(Math.round(film.burst))}/s`, "end", { class: "zl-film-note" });
     }
     if (film.silent_ms !== null) {
@@ -71,7 +76,7 @@ function filmStrip() {
       const said = film.silent_ms <= film.from_ms ? "no answers since before this fault" :
         `${spoken(to - film.silent_ms)} without an answer${film.answered_ms === null ? " so far" : ""}`;
       const middle = (x(film.silent_ms) + x(to)) / 2, room = said.length * 3.2;
-      text(Math.min(Math.max(middle, room), width - room), (top + floor) / 2, said, "middle", { class: "zl-film-said" });
+      text(Math.min(Math.max(middle, room), width - room), (top + floor) / 2 + (top > 10 ? 0 : 4), said, "middle", { class: "zl-film-said" });
     }
 
     // The fault, and the phases to scale.
@@ -85,9 +90,9 @@ function filmStrip() {
     parts.push(svgPart("line", { x1: left, x2: width - right, y1: floor, y2: floor, class: "zl-film-axis" }));
     const span = (film.until_ms - film.from_ms) / 1000, step = span > 30 ? 10 : span > 12 ? 5 : span > 6 ? 2 : 1;
     for (let s = Math.ceil(film.from_ms / 1000 / step) * step; s * 1000 <= film.until_ms; s += step)
-      text(x(s * 1000), height - 14, s === 0 ? "fault" : `${s > 0 ? "+" : "−"}${Math.abs(s)} s`, s * 1000 <= film.from_ms ? "start" : s * 1000 >= film.until_ms ? "end" : "middle");
-    strip.setAttribute("viewBox", `0 0 ${width} ${height - 8}`);
-    strip.setAttribute("height", height - 8);
+      text(x(s * 1000), height - 6, s === 0 ? "fault" : `${s > 0 ? "+" : "−"}${Math.abs(s)} s`, x(s * 1000) < left + EDGE ? "start" : x(s * 1000) > width - right - EDGE ? "end" : "middle");
+    strip.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    strip.setAttribute("height", height);
     strip.setAttribute("aria-label", known.map((each) => `${each.name} after ${spoken(each.to)}`).join(", ") || "no election and no gap");
     strip.replaceChildren(...parts);
 

@@ -72,10 +72,16 @@ function onTheme(changed) {
 
 const pen = document.createElement("canvas").getContext("2d");
 
+const widths = {};               // font -> text -> width
+const widthOf = (text) => (widths[pen.font] ??= {})[text] ??= pen.measureText(text).width;
+
+const wordsOf = (marks) => marks.label.join("\n");
+
 const figuresOf = (doc) => [...doc._all_models.values()].filter((each) => each.type === "Figure");
 const lanesOf = (figure) => figure.renderers.find((each) => each.y_range_name === "lanes");    // the labels of its marks
 const fitted = new WeakMap();    // figure -> the size that it was fitted to
 const LOW_PX = 180;    // a lower figure needs its height for its curves
+const TICK = 2;        // the axis of a low figure has a tick for every so many heights of its text
 const CLOCK = 8.5;     // the time of day at a tick is so many times as wide as its text is high
 
 // What depends on a figure's size. A legend whose entries do not fit into one line gets as many columns as do; bokeh would
@@ -94,6 +100,10 @@ function fitFigures(figures, changed) {
     const start = -figure.inner_height / (LANE * parseFloat(text?.value ?? text));
     if (lanes && start < 0 && lanes.start !== start) lanes.start = start;
     for (const legend of figure.above.filter((each) => each.type === "Legend")) legend.visible = figure.outer_height >= LOW_PX;
+    for (const axis of figure.left.filter((each) => each.ticker?.type === "BasicTicker")) {
+      const ticks = Math.min(6, Math.max(2, Math.floor(figure.inner_height / (TICK * parseFloat(axis.major_label_text_font_size)))));
+      if (figure.inner_height && axis.ticker.desired_num_ticks !== ticks) axis.ticker.desired_num_ticks = ticks;
+    }
     for (const axis of figure.below.filter((each) => each.type === "DatetimeAxis")) {
       const ticks = Math.min(5, Math.max(1, Math.floor(room / (CLOCK * parseFloat(axis.major_label_text_font_size)))));
       if (room && axis.ticker.desired_num_ticks !== ticks) axis.ticker.desired_num_ticks = ticks;
@@ -166,12 +176,13 @@ async function render({ model, el }) {
   const data = {};                 // source -> columns, as last received
   const dirty = new Set();         // sources whose newest data the figures do not show yet
   const properties = new Map();    // "model property" -> [model, property, value] that is not set yet
-  let doc, parts = [], figures = [], painting = 0, themeDirty = true;
+  let doc, parts = [], figures = [], painting = 0, themeDirty = true, labelled = "";
 
   const windowMs = () => 1000 * (parseFloat(model.get("_toolbar").find((each) => each.key === "window")?.value) || 60);
 
   function setTheme() {
     themeDirty = false;
+    if (data.marks) dirty.add("marks");
     for (const [id, name, value] of model.get("_themes")[isDark() ? "dark" : "light"]) {
       const target = doc.get_model_by_id(id);
       if (target) target[name] = value;
@@ -180,7 +191,11 @@ async function render({ model, el }) {
 
   // Give the figures the part of a source that is in sight; all of it while they are paused.
   function show(source) {
-    const sent = source === "marks" ? legible() : state.paused ? data[source] : since(data[source], state.now - windowMs());
+    let sent = source === "marks" ? legible() : state.paused ? data[source] : since(data[source], state.now - windowMs());
+    if (source === "marks") {
+      labelled = wordsOf(sent);
+      if (isDark()) sent = { ...sent, colour: sent.colour.map(lit) };
+    }
     const found = doc.get_model_by_name(source);
     if (found) found.data = { ...blank(found, sent), ...sent };
     for (const part of parts.filter((each) => each.name.startsWith(`${source}/`))) {
@@ -193,12 +208,12 @@ async function render({ model, el }) {
   function legible() {
     const all = figures.filter((each) => each.inner_width && lanesOf(each)).map((each) => {
       const { text_font_size: size, text_font: font } = lanesOf(each).glyph, px = parseFloat(size?.value ?? size);
-      pen.font = `bold ${px}px ${font?.value ?? font}`;
+      pen.font = `bold ${px}px ${font?.value ?? font}`;    // for widthOf: all figures have one
       return [each.inner_width / windowMs(), each.inner_height, px];
     });
     if (!all.length) return data.marks;
     const least = (place) => Math.min(...all.map((each) => each[place]));
-    return roomy(data.marks, least(0), least(1), all[0][2], (text) => pen.measureText(text).width);
+    return roomy(data.marks, least(0), least(1), all[0][2], widthOf, state.paused ? undefined : state.now - windowMs());
   }
 
   function paint() {
@@ -213,6 +228,7 @@ async function render({ model, el }) {
     properties.clear();
     const range = doc.get_model_by_name("time");
     if (range && state.now) range.setv({ start: state.now - windowMs(), end: state.now + 0.01 * windowMs() });
+    if (data.marks && wordsOf(legible()) !== labelled) dirty.add("marks");    // one has come to the left edge
     for (const source of dirty) show(source);
     dirty.clear();
     el.dataset.seq = state.seq;
@@ -301,7 +317,10 @@ async function render({ model, el }) {
   const retheme = () => {
     themeDirty = true;
     if (!state.paused) schedule();
-    else setTheme();
+    else {
+      setTheme();
+      if (data.marks) show("marks");
+    }
   };
   const forgetTheme = onTheme(retheme);
   const leave = () => say("gone");

@@ -170,13 +170,12 @@ function drawNode(ctx, node, view) {
     { size, colour: node.look === "dead" ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
 }
 
-// The words below a node: above all bodies, because a neighbour may stand close.
+// The words below or beside a node: above all bodies, because a neighbour may stand close.
 function drawLabels(ctx, node, view) {
-  const { layout, theme } = view, { x, y } = layout.places.get(node.slot), r = layout.radius, em = layout.em;
-  const bold = ["leader", "old leader"].includes(node.look);
-  const below = y + r + 1.35 * em;
-  labelsOf(node, layout.labels, view.term).forEach((text, row) => write(ctx, text, x, below + row * 1.25 * em,
-    { size: row ? em : 1.05 * em, weight: row || !(bold || !isCalm(node.look)) ? 500 : 700, halo: theme.paper,
+  const { layout, theme } = view, em = layout.em, bold = ["leader", "old leader"].includes(node.look);
+  const lines = labelsOf(node, layout.labels, view.term), { x, y, align } = labelAt(layout, node.slot, lines);
+  lines.forEach((text, row) => write(ctx, text, x, y + row * LINE_EM * em,
+    { align, size: row ? em : 1.05 * em, weight: row || !(bold || !isCalm(node.look)) ? 500 : 700, halo: theme.paper,
       colour: row || isCalm(node.look) && !bold ? theme.faint : ["dead", "paused", "silent"].includes(node.look) ? theme.fault : theme.ink }));
 }
 
@@ -456,7 +455,9 @@ function drawField(ctx, view) {
   drawClientLines(ctx, view);
   drawLinks(ctx, view);
   drawMessages(ctx, view);
-  for (const node of view.nodes) drawNode(ctx, node, view);
+  // The leader last: where nodes stand close, its crown is on top.
+  const byCrown = [...view.nodes].sort((one, other) => (one.look === "leader") - (other.look === "leader"));
+  for (const node of byCrown) drawNode(ctx, node, view);
   for (const node of view.nodes) drawLabels(ctx, node, view);
   view.clients.forEach((client, index) => drawClient(ctx, client, index, view));
   drawWords(ctx, view);

@@ -67,12 +67,12 @@ function plan(width, height, slots, clients, em) {
   const logsAre = (row * count + 3.5) * em;
   // A box that is too low for both shows the ring alone.
   const isLow = height < logsAre + (wide ? 0 : (RING_EM + count) * em);
-  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min(0.4 * width, 36 * em) : width - 0.5 * em, h: logsAre };
+  const logs = isLow ? { w: 0, h: 0 } : { w: wide ? Math.min((width < 48 * em ? 0.36 : 0.4) * width, 36 * em) : width - 0.5 * em, h: logsAre };
   const field = isLow ? { w: width, h: height } : wide ? { w: width - logs.w - 1.5 * em, h: height } : { w: width, h: height - logs.h };
   const isBeside = clients > 0 && (wide || (isLow && width >= 26 * em));    // else clients stand in the corners
-  const column = isBeside ? (wide ? 8 : 7.2) * em : 0;
+  const column = isBeside ? (width >= 48 * em ? 8 : 7.2) * em : 0;
   const wanted = clamp(0.13 * Math.min(field.w - column, field.h), 1.6 * em, 3.7 * em);
-  const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 2.6) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
+  const above = 2 * wanted + 0.4 * em, below = wanted + (wide ? 3.4 : 3.1) * em, beside = Math.max(wanted, 3.6 * em) + 0.4 * em;
   const ry = Math.max(wanted, (field.h - above - below) / 2);
   // In a low field the ring is a flat ellipse, so that nodes do not stand on each other.
   const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
@@ -84,7 +84,7 @@ function plan(width, height, slots, clients, em) {
   for (let index = 0; index < clients; index++) {
     const [right, down] = corners[index % 4];
     places.set(CLIENT + index, isBeside
-      ? { x: (wide ? 4.2 : 3.6) * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
+      ? { x: (width >= 48 * em ? 4.2 : 3.6) * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
       : { x: (right < 0 ? field.w : 0) + right * em, y: (down < 0 ? field.h : 0) + down * em });
   }
   const radius = Math.max(1.1 * em, Math.min(wanted, FREE * nearest));
@@ -186,6 +186,25 @@ function labelsOf(node, how, newestTerm) {
   const says = isUp(node.look) && node.term && (how === "long" || node.look !== "follower" || node.term !== newestTerm);
   const known = how === "short" && ["follower", "leader"].includes(node.look);
   return [known ? "" : node.look, says ? `term ${node.term}` : ""].filter(Boolean);
+}
+
+const LINE_EM = 1.25;             // from one line of a label to the next
+const WIDE_EM = 0.62;             // a bold character's width, about
+
+// Where the words of a node stand: below it, or beside it where they would cover another node: outside of the ring first.
+// Where no place is free, in the one with the most room.
+// `x` and `y` are of the first line's middle, and `align` is the canvas's.
+function labelAt(layout, slot, lines) {
+  const { em, radius, field, middle, places } = layout, { x, y } = places.get(slot), low = (lines.length - 1) * LINE_EM * em;
+  const wide = WIDE_EM * em * Math.max(...lines.map((line) => line.length), 0), free = radius + 0.75 * em, beside = free + 0.4 * em;
+  const below = { x, y: y + radius + 1.35 * em, align: "center", left: x - wide / 2 };
+  const right = { x: x + beside, align: "left", left: x + beside }, left = { x: x - beside, align: "right", left: x - beside - wide };
+  const sides = (x < middle.cx ? [left, right] : [right, left]).flatMap((side) => [{ ...side, y: y - low / 2 }, { ...side, y: y - low }]);
+  const others = [...places].filter(([number]) => number < CLIENT && number !== slot).map(([, place]) => place);
+  const room = (at) => at.left < 0 || at.left + wide > field.w ? -1 : Math.min(...others.map((other) => distance(other, {
+    x: clamp(other.x, at.left, at.left + wide), y: clamp(other.y, at.y - 0.5 * em, at.y + low + 0.5 * em) })));
+  const all = [below, ...sides], rooms = all.map(room), first = rooms.findIndex((each) => each >= free);
+  return all[first < 0 ? rooms.indexOf(Math.max(...rooms)) : first];
 }
 
 // -- where the logs stand --------------------------------------------------------------------------------------------

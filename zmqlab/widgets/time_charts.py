@@ -27,6 +27,10 @@ TERM_LABEL_MS = 6_500.0
 """A shorter bar has no room for its term."""
 CLIP = 1.6
 """The axis of the throughput reaches so far above the highest rate that was offered."""
+BURST_AT = 0.2
+"""Where on the axis its words stand: below the labels of marks."""
+BURST_MS = 30_000.0
+"""A newer burst stands in the right half, and its words left of it: the edge would cut them off."""
 NOTE_PX = 22
 """A stage's chart may be low and narrow: the words for an empty one stand near its bottom, in short lines."""
 HEADROOM = 0.4
@@ -95,7 +99,10 @@ class Throughput:
         if is_cut:
             highest = int(np.nanargmax(acknowledged))
             frame.properties[label, "x"] = float(columns["t"][highest])
-            frame.properties[label, "y"] = 0.6 * top
+            frame.properties[label, "y"] = BURST_AT * top
+            is_new = frame.now_ms - float(columns["t"][highest]) < BURST_MS
+            frame.properties[label, "text_align"] = "right" if is_new else "left"
+            frame.properties[label, "x_offset"] = -6 if is_new else 6
             frame.properties[label, "text"] = f"▲ {acknowledged[highest]:,.0f}/s"
 
     def summary(self, sampler: Sampler) -> str:

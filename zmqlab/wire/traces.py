@@ -185,6 +185,8 @@ class TraceQuery(msgspec.Struct, tag_field="op", tag="trace"):
     """The most that the process may publish."""
     heartbeats: bool = False
     """Whether AppendEntries without entries are traced, too."""
+    group: int = 0
+    """A load client traces its sessions of this Raft group. A node goes by the group of the frame."""
 
 
 _decoder = msgspec.msgpack.Decoder(Trace)

@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import cast
 
 from zmqlab.engine import Design, Engine
+from zmqlab.engine.group_founding import JoiningCluster
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
-from zmqlab.sim.disk import Disk, DiskJournal, Stored, VolatileJournal
+from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.network import Sockets
 from zmqlab.sim.node_rules import Beginning, Duties
 from zmqlab.sim.seats import Seated
@@ -101,8 +102,7 @@ class Process(Seated):
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
         self._beginning = Beginning(number)
-        self._wake_at_us = 0
-        self._signals = 0
+        self._wake_at_us = self._turn_ns = self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
         self._turn_is_due = False
 
@@ -118,7 +118,7 @@ class Process(Seated):
     @property
     def raft(self) -> RaftByQuorum:
         """Of a process that runs."""
-        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft)
+        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft) if self.seats else self._raft
         assert raft is not None, "the process is down"
         return raft
 
@@ -165,6 +165,7 @@ class Process(Seated):
             return
         self.life += 1
         self._wake_at_us = self._signals = 0
+        self._read_clock()
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
         self.sockets = Sockets(self)
@@ -178,7 +179,7 @@ class Process(Seated):
                 self.settings,
                 self._open_journal(),
                 self.sockets,
-                clock=self._clock,
+                clock=lambda: self._turn_ns,
                 rng=self._rng,
                 draw_id=lambda: self.node_id,
                 design=design,
@@ -214,10 +215,10 @@ class Process(Seated):
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 
-    def _clock(self) -> int:
-        """Monotonic nanoseconds, by a clock that may go wrong."""
+    def _read_clock(self) -> None:
+        """Its engine's clock, in monotonic nanoseconds, which may go wrong. No time passes within a turn."""
         now_ns, rate = self._now_us() * 1_000, self._clock_rate
-        return now_ns if rate == 1.0 else int(now_ns * rate)
+        self._turn_ns = now_ns if rate == 1.0 else int(now_ns * rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan
@@ -226,17 +227,13 @@ class Process(Seated):
             journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
-            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._watch_of, part_bytes)
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watch_of, part_bytes)
         self._is_new = journal.is_new
         if not self._is_new:
-            for number in self.seats or (0,):
+            for number in self.seats if self._worlds else (0,):
                 stored = journal.group(number).load()
                 self.seat(number).watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
-
-    def _watch_of(self, number: int) -> Stored:
-        """What is told what a group stores. With shards, group 0 may only hold who the node is."""
-        return self.seat(number).watcher.stored if number in self.seats or not self.seats else self.watcher.stored
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -387,6 +384,7 @@ class Process(Seated):
             self.lose("its journal is corrupt")
 
     def _take_turn(self, engine: Engine) -> None:
+        self._read_clock()
         engine.begin_turn()
         while self._signals:
             self._signals -= 1
@@ -404,6 +402,8 @@ class Process(Seated):
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
         for seat in self.all_seats():
             seat.watcher.took_turn(is_over=not is_more)
+        if self.world.placed is not None:
+            self.world.placed.knows(self)
         if engine.is_over:
             for seat in self.all_seats():
                 if seat.duties is not None:
@@ -419,8 +419,9 @@ class Process(Seated):
         frame_type = frame[3]
         if frame_type == frames.ANSWER:
             if sender in self.sockets.asked:
-                if engine._first_start is not None:
-                    self._beginning.hears(engine._first_start, self.sockets.asked[sender], frame)
+                start = engine._first_start
+                if start is not None and not isinstance(start, JoiningCluster):
+                    self._beginning.hears(start, self.sockets.asked[sender], frame)
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)

@@ -46,7 +46,7 @@ def _neighbours(process: Process, members: Sequence[Process]) -> Sequence[Proces
     """All nodes that share a group with this one."""
     if not process.seats:
         return members
-    ids = {node_id for seat in process.seats.values() for node_id in seat.world.members}
+    ids = {node_id for seat in process.seats.values() if seat.replica for node_id in seat.world.members}
     return [process.world.processes[node_id] for node_id in sorted(ids)]
 
 

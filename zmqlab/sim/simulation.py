@@ -32,6 +32,7 @@ from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
 from zmqlab.sim.node_rules import crowds
+from zmqlab.sim.placed_operator import PlacedOperator
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
 from zmqlab.sim.rest_checks import check_states, what_is_missing, what_is_owed
 from zmqlab.sim.seats import worlds_of
@@ -87,11 +88,21 @@ def run(
 
     ``make_replication``: how the nodes copy their log; None: as ``settings`` name it."""
     settings = settings or SimSettings()
-    events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication, make_client)
-    failure = ""
     collects = gc.isenabled()
-    gc.disable()  # a run makes no garbage in cycles until it ends, but more than enough objects to be searched for it
+    gc.disable()  # a run makes no garbage in cycles until it ends; then all its objects are young, and are garbage
+    try:
+        return _run(seed, settings, trace, make_replication or settings.make_replication, make_client)
+    finally:
+        if collects:
+            gc.collect(0)
+            gc.enable()
+
+
+def _run(
+    seed: int, settings: SimSettings, trace: bool, make_replication: MakeReplication, make_client: MakeClient
+) -> Outcome:
+    events, failure = Trace() if trace else None, ""
+    simulation = Simulation(seed, settings, events, make_replication, make_client)
     try:
         simulation.play()
     except Violation as violation:
@@ -100,9 +111,6 @@ def run(
         place = traceback.extract_tb(error.__traceback__)[-1]
         file = place.filename.rpartition("/")[2]
         failure = f"{type(error).__name__} in {file}, line {place.lineno}, {place.name}: {error}"
-    finally:
-        if collects:
-            gc.enable()
     if failure:
         simulation.tell(f"FAILED: {failure}")
     figures = simulation.figures()
@@ -170,7 +178,10 @@ class Simulation:
             self._worlds = worlds_of(world, founders, lambda node_id: world.processes[node_id].settings)
             for process in world.processes.values():
                 process.take_seats(self._worlds)
-        self.operator = operator.Operator(self._join, world, random.Random(f"{seed} operator"))
+        make_operator = PlacedOperator if self._worlds else operator.Operator
+        self.operator = make_operator(self._join, world, random.Random(f"{seed} operator"))
+        if isinstance(self.operator, PlacedOperator):
+            self.operator.worlds = self._worlds
         self.clients = {
             address: self._new_client(address, make_client, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + max(settings.clients, 2 * len(self._worlds)))
@@ -235,6 +246,8 @@ class Simulation:
         if not self.plan.nodes_ask:
             fields.pop("bootstrap_ms", None)
         process = self._new_process(self._settings_of(node_id, address, **fields))
+        if self._worlds:
+            process.take_seats(self._worlds, is_founder=False)
         process.start()
         return process
 
@@ -347,10 +360,11 @@ class Simulation:
     def _what_is_missing(self) -> str:
         if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
-        if not self._worlds:
-            self.operator.reconcile()
+        self.operator.reconcile()
         if not self.operator.is_done:
             return "the operator still waits for a change of the members"
+        if isinstance(self.operator, PlacedOperator) and (misplaced := self.operator.misplaced()):
+            return misplaced
         for world, members in self._groups():
             if missing := what_is_missing(members, world):
                 return missing

@@ -9,8 +9,9 @@ const PHASES = [
 const HUES = ["#8E1620", "#CF222E", "#E3747B", "#F2B8BC"];   // one hue in steps: what the fault cost, from dark to light
 
 // The height of the picture, the top of its bars and their floor, in pixels. A low place has no line of text above the bars.
-const EDGE = 16;                   // half of what the longest time below the axis is wide
 const FULL = [110, 16, 74], LOW = [56, 2, 24];
+const PLAIN_PX = 12.6;             // the size of the text around a strip of these heights; larger text makes it larger
+const EDGE = 16;                   // half of what the longest time below the axis is wide
 
 const svgPart = (tag, attributes, ...children) => {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -45,8 +46,9 @@ function filmStrip() {
 
   // `waits`: the Raft groups that still give no answer, where others do.
   function draw(film, leader, waits) {
-    const width = Math.max(el.clientWidth || 0, 300), left = 4, right = 4;
-    const [height, top, floor] = getComputedStyle(el).getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
+    const style = getComputedStyle(el), scale = Math.max(1, parseFloat(style.fontSize) / PLAIN_PX);    // a wall has larger text
+    const width = Math.max(el.clientWidth || 0, 300) / scale, left = 4, right = 4;
+    const [height, top, floor] = style.getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
     const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);
     const perBin = film.offered * film.bin_ms / 1000;
     const most = Math.max(perBin * 2.2, 1);
@@ -96,7 +98,7 @@ function filmStrip() {
     for (let s = Math.ceil(film.from_ms / 1000 / step) * step; s * 1000 <= film.until_ms; s += step)
       text(x(s * 1000), height - 6, s === 0 ? "fault" : `${s > 0 ? "+" : "−"}${Math.abs(s)} s`, x(s * 1000) < left + EDGE ? "start" : x(s * 1000) > width - right - EDGE ? "end" : "middle");
     strip.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    strip.setAttribute("height", height);
+    strip.setAttribute("height", Math.round(height * scale));
     strip.setAttribute("aria-label", known.map((each) => `${each.name} after ${spoken(each.to)}`).join(", ") || "no election and no gap");
     strip.replaceChildren(...parts);
 

@@ -155,7 +155,18 @@ def test_a_group_without_a_majority_is_told_before_one_without_a_leader() -> Non
     out = [GroupFacts(0, "", 3, 1), GroupFacts(1, "", 3, 2), GroupFacts(2, "node0", 3, 3)]
     texts = [each.text for each in findings_of_groups(out)]
     assert texts == ["group 0 has no majority", "group 1 has no leader"]
-    assert not [*findings_of_clients([load(groups=[GroupShare(group=1, silence_ms=100.0)])], 150.0)]
+    assert not [*findings_of_clients([load(groups=[GroupShare(group=1, silence_ms=100.0)])], [], 150.0)]
+
+
+def test_a_long_wait_of_groups_is_told_with_its_reason() -> None:
+    """The line said "give no answer for 18,293 ms", and the reason was hidden in "and two more"."""
+    down = ("node0", "node1")
+    out = [each.number for each in groups(down) if each.is_out]
+    shares = [GroupShare(group=group, silence_ms=18_293.0 if group in out else 0.0) for group in PLACED]
+    (found,) = findings_of_clients([load(groups=shares)], groups(down), 150.0)
+    assert found.text.endswith("give no answer for 18 s, without a majority")
+    (found,) = findings_of_clients([load(groups=shares)], groups(), 150.0)
+    assert found.text.endswith("give no answer for 18 s")
 
 
 def test_only_when_all_groups_are_out_is_the_cluster_out() -> None:

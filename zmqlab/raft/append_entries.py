@@ -75,8 +75,8 @@ from zmqlab.raft.messages import (
     Entry,
     InstallSnapshotResponse,
 )
-from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.state import RaftState, Role
+from zmqlab.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from zmqlab.raft.state import LEADER, RaftState
 
 NO_ROUND = 0
 """The round of a message that is not to be answered: the others begin at 1."""
@@ -116,7 +116,7 @@ def heartbeat(raft: RaftState) -> None:
     for progress in raft.progress.values():
         if raft.ticks - progress.heard_at > interval or progress.inflight:
             _send_ping(raft, progress)
-        elif progress.state is not ProgressState.REPLICATE and raft.ticks - progress.sent_at >= interval:
+        elif progress.state is not REPLICATE and raft.ticks - progress.sent_at >= interval:
             progress.awaiting = False
             raft.due.add(progress.node_id)
 
@@ -240,9 +240,7 @@ def _broadcast(raft: RaftState) -> None:
     """Broadcast new entries to the followers in step, or an empty message if one is due."""
     start, last_index = raft.broadcast_index + 1, raft.log.last_index
     in_step = [
-        progress
-        for progress in raft.progress.values()
-        if progress.next_index == start and progress.state is ProgressState.REPLICATE
+        progress for progress in raft.progress.values() if progress.next_index == start and progress.state is REPLICATE
     ]
     if in_step and start <= last_index:
         _send_entries(raft, start)
@@ -262,10 +260,10 @@ def _send_entries(raft: RaftState, start: int) -> None:
 
 def _send_to(raft: RaftState, progress: Progress) -> None:
     """Send to one follower what its state allows."""
-    if progress.state is ProgressState.REPLICATE:
+    if progress.state is REPLICATE:
         _send_pipelined(raft, progress)
     elif not progress.awaiting:
-        if progress.state is ProgressState.PROBE and progress.next_index > raft.log.base_index:
+        if progress.state is PROBE and progress.next_index > raft.log.base_index:
             _send_probe(raft, progress)
         else:
             _send_chunk(raft, progress)
@@ -294,7 +292,7 @@ def _send_probe(raft: RaftState, progress: Progress) -> None:
 
 def _send_chunk(raft: RaftState, progress: Progress) -> None:
     """Send the next chunk of a snapshot, or begin with the latest one."""
-    if progress.state is not ProgressState.SNAPSHOT:
+    if progress.state is not SNAPSHOT:
         assert raft.snapshot is not None, "the log is compacted without a snapshot"
         progress.start_snapshot(raft.snapshot)
     snapshots.send_chunk(raft, progress)
@@ -308,9 +306,9 @@ def _send_ping(raft: RaftState, progress: Progress) -> None:
     up.
     """
     prev_index = progress.next_index - 1
-    if prev_index < raft.log.base_index and progress.state is ProgressState.REPLICATE:
+    if prev_index < raft.log.base_index and progress.state is REPLICATE:
         progress.start_probe(progress.match_index + 1)
-    if prev_index < raft.log.base_index or progress.state is ProgressState.SNAPSHOT:
+    if prev_index < raft.log.base_index or progress.state is SNAPSHOT:
         prev_index = raft.log.last_index
     _send_append(raft, progress.node_id, prev_index, ())
 
@@ -382,7 +380,7 @@ def _reject(raft: RaftState, message: AppendEntries) -> None:
 def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapshotResponse) -> Progress | None:
     """The follower that answered; None if this node does not lead, or the sender is no member."""
     progress = raft.progress.get(message.sender)
-    if progress is None or raft.role is not Role.LEADER:
+    if progress is None or raft.role is not LEADER:
         return None
     progress.heard_at = raft.ticks
     if message.round > progress.acked_round:
@@ -399,7 +397,7 @@ def _accept(raft: RaftState, progress: Progress, index: int) -> None:
         f"{progress.node_id} accepts {index}, the leader's log ends at {raft.log.last_index}"
     )
     is_news = progress.acknowledge(index)
-    if progress.state is not ProgressState.REPLICATE and _has_caught_on(raft, progress, index):
+    if progress.state is not REPLICATE and _has_caught_on(raft, progress, index):
         progress.start_replicate()
     if progress.next_index <= raft.log.last_index:
         raft.due.add(progress.node_id)

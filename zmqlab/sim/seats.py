@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Engine, Group
 from zmqlab.engine.group_founding import founded
-from zmqlab.raft import Configuration, Role
+from zmqlab.raft import Configuration
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Origin, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings
 from zmqlab.sim.causes import Causes
@@ -66,7 +67,7 @@ class Seat:
     @property
     def leads(self) -> bool:
         """Whether it runs and leads this group."""
-        return self.replica is not None and self.replica.replication.role is Role.LEADER
+        return self.replica is not None and self.replica.replication.role is LEADER
 
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened this group."""
@@ -110,7 +111,7 @@ class Seated:
         replica = self.replica
         if self.seats:
             return any(seat.leads for seat in self.seats.values())
-        return replica is not None and replica.replication.role is Role.LEADER
+        return replica is not None and replica.replication.role is LEADER
 
     def take_seats(self, worlds: Mapping[int, World]) -> None:
         """It is one of the founders of a cluster with shards."""
@@ -126,7 +127,14 @@ class Seated:
 
     def all_seats(self) -> list[Process]:
         """The same for all groups."""
-        return [self.seat(number) for number in self.seats or (0,)]
+        return [cast("Process", self)] if not self.seats else cast("list[Process]", list(self.seats.values()))
+
+    def transfer_leadership(self, target: int) -> bool:
+        """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
+        engine is told that there is something to do."""
+        assert self.engine is not None, "the process is down"
+        self.engine._wake_all()
+        return cast("Process", self).raft.transfer_leadership(target)
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""

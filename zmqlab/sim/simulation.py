@@ -87,11 +87,21 @@ def run(
 
     ``make_replication``: how the nodes copy their log; None: as ``settings`` name it."""
     settings = settings or SimSettings()
-    events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication, make_client)
-    failure = ""
     collects = gc.isenabled()
-    gc.disable()  # a run makes no garbage in cycles until it ends, but more than enough objects to be searched for it
+    gc.disable()  # a run makes no garbage in cycles until it ends; then all its objects are young, and are garbage
+    try:
+        return _run(seed, settings, trace, make_replication or settings.make_replication, make_client)
+    finally:
+        if collects:
+            gc.collect(0)
+            gc.enable()
+
+
+def _run(
+    seed: int, settings: SimSettings, trace: bool, make_replication: MakeReplication, make_client: MakeClient
+) -> Outcome:
+    events, failure = Trace() if trace else None, ""
+    simulation = Simulation(seed, settings, events, make_replication, make_client)
     try:
         simulation.play()
     except Violation as violation:
@@ -100,9 +110,6 @@ def run(
         place = traceback.extract_tb(error.__traceback__)[-1]
         file = place.filename.rpartition("/")[2]
         failure = f"{type(error).__name__} in {file}, line {place.lineno}, {place.name}: {error}"
-    finally:
-        if collects:
-            gc.enable()
     if failure:
         simulation.tell(f"FAILED: {failure}")
     figures = simulation.figures()

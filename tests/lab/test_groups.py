@@ -19,7 +19,6 @@ from zmqlab.lab.service_facts import Facts
 from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import GroupShare
 from zmqlab.placement import place
-from zmqlab.scenarios.nemesis import CHANGES_THE_MEMBERS, deals
 from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.control import Event, EventKind
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
@@ -262,12 +261,3 @@ def test_with_groups_orders_go_to_their_leaders_unless_the_caller_says_otherwise
     assert LoadClient(cluster).settings.node_choice == "leader"
     assert LoadClient(cluster, node_choice="random").settings.node_choice == "random"
     assert LoadClient(Cluster(3)).settings.node_choice == "random"
-
-
-def test_torture_leaves_the_members_of_groups_alone() -> None:
-    dealt = deals(1, 5, shards=8)
-    names = {(deal.kind, deal.variant) for deal in (next(dealt) for _ in range(200))}
-    assert not names & CHANGES_THE_MEMBERS
-    assert ("kill", "leader") in names
-    with pytest.raises(SettingsError, match="members"):
-        deals(1, 5, ("wipe", "scale"), shards=8)

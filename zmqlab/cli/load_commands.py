@@ -259,7 +259,7 @@ def offered_text(settings: LoadSettings, generators: int = 1) -> str:
     return said if generators == 1 else f"{said} from {generators} generators"
 
 
-def _generators(count: int) -> dict[str, int]:
+def _generators(count: int) -> dict[str, Any]:
     """What a load client is told of them: one needs nothing that adds up."""
     return {"generators": count} if count > 1 else {}
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
+from zmqlab.client.retries import NodeChoice
 from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.log_collector import Collectors
@@ -146,7 +147,7 @@ class LoadClient:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self._symbols_a_group = 0 if "symbols" in settings else self.settings.symbols
         """Where the caller names no number of symbols."""
-        self._node_choice = settings.get("node_choice", "")
+        self._node_choice: NodeChoice | None = settings.get("node_choice")
         """As the caller wants it; empty: as is good for the number of shards."""
         if self._cluster is not None:
             self._follow_shards(self._cluster.shards, nodes)

@@ -155,6 +155,10 @@ class Replica:
         self._to_propose.append((key, frame))
         return None
 
+    def fail_reads(self) -> None:
+        """No read that waits will be served here any more."""
+        self._reads.expire(1 << 62)
+
     def _is_far_behind(self) -> bool:
         """Whether this node follows a leader and has much to catch up with.
 

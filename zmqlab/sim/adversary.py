@@ -178,7 +178,7 @@ class Faults:
     def _corrupt(self) -> None:
         """A bit flips, and the node must see it: when it starts again, or when the operator reads its log."""
         process = self._victim()
-        if process is None or process.disk.full or not self._operator.may_lose(process):
+        if process is None or process.disk.full or process.has_unread or not self._operator.may_lose(process):
             return
         process.crash("between two turns")
         record = process.disk.flip_a_bit(self._rng)

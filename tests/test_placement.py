@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from zmqlab.placement import follow, group_of, place
+from zmqlab.placement import PARTING_MAX, Roster, follow, group_of, place
 
 SIZES = [
     (nodes, shards, copies) for nodes in range(1, 10) for shards in (1, 2, 3, 7, 8, 16) for copies in (0, 1, 2, 3, 5)
@@ -81,3 +81,39 @@ def test_the_groups_of_a_dead_node_are_spread_over_all_others() -> None:
     placement = place(names(6), 12, 3)
     partners = {other for members in placement.values() if "node0" in members for other in members}
     assert partners == set(names(6))
+
+
+def endpoints(count: int) -> list[str]:
+    return [f"tcp://127.0.0.1:{5_000 + 10 * number}" for number in range(count)]
+
+
+def test_a_roster_survives_its_bytes_and_follows_from_the_one_before() -> None:
+    first = Roster.of_founders(endpoints(3), 4, 3)
+    second = first.with_node(endpoints(4)[3], 3)
+    third = second.without_node(endpoints(1)[0], 3)
+    for roster in (first, second, third):
+        assert Roster.decode(roster.encode()) == roster
+        expect_balanced(dict(enumerate(roster.groups)), list(roster.nodes), 3)
+    assert [roster.version for roster in (first, second, third)] == [0, 1, 2]
+    assert third.parting == (endpoints(1)[0],)
+    assert set(third.places) == set(endpoints(4))
+    assert third.with_node(endpoints(1)[0], 3).parting == ()
+
+
+def test_a_roster_knows_the_last_nodes_that_left() -> None:
+    roster = Roster.of_founders(endpoints(9), 8, 3)
+    for gone in endpoints(6):
+        roster = roster.without_node(gone, 3)
+    assert roster.parting == tuple(endpoints(6)[-PARTING_MAX:])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{}", b"[]", b"[1,2,3,4]", b'[1,["host:1"],[[0]],[]]', b'[-1,["tcp://1.2.3.4:5"],[[0]],[]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[7]],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],["x"]]', b"\xff", b"[" * 9_000),
+    ],
+)
+def test_bytes_that_are_no_roster(data: bytes) -> None:
+    with pytest.raises(ValueError, match="are no roster"):
+        Roster.decode(data)

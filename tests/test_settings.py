@@ -79,7 +79,8 @@ def test_shards_need_founders_and_as_many_nodes_as_copies() -> None:
         ({"shards": 0}, "shards is 0: it must be a whole number from 1 to 64"),
         ({"replication_factor": 1}, "replication_factor is 1: it must be a whole number from 0 to 0"),
         ({"peers": two, "shards": 2, "replication_factor": 4}, "must be a whole number from 0 to 3"),
-        ({"join": two, "shards": 2}, "takes in no nodes"),
+        ({"join": two, "shards": 2, "bootstrap_ms": 100}, "a seed founds no shards"),
+        ({"join": two, "shards": 2, "replication_factor": 16}, "must be a whole number from 0 to 15"),
         ({"peers": two, "shards": 2, "replication_factor": 1}, "2 copies for 3 founders: some would hold no shard"),
     )
     for fields, said in wrong:

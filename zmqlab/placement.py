@@ -19,18 +19,24 @@ dies are spread over all others.
 the balance demands that it goes, because a move costs a copy of a group's whole state. :func:`place` is the same
 function, begun with no members anywhere.
 
-Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`). No caller gives
-:func:`follow` a placement yet, because members of groups do not change. Also weights: all groups and all nodes count
-alike.
+*Rosters.* A :class:`Roster` is all of this as one value: the nodes of a cluster, and the placement of its groups on
+them, by the nodes' addresses. Where founders placed the groups, version 0 is theirs. Each later version has one node
+more, or one less, than the version before, and its placement follows from that one's. So the placement of a version is
+the same whichever node has made it, as long as one log decides which version is the next.
+
+Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`), and which log decides
+(:mod:`zmqlab.engine.placing`). Also weights: all groups and all nodes count alike.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from zmqlab.market.types import symbol_code
+from zmqlab.settings import is_address, parse_endpoint
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -38,6 +44,8 @@ _BITS = (1 << 64) - 1
 _FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 """Of the 64-bit finalizer of MurmurHash3."""
 _SHIFT = 33
+PARTING_MAX = 4
+"""Nodes that have left last and may still hold replicas. One leaves after the other, so that more are not needed."""
 
 
 def group_of(symbol: str, shards: int) -> int:
@@ -146,3 +154,70 @@ def _chain(
                     if sum(each == taker for each in leaders.values()) <= leads_max:
                         return came[taker]
     return []
+
+
+class Roster(NamedTuple):
+    """Which nodes a cluster with shards has, and which groups each of them is to hold. See the module."""
+
+    version: int
+    """How many nodes have come and gone since the founding."""
+    nodes: tuple[str, ...]
+    """Their base endpoints, in the order of :func:`zmqlab.settings.parse_endpoint`."""
+    groups: tuple[tuple[str, ...], ...]
+    """By number: where the members of each group are to be, its preferred leader first."""
+    parting: tuple[str, ...] = ()
+    """The last nodes that left, at most :data:`PARTING_MAX`, the newest last: they may still hold replicas."""
+
+    @classmethod
+    def of_founders(cls, addresses: Sequence[str], shards: int, replication_factor: int) -> Roster:
+        """Version 0."""
+        nodes = tuple(sorted(addresses, key=parse_endpoint))
+        placement = place(nodes, shards, replication_factor)
+        return cls(0, nodes, tuple(placement[group] for group in range(shards)))
+
+    def with_node(self, address: str, replication_factor: int) -> Roster:
+        """The next version, with one node more."""
+        parting = tuple(each for each in self.parting if each != address)
+        return self._next((*self.nodes, address), parting, replication_factor)
+
+    def without_node(self, address: str, replication_factor: int) -> Roster:
+        """The next version, with one node less."""
+        parting = (*(each for each in self.parting if each != address), address)[-PARTING_MAX:]
+        return self._next(tuple(each for each in self.nodes if each != address), parting, replication_factor)
+
+    def _next(self, nodes: Sequence[str], parting: tuple[str, ...], replication_factor: int) -> Roster:
+        nodes = tuple(sorted(nodes, key=parse_endpoint))
+        placement = follow(dict(enumerate(self.groups)), nodes, replication_factor)
+        return Roster(self.version + 1, nodes, tuple(placement[group] for group in range(len(self.groups))), parting)
+
+    def held_by(self, address: str) -> tuple[int, ...]:
+        """The groups that the node at ``address`` is to hold."""
+        return tuple(group for group, members in enumerate(self.groups) if address in members)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where replicas may be: at the nodes, and at those that have left last."""
+        return (*self.nodes, *self.parting)
+
+    def encode(self) -> bytes:
+        """Bytes that are the same for equal rosters: JSON, in which a node of a group is its place in ``nodes``."""
+        groups = [[self.nodes.index(member) for member in members] for members in self.groups]
+        return json.dumps([self.version, self.nodes, groups, self.parting], separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Roster:
+        """The roster in the bytes of :meth:`encode`.
+
+        Raises:
+            ValueError: these bytes are no roster.
+        """
+        try:
+            version, nodes, groups, parting = json.loads(data)
+            roster = cls(
+                version, tuple(nodes), tuple(tuple(nodes[at] for at in each) for each in groups), tuple(parting)
+            )
+            if not isinstance(version, int) or version < 0 or not all(map(is_address, roster.places)):
+                raise ValueError("its version or an address is none")
+            return roster
+        except (TypeError, IndexError, AttributeError, RecursionError, ValueError) as error:
+            raise ValueError(f"{len(data)} bytes are no roster: {error}") from error

@@ -44,7 +44,7 @@ LogFormat = Literal["text", "json"]
 LogTo = Literal["file", "stderr"]
 """``stderr``: for containers and supervisors, which collect standard error."""
 
-MAX_SHARDS = 64
+MAX_SHARDS, MAX_COPIES = 64, 15
 """Far more than the cores of one machine keep busy. Each has three tables of its own in a node's journal."""
 PORTS_PER_NODE = 3
 """Base port + 0: PUB; + 1: ROUTER for peers; + 2: ROUTER for clients."""
@@ -319,9 +319,9 @@ class NodeSettings:
     """On SIGTERM leave the group, so that fewer votes make a majority. A later start with ``join`` comes back. For
     clusters that are scaled up and down, as with ``docker compose up --scale``."""
     shards: int = 1
-    """How many Raft groups share the symbols. All founders need the same, and it stays so for good."""
+    """How many Raft groups share the symbols. All nodes need the same, and it stays so for good."""
     replication_factor: int = 0
-    """With `shards`: how many founders hold each group; 0: all. All founders need the same."""
+    """With `shards`: how many nodes hold each group; 0: all. All nodes need the same."""
 
     def __post_init__(self) -> None:
         require(is_node_name(self.name), f"node name {self.name!r}: use up to 32 letters, digits, . _ -")
@@ -380,8 +380,9 @@ class NodeSettings:
         require_whole("snapshot_log_bytes", self.snapshot_log_bytes, 4_096, 1 << 34)
         require_whole("journal_retain_bytes", self.journal_retain_bytes, 0, 1 << 38)
         require_whole("shards", self.shards, 1, MAX_SHARDS)
-        require_whole("replication_factor", self.replication_factor, 0, len(self.peers) + 1 if self.shards > 1 else 0)
-        require(self.shards == 1 or not self.join, "a cluster with shards takes in no nodes: give all with --peers")
+        most = MAX_COPIES if self.join else len(self.peers) + 1
+        require_whole("replication_factor", self.replication_factor, 0, most * (self.shards > 1))
+        require(self.shards == 1 or not self.bootstrap_ms, "a seed founds no shards: name all founders with --peers")
         held = self.shards * (self.replication_factor or len(self.peers) + 1)
         require(held > len(self.peers), f"{held} copies for {len(self.peers) + 1} founders: some would hold no shard")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from tests.engine.fake_effects import Driven
 from zmqlab.engine import Group
+from zmqlab.placement import Roster
 from zmqlab.raft import Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -38,6 +40,7 @@ class ShardCluster:
         self.journals = {number: make_journal(number) for number in range(nodes)}
         self.running: dict[int, Driven] = {}
         self.now_ns = 0
+        self._ids = count(70_001)
         self.sent: deque[tuple[int, str, bytes]] = deque()
         """(sender, receiver's address or empty for all, frame)"""
         for number in range(nodes):
@@ -55,6 +58,57 @@ class ShardCluster:
         driven = Driven(settings, self.journals[number], is_met=False)
         driven.now_ns = self.now_ns
         self.running[number] = driven
+
+    def join(self, number: int, journal: Journal | None = None, **fields: Any) -> Driven:
+        """A node starts that is to be taken in, or is started again; by the addresses of all that run."""
+        self.journals[number] = journal or self.journals.get(number) or MemoryJournal()
+        settings = NodeSettings(
+            name=f"node{number}",
+            port=5_000 + 10 * number,
+            join=tuple(endpoint(other) for other in self.running if other != number),
+            shards=self.shards,
+            replication_factor=self.copies,
+            **fields,
+        )
+        driven = Driven(settings, self.journals[number], is_met=False)
+        driven.now_ns = self.now_ns
+        if driven.engine._first_start is not None:
+            driven.engine._first_start.own_id = next(self._ids)
+        self.running[number] = driven
+        return driven
+
+    def dismiss(self, number: int) -> list[control.Answer]:
+        """A person asks all nodes that this one leave the cluster; what they say."""
+        query = control.encode(frames.QUERY, control.RemoveMemberQuery(9, 0, address=endpoint(number)))
+        return [control.decode_answer(answer) for each in list(self.running) for answer in self.ask(each, query)]
+
+    def roster(self) -> Roster:
+        """The newest that any node knows."""
+        known = [driven.engine.hosting.placing.roster for driven in self.running.values() if driven.engine.hosting]
+        return max(known, key=lambda roster: roster.version)
+
+    def voters(self, group: int) -> list[str]:
+        """Where the voters of a group are, as its leader has it."""
+        leader = self.leader(group)
+        assert leader is not None
+        configuration = self.groups(leader)[group].replica.replication.configuration
+        return sorted(at for member, at in configuration.addresses if member in configuration.voters)
+
+    def is_placed(self) -> bool:
+        """Whether every group has the members that the roster wants, and every node holds what it wants of it."""
+        roster = self.roster()
+        held = {driven.settings.endpoint: tuple(sorted(driven.engine.groups)) for driven in self.running.values()}
+        return all(roster.held_by(place) == groups for place, groups in held.items()) and all(
+            self.leader(group) is not None and self.voters(group) == sorted(members)
+            for group, members in enumerate(roster.groups)
+        )
+
+    def step_until(self, done: Callable[[], bool], ticks_max: int = 3_000) -> None:
+        for _ in range(ticks_max // 10):
+            if done():
+                return
+            self.step(10)
+        raise AssertionError("it takes too long")
 
     def terminate(self, number: int) -> None:
         """SIGTERM: the node ends in order; it is not taken away here."""

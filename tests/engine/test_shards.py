@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.fake_effects import Driven
 from tests.engine.shard_cluster import ShardCluster, endpoint, responses, status_of
+from zmqlab.engine import Group
 from zmqlab.errors import JournalMismatch
 from zmqlab.market.types import Command, CommandKind, OrderType, Side, TimeInForce, symbol_code
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -102,6 +103,26 @@ def test_a_session_of_one_group_is_unknown_to_the_others() -> None:
     cluster.step(2)
     (response,) = responses(cluster.ask(0))
     assert response.status == ResponseStatus.SESSION_EXPIRED
+
+
+def test_a_group_that_nothing_comes_in_for_takes_no_part_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = founded()
+    began: list[int] = []
+    flush = Group.flush
+
+    def noting(group: Group, now_ns: int) -> None:
+        began.append(group.number)
+        flush(group, now_ns)
+
+    monkeypatch.setattr(Group, "flush", noting)
+    cluster.ask(0, client_wire.encode_open_session(5, 1))
+    assert began == [1]
+    began.clear()
+    cluster.running[0].turn()
+    assert began == [], "no tick has passed"
+    cluster.running[0].now_ns += 10_000_000
+    cluster.running[0].turn()
+    assert sorted(began) == list(range(SHARDS)), "a tick is for all"
 
 
 def test_a_node_without_a_group_sends_its_clients_elsewhere_and_tells_what_it_has() -> None:
@@ -247,9 +268,7 @@ def test_a_founder_without_its_disk_at_another_address_waits() -> None:
     moved.engine._first_start.own_id = 77  # type: ignore[union-attr]
     cluster.step(100)
     assert not cluster.groups(2)
-    assert any(
-        "without a founder at this address: start this node where one was" in note for note in moved.effects.notes
-    )
+    assert any("without a node at this address: start this node where one was" in note for note in moved.effects.notes)
 
 
 def test_a_founder_without_its_disk_does_not_take_the_place_of_one_that_has_moved() -> None:
@@ -363,15 +382,12 @@ def test_a_group_that_hangs_up_leaves_the_connection_to_the_others() -> None:
     assert not effects.questioned
 
 
-def test_people_are_told_that_the_members_of_a_cluster_with_shards_stay() -> None:
+def test_people_are_told_that_a_whole_node_is_let_go_and_not_one_of_its_replicas() -> None:
     cluster = founded()
     own_id = cluster.groups(1)[0].replica.replication.node_id
     leader = cluster.leader(0) or 0
-    for query in (control.RemoveMemberQuery(4, own_id), control.AddMemberQuery(4, 99, "tcp://127.0.0.1:7000")):
-        (answer,) = cluster.ask(leader, control.encode(frames.QUERY, query, 0))
-        error = control.decode_answer(answer)
-        assert isinstance(error, control.ErrorAnswer)
-        assert (error.code, error.message) == (
-            control.ErrorCode.REFUSED,
-            "a cluster with shards can't change its members yet",
-        )
+    (answer,) = cluster.ask(leader, control.encode(frames.QUERY, control.RemoveMemberQuery(4, own_id), 0))
+    error = control.decode_answer(answer)
+    assert isinstance(error, control.ErrorAnswer)
+    assert error.code == control.ErrorCode.REFUSED
+    assert "let the whole node go, by cluster.remove(name) or zmqlab remove" in error.message

@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 from zmqlab import keys
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import Keyring
-from zmqlab.lab import processes, scaling
+from zmqlab.lab import processes, scaling_by_hand
 from zmqlab.settings import NodeSettings
 from zmqlab.wire.node_status import Member, NodeStatus
 
@@ -151,13 +151,15 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
         started.append(settings)
         raise ClusterError("far enough")
 
-    monkeypatch.setattr(scaling, "start_in_background", start)
-    monkeypatch.setattr(scaling.ask, "statuses", lambda *_: {})
+    monkeypatch.setattr(scaling_by_hand, "start_in_background", start)
+    monkeypatch.setattr(scaling_by_hand.ask, "statuses", lambda *_: {})
     members = {"tcp://127.0.0.1:5000": Member(node_id=1, host="127.0.0.1", port=5_000, voter=True, name="node0")}
-    monkeypatch.setattr(scaling, "reach_leader", lambda *_: scaling.Reached("tcp://127.0.0.1:5002", members))
+    monkeypatch.setattr(
+        scaling_by_hand, "reach_leader", lambda *_: scaling_by_hand.Reached("tcp://127.0.0.1:5002", members)
+    )
 
     def scale(keys: Path | None = None) -> None:
-        scaling.ScalingByHand(["tcp://127.0.0.1:5002"], tmp_path, lambda _: None, 1.0, keys).scale(2)
+        scaling_by_hand.ScalingByHand(["tcp://127.0.0.1:5002"], tmp_path, lambda _: None, 1.0, keys).scale(2)
 
     with pytest.raises(ClusterError, match="far enough"):
         scale()

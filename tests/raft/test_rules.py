@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,8 @@ def test_a_configuration_survives_its_bytes(voters: set[int], learners: set[int]
     addresses = tuple((node_id, f"tcp://host:{node_id}") for node_id in voters if node_id % 2)
     configuration = Configuration(tuple(voters), tuple(learners - voters), addresses)
     assert Configuration.decode(configuration.encode()) == configuration
+    with_roster = replace(configuration, roster=b"who there is")
+    assert Configuration.decode(with_roster.encode()) == with_roster
     reversed_voters = tuple(reversed(configuration.voters))
     assert configuration.encode() == Configuration(reversed_voters, configuration.learners, addresses[::-1]).encode()
 
@@ -167,6 +170,15 @@ def test_a_configuration_has_each_node_once() -> None:
 )
 def test_one_server_at_a_time(voters: tuple[int, ...], learners: tuple[int, ...], one_step: bool) -> None:
     assert Configuration((1, 2, 3)).differs_by_one(Configuration(voters, learners)) == one_step
+
+
+def test_a_roster_changes_alone_and_stays_as_members_come_and_go() -> None:
+    before = Configuration((1, 2, 3), (4,), ((1, "a"), (4, "d")))
+    after = replace(before, roster=b"more nodes")
+    assert before.differs_by_one(after)
+    assert not before.differs_by_one(replace(after, voters=(1, 2)))
+    changed = after.with_learner(5, "e").with_voter(4).with_address(5, "f").without(1)
+    assert changed.roster == b"more nodes"
 
 
 def test_configurations_roll_back_and_are_forgotten() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.wire.damage import damaged, refuses_or_accepts
 from zmqlab.errors import FrameError
+from zmqlab.placement import Roster
 from zmqlab.raft import (
     AppendEntries,
     AppendEntriesResponse,
@@ -28,12 +29,15 @@ from zmqlab.raft import (
 from zmqlab.wire import frames
 from zmqlab.wire.peer import (
     Hello,
+    RosterNews,
     decode_forward,
     decode_hello,
     decode_message,
+    decode_roster,
     encode_forward,
     encode_hello,
     encode_message,
+    encode_roster,
 )
 
 LARGE = 2**64 - 1
@@ -155,6 +159,20 @@ def test_a_hello_without_an_endpoint_is_refused(address: str) -> None:
 @given(damaged(encode_hello(HELLO)))
 def test_a_damaged_hello(frame: bytes) -> None:
     refuses_or_accepts(decode_hello, frame)
+
+
+NEWS = RosterNews(7, 9, "tcp://10.0.0.1:5000", Roster.of_founders(["tcp://10.0.0.1:5000", "tcp://10.0.0.2:5000"], 3, 1))
+
+
+def test_a_roster_survives_its_frame() -> None:
+    assert decode_roster(encode_roster(NEWS)) == NEWS
+    with pytest.raises(FrameError, match="a ROSTER is not valid"):
+        decode_roster(encode_roster(NEWS._replace(address="tcp://localhost:5000")))
+
+
+@given(damaged(encode_roster(NEWS)))
+def test_a_damaged_roster(frame: bytes) -> None:
+    refuses_or_accepts(decode_roster, frame)
 
 
 @given(damaged(encode_forward(3, REQUESTS)))

@@ -259,7 +259,7 @@ def scale(
     New nodes run in the background; `zmqlab ps` lists them and scaling down ends them.
     """
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.lab.scaling import ScalingByHand
+    from zmqlab.lab.scaling_by_hand import ScalingByHand
 
     def tell(line: str) -> None:
         typer.echo(line, err=as_json)
@@ -279,18 +279,26 @@ def remove(
     keys: Path | None = KEYS_OPTION,
     timeout: str = typer.Option("10s", "--timeout", help="How long it may take."),
 ) -> int:
-    """Take MEMBER out of its group, so that the others need it no longer for a majority.
+    """Take MEMBER out of its group, or all its groups, so that the others need it no longer for a majority.
 
     For one that will not come back, or before its process is ended; a leader hands over first. Its process goes on, and
     a later start with --join brings it back.
     """
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.lab.scaling import member_called, reach_leader, remove_member
+    from zmqlab.lab.placed_members import all_nodes
+    from zmqlab.lab.scaling import member_called, reach_leader, remove_member, remove_node
 
     deadline = time.monotonic() + timeout_s
-    found = member_called(member, reach_leader(lambda: endpoints, deadline))
-    remove_member(lambda: endpoints, found.node_id, deadline)
-    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of the group")
+    reached = reach_leader(lambda: endpoints, deadline)
+    if reached.shards > 1:
+        nodes_now = all_nodes(endpoints)
+        found = member_called(member, reached._replace(members=nodes_now))
+        remove_node(lambda: [each.client_endpoint for each in nodes_now.values()], found.endpoint, deadline)
+    else:
+        found = member_called(member, reached)
+        remove_member(lambda: endpoints, found.node_id, deadline)
+    where = "the group" if reached.shards == 1 else "all groups"
+    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of {where}")
     return EXIT_OK
 
 

@@ -55,6 +55,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from zmqlab import placement
 from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire import control
 from zmqlab.wire.frames import QUERY
@@ -118,8 +119,14 @@ def newest_of(statuses: Iterable[NodeStatus]) -> NodeStatus | None:
 
 
 def nodes_told(status: NodeStatus) -> tuple[str, ...]:
-    """Where clients reach all nodes that a status of a cluster with shards names, whichever groups they hold."""
-    places = [at for _, at in status.founders] + [at for brief in status.groups for at in brief.members]
+    """Where clients reach all nodes that a status of a cluster with shards names, whichever groups they hold.
+
+    The founders are named where it has no roster: some of them may have gone since.
+    """
+    nodes: Iterable[str] = (
+        placement.Roster.decode(status.roster).nodes if status.roster else [at for _, at in status.founders]
+    )
+    places = [*nodes, *(at for brief in status.groups for at in brief.members)]
     return tuple(client_endpoint(*parse_endpoint(at)) for at in dict.fromkeys(places))
 
 

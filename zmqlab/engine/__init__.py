@@ -19,7 +19,10 @@ In reading order:
 * :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
 * :mod:`~zmqlab.engine.own_symbols`: whether what a client sends to a group is about symbols of that group.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
-* :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, is removed, leaves and ends.
+* :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, and finds out that it was removed.
+* :mod:`~zmqlab.engine.placing`: which nodes a cluster with shards has, and how the members of its groups follow that.
+* :mod:`~zmqlab.engine.hosting`: which groups a node holds, opened and closed as the roster has it.
+* :mod:`~zmqlab.engine.departure`: how a node leaves its groups and its cluster, and how it ends.
 * :mod:`~zmqlab.engine.answers`: queries of people and tools, and their answers.
 * :mod:`~zmqlab.engine.link_faults`: links that are cut, late or lossy on demand.
 * :mod:`~zmqlab.engine.status`: counters, and the snapshot that a node publishes.

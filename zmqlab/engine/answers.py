@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from zmqlab.engine.peers import Peers
+from zmqlab.engine.placing import Following
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
 from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
@@ -88,7 +89,7 @@ class Answers:
         trace: Callable[[TraceQuery], None],
         obey: Obey | None,
         may_be_linearizable: bool = True,
-        may_change_members: bool = True,
+        following: Following | None = None,
     ) -> None:
         """Answer for this replica.
 
@@ -96,8 +97,8 @@ class Answers:
             status: this node's snapshot of itself.
             trace: has the group traced.
             obey: what sets faults. None: a query that asks for faults is refused.
-            may_change_members: False: a person's question to add or remove a node is refused; a node's own is not.
             may_be_linearizable: False: queries for books and trades never wait for a read index, whatever they ask.
+            following: which changes of the members the roster allows; None: all.
         """
         self._replica = replica
         self._peers = peers
@@ -105,7 +106,7 @@ class Answers:
         self._trace = trace
         self._obey = obey
         self._may_be_linearizable = may_be_linearizable
-        self._may_change_members = may_change_members
+        self._following = following
         self._wishes: dict[int, tuple[int, bool]] = {}
         """Node -> what it has asked for itself, the newest that was heard: its life by then, and whether it leaves. In
         one life it asks to be taken in, and then to be let go. The node that was heard last stands last."""
@@ -123,8 +124,6 @@ class Answers:
                 self._hash(query, reply)
             case TransferQuery():
                 self._transfer(query, reply)
-            case AddMemberQuery() | RemoveMemberQuery() if not (query.life or self._may_change_members):
-                reply(ErrorAnswer(query.nonce, ErrorCode.REFUSED, "a cluster with shards can't change its members yet"))
             case AddMemberQuery():
                 reply(self._add(query))
             case RemoveMemberQuery():
@@ -220,7 +219,9 @@ class Answers:
             self._peers.note_name(query.node_id, query.name)
         address = f"tcp://{host}:{port}"
         self._peers.note_address(query.node_id, address)
-        change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
+        change = self._following.admit(query.node_id, address) if self._following is not None else None
+        if change is None:
+            change = self._replica.replication.add_member(query.node_id, address, self._peers.elsewhere)
         return self._outcome(query.nonce, change)
 
     def _remove(self, query: RemoveMemberQuery) -> Answer:
@@ -228,7 +229,12 @@ class Answers:
         if self._is_late(query, leaves=True):
             said = "that node has been started again since, and has asked to stay"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
-        return self._outcome(query.nonce, self._replica.replication.remove_member(query.node_id))
+        change = None
+        if self._following is not None:
+            change = self._following.release(query.node_id, query.address, asks_itself=query.life > 0)
+        if change is None:
+            change = self._replica.replication.remove_member(query.node_id)
+        return self._outcome(query.nonce, change)
 
     def _is_late(self, query: AddMemberQuery | RemoveMemberQuery, leaves: bool) -> bool:
         """Whether a node's question for itself comes after one that it asked later.

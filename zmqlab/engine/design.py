@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from zmqlab.engine.leader_balance import PATIENCE
 from zmqlab.engine.link_faults import ClientFaults, LinkFaults
+from zmqlab.engine.placing import Placing
 from zmqlab.raft import RaftSettings
 from zmqlab.replica import MakeReplication, RaftByQuorum, ReplicaSettings, StateMachine
 from zmqlab.wire import frames
@@ -50,5 +51,7 @@ class Company(NamedTuple):
     """Gives the essentials of all of them; None: the cluster has no shards."""
     founders: tuple[tuple[int, str], ...] = ()
     """Identity and address of each founder of a cluster with shards."""
-    preferred: str = ""
-    """The address of the member that should lead this group; empty: none more than the others."""
+    placing: Placing | None = None
+    """Which nodes are to hold this group, and which of them should lead it; None: the cluster has no shards."""
+    seeds: tuple[str, ...] = ()
+    """Base endpoints of nodes that may know the group, where this node has got it later than at its first start."""

@@ -87,8 +87,8 @@ class Effects(Asking, Protocol):
     def unsubscribe(self, address: str) -> None: ...
 
     def hear_groups(self, numbers: Sequence[int]) -> None:
-        """Of all nodes that are subscribed to, hear what they publish for these groups alone. Called once, by a node of
-        a cluster with shards."""
+        """Of all nodes that are subscribed to, hear what they publish for these groups alone. Called by a node of a
+        cluster with shards, again whenever it holds other groups."""
         ...
 
     # The disk, for labs.

@@ -37,10 +37,11 @@ from zmqlab.engine.group_founding import (
     ONLY_GROUP,
     AssemblyOfShards,
     Beginning,
+    JoiningCluster,
     beginning_of,
     open_journals,
-    preferred_places,
 )
+from zmqlab.engine.hosting import Hosting, hosting_of
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
 from zmqlab.engine.status import early_status, log_line
@@ -95,7 +96,7 @@ class Engine:
             JournalCorrupt, JournalFull: the journal can't be read, or not be begun.
         """
         self.groups: dict[int, Group] = {}
-        """By number; empty only until it is decided what this node is."""
+        """By number; empty until it is decided what this node is, and when it has left a cluster with shards."""
         self.held = Held()
         """Frames that a faulty link has made late."""
         self._awake: dict[int, Group] = {}
@@ -125,13 +126,20 @@ class Engine:
         self._snapshots_made = 0
         self._bad_logged = 0
         self._is_closing = False
+        self.hosting: Hosting | None = None
+        """With shards: which groups this node holds, and is to hold."""
         self._first_start: FirstStart | None = None
         """Of a node that does not know yet what it is."""
         if not journal.is_new:
             self._open_groups(None)
             return
+        own_id = journal.draw(draw_id())
         assembly = Assembly if settings.shards == 1 else AssemblyOfShards
-        start = first_start(settings, effects, rng, journal.draw(draw_id()), assembly)
+        start: FirstStart | Origin
+        if settings.shards > 1 and settings.join:
+            start = JoiningCluster(settings, effects, rng, own_id, journal.life)
+        else:
+            start = first_start(settings, effects, rng, own_id, assembly)
         if isinstance(start, Origin):
             self._open_groups(beginning_of(start, start, settings))
         else:
@@ -139,30 +147,36 @@ class Engine:
 
     def _open_groups(self, new: Beginning | None) -> None:
         """``new``: what this node is, if it is so from now on."""
-        opened, founders = open_journals(self._journal, self._settings, new)
-        briefs = self._briefs if self._settings.shards > 1 else None
-        preferred = preferred_places(founders, self._settings)
+        opened, hosted = open_journals(self._journal, self._settings, new)
+        if hosted is not None:
+            parts = self._settings, self._journal, self._effects, self._connections, self._rng
+            self.hosting = hosting_of(*parts, self.groups, hosted, new, self._open)
         for number, (journal, origin) in opened.items():
-            self.groups[number] = self._group_class(
-                number,
-                self._settings,
-                self._effects,
-                self._connections,
-                journal,
-                Faults(self.links, self.clients, self._suffer),
-                self._rng,
-                origin,
-                self._design,
-                self._clock,
-                Company(len(opened), briefs, founders.addresses, preferred.get(number, "")),
-            )
+            self._open(number, journal, origin, len(opened))
         self._wake_all()
         if len(opened) < self._settings.shards:
             self._effects.hear_groups(tuple(opened))
 
+    def _open(self, number: int, journal: Journal, origin: Origin, size: int, seeds: tuple[str, ...] = ()) -> None:
+        """``size``: how many groups share the bounds of this node; ``seeds``: nodes that may know the group."""
+        company = self.hosting.company(size, self._briefs, seeds) if self.hosting is not None else Company(size)
+        self.groups[number] = self._group_class(
+            number,
+            self._settings,
+            self._effects,
+            self._connections,
+            journal,
+            Faults(self.links, self.clients, self._suffer),
+            self._rng,
+            origin,
+            self._design,
+            self._clock,
+            company,
+        )
+
     def _briefs(self) -> list[GroupBrief]:
         """Of all groups here the essentials."""
-        return self._told or [group.brief() for group in self.groups.values()]
+        return self._told or [group.brief() for _, group in sorted(self.groups.items())]
 
     @property
     def wake_ns(self) -> int:
@@ -188,7 +202,10 @@ class Engine:
 
     def _hand_to_group(self, frame: bytes) -> None:
         frame_type, number = frames.parse_header(frame)
-        self._group(number).on_peer_frame(frame_type, frame)
+        if frame_type == frames.ROSTER and self.hosting is not None:
+            self.hosting.placing.hear(frame)
+        else:
+            self._group(number).on_peer_frame(frame_type, frame)
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.
@@ -235,16 +252,21 @@ class Engine:
             answer = control.decode_answer(frame)
             if self._first_start is not None:
                 self._first_start.take(address, answer)
-            elif number in self.groups:
+                return
+            if self.hosting is not None:
+                self.hosting.take(address, answer)
+            if number in self.groups:
                 self._group(number).on_answer(address, answer)
         except FrameError as error:
             self._effects.note(f"bad answer from {address}: {error}", is_warning=True)
 
     def on_signal(self) -> None:
-        """End in order (:class:`~zmqlab.engine.lifecycle.Closing`); the second call ends at once."""
+        """End in order (:class:`~zmqlab.engine.departure.Closing`); the second call ends at once."""
         if self._is_closing or not self.groups:
             self.is_over = True
         self._is_closing = True
+        if self.hosting is not None:
+            self.hosting.begin_to_close()
         for group in self.groups.values():
             group.begin_to_close()
         self._wake_all()
@@ -270,12 +292,15 @@ class Engine:
             self._effects.reply(route, client_wire.encode_responses([body], number))
             return
         query = control.decode_query(frame)
-        if isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery):
+        if isinstance(query, control.StatusQuery) and not self.groups and self.hosting is not None:
+            answer = control.StatusAnswer(query.nonce, self.hosting.status())
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+        elif isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery) and self.groups:
             next(iter(self.groups.values())).on_client_frame(frame_type, route, frame, self._now_ns, sender)
         else:
             said = f"this node does not hold group {number}: ask one that a status names"
-            answer = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
-            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+            refused = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
+            self._effects.reply(route, control.encode(frames.ANSWER, refused, number))
 
     def _address_of(self, node_id: int) -> str:
         """The base endpoint of a member of any group; empty for any other node."""
@@ -324,7 +349,8 @@ class Engine:
         else:
             more = self._turn_of_groups(awake)
         self._flush(awake)
-        if self._is_closing and all(group.closing.is_over for group in self.groups.values()):
+        departs = self.hosting is not None and self.hosting.departs
+        if self._is_closing and not departs and all(group.closing.is_over for group in self.groups.values()):
             self.is_over = True
         if self.groups and self._now_ns >= self._next_snapshot_ns:
             self._publish_statuses()
@@ -390,6 +416,8 @@ class Engine:
             return
         for group in self.groups.values():
             group.tick()
+        if self.hosting is not None:
+            self.hosting.tick(self._now_ns)
         self._wake_all()
 
     def _flush(self, awake: Sequence[Group]) -> None:

@@ -9,6 +9,7 @@ told of it. A node that comes back without its journal is another node, and can 
 - :class:`Assembly`: one of several founders (``--peers``). All founders must be there once, at the first start, to tell
   each other their identities. They are the first configuration, the same at each of them.
   With shards it is :class:`~zmqlab.engine.group_founding.AssemblyOfShards`.
+- :class:`~zmqlab.engine.group_founding.JoiningCluster`: a node that joins a cluster with shards.
 - :class:`Founding`: a seed (``--join`` with ``--bootstrap-ms``). It founds a cluster of one, which the others join.
 
 Both ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
@@ -25,7 +26,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from zmqlab.engine.effects import Effects
+from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.settings import NodeSettings, is_address
@@ -40,7 +41,7 @@ REMIND_TIMEOUTS = 15
 """In election time-outs, between two lines of the log that say which founders are missing."""
 ROUND_TIMEOUTS = 1.25
 """Between two rounds of a seed's questions."""
-FOUNDER, SEED = "founder", "seed"
+FOUNDER, SEED, NEWCOMER = "founder", "seed", "newcomer"
 """Roles in the status of a node that has not decided yet."""
 Founders = tuple[tuple[int, str], ...]
 """Identity and base endpoint of each."""
@@ -61,7 +62,7 @@ class FirstStart(ABC):
     def __init__(
         self,
         settings: NodeSettings,
-        effects: Effects,
+        effects: Asking,
         rng: random.Random,
         own_id: int,
         named: Sequence[str],
@@ -120,7 +121,7 @@ class FirstStart(ABC):
 
 
 def first_start(
-    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int, make_assembly: MakeAssembly
+    settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, make_assembly: MakeAssembly
 ) -> FirstStart | Origin:
     """What a node without a journal has to find out; or what it is, if there is nothing to find out.
 
@@ -137,7 +138,7 @@ def _alone(own_id: int, settings: NodeSettings) -> Configuration:
     return Configuration((own_id,), addresses=((own_id, settings.endpoint),))
 
 
-MakeAssembly = Callable[[NodeSettings, Effects, random.Random, int], FirstStart]
+MakeAssembly = Callable[[NodeSettings, Asking, random.Random, int], FirstStart]
 
 
 class Assembly(FirstStart):
@@ -164,7 +165,7 @@ class Assembly(FirstStart):
 
     role = FOUNDER
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id, settings.peers, max(1, settings.election_ticks // ASKS))
         self._remind_ticks = REMIND_TIMEOUTS * settings.election_ticks
         self._met: dict[str, tuple[int, int, str, Founders]] = {}
@@ -252,7 +253,7 @@ class Founding(FirstStart):
 
     role = SEED
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         round_ticks = round(ROUND_TIMEOUTS * settings.election_ticks)
         super().__init__(settings, effects, rng, own_id, settings.join, round_ticks)
         self._ends_at = max(1, settings.bootstrap_ms // settings.tick_ms)

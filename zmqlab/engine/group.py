@@ -14,24 +14,24 @@ client gets all its answers of a turn in one message: messages and wake-ups cost
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
+from zmqlab.engine.departure import Closing, Leaving
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.leader_balance import Balance
-from zmqlab.engine.lifecycle import Closing, Joining, Leaving, Standing
+from zmqlab.engine.lifecycle import Joining, Standing
 from zmqlab.engine.own_symbols import expect_own_commands, expect_own_question
 from zmqlab.engine.peers import Connections, Peers
 from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
-from zmqlab.engine.status import REMOVED, Counters, brief_of, status_of
+from zmqlab.engine.placing import Following
+from zmqlab.engine.status import REMOVED, Counters, brief_of, status_of, trades_of
 from zmqlab.engine.tracing import Tracing
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
-from zmqlab.market.types import Command, symbol_name
 from zmqlab.raft import RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
 from zmqlab.raft.state import FOLLOWER, LEADER, PRE_CANDIDATE
@@ -52,7 +52,6 @@ from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.control import EventKind
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message, encode_forward, encode_message
-from zmqlab.wire.records import unpack_fills, unpack_reports
 from zmqlab.wire.traces import TraceQuery
 
 EAGER_TICKS = 300
@@ -97,24 +96,31 @@ class Group:
         self.replica = self._make_replica(journal, origin, rng, design)
         self.peers = Peers(number, settings, effects, connections, self.replica.replication)
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
-        seeds = settings.join or tuple(named)  # a founder's peers may have moved if they were given by name
+        # a founder's peers may have moved if they were given by name
+        seeds = company.seeds or settings.join or tuple(named)
         replication = self.replica.replication
+        self.following = Following(number, company.placing, replication) if company.placing is not None else None
+        """How the members follow the roster; None: the cluster has no shards."""
         asking = connections.questions_of(number)
         self.joining = Joining(
             settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
         self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number)
-        leaving = Leaving(asking, rng, replication, journal.life, number) if settings.leave else None
+        is_last = company.placing.is_last if company.placing is not None else None
+        leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
         patience = design.balance_timeouts
-        preferred = partial(self.peers.member_at, company.preferred)
-        self.balance = Balance(self.replica, preferred, self.peers.is_closing, patience)
+        self.balance = Balance(
+            self.replica, lambda: self.peers.member_at(self.preferred), self.peers.is_closing, patience
+        )
         self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
         self._bad_clients = faults.clients
         obey = (faults.links.replace, faults.suffer) if settings.allow_faults else None
-        is_linearizable, is_alone = settings.reads == "linearizable", settings.shards == 1
-        self._answers = Answers(self.replica, self.peers, self.status, self.trace, obey, is_linearizable, is_alone)
+        is_linearizable = settings.reads == "linearizable"
+        self._answers = Answers(
+            self.replica, self.peers, self.status, self.trace, obey, is_linearizable, self.following
+        )
 
     def _make_replica(self, journal: Journal, origin: Origin, rng: random.Random, design: Design) -> Replica:
         settings = self._settings
@@ -126,9 +132,11 @@ class Group:
             election_ticks=settings.election_ticks,
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
+            tells_all=False,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
-        preferred = self._company.preferred
+        placing = self._company.placing
+        preferred = placing.places_in(self.number)[0] if placing is not None else ""
         is_first = preferred == settings.endpoint if preferred else settings.leader
         is_eager = is_first and origin.is_founder and stored.hard_state is None
         self._eager_ticks = EAGER_TICKS if is_eager else 0
@@ -158,7 +166,7 @@ class Group:
             self.peers.expect_member(sender)
             if self.tracing is not None:
                 self.tracing.forwarded(sender, requests)
-            self.replica.take_forwarded(requests)
+            self.replica.take_forwarded(requests, sender)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
         else:
@@ -238,14 +246,38 @@ class Group:
             if not self.joining.is_wanted():
                 self.standing.tick()
         self.closing.tick()
-        if self._company.preferred and not self.closing.begun:
-            self.balance.tick()
+        if self.following is not None:
+            self.following.tick()
+            if not self.closing.begun:
+                self.balance.tick()
         if self._eager_ticks:
             replication = self.replica.replication
             self._eager_ticks = 0 if replication.leader_id else self._eager_ticks - 1
             is_waiting = replication.role in (FOLLOWER, PRE_CANDIDATE)
             if self._eager_ticks % EAGER_INTERVAL_TICKS == 1 and is_waiting:
                 replication.campaign()
+
+    @property
+    def preferred(self) -> str:
+        """The address of the member that should lead; empty: none more than the others."""
+        return self.following.preferred if self.following is not None else ""
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the roster does not want this replica, and it is known to be no member of the group any more."""
+        return self.following is not None and self.following.is_out(self.standing)
+
+    def close(self, now_ns: int) -> None:
+        """Other nodes hold the group from now on: send its clients there."""
+        for key, waiting in self.replica.pending.items():
+            body = client_wire.encode_response(*key, 0, ResponseStatus.ELSEWHERE)
+            self._outbox.setdefault(waiting.route, []).append(body)
+        self.replica.fail_reads()
+        self.flush(now_ns)
+        self.joining.close()
+        self.standing.close()
+        self.closing.close()
+        self.peers.leave()
 
     def begin_to_close(self) -> None:
         """Take no more requests; hand over what can be handed over."""
@@ -322,7 +354,7 @@ class Group:
             self.tracing.applied(entry, applied.key)
         if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not LEADER:
             return
-        for trade in islice(_trades_of(entry, applied), self._trades_left):
+        for trade in islice(trades_of(entry, applied), self._trades_left):
             self._effects.publish(control.encode(frames.TRADE, trade, self.number))
             self._trades_left -= 1
 
@@ -337,13 +369,13 @@ class Group:
         if self._company.briefs is not None:
             status.groups = self._company.briefs()
             status.founders = list(self._company.founders)
+        if self._company.placing is not None:
+            status.roster = self._company.placing.roster.encode()
         return status
 
     def brief(self) -> GroupBrief:
         """The essentials, for the statuses of all groups of this node."""
-        return brief_of(
-            self.number, self.replica.replication, self.peers, self._company.preferred, self.standing.was_removed
-        )
+        return brief_of(self.number, self.replica.replication, self.peers, self.preferred, self.standing.was_removed)
 
     def _where(self) -> str:
         """Which group a line of the log is of."""
@@ -354,7 +386,7 @@ class Group:
         self.counters.close_interval()
         self._trades_left = TRADES_PER_SNAPSHOT
         status = self.status()
-        status.founders = []
+        status.founders, status.roster = [], b""
         self._effects.publish(control.encode(frames.METRICS, status, self.number))
         self._effects.observe(status, self.replica, self.closing.begun)
         if self.tracing is not None:
@@ -408,19 +440,3 @@ class Group:
 def _staggered(snapshot_log_bytes: int, node_id: int) -> int:
     """Up to a third more, by the node's identity, so that not all nodes pause for a snapshot at once."""
     return snapshot_log_bytes + snapshot_log_bytes * (node_id // 2 % 1_000) // 3_000
-
-
-def _trades_of(entry: Entry, applied: Applied) -> Iterator[control.TradeEvent]:
-    """The trades of one applied request, in the order in which they happened."""
-    fills = iter(unpack_fills(applied.fills))
-    commands = map(Command._make, client_wire.request_commands(entry.data))
-    for command, report in zip(commands, unpack_reports(applied.reports), strict=True):
-        for fill in islice(fills, report.fill_count):
-            yield control.TradeEvent(
-                symbol=symbol_name(command.symbol),
-                price=fill.price,
-                quantity=fill.quantity,
-                log_index=entry.index,
-                maker_order_id=fill.maker_order_id,
-                taker_order_id=report.order_id,
-            )

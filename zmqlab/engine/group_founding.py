@@ -1,4 +1,4 @@
-"""Which groups a node of a cluster with shards holds, found out once, at its first start.
+"""Which groups a node of a cluster with shards holds from its first start on.
 
 The founders meet as those of one group do (:class:`~zmqlab.engine.first_start.Assembly`). When all have met, each of
 them knows all identities and addresses, and places the groups by itself (:func:`zmqlab.placement.place`), in the order
@@ -11,12 +11,15 @@ Each node knows the founders for good, and tells them with its status (``founder
 :class:`~zmqlab.wire.node_status.NodeStatus`). If this node is one of them, it founds its groups as they did: the same
 members stand at the beginning of each log, whatever has become of them since, and with an empty log it is elected by no
 node that has more. If it is none of them, it has lost its disk. By its address it knows which groups were its own, and
-it joins each of them as a new member, in the place of the one that had its address. First it asks a node that shares
-one of them: where the founder of this address has moved, its place is taken, and this node waits. (To ask the members
-of each group is not enough: where one founder has begun and all others see that, a group without that founder has no
-member yet that could be asked, and all wait for ever.)
+it joins each of them as a new member, in the place of the one that had its address. If nodes have come and gone since
+the founding, the roster says which groups these are. First it asks a node that shares one of them: where the founder of
+this address has moved, its place is taken, and this node waits. (To ask the members of each group is not enough: where
+one founder has begun and all others see that, a group without that founder has no member yet that could be asked, and
+all wait for ever.)
 
-Left out: nodes that join a cluster with shards, for which the placement would have to change.
+*A node that comes later* (:class:`JoiningCluster`) asks to be taken into the cluster, until the roster
+(:mod:`~zmqlab.engine.placing`) has it. Then it opens the groups that the roster gives it, and asks each of them to be
+taken in. Which groups it holds may change from then on, with the roster.
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from zmqlab.engine.effects import Effects
-from zmqlab.engine.first_start import NO_MEMBERS, Assembly, FirstStart
+from zmqlab.engine.effects import Asking
+from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
 from zmqlab.errors import JournalMismatch
-from zmqlab.placement import place
+from zmqlab.placement import Roster, place
 from zmqlab.raft import Configuration
 from zmqlab.replica import Hosted, Journal, Origin
 from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus
 
 ONLY_GROUP = 0
@@ -51,11 +55,11 @@ def founded(origin: Origin, settings: NodeSettings) -> dict[int, Configuration]:
     }
 
 
-def came_back(founders: Configuration, settings: NodeSettings) -> dict[int, Configuration]:
-    """The groups that a founder has lost, which it joins as a new member of each."""
-    addresses = sorted((at for _, at in founders.addresses), key=parse_endpoint)
-    placement = place(addresses, settings.shards, settings.replication_factor)
-    return {group: NO_MEMBERS for group, members in placement.items() if settings.endpoint in members}
+def roster_in(status: NodeStatus, settings: NodeSettings) -> Roster:
+    """What a node that has founders tells of the nodes of its cluster."""
+    if status.roster:
+        return Roster.decode(status.roster)
+    return Roster.of_founders([at for _, at in status.founders], settings.shards, settings.replication_factor)
 
 
 def taken_by_another(
@@ -67,13 +71,6 @@ def taken_by_another(
     return any(len(places) >= copies and settings.endpoint not in places for places in own)
 
 
-def preferred_places(founders: Configuration, settings: NodeSettings) -> dict[int, str]:
-    """The address of the member that should lead each group (:mod:`zmqlab.engine.leader_balance`)."""
-    addresses = sorted((at for _, at in founders.addresses), key=parse_endpoint)
-    placement = place(addresses, settings.shards, settings.replication_factor) if addresses else {}
-    return {group: members[0] for group, members in placement.items()}
-
-
 class Beginning(NamedTuple):
     """What a node is, if it is so from now on."""
 
@@ -82,14 +79,16 @@ class Beginning(NamedTuple):
     """With the members to begin with."""
     founders: Configuration
     """Of the whole cluster."""
+    roster: Roster | None = None
+    """What a node that is no founder was told of the nodes that there are."""
 
 
 class Opened(NamedTuple):
     """A node's groups, as its journal has them."""
 
     groups: dict[int, tuple[Journal, Origin]]
-    founders: Configuration
-    """Of a cluster with shards; else without members."""
+    hosted: Hosted | None
+    """The record of which groups these are; None: the cluster has no shards."""
 
 
 def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | None) -> Opened:
@@ -115,8 +114,7 @@ def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | Non
             number: journal.group(number) for number in (hosted.groups if hosted is not None else (ONLY_GROUP,))
         }
         origins = {number: each.origin(Origin(0, NO_MEMBERS)) for number, each in journals.items()}
-    founders = hosted.founders if hosted is not None else NO_MEMBERS
-    return Opened({number: (each, origins[number]) for number, each in journals.items()}, founders)
+    return Opened({number: (each, origins[number]) for number, each in journals.items()}, hosted)
 
 
 def _hosted(settings: NodeSettings, new: Beginning) -> Hosted:
@@ -141,10 +139,12 @@ def _expect_shards(settings: NodeSettings, hosted: Hosted | None) -> None:
 class AssemblyOfShards(Assembly):
     """The founders of a cluster with shards meet; see the module."""
 
-    def __init__(self, settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int) -> None:
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int) -> None:
         super().__init__(settings, effects, rng, own_id)
         self.founders = NO_MEMBERS
         """Of a founder that has lost its disk: those that it was told of."""
+        self.roster: Roster | None = None
+        """The same of the nodes that there are by now."""
 
     def _meet_status(self, founder: str, status: NodeStatus) -> None:
         founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
@@ -155,12 +155,15 @@ class AssemblyOfShards(Assembly):
 
     def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
         """Join the groups of the founder that this node was before it lost its disk, if it was one."""
-        groups = came_back(founders, self._settings)
+        roster = roster_in(status, self._settings)
+        groups = roster.held_by(self._settings.endpoint)
         if not groups:
             self._note_stranger(
-                founder, "of a cluster without a founder at this address: start this node where one was"
+                founder,
+                "of a cluster without a node at this address: start this node where one was, or have it taken in with"
+                " --join in the place of --peers",
             )
-        elif taken_by_another(groups, founders, status, self._settings):
+        elif not roster.version and taken_by_another(groups, founders, status, self._settings):
             self._note_stranger(
                 founder,
                 "of a cluster whose founder of this address has moved: start this node where the one was that lost its"
@@ -172,8 +175,78 @@ class AssemblyOfShards(Assembly):
                 " its groups as a new member, in the place of the member that had its address",
                 is_warning=True,
             )
-            self.founders = founders
+            self.founders, self.roster = founders, roster
             self._decide(NO_MEMBERS)
+
+
+class JoiningCluster(FirstStart):
+    """A node asks to be taken into a cluster with shards, until its roster has it; see the module.
+
+    It asks all nodes that it was told of, and all that they tell of: the leader of group 0 takes it in, and any of them
+    tells when the roster has it. It asks at each start, as a node without shards does that was started with ``--join``:
+    it may have been removed while it was away.
+    """
+
+    role = NEWCOMER
+
+    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, life: int) -> None:
+        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
+        super().__init__(settings, effects, rng, own_id, settings.join, max(1, settings.election_ticks // ASKS))
+        self.founders = NO_MEMBERS
+        """Of the cluster, as it was told."""
+        self.roster: Roster | None = None
+        """The newest that it was told."""
+        self._life = life
+        self._said = ""
+        """Why it was refused last."""
+
+    def tick(self) -> None:
+        """Ask all whether this node is in, and the one that leads group 0 to take it in."""
+        rounds = self._rounds
+        super().tick()
+        if self._rounds > rounds:
+            settings = self._settings
+            query = control.AddMemberQuery(self._nonce, self.own_id, settings.endpoint, settings.name, self._life)
+            for address in self._asked:
+                self._effects.ask(address, control.encode(frames.QUERY, query))
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        super().take(address, answer)
+        refused = isinstance(answer, control.ErrorAnswer) and answer.code == control.ErrorCode.REFUSED
+        if isinstance(answer, control.ErrorAnswer) and refused and answer.message != self._said:
+            self._said = answer.message
+            self._effects.note(f"{address} does not take this node in: {answer.message}", is_warning=True)
+
+    def end(self) -> None:
+        """Ask no more: the roster has this node, by another's word."""
+        self._decide(NO_MEMBERS)
+
+    def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
+        settings = self._settings
+        told = status.cluster, status.shards, status.replication_factor
+        if told != (settings.cluster, settings.shards, settings.replication_factor):
+            self._refuse_cluster(address, status)
+        elif status.roster:
+            roster = roster_in(status, settings)
+            if self.roster is None or roster.version >= self.roster.version:
+                self.founders = Configuration(
+                    tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
+                )
+                self.roster = roster
+                self._named = tuple(dict.fromkeys((*settings.join, *roster.nodes)))
+            if settings.endpoint in self.roster.nodes:
+                self._decide(NO_MEMBERS)
+
+    def _refuse_cluster(self, address: str, status: NodeStatus) -> None:
+        said = (
+            f"{address} is a node of the cluster {status.cluster!r} with {status.shards} shards and"
+            f" {status.replication_factor or 'all'} copies, and this one was told otherwise: start it with the same"
+            " --shards and --replication-factor"
+        )
+        if said != self._said:
+            self._said = said
+            self._effects.note(said, is_warning=True)
 
 
 def beginning_of(start: FirstStart | Origin, origin: Origin, settings: NodeSettings) -> Beginning:
@@ -183,6 +256,8 @@ def beginning_of(start: FirstStart | Origin, origin: Origin, settings: NodeSetti
         start: by what it has; any other way than the assembly gives its origin.
         origin: its identity, and all founders if it is one of them.
     """
-    if isinstance(start, AssemblyOfShards) and not origin.is_founder:
-        return Beginning(origin.node_id, came_back(start.founders, settings), start.founders)
+    roster = start.roster if isinstance(start, AssemblyOfShards | JoiningCluster) else None
+    if roster is not None and not origin.is_founder:
+        groups = dict.fromkeys(roster.held_by(settings.endpoint), NO_MEMBERS)
+        return Beginning(origin.node_id, groups, start.founders, roster)  # type: ignore[union-attr]
     return Beginning(origin.node_id, founded(origin, settings), origin.configuration)

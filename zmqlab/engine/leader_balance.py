@@ -1,7 +1,7 @@
 """Who should lead a group of a cluster with shards, and how leadership goes there.
 
-Each group has a preferred leader: the member at the address that the founders' placement names first
-(:func:`zmqlab.placement.place`). All nodes know the founders, and so they all agree about it without a word. A leader
+Each group has a preferred leader: the member at the address that the roster names first
+(:class:`zmqlab.placement.Roster`). All nodes know the roster, and so they all agree about it without a word. A leader
 that is not the preferred one hands over to it, by the leadership transfer of Raft (thesis, 3.10). When a node dies, the
 groups that it led elect others; when it is back, they move back.
 

@@ -1,4 +1,4 @@
-"""How a node gets in, moves, leaves and ends. All of it asks, and waits for no answer.
+"""How a node gets in, moves, and finds out that it was removed. All of it asks, and waits for no answer.
 
 Each class here is driven by ``tick`` and never blocks. What a node wants of its group (to be taken in, to be moved, to
 be let go) it asks for with the queries that a person's tool sends too (:mod:`zmqlab.wire.control`), at the members'
@@ -8,10 +8,9 @@ that is itself waiting to be taken in holds no other node up.
 
 - :class:`Joining`: a node with ``--join``, or a member at another address, asks until it is taken in.
 - :class:`Standing`: a node that was removed, while it was away or while it ran, finds out.
-- :class:`Leaving`: a node with ``--leave`` asks to be removed before it ends.
-- :class:`Closing`: a node's end by SIGTERM: in order, and within a bound.
 
-What a node is at its first start is decided before, in :mod:`zmqlab.engine.first_start`.
+What a node is at its first start is decided before, in :mod:`zmqlab.engine.first_start`; how it ends, in
+:mod:`zmqlab.engine.departure`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from collections.abc import Callable, Collection, Sequence
 from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
-from zmqlab.replica import Replica
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
@@ -34,8 +32,6 @@ SILENT_TIMEOUTS = 2.5
 STANDING_TIMEOUTS = 15
 """In election time-outs, until a node that no leader has reached asks whether it is a member still: 3 s. An election
 takes two or three of them."""
-HAND_OVERS = 2
-"""Tries in an election time-out to hand leadership over: a successor that does not answer is not waited for longer."""
 
 
 class Asker:
@@ -91,6 +87,11 @@ class Asker:
             self._nonce = self._rng.getrandbits(63)
             self.has_asked = True
             self._effects.ask(self._target, control.encode(frames.QUERY, self._make_query(self._nonce), self._group))
+
+    def forget(self) -> None:
+        """What was answered so far counts no more."""
+        self.close()
+        self.answer, self.has_asked, self._nonce = None, False, 0
 
     def close(self) -> None:
         """Ask no more; a later tick begins anew."""
@@ -194,6 +195,13 @@ class Joining:
             group,
         )
 
+    def ask_again(self, seeds: Sequence[str]) -> None:
+        """The node was let go, and is to be a member again."""
+        if self.was_in:
+            self.was_in, self._no_reason_in, self._seeds = False, None, tuple(seeds)
+            self._began_at = self._replication.last_index
+            self._asker.forget()
+
     def tick(self) -> None:
         """Ask while there is a reason to. A leader that has moved needs to ask no other node."""
         replication = self._replication
@@ -287,6 +295,9 @@ class Standing:
         self._asked: list[str] = []
         self.was_removed = False
         """What the log or the leader said last."""
+        self.let_go_at = 0
+        """Up to which index the leader has committed what it said when it said last that this node is no member by
+        what is committed; 0: it has not said so."""
 
     def tick(self) -> None:
         """Ask when it is time, or know without."""
@@ -325,6 +336,9 @@ class Standing:
         status = answer.status
         if status.group == self._group and status.role == "leader" and status.term >= self._replication.term:
             removed = self._replication.node_id not in {member.node_id for member in status.members}
+            members = Configuration.decode(status.committed_members).members if status.committed_members else ()
+            if members and self._replication.node_id not in members:
+                self.let_go_at = status.commit_index
             self._note(removed, f"{status.name}, which leads it")
 
     def _note(self, removed: bool, source: str) -> None:
@@ -342,109 +356,3 @@ class Standing:
         for address in self._asked:
             self._effects.hang_up(address)
         self._asked = []
-
-
-class Leaving:
-    """Asks to be removed, as the last thing that a node does (``--leave``).
-
-    A node that is only stopped stays a member, and counts for the majority that the others need: right for a restart,
-    wrong for one of many that are scaled away, for with three of five gone the two that are left could do nothing more.
-    The leader removes one at a time and never so many that no majority is in reach (:class:`zmqlab.replica.Members`); a
-    leader that leaves hands over first, and the last voter stays.
-
-    Its journal is worth keeping: a later start with ``--join`` is taken in under the same identity, and needs only
-    what it has missed.
-    """
-
-    def __init__(
-        self, effects: Asking, rng: random.Random, replication: Replication, life: int, group: int = 0
-    ) -> None:
-        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
-        self._replication = replication
-        self._asker = Asker(
-            effects,
-            rng,
-            replication.election_ticks,
-            lambda nonce: control.RemoveMemberQuery(nonce, replication.node_id, life),
-            "does not let this node go for now",
-            group,
-        )
-
-    @property
-    def is_over(self) -> bool:
-        """Whether this node is out, or is the only voter."""
-        replication = self._replication
-        others = [voter for voter in replication.configuration.voters if voter != replication.node_id]
-        return isinstance(self._asker.answer, control.OkAnswer) or not others
-
-    def tick(self) -> None:
-        """Ask until it is over."""
-        if self.is_over:
-            self._asker.close()
-        else:
-            self._asker.tick(self._replication.ticks, self._targets)
-
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        self._asker.take(address, answer, self._replication.ticks)
-
-    def _targets(self) -> list[str]:
-        replication = self._replication
-        addresses = {node_id: at for node_id, at in replication.configuration.addresses if is_address(at)}
-        ids = [replication.leader_id, *replication.configuration.voters]
-        return list(dict.fromkeys(addresses[each] for each in ids if each != replication.node_id and each in addresses))
-
-
-class Closing:
-    """A node's end: begun by :meth:`begin`, carried on by :meth:`tick` until :attr:`is_over`.
-
-    From the signal on, requests of clients are refused with CLOSING, which sends them to another node at once. What
-    this node has taken before is answered when it is applied, and a leader hands leadership over, so that clients do
-    not wait for an election (thesis, 3.10). The node ends when nothing is left to do, or after ``drain_ticks``:
-    without a majority neither can be done, and a person who stops a node should not have to wait for what will not
-    come.
-    """
-
-    def __init__(self, replica: Replica, drain_ticks: int, leaving: Leaving | None) -> None:
-        """``leaving``: of a node that shall be out of the group when it ends."""
-        self._replica = replica
-        self._leaving = leaving
-        self._drain_ticks = drain_ticks
-        self._hand_over_ticks = max(1, replica.replication.election_ticks // HAND_OVERS)
-        self._ticks_left = -1
-
-    @property
-    def begun(self) -> bool:
-        """Whether the node takes no more requests."""
-        return self._ticks_left >= 0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the node may end now."""
-        if not self.begun:
-            return False
-        stays = self._leaving is not None and not self._leaving.is_over
-        return self._ticks_left == 0 or not (self._replica.pending or self._leads_others() or stays)
-
-    def begin(self) -> None:
-        """Take no more requests from now on."""
-        self._ticks_left = self._drain_ticks
-
-    def tick(self) -> None:
-        """Let one tick pass."""
-        if not self.begun:
-            return
-        if self._ticks_left % self._hand_over_ticks == 0 and self._leads_others():
-            self._replica.replication.hand_over()
-        if self._leaving is not None:
-            self._leaving.tick()
-        self._ticks_left = max(0, self._ticks_left - 1)
-
-    def take(self, address: str, answer: control.Answer) -> None:
-        """An answer from the node at ``address``."""
-        if self._leaving is not None:
-            self._leaving.take(address, answer)
-
-    def _leads_others(self) -> bool:
-        replication = self._replica.replication
-        return replication.role is LEADER and len(replication.configuration.voters) > 1

@@ -44,7 +44,7 @@ from zmqlab.replica.driver import Route
 from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults
-from zmqlab.wire.peer import decode_hello, sender_of
+from zmqlab.wire.peer import decode_hello, decode_roster, sender_of
 
 MAX_LINKS = 64
 """Several times the nodes that a lab has."""
@@ -182,6 +182,8 @@ class LinkFaults:
 
     def _address(self, frame: bytes) -> str:
         sender = sender_of(frame)
+        if frame[3] == frames.ROSTER:
+            return decode_roster(frame).address
         if frame[3] == frames.HELLO:
             self._note_guest(frame)
         return self._address_of(sender) or self._guests.get(sender, "")

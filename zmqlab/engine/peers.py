@@ -44,6 +44,8 @@ FIRST_HELLO = 0.25
 MAX_GUESTS = 16
 """Nodes that introduced themselves and are no members, to which a connection is kept; and whose names are kept."""
 MAX_NAME = 32
+OF_NODE = -1
+"""In the place of a group: connections and questions of the node as a whole."""
 
 
 class Connections:
@@ -163,6 +165,10 @@ class Peers:
         self._guests = {guest: at for guest, at in self._guests.items() if guest not in self._members}
         self._connect()
         return tuple(voter for voter in configuration.voters if before and voter in before.learners)
+
+    def leave(self) -> None:
+        """Be connected to no member any more."""
+        self._connections.want(self._group, (), ())
 
     def _connect(self) -> None:
         """Be connected to where members and guests are, and say they are."""

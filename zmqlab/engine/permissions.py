@@ -51,6 +51,7 @@ NEEDED: dict[int | type[control.Query], Role] = {
     frames.READ_INDEX_RESPONSE: Role.MEMBER,
     frames.FORWARD: Role.MEMBER,
     frames.HELLO: Role.MEMBER,
+    frames.ROSTER: Role.MEMBER,
 }
 """A frame's type, or a query's -> the lowest role that may send it. Members send theirs at the peer port, whose door
 lets in members alone."""

@@ -7,13 +7,21 @@ and nodes: percentiles are never averaged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 from zmqlab.engine.effects import Vitals
 from zmqlab.engine.peers import Peers
 from zmqlab.histogram import Histogram
+from zmqlab.market.types import Command, symbol_name
 from zmqlab.raft import Role
-from zmqlab.replica import Replica, Replication
+from zmqlab.raft.messages import Entry
+from zmqlab.replica import Applied, Replica, Replication
 from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
+from zmqlab.wire.records import unpack_fills, unpack_reports
 
 _ROLES = {
     Role.FOLLOWER: "follower",
@@ -173,3 +181,19 @@ def log_line(status: NodeStatus) -> str:
     }
     group = f"group={status.group} " if status.shards > 1 else ""
     return f"metrics {group}" + " ".join(f"{key}={value}" for key, value in fields.items())
+
+
+def trades_of(entry: Entry, applied: Applied) -> Iterator[control.TradeEvent]:
+    """The trades of one applied request, in the order in which they happened."""
+    fills = iter(unpack_fills(applied.fills))
+    commands = map(Command._make, client_wire.request_commands(entry.data))
+    for command, report in zip(commands, unpack_reports(applied.reports), strict=True):
+        for fill in islice(fills, report.fill_count):
+            yield control.TradeEvent(
+                symbol=symbol_name(command.symbol),
+                price=fill.price,
+                quantity=fill.quantity,
+                log_index=entry.index,
+                maker_order_id=fill.maker_order_id,
+                taker_order_id=report.order_id,
+            )

@@ -17,6 +17,8 @@ A cluster:
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.
 * :mod:`~zmqlab.lab.scaling`: the members and the leader: add, remove, replace, hand over.
+* :mod:`~zmqlab.lab.placed_members`: with shards: where replicas are, and whether that is where they are to be.
+* :mod:`~zmqlab.lab.scaling_by_hand`: ``zmqlab scale``: nodes come and go that no object owns.
 * :mod:`~zmqlab.lab.run_folders`: a run's folder: logs, journals, who uses it, what starts its cluster again.
 * :mod:`~zmqlab.lab.started_cluster`: all of these together: made, begun, ended.
 * :mod:`~zmqlab.lab.rolling_change`: other settings for its nodes, one after the other, while it goes on.

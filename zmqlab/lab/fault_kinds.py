@@ -125,7 +125,8 @@ def _harmed(aim: Aim, **sizes: float) -> Fault:
 
 
 def _scaled(aim: Aim, direction: int) -> Fault:
-    return faults.Scale(len(aim.cluster.nodes) + direction * round(aim.amount), len(aim.cluster.nodes))
+    count = len(aim.cluster.nodes)
+    return faults.Scale(min(count + direction * round(aim.amount), aim.cluster.scaling.nodes_max), count)
 
 
 for _kind in (

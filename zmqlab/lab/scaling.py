@@ -6,45 +6,37 @@ a configuration without it, and only then its process is ended; a leader that is
 disk is wiped has forgotten its votes: the old member is removed, and a new one, with an identity of its own, comes to
 the same place under the same name.
 
-The members of a cluster with several Raft groups stay those that founded it. Leadership of one of its groups can be
-handed over, within the members of that group.
+With several Raft groups a node comes to the whole cluster, and leaves all of it. The groups follow by themselves, and
+it is waited until they have (:mod:`~zmqlab.lab.placed_members`). Leadership of one group can be handed over, within its
+members.
 
 Everything here waits until it is committed. What is asked of the leader is asked again until it is done, whichever node
 leads by then, so a change survives an election in its midst.
 
 :class:`Scaling` changes the members of a :class:`~zmqlab.lab.cluster.Cluster`, whose processes it may start and end.
-:class:`ScalingByHand` does it for nodes that were started by hand on this machine (``zmqlab scale``). No object owns
-those: their statuses name the members. New nodes are started in the background and belong to no process, as
-if they had been started in another terminal. Nodes that go are taken out of the group first and then ended by SIGTERM;
-their journals stay where they are, and are of no more use.
+:class:`~zmqlab.lab.scaling_by_hand.ScalingByHand` does it for nodes that no object owns.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
-from zmqlab.errors import ClusterError, NoLeader, PortInUse, start_error
-from zmqlab.keys import Keyring, Role
-from zmqlab.lab import processes
+from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
-from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count, free_name
-from zmqlab.lab.hosts import LocalHost, start_in_background
+from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count
+from zmqlab.lab.placed_members import look, short_of, wait_until_placed
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import (
-    CLIENT_PORT,
-    DEFAULT_REPLICATION,
     NodeSettings,
     client_endpoint,
-    is_loopback,
     parse_endpoint,
 )
 from zmqlab.wire import control
@@ -59,8 +51,6 @@ REFUSAL_S = 0.5
 """A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
 now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
 POLL_S = 0.02
-BACKGROUND_POLL_S = 0.05
-"""A node by hand is a new Python process, which takes half a second to come up."""
 
 
 class Reached(NamedTuple):
@@ -98,11 +88,10 @@ class Scaling:
 
     def add(self, timeout_s: float = CHANGE_TIMEOUT_S) -> str:
         """Start one more node, and return its name once it votes."""
-        _require_one_group(self._fleet.plan.shards)
         with self._fleet.turns.take(MEMBERS, "add"):
             fleet = self._fleet
-            if len(fleet.names) >= MAX_NODES:
-                raise ClusterError(f"{len(fleet.names)} nodes run already: {MAX_NODES} are the most")
+            if len(fleet.names) >= self.nodes_max:
+                raise ClusterError(f"{len(fleet.names)} nodes run already: {self.nodes_max} are the most")
             name = fleet.free_name()
             refused: PortInUse | None = None
             tried: set[int] = set()
@@ -123,8 +112,7 @@ class Scaling:
             raise refused or ClusterError(f"{name} did not start")
 
     def remove(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
-        """Let ``name`` go: out of the group, then ended; its journal is deleted."""
-        _require_one_group(self._fleet.plan.shards)
+        """Let ``name`` go: out of its groups, then ended; its journal is deleted."""
         with self._fleet.turns.take(MEMBERS, "remove"):
             settings = self._fleet.settings(name)
             if len(self._fleet.names) == 1:
@@ -138,6 +126,11 @@ class Scaling:
         """Add or remove nodes, one after the other, until there are ``count``. Of those that go, stopped ones go first
         and the leader goes last."""
         check_count(count)
+        if count > self.nodes_max:
+            raise SettingsError(
+                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a"
+                " cluster with more shards, or with a larger replication factor"
+            )
         if self._fleet.outside:
             raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
@@ -151,8 +144,7 @@ class Scaling:
 
     def check_replaceable(self, name: str) -> None:
         """Raise ClusterError unless the other nodes can take a new one in place of ``name``."""
-        _require_one_group(self._fleet.plan.shards)
-        self._fleet.settings(name)
+        settings = self._fleet.settings(name)
         if self._fleet.outside:
             raise ClusterError(f"{name}: {self._fleet.outside}")
         others = [other for other in self._fleet.running if other != name]
@@ -161,6 +153,10 @@ class Scaling:
                 f"{name} can't be replaced: only {len(others)} of {len(self._fleet.names)} nodes would run without"
                 " it, and a majority must take the new one in"
             )
+        placed = look(self._endpoints()) if self._has_shards else None
+        running = [self._fleet.settings(other).endpoint for other in others]
+        if placed is not None and (short := short_of(placed, settings.endpoint, running)):
+            raise ClusterError(f"{name} can't be replaced: {short}, and a majority must take the new one in")
 
     def replace(self, name: str, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Kill a node, delete its journal, and let it come back as a new member in the old one's place."""
@@ -170,7 +166,8 @@ class Scaling:
             if name in (*self._fleet.running, *self._fleet.paused):
                 self._fleet.end(name, signal.SIGKILL)
             self._fleet.host.wipe(settings)
-            self._leave(settings, timeout_s)
+            if not self._has_shards:  # else its place stays, and the new one takes it
+                self._leave(settings, timeout_s)
             new = replace(settings, peers=(), join=self._to_join(name), leader=False)
             self._bring_in(new, LabEvent.RESTARTED, timeout_s)
 
@@ -206,6 +203,11 @@ class Scaling:
         self._fleet.start(settings, kind)
         self._when_started(name)
         deadline = time.monotonic() + timeout_s
+        if self._has_shards:
+            wait_until_placed(
+                self._endpoints, settings.endpoint, True, deadline, lambda: self._fleet.raise_if_ended(name)
+            )
+            return
         while True:
             member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
             if member is not None and member.voter:
@@ -227,122 +229,27 @@ class Scaling:
 
     def _leave(self, settings: NodeSettings, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
+        if self._has_shards:
+            remove_node(self._endpoints, settings.endpoint, deadline)
+            return
         member = reach_leader(self._endpoints, deadline).members.get(settings.endpoint)
         if member is not None:
             remove_member(self._endpoints, member.node_id, deadline)
+
+    @property
+    def nodes_max(self) -> int:
+        """The most nodes that can have a group each."""
+        plan = self._fleet.plan
+        return min(MAX_NODES, plan.shards * plan.replication_factor or MAX_NODES)
+
+    @property
+    def _has_shards(self) -> bool:
+        return self._fleet.plan.shards > 1
 
     def _endpoints(self) -> list[str]:
         """Where the nodes are that run now. Raises ClusterError if the cluster has been stopped: no wait goes on."""
         self._fleet.turns.require_open()
         return [self._fleet.endpoint(name) for name in self._fleet.running]
-
-
-class ScalingByHand:
-    """Changes the members of a cluster that is known by the client endpoints of some of its nodes.
-
-    Args:
-        endpoints: where clients reach some of the nodes.
-        run_dir: where new nodes write.
-        tell: called with a line for each step.
-        timeout_s: how long each change may take.
-        keys: the folder of keys for new nodes; else the one that the command lines of the members name.
-    """
-
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        run_dir: Path,
-        tell: Callable[[str], None],
-        timeout_s: float = CHANGE_TIMEOUT_S,
-        keys: Path | None = None,
-    ) -> None:
-        self._seeds = tuple(endpoints)
-        self._run_dir = run_dir
-        self._tell = tell
-        self._timeout_s = timeout_s
-        self._keys = keys.absolute() if keys is not None else None
-        self._host = LocalHost()
-
-    def scale(self, count: int) -> list[Member]:
-        """Add or remove nodes, one after the other, until there are ``count``; returns the members then.
-
-        Raises:
-            SettingsError: a cluster can't have so many nodes, or no member's secret is in the folder of keys.
-            ClusterError: a change was not committed in time, or the cluster belongs to a Cluster object.
-            NoLeader: no majority runs.
-        """
-        check_count(count)
-        while len(members := self._reach().members) != count:
-            if len(members) < count:
-                self._add(members)
-            else:
-                self._remove(members)
-        return list(members.values())
-
-    def _reach(self) -> Reached:
-        reached = reach_leader(lambda: self._seeds, time.monotonic() + self._timeout_s)
-        _require_one_group(reached.shards)
-        if reached.cluster:
-            raise ClusterError(
-                f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
-            )
-        away = [address for address, each in reached.members.items() if not is_loopback(each.host)]
-        if away:
-            raise ClusterError(f"{away[0]} is on another machine: start and stop nodes there (zmqlab node --join)")
-        self._seeds = tuple(each.client_endpoint for each in reached.members.values())
-        return reached
-
-    def _add(self, members: dict[str, Member]) -> None:
-        told = list(ask.statuses(self._seeds).values())
-        names = {status.name for status in told}
-        name = free_name({each.name for each in members.values()} | names)  # a node that just started is no member yet
-        replication = next((status.replication for status in told if status.replication), DEFAULT_REPLICATION)
-        (port,) = self._host.free_ports(1, [each.port for each in members.values()])
-        keys = self._member_keys({each.port for each in members.values()})
-        settings = NodeSettings(
-            name=name, port=port, join=tuple(members), run_dir=self._run_dir, keys=keys, replication=replication
-        )
-        log = self._host.log_path(settings)
-        process = start_in_background(settings)
-        self._tell(f"{name} starts at {settings.endpoint}, pid {process.pid}")
-        deadline = time.monotonic() + self._timeout_s
-        while not ((member := self._reach().members.get(settings.endpoint)) and member.voter):
-            if (status := process.poll()) is not None:
-                raise start_error(status, f"{name} ended with status {status} before it was taken in: see {log}")
-            if time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise ClusterError(f"{name} was not taken in within {self._timeout_s:g} s: see {log}")
-            time.sleep(BACKGROUND_POLL_S)
-        self._tell(f"{name} has caught up and votes")
-
-    def _member_keys(self, ports: Collection[int]) -> Path | None:
-        """The keys for a new node of the group on these base ports. Raises SettingsError if they are no member's."""
-        of_members = (processes.key_folder(each) for each in processes.find() if each.port in ports and each.keys)
-        folder = self._keys or next(filter(None, of_members), None)
-        if folder is not None:
-            Keyring.read(folder).credentials(Role.MEMBER)  # without it the new node could never join
-        return folder
-
-    def _remove(self, members: dict[str, Member]) -> None:
-        """Remove the last by name of those that do not lead; the leader only if there is no other node."""
-        leader_port = parse_endpoint(self._reach().endpoint)[1] - CLIENT_PORT
-        address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
-        name = member.name or address
-        remove_member(lambda: self._seeds, member.node_id, time.monotonic() + self._timeout_s)
-        self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)
-        self._tell(f"{name} is out of the group")
-        processes.reap(each for each in processes.find() if each.kind == "node" and each.port == member.port)
-        self._tell(f"{name} has ended")
-
-
-def _require_one_group(shards: int) -> None:
-    """Raise ClusterError for a cluster whose members can't change."""
-    if shards > 1:
-        raise ClusterError(
-            f"these nodes hold {shards} Raft groups, whose members stay those that founded them: restart a node, or"
-            " found another cluster with more nodes"
-        )
 
 
 # -- the leader and its members ----------------------------------------------------------------------------------
@@ -390,13 +297,14 @@ def member_called(name: str, reached: Reached) -> Member:
     raise ClusterError(f"{len(called) or 'no'} members are called {name}: there are {listed}")
 
 
-def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline: float) -> None:
+def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline: float, address: str = "") -> None:
     """Ask the leader, whichever node that is by then, until the group is without ``node_id``.
 
     Args:
         endpoints: where clients reach the members, asked for anew at each try.
         node_id: the member that is to go.
         deadline: on the monotonic clock, in seconds.
+        address: with shards: the base endpoint of the node that is to leave the cluster; ``node_id`` counts nothing.
 
     Raises:
         ClusterError: the leader refuses; the message says why.
@@ -405,7 +313,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
     """
 
     def make_query(_: str) -> control.Query:
-        return control.RemoveMemberQuery(ask.new_nonce(), node_id)
+        return control.RemoveMemberQuery(ask.new_nonce(), node_id, address=address)
 
     target, refused_since = "", 0.0
     while True:
@@ -426,6 +334,16 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if error is None or error.code != control.ErrorCode.BUSY:
             target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
         time.sleep(POLL_S)
+
+
+def remove_node(endpoints: Callable[[], Sequence[str]], address: str, deadline: float) -> None:
+    """With shards: have the node at a base endpoint leave the cluster; returns when other nodes have its replicas.
+
+    Raises:
+        ClusterError, RequestRefused, NoLeader: as :func:`remove_member`, or it takes too long.
+    """
+    remove_member(endpoints, 0, deadline, address)
+    wait_until_placed(endpoints, address, False, deadline)
 
 
 def _ask_to_transfer(reached: Reached, address: str, group: int) -> str:

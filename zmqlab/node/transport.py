@@ -134,6 +134,8 @@ class Transport:
         self._skipping: set[net.Socket] = set()
         """Sockets that are in the middle of a message that is not wanted."""
         self._dealers: dict[str, net.Socket] = {}
+        self._topics = {frames.topic(frames.APPEND_ENTRIES)}
+        """Of the broadcasts that are heard."""
         """By base endpoint."""
         self._unmade: set[str] = set()
         """Base endpoints to which there is no connection yet, for want of a descriptor."""
@@ -230,9 +232,12 @@ class Transport:
 
     def hear_groups(self, numbers: Sequence[int]) -> None:
         """Of all broadcasts hear those of these groups alone. What another group publishes is not even sent here."""
-        for number in numbers:
-            self.broadcasts.setsockopt(zmq.SUBSCRIBE, frames.header(frames.APPEND_ENTRIES, number))
-        self.broadcasts.setsockopt(zmq.UNSUBSCRIBE, frames.topic(frames.APPEND_ENTRIES))
+        wanted = {frames.header(frames.APPEND_ENTRIES, number) for number in numbers}
+        for topic in sorted(wanted - self._topics):
+            self.broadcasts.setsockopt(zmq.SUBSCRIBE, topic)
+        for topic in sorted(self._topics - wanted):
+            self.broadcasts.setsockopt(zmq.UNSUBSCRIBE, topic)
+        self._topics = wanted
 
     def unsubscribe(self, address: str) -> None:
         """Hear them no more."""

@@ -16,7 +16,8 @@ and then steps down (section 4.2.2). A removed server is not told. Pre-votes and
 4.2.3).
 
 *Addresses.* A configuration also carries the address of each member. A node that is new, or that has only a snapshot,
-learns from it where the other members are. Raft itself never looks at addresses.
+learns from it where the other members are. Raft itself never looks at addresses. Nor does it look at the *roster*, a
+few bytes that a group may agree on beside its members, and that reach every node in the same way.
 
 Left out: arbitrary changes by joint consensus (section 4.3), and the judgement of when a learner has caught up, which
 :mod:`zmqlab.replica` makes.
@@ -26,11 +27,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 _COUNTS = struct.Struct("<HH")
-"""Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it."""
+"""Number of voters, number of learners. Their ids follow as u64, then the address of each with its length before it,
+then the roster with its length before it; nothing if there is none."""
 _LENGTH = struct.Struct("<H")
 
 
@@ -48,6 +50,9 @@ class Configuration:
     """Ids of the members that receive the log and do not vote (section 4.2.1)."""
     addresses: tuple[tuple[int, str], ...] = ()
     """``(node id, address)``, sorted. A member may have none. Addresses of nodes that are no members are dropped."""
+    roster: bytes = b""
+    """What the group has agreed on beside its members, at most 65,535 bytes: where there are many groups, which nodes
+    there are (:class:`zmqlab.placement.Roster`). Raft never looks at it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voters", tuple(sorted(set(self.voters))))
@@ -65,29 +70,32 @@ class Configuration:
         return self.voters + self.learners
 
     def differs_by_one(self, other: Configuration) -> bool:
-        """Whether ``other`` is one step away: one server added, removed, promoted, demoted or moved."""
+        """Whether ``other`` is one step away: one server added, removed, promoted, demoted or moved; or another roster,
+        by which no quorum changes."""
         changed = set(self.voters) ^ set(other.voters) | set(self.learners) ^ set(other.learners)
         before, after = dict(self.addresses), dict(other.addresses)
         stay = set(self.members) & set(other.members)
-        return len(changed | {member for member in stay if before.get(member) != after.get(member)}) == 1
+        moved = {member for member in stay if before.get(member) != after.get(member)}
+        return len(changed | moved) + (self.roster != other.roster) == 1
 
     def with_learner(self, node_id: int, address: str = "") -> Configuration:
         """The configuration with one more member, which does not vote yet."""
-        return Configuration(self.voters, (*self.learners, node_id), (*self.addresses, (node_id, address)))
+        addresses = (*self.addresses, (node_id, address))
+        return replace(self, learners=(*self.learners, node_id), addresses=addresses)
 
     def with_voter(self, node_id: int) -> Configuration:
         """The configuration in which the learner ``node_id`` votes."""
         learners = tuple(learner for learner in self.learners if learner != node_id)
-        return Configuration((*self.voters, node_id), learners, self.addresses)
+        return replace(self, voters=(*self.voters, node_id), learners=learners)
 
     def with_address(self, node_id: int, address: str) -> Configuration:
         """The configuration in which the member ``node_id`` has another address."""
-        return Configuration(self.voters, self.learners, tuple({**dict(self.addresses), node_id: address}.items()))
+        return replace(self, addresses=tuple({**dict(self.addresses), node_id: address}.items()))
 
     def without(self, node_id: int) -> Configuration:
         """The configuration without the member ``node_id``."""
         voters, learners = ([each for each in ids if each != node_id] for ids in (self.voters, self.learners))
-        return Configuration(tuple(voters), tuple(learners), self.addresses)
+        return replace(self, voters=tuple(voters), learners=tuple(learners))
 
     def encode(self) -> bytes:
         """Bytes that are the same for equal configurations."""
@@ -97,6 +105,8 @@ class Configuration:
         for member in self.members:
             address = addresses.get(member, "").encode()
             parts += (_LENGTH.pack(len(address)), address)
+        if self.roster:
+            parts += (_LENGTH.pack(len(self.roster)), self.roster)
         return b"".join(parts)
 
     @classmethod
@@ -115,11 +125,16 @@ class Configuration:
                 (size,) = _LENGTH.unpack_from(data, offset)
                 offset += _LENGTH.size + size
                 addresses.append((node_id, data[offset - size : offset].decode()))
+            roster = b""
+            if offset < len(data):
+                (size,) = _LENGTH.unpack_from(data, offset)
+                offset += _LENGTH.size + size
+                roster = data[offset - size : offset]
         except (struct.error, UnicodeDecodeError) as error:
             raise ValueError(f"{len(data)} bytes are not a configuration") from error
         if offset != len(data):
             raise ValueError(f"{len(data)} bytes are not a configuration: it ends at {offset}")
-        return cls(ids[:voters], ids[voters:], tuple(addresses))
+        return cls(ids[:voters], ids[voters:], tuple(addresses), roster)
 
 
 def quorum_size(voter_count: int) -> int:

@@ -179,6 +179,10 @@ class Raft(RaftState):
         append_entries.commit_by_counting(self)
         return index
 
+    def await_commit(self, node_id: int) -> None:
+        """Of a leader: the follower ``node_id`` has something in the log as it is now, and waits for its commit."""
+        append_entries.await_commit(self, node_id)
+
     def read_index(self, context: int) -> None:
         """Ask which index to apply before reading. ``context`` comes back in ``Ready.reads`` or ``failed_reads``."""
         reads.request(self, context)

@@ -52,6 +52,7 @@ class Progress:
         "snapshot",
         "snapshot_offset",
         "state",
+        "told_commit",
         "unicast_round",
     )
 
@@ -66,6 +67,8 @@ class Progress:
         """The leader's tick at which the follower last answered in this term."""
         self.acked_round = 0
         """The highest round that the follower has answered."""
+        self.told_commit = 0
+        """The commit index in the last notice to this follower alone. ``<= match_index``."""
         self.awaiting = False
         """In PROBE and SNAPSHOT: a message is under way, and the next one waits until it is answered or given up."""
         self.sent_at = ticks

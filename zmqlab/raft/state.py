@@ -52,11 +52,14 @@ class RaftSettings:
     """Whether a leader may store its entries before it sends them, and so spare its followers a notice of the commit.
     Right where a write takes microseconds. Where it takes milliseconds, all nodes should rather write at the same
     time."""
+    tells_all: bool = True
+    """Whether a leader tells each commit at once to all followers that can't count it. False: at once only to those
+    for which :meth:`~zmqlab.raft.core.Raft.await_commit` was called, to the others with the next message."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "store_first" and (not isinstance(value, int) or value < 1):
+            if field.type != "bool" and (not isinstance(value, int) or value < 1):
                 raise SettingsError(f"{field.name} is {value!r}, but must be an integer of at least 1")
         if self.heartbeat_ticks >= self.election_ticks:
             raise SettingsError(
@@ -190,6 +193,9 @@ class RaftState:
     ``advance``."""
     broadcast_due: bool
     """Of a leader: a broadcast must go out, even without entries."""
+    waiting: dict[int, int]
+    """Of a leader: follower -> it waits until it knows that the log is committed up to here. Empty with
+    ``tells_all``."""
     term_start_index: int
     """Of a leader: the index of its no-op. Once that is committed, ``commit_index`` is not stale (section 6.4)."""
     transfer_target: int
@@ -274,6 +280,7 @@ class RaftState:
         self.heartbeat_elapsed = self.round = 0
         self.broadcast_index = self.broadcast_commit = self.claimed_index = self.term_start_index = 0
         self.broadcast_due = False
+        self.waiting = {}
         self.transfer_target, self.transfer_elapsed = NOBODY, 0
 
     @property

@@ -182,3 +182,7 @@ class Broadcast(RaftByQuorum):
     def remove_member(self, node_id: int) -> Change:
         """No member is let go."""
         return Change.FIXED
+
+    def set_roster(self, roster: bytes) -> Change:
+        """No node comes or goes."""
+        return Change.FIXED

@@ -38,7 +38,7 @@ class Origin(NamedTuple):
 
 
 class Hosted(NamedTuple):
-    """Which groups of a cluster with shards a node holds, from its first start on."""
+    """Which groups of a cluster with shards a node holds now."""
 
     shards: int
     replication_factor: int
@@ -86,8 +86,12 @@ class Journal(Protocol):
         ...
 
     def hosted(self, new: Hosted | None) -> Hosted | None:
-        """Which groups this node has held since its first start; ``new`` if this is it. None: it is of no cluster with
-        shards."""
+        """Which groups this node holds; ``new`` if this is its first start. None: it is of no cluster with shards."""
+        ...
+
+    def host(self, hosted: Hosted) -> None:
+        """From now on this node holds these groups. The journal of a group that it holds no more stays as it is: with
+        it the node is the same member, should it get the group again. Raises JournalFull."""
         ...
 
     def group(self, number: int) -> Journal:
@@ -164,6 +168,9 @@ class MemoryJournal:
     def hosted(self, new: Hosted | None) -> Hosted | None:
         self._hosted = self._hosted or new
         return self._hosted
+
+    def host(self, hosted: Hosted) -> None:
+        self._hosted = hosted
 
     def group(self, number: int) -> Journal:
         return self._groups.setdefault(number, MemoryJournal(self._retain_bytes)) if number else self

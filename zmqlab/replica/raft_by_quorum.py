@@ -131,6 +131,10 @@ class RaftByQuorum(Raft):
         """See :meth:`Members.remove`."""
         return self._members.remove(node_id)
 
+    def set_roster(self, roster: bytes) -> Change:
+        """See :class:`~zmqlab.replica.replication.Replication`."""
+        return self._members.set_roster(roster)
+
     def hand_over(self, target: int = NOBODY) -> bool:
         """See :meth:`Members.hand_over`."""
         return self._members.hand_over(target)
@@ -257,6 +261,16 @@ class Members:
                 self.hand_over()
                 return Change.UNDER_WAY
         raft.propose_configuration(configuration.without(node_id))
+        return Change.UNDER_WAY
+
+    def set_roster(self, roster: bytes) -> Change:
+        """Have the group agree on ``roster``; DONE once that is committed."""
+        raft = self._raft
+        if raft.role is not LEADER:
+            return Change.NOT_LEADER
+        if raft.configuration.roster == roster:
+            return Change.DONE if self._is_settled else Change.UNDER_WAY
+        raft.propose_configuration(replace(raft.configuration, roster=roster))
         return Change.UNDER_WAY
 
     def hand_over(self, target: int = NOBODY) -> bool:

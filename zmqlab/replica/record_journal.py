@@ -17,8 +17,8 @@ Entries behind the newest snapshot are kept while they fit ``retain_bytes``, the
 
 Each record is sealed (:mod:`~zmqlab.replica.sealed_records`).
 
-*Groups.* The journal of a further group has a store of its own in the same file (:meth:`Store.of_group`), without
-identity and life, which are the node's. The stores of a file share a transaction (:meth:`Store.together`).
+*Groups.* The journal of a further group has a store of its own (:meth:`Store.of_group`) in the same file, without
+identity and life, which are the node's. The stores share a transaction (:meth:`Store.together`).
 """
 
 from __future__ import annotations
@@ -143,17 +143,13 @@ class Store(Protocol):
         """Until it ends, the writes of all stores of this file are one transaction, begun by the first of them."""
         ...
 
-    def size_of_entries(self) -> int:
-        """Bytes that the entries take, about."""
-        ...
+    def size_of_entries(self) -> int: ...
 
     def release_memory(self) -> None:
         """Give back memory: much was read or written just now, and it is not needed again soon."""
         ...
 
-    def close(self) -> None:
-        """Flush and close."""
-        ...
+    def close(self) -> None: ...
 
 
 class _Staged:
@@ -186,8 +182,8 @@ class RecordJournal:
 
         Raises:
             JournalMismatch: the journal there is another node's.
-            JournalCorrupt: another version of zmqlab has written it, the record of its oldest index, its snapshot, its
-                owner or its life fails its check, or there are strange records.
+            JournalCorrupt: another version of zmqlab has written it, one of its records that are read here fails its
+                check, or there are strange records.
             JournalFull: there is no room.
         """
         self._store: Store = store
@@ -241,20 +237,28 @@ class RecordJournal:
         return Origin(_INDEX.unpack_from(body)[0], Configuration.decode(body[_INDEX.size :]))
 
     def hosted(self, new: Hosted | None) -> Hosted | None:
-        """See the interface. All groups of the node share what may be kept behind snapshots. Raises JournalCorrupt,
-        JournalFull."""
+        """See the interface. Raises JournalCorrupt, JournalFull."""
         with self._store.read() as view:
             record = view.meta(_HOSTED)
-        if record is None and new is not None:
-            numbers = struct.pack(f"<{len(new.groups)}H", *new.groups)
-            fixed = _HOSTED_RECORD.pack(new.shards, new.replication_factor, len(new.groups))
-            with self._store.write() as transaction:
-                transaction.put_meta(_HOSTED, seal(fixed, numbers, new.founders.encode()))
-        found = new if record is None else _hosted(unseal(record, "the groups of this node"))
-        if found is not None:
-            for each in {self, *self._groups.values()}:
-                each._retain_bytes = self._node_retain_bytes // len(found.groups)
-        return found
+        if record is not None:
+            new = _hosted(unseal(record, "the groups of this node"))
+            self._share(new)
+        elif new is not None:
+            self.host(new)
+        return new
+
+    def host(self, hosted: Hosted) -> None:
+        """See the interface. Raises JournalFull."""
+        fixed = _HOSTED_RECORD.pack(hosted.shards, hosted.replication_factor, len(hosted.groups))
+        record = seal(fixed, struct.pack(f"<{len(hosted.groups)}H", *hosted.groups), hosted.founders.encode())
+        with self._store.write() as writing:
+            writing.put_meta(_HOSTED, record)
+        self._share(hosted)
+
+    def _share(self, hosted: Hosted) -> None:
+        """All groups share what may be kept behind snapshots."""
+        for each in {self, *self._groups.values()}:
+            each._retain_bytes = self._node_retain_bytes // max(1, len(hosted.groups))
 
     def group(self, number: int) -> Journal:
         """See the interface. Raises JournalCorrupt, JournalFull."""
@@ -264,8 +268,8 @@ class RecordJournal:
 
     def _of_group(self, number: int) -> RecordJournal:
         """Open the journal of a further group."""
-        sizes = {"retain_bytes": self._retain_bytes, "part_bytes": self._part_bytes}
-        return RecordJournal(self._store.of_group(number), identity="", life=self.life, **sizes)
+        store, sizes = self._store.of_group(number), (self._retain_bytes, self._part_bytes)
+        return RecordJournal(store, identity="", life=self.life, retain_bytes=sizes[0], part_bytes=sizes[1])
 
     def together(self) -> AbstractContextManager[object]:
         """See the interface."""

@@ -107,6 +107,8 @@ class Replica:
         self._proposed: set[Key] = set()
         """Of a leader: requests that it has proposed in ``_proposed_in`` and not applied. Each stands in its log."""
         self._proposed_in = 0
+        self._askers: set[int] = set()
+        """Nodes that have passed on requests of their clients, and wait for their commit; the leader is to be told."""
         self._commit_at_ready = 0
         """The commit index when the last Ready was taken."""
         self._known_commit = 0
@@ -153,6 +155,10 @@ class Replica:
         self._to_propose.append((key, frame))
         return None
 
+    def fail_reads(self) -> None:
+        """No read that waits will be served here any more."""
+        self._reads.expire(1 << 62)
+
     def _is_far_behind(self) -> bool:
         """Whether this node follows a leader and has much to catch up with.
 
@@ -172,8 +178,10 @@ class Replica:
         self._held.append(Held(index, route, body, now_ns))
         return None
 
-    def take_forwarded(self, requests: list[bytes]) -> None:
+    def take_forwarded(self, requests: list[bytes], sender: int = NOBODY) -> None:
         """Requests that other nodes took. Only a leader wants them; the other nodes send them again when it changes.
+
+        ``sender``: the node that passes these on, and is to be told of their commit.
 
         Raises:
             FrameError: one of them is not a valid request. Nothing has changed.
@@ -181,6 +189,8 @@ class Replica:
         keyed = [(request_key(frame), frame) for frame in requests]
         if self.replication.role is LEADER and len(self._to_propose) < self.settings.max_unproposed:
             self._to_propose.extend(keyed)
+            if keyed and sender:
+                self._askers.add(sender)
 
     def step(self, message: Message) -> None:
         """A message of the replication from a peer.
@@ -368,6 +378,10 @@ class Replica:
         elif self.replication.propose(list(new.values())):
             self._to_propose = []
             self._proposed |= new.keys()
+        if self._askers and not self._to_propose:
+            for node_id in sorted(self._askers):
+                self.replication.await_commit(node_id)  # also if its requests stand in the log already
+            self._askers.clear()
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []

@@ -43,6 +43,11 @@ class Change(Enum):
     LAST_VOTER = "this is the last voter"
     FULL = f"the group has {MAX_MEMBERS} members, and more are not taken: remove one first"
     NO_QUORUM = "too few of the others are in reach: it would leave no majority"
+    PLACED = (
+        "this group is to have a replica there: let the whole node go, by cluster.remove(name) or zmqlab remove, or by"
+        " SIGTERM to a node with --leave"
+    )
+    TOO_FEW_COPIES = "the groups have too few copies for one more node to hold one: found a cluster with more shards"
     FIXED = "this group keeps its founders: its replication has no way to agree on others"
 
 
@@ -132,6 +137,11 @@ class Replication(Protocol):
         """Append one entry for each of ``datas``. Returns the index of the first, or 0 if this node may not now."""
         ...
 
+    def await_commit(self, node_id: int) -> None:
+        """Of a leader: ``node_id`` has passed on requests that are in the log by now, and is to know at once when they
+        may be applied."""
+        ...
+
     def expect(self, message: Message) -> None:
         """Raise FrameError if no node that keeps the protocol can have sent ``message``, by all that is known here."""
         ...
@@ -182,6 +192,10 @@ class Replication(Protocol):
 
     def add_member(self, node_id: int, address: str, elsewhere: Collection[int] = ()) -> Change: ...
     def remove_member(self, node_id: int) -> Change: ...
+    def set_roster(self, roster: bytes) -> Change:
+        """Have the group agree on this roster (:attr:`zmqlab.raft.Configuration.roster`)."""
+        ...
+
     def hand_over(self, target: int = NOBODY) -> bool:
         """Begin to hand leadership to ``target``, or to the best follower. False: not possible now."""
         ...

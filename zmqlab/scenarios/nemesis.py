@@ -70,8 +70,6 @@ CHANGES_THE_GROUP = frozenset(
     )
 )
 """(kind, draw): what changes members, or the leader, by asking the leader for it."""
-CHANGES_THE_MEMBERS = CHANGES_THE_GROUP - {("transfer", "follower")}
-"""(kind, draw): what several Raft groups can't stand, whose members stay those that founded them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +115,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return named
 
 
-def deals(
-    seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = DEFAULT_REPLICATION, shards: int = 1
-) -> Iterator[Deal]:
+def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = DEFAULT_REPLICATION) -> Iterator[Deal]:
     """The faults of a run, without end.
 
     Args:
@@ -127,7 +123,6 @@ def deals(
         nodes: how many the cluster has.
         wanted: only these kinds; none named means all.
         replication: by which the nodes copy the log. Where no node leads, no fault is dealt that changes the group.
-        shards: how many Raft groups the nodes have. With several, no fault is dealt that changes the members.
 
     Raises:
         SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
@@ -140,10 +135,6 @@ def deals(
         possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_GROUP}
     if not possible:
         raise SettingsError(f"replication {replication} has no leader that could do that: choose other faults")
-    if shards > 1:
-        possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_MEMBERS}
-        if not possible:
-            raise SettingsError("the members of a cluster with shards stay the same: choose other faults")
     deck = [(kind, draw) for (kind, _), draw in possible.items()]
     return _deal(random.Random(f"torture {seed}"), deck)
 

@@ -110,7 +110,7 @@ class TortureSettings:
 
     def deals(self) -> Iterator[Deal]:
         """The faults, without end."""
-        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication, self.shards)
+        return nemesis.deals(self.seed, self.nodes, self.kinds, self.replication)
 
     @property
     def load(self) -> dict[str, Any]:

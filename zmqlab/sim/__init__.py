@@ -22,6 +22,7 @@ In reading order:
 * :mod:`~zmqlab.sim.leaving_rule`: which nodes a client's session may leave.
 * :mod:`~zmqlab.sim.orders`: what they order, and how much the market holds.
 * :mod:`~zmqlab.sim.operator`: adds, removes, replaces and moves nodes.
+* :mod:`~zmqlab.sim.placed_operator`: the same where there are several groups.
 * :mod:`~zmqlab.sim.adversary`: what breaks, and the minority that stays away.
 * :mod:`~zmqlab.sim.checkers`: the damage that must never be seen.
 * :mod:`~zmqlab.sim.weak_rules`: what is left to check of a replication that is no Raft by quorum.
@@ -29,6 +30,7 @@ In reading order:
 * :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.
 * :mod:`~zmqlab.sim.hearing_rules`: such steps that a node has not heard enough for.
 * :mod:`~zmqlab.sim.node_rules`: what a node owes to its clients and peers.
+* :mod:`~zmqlab.sim.placement_rules`: what holds while the nodes of a cluster with shards come and go.
 * :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.
 * :mod:`~zmqlab.sim.node_mutations`: more of them, in what a node decides outside of consensus.

@@ -147,34 +147,34 @@ class Configurations:
     """Who the members are, by the committed log."""
 
     def __init__(self, founders: Configuration) -> None:
-        self._history = [(0, founders)]
+        self.history = [(0, founders)]
         """(index, the members from there on), rising."""
 
     def applied(self, entry: Entry) -> None:
         """A node applied a change of the members."""
-        last_index, last = self._history[-1]
+        last_index, last = self.history[-1]
         if entry.index <= last_index:
             return
         configuration = Configuration.decode(entry.data)
         if not is_one_step(last, configuration):
             raise Violation(f"membership: {last} and, at {entry.index}, {configuration} differ by more than one member")
-        self._history.append((entry.index, configuration))
+        self.history.append((entry.index, configuration))
 
     def were_ever(self, members: Configuration) -> bool:
         """Whether these were the members at some index, or are one step away, by a change that is not committed."""
-        return any(members == each or is_one_step(each, members) for _, each in self._history)
+        return any(members == each or is_one_step(each, members) for _, each in self.history)
 
     def at(self, index: int) -> Configuration:
         """Who the members are by the committed log up to ``index``."""
-        return next(members for start, members in reversed(self._history) if start <= index)
+        return next(members for start, members in reversed(self.history) if start <= index)
 
 
 def is_one_step(before: Configuration, after: Configuration) -> bool:
-    """Whether one member joined, left, began or ceased to vote, or moved (thesis, 4.1)."""
+    """Whether one member joined, left, began or ceased to vote, or moved (thesis, 4.1); or the roster is another."""
     roles_before, roles_after = _roles(before), _roles(after)
     changed = {member for member, _ in roles_before.items() ^ roles_after.items()}
     moved = {member for member, _ in set(before.addresses) ^ set(after.addresses)} & {*roles_before} & {*roles_after}
-    return len({*changed, *moved}) == 1
+    return len({*changed, *moved}) + (before.roster != after.roster) == 1
 
 
 def _roles(configuration: Configuration) -> dict[int, str]:

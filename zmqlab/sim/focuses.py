@@ -27,7 +27,12 @@ WITH_SHARDS = (
     *("crash", "crash_in_effect", "pause", "freeze", "partition", "one_way", "isolate", "slow_link", "transfer"),
     *("power_cut", "terminate", "disk_full", "corrupt"),
 )
-"""Faults that a run with shards may have. A bit flips only where ``Operator.may_lose`` lets a node be replaced."""
+"""Faults that a run with shards may have. A bit flips only where the operator can replace a node
+(:meth:`~zmqlab.sim.placed_operator.PlacedOperator.may_lose`)."""
+MEMBERS_STAY = 0.5
+"""Share of the runs with shards in which no node comes or goes."""
+MOVES_OF_SHARDS = ("add", "remove", "replace")
+"""What the operator may do in the others."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
 
@@ -52,11 +57,11 @@ def plan_of(
 
 
 def _with_shards(rng: random.Random, plan: Plan, settings: SimSettings) -> Plan:
-    """Several groups on the same nodes. The members stay: what changes them, or costs a journal, is left out."""
+    """Several groups on the same nodes. In half of the runs nodes come, go, and lose their disks."""
     nodes = settings.nodes or rng.choice((3, 3, 4, 5, 5, 6))
     copies = rng.choice((0, 3, 3))
     faults = tuple(fault for fault in plan.faults if fault in WITH_SHARDS) or ("crash", "pause")
-    return replace(
+    sharded = replace(
         plan,
         shards=rng.choice((2, 3, 4, 6)),
         node_count=nodes,
@@ -75,6 +80,16 @@ def _with_shards(rng: random.Random, plan: Plan, settings: SimSettings) -> Plan:
         probes=False,
         market=QUIET_MARKET,
         unlucky_repair=0.0,
+    )
+    if rng.random() < MEMBERS_STAY:
+        return sharded
+    return replace(
+        sharded,
+        operations=tuple(name for name in MOVES_OF_SHARDS if rng.random() < 0.7),
+        operations_gap_us=rng.choice((100, 300)) * MS,
+        goals_max=rng.choice((1, 1, 2)),
+        members_min=rng.choice((2, 3)),
+        leaves=rng.random() < 0.3,
     )
 
 

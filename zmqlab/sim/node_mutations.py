@@ -6,7 +6,7 @@ Each stands for a kind of bug that the simulator had not found, and for which a 
 
 from __future__ import annotations
 
-from zmqlab.engine import answers, engine, first_start, group, lifecycle, link_faults, peers
+from zmqlab.engine import answers, departure, engine, first_start, group, lifecycle, link_faults, peers
 from zmqlab.market import exchange, market_state
 from zmqlab.raft import append_entries, configuration, election, reads, state
 from zmqlab.replica import raft_by_quorum, record_journal, replica, sessions, snapshotting, waiting_reads
@@ -135,7 +135,7 @@ NODE_MUTATIONS = (
     ),
     Mutation(
         "a node that ends without the answers that it owes",
-        lifecycle.Closing.begin,
+        departure.Closing.begin,
         (("self._ticks_left = self._drain_ticks", "self._ticks_left = 0"),),
         20,
     ),
@@ -306,13 +306,19 @@ NODE_MUTATIONS = (
     Mutation(
         "a learner that is told of a commit by the next heartbeat",
         append_entries._owes_notice,
-        (("bool(raft.configuration.learners) or ", ""),),
+        (("raft.configuration.learners", "False"),),
         200,
     ),
     Mutation(
-        "a large group that is told of a commit by the next heartbeat",
-        append_entries._owes_notice,
-        ((" or not _stores_first(raft)", ""),),
+        "a change of the members that only those are told who wait",
+        append_entries._concerns_all,
+        (("max(raft.term_start_index, raft.configurations.current_index)", "raft.term_start_index"),),
+        200,
+    ),
+    Mutation(
+        "a follower with a client to answer that is told of a commit by the next heartbeat",
+        append_entries._to_tell,
+        (("told < raft.waiting[node_id] and ", "False and "),),
         200,
     ),
     Mutation(

@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import cast
 
 from zmqlab.engine import Design, Engine
+from zmqlab.engine.group_founding import JoiningCluster
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
-from zmqlab.sim.disk import Disk, DiskJournal, Stored, VolatileJournal
+from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.network import Sockets
 from zmqlab.sim.node_rules import Beginning, Duties
 from zmqlab.sim.seats import Seated
@@ -226,17 +227,13 @@ class Process(Seated):
             journal = VolatileJournal(plan.retain_bytes, self.effect, self.watcher.stored)
         else:
             part_bytes = plan.replica.snapshot_slice_bytes
-            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self._watch_of, part_bytes)
+            journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watch_of, part_bytes)
         self._is_new = journal.is_new
         if not self._is_new:
-            for number in self.seats or (0,):
+            for number in self.seats if self._worlds else (0,):
                 stored = journal.group(number).load()
                 self.seat(number).watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
-
-    def _watch_of(self, number: int) -> Stored:
-        """What is told what a group stores. With shards, group 0 may only hold who the node is."""
-        return self.seat(number).watcher.stored if number in self.seats or not self.seats else self.watcher.stored
 
     def crash(self, why: str) -> None:
         """End at once; only the disk stays."""
@@ -405,6 +402,8 @@ class Process(Seated):
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
         for seat in self.all_seats():
             seat.watcher.took_turn(is_over=not is_more)
+        if self.world.placed is not None:
+            self.world.placed.knows(self)
         if engine.is_over:
             for seat in self.all_seats():
                 if seat.duties is not None:
@@ -420,8 +419,9 @@ class Process(Seated):
         frame_type = frame[3]
         if frame_type == frames.ANSWER:
             if sender in self.sockets.asked:
-                if engine._first_start is not None:
-                    self._beginning.hears(engine._first_start, self.sockets.asked[sender], frame)
+                start = engine._first_start
+                if start is not None and not isinstance(start, JoiningCluster):
+                    self._beginning.hears(start, self.sockets.asked[sender], frame)
                 engine.on_answer(self.sockets.asked[sender], frame)
         elif frame_type in _FROM_CLIENTS:
             engine.on_client_frame(sender.to_bytes(2, "little"), frame)

@@ -19,7 +19,7 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *founding*: a node that is told of a cluster at its first start joins it (:class:`Beginning`);
 * *status*: what a node tells of itself is so;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
-  is out (:class:`zmqlab.engine.lifecycle.Closing`);
+  is out (:class:`zmqlab.engine.departure.Closing`);
 * *at rest*: every request that the node took is answered; it takes no member to be elsewhere than the log says, and is
   connected to the members and to no other node but such as have introduced themselves;
 * *upkeep*: a snapshot is begun when it is due (:func:`late_snapshot`). At rest it is made, no bytes are counted of

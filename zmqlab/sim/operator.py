@@ -229,9 +229,7 @@ class Operator:
             self._goals.rotate(2)
 
     def may_lose(self, process: Process) -> bool:
-        """Whether the cluster can do without this one's journal too. With shards it can't be told here."""
-        if self._world.plan.shards > 1:
-            return False
+        """Whether the cluster can do without this one's journal too."""
         if process.is_gone or process.crash_in or not process.replica:
             return False
         if self._is_unsettled:

@@ -6,8 +6,8 @@ The rules of Raft, of sessions and of answers hold for each group alone. So each
 (the process, its disk, its clock, its sockets) is looked at through :class:`Seat`, which passes on whatever it is not
 asked about its group. A run without shards has no seats: there the process itself is what the checkers see.
 
-:func:`worlds_of` makes the worlds. Left out: changes of the members, and what costs a journal, which would need an
-operator for each group.
+:func:`worlds_of` makes the worlds. As nodes come and go (:mod:`~zmqlab.sim.placed_operator`) a process gets seats and
+loses them; one that is empty stays, since the journal of its group does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from zmqlab.replica import Origin, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs, Violation
+from zmqlab.sim.disk import Stored
 from zmqlab.sim.node_rules import Duties
+from zmqlab.sim.placement_rules import PlacementRules
 from zmqlab.sim.watchers import Watcher
 from zmqlab.sim.world import World
 
@@ -44,6 +46,8 @@ class Seat:
         self.watcher = Watcher(cast("Process", self))
         self.hand_overs = 0
         """By which the group went to its preferred leader, of all lives."""
+        self.last_configurations: list[Configuration] = []
+        """In effect and committed, as known when it was last open; empty if the node has closed it since."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.process, name)
@@ -75,7 +79,8 @@ class Seat:
         replication = replica.replication
         if replication.node_id != self.process.node_id:
             raise Violation(f"journal: node {self.process.node_id} is {replication.node_id} in group {self.number}")
-        if not self.world.configurations.were_ever(replication.configuration):
+        configuration = replication.configuration
+        if configuration.members and not self.world.configurations.were_ever(configuration):
             raise Violation(f"founding: node {self.process.node_id} founds {replication.configuration}")
         self.process.opened_seat(self)
 
@@ -83,9 +88,32 @@ class Seat:
         """As the process does, of this group."""
         type(self.process).read_whole_log(cast("Process", self))
 
+    def configurations(self) -> list[Configuration]:
+        """As the process does, of this group."""
+        if self.replica is not None:
+            raft = self.raft
+            committed = max(raft.commit_index, raft.configurations.oldest_index)
+            self.last_configurations = [raft.configuration, raft.configurations.at(committed)]
+        return self.last_configurations
+
     def closed(self) -> None:
-        """The process has ended."""
+        """The process has ended, or closes this replica."""
+        self.configurations()
         self.replica = self.duties = None
+
+    def closes(self) -> None:
+        """The process closes this replica, and goes on. Another node may have the group only if this one is let go."""
+        (index, newest), causes = self.world.configurations.history[-1], self.world.causes
+        is_in = self.process.node_id in newest.members
+        if is_in and causes is not None and not causes.commitment.is_out(self.process.node_id, index):
+            raise Violation(
+                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the members by "
+                f"all that is committed are {newest.members}"
+            )
+        replica = self.replica
+        self.closed()
+        self.last_configurations = []
+        self.process.closed_seat(replica)
 
 
 class Seated:
@@ -103,18 +131,23 @@ class Seated:
 
     def __init__(self) -> None:
         self.seats: dict[int, Seat] = {}
-        """By group, of those that it holds."""
+        """By group, of those that it holds or has held."""
+        self._worlds: Mapping[int, World] = {}
+        """By group; of a run without shards there are none."""
 
     @property
     def leads(self) -> bool:
         """Whether it runs and leads; with shards, any group."""
         replica = self.replica
-        if self.seats:
+        if self._worlds:
             return any(seat.leads for seat in self.seats.values())
         return replica is not None and replica.replication.role is LEADER
 
-    def take_seats(self, worlds: Mapping[int, World]) -> None:
-        """It is one of the founders of a cluster with shards."""
+    def take_seats(self, worlds: Mapping[int, World], is_founder: bool = True) -> None:
+        """It is a node of a cluster with shards: one of the founders, or it is to be taken in."""
+        self._worlds = worlds
+        if not is_founder:
+            return
         self.seats = {
             number: Seat(cast("Process", self), number, world)
             for number, world in worlds.items()
@@ -123,11 +156,26 @@ class Seated:
 
     def seat(self, number: int) -> Process:
         """What the checkers of a group see of it."""
-        return cast("Process", self.seats[number] if self.seats else self)
+        if not self._worlds:
+            return cast("Process", self)
+        if number not in self.seats:
+            self.seats[number] = Seat(cast("Process", self), number, self._worlds[number])
+        return cast("Process", self.seats[number])
+
+    def watch_of(self, number: int) -> Stored:
+        """What is told what a group stores. With shards, group 0 may at first only hold who the node is."""
+        return lambda *what: self.seat(number).watcher.stored(*what)
 
     def all_seats(self) -> list[Process]:
         """The same for all groups."""
-        return [cast("Process", self)] if not self.seats else cast("list[Process]", list(self.seats.values()))
+        return [self.seat(number) for number in (self.seats if self._worlds else (0,))]
+
+    def transfer_leadership(self, target: int) -> bool:
+        """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
+        engine is told that there is something to do."""
+        assert self.engine is not None, "the process is down"
+        self.engine._wake_all()
+        return cast("Process", self).raft.transfer_leadership(target)
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""
@@ -139,6 +187,19 @@ class Seated:
         if self.replica is None:
             self.replica, self.duties = seat.replica, seat.duties
             self._raft, self.newest_life = seat.raft, seat.running.journal.life
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether its disk has the log of a group that it holds no more, which nothing reads."""
+        return any(seat.replica is None for seat in self.seats.values())
+
+    def closed_seat(self, replica: Replica | None) -> None:
+        """The engine has closed one of several groups. The process goes by another one, if it has any."""
+        if self.replica is replica:
+            self.replica = self.duties = self._raft = None
+        for other in self.seats.values():
+            if other.replica is not None and self.replica is None:
+                self.replica, self.duties, self._raft = other.replica, other.duties, other.raft
 
     @property
     def snapshots_total(self) -> int:
@@ -154,10 +215,13 @@ def worlds_of(world: World, founders: Configuration, settings: Callable[[int], N
         founders: all nodes.
         settings: of a node.
     """
+    world.placed = PlacementRules()
     members: dict[int, Configuration] = {}
     for node_id in founders.members:
         members |= founded(Origin(node_id, founders), settings(node_id))
-    return {number: _world_of(number, world, members[number]) for number in sorted(members)}
+    worlds = {number: _world_of(number, world, members[number]) for number in sorted(members)}
+    world.placed.group_0 = worlds[0]
+    return worlds
 
 
 def _world_of(number: int, world: World, members: Configuration) -> World:

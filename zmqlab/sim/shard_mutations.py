@@ -2,13 +2,14 @@
 
 What a group does alone is planted elsewhere (:mod:`~zmqlab.sim.mutations`, :mod:`~zmqlab.sim.node_mutations`), and is
 the same with shards. These are the bugs of the seam between groups: a frame, a session and a leader that go to the
-wrong one, and a transaction that is not one.
+wrong one, and a transaction that is not one. And they are the bugs of nodes that come and go: a replica that is closed
+or let go too early, and a roster that was never agreed on.
 """
 
 from __future__ import annotations
 
 from zmqlab.client import session
-from zmqlab.engine import engine, group, leader_balance
+from zmqlab.engine import engine, group, hosting, leader_balance, placing
 from zmqlab.sim import disk
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -56,6 +57,27 @@ SHARD_MUTATIONS = (
         disk.Disk.commit,
         (("self._joint[number] = contents", "self._joint.setdefault(number, contents)"),),
         20,
+        SHARDS,
+    ),
+    Mutation(
+        "a replica closed before its group has let it go",
+        placing.Following.is_out,
+        (("return standing.let_go_at >= max(1, in_effect)", "return True"),),
+        15,
+        SHARDS,
+    ),
+    Mutation(
+        "a member let go before the one in its place votes",
+        placing.Following.tick,
+        (("elif surplus and self._all_vote():", "elif surplus:"),),
+        20,
+        SHARDS,
+    ),
+    Mutation(
+        "nodes that follow a roster that is not agreed on",
+        hosting.Hosting.tick,
+        (("replication.members_at(replication.commit_index).roster", "replication.configuration.roster"),),
+        40,
         SHARDS,
     ),
 )

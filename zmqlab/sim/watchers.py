@@ -33,6 +33,7 @@ from zmqlab.wire.node_status import NodeStatus
 if TYPE_CHECKING:
     from zmqlab.sim.network import Sockets
     from zmqlab.sim.node_process import Process
+    from zmqlab.sim.seats import Seat
 
 
 class Watcher:
@@ -253,6 +254,10 @@ class WatchedGroup(Group):
         super().begin_to_close()
         self.duties.signalled()
 
+    def close(self, now_ns: int) -> None:
+        super().close(now_ns)
+        cast("Seat", self._process).closes()
+
     def send(self, messages: Iterable[Message]) -> None:
         """Each message leaves, and is looked at; also one that has left in part when the process ends."""
         network, send = self._process.world.network, super().send
@@ -292,7 +297,11 @@ class ObservedMachine(StateMachine):
             world.told.applies(process.node_id, entry)
         world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
         if entry.kind == CONFIGURATION:
+            before = world.configurations.history[-1]
             world.configurations.applied(entry)
+            if world.placed is not None and world.configurations.history[-1] != before:
+                world.placed.changed(world, before[1], world.configurations.history[-1][1])
+                world.members[:] = world.configurations.history[-1][1].members
         if world.causes is not None:
             world.causes.applied(process.raft, entry)
         if world.trace is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zmqlab.sim.causes import Causes
 from zmqlab.sim.checkers import Configurations, Elections, Histories, Ledger, Logs
 from zmqlab.sim.network import Closings, Network
+from zmqlab.sim.placement_rules import PlacementRules
 from zmqlab.sim.plan import Plan
 from zmqlab.sim.trace import Trace
 from zmqlab.sim.weak_rules import ToldOrders
@@ -49,6 +50,8 @@ class World:
     """None unless one is wanted."""
     histories: Histories | None = None
     """What the clients of one group saw, in a run with shards; else None: the simulation has it."""
+    placed: PlacementRules | None = None
+    """Of a run with shards: what holds while nodes come and go."""
     group: int = 0
     """Whose world it is, in a run with shards."""
     closings: Closings = field(init=False)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from zmqlab.errors import FrameError
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.settings import is_address
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
@@ -161,6 +162,9 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     node_id: int
     life: int = 0
     """As of :class:`AddMemberQuery`. Refused if that node has asked in a later life."""
+    address: str = ""
+    """Asked of group 0 of a cluster with shards: the node at this base endpoint leaves the cluster. OK once all groups
+    are to do without it; ``node_id`` is then of no account."""
 
 
 Query = (
@@ -307,6 +311,8 @@ def _expect_members(status: NodeStatus) -> NodeStatus:
     try:
         if status.committed_members:
             Configuration.decode(status.committed_members)
+        if status.roster:
+            Roster.decode(status.roster)
     except ValueError as error:
         raise FrameError(f"a status tells no members: {error}") from error
     return status

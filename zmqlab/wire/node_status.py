@@ -42,7 +42,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Since the process began."""
     role: str
     """``leader``, ``follower``, ``candidate``, ``pre_candidate``, ``learner``, or ``removed`` from its group. At
-    the first start, until it is decided what the node is: ``founder`` or ``seed``."""
+    the first start, until it is decided what the node is: ``founder``, ``seed`` or ``newcomer``."""
     term: int
     """Of Raft; at most one node leads in a term."""
     leader_id: int
@@ -124,6 +124,9 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     founders: list[tuple[int, str]] = []
     """Identity and base endpoint of each founder of a cluster with shards, or of each that a founder has met which has
     not decided yet; only in the answer to a query."""
+    roster: bytes = b""
+    """Which nodes a cluster with shards has, and which groups each is to hold, as far as this node knows: an encoded
+    :class:`~zmqlab.placement.Roster`; only in the answer to a query."""
 
 
 class GroupBrief(msgspec.Struct, kw_only=True):

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from zmqlab.errors import FrameError, SettingsError
+from zmqlab.placement import Roster
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
     CONFIGURATION,
@@ -50,6 +51,7 @@ _READ_INDEX = struct.Struct("<QQQQ")  # sender to term context
 _READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
 _FORWARD = struct.Struct("<QI")  # sender request_count
 _LENGTH = struct.Struct("<I")
+_ROSTER = struct.Struct("<QQHH")  # sender cluster address_bytes roster_bytes, then address, then roster
 _HELLO = struct.Struct("<QQBHH")  # sender to is_closing address_bytes name_bytes, then address, then name
 
 _KINDS = {int(kind): kind for kind in EntryKind}
@@ -117,6 +119,8 @@ def _expect_configuration(data: bytes) -> None:
             _expect_address(address)
         if not configuration.voters:
             raise ValueError("it has no voters")
+        if configuration.roster:
+            Roster.decode(configuration.roster)
     except (ValueError, SettingsError) as error:
         raise FrameError(f"a configuration is not valid: {error}") from None
 
@@ -270,3 +274,39 @@ def decode_hello(frame: bytes) -> Hello:
     except (struct.error, UnicodeDecodeError, SettingsError) as error:
         raise FrameError(f"a HELLO is not valid: {error}") from None
     return Hello(sender, to, address, name, bool(is_closing))
+
+
+class RosterNews(NamedTuple):
+    """A node of a cluster with shards tells another one which nodes there are."""
+
+    sender: int
+    cluster: int
+    """A number that only the nodes of one cluster know."""
+    address: str
+    """The sender's base endpoint."""
+    roster: Roster
+
+
+def encode_roster(news: RosterNews) -> bytes:
+    """A whole ROSTER frame."""
+    address, roster = news.address.encode(), news.roster.encode()
+    fixed = _ROSTER.pack(news.sender, news.cluster, len(address), len(roster))
+    return b"".join((header(frames.ROSTER), fixed, address, roster))
+
+
+@lru_cache(maxsize=64)
+def decode_roster(frame: bytes) -> RosterNews:
+    """The contents of a ROSTER frame. It is told again and again, hence the cache.
+
+    Raises:
+        FrameError: it is cut short, or an address or the roster in it is none.
+    """
+    try:
+        sender, cluster, address_bytes, roster_bytes = _ROSTER.unpack_from(frame, HEADER_BYTES)
+        start = HEADER_BYTES + _ROSTER.size
+        _expect_end(frame, start + address_bytes + roster_bytes)
+        address = frame[start : start + address_bytes].decode()
+        _expect_address(address)
+        return RosterNews(sender, cluster, address, Roster.decode(frame[start + address_bytes :]))
+    except (struct.error, ValueError, SettingsError) as error:
+        raise FrameError(f"a ROSTER is not valid: {error}") from None

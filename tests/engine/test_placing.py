@@ -1,0 +1,135 @@
+"""Nodes come to a cluster with shards and leave it: the roster says where replicas go, and each group follows."""
+
+from __future__ import annotations
+
+from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.replica import MemoryJournal
+from zmqlab.wire import control
+
+SHARDS = 4
+
+
+def founded(nodes: int = 3, copies: int = 3) -> ShardCluster:
+    cluster = ShardCluster(nodes, SHARDS, copies)
+    cluster.step(60)
+    return cluster
+
+
+def grown(copies: int = 3) -> ShardCluster:
+    """Three nodes founded it, and two came."""
+    cluster = founded(copies=copies)
+    for number in (3, 4):
+        cluster.join(number)
+        cluster.step_until(lambda version=number - 2: cluster.roster().version == version and cluster.is_placed())
+    return cluster
+
+
+def test_nodes_that_come_are_given_replicas_and_the_others_have_fewer() -> None:
+    cluster = grown()
+    held = [len(cluster.groups(number)) for number in range(5)]
+    assert sum(held) == 3 * SHARDS
+    assert max(held) - min(held) <= 1
+    assert len(cluster.roster().nodes) == 5
+
+
+def test_where_all_nodes_hold_all_groups_one_that_comes_holds_them_too() -> None:
+    cluster = grown(copies=0)
+    assert all(set(cluster.groups(number)) == set(range(SHARDS)) for number in range(5))
+    assert all(len(cluster.voters(group)) == 5 for group in range(SHARDS))
+
+
+def test_a_node_that_is_dismissed_hands_its_replicas_over_and_holds_nothing() -> None:
+    cluster = grown()
+    for number in (4, 3):
+        cluster.dismiss(number)
+        cluster.step_until(lambda gone=number: endpoint(gone) not in cluster.roster().nodes and cluster.is_placed())
+        assert not cluster.groups(number)
+    assert all(set(cluster.groups(number)) == set(range(SHARDS)) for number in range(3))
+
+
+def test_a_node_that_leaves_by_a_signal_is_out_of_all_groups_when_it_ends() -> None:
+    cluster = founded()
+    cluster.join(3, leave=True, drain_ms=60_000)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    leaving = cluster.running[3]
+    cluster.terminate(3)
+    cluster.step_until(lambda: leaving.engine.is_over)
+    cluster.stop(3)
+    assert endpoint(3) not in cluster.roster().nodes
+    assert cluster.is_placed()
+
+
+def test_a_node_that_left_comes_back_as_the_same_member_with_its_journals() -> None:
+    cluster = grown()
+    own_id = cluster.running[4].engine.hosting.placing.node_id  # type: ignore[union-attr]
+    cluster.dismiss(4)
+    cluster.step_until(lambda: endpoint(4) not in cluster.roster().nodes and cluster.is_placed())
+    cluster.stop(4)
+    cluster.join(4)
+    cluster.step_until(lambda: endpoint(4) in cluster.roster().nodes and cluster.is_placed())
+    for group in cluster.groups(4).values():
+        assert group.replica.replication.node_id == own_id
+        assert own_id in group.replica.replication.configuration.voters
+
+
+def test_a_node_that_was_dismissed_while_it_was_away_asks_again_when_it_is_back() -> None:
+    cluster = grown()
+    cluster.stop(4)
+    cluster.dismiss(4)
+    cluster.step_until(lambda: endpoint(4) not in cluster.roster().nodes and cluster.is_placed())
+    cluster.join(4)
+    cluster.step_until(lambda: endpoint(4) in cluster.roster().nodes and cluster.is_placed())
+
+
+def test_a_node_that_lost_its_disk_takes_its_own_place_and_no_other_replica_moves() -> None:
+    cluster = grown()
+    held, roster = set(cluster.groups(4)), cluster.roster()
+    cluster.stop(4)
+    cluster.join(4, MemoryJournal())
+    cluster.step_until(lambda: set(cluster.groups(4)) == held and cluster.is_placed())
+    own_id = cluster.running[4].engine.hosting.placing.node_id  # type: ignore[union-attr]
+    cluster.step_until(lambda: all(votes(cluster, group, own_id) for group in held))
+    assert cluster.roster() == roster
+
+
+def votes(cluster: ShardCluster, group: int, node_id: int) -> bool:
+    leader = cluster.leader(group)
+    return leader is not None and node_id in cluster.groups(leader)[group].replica.replication.configuration.voters
+
+
+def test_no_more_nodes_come_than_there_are_copies_to_hold() -> None:
+    cluster = founded(copies=1)
+    cluster.join(3)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    one_too_many = cluster.join(4)
+    cluster.step(200)
+    assert cluster.roster().version == 1
+    assert not one_too_many.engine.groups
+    assert any("too few copies for one more node" in note for note in one_too_many.effects.notes)
+
+
+def test_the_last_node_is_not_dismissed() -> None:
+    cluster = founded(copies=0)
+    for number in (2, 1):
+        cluster.dismiss(number)
+        cluster.step_until(lambda gone=number: endpoint(gone) not in cluster.roster().nodes and cluster.is_placed())
+    (answer,) = [
+        each for each in cluster.dismiss(0) if isinstance(each, control.ErrorAnswer) and each.code == "refused"
+    ]
+    assert "last voter" in answer.message
+    assert cluster.is_placed()
+
+
+def test_a_replica_stays_open_until_its_group_has_let_it_go() -> None:
+    """The new member can't be reached, so that it never votes: the old one must stay."""
+    cluster = grown()
+    before = {group: cluster.voters(group) for group in range(SHARDS)}
+    cluster.running[3].effects.send = lambda address, frame: None  # type: ignore[method-assign]
+    cluster.running[3].effects.publish = lambda frame: None  # type: ignore[method-assign]
+    cluster.step(100)
+    cluster.dismiss(4)
+    cluster.step(400)
+    assert endpoint(4) not in cluster.roster().nodes
+    for group in range(SHARDS):
+        if endpoint(3) in cluster.roster().groups[group] and endpoint(3) not in before[group]:
+            assert group in cluster.groups(4)

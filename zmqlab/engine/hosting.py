@@ -1,0 +1,169 @@
+"""Which groups a node of a cluster with shards holds: opened and closed as the roster has it.
+
+What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`), and a later start opens that. While
+it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be taken in,
+and closes one that the roster does not give it and that has let it go. Both are stored before they count.
+
+Here is also what a node asks of its cluster as a whole: to have it again (:class:`~zmqlab.engine.group_founding
+.JoiningCluster`), at each start with ``--join``; and to do without it (:class:`~zmqlab.engine.departure.Departing`), at
+an end with ``--leave``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from zmqlab.engine.departure import Departing
+from zmqlab.engine.design import Company
+from zmqlab.engine.effects import Asking, Effects
+from zmqlab.engine.first_start import NO_MEMBERS
+from zmqlab.engine.group import Group
+from zmqlab.engine.group_founding import Beginning, JoiningCluster
+from zmqlab.engine.peers import OF_NODE, Connections
+from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
+from zmqlab.engine.status import REMOVED, early_status
+from zmqlab.replica import Hosted, Journal, Origin
+from zmqlab.settings import NodeSettings
+from zmqlab.wire import control
+from zmqlab.wire.node_status import GroupBrief, NodeStatus
+
+OpenGroup = Callable[[int, Journal, Origin, int, tuple[str, ...]], None]
+"""Make a group of its number, journal and origin, how many groups share the node's bounds, and who may know it."""
+
+
+class Hosting:
+    """See the module. Owned by one engine."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        journal: Journal,
+        effects: Effects,
+        asking: Asking,
+        rng: random.Random,
+        groups: dict[int, Group],
+        hosted: Hosted,
+        placing: Placing,
+        open_group: OpenGroup,
+        joining: JoiningCluster | None,
+    ) -> None:
+        """
+        Args:
+            asking: of the node as a whole, beside what its groups ask.
+            groups: of the engine.
+            joining: what asks whether the cluster still has this node; None: it is known.
+        """
+        self.hosted = hosted
+        """As the journal has it."""
+        self.placing = placing
+        self._settings = settings
+        self._journal = journal
+        self._effects = effects
+        self._asking = asking
+        self._rng = rng
+        self._groups = groups
+        self._open_group = open_group
+        self._joining = joining
+        self._departing: Departing | None = None
+        self._is_closing = False
+
+    @property
+    def departs(self) -> bool:
+        """Whether the cluster has not agreed yet to do without this node, which leaves it."""
+        return self._departing is not None and not self._departing.is_over
+
+    def begin_to_close(self) -> None:
+        """The node was told to end."""
+        self._is_closing = True
+        if self._settings.leave and self._departing is None:
+            life = self._journal.life
+            self._departing = Departing(self._settings, self._asking, self._rng, self.placing, life)
+
+    def company(self, size: int, briefs: Callable[[], list[GroupBrief]], seeds: tuple[str, ...]) -> Company:
+        """What a group is told; ``seeds``: nodes that may know it."""
+        return Company(size, briefs, self.hosted.founders.addresses, self.placing, seeds)
+
+    def take(self, address: str, answer: control.Answer) -> None:
+        """An answer from the node at ``address``."""
+        if self._joining is not None:
+            self._joining.take(address, answer)
+        if self._departing is not None:
+            self._departing.take(address, answer)
+
+    def tick(self, now_ns: int) -> None:
+        """Learn, tell, and follow; see the module."""
+        placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
+        if group is not None:
+            replication = group.replica.replication
+            placing.read(replication.members_at(replication.commit_index).roster)
+        placing.tick()
+        self._ask_to_stay()
+        if self._departing is not None:
+            self._departing.tick(group.following if group is not None else None)
+        if placing.roster.version:
+            self._follow(now_ns)
+
+    def _ask_to_stay(self) -> None:
+        joining, placing = self._joining, self.placing
+        if joining is None:
+            return
+        if self._is_closing or (placing.roster.version and placing.own_address in placing.roster.nodes):
+            joining.end()
+        if joining.origin is None:
+            joining.tick()
+            return
+        self._joining = None
+        if joining.roster is not None:
+            placing.learn(joining.roster)
+
+    def _follow(self, now_ns: int) -> None:
+        wanted = self.placing.wanted
+        for number in wanted:
+            if number in self._groups and self._groups[number].is_out:
+                self._groups[number].joining.ask_again(self.placing.roster.places)
+            elif number not in self._groups and not self._is_closing:
+                self._open(number)
+        for number in [each for each, group in self._groups.items() if each not in wanted and group.is_out]:
+            self._store([each for each in self._groups if each != number])
+            self._groups.pop(number).close(now_ns)
+            self._effects.hear_groups(tuple(self._groups))
+
+    def _open(self, number: int) -> None:
+        journal = self._journal.group(number)
+        with self._journal.together():
+            self._store([*self._groups, number])
+            origin = journal.origin(Origin(self.placing.node_id, NO_MEMBERS))
+        self._open_group(number, journal, origin, len(self._groups) + 1, self.placing.roster.places)
+        self._effects.hear_groups(tuple(self._groups))
+
+    def _store(self, numbers: list[int]) -> None:
+        self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)))
+        self._journal.host(self.hosted)
+
+    def status(self) -> NodeStatus:
+        """Of a node that holds no group."""
+        status = early_status(self._settings, REMOVED, self.placing.node_id, self._effects.vitals())
+        status.founders = list(self.hosted.founders.addresses)
+        status.roster = self.placing.roster.encode()
+        return status
+
+
+def hosting_of(
+    settings: NodeSettings,
+    journal: Journal,
+    effects: Effects,
+    connections: Connections,
+    rng: random.Random,
+    groups: dict[int, Group],
+    hosted: Hosted,
+    new: Beginning | None,
+    open_group: OpenGroup,
+) -> Hosting:
+    """Of a node that knows what it is; ``new``: since just now."""
+    own_id, known = (new.node_id, new.roster) if new is not None else (journal.draw(0), None)
+    placing = Placing(settings, effects, connections, hosted.founders, own_id, known)
+    asking = connections.questions_of(OF_NODE)
+    asks = new is None and bool(settings.join)
+    joining = JoiningCluster(settings, asking, rng, own_id, journal.life) if asks else None
+    return Hosting(settings, journal, effects, asking, rng, groups, hosted, placing, open_group, joining)

@@ -1,0 +1,74 @@
+"""What must hold while the nodes of a cluster with shards come and go: one roster, and no group short of voters.
+
+*One roster.* Each version has one content, whichever node knows it, and it is the one that group 0 has committed. When
+the first node knows it, it is on the disks of a majority.
+
+*No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
+wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
+nothing.) The roster may have changed just now, so that of the two newest versions the one that wants less counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zmqlab.placement import Roster
+from zmqlab.raft import Configuration
+from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.sim.checkers import Violation
+
+if TYPE_CHECKING:
+    from zmqlab.sim.node_process import Process
+    from zmqlab.sim.world import World
+
+
+class PlacementRules:
+    """Of one run. See the module."""
+
+    group_0: World
+    """Set when the worlds of all groups are made."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Roster] = {}
+        """By version, as the first node knew it."""
+        self._committed: list[Roster] = []
+        """As group 0 has them, in order."""
+
+    def knows(self, process: Process) -> None:
+        """A node's turn is over."""
+        hosting = process.engine.hosting if process.engine is not None else None
+        if hosting is None:
+            return
+        roster = hosting.placing.roster
+        if roster.version and roster.version not in self._known and not self._is_agreed(roster.encode()):
+            raise Violation(f"roster: node {process.node_id} follows version {roster.version}, which is not agreed on")
+        self._is_one(roster, f"node {process.node_id} knows")
+
+    def _is_agreed(self, roster: bytes) -> bool:
+        causes = self.group_0.causes
+        if causes is None:
+            return True
+        commitment = causes.commitment
+        return any(
+            change.roster == roster
+            and commitment._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            for (index, term), change in commitment._changes.items()
+        )
+
+    def changed(self, world: World, before: Configuration, after: Configuration) -> None:
+        """A group has other members now, by what is committed."""
+        if after.roster != before.roster:
+            self._committed.append(Roster.decode(after.roster))
+            self._is_one(self._committed[-1], "group 0 has committed")
+        gone = [voter for voter in before.voters if voter not in after.members]
+        wanted = min((len(roster.groups[world.group]) for roster in self._committed[-2:]), default=0)
+        if gone and not world.processes[gone[0]].is_gone and len(after.voters) < wanted:
+            raise Violation(
+                f"voters: group {world.group} lets node {gone[0]} go, which has its journal, and keeps the voters "
+                f"{after.voters}, of {wanted} that the roster wants"
+            )
+
+    def _is_one(self, roster: Roster, who: str) -> None:
+        known = self._known.setdefault(roster.version, roster)
+        if known != roster:
+            raise Violation(f"roster: {who} version {roster.version} as {roster}, which was {known}")

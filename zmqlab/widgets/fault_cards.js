@@ -55,7 +55,7 @@ export default panel(({ el }) => {
     const [first, ...rest] = state.cards;
     newest.classList.toggle("zl-none", !first);
     newest.replaceChildren(...(first ? draw(first, state.so_far) : [note]));
-    film.show(first ? state.film : null, first?.new_leader, state.so_far);
+    film.show(first ? state.film : null, first?.new_leader, first?.unserved ? first.waited : []);
     earlier.hidden = rest.length === 0;
     count.textContent = `${rest.length} earlier`;
     if (rest.length) older.replaceChildren(h("table", {}, h("thead", {}, h("tr", {},

@@ -9,8 +9,9 @@ const PHASES = [
 const HUES = ["#8E1620", "#CF222E", "#E3747B", "#F2B8BC"];   // one hue in steps: what the fault cost, from dark to light
 
 // The height of the picture, the top of its bars and their floor, in pixels. A low place has no line of text above the bars.
-const EDGE = 16;                   // half of what the longest time below the axis is wide
 const FULL = [110, 16, 74], LOW = [56, 2, 24];
+const PLAIN_PX = 12.6;             // the size of the text around a strip of these heights; larger text makes it larger
+const EDGE = 16;                   // half of what the longest time below the axis is wide
 
 const svgPart = (tag, attributes, ...children) => {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -43,9 +44,11 @@ function filmStrip() {
   const el = h("div", { className: "zl-film", hidden: true }, strip, legend);
   let shown = null, drawn = "";
 
-  function draw(film, leader) {
-    const width = Math.max(el.clientWidth || 0, 300), left = 4, right = 4;
-    const [height, top, floor] = getComputedStyle(el).getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
+  // `waits`: the Raft groups that still give no answer, where others do.
+  function draw(film, leader, waits) {
+    const style = getComputedStyle(el), scale = Math.max(1, parseFloat(style.fontSize) / PLAIN_PX);    // a wall has larger text
+    const width = Math.max(el.clientWidth || 0, 300) / scale, left = 4, right = 4;
+    const [height, top, floor] = style.getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
     const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);
     const perBin = film.offered * film.bin_ms / 1000;
     const most = Math.max(perBin * 2.2, 1);
@@ -95,7 +98,7 @@ function filmStrip() {
     for (let s = Math.ceil(film.from_ms / 1000 / step) * step; s * 1000 <= film.until_ms; s += step)
       text(x(s * 1000), height - 6, s === 0 ? "fault" : `${s > 0 ? "+" : "−"}${Math.abs(s)} s`, x(s * 1000) < left + EDGE ? "start" : x(s * 1000) > width - right - EDGE ? "end" : "middle");
     strip.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    strip.setAttribute("height", height);
+    strip.setAttribute("height", Math.round(height * scale));
     strip.setAttribute("aria-label", known.map((each) => `${each.name} after ${spoken(each.to)}`).join(", ") || "no election and no gap");
     strip.replaceChildren(...parts);
 
@@ -106,7 +109,8 @@ function filmStrip() {
     const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
     if (film.silent_ms !== null && film.done_ms === null && film.complete) chips.push(h("span", { className: "zl-faint",
       textContent: film.answered_ms === null ? "no answer came as far as is known" : "orders still waited, as far as is known" }));
-    if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
+    if (waits.length) chips.unshift(h("b", { textContent: `group${waits.length > 1 ? "s" : ""} ${waits.join(", ")} still wait${waits.length > 1 ? "" : "s"} …` }));
+    else if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
     if (chips.length && film.offered && film.silent_ms === null && film.complete)
       chips.push(h("span", { className: "zl-faint", textContent: `no gap of ${spoken(film.least_ms)} or more in the answers after it` }));
     if (!chips.length) chips.push(h("span", { className: "zl-faint",
@@ -116,10 +120,10 @@ function filmStrip() {
 
   const again = () => { if (shown) draw(...shown); };
   new ResizeObserver(again).observe(el);
-  return { el, show: (film, leader) => {
+  return { el, show: (film, leader, waits) => {
     el.hidden = !film;
-    shown = film ? [film, leader] : null;
-    const key = JSON.stringify([film, leader]);
+    shown = film ? [film, leader, waits] : null;
+    const key = JSON.stringify([film, leader, waits]);
     if (!film || key === drawn) return;
     drawn = key;
     again();

@@ -231,7 +231,7 @@ class Process(Seated):
         self._is_new = journal.is_new
         if not self._is_new:
             for seat in self.all_seats():
-                stored = journal.group(seat.number if self._worlds else 0).load()
+                stored = journal.group(seat.number).load()
                 seat.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
 

@@ -118,6 +118,8 @@ class Seat:
 class Seated:
     """What a process knows of its seats; of a run without shards there are none."""
 
+    number = 0
+    """Of the group that it is of itself, in a run without shards."""
     node_id: int
     engine: Engine | None
     replica: Replica | None

@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.fake_effects import Driven
 from tests.engine.shard_cluster import ShardCluster, endpoint, responses, status_of
+from zmqlab.engine import Group
 from zmqlab.errors import JournalMismatch
 from zmqlab.market.types import Command, CommandKind, OrderType, Side, TimeInForce, symbol_code
 from zmqlab.node.lmdb_journal import LmdbJournal
@@ -102,6 +103,26 @@ def test_a_session_of_one_group_is_unknown_to_the_others() -> None:
     cluster.step(2)
     (response,) = responses(cluster.ask(0))
     assert response.status == ResponseStatus.SESSION_EXPIRED
+
+
+def test_a_group_that_nothing_comes_in_for_takes_no_part_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = founded()
+    began: list[int] = []
+    flush = Group.flush
+
+    def noting(group: Group, now_ns: int) -> None:
+        began.append(group.number)
+        flush(group, now_ns)
+
+    monkeypatch.setattr(Group, "flush", noting)
+    cluster.ask(0, client_wire.encode_open_session(5, 1))
+    assert began == [1]
+    began.clear()
+    cluster.running[0].turn()
+    assert began == [], "no tick has passed"
+    cluster.running[0].now_ns += 10_000_000
+    cluster.running[0].turn()
+    assert sorted(began) == list(range(SHARDS)), "a tick is for all"
 
 
 def test_a_node_without_a_group_sends_its_clients_elsewhere_and_tells_what_it_has() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.lab.test_service_status import NOW, load, node, status
-from zmqlab import Cluster
+from zmqlab import Cluster, LoadClient
 from zmqlab.errors import SettingsError
 from zmqlab.lab.consistency import said_of_groups, strip_of_statuses
 from zmqlab.lab.events import PLAIN_MARKS, group_named_in, naming_its_group
@@ -154,7 +154,18 @@ def test_a_group_without_a_majority_is_told_before_one_without_a_leader() -> Non
     out = [GroupFacts(0, "", 3, 1), GroupFacts(1, "", 3, 2), GroupFacts(2, "node0", 3, 3)]
     texts = [each.text for each in findings_of_groups(out)]
     assert texts == ["group 0 has no majority", "group 1 has no leader"]
-    assert not [*findings_of_clients([load(groups=[GroupShare(group=1, silence_ms=100.0)])], 150.0)]
+    assert not [*findings_of_clients([load(groups=[GroupShare(group=1, silence_ms=100.0)])], [], 150.0)]
+
+
+def test_a_long_wait_of_groups_is_told_with_its_reason() -> None:
+    """The line said "give no answer for 18,293 ms", and the reason was hidden in "and two more"."""
+    down = ("node0", "node1")
+    out = [each.number for each in groups(down) if each.is_out]
+    shares = [GroupShare(group=group, silence_ms=18_293.0 if group in out else 0.0) for group in PLACED]
+    (found,) = findings_of_clients([load(groups=shares)], groups(down), 150.0)
+    assert found.text.endswith("give no answer for 18 s, without a majority")
+    (found,) = findings_of_clients([load(groups=shares)], groups(), 150.0)
+    assert found.text.endswith("give no answer for 18 s")
 
 
 def test_only_when_all_groups_are_out_is_the_cluster_out() -> None:
@@ -243,3 +254,10 @@ def test_states_are_compared_group_by_group() -> None:
 def test_a_cluster_refuses_groups_that_its_nodes_can_not_hold(words: dict[str, Any], wrong: str) -> None:
     with pytest.raises(SettingsError, match=wrong):
         Cluster(3, **words)
+
+
+def test_with_groups_orders_go_to_their_leaders_unless_the_caller_says_otherwise() -> None:
+    cluster = Cluster(5, shards=8, replication_factor=3)
+    assert LoadClient(cluster).settings.node_choice == "leader"
+    assert LoadClient(cluster, node_choice="random").settings.node_choice == "random"
+    assert LoadClient(Cluster(3)).settings.node_choice == "random"

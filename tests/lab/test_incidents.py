@@ -8,7 +8,7 @@ from tests.widgets.fake_cluster import MS, snapshot
 from zmqlab.judge.promises import Check
 from zmqlab.judge.verdict import Verdict
 from zmqlab.lab.incidents import SETTLE_NS, Incidents, faults_of, measure
-from zmqlab.load.load_messages import LoadMetrics
+from zmqlab.load.load_messages import GroupShare, LoadMetrics
 from zmqlab.wire.control import Event
 
 START = 1_700_000_000_000_000_000
@@ -80,6 +80,26 @@ def test_while_clients_are_not_served_there_is_no_p99() -> None:
     assert seen.silence_ms == 19_950
     assert seen.p99_during_ms == pytest.approx(19_000, rel=0.01)
     assert seen.p99_before_ms == pytest.approx(2, rel=0.01), "kept, though those snapshots are gone"
+
+
+def test_groups_that_still_wait_are_told_as_such() -> None:
+    """Two groups of three had lost their majority. The third one answered, and the card stood at 3 s for ever."""
+    answers = [
+        snapshot(
+            time_ns=START + at * MS,
+            groups=[
+                GroupShare(group=0),
+                *(GroupShare(group=g, silence_ms=at - 40.0, gap_ms=at - 40.0) for g in (1, 2)),
+            ],
+        )
+        for at in range(100, 20_000, 100)
+    ]
+    incidents = Incidents()
+    incidents.follow(KILL[:1], answers, START + 20_000 * MS, led_by("node0"))
+    seen = incidents.newest[0]
+    assert seen.unserved
+    assert seen.waited == (1, 2)
+    assert seen.silence_ms == 19_860
 
 
 def test_an_election_long_after_is_not_its_doing() -> None:

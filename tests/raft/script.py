@@ -6,7 +6,9 @@ it are its output. Nodes run only when a command makes them.
 ::
 
     nodes 1 2 3 [key=value ...]   voters; settings by their names, and learners=4,5 and extra=6 (no members yet);
-                                  store_first=0: the leader sends its entries before it stores them
+                                  store_first=0: the leader sends its entries before it stores them;
+                                  tells_all=0: it tells each commit at once only to those that wait for it
+    waits 1 4                     node 4 has something in the log of the leader 1, and waits for its commit
     disk 1 term=3 vote=2 commit=1 log=1,1,3
                                   restart node 1 with this on disk: the log is given by the terms of its entries
     lead 1                        campaign and stabilize, without printing each step
@@ -153,6 +155,9 @@ class Script:
     def do_read(self, name: str, context: str) -> None:
         self.network.read(int(name), int(context))
         self.turn(self.node(name))
+
+    def do_waits(self, name: str, follower: str) -> None:
+        self.node(name).raft.await_commit(int(follower))
 
     def do_transfer(self, name: str, target: str) -> None:
         if not self.node(name).raft.transfer_leadership(int(target)):

@@ -80,7 +80,8 @@ class Node:
     def receive(self, frame: bytes) -> None:
         frame_type, _ = frames.parse_header(frame)
         if frame_type == frames.FORWARD:
-            self.replica.take_forwarded(decode_forward(frame)[1])
+            sender, requests = decode_forward(frame)
+            self.replica.take_forwarded(requests, sender)
         else:
             self.replica.step(decode_message(frame_type, frame))
 

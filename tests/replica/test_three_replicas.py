@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tests.replica.network import CLIENT, ELECTION_TICKS_MAX, RAFT, Network, request
 from zmqlab.errors import FrameError
 from zmqlab.raft import Role
-from zmqlab.replica import ReplicaSettings
+from zmqlab.replica import RaftByQuorum, ReplicaSettings, Start
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import frames
 from zmqlab.wire.client import ResponseStatus
@@ -240,6 +241,28 @@ def test_a_copy_of_a_request_that_the_leader_has_proposed_costs_no_entry() -> No
     network.leader.replica.take_forwarded([request(client_id, 1)])
     network.settle()
     assert network.leader.replica.replication.last_index == before + 1, "nor does one that is applied"
+
+
+def test_only_the_node_that_passed_a_request_on_is_told_of_its_commit() -> None:
+    """The other one has no client to answer, and learns of it by the next message."""
+
+    def make(start: Start) -> RaftByQuorum:
+        return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
+
+    network = Network(make=make)
+    client_id = network.open_session(2)
+    network.tick(RAFT.heartbeat_ticks)
+    network.delivered.clear()
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    assert [answer.status for answer in network.nodes[2].answers] == [ResponseStatus.OK], "without a tick"
+    assert network.delivered.count((1, 2, frames.APPEND_ENTRIES)) == 2, "the entry and the notice"
+    assert network.delivered.count((2, 1, frames.APPEND_ENTRIES_RESPONSE)) == 1, "a notice is not answered"
+    assert network.delivered.count((1, 3, frames.APPEND_ENTRIES)) == 1
+    network.nodes[3].take(request(client_id, 1))
+    network.settle()
+    assert [answer.status for answer in network.nodes[3].answers] == [ResponseStatus.OK], "though it is committed"
+    network.assert_agreed()
 
 
 def test_late_requests_go_again_at_doubling_intervals() -> None:

@@ -202,6 +202,10 @@ def test_the_stage_stands_beside_the_text(tmp_path: Path, browser: Browser) -> N
         server.close()
 
 
+def width_of(box: dict[str, float]) -> float:
+    return box["right"] - box["left"]
+
+
 def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     page = visit.page
     actions, cards = page.locator(".zl-place-actions"), page.locator(".zl-place-cards")
@@ -269,7 +273,7 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
             "the card of the fault is in sight"
         )
         figures, picture, chart, *_ = now["parts"]
-        assert figures["right"] - figures["left"] > 0.9 * width_of(now["stage"]), "each part has its width"
+        assert width_of(figures) > 0.9 * width_of(now["stage"]), "each part has its width"
         assert min(width_of(picture), width_of(chart)) > 0.4 * width_of(now["stage"])
         keep(visit, f"stage-{width}")
     page.set_viewport_size({"width": 1400, "height": 900})

@@ -122,3 +122,21 @@ def test_a_narrow_figure_leaves_out_labels_that_would_cover_newer_ones() -> None
         )
     finally:
         js.close()
+
+
+def test_a_gap_after_the_first_answers_is_not_told_as_the_wait_for_the_first_one() -> None:
+    """A leader was elected after 70 ms and answered; a pause from 260 to 390 ms was shown as no answer since 70 ms."""
+    pytest.importorskip("playwright", reason="playwright brings Node.js along: pip install 'zmqlab[lab,test]'")
+    from tests.widgets.javascript import JavaScript
+
+    js = JavaScript("film_strip.js")
+    film = {"noticed_ms": 54, "elected_ms": 70, "silent_ms": 260, "answered_ms": 390, "done_ms": 415}
+    phases = "phasesOf(film).map((each) => [each.name, each.from, each.to])"
+    try:
+        told = js(phases, film=film)
+        assert told[1:3] == [["elected", 54, 70], ["answers again", 260, 390]]
+        told = js(phases, film=film | {"silent_ms": 10})
+        assert told[2] == ["first answer", 70, 390], "no answer had come since the fault"
+        assert len(js(phases, film=film | {"silent_ms": None, "answered_ms": None, "done_ms": None})) == 2
+    finally:
+        js.close()

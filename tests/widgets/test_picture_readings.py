@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from typing import Any, cast
 
 import pytest
@@ -147,6 +148,30 @@ def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureRea
     assert frame.tables["clients"] == {"name": ["load"], "rate": ["5,100/s"], "slots": [[1]]}
     assert frame.tables["marks"]["label"] == ["node1 killed"]
     assert frame.properties == {("picture", "caption"): "told"}
+
+
+class Heard:
+    """A load client's snapshot that is looked at while another one comes."""
+
+    pid, state, name, endpoints, connected, interval_s = 7, "running", "load", (), (), 0.1
+    interval = snapshot().interval
+
+    def __init__(self, frames: deque[Any]) -> None:
+        self._frames = frames
+
+    @property
+    def time_ns(self) -> int:
+        self._frames.append(Heard(self._frames))
+        return time.time_ns()
+
+
+def test_snapshots_of_a_load_client_may_come_while_they_are_looked_at(
+    sampler: Sampler, readings: PictureReadings
+) -> None:
+    """The feed's thread adds them, and a picture that went over them meanwhile had stopped with a RuntimeError."""
+    frames = sampler._load.frames
+    frames.extend(Heard(frames) for _ in range(2))  # type: ignore[misc]
+    assert readings.frame(time.time_ns(), "").tables["clients"]["name"] == ["load"]
 
 
 def test_hashes_are_told_at_most_once_a_second(

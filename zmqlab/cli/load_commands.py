@@ -57,6 +57,12 @@ TRACE_OPTION = typer.Option(
     metavar="SHARE",
     show_default="nothing",
 )
+NODE_CHOICE_OPTION = typer.Option(
+    None,
+    "--node-choice",
+    help="Which node an order goes to: random, round-robin or leader.",
+    show_default="random; with shards: leader",
+)
 SHARDS_OPTION = typer.Option(
     1, "--shards", help="How many Raft groups share the symbols, 1 to 64; each node leads some of them."
 )
@@ -88,9 +94,7 @@ def quick(
     ),
     replication: str = REPLICATION_OPTION,
     ack: str = ACK_OPTION,
-    node_choice: str = typer.Option(
-        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
-    ),
+    node_choice: str | None = NODE_CHOICE_OPTION,
     generators: int = GENERATORS_OPTION,
     keys: bool = KEYED_OPTION,
     run_dir: Path | None = RUN_DIR_OPTION,
@@ -130,8 +134,8 @@ def quick(
             run_dir=run_dir,
             fresh=fresh and not number,
         )
-        more = _generators(generators)
-        load = LoadClient(cluster, **offered, **more, seed=seed, node_choice=node_choice, fail_if=fail_if)
+        more = _generators(generators) | _node_choice(node_choice)
+        load = LoadClient(cluster, **offered, **more, seed=seed, fail_if=fail_if)
         about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
         with shown("quick", about, load, plain, as_json) as live, cluster:
@@ -152,9 +156,7 @@ def client(
     stages: str = STAGES_OPTION,
     duration: str = DURATION_OPTION,
     seed: int = typer.Option(1, "--seed", help="Makes the order flow and its schedule repeatable."),
-    node_choice: str = typer.Option(
-        "random", "--node-choice", help="Which node an order goes to: random, round-robin or leader."
-    ),
+    node_choice: str | None = NODE_CHOICE_OPTION,
     arrivals: str = typer.Option("poisson", "--arrivals", help="The schedule: poisson or constant."),
     symbols: int | None = typer.Option(
         None, "--symbols", help="How many symbols are traded.", show_default="16 for each of the nodes' shards"
@@ -194,7 +196,6 @@ def client(
         keys=keys,
         **offered,
         seed=seed,
-        node_choice=node_choice,
         arrivals=arrivals,
         ack=ack,
         clients=clients,
@@ -204,6 +205,7 @@ def client(
         metrics_host=bind,
         fail_if=fail_if,
         **_symbols(symbols),
+        **_node_choice(node_choice),
         **_generators(generators),
     )
     about = [nodes_text(len(endpoints)), offered_text(load.settings, generators), f"seed {seed}"]
@@ -257,7 +259,7 @@ def offered_text(settings: LoadSettings, generators: int = 1) -> str:
     return said if generators == 1 else f"{said} from {generators} generators"
 
 
-def _generators(count: int) -> dict[str, int]:
+def _generators(count: int) -> dict[str, Any]:
     """What a load client is told of them: one needs nothing that adds up."""
     return {"generators": count} if count > 1 else {}
 
@@ -275,6 +277,11 @@ def _offered(rate: str, stages: str, duration: str) -> dict[str, Any]:
 def _symbols(count: int | None) -> dict[str, Any]:
     """What a load client is told of the number of symbols; nothing: as many as its nodes' shards are good for."""
     return {} if count is None else {"symbols": count}
+
+
+def _node_choice(choice: str | None) -> dict[str, Any]:
+    """What a load client is told of the nodes that orders go to; nothing: it follows the nodes' shards."""
+    return {} if choice is None else {"node_choice": choice}
 
 
 def _expect_share(traced: float, keep: Path | None) -> None:

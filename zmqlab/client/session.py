@@ -311,11 +311,11 @@ class Session:
             return RequestRefused("the nodes let this key in, and it may not open sessions: that needs a trader's key")
         if self._open_problem:
             name = ResponseStatus(self._open_problem).name
-            return NoLeader(f"no session after {timeout_ms:g} ms: nodes answer {name}; do a majority of them run?")
+            return NoLeader(f"no session after {timeout_ms:,.0f} ms: nodes answer {name}; does a majority of them run?")
         contacts = self.roster.contacts
         reached = sum(contact.connected for contact in contacts)
         return RequestTimeout(
-            f"no session after {timeout_ms:g} ms: {reached} of {len(contacts)} nodes reached; do a majority run?"
+            f"no session after {timeout_ms:,.0f} ms: {reached} of {len(contacts)} nodes reached; does a majority run?"
         )
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.raft import RaftSettings, Role
 from zmqlab.raft.messages import BROADCAST, Entry, Message
+from zmqlab.raft.state import FOLLOWER, LEADER, PRE_CANDIDATE
 from zmqlab.replica import (
     Applied,
     Journal,
@@ -131,6 +132,7 @@ class Group:
             election_ticks=settings.election_ticks,
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
+            tells_all=False,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
         placing = self._company.placing
@@ -164,7 +166,7 @@ class Group:
             self.peers.expect_member(sender)
             if self.tracing is not None:
                 self.tracing.forwarded(sender, requests)
-            self.replica.take_forwarded(requests)
+            self.replica.take_forwarded(requests, sender)
         elif frame_type == frames.HELLO:
             self.peers.take_hello(decode_hello(frame))
         else:
@@ -251,7 +253,7 @@ class Group:
         if self._eager_ticks:
             replication = self.replica.replication
             self._eager_ticks = 0 if replication.leader_id else self._eager_ticks - 1
-            is_waiting = replication.role in (Role.FOLLOWER, Role.PRE_CANDIDATE)
+            is_waiting = replication.role in (FOLLOWER, PRE_CANDIDATE)
             if self._eager_ticks % EAGER_INTERVAL_TICKS == 1 and is_waiting:
                 replication.campaign()
 
@@ -350,7 +352,7 @@ class Group:
         """See :class:`zmqlab.replica.Driver`: the leader publishes as many trades as eyes can follow."""
         if self.tracing is not None:
             self.tracing.applied(entry, applied.key)
-        if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not Role.LEADER:
+        if not applied.fills or self._trades_left <= 0 or self.replica.replication.role is not LEADER:
             return
         for trade in islice(trades_of(entry, applied), self._trades_left):
             self._effects.publish(control.encode(frames.TRADE, trade, self.number))
@@ -416,14 +418,14 @@ class Group:
         before, self._last_seen = self._last_seen, seen
         if self.tracing is not None:
             self.tracing.note_role()
-        kind = EventKind.ELECTED if replication.role is Role.LEADER else EventKind.ROLE
-        if before is not None and before[2] is Role.LEADER and replication.role is not Role.LEADER:
+        kind = EventKind.ELECTED if replication.role is LEADER else EventKind.ROLE
+        if before is not None and before[2] is LEADER and replication.role is not LEADER:
             kind = EventKind.STEPPED_DOWN
         name, role = self._settings.name, replication.role.name.lower()
         self._tell(name, kind, f"{name} is {role} in term {replication.term}{self._where()}")
 
     def _note_promotion(self, node_id: int) -> None:
-        if self.replica.replication.role is Role.LEADER:
+        if self.replica.replication.role is LEADER:
             name = self.peers.name_of(node_id) or self.peers.address_of(node_id)
             self._tell(name, EventKind.PROMOTED, f"{name} has caught up and votes")
 

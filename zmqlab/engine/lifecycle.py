@@ -19,7 +19,8 @@ import random
 from collections.abc import Callable, Collection, Sequence
 
 from zmqlab.engine.effects import Asking
-from zmqlab.raft import Configuration, Role
+from zmqlab.raft import Configuration
+from zmqlab.raft.state import LEADER
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings, is_address
 from zmqlab.wire import control, frames
@@ -206,7 +207,7 @@ class Joining:
         replication = self._replication
         if not self.is_wanted():
             self._asker.close()
-        elif replication.role is Role.LEADER:
+        elif replication.role is LEADER:
             replication.add_member(replication.node_id, self._own_address, self._elsewhere())
         else:
             self._asker.tick(replication.ticks, self._targets)
@@ -234,7 +235,7 @@ class Joining:
         is_here = dict(configuration.addresses).get(own_id) == self._own_address
         settled = replication.commit_index >= replication.configuration_index
         promoted = own_id in configuration.voters and replication.configuration_index > self._began_at
-        told = (promoted and self._asker.has_asked) or replication.role is Role.LEADER
+        told = (promoted and self._asker.has_asked) or replication.role is LEADER
         in_for_sure = is_here and settled and told
         if self.is_told or in_for_sure:
             self.was_in = True
@@ -305,7 +306,7 @@ class Standing:
         if self._is_out():
             self._note(True, "its own log")
             self.close()
-        elif replication.role is Role.LEADER or replication.ticks < patient_until:
+        elif replication.role is LEADER or replication.ticks < patient_until:
             self.was_removed = False
             self._ask_at = patient_until
             self.close()

@@ -5,7 +5,7 @@ fault cost. It has the orders acknowledged in every 10 ms, and the moments that 
 
 - *noticed*: another node began to campaign;
 - *elected*: a node led again;
-- *first answer*: the longest gap in the answers ended;
+- *first answer*: the longest gap in the answers ended; *answers again*, if it had begun after the election;
 - *backlog done*: no more orders waited than before the fault.
 
 Events have the time of the node that tells them, and the answers that of the load client, to 10 ms. The backlog is

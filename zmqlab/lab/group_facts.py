@@ -17,6 +17,8 @@ from zmqlab.wire.node_status import NodeStatus
 
 SHOWN = 4
 """Groups that are named; of more only the count is told."""
+LONG_MS = 10_000.0
+"""A longer wait is told in seconds."""
 NS_PER_MS = 1_000_000
 
 
@@ -88,7 +90,9 @@ def findings_of_groups(groups: Sequence[GroupFacts]) -> Iterable[Finding]:
         yield Finding(f"{_named(leaderless)} {_has(leaderless)} no leader")
 
 
-def findings_of_clients(clients: Iterable[Sequence[LoadMetrics]], patience_ms: float) -> Iterable[Finding]:
+def findings_of_clients(
+    clients: Iterable[Sequence[LoadMetrics]], groups: Sequence[GroupFacts], patience_ms: float
+) -> Iterable[Finding]:
     """Of which groups load clients are owed answers for longer than ``patience_ms``, while others answer."""
     waiting: dict[int, int] = {}
     longest_ms = 0.0
@@ -102,7 +106,9 @@ def findings_of_clients(clients: Iterable[Sequence[LoadMetrics]], patience_ms: f
     if waiting:
         numbers = sorted(waiting)
         verb = "gives" if len(numbers) == 1 else "give"
-        yield Finding(f"{_named(numbers)} {verb} no answer for {longest_ms:,.0f} ms", min(waiting.values()))
+        lasts = f"{longest_ms:,.0f} ms" if longest_ms < LONG_MS else f"{longest_ms / 1_000:,.0f} s"
+        why = ", without a majority" if waiting.keys() <= {each.number for each in groups if each.is_out} else ""
+        yield Finding(f"{_named(numbers)} {verb} no answer for {lasts}{why}", min(waiting.values()))
 
 
 def _named(numbers: Sequence[int]) -> str:

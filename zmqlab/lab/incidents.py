@@ -177,7 +177,7 @@ def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetri
     if elected is None or (noticed is not None and noticed.time_ns > elected.time_ns):
         noticed = None
     during = _during(fault, elected, snapshots)
-    unserved = bool(during) and during[-1].silence_ms > UNSERVED_MS
+    unserved = bool(during) and _silence_ms(during[-1]) > UNSERVED_MS
     return Incident(
         time_ns=fault.time_ns,
         title=title_of(fault),
@@ -217,6 +217,11 @@ def _gaps_ms(snapshot: LoadMetrics) -> dict[int, float]:
     return {share.group: share.gap_ms for share in snapshot.groups}
 
 
+def _silence_ms(snapshot: LoadMetrics) -> float:
+    """How long an answer has been owed, of the cluster or of one of its groups."""
+    return max(snapshot.silence_ms, *(share.silence_ms for share in snapshot.groups), 0.0)
+
+
 def _ms_after(fault: Event, event: Event | None) -> float | None:
     return None if event is None else (event.time_ns - fault.time_ns) / NS_PER_MS
 
@@ -226,10 +231,11 @@ def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics
     end_ns = (elected or fault).time_ns + DURING_NS
     during: list[LoadMetrics] = []
     for each in snapshots:
-        silent_since_ns = each.time_ns - each.gap_ms * NS_PER_MS
+        gap_ms = max(each.gap_ms, *_gaps_ms(each).values(), 0.0)
+        silent_since_ns = each.time_ns - gap_ms * NS_PER_MS
         if each.time_ns > fault.time_ns and silent_since_ns < end_ns:
             during.append(each)
-            if each.gap_ms > UNSERVED_MS:
+            if gap_ms > UNSERVED_MS:
                 end_ns = max(end_ns, each.time_ns + DURING_NS)
     return during
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
+from zmqlab.client.retries import NodeChoice
 from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.log_collector import Collectors
@@ -112,8 +113,8 @@ class LoadClient:
         keys: the folder of keys for nodes that ask for one; a Cluster of this process needs none.
         generators: how many processes make the load, each an equal share of it, spread over the machines of the
             cluster's host (:mod:`zmqlab.lab.load_team`). 0: one, on this machine.
-        settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7``,
-            ``node_choice="leader"``, ``symbols=4``.
+        settings: anything else that :class:`~zmqlab.load.load_settings.LoadSettings` takes, as ``seed=7`` or
+            ``node_choice="random"``, which is "leader" by default where there are shards.
 
     Raises:
         SettingsError: an argument is none of these; the message names it.
@@ -139,16 +140,15 @@ class LoadClient:
     ) -> None:
         self._cluster = target if isinstance(target, Cluster) else None
         nodes = PLACEHOLDER if isinstance(target, Cluster) else _endpoints(target)
+        ack = target.ack if isinstance(target, Cluster) else "quorum"
         try:
-            self.settings = LoadSettings(
-                nodes=nodes,
-                **_offered(rate, duration, stages),
-                **{"node_choice": "random", "ack": target.ack if isinstance(target, Cluster) else "quorum"} | settings,
-            )
+            self.settings = LoadSettings(nodes=nodes, **_offered(rate, duration, stages), **{"ack": ack} | settings)
         except TypeError as error:
             raise SettingsError(f"a load client has no such setting: {error}") from None
         self._symbols_a_group = 0 if "symbols" in settings else self.settings.symbols
         """Where the caller names no number of symbols."""
+        self._node_choice: NodeChoice | None = settings.get("node_choice")
+        """As the caller wants it; empty: as is good for the number of shards."""
         if self._cluster is not None:
             self._follow_shards(self._cluster.shards, nodes)
         self.thresholds = parse_thresholds(fail_if)
@@ -332,8 +332,9 @@ class LoadClient:
 
     def _follow_shards(self, shards: int, nodes: Sequence[str]) -> None:
         """As many symbols for each Raft group as one group has by default: else many groups would have hardly any."""
-        symbols = min(self._symbols_a_group * shards, MAX_SYMBOLS) or self.settings.symbols
-        self.settings = replace(self.settings, nodes=tuple(nodes), shards=shards, symbols=symbols)
+        now, choice = self.settings, self._node_choice or ("leader" if shards > 1 else "random")
+        symbols = min(self._symbols_a_group * shards, MAX_SYMBOLS) or now.symbols
+        self.settings = replace(now, nodes=tuple(nodes), shards=shards, symbols=symbols, node_choice=choice)
 
     def _collect(self) -> Collectors:
         """What reads the log along with this run, and does not keep this object alive."""

@@ -167,7 +167,7 @@ def _of_clients(
             since_ns,
             "heal the links" if facts.links else "",
         )
-    yield from findings_of_clients(clients, PAUSE_MS)
+    yield from findings_of_clients(clients, facts.groups, PAUSE_MS)
     pauses = [each[-1] for each in clients if each[-1].outstanding and PAUSE_MS < each[-1].silence_ms <= UNSERVED_MS]
     if pauses:
         longest = max(pauses, key=lambda each: each.silence_ms)

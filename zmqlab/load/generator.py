@@ -240,7 +240,11 @@ class Generator:
             self._dealer.of(answered.group).observe(answered.rows, answered.reports, answered.fills)
 
     def _send_due(self, now_ns: int) -> None:
-        """A request to each group with what is due, at most 1,024 orders; the rest has its turn right after."""
+        """A request to each group with what is due, at most 1,024 orders; the rest has its turn right after.
+
+        All are drawn before the first is sent, so that they leave within a moment: what reaches a node together is one
+        turn there.
+        """
         ready = self._ready(now_ns)
         if not ready:
             return
@@ -251,6 +255,7 @@ class Generator:
             return
         self._pace.sent(now_ns)
         self._dealer.deal(self._schedule, now_ns)
+        drawn: list[tuple[GroupOrders, Rows, Ints]] = []
         for orders in self._dealer:
             if not orders.due:
                 continue
@@ -258,7 +263,11 @@ class Generator:
                 orders.held_back_until_ns = now_ns
                 continue
             intended_ns = orders.take()
-            self._submit(orders, orders.rows(len(intended_ns)), intended_ns, now_ns)
+            drawn.append((orders, orders.rows(len(intended_ns)), intended_ns))
+        if len(drawn) > 1:
+            now_ns = time.monotonic_ns()
+        for each in drawn:
+            self._submit(*each, now_ns)
 
     def _ready(self, now_ns: int) -> int:
         """Orders that are due, without those of groups that have no room."""

@@ -14,6 +14,15 @@ first and says nothing of its disk (section 10.2.1) where two copies are no majo
 where ``store_first`` is off because writes are slow. It then tells each commit by an empty broadcast, if nothing else
 is to be sent. It also does so while there is a learner, which can't count.
 
+*Telling those that wait.* With ``tells_all`` off the leader does not broadcast each commit. A follower that has a
+client to answer waits for it (:func:`await_commit`) and gets a *notice*: an empty message to it alone, after the last
+entry that it has accepted, with round 0, which asks for no answer. All others learn of the commit with the next
+entries, or with a heartbeat. So a commit among five costs one message and not eight. Nothing but time depends on it: a
+commit index may be told late, twice or never, and a notice says only what a broadcast would have said. It can't be
+refused, because the follower has shown that both logs are alike up to there, and it takes no place among the rounds by
+which a leader knows who hears it (:mod:`~zmqlab.raft.reads`). Still told to all at once: the first commit of a term,
+and a change of the members, because a leader that is removed stays until its followers know it.
+
 A broadcast also reaches followers that are not in step. The leader ignores their rejections (:meth:`Progress.rejects`).
 A lost broadcast is noticed by the next one, or by the next heartbeat, which names the end of the log. A follower that
 has not answered since the last heartbeat also gets one by unicast, because its subscription may not be up. A silent
@@ -54,6 +63,8 @@ starts one probe where the follower's hint says. Every rejection that was under 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from zmqlab.raft import reads, snapshots
 from zmqlab.raft.configuration import quorum_size
 from zmqlab.raft.election import follow, hand_over_if_caught_up
@@ -64,15 +75,20 @@ from zmqlab.raft.messages import (
     Entry,
     InstallSnapshotResponse,
 )
-from zmqlab.raft.progress import Progress, ProgressState
-from zmqlab.raft.state import RaftState, Role
+from zmqlab.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from zmqlab.raft.state import LEADER, RaftState
+
+NO_ROUND = 0
+"""The round of a message that is not to be answered: the others begin at 1."""
 
 
 def has_appends(raft: RaftState) -> bool:
     """Whether a leader has messages for followers."""
     if raft.broadcast_due or raft.due:
         return True
-    return bool(raft.progress) and (raft.broadcast_index < raft.log.last_index or _owes_notice(raft))
+    if raft.progress and (raft.broadcast_index < raft.log.last_index or _owes_notice(raft)):
+        return True
+    return bool(raft.waiting) and any(True for _ in _to_tell(raft))
 
 
 def send_appends(raft: RaftState) -> None:
@@ -83,6 +99,8 @@ def send_appends(raft: RaftState) -> None:
         _broadcast(raft)
     else:
         raft.broadcast_commit = raft.commit_index
+    if raft.waiting:
+        _tell_waiting(raft)
     due, raft.due = raft.due, set()
     for node_id in sorted(due):
         if node_id in raft.progress:
@@ -98,7 +116,7 @@ def heartbeat(raft: RaftState) -> None:
     for progress in raft.progress.values():
         if raft.ticks - progress.heard_at > interval or progress.inflight:
             _send_ping(raft, progress)
-        elif progress.state is not ProgressState.REPLICATE and raft.ticks - progress.sent_at >= interval:
+        elif progress.state is not REPLICATE and raft.ticks - progress.sent_at >= interval:
             progress.awaiting = False
             raft.due.add(progress.node_id)
 
@@ -119,6 +137,8 @@ def handle_append(raft: RaftState, message: AppendEntries) -> None:
         _append(raft, prev_index, entries)
     raft.commit_index = max(raft.commit_index, min(message.commit_index, verified))
     raft.countable_index = max(raft.countable_index, min(message.stored_index, verified))
+    if message.round == NO_ROUND:
+        return
     answer = AppendEntriesResponse(raft.node_id, message.sender, raft.term, message.round, True, verified, 0, 0)
     raft.send_stored.append(answer)
 
@@ -175,16 +195,52 @@ def _owes_notice(raft: RaftState) -> bool:
     """Whether followers must be told of the commit, because some of them can't count it themselves."""
     if raft.broadcast_commit >= raft.commit_index:
         return False
-    return bool(raft.configuration.learners) or not _stores_first(raft)
+    if raft.configuration.learners:
+        return True
+    return not _stores_first(raft) and (raft.settings.tells_all or _concerns_all(raft))
+
+
+def _concerns_all(raft: RaftState) -> bool:
+    """Whether what is committed, and was not told to all, begins the term or changes the members."""
+    index = max(raft.term_start_index, raft.configurations.current_index)
+    return raft.broadcast_commit < index <= raft.commit_index
+
+
+def await_commit(raft: RaftState, node_id: int) -> None:
+    """See :meth:`~zmqlab.raft.core.Raft.await_commit`. A follower that counts by itself waits for no notice."""
+    if not raft.settings.tells_all and node_id in raft.progress and not _stores_first(raft):
+        raft.waiting[node_id] = raft.log.last_index
+
+
+def _to_tell(raft: RaftState) -> Iterator[Progress]:
+    """The followers that wait, and can be told more than they were."""
+    for node_id in raft.waiting:
+        progress = raft.progress.get(node_id)
+        if progress is None or progress.match_index < raft.log.base_index:
+            continue
+        told = max(raft.broadcast_commit, progress.told_commit)
+        if told < raft.waiting[node_id] and told < min(raft.commit_index, progress.match_index):
+            yield progress
+
+
+def _tell_waiting(raft: RaftState) -> None:
+    """Send the notices that are due, and forget who waits no more."""
+    for progress in _to_tell(raft):
+        _send_append(raft, progress.node_id, progress.match_index, (), NO_ROUND)
+        progress.told_commit = min(raft.commit_index, progress.match_index)
+    raft.waiting = {node_id: index for node_id, index in raft.waiting.items() if _waits(raft, node_id, index)}
+
+
+def _waits(raft: RaftState, node_id: int, index: int) -> bool:
+    progress = raft.progress.get(node_id)
+    return progress is not None and index > max(raft.broadcast_commit, progress.told_commit)
 
 
 def _broadcast(raft: RaftState) -> None:
     """Broadcast new entries to the followers in step, or an empty message if one is due."""
     start, last_index = raft.broadcast_index + 1, raft.log.last_index
     in_step = [
-        progress
-        for progress in raft.progress.values()
-        if progress.next_index == start and progress.state is ProgressState.REPLICATE
+        progress for progress in raft.progress.values() if progress.next_index == start and progress.state is REPLICATE
     ]
     if in_step and start <= last_index:
         _send_entries(raft, start)
@@ -204,10 +260,10 @@ def _send_entries(raft: RaftState, start: int) -> None:
 
 def _send_to(raft: RaftState, progress: Progress) -> None:
     """Send to one follower what its state allows."""
-    if progress.state is ProgressState.REPLICATE:
+    if progress.state is REPLICATE:
         _send_pipelined(raft, progress)
     elif not progress.awaiting:
-        if progress.state is ProgressState.PROBE and progress.next_index > raft.log.base_index:
+        if progress.state is PROBE and progress.next_index > raft.log.base_index:
             _send_probe(raft, progress)
         else:
             _send_chunk(raft, progress)
@@ -236,7 +292,7 @@ def _send_probe(raft: RaftState, progress: Progress) -> None:
 
 def _send_chunk(raft: RaftState, progress: Progress) -> None:
     """Send the next chunk of a snapshot, or begin with the latest one."""
-    if progress.state is not ProgressState.SNAPSHOT:
+    if progress.state is not SNAPSHOT:
         assert raft.snapshot is not None, "the log is compacted without a snapshot"
         progress.start_snapshot(raft.snapshot)
     snapshots.send_chunk(raft, progress)
@@ -250,17 +306,22 @@ def _send_ping(raft: RaftState, progress: Progress) -> None:
     up.
     """
     prev_index = progress.next_index - 1
-    if prev_index < raft.log.base_index and progress.state is ProgressState.REPLICATE:
+    if prev_index < raft.log.base_index and progress.state is REPLICATE:
         progress.start_probe(progress.match_index + 1)
-    if prev_index < raft.log.base_index or progress.state is ProgressState.SNAPSHOT:
+    if prev_index < raft.log.base_index or progress.state is SNAPSHOT:
         prev_index = raft.log.last_index
     _send_append(raft, progress.node_id, prev_index, ())
 
 
-def _send_append(raft: RaftState, to: int, prev_index: int, entries: tuple[Entry, ...]) -> None:
+def _send_append(
+    raft: RaftState, to: int, prev_index: int, entries: tuple[Entry, ...], round_: int | None = None
+) -> None:
+    """``round_``: :data:`NO_ROUND` for a message that is not to be answered."""
     prev_term = raft.log.term_at(prev_index)
     assert prev_term is not None, f"entry {prev_index} is not in the log"
-    round_, commit_index, claim = raft.next_round(), raft.commit_index, raft.claimed_index
+    commit_index, claim = raft.commit_index, raft.claimed_index
+    if round_ is None:
+        round_ = raft.next_round()
     message = AppendEntries(raft.node_id, to, raft.term, prev_index, prev_term, commit_index, round_, entries, claim)
     (raft.send_stored if claim > raft.log.stored_index else raft.send_now).append(message)
     if to == BROADCAST:
@@ -297,6 +358,8 @@ def _truncate(raft: RaftState, from_index: int) -> None:
 
 def _reject(raft: RaftState, message: AppendEntries) -> None:
     """Say where the logs may agree: not after an entry of a higher term than the leader has there (section 3.5)."""
+    if message.round == NO_ROUND:
+        return
     log = raft.log
     hint = log.last_index_with_term_at_most(message.prev_term, min(message.prev_index, log.last_index))
     hint = max(hint, raft.commit_index)
@@ -317,7 +380,7 @@ def _reject(raft: RaftState, message: AppendEntries) -> None:
 def _note_heard(raft: RaftState, message: AppendEntriesResponse | InstallSnapshotResponse) -> Progress | None:
     """The follower that answered; None if this node does not lead, or the sender is no member."""
     progress = raft.progress.get(message.sender)
-    if progress is None or raft.role is not Role.LEADER:
+    if progress is None or raft.role is not LEADER:
         return None
     progress.heard_at = raft.ticks
     if message.round > progress.acked_round:
@@ -334,7 +397,7 @@ def _accept(raft: RaftState, progress: Progress, index: int) -> None:
         f"{progress.node_id} accepts {index}, the leader's log ends at {raft.log.last_index}"
     )
     is_news = progress.acknowledge(index)
-    if progress.state is not ProgressState.REPLICATE and _has_caught_on(raft, progress, index):
+    if progress.state is not REPLICATE and _has_caught_on(raft, progress, index):
         progress.start_replicate()
     if progress.next_index <= raft.log.last_index:
         raft.due.add(progress.node_id)

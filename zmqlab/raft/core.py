@@ -19,11 +19,12 @@ from zmqlab.raft import append_entries, election, invariants, reads, snapshots
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
     BROADCAST,
+    CONFIGURATION,
+    DATA,
     NOBODY,
     AppendEntries,
     AppendEntriesResponse,
     Entry,
-    EntryKind,
     HardState,
     InstallSnapshot,
     InstallSnapshotResponse,
@@ -36,7 +37,7 @@ from zmqlab.raft.messages import (
     TimeoutNow,
 )
 from zmqlab.raft.progress import Progress
-from zmqlab.raft.state import RaftSettings, RaftState, Role
+from zmqlab.raft.state import LEADER, RaftSettings, RaftState
 
 _HANDLERS: dict[type[Any], Callable[[RaftState, Any], None]] = {
     AppendEntries: append_entries.handle_append,
@@ -132,7 +133,7 @@ class Raft(RaftState):
     def tick(self) -> None:
         """Let one tick of time pass."""
         self.ticks += 1
-        if self.role is Role.LEADER:
+        if self.role is LEADER:
             self._tick_leader()
         else:
             election.tick(self)
@@ -156,9 +157,9 @@ class Raft(RaftState):
         Returns:
             The index of the first entry; 0 if this node may not propose now, or ``datas`` is empty.
         """
-        if self.role is not Role.LEADER or self.transfer_target != NOBODY or not datas:
+        if self.role is not LEADER or self.transfer_target != NOBODY or not datas:
             return 0
-        return self.append_own(datas, EntryKind.DATA)
+        return self.append_own(datas, DATA)
 
     def propose_configuration(self, configuration: Configuration) -> int:
         """Append ``configuration``, which changes the members by one server, and follow it.
@@ -172,11 +173,15 @@ class Raft(RaftState):
         """
         if not self._may_change_to(configuration):
             return 0
-        index = self.append_own([configuration.encode()], EntryKind.CONFIGURATION)
+        index = self.append_own([configuration.encode()], CONFIGURATION)
         self.configurations.append(index, configuration)
         self._track_members()
         append_entries.commit_by_counting(self)
         return index
+
+    def await_commit(self, node_id: int) -> None:
+        """Of a leader: the follower ``node_id`` has something in the log as it is now, and waits for its commit."""
+        append_entries.await_commit(self, node_id)
 
     def read_index(self, context: int) -> None:
         """Ask which index to apply before reading. ``context`` comes back in ``Ready.reads`` or ``failed_reads``."""
@@ -214,13 +219,13 @@ class Raft(RaftState):
             or self.failed_reads
             or self.restored
             or self.announced_role != (self.role, self.term, self.leader_id)
-            or (self.role is Role.LEADER and (append_entries.has_appends(self) or reads.are_startable(self)))
+            or (self.role is LEADER and (append_entries.has_appends(self) or reads.are_startable(self)))
         )
 
     def ready(self) -> Ready:
         """Take out all work that is due. It must be given back to ``advance`` before the next Ready is taken."""
         assert self._handed_out is None, "the last Ready was not advanced"
-        if self.role is Role.LEADER:
+        if self.role is LEADER:
             reads.start_batch(self)
             append_entries.send_appends(self)
         ready = self._handed_out = Ready(snapshot=self.restored, entries=self.log.unstored())
@@ -246,7 +251,7 @@ class Raft(RaftState):
             self.applied_index = ready.committed[-1].index
         if ready.entries:
             self.log.mark_stored(ready.entries[-1])
-        if self.role is Role.LEADER:
+        if self.role is LEADER:
             append_entries.commit_by_counting(self)
             election.step_down_if_removed(self)
         elif self.countable_index > self.commit_index:
@@ -266,7 +271,7 @@ class Raft(RaftState):
 
     def _may_change_to(self, configuration: Configuration) -> bool:
         """The rules of section 4.1: one server at a time, one change at a time, and an entry of the own term first."""
-        if self.role is not Role.LEADER or self.transfer_target != NOBODY or not configuration.voters:
+        if self.role is not LEADER or self.transfer_target != NOBODY or not configuration.voters:
             return False
         settled = self.has_committed_in_term and self.commit_index >= self.configurations.current_index
         return settled and self.configuration.differs_by_one(configuration)

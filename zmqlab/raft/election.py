@@ -54,10 +54,10 @@ from __future__ import annotations
 from zmqlab.raft import reads
 from zmqlab.raft.configuration import quorum_size
 from zmqlab.raft.messages import (
+    NO_OP,
     NOBODY,
     AppendEntries,
     AppendEntriesResponse,
-    EntryKind,
     InstallSnapshot,
     Message,
     RequestVote,
@@ -65,7 +65,7 @@ from zmqlab.raft.messages import (
     TimeoutNow,
 )
 from zmqlab.raft.progress import Progress
-from zmqlab.raft.state import RaftState, Role
+from zmqlab.raft.state import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, RaftState
 
 EARLY_TRIES = 4
 """At a tick of 10 ms the last one comes 30 to 60 ms after the leader's end. By then the voter with the best log of five
@@ -84,7 +84,7 @@ def become_follower(raft: RaftState, term: int, leader_id: int) -> None:
     if term > raft.term:
         raft.enter_term(term, NOBODY)
     leave_role(raft)
-    raft.role = Role.FOLLOWER
+    raft.role = FOLLOWER
     raft.leader_id = leader_id
     raft.early_tries = 0
     raft.draw_election_timeout()
@@ -109,7 +109,7 @@ def admit(raft: RaftState, message: Message) -> bool:
         return False
     if isinstance(message, RequestVote):
         if _hears_leader(raft) and not message.forced:
-            if message.pre_vote and raft.role is Role.FOLLOWER and message.sender in raft.configuration.voters:
+            if message.pre_vote and raft.role is FOLLOWER and message.sender in raft.configuration.voters:
                 raft.unanswered[message.sender] = raft.ticks, message
             return False
         if message.pre_vote:
@@ -123,8 +123,8 @@ def admit(raft: RaftState, message: Message) -> bool:
 
 def follow(raft: RaftState, leader_id: int) -> None:
     """The leader of this term was heard."""
-    assert raft.role is not Role.LEADER, f"nodes {raft.node_id} and {leader_id} both lead in term {raft.term}"
-    if raft.role is not Role.FOLLOWER or raft.leader_id != leader_id:
+    assert raft.role is not LEADER, f"nodes {raft.node_id} and {leader_id} both lead in term {raft.term}"
+    if raft.role is not FOLLOWER or raft.leader_id != leader_id:
         assert raft.leader_id in (NOBODY, leader_id), f"{raft.leader_id} and {leader_id} both lead in {raft.term}"
         become_follower(raft, raft.term, leader_id)
     raft.election_elapsed = 0
@@ -136,7 +136,7 @@ def lose_leader(raft: RaftState) -> bool:
     Returns whether that is done. It is not if this node follows no leader or does not vote, or if it has believed
     another end within the last ``EARLY_PAUSE`` election time-outs.
     """
-    if raft.role is not Role.FOLLOWER or raft.leader_id == NOBODY or not raft.is_voter or raft.ticks < raft.early_due:
+    if raft.role is not FOLLOWER or raft.leader_id == NOBODY or not raft.is_voter or raft.ticks < raft.early_due:
         return False
     rank = sorted({*raft.configuration.voters} - {raft.leader_id}).index(raft.node_id)
     asked = [request for tick, request in raft.unanswered.values() if raft.ticks - tick <= EARLY_STAGGER_TICKS]
@@ -157,7 +157,7 @@ def start_pre_vote(raft: RaftState) -> None:
     if not _may_campaign(raft):
         return
     leave_role(raft)
-    raft.role = Role.PRE_CANDIDATE
+    raft.role = PRE_CANDIDATE
     raft.leader_id = NOBODY
     raft.draw_election_timeout()
     if raft.early_tries:
@@ -172,7 +172,7 @@ def start_election(raft: RaftState, forced: bool) -> None:
     if not _may_campaign(raft):
         return
     leave_role(raft)
-    raft.role = Role.CANDIDATE
+    raft.role = CANDIDATE
     raft.leader_id = NOBODY
     raft.early_tries = 0
     raft.enter_term(raft.term + 1, raft.node_id)
@@ -207,9 +207,9 @@ def cast_vote(raft: RaftState, message: RequestVote) -> bool:
 def handle_response(raft: RaftState, message: RequestVoteResponse) -> None:
     """Count an answer, if it belongs to the campaign that is going on."""
     if message.pre_vote:
-        asked = raft.role is Role.PRE_CANDIDATE and (not message.granted or message.term == raft.term + 1)
+        asked = raft.role is PRE_CANDIDATE and (not message.granted or message.term == raft.term + 1)
     else:
-        asked = raft.role is Role.CANDIDATE
+        asked = raft.role is CANDIDATE
     if asked and message.sender in raft.configuration.voters:
         raft.votes.setdefault(message.sender, message.granted)
         _count_votes(raft)
@@ -233,7 +233,7 @@ def check_quorum(raft: RaftState) -> None:
 
 def step_down_if_removed(raft: RaftState) -> None:
     """Step down if this leader votes no more, and its followers were told that this is committed."""
-    if raft.role is not Role.LEADER or raft.is_voter:
+    if raft.role is not LEADER or raft.is_voter:
         return
     if raft.broadcast_commit >= raft.configurations.current_index:
         become_follower(raft, raft.term, NOBODY)
@@ -241,7 +241,7 @@ def step_down_if_removed(raft: RaftState) -> None:
 
 def start_transfer(raft: RaftState, target: int) -> bool:
     """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on."""
-    if raft.role is not Role.LEADER or target == raft.node_id or target not in raft.configuration.voters:
+    if raft.role is not LEADER or target == raft.node_id or target not in raft.configuration.voters:
         return False
     if raft.transfer_target != target:
         raft.transfer_target = target
@@ -269,14 +269,14 @@ def hand_over_if_caught_up(raft: RaftState) -> None:
 
 def handle_timeout_now(raft: RaftState, message: TimeoutNow) -> None:
     """The leader wants this node to lead. There is no pre-vote: nodes that hear the leader would refuse it."""
-    if raft.role is not Role.LEADER:
+    if raft.role is not LEADER:
         follow(raft, message.sender)
         start_election(raft, forced=True)
 
 
 def _hears_leader(raft: RaftState) -> bool:
     """Whether a leader was heard within the minimum election time-out. A leader hears itself."""
-    if raft.role is Role.LEADER:
+    if raft.role is LEADER:
         return True
     return raft.leader_id != NOBODY and raft.election_elapsed < raft.settings.election_ticks
 
@@ -297,7 +297,7 @@ def _answer_older(raft: RaftState, message: Message) -> None:
 
 def _may_campaign(raft: RaftState) -> bool:
     """Whether a campaign makes sense: a leader need not campaign, and a node that may not lead must not."""
-    return raft.role is not Role.LEADER and raft.may_lead
+    return raft.role is not LEADER and raft.may_lead
 
 
 def _ask_for_votes(raft: RaftState, term: int, pre_vote: bool, forced: bool) -> None:
@@ -317,7 +317,7 @@ def _count_votes(raft: RaftState) -> None:
     granted = sum(raft.votes.get(voter) is True for voter in voters)
     refused = sum(raft.votes.get(voter) is False for voter in voters)
     if granted >= quorum:
-        if raft.role is Role.PRE_CANDIDATE:
+        if raft.role is PRE_CANDIDATE:
             start_election(raft, forced=False)
         else:
             become_leader(raft)
@@ -328,7 +328,7 @@ def _count_votes(raft: RaftState) -> None:
 def become_leader(raft: RaftState) -> None:
     """Lead: assume nothing about the followers, and open the term with a no-op (section 3.6.2)."""
     leave_role(raft)
-    raft.role = Role.LEADER
+    raft.role = LEADER
     raft.leader_id = raft.node_id
     raft.heartbeat_elapsed = 0
     next_index = raft.log.last_index + 1
@@ -339,4 +339,4 @@ def become_leader(raft: RaftState) -> None:
     raft.broadcast_index = raft.log.last_index
     raft.broadcast_commit = raft.commit_index
     raft.claimed_index = 0
-    raft.term_start_index = raft.append_own([b""], EntryKind.NO_OP)
+    raft.term_start_index = raft.append_own([b""], NO_OP)

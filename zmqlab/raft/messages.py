@@ -45,6 +45,9 @@ class EntryKind(IntEnum):
     """An encoded :class:`~zmqlab.raft.configuration.Configuration` (chapter 4)."""
 
 
+NO_OP, DATA, CONFIGURATION = EntryKind
+
+
 class Entry(NamedTuple):
     """One place in the log."""
 

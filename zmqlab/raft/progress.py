@@ -34,6 +34,9 @@ class ProgressState(Enum):
     SNAPSHOT = auto()
 
 
+PROBE, REPLICATE, SNAPSHOT = ProgressState
+
+
 class Progress:
     """One follower, as its leader sees it."""
 
@@ -49,6 +52,7 @@ class Progress:
         "snapshot",
         "snapshot_offset",
         "state",
+        "told_commit",
         "unicast_round",
     )
 
@@ -58,11 +62,13 @@ class Progress:
         """The follower is known to hold the leader's log up to here. ``0 <= match_index < next_index``. Never falls."""
         self.next_index = next_index
         """The next entry to send. ``next_index <= last_index + 1``."""
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.heard_at = ticks
         """The leader's tick at which the follower last answered in this term."""
         self.acked_round = 0
         """The highest round that the follower has answered."""
+        self.told_commit = 0
+        """The commit index in the last notice to this follower alone. ``<= match_index``."""
         self.awaiting = False
         """In PROBE and SNAPSHOT: a message is under way, and the next one waits until it is answered or given up."""
         self.sent_at = ticks
@@ -89,17 +95,17 @@ class Progress:
 
     def start_probe(self, next_index: int) -> None:
         """Look for the place where the logs agree, beginning before ``next_index``."""
-        self._leave(ProgressState.PROBE)
+        self._leave(PROBE)
         self.next_index = max(self.match_index + 1, next_index)
 
     def start_replicate(self) -> None:
         """The logs agree up to ``match_index``: send the entries after it without waiting."""
-        self._leave(ProgressState.REPLICATE)
+        self._leave(REPLICATE)
         self.next_index = self.match_index + 1
 
     def start_snapshot(self, snapshot: Snapshot) -> None:
         """The follower needs entries that are compacted: send ``snapshot`` instead."""
-        self._leave(ProgressState.SNAPSHOT)
+        self._leave(SNAPSHOT)
         self.snapshot = snapshot
 
     def sent(self, ticks: int, round_: int) -> None:
@@ -110,9 +116,9 @@ class Progress:
 
     def rejects(self, rejected_index: int, round_: int) -> bool:
         """Whether a rejection is news: neither stale, nor of a broadcast that this follower was not meant to follow."""
-        if self.state is ProgressState.SNAPSHOT or round_ < self.unicast_round or rejected_index <= self.match_index:
+        if self.state is SNAPSHOT or round_ < self.unicast_round or rejected_index <= self.match_index:
             return False
-        if self.state is ProgressState.PROBE:
+        if self.state is PROBE:
             return rejected_index == self.next_index - 1
         return rejected_index < self.next_index
 

@@ -23,12 +23,12 @@ from __future__ import annotations
 
 from zmqlab.raft.configuration import quorum_value
 from zmqlab.raft.messages import NOBODY, ReadIndex, ReadIndexResponse
-from zmqlab.raft.state import RaftState, ReadBatch, Role
+from zmqlab.raft.state import LEADER, RaftState, ReadBatch
 
 
 def request(raft: RaftState, context: int) -> None:
     """The driver of this node wants to read."""
-    if raft.role is Role.LEADER:
+    if raft.role is LEADER:
         raft.requested_reads.append((raft.node_id, context))
     elif raft.leader_id == NOBODY:
         raft.failed_reads.append(context)
@@ -39,7 +39,7 @@ def request(raft: RaftState, context: int) -> None:
 
 def handle_request(raft: RaftState, message: ReadIndex) -> None:
     """A follower asks. A node that does not lead stays silent: the follower will hear of a new leader, or give up."""
-    if raft.role is Role.LEADER:
+    if raft.role is LEADER:
         raft.requested_reads.append((message.sender, message.context))
 
 

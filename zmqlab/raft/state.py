@@ -22,7 +22,7 @@ from typing import NamedTuple
 from zmqlab.errors import SettingsError
 from zmqlab.raft.configuration import Configuration, ConfigurationHistory, quorum_value
 from zmqlab.raft.log import Log
-from zmqlab.raft.messages import NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
+from zmqlab.raft.messages import CONFIGURATION, NOBODY, Entry, EntryKind, HardState, Message, RequestVote, Snapshot
 from zmqlab.raft.progress import Progress
 
 
@@ -52,11 +52,14 @@ class RaftSettings:
     """Whether a leader may store its entries before it sends them, and so spare its followers a notice of the commit.
     Right where a write takes microseconds. Where it takes milliseconds, all nodes should rather write at the same
     time."""
+    tells_all: bool = True
+    """Whether a leader tells each commit at once to all followers that can't count it. False: at once only to those
+    for which :meth:`~zmqlab.raft.core.Raft.await_commit` was called, to the others with the next message."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "store_first" and (not isinstance(value, int) or value < 1):
+            if field.type != "bool" and (not isinstance(value, int) or value < 1):
                 raise SettingsError(f"{field.name} is {value!r}, but must be an integer of at least 1")
         if self.heartbeat_ticks >= self.election_ticks:
             raise SettingsError(
@@ -71,6 +74,11 @@ class Role(Enum):
     PRE_CANDIDATE = auto()
     CANDIDATE = auto()
     LEADER = auto()
+
+
+FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER = Role
+"""The roles by plain names, for what runs in each turn: ``Role.LEADER`` takes 0.2 µs in Python 3.11, ``LEADER`` none.
+The same holds for the kinds of entries and the states of followers."""
 
 
 class ReadBatch(NamedTuple):
@@ -185,6 +193,9 @@ class RaftState:
     ``advance``."""
     broadcast_due: bool
     """Of a leader: a broadcast must go out, even without entries."""
+    waiting: dict[int, int]
+    """Of a leader: follower -> it waits until it knows that the log is committed up to here. Empty with
+    ``tells_all``."""
     term_start_index: int
     """Of a leader: the index of its no-op. Once that is committed, ``commit_index`` is not stale (section 6.4)."""
     transfer_target: int
@@ -256,7 +267,7 @@ class RaftState:
 
     def _begin_as_follower(self) -> None:
         """The role of every node that starts."""
-        self.role, self.leader_id = Role.FOLLOWER, NOBODY
+        self.role, self.leader_id = FOLLOWER, NOBODY
         self.announced_role = (self.role, self.term, self.leader_id)
         self.votes = {}
         self.ticks = self.election_elapsed = self.election_timeout = self.accepted_at = 0
@@ -269,6 +280,7 @@ class RaftState:
         self.heartbeat_elapsed = self.round = 0
         self.broadcast_index = self.broadcast_commit = self.claimed_index = self.term_start_index = 0
         self.broadcast_due = False
+        self.waiting = {}
         self.transfer_target, self.transfer_elapsed = NOBODY, 0
 
     @property
@@ -348,7 +360,7 @@ class RaftState:
     def follow_configurations(self, entries: Iterable[Entry]) -> None:
         """``entries`` are in the log. The last configuration among them takes effect."""
         for entry in entries:
-            if entry.kind == EntryKind.CONFIGURATION:
+            if entry.kind == CONFIGURATION:
                 self.configurations.append(entry.index, Configuration.decode(entry.data))
 
     def next_round(self) -> int:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from zmqlab.errors import FrameError, JournalCorrupt, StateInvalid
 from zmqlab.market.canonical import SLICE_ROWS, Pieces, hash_slices
-from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.raft.messages import DATA, Entry
 from zmqlab.replica.execution import AnyExchange, new_exchange
 from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.sessions import SessionTable, Verdict
@@ -78,7 +78,7 @@ class StateMachine:
         """Apply the next committed entry; None where no client can be waiting (a no-op, a configuration)."""
         assert entry.index == self.applied_index + 1, "entries are applied in order, each once"
         self.applied_index = entry.index
-        applied = self._apply_data(entry) if entry.kind == EntryKind.DATA else None
+        applied = self._apply_data(entry) if entry.kind == DATA else None
         self._extend_chain(entry, applied.body if applied else b"")
         return applied
 

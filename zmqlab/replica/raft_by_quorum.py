@@ -51,10 +51,10 @@ from zmqlab.raft import (
     Message,
     Progress,
     Raft,
-    Role,
     TimeoutNow,
     quorum_size,
 )
+from zmqlab.raft.state import LEADER
 from zmqlab.replica.replication import MAX_MEMBERS, Change, Start
 
 MAX_TERMS_AHEAD = 1 << 32
@@ -100,7 +100,7 @@ class RaftByQuorum(Raft):
     @property
     def election_timer(self) -> tuple[int, int]:
         """See :class:`~zmqlab.replica.replication.Replication`."""
-        if self.role is Role.LEADER or not self.is_voter:
+        if self.role is LEADER or not self.is_voter:
             return 0, 0
         return max(0, self.election_timeout - self.election_elapsed), self.election_timeout
 
@@ -112,7 +112,7 @@ class RaftByQuorum(Raft):
     @property
     def followers(self) -> Mapping[int, Progress]:
         """See :class:`~zmqlab.replica.replication.Replication`."""
-        return self.progress if self.role is Role.LEADER else _NO_FOLLOWERS
+        return self.progress if self.role is LEADER else _NO_FOLLOWERS
 
     def members_at(self, index: int) -> Configuration:
         """See :class:`~zmqlab.replica.replication.Replication`."""
@@ -204,7 +204,7 @@ class Members:
         be moved itself.
         """
         raft = self._raft
-        if raft.role is not Role.LEADER:
+        if raft.role is not LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
         if node_id == raft.node_id and node_id not in configuration.members:
@@ -247,7 +247,7 @@ class Members:
     def remove(self, node_id: int, done: Change = Change.DONE) -> Change:
         """Let ``node_id`` go; ``done`` once the group is without it."""
         raft = self._raft
-        if raft.role is not Role.LEADER:
+        if raft.role is not LEADER:
             return Change.NOT_LEADER
         configuration = raft.configuration
         if node_id not in configuration.members:
@@ -266,7 +266,7 @@ class Members:
     def set_roster(self, roster: bytes) -> Change:
         """Have the group agree on ``roster``; DONE once that is committed."""
         raft = self._raft
-        if raft.role is not Role.LEADER:
+        if raft.role is not LEADER:
             return Change.NOT_LEADER
         if raft.configuration.roster == roster:
             return Change.DONE if self._is_settled else Change.UNDER_WAY
@@ -276,7 +276,7 @@ class Members:
     def hand_over(self, target: int = NOBODY) -> bool:
         """Begin to transfer leadership to ``target``, or to the voter that has most of the log. False: not possible."""
         raft = self._raft
-        if raft.role is not Role.LEADER:
+        if raft.role is not LEADER:
             return False
         others = [voter for voter in raft.configuration.voters if voter != raft.node_id]
         best = max(
@@ -287,7 +287,7 @@ class Members:
     def tick(self) -> None:
         """Watch the learners, and promote one that has caught up. To be called once a tick."""
         raft = self._raft
-        if raft.role is not Role.LEADER or not raft.configuration.learners:
+        if raft.role is not LEADER or not raft.configuration.learners:
             self._rounds.clear()
             return
         for learner in raft.configuration.learners:

@@ -31,8 +31,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zmqlab.raft import InstallSnapshot, Ready, Role
+from zmqlab.raft import InstallSnapshot, Ready
 from zmqlab.raft.messages import NOBODY, AppendEntries, Entry, Message
+from zmqlab.raft.state import LEADER
 from zmqlab.replica.driver import Driver, Key, ReplicaSettings, Route, Steps
 from zmqlab.replica.journal import Journal
 from zmqlab.replica.machine import StateMachine
@@ -106,6 +107,8 @@ class Replica:
         self._proposed: set[Key] = set()
         """Of a leader: requests that it has proposed in ``_proposed_in`` and not applied. Each stands in its log."""
         self._proposed_in = 0
+        self._askers: set[int] = set()
+        """Nodes that have passed on requests of their clients, and wait for their commit; the leader is to be told."""
         self._commit_at_ready = 0
         """The commit index when the last Ready was taken."""
         self._known_commit = 0
@@ -175,15 +178,19 @@ class Replica:
         self._held.append(Held(index, route, body, now_ns))
         return None
 
-    def take_forwarded(self, requests: list[bytes]) -> None:
+    def take_forwarded(self, requests: list[bytes], sender: int = NOBODY) -> None:
         """Requests that other nodes took. Only a leader wants them; the other nodes send them again when it changes.
+
+        ``sender``: the node that passes these on, and is to be told of their commit.
 
         Raises:
             FrameError: one of them is not a valid request. Nothing has changed.
         """
         keyed = [(request_key(frame), frame) for frame in requests]
-        if self.replication.role is Role.LEADER and len(self._to_propose) < self.settings.max_unproposed:
+        if self.replication.role is LEADER and len(self._to_propose) < self.settings.max_unproposed:
             self._to_propose.extend(keyed)
+            if keyed and sender:
+                self._askers.add(sender)
 
     def step(self, message: Message) -> None:
         """A message of the replication from a peer.
@@ -276,7 +283,7 @@ class Replica:
             if self.steps is not None:
                 self.steps.committed(ready.committed)
             self._apply(ready.committed)
-        if ready.role_changed and self.replication.role is Role.LEADER:
+        if ready.role_changed and self.replication.role is LEADER:
             self.elections_total += 1
         self.replication.advance(ready)
         if self._held:
@@ -350,7 +357,7 @@ class Replica:
     def _propose(self) -> None:
         """Hand this turn's requests to the log, or to the leader; keep them while there is none."""
         requests = self._to_propose
-        if self.replication.role is Role.LEADER:
+        if self.replication.role is LEADER:
             self._propose_as_leader(requests)
         elif self.replication.leader_id:
             self._to_propose = []
@@ -371,6 +378,10 @@ class Replica:
         elif self.replication.propose(list(new.values())):
             self._to_propose = []
             self._proposed |= new.keys()
+        if self._askers and not self._to_propose:
+            for node_id in sorted(self._askers):
+                self.replication.await_commit(node_id)  # also if its requests stand in the log already
+            self._askers.clear()
 
     def _apply(self, entries: list[Entry]) -> None:
         answers: list[tuple[Route, bytes]] = []

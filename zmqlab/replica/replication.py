@@ -137,6 +137,11 @@ class Replication(Protocol):
         """Append one entry for each of ``datas``. Returns the index of the first, or 0 if this node may not now."""
         ...
 
+    def await_commit(self, node_id: int) -> None:
+        """Of a leader: ``node_id`` has passed on requests that are in the log by now, and is to know at once when they
+        may be applied."""
+        ...
+
     def expect(self, message: Message) -> None:
         """Raise FrameError if no node that keeps the protocol can have sent ``message``, by all that is known here."""
         ...

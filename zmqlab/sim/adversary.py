@@ -345,7 +345,7 @@ class Faults:
     def _transfer(self) -> None:
         for process in self._leading():
             target = self._rng.choice(self._nodes())
-            if process.raft.transfer_leadership(target):
+            if process.transfer_leadership(target):
                 self._world.tell(f"node {process.node_id} hands leadership to node {target}")
 
     def _transfer_unheard(self) -> None:
@@ -407,7 +407,7 @@ class Outage:
         """A leader begins to hand leadership to a node of the minority, and must go on when nothing comes of it."""
         for process in self._world.running():
             if process.leads and process not in self.away:
-                process.raft.transfer_leadership(self.away[0].node_id)
+                process.transfer_leadership(self.away[0].node_id)
 
     def end(self) -> None:
         """The operator goes on; the ordinary healing does the rest."""

@@ -38,17 +38,17 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
-    Role,
     Snapshot,
 )
 from zmqlab.raft.messages import (
+    CONFIGURATION,
     Entry,
-    EntryKind,
     InstallSnapshotResponse,
     ReadIndex,
     ReadIndexResponse,
     TimeoutNow,
 )
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
 from zmqlab.sim.hearing_rules import Claims, Hearing, leads
@@ -240,7 +240,7 @@ class Causes:
         if message.term > self.hearing.terms[raft.node_id]:
             self.hearing.heard(raft, message)
         if isinstance(message, (AppendEntriesResponse, InstallSnapshotResponse)):
-            if raft.role is Role.LEADER and message.term == raft.term:
+            if raft.role is LEADER and message.term == raft.term:
                 self.office.heard(raft, message.sender)
                 self.hearing.answered(raft, message)
                 if isinstance(message, AppendEntriesResponse) and message.success:
@@ -265,7 +265,7 @@ class Causes:
     def _sent_append(self, raft: Raft, message: AppendEntries) -> None:
         self.hearing.sent(message)
         self.claims.sent(message)
-        if raft.role is Role.LEADER and raft.term == message.term:
+        if raft.role is LEADER and raft.term == message.term:
             if self.commitment.leads(raft):
                 self.votes.leads(raft)
             self.commitment.speaks(raft)
@@ -309,7 +309,7 @@ class Causes:
     def _saw(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> None:
         """Entries in a message or on a disk; most have been seen before."""
         for entry in self.creation.new(raft, entries):
-            if entry.kind == EntryKind.CONFIGURATION:
+            if entry.kind == CONFIGURATION:
                 self.commitment.saw_change(entry)
                 if leads(raft, entry.term):
                     self.hearing.removes(raft, entry)
@@ -333,7 +333,7 @@ class Causes:
             node_id, max(hard_state.commit_index if hard_state else 0, snapshot.index if snapshot else 0)
         )
         for entry in self.creation.found(node_id, entries):
-            if entry.kind == EntryKind.CONFIGURATION:
+            if entry.kind == CONFIGURATION:
                 self.commitment.saw_change(entry)
         if snapshot is not None:
             self.snapshots.check(node_id, snapshot)
@@ -346,7 +346,7 @@ class Causes:
 
     def read_begins(self, raft: Raft) -> Floor:
         """A query for a read has arrived at a node; returns what :meth:`read_served` wants to know."""
-        return self.reads.floor(raft.term if raft.role is Role.LEADER else 0)
+        return self.reads.floor(raft.term if raft.role is LEADER else 0)
 
     def read_served(self, replica: Replica, floor: Floor) -> None:
         """A node is about to answer that query from its state."""
@@ -362,7 +362,7 @@ class Causes:
         """A node's turn is over."""
         if self.hearing.terms[raft.node_id] > raft.term:
             self.hearing.took_turn(raft)
-        if raft.role is Role.LEADER:
+        if raft.role is LEADER:
             if raft.commit_index != raft.log.last_index:
                 self.promptness.leads(raft)
         elif raft.votes or raft.election_elapsed >= raft.election_timeout:

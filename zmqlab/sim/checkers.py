@@ -33,7 +33,7 @@ from zmqlab.raft import (
     RequestVote,
     RequestVoteResponse,
 )
-from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.raft.messages import DATA, Entry
 from zmqlab.replica import Applied
 from zmqlab.settings import SessionLimits
 from zmqlab.wire import client as client_wire
@@ -263,7 +263,7 @@ class Ledger:
 
     def _expected(self, entry: Entry) -> bytes:
         """What the entry answers by the rules."""
-        if entry.kind != EntryKind.DATA:
+        if entry.kind != DATA:
             return b""
         if frames.parse_header(entry.data)[0] == frames.OPEN_SESSION:
             self._sessions.open(entry.index)

@@ -8,8 +8,8 @@
 * *commit rule*: a node that commits what no leader has said to be committed has counted copies. Then the entry at its
   commit index is of its own term (3.6.2, figure 3.7);
 * *promptness*: a follower that has stored an entry, and has heard that its leader has, commits it in the same turn if
-  the two are a majority. A leader tells in the same turn what it has committed, if it has followers that can't count
-  that;
+  the two are a majority. If its followers can't count, a leader tells in the same turn what it has committed: to all of
+  them, or with ``tells_all`` off to those that wait for it, as far as they have accepted its log;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
 * *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
@@ -36,9 +36,10 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
-    Role,
 )
+from zmqlab.raft.append_entries import NO_ROUND
 from zmqlab.raft.messages import Entry, InstallSnapshotResponse
+from zmqlab.raft.state import LEADER
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.raft_rules import Copies
 
@@ -166,6 +167,10 @@ class Claims:
         """Follower -> the furthest claim that it has heard in its newest term."""
         self._told = 0
         """The highest index that any leader has said to be committed."""
+        self._told_all = 0
+        """The same without notices, which go to one follower."""
+        self._noticed: dict[tuple[int, int], tuple[int, int]] = {}
+        """(leader, follower) -> term and commit index of its last notice to that one alone."""
         self._commits: dict[int, int] = {}
         """Node -> its commit index when its last turn ended."""
         self._terms: dict[int, int] = {}
@@ -179,10 +184,15 @@ class Claims:
     def installs(self, message: InstallSnapshot) -> None:
         """A leader sends a snapshot: what it covers is committed."""
         self._told = max(self._told, message.snapshot_index)
+        self._told_all = max(self._told_all, message.snapshot_index)
 
     def sent(self, message: AppendEntries) -> None:
         """A message leaves a leader. It may have lost its office since, and its log; then its disk says more by now."""
         self._told = max(self._told, message.commit_index)
+        if message.round == NO_ROUND:
+            self._noticed[message.sender, message.to] = message.term, min(message.commit_index, message.prev_index)
+        else:
+            self._told_all = max(self._told_all, message.commit_index)
         copy = self._copies[message.sender]
         if copy.last_index < message.stored_index and copy.term == message.term:
             raise Violation(
@@ -204,8 +214,8 @@ class Claims:
     def took_turn(self, raft: Raft) -> None:
         """A node's turn is over."""
         node_id, commit_index = raft.node_id, raft.commit_index
-        if raft.role is Role.LEADER:
-            if commit_index > self._told and raft.applied_index == commit_index:
+        if raft.role is LEADER:
+            if commit_index > self._told_all and raft.applied_index == commit_index:
                 self._tells(raft)
         else:
             claim = self._claims.get(node_id)
@@ -242,11 +252,23 @@ class Claims:
         another turn at once."""
         members, index = raft.configuration, raft.commit_index
         can_count = raft.node_id in members.voters and len(members.voters) < 4 and not members.learners
-        if raft.progress and not can_count:
+        if not raft.progress or can_count:
+            return
+        begins = max(raft.term_start_index, raft.configurations.current_index)
+        if raft.settings.tells_all or members.learners or self._told_all < begins <= index:
             raise Violation(
-                f"promptness: node {raft.node_id} has committed {index} and told its followers {self._told}, "
+                f"promptness: node {raft.node_id} has committed {index} and told its followers {self._told_all}, "
                 f"but the members are {members}"
             )
+        for node_id, until in raft.waiting.items():
+            term, noticed = self._noticed.get((raft.node_id, node_id), (0, 0))
+            told = max(self._told_all, noticed if term == raft.term else 0)
+            accepted = raft.progress[node_id].match_index if node_id in raft.progress else 0
+            if told < until and told < min(index, accepted) and accepted > raft.log.base_index:
+                raise Violation(
+                    f"promptness: node {raft.node_id} has committed {index}, but told node {node_id} only {told}, "
+                    f"which waits for {until} and has accepted {accepted}"
+                )
 
 
 def _tells_its_term(message: Message) -> bool:
@@ -262,4 +284,4 @@ def _before(raft: Raft) -> Configuration:
 
 def leads(raft: Raft, term: int) -> bool:
     """Whether this node leads that term."""
-    return raft.role is Role.LEADER and raft.term == term
+    return raft.role is LEADER and raft.term == term

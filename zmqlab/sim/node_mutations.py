@@ -306,13 +306,19 @@ NODE_MUTATIONS = (
     Mutation(
         "a learner that is told of a commit by the next heartbeat",
         append_entries._owes_notice,
-        (("bool(raft.configuration.learners) or ", ""),),
+        (("raft.configuration.learners", "False"),),
         200,
     ),
     Mutation(
-        "a large group that is told of a commit by the next heartbeat",
-        append_entries._owes_notice,
-        ((" or not _stores_first(raft)", ""),),
+        "a change of the members that only those are told who wait",
+        append_entries._concerns_all,
+        (("max(raft.term_start_index, raft.configurations.current_index)", "raft.term_start_index"),),
+        200,
+    ),
+    Mutation(
+        "a follower with a client to answer that is told of a commit by the next heartbeat",
+        append_entries._to_tell,
+        (("told < raft.waiting[node_id] and ", "False and "),),
         200,
     ),
     Mutation(

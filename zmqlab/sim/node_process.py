@@ -102,8 +102,7 @@ class Process(Seated):
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
         self._beginning = Beginning(number)
-        self._wake_at_us = 0
-        self._signals = 0
+        self._wake_at_us = self._turn_ns = self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
         self._turn_is_due = False
 
@@ -119,7 +118,7 @@ class Process(Seated):
     @property
     def raft(self) -> RaftByQuorum:
         """Of a process that runs."""
-        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft)
+        raft = next((seat.raft for seat in self.seats.values() if seat.leads), self._raft) if self.seats else self._raft
         assert raft is not None, "the process is down"
         return raft
 
@@ -166,6 +165,7 @@ class Process(Seated):
             return
         self.life += 1
         self._wake_at_us = self._signals = 0
+        self._read_clock()
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
         self.sockets = Sockets(self)
@@ -179,7 +179,7 @@ class Process(Seated):
                 self.settings,
                 self._open_journal(),
                 self.sockets,
-                clock=self._clock,
+                clock=lambda: self._turn_ns,
                 rng=self._rng,
                 draw_id=lambda: self.node_id,
                 design=design,
@@ -215,10 +215,10 @@ class Process(Seated):
         indexes = {"last_index": replication.last_index, "applied_index": replica.machine.applied_index}
         self.world.note("started", node=self.node_id, term=replication.term, **indexes)
 
-    def _clock(self) -> int:
-        """Monotonic nanoseconds, by a clock that may go wrong."""
+    def _read_clock(self) -> None:
+        """Its engine's clock, in monotonic nanoseconds, which may go wrong. No time passes within a turn."""
         now_ns, rate = self._now_us() * 1_000, self._clock_rate
-        return now_ns if rate == 1.0 else int(now_ns * rate)
+        self._turn_ns = now_ns if rate == 1.0 else int(now_ns * rate)
 
     def _open_journal(self) -> Journal:
         plan = self.world.plan
@@ -230,9 +230,9 @@ class Process(Seated):
             journal = DiskJournal(self.disk, f"node {self.node_id}", plan.retain_bytes, self.watch_of, part_bytes)
         self._is_new = journal.is_new
         if not self._is_new:
-            for seat in self.all_seats():
-                stored = journal.group(seat.number).load()
-                seat.watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
+            for number in self.seats if self._worlds else (0,):
+                stored = journal.group(number).load()
+                self.seat(number).watcher.loaded(stored.hard_state, stored.entries, stored.snapshot)
         return journal
 
     def crash(self, why: str) -> None:
@@ -384,6 +384,7 @@ class Process(Seated):
             self.lose("its journal is corrupt")
 
     def _take_turn(self, engine: Engine) -> None:
+        self._read_clock()
         engine.begin_turn()
         while self._signals:
             self._signals -= 1

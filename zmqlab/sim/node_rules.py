@@ -40,8 +40,9 @@ from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import Configuration, Message, Raft, Role
+from zmqlab.raft import Configuration, Message, Raft
 from zmqlab.raft.messages import BROADCAST
+from zmqlab.raft.state import FOLLOWER, LEADER
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Ledger, Violation
 from zmqlab.wire import client as client_wire
@@ -135,12 +136,11 @@ class Duties:
             self._look_at_pending()
         if to_propose and len(to_propose) > len(pending):
             self._look_at_frames()
-        leads = replication.role is Role.LEADER
         if not self._is_in and self._joining.was_in:
             self._is_in = True
-            if not (leads or self._may_have_led):
+            if not (replication.role is LEADER or self._may_have_led):
                 self._came_in()
-        self._may_have_led = replication.role is not Role.FOLLOWER
+        self._may_have_led = replication.role is not FOLLOWER
 
     # Links.
 
@@ -217,7 +217,7 @@ class Duties:
 
     def _look_at_frames(self) -> None:
         replica = self._replica
-        if replica.replication.role is not Role.LEADER:
+        if replica.replication.role is not LEADER:
             raise Violation(
                 f"bounds: node {self._process.node_id} keeps {len(replica._to_propose)} frames to hand on, "
                 f"while {len(replica.pending)} requests wait"
@@ -248,7 +248,7 @@ class Duties:
         known = {node: (address, node in configuration.voters) for node, address in configuration.addresses}
         said = status.node_id, status.term, status.leader_id, status.commit_index, status.applied_index
         true = replication.node_id, replication.term, replication.leader_id, replication.commit_index
-        if said != (*true, machine.applied_index) or (status.role == "leader") != (replication.role is Role.LEADER):
+        if said != (*true, machine.applied_index) or (status.role == "leader") != (replication.role is LEADER):
             raise Violation(f"status: node {self._process.node_id} says {said}, which is not so: {true}")
         if told != known:
             raise Violation(f"status: node {self._process.node_id} names the members {told}, but has {known}")
@@ -331,7 +331,7 @@ class Duties:
         voters = replica.replication.configuration.voters
         if replica.pending:
             raise Violation(f"{who} owes the answers to {len(replica.pending)} requests")
-        if replica.replication.role is Role.LEADER and len(voters) > 1:
+        if replica.replication.role is LEADER and len(voters) > 1:
             raise Violation(f"{who} leads {voters}")
         if settings.leave and set(voters) - {self._process.node_id} and not self._is_out():
             raise Violation(f"{who} was to leave, but its removal is not committed")

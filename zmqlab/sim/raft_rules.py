@@ -35,10 +35,10 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
-    Role,
     Snapshot,
 )
-from zmqlab.raft.messages import NOBODY, Entry, EntryKind, InstallSnapshotResponse, TimeoutNow
+from zmqlab.raft.messages import CONFIGURATION, DATA, NOBODY, Entry, InstallSnapshotResponse, TimeoutNow
+from zmqlab.raft.state import CANDIDATE, LEADER, PRE_CANDIDATE
 from zmqlab.replica.replica import request_key
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation, is_one_step
 
@@ -125,7 +125,7 @@ class Votes:
                 f"transfer: node {request.sender} campaigns in term {request.term} as if a leader wanted it, "
                 f"but no leader of term {request.term - 1} has told it to"
             )
-        stands = raft.role is (Role.PRE_CANDIDATE if request.pre_vote else Role.CANDIDATE)
+        stands = raft.role is (PRE_CANDIDATE if request.pre_vote else CANDIDATE)
         if not stands or request.term != raft.term + request.pre_vote:
             return
         stated, real = (request.last_term, request.last_index), (raft.log.last_term, raft.log.last_index)
@@ -164,7 +164,7 @@ def _objection(raft: Raft, request: RequestVote) -> str:
 
 
 def _hears_leader(raft: Raft) -> bool:
-    if raft.role is Role.LEADER:
+    if raft.role is LEADER:
         return True
     return raft.leader_id != NOBODY and raft.election_elapsed < raft.settings.election_ticks
 
@@ -282,10 +282,10 @@ class Creation:
                 f"one creator: node {raft.node_id} has entry {entry.index} of term {entry.term}, "
                 "which the leader of that term has neither sent nor stored"
             )
-        if raft.role is Role.LEADER and raft.term == entry.term:
-            if entry.kind == EntryKind.CONFIGURATION:
+        if raft.role is LEADER and raft.term == entry.term:
+            if entry.kind == CONFIGURATION:
                 self._changed(raft, entry)
-            elif entry.kind == EntryKind.DATA:
+            elif entry.kind == DATA:
                 self._proposed(raft, entry)
 
     def _proposed(self, raft: Raft, entry: Entry) -> None:
@@ -321,7 +321,7 @@ class Creation:
     def appended(self, raft: Raft, entries: list[Entry]) -> None:
         """Before a node's copy changes: a leader's entries of its own term follow the end of its log."""
         end = self._copies[raft.node_id].last_index
-        if raft.role is Role.LEADER and entries[0].term == raft.term and entries[0].index != end + 1:
+        if raft.role is LEADER and entries[0].term == raft.term and entries[0].index != end + 1:
             raise Violation(
                 f"leader append-only: node {raft.node_id} leads term {raft.term} and stores {entries[0].index}, "
                 f"but its log ends at {end}"
@@ -330,7 +330,7 @@ class Creation:
     def handed_over(self, raft: Raft, message: TimeoutNow) -> None:
         """A leader tells another node to campaign; one that has given up the transfer since does so in vain."""
         index, term, copy = raft.log.last_index, raft.log.last_term, self._copies[message.to]
-        if raft.role is Role.LEADER and raft.transfer_target == message.to and not copy.holds(index, term):
+        if raft.role is LEADER and raft.transfer_target == message.to and not copy.holds(index, term):
             raise Violation(
                 f"transfer: node {raft.node_id} tells node {message.to} to campaign, whose log ends at "
                 f"{copy.last_index} and lacks entry {index} of term {term}"
@@ -369,7 +369,7 @@ class Commitment:
         return any(
             index > since
             and node_id not in change.members
-            and self._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            and self._is_on_a_majority(Entry(index, term, CONFIGURATION, b""), change)
             for (index, term), change in self._changes.items()
         )
 
@@ -378,7 +378,7 @@ class Commitment:
         return any(
             index > since
             and node_id in change.voters
-            and self._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
+            and self._is_on_a_majority(Entry(index, term, CONFIGURATION, b""), change)
             for (index, term), change in self._changes.items()
         )
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Engine, Group
 from zmqlab.engine.group_founding import founded
-from zmqlab.raft import Configuration, Role
+from zmqlab.raft import Configuration
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Origin, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings
 from zmqlab.sim.causes import Causes
@@ -70,7 +71,7 @@ class Seat:
     @property
     def leads(self) -> bool:
         """Whether it runs and leads this group."""
-        return self.replica is not None and self.replica.replication.role is Role.LEADER
+        return self.replica is not None and self.replica.replication.role is LEADER
 
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened this group."""
@@ -118,8 +119,6 @@ class Seat:
 class Seated:
     """What a process knows of its seats; of a run without shards there are none."""
 
-    number = 0
-    """Of the group that it is of itself, in a run without shards."""
     node_id: int
     engine: Engine | None
     replica: Replica | None
@@ -142,7 +141,7 @@ class Seated:
         replica = self.replica
         if self._worlds:
             return any(seat.leads for seat in self.seats.values())
-        return replica is not None and replica.replication.role is Role.LEADER
+        return replica is not None and replica.replication.role is LEADER
 
     def take_seats(self, worlds: Mapping[int, World], is_founder: bool = True) -> None:
         """It is a node of a cluster with shards: one of the founders, or it is to be taken in."""
@@ -170,6 +169,13 @@ class Seated:
     def all_seats(self) -> list[Process]:
         """The same for all groups."""
         return [self.seat(number) for number in (self.seats if self._worlds else (0,))]
+
+    def transfer_leadership(self, target: int) -> bool:
+        """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
+        engine is told that there is something to do."""
+        assert self.engine is not None, "the process is down"
+        self.engine._wake_all()
+        return cast("Process", self).raft.transfer_leadership(target)
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""
@@ -202,7 +208,7 @@ class Seated:
 
 
 def worlds_of(world: World, founders: Configuration, settings: Callable[[int], NodeSettings]) -> dict[int, World]:
-    """A world for each group of a run with shards.
+    """A world for each group of a run with shards, in which the founders have taken their seats.
 
     Args:
         world: what all groups share.
@@ -215,6 +221,8 @@ def worlds_of(world: World, founders: Configuration, settings: Callable[[int], N
         members |= founded(Origin(node_id, founders), settings(node_id))
     worlds = {number: _world_of(number, world, members[number]) for number in sorted(members)}
     world.placed.group_0 = worlds[0]
+    for process in world.processes.values():
+        process.take_seats(worlds)
     return worlds
 
 

@@ -16,6 +16,7 @@ import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import permutations
 from typing import Any
@@ -88,11 +89,21 @@ def run(
 
     ``make_replication``: how the nodes copy their log; None: as ``settings`` name it."""
     settings = settings or SimSettings()
-    events = Trace() if trace else None
-    simulation = Simulation(seed, settings, events, make_replication or settings.make_replication, make_client)
-    failure = ""
     collects = gc.isenabled()
-    gc.disable()  # a run makes no garbage in cycles until it ends, but more than enough objects to be searched for it
+    gc.disable()  # a run makes no garbage in cycles until it ends; then all its objects are young, and are garbage
+    try:
+        return _run(seed, settings, trace, make_replication or settings.make_replication, make_client)
+    finally:
+        if collects:
+            gc.collect(0)
+            gc.enable()
+
+
+def _run(
+    seed: int, settings: SimSettings, trace: bool, make_replication: MakeReplication, make_client: MakeClient
+) -> Outcome:
+    events, failure = Trace() if trace else None, ""
+    simulation = Simulation(seed, settings, events, make_replication, make_client)
     try:
         simulation.play()
     except Violation as violation:
@@ -101,9 +112,6 @@ def run(
         place = traceback.extract_tb(error.__traceback__)[-1]
         file = place.filename.rpartition("/")[2]
         failure = f"{type(error).__name__} in {file}, line {place.lineno}, {place.name}: {error}"
-    finally:
-        if collects:
-            gc.enable()
     if failure:
         simulation.tell(f"FAILED: {failure}")
     figures = simulation.figures()
@@ -169,12 +177,8 @@ class Simulation:
         """By group, of a run with shards."""
         if self.plan.shards > 1:
             self._worlds = worlds_of(world, founders, lambda node_id: world.processes[node_id].settings)
-            for process in world.processes.values():
-                process.take_seats(self._worlds)
-        make_operator = PlacedOperator if self._worlds else operator.Operator
-        self.operator = make_operator(self._join, world, random.Random(f"{seed} operator"))
-        if isinstance(self.operator, PlacedOperator):
-            self.operator.worlds = self._worlds
+        make_operator = partial(PlacedOperator, self._worlds) if self._worlds else operator.Operator
+        self.operator: operator.Operator = make_operator(self._join, world, random.Random(f"{seed} operator"))
         self.clients = {
             address: self._new_client(address, make_client, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + max(settings.clients, 2 * len(self._worlds)))
@@ -239,8 +243,7 @@ class Simulation:
         if not self.plan.nodes_ask:
             fields.pop("bootstrap_ms", None)
         process = self._new_process(self._settings_of(node_id, address, **fields))
-        if self._worlds:
-            process.take_seats(self._worlds, is_founder=False)
+        process.take_seats(self._worlds, is_founder=False)
         process.start()
         return process
 
@@ -354,10 +357,8 @@ class Simulation:
         if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
         self.operator.reconcile()
-        if not self.operator.is_done:
-            return "the operator still waits for a change of the members"
-        if isinstance(self.operator, PlacedOperator) and (misplaced := self.operator.misplaced()):
-            return misplaced
+        if missing := self.operator.missing():
+            return missing
         for world, members in self._groups():
             if missing := what_is_missing(members, world):
                 return missing

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from zmqlab.engine import Design, Effects, Group
 from zmqlab.engine.answers import Reply
 from zmqlab.market.canonical import SLICE_ROWS
-from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Role, Snapshot, quorum_value
-from zmqlab.raft.messages import Entry, EntryKind
+from zmqlab.raft import AppendEntries, AppendEntriesResponse, HardState, Message, Raft, Snapshot, quorum_value
+from zmqlab.raft.messages import CONFIGURATION, Entry
+from zmqlab.raft.state import LEADER
 from zmqlab.replica import Applied, Journal, Origin, RaftByQuorum, StateMachine
 from zmqlab.replica.driver import Route
 from zmqlab.replica.execution import new_exchange
@@ -76,11 +77,12 @@ class Watcher:
             raise Violation(
                 f"promptness: node {process.node_id} waits, and has something to store, to apply or to send"
             )
-        raft, causes = process.raft, self._causes
+        raft: RaftByQuorum = replica.replication  # type: ignore[assignment]
+        causes = self._causes
         duties.took_turn()
         if self._is_late or replica._snapshotting.applied_bytes >= self._snapshot_log_bytes:
             self._look_at_snapshots(replica)
-        if raft.role is Role.LEADER:
+        if raft.role is LEADER:
             self._look_at_leader(raft)
             if causes is not None:
                 causes.led(raft)
@@ -143,7 +145,7 @@ class Watcher:
             prev_term = self._process.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
             world.logs.saw(prev_term, entries)
-            if self._process.leads and any(entry.kind == EntryKind.CONFIGURATION for entry in entries):
+            if self._process.leads and any(entry.kind == CONFIGURATION for entry in entries):
                 world.on_change(self._process)
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
@@ -294,7 +296,7 @@ class ObservedMachine(StateMachine):
         if world.told is not None:
             world.told.applies(process.node_id, entry)
         world.ledger.applied(process.node_id, process.term, entry, applied, self.chain)
-        if entry.kind == EntryKind.CONFIGURATION:
+        if entry.kind == CONFIGURATION:
             before = world.configurations.history[-1]
             world.configurations.applied(entry)
             if world.placed is not None and world.configurations.history[-1] != before:

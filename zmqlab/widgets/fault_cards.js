@@ -27,7 +27,7 @@ export default panel(({ el }) => {
       [card.detected_ms === null ? never : ms(card.detected_ms), "detected after", "another node began to campaign, or won"],
       [card.elected_ms === null ? never : ms(card.elected_ms), card.new_leader ? `elected after: ${card.new_leader}` : "elected after", ""],
       [card.silence_ms === null ? "no load" : ms(card.silence_ms) + (card.unserved ? " so far" : "") +
-        (card.waited.length ? `, group ${card.waited.join(", ")}` : ""), "no acknowledgement for",
+        (card.waited.length ? `, group${card.waited.length > 1 ? "s" : ""} ${card.waited.join(", ")}` : ""), "no acknowledgement for",
         "the longest time in which answers were owed and none came"],
       [during ? `${ms(card.p99_before_ms)} → ${during}` : "–", "p99 before → during",
         "response time in the 5 s before the fault, and from it to 3 s after the election or the silence"],

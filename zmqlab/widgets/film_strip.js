@@ -21,14 +21,17 @@ const svgPart = (tag, attributes, ...children) => {
 
 const spoken = (ms) => ms >= 10000 ? `${number(ms / 1000, 1)} s` : ms < 10 ? `${number(ms, 1)} ms` : `${number(ms)} ms`;
 
-// The phases that are known: from when to when, in milliseconds after the fault. The last one may go on.
+// The phases that are known: from when to when, in milliseconds after the fault. The last one may go on. Where answers came
+// after the election, and only then stopped for a while, there is no first answer to wait for.
 function phasesOf(film) {
   const known = [];
   let from = 0;
   for (const [key, name, meaning] of PHASES) {
     const to = film[key];
     if (to === null) continue;
-    if (to >= from) known.push({ name, meaning, from, to, place: PHASES.findIndex((each) => each[0] === key) });
+    const place = PHASES.findIndex((each) => each[0] === key), again = key === "answered_ms" && film.silent_ms > from;
+    if (again) known.push({ name: "answers again", meaning: "answers had come, and stopped for a while", from: film.silent_ms, to, place });
+    else if (to >= from) known.push({ name, meaning, from, to, place });
     from = Math.max(from, to);
   }
   return known;
@@ -105,9 +108,9 @@ function filmStrip() {
       textContent: film.answered_ms === null ? "no answer came as far as is known" : "orders still waited, as far as is known" }));
     if (open) chips.push(h("span", { className: "zl-faint", textContent: film.answered_ms === null ? "no answer yet …" : "orders still wait …" }));
     if (chips.length && film.offered && film.silent_ms === null && film.complete)
-      chips.push(h("span", { className: "zl-faint", textContent: `no gap of ${spoken(film.least_ms)} or more in the answers` }));
+      chips.push(h("span", { className: "zl-faint", textContent: `no gap of ${spoken(film.least_ms)} or more in the answers after it` }));
     if (!chips.length) chips.push(h("span", { className: "zl-faint",
-      textContent: film.offered ? `No election, and no gap of ${spoken(film.least_ms)} or more in the answers.` : "No load ran, so no client could notice." }));
+      textContent: film.offered ? `No election, and no gap of ${spoken(film.least_ms)} or more in the answers after it.` : "No load ran, so no client could notice." }));
     legend.replaceChildren(...chips);
   }
 

@@ -78,4 +78,4 @@ class GroupReadings:
         names = sorted({row.leader for row in self.rows} - {""})
         led = ", ".join(f"{name} leads {self.led_by(name)}" for name in names) or "no node leads"
         without = [str(row.number) for row in self.rows if not row.leader]
-        return led + (f"; no leader: group {', '.join(without)}" if without else "")
+        return led + (f"; no leader: group{'s' * (len(without) > 1)} {', '.join(without)}" if without else "")

@@ -4,11 +4,14 @@ const libraries = (globalThis.__zmqlab_bokeh ??= {});
 
 // At every paint bokeh writes each part's position into a style sheet, mostly the same as before, and then asks for a
 // computed style. The browser therefore works out the styles of the whole page 40 times a paint, which was a third of a
-// paint's time. Here a style sheet is written only when it has changed.
+// paint's time. Here a style sheet is written only when it has changed. The position of a line or a text changes with each
+// row, and nothing looks it up: what is drawn there is the canvas's. So it is not written at all.
 function leaveStylesAlone(Bokeh) {
   const sheet = Bokeh.require?.("core/dom")?.InlineStyleSheet?.prototype;
   const update = sheet?._update;
   if (update) sheet._update = function (css) { if (this.css !== css) update.call(this, css); };
+  const glyphs = Bokeh.require?.("models/renderers/glyph_renderer")?.GlyphRendererView?.prototype;
+  if (glyphs?.update_position) glyphs.update_position = () => {};
 }
 
 // BokehJS out of the kernel: loaded by the first figure of a page, and shared by all others.

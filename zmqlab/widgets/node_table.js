@@ -19,7 +19,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
     h("th", { textContent: text, className: className ?? "", title: title ?? "" })));
   const ofLeader = h("span", { className: "zl-buttons" });
   const form = h("div", { className: "zl-form", hidden: true });
-  const outside = h("div", { className: "zl-faint", hidden: true });   // why buttons are disabled
+  const outside = h("div", { className: "zl-faint zl-note", hidden: true });   // why buttons are disabled
   const heal = button("heal all", "heal", { do: "heal" },
     { title: "all links whole, paused nodes resumed, stopped nodes restarted" });
   el.append(
@@ -131,7 +131,7 @@ export default panel(({ model, el, button, faultButton, undoButton, send, forget
   return (state) => {
     nodes = state.nodes;
     outside.hidden = !state.outside;
-    outside.textContent = state.outside;
+    outside.textContent = state.outside && `${state.outside[0].toUpperCase()}${state.outside.slice(1)}.`;
     followMore();
     const known = JSON.stringify(model.get("_controls"));
     if (known !== leaderFor) { drawOfLeader(); leaderFor = known; }

@@ -398,7 +398,7 @@ function drawLogs(ctx, view) {
   for (const [from, to] of [[left, left + 0.41 * width - (narrow ? 2.2 : 4) * em], [left + 0.41 * width + (narrow ? 2.2 : 4) * em, commitX]]) {
     if (to > from) { ctx.beginPath(); ctx.moveTo(from, logs.y + 0.9 * em); ctx.lineTo(to, logs.y + 0.9 * em); ctx.stroke(); }
   }
-  if (!narrow) write(ctx, "state", logs.x + logs.w - chips / 2, logs.y + 0.9 * em, { size: 0.9 * em, colour: theme.faint });
+  if (!narrow && view.hashes.size) write(ctx, "state", logs.x + logs.w - chips / 2, logs.y + 0.9 * em, { size: 0.9 * em, colour: theme.faint });
   bars.forEach((bar, row) => drawBar(ctx, bar, { left, width, y: top + row * logs.row, told, chips, narrow }, view));
   Object.assign(ctx, { strokeStyle: theme.ink, lineWidth: 0.16 * em });
   ctx.beginPath();
@@ -426,7 +426,7 @@ function drawBar(ctx, bar, { left, width, y, told, chips, narrow }, view) {
     ctx.strokeRect(left + bar.committed * width, at + 0.06 * em, (bar.stored - bar.committed) * width, high - 0.12 * em);
   }
   const behind = bar.lag >= 1 ? `−${grouped(bar.lag)}` : "";
-  if (!narrow) {
+  if (!narrow && bar.index) {      // of several groups there is no one index
     write(ctx, grouped(bar.index), left + width + told - 0.3 * em, middle, { size: 0.95 * em, colour: theme.faint, align: "right" });
   }
   if (behind && (isStill || bar.look === "behind" || bar.applied < 0.6 * COMMIT_AT)) {

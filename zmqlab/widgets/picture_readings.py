@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from itertools import islice
 from typing import Any
 
 from zmqlab.lab.cluster import Cluster
@@ -41,6 +42,8 @@ CLIENT = 100
 """The first number of a client; smaller numbers are slots of nodes."""
 HASH_S = 1.0
 """Hashes change several times a second, and would flicker."""
+FRAMES_A_S = 10
+"""A load client tells so often what it does."""
 CLIENT_STALE_S = 1.0
 """A load client that has told nothing for so long has ended."""
 
@@ -113,18 +116,21 @@ class PictureReadings:
         self._hashed_s = float("-inf")
         self.looks: dict[str, Look] = {}
         """How each node looks, as of the last row."""
+        self._is_looked = False
+        """Whether ``looks`` are newer than the last row."""
 
     @property
     def requests_per_s(self) -> float:
         """What the load clients get answered, in requests; over the last second."""
-        now_ns, frames = time.time_ns(), list(self._sampler.load_frames)
-        recent = [each for each in frames[-40:] if now_ns - each.time_ns <= CLIENT_STALE_S * 1e9]
+        recent = self._recent_frames()
         return sum(each.interval.requests for each in recent) / max(0.1, min(CLIENT_STALE_S, _span_s(recent)))
 
     def news(self) -> tuple[object, ...]:
         """What a page is told of at once: it differs from the last one if a node died, a leader was elected, a link
         was cut."""
-        return tuple(self.look(time.monotonic()).items()), tuple(self._cluster.links.items())
+        self.looks = self.look(time.monotonic())
+        self._is_looked = True
+        return tuple(self.looks.items()), tuple(self._cluster.links.items())
 
     def look(self, now_s: float) -> dict[str, Look]:
         """How each member looks now."""
@@ -148,8 +154,11 @@ class PictureReadings:
         return look
 
     def sample(self, now_ns: int) -> None:
-        """Add one row, and the messages that have become known. ``now_ns``: wall clock."""
-        self.looks = self.look(time.monotonic())
+        """Add one row, and the messages that have become known. ``now_ns``: wall clock. Looks that :meth:`news` has
+        just found are not looked for again: whether a process lives costs a system call for each node."""
+        if not self._is_looked:
+            self.looks = self.look(time.monotonic())
+        self._is_looked = False
         row, suffering = {"t": now_ns / NS_PER_MS}, self._cluster.node_faults
         for name, track in self._sampler.nodes.items():
             columns = self._columns(name, track, suffering.get(name, WELL).clock_rate)
@@ -174,13 +183,17 @@ class PictureReadings:
         clients = {each.name: CLIENT + place for place, each in enumerate(self._clients())}
         return clients | {name: track.slot for name, track in self._sampler.nodes.items()}
 
+    def _recent_frames(self) -> list[LoadMetrics]:
+        """The load clients' snapshots of the last second, newest first. The feed's thread adds some meanwhile, so one
+        call copies them: no other thread runs until it ends."""
+        newest = list(islice(reversed(self._sampler.load_frames), CLIENTS_MAX * FRAMES_A_S))
+        oldest_ns = time.time_ns() - CLIENT_STALE_S * 1e9
+        return [each for each in newest if each.time_ns >= oldest_ns]
+
     def _clients(self) -> list[LoadMetrics]:
         """The newest snapshot of each load client at work."""
-        now_ns = time.time_ns()
         newest: dict[int, LoadMetrics] = {}
-        for each in reversed(self._sampler.load_frames):
-            if now_ns - each.time_ns > CLIENT_STALE_S * 1e9:
-                break
+        for each in self._recent_frames():
             newest.setdefault(each.pid, each)
         return sorted((each for each in newest.values() if each.state != "ended"), key=lambda each: each.pid)[
             :CLIENTS_MAX

@@ -312,7 +312,7 @@ class Scene:
         Args:
             least: the axis ends no lower.
         """
-        highest = max((float(np.nanmax(values)) for values in columns.values() if _any(values)), default=0.0)
+        highest = max(map(highest_of, columns.values()), default=0.0)
         top = steady_top(self._tops.get(str(chart.name), 0.0), max(highest * 1.12, least))
         self._tops[str(chart.name)] = top
         frame.properties[f"{chart.name}_y", "end"] = top
@@ -320,8 +320,9 @@ class Scene:
     def fit_log(self, frame: Frame, chart: figure, low: Column, high: Column) -> None:
         """The same for a logarithmic axis, from 1 or 3 times a power of ten below ``low`` to such a number above
         ``high``."""
-        lowest = float(np.nanmin(low[low > 0])) if _any(low) and (low > 0).any() else 0.5
-        highest = float(np.nanmax(high)) if _any(high) else 50.0
+        positive = low[low > 0]
+        lowest = float(positive.min()) if positive.size else 0.5
+        highest = highest_of(high) or 50.0
         bottom = _log_step(lowest / 1.2, math.floor)
         top = max(_log_step(highest * 2.0, math.ceil), bottom * 30)
         frame.properties[f"{chart.name}_y", "start"] = bottom
@@ -388,8 +389,10 @@ def _log_step(value: float, rounding: Callable[[float], int]) -> float:
     return float(10.0 ** (half_decades // 2) * (3.0 if half_decades % 2 else 1.0))
 
 
-def _any(values: Column) -> bool:
-    return bool(np.isfinite(values).any())
+def highest_of(values: Column) -> float:
+    """The largest number; 0 if there is none."""
+    highest = float(np.fmax.reduce(values, initial=-np.inf))
+    return highest if math.isfinite(highest) else 0.0
 
 
 class Chart(Protocol):

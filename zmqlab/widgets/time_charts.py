@@ -19,7 +19,7 @@ from zmqlab.widgets.live_figure import Frame
 from zmqlab.widgets.palette import BACKED, FONT, GREY, INK, PERCENTILES, node_colour
 from zmqlab.widgets.readings import LATENCY_COLUMNS, SERVICE_COLUMNS, Column
 from zmqlab.widgets.sampler import Sampler
-from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, log_ticks
+from zmqlab.widgets.scene import WINDOW_ROWS, Scene, bold_label, highest_of, log_ticks
 
 LATENCY_LABELS = ("p50", "p99", "p99.9", "max")
 """Each has its step of the percentiles' hue; service time has the same, dashed."""
@@ -35,11 +35,6 @@ NOTE_PX = 22
 """A stage's chart may be low and narrow: the words for an empty one stand near its bottom, in short lines."""
 HEADROOM = 0.4
 """Empty room above the leaders' rows, for the labels of marks; as a share of the number of nodes."""
-
-
-def _highest(values: Column) -> float:
-    """The largest number; 0 if there is none."""
-    return float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
 
 
 class Throughput:
@@ -82,7 +77,7 @@ class Throughput:
     def update(self, scene: Scene, sampler: Sampler, frame: Frame, options: Mapping[str, Any]) -> None:
         columns = sampler.ring.newest(scene.names(sampler), WINDOW_ROWS)
         shown = {name: values for name, values in columns.items() if name.startswith(("offered", "ack", "taken"))}
-        offered, most = _highest(columns["offered"]), max(map(_highest, shown.values()), default=0.0)
+        offered, most = highest_of(columns["offered"]), max(map(highest_of, shown.values()), default=0.0)
         limit = CLIP * offered if offered else most
         scene.fit(frame, self._chart, {name: np.minimum(values, limit) for name, values in shown.items()}, least=100.0)
         self._tell_burst(frame, columns, limit, most)
@@ -94,7 +89,7 @@ class Throughput:
         label = f"{self.name}_burst"
         top = float(str(frame.properties[f"{self.name}_y", "end"]))
         acknowledged = columns["acknowledged"]
-        is_cut = most > max(limit, top) and _highest(acknowledged) > top
+        is_cut = most > max(limit, top) and highest_of(acknowledged) > top
         frame.properties[label, "visible"] = is_cut
         if is_cut:
             highest = int(np.nanargmax(acknowledged))

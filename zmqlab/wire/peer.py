@@ -20,6 +20,7 @@ from zmqlab.errors import FrameError, SettingsError
 from zmqlab.placement import Roster
 from zmqlab.raft.configuration import Configuration
 from zmqlab.raft.messages import (
+    CONFIGURATION,
     AppendEntries,
     AppendEntriesResponse,
     Entry,
@@ -79,7 +80,7 @@ def _decode_append(frame: bytes) -> AppendEntries:
             raise FrameError(f"entry {index} is of term {entry_term}, the one before it of term {last_term}")
         last_term = entry_term
         data = frame[start:offset]
-        if kind == EntryKind.CONFIGURATION:
+        if kind == CONFIGURATION:
             _expect_configuration(data)
         entries.append(Entry(index, entry_term, _KINDS[kind], data))
     _expect_end(frame, offset)

@@ -12,7 +12,7 @@ happened, and then the verdict is not *passed*. The others go on.
 What is lost so far is counted from the ledgers of all (:mod:`~zmqlab.lab.so_far`).
 
 Generators on this machine are traced with the nodes. Those of other machines have other clocks, and
-:attr:`Traces.other_clocks <zmqlab.lab.sampled_traces.Traces.other_clocks>` names them.
+:class:`~zmqlab.lab.sampled_traces.Traces` names them (``other_clocks``).
 """
 
 from __future__ import annotations

@@ -10,9 +10,13 @@ from collections.abc import Collection, Sequence
 
 from zmqlab.raft import Role
 from zmqlab.sim.checkers import Violation
+from zmqlab.sim.clients import Client
 from zmqlab.sim.node_process import Process
-from zmqlab.sim.node_rules import upkeep
+from zmqlab.sim.node_rules import crowds, upkeep
 from zmqlab.sim.world import World
+
+CROWD = 16
+"""How much more than nodes and clients may be in a container at rest."""
 
 
 def what_is_missing(members: Sequence[Process], world: World) -> str:
@@ -58,6 +62,19 @@ def _upkeep(process: Process, world: World) -> str:
         return missing
     asked = sorted(process.sockets.asked.values())
     return f"node {process.node_id} keeps connections to {asked}, which it has nothing to ask" if asked else ""
+
+
+def check_crowds(members: Sequence[Process], clients: Sequence[Client], world: World, draw: int) -> None:
+    """Nothing piles up in a node, or in a client's session. One run of three looks at one of each and at who leads.
+
+    ``draw``: a number by which the run, the member and the client are chosen."""
+    if draw % 3:
+        return
+    most = CROWD + 2 * len(world.processes) + len(clients)
+    looked_at: list[object] = [process.engine for process in members if process.leads]
+    looked_at += [members[draw % len(members)].engine, clients[draw % len(clients)].session]
+    for crowd in (crowd for each in looked_at for crowd in crowds(each, most)):
+        raise Violation(f"upkeep: at rest {crowd}")
 
 
 def check_states(members: Sequence[Process], wanted: Collection[int], world: World) -> None:

@@ -32,10 +32,9 @@ from zmqlab.sim.clients import Client, MakeClient
 from zmqlab.sim.focuses import plan_of
 from zmqlab.sim.network import Closings, Network
 from zmqlab.sim.node_process import Process
-from zmqlab.sim.node_rules import crowds
 from zmqlab.sim.placed_operator import PlacedOperator
 from zmqlab.sim.plan import MS, TICK_US, SimSettings
-from zmqlab.sim.rest_checks import check_states, what_is_missing, what_is_owed
+from zmqlab.sim.rest_checks import check_crowds, check_states, what_is_missing, what_is_owed
 from zmqlab.sim.seats import worlds_of
 from zmqlab.sim.trace import Trace, document
 from zmqlab.sim.weak_rules import rules_of
@@ -52,8 +51,6 @@ JOIN_US = 3_000 * MS
 gets the whole state first, in chunks of 150 bytes where the plan says so."""
 SEED_MS = 100
 """How long a seed asks at the beginning, when there is no cluster that it could miss."""
-CROWD = 16
-"""How much more than nodes and clients may be in a container at rest."""
 EVENTS_MAX = 500_000
 """A run has some thousand; so many mean that messages go in circles."""
 
@@ -368,20 +365,9 @@ class Simulation:
         strays = {address: strays for address, client in self.clients.items() if (strays := client.strays())}
         return f"clients keep nodes that are no members, or lack members: {strays}" if strays else ""
 
-    def _check_crowds(self) -> None:
-        """Nothing piles up in a node, or in a client's session. One run of three looks at one of each and a leader."""
-        if self._scheduled % 3:
-            return
-        most = CROWD + 2 * len(self._world.processes) + len(self.clients)
-        members, clients = self._members(), list(self.clients.values())
-        looked_at: list[object] = [process.engine for process in members if process.leads]
-        looked_at += [members[self._scheduled % len(members)].engine, clients[self._scheduled % len(clients)].session]
-        for crowd in (crowd for each in looked_at for crowd in crowds(each, most)):
-            raise Violation(f"upkeep: at rest {crowd}")
-
     def _check_states(self) -> None:
         """All members have the same books, sessions, log and members."""
-        self._check_crowds()
+        check_crowds(self._members(), list(self.clients.values()), self._world, self._scheduled)
         for world, members in self._groups():
             check_states(members, self.operator.members if world is self._world else world.members, world)
 

@@ -8,7 +8,7 @@ import pytest
 
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError
-from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed
+from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed, with_all_nodes
 from zmqlab.placement import Roster
 from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
@@ -90,7 +90,12 @@ def test_it_is_waited_until_the_newest_roster_is_followed(monkeypatch: pytest.Mo
     with pytest.raises(ClusterError, match="the cluster has still the node at"):
         wait_until_placed(list, PLACES[3], False, time.monotonic() - 1)
 
-    answers = iter([{}, {}])
+    answers = iter([told(GROWN)])
+    known = "tcp://127.0.0.1:5002"
+    assert with_all_nodes([known]) == (known, "tcp://127.0.0.1:5012", "tcp://127.0.0.1:5022", "tcp://127.0.0.1:5032")
+
+    answers = iter([{}, {}, {}])
+    assert with_all_nodes([known]) == (known,)
     assert look([]) is None
     with pytest.raises(ClusterError, match="no node tells which nodes"):
         all_nodes([])

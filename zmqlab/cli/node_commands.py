@@ -285,10 +285,11 @@ def remove(
     a later start with --join brings it back.
     """
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.lab.placed_members import all_nodes
+    from zmqlab.lab.placed_members import all_nodes, with_all_nodes
     from zmqlab.lab.scaling import member_called, reach_leader, remove_member, remove_node
 
     deadline = time.monotonic() + timeout_s
+    endpoints = with_all_nodes(endpoints)
     reached = reach_leader(lambda: endpoints, deadline)
     if reached.shards > 1:
         nodes_now = all_nodes(endpoints)

@@ -70,6 +70,14 @@ def look(endpoints: Iterable[str]) -> Placed | None:
     return Placed(max(rosters, key=lambda each: each.version), told) if rosters else None
 
 
+def with_all_nodes(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """These client endpoints, and those of all other nodes of their cluster, if it has shards: some of them may hold no
+    replica of the group that is asked for."""
+    placed = look(endpoints)
+    others = map(endpoint_at, placed.roster.places) if placed is not None else ()
+    return tuple(dict.fromkeys((*endpoints, *others)))
+
+
 def all_nodes(endpoints: Iterable[str]) -> dict[str, Member]:
     """All nodes of the cluster with shards to which the nodes at these client endpoints belong, by base endpoint.
 

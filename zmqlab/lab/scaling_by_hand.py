@@ -18,7 +18,7 @@ from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.fleet import check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
-from zmqlab.lab.placed_members import all_nodes, look
+from zmqlab.lab.placed_members import all_nodes, look, with_all_nodes
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member, remove_node
 from zmqlab.settings import (
     CLIENT_PORT,
@@ -76,6 +76,7 @@ class ScalingByHand:
         return list(members.values())
 
     def _reach(self) -> Reached:
+        self._seeds = with_all_nodes(self._seeds)
         reached = reach_leader(lambda: self._seeds, time.monotonic() + self._timeout_s)
         if reached.cluster:
             raise ClusterError(

@@ -75,6 +75,7 @@ NODE_MUTATIONS = (
                 "is_complete = len(founders) == len(self._settings.peers) + 1",
                 "is_complete = 2 * len(founders) > len(self._settings.peers) + 1",
             ),
+            ("if is_complete and all(dict(met) == founders for *_, met in there):", "if is_complete:"),
         ),
         20,
     ),

@@ -82,10 +82,9 @@ class Operator:
         self._places = len(self.members)
         self._is_ending = False
 
-    @property
-    def is_done(self) -> bool:
-        """All is as it shall be."""
-        return not self._goals
+    def missing(self) -> str:
+        """What is not yet as it shall be; empty if all is."""
+        return "the operator still waits for a change of the members" if self._goals else ""
 
     @property
     def wishes(self) -> int:

@@ -10,7 +10,8 @@ A journal may be lost only while nothing else goes on, and if each group keeps a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from random import Random
 
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, quorum_size
@@ -23,8 +24,13 @@ from zmqlab.wire import control
 class PlacedOperator(Operator):
     """See the module."""
 
-    worlds: Mapping[int, World]
-    """Of the groups; set before the run begins."""
+    def __init__(self, worlds: Mapping[int, World], join: Callable[..., Process], world: World, rng: Random) -> None:
+        """``worlds``: of the groups."""
+        super().__init__(join, world, rng)
+        self.worlds = worlds
+
+    def missing(self) -> str:
+        return super().missing() or self.misplaced()
 
     @property
     def roster(self) -> Roster:

@@ -208,7 +208,7 @@ class Seated:
 
 
 def worlds_of(world: World, founders: Configuration, settings: Callable[[int], NodeSettings]) -> dict[int, World]:
-    """A world for each group of a run with shards.
+    """A world for each group of a run with shards, in which the founders have taken their seats.
 
     Args:
         world: what all groups share.
@@ -221,6 +221,8 @@ def worlds_of(world: World, founders: Configuration, settings: Callable[[int], N
         members |= founded(Origin(node_id, founders), settings(node_id))
     worlds = {number: _world_of(number, world, members[number]) for number in sorted(members)}
     world.placed.group_0 = worlds[0]
+    for process in world.processes.values():
+        process.take_seats(worlds)
     return worlds
 
 

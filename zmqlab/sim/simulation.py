@@ -16,6 +16,7 @@ import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappop, heappush
 from itertools import permutations
 from typing import Any
@@ -173,12 +174,8 @@ class Simulation:
         """By group, of a run with shards."""
         if self.plan.shards > 1:
             self._worlds = worlds_of(world, founders, lambda node_id: world.processes[node_id].settings)
-            for process in world.processes.values():
-                process.take_seats(self._worlds)
-        make_operator = PlacedOperator if self._worlds else operator.Operator
-        self.operator = make_operator(self._join, world, random.Random(f"{seed} operator"))
-        if isinstance(self.operator, PlacedOperator):
-            self.operator.worlds = self._worlds
+        make_operator = partial(PlacedOperator, self._worlds) if self._worlds else operator.Operator
+        self.operator: operator.Operator = make_operator(self._join, world, random.Random(f"{seed} operator"))
         self.clients = {
             address: self._new_client(address, make_client, random.Random(f"{seed} client {address}"))
             for address in range(FIRST_CLIENT, FIRST_CLIENT + max(settings.clients, 2 * len(self._worlds)))
@@ -243,8 +240,7 @@ class Simulation:
         if not self.plan.nodes_ask:
             fields.pop("bootstrap_ms", None)
         process = self._new_process(self._settings_of(node_id, address, **fields))
-        if self._worlds:
-            process.take_seats(self._worlds, is_founder=False)
+        process.take_seats(self._worlds, is_founder=False)
         process.start()
         return process
 
@@ -358,10 +354,8 @@ class Simulation:
         if waiting := self._waiting_clients():
             return f"clients {waiting} still wait for answers"
         self.operator.reconcile()
-        if not self.operator.is_done:
-            return "the operator still waits for a change of the members"
-        if isinstance(self.operator, PlacedOperator) and (misplaced := self.operator.misplaced()):
-            return misplaced
+        if missing := self.operator.missing():
+            return missing
         for world, members in self._groups():
             if missing := what_is_missing(members, world):
                 return missing

@@ -10,23 +10,18 @@ import pytest
 
 from zmqlab.client.roster import Roster
 from zmqlab.engine.effects import Vitals
-from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import Held, LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.engine.status import early_status
 from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
-from zmqlab.settings import NodeSettings
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.node_process import Process
-from zmqlab.sim.node_rules import Beginning, Duties, crowds, late_snapshot
+from zmqlab.sim.node_rules import Duties, crowds, late_snapshot
 from zmqlab.wire import control
 from zmqlab.wire.client import ResponseStatus, encode_response
 from zmqlab.wire.fault_queries import LinkFault
-from zmqlab.wire.frames import ANSWER
-from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_hello, encode_message
 
 THREE = Configuration((1, 2, 3))
@@ -341,25 +336,6 @@ def test_a_query_that_is_never_answered_or_twice() -> None:
     assert node.missing() == ""
     with pytest.raises(Violation, match="queries: node 1 answers a query twice"):
         node.duties.replied()
-
-
-@pytest.mark.parametrize("configuration", [None, Configuration((1,))])
-def test_a_first_start_that_does_not_believe_a_member(configuration: Configuration | None) -> None:
-    """A cluster that has no leader just now is a cluster."""
-    member = Member(node_id=2, name="", host="10.0.0.2", port=5000, match_index=0, state="", voter=True)
-    status = early_status(NodeSettings(name="node2", port=5000, insecure=True), "follower", 2, VITALS)
-    status.members = [member]
-    answer = control.encode(ANSWER, control.StatusAnswer(5, status))
-    start = SimpleNamespace(has_asked=lambda address, nonce: (address, nonce) == ("at 2", 4))
-    beginning = Beginning(1)
-    beginning.hears(cast(FirstStart, start), "at 2", answer)  # to a question of an earlier life
-    assert not beginning.told_by
-    start.has_asked = lambda address, nonce: (address, nonce) == ("at 2", 5)
-    beginning.hears(cast(FirstStart, start), "at 2", answer)
-    with pytest.raises(Violation, match="founding: node 1 is told of a cluster at at 2, and"):
-        beginning.took_turn(configuration)
-    beginning.took_turn(Configuration(()))
-    assert not beginning.told_by  # much later it may be the only one that is left
 
 
 def test_what_piles_up() -> None:

@@ -30,6 +30,7 @@ In reading order:
 * :mod:`~zmqlab.sim.raft_rules`: such steps in Raft: votes, storage, creation, commitment.
 * :mod:`~zmqlab.sim.hearing_rules`: such steps that a node has not heard enough for.
 * :mod:`~zmqlab.sim.node_rules`: what a node owes to its clients and peers.
+* :mod:`~zmqlab.sim.first_start_rules`: what a node owes that does not know yet what it is.
 * :mod:`~zmqlab.sim.placement_rules`: what holds while the nodes of a cluster with shards come and go.
 * :mod:`~zmqlab.sim.watchers`: how the checkers see into a node.
 * :mod:`~zmqlab.sim.mutations`: bugs to plant, each of which must be found.

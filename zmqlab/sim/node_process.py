@@ -25,8 +25,9 @@ from zmqlab.replica import Journal, RaftByQuorum, Replica
 from zmqlab.settings import NodeSettings, parse_endpoint
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
+from zmqlab.sim.first_start_rules import Beginning
 from zmqlab.sim.network import Sockets
-from zmqlab.sim.node_rules import Beginning, Duties
+from zmqlab.sim.node_rules import Duties
 from zmqlab.sim.seats import Seated
 from zmqlab.sim.watchers import ObservedMachine, WatchedGroup, Watcher
 from zmqlab.sim.world import World
@@ -70,7 +71,7 @@ class Process(Seated):
         """Effects until the process ends; 0: it does not."""
         self.by_power_cut = False
         """That end, if it comes, takes along what is not flushed."""
-        self.paused = False
+        self.paused = self._turn_is_due = False
         self._is_new = True
         """Whether it had no journal when it was started last."""
         self._is_stray = False
@@ -101,10 +102,9 @@ class Process(Seated):
         self._waiting: dict[int, int] = {}
         """Sender -> frames of it in the inbox."""
         self.sockets = Sockets(self)
-        self._beginning = Beginning(number)
+        self._beginning = Beginning(number, settings)
         self._wake_at_us = self._turn_ns = self._signals = 0
         """SIGTERMs that its engine was not told of yet."""
-        self._turn_is_due = False
 
     # What is known of it.
 
@@ -169,7 +169,7 @@ class Process(Seated):
         self._inbox, self._turn_is_due, self.paused = [], False, False
         self._waiting.clear()
         self.sockets = Sockets(self)
-        self._beginning = Beginning(self.node_id)
+        self._beginning = Beginning(self.node_id, self.settings)
         self.world.listening[self.address] = self
         plan = self.world.plan
         bounds = plan.raft, plan.replica, plan.answer_frame_bytes, plan.balance_timeouts

@@ -16,7 +16,6 @@ that by asking again, so that no damage is seen. :class:`Duties` looks at the no
 * *log*: what the node tells of its log was applied by some node;
 * *joining*: a node asks no more to be taken in once it votes for sure (:class:`zmqlab.engine.lifecycle.Joining`): by
   its leader's word, or by a change that is committed and came in since it started;
-* *founding*: a node that is told of a cluster at its first start joins it (:class:`Beginning`);
 * *status*: what a node tells of itself is so;
 * *closing*: a node that ends in order before its time is up owes no answer, leads no others and, if it was to leave,
   is out (:class:`zmqlab.engine.departure.Closing`);
@@ -36,11 +35,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Group
-from zmqlab.engine.first_start import FirstStart
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import Configuration, Message, Raft
+from zmqlab.raft import Message, Raft
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.raft.state import FOLLOWER, LEADER
 from zmqlab.replica import Replica
@@ -55,8 +53,6 @@ from zmqlab.wire.control import (
     OkAnswer,
     Query,
     RemoveMemberQuery,
-    StatusAnswer,
-    decode_answer,
 )
 from zmqlab.wire.frames import HELLO
 from zmqlab.wire.node_status import NodeStatus
@@ -365,28 +361,6 @@ class Duties:
             f"node {self._process.node_id} is connected to {sorted(sockets.connected)} and hears "
             f"{sorted(sockets.subscribed)}, but the other members are at {sorted(others)}"
         )
-
-
-class Beginning:
-    """What a node owes that does not know yet what it is (:mod:`zmqlab.engine.first_start`): to believe members."""
-
-    def __init__(self, node_id: int) -> None:
-        self._node_id = node_id
-        self.told_by = ""
-        """The address at which a member has told it of a cluster."""
-
-    def hears(self, start: FirstStart, address: str, frame: bytes) -> None:
-        """An answer comes to one of its questions."""
-        answer = decode_answer(frame)
-        if isinstance(answer, StatusAnswer) and start.has_asked(address, answer.nonce):
-            self.told_by = self.told_by or (address if answer.status.members else "")
-
-    def took_turn(self, configuration: Configuration | None) -> None:
-        """A turn is over, of a node that was told. ``configuration``: of its log, once it knows what it is."""
-        if configuration is None or configuration.voters == (self._node_id,):
-            does = "goes on asking" if configuration is None else "founds one"
-            raise Violation(f"founding: node {self._node_id} is told of a cluster at {self.told_by}, and {does}")
-        self.told_by = ""  # what becomes of it later is another matter
 
 
 def late_snapshot(replica: Replica) -> str:

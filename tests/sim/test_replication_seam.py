@@ -10,7 +10,7 @@ from zmqlab.errors import SettingsError
 from zmqlab.replica import RaftByQuorum, broadcast, leader_answers, primary_backup
 from zmqlab.sim import Outcome, SimSettings, run
 
-LOSSES = {"leader-ack": 30, "primary-backup": 1, "broadcast": 14}
+LOSSES = {"leader-ack": 494, "primary-backup": 1, "broadcast": 14}
 """A seed in which a client was told of an order that is lost, for each weak replication."""
 
 

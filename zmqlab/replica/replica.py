@@ -296,8 +296,8 @@ class Replica:
         return bool(ready.committed) and ready.committed[-1].index < self._commit_at_ready
 
     def end_turn(self) -> bool:
-        """The turn's share of large work; returns whether there is more."""
-        return self._snapshotting.work()
+        """The turn's share of large work; returns whether there is more to do, also by what that work has led to."""
+        return self._snapshotting.work() or self.replication.is_ready()
 
     def _forget(self, key: Key) -> Pending | None:
         """Take a request out of those that wait, if it is one."""

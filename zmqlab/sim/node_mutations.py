@@ -254,7 +254,7 @@ NODE_MUTATIONS = (
         "a session that is changed while it is frozen",
         sessions.SessionTable.admit,
         (("session = session.copy(self._generation)", "session.generation = self._generation"),),
-        100,
+        200,
         SimSettings(focus="snapshots"),
     ),
     Mutation(
@@ -398,7 +398,8 @@ NODE_MUTATIONS = (
         "a transfer that was broken off counts as under way for ever",
         snapshotting.Snapshotting._is_receiving,
         (("self._receiving = None", "pass"),),
-        300,
+        120,
+        SimSettings(focus="moves"),
     ),
     Mutation(
         "questions for a hash that come late dropped",

@@ -150,9 +150,10 @@ class Operator:
         self._goals.append(Goal(node_id, is_addition=True))
 
     def _move(self) -> None:
-        """A node that joined is started again at another address."""
+        """A node that joined is started again at another address. If it is the only one, clients have no node left that
+        could tell them where it is, and it stays where it is."""
         process = self._pick_movable()
-        if process is not None and self._is_settled():
+        if process is not None and len(self.members) > 1 and self._is_settled():
             self._places += 1
             process.crash("to be moved")
             self._world.at(self._gap_us() // 4, self._start_at, process, f"tcp://10.0.0.{self._places}:5000")

@@ -328,13 +328,12 @@ class Creation:
             )
 
     def handed_over(self, raft: Raft, message: TimeoutNow) -> None:
-        """A leader tells another node to campaign; one that has given up the transfer since does so in vain."""
+        """A leader tells another to campaign; in vain if it has given up the transfer, or the other's term is later."""
         index, term, copy = raft.log.last_index, raft.log.last_term, self._copies[message.to]
-        if raft.role is LEADER and raft.transfer_target == message.to and not copy.holds(index, term):
-            raise Violation(
-                f"transfer: node {raft.node_id} tells node {message.to} to campaign, whose log ends at "
-                f"{copy.last_index} and lacks entry {index} of term {term}"
-            )
+        heeded = raft.transfer_target == message.to and copy.term <= raft.term
+        if raft.role is LEADER and heeded and not copy.holds(index, term):
+            at = f"log ends at {copy.last_index} and lacks entry {index} of term {term}"
+            raise Violation(f"transfer: node {raft.node_id} tells node {message.to} to campaign, whose {at}")
 
 
 class Commitment:

@@ -45,7 +45,7 @@ LogTo = Literal["file", "stderr"]
 """``stderr``: for containers and supervisors, which collect standard error."""
 
 MAX_SHARDS, MAX_COPIES = 64, 15
-"""Far more than the cores of one machine keep busy. Each has three tables of its own in a node's journal."""
+"""More shards than one machine's cores keep busy, each with three tables in a journal; as many copies as members."""
 PORTS_PER_NODE = 3
 """Base port + 0: PUB; + 1: ROUTER for peers; + 2: ROUTER for clients."""
 CLIENT_PORT = 2
@@ -314,10 +314,10 @@ class NodeSettings:
     """How many bytes of applied log the journal keeps behind snapshots, on disk only, for the verdict and for followers
     that are far behind."""
     drain_ms: int = 2_000
-    """After SIGTERM: the longest time for answering pending requests and handing leadership over."""
+    """After SIGTERM: the longest time for pending answers, for handing leadership over and for leaving."""
     leave: bool = False
-    """On SIGTERM leave the group, so that fewer votes make a majority. A later start with ``join`` comes back. For
-    clusters that are scaled up and down, as with ``docker compose up --scale``."""
+    """On SIGTERM leave the group (with ``shards``, all groups), so that fewer votes make a majority. A later start with
+    ``join`` comes back. For clusters that are scaled up and down, as with docker compose's ``--scale``."""
     shards: int = 1
     """How many Raft groups share the symbols. All nodes need the same, and it stays so for good."""
     replication_factor: int = 0

@@ -1,4 +1,4 @@
-"""Nodes that someone else started: attached to, followed, loaded, harmed by query, judged, and let go."""
+"""Nodes that were started elsewhere: attached to, followed, loaded, harmed by query, judged, and let go."""
 
 from __future__ import annotations
 
@@ -247,6 +247,13 @@ CANT: dict[str, Callable[[Cluster, str], object]] = {
     "scale": lambda cluster, _: cluster.scale(5),
     "change": lambda cluster, _: cluster.change(durability="fsync"),
 }
+
+
+def test_nodes_with_shards_are_not_attached_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All orders would have gone to group 0, and most nodes would have been missing."""
+    monkeypatch.setattr(ExternalHost, "look", lambda _: said(1, [member(1), member(2)], shards=4))
+    with pytest.raises(ClusterError, match=r"share 4 Raft groups.*LoadClient, and use zmqlab status"):
+        Cluster.attach(["tcp://127.0.0.1:5102"])
 
 
 @pytest.mark.process

@@ -148,9 +148,11 @@ def node(
     heartbeat_ticks: int | None = _tuning("--heartbeat-ticks", "Ticks between heartbeats."),
     snapshot_log_bytes: int | None = _tuning("--snapshot-log-bytes", "Applied log between two snapshots."),
     journal_retain_bytes: int | None = _tuning("--journal-retain-bytes", "Applied log kept on disk behind snapshots."),
-    drain_ms: int | None = _tuning("--drain-ms", "After SIGTERM: how long to answer and hand over, at most."),
-    shards: int | None = _tuning("--shards", "Raft groups that share the symbols; the same at all founders."),
-    replication_factor: int | None = _tuning("--replication-factor", "Founders that hold each group; 0: all."),
+    drain_ms: int | None = _tuning("--drain-ms", "After SIGTERM: how long to answer, hand over and leave, at most."),
+    shards: int | None = _tuning("--shards", "Raft groups that share the symbols; the same at all nodes."),
+    replication_factor: int | None = _tuning(
+        "--replication-factor", "Nodes that hold each group; 0: all; as --shards."
+    ),
 ) -> int:
     """Run one node in the foreground, until Ctrl-C or SIGTERM.
 

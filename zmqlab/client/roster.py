@@ -35,8 +35,8 @@ here: a node that missed its own removal may name the nodes that took over as le
 
 *Shards.* A roster is of one group: it asks for the status of that group, and a status of another one does not count
 here, neither for who leads nor for the members. A node that answers with one does not hold the group. It still knows
-other nodes of the cluster: the founders, and the members of its own groups. The roster tries all of those until it has
-found the group's members.
+other nodes: those of its cluster's roster (:class:`zmqlab.placement.Roster`), and the members of its own groups. All of
+those are tried until the group's members are found.
 
 All connected nodes are asked for their status once a second. They are asked sooner when a connection comes or goes,
 when no leader is known to a client that sends to the leader, when at most half of the nodes can be reached, and when

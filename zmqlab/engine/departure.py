@@ -156,7 +156,7 @@ class Departing:
     """Asks the leader of group 0 for a roster without this node, at a cluster with shards.
 
     From there on the groups follow (:class:`~zmqlab.engine.placing.Following`): other nodes take over this node's
-    replicas, and it closes one after the other. What it takes is bounded by :class:`Closing`, as everything then.
+    replicas, and it closes one after the other. It gives up after ``drain_ms``, as :class:`Closing` does.
     """
 
     def __init__(

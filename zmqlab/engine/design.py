@@ -46,7 +46,7 @@ class Company(NamedTuple):
     """What a group knows of the other groups of its node."""
 
     size: int = 1
-    """How many groups the node holds, this one included: each has its share of the node's bounds."""
+    """How many groups the node held when this one was opened, itself included: its share of the node's bounds."""
     briefs: Callable[[], list[GroupBrief]] | None = None
     """Gives the essentials of all of them; None: the cluster has no shards."""
     founders: tuple[tuple[int, str], ...] = ()

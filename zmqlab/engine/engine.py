@@ -17,8 +17,8 @@ journal, in the order in which they must happen; a crash may fall between any tw
 *Time.* A tick is due every ``tick_ms`` of the clock that is handed in. After a long pause time does not run backwards,
 but it does not rush either: at most ``MAX_TICKS_PER_TURN`` ticks pass between two looks at what the peers have sent.
 
-*A first start.* A founder or a seed has no group until it is decided what it is (:mod:`zmqlab.engine.first_start`).
-Until then it answers questions for its status, refuses requests, and hears no peer.
+*A first start.* A founder, a seed, or a node that joins shards has no group until it is decided what it is
+(:mod:`zmqlab.engine.first_start`). Until then it answers questions for its status, refuses requests, hears no peer.
 """
 
 from __future__ import annotations

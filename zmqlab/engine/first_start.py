@@ -12,7 +12,7 @@ told of it. A node that comes back without its journal is another node, and can 
 - :class:`~zmqlab.engine.group_founding.JoiningCluster`: a node that joins a cluster with shards.
 - :class:`Founding`: a seed (``--join`` with ``--bootstrap-ms``). It founds a cluster of one, which the others join.
 
-Both ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
+All ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
 not decided answers nothing but this question; it counts for no majority.
 
 Why a seed, and not ``--bootstrap-expect N``, where N equal nodes agree to begin? With more than N started at once, two

@@ -12,7 +12,7 @@ A cluster:
 * :mod:`~zmqlab.lab.dask_links`: the way to one worker: calls, its nodes as they are known here, its clock.
 * :mod:`~zmqlab.lab.worker_nodes`: what lives in a worker: nodes and load generators, on a lease of their owner.
 * :mod:`~zmqlab.lab.clock_samples`: how far the clock of another machine is from the one here, and how surely.
-* :mod:`~zmqlab.lab.external_host`: nodes that someone else started: attached to, and what can't be done to them.
+* :mod:`~zmqlab.lab.external_host`: nodes that were started elsewhere: attached to, and what can't be done to them.
 * :mod:`~zmqlab.lab.node_plan`: what all nodes have in common, and what each of the first nodes is told.
 * :mod:`~zmqlab.lab.fleet`: the nodes' processes: what each was told, whether it runs, and how it ended.
 * :mod:`~zmqlab.lab.turns`: which thread is at work on which node; the others wait.

@@ -6,7 +6,7 @@ This class is the front, one method for each thing that a person does. The rooms
 - :mod:`~zmqlab.lab.faults`, :mod:`~zmqlab.lab.node_faults`: what can be broken, and how it is undone; its verbs
   (``kill``, ``cut``, ``slow_disk`` and so on) are inherited from :mod:`~zmqlab.lab.fault_verbs`;
 - :mod:`~zmqlab.lab.fault_table`: the links that are bad, and what nodes suffer;
-- :mod:`~zmqlab.lab.scaling`: the members of the group, and its leader;
+- :mod:`~zmqlab.lab.scaling`: the members of the groups, and their leaders;
 - :mod:`~zmqlab.lab.feed`: what the nodes publish, and the events;
 - :mod:`~zmqlab.lab.run_folders`: the folder with logs and journals;
 - :mod:`~zmqlab.lab.started_cluster`: all of these together, made and ended;
@@ -138,7 +138,7 @@ class Cluster(FaultVerbs):
         ack: Ack = "quorum",
         run_dir: str | Path | None = None,
     ) -> Cluster:
-        """The cluster of nodes that someone else has started, on whatever machines (:mod:`~zmqlab.lab.external_host`).
+        """The cluster of nodes that were started elsewhere, on whatever machines (:mod:`~zmqlab.lab.external_host`).
 
         What travels over the nodes' sockets works as ever: load, figures, faults by query, verdict, panel. What needs
         their processes or disks (kill, pause, start, wipe, logs) raises ClusterError, and the message says who can.
@@ -152,7 +152,7 @@ class Cluster(FaultVerbs):
 
         Raises:
             RequestTimeout: no node answers; NotLetIn if the key is the reason.
-            ClusterError: the nodes that answer belong to no cluster yet.
+            ClusterError: the nodes that answer belong to no cluster yet, or have shards.
             SettingsError: they are no endpoints, or there is no such key.
         """
         return cls(host=ExternalHost(endpoints, keys), ack=ack, run_dir=run_dir).start()
@@ -235,7 +235,7 @@ class Cluster(FaultVerbs):
 
         Raises:
             SettingsError: a setting has no such value.
-            ClusterError: it needs a new cluster, or a node does not run. Nothing has changed then.
+            ClusterError: it needs a new cluster, as with shards, or a node does not run. Nothing has changed then.
             NodeError: a node did not come back, or did not catch up. Nodes before it have the new settings.
         """
         wanted = {"durability": durability, "reads": reads}
@@ -253,7 +253,7 @@ class Cluster(FaultVerbs):
 
         Raises:
             NodeError: it could not start.
-            ClusterError: it was not taken in, or not promoted, in time.
+            ClusterError: it was not taken in, or not promoted, in time; with shards also: no copy is left for it.
         """
         return self.scaling.add(timeout_s)
 

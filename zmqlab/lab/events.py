@@ -45,7 +45,7 @@ class LabEvent(StrEnum):
     DIED = "died"
     """The node's process ended, and the lab had not ended it."""
     ATTACHED = "attached"
-    """This process listens to a node that someone else has started."""
+    """This process listens to a node that was started elsewhere."""
     SILENT = "fell_silent"
     """The last word of such a node, as it came here: it may be dead, paused or cut off."""
     HEARD = "heard_again"

@@ -1,4 +1,4 @@
-"""Nodes that someone else started: attached to with a key, watched, loaded, harmed, judged, and left running.
+"""Nodes that were started elsewhere: attached to with a key, watched, loaded, harmed, judged, and left running.
 
 :class:`ExternalHost` is the :class:`~zmqlab.lab.hosts.Host` of such nodes, and
 :meth:`Cluster.attach <zmqlab.lab.cluster.Cluster.attach>` its door. Compose, Kubernetes, a supervisor or a person has

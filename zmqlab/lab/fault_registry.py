@@ -146,7 +146,7 @@ class Control:
     is_rare: bool = False
     """Whether a display may keep it behind a further click, since it is wanted seldom."""
     needs_process: bool = False
-    """Whether it starts, pauses or ends processes: it can't be done to nodes that someone else has started."""
+    """Whether it starts, pauses or ends processes: it can't be done to nodes that were started elsewhere."""
 
     @property
     def is_about_links(self) -> bool:

@@ -148,7 +148,7 @@ class LoadClient:
         self._symbols_a_group = 0 if "symbols" in settings else self.settings.symbols
         """Where the caller names no number of symbols."""
         self._node_choice: NodeChoice | None = settings.get("node_choice")
-        """As the caller wants it; empty: as is good for the number of shards."""
+        """As the caller wants it; None: as is good for the number of shards."""
         if self._cluster is not None:
             self._follow_shards(self._cluster.shards, nodes)
         self.thresholds = parse_thresholds(fail_if)

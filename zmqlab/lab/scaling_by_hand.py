@@ -150,6 +150,6 @@ class ScalingByHand:
         else:
             remove_member(lambda: self._seeds, member.node_id, deadline)
         self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)
-        self._tell(f"{name} is out of the group")
+        self._tell(f"{name} is out of {'the group' if reached.shards == 1 else 'all groups'}")
         processes.reap(each for each in processes.find() if each.kind == "node" and each.port == member.port)
         self._tell(f"{name} has ended")

@@ -136,7 +136,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
         folder: of the run.
 
     Raises:
-        ClusterError: another cluster uses the folder, or what is in it can't be started.
+        ClusterError: another cluster uses the folder, what is in it can't be started, or other nodes have shards.
         SettingsError: the folder can't be used, or holds a cluster of another size.
         RequestTimeout: the nodes that are to be attached to do not answer.
     """
@@ -177,8 +177,13 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
 
 
 def _attach(plan: NodePlan, host: ExternalHost, folder: RunFolder, end: Ending) -> StartedCluster:
-    """The same for nodes that someone else has started. What they have in common, they say."""
+    """The same for nodes that were started elsewhere. What they have in common, they say."""
     seen = host.look()
+    if seen.shards > 1:
+        raise ClusterError(
+            f"these nodes share {seen.shards} Raft groups, and a Cluster that attaches knows one: give their endpoints"
+            " to Client or LoadClient, and use zmqlab status, scale and remove"
+        )
     name = seen.cluster or ATTACHED
     plan = replace(plan, cluster=name, run_dir=folder.path, replication=seen.replication or plan.replication)
     feed = MetricsFeed()

@@ -134,9 +134,9 @@ class Transport:
         self._skipping: set[net.Socket] = set()
         """Sockets that are in the middle of a message that is not wanted."""
         self._dealers: dict[str, net.Socket] = {}
+        """By base endpoint."""
         self._topics = {frames.topic(frames.APPEND_ENTRIES)}
         """Of the broadcasts that are heard."""
-        """By base endpoint."""
         self._unmade: set[str] = set()
         """Base endpoints to which there is no connection yet, for want of a descriptor."""
         self._questions: dict[str, net.Socket] = {}

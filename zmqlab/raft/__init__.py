@@ -89,8 +89,8 @@ a snapshot in chunks.
 A broadcast also reaches followers that are not in step, and unicasts overtake broadcasts. So lost, repeated and
 reordered messages are the ordinary case. A follower truncates only at an entry that really conflicts. It commits only
 what the message at hand verified, and it answers with what that message verified. The leader tells news from noise by
-the *round*: a number that rises with each message and comes back in the answer. A rejection of an earlier round than
-the last repair is stale. One lost broadcast therefore costs one repair, however many broadcasts followed it.
+the *round*: a number that rises with each message that is to be answered, and comes back. A rejection of an earlier
+round than the last repair is stale. One lost broadcast therefore costs one repair, however many broadcasts followed it.
 
 Membership
 ----------

@@ -10,8 +10,8 @@ ahead of its commit index. What followers committed in an earlier term is in the
 (section 3.6.3), and so below any index that a read gets. The read waits until its index is applied, and thus committed.
 
 To show that it still led, a leader makes all reads of a turn one *batch* with a *round*. Once a quorum has answered
-that round or a later one, no other leader can have been elected before the reads began. Every message to followers
-carries a round, so a busy leader sends nothing extra.
+that round or a later one, no other leader can have been elected before the reads began. Every message that
+followers answer carries a round, so a busy leader sends nothing extra.
 
 A follower asks its leader for the index and waits until it has applied it. The outcome of a read is always reported:
 done, or failed, because no leader is known, the leader changed, or no answer came in time.

@@ -182,7 +182,7 @@ class RaftState:
     heartbeat_elapsed: int
     """Of a leader: ticks since the last heartbeat."""
     round: int
-    """The number of the last message to followers. Never falls."""
+    """The number of the last message to followers that is to be answered. Never falls."""
     broadcast_index: int
     """Of a leader: followers in step were sent the log up to here. ``<= log.last_index``."""
     broadcast_commit: int

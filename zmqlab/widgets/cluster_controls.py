@@ -231,7 +231,7 @@ class PartitionMatrix(FaultPanel):
 
 
 def states_of(cluster: Cluster, names: Iterable[str], ended: bool) -> dict[str, str]:
-    """``running``, ``paused`` or ``stopped`` for each name. Nodes that someone else has started are ``running`` while
+    """``running``, ``paused`` or ``stopped`` for each name. Nodes that were started elsewhere are ``running`` while
     they are heard, and else ``silent``: the reason is not known.
 
     When the cluster stops (``ended``), the figures end before its nodes do. They are called stopped already, because

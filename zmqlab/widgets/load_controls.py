@@ -117,7 +117,7 @@ class LoadControls(Panel):
             self._mixes[AS_GIVEN] = given.mix
         self._chosen: dict[str, Any] = {
             "rate": float(given.rate if given and given.rate else 5_000),
-            "node_choice": given.node_choice if given else "random",
+            "node_choice": given.node_choice if given else "leader" if cluster.shards > 1 else "random",
             "arrivals": given.arrivals if given else "poisson",
             "mix": next(name for name, mix in self._mixes.items() if mix == (given.mix if given else FlowMix())),
             "waits": NOTHING if (given.ack if given else cluster.ack) == "none" else ANSWER,

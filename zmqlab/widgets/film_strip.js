@@ -46,7 +46,8 @@ function filmStrip() {
 
   // `waits`: the Raft groups that still give no answer, where others do.
   function draw(film, leader, waits) {
-    const style = getComputedStyle(el), scale = Math.max(1, parseFloat(style.fontSize) / PLAIN_PX);    // a wall has larger text
+    // A wall has larger text. A strip that is on no page has no size.
+    const style = getComputedStyle(el), scale = Math.max(1, parseFloat(style.fontSize) / PLAIN_PX || 1);
     const width = Math.max(el.clientWidth || 0, 300) / scale, left = 4, right = 4;
     const [height, top, floor] = style.getPropertyValue("--zl-film-low").trim() ? LOW : FULL;
     const x = (ms) => left + (width - left - right) * (ms - film.from_ms) / (film.until_ms - film.from_ms);

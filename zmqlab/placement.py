@@ -36,7 +36,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from zmqlab.market.types import symbol_code
-from zmqlab.settings import is_address, parse_endpoint
+from zmqlab.settings import MAX_COPIES, MAX_SHARDS, is_address, parse_endpoint
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -216,8 +216,15 @@ class Roster(NamedTuple):
             roster = cls(
                 version, tuple(nodes), tuple(tuple(nodes[at] for at in each) for each in groups), tuple(parting)
             )
-            if not isinstance(version, int) or version < 0 or not all(map(is_address, roster.places)):
+            if type(version) is not int or not 0 <= version < 1 << 63 or not all(map(is_address, roster.places)):
                 raise ValueError("its version or an address is none")
+            in_order = sorted(set(roster.nodes), key=parse_endpoint)
+            if not 0 < len(nodes) <= MAX_COPIES or list(roster.nodes) != in_order or len(roster.parting) > PARTING_MAX:
+                raise ValueError("its nodes are too few, too many or out of order")
+            if not 0 < len(groups) <= MAX_SHARDS or not all(0 < len({*each}) == len(each) for each in roster.groups):
+                raise ValueError("a group has no member, or has one twice")
+            if roster.encode() != data:
+                raise ValueError("it is spelled in another way than a node does")
             return roster
         except (TypeError, IndexError, AttributeError, RecursionError, ValueError) as error:
             raise ValueError(f"{len(data)} bytes are no roster: {error}") from error

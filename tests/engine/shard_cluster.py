@@ -59,13 +59,15 @@ class ShardCluster:
         driven.now_ns = self.now_ns
         self.running[number] = driven
 
-    def join(self, number: int, journal: Journal | None = None, **fields: Any) -> Driven:
-        """A node starts that is to be taken in, or is started again; by the addresses of all that run."""
+    def join(
+        self, number: int, journal: Journal | None = None, seeds: Sequence[int] | None = None, **fields: Any
+    ) -> Driven:
+        """A node starts that is to be taken in, or is started again; told of ``seeds``, or of all that run."""
         self.journals[number] = journal or self.journals.get(number) or MemoryJournal()
         settings = NodeSettings(
             name=f"node{number}",
             port=5_000 + 10 * number,
-            join=tuple(endpoint(other) for other in self.running if other != number),
+            join=tuple(endpoint(other) for other in (self.running if seeds is None else seeds) if other != number),
             shards=self.shards,
             replication_factor=self.copies,
             **fields,

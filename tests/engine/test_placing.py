@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.placement import Roster
 from zmqlab.replica import MemoryJournal
 from zmqlab.wire import control
 
@@ -133,3 +136,54 @@ def test_a_replica_stays_open_until_its_group_has_let_it_go() -> None:
     for group in range(SHARDS):
         if endpoint(3) in cluster.roster().groups[group] and endpoint(3) not in before[group]:
             assert group in cluster.groups(4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_node_that_was_told_of_one_node_alone_gets_into_all_its_groups(seed: int) -> None:
+    """That node may hold none of them: it asked on there for ever, and its log named no other."""
+    cluster = ShardCluster(4, 4, 2)
+    cluster.step(60)
+    cluster.join(4, seeds=[seed])
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+
+
+def test_a_founder_that_was_away_while_a_group_went_and_came_back_is_a_member_again() -> None:
+    """It was given no nodes to ask, and so it never asked to be taken in again."""
+    cluster = ShardCluster(4, 4, 3)
+    cluster.step(60)
+    held = set(cluster.groups(0))
+    cluster.stop(0)
+    cluster.step(100)
+    cluster.join(4)
+    gone = held - set(
+        Roster.of_founders([endpoint(each) for each in range(4)], 4, 3).with_node(endpoint(4), 3).held_by(endpoint(0))
+    )
+    assert gone
+    cluster.step_until(
+        lambda: all(cluster.leader(each) is not None and endpoint(0) not in cluster.voters(each) for each in gone)
+    )
+    cluster.dismiss(4)
+    cluster.step_until(lambda: cluster.roster().version == 2)
+    assert gone & set(cluster.roster().held_by(endpoint(0)))
+    cluster.start(0)
+    cluster.step_until(cluster.is_placed)
+
+
+def test_a_node_that_was_away_while_a_group_went_closes_its_replica() -> None:
+    """It asked the group for ever to be taken in again, and so it never asked whether it was let go."""
+    cluster = ShardCluster(3, 8, 3)
+    cluster.step(60)
+    cluster.join(3)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    held = set(cluster.groups(3))
+    cluster.stop(3)
+    cluster.step(100)
+    cluster.join(4)
+    cluster.step_until(lambda: cluster.roster().version == 2)
+    gone = held - set(cluster.roster().held_by(endpoint(3)))
+    assert gone
+    cluster.step_until(
+        lambda: any(cluster.leader(each) is not None and endpoint(3) not in cluster.voters(each) for each in gone)
+    )
+    cluster.join(3)
+    cluster.step_until(cluster.is_placed)

@@ -229,9 +229,14 @@ class Answers:
         if self._is_late(query, leaves=True):
             said = "that node has been started again since, and has asked to stay"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
-        change = None
+        change, address = None, query.address
+        if address:
+            try:
+                address = "tcp://{}:{}".format(*parse_address(address))
+            except SettingsError as error:
+                return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         if self._following is not None:
-            change = self._following.release(query.node_id, query.address, asks_itself=query.life > 0)
+            change = self._following.release(query.node_id, address, asks_itself=query.life > 0)
         if change is None:
             change = self._replica.replication.remove_member(query.node_id)
         return self._outcome(query.nonce, change)

@@ -151,8 +151,9 @@ class Engine:
         if hosted is not None:
             parts = self._settings, self._journal, self._effects, self._connections, self._rng
             self.hosting = hosting_of(*parts, self.groups, hosted, new, self._open)
+        places = self.hosting.placing.roster.places if self.hosting and new else ()
         for number, (journal, origin) in opened.items():
-            self._open(number, journal, origin, len(opened))
+            self._open(number, journal, origin, len(opened), () if origin.is_founder else places)
         self._wake_all()
         if len(opened) < self._settings.shards:
             self._effects.hear_groups(tuple(opened))

@@ -242,8 +242,12 @@ class Group:
         self.replica.tick()
         self.peers.tick()
         if not self.closing.begun:  # a node that leaves must not ask to come back
-            self.joining.tick()
-            if not self.joining.is_wanted():
+            is_away = self.following is not None and self.following.is_away()
+            if is_away:
+                self.joining.close()
+            else:
+                self.joining.tick()
+            if is_away or not self.joining.is_wanted():
                 self.standing.tick()
         self.closing.tick()
         if self.following is not None:

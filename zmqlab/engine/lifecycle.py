@@ -196,8 +196,8 @@ class Joining:
         )
 
     def ask_again(self, seeds: Sequence[str]) -> None:
-        """The node was let go, and is to be a member again."""
-        if self.was_in:
+        """The node is to be a member, and is none: it was let go, or the nodes that it asks do not know the group."""
+        if self.was_in or self._seeds != tuple(seeds):
             self.was_in, self._no_reason_in, self._seeds = False, None, tuple(seeds)
             self._began_at = self._replication.last_index
             self._asker.forget()

@@ -136,6 +136,12 @@ class Following:
         """The address of the member that should lead; empty: none more than the others."""
         return next(iter(self._placing.places_in(self._number)), "")
 
+    def is_away(self) -> bool:
+        """Whether the roster has this node in other groups alone: it asks this one only whether it was let go."""
+        placing = self._placing
+        own, roster = placing.own_address, placing.roster
+        return bool(roster.version) and own in roster.nodes and own not in placing.places_in(self._number)
+
     def tick(self) -> None:
         """Let a member go that is to go, if it is time."""
         replication = self._replication

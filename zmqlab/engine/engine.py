@@ -339,8 +339,7 @@ class Engine:
             self._take_delayed()
         if self._next_tick_ns <= self._now_ns:
             self._let_time_pass()
-        start = self._first_start
-        if start is not None and start.origin is not None:
+        if (start := self._first_start) is not None and start.origin is not None:
             self._first_start = None
             self._open_groups(beginning_of(start, start.origin, self._settings))
         awake, self._awake = tuple(self._awake.values()), {}

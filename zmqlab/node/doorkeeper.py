@@ -152,7 +152,8 @@ class Door:
         excess = len(self._guests) - self.connections_max
         if excess > 0:
             self._take_heard(now_s)
-            for descriptor in sorted(self._guests, key=lambda each: self._claim(each, now_s))[:excess]:
+            newest_first = list(self._guests)[::-1]  # many may have come since the last look, and have the same claim
+            for descriptor in sorted(newest_first, key=lambda each: self._claim(each, now_s))[:excess]:
                 del self._guests[descriptor]
                 self.end(descriptor)
 

@@ -45,6 +45,10 @@ class LabVisit(Visit):
         """Until the kernel is connected and idle."""
         self.page.wait_for_function(READY, timeout=60_000)
 
+    def await_printed(self, text: str) -> None:
+        """Until a cell has printed it; between two cells a kernel is idle, too."""
+        self.page.wait_for_function(f"(text) => ({PRINTED})().includes(text)", arg=text, timeout=60_000)
+
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Carry out a command of JupyterLab's, and wait for it."""
         self.page.evaluate(

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser
 
 from tests.waiting import seconds_until
 from tests.widgets.browser import MARKS, SLACK, keep, kernels_of, living, nodes_of, processes_of, run_folders
-from tests.widgets.jupyter import FAILED, PRINTED, JupyterLab, LabVisit
+from tests.widgets.jupyter import FAILED, JupyterLab, LabVisit
 
 pytestmark = MARKS
 
@@ -96,9 +96,9 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     keep(visit, "load")
 
     # The chapter's own story, to its end: it kills the leader, and starts it again.
+    visit.await_printed("leads; orders are acknowledged again")
     visit.await_kernel()
     assert page.evaluate(FAILED) == 0
-    assert "leads; orders are acknowledged again" in page.evaluate(PRINTED)
     page.locator(".zl-lab").scroll_into_view_if_needed()
 
     # Kill the leader: a process is dead, another node leads, the line and the card appear, the charts go on.
@@ -213,9 +213,9 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     # Run All ends at the last cell, and the stage is in sight beside it; no cell is under it.
     visit.begin("notebook:run-all-cells")
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=90_000)
+    visit.await_printed("leads; orders are acknowledged again")
     visit.await_kernel()
     assert page.evaluate(FAILED) == 0
-    assert "leads; orders are acknowledged again" in page.evaluate(PRINTED)
     cards.get_by_text("killed (it led)").wait_for(timeout=15_000)
     now = page.evaluate(BOXES)
     assert now["stage"]["right"] <= now["width"]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
-from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.sim.checkers import Violation
 
 if TYPE_CHECKING:
@@ -46,14 +45,7 @@ class PlacementRules:
 
     def _is_agreed(self, roster: bytes) -> bool:
         causes = self.group_0.causes
-        if causes is None:
-            return True
-        commitment = causes.commitment
-        return any(
-            change.roster == roster
-            and commitment._is_on_a_majority(Entry(index, term, EntryKind.CONFIGURATION, b""), change)
-            for (index, term), change in commitment._changes.items()
-        )
+        return causes is None or causes.commitment.agrees(0, lambda change: change.roster == roster)
 
     def changed(self, world: World, before: Configuration, after: Configuration) -> None:
         """A group has other members now, by what is committed."""

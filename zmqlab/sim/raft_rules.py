@@ -26,6 +26,7 @@ repeats its mistakes. The rules read a node's Raft core and change nothing.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from zmqlab.raft import (
     AppendEntriesResponse,
@@ -365,19 +366,16 @@ class Commitment:
 
     def is_out(self, node_id: int, since: int) -> bool:
         """Whether a change behind index ``since``, which leaves this node out, is on the disks of a majority."""
-        return any(
-            index > since
-            and node_id not in change.members
-            and self._is_on_a_majority(Entry(index, term, CONFIGURATION, b""), change)
-            for (index, term), change in self._changes.items()
-        )
+        return self.agrees(since, lambda change: node_id not in change.members)
 
     def votes(self, node_id: int, since: int) -> bool:
         """Whether a change behind index ``since``, after which this node votes, is on the disks of a majority."""
+        return self.agrees(since, lambda change: node_id in change.voters)
+
+    def agrees(self, since: int, fits: Callable[[Configuration], bool]) -> bool:
+        """Whether a change behind index ``since`` that ``fits`` is on the disks of a majority."""
         return any(
-            index > since
-            and node_id in change.voters
-            and self._is_on_a_majority(Entry(index, term, CONFIGURATION, b""), change)
+            index > since and fits(change) and self._is_on_a_majority(Entry(index, term, CONFIGURATION, b""), change)
             for (index, term), change in self._changes.items()
         )
 

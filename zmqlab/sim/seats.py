@@ -90,11 +90,7 @@ class Seat:
 
     def configurations(self) -> list[Configuration]:
         """As the process does, of this group."""
-        if self.replica is not None:
-            raft = self.raft
-            committed = max(raft.commit_index, raft.configurations.oldest_index)
-            self.last_configurations = [raft.configuration, raft.configurations.at(committed)]
-        return self.last_configurations
+        return type(self.process).configurations(cast("Process", self))
 
     def closed(self) -> None:
         """The process has ended, or closes this replica."""

@@ -297,7 +297,7 @@ class Replica:
 
     def end_turn(self) -> bool:
         """The turn's share of large work; returns whether there is more to do, also by what that work has led to."""
-        return self._snapshotting.work() or self.replication.is_ready()
+        return self._snapshotting.work()
 
     def _forget(self, key: Key) -> Pending | None:
         """Take a request out of those that wait, if it is one."""

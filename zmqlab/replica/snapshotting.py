@@ -127,7 +127,9 @@ class Snapshotting:
         """Books that are freed in steps."""
 
     def work(self) -> bool:
-        """One turn's share of all that is under way; between two turns. Returns whether there is more."""
+        """One turn's share of all that is under way; between two turns. Returns whether there is more to do, also for
+        the replication: some send on a snapshot that was made."""
+        made = self.total
         if self._is_due():
             self._begin()
         if self._making is not None:
@@ -136,7 +138,8 @@ class Snapshotting:
             self._hash_some(self._hashing)
         if self._let_go and next(self._let_go[0], self) is self:
             del self._let_go[0]
-        return bool(self._making or self._hashing or self._let_go) or self._is_due()
+        has_more = bool(self._making or self._hashing or self._let_go) or self._is_due()
+        return has_more or (self.total > made and self._replication.is_ready())
 
     # Making.
 

@@ -207,7 +207,7 @@ class Answers:
         if not 0 < query.node_id < 1 << 64:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, f"{query.node_id} is no node id")
         try:
-            host, port = parse_address(query.address)
+            address = _as_endpoint(query.address)
         except SettingsError as error:
             return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
         if query.name and not is_node_name(query.name):
@@ -217,7 +217,6 @@ class Answers:
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
         if query.name:
             self._peers.note_name(query.node_id, query.name)
-        address = f"tcp://{host}:{port}"
         self._peers.note_address(query.node_id, address)
         change = self._following.admit(query.node_id, address) if self._following is not None else None
         if change is None:
@@ -229,12 +228,11 @@ class Answers:
         if self._is_late(query, leaves=True):
             said = "that node has been started again since, and has asked to stay"
             return ErrorAnswer(query.nonce, ErrorCode.REFUSED, said)
-        change, address = None, query.address
-        if address:
-            try:
-                address = "tcp://{}:{}".format(*parse_address(address))
-            except SettingsError as error:
-                return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
+        try:
+            address = _as_endpoint(query.address) if query.address else ""
+        except SettingsError as error:
+            return ErrorAnswer(query.nonce, ErrorCode.BAD_QUERY, str(error))
+        change = None
         if self._following is not None:
             change = self._following.release(query.node_id, address, asks_itself=query.life > 0)
         if change is None:
@@ -287,3 +285,8 @@ class Answers:
             leader = self._peers.address_of(self._replica.replication.leader_id)
             return ErrorAnswer(nonce, ErrorCode.NOT_LEADER, "only the leader changes the members", leader)
         return ErrorAnswer(nonce, ErrorCode.REFUSED, change.value)
+
+
+def _as_endpoint(address: str) -> str:
+    """A base endpoint in its one spelling. Raises SettingsError: it names no address."""
+    return "tcp://{}:{}".format(*parse_address(address))

@@ -24,6 +24,11 @@ HAND_OVERS = 2
 """Tries in an election time-out to hand leadership over: a successor that does not answer is not waited for longer."""
 
 
+def drain_ticks(settings: NodeSettings) -> int:
+    """How long the end of a node may take, in ticks."""
+    return max(1, settings.drain_ms // settings.tick_ms)
+
+
 class Leaving:
     """Asks to be removed, as the last thing that a node does (``--leave``).
 
@@ -165,7 +170,7 @@ class Departing:
         """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
         self._placing = placing
         self._ticks = 0
-        self._ticks_max = max(1, settings.drain_ms // settings.tick_ms)
+        self._ticks_max = drain_ticks(settings)
         self._asker = Asker(
             effects,
             rng,

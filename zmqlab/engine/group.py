@@ -19,7 +19,7 @@ from dataclasses import replace
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
-from zmqlab.engine.departure import Closing, Leaving
+from zmqlab.engine.departure import Closing, Leaving, drain_ticks
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.leader_balance import Balance
@@ -112,7 +112,7 @@ class Group:
         self.balance = Balance(
             self.replica, lambda: self.peers.member_at(self.preferred), self.peers.is_closing, patience
         )
-        self.closing = Closing(self.replica, max(1, settings.drain_ms // settings.tick_ms), leaving)
+        self.closing = Closing(self.replica, drain_ticks(settings), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
         self._bad_clients = faults.clients

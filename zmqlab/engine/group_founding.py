@@ -31,10 +31,10 @@ from typing import NamedTuple
 from zmqlab.engine.effects import Asking
 from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
 from zmqlab.errors import JournalMismatch
-from zmqlab.placement import Roster, place
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.replica import Hosted, Journal, Origin
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus
 
@@ -45,13 +45,12 @@ def founded(origin: Origin, settings: NodeSettings) -> dict[int, Configuration]:
     """The groups of one of the founders in ``origin``, with the founding members of each."""
     if settings.shards == 1:
         return {ONLY_GROUP: origin.configuration}
-    addresses = dict(origin.configuration.addresses)
-    ids = sorted(addresses, key=lambda node_id: parse_endpoint(addresses[node_id]))
-    placement = place(ids, settings.shards, settings.replication_factor)
+    addresses = origin.configuration.addresses
+    id_at = {at: node_id for node_id, at in addresses}
+    placed = Roster.of_founders(list(id_at), settings.shards, settings.replication_factor)
     return {
-        group: Configuration(members, addresses=tuple(addresses.items()))
-        for group, members in placement.items()
-        if origin.node_id in members
+        group: Configuration(tuple(id_at[at] for at in placed.groups[group]), addresses=addresses)
+        for group in placed.held_by(dict(addresses)[origin.node_id])
     }
 
 

@@ -155,7 +155,7 @@ def test_a_new_node_gets_the_keys_of_those_that_run(
     monkeypatch.setattr(scaling_by_hand.ask, "statuses", lambda *_: {})
     members = {"tcp://127.0.0.1:5000": Member(node_id=1, host="127.0.0.1", port=5_000, voter=True, name="node0")}
     monkeypatch.setattr(
-        scaling_by_hand, "reach_leader", lambda *_: scaling_by_hand.Reached("tcp://127.0.0.1:5002", members)
+        scaling_by_hand, "reach_cluster", lambda *_: scaling_by_hand.Reached("tcp://127.0.0.1:5002", members)
     )
 
     def scale(keys: Path | None = None) -> None:

@@ -287,21 +287,14 @@ def remove(
     a later start with --join brings it back.
     """
     endpoints, timeout_s = node_list(nodes, keys), parse_duration(timeout)
-    from zmqlab.lab.placed_members import all_nodes, with_all_nodes
-    from zmqlab.lab.scaling import member_called, reach_leader, remove_member, remove_node
+    from zmqlab.lab.scaling import let_go, member_called, reach_cluster
 
     deadline = time.monotonic() + timeout_s
-    endpoints = with_all_nodes(endpoints)
-    reached = reach_leader(lambda: endpoints, deadline)
-    if reached.shards > 1:
-        nodes_now = all_nodes(endpoints)
-        found = member_called(member, reached._replace(members=nodes_now))
-        remove_node(lambda: [each.client_endpoint for each in nodes_now.values()], found.endpoint, deadline)
-    else:
-        found = member_called(member, reached)
-        remove_member(lambda: endpoints, found.node_id, deadline)
-    where = "the group" if reached.shards == 1 else "all groups"
-    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of {where}")
+    reached = reach_cluster(endpoints, deadline)
+    found = member_called(member, reached)
+    to_ask = endpoints if reached.shards == 1 else [each.client_endpoint for each in reached.members.values()]
+    let_go(reached, found, lambda: to_ask, deadline)
+    typer.echo(f"{found.name or member} at {found.host}:{found.port} is out of {reached.all_groups}")
     return EXIT_OK
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import NodeStatus
 
 CHECKPOINTS = 2_000
@@ -158,7 +157,7 @@ class Published:
     def endpoints_of(self, group: int) -> dict[str, str]:
         """Node -> where clients reach it, of the nodes that hold the group."""
         told = ((name, status) for name, status in self.newest(group).items() if status.address)
-        return {name: client_endpoint(*parse_endpoint(status.address)) for name, status in told}
+        return {name: status.client_endpoint for name, status in told}
 
     def _group(self, number: int) -> _Group:
         return self._groups.setdefault(number, _Group())

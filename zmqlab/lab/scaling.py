@@ -32,12 +32,18 @@ from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count
-from zmqlab.lab.placed_members import look, short_of, wait_until_placed
+from zmqlab.lab.placed_members import (
+    ANSWER_TIMEOUT_S,
+    all_nodes,
+    endpoint_at,
+    look,
+    short_of,
+    wait_until_placed,
+    with_all_nodes,
+)
 from zmqlab.lab.turns import MEMBERS
 from zmqlab.settings import (
     NodeSettings,
-    client_endpoint,
-    parse_endpoint,
 )
 from zmqlab.wire import control
 from zmqlab.wire.node_status import Member
@@ -46,7 +52,6 @@ CHANGE_TIMEOUT_S = 30.0
 """For one change. A small log is copied in a second; an election in between takes a quarter of one."""
 TRANSFER_TIMEOUT_S = 5.0
 """For one transfer of leadership: some ten milliseconds, and a leader gives up after an election time-out."""
-ANSWER_TIMEOUT_S = 0.5
 REFUSAL_S = 0.5
 """A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
 now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
@@ -64,6 +69,11 @@ class Reached(NamedTuple):
     """The name of the :class:`~zmqlab.lab.cluster.Cluster` that it belongs to; empty if it was started by hand."""
     shards: int = 1
     """How many Raft groups its nodes have."""
+
+    @property
+    def all_groups(self) -> str:
+        """What a node that goes is out of, in words."""
+        return "the group" if self.shards == 1 else "all groups"
 
 
 class Scaling:
@@ -281,6 +291,27 @@ def reach_leader(endpoints: Callable[[], Sequence[str]], deadline: float, group:
         time.sleep(POLL_S)
 
 
+def reach_cluster(endpoints: Sequence[str], deadline: float) -> Reached:
+    """The leader, of group 0 if there are several, and all nodes of the cluster as its members; nodes that hold no
+    replica of group 0 are among them.
+
+    Raises:
+        ClusterError: none of the nodes at these client endpoints answers.
+        NoLeader: no node led until ``deadline``.
+    """
+    asked = with_all_nodes(endpoints)
+    reached = reach_leader(lambda: asked, deadline)
+    return reached if reached.shards == 1 else reached._replace(members=all_nodes(asked))
+
+
+def let_go(reached: Reached, member: Member, endpoints: Callable[[], Sequence[str]], deadline: float) -> None:
+    """Have a member leave its group, or with shards the cluster. ``endpoints``, raises: as :func:`remove_member`."""
+    if reached.shards > 1:
+        remove_node(endpoints, member.endpoint, deadline)
+    else:
+        remove_member(endpoints, member.node_id, deadline)
+
+
 def member_called(name: str, reached: Reached) -> Member:
     """The member at this base endpoint, or the only one of this name.
 
@@ -332,7 +363,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
         if error is None or error.code != control.ErrorCode.BUSY:
-            target = client_endpoint(*parse_endpoint(error.leader)) if error and error.leader else ""
+            target = endpoint_at(error.leader) if error and error.leader else ""
         time.sleep(POLL_S)
 
 

@@ -18,8 +18,8 @@ from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.fleet import check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
-from zmqlab.lab.placed_members import all_nodes, look, with_all_nodes
-from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, reach_leader, remove_member, remove_node
+from zmqlab.lab.placed_members import look
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, let_go, reach_cluster
 from zmqlab.settings import (
     CLIENT_PORT,
     DEFAULT_REPLICATION,
@@ -76,14 +76,11 @@ class ScalingByHand:
         return list(members.values())
 
     def _reach(self) -> Reached:
-        self._seeds = with_all_nodes(self._seeds)
-        reached = reach_leader(lambda: self._seeds, time.monotonic() + self._timeout_s)
+        reached = reach_cluster(self._seeds, time.monotonic() + self._timeout_s)
         if reached.cluster:
             raise ClusterError(
                 f"these nodes belong to the cluster {reached.cluster} of another process: call cluster.scale(n) there"
             )
-        if reached.shards > 1:
-            reached = reached._replace(members=all_nodes(self._seeds))
         away = [address for address, each in reached.members.items() if not is_loopback(each.host)]
         if away:
             raise ClusterError(f"{away[0]} is on another machine: start and stop nodes there (zmqlab node --join)")
@@ -145,11 +142,8 @@ class ScalingByHand:
         leader_port = parse_endpoint(reached.endpoint)[1] - CLIENT_PORT
         address, member = max(members.items(), key=lambda item: (item[1].port != leader_port, item[1].name))
         name = member.name or address
-        if reached.shards > 1:
-            remove_node(lambda: self._seeds, address, deadline)
-        else:
-            remove_member(lambda: self._seeds, member.node_id, deadline)
+        let_go(reached, member, lambda: self._seeds, deadline)
         self._seeds = tuple(seed for seed in self._seeds if seed != member.client_endpoint)
-        self._tell(f"{name} is out of {'the group' if reached.shards == 1 else 'all groups'}")
+        self._tell(f"{name} is out of {reached.all_groups}")
         processes.reap(each for each in processes.find() if each.kind == "node" and each.port == member.port)
         self._tell(f"{name} has ended")

@@ -19,7 +19,7 @@ from zmqlab.client import ask
 from zmqlab.errors import RequestRefused, SettingsError
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.sampled_traces import Traces
-from zmqlab.settings import client_endpoint, parse_endpoint, require_whole
+from zmqlab.settings import require_whole
 from zmqlab.wire.control import ErrorAnswer
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import RECORDS_PER_S, TraceQuery, check, threshold_of
@@ -122,7 +122,7 @@ class TraceLeases:
             self._told_s[wish] = now_s
             self._feed.tell_load(wish.query())
         due = {
-            _endpoint_of(status): status
+            status.client_endpoint: status
             for status in self._heard(wish.group).values()
             if now_s - self._asked.get((wish, status.name, status.pid), 0.0) >= RENEW_S
         }
@@ -140,7 +140,7 @@ class TraceLeases:
     def _end(self, wish: Wish) -> None:
         self._follow_wishes()
         self._feed.tell_load(wish.query(0.0))
-        endpoints = [_endpoint_of(status) for status in self._heard(wish.group).values()]
+        endpoints = [status.client_endpoint for status in self._heard(wish.group).values()]
         ask.ask_all(endpoints, lambda _: wish.query(0.0), ANSWER_S, group=wish.group)
         self._asked = {asked: at_s for asked, at_s in self._asked.items() if asked[0] != wish}
 
@@ -148,11 +148,6 @@ class TraceLeases:
         """The nodes that hold the group, and publish."""
         silent_s = self._feed.silent_s()
         return {name: each for name, each in self._feed.newest(group).items() if silent_s.get(name, 0.0) < SILENT_S}
-
-
-def _endpoint_of(status: NodeStatus) -> str:
-    """Where clients reach the node."""
-    return client_endpoint(*parse_endpoint(status.address))
 
 
 def trace(

@@ -23,7 +23,6 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_table import WELL, Link
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadMetrics
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.widgets.cluster_controls import agreement, states_of
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import moments_of
@@ -224,7 +223,7 @@ class PictureReadings:
     def _client_endpoints(self) -> dict[str, int]:
         """Where clients reach each node -> its slot."""
         known = [track for track in self._sampler.nodes.values() if track.newest is not None and track.newest.address]
-        return {client_endpoint(*parse_endpoint(each.newest.address)): each.slot for each in known if each.newest}
+        return {each.newest.client_endpoint: each.slot for each in known if each.newest}
 
     def _newest_hashes(self, slot_of: Mapping[str, int]) -> dict[str, list[Any]]:
         if time.monotonic() - self._hashed_s >= HASH_S:

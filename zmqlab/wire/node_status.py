@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zmqlab.settings import client_endpoint
+from zmqlab.settings import client_endpoint, parse_endpoint
 
 
 class NodeStatus(msgspec.Struct, kw_only=True):
@@ -127,6 +127,11 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     roster: bytes = b""
     """Which nodes a cluster with shards has, and which groups each is to hold, as far as this node knows: an encoded
     :class:`~zmqlab.placement.Roster`; only in the answer to a query."""
+
+    @property
+    def client_endpoint(self) -> str:
+        """The endpoint at which clients reach the node."""
+        return client_endpoint(*parse_endpoint(self.address))
 
 
 class GroupBrief(msgspec.Struct, kw_only=True):

@@ -18,11 +18,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 
+from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 
 ASKS = 2

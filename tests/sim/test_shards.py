@@ -21,7 +21,6 @@ BY_CHECKER = {
     "a session shared by two groups": ("progress",),
     "a hand-over that the next leader is told of at the next tick": ("promptness",),
     "a leader balanced away while it holds uncommitted entries": ("balance",),
-    "a leader that tells two members to campaign": ("transfer",),
     "a replica closed before its group has let it go": ("closing", "progress"),
     "a member let go before the one in its place votes": ("voters",),
     "nodes that follow a roster that is not agreed on": ("roster",),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from zmqlab.client import session
 from zmqlab.engine import engine, group, hosting, leader_balance, placing
-from zmqlab.raft import election
 from zmqlab.sim import disk
 from zmqlab.sim.mutations import Mutation
 from zmqlab.sim.plan import SimSettings
@@ -51,13 +50,6 @@ SHARD_MUTATIONS = (
         group.Group.end_turn,
         (("return self._look_round() or more", "return more if self._look_round() else more"),),
         20,
-        SHARDS,
-    ),
-    Mutation(
-        "a leader that tells two members to campaign",
-        election.start_transfer,
-        (("not in (NOBODY, target)", "is None"),),
-        60,
         SHARDS,
     ),
     Mutation(

@@ -202,7 +202,8 @@ class Answers:
         if self._replica.replication.hand_over(query.target):
             reply(OkAnswer(query.nonce, "leadership is being handed over"))
         else:
-            reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, "this node does not lead, or knows no such voter"))
+            said = "this node does not lead, knows no such voter, or hands over to another one already"
+            reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, said))
 
     def _add(self, query: AddMemberQuery) -> Answer:
         if not 0 < query.node_id < 1 << 64:

@@ -156,9 +156,10 @@ class Following:
             replication.remove_member(learners[0])
         elif surplus and self._all_vote():
             first = min(surplus, key=lambda member: member == replication.node_id)
-            if first == replication.node_id:
-                replication.hand_over(self._member_at(self.preferred))
-            replication.remove_member(first)
+            if first != replication.node_id:
+                replication.remove_member(first)
+            elif not replication.hand_over(self._member_at(self.preferred)):
+                replication.hand_over()
 
     def admit(self, node_id: int, address: str) -> Change | None:
         """A node at ``address`` asks to be taken in; None: it may be, as far as the roster goes."""

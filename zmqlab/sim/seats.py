@@ -168,10 +168,14 @@ class Seated:
 
     def transfer_leadership(self, target: int) -> bool:
         """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
-        engine is told that there is something to do."""
+        engine is told that there is something to do. Others want another node to lead at the same time, in vain."""
         assert self.engine is not None, "the process is down"
         self.engine._wake_all()
-        return cast("Process", self).raft.transfer_leadership(target)
+        raft = cast("Process", self).raft
+        has_begun = raft.transfer_leadership(target)
+        for other in raft.configuration.voters if has_begun else ():
+            raft.transfer_leadership(other)
+        return has_begun
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""

@@ -99,15 +99,16 @@ class Group:
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         # a founder's peers may have moved if they were given by name
         seeds = company.seeds or settings.join or tuple(named)
-        replication = self.replica.replication
-        self.following = Following(number, company.placing, replication) if company.placing is not None else None
+        replication, placing = self.replica.replication, company.placing
+        self.following = Following(number, placing, replication) if placing is not None else None
         """How the members follow the roster; None: the cluster has no shards."""
         asking = connections.questions_of(number)
         self.joining = Joining(
             settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
-        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number)
-        is_last = company.placing.is_last if company.placing is not None else None
+        places = (lambda: placing.roster.places) if placing is not None else tuple
+        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number, places)
+        is_last = placing.is_last if placing is not None else None
         leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
         patience = design.balance_timeouts
         self.balance = Balance(

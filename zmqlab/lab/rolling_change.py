@@ -89,7 +89,7 @@ def _check(cluster: StartedCluster, wanted: Mapping[str, Any]) -> None:
         raise ClusterError(f"{', '.join(still)} must run first: restart or resume, and try again")
     bad = cluster.faults.faults.items()
     if cut := [f"{source} to {target}" for (source, target), fault in bad if fault.cut or fault.loss >= 1]:
-        raise ClusterError(f"the link from {cut[0]} is cut, and a majority could be without it: cluster.heal() first")
+        raise ClusterError(f"the link from {cut[0]} is cut, and a majority could be without it: heal the links first")
 
 
 def _leads(cluster: StartedCluster) -> dict[str, int]:

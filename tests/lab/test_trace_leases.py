@@ -13,11 +13,11 @@ import zmq
 
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
+from zmqlab.endpoints import CLIENT_PORT
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.lab.trace_leases import trace
-from zmqlab.settings import CLIENT_PORT
 from zmqlab.wire import control, frames
 from zmqlab.wire.traces import Trace, TraceQuery, encode_trace
 

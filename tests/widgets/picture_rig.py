@@ -80,8 +80,11 @@ class Rig:
         self.heard.append(json.loads(content))
 
     def deliver(self) -> None:
-        """What the page has sent reaches the widget, and what that has changed reaches the page."""
-        self.page.evaluate("() => new Promise((done) => setTimeout(done, 20))")  # by the page's own clock: it may be late
+        """What the page has sent reaches the widget, and what that has changed reaches the page.
+
+        The page has a moment for that by its own clock, which may be late.
+        """
+        self.page.evaluate("() => new Promise((done) => setTimeout(done, 20))")
         while self.heard:
             self.picture._on_message(None, self.heard.pop(0), [])
         while self.changes:

@@ -278,11 +278,13 @@ class Standing:
         nonce: int,
         seeds: Sequence[str],
         group: int = 0,
+        holders: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """
         Args:
             nonce: a number that this node drew when it started.
             seeds: base endpoints of nodes that may be asked too; none for a node that founded its cluster.
+            holders: gives the nodes that are to hold the group, as far as this node knows; with shards.
         """
         self._effects = effects
         self._replication = replication
@@ -290,6 +292,7 @@ class Standing:
         self._nonce = nonce
         self._seeds = tuple(seeds)
         self._group = group
+        self._holders = holders
         self._interval_ticks = round(STANDING_TIMEOUTS * replication.election_ticks)
         self._ask_at = 0
         self._asked: list[str] = []
@@ -325,7 +328,8 @@ class Standing:
     def _ask(self) -> None:
         members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
-        self._asked = [address for address in dict.fromkeys([*members, *named]) if address != self._own_address]
+        known = dict.fromkeys([*members, *named, *self._holders()])
+        self._asked = [address for address in known if address != self._own_address]
         for address in self._asked:
             self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce), self._group))
 

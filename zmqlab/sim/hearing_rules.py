@@ -138,9 +138,9 @@ class Hearing:
                 f"it has heard only {heard} in term {raft.term}"
             )
 
-    def in_reach(self, raft: Raft, voters: list[int]) -> list[int]:
-        """Those of ``voters`` that this leader has heard within an election time-out."""
-        since = raft.ticks - raft.settings.election_ticks
+    def in_reach(self, raft: Raft, voters: list[int], timeouts: int = 1) -> list[int]:
+        """Those of ``voters`` that this leader has heard within so many election time-outs."""
+        since = raft.ticks - timeouts * raft.settings.election_ticks
         ticks = self._offices[raft.node_id, raft.term].ticks
         return [voter for voter in voters if voter == raft.node_id or ticks.get(voter, since) > since]
 

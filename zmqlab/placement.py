@@ -37,8 +37,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from zmqlab.endpoints import is_address, parse_endpoint
 from zmqlab.market.types import symbol_code
-from zmqlab.settings import MAX_COPIES, MAX_SHARDS, is_address, parse_endpoint
+from zmqlab.settings import MAX_COPIES, MAX_SHARDS
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -169,7 +170,7 @@ class Roster(NamedTuple):
     version: int
     """How many nodes have come, gone and moved since the founding."""
     nodes: tuple[str, ...]
-    """Their base endpoints, in the order of :func:`zmqlab.settings.parse_endpoint`."""
+    """Their base endpoints, in the order of :func:`zmqlab.endpoints.parse_endpoint`."""
     groups: tuple[tuple[str, ...], ...]
     """By number: where the members of each group are to be, its preferred leader first."""
     parting: tuple[str, ...] = ()
@@ -180,7 +181,11 @@ class Roster(NamedTuple):
 
     @classmethod
     def of_founders(
-        cls, addresses: Sequence[str], shards: int, replication_factor: int, ids: Mapping[str, int] = MappingProxyType({})
+        cls,
+        addresses: Sequence[str],
+        shards: int,
+        replication_factor: int,
+        ids: Mapping[str, int] = MappingProxyType({}),
     ) -> Roster:
         """Version 0. ``ids``: address -> identity, as far as they are known."""
         nodes = tuple(sorted(addresses, key=parse_endpoint))

@@ -244,8 +244,8 @@ class StatusTable(Sequence[NodeState]):
             waiting.setdefault(place.removeprefix("tcp://"), set()).add(number)
         return [
             f"no node answers at {place}, which is to hold group{'s' if len(numbers) > 1 else ''} "
-            f"{', '.join(map(str, sorted(numbers)))}: the old members stay until then. Start it again, or take it out of"
-            f" the cluster with zmqlab remove {place}"
+            f"{', '.join(map(str, sorted(numbers)))}: the old members stay until then. Start it again, or take it out"
+            f" of the cluster with zmqlab remove {place}"
             for place, numbers in sorted(waiting.items())
         ]
 

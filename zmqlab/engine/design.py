@@ -55,7 +55,3 @@ class Company(NamedTuple):
     """Which nodes are to hold this group, and which of them should lead it; None: the cluster has no shards."""
     seeds: tuple[str, ...] = ()
     """Base endpoints of nodes that may know the group, where this node has got it later than at its first start."""
-
-    def holders(self, group: int) -> tuple[str, ...]:
-        """Where the members of a group are to be, as far as is known; without shards no place is more than others."""
-        return self.placing.places_in(group) if self.placing is not None else ()

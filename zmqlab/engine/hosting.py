@@ -23,6 +23,7 @@ from zmqlab.engine.group_founding import Beginning, JoiningCluster
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
+from zmqlab.raft import Role
 from zmqlab.replica import Hosted, Journal, Origin
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
@@ -71,7 +72,7 @@ class Hosting:
         self._is_closing = False
 
     def _make_joining(self) -> JoiningCluster:
-        """What asks for a place in the roster. A founder was told of no nodes that it could ask: it knows the others."""
+        """What asks for a place in the roster. A founder was given no nodes to ask, and knows the others."""
         founders = (at for _, at in self.hosted.founders.addresses)
         named = self._settings.join or tuple(dict.fromkeys((*self.placing.roster.nodes, *founders)))
         parts = self._settings, self._asking, self._rng, self.placing.node_id, self._journal.life
@@ -109,20 +110,23 @@ class Hosting:
             replication = group.replica.replication
             placing.read(replication.members_at(replication.commit_index).roster)
         placing.tick()
-        self._ask_to_stay()
+        self._ask_to_stay(is_leader=group is not None and group.replica.replication.role is Role.LEADER)
         if self._departing is not None:
             self._departing.tick(group.following if group is not None else None)
         if placing.roster.version:
             self._follow(now_ns)
 
-    def _ask_to_stay(self) -> None:
+    def _ask_to_stay(self, is_leader: bool) -> None:
+        """``is_leader``: of group 0, so that it is this node which takes others in."""
         placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
         if self._joining is None and placing.is_misplaced and not self._is_closing:
             self._joining = self._make_joining()
         joining = self._joining
         if joining is None:
             return
-        if self._is_closing or not (self._asks_at_start or placing.is_misplaced):
+        is_in = placing.own_address in placing.roster.nodes and not placing.is_misplaced
+        is_needless = not self._asks_at_start and not placing.is_misplaced
+        if self._is_closing or is_needless or (is_leader and is_in):
             joining.end()
         if joining.origin is None:
             joining.tick()

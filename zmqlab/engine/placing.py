@@ -18,16 +18,17 @@ lets the others go, one after the other; if it must go itself, it hands leadersh
 its members never has fewer voters than the roster wants for it. Two changes that cross do no harm: members that are
 wanted are there before any other goes.
 
-*A precaution.* What is committed says who votes, and not who still runs. So a leader lets a member go only when each voter
-that the roster wants has gone on answering it for an election time-out. That is no agreement: such a voter may die in
-the next moment. Then the group has a voter less than it is to have, as after any death. It only rules out that a leader
-gives up a copy for one that it could know to be dead, as one that has died right after it was promoted. Where a place
-stays silent, the group keeps its old members, and its leader says for whom it waits (:attr:`Following.awaited`).
+*A precaution.* What is committed says who votes, and not who still runs. So a leader lets a member go only when each
+voter that the roster wants has gone on answering it for an election time-out. That is no agreement: such a voter may
+die in the next moment. Then the group has a voter less than it is to have, as after any death. It only rules out that a
+leader gives up a copy for one that it could know to be dead, as one that has died right after it was promoted. Where a
+place stays silent, the group keeps its old members, and its leader says for whom it waits (:attr:`Following.awaited`).
 
 *When a replica is closed.* A node closes its replica of a group when the roster it knows does not have it there *and*
 it is known to be no member, by a change that is committed: its own log says so, or the leader's word that is not older
-than this node's log. The journal of the group stays on disk. With it the node is the same member, with its votes, if it
-gets the group again; without it, it would have to be another one.
+than this node's log. (With none of the log it may have been taken in as a learner just now, whose copy counts for
+nothing: the leader lets it go.) The journal of the group stays on disk. With it the node is the same member, with its
+votes, if it gets the group again; without it, it would have to be another one.
 
 *A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than
 the roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
@@ -56,8 +57,8 @@ TELLS = 0.8
 LOOKS = 2
 """In an election time-out: how often a leader looks whether a member must go."""
 AWAITED_TIMEOUTS = 25
-"""In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken in
-takes two or three, and a node that catches up answers all the time."""
+"""In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken
+in takes two or three, and a node that catches up answers all the time."""
 GROUP_OF_ROSTER = 0
 
 
@@ -134,8 +135,8 @@ class Placing:
         said = f"group {group} has all the members that the roster wants, or they answer"
         if places:
             said = (
-                f"group {group} keeps its old members and waits for {', '.join(places)}, where the roster wants a member"
-                " and none answers: start that node again, or take it out of the cluster with zmqlab remove"
+                f"group {group} keeps its old members and waits for {', '.join(places)}, where the roster wants a"
+                " member and none answers: start that node again, or take it out of the cluster with zmqlab remove"
             )
         self._effects.note(said, is_warning=bool(places))
 
@@ -189,7 +190,7 @@ class Following:
         return next(iter(self._placing.places_in(self._number)), "")
 
     def is_away(self) -> bool:
-        """Whether the roster does not have this node in the group, wherever it is: it asks only whether it was let go."""
+        """Whether the roster does not want this node in the group, wherever it is. It asks only if it was let go."""
         placing = self._placing
         is_here = placing.own_address in placing.places_in(self._number)
         return bool(placing.roster.version) and not is_here and not placing.has_moved

@@ -75,11 +75,13 @@ class PlacementRules:
         places, at = roster.groups[world.group], dict(before.addresses)
         gone = [voter for voter in before.voters if voter not in after.members and at.get(voter) not in places]
         wanted = [voter for voter in after.voters if at.get(voter) in places]
-        silent = [voter for voter in wanted if voter not in world.causes.hearing.in_reach(raft, wanted, SILENT_TIMEOUTS)]
+        silent = [
+            voter for voter in wanted if voter not in world.causes.hearing.in_reach(raft, wanted, SILENT_TIMEOUTS)
+        ]
         if silent and gone and not world.processes[gone[0]].is_gone:
             raise Violation(
-                f"voters: node {raft.node_id} lets node {gone[0]} of group {world.group} go, though {silent} are to take"
-                " over and have not answered for two election time-outs"
+                f"voters: node {raft.node_id} lets node {gone[0]} of group {world.group} go, though {silent} are to"
+                " take over and have not answered for two election time-outs"
             )
 
     def _is_one(self, roster: Roster, who: str) -> None:

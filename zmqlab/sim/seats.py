@@ -106,13 +106,17 @@ class Seat:
         self.replica = self.duties = None
 
     def closes(self) -> None:
-        """The process closes this replica, and goes on. Another node may have the group only if this one is let go."""
+        """The process closes this replica, and goes on. Another node may have the group only if this one is let go.
+
+        A learner may close it: it counts for nothing, and a node that has none of the log yet can't know that it was
+        taken in just now.
+        """
         (index, newest), causes = self.world.configurations.history[-1], self.world.causes
-        is_in = self.process.node_id in newest.members
+        is_in = self.process.node_id in newest.voters
         if is_in and causes is not None and not causes.commitment.is_out(self.process.node_id, index):
             raise Violation(
-                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the members by "
-                f"all that is committed are {newest.members}"
+                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the voters by "
+                f"all that is committed are {newest.voters}"
             )
         replica = self.replica
         self.closed()

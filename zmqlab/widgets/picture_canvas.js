@@ -302,12 +302,14 @@ function drawTimer(ctx, x, y, r, left, { theme, layout }) {
 }
 
 function drawClient(ctx, client, index, { layout, theme }) {
-  const { x, y } = layout.places.get(CLIENT + index), em = layout.em, w = 6.2 * em, hgt = 2.9 * em;
+  const { x, y } = layout.places.get(CLIENT + index), em = layout.em, { w, h: high } = layout.box;
   ctx.beginPath();
-  ctx.roundRect(x - w / 2, y - hgt / 2, w, hgt, 0.5 * em);
+  ctx.roundRect(x - w / 2, y - high / 2, w, high, 0.5 * em);
   Object.assign(ctx, { fillStyle: theme.paper, strokeStyle: theme.faint, lineWidth: 0.12 * em });
   ctx.fill();
   ctx.stroke();
+  const line = `${client.name}  ${client.rate}`, fits = Math.min(0.95 * em, 1.75 * w / line.length);
+  if (high < 2 * em) { write(ctx, line, x, y + 0.05 * em, { size: fits, colour: theme.ink, weight: 600 }); return; }
   write(ctx, client.name, x, y - 0.62 * em, { size: 0.95 * em, colour: theme.ink, weight: 600 });
   write(ctx, client.rate, x, y + 0.65 * em, { size: 0.95 * em, colour: theme.faint });
 }

@@ -143,8 +143,8 @@ class TraceRecord(msgspec.Struct, array_like=True, frozen=True):
     number: int = 0
     """The number of that request."""
     round: int = 0
-    """Of an AppendEntries, a chunk of a snapshot, and the answers to them: what tells one from the next. 0: a notice of a
-    commit, which is not answered."""
+    """Of an AppendEntries, a chunk of a snapshot, and the answers to them: what tells one from the next. 0: a notice of
+    a commit, which is not answered."""
     accepted: bool = True
     """Of an answer: whether it says yes. Of an answer to a client: whether its request was applied."""
     size: int = 0

@@ -74,7 +74,8 @@ class Hosting:
     def _make_joining(self) -> JoiningCluster:
         """What asks for a place in the roster. A founder was given no nodes to ask, and knows the others."""
         founders = (at for _, at in self.hosted.founders.addresses)
-        named = self._settings.join or tuple(dict.fromkeys((*self.placing.roster.nodes, *founders)))
+        known = dict.fromkeys((*self._settings.peers, *self.placing.roster.nodes, *founders))
+        named = self._settings.join or tuple(known)
         parts = self._settings, self._asking, self._rng, self.placing.node_id, self._journal.life
         return JoiningCluster(*parts, named, self.placing.node_id)
 

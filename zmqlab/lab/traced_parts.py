@@ -182,5 +182,5 @@ class Material:
 
 def _brings(record: TraceRecord, indexes: Iterable[int], key: Key) -> bool:
     """Whether the entries that a record concerns have one of ``indexes``, or its request is ``key``."""
-    is_there = any(record.first_index <= index <= record.last_index for index in indexes)
+    is_there = any(0 < record.first_index <= index <= record.last_index for index in indexes)
     return is_there or (record.client, record.number) == key

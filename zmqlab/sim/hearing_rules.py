@@ -12,9 +12,9 @@
   them, or with ``tells_all`` off to those that wait for it, as far as they have accepted its log;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
-* *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader tells
-  two nodes only if it has given the first one up, an election time-out after that transfer began (3.10): of two that
-  campaign at once often none is elected;
+* *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader
+  tells two nodes only if it has given the first one up, an election time-out after that transfer began (3.10): of two
+  that campaign at once often none is elected;
 * *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
   election time-outs: a process that cuts connections again and again must not have an election each time.
 
@@ -138,9 +138,9 @@ class Hearing:
                 f"it has heard only {heard} in term {raft.term}"
             )
 
-    def in_reach(self, raft: Raft, voters: list[int]) -> list[int]:
-        """Those of ``voters`` that this leader has heard within an election time-out."""
-        since = raft.ticks - raft.settings.election_ticks
+    def in_reach(self, raft: Raft, voters: list[int], timeouts: int = 1) -> list[int]:
+        """Those of ``voters`` that this leader has heard within so many election time-outs."""
+        since = raft.ticks - timeouts * raft.settings.election_ticks
         ticks = self._offices[raft.node_id, raft.term].ticks
         return [voter for voter in voters if voter == raft.node_id or ticks.get(voter, since) > since]
 

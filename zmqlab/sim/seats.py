@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Engine, Group
 from zmqlab.engine.group_founding import founded
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica import Origin, RaftByQuorum, Replica
@@ -72,6 +73,13 @@ class Seat:
     def leads(self) -> bool:
         """Whether it runs and leads this group."""
         return self.replica is not None and self.replica.replication.role is LEADER
+
+    @property
+    def roster(self) -> Roster:
+        """As its process knows it. Of one that runs."""
+        hosting = self.process.engine.hosting if self.process.engine is not None else None
+        assert hosting is not None
+        return hosting.placing.roster
 
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened this group."""

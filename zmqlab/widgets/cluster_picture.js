@@ -74,7 +74,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const replayButtons = [10, 100].map((slow) => h("button", { type: "button", className: "zl-button", textContent: `1/${slow}`,
     title: `the last ten seconds again, ${slow} times slower`, onclick: () => beginReplay(slow) }));
   const head = h("div", { className: "zl-head" }, h("h4", { textContent: "Cluster" }), summary, h("span", { className: "zl-space" }),
-    h("span", { className: "zl-faint", textContent: "slow motion of the last 10 s" }), h("span", { className: "zl-stepper" }, ...replayButtons));
+    h("span", { className: "zl-faint", textContent: "slow motion", title: "of the last 10 s" }), h("span", { className: "zl-stepper" }, ...replayButtons));
   const told = h("b"), playing = h("button", { type: "button", className: "zl-button" });
   const slider = h("input", { type: "range", min: 0, max: 1000, value: 0 });
   const live = h("button", { type: "button", className: "zl-button zl-main", textContent: "back to live" });
@@ -139,7 +139,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     seen.travels = seen.travels.filter((each) => each.start <= seen.now && lastsUntil(each) > seen.now);
     if (!state.replay) travels = travels.filter((each) => lastsUntil(each) > seen.now);
     const timers = seen.nodes.map((node) => Math.round(50 * (timerLeft(node, seen.sinceMs) ?? -1)));
-    const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, node.look === "behind" && node.applied_lag]), timers, seen.clients,
+    const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, ["behind", "learner"].includes(node.look) && node.applied_lag]), timers, seen.clients,
       seen.links, seen.pointed, [...seen.busy], seen.theme.ink, seen.still && seen.travels.map((each) => [each.start, each.target])]);
     const moves = seen.travels.length > 0 && !seen.still;
     if (fields !== drawn || moves || state.moved) { drawField(ctx, seen); paintedAt = now; el.dataset.paints = ++paints; }
@@ -254,7 +254,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const said = [leader ? (leader.term ? `${name(leader.slot)} leads, term ${leader.term}` : "the nodes lead groups") : "no node leads",
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       bad.length ? `${bad.length} ${bad.length === 1 ? "link" : "links"} not whole` : ""].filter(Boolean);
-    summary.textContent = seen.ended ? "the cluster has stopped: this is how it ended" : said.join(" · ");
+    summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
   }
 
   // -- the menu beside what was clicked --------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class StageFigures(Panel):
         self._newest_load = newest_load
         self._lost = ""
         """The verdict's words; empty: no run has been judged yet."""
-        super().__init__(cluster, interval_s=0.3)
+        super().__init__(cluster, interval_s=0.5)
 
     def judged(self, result: LoadResult) -> None:
         """Show what the verdict of a run says of lost orders."""

@@ -35,8 +35,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
+from zmqlab.endpoints import is_address, parse_endpoint
 from zmqlab.market.types import symbol_code
-from zmqlab.settings import MAX_COPIES, MAX_SHARDS, is_address, parse_endpoint
+from zmqlab.settings import MAX_COPIES, MAX_SHARDS
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -162,7 +163,7 @@ class Roster(NamedTuple):
     version: int
     """How many nodes have come and gone since the founding."""
     nodes: tuple[str, ...]
-    """Their base endpoints, in the order of :func:`zmqlab.settings.parse_endpoint`."""
+    """Their base endpoints, in the order of :func:`zmqlab.endpoints.parse_endpoint`."""
     groups: tuple[tuple[str, ...], ...]
     """By number: where the members of each group are to be, its preferred leader first."""
     parting: tuple[str, ...] = ()

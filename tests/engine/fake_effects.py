@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.first_start import FOUNDER
 from zmqlab.engine.status import early_status
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, MemoryJournal, Replica
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import Member, NodeStatus
 

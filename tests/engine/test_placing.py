@@ -187,3 +187,34 @@ def test_a_node_that_was_away_while_a_group_went_closes_its_replica() -> None:
     )
     cluster.join(3)
     cluster.step_until(cluster.is_placed)
+
+
+def test_a_node_that_was_let_go_asks_a_leader_that_came_after_it_was_away() -> None:
+    """It asked the members that its log knew, and only the leader's word counts: it campaigned for ever."""
+    cluster = ShardCluster(3, SHARDS, 0)
+    cluster.step(60)
+    cluster.stop(0)
+    for number in (3, 4):
+        cluster.join(number)
+        cluster.step_until(lambda version=number - 2: cluster.roster().version == version)
+    cluster.dismiss(0)
+    cluster.step_until(lambda: cluster.is_placed() and any(leader in (3, 4) for leader in cluster.leaders()))
+    cluster.start(0)
+    cluster.step_until(lambda: not cluster.groups(0))
+
+
+def test_a_node_that_left_and_has_not_heard_so_is_taken_in_again() -> None:
+    """Another node, or its own log, told an older version: it believed that it was in, and stayed outside."""
+    cluster = ShardCluster(4, 4, 2)
+    cluster.step(60)
+    cluster.join(4)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    before = cluster.roster()
+    assert 0 not in cluster.groups(4), "a member of group 0 asks its leader in any case"
+    cluster.stop(4)
+    cluster.dismiss(4)
+    cluster.step_until(lambda: cluster.roster().version == 2)
+    hosting = cluster.join(4).engine.hosting
+    assert hosting is not None
+    hosting.placing.learn(before)
+    cluster.step_until(lambda: cluster.roster().version == 3 and cluster.is_placed())

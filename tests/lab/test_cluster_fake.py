@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Aim
 from zmqlab.lab.hosts import LocalHost
+from zmqlab.wire.fault_queries import LinkFault
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -68,7 +68,7 @@ def test_settings_change_one_node_after_the_other_the_leader_last(cluster: Clust
     assert len(cluster.events) == len(kinds) + 3, "they have it already"
 
 
-def test_says_which_settings_can_not_be_changed(tmp_path: Path, cluster: Cluster) -> None:
+def test_says_which_settings_can_not_be_changed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted, kind, said in (
         ({"durability": "ram"}, SettingsError, "durability is 'ram': choose os, fsync, memory"),
         ({"reads": "quick"}, SettingsError, "reads is 'quick': choose linearizable, local"),
@@ -76,10 +76,10 @@ def test_says_which_settings_can_not_be_changed(tmp_path: Path, cluster: Cluster
     ):
         with pytest.raises(kind, match=said):
             cluster.change(**wanted)  # type: ignore[arg-type]
-    one_group, cluster.fleet.plan = cluster.fleet.plan, replace(cluster.fleet.plan, shards=2)
-    with pytest.raises(ClusterError, match="with several Raft groups nodes keep their settings"):
+    monkeypatch.setattr(cluster.fault_table, "_links", {("node1", "node2"): LinkFault(cut=True)})
+    with pytest.raises(ClusterError, match=r"the link from node1 to node2 is cut.*cluster\.heal\(\) first"):
         cluster.change(durability="fsync")
-    cluster.fleet.plan = one_group
+    monkeypatch.undo()
     cluster.kill("node1")
     cluster.pause("node2")
     with pytest.raises(ClusterError, match="node1, node2 must run first"):
@@ -185,6 +185,7 @@ SCRIPT = """
 import sys, time
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
+from zmqlab.wire.fault_queries import LinkFault
 cluster = Cluster(2, run_dir=sys.argv[1], host=LocalHost(sys.argv[2:]), keys=False).start()
 cluster.pause("node1")
 print(cluster.pid("node0"), cluster.pid("node1"), flush=True)

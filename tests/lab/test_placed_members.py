@@ -7,10 +7,10 @@ import time
 import pytest
 
 from zmqlab.client import ask
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed, with_all_nodes
 from zmqlab.placement import Roster
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 PLACES = [f"tcp://127.0.0.1:{5_000 + 10 * number}" for number in range(4)]
@@ -80,7 +80,7 @@ def test_it_is_waited_until_the_newest_roster_is_followed(monkeypatch: pytest.Mo
     answers = iter(rounds)
 
     def statuses(endpoints: object, timeout_s: float = 0.0) -> dict[str, NodeStatus]:
-        return {client_endpoint(*parse_endpoint(place)): each for place, each in next(answers).items()}
+        return {client_endpoint_of(place): each for place, each in next(answers).items()}
 
     monkeypatch.setattr(ask, "statuses", statuses)
     placed = wait_until_placed(list, PLACES[3], True, time.monotonic() + 60)

@@ -19,6 +19,7 @@ import zmq
 from zmqlab import keys, net
 from zmqlab.client import ask
 from zmqlab.client.order_client import Client
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import RequestRefused
 from zmqlab.keys import Credentials, Keyring, Role
 from zmqlab.lab.cluster import Cluster
@@ -26,7 +27,6 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.lab.scaling import remove_member
 from zmqlab.load import load_messages
 from zmqlab.raft.messages import BROADCAST, AppendEntries, InstallSnapshot, RequestVote, TimeoutNow
-from zmqlab.settings import parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.fault_queries import LinkFaultsQuery

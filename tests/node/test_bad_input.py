@@ -16,8 +16,8 @@ from tests.node.raw_connection import EMPTY_PART, RawConnection
 from tests.waiting import wait_for
 from zmqlab import net
 from zmqlab.client.order_client import Client
+from zmqlab.endpoints import CLIENT_PORT
 from zmqlab.lab.hosts import free_base_ports
-from zmqlab.settings import CLIENT_PORT
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.control import HashAnswer, HashQuery

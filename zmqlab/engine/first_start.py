@@ -26,10 +26,11 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus
 

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from zmqlab.engine.effects import Asking
 from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
+from zmqlab.engine.placing import GROUP_OF_ROSTER
 from zmqlab.errors import JournalMismatch
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
@@ -181,9 +182,10 @@ class AssemblyOfShards(Assembly):
 class JoiningCluster(FirstStart):
     """A node asks to be taken into a cluster with shards, until its roster has it; see the module.
 
-    It asks all nodes that it was told of, and all that they tell of: the leader of group 0 takes it in, and any of them
-    tells when the roster has it. It asks at each start, as a node without shards does that was started with ``--join``:
-    it may have been removed while it was away.
+    It asks all nodes that it was told of, and all that they tell of. The leader of group 0 takes it in, and tells when
+    the roster has it; the others tell where to ask. Their word, and what this node's own journal says, may be older
+    than the version that let the node at this address go: it would stay outside, and ask no more. It asks at each
+    start, as a node without shards does that was started with ``--join``: it may have been removed while it was away.
     """
 
     role = NEWCOMER
@@ -218,7 +220,7 @@ class JoiningCluster(FirstStart):
             self._effects.note(f"{address} does not take this node in: {answer.message}", is_warning=True)
 
     def end(self) -> None:
-        """Ask no more: the roster has this node, by another's word."""
+        """Ask no more: this node knows by itself, or ends."""
         self._decide(NO_MEMBERS)
 
     def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
@@ -234,7 +236,8 @@ class JoiningCluster(FirstStart):
                 )
                 self.roster = roster
                 self._named = tuple(dict.fromkeys((*settings.join, *roster.nodes)))
-            if settings.endpoint in self.roster.nodes:
+            leads = status.role == "leader" and status.group == GROUP_OF_ROSTER
+            if leads and settings.endpoint in roster.nodes and roster == self.roster:
                 self._decide(NO_MEMBERS)
 
     def _refuse_cluster(self, address: str, status: NodeStatus) -> None:

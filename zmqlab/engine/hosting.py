@@ -23,6 +23,7 @@ from zmqlab.engine.group_founding import Beginning, JoiningCluster
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
+from zmqlab.raft import Role
 from zmqlab.replica import Hosted, Journal, Origin
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
@@ -98,17 +99,18 @@ class Hosting:
             replication = group.replica.replication
             placing.read(replication.members_at(replication.commit_index).roster)
         placing.tick()
-        self._ask_to_stay()
+        self._ask_to_stay(is_leader=group is not None and group.replica.replication.role is Role.LEADER)
         if self._departing is not None:
             self._departing.tick(group.following if group is not None else None)
         if placing.roster.version:
             self._follow(now_ns)
 
-    def _ask_to_stay(self) -> None:
+    def _ask_to_stay(self, is_leader: bool) -> None:
+        """``is_leader``: of group 0, so that it is this node which takes others in."""
         joining, placing = self._joining, self.placing
         if joining is None:
             return
-        if self._is_closing or (placing.roster.version and placing.own_address in placing.roster.nodes):
+        if self._is_closing or (is_leader and placing.own_address in placing.roster.nodes):
             joining.end()
         if joining.origin is None:
             joining.tick()

@@ -20,8 +20,9 @@ wanted are there before any other goes.
 
 *When a replica is closed.* A node closes its replica of a group when the roster it knows does not have it there *and*
 it is known to be no member, by a change that is committed: its own log says so, or the leader's word that is not older
-than this node's log. The journal of the group stays on disk. With it the node is the same member, with its votes, if it
-gets the group again; without it, it would have to be another one.
+than this node's log. (With none of the log it may have been taken in as a learner just now, whose copy counts for
+nothing: the leader lets it go.) The journal of the group stays on disk. With it the node is the same member, with its
+votes, if it gets the group again; without it, it would have to be another one.
 
 Left out: a node that has moved to another address. It stays a member of its groups, but the roster has it where it was.
 """
@@ -156,9 +157,10 @@ class Following:
             replication.remove_member(learners[0])
         elif surplus and self._all_vote():
             first = min(surplus, key=lambda member: member == replication.node_id)
-            if first == replication.node_id:
-                replication.hand_over(self._member_at(self.preferred))
-            replication.remove_member(first)
+            if first != replication.node_id:
+                replication.remove_member(first)
+            elif not replication.hand_over(self._member_at(self.preferred)):
+                replication.hand_over()
 
     def admit(self, node_id: int, address: str) -> Change | None:
         """A node at ``address`` asks to be taken in; None: it may be, as far as the roster goes."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zmqlab.client import ask
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.placement import Roster
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
 
 ANSWER_TIMEOUT_S = 0.5
@@ -74,7 +74,7 @@ def with_all_nodes(endpoints: Sequence[str]) -> tuple[str, ...]:
     """These client endpoints, and those of all other nodes of their cluster, if it has shards: some of them may hold no
     replica of the group that is asked for."""
     placed = look(endpoints)
-    others = map(endpoint_at, placed.roster.places) if placed is not None else ()
+    others = map(client_endpoint_of, placed.roster.places) if placed is not None else ()
     return tuple(dict.fromkeys((*endpoints, *others)))
 
 
@@ -85,7 +85,7 @@ def all_nodes(endpoints: Iterable[str]) -> dict[str, Member]:
         ClusterError: none of them answers.
     """
     placed = look(endpoints)
-    placed = look(map(endpoint_at, placed.roster.nodes)) if placed is not None else None
+    placed = look(map(client_endpoint_of, placed.roster.nodes)) if placed is not None else None
     if placed is None:
         raise ClusterError("no node tells which nodes its cluster has: does one run at these endpoints?")
     return placed.members()
@@ -129,11 +129,6 @@ def wait_until_placed(
                 f"the change of the nodes is not done in time: {missing}. zmqlab status shows all groups"
             )
         time.sleep(POLL_S)
-
-
-def endpoint_at(address: str) -> str:
-    """Where clients reach the node at a base endpoint."""
-    return client_endpoint(*parse_endpoint(address))
 
 
 def short_of(placed: Placed, address: str, running: Iterable[str]) -> str:

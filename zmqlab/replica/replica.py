@@ -315,6 +315,7 @@ class Replica:
             for waiting in self.pending.values():
                 waiting.sent_tick, waiting.resends = self._tick, 0
             self._to_propose = self._pending_frames()
+            self._askers.clear()  # what they have passed on is dropped with the rest; each sends it to the new leader
 
     def _settle_pending(self) -> None:
         """Answer those requests that wait here and are done: no entry will come that answers them.

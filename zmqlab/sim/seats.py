@@ -98,13 +98,17 @@ class Seat:
         self.replica = self.duties = None
 
     def closes(self) -> None:
-        """The process closes this replica, and goes on. Another node may have the group only if this one is let go."""
+        """The process closes this replica, and goes on. Another node may have the group only if this one is let go.
+
+        A learner may close it: it counts for nothing, and a node that has none of the log yet can't know that it was
+        taken in just now.
+        """
         (index, newest), causes = self.world.configurations.history[-1], self.world.causes
-        is_in = self.process.node_id in newest.members
+        is_in = self.process.node_id in newest.voters
         if is_in and causes is not None and not causes.commitment.is_out(self.process.node_id, index):
             raise Violation(
-                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the members by "
-                f"all that is committed are {newest.members}"
+                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the voters by "
+                f"all that is committed are {newest.voters}"
             )
         replica = self.replica
         self.closed()
@@ -168,10 +172,14 @@ class Seated:
 
     def transfer_leadership(self, target: int) -> bool:
         """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
-        engine is told that there is something to do."""
+        engine is told that there is something to do. Others want another node to lead at the same time, in vain."""
         assert self.engine is not None, "the process is down"
         self.engine._wake_all()
-        return cast("Process", self).raft.transfer_leadership(target)
+        raft = cast("Process", self).raft
+        has_begun = raft.transfer_leadership(target)
+        for other in raft.configuration.voters if has_begun else ():
+            raft.transfer_leadership(other)
+        return has_begun
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""

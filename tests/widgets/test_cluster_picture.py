@@ -57,7 +57,7 @@ class Rig:
         """Of the rows of the last push."""
         message, buffers = self.sent[-1]
         _, names, _ = message["streams"][0]
-        return np.frombuffer(buffers[names.index(name)], "<f8").tolist()
+        return np.frombuffer(buffers[0], "<f8").reshape(len(names), -1)[names.index(name)].tolist()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ const TABLES = ["nodes", "links", "clients", "hashes", "marks"];
 const EMPTY = { nodes: { slot: [], name: [], colour: [] }, hashes: { slot: [], hash: [], agrees: [] }, clients: { name: [], rate: [], slots: [] },
   links: { source: [], target: [], cut: [], delay_ms: [], loss: [], words: [] }, marks: { t: [], label: [] } };
 
-const floatsOf = (view) => new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const isDarkPage = () => {
   const said = document.body.dataset.jpThemeLight;
   return said === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : said === "false";
@@ -163,7 +162,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     state.offset = message.key ? message.now - performance.now() : Math.max(state.offset - 0.05, message.now - performance.now());
     let buffer = 0;
     for (const [name, columns] of message.streams) {
-      const added = Object.fromEntries(columns.map((column) => [column, floatsOf(buffers[buffer++])]));
+      const added = columnsOf(columns, buffers[buffer++]);
       history.append(name, added, message.key, message.now - KEPT_MS);
       if (name === "messages") take(added, message.key);
     }

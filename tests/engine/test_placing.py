@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
+from zmqlab.raft import Configuration
 from zmqlab.replica import MemoryJournal
 from zmqlab.wire import control
 
@@ -187,3 +192,33 @@ def test_a_node_that_was_away_while_a_group_went_closes_its_replica() -> None:
     )
     cluster.join(3)
     cluster.step_until(cluster.is_placed)
+
+
+def test_a_replica_without_a_log_does_not_know_that_it_was_let_go() -> None:
+    """It was closed while the group had it as a learner: the leader's first word was still on its way."""
+    replication: Any = SimpleNamespace(
+        node_id=4, configuration=Configuration(()), configuration_index=0, commit_index=0, election_ticks=20
+    )
+    unused: Any = None
+    following = Following(0, unused, replication)
+    said: Any = SimpleNamespace(let_go_at=0)
+    assert not following.is_out(said)
+    said.let_go_at = 7
+    assert following.is_out(said), "the leader says so"
+    replication.configuration, said.let_go_at = Configuration((1, 2, 3)), 0
+    assert following.is_out(said), "its log says so"
+
+
+def test_a_node_that_missed_its_removal_asks_where_the_roster_has_the_group_now() -> None:
+    """The nodes that its log knows do not lead any more, and none of their words counts."""
+    cluster = grown()
+    group, number = next((group, number) for number in range(3) for group in cluster.groups(number))
+    away = cluster.groups(number)[group]
+    places = cluster.roster().groups[group]
+    known = {at for _, at in away.replica.replication.configuration.addresses}
+    assert away.standing._places() == places
+    stranger = "tcp://127.0.0.1:5990"
+    away.standing._places = lambda: (*places, stranger)
+    away.standing._ask()
+    effects = cluster.running[number].effects
+    assert {address for address, _ in effects.asked} == ({*known, *places, stranger} - {endpoint(number)})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from zmqlab.engine.answers import Answers
@@ -105,8 +106,10 @@ class Group:
         self.joining = Joining(
             settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
-        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number)
-        is_last = company.placing.is_last if company.placing is not None else None
+        placing = company.placing
+        places: Callable[[], tuple[str, ...]] = tuple if placing is None else partial(placing.places_in, number)
+        self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number, places)
+        is_last = placing.is_last if placing is not None else None
         leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
         patience = design.balance_timeouts
         self.balance = Balance(

@@ -278,14 +278,18 @@ class Standing:
         nonce: int,
         seeds: Sequence[str],
         group: int = 0,
+        places: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """
         Args:
             nonce: a number that this node drew when it started.
             seeds: base endpoints of nodes that may be asked too; none for a node that founded its cluster.
+            places: where the group's members are by the roster of a cluster with shards. This node's log may not know
+                the node that leads by now.
         """
         self._effects = effects
         self._replication = replication
+        self._places = places
         self._own_address = own_address
         self._nonce = nonce
         self._seeds = tuple(seeds)
@@ -325,7 +329,8 @@ class Standing:
     def _ask(self) -> None:
         members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
-        self._asked = [address for address in dict.fromkeys([*members, *named]) if address != self._own_address]
+        asked = dict.fromkeys([*members, *self._places(), *named])
+        self._asked = [address for address in asked if address != self._own_address]
         for address in self._asked:
             self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce), self._group))
 

@@ -196,11 +196,13 @@ class Following:
         return None if node_id in replication.configuration.learners or self._all_vote() else Change.UNDER_WAY
 
     def is_out(self, standing: Standing) -> bool:
-        """Whether it is known that this node is no member, by a change that is committed."""
+        """Whether it is known that this node is no member, by a change that is committed.
+
+        A log that has no members yet says nothing: the node may have been taken in since.
+        """
         replication = self._replication
-        in_effect = replication.configuration_index
-        is_committed = replication.commit_index >= in_effect
-        if is_committed and replication.node_id not in replication.configuration.members:
+        in_effect, members = replication.configuration_index, replication.configuration.members
+        if members and replication.commit_index >= in_effect and replication.node_id not in members:
             return True
         return standing.let_go_at >= max(1, in_effect)
 

@@ -291,3 +291,19 @@ def test_a_page_takes_the_columns_from_the_buffer_of_a_stream() -> None:
     assert pushes(columns) == [["a", [1, 2, 3]], ["b", [4, 5, 6]]]
     assert pushes("columnsOf(['a', 'b'], new DataView(new ArrayBuffer(0))).b.length") == 0
     pushes.close()
+
+
+def test_what_is_said_of_links_that_are_not_whole_has_no_number(js: JavaScript) -> None:
+    """The status line counts both ways of a link: it said that four were cut, and the picture two."""
+    links = "linksOf([0, 1, 2].map((slot) => ({slot, look: 'follower'})), links).filter((link) => link.there.bad)"
+    bad = {
+        "source": [0, 1],
+        "target": [1, 0],
+        "cut": [True] * 2,
+        "delay_ms": [0, 0],
+        "loss": [0, 0],
+        "words": ["cut"] * 2,
+    }
+    assert js(f"wordsOfLinks({links})", links=NO_LINKS) == ""
+    assert js(f"wordsOfLinks({links})", links=bad) == "a link cut"
+    assert js(f"wordsOfLinks({links})", links={name: values[:1] for name, values in bad.items()}) == "a link not whole"

@@ -252,7 +252,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const others = seen.nodes.filter((node) => !["leader", "follower", "learner"].includes(node.look));
     const said = [leader ? (leader.term ? `${name(leader.slot)} leads, term ${leader.term}` : "the nodes lead groups") : "no node leads",
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
-      bad.length ? `${bad.length} ${bad.length === 1 ? "link" : "links"} not whole` : ""].filter(Boolean);
+      wordsOfLinks(bad)].filter(Boolean);
     summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
   }
 

@@ -27,7 +27,7 @@ from zmqlab.widgets.cluster_controls import agreement, states_of
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import moments_of
 from zmqlab.widgets.palette import node_colour
-from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring
+from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring, rates_of
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.travelling_messages import KEPT_MS, TravellingMessages
 from zmqlab.wire.control import Event
@@ -218,7 +218,7 @@ class PictureReadings:
             "colour": [node_colour(slot) for slot in slot_of.values()],
         }
         frame.tables["links"] = links_table(self._cluster.links, slot_of)
-        frame.tables["clients"] = clients_table(self._clients(), self._client_endpoints())
+        frame.tables["clients"] = clients_table(self._clients(), self._recent_frames(), self._client_endpoints())
         frame.tables["hashes"] = self._newest_hashes(slot_of)
         frame.tables["marks"] = marks_table(self._sampler.events, now_ns)
         frame.properties["picture", "caption"] = caption
@@ -264,11 +264,19 @@ def links_table(links: Mapping[Link, LinkFault], slot_of: Mapping[str, int]) -> 
     }
 
 
-def clients_table(clients: Iterable[LoadMetrics], slot_at: Mapping[str, int]) -> dict[str, list[Any]]:
-    """The load clients: name, orders acknowledged a second to two digits, and the slots of the nodes that they use."""
+def clients_table(
+    clients: Iterable[LoadMetrics], recent: Sequence[LoadMetrics], slot_at: Mapping[str, int]
+) -> dict[str, list[Any]]:
+    """The load clients: name, orders acknowledged a second, and the slots of the nodes that they use.
+
+    Args:
+        clients: the newest snapshot of each.
+        recent: the snapshots of the last second, from which the rates are, to two digits: they change seldom then.
+        slot_at: where clients reach each node -> its slot.
+    """
     table: dict[str, list[Any]] = {"name": [], "rate": [], "slots": []}
     for each in clients:
-        rate = each.interval.acknowledged / each.interval_s if each.interval_s > 0 else 0.0
+        rate = rates_of(one for one in recent if one.pid == each.pid)["acknowledged"]
         used = [endpoint for endpoint, used in zip(each.endpoints, each.connected, strict=False) if used]
         table["name"].append(each.name)
         table["rate"].append(f"{float(f'{rate:.1e}'):,.0f}/s")

@@ -173,6 +173,10 @@ function linksOf(nodes, links) {
   }));
 }
 
+// What is said of the links that are not whole. Without a number: the status line counts both ways of a link.
+const wordsOfLinks = (bad) => !bad.length ? "" :
+  `${bad.length === 1 ? "a link" : "links"} ${bad.every((link) => link.there.cut && link.back.cut) ? "cut" : "not whole"}`;
+
 // What a link is called aloud.
 function wordsOfLink(link, name) {
   const there = link.there.words, back = link.back.words, both = `link of ${name(link.a)} and ${name(link.b)}`;

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
+from zmqlab.endpoints import is_loopback, parse_endpoint
 from zmqlab.errors import SettingsError
-from zmqlab.settings import (
-    NodeSettings,
-    is_loopback,
-    parse_endpoint,
-    require_number,
-    require_path,
-    require_whole,
-)
+from zmqlab.settings import NodeSettings, require_number, require_path, require_whole
 
 KNOWN = {
     "localhost.lan": ["192.168.1.7"],

@@ -13,7 +13,8 @@ lab.
 The layers, from the ground up. A module imports only from its own layer and from earlier ones.
 
 * :mod:`~zmqlab.errors`: the tree of all errors in operation
-* :mod:`~zmqlab.settings`: the settings of a node; durations, rates and endpoints as people write them
+* :mod:`~zmqlab.endpoints`: how processes are addressed, and the ports of a node
+* :mod:`~zmqlab.settings`: the settings of a node; durations and rates as people write them
 * :mod:`~zmqlab.keys`: who may connect, and what each key may do
 * :mod:`~zmqlab.names`: names of hosts and the addresses behind them
 * :mod:`~zmqlab.net`: the only module that creates sockets

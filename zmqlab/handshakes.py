@@ -44,8 +44,8 @@ from typing import NamedTuple
 import zmq
 
 from zmqlab import keys, net
+from zmqlab.endpoints import is_numeric, parse_endpoint
 from zmqlab.keys import Credentials
-from zmqlab.settings import is_numeric, parse_endpoint
 
 FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 DISCONNECTED = int(zmq.EVENT_DISCONNECTED)

@@ -39,8 +39,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from zmqlab.endpoints import CLIENT_PORT, PORTS_PER_NODE, parse_endpoint
 from zmqlab.errors import SettingsError
-from zmqlab.settings import CLIENT_PORT, PORTS_PER_NODE, is_node_name, parse_endpoint, reason_of
+from zmqlab.settings import is_node_name, reason_of
 
 ALLOWED = "allowed"
 SECRET_SUFFIX = ".secret"

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
+from zmqlab.endpoints import is_numeric, parse_endpoint, spelled
 from zmqlab.errors import SettingsError
-from zmqlab.settings import is_numeric, parse_endpoint, spelled
 
 LOOK_AGAIN_S = 1.0
 """The age at which an answer is looked up again. Hosts come and go while a cluster forms, and a caller mostly waits

@@ -45,9 +45,9 @@ import zmq
 from zmq.utils import z85
 
 from zmqlab import keys
+from zmqlab.endpoints import is_numeric, parse_endpoint, spelled
 from zmqlab.errors import ListenFailed, PortInUse, SettingsError
 from zmqlab.keys import Credentials, Keyring, Role
-from zmqlab.settings import is_numeric, parse_endpoint, spelled
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]

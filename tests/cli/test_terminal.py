@@ -17,6 +17,7 @@ pytest.importorskip("pyte", reason="pyte draws what a person would see: pip inst
 from tests.cli.readings import a_snapshot
 from tests.cli.terminals import Terminal
 from tests.waiting import wait_for
+from tests.widgets.fake_cluster import FakeCluster
 from zmqlab.cli.final_report import Checked, Figure, Rows, Said, lines_of, of_sweep
 from zmqlab.cli.output import show_blocks, size_of
 from zmqlab.cli.styled_lines import plain
@@ -197,6 +198,30 @@ def test_lines_where_there_is_no_screen() -> None:
     assert out.getvalue().splitlines()[0] == "starting"
     assert "   1.50 s  node1 killed" in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def test_nothing_is_said_of_nodes_that_the_command_itself_has_ended() -> None:
+    cluster = FakeCluster()
+    live = LiveRun("zmqlab quick", [], io.StringIO())
+    live.watch(cluster.feed, cluster)  # type: ignore[arg-type]
+    try:
+        cluster.say("node0")
+        live.phase = "judging"
+        assert [node.role for node in live.readings().nodes] == ["leader", "starting", "starting"]
+        cluster.running = ()
+        assert [node.role for node in live.readings().nodes] == ["dead", "dead", "dead"]
+    finally:
+        cluster.stop()
+    assert live.readings().nodes == ()
+    assert (live.readings().doing, live.readings().status[0]) == ("ending", "○ ENDING")
+
+
+def test_nothing_is_said_of_nodes_when_the_command_has_stopped_listening() -> None:
+    live = LiveRun("zmqlab client", [], io.StringIO())
+    with MetricsFeed() as feed:
+        live.watch(feed)
+        assert live.readings().doing == "starting"
+    assert (live.readings().doing, live.readings().nodes) == ("ending", ())
 
 
 def test_lines_in_a_terminal_break_no_word(terminal: Terminal) -> None:

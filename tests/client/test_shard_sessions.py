@@ -9,8 +9,8 @@ import msgspec
 from tests.engine.shard_cluster import ShardCluster, endpoint
 from zmqlab.client.roster import Contact, Roster, nodes_told
 from zmqlab.client.session import Session, SessionSettings
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.placement import place
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
@@ -38,7 +38,7 @@ class OnWires:
     def __init__(self, cluster: ShardCluster, group: int, known: list[int]) -> None:
         self.cluster = cluster
         self.now_ns = 1
-        places = [client_endpoint(*parse_endpoint(endpoint(number))) for number in known]
+        places = [client_endpoint_of(endpoint(number)) for number in known]
         chance = random.Random(group)
         self.session = Session(SessionSettings(group=group), lambda _: Way(), places, rng=chance, nonces=chance)
         self.session.begin(self.now_ns)
@@ -70,7 +70,7 @@ def founded() -> ShardCluster:
 
 def members(group: int) -> list[str]:
     placement = place([endpoint(number) for number in range(5)], SHARDS, 3)
-    return sorted(client_endpoint(*parse_endpoint(at)) for at in placement[group])
+    return sorted(client_endpoint_of(at) for at in placement[group])
 
 
 def test_a_client_that_knows_only_strangers_to_a_group_finds_its_members() -> None:
@@ -92,7 +92,7 @@ def test_who_leads_another_group_is_not_who_leads_this_one() -> None:
         roster = client.session.roster
         assert roster.leader is not None
         leader = next(each for each in roster.contacts if each.index == roster.leader)
-        assert leader.endpoint == client_endpoint(*parse_endpoint(endpoint(leaders[group] or 0)))
+        assert leader.endpoint == client_endpoint_of(endpoint(leaders[group] or 0))
 
 
 def test_a_response_of_another_group_is_a_bad_frame() -> None:

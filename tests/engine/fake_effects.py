@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.engine import Design, Engine, Vitals
 from zmqlab.engine.first_start import FOUNDER
 from zmqlab.engine.status import early_status
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, MemoryJournal, Replica
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import Member, NodeStatus
 
@@ -111,7 +112,9 @@ class Driven:
         design: Design | None = None,
         *,
         is_met: bool = True,
+        own_id: int = 0,
     ) -> None:
+        """``own_id``: what it draws at its first start; by default it follows from the address."""
         self.now_ns = 0
         self.effects = FakeEffects()
         self.settings = settings
@@ -121,7 +124,7 @@ class Driven:
             self.effects,
             clock=lambda: self.now_ns,
             rng=random.Random(settings.port),
-            draw_id=lambda: founder_id(settings.endpoint),
+            draw_id=lambda: own_id or founder_id(settings.endpoint),
             design=design,
         )
         if settings.peers and is_met:

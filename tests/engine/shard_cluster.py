@@ -48,14 +48,14 @@ class ShardCluster:
         for number in range(nodes):
             self.start(number)
 
-    def start(self, number: int) -> None:
+    def start(self, number: int, **fields: Any) -> None:
+        peers = tuple(endpoint(other) for other in range(self.nodes) if other != number)
         settings = NodeSettings(
             name=f"node{number}",
             port=5_000 + 10 * number,
-            peers=tuple(endpoint(other) for other in range(self.nodes) if other != number),
             shards=self.shards,
             replication_factor=self.copies,
-            **self.fields,
+            **{"peers": peers, **self.fields, **fields},
         )
         driven = Driven(settings, self.journals[number], is_met=False)
         driven.now_ns = self.now_ns
@@ -74,10 +74,8 @@ class ShardCluster:
             replication_factor=self.copies,
             **fields,
         )
-        driven = Driven(settings, self.journals[number], is_met=False)
+        driven = Driven(settings, self.journals[number], is_met=False, own_id=next(self._ids))
         driven.now_ns = self.now_ns
-        if driven.engine._first_start is not None:
-            driven.engine._first_start.own_id = next(self._ids)
         self.running[number] = driven
         return driven
 

@@ -434,7 +434,7 @@ def test_a_founder_without_its_disk_does_not_take_the_place_of_one_that_has_move
     lost.engine._first_start.own_id = 77  # type: ignore[union-attr]
     cluster.step(200)
     assert not lost.engine.groups
-    assert any("whose founder of this address has moved" in note for note in lost.effects.notes)
+    assert any("of a cluster without a node at this address" in note for note in lost.effects.notes)
     for group in held:
         leader = cluster.leader(group)
         assert leader is not None

@@ -24,6 +24,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from tests.fuzz.hostile import View
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import FrameError, SettingsError
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -37,7 +38,6 @@ from zmqlab.raft.messages import (
     TimeoutNow,
 )
 from zmqlab.replica.replica import request_key
-from zmqlab.settings import parse_endpoint
 from zmqlab.wire import control, frames
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaults, NodeFaultsQuery
 from zmqlab.wire.peer import decode_forward, decode_hello, decode_message

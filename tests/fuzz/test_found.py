@@ -7,6 +7,7 @@ import zmq
 
 from tests.fuzz.hostile import BUY, STRANGER
 from tests.fuzz.in_process import MAX_SOCKETS, TAKEN_BY_LIBZMQ, Group, make_group
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import SettingsError
 from zmqlab.raft.messages import (
     BROADCAST,
@@ -22,7 +23,6 @@ from zmqlab.raft.messages import (
 )
 from zmqlab.replica.raft_by_quorum import SILENT_LEARNER_TIMEOUTS
 from zmqlab.replica.replication import MAX_MEMBERS
-from zmqlab.settings import parse_endpoint
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.peer import Hello, encode_hello, encode_message

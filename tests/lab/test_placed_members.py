@@ -7,10 +7,11 @@ import time
 import pytest
 
 from zmqlab.client import ask
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed, with_all_nodes
 from zmqlab.placement import Roster
-from zmqlab.settings import client_endpoint, parse_endpoint
+from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 PLACES = [f"tcp://127.0.0.1:{5_000 + 10 * number}" for number in range(4)]
@@ -54,6 +55,19 @@ def test_all_is_placed_when_leaders_name_whom_the_roster_wants_and_all_vote() ->
     assert Placed(GROWN, told(GROWN)).missing() == ""
 
 
+def test_a_group_that_waits_for_a_node_which_has_died_says_so_and_what_to_do() -> None:
+    answers = told(ROSTER)
+    moved = next(group for group in range(3) if PLACES[3] in GROWN.groups[group])
+    for brief in (brief for each in answers.values() for brief in each.groups if brief.number == moved):
+        brief.awaited = [PLACES[3]] if brief.role == "leader" else []
+    said = Placed(GROWN, answers)
+    assert "no node answers at 127.0.0.1:5030: start it again, or take it out (zmqlab remove 127.0.0.1:5030)" in (
+        said.missing()
+    )
+    table = StatusTable(tuple(NodeState(each.name, "", "running", each) for each in answers.values()))
+    assert f"no node answers at 127.0.0.1:5030, which is to hold group {moved}: " in table.text()
+
+
 def test_a_group_that_has_not_followed_yet_is_named() -> None:
     moved = next(group for group in range(3) if GROWN.groups[group] != ROSTER.groups[group])
     assert f"group {moved} is at" in Placed(GROWN, told(ROSTER)).missing()
@@ -80,7 +94,7 @@ def test_it_is_waited_until_the_newest_roster_is_followed(monkeypatch: pytest.Mo
     answers = iter(rounds)
 
     def statuses(endpoints: object, timeout_s: float = 0.0) -> dict[str, NodeStatus]:
-        return {client_endpoint(*parse_endpoint(place)): each for place, each in next(answers).items()}
+        return {client_endpoint_of(place): each for place, each in next(answers).items()}
 
     monkeypatch.setattr(ask, "statuses", statuses)
     placed = wait_until_placed(list, PLACES[3], True, time.monotonic() + 60)

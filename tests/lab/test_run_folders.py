@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import ClusterError, PortInUse, SettingsError
 from zmqlab.lab import fleet, run_folders
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_run import Evidence
-from zmqlab.settings import CLIENT_PORT, parse_endpoint
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_node.py"))]
 
@@ -183,7 +183,7 @@ import os, sys
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
 from zmqlab.lab.load_run import Evidence
-from zmqlab.settings import CLIENT_PORT, parse_endpoint
+from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 cluster = Cluster(1, keep=sys.argv[1] == "kept", host=LocalHost(sys.argv[2:]), keys=False).start()
 if sys.argv[1] == "failed":
     cluster.keep = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from zmqlab import Cluster
 from zmqlab.histogram import Histogram
+from zmqlab.lab import sweep as sweep_module
 from zmqlab.lab.sweep import (
     COMFORTABLE_MAX,
     COMFORTABLE_MIN,
@@ -71,6 +74,37 @@ def test_who_is_the_limit() -> None:
     assert steps.knee == 99
     assert [line.split()[-1] for line in repr(steps).splitlines()[1:]] == ["yes", "generator", "cluster"]
     assert Sweep().knee == 0
+
+
+class Scripted:
+    """A load client of which these shares are acknowledged, look by look."""
+
+    def __init__(self, *shares: float) -> None:
+        self._shares = list(shares)
+        self.load = SimpleNamespace(set_rate=lambda rate: None)
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert not self._shares, "it looked less often"
+
+    def measure(self, rate: float, _for_s: float) -> SweepStep:
+        return step(100 * self._shares.pop(0))._replace(rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("shares", "keeps_up"),
+    [((1, 0.8, 1, 1), [True, True, True]), ((1, 0.8, 0.8), [True, False]), ((0.9, 0.9), [False])],
+)
+def test_a_pause_of_the_machine_ends_no_sweep(
+    shares: tuple[float, ...], keeps_up: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 0.6 s at 100 orders/s is 60 orders, and 40 ms without an answer were three too few: the sweep ended."""
+    monkeypatch.setattr(sweep_module, "_Watched", lambda *_: Scripted(*shares))
+    steps = sweep(["tcp://127.0.0.1:9"], [100, 200, 400], step_s=0, settle_s=0)
+    assert [each.keeps_up for each in steps] == keeps_up
+    assert [each.rate for each in steps] == [100, 200, 400][: len(keeps_up)]
 
 
 @pytest.mark.process

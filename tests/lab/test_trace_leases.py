@@ -13,11 +13,11 @@ import zmq
 
 from tests.lab.fake_node import status_of
 from tests.waiting import wait_for
+from zmqlab.endpoints import CLIENT_PORT
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.lab.trace_leases import trace
-from zmqlab.settings import CLIENT_PORT
 from zmqlab.wire import control, frames
 from zmqlab.wire.traces import Trace, TraceQuery, encode_trace
 
@@ -25,7 +25,8 @@ from zmqlab.wire.traces import Trace, TraceQuery, encode_trace
 class SlowlyHeard:
     """A node that says yes at once, and whose first TRACE frame comes a while later: the subscription travels."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_s: float = 0.2) -> None:
+        self._late_s = late_s
         self.told = False
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -65,7 +66,7 @@ class SlowlyHeard:
                 identity, frame = self._router.recv_multipart()
                 query = control.decode_query(frame)
                 if isinstance(query, TraceQuery):
-                    tell_s = tell_s or time.monotonic() + 0.2
+                    tell_s = tell_s or time.monotonic() + self._late_s
                 answer = control.OkAnswer(query.nonce, "traced")
                 self._router.send_multipart([identity, control.encode(frames.ANSWER, answer)])
 
@@ -76,9 +77,9 @@ def feed() -> Iterator[MetricsFeed]:
         yield feed
 
 
-@pytest.fixture
-def node(feed: MetricsFeed) -> Iterator[SlowlyHeard]:
-    node = SlowlyHeard()
+@pytest.fixture(params=[0.2, 1.5], ids=["soon", "on a busy machine"])
+def node(feed: MetricsFeed, request: pytest.FixtureRequest) -> Iterator[SlowlyHeard]:
+    node = SlowlyHeard(request.param)
     feed.connect(f"tcp://127.0.0.1:{node.port}")
     yield node
     node.close()

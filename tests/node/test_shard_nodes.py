@@ -13,10 +13,10 @@ import pytest
 from tests.waiting import wait_for
 from zmqlab import Client
 from zmqlab.client import ask
+from zmqlab.endpoints import client_endpoint
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.market.types import Status
 from zmqlab.placement import group_of, place
-from zmqlab.settings import client_endpoint
 from zmqlab.wire.node_status import GroupBrief
 
 pytestmark = [pytest.mark.process, pytest.mark.long]

@@ -5,7 +5,7 @@ What checks what:
 - nbval runs the cells in a fresh kernel. It fails on a cell that raises, and so on each claim: chapters are saved
   without outputs, so what they claim stands in an ``assert`` in the cell that shows it, not in a stored output. Outputs
   themselves are not compared (``--nbval-lax``), since times and process ids differ.
-- ``--nbval-cell-timeout`` fails a cell that hangs or is slow; :data:`CHAPTER_S` bounds the whole.
+- ``--nbval-cell-timeout`` fails a cell that hangs; :data:`CHAPTER_S` bounds the whole.
 - A thread behind the charts that dies raises in the last cell: ``zmqlab.lesson.finish``.
 - Afterwards no process of the chapter may be left, and no folder of a cluster: that is kept only if a node died by
   itself or a verdict failed.
@@ -38,13 +38,11 @@ pytest.importorskip("nbval", reason="nbval runs the chapters: pip install 'zmqla
 
 pytestmark = pytest.mark.process
 
-SLACK = float(os.environ.get("ZMQLAB_SLACK", "1"))
-"""More for a machine that others use as well."""
-CELL_S = 20 * SLACK
-"""The slowest cell takes 5 s on two cores."""
-CHAPTER_S = 60 * SLACK
-"""What a chapter may take in full; with small figures it takes a third of it."""
-LINGER_S = 5.0
+CELL_S = 60.0
+"""Ends a cell that hangs. On two cores the slowest one takes 5 s; how fast a machine is no test says."""
+CHAPTER_S = 240.0
+"""Ends a chapter that hangs. With small figures one takes about 20 s on two cores."""
+LINGER_S = 20.0
 """A node sees the end of its owner at once; a busy machine takes a moment to end it."""
 QUICK = ("01", "02")
 """The first chapters; the others run with the long tests."""
@@ -61,7 +59,7 @@ class Outcome(NamedTuple):
     left_folders: list[Path]
 
 
-def run(notebook: Path, folder: Path, cell_s: float = CELL_S) -> Outcome:
+def run(notebook: Path, folder: Path, cell_s: float = CELL_S, linger_s: float = LINGER_S) -> Outcome:
     """Run a notebook with nbval; ``folder`` becomes its home, its Jupyter's, and the place of its temporary files."""
     mark = uuid.uuid4().hex
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_s:g}", "-x", "-q", "--durations=3"]
@@ -75,16 +73,16 @@ def run(notebook: Path, folder: Path, cell_s: float = CELL_S) -> Outcome:
         timeout=CHAPTER_S + 30,
     )
     folders = sorted((folder / "tmp").glob("zmqlab-*"))
-    return Outcome(completed.returncode == 0, completed.stdout + completed.stderr, lingering(mark), folders)
+    return Outcome(completed.returncode == 0, completed.stdout + completed.stderr, lingering(mark, linger_s), folders)
 
 
 def environment(folder: Path) -> dict[str, str]:
     return own_folders(folder, HOME="home", TMPDIR="tmp") | {QUICK_VARIABLE: "1"}
 
 
-def lingering(mark: str) -> list[LabProcess]:
+def lingering(mark: str, linger_s: float) -> list[LabProcess]:
     """The nodes and load clients of the run that bears ``mark`` that are still there after a moment."""
-    deadline = time.monotonic() + LINGER_S
+    deadline = time.monotonic() + linger_s
     while left := [process for process in find() if bears(process, mark)]:
         if time.monotonic() > deadline:
             break
@@ -107,12 +105,10 @@ def with_mark(chapter: Path) -> Any:
 @pytest.mark.timeout(CHAPTER_S + 60)
 @pytest.mark.parametrize("chapter", [with_mark(chapter) for chapter in CHAPTERS])
 def test_a_chapter_runs(chapter: Path, tmp_path: Path) -> None:
-    start = time.monotonic()
     outcome = run(quick_copy(chapter, tmp_path), tmp_path)
     assert outcome.ok, outcome.said
     assert outcome.left_processes == []
     assert outcome.left_folders == []
-    assert time.monotonic() - start < CHAPTER_S, outcome.said
 
 
 def written(folder: Path, *cells: str) -> Path:
@@ -144,7 +140,7 @@ def test_a_process_that_is_left_is_seen(tmp_path: Path) -> None:
         "run_dir = tempfile.mkdtemp(prefix='zmqlab-')\n"
         "subprocess.Popen([*command, '--run-dir', run_dir], start_new_session=True)\n"
     )
-    outcome = run(written(tmp_path, cell), tmp_path)
+    outcome = run(written(tmp_path, cell), tmp_path, linger_s=1.0)
     try:
         assert [process.name for process in outcome.left_processes] == ["left"]
         assert len(outcome.left_folders) == 1

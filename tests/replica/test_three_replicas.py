@@ -265,6 +265,29 @@ def test_only_the_node_that_passed_a_request_on_is_told_of_its_commit() -> None:
     network.assert_agreed()
 
 
+def test_a_leader_that_is_elected_again_forgets_who_waited_in_its_former_term() -> None:
+    """A request of node 2 comes while leadership is handed over, and goes to the next leader."""
+
+    def make(start: Start) -> RaftByQuorum:
+        return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
+
+    network = Network(make=make)
+    client_id = network.open_session(2)
+    network.tick(RAFT.heartbeat_ticks)
+    assert network.nodes[1].replica.replication.transfer_leadership(3)
+    network.nodes[2].take(request(client_id, 1))
+    network.settle()
+    assert network.leader is network.nodes[3]
+    assert network.nodes[3].replica.replication.transfer_leadership(1)
+    network.tick(2 * RAFT.heartbeat_ticks)
+    assert network.leader is network.nodes[1]
+    network.delivered.clear()
+    network.nodes[3].take(request(client_id, 2))
+    network.settle()
+    assert network.delivered.count((1, 3, frames.APPEND_ENTRIES)) == 2, "the entry and the notice"
+    assert network.delivered.count((1, 2, frames.APPEND_ENTRIES)) == 1
+
+
 def test_late_requests_go_again_at_doubling_intervals() -> None:
     network = Network(ReplicaSettings(resend_ticks=10))
     client_id = network.open_session(2)

@@ -355,6 +355,24 @@ def test_leadership_for_a_node_that_lacks_entries() -> None:
     story.causes.sent(leader, TimeoutNow(1, 2, 1))
 
 
+def test_two_nodes_that_are_told_to_campaign() -> None:
+    story = Story()
+    leader = story.leader(1, 1)
+    for node_id in (2, 3):
+        story.node(node_id, 1, NO_OP)
+    leader.transfer_target, leader.ticks, leader.transfer_elapsed = 2, 40, 3
+    story.causes.sent(leader, TimeoutNow(1, 2, 1))
+    leader.ticks, leader.transfer_elapsed = 45, 8
+    story.causes.sent(leader, TimeoutNow(1, 2, 1))  # its log was confirmed once more
+    leader.transfer_target, leader.ticks = 3, 37 + leader.settings.election_ticks
+    leader.transfer_elapsed = 1
+    with pytest.raises(Violation, match="and has told node 2, which it has not given up"):
+        story.causes.sent(leader, TimeoutNow(1, 3, 1))
+    leader.transfer_elapsed = 0
+    story.causes.transfers._newest[1, 1] = 2, 37
+    story.causes.sent(leader, TimeoutNow(1, 3, 1))
+
+
 # Commitment.
 
 

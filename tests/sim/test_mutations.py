@@ -117,6 +117,7 @@ BY_CAUSE = {
     "a chunk of a snapshot acknowledged before it is stored": ("stored before sent",),
     "an acknowledgement up to the end of the log, verified or not": ("acknowledgement: ", "AssertionError in ack"),
     "a term that leaves before it is stored": ("stored before sent", "election by majority"),
+    "a leader that tells two nodes to campaign": ("transfer: ",),
     "leadership handed to a node that lacks entries": ("transfer: ",),
     "the members changed before the last change is committed": ("membership: ",),
     "a read index that is applied and not committed": ("read index",),

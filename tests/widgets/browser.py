@@ -27,8 +27,6 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 START_TIMEOUT_S = 60
-SLACK = float(os.environ.get("ZMQLAB_SLACK", "2"))
-"""Two cores run the browser, the server, the kernel, three to five nodes and the load; more for a busier machine."""
 MARKS = [
     pytest.mark.browser,
     pytest.mark.process,
@@ -53,7 +51,7 @@ class Visit:
         """A value of one of the figures' models, as in ``model("series", "data.t.length")``."""
         return self.page.evaluate(f"() => Bokeh.documents[0].get_model_by_name({name!r}).{path}")
 
-    def await_model(self, name: str, condition: str, timeout_ms: float = 10_000) -> None:
+    def await_model(self, name: str, condition: str, timeout_ms: float = 30_000) -> None:
         """Until a condition on a model ``m`` holds."""
         script = (
             f"() => {{ const m = window.Bokeh?.documents[0]?.get_model_by_name({name!r}); return m && ({condition}); }}"

@@ -22,9 +22,9 @@ READY = """() => {
 FAILED = """() => [...jupyterapp.shell.currentWidget.content.model.cells].filter((cell) =>
     [...Array(cell.outputs?.length ?? 0).keys()].some((i) => cell.outputs.get(i).type === 'error')).length"""
 """How many cells ended in an error."""
-PRINTED = """() => [...jupyterapp.shell.currentWidget.content.model.cells].flatMap((cell) =>
-    [...Array(cell.outputs?.length ?? 0).keys()].map((i) => cell.outputs.get(i).toJSON().text ?? '')).join('')"""
-"""All that the cells have printed."""
+CELLS_DONE = f"""() => ({FAILED})() > 0 || [...jupyterapp.shell.currentWidget.content.model.cells].every((cell) =>
+    cell.type !== 'code' || (cell.executionCount > 0 && cell.executionState !== 'running'))"""
+"""Whether all cells have ended, or one of them in an error. JupyterLab numbers a cell when it has ended."""
 
 LATE_OBSERVER = """
     const Real = window.IntersectionObserver;
@@ -45,9 +45,10 @@ class LabVisit(Visit):
         """Until the kernel is connected and idle."""
         self.page.wait_for_function(READY, timeout=60_000)
 
-    def await_printed(self, text: str) -> None:
-        """Until a cell has printed it; between two cells a kernel is idle, too."""
-        self.page.wait_for_function(f"(text) => ({PRINTED})().includes(text)", arg=text, timeout=60_000)
+    def await_cells(self) -> None:
+        """Until all cells of the notebook have run, none of them in vain: between two cells a kernel is idle, too."""
+        self.page.wait_for_function(CELLS_DONE, timeout=120_000)
+        assert self.page.evaluate(FAILED) == 0
 
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Carry out a command of JupyterLab's, and wait for it."""

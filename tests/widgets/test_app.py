@@ -116,19 +116,19 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     leader = page.locator(LEADS).get_attribute("data-node")
     assert page.evaluate(FILLS), "the stage has the whole window, and the chart fills its place"
     page.get_by_role("button", name="kill the leader").click()
-    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=10_000)
-    page.wait_for_selector(f"{LEADS}:not([data-node='{leader}'])", state="attached", timeout=10_000)
+    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=30_000)
+    page.wait_for_selector(f"{LEADS}:not([data-node='{leader}'])", state="attached", timeout=30_000)
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
     keep(visit, "app")
     assert visit.outside == []
     assert visit.errors == []
     page.reload()
-    seconds_until(lambda: not living(nodes), 15)
+    seconds_until(lambda: not living(nodes), 30)
     page.wait_for_selector(LEADS, state="attached", timeout=60_000)
     nodes = nodes_of(app.pid)
     assert len(nodes) == 3
     page.goto("about:blank")  # to close it would end its whole browser context, and with it what it sends at its end
-    seconds_until(lambda: not living(nodes), 15)
+    seconds_until(lambda: not living(nodes), 30)
     app.close()
 
 

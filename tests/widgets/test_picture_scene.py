@@ -95,6 +95,19 @@ def test_words_of_a_node_cover_no_other_node(js: JavaScript, width: int, height:
     )
 
 
+@pytest.mark.parametrize("width", [200, 240, 320, 480, 700])
+@pytest.mark.parametrize("height", [160, 220, 320, 520])
+@pytest.mark.parametrize("count", [3, 4, 5, 7, 9, 15])
+def test_the_box_of_a_client_touches_no_node(js: JavaScript, width: int, height: int, count: int) -> None:
+    """With nine nodes on a narrow stage the box of the load lay on one of them."""
+    plan = js("plan(w, h, slots, 2, em)", w=width, h=height, slots=list(range(count)), em=EM)
+    places, box = dict(plan["places"]), plan["box"]
+    for client, slot in itertools.product((CLIENT, CLIENT + 1), range(count)):
+        right, low = (abs(places[client][axis] - places[slot][axis]) for axis in "xy")
+        apart = math.hypot(max(0.0, right - box["w"] / 2), max(0.0, low - box["h"] / 2))
+        assert apart > plan["radius"] + 0.7 * EM, "an election timer stands around the body"
+
+
 def test_what_a_pointer_is_at(js: JavaScript) -> None:
     plan = "plan(800, 400, [0, 1, 4], 0, 12)"
     places = dict(js(f"{plan}.places"))
@@ -269,3 +282,12 @@ def test_a_node_in_words(js: JavaScript) -> None:
     node = {"look": "behind", "term": 3, "applied": 12_345, "applied_lag": 67}
     assert js("wordsOfNode(node, 'node1')", node=node) == "node1, behind, term 3, applied 12,345, 67 entries behind"
     assert js("wordsOfNode({look: 'dead', term: 3, applied: 0}, 'node1')") == "node1, dead"
+
+
+def test_a_page_takes_the_columns_from_the_buffer_of_a_stream() -> None:
+    pushes = JavaScript("pushes.js")
+    buffer = "new DataView(Float64Array.from([0, 1, 2, 3, 4, 5, 6]).buffer, 8)"
+    columns = f"Object.entries(columnsOf(['a', 'b'], {buffer})).map(([name, values]) => [name, [...values]])"
+    assert pushes(columns) == [["a", [1, 2, 3]], ["b", [4, 5, 6]]]
+    assert pushes("columnsOf(['a', 'b'], new DataView(new ArrayBuffer(0))).b.length") == 0
+    pushes.close()

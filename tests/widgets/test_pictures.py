@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import anywidget
 from bokeh.models import ColumnDataSource, UIElement
 
+from zmqlab import widgets
 from zmqlab.histogram import Histogram
 from zmqlab.lab.sweep import Sweep, SweepStep
 from zmqlab.load.load_report import LatencySummary
+from zmqlab.widgets.live_figure import HERE
 from zmqlab.widgets.pictures import Picture, percentile_curves, sweep_curves
 
 
@@ -37,6 +44,28 @@ def test_a_sweep_is_drawn_and_told() -> None:
     html = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "1,000" in html["text/html"]
     assert repr(picture) == "Picture()"
+
+
+def scripts_of(kind: type[anywidget.AnyWidget]) -> Iterator[tuple[str, str]]:
+    for each in kind.__subclasses__():
+        if each.__module__.startswith("zmqlab.") and isinstance(each._esm, str):  # not so of an instance's own class
+            yield each.__name__, each._esm
+        yield from scripts_of(each)
+
+
+def test_each_script_has_the_constants_and_functions_that_it_takes_from_other_files() -> None:
+    """A picture in a notebook was drawn, and then its script ended with "LANE is not defined"."""
+    for module in pkgutil.iter_modules(widgets.__path__, "zmqlab.widgets."):
+        importlib.import_module(module.name)
+    top = re.compile(r"^(?:async )?(?:const|let|function) (\w+)", re.MULTILINE)
+    shared = {name for path in HERE.glob("*.js") for name in top.findall(path.read_text())} - {"render"}
+    scripts = dict(scripts_of(anywidget.AnyWidget))
+    assert {"Picture", "LiveFigure", "Stage", "ClusterPicture"} <= scripts.keys()
+    for widget, script in scripts.items():
+        code = re.sub("//.*", "", script)
+        own = set(re.findall(r"\b(?:const|let|function) (\w+)", code)) | set(re.findall(r"[{,]\s*(\w+)\s*[,}=]", code))
+        used = set(re.findall(r"(?<![.\w])([A-Z][A-Z_]+|\w+(?=\())", code))
+        assert used & shared <= own, widget
 
 
 def test_the_script_has_what_it_borrows() -> None:

@@ -18,8 +18,9 @@ from zmqlab.cli.output import (
     print_report,
     progress_stream,
 )
+from zmqlab.endpoints import is_loopback
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
-from zmqlab.settings import DEFAULT_REPLICATION, is_loopback, parse_duration, parse_rate
+from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from zmqlab.cli.output import JSON_OPTION, print_json, table_width
+from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
-from zmqlab.settings import parse_duration, parse_endpoints
+from zmqlab.settings import parse_duration
 
 if TYPE_CHECKING:
     from zmqlab.wire.node_status import NodeStatus

@@ -27,8 +27,9 @@ from typing import NamedTuple
 
 import typer
 
+from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import ClusterError, SettingsError
-from zmqlab.settings import parse_endpoints, reason_of
+from zmqlab.settings import reason_of
 
 PACKAGE = Path(__file__).parents[1]
 BUILT_IN = PACKAGE / "chapters"

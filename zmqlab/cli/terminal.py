@@ -60,6 +60,8 @@ BANNERS = {
 }
 SORT_STYLES = {Sort.FAULT: "bad", Sort.CHANGE: "change", Sort.ELECTION: "title"}
 ALL_SORTS = frozenset(Sort)
+ENDING = "ending"
+"""The phase behind all others: all is known, and what was started is ended."""
 CHARACTERS = "▁●…"
 """A terminal that has these has all that are drawn."""
 
@@ -254,6 +256,7 @@ class LiveRun:
         self._began_s = time.monotonic()
         self._began_ns = time.time_ns()
         """The same moment on the wall clock, by which events are told."""
+        self._feed: MetricsFeed | None = None
         self._watch: ServiceWatch | None = None
         self._columns = Columns()
         self._recent: dict[str, deque[LoadMetrics]] = {}
@@ -291,6 +294,7 @@ class LiveRun:
 
     def watch(self, feed: MetricsFeed, cluster: Cluster | None = None) -> None:
         """Show what the nodes and load clients of this feed publish, and what is known of this cluster's processes."""
+        self._feed = feed
         self._watch = watch = ServiceWatch.of(cluster) if cluster is not None else ServiceWatch(feed)
         self._ends += [
             watch.close,
@@ -342,34 +346,40 @@ class LiveRun:
     def readings(self) -> Readings:
         """All of it, now."""
         facts = self._watch.facts() if self._watch is not None else None
+        phase = self._phase(facts)
         figures = figures_of({name: list(recent) for name, recent in list(self._recent.items())})
         return Readings(
             command=self._command,
             about=self._about,
-            clock=self._clock(),
-            status=self._status(facts),
+            clock="" if phase else self._clock(),
+            status=self._status(facts, phase),
             counters=self.counters(),
             lost=_said_of(self.so_far()),
             bars=self._columns.bars,
             figures=figures,
-            nodes=node_rows(facts.nodes) if facts is not None else (),
+            nodes=node_rows(facts.nodes) if facts is not None and phase != ENDING else (),
             ticker=[self._since_begin(tick) for tick in list(self._ticks)],
-            doing=self.phase or self.doing(),
+            doing=phase or self.doing(),
             advice=self._advice,
         )
 
     def _since_begin(self, tick: Tick) -> Tick:
         return tick._replace(at_s=tick.at_s - self._began_s)
 
+    def _phase(self, facts: Facts | None) -> str:
+        """What goes on beside the load. This command ends the nodes itself, or listens no longer: then nothing is said
+        of them, for none of them has failed."""
+        is_deaf = self._feed is not None and self._feed.closed
+        is_over = is_deaf or (facts is not None and facts.life == "stopped")
+        return ENDING if is_over else self.phase
+
     def _clock(self) -> str:
         passed_s = max(0.0, time.monotonic() - self._began_s)
-        if self.phase:
-            return ""
         return f"{passed_s:.0f} s" if math.isinf(self._duration_s) else f"{passed_s:.0f} of {self._duration_s:g} s"
 
-    def _status(self, facts: Facts | None) -> tuple[str, str]:
-        if self.phase or facts is None:
-            return f"{Level.NOT_JUDGED.symbol} {self.phase.upper()}", BANNERS[Level.NOT_JUDGED]
+    def _status(self, facts: Facts | None, phase: str) -> tuple[str, str]:
+        if phase or facts is None:
+            return f"{Level.NOT_JUDGED.symbol} {phase.upper()}", BANNERS[Level.NOT_JUDGED]
         status = service_status(facts)
         return f"{status.level.symbol} {status.line(facts.now_ns)}", BANNERS[status.level]
 

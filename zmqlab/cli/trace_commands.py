@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from zmqlab.cli.node_commands import KEYS_OPTION, NODES_OPTION, node_list
+from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, RequestTimeout
-from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint
+from zmqlab.settings import parse_duration
 
 if TYPE_CHECKING:
     from zmqlab.lab.feed import MetricsFeed

@@ -34,6 +34,7 @@ from typing import SupportsIndex
 from zmqlab.client import ask
 from zmqlab.client.connections import ConnectedSession
 from zmqlab.client.session import SessionSettings, Watch
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import (
     NoLeader,
     RequestError,
@@ -56,7 +57,7 @@ from zmqlab.market.types import (
 )
 from zmqlab.names import known_endpoints, numeric
 from zmqlab.placement import group_of_code
-from zmqlab.settings import parse_endpoint, require_whole
+from zmqlab.settings import require_whole
 from zmqlab.tables import StatusTable, html_table, text_table
 from zmqlab.wire import control, records
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST, Response, ResponseStatus, execution_reports

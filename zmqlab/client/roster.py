@@ -56,7 +56,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from zmqlab import placement
-from zmqlab.settings import client_endpoint, parse_endpoint
+from zmqlab.endpoints import client_endpoint_of
 from zmqlab.wire import control
 from zmqlab.wire.frames import QUERY
 from zmqlab.wire.node_status import NodeStatus
@@ -127,7 +127,7 @@ def nodes_told(status: NodeStatus) -> tuple[str, ...]:
         placement.Roster.decode(status.roster).nodes if status.roster else [at for _, at in status.founders]
     )
     places = [*nodes, *(at for brief in status.groups for at in brief.members)]
-    return tuple(client_endpoint(*parse_endpoint(at)) for at in dict.fromkeys(places))
+    return tuple(client_endpoint_of(at) for at in dict.fromkeys(places))
 
 
 class Wire(Protocol):

@@ -16,8 +16,8 @@ In reading order:
 * :mod:`~zmqlab.engine.design`: what a group is made of, and what it is told of its node.
 * :mod:`~zmqlab.engine.group`: one group's share of a node: where frames go, answers of a turn, trades, events.
 * :mod:`~zmqlab.engine.leader_balance`: who should lead a group, and how leadership goes there.
-* :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, and whose a session is.
-* :mod:`~zmqlab.engine.own_symbols`: whether what a client sends to a group is about symbols of that group.
+* :mod:`~zmqlab.engine.permissions`: which role each frame and query needs, whose a session is, and which symbols a
+  group takes.
 * :mod:`~zmqlab.engine.peers`: which nodes are members, where they are, whose frames count; the connections to them.
 * :mod:`~zmqlab.engine.lifecycle`: how a node joins, moves, and finds out that it was removed.
 * :mod:`~zmqlab.engine.placing`: which nodes a cluster with shards has, and how the members of its groups follow that.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from zmqlab.endpoints import parse_address
 from zmqlab.engine.peers import Peers
 from zmqlab.engine.placing import Following
 from zmqlab.errors import FrameError, JournalCorrupt, JournalLost, SettingsError
@@ -18,7 +19,7 @@ from zmqlab.market.types import symbol_code
 from zmqlab.replica import Change, Replica
 from zmqlab.replica.sealed_records import NEW_MEMBER
 from zmqlab.replica.snapshotting import HashedState
-from zmqlab.settings import is_node_name, parse_address
+from zmqlab.settings import is_node_name
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
@@ -201,7 +202,8 @@ class Answers:
         if self._replica.replication.hand_over(query.target):
             reply(OkAnswer(query.nonce, "leadership is being handed over"))
         else:
-            reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, "this node does not lead, or knows no such voter"))
+            said = "this node does not lead, knows no such voter, or hands over to another one already"
+            reply(ErrorAnswer(query.nonce, ErrorCode.NO_LEADER, said))
 
     def _add(self, query: AddMemberQuery) -> Answer:
         if not 0 < query.node_id < 1 << 64:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking
 from zmqlab.engine.lifecycle import Asker
 from zmqlab.engine.placing import Following, Placing
 from zmqlab.raft import Role
 from zmqlab.replica import Replica
 from zmqlab.replica.replication import Change, Replication
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
 
 HAND_OVERS = 2

@@ -26,13 +26,14 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking, Effects
 from zmqlab.engine.status import early_status
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.replica.driver import Route
 from zmqlab.replica.replica import request_key
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus

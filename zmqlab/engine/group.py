@@ -16,18 +16,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 
+from zmqlab.endpoints import is_address
+from zmqlab.engine import permissions
 from zmqlab.engine.answers import Answers
 from zmqlab.engine.departure import Closing, Leaving, drain_ticks
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.leader_balance import Balance
 from zmqlab.engine.lifecycle import Joining, Standing
-from zmqlab.engine.own_symbols import expect_own_commands, expect_own_question
 from zmqlab.engine.peers import Connections, Peers
-from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection, owned, refusal
+from zmqlab.engine.permissions import NOT_REFUSED, Refusal, objection
 from zmqlab.engine.placing import Following
 from zmqlab.engine.status import REMOVED, Counters, brief_of, status_of, trades_of
 from zmqlab.engine.tracing import Tracing
@@ -46,7 +46,7 @@ from zmqlab.replica import (
 )
 from zmqlab.replica.driver import Route
 from zmqlab.replica.replica import request_key
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
@@ -99,15 +99,14 @@ class Group:
         named = (peer for peer in settings.peers if not (origin.is_founder and is_address(peer)))
         # a founder's peers may have moved if they were given by name
         seeds = company.seeds or settings.join or tuple(named)
-        replication = self.replica.replication
-        self.following = Following(number, company.placing, replication) if company.placing is not None else None
+        replication, placing = self.replica.replication, company.placing
+        self.following = Following(number, placing, replication) if placing is not None else None
         """How the members follow the roster; None: the cluster has no shards."""
         asking = connections.questions_of(number)
         self.joining = Joining(
             settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
         )
-        placing = company.placing
-        places: Callable[[], tuple[str, ...]] = tuple if placing is None else partial(placing.places_in, number)
+        places = (lambda: placing.roster.places) if placing is not None else tuple
         self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number, places)
         is_last = placing.is_last if placing is not None else None
         leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
@@ -146,19 +145,14 @@ class Group:
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
-        limits, size = design.replica or ReplicaSettings(), self._company.size
-        if design.replica is None:
-            limits = replace(
-                limits,
-                snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // size, replication.node_id),
-                keep_bytes=limits.keep_bytes // size,
-                max_pending_bytes=limits.max_pending_bytes // size,
-            )
+        log_bytes = _staggered(settings.snapshot_log_bytes, replication.node_id)
+        self._of_node = None if design.replica else replace(ReplicaSettings(), snapshot_log_bytes=log_bytes)
         self._effects.note(
             f"start{self._where()} id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
         self._nonce = rng.getrandbits(62) + 1
+        limits = self._of_node.shared_by(self._company.size) if self._of_node else design.replica or ReplicaSettings()
         return Replica(replication, machine, journal, self, limits, first_context=self._nonce)
 
     # Frames in.
@@ -193,7 +187,7 @@ class Group:
             self._take_request(frame_type, route, frame, now_ns, sender)
         elif frame_type == frames.QUERY:
             query = control.decode_query(frame)
-            expect_own_question(query, self.number, self._settings.shards)
+            permissions.expect_own_question(query, self.number, self._settings.shards)
             if why := objection(type(query), sender):
                 self._reply(route, control.ErrorAnswer(query.nonce, control.ErrorCode.FORBIDDEN, why))
                 raise Forbidden(why)
@@ -216,12 +210,12 @@ class Group:
         else:
             command_count = 0
             if frame_type == frames.OPEN_SESSION:
-                frame = owned(frame, sender)
+                frame = permissions.owned(frame, sender)
             if frame_type == frames.REQUEST:
                 _, number, _, command_count = client_wire.parse_request(frame)
                 if not number:
                     raise FrameError("a request has the number 0: the requests of a session count from 1")
-                expect_own_commands(frame, self.number, self._settings.shards)
+                permissions.expect_own_commands(frame, self.number, self._settings.shards)
             if self.tracing is not None:
                 self.tracing.took(frame_type, frame)
             body = self.replica.take_request(route, frame, now_ns)
@@ -234,7 +228,7 @@ class Group:
     def _refuse(self, frame_type: int, frame: bytes, sender: Sender) -> Refusal:
         """What becomes of a request because of whose it is. Raises FrameError."""
         machine = self.replica.machine
-        return refusal(frame_type, request_key(frame)[0], machine.sessions, machine.applied_index, sender)
+        return permissions.refusal(frame_type, request_key(frame)[0], machine.sessions, machine.applied_index, sender)
 
     def _reply(self, route: Route, answer: control.Answer) -> None:
         self._effects.reply(route, control.encode(frames.ANSWER, answer, self.number))
@@ -274,6 +268,11 @@ class Group:
     def is_out(self) -> bool:
         """Whether the roster does not want this replica, and it is known to be no member of the group any more."""
         return self.following is not None and self.following.is_out(self.standing)
+
+    def share(self, size: int) -> None:
+        """So many groups share the bounds of this node from now on."""
+        if self._of_node is not None:
+            self.replica.rebound(self._of_node.shared_by(size))
 
     def close(self, now_ns: int) -> None:
         """Other nodes hold the group from now on: send its clients there."""
@@ -383,7 +382,7 @@ class Group:
 
     def brief(self) -> GroupBrief:
         """The essentials, for the statuses of all groups of this node."""
-        return brief_of(self.number, self.replica.replication, self.peers, self.preferred, self.standing.was_removed)
+        return brief_of(self.number, self.replica.replication, self.peers, self.following, self.standing.was_removed)
 
     def _where(self) -> str:
         """Which group a line of the log is of."""

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from zmqlab.engine.effects import Asking
 from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
+from zmqlab.engine.placing import GROUP_OF_ROSTER
 from zmqlab.errors import JournalMismatch
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
@@ -181,16 +182,34 @@ class AssemblyOfShards(Assembly):
 class JoiningCluster(FirstStart):
     """A node asks to be taken into a cluster with shards, until its roster has it; see the module.
 
-    It asks all nodes that it was told of, and all that they tell of: the leader of group 0 takes it in, and any of them
-    tells when the roster has it. It asks at each start, as a node without shards does that was started with ``--join``:
-    it may have been removed while it was away.
+    It asks all nodes that it was told of, and all that they tell of. The leader of group 0 takes it in, and tells when
+    the roster has it; the others tell where to ask. Their word, and what this node's own journal says, may be older
+    than the version that let the node at this address go: it would stay outside, and ask no more. It asks at each
+    start, as a node without shards does that was started with ``--join``: it may have been removed while it was away.
     """
 
     role = NEWCOMER
 
-    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, life: int) -> None:
-        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
-        super().__init__(settings, effects, rng, own_id, settings.join, max(1, settings.election_ticks // ASKS))
+    def __init__(
+        self,
+        settings: NodeSettings,
+        effects: Asking,
+        rng: random.Random,
+        own_id: int,
+        life: int,
+        named: tuple[str, ...] = (),
+        known_as: int = 0,
+    ) -> None:
+        """
+        Args:
+            life: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
+            named: base endpoints of nodes to ask; by default those that it was told to join.
+            known_as: the identity by which the roster must have this node. 0: it may be that of another one, which had
+                this address before it lost its disk: at a first start the groups need not wait for that.
+        """
+        self._first_named = named or settings.join
+        self._known_as = known_as
+        super().__init__(settings, effects, rng, own_id, self._first_named, max(1, settings.election_ticks // ASKS))
         self.founders = NO_MEMBERS
         """Of the cluster, as it was told."""
         self.roster: Roster | None = None
@@ -218,7 +237,7 @@ class JoiningCluster(FirstStart):
             self._effects.note(f"{address} does not take this node in: {answer.message}", is_warning=True)
 
     def end(self) -> None:
-        """Ask no more: the roster has this node, by another's word."""
+        """Ask no more: this node knows by itself, or ends."""
         self._decide(NO_MEMBERS)
 
     def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
@@ -233,8 +252,10 @@ class JoiningCluster(FirstStart):
                     tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
                 )
                 self.roster = roster
-                self._named = tuple(dict.fromkeys((*settings.join, *roster.nodes)))
-            if settings.endpoint in self.roster.nodes:
+                self._named = tuple(dict.fromkeys((*self._first_named, *roster.nodes)))
+            leads = status.role == "leader" and status.group == GROUP_OF_ROSTER
+            is_as_known = self._known_as in (0, roster.id_at(settings.endpoint))
+            if leads and settings.endpoint in roster.nodes and is_as_known and roster == self.roster:
                 self._decide(NO_MEMBERS)
 
     def _refuse_cluster(self, address: str, status: NodeStatus) -> None:

@@ -18,11 +18,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 
+from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings, is_address
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control, frames
 
 ASKS = 2
@@ -263,9 +264,10 @@ class Standing:
     - *It asks.* A node that was away, or cut off, has itself among the members by its own log. Then it hears no leader,
       and campaigns in vain for ever. Or it hears the leader's broadcasts, which do not fit its log, and so it neither
       campaigns nor is repaired: it would look like a follower for ever. So a node that has taken nothing of a leader
-      for a while asks the members that it knows, and the nodes that it was given, for their status. The leader of a
-      term that is not older than its own decides. It goes on asking, because the change that removed it may not be
-      committed yet, or it may be taken in again.
+      for a while asks for their status the members that it knows, the nodes that it was given, and with shards all
+      nodes of the roster: a member that has come since may lead. The leader of a term that is not older than its own
+      decides. It goes on asking, because the change that removed it may not be committed yet, or it may be taken in
+      again.
 
     A node in touch asks nothing. One that is not asks each node once in :data:`STANDING_TIMEOUTS`.
     """
@@ -284,8 +286,7 @@ class Standing:
         Args:
             nonce: a number that this node drew when it started.
             seeds: base endpoints of nodes that may be asked too; none for a node that founded its cluster.
-            places: where the group's members are by the roster of a cluster with shards. This node's log may not know
-                the node that leads by now.
+            places: the base endpoints of the roster; none without shards.
         """
         self._effects = effects
         self._replication = replication
@@ -294,6 +295,7 @@ class Standing:
         self._nonce = nonce
         self._seeds = tuple(seeds)
         self._group = group
+        self._places = places
         self._interval_ticks = round(STANDING_TIMEOUTS * replication.election_ticks)
         self._ask_at = 0
         self._asked: list[str] = []
@@ -329,8 +331,8 @@ class Standing:
     def _ask(self) -> None:
         members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
-        asked = dict.fromkeys([*members, *self._places(), *named])
-        self._asked = [address for address in asked if address != self._own_address]
+        known = dict.fromkeys([*members, *named, *self._places()])
+        self._asked = [address for address in known if address != self._own_address]
         for address in self._asked:
             self._effects.ask(address, control.encode(frames.QUERY, control.StatusQuery(self._nonce), self._group))
 

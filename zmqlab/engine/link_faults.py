@@ -38,10 +38,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count
 
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import SettingsError
 from zmqlab.keys import Sender
 from zmqlab.replica.driver import Route
-from zmqlab.settings import parse_endpoint
 from zmqlab.wire import frames
 from zmqlab.wire.fault_queries import LinkFault, NodeFaults
 from zmqlab.wire.peer import decode_hello, decode_roster, sender_of

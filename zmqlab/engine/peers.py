@@ -37,12 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from zmqlab.endpoints import is_address, parse_endpoint
 from zmqlab.engine.effects import Asking, Effects
 from zmqlab.errors import FrameError
 from zmqlab.raft import Configuration
 from zmqlab.raft.messages import BROADCAST, AppendEntries, Message
 from zmqlab.replica.replication import Replication
-from zmqlab.settings import NodeSettings, is_address, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire.frames import slices
 from zmqlab.wire.node_status import Member
 from zmqlab.wire.peer import Hello, encode_bundle, encode_hello

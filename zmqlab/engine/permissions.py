@@ -1,4 +1,4 @@
-"""What each frame and each query needs: one table of roles, and the owner of a session.
+"""What each frame and query needs: one table of roles, the owner of a session, and the group of a symbol.
 
 Whether a key may enter at all is decided at the door (:class:`zmqlab.net.KeyChecker`): the peer port lets in members
 alone, so that a peer's frame needs no further look. A client's frame comes with its sender, and is held against
@@ -8,6 +8,12 @@ alone, so that a peer's frame needs no further look. A client's frame comes with
 into the frame, so that it stands in the log and all nodes know it. A request in the name of another key's session is
 refused by the node that takes it. A node that has not applied the opening yet can't tell, and says BUSY: the client
 turns to another node. A session that was opened without keys has no owner.
+
+*Symbols.* In a cluster with shards a symbol belongs to one group (:func:`zmqlab.placement.group_of`). A command for a
+symbol of another group would open a second book of that symbol, and a question would be answered from a book that is
+empty. Both are refused before anything is stored, with an error that names the right group. Nodes alone judge this, and
+not the state machine: the log holds no such command. The check costs a look at each command's symbol, and nothing in a
+cluster without shards.
 
 Left out on purpose: rights to single accounts and symbols. An account is a number in an order, for the market's rules
 only; a key that may trade may name any.
@@ -19,11 +25,13 @@ from typing import NamedTuple
 
 from zmqlab.errors import FrameError
 from zmqlab.keys import Role, Sender
+from zmqlab.placement import group_of, group_of_code
 from zmqlab.replica.sessions import SessionTable
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.client import ResponseStatus
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
+from zmqlab.wire.records import symbol_codes
 from zmqlab.wire.traces import TraceQuery
 
 NEEDED: dict[int | type[control.Query], Role] = {
@@ -94,3 +102,25 @@ def refusal(frame_type: int, client_id: int, sessions: SessionTable, applied_ind
     if owner and owner != sender.fingerprint:
         return Refusal(ResponseStatus.FORBIDDEN, f"{sender.name} has sent a request in another key's session")
     return NOT_REFUSED
+
+
+def expect_own_commands(frame: bytes, group: int, shards: int) -> None:
+    """Raise FrameError if a command of a REQUEST frame, which was parsed, names a symbol of another group."""
+    if shards == 1:
+        return
+    for code in symbol_codes(client_wire.request_body(frame)):
+        right = group_of_code(code, shards)
+        if right != group:
+            raise FrameError(f"a command for a symbol of group {right} came to group {group}")
+
+
+def expect_own_question(query: control.Query, group: int, shards: int) -> None:
+    """Raise FrameError if ``query`` is about a symbol of another group. What is no symbol at all is told later."""
+    if shards == 1 or not isinstance(query, control.BookQuery | control.TradesQuery):
+        return
+    try:
+        right = group_of(query.symbol, shards)
+    except ValueError:
+        return
+    if right != group:
+        raise FrameError(f"{query.symbol} is of group {right}, and group {group} was asked")

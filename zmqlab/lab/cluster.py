@@ -226,16 +226,18 @@ class Cluster(FaultVerbs):
         self, *, durability: Durability | None = None, reads: Reads | None = None, timeout_s: float = CHANGE_TIMEOUT_S
     ) -> None:
         """Give all nodes another setting while the cluster goes on: each starts anew from its journal, one after the
-        other, the leader last. :mod:`~zmqlab.lab.rolling_change` says why these two can be changed, and no others.
+        other, leaders last. Each group that has three members or more is served all the time.
+        :mod:`~zmqlab.lab.rolling_change` says why these two can be changed, and no others.
 
         Args:
             durability: ``os`` or ``fsync``.
             reads: ``linearizable``; or ``local``, with which reads may be stale.
-            timeout_s: how long each node may take to come back and to catch up.
+            timeout_s: how long each node may take to come back and to catch up, in each group that it holds.
 
         Raises:
             SettingsError: a setting has no such value.
-            ClusterError: it needs a new cluster, as with shards, or a node does not run. Nothing has changed then.
+            ClusterError: it needs a new cluster, or a node does not run or catch up, or a link is cut. Nothing has
+                changed then.
             NodeError: a node did not come back, or did not catch up. Nodes before it have the new settings.
         """
         wanted = {"durability": durability, "reads": reads}

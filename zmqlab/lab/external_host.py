@@ -38,6 +38,7 @@ from pathlib import Path
 
 from zmqlab.client import ask
 from zmqlab.client.roster import newest_of
+from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import ClusterError, NotLetIn, SettingsError
 from zmqlab.keys import forget, of_client, trust, trust_clients_ports
 from zmqlab.lab.clock_samples import ClockSamples
@@ -47,7 +48,7 @@ from zmqlab.lab.fleet import Fleet
 from zmqlab.lab.hosts import SAME_CLOCK, ClockOffset, Host, NodeProcess, Place
 from zmqlab.lab.node_plan import NodePlan
 from zmqlab.names import known_endpoints, numeric
-from zmqlab.settings import CLIENT_PORT, NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire.node_status import Member, NodeStatus
 
 ATTACH_S = 5.0

@@ -1,8 +1,7 @@
 """Where nodes run: the interface that a cluster needs of machines, and this machine as the usual implementation.
 
 A :class:`Host` starts nodes, and knows the places at which they can run, their logs, journals and clocks. What it
-starts is a :class:`NodeProcess`, which can be signalled and waited for. :class:`~zmqlab.lab.cluster.Cluster` knows
-nothing else about machines, so another host (containers, other machines) is one more class.
+starts is a :class:`NodeProcess`, which can be signalled and waited for. A cluster knows nothing else about machines.
 
 Rules:
 
@@ -51,9 +50,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 import zmqlab
+from zmqlab.endpoints import PORTS_PER_NODE, spelled
 from zmqlab.errors import ClusterError
 from zmqlab.keys import PRIVATE_FILE, make_private
-from zmqlab.settings import PORTS_PER_NODE, NodeSettings, journals_in, spelled
+from zmqlab.settings import NodeSettings, journals_in
 
 if TYPE_CHECKING:
     from zmqlab.lab.load_parts import LoadPart

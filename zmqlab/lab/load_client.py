@@ -2,9 +2,8 @@
 
 The orders are made and measured in a process of their own (:mod:`zmqlab.load.load_process`), so that neither a busy
 notebook nor this interpreter's lock is part of what is measured (:mod:`zmqlab.lab.load_run`). Its figures come in
-through a :class:`~zmqlab.lab.feed.MetricsFeed`. The process ends with this one; it also ends when nothing refers to the
-load client any more, and when a start is interrupted: no load goes on that can't be stopped. For that neither the run
-nor the feed holds the load client (:mod:`zmqlab.lab.register`).
+through a :class:`~zmqlab.lab.feed.MetricsFeed`. The process ends with this one, when nothing refers to the load client
+any more, and when a start is interrupted. So neither the run nor the feed holds it (:mod:`zmqlab.lab.register`).
 
 :meth:`LoadClient.wait` ends with the verdict (:mod:`zmqlab.judge.verdict`): the nodes that are alive then must account
 for all that was acknowledged. Nodes keep a bounded part of their log, and so the log of a long run is collected while
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmqlab.client import ask
 from zmqlab.client.retries import NodeChoice
+from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import ClusterError, FrameError, SettingsError
 from zmqlab.judge.live_count import SoFar
 from zmqlab.judge.log_collector import Collectors
@@ -56,7 +56,7 @@ from zmqlab.load import load_messages as load_wire
 from zmqlab.load.load_report import LoadFigures
 from zmqlab.load.load_settings import MAX_SYMBOLS, LoadSettings, parse_stages
 from zmqlab.names import known_endpoints, numeric
-from zmqlab.settings import CLIENT_PORT, parse_duration, parse_endpoint, parse_rate, require_whole
+from zmqlab.settings import parse_duration, parse_rate, require_whole
 from zmqlab.tables import StatusTable
 from zmqlab.wire import control
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zmqlab.client import ask
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.placement import Roster
-from zmqlab.settings import client_endpoint, parse_endpoint
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
 
 ANSWER_TIMEOUT_S = 0.5
@@ -50,13 +50,22 @@ class Placed(NamedTuple):
             leader = max(leaders, key=lambda brief: brief.term)
             learning = [at for at in places if at in self.told and (at not in briefs or briefs[at].role not in VOTING)]
             if sorted(leader.members) != sorted(places):
-                return f"group {group} is at {_listed(leader.members)}, and is to be at {_listed(places)}"
+                said = f"group {group} is at {_listed(leader.members)}, and is to be at {_listed(places)}"
+                return said + waits_for(leader)
             if learning:
                 return f"{_listed(learning)} does not vote in group {group} yet"
         return ""
 
     def _briefs(self, group: int) -> Iterable[tuple[str, GroupBrief]]:
         return ((at, each) for at, status in self.told.items() for each in status.groups if each.number == group)
+
+
+def waits_for(leader: GroupBrief) -> str:
+    """What else a message says of a group whose leader waits for nodes that are silent; empty if it waits for none."""
+    if not leader.awaited:
+        return ""
+    silent = _listed(leader.awaited)
+    return f", but no node answers at {silent}: start it again, or take it out (zmqlab remove {silent})"
 
 
 def _listed(places: Iterable[str]) -> str:
@@ -74,7 +83,7 @@ def with_all_nodes(endpoints: Sequence[str]) -> tuple[str, ...]:
     """These client endpoints, and those of all other nodes of their cluster, if it has shards: some of them may hold no
     replica of the group that is asked for."""
     placed = look(endpoints)
-    others = map(endpoint_at, placed.roster.places) if placed is not None else ()
+    others = map(client_endpoint_of, placed.roster.places) if placed is not None else ()
     return tuple(dict.fromkeys((*endpoints, *others)))
 
 
@@ -85,7 +94,7 @@ def all_nodes(endpoints: Iterable[str]) -> dict[str, Member]:
         ClusterError: none of them answers.
     """
     placed = look(endpoints)
-    placed = look(map(endpoint_at, placed.roster.nodes)) if placed is not None else None
+    placed = look(map(client_endpoint_of, placed.roster.nodes)) if placed is not None else None
     if placed is None:
         raise ClusterError("no node tells which nodes its cluster has: does one run at these endpoints?")
     return placed.members()
@@ -129,11 +138,6 @@ def wait_until_placed(
                 f"the change of the nodes is not done in time: {missing}. zmqlab status shows all groups"
             )
         time.sleep(POLL_S)
-
-
-def endpoint_at(address: str) -> str:
-    """Where clients reach the node at a base endpoint."""
-    return client_endpoint(*parse_endpoint(address))
 
 
 def short_of(placed: Placed, address: str, running: Iterable[str]) -> str:

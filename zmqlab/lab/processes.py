@@ -24,8 +24,8 @@ import psutil
 
 from zmqlab import keys
 from zmqlab.client import ask
+from zmqlab.endpoints import PORTS_PER_NODE, client_endpoint
 from zmqlab.errors import SettingsError
-from zmqlab.settings import PORTS_PER_NODE, client_endpoint
 from zmqlab.tables import html_table, text_table
 from zmqlab.wire.node_status import NodeStatus
 

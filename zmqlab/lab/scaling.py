@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from zmqlab.client import ask
 from zmqlab.client.roster import leader_of
+from zmqlab.endpoints import client_endpoint_of
 from zmqlab.errors import ClusterError, NoLeader, PortInUse, SettingsError
 from zmqlab.lab.events import LabEvent
 from zmqlab.lab.feed import MetricsFeed
@@ -35,7 +36,6 @@ from zmqlab.lab.fleet import MAX_NODES, START_ATTEMPTS, Fleet, check_count
 from zmqlab.lab.placed_members import (
     ANSWER_TIMEOUT_S,
     all_nodes,
-    endpoint_at,
     look,
     short_of,
     wait_until_placed,
@@ -363,7 +363,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         if time.monotonic() > deadline:
             raise ClusterError("the change of the members was not committed in time: does a majority run?")
         if error is None or error.code != control.ErrorCode.BUSY:
-            target = endpoint_at(error.leader) if error and error.leader else ""
+            target = client_endpoint_of(error.leader) if error and error.leader else ""
         time.sleep(POLL_S)
 
 

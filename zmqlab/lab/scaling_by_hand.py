@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from zmqlab.client import ask
+from zmqlab.endpoints import CLIENT_PORT, is_loopback, parse_endpoint
 from zmqlab.errors import ClusterError, start_error
 from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
@@ -20,13 +21,7 @@ from zmqlab.lab.fleet import check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
 from zmqlab.lab.placed_members import look
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, let_go, reach_cluster
-from zmqlab.settings import (
-    CLIENT_PORT,
-    DEFAULT_REPLICATION,
-    NodeSettings,
-    is_loopback,
-    parse_endpoint,
-)
+from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings
 from zmqlab.wire.node_status import Member
 
 BACKGROUND_POLL_S = 0.05

@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zmqlab.endpoints import spelled
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.node.exposition import Distribution, Endpoint, Figure, Pages, Total, Writer, histogram
-from zmqlab.settings import NodeSettings, spelled
+from zmqlab.settings import NodeSettings
 
 FILE = Path("prometheus") / "targets.json"
 """Below the cluster's run folder."""

@@ -270,11 +270,11 @@ class ServiceWatch:
         with self._lock:
             silent_s = {pid: now_s - client.heard_s for pid, client in self._clients.items()}
             snapshots = [each for client in self._clients.values() for each in client.snapshots]
-        mismatches = self._feed.mismatches()
+        mismatches, nodes = self._feed.mismatches(), self._nodes()
         return Facts(
             now_ns=time.time_ns(),
-            life="stopped" if self.is_over else "running",
-            nodes=(nodes := self._nodes()),
+            life="stopped" if self.is_over else "running",  # asked after the nodes: none is dead because all end
+            nodes=nodes,
             groups=self._groups(nodes),
             links=self._faults.faults if self._faults is not None else {},
             suffering=self._faults.node_faults if self._faults is not None else {},

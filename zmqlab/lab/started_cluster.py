@@ -37,8 +37,9 @@ ATTACHED = "attached"
 """The name of a cluster whose nodes name none."""
 
 
-HEARD_S = 1.0
-"""How long what nodes publish may take to be heard: they do it ten times a second."""
+HEARD_S = 5.0
+"""How long what nodes publish may take to be heard. They do it ten times a second, and less often on a machine that
+others want as well."""
 
 
 @dataclass(eq=False, slots=True)

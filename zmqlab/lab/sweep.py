@@ -5,7 +5,8 @@ end: more orders come than are done, and each waits behind all that came before 
 queue. So a sweep stops behind the first rate that the cluster does not keep up with.
 
 Each step has ``settle_s`` to forget the last one, and is then measured for ``step_s``. The load client publishes
-histograms of intervals, which are merged.
+histograms of intervals, which are merged. A rate is too much if the cluster does not keep up with it twice in a row: a
+pause of the machine takes a twentieth of a short step, and does not come again, while a queue that grows goes on.
 
 :func:`comfortable_rate` finds quickly a rate that this machine carries with ease.
 
@@ -29,6 +30,8 @@ KEEPS_UP = 0.95
 """A step whose acknowledged rate is below this share of the offered one is beyond saturation."""
 HEAD = ("offered/s", "acknowledged/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "keeps up", "limit")
 
+LOOKS = 2
+"""How many times a step is measured with which the cluster does not keep up."""
 SILENCE_S = 5.0
 """A load client that has published nothing for so long is dead."""
 
@@ -123,10 +126,14 @@ def sweep(
     with _Watched(target, min(rates := sorted(rates)), None, **settings) as watched:
         for rate in rates:
             watched.load.set_rate(rate)
-            time.sleep(settle_s)
-            steps.append(watched.measure(rate, step_s))
-            on_step(steps[-1])
-            if not steps[-1].keeps_up:
+            for _ in range(LOOKS):
+                time.sleep(settle_s)
+                step = watched.measure(rate, step_s)
+                if step.keeps_up:
+                    break
+            steps.append(step)
+            on_step(step)
+            if not step.keeps_up:
                 break
     return steps
 

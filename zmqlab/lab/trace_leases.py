@@ -33,9 +33,9 @@ LOOK_S = 0.1
 SILENT_S = 2.0
 """A node that has published nothing for so long is not asked: it would not answer."""
 ANSWER_S = 0.5
-TOLD_S = 1.0
-"""How long a caller waits for the first frame of nodes that have just said yes: they publish ten a second. What they
-publish before this process' subscription has reached them is lost."""
+TOLD_S = 5.0
+"""How long a caller waits for the first frame of nodes that have just said yes: they publish ten a second, and fewer on
+a machine that others want as well. What they publish before this process' subscription has reached them is lost."""
 HOUR_S = 3_600.0
 _begin = threading.Lock()
 
@@ -161,7 +161,7 @@ def trace(
 ) -> Traces:
     """Have all that ``feed`` hears traced for the next ``seconds``; returns when the nodes have begun to tell.
 
-    So what is sent afterwards is seen. A node that does not answer, or tells nothing for a second, is not waited for.
+    So what is sent afterwards is seen. A node that does not answer, or tells nothing for 5 s, is not waited for.
 
     Calling it again with the same arguments sets the end anew; ``seconds=0`` ends it.
 

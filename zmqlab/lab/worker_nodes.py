@@ -55,6 +55,7 @@ from typing import IO, Any, NamedTuple
 
 import psutil
 
+from zmqlab.endpoints import is_numeric
 from zmqlab.errors import ClusterError, SettingsError, ZmqlabError
 from zmqlab.keys import OTHERS, PRIVATE_FILE, Credentials, make_private, trust_clients_ports
 from zmqlab.lab.hosts import LocalHost, LocalNode, end_all, free_base_ports, keep_to_this_process
@@ -64,7 +65,7 @@ from zmqlab.lab.run_folders import KEPT, OWNER, PREFIX, TEMPORARY, mark
 from zmqlab.load.load_messages import ToLoad
 from zmqlab.load.load_settings import LoadSettings
 from zmqlab.names import own_address_of
-from zmqlab.settings import NodeSettings, is_numeric, journals_in, reason_of
+from zmqlab.settings import NodeSettings, journals_in, reason_of
 
 TICK_S = 0.25
 """Of the lease: how finely it is counted."""

@@ -19,12 +19,12 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from zmqlab.client.retries import NodeChoice
 from zmqlab.client.session import SessionSettings
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.errors import SettingsError
 from zmqlab.settings import (
     MAX_SHARDS,
     Ack,
     parse_duration,
-    parse_endpoint,
     parse_rate,
     require,
     require_number,

@@ -7,17 +7,9 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import SettingsError
-from zmqlab.settings import (
-    DEFAULT_REPLICATION,
-    Durability,
-    LogFormat,
-    LogLevel,
-    LogTo,
-    NodeSettings,
-    Reads,
-    parse_endpoints,
-)
+from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogFormat, LogLevel, LogTo, NodeSettings, Reads
 
 
 def parse_arguments(arguments: list[str]) -> NodeSettings:

@@ -39,18 +39,10 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from zmqlab.endpoints import is_loopback, parse_endpoint, parse_endpoints, spelled
 from zmqlab.errors import SettingsError
 from zmqlab.names import LOOK_UP_S, look_up
-from zmqlab.settings import (
-    NodeSettings,
-    is_loopback,
-    is_node_name,
-    journals_in,
-    parse_endpoint,
-    parse_endpoints,
-    reason_of,
-    spelled,
-)
+from zmqlab.settings import NodeSettings, is_node_name, journals_in, reason_of
 
 PREFIX = "ZMQLAB_"
 CONFIG_VARIABLE = "ZMQLAB_CONFIG"

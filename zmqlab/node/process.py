@@ -29,6 +29,7 @@ from types import FrameType
 from typing import IO
 
 from zmqlab import net
+from zmqlab.endpoints import is_numeric, spelled
 from zmqlab.engine import Design
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, LogUnwritable, ZmqlabError
 from zmqlab.keys import OTHERS
@@ -38,7 +39,7 @@ from zmqlab.node.loop import Node, Observe
 from zmqlab.node.transport import Transport
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.replica.replications import REPLICATIONS
-from zmqlab.settings import NodeSettings, is_numeric, journals_in, spelled
+from zmqlab.settings import NodeSettings, journals_in
 
 STDERR = 2
 LOG_FILE_BYTES = 16 << 20

@@ -40,10 +40,11 @@ from dataclasses import replace
 import zmq
 
 from zmqlab import net
+from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.handshakes import DISCONNECTED, HANDSHAKES, Complaints, Handshakes
 from zmqlab.keys import ANYONE, Keyring, Role, Sender
 from zmqlab.node.doorkeeper import Door, Doorkeeper, shares
-from zmqlab.settings import NodeSettings, client_endpoint, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import frames
 
 NOBLOCK = int(zmq.NOBLOCK)  # pyzmq's enum flags cost a microsecond at each combination
@@ -350,7 +351,7 @@ class Transport:
         question = self._questions[address] = net.open_socket(self._context, zmq.DEALER, _QUESTION_BOUNDS)
         if len(self._asked) < ASKED_MAX:
             self._asked[address] = Handshakes(self._context, question, self._credentials)
-        net.attach(question, client_endpoint(*parse_endpoint(address)), self._credentials)
+        net.attach(question, client_endpoint_of(address), self._credentials)
 
     def hang_up(self, address: str) -> None:
         """End the connection of the questions to ``address``, if there is one."""

@@ -97,6 +97,7 @@ def leave_role(raft: RaftState) -> None:
     raft.unanswered.clear()
     raft.progress.clear()
     raft.due.clear()
+    raft.waiting.clear()
     raft.incoming = None
     raft.broadcast_due = False
     raft.transfer_target = NOBODY
@@ -240,8 +241,14 @@ def step_down_if_removed(raft: RaftState) -> None:
 
 
 def start_transfer(raft: RaftState, target: int) -> bool:
-    """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on."""
+    """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on.
+
+    A transfer to another voter is carried on until it is given up (:func:`tick_transfer`). Its target may have been
+    told to campaign. Of two that campaign at once often none is elected: the group would wait for an election time-out.
+    """
     if raft.role is not LEADER or target == raft.node_id or target not in raft.configuration.voters:
+        return False
+    if raft.transfer_target not in (NOBODY, target):
         return False
     if raft.transfer_target != target:
         raft.transfer_target = target
@@ -252,12 +259,16 @@ def start_transfer(raft: RaftState, target: int) -> bool:
 
 
 def tick_transfer(raft: RaftState) -> None:
-    """Give up a transfer that takes longer than an election time-out, or whose target is no member any more."""
+    """Give up a transfer that takes longer than an election time-out, or whose target is no member any more.
+
+    If the word to campaign has not left yet, it is taken back: the next transfer may be to another.
+    """
     if raft.transfer_target == NOBODY:
         return
     raft.transfer_elapsed += 1
     if raft.transfer_elapsed >= raft.settings.election_ticks or raft.transfer_target not in raft.progress:
         raft.transfer_target = NOBODY
+        raft.send_now = [message for message in raft.send_now if not isinstance(message, TimeoutNow)]
 
 
 def hand_over_if_caught_up(raft: RaftState) -> None:

@@ -67,6 +67,7 @@ def _check_role(raft: RaftState) -> None:
     if raft.role is not Role.LEADER:
         assert not raft.progress
         assert not raft.due
+        assert not raft.waiting
         assert raft.transfer_target == NOBODY
         assert raft.election_elapsed < raft.election_timeout or raft.is_learner
     ticks = raft.settings.election_ticks

@@ -198,7 +198,7 @@ class RaftState:
     """Of a leader: a broadcast must go out, even without entries."""
     waiting: dict[int, int]
     """Of a leader: follower -> it waits until it knows that the log is committed up to here. Empty with
-    ``tells_all``."""
+    ``tells_all``, and for all other roles."""
     term_start_index: int
     """Of a leader: the index of its no-op. Once that is committed, ``commit_index`` is not stale (section 6.4)."""
     transfer_target: int

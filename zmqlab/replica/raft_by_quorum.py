@@ -274,10 +274,16 @@ class Members:
         return Change.UNDER_WAY
 
     def hand_over(self, target: int = NOBODY) -> bool:
-        """Begin to transfer leadership to ``target``, or to the voter that has most of the log. False: not possible."""
+        """Begin to transfer leadership to ``target``, or to the voter that has most of the log.
+
+        False: not possible, or not to ``target`` while a transfer to another goes on. Without a target, one that goes
+        on is what is wanted.
+        """
         raft = self._raft
         if raft.role is not LEADER:
             return False
+        if not target and raft.transfer_target:
+            return True
         others = [voter for voter in raft.configuration.voters if voter != raft.node_id]
         best = max(
             others, key=lambda voter: (self._is_in_reach(voter), raft.progress[voter].match_index), default=NOBODY

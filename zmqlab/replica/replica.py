@@ -118,12 +118,13 @@ class Replica:
         """How long answers take: a moving mean, in ticks."""
         self._held: list[Held] = []
         self._reads = WaitingReads(first_context)
-        limits = SnapshotSettings(
-            log_bytes=settings.snapshot_log_bytes,
-            keep_bytes=settings.keep_bytes,
-            slice_bytes=settings.snapshot_slice_bytes,
-        )
-        self._snapshotting = Snapshotting(machine, replication, journal, limits)
+        self._snapshotting = Snapshotting(machine, replication, journal, _of_snapshots(settings))
+
+    def rebound(self, settings: ReplicaSettings) -> None:
+        """Other bounds hold from now on. What exceeds them stays: a request that was taken is answered, and the log
+        shrinks by the next snapshot."""
+        self.settings = settings
+        self._snapshotting.settings = _of_snapshots(settings)
 
     @property
     def snapshots_total(self) -> int:
@@ -319,6 +320,7 @@ class Replica:
             for waiting in self.pending.values():
                 waiting.sent_tick, waiting.resends = self._tick, 0
             self._to_propose = self._pending_frames()
+            self._askers.clear()  # what they have passed on is dropped with the rest; each sends it to the new leader
 
     def _settle_pending(self) -> None:
         """Answer those requests that wait here and are done: no entry will come that answers them.
@@ -421,6 +423,14 @@ class Replica:
             self._held = [held for held in self._held if held.log_index > answerable_index]
             self.answered += [held.received_ns for held in due]
             self._driver.answer([(held.route, held.body) for held in due])
+
+
+def _of_snapshots(settings: ReplicaSettings) -> SnapshotSettings:
+    return SnapshotSettings(
+        log_bytes=settings.snapshot_log_bytes,
+        keep_bytes=settings.keep_bytes,
+        slice_bytes=settings.snapshot_slice_bytes,
+    )
 
 
 def must_store(ready: Ready) -> bool:

@@ -5,7 +5,7 @@ two or three rare events follow it. The checkers here look at the step that brea
 events is enough. Each rule has a class, and each violation begins with the name of the rule:
 
 * ``Votes``, ``Storage``, ``Creation``, ``Commitment`` and ``Office`` are in :mod:`~zmqlab.sim.raft_rules`;
-* ``Hearing`` and ``Claims`` are in :mod:`~zmqlab.sim.hearing_rules`;
+* ``Hearing``, ``Claims`` and ``Transfers`` are in :mod:`~zmqlab.sim.hearing_rules`;
 * :class:`Snapshots`: a snapshot names the members that were committed at its index, and is, byte by byte, the state
   that the naive exchange and the session rules make of the log up to there (thesis, 5.1). So is each state as a node
   begins to encode it, and as it was restored: one that differs in a place of a queue or in a quota may give the right
@@ -51,7 +51,7 @@ from zmqlab.raft.messages import (
 from zmqlab.raft.state import LEADER
 from zmqlab.replica import Replica
 from zmqlab.sim.checkers import Configurations, Elections, Ledger, Violation
-from zmqlab.sim.hearing_rules import Claims, Hearing, leads
+from zmqlab.sim.hearing_rules import Claims, Hearing, Transfers, leads
 from zmqlab.sim.raft_rules import Commitment, Copies, Copy, Creation, Office, Storage, Votes
 
 _APPLIED_INDEX = struct.Struct("<Q")
@@ -229,6 +229,7 @@ class Causes:
         self.office = Office()
         self.hearing = Hearing()
         self.claims = Claims(self.copies)
+        self.transfers = Transfers()
         self.promptness = Promptness(self.copies)
         self.snapshots = Snapshots(configurations, ledger)
         self.reads = Reads(elections, ledger, self.hearing)
@@ -277,6 +278,7 @@ class Causes:
             self.storage.acknowledgement(message, message.index)
 
     def _sent_request(self, raft: Raft, message: RequestVote) -> None:
+        self.transfers.requested(message)
         self.votes.requested(raft, message)
         if not message.pre_vote:
             self.storage.vote(message.sender, message.term, message.sender)
@@ -304,7 +306,7 @@ class Causes:
 
     def _sent_timeout_now(self, raft: Raft, message: TimeoutNow) -> None:
         self.creation.handed_over(raft, message)
-        self.votes.told(message)
+        self.transfers.told(raft, message)
 
     def _saw(self, raft: Raft, entries: tuple[Entry, ...] | list[Entry]) -> None:
         """Entries in a message or on a disk; most have been seen before."""

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 from zmqlab.client.retries import NodeChoice, ResponseClock
 from zmqlab.client.roster import Contact, Wire
 from zmqlab.client.session import Completion, Session, SessionSettings
+from zmqlab.endpoints import CLIENT_PORT, client_endpoint, client_endpoint_of, parse_endpoint
 from zmqlab.placement import group_of
-from zmqlab.settings import CLIENT_PORT, client_endpoint, parse_endpoint
 from zmqlab.sim.checkers import Histories, Operation, Violation
 from zmqlab.sim.leaving_rule import Leaving
 from zmqlab.sim.orders import MarketPlan, Trader
@@ -410,12 +410,7 @@ def market_of(world: World) -> MarketPlan:
 
 def _endpoint_of(process: Process) -> str:
     """Where clients reach it."""
-    return _client_endpoint(process.address)
-
-
-@cache
-def _client_endpoint(address: str) -> str:
-    return client_endpoint(*parse_endpoint(address))
+    return client_endpoint_of(process.address)
 
 
 @cache

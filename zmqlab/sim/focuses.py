@@ -31,7 +31,7 @@ WITH_SHARDS = (
 (:meth:`~zmqlab.sim.placed_operator.PlacedOperator.may_lose`)."""
 MEMBERS_STAY = 0.5
 """Share of the runs with shards in which no node comes or goes."""
-MOVES_OF_SHARDS = ("add", "remove", "replace")
+MOVES_OF_SHARDS = ("add", "remove", "replace", "move", "exchange", "kill_newcomer")
 """What the operator may do in the others."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 

@@ -12,12 +12,15 @@
   them, or with ``tells_all`` off to those that wait for it, as far as they have accepted its log;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
+* *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader
+  tells two nodes only if it has given the first one up, an election time-out after that transfer began (3.10): of two
+  that campaign at once often none is elected;
 * *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
   election time-outs: a process that cuts connections again and again must not have an election each time.
 
 :class:`Hearing` numbers the messages of all nodes as they leave. A leader's messages carry a round, and an answer names
 the round: so the number of a round's first message is the latest moment that the answer proves. :class:`Claims` keeps
-what leaders say of their disks and of what is committed.
+what leaders say of their disks and of what is committed, and :class:`Transfers` whom they have told to campaign.
 
 Left out on purpose: how long ago a leader heard its voters (:class:`~zmqlab.sim.raft_rules.Office`).
 """
@@ -36,6 +39,7 @@ from zmqlab.raft import (
     Raft,
     RequestVote,
     RequestVoteResponse,
+    TimeoutNow,
 )
 from zmqlab.raft.append_entries import NO_ROUND
 from zmqlab.raft.messages import Entry, InstallSnapshotResponse
@@ -134,9 +138,9 @@ class Hearing:
                 f"it has heard only {heard} in term {raft.term}"
             )
 
-    def in_reach(self, raft: Raft, voters: list[int]) -> list[int]:
-        """Those of ``voters`` that this leader has heard within an election time-out."""
-        since = raft.ticks - raft.settings.election_ticks
+    def in_reach(self, raft: Raft, voters: list[int], timeouts: int = 1) -> list[int]:
+        """Those of ``voters`` that this leader has heard within so many election time-outs."""
+        since = raft.ticks - timeouts * raft.settings.election_ticks
         ticks = self._offices[raft.node_id, raft.term].ticks
         return [voter for voter in voters if voter == raft.node_id or ticks.get(voter, since) > since]
 
@@ -269,6 +273,38 @@ class Claims:
                     f"promptness: node {raft.node_id} has committed {index}, but told node {node_id} only {told}, "
                     f"which waits for {until} and has accepted {accepted}"
                 )
+
+
+class Transfers:
+    """Who was told to campaign (thesis, 3.10)."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[int, int]] = set()
+        """(node, term) that a leader of this term has told to campaign."""
+        self._newest: dict[tuple[int, int], tuple[int, int]] = {}
+        """(leader, term) -> the node that it has told last, and the tick at which that transfer began."""
+
+    def told(self, raft: Raft, message: TimeoutNow) -> None:
+        """A leader tells a node to campaign."""
+        self._told.add((message.to, message.term))
+        if raft.role is not LEADER or raft.term != message.term:
+            return
+        began, key = raft.ticks - raft.transfer_elapsed, (raft.node_id, raft.term)
+        other, before = self._newest.get(key, (message.to, 0))
+        self._newest[key] = message.to, began
+        if other != message.to and began - before < raft.settings.election_ticks:
+            raise Violation(
+                f"transfer: node {raft.node_id} tells node {message.to} to campaign in term {raft.term}, and has told"
+                f" node {other}, which it has not given up"
+            )
+
+    def requested(self, request: RequestVote) -> None:
+        """A candidate asks for a vote."""
+        if request.forced and (request.sender, request.term - 1) not in self._told:
+            raise Violation(
+                f"transfer: node {request.sender} campaigns in term {request.term} as if a leader wanted it, "
+                f"but no leader of term {request.term - 1} has told it to"
+            )
 
 
 def _tells_its_term(message: Message) -> bool:

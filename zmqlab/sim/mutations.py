@@ -417,6 +417,13 @@ MUTATIONS = (
         SimSettings(focus="outage"),
     ),
     Mutation(
+        "a leader that tells two nodes to campaign",
+        election.start_transfer,
+        (("not in (NOBODY, target)", "is None"),),
+        40,
+        SimSettings(focus="ahead"),
+    ),
+    Mutation(
         "a transfer to a node that is gone never given up",
         election.tick_transfer,
         (("raft.transfer_elapsed >= raft.settings.election_ticks or ", ""),),

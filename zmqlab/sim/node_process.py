@@ -1,13 +1,12 @@
 """One simulated node process: a disk that stays, and a production engine that comes and goes.
 
 What a node decides is in its engine (:mod:`zmqlab.engine`), and that is production's. This is what surrounds it: frames
-wait in an inbox until the turn, the clock may go wrong, effects become frames on the simulated network. Also as in
-production: a frame above the limit is dropped, a queue that is full loses frames, a SUB socket hears the nodes that its
-engine subscribed to and no other, a question goes to whichever node listens at the address by then.
+wait in an inbox until the turn, the clock may go wrong, effects become frames on the simulated network. A frame above
+the limit is dropped, a queue that is full loses frames, a SUB socket hears the nodes that its engine subscribed to
+alone, and a question goes to the node that listens at the address by then: as in production.
 
-A process can end at any effect. ``crash_in`` counts down with each frame sent, each write begun, half done and done;
-at zero :class:`Crash` is raised there, and what was not yet sent or stored is gone. A process whose journal is lost
-(wiped, corrupt, or in memory only) is *gone*: it never comes back under its old identity.
+A process can end at any effect. ``crash_in`` counts down with each frame sent, each write begun, half done and done. At
+zero :class:`Crash` is raised there, and what was not sent or stored is lost. Without its journal a process is *gone*.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import cast
 
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.engine import Design, Engine
 from zmqlab.engine.group_founding import JoiningCluster
 from zmqlab.errors import JournalCorrupt, JournalFull
 from zmqlab.raft import Configuration
 from zmqlab.replica import Journal, RaftByQuorum, Replica
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.sim.checkers import Violation
 from zmqlab.sim.disk import Disk, DiskJournal, VolatileJournal
 from zmqlab.sim.first_start_rules import Beginning
@@ -301,9 +301,9 @@ class Process(Seated):
         """It will start at another address."""
         if self.world.listening.get(self.address) is self:
             del self.world.listening[self.address]
-        host, _ = parse_endpoint(address)
-        join = tuple(other for other in self.settings.join if other != address)
-        self.settings = replace(self.settings, bind=host, join=join or (self.address,))
+        join, peers = (tuple(filter(address.__ne__, named)) for named in (self.settings.join, self.settings.peers))
+        join = join if join or peers else (self.address,)
+        self.settings = replace(self.settings, bind=parse_endpoint(address)[0], join=join, peers=peers)
         self.address = self.settings.endpoint
 
     def join(self, members: Iterable[str]) -> None:

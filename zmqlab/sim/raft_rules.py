@@ -4,8 +4,8 @@ These are the rules that are about nodes and their disks; what :mod:`~zmqlab.sim
 and reads, and the front that is told what happens. Each class holds one kind of rule and its own account:
 
 * :class:`Votes`: a vote, or a pre-vote, goes only to a candidate whose log is up to date at that moment (thesis,
-  3.6.1), and not while the voter hears a leader (4.2.3). A request states the log that the candidate has, and claims
-  that a leader wants the election only if one does (3.10). A leader has the votes of a majority of the voters (3.4).
+  3.6.1), and not while the voter hears a leader (4.2.3). A request states the log that the candidate has. A leader has
+  the votes of a majority of the voters (3.4).
 * :class:`Storage`: a term, a vote and an acknowledged entry are on the disk before the message that promises them
   leaves (3.8). What was stored, and is committed, is there when the node starts again.
 * :class:`Creation`: only the leader of a term creates entries of that term, and it never overwrites its own log (figure
@@ -92,8 +92,6 @@ class Votes:
         self._elections = elections
         self._heard: dict[tuple[int, int, int, bool], str] = {}
         """(voter, candidate, term, pre-vote) -> why a yes would be wrong; empty if it would be right."""
-        self._told: set[tuple[int, int]] = set()
-        """(node, term) that a leader of this term has told to campaign."""
 
     def heard(self, raft: Raft, request: RequestVote) -> None:
         """A voter is about to read a request. Of several copies, one that may be granted is enough."""
@@ -115,17 +113,8 @@ class Votes:
                 f"in term {response.term}, but {objection}"
             )
 
-    def told(self, message: TimeoutNow) -> None:
-        """A leader tells a node to campaign."""
-        self._told.add((message.to, message.term))
-
     def requested(self, raft: Raft, request: RequestVote) -> None:
         """A candidate states its log. One that lost its role within this turn states an older one, in vain."""
-        if request.forced and (request.sender, request.term - 1) not in self._told:
-            raise Violation(
-                f"transfer: node {request.sender} campaigns in term {request.term} as if a leader wanted it, "
-                f"but no leader of term {request.term - 1} has told it to"
-            )
         stands = raft.role is (PRE_CANDIDATE if request.pre_vote else CANDIDATE)
         if not stands or request.term != raft.term + request.pre_vote:
             return

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Engine, Group
 from zmqlab.engine.group_founding import founded
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica import Origin, RaftByQuorum, Replica
@@ -73,6 +74,13 @@ class Seat:
         """Whether it runs and leads this group."""
         return self.replica is not None and self.replica.replication.role is LEADER
 
+    @property
+    def roster(self) -> Roster:
+        """As its process knows it. Of one that runs."""
+        hosting = self.process.engine.hosting if self.process.engine is not None else None
+        assert hosting is not None
+        return hosting.placing.roster
+
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened this group."""
         self.replica, self.duties = replica, duties
@@ -98,13 +106,16 @@ class Seat:
         self.replica = self.duties = None
 
     def closes(self) -> None:
-        """The process closes this replica, and goes on. Another node may have the group only if this one is let go."""
+        """The process closes this replica, and goes on. Another node may have the group only if this one is let go.
+
+        A learner may close it: it counts for nothing, and the leader's last word may be older than its admission.
+        """
         (index, newest), causes = self.world.configurations.history[-1], self.world.causes
-        is_in = self.process.node_id in newest.members
+        is_in = self.process.node_id in newest.voters
         if is_in and causes is not None and not causes.commitment.is_out(self.process.node_id, index):
             raise Violation(
-                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the members by "
-                f"all that is committed are {newest.members}"
+                f"closing: node {self.process.node_id} closes its replica of group {self.number}, but the voters by "
+                f"all that is committed are {newest.voters}"
             )
         replica = self.replica
         self.closed()
@@ -168,10 +179,14 @@ class Seated:
 
     def transfer_leadership(self, target: int) -> bool:
         """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the
-        engine is told that there is something to do."""
+        engine is told that there is something to do. Others want another node to lead at the same time, in vain."""
         assert self.engine is not None, "the process is down"
         self.engine._wake_all()
-        return cast("Process", self).raft.transfer_leadership(target)
+        raft = cast("Process", self).raft
+        has_begun = raft.transfer_leadership(target)
+        for other in raft.configuration.voters if has_begun else ():
+            raft.transfer_leadership(other)
+        return has_begun
 
     def own_groups(self) -> Iterable[Group]:
         """The groups that its engine has opened."""

@@ -93,8 +93,15 @@ SHARD_MUTATIONS = (
     Mutation(
         "a member let go before the one in its place votes",
         placing.Following.tick,
-        (("elif surplus and self._all_vote():", "elif surplus:"),),
+        (("elif surplus and self._is_complete():", "elif surplus:"),),
         20,
+        SHARDS,
+    ),
+    Mutation(
+        "a member let go for one that has died since it was promoted",
+        placing.Following._is_complete,
+        (("bool(is_lasting) and ", ""), ("self._answers(voters.get(place, 0))", "place in voters")),
+        60,
         SHARDS,
     ),
     Mutation(

@@ -21,9 +21,10 @@ from heapq import heappop, heappush
 from itertools import permutations
 from typing import Any
 
+from zmqlab.endpoints import parse_endpoint
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import MakeReplication, RaftByQuorum
-from zmqlab.settings import NodeSettings, parse_endpoint
+from zmqlab.settings import NodeSettings
 from zmqlab.sim import operator
 from zmqlab.sim.adversary import Faults, Outage
 from zmqlab.sim.causes import Causes

@@ -3,7 +3,8 @@
 // tests/widgets/test_picture_scene.py runs this file alone. Lengths are in CSS pixels, times in milliseconds.
 
 // As the enumerations Look (picture_readings.py) and Kind (travelling_messages.py), in their order.
-const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind"];
+const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind",
+  "ended"];
 const KINDS = ["heartbeat", "entries", "stored", "vote asked", "vote given", "vote refused", "snapshot", "order passed on",
   "order", "answer", "hand-over"];
 const CLIENT = 100;               // the first number of a client; a smaller one is a node's slot
@@ -60,6 +61,16 @@ const RING_EM = 12;               // so high must a ring be, and a little higher
 const distance = (a, b) => Math.hypot(a.x - b.x, a.y - b.y);
 const nearestOf = (points) => Math.min(...pairs(points).map(([one, other]) => distance(one, other)));
 
+// The four corners of a field as places of clients: first those that leave `enough` room to each of the nodes.
+function cornersOf(field, em, box, points, enough) {
+  const corners = [[0, 0], [0, 1], [1, 0], [1, 1]].map(([right, low]) => ({
+    x: right ? field.w - box.w / 2 - 0.2 * em : box.w / 2 + 0.2 * em,
+    y: low ? field.h - box.h / 2 - 0.2 * em : box.h / 2 + 0.2 * em }));
+  const room = (corner) => Math.min(enough, ...points.map((point) => Math.hypot(
+    Math.max(0, Math.abs(point.x - corner.x) - box.w / 2), Math.max(0, Math.abs(point.y - corner.y) - box.h / 2))));
+  return corners.map((corner) => [room(corner), corner]).sort(([one], [other]) => other - one).map(([, corner]) => corner);
+}
+
 // Where everything stands: `places` of nodes and clients by their number, the radius of a node, and the rows of the logs.
 function plan(width, height, slots, clients, em) {
   const wide = isWide(width, height, em), count = slots.length;
@@ -78,18 +89,18 @@ function plan(width, height, slots, clients, em) {
   const rx = Math.max(wanted, Math.min((field.w - column - 2 * beside) / 2, Math.max((isLow ? 4.5 : 1.9) * ry, 9 * em)));
   const middle = { cx: column + (field.w - column) / 2, cy: above + ry, rx, ry };
   const points = ring(count, middle, wanted / FREE);
-  const nearest = nearestOf(points);
+  const nearest = nearestOf(points), radius = Math.max(1.1 * em, Math.min(wanted, FREE * nearest));
   const places = new Map(slots.map((slot, index) => [slot, points[index]]));
-  const corners = [[3.4, 1.8], [-3.4, 1.8], [3.4, -4.2], [-3.4, -4.2]];
+  // The box of a client: two lines in the column, or one in a corner, which is soon full.
+  const box = isBeside ? { w: 6.2 * em, h: 2.9 * em } : { w: 7.4 * em, h: 1.6 * em };
+  const corners = cornersOf(field, em, box, points, radius + 1.25 * em);
   for (let index = 0; index < clients; index++) {
-    const [right, down] = corners[index % 4];
     places.set(CLIENT + index, isBeside
       ? { x: (width >= 48 * em ? 4.2 : 3.6) * em, y: middle.cy + (index - (clients - 1) / 2) * 5 * em }
-      : { x: (right < 0 ? field.w : 0) + right * em, y: (down < 0 ? field.h : 0) + down * em });
+      : corners[index % 4]);
   }
-  const radius = Math.max(1.1 * em, Math.min(wanted, FREE * nearest));
   return {
-    wide, em, width, height, field, middle, places, radius,
+    wide, em, width, height, field, middle, places, radius, box,
     labels: count < 2 || nearest > 2 * radius + 2.2 * em ? "long" : "short",
     logs: { x: wide ? field.w + em : 0.3 * em, y: wide ? Math.max(0, (height - logs.h) / 2) : field.h, ...logs, row: row * em },
   };
@@ -147,7 +158,7 @@ function timerLeft(node, sinceMs) {
 }
 
 const WHOLE = { cut: false, delay: 0, loss: 0, words: "whole", bad: false };
-const isUp = (look) => !["starting", "dead"].includes(look);
+const isUp = (look) => !["starting", "dead", "ended"].includes(look);
 
 // Each pair of nodes: how the link looks there and back, and whether it is of use at all.
 function linksOf(nodes, links) {

@@ -49,10 +49,10 @@ STEPS_A_DECADE = 24
 
 
 def _script() -> str:
-    """``live_figure.js`` up to its ``render``, then ``pictures.js``."""
+    """``live_figure.js`` up to its ``render``, with what that part uses, then ``pictures.js``."""
     shared, found, _ = page_text("live_figure.js").partition("async function render")
     assert found, "live_figure.js has no render() where its shared part ends"
-    return shared + page_text("pictures.js")
+    return page_text("mark_labels.js") + shared + page_text("pictures.js")
 
 
 class Picture(anywidget.AnyWidget):

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import msgspec
 
+from zmqlab.endpoints import is_address
 from zmqlab.errors import FrameError
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
-from zmqlab.settings import is_address
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.frames import HEADER_BYTES, header
 from zmqlab.wire.node_status import GroupBrief, NodeStatus

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-from zmqlab.settings import client_endpoint, parse_endpoint
+from zmqlab.endpoints import client_endpoint, client_endpoint_of
 
 
 class NodeStatus(msgspec.Struct, kw_only=True):
@@ -131,7 +131,7 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     @property
     def client_endpoint(self) -> str:
         """The endpoint at which clients reach the node."""
-        return client_endpoint(*parse_endpoint(self.address))
+        return client_endpoint_of(self.address)
 
 
 class GroupBrief(msgspec.Struct, kw_only=True):
@@ -151,6 +151,9 @@ class GroupBrief(msgspec.Struct, kw_only=True):
     """The base endpoint of the member that should lead this group; empty: none should more than the others."""
     members: list[str] = []
     """The base endpoints of the members."""
+    awaited: list[str] = []
+    """Of the leader: base endpoints where the roster wants a member, and none has answered for five seconds. The group
+    keeps its old members for that long."""
 
 
 class Member(msgspec.Struct, kw_only=True):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from zmqlab.endpoints import is_address
 from zmqlab.errors import FrameError, SettingsError
 from zmqlab.placement import Roster
 from zmqlab.raft.configuration import Configuration
@@ -34,7 +35,7 @@ from zmqlab.raft.messages import (
     RequestVoteResponse,
     TimeoutNow,
 )
-from zmqlab.settings import is_address, is_node_name
+from zmqlab.settings import is_node_name
 from zmqlab.wire import frames
 from zmqlab.wire.frames import HEADER_BYTES, header
 

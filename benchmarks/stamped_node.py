@@ -1,8 +1,8 @@
 """A node that notes when each step of its turns begins and ends, for ``timeline.py``.
 
-It takes the flags of ``python -m zmqlab.node``. The notes are ``[nanoseconds, step, is_end]`` of the clock that all
-processes of a machine share; they go to the folder in ``ZMQLAB_STAMPS`` when the node ends. A note takes half a
-microsecond, and there are some forty in a turn.
+``python benchmarks/stamped_node.py NODE-FLAGS`` takes those of ``python -m zmqlab.node``. The notes are
+``[nanoseconds, step, is_end]`` of the clock that all processes of a machine share; they go to the folder in
+``ZMQLAB_STAMPS`` when the node ends. A note takes half a microsecond, and there are some forty in a turn.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Where the microseconds of one order go: when each step of each process begins, and how long it takes.
 
+    python benchmarks/timeline.py [--nodes 3] [--rounds 10]
+
 One order at a time, through the leader and through a follower. Each node notes its steps (``stamped_node.py``), by the
 clock that all processes of a machine share. The table has medians over all orders, in the order of the beginnings; a
 step that fewer than half of the orders have is left out. A turn begins where ``wait`` returns. The turns of a process

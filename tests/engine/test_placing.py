@@ -333,6 +333,19 @@ def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     assert len(cluster.roster().nodes) == 5
 
 
+def test_a_node_that_leaves_before_the_roster_has_followed_it_takes_its_place_out() -> None:
+    """It looked for its new address in the roster, and took itself for gone."""
+    cluster = founded()
+    cluster.join(3, leave=True, drain_ms=60_000)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    moved(cluster, 3, MOVED, leave=True, drain_ms=60_000)
+    leaving = cluster.running[MOVED]
+    cluster.terminate(MOVED)
+    cluster.step_until(lambda: leaving.engine.is_over)
+    cluster.stop(MOVED)
+    assert cluster.roster().nodes == tuple(endpoint(number) for number in range(3))
+
+
 def test_a_node_that_lost_its_disk_and_moves_later_keeps_its_place() -> None:
     cluster = grown()
     cluster.stop(4)

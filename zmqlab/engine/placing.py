@@ -153,9 +153,14 @@ class Placing:
         """Whether the roster has this node at another address."""
         return self.roster.address_of(self.node_id) not in ("", self.own_address)
 
+    @property
+    def place(self) -> str:
+        """Where the roster has this node; where it is, if the roster does not know it."""
+        return self.roster.address_of(self.node_id) or self.own_address
+
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
-        return self.roster.nodes == (self.own_address,)
+        return self.roster.nodes == (self.place,)
 
     @property
     def wanted(self) -> tuple[int, ...]:

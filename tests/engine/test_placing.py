@@ -334,7 +334,7 @@ def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
 
 
 def test_a_member_that_has_lost_its_address_and_is_not_wanted_any_more_is_let_go() -> None:
-    """It was left alone for ever: it has no reason to say where it is, since the roster has it in other groups alone."""
+    """It was left alone for ever: it does not say where it is, as the roster has it in other groups alone."""
     cluster = grown()
     own_id, group = cluster.running[4].engine.hosting.placing.node_id, min(cluster.groups(4))  # type: ignore[union-attr]
     cluster.stop(4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from tests.engine.fake_effects import Driven
+from tests.engine.fake_effects import Driven, FakeEffects
 from zmqlab.engine import Group
 from zmqlab.placement import Roster
 from zmqlab.raft import Role
@@ -43,6 +43,8 @@ class ShardCluster:
         self._ids = count(70_001)
         self.sent: deque[tuple[int, str, bytes]] = deque()
         """(sender, receiver's address or empty for all, frame)"""
+        self.watch: Callable[[int, FakeEffects], object] = lambda number, effects: None
+        """Shown what each node has sent, before that arrives."""
         for number in range(nodes):
             self.start(number)
 
@@ -154,6 +156,8 @@ class ShardCluster:
                 self._exchange()
 
     def _exchange(self) -> None:
+        for number, driven in self.running.items():
+            self.watch(number, driven.effects)
         places = {driven.settings.endpoint: driven for driven in self.running.values()}
         heard: dict[str, list[bytes]] = {place: [] for place in places}
         for place, driven in places.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
+from zmqlab.raft import Configuration
 from zmqlab.replica import MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.wire import control
 
@@ -377,3 +380,18 @@ def test_a_node_that_lost_its_disk_and_moves_later_keeps_its_place() -> None:
     moved(cluster, 4, MOVED)
     cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
     assert len(cluster.roster().nodes) == 5
+
+
+def test_a_replica_without_a_log_does_not_know_that_it_was_let_go() -> None:
+    """It was closed while the group had it as a learner: the leader's first word was still on its way."""
+    replication: Any = SimpleNamespace(
+        node_id=4, configuration=Configuration(()), configuration_index=0, commit_index=0, election_ticks=20
+    )
+    unused: Any = None
+    following = Following(0, unused, replication)
+    said: Any = SimpleNamespace(let_go_at=0)
+    assert not following.is_out(said)
+    said.let_go_at = 7
+    assert following.is_out(said), "the leader says so"
+    replication.configuration, said.let_go_at = Configuration((1, 2, 3)), 0
+    assert following.is_out(said), "its log says so"

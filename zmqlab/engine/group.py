@@ -135,6 +135,7 @@ class Group:
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
             tells_all=False,
+            beats_in_step=settings.shards > 1,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
         placing = self._company.placing
@@ -338,7 +339,7 @@ class Group:
             if self.tracing is not None:
                 self.tracing.sends(message, len(frame))
             if message.to == BROADCAST:
-                self._effects.publish(frame)
+                self.peers.broadcast(message, frame)
             else:
                 self.peers.send(message.to, frame)
 

@@ -69,6 +69,7 @@ class Hosting:
         self._asks_at_start = asks
         """Only another node's word ends this question: this node's own log may be from before it was sent away."""
         self._departing: Departing | None = None
+        self._ticks = 0
         self._is_closing = False
 
     def _make_joining(self) -> JoiningCluster:
@@ -106,6 +107,7 @@ class Hosting:
 
     def tick(self, now_ns: int) -> None:
         """Learn, tell, and follow; see the module."""
+        self._ticks += 1
         placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
         if group is not None:
             replication = group.replica.replication
@@ -140,10 +142,12 @@ class Hosting:
 
     def _follow(self, now_ns: int) -> None:
         wanted = self.placing.wanted
+        is_in_step = self._ticks % self._settings.heartbeat_ticks == 0
+        """Whether the heartbeats of a group that is opened now will be due with those of the others."""
         for number in wanted:
             if number in self._groups and self._groups[number].is_out:
                 self._groups[number].joining.ask_again(self.placing.roster.places)
-            elif number not in self._groups and not self._is_closing:
+            elif number not in self._groups and is_in_step and not self._is_closing:
                 self._open(number)
         for number in [each for each, group in self._groups.items() if each not in wanted and group.is_out]:
             self._store([each for each in self._groups if each != number])

@@ -26,9 +26,8 @@ place stays silent, the group keeps its old members, and its leader says for who
 
 *When a replica is closed.* A node closes its replica of a group when the roster it knows does not have it there *and*
 it is known to be no member, by a change that is committed: its own log says so, or the leader's word that is not older
-than this node's log. (With none of the log it may have been taken in as a learner just now, whose copy counts for
-nothing: the leader lets it go.) The journal of the group stays on disk. With it the node is the same member, with its
-votes, if it gets the group again; without it, it would have to be another one.
+than this node's log. A log without members says nothing. The journal of the group stays on disk. With it the node is
+the same member, with its votes, if it gets the group again; without it, it would have to be another one.
 
 *A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than
 the roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
@@ -279,11 +278,13 @@ class Following:
         return None if node_id in replication.configuration.learners or self._is_complete() else Change.UNDER_WAY
 
     def is_out(self, standing: Standing) -> bool:
-        """Whether it is known that this node is no member, by a change that is committed."""
+        """Whether it is known that this node is no member, by a change that is committed.
+
+        A log that has no members yet says nothing: the node may have been taken in since.
+        """
         replication = self._replication
-        in_effect = replication.configuration_index
-        is_committed = replication.commit_index >= in_effect
-        if is_committed and replication.node_id not in replication.configuration.members:
+        in_effect, members = replication.configuration_index, replication.configuration.members
+        if members and replication.commit_index >= in_effect and replication.node_id not in members:
             return True
         return standing.let_go_at >= max(1, in_effect)
 

@@ -341,7 +341,7 @@ def become_leader(raft: RaftState) -> None:
     leave_role(raft)
     raft.role = LEADER
     raft.leader_id = raft.node_id
-    raft.heartbeat_elapsed = 0
+    raft.heartbeat_elapsed = raft.ticks % raft.settings.heartbeat_ticks if raft.settings.beats_in_step else 0
     next_index = raft.log.last_index + 1
     for member in raft.configuration.members:
         if member != raft.node_id:

@@ -239,6 +239,7 @@ class Replica:
         while not more and (ready := self.take_ready()) is not None:
             if must_store(ready):
                 self.store(ready)
+            self.send_stored(ready)
             more = self.follow_up(ready)
         return self.end_turn() or more
 
@@ -254,8 +255,8 @@ class Replica:
     def take_ready(self) -> Ready | None:
         """What is to be done next, without what promises nothing about the disk: that is done. None: nothing.
 
-        What is to be stored (:func:`must_store`) goes to :meth:`store`, and all of it to :meth:`follow_up` once that is
-        in the journal.
+        What is to be stored (:func:`must_store`) goes to :meth:`store`, and all of it to :meth:`send_stored` and then
+        to :meth:`follow_up` once that is in the journal.
         """
         replication = self.replication
         if not replication.is_ready():
@@ -272,14 +273,17 @@ class Replica:
         """Put into the journal what ``ready`` has for it. Raises JournalFull."""
         self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
 
-    def follow_up(self, ready: Ready) -> bool:
-        """What may happen once ``ready`` is stored; returns whether there is more, for another turn."""
+    def send_stored(self, ready: Ready) -> None:
+        """Send what promises that ``ready`` is stored, once it is."""
         if self.steps is not None and must_store(ready):
             self.steps.stored(ready)
-        if ready.snapshot is not None:
-            self._settle_pending()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
+
+    def follow_up(self, ready: Ready) -> bool:
+        """All else that follows once ``ready`` is stored; returns whether there is more, for another turn."""
+        if ready.snapshot is not None:
+            self._settle_pending()
         if ready.committed:
             if self.steps is not None:
                 self.steps.committed(ready.committed)

@@ -64,6 +64,7 @@ def _with_shards(rng: random.Random, plan: Plan, settings: SimSettings) -> Plan:
     sharded = replace(
         plan,
         shards=rng.choice((2, 3, 4, 6)),
+        raft=replace(plan.raft, beats_in_step=True),
         node_count=nodes,
         replication_factor=copies if 0 < copies < nodes else 0,
         balance_timeouts=rng.choice((1, 1, 2, 5)),

@@ -169,7 +169,7 @@ class Claims:
         self._copies = copies
         self._claims: dict[int, _Claim] = {}
         """Follower -> the furthest claim that it has heard in its newest term."""
-        self._told = 0
+        self.told = 0
         """The highest index that any leader has said to be committed."""
         self._told_all = 0
         """The same without notices, which go to one follower."""
@@ -187,12 +187,12 @@ class Claims:
 
     def installs(self, message: InstallSnapshot) -> None:
         """A leader sends a snapshot: what it covers is committed."""
-        self._told = max(self._told, message.snapshot_index)
+        self.told = max(self.told, message.snapshot_index)
         self._told_all = max(self._told_all, message.snapshot_index)
 
     def sent(self, message: AppendEntries) -> None:
         """A message leaves a leader. It may have lost its office since, and its log; then its disk says more by now."""
-        self._told = max(self._told, message.commit_index)
+        self.told = max(self.told, message.commit_index)
         if message.round == NO_ROUND:
             self._noticed[message.sender, message.to] = message.term, min(message.commit_index, message.prev_index)
         else:
@@ -232,7 +232,7 @@ class Claims:
     def _rises(self, raft: Raft) -> None:
         """By counting, if no leader has told of it."""
         index, term = raft.commit_index, raft.log.term_at(raft.commit_index)
-        if index > self._told and term is not None and term < self._terms.get(raft.node_id, 0):
+        if index > self.told and term is not None and term < self._terms.get(raft.node_id, 0):
             raise Violation(
                 f"commit rule: node {raft.node_id} has counted the copies of {index} in term {raft.term}, "
                 f"but that is an entry of term {term}"

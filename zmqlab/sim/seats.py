@@ -108,8 +108,7 @@ class Seat:
     def closes(self) -> None:
         """The process closes this replica, and goes on. Another node may have the group only if this one is let go.
 
-        A learner may close it: it counts for nothing, and a node that has none of the log yet can't know that it was
-        taken in just now.
+        A learner may close it: it counts for nothing, and the leader's last word may be older than its admission.
         """
         (index, newest), causes = self.world.configurations.history[-1], self.world.causes
         is_in = self.process.node_id in newest.voters

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from tests.lab.test_service_status import NOW, load, node, status
 from zmqlab import Cluster, LoadClient
-from zmqlab.errors import SettingsError
+from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab.consistency import said_of_groups, strip_of_statuses
 from zmqlab.lab.events import PLAIN_MARKS, group_named_in, naming_its_group
 from zmqlab.lab.fleet import is_ready
 from zmqlab.lab.group_facts import GroupFacts, findings_of_clients, findings_of_groups, group_of_statuses
+from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.published import Mismatch, Published, over_groups
+from zmqlab.lab.scaling import Scaling
 from zmqlab.lab.service_facts import Facts
 from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import GroupShare
@@ -231,6 +235,8 @@ def test_an_election_says_of_which_group() -> None:
     assert group_named_in(event) == ""
     told = msgspec.structs.replace(event, text="after 0.2 s")
     assert naming_its_group(told).text == "group 5: after 0.2 s"
+    as_logged = msgspec.structs.replace(event, text="node1 is leader in term 3 group=5")
+    assert naming_its_group(as_logged).text == "group 5: node1 is leader in term 3", "it stood there twice"
 
 
 def test_states_are_compared_group_by_group() -> None:
@@ -243,6 +249,24 @@ def test_states_are_compared_group_by_group() -> None:
     )
     assert said_of_groups({0: strip("a", "a"), 1: strip("b", "c")}).startswith("in group 1 the nodes have parted")
     assert said_of_groups({0: strip("a", "a"), 1: strip("b")}).startswith("in 1 of 2 groups")
+
+
+def test_leadership_is_handed_to_a_node_in_the_groups_that_it_holds() -> None:
+    """The panel's button was for group 0 alone: with a node that does not hold it, it failed after five seconds."""
+    plan = NodePlan(cluster="lab", run_dir=Path(), shards=8)
+    found = published()
+    feed, fleet = SimpleNamespace(newest=found.newest), SimpleNamespace(plan=plan)
+    scaling = Scaling(cast(Any, fleet), cast(Any, feed))
+    held = [group for group, members in PLACED.items() if "node0" in members]
+    other = next(group for group in PLACED if group not in held)
+    assert scaling.to_lead("node0", None) == held
+    assert scaling.to_lead("node0", held[1]) == [held[1]]
+    with pytest.raises(ClusterError, match=f"node0 holds no replica of group {other}.* group={held[0]} or {held[1]}"):
+        scaling.to_lead("node0", other)
+    with pytest.raises(SettingsError, match="group is 8"):
+        scaling.to_lead("node0", 8)
+    fleet.plan = NodePlan(cluster="lab", run_dir=Path())
+    assert scaling.to_lead("node0", None) == scaling.to_lead("node0", 0) == [0]
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

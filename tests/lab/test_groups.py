@@ -11,7 +11,8 @@ import pytest
 
 from tests.lab.test_service_status import NOW, load, node, status
 from zmqlab import Cluster, LoadClient
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.client import ask
+from zmqlab.errors import ClusterError, RequestRefused, SettingsError
 from zmqlab.lab.consistency import said_of_groups, strip_of_statuses
 from zmqlab.lab.events import PLAIN_MARKS, group_named_in, naming_its_group
 from zmqlab.lab.fleet import is_ready
@@ -19,11 +20,13 @@ from zmqlab.lab.group_facts import GroupFacts, findings_of_clients, findings_of_
 from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.published import Mismatch, Published, over_groups
 from zmqlab.lab.scaling import Scaling
+from zmqlab.lab.scaling_by_hand import ScalingByHand
 from zmqlab.lab.service_facts import Facts
 from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import GroupShare
 from zmqlab.placement import place
 from zmqlab.tables import NodeState, StatusTable
+from zmqlab.wire import control
 from zmqlab.wire.control import Event, EventKind
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
 
@@ -213,6 +216,13 @@ def test_the_table_says_who_holds_and_leads_which_group() -> None:
     assert [str(row[3]).split(", ") for row in rows] == [sorted(members) for members in PLACED.values()]
 
 
+def test_of_a_group_that_no_asked_node_holds_the_table_does_not_say_that_it_has_no_leader() -> None:
+    alone = StatusTable(table().nodes[:1])
+    held = [group for group, members in PLACED.items() if NODES[0] in members]
+    leaders = {row[0]: row[1] for row in alone.group_rows()}
+    assert [group for group, leader in leaders.items() if leader != "not known"] == held
+
+
 def test_with_one_group_the_table_is_as_it_was() -> None:
     text = StatusTable((NodeState("node0", "tcp://127.0.0.1:5002", "running", status("node0")),)).text()
     assert "chain hash" in text
@@ -267,6 +277,24 @@ def test_leadership_is_handed_to_a_node_in_the_groups_that_it_holds() -> None:
         scaling.to_lead("node0", 8)
     fleet.plan = NodePlan(cluster="lab", run_dir=Path())
     assert scaling.to_lead("node0", None) == scaling.to_lead("node0", 0) == [0]
+
+
+def test_a_node_that_does_not_hold_the_group_is_not_said_to_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`zmqlab book` with one node of three asked whether it runs, though it had answered."""
+    refusal = control.ErrorAnswer(1, control.ErrorCode.NO_GROUP, "not here")
+    monkeypatch.setattr(ask, "ask_all", lambda endpoints, *_, **__: dict.fromkeys(endpoints, refusal))
+    with pytest.raises(RequestRefused, match=r"tcp://127.0.0.1:5002 does not hold group 2: name all nodes"):
+        ask.ask_any(
+            ["tcp://127.0.0.1:5002"], lambda: control.StatusQuery(1), control.StatusAnswer, timeout_s=0.05, group=2
+        )
+
+
+def test_no_node_is_started_by_hand_that_would_hold_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was started, and was not taken in until the time was up."""
+    few = msgspec.structs.replace(status_in("node0", 0), shards=3, replication_factor=2)
+    monkeypatch.setattr(ask, "statuses", lambda *_: {"tcp://127.0.0.1:5002": few})
+    with pytest.raises(SettingsError, match="7 nodes are more than the 6 copies of groups"):
+        ScalingByHand(["tcp://127.0.0.1:5002"], tmp_path, print).scale(7)
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

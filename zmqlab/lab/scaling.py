@@ -137,10 +137,7 @@ class Scaling:
         and the leader goes last."""
         check_count(count)
         if count > self.nodes_max:
-            raise SettingsError(
-                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a"
-                " cluster with more shards, or with a larger replication factor"
-            )
+            raise SettingsError(no_room(count, self.nodes_max))
         if self._fleet.outside:
             raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
@@ -280,6 +277,14 @@ class Scaling:
         """Where the nodes are that run now. Raises ClusterError if the cluster has been stopped: no wait goes on."""
         self._fleet.turns.require_open()
         return [self._fleet.endpoint(name) for name in self._fleet.running]
+
+
+def no_room(count: int, copies: int) -> str:
+    """Why a cluster with shards can't have so many nodes."""
+    return (
+        f"{count} nodes are more than the {copies} copies of groups that there are to hold: found a cluster with more"
+        " shards, or with a larger replication factor"
+    )
 
 
 # -- the leader and its members ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.message_matching import Fate, Message
+from zmqlab.widgets.group_readings import GroupReadings, GroupRow
 from zmqlab.widgets.picture_readings import (
     CLIENT,
     Look,
@@ -133,6 +134,23 @@ def test_the_election_timer_is_told_in_real_time_whatever_the_clock_of_the_node(
     row = readings.frame(time.time_ns(), "").streams["rows"].newest(1)
     timers = [(row[f"due{slot}"][-1], row[f"timeout{slot}"][-1]) for slot in (0, 1, 2)]
     assert timers == [(150, 260), (600, 1_040), (150, 260)]
+
+
+def test_with_several_groups_a_row_says_how_many_a_node_leads(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """The term and the timer that were told were of its first group alone."""
+    cluster.say("node0", role="leader", term=3)
+    cluster.say("node1", election_due_ms=90, election_timeout_ms=200)
+    sampler.turn()
+    rows = [GroupRow(number, leader, 3, {}) for number, leader in enumerate(["node0", "node1", "node0", ""])]
+    sampler._nodes.groups = GroupReadings(rows)
+    readings.sample(time.time_ns())
+    row = {name: column[-1] for name, column in readings.frame(time.time_ns(), "").streams["rows"].newest(1).items()}
+    assert [row[f"look{slot}"] for slot in (0, 1)] == [Look.LEADER, Look.FOLLOWER]
+    assert row["leads0"] == 2
+    assert row["leads1"] == 0, "it is not heard to lead any more"
+    assert all(math.isnan(row[f"{column}0"]) for column in ("term", "due", "timeout"))
 
 
 def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureReadings) -> None:

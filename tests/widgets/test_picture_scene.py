@@ -274,6 +274,14 @@ def test_labels(js: JavaScript, look: str, how: str, said: list[str]) -> None:
     assert [each for each in labels if each] == said
 
 
+@pytest.mark.parametrize(("how", "said"), [("long", "leads 3 groups"), ("short", "leads 3")])
+def test_with_several_groups_a_crown_says_how_many_the_node_leads(js: JavaScript, how: str, said: str) -> None:
+    """Every node wore the same crown, and none of them leads all groups."""
+    assert js("labelsOf({look: 'leader', leads: 3}, how, 0)", how=how) == [said]
+    assert js("wordsOfNode({look: 'leader', leads: 1, applied: 0, applied_lag: 0}, 'node1')") == "node1, leads 1 group"
+    assert js("labelsOf({look: 'follower', leads: 0}, how, 0)", how=how)[:1] == (["follower"] if how == "long" else [])
+
+
 def test_a_follower_of_an_older_term_says_so_where_there_is_little_room(js: JavaScript) -> None:
     assert js("labelsOf({look: 'follower', term: 2}, 'short', 3)") == ["term 2"]
 

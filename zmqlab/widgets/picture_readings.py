@@ -75,10 +75,11 @@ _ROLES = {
     "follower": Look.FOLLOWER,
     "learner": Look.LEARNER,
 }
-NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout")
+NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout", "leads")
 """Of each slot, as in ``look3``: the look, the term, the log index that is applied; by how many entries what is stored,
 known as committed and applied is behind the leader's commit index; the election timer in ms of real time: what is left,
-and all. A node counts both by its own clock, whose rate the lab may have changed."""
+and all. A node counts both by its own clock, whose rate the lab may have changed. With several Raft groups it has a
+term and a timer in each, and none is told. ``leads``, how many of them it leads, is told with several groups only."""
 
 
 def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: float) -> Look:
@@ -171,9 +172,11 @@ class PictureReadings:
 
     def _columns(self, name: str, track: NodeTrack, clock_rate: float) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
-        status, behind = track.newest, self._sampler.behind(name)
-        if status is not None:
-            columns |= {"term": status.term, "applied": status.applied_index if self._sampler.groups is None else 0}
+        status, behind, groups = track.newest, self._sampler.behind(name), self._sampler.groups
+        if groups is not None:
+            columns["leads"] = groups.led_by(name) if columns["look"] == Look.LEADER else 0
+        elif status is not None:
+            columns |= {"term": status.term, "applied": status.applied_index}
             columns["due"] = status.election_due_ms / clock_rate
             columns["timeout"] = status.election_timeout_ms / clock_rate
         if status is not None and behind is not None:
@@ -230,7 +233,8 @@ class PictureReadings:
         return {each.newest.client_endpoint: each.slot for each in known if each.newest}
 
     def _newest_hashes(self, slot_of: Mapping[str, int]) -> dict[str, list[Any]]:
-        if time.monotonic() - self._hashed_s >= HASH_S:
+        is_due = time.monotonic() - self._hashed_s >= HASH_S
+        if is_due and self._sampler.groups is None:  # a node with several groups has a hash in each
             self._hashed_s = time.monotonic()
             _, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
             told = {name: value for name, value in hashes.items() if name in slot_of and value}

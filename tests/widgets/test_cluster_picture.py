@@ -57,7 +57,7 @@ class Rig:
         """Of the rows of the last push."""
         message, buffers = self.sent[-1]
         _, names, _ = message["streams"][0]
-        return np.frombuffer(buffers[names.index(name)], "<f8").tolist()
+        return np.frombuffer(buffers[0], "<f8").reshape(len(names), -1)[names.index(name)].tolist()
 
 
 @pytest.fixture
@@ -190,9 +190,13 @@ def test_where_there_are_no_widgets_it_is_a_table_of_words(rig: Rig) -> None:
 def test_the_last_frame_of_a_cluster_that_stops(rig: Rig) -> None:
     rig.say("ready")
     rig.turn()
+    rig.cluster.running = ("node0", "node1")
+    rig.picture._pushes.flow._pushed_s -= 1.0
+    rig.turn()
     rig.cluster.stop()
     rig.picture._pushes.flow._pushed_s -= 1.0
     rig.sampler._tell()
-    assert rig.column("look0") == [Look.DEAD]
+    assert rig.column("look0") == [Look.ENDED], "it has not failed"
+    assert rig.column("look2") == [Look.DEAD], "it had"
     assert rig.picture._beat == -1
     assert rig.picture._state == {"alive": False, "ended": True}

@@ -33,11 +33,8 @@ class Page:
             self.lost += 1
             return
         self.seq = message["seq"]
-        position = 0
-        for _, names, keep in message["streams"]:
-            for name in names:
-                added = np.frombuffer(buffers[position], "<f8").tolist()
-                position += 1
+        for (_, names, keep), buffer in zip(message["streams"], buffers, strict=True):
+            for name, added in zip(names, np.frombuffer(buffer, "<f8").reshape(len(names), -1).tolist(), strict=True):
                 old = [] if message["key"] else self.columns[name]
                 self.columns[name] = (old + added)[-keep:]
         self.tables |= message["tables"]
@@ -105,8 +102,8 @@ def test_only_what_is_new_travels(rig: Rig) -> None:
     rig.step(rows=500)
     rig.step(rows=1)
     (first, whole), (second, added) = rig.sent
-    assert [len(buffer) for buffer in whole] == [4_000, 4_000]
-    assert [len(buffer) for buffer in added] == [8, 8]
+    assert [len(buffer) for buffer in whole] == [8_000], "of two columns"
+    assert [len(buffer) for buffer in added] == [16]
     assert (first["seq"], second["seq"]) == (1, 2)
     assert second["tables"] == {}
     assert second["set"] == []

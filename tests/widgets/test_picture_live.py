@@ -110,7 +110,7 @@ def test_a_kill_is_seen_and_seen_again_in_slow_motion(visit: tuple[LabVisit, psu
     page.wait_for_timeout(2_000)
     keep(lab, "picture-partitioned")
     lab.execute("cluster.stop()")
-    page.get_by_text("the cluster has stopped: this is how it ended").wait_for(timeout=15_000)
+    page.get_by_text("the cluster has stopped").wait_for(timeout=15_000)
     assert page.locator(".zl-picture-node:not(:disabled)").count() == 0
     assert lab.errors == []
     assert lab.outside == []

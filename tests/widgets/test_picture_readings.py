@@ -59,7 +59,7 @@ def track(role: str = "follower", heard_s: float = 100.0) -> NodeTrack:
         ("running", "follower", False, False, Look.FOLLOWER),
         ("running", "follower", False, True, Look.BEHIND),
         ("running", "learner", False, False, Look.LEARNER),
-        ("running", "learner", False, True, Look.BEHIND),
+        ("running", "learner", False, True, Look.LEARNER),
         ("running", "founder", False, False, Look.STARTING),
         ("running", "a role of a newer node", False, False, Look.STARTING),
     ],

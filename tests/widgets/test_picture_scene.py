@@ -282,3 +282,12 @@ def test_a_node_in_words(js: JavaScript) -> None:
     node = {"look": "behind", "term": 3, "applied": 12_345, "applied_lag": 67}
     assert js("wordsOfNode(node, 'node1')", node=node) == "node1, behind, term 3, applied 12,345, 67 entries behind"
     assert js("wordsOfNode({look: 'dead', term: 3, applied: 0}, 'node1')") == "node1, dead"
+
+
+def test_a_page_takes_the_columns_from_the_buffer_of_a_stream() -> None:
+    pushes = JavaScript("pushes.js")
+    buffer = "new DataView(Float64Array.from([0, 1, 2, 3, 4, 5, 6]).buffer, 8)"
+    columns = f"Object.entries(columnsOf(['a', 'b'], {buffer})).map(([name, values]) => [name, [...values]])"
+    assert pushes(columns) == [["a", [1, 2, 3]], ["b", [4, 5, 6]]]
+    assert pushes("columnsOf(['a', 'b'], new DataView(new ArrayBuffer(0))).b.length") == 0
+    pushes.close()

@@ -17,12 +17,14 @@ from zmqlab.judge.verdict import LoadResult
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.widgets import panel
 from zmqlab.widgets.book_chart import BookWatch
 from zmqlab.widgets.chart_widgets import enlarge
 from zmqlab.widgets.lab_panel import TABS, Lab
 from zmqlab.widgets.panel import in_buttons
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.stage import Stage, StageActions, StageChart, StageFigures
+from zmqlab.widgets.status_line import StatusLine
 
 LAB = Path(__file__).parents[2] / "zmqlab" / "lab"
 
@@ -81,8 +83,11 @@ def test_figures_claim_nothing_without_a_load(cluster: FakeCluster, sampler: Sam
     state = figures.make_state()
     assert (state["acknowledged"], state["offered"], state["runs"]) == (1_500, 2_000, True)
     assert state["p99_ms"] == pytest.approx(2.0, rel=0.1)
+    cluster.load(offered=200, acknowledged=250)
+    sampler.turn()
+    assert figures.make_state()["acknowledged"] == 2_000, "a tenth of a second is no figure: it jumps"
     figures.refresh(now=True)
-    assert "1500.0" in figures.html()
+    assert "2000.0" in figures.html()
 
 
 def test_lost_orders_are_the_verdicts_word(cluster: FakeCluster, sampler: Sampler) -> None:
@@ -187,3 +192,22 @@ def test_no_error_of_the_lab_asks_a_person_at_the_page_for_python() -> None:
     assert len(advising) > 8
     shown = [in_buttons(text) for text in advising if not any(part in text for part in FOR_PYTHON)]
     assert [text for text in shown if calls.search(text)] == []
+
+
+def test_the_status_line_and_the_large_figures_change_together(
+    cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each counted half a second from its own last refresh: two rates on one page were of two moments."""
+    sampler.turn()
+    now_s = 100.0
+    monkeypatch.setattr(panel, "time", SimpleNamespace(monotonic=lambda: now_s))
+    line, figures = StatusLine(cast(Cluster, cluster)), StageFigures(cast(Cluster, cluster))
+    line.refresh(now=True)
+    now_s = 100.3  # an event comes, which the figures show at once
+    figures.refresh(now=True)
+    now_s = 100.4
+    assert not line.is_due()
+    assert not figures.is_due()
+    now_s = 100.5
+    assert line.is_due()
+    assert figures.is_due()

@@ -279,24 +279,26 @@ class LogCollector:
             return False  # another node will answer, or this one later
         self._first_of[endpoint] = answer.first_index
         self._more = sum(len(data) for *_, data in answer.entries) > PIECE_BYTES // 2
-        return self.take([LogEntry(*entry) for entry in answer.entries], endpoint)
+        return self.take(list(map(LogEntry._make, answer.entries)), endpoint)
 
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
         """Compare the entries that are known and keep those that follow; whether any followed."""
-        before = len(self.log)
+        before = next_index = self.log.next_index
         if self.listener is not None:
             self.listener(entries, endpoint)
         for entry in entries:
             if entry.log_index < self.log.first_index:
                 continue
-            if entry.log_index < self.log.next_index:
+            if entry.log_index < next_index:
                 self._compare(entry, endpoint)
-            elif entry.log_index > self.log.next_index:
+            elif entry.log_index > next_index:
                 break  # that node has compacted what is next
             elif not self.log.append(entry):
                 self.full = True
                 break
-        return len(self.log) > before
+            else:
+                next_index += 1
+        return next_index > before
 
     def _compare(self, told: LogEntry, endpoint: str) -> None:
         self.compared += 1

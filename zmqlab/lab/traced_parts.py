@@ -37,7 +37,8 @@ _VOTES = frozenset(
 )
 _OF_TERM = _VOTES | {TraceKind.FOLLOWER}
 _APPENDS = frozenset({TraceKind.APPEND_ENTRIES, TraceKind.APPEND_ENTRIES_RESPONSE})
-_RANGES = frozenset({TraceKind.APPEND_ENTRIES, TraceKind.STORED, TraceKind.COMMITTED, TraceKind.APPLIED})
+_STEPS_OF_ENTRIES = frozenset({TraceKind.STORED, TraceKind.COMMITTED, TraceKind.APPLIED})
+_OF_ENTRIES = _STEPS_OF_ENTRIES | {TraceKind.APPEND_ENTRIES}
 """Kinds whose records say which entries they concern."""
 
 Seen = tuple[Process, TraceRecord]
@@ -97,7 +98,8 @@ class Material:
 
     def request(self, key: Key) -> Part | None:
         """Of the records that are kept; None if there are none."""
-        own = [(process, record) for process, record in self.records if (record.client, record.number) == key]
+        client, number = key
+        own = [seen for seen in self.records if seen[1].client == client and seen[1].number == number]
         if not own:
             return None
         indexes = {record.last_index for _, record in own if record.kind in (TraceKind.APPLIED, TraceKind.RESPONSES)}
@@ -111,8 +113,8 @@ class Material:
             (process, record)
             for process, record in self.records
             if (record.kind in _APPENDS and (record.term, record.round) in rounds and record.time_ns >= start_ns)
-            or (record.kind in _RANGES - _APPENDS and _brings(record, indexes, key))
-            or (record.kind not in _RANGES and (record.client, record.number) == key)
+            or (record.kind in _STEPS_OF_ENTRIES and _brings(record, indexes, key))
+            or (record.client == client and record.number == number and record.kind not in _OF_ENTRIES)
         ]
         orders = [each for each in self.orders if (each.client, each.number) == key]
         where = f", entry {max(indexes):,} of the log" if indexes else ""
@@ -182,5 +184,8 @@ class Material:
 
 def _brings(record: TraceRecord, indexes: Iterable[int], key: Key) -> bool:
     """Whether the entries that a record concerns have one of ``indexes``, or its request is ``key``."""
-    is_there = any(record.first_index <= index <= record.last_index for index in indexes)
-    return is_there or (record.client, record.number) == key
+    first, last = record.first_index, record.last_index
+    for index in indexes:  # no any(): this is asked of thousands of records at a time
+        if 0 < first <= index <= last:
+            return True
+    return (record.client, record.number) == key

@@ -7,7 +7,6 @@ const TABLES = ["nodes", "links", "clients", "hashes", "marks"];
 const EMPTY = { nodes: { slot: [], name: [], colour: [] }, hashes: { slot: [], hash: [], agrees: [] }, clients: { name: [], rate: [], slots: [] },
   links: { source: [], target: [], cut: [], delay_ms: [], loss: [], words: [] }, marks: { t: [], label: [] } };
 
-const floatsOf = (view) => new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const isDarkPage = () => {
   const said = document.body.dataset.jpThemeLight;
   return said === undefined ? matchMedia("(prefers-color-scheme: dark)").matches : said === "false";
@@ -74,7 +73,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const replayButtons = [10, 100].map((slow) => h("button", { type: "button", className: "zl-button", textContent: `1/${slow}`,
     title: `the last ten seconds again, ${slow} times slower`, onclick: () => beginReplay(slow) }));
   const head = h("div", { className: "zl-head" }, h("h4", { textContent: "Cluster" }), summary, h("span", { className: "zl-space" }),
-    h("span", { className: "zl-faint", textContent: "slow motion of the last 10 s" }), h("span", { className: "zl-stepper" }, ...replayButtons));
+    h("span", { className: "zl-faint", textContent: "slow motion", title: "of the last 10 s" }), h("span", { className: "zl-stepper" }, ...replayButtons));
   const told = h("b"), playing = h("button", { type: "button", className: "zl-button" });
   const slider = h("input", { type: "range", min: 0, max: 1000, value: 0 });
   const live = h("button", { type: "button", className: "zl-button zl-main", textContent: "back to live" });
@@ -139,7 +138,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     seen.travels = seen.travels.filter((each) => each.start <= seen.now && lastsUntil(each) > seen.now);
     if (!state.replay) travels = travels.filter((each) => lastsUntil(each) > seen.now);
     const timers = seen.nodes.map((node) => Math.round(50 * (timerLeft(node, seen.sinceMs) ?? -1)));
-    const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, node.look === "behind" && node.applied_lag]), timers, seen.clients,
+    const fields = JSON.stringify([seen.nodes.map((node) => [node.look, node.term, ["behind", "learner"].includes(node.look) && node.applied_lag]), timers, seen.clients,
       seen.links, seen.pointed, [...seen.busy], seen.theme.ink, seen.still && seen.travels.map((each) => [each.start, each.target])]);
     const moves = seen.travels.length > 0 && !seen.still;
     if (fields !== drawn || moves || state.moved) { drawField(ctx, seen); paintedAt = now; el.dataset.paints = ++paints; }
@@ -163,7 +162,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     state.offset = message.key ? message.now - performance.now() : Math.max(state.offset - 0.05, message.now - performance.now());
     let buffer = 0;
     for (const [name, columns] of message.streams) {
-      const added = Object.fromEntries(columns.map((column) => [column, floatsOf(buffers[buffer++])]));
+      const added = columnsOf(columns, buffers[buffer++]);
       history.append(name, added, message.key, message.now - KEPT_MS);
       if (name === "messages") take(added, message.key);
     }
@@ -254,7 +253,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const said = [leader ? (leader.term ? `${name(leader.slot)} leads, term ${leader.term}` : "the nodes lead groups") : "no node leads",
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       bad.length ? `${bad.length} ${bad.length === 1 ? "link" : "links"} not whole` : ""].filter(Boolean);
-    summary.textContent = seen.ended ? "the cluster has stopped: this is how it ended" : said.join(" · ");
+    summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
   }
 
   // -- the menu beside what was clicked --------------------------------------------------------------------------

@@ -50,7 +50,7 @@ RECORDS_PER_S = 250
 begins, and the share of its requests does not fit yet."""
 IDLE_REQUESTS_PER_S = 20.0
 """Below, heartbeats are sampled, too. Under load a leader sends empty messages all the time."""
-SAMPLED = "Real processes. What travels are samples of their real frames, drawn slower than they are."
+SAMPLED = "Real processes. Samples of their real frames travel, slowed down."
 OF_GROUP = " They are of group {group}, one of {shards}."
 NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"
 

@@ -29,7 +29,6 @@ function loadBokeh(version, compressed) {
   })());
 }
 
-const floats = (view) => new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
 // The last `keep` values of `old` followed by `added`.
 function tail(old, added, keep) {
@@ -246,9 +245,8 @@ async function render({ model, el }) {
     state.now = message.now;
     let buffer = 0;
     for (const [source, columns, keep] of message.streams) {
-      const next = {};
-      for (const column of columns) {
-        const added = floats(buffers[buffer++]);
+      const next = {}, fresh = columnsOf(columns, buffers[buffer++]);
+      for (const [column, added] of Object.entries(fresh)) {
         next[column] = message.key ? added : tail(data[source][column], added, keep);
       }
       data[source] = next;

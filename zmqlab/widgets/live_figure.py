@@ -5,7 +5,8 @@ neither the network nor a port of its own. It gets the figure as a bokeh JSON it
 sequence number::
 
     {seq, key, now, streams: [[source, [column, ...], rows kept], ...], tables: {source: {column: [...]}},
-     set: [[model name, property, value], ...]}     and one binary buffer for each column of a stream
+     set: [[model name, property, value], ...]}     and one binary buffer for each stream,
+    its columns one after the other
 
 - A *stream* is a source that grows by rows. Only new rows travel, and the page drops old ones. A source named
   ``NAME/...`` is a *part* of stream ``NAME``: the page fills it with the columns that both have, if all of them came.
@@ -112,7 +113,7 @@ def _message(frame: Frame, before: Frame | None) -> tuple[dict[str, Any], list[b
     buffers: list[bytes] = []
     for name, stream in frame.streams.items():
         rows = stream.newest(None if before is None else stream.total - before.streams[name].total)
-        buffers += [np.ascontiguousarray(rows[column], "<f8").tobytes() for column in stream.names]
+        buffers.append(np.concatenate([rows[column] for column in stream.names]).astype("<f8", copy=False).tobytes())
         streams.append((name, stream.names, HISTORY_KEPT))
     old_tables = {} if before is None else before.tables
     old_properties = {} if before is None else before.properties

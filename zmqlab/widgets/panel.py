@@ -1,7 +1,7 @@
 """The base of all tables and buttons: a state that goes to the page, and actions that come back.
 
 *To the page.* :meth:`Panel.make_state` gives a plain dictionary, and the page's hand-written JavaScript draws it anew
-whenever it has changed. The sampler's ticks ask for a refresh; :meth:`Panel.refresh` makes a state at most every
+whenever it has changed. The sampler's ticks ask for a refresh; :meth:`Panel.refresh` makes one for each beat of
 ``interval_s``, and none for a hidden page.
 
 *Back.* A button sends the name of an action. The widget's method ``do_NAME`` starts it, in a thread of its own, because
@@ -22,6 +22,7 @@ state, and the beat says that nothing more will come.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -131,8 +132,10 @@ class Panel(anywidget.AnyWidget):
                 self._state = state
 
     def is_due(self) -> bool:
-        """Whether the last refresh is ``interval_s`` ago."""
-        return time.monotonic() - self._shown_s >= self._interval_s - EARLY_S
+        """Whether a beat of ``interval_s`` has come since the last refresh. All panels count from one moment, so that
+        two with the same figure show it at the same time."""
+        beats = (time.monotonic() + EARLY_S) // self._interval_s
+        return not math.isfinite(self._shown_s) or beats > (self._shown_s + EARLY_S) // self._interval_s
 
     def tell(self, problem: str) -> None:
         """Show an error in the panel; empty: take it away."""

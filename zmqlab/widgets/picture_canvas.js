@@ -167,7 +167,7 @@ function drawNode(ctx, node, view) {
   const onDisc = node.look === "leader" || node.look === "behind" && node.applied_lag < 1 ? inkOn(colour) : theme.ink;
   const size = Math.min(1.15 * em, 2.9 * r / Math.max(4, name.length));
   write(ctx, name, x, NAME_AT[node.look] ? y + NAME_AT[node.look] * r : y,
-    { size, colour: node.look === "dead" ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
+    { size, colour: ["dead", "ended"].includes(node.look) ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
 }
 
 // The words below or beside a node: above all bodies, because a neighbour may stand close.
@@ -179,7 +179,7 @@ function drawLabels(ctx, node, view) {
       colour: row || isCalm(node.look) && !bold ? theme.faint : ["dead", "paused", "silent"].includes(node.look) ? theme.fault : theme.ink }));
 }
 
-const isCalm = (look) => ["follower", "learner", "starting"].includes(look);
+const isCalm = (look) => ["follower", "learner", "starting", "ended"].includes(look);
 const NAME_AT = { candidate: 0.28, paused: 0.68, dead: 0 };
 
 function disc(ctx, x, y, r, fill, line, width, dash = []) {
@@ -249,20 +249,15 @@ const BODIES = {
     disc(ctx, x, y, 0.8 * r, theme.paper, colour, 0.14 * em, [0.1 * em, 0.4 * em]);
     drawBadge(ctx, "…", x, y, r, em, theme.faint, theme);
   },
-  learner: (ctx, { x, y, r, em, colour, theme }) => {
+  ended: (ctx, { x, y, r, em, theme }) => disc(ctx, x, y, r - 0.12 * em, theme.paper, theme.line, 0.16 * em),
+  learner: (ctx, { x, y, r, em, colour, theme, node }) => {
     disc(ctx, x, y, r - 0.1 * em, theme.paper, colour, 0.14 * em);
+    fillLevel(ctx, x, y, 0.78 * r, colour, node);
     disc(ctx, x, y, 0.78 * r, null, colour, 0.14 * em);
   },
   behind: (ctx, { x, y, r, em, colour, theme, node }) => {
     disc(ctx, x, y, r, theme.paper);
-    const share = clamp(node.applied / Math.max(1, node.applied + node.applied_lag), 0, 1), level = y + r - 2 * r * share;
-    ctx.save();
-    ctx.beginPath();
-    ctx.arc(x, y, r - 0.1 * em, 0, TURN);
-    ctx.clip();
-    ctx.fillStyle = veil(colour, 0.55);
-    ctx.fillRect(x - r, level, 2 * r, 2 * r);
-    ctx.restore();
+    fillLevel(ctx, x, y, r - 0.1 * em, colour, node);
     disc(ctx, x, y, r - 0.1 * em, null, colour, 0.2 * em);
     drawBadge(ctx, "", x, y, r, em, theme.ink, theme);
     const [cx, cy] = [x + 0.8 * r, y - 0.8 * r];
@@ -271,6 +266,18 @@ const BODIES = {
     ctx.fill();
   },
 };
+
+// A body that is filled as far as its node has applied the log.
+function fillLevel(ctx, x, y, r, colour, node) {
+  const share = clamp(node.applied / Math.max(1, node.applied + node.applied_lag), 0, 1), level = y + r - 2 * r * share;
+  ctx.save();
+  ctx.beginPath();
+  ctx.arc(x, y, r, 0, TURN);
+  ctx.clip();
+  ctx.fillStyle = veil(colour, 0.55);
+  ctx.fillRect(x - r, level, 2 * r, 2 * r);
+  ctx.restore();
+}
 
 function drawBadge(ctx, sign, x, y, r, em, colour, theme) {
   const at = 0.8 * r, size = 0.82 * em;
@@ -413,7 +420,7 @@ function drawLogs(ctx, view) {
 function drawBar(ctx, bar, { left, width, y, told, chips, narrow }, view) {
   const { layout, theme, members, hashes } = view, { em, logs } = layout, { colour, name } = members.get(bar.slot);
   const high = 1.15 * em, at = y + (logs.row - high) / 2, middle = y + logs.row / 2;
-  const isStill = ["dead", "paused", "silent"].includes(bar.look);
+  const isStill = ["dead", "paused", "silent", "ended"].includes(bar.look);
   disc(ctx, logs.x + 0.6 * em, middle, 0.38 * em, colour);
   write(ctx, name, logs.x + 1.3 * em, middle, { size: em, colour: isStill ? theme.faint : theme.ink, weight: bar.look === "leader" ? 700 : 500, align: "left" });
   ctx.fillStyle = theme.track;

@@ -63,7 +63,9 @@ class Look(IntEnum):
     """It believes that it leads, and another node leads in a later term."""
     LEARNER = 8
     BEHIND = 9
-    """It has not applied what was committed half a second ago: it catches up, or it is cut off."""
+    """A follower that has not applied what was committed half a second ago: it catches up, or it is cut off."""
+    ENDED = 10
+    """It has ended with its cluster, which was stopped: it has not failed."""
 
 
 _ROLES = {
@@ -98,7 +100,7 @@ def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: flo
     role = _ROLES.get(track.newest.role, Look.STARTING)
     if role is Look.OLD_LEADER and leads:
         return Look.LEADER
-    return Look.BEHIND if is_late and role in (Look.FOLLOWER, Look.LEARNER) else role
+    return Look.BEHIND if is_late and role is Look.FOLLOWER else role
 
 
 class PictureReadings:
@@ -132,11 +134,13 @@ class PictureReadings:
         return tuple(self.looks.items()), tuple(self._cluster.links.items())
 
     def look(self, now_s: float) -> dict[str, Look]:
-        """How each member looks now."""
+        """How each member looks now. When the cluster has been stopped, the nodes that were dead before still are."""
         tracks, groups = self._sampler.nodes, self._sampler.groups
+        if self._sampler.ended:
+            return {name: Look.DEAD if self.looks.get(name) is Look.DEAD else Look.ENDED for name in tracks}
         leaders = {self._sampler.who_leads()} if groups is None else {row.leader for row in groups.rows}
         found = {}
-        for name, state in states_of(self._cluster, tracks, self._sampler.ended).items():
+        for name, state in states_of(self._cluster, tracks, ended=False).items():
             behind = self._sampler.behind(name)
             is_late = behind is not None and behind.is_late
             found[name] = self._since_its_start(name, look_of(state, tracks[name], name in leaders, is_late, now_s))

@@ -3,7 +3,8 @@
 // tests/widgets/test_picture_scene.py runs this file alone. Lengths are in CSS pixels, times in milliseconds.
 
 // As the enumerations Look (picture_readings.py) and Kind (travelling_messages.py), in their order.
-const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind"];
+const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind",
+  "ended"];
 const KINDS = ["heartbeat", "entries", "stored", "vote asked", "vote given", "vote refused", "snapshot", "order passed on",
   "order", "answer", "hand-over"];
 const CLIENT = 100;               // the first number of a client; a smaller one is a node's slot
@@ -157,7 +158,7 @@ function timerLeft(node, sinceMs) {
 }
 
 const WHOLE = { cut: false, delay: 0, loss: 0, words: "whole", bad: false };
-const isUp = (look) => !["starting", "dead"].includes(look);
+const isUp = (look) => !["starting", "dead", "ended"].includes(look);
 
 // Each pair of nodes: how the link looks there and back, and whether it is of use at all.
 function linksOf(nodes, links) {

@@ -15,6 +15,12 @@ function inSequence(message, state, say) {
   return true;
 }
 
+// The columns of a stream, by name, from its buffer: one after the other, all of one length.
+function columnsOf(names, view) {
+  const all = new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)), rows = all.length / names.length;
+  return Object.fromEntries(names.map((name, place) => [name, all.subarray(place * rows, (place + 1) * rows)]));
+}
+
 function sayPainted(state, say) {
   if (performance.now() - state.saidAt < PAINTED_MS) return;
   state.saidAt = performance.now();

@@ -335,7 +335,7 @@ class LoadReadings:
             self._service.add(metrics.service_time, metrics.service_time_max_ns)
             self._note_silence(metrics)
         self._row = {
-            **_rates(fresh),
+            **rates_of(fresh),
             **dict(zip(LATENCY_COLUMNS, self._response.figures_ms(), strict=True)),
             **dict(zip(SERVICE_COLUMNS, self._service.figures_ms(), strict=True)),
         }
@@ -367,7 +367,7 @@ def _taken_per_s(before: NodeStatus | None, now: NodeStatus) -> float:
     return (now.orders_taken - before.orders_taken) * 1e9 / (now.time_ns - before.time_ns)
 
 
-def _rates(snapshots: Iterable[LoadMetrics]) -> dict[str, float]:
+def rates_of(snapshots: Iterable[LoadMetrics]) -> dict[str, float]:
     """Orders a second over these snapshots. Intervals of one load client follow each other, rates of several add up."""
     by_process: dict[int, tuple[float, LoadCounters]] = {}
     for metrics in snapshots:

@@ -33,18 +33,22 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.incidents import said_of
 from zmqlab.lab.load_client import LoadClient
+from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.tables import html_table
 from zmqlab.widgets import palette
 from zmqlab.widgets.chart_widgets import LiveCharts
 from zmqlab.widgets.cluster_controls import NodeTable
 from zmqlab.widgets.live_figure import close_rest, page_text, with_html
 from zmqlab.widgets.panel import Panel, script
+from zmqlab.widgets.readings import rates_of
 from zmqlab.widgets.time_charts import Throughput
 
 BASE_PX = 14
 """The size of plain text beside a notebook, whose own text has 14 pixels."""
 ROOM_PX = 18
 """The same on a wall, to be read from the back of a room."""
+LAST_SECOND_NS = 950_000_000
+"""Snapshots come every tenth of a second, less some jitter: ten of them."""
 
 
 class Stage(anywidget.AnyWidget):
@@ -108,7 +112,7 @@ class StageFigures(Panel):
         self._newest_load = newest_load
         self._lost = ""
         """The verdict's words; empty: no run has been judged yet."""
-        super().__init__(cluster, interval_s=0.3)
+        super().__init__(cluster, interval_s=0.5)
 
     def judged(self, result: LoadResult) -> None:
         """Show what the verdict of a run says of lost orders."""
@@ -117,24 +121,31 @@ class StageFigures(Panel):
         self.refresh(now=True)
 
     def make_state(self) -> dict[str, Any]:
-        """``acknowledged`` and ``offered`` in orders a second, ``p99_ms`` of the last second, None while no load runs.
+        """``acknowledged`` and ``offered`` in orders a second and ``p99_ms``, of the last second; None while no load
+        runs.
 
         ``so_far``: what is counted of lost orders while the load runs (:class:`~zmqlab.judge.live_count.SoFar`), None
         while nothing is; ``lost``: the verdict's words about the run before; ``silent``: a load runs, and is not heard.
         """
         runs = self._sampler.load is not None and not self._sampler.ended
         load = self._newest_load()
-        row = self._sampler.ring.newest(("acknowledged", "offered", "p99"), 1)
-        newest = {name: _figure(values[0]) if runs and len(values) else None for name, values in row.items()}
+        rates = rates_of(self._last_second()) if runs else {}
+        p99 = self._sampler.ring.newest(("p99",), 1)["p99"]
         return {
-            "acknowledged": newest["acknowledged"],
-            "offered": newest["offered"],
-            "p99_ms": newest["p99"],
+            "acknowledged": _figure(rates.get("acknowledged")),
+            "offered": _figure(rates.get("offered")),
+            "p99_ms": _figure(p99[0]) if runs and len(p99) else None,
             "so_far": self._so_far() if runs else None,
             "lost": "" if runs else self._lost,
             "runs": runs,
             "silent": not runs and load is not None and load.running,
         }
+
+    def _last_second(self) -> list[LoadMetrics]:
+        """The newest snapshots of all load clients. The status line has its figures from as many: over a tenth of a
+        second a rate jumps, and two rates on one page differed."""
+        frames = list(self._sampler.load_frames)
+        return [each for each in frames if frames[-1].time_ns - each.time_ns < LAST_SECOND_NS]
 
     def _so_far(self) -> dict[str, Any] | None:
         load = self._newest_load()
@@ -168,5 +179,5 @@ class StageChart(LiveCharts):
         super().__init__(cluster, lambda: [Throughput(nodes=False)], [], scale=base_px / 12, fills=True)
 
 
-def _figure(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 1)
+def _figure(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(float(value), 1)

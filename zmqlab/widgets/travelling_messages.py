@@ -215,8 +215,10 @@ class TravellingMessages:
         """
         known = [each for each in self._waiting.take(traces, time.monotonic_ns()) if each.fate is not Fate.UNKNOWN]
         drawn = [(each, kind) for each in known if (kind := kind_of(each)) is not None]
+        ends = {end for each, _ in drawn for end in (each.sender, each.to)}
+        number_of = {end: numbers.get(traces.name_of(end)) for end in ends}
         for message, kind in bounded(drawn, MESSAGES_A_PUSH):
-            source, target = (numbers.get(traces.name_of(end)) for end in (message.sender, message.to))
+            source, target = number_of[message.sender], number_of[message.to]
             story, live = self._stories.place(message, kind)
             if source is None or target is None or message.sent_ns is None:
                 continue

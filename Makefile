@@ -23,12 +23,13 @@ SOURCES := pyproject.toml setup.py zmqlab/market/_matching.c
 
 BIN := $(VENV)/bin
 
-# Tests that start no process of the project use all cores. The others run one at a time: nodes need the cores. SLOW_TESTS
-# start other processes, such as a Prometheus or a notebook's kernel, or watch the clock, and are not marked one by one.
+# Tests that start no process of the project use all cores. The others run one at a time: nodes need the cores, and so does
+# what watches the clock. SLOW_TESTS start other processes, such as a Prometheus or a notebook's kernel, or watch the
+# clock, and are not marked one by one.
 SLOW_TESTS := $(addprefix tests/,benchmarks cluster deploy fuzz monitoring node notebooks)
 QUICK_TESTS := tests $(SLOW_TESTS:%=--ignore=%)
 ALL_CORES := --numprocesses auto --dist worksteal
-ALONE := process or browser
+ALONE := process or browser or clock
 # Of the long tests these share the cores: simulations and graders, and scenarios, chapters and runs in small, which wait
 # most of their time.
 LONG_TESTS := $(addprefix tests/,benchmarks cli cluster course engine judge lab/test_weak_modes.py market notebooks raft \

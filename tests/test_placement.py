@@ -100,6 +100,31 @@ def test_a_roster_survives_its_bytes_and_follows_from_the_one_before() -> None:
     assert third.with_node(endpoints(1)[0], 3).parting == ()
 
 
+def test_a_node_that_moves_keeps_its_place_and_one_that_was_there_has_the_other() -> None:
+    ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
+    roster = Roster.of_founders(endpoints(5), 6, 3, ids)
+    away = roster.moved(71, "tcp://10.0.0.1:5000")
+    assert (away.version, away.address_of(71)) == (1, "tcp://10.0.0.1:5000")
+    assert away.held_by("tcp://10.0.0.1:5000") == roster.held_by(endpoints(5)[1])
+    assert len(away.nodes) == 5
+    exchanged = roster.moved(71, endpoints(5)[3])
+    assert exchanged.held_by(endpoints(5)[3]) == roster.held_by(endpoints(5)[1])
+    assert exchanged.held_by(endpoints(5)[1]) == roster.held_by(endpoints(5)[3])
+    assert (exchanged.address_of(71), exchanged.address_of(73)) == (endpoints(5)[3], endpoints(5)[1])
+    again = away.identified(99, endpoints(5)[0])
+    assert (again.address_of(99), again.address_of(70)) == (endpoints(5)[0], "")
+    assert again.groups == away.groups
+    for each in (away, exchanged, again, again.with_node(endpoints(6)[5], 3, 88), again.with_node(endpoints(6)[5], 3)):
+        assert Roster.decode(each.encode()) == each
+
+
+def test_a_roster_without_identities_is_spelled_as_it_always_was() -> None:
+    roster = Roster.of_founders(endpoints(2), 1, 1).with_node(endpoints(3)[2], 1)
+    data = roster.encode()
+    assert data.count(b"[") == 5
+    assert Roster.decode(data) == roster
+
+
 def test_a_roster_knows_the_last_nodes_that_left() -> None:
     roster = Roster.of_founders(endpoints(9), 8, 3)
     for gone in endpoints(6):
@@ -121,6 +146,8 @@ def test_a_roster_knows_the_last_nodes_that_left() -> None:
             b'[1,["tcp://1.2.3.4:5"],[[-1]],[]]',
             b'[1,["tcp://1.2.3.4:5"],[],[]]',
         ),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7,8]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[-7]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[7]]'),
         *(b'[1,["tcp://1.2.3.4:5"],[[0,0]],[]]', b'[1,["tcp://1.2.3.4:6","tcp://1.2.3.4:5"],[[0]],[]]'),
         b"[1,[%s],[[0]],[]]" % b",".join(b'"tcp://1.2.3.4:%d"' % port for port in range(5_000, 5_016)),
         *(b'[1,["tcp://1.2.3.4:5"],[[7]],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],["x"]]', b"\xff", b"[" * 9_000),

@@ -21,7 +21,8 @@ function, begun with no members anywhere.
 
 *Rosters.* A :class:`Roster` is all of this as one value: the nodes of a cluster, and the placement of its groups on
 them, by the nodes' addresses. Where founders placed the groups, version 0 is theirs. Each later version has one node
-more, or one less, than the version before, and its placement follows from that one's. So the placement of a version is
+more, or one less, than the version before, and its placement follows from that one's. Or a node is at another address,
+or another node at an address, and no replica moves. So the placement of a version is
 the same whichever node has made it, as long as one log decides which version is the next.
 
 Left out: how members are really changed, which is Raft's (:mod:`zmqlab.raft.configuration`), and which log decides
@@ -33,6 +34,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from zmqlab.endpoints import is_address, parse_endpoint
@@ -157,39 +159,87 @@ def _chain(
     return []
 
 
+def _ids_of(nodes: Sequence[str], known: Mapping[str, int]) -> tuple[int, ...]:
+    ids = tuple(known.get(each, 0) for each in nodes)
+    return ids if any(ids) else ()
+
+
 class Roster(NamedTuple):
     """Which nodes a cluster with shards has, and which groups each of them is to hold. See the module."""
 
     version: int
-    """How many nodes have come and gone since the founding."""
+    """How many nodes have come, gone and moved since the founding."""
     nodes: tuple[str, ...]
     """Their base endpoints, in the order of :func:`zmqlab.endpoints.parse_endpoint`."""
     groups: tuple[tuple[str, ...], ...]
     """By number: where the members of each group are to be, its preferred leader first."""
     parting: tuple[str, ...] = ()
     """The last nodes that left, at most :data:`PARTING_MAX`, the newest last: they may still hold replicas."""
+    ids: tuple[int, ...] = ()
+    """The identity of each of ``nodes``, 0 where it is not known; empty: none is. By it a node that has moved keeps its
+    place."""
 
     @classmethod
-    def of_founders(cls, addresses: Sequence[str], shards: int, replication_factor: int) -> Roster:
-        """Version 0."""
+    def of_founders(
+        cls,
+        addresses: Sequence[str],
+        shards: int,
+        replication_factor: int,
+        ids: Mapping[str, int] = MappingProxyType({}),
+    ) -> Roster:
+        """Version 0. ``ids``: address -> identity, as far as they are known."""
         nodes = tuple(sorted(addresses, key=parse_endpoint))
         placement = place(nodes, shards, replication_factor)
-        return cls(0, nodes, tuple(placement[group] for group in range(shards)))
+        return cls(0, nodes, tuple(placement[group] for group in range(shards)), ids=_ids_of(nodes, ids))
 
-    def with_node(self, address: str, replication_factor: int) -> Roster:
+    def with_node(self, address: str, replication_factor: int, node_id: int = 0) -> Roster:
         """The next version, with one node more."""
         parting = tuple(each for each in self.parting if each != address)
-        return self._next((*self.nodes, address), parting, replication_factor)
+        return self._next((*self.nodes, address), parting, replication_factor, {address: node_id})
 
     def without_node(self, address: str, replication_factor: int) -> Roster:
         """The next version, with one node less."""
         parting = (*(each for each in self.parting if each != address), address)[-PARTING_MAX:]
-        return self._next(tuple(each for each in self.nodes if each != address), parting, replication_factor)
+        return self._next(tuple(each for each in self.nodes if each != address), parting, replication_factor, {})
 
-    def _next(self, nodes: Sequence[str], parting: tuple[str, ...], replication_factor: int) -> Roster:
+    def moved(self, node_id: int, address: str) -> Roster:
+        """The next version, in which the node ``node_id`` keeps its place, and that is at ``address``.
+
+        The node that had this address has the other one: the two may have exchanged theirs. If it is at a third one, it
+        will be moved there.
+        """
+        former = self.address_of(node_id)
+        swap = {former: address, address: former}
+        nodes = tuple(sorted((swap.get(each, each) for each in self.nodes), key=parse_endpoint))
+        groups = tuple(tuple(swap.get(each, each) for each in members) for members in self.groups)
+        ids = {swap.get(at, at): each for at, each in self._identities.items()}
+        parting = tuple(each for each in self.parting if each != address)
+        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, ids))
+
+    def identified(self, node_id: int, address: str) -> Roster:
+        """The next version, in which the node at ``address`` is another one, as after the loss of its disk."""
+        ids = _ids_of(self.nodes, {**self._identities, address: node_id})
+        return self._replace(version=self.version + 1, ids=ids)
+
+    def _next(
+        self, nodes: Sequence[str], parting: tuple[str, ...], replication_factor: int, ids: Mapping[str, int]
+    ) -> Roster:
         nodes = tuple(sorted(nodes, key=parse_endpoint))
         placement = follow(dict(enumerate(self.groups)), nodes, replication_factor)
-        return Roster(self.version + 1, nodes, tuple(placement[group] for group in range(len(self.groups))), parting)
+        groups = tuple(placement[group] for group in range(len(self.groups)))
+        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, {**self._identities, **ids}))
+
+    @property
+    def _identities(self) -> dict[str, int]:
+        return dict(zip(self.nodes, self.ids, strict=False))
+
+    def address_of(self, node_id: int) -> str:
+        """Where the node ``node_id`` has its place; empty: it has none, as far as identities are known."""
+        return next((at for at, each in self._identities.items() if each == node_id), "")
+
+    def id_at(self, address: str) -> int:
+        """The identity of the node whose place is at ``address``; 0: it is not known."""
+        return self._identities.get(address, 0)
 
     def held_by(self, address: str) -> tuple[int, ...]:
         """The groups that the node at ``address`` is to hold."""
@@ -203,7 +253,8 @@ class Roster(NamedTuple):
     def encode(self) -> bytes:
         """Bytes that are the same for equal rosters: JSON, in which a node of a group is its place in ``nodes``."""
         groups = [[self.nodes.index(member) for member in members] for members in self.groups]
-        return json.dumps([self.version, self.nodes, groups, self.parting], separators=(",", ":")).encode()
+        parts = [self.version, self.nodes, groups, self.parting, *([self.ids] if self.ids else [])]
+        return json.dumps(parts, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Roster:
@@ -213,15 +264,19 @@ class Roster(NamedTuple):
             ValueError: these bytes are no roster.
         """
         try:
-            version, nodes, groups, parting = json.loads(data)
-            roster = cls(
-                version, tuple(nodes), tuple(tuple(nodes[at] for at in each) for each in groups), tuple(parting)
-            )
+            version, nodes, groups, parting, *ids = json.loads(data)
+            members = tuple(tuple(nodes[at] for at in each) for each in groups)
+            roster = cls(version, tuple(nodes), members, tuple(parting), *map(tuple, ids))
             if type(version) is not int or not 0 <= version < 1 << 63 or not all(map(is_address, roster.places)):
                 raise ValueError("its version or an address is none")
             in_order = sorted(set(roster.nodes), key=parse_endpoint)
             if not 0 < len(nodes) <= MAX_COPIES or list(roster.nodes) != in_order or len(roster.parting) > PARTING_MAX:
                 raise ValueError("its nodes are too few, too many or out of order")
+            known = [each for each in roster.ids if each]
+            if len(roster.ids) not in (0, len(nodes)) or len(set(known)) < len(known) or len(ids) > (roster.ids != ()):
+                raise ValueError("its identities are not one for each node")
+            if not all(type(each) is int and 0 <= each < 1 << 64 for each in roster.ids):
+                raise ValueError("an identity is none")
             if not 0 < len(groups) <= MAX_SHARDS or not all(0 < len({*each}) == len(each) for each in roster.groups):
                 raise ValueError("a group has no member, or has one twice")
             if roster.encode() != data:

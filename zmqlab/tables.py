@@ -232,11 +232,25 @@ class StatusTable(Sequence[NodeState]):
         return [node.row(names) for node in self.nodes]
 
     def _reasons(self) -> list[str]:
-        """Why nodes are ``refused``; a sentence each."""
-        return [node.why for node in self.nodes if node.why]
+        """Why nodes are ``refused``, and for which nodes groups wait; a sentence each."""
+        return [*(node.why for node in self.nodes if node.why), *self.waits()]
+
+    def waits(self) -> list[str]:
+        """For each silent node that groups wait for (:attr:`~zmqlab.wire.node_status.GroupBrief.awaited`) a sentence
+        that says what to do."""
+        briefs = [brief for node in self.nodes if node.status is not None for brief in node.status.groups]
+        waiting: dict[str, set[int]] = {}
+        for place, number in ((place, brief.number) for brief in briefs for place in brief.awaited):
+            waiting.setdefault(place.removeprefix("tcp://"), set()).add(number)
+        return [
+            f"no node answers at {place}, which is to hold group{'s' if len(numbers) > 1 else ''} "
+            f"{', '.join(map(str, sorted(numbers)))}: the old members stay until then. Start it again, or take it out"
+            f" of the cluster with zmqlab remove {place}"
+            for place, numbers in sorted(waiting.items())
+        ]
 
     def text(self, width: int | None = None) -> str:
-        """The table, no wider than ``width``; with the reasons of nodes that are ``refused``."""
+        """The table, no wider than ``width``; then why nodes are ``refused``, and which nodes are waited for."""
         tables = "\n\n".join(text_table(head, rows, width) for head, rows in self._tables())
         return "\n".join([tables, *self._reasons()])
 

@@ -18,6 +18,8 @@ from zmqlab.errors import NoLeader, RequestTimeout, SessionExpired
 from zmqlab.load.order_flow import OrderFlow
 from zmqlab.wire.client import REPLAYED, ResponseStatus
 
+pytestmark = pytest.mark.clock
+
 
 def test_requests_are_numbered_answered_and_spread(make_nodes: MakeNodes, log: FakeLog) -> None:
     nodes = make_nodes(3)
@@ -56,9 +58,8 @@ def test_a_dead_nodes_requests_move_at_once(make_nodes: MakeNodes, log: FakeLog)
             submit_to(session, 0)
         assert session.poll(50) == []
         nodes[0].kill()
-        started = time.monotonic()
         done = collect(session, 20)
-        assert time.monotonic() - started < 0.2, "the connection tells, not a time-out"
+        assert max(each.completed_ns - each.first_sent_ns for each in done) < 4e9, "the connection tells, no time-out"
         assert {each.node for each in done} <= {1, 2}
         assert [each.attempts for each in done] == [2] * 20
         assert session.counters.failovers == 1
@@ -81,7 +82,7 @@ def test_a_paused_node_is_suspected_and_its_late_answers_are_ignored(make_nodes:
         time.sleep(0.03)
         for _ in range(10):
             submit_to(session, 0)
-        done = collect(session, 10, timeout_s=1)
+        done = collect(session, 10)
         assert {each.node for each in done} == {1}
         for _ in range(10):
             session.submit(ONE_ORDER)
@@ -112,7 +113,7 @@ def test_a_refused_request_goes_elsewhere(make_nodes: MakeNodes, status: Respons
     with connect(nodes) as session:
         nodes[0].refuse_status = status
         submit_to(session, 0)
-        (done,) = collect(session, 1, timeout_s=0.5)
+        (done,) = collect(session, 1)
         assert (done.node, done.attempts, done.response.status) == (1, 2, ResponseStatus.OK)
 
 
@@ -130,7 +131,7 @@ def test_when_all_are_busy_requests_wait_and_new_ones_are_held_back(make_nodes: 
         assert session.counters.busy < 30, "it backs off"
         for node in nodes:
             node.refuse_status = 0
-        collect(session, 1, timeout_s=1)
+        collect(session, 1)
         assert session.room == 512
 
 

@@ -82,7 +82,7 @@ def ip(*arguments: str) -> None:
 
 
 def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr.strip()}"
 
 
@@ -109,7 +109,7 @@ class Machine:
     def pid(self) -> int:
         """Of process 1, as seen from outside."""
         assert self._outer is not None
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not (children := psutil.Process(self._outer.pid).children()):
             assert time.monotonic() < deadline, f"{self.name} has no process"
             time.sleep(0.01)
@@ -118,7 +118,7 @@ class Machine:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, timeout_s: float = 15) -> int:
+    def wait(self, timeout_s: float = 60) -> int:
         assert self._outer is not None
         return self._outer.wait(timeout_s)
 
@@ -236,17 +236,17 @@ def _hardware_address(address: str) -> str:
 
 def _remove_namespace(name: str) -> None:
     """End what still runs in it, and remove it."""
-    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False, timeout=10)
+    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False, timeout=60)
     for pid in map(int, listed.stdout.split()):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False, timeout=10)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False, timeout=60)
     shutil.rmtree(NETNS / name, ignore_errors=True)
 
 
 def _remove_leftovers() -> None:
     """Of test runs that were killed; their processes went with them."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False, timeout=10).stdout
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False, timeout=60).stdout
     folders = [path.name for path in NETNS.glob(f"{PREFIX}*")]
     for name in {*(line.split()[0] for line in listed.splitlines() if line), *folders}:
         owner = name.removeprefix(PREFIX).partition("-")[0]

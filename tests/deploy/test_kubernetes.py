@@ -223,7 +223,7 @@ def test_pods_form_a_cluster_move_and_leave(pods: Pods) -> None:
     assert {each["name"] for each in formed.values()} == {"zmqlab-0", "zmqlab-1", "zmqlab-2"}
     for path in ("/healthz", "/readyz"):
         url = f"http://{three[1].address}:5003{path}"
-        assert wait_for(lambda url=url: pods.ask("get", url) == 200, 5)  # as of the last tenth of a second
+        assert wait_for(lambda url=url: pods.ask("get", url) == 200)  # as of the last tenth of a second
 
     # A pod is deleted, and made anew around its volume at another address.
     pods.ask("load", 500, ["tcp://zmqlab:5002"])

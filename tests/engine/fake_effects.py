@@ -112,7 +112,9 @@ class Driven:
         design: Design | None = None,
         *,
         is_met: bool = True,
+        own_id: int = 0,
     ) -> None:
+        """``own_id``: what it draws at its first start; by default it follows from the address."""
         self.now_ns = 0
         self.effects = FakeEffects()
         self.settings = settings
@@ -122,7 +124,7 @@ class Driven:
             self.effects,
             clock=lambda: self.now_ns,
             rng=random.Random(settings.port),
-            draw_id=lambda: founder_id(settings.endpoint),
+            draw_id=lambda: own_id or founder_id(settings.endpoint),
             design=design,
         )
         if settings.peers and is_met:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from tests.engine.fake_effects import Driven
+from tests.engine.fake_effects import Driven, FakeEffects
 from zmqlab.engine import Group
 from zmqlab.placement import Roster
 from zmqlab.raft import Role
@@ -43,17 +43,19 @@ class ShardCluster:
         self._ids = count(70_001)
         self.sent: deque[tuple[int, str, bytes]] = deque()
         """(sender, receiver's address or empty for all, frame)"""
+        self.watch: Callable[[int, FakeEffects], object] = lambda number, effects: None
+        """Shown what each node has sent, before that arrives."""
         for number in range(nodes):
             self.start(number)
 
-    def start(self, number: int) -> None:
+    def start(self, number: int, **fields: Any) -> None:
+        peers = tuple(endpoint(other) for other in range(self.nodes) if other != number)
         settings = NodeSettings(
             name=f"node{number}",
             port=5_000 + 10 * number,
-            peers=tuple(endpoint(other) for other in range(self.nodes) if other != number),
             shards=self.shards,
             replication_factor=self.copies,
-            **self.fields,
+            **{"peers": peers, **self.fields, **fields},
         )
         driven = Driven(settings, self.journals[number], is_met=False)
         driven.now_ns = self.now_ns
@@ -72,10 +74,8 @@ class ShardCluster:
             replication_factor=self.copies,
             **fields,
         )
-        driven = Driven(settings, self.journals[number], is_met=False)
+        driven = Driven(settings, self.journals[number], is_met=False, own_id=next(self._ids))
         driven.now_ns = self.now_ns
-        if driven.engine._first_start is not None:
-            driven.engine._first_start.own_id = next(self._ids)
         self.running[number] = driven
         return driven
 
@@ -156,6 +156,8 @@ class ShardCluster:
                 self._exchange()
 
     def _exchange(self) -> None:
+        for number, driven in self.running.items():
+            self.watch(number, driven.effects)
         places = {driven.settings.endpoint: driven for driven in self.running.values()}
         heard: dict[str, list[bytes]] = {place: [] for place in places}
         for place, driven in places.items():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
-from zmqlab.replica import MemoryJournal
+from zmqlab.raft import Configuration
+from zmqlab.replica import MemoryJournal, ReplicaSettings
 from zmqlab.wire import control
 
 SHARDS = 4
@@ -92,7 +97,8 @@ def test_a_node_that_lost_its_disk_takes_its_own_place_and_no_other_replica_move
     cluster.step_until(lambda: set(cluster.groups(4)) == held and cluster.is_placed())
     own_id = cluster.running[4].engine.hosting.placing.node_id  # type: ignore[union-attr]
     cluster.step_until(lambda: all(votes(cluster, group, own_id) for group in held))
-    assert cluster.roster() == roster
+    cluster.step_until(lambda: cluster.roster().address_of(own_id) == endpoint(4))
+    assert cluster.roster()[1:4] == roster[1:4], "but for its identity"
 
 
 def votes(cluster: ShardCluster, group: int, node_id: int) -> bool:
@@ -189,6 +195,79 @@ def test_a_node_that_was_away_while_a_group_went_closes_its_replica() -> None:
     cluster.step_until(cluster.is_placed)
 
 
+def with_a_voter_too_many() -> tuple[ShardCluster, int]:
+    """A fourth node has come, and votes in a group that has not let its old member go yet."""
+    cluster = founded()
+    cluster.join(3)
+    for _ in range(3_000):
+        cluster.step()
+        for group in range(SHARDS):
+            if cluster.leader(group) is not None and len(cluster.voters(group)) > 3:
+                return cluster, group
+    raise AssertionError("no group has four voters at any time")
+
+
+def test_a_member_stays_while_the_one_in_its_place_is_silent_and_goes_when_that_is_back() -> None:
+    """A voter that died right after it was promoted counted as there."""
+    cluster, group = with_a_voter_too_many()
+    before = cluster.voters(group)
+    cluster.stop(3)
+    cluster.step(1_000)
+    assert cluster.voters(group) == before
+    cluster.join(3)
+    cluster.step_until(cluster.is_placed)
+
+
+def test_a_leader_says_for_whom_its_group_waits_and_what_to_do() -> None:
+    cluster, group = with_a_voter_too_many()
+    cluster.stop(3)
+    cluster.step(200)
+    leader = cluster.leader(group)
+    assert leader is not None
+    assert cluster.groups(leader)[group].brief().awaited == [], "it has not been silent for long"
+    cluster.step(800)
+    leader = cluster.leader(group)
+    assert leader is not None
+    assert cluster.groups(leader)[group].brief().awaited == [endpoint(3)]
+    said = [note for note in cluster.running[leader].effects.notes if f"group {group} keeps its old members" in note]
+    assert len(said) == 1
+    assert "zmqlab remove" in said[0]
+    cluster.dismiss(3)
+    cluster.step_until(cluster.is_placed)
+    assert not any(brief.awaited for each in cluster.running.values() for brief in each.engine._briefs())
+
+
+def test_the_bounds_of_a_node_are_shared_by_the_groups_that_it_holds_now() -> None:
+    """A node to which groups came while it ran held more than one bound."""
+    cluster = grown()
+    for number in (4, 3):
+        cluster.dismiss(number)
+        cluster.step_until(lambda gone=number: endpoint(gone) not in cluster.roster().nodes and cluster.is_placed())
+    whole = ReplicaSettings()
+    for number in range(3):
+        limits = [group.replica.settings for group in cluster.groups(number).values()]
+        assert {each.max_pending_bytes for each in limits} == {whole.max_pending_bytes // SHARDS}
+        assert {each.keep_bytes for each in limits} == {whole.keep_bytes // SHARDS}
+        log_bytes = {group.replica._snapshotting.settings.log_bytes for group in cluster.groups(number).values()}
+        assert log_bytes == {each.snapshot_log_bytes for each in limits}
+
+
+def test_a_node_that_was_away_while_many_left_learns_that_it_is_out() -> None:
+    """The last four that left are told; it was the first of six, and no node of its log is in its groups any more."""
+    cluster = founded()
+    for number in range(3, 8):
+        cluster.join(number)
+        cluster.step_until(lambda version=number - 2: cluster.roster().version == version and cluster.is_placed())
+    cluster.stop(0)
+    for number in (0, 3, 4, 5, 6, 7):
+        cluster.dismiss(number)
+        cluster.step_until(lambda gone=number: endpoint(gone) not in cluster.roster().nodes)
+        cluster.step_until(cluster.is_placed)
+    assert endpoint(0) not in cluster.roster().places
+    cluster.start(0)
+    cluster.step_until(lambda: not cluster.groups(0))
+
+
 def test_a_node_that_was_let_go_asks_a_leader_that_came_after_it_was_away() -> None:
     """It asked the members that its log knew, and only the leader's word counts: it campaigned for ever."""
     cluster = ShardCluster(3, SHARDS, 0)
@@ -218,3 +297,66 @@ def test_a_node_that_left_and_has_not_heard_so_is_taken_in_again() -> None:
     assert hosting is not None
     hosting.placing.learn(before)
     cluster.step_until(lambda: cluster.roster().version == 3 and cluster.is_placed())
+
+
+MOVED = 9
+
+
+def moved(cluster: ShardCluster, number: int, place: int, **fields: Any) -> None:
+    """A node is started again, at the place of another number."""
+    driven = cluster.running.pop(number)
+    fields = {key: getattr(driven.settings, key) for key in ("peers", "join")} | fields
+    cluster.journals[place] = cluster.journals.pop(number)
+    cluster.start(place, **fields)
+
+
+@pytest.mark.parametrize("number", [0, 2, 4])
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_node_at_another_address_keeps_its_place(number: int, copies: int) -> None:
+    """Founders, also the leader of group 0, and one that has joined."""
+    cluster = grown(copies)
+    held, nodes = set(cluster.groups(number)), set(cluster.roster().nodes)
+    moved(cluster, number, MOVED)
+    cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
+    assert set(cluster.groups(MOVED)) == held
+    assert set(cluster.roster().nodes) == nodes - {endpoint(number)} | {endpoint(MOVED)}
+
+
+def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
+    cluster = grown(2)
+    held = {number: set(cluster.groups(number)) for number in (2, 4)}
+    joined = cluster.running[4].settings.join
+    del cluster.running[4]
+    journal = cluster.journals.pop(4)
+    moved(cluster, 2, 4)
+    cluster.journals[2] = journal
+    cluster.start(2, peers=(), join=tuple(each for each in joined if each != endpoint(2)))
+    cluster.step_until(lambda: set(cluster.groups(2)) == held[4] and set(cluster.groups(4)) == held[2])
+    cluster.step_until(cluster.is_placed)
+    assert len(cluster.roster().nodes) == 5
+
+
+def test_a_node_that_lost_its_disk_and_moves_later_keeps_its_place() -> None:
+    cluster = grown()
+    cluster.stop(4)
+    cluster.join(4, MemoryJournal())
+    own_id = cluster.running[4].engine._first_start.own_id  # type: ignore[union-attr]
+    cluster.step_until(lambda: cluster.roster().address_of(own_id) == endpoint(4) and cluster.is_placed())
+    moved(cluster, 4, MOVED)
+    cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
+    assert len(cluster.roster().nodes) == 5
+
+
+def test_a_replica_without_a_log_does_not_know_that_it_was_let_go() -> None:
+    """It was closed while the group had it as a learner: the leader's first word was still on its way."""
+    replication: Any = SimpleNamespace(
+        node_id=4, configuration=Configuration(()), configuration_index=0, commit_index=0, election_ticks=20
+    )
+    unused: Any = None
+    following = Following(0, unused, replication)
+    said: Any = SimpleNamespace(let_go_at=0)
+    assert not following.is_out(said)
+    said.let_go_at = 7
+    assert following.is_out(said), "the leader says so"
+    replication.configuration, said.let_go_at = Configuration((1, 2, 3)), 0
+    assert following.is_out(said), "its log says so"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from zmqlab.errors import JournalMismatch
 from zmqlab.market.types import Command, CommandKind, OrderType, Side, TimeInForce, symbol_code
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.placement import group_of, place
-from zmqlab.replica import Journal, MemoryJournal
+from zmqlab.replica import Change, Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
 from zmqlab.wire.client import ResponseStatus
+from zmqlab.wire.peer import Hello, decode_bundle, decode_message, encode_bundle, encode_hello
 
 SHARDS = 4
 
@@ -187,6 +190,148 @@ def test_what_all_groups_store_in_a_turn_is_one_transaction() -> None:
     assert len(responses([frame for _, frame in alone.effects.replies])) == SHARDS
 
 
+def beats_of(frame: bytes) -> list[int]:
+    """The groups whose heartbeats are in a frame."""
+    parts = decode_bundle(frame) if frame[3] == frames.BUNDLE else [frame]
+    appends = [part for part in parts if part[3] == frames.APPEND_ENTRIES]
+    return [frames.parse_header(part)[1] for part in appends if not decode_message(part[3], part).entries]
+
+
+def sent_in(cluster: ShardCluster, ticks: int) -> tuple[list[tuple[int, str, bytes]], list[tuple[int, bytes]]]:
+    """What all nodes have sent to one peer, and what they have published for Raft."""
+    sent: list[tuple[int, str, bytes]] = []
+    published: list[tuple[int, bytes]] = []
+    cluster.watch = lambda number, effects: (
+        sent.extend((number, address, frame) for address, frame in effects.sent),
+        published.extend((number, frame) for frame in effects.published if frame[3] == frames.APPEND_ENTRIES),
+    )
+    cluster.step(ticks)
+    return sent, published
+
+
+def test_the_heartbeats_of_all_groups_to_one_peer_share_a_frame_and_so_do_the_answers() -> None:
+    cluster = founded(ticks=300)
+    leaders = Counter(cluster.leaders())
+    (busy,) = (number for number, groups in leaders.items() if groups == 2)
+    led = sorted(group for group, leader in enumerate(cluster.leaders()) if leader == busy)
+    sent, published = sent_in(cluster, 4)
+    beats = [(address, beats_of(frame)) for number, address, frame in sent if number == busy and beats_of(frame)]
+    others = [endpoint(number) for number in range(3) if number != busy]
+    assert sorted(beats) == [(address, led) for address in others], "one frame for each peer, with both groups in it"
+    assert not [frame for number, frame in published if number == busy]
+    assert len(published) == 2, "a heartbeat that has no company is published"
+    to_busy = [frame for _, address, frame in sent if address == endpoint(busy)]
+    answers = [frame for frame in to_busy if frame[3] in (frames.BUNDLE, frames.APPEND_ENTRIES_RESPONSE)]
+    assert [len(decode_bundle(frame)) for frame in answers] == [2, 2], "each follower answers both in one frame"
+
+
+def test_heartbeats_are_due_in_one_tick_whenever_a_group_was_opened_or_its_leader_elected() -> None:
+    cluster = founded(nodes=5, copies=3, ticks=101)
+    cluster.dismiss(4)
+    cluster.step_until(lambda: cluster.roster().version > 0 and cluster.is_placed())
+    for number in range(4):
+        replications = [group.replica.replication for group in cluster.groups(number).values()]
+        assert len(replications) > 1
+        assert len({each.ticks % each.settings.heartbeat_ticks for each in replications}) == 1  # type: ignore[attr-defined]
+    cluster = founded(nodes=3, copies=0, ticks=100)
+    for group in cluster.groups(0).values():
+        raft = group.replica.replication
+        assert raft.settings.beats_in_step  # type: ignore[attr-defined]
+    led = [group for group, leader in enumerate(cluster.leaders()) if leader == 0]
+    cluster.step(7)
+    for group in led:
+        assert cluster.groups(0)[group].replica.replication.hand_over()
+    cluster.step(60)
+    elapsed: dict[int | None, set[int]] = {}
+    for group, leader in enumerate(cluster.leaders()):
+        assert leader is not None
+        raft = cluster.groups(leader)[group].replica.replication
+        elapsed.setdefault(leader, set()).add(raft.heartbeat_elapsed)  # type: ignore[attr-defined]
+    assert all(len(each) == 1 for each in elapsed.values()), "whenever they were elected"
+
+
+def test_the_commit_of_a_change_of_members_is_published_and_not_only_told_to_the_members() -> None:
+    """A node that is let go is no member, and is to learn of it from its own log."""
+    cluster = founded(ticks=300)
+    (busy,) = (number for number, groups in Counter(cluster.leaders()).items() if groups == 2)
+    group = next(group for group, leader in enumerate(cluster.leaders()) if leader == busy)
+    replication = cluster.groups(busy)[group].replica.replication
+    gone = next(each for each in range(3) if each != busy)
+    gone_id = cluster.groups(gone)[group].replica.replication.node_id
+    published: list[bytes] = []
+    cluster.watch = lambda number, effects: published.extend(effects.published if number == busy else ())
+    while replication.remove_member(gone_id) is not Change.DONE:
+        cluster.step(1)
+    cluster.step(8)
+    index = replication.configuration_index
+    told = [decode_message(frame[3], frame) for frame in published if beats_of(frame) == [group]]
+    assert any(message.commit_index >= index for message in told)  # type: ignore[union-attr]
+    in_its_log = cluster.groups(gone)[group].replica.replication
+    assert gone_id not in in_its_log.configuration.members
+    assert in_its_log.commit_index >= index
+
+
+def test_what_answers_of_several_groups_promise_is_stored_before_they_leave_together() -> None:
+    cluster = founded(ticks=300)
+    follower = cluster.running[0]
+    others = [group for group, leader in enumerate(cluster.leaders()) if leader != 0]
+    leader = cluster.leaders()[others[0]]
+    for group in others:
+        at = cluster.leaders()[group]
+        assert at is not None
+        cluster.ask(at, client_wire.encode_open_session(70 + group, group))
+    appends = [frame for number in (1, 2) for frame in cluster.running[number].effects.published]
+    appends = [frame for frame in appends if frame[3] == frames.APPEND_ENTRIES]
+    assert len(appends) == len(others)
+    assert leader is not None
+    journal = follower.engine._journal
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def together() -> Iterator[None]:
+        with MemoryJournal.together(journal):  # type: ignore[arg-type]
+            yield
+        steps.append("stored")
+
+    journal.together = together  # type: ignore[assignment, method-assign]
+    send = follower.effects.send
+    follower.effects.send = lambda address, frame: (steps.append("sent"), send(address, frame))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    follower.turn(peers=appends)
+    assert steps == ["stored", "sent", "sent"], "one frame for each of the two leaders"
+
+
+def test_a_frame_of_a_bundle_that_makes_no_sense_takes_no_other_along() -> None:
+    cluster = founded(nodes=5, copies=3, ticks=300)
+    number, group = next(
+        (number, group) for number in range(5) for group in range(SHARDS) if group not in cluster.groups(number)
+    )
+    held, leader = next(
+        (held, leader)
+        for held, leader in enumerate(cluster.leaders())
+        if held in cluster.groups(number) and leader != number
+    )
+    assert leader is not None
+    cluster.ask(leader, client_wire.encode_open_session(77, held))
+    (append,) = (
+        frame
+        for frame in cluster.running[leader].effects.published
+        if beats_of(frame) == [] and frame[3] == frames.APPEND_ENTRIES
+    )
+    elsewhere = append[:4] + group.to_bytes(4, "little") + append[8:]
+    replication = cluster.groups(number)[held].replica.replication
+    before = replication.last_index
+    cluster.running[number].turn(peers=[encode_bundle([elsewhere, append])])
+    assert replication.last_index == before + 1
+    assert {each.counters.bad_frames for each in cluster.groups(number).values()} == {1}
+
+
+def test_a_node_of_one_group_takes_no_bundle() -> None:
+    alone = Driven(NodeSettings(name="node0", port=5_000, peers=(endpoint(1),)))
+    hello = encode_hello(Hello(5_010, 5_000, endpoint(1), "node1"))
+    alone.turn(peers=[encode_bundle([hello, hello])])
+    assert alone.engine.groups[0].counters.bad_frames == 1
+
+
 def test_groups_come_back_from_one_journal(tmp_path: Path) -> None:
     def open_journal(_: int) -> Journal:
         return LmdbJournal(tmp_path, identity="me", groups_max=SHARDS)
@@ -289,7 +434,7 @@ def test_a_founder_without_its_disk_does_not_take_the_place_of_one_that_has_move
     lost.engine._first_start.own_id = 77  # type: ignore[union-attr]
     cluster.step(200)
     assert not lost.engine.groups
-    assert any("whose founder of this address has moved" in note for note in lost.effects.notes)
+    assert any("of a cluster without a node at this address" in note for note in lost.effects.notes)
     for group in held:
         leader = cluster.leader(group)
         assert leader is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.engine.fake_effects import Driven, founder_id
 from zmqlab.market.types import Command, Side
+from zmqlab.raft.append_entries import NO_ROUND
 from zmqlab.raft.messages import AppendEntries, Entry, EntryKind, RequestVote, RequestVoteResponse
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
@@ -126,6 +127,18 @@ def test_heartbeats_and_requests_that_are_not_chosen_are_left_out() -> None:
     ask(driven, share=0.0, heartbeats=True)
     driven.turn(peers=[encode_message(empty._replace(round=9))])
     assert seen(driven) == [("IN", "append_entries"), ("OUT", "append_entries_response")]
+
+
+def test_a_notice_of_a_commit_is_told_with_what_it_tells() -> None:
+    """It has no round, by which both ends could name it."""
+    driven = one_of_three()
+    ask(driven, share=0.0, heartbeats=True)
+    entries = tuple(Entry(index, 1, EntryKind.NO_OP, b"") for index in (1, 2, 3))
+    driven.turn(peers=[encode_message(AppendEntries(ID_B, 0, 1, 0, 0, 0, 7, entries, 0))])
+    told(driven)
+    driven.turn(peers=[encode_message(AppendEntries(ID_B, ID_A, 1, 2, 1, 3, NO_ROUND, ()))])
+    (notice,) = [each for trace in told(driven) for each in trace.records if each.kind is TraceKind.APPEND_ENTRIES]
+    assert (notice.first_index, notice.last_index, notice.round) == (0, 2, 0)
 
 
 def test_an_election_is_told_whatever_the_share() -> None:

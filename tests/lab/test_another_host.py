@@ -95,7 +95,7 @@ def test_a_cluster_forms_breaks_and_grows_on_another_host(tmp_path: Path) -> Non
             cluster.wipe(leader)
             assert cluster.add() == "node3"
             assert client.book("ACME").bids == [(101, 5, 1), (100, 5, 1)]
-        assert wait_for(lambda: all(node.status and node.status.lag == 0 for node in cluster.status()), 10)
+        assert wait_for(lambda: all(node.status and node.status.lag == 0 for node in cluster.status()))
         assert cluster.log_path("node3") == host.root / "node3" / "logs" / "node3.log"
         assert "node3" in cluster.log_path("node3").read_text()
     assert host.calls == {"places": 2, "start": 6, "wipe": 1}

@@ -260,7 +260,7 @@ def test_nodes_with_shards_are_not_attached_to(monkeypatch: pytest.MonkeyPatch) 
 def test_attached_to_loaded_harmed_judged_and_let_go(theirs: Theirs, tmp_path: Path) -> None:
     with Cluster.attach(theirs.endpoints[:1], keys=theirs.keys) as cluster:
         assert cluster.nodes == ("node0", "node1", "node2"), "by the word of one"
-        assert wait_for(lambda: len(cluster.running) == 3, 10)
+        assert wait_for(lambda: len(cluster.running) == 3)
         assert re.match("<Cluster attached, started elsewhere: 3 of 3 nodes are heard, leader node0>", repr(cluster))
         before = len(cluster.events)
         for verb, act in CANT.items():
@@ -280,7 +280,7 @@ def test_attached_to_loaded_harmed_judged_and_let_go(theirs: Theirs, tmp_path: P
             cluster.heal()
             cluster.transfer("node1")
             theirs.kill("node2")
-            assert wait_for(lambda: cluster.running == ("node0", "node1"), 5)
+            assert wait_for(lambda: cluster.running == ("node0", "node1"))
             assert states_of(cluster, cluster.nodes, False)["node2"] == "silent"
             assert [each.state for each in cluster.status()] == ["running", "running", "silent"]
             theirs.start("node2")
@@ -288,7 +288,7 @@ def test_attached_to_loaded_harmed_judged_and_let_go(theirs: Theirs, tmp_path: P
             assert result.verdict.ok, result
             assert result.as_dict()["verdict"]["outcome"] == "passed"
             assert load.judged.cluster == {"nodes": 3, "replication": "raft"}, "no more is known of them"
-        assert wait_for(lambda: ("node2", "restarted") in [(each.node, each.kind) for each in cluster.events], 5)
+        assert wait_for(lambda: ("node2", "restarted") in [(each.node, each.kind) for each in cluster.events])
         cluster.remove("node2")
         assert cluster.nodes == ("node0", "node1")
         assert theirs.processes["node2"].poll() is None, "out of the group, and its process goes on"

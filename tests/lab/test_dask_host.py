@@ -430,7 +430,7 @@ def test_nothing_is_left_running_when_the_owner_is_killed(dask: DaskProcesses, t
         assert owner.stdout.readline() == b"ready\n"
         assert sum(len(children_of(worker)) for worker in dask.workers.values()) >= 5, "three nodes, two generators"
         owner.kill()
-    assert wait_for(lambda: not any(map(children_of, dask.workers.values())), 2 * LEASE_S + 6)
+    assert wait_for(lambda: not any(map(children_of, dask.workers.values())), 2 * LEASE_S + 30)
 
 
 @pytest.mark.process
@@ -445,11 +445,11 @@ def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
             orphans = children_of(dask.workers["w1"])
             dask.workers["w1"].kill()
             dask.workers["w1"].wait()
-            assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events), 10)
+            assert wait_for(lambda: any(event.kind == LabEvent.DIED for event in cluster.events))
             assert victim not in cluster.running
             (died,) = [event for event in cluster.events if event.kind == LabEvent.DIED]
             assert (died.node, "the Dask worker w1" in died.text) == (victim, True)
-            assert wait_for(lambda: not any(each.is_running() for each in orphans), 5), "the pipe was the worker's"
+            assert wait_for(lambda: not any(each.is_running() for each in orphans)), "the pipe was the worker's"
             assert len(cluster.running) == 2, "nothing is repaired behind a person's back"
             dask.start_worker(1)
             client.wait_for_workers(3, timeout=60)

@@ -183,19 +183,21 @@ def real() -> Iterator[Cluster]:
         yield running
 
 
+def newest_term(cluster: Cluster) -> int:
+    """Of all nodes: the one that the last election went past may know an older one."""
+    return max(node.status.term for node in cluster.status() if node.status)
+
+
 @pytest.mark.process
 def test_leadership_goes_where_it_is_wanted_and_orders_go_on(real: Cluster) -> None:
     with real.client() as client:
         for _ in range(3):
             target = next(name for name in real.nodes if name != real.leader)
-            before = real.status()[target].status
+            before = newest_term(real)
             real.transfer(target)
             assert real.leader == target
             client.buy("ACME", 1, 100)
-            after = real.status()[target].status
-            assert before is not None
-            assert after is not None
-            assert after.term == before.term + 1, "one election, and only one"
+            assert newest_term(real) == before + 1, "one election, and only one"
     events = len(real.events)
     assert LabEvent.TRANSFER in [event.kind for event in real.events]
     real.transfer(real.leader)
@@ -208,7 +210,8 @@ def test_the_election_after_a_termination_is_later_than_its_event(real: Cluster)
     leader = real.leader
     real.terminate(leader)
     (ended,) = (event for event in real.events if event.kind == LabEvent.TERMINATED)
-    assert wait_for(lambda: any(e.kind == EventKind.ELECTED and e.time_ns > ended.time_ns for e in real.events), 3)
+    assert wait_for(lambda: any(e.kind == EventKind.ELECTED and e.time_ns > ended.time_ns for e in real.events))
+    assert wait_for(lambda: any(event.kind == EventKind.CLOSING for event in real.events))
     closing = next(event for event in real.events if event.kind == EventKind.CLOSING)
     assert ended.time_ns <= closing.time_ns
     Terminate(leader).undo(real)
@@ -226,6 +229,6 @@ def test_trades_are_heard_while_they_are_wanted(real: Cluster) -> None:
             client.buy("TAPE", 5, 100, account=2)
         return wait_for(lambda: bool(seen), 0.5)
 
-    assert wait_for(trade, 5)
+    assert wait_for(trade)
     assert (seen[0].symbol, seen[0].price, seen[0].quantity) == ("TAPE", 100, 5)
     unregister()

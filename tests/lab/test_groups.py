@@ -157,6 +157,13 @@ def test_a_group_without_a_majority_is_told_before_one_without_a_leader() -> Non
     assert not [*findings_of_clients([load(groups=[GroupShare(group=1, silence_ms=100.0)])], [], 150.0)]
 
 
+def test_groups_that_wait_for_a_silent_node_are_told_with_what_to_do() -> None:
+    waiting = [GroupFacts(number, "node0", 3, 3, ("tcp://127.0.0.1:5030",)) for number in (1, 2)]
+    (found,) = findings_of_groups([GroupFacts(0, "node0", 3, 3), *waiting])
+    assert found.text == "groups 1, 2 wait for a node at 127.0.0.1:5030, which is silent"
+    assert found.advice == "start or remove 127.0.0.1:5030"
+
+
 def test_a_long_wait_of_groups_is_told_with_its_reason() -> None:
     """The line said "give no answer for 18,293 ms", and the reason was hidden in "and two more"."""
     down = ("node0", "node1")

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.client import ask
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab import scaling
 from zmqlab.wire import control
+from zmqlab.wire.node_status import NodeStatus
 
 pytestmark = pytest.mark.process
 
@@ -26,7 +27,14 @@ def cluster() -> Iterator[Cluster]:
 
 def voters_by_name(cluster: Cluster) -> dict[str, int]:
     """Name -> id of the voters, as the leader knows them."""
-    (status,) = (state.status for state in cluster.status() if state.status and state.status.role == "leader")
+    leading: list[NodeStatus] = []
+
+    def one_leads() -> bool:
+        leading[:] = [each.status for each in cluster.status() if each.status and each.status.role == "leader"]
+        return len(leading) == 1
+
+    assert wait_for(one_leads)
+    (status,) = leading
     names = {state.endpoint: state.name for state in cluster.status()}
     return {
         names[f"tcp://{member.host}:{member.port + 2}"]: member.node_id for member in status.members if member.voter
@@ -34,7 +42,7 @@ def voters_by_name(cluster: Cluster) -> dict[str, int]:
 
 
 def assert_all_catch_up(cluster: Cluster) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         applied = {state.name: state.status.applied_index if state.status else -1 for state in cluster.status()}
         if len(set(applied.values())) == 1:
@@ -133,15 +141,15 @@ def test_a_removed_node_that_still_runs_says_so_and_does_not_disrupt(cluster: Cl
     leader_endpoint = cluster.endpoints[cluster.nodes.index(cluster.leader)]
     if is_cut_off:
         cluster.partition([victim], [name for name in names if name != victim])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         query = control.RemoveMemberQuery(ask.new_nonce(), names[victim])
-        answer = ask.ask_all([leader_endpoint], lambda _, query=query: query, 1.0)[leader_endpoint]
+        answer = ask.ask_all([leader_endpoint], lambda _, query=query: query, 1.0).get(leader_endpoint)
         if isinstance(answer, control.OkAnswer):
             break
         assert time.monotonic() < deadline
     term = max(status.term for status in cluster.feed.newest().values())
-    assert wait_for(lambda: cluster.status()[victim].status.role == "removed", 20)
+    assert wait_for(lambda: cluster.status()[victim].status.role == "removed")
     assert "was removed from its group" in cluster.log_path(victim).read_text()
     assert max(status.term for status in cluster.feed.newest().values()) == term
 
@@ -181,7 +189,5 @@ def test_a_leader_that_has_just_been_elected_may_refuse_at_first(monkeypatch: py
 
 def test_a_refusal_that_lasts_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(1_000_000, monkeypatch)
-    began = time.monotonic()
     with pytest.raises(ClusterError, match="does not remove that node: too few of the others are in reach"):
-        scaling.remove_member(lambda: ["tcp://127.0.0.1:1"], 7, time.monotonic() + 5)
-    assert time.monotonic() - began < 2
+        scaling.remove_member(lambda: ["tcp://127.0.0.1:1"], 7, time.monotonic() + 600)

@@ -11,6 +11,7 @@ from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
 from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed, with_all_nodes
 from zmqlab.placement import Roster
+from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 PLACES = [f"tcp://127.0.0.1:{5_000 + 10 * number}" for number in range(4)]
@@ -52,6 +53,19 @@ def told(roster: Roster, **other_roles: str) -> dict[str, NodeStatus]:
 
 def test_all_is_placed_when_leaders_name_whom_the_roster_wants_and_all_vote() -> None:
     assert Placed(GROWN, told(GROWN)).missing() == ""
+
+
+def test_a_group_that_waits_for_a_node_which_has_died_says_so_and_what_to_do() -> None:
+    answers = told(ROSTER)
+    moved = next(group for group in range(3) if PLACES[3] in GROWN.groups[group])
+    for brief in (brief for each in answers.values() for brief in each.groups if brief.number == moved):
+        brief.awaited = [PLACES[3]] if brief.role == "leader" else []
+    said = Placed(GROWN, answers)
+    assert "no node answers at 127.0.0.1:5030: start it again, or take it out (zmqlab remove 127.0.0.1:5030)" in (
+        said.missing()
+    )
+    table = StatusTable(tuple(NodeState(each.name, "", "running", each) for each in answers.values()))
+    assert f"no node answers at 127.0.0.1:5030, which is to hold group {moved}: " in table.text()
 
 
 def test_a_group_that_has_not_followed_yet_is_named() -> None:

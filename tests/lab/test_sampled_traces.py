@@ -228,6 +228,18 @@ def test_an_arrival_belongs_to_the_latest_copy_that_was_sent_before_it() -> None
     assert (message.sent_ns, message.received_ns) == (200, 250)
 
 
+def test_a_notice_of_a_commit_that_was_lost_does_not_get_the_arrival_of_the_next() -> None:
+    """All notices of a term had one key: the first arrival was that of whichever was sent last before it."""
+    matcher = Matcher(Coverage(), (A, B))
+    notices = [TraceRecord(at, APPEND, OUT, B, 3, last_index=index) for at, index in ((100, 7), (200, 8), (300, 9))]
+    list(matcher.take(A, notices))
+    arrivals = [TraceRecord(at, APPEND, IN, A, 3, last_index=index) for at, index in ((350, 7), (360, 9))]
+    found = [(each.sent_ns, each.received_ns) for each in matcher.take(B, arrivals) if isinstance(each, Message)]
+    assert found == [(100, 350), (300, 360)]
+    (lost,) = matcher.settle(1_000)
+    assert lost.sent_ns == 200
+
+
 def test_a_request_that_goes_again_to_another_node_is_two_messages(told: Told) -> None:
     whose = {"client": 9, "number": 5}
     told.tell(

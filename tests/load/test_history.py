@@ -27,6 +27,8 @@ from zmqlab.market.types import Command, CommandKind, OrderType, Reason, Side, S
 from zmqlab.wire import records
 from zmqlab.wire.client import ResponseStatus
 
+pytestmark = pytest.mark.clock
+
 
 def code_of(codes: type, name: str) -> int:
     return int(codes[name.upper()]) if name else 0  # type: ignore[index]

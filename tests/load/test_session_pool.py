@@ -20,6 +20,8 @@ from zmqlab.market.types import symbol_name
 from zmqlab.placement import group_of
 from zmqlab.wire.client import ResponseStatus
 
+pytestmark = pytest.mark.clock
+
 
 def pool_of(settings: LoadSettings) -> SessionPool:
     return SessionPool(settings.nodes, settings.session, clients=settings.clients, seed=settings.seed)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from zmqlab.lab.hosts import free_base_ports
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
@@ -75,7 +76,7 @@ class Prometheus:
             stderr=subprocess.STDOUT,
         )
         try:
-            self.wait_until(self._is_ready, "Prometheus is ready", 20)
+            self.wait_until(self._is_ready, "Prometheus is ready")
         except BaseException:
             self.close()
             raise
@@ -111,7 +112,7 @@ class Prometheus:
                 found.setdefault(alert["labels"]["alertname"], []).append(alert["labels"])
         return found
 
-    def wait_until(self, look: Any, what: str, timeout_s: float = 10.0) -> None:
+    def wait_until(self, look: Any, what: str, timeout_s: float = PATIENCE_S) -> None:
         """Return when ``look()`` is true; else fail, saying ``what`` did not happen."""
         deadline = time.monotonic() + timeout_s
         while not look():
@@ -119,7 +120,7 @@ class Prometheus:
             assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
             time.sleep(0.05)
 
-    def await_alert(self, name: str, timeout_s: float = 10.0, **labels: str) -> None:
+    def await_alert(self, name: str, timeout_s: float = PATIENCE_S, **labels: str) -> None:
         """Return when an alert with these labels fires."""
 
         def fires() -> bool:
@@ -127,7 +128,7 @@ class Prometheus:
 
         self.wait_until(fires, f"{name} fires for {labels}", timeout_s)
 
-    def await_calm(self, timeout_s: float = 10.0, cluster: str = "") -> None:
+    def await_calm(self, timeout_s: float = PATIENCE_S, cluster: str = "") -> None:
         """Return when no alert of the cluster fires."""
 
         def is_calm() -> bool:
@@ -137,7 +138,7 @@ class Prometheus:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self._url + "/-/ready", timeout=1):
+            with urllib.request.urlopen(self._url + "/-/ready", timeout=5):
                 return True
         except OSError:
             return False
@@ -145,7 +146,7 @@ class Prometheus:
     def _get(self, path: str, **arguments: str) -> Any:
         query = urllib.parse.urlencode(arguments)
         try:
-            with urllib.request.urlopen(f"{self._url}{path}?{query}", timeout=5) as response:
+            with urllib.request.urlopen(f"{self._url}{path}?{query}", timeout=PATIENCE_S) as response:
                 return json.load(response)["data"]
         except urllib.error.HTTPError as error:
             with error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from tests.waiting import PATIENCE_S
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames, records
@@ -34,7 +35,7 @@ class LiveNode:
         limit = [] if self._descriptors is None else ["sh", "-c", f'ulimit -n {self._descriptors}; exec "$@"', "sh"]
         command = [*limit, sys.executable, "-m", "zmqlab.node", *arguments]
         process = subprocess.Popen(command, stdin=subprocess.PIPE)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while (status := self.status()).role != "leader" or status.lag or not status.applied_index:
             assert time.monotonic() < deadline, "the node does not lead itself"
             time.sleep(0.01)
@@ -69,7 +70,7 @@ class LiveNode:
         socket.connect(f"tcp://127.0.0.1:{self.port}")
         return socket
 
-    def receive(self, timeout_ms: int = 5_000) -> bytes:
+    def receive(self, timeout_ms: int = round(1_000 * PATIENCE_S)) -> bytes:
         assert self.client.poll(timeout_ms), "the node did not answer"
         return self.client.recv()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 from zmqlab import net
 from zmqlab.client import ask
 from zmqlab.lab.cluster import Cluster
@@ -29,7 +29,9 @@ the answers of one may have 4 MiB."""
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(3, run_dir=tmp_path) as running:
+    """The leader waits long for its followers before it steps down, and for their answer before it ends: what a test
+    does meanwhile may take long, too."""
+    with Cluster(3, run_dir=tmp_path, settings={"election_ticks": 200, "drain_ms": 20_000}) as running:
         yield running
 
 
@@ -62,7 +64,7 @@ class Wire:
     def open(self) -> int:
         nonce = ask.new_nonce()
         self.send(wire.encode_open_session(nonce))
-        (answer,) = self.receive(1, 5)
+        (answer,) = self.receive(1, PATIENCE_S)
         return answer.client_id
 
 
@@ -87,7 +89,7 @@ def test_what_arrives_while_a_follower_sleeps_is_answered_when_it_wakes(cluster:
                 client.send(request(client_id, number, orders))
         time.sleep(0.3)
         os.kill(cluster.pid(follower), signal.SIGCONT)
-        answers = client.receive(SESSIONS * REQUESTS, 5)
+        answers = client.receive(SESSIONS * REQUESTS, 2 * PATIENCE_S)
     assert len(answers) == SESSIONS * REQUESTS
     assert {answer.status for answer in answers} == {wire.ResponseStatus.OK}
     assert len({answer.log_index for answer in answers}) == SESSIONS * REQUESTS
@@ -106,14 +108,14 @@ def test_a_node_that_closes_answers_what_it_took_and_refuses_what_comes(cluster:
             client.send(request(client_id, 1, order))
             assert client.receive(1, 0.03) == [], "no majority can have it"
             os.kill(cluster.pid(leader), signal.SIGTERM)
-            assert wait_for(lambda: "closes, as leader" in log.read_text(), 1)
+            assert wait_for(lambda: "closes, as leader" in log.read_text(), 5)
             client.send(request(client_id, 2, order))
-            (refused,) = client.receive(1, 1)
+            (refused,) = client.receive(1, 5)
         finally:
             for name in others:
                 with suppress(ProcessLookupError):
                     os.kill(cluster.pid(name), signal.SIGCONT)
-        (answered,) = client.receive(1, 2)
+        (answered,) = client.receive(1, PATIENCE_S)
     assert (refused.request_number, refused.status) == (2, wire.ResponseStatus.CLOSING)
     assert (answered.request_number, answered.status) == (1, wire.ResponseStatus.OK)
     assert answered.log_index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -229,17 +228,16 @@ SHORT = [dataclasses.replace(fault, hold_s=0.3, rest_s=0.1) for fault in islice(
 
 
 @pytest.mark.process
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.long
 def test_a_short_run_with_every_fault_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wanted = {fault.name: fault for fault in SHORT}.values()
     monkeypatch.setattr("zmqlab.scenarios.nemesis.deals", lambda *_: iter(wanted))
-    began = time.monotonic()
     history = tmp_path / "history.jsonl"
-    run = Torture(TortureSettings(duration_s=120, rate=1_000, nodes=5, clients=4, history=history)).start()
+    run = Torture(TortureSettings(duration_s=500, rate=1_000, nodes=5, clients=4, history=history)).start()
     result = run.result()
     assert result.ok, result
-    assert len(result.outcomes) == len(wanted) >= 25, f"only so many in {time.monotonic() - began:.0f} s"
+    assert len(result.outcomes) == len(wanted) >= 25
     assert {row[0] for row in result.rows()} == {fault.name for fault in wanted} | {"calm"}
     assert all(each.gap_ms > 0 for each in result.outcomes)
     assert result.as_dict()["ok"] is True

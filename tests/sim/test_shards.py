@@ -23,6 +23,7 @@ BY_CHECKER = {
     "a leader balanced away while it holds uncommitted entries": ("balance",),
     "a replica closed before its group has let it go": ("closing", "progress"),
     "a member let go before the one in its place votes": ("voters",),
+    "a member let go for one that has died since it was promoted": ("voters",),
     "nodes that follow a roster that is not agreed on": ("roster",),
 }
 """Which checker must see it, where that is sure; the others break a group in many ways at once."""

@@ -80,8 +80,11 @@ class Rig:
         self.heard.append(json.loads(content))
 
     def deliver(self) -> None:
-        """What the page has sent reaches the widget, and what that has changed reaches the page."""
-        self.page.wait_for_timeout(20)
+        """What the page has sent reaches the widget, and what that has changed reaches the page.
+
+        The page has a moment for that by its own clock, which may be late.
+        """
+        self.page.evaluate("() => new Promise((done) => setTimeout(done, 20))")
         while self.heard:
             self.picture._on_message(None, self.heard.pop(0), [])
         while self.changes:
@@ -94,7 +97,7 @@ class Rig:
         """Until the page shows this push. In a replay, or after it has missed one, it does not."""
         shown = "([seq]) => Number(document.querySelector('.zl-picture').dataset.seq) >= seq"
         with contextlib.suppress(TimeoutError):
-            self.page.wait_for_function(shown, arg=[sequence], timeout=1_000)
+            self.page.wait_for_function(shown, arg=[sequence], timeout=2_000)
 
     def turn(self, rows: int = 1, pause_ms: int = 100) -> None:
         """So many rows, a tenth of a second apart."""

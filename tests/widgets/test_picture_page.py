@@ -172,8 +172,7 @@ def test_the_last_ten_seconds_are_seen_again_in_slow_motion(rig: Rig) -> None:
 def test_a_page_that_missed_a_push_asks_for_all(rig: Rig) -> None:
     rig.picture._pushes._sequence += 1
     rig.turn()
-    rig.page.wait_for_timeout(50)
-    assert [each for each in rig.heard if each.get("push") == "gap"]
+    rig.page.wait_for_function("() => sent.some((each) => each.push === 'gap')")
     rig.turn(2)
     assert rig.page.evaluate("sent.filter((each) => each.push === 'gap').length") == 1
 

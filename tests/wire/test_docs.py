@@ -57,7 +57,7 @@ def test_the_types_of_frames() -> None:
     listed = re.findall(r"^\| 0x([0-9A-F]{2}) \| ([A-Z_]+) \|", PAGE, re.M)
     assert len(listed) == 9
     assert [(int(code, 16), name) for code, name in listed] == [(getattr(frames, name), name) for _, name in listed]
-    assert (frames.APPEND_ENTRIES, frames.ROSTER) == (0x10, 0x1B)
+    assert (frames.APPEND_ENTRIES, frames.BUNDLE) == (0x10, 0x1C)
     assert "`5A 4C 01 20` is metrics" in PAGE
     assert frames.topic(frames.METRICS).hex(" ").upper() == "5A 4C 01 20"
 

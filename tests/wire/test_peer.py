@@ -30,14 +30,17 @@ from zmqlab.wire import frames
 from zmqlab.wire.peer import (
     Hello,
     RosterNews,
+    decode_bundle,
     decode_forward,
     decode_hello,
     decode_message,
     decode_roster,
+    encode_bundle,
     encode_forward,
     encode_hello,
     encode_message,
     encode_roster,
+    sender_of,
 )
 
 LARGE = 2**64 - 1
@@ -91,7 +94,7 @@ def test_a_message_that_is_cut_or_too_long_is_refused(frame: bytes) -> None:
 
 
 def test_an_unknown_type_is_refused() -> None:
-    for frame_type in (frames.FORWARD, frames.HELLO, frames.REQUEST, 0xFF):
+    for frame_type in (frames.FORWARD, frames.HELLO, frames.BUNDLE, frames.REQUEST, 0xFF):
         with pytest.raises(FrameError, match="not a Raft message"):
             decode_message(frame_type, frames.header(frame_type))
 
@@ -135,7 +138,32 @@ def test_forwarded_requests_that_are_cut_are_refused() -> None:
             decode_forward(frame[:end])
 
 
-@given(damaged(*FRAMES), st.sampled_from([None, *range(0x10, 0x1B)]))
+BUNDLED = [frame for frame in FRAMES if sender_of(frame) == 1]
+
+
+def test_a_bundle_comes_back() -> None:
+    for parts in (BUNDLED[:1], BUNDLED):
+        assert decode_bundle(encode_bundle(parts)) == parts
+    bundle = encode_bundle(BUNDLED)
+    assert sender_of(bundle) == 1
+    for end in range(frames.HEADER_BYTES, len(bundle)):
+        with pytest.raises(FrameError):
+            decode_bundle(bundle[:end])
+
+
+def test_a_bundle_of_two_senders_or_of_bundles_is_refused() -> None:
+    stranger = encode_message(TimeoutNow(9, 2, 3))
+    for wrong in ([BUNDLED[0], stranger], [BUNDLED[0], encode_bundle(BUNDLED)], [BUNDLED[0], b""]):
+        with pytest.raises(FrameError):
+            decode_bundle(encode_bundle(wrong))
+
+
+@given(damaged(encode_bundle(BUNDLED)))
+def test_a_damaged_bundle(frame: bytes) -> None:
+    refuses_or_accepts(decode_bundle, frame)
+
+
+@given(damaged(*FRAMES), st.sampled_from([None, *range(0x10, 0x1D)]))
 def test_a_damaged_message(frame: bytes, claimed_type: int | None) -> None:
     if claimed_type is None:
         refuses_or_accepts(decode, frame)

@@ -31,7 +31,7 @@ from itertools import islice
 from zmqlab.engine.answers import refusal_of
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
-from zmqlab.engine.first_start import Assembly, FirstStart, first_start
+from zmqlab.engine.first_start import Assembly, FirstStart, answer_early, first_start
 from zmqlab.engine.group import Group
 from zmqlab.engine.group_founding import (
     ONLY_GROUP,
@@ -44,7 +44,7 @@ from zmqlab.engine.group_founding import (
 from zmqlab.engine.hosting import Hosting, hosting_of
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
-from zmqlab.engine.status import early_status, log_line
+from zmqlab.engine.status import log_line
 from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.replica import Journal, Origin
@@ -55,6 +55,7 @@ from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaults, NodeFaultsQuery
 from zmqlab.wire.node_status import GroupBrief
+from zmqlab.wire.peer import decode_bundle
 
 MAX_PER_TURN = 256
 """Messages taken from one source before the others get their turn: about 5 ms of work at most."""
@@ -113,7 +114,7 @@ class Engine:
         self._settings = settings
         self._journal = journal
         self._effects = effects
-        self._connections = Connections(effects)
+        self._connections = Connections(effects, are_shared=settings.shards > 1)
         self._clock = clock
         self._rng = rng
         self._design = design or Design()
@@ -203,10 +204,20 @@ class Engine:
 
     def _hand_to_group(self, frame: bytes) -> None:
         frame_type, number = frames.parse_header(frame)
-        if frame_type == frames.ROSTER and self.hosting is not None:
+        if frame_type == frames.BUNDLE and self.hosting is not None:
+            for part in decode_bundle(frame):
+                self._hand_out(part)
+        elif frame_type == frames.ROSTER and self.hosting is not None:
             self.hosting.placing.hear(frame)
         else:
             self._group(number).on_peer_frame(frame_type, frame)
+
+    def _hand_out(self, part: bytes) -> None:
+        """A frame of several that came as one. If it makes no sense, the others still count."""
+        try:
+            self._hand_to_group(part)
+        except FrameError as error:
+            self._count_bad("a peer", error)
 
     def on_peer_gone(self, address: str) -> None:
         """The connection to ``address``, over which broadcasts were heard, has closed.
@@ -226,7 +237,7 @@ class Engine:
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
-                self._answer_early(self._first_start, frame_type, number, route, frame)
+                answer_early(self._first_start, self._settings, self._effects, frame_type, number, route, frame)
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:
@@ -307,23 +318,6 @@ class Engine:
         """The base endpoint of a member of any group; empty for any other node."""
         return next(filter(None, (group.peers.address_of(node_id) for group in self.groups.values())), "")
 
-    def _answer_early(self, start: FirstStart, frame_type: int, number: int, route: Route, frame: bytes) -> None:
-        """A frame of a client that came before it is decided what this node is. Raises FrameError."""
-        if frame_type == frames.QUERY:
-            query = control.decode_query(frame)
-            answer: control.Answer
-            if isinstance(query, control.StatusQuery):
-                status = early_status(self._settings, start.role, start.own_id, self._effects.vitals())
-                status.founders = list(start.met())
-                answer = control.StatusAnswer(query.nonce, status)
-            else:
-                code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
-                answer = control.ErrorAnswer(query.nonce, code, said)
-            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
-        else:
-            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)
-            self._effects.reply(route, client_wire.encode_responses([body], number))
-
     def _count_bad(self, source: str, error: FrameError) -> None:
         for group in self.groups.values():
             group.counters.bad_frames += 1
@@ -364,16 +358,21 @@ class Engine:
         order matters, because nothing spans them. A group that nothing has come in for, and that had no more to do
         after its last turn, would find nothing to do: it stays as it is until then. Each tick wakes all.
         """
+        flush = self._connections.flush
         for group in awake:
             group.replica.begin_turn()
         groups = awake
         while groups:
             due = [(each, ready) for each in groups if (ready := each.replica.take_ready()) is not None]
+            flush()
             to_store = [(each, ready) for each, ready in due if must_store(ready)]
             if to_store:
                 with self._journal.together():
                     for group, ready in to_store:
                         group.replica.store(ready)
+            for group, ready in due:
+                group.replica.send_stored(ready)
+            flush()
             groups = []
             for group, ready in due:
                 if group.replica.follow_up(ready):
@@ -383,6 +382,7 @@ class Engine:
         for group in awake:
             if group.end_turn():
                 self._awake[group.number] = group
+        flush()
         return bool(self._awake)
 
     def _take_delayed(self) -> None:

@@ -27,10 +27,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from zmqlab.endpoints import is_address
-from zmqlab.engine.effects import Asking
+from zmqlab.engine.effects import Asking, Effects
+from zmqlab.engine.status import early_status
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
+from zmqlab.replica.driver import Route
+from zmqlab.replica.replica import request_key
 from zmqlab.settings import NodeSettings
+from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus
 
@@ -272,3 +276,29 @@ class Founding(FirstStart):
         if status.members:
             self._effects.note(f"{address} belongs to a cluster: this node joins it")
             self._decide(NO_MEMBERS)
+
+
+def answer_early(
+    start: FirstStart,
+    settings: NodeSettings,
+    effects: Effects,
+    frame_type: int,
+    number: int,
+    route: Route,
+    frame: bytes,
+) -> None:
+    """A frame of a client that came before it is decided what this node is. Raises FrameError."""
+    if frame_type == frames.QUERY:
+        query = control.decode_query(frame)
+        answer: control.Answer
+        if isinstance(query, control.StatusQuery):
+            status = early_status(settings, start.role, start.own_id, effects.vitals())
+            status.founders = list(start.met())
+            answer = control.StatusAnswer(query.nonce, status)
+        else:
+            code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
+            answer = control.ErrorAnswer(query.nonce, code, said)
+        effects.reply(route, control.encode(frames.ANSWER, answer, number))
+    else:
+        body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.BUSY)
+        effects.reply(route, client_wire.encode_responses([body], number))

@@ -135,6 +135,7 @@ class Group:
             heartbeat_ticks=settings.heartbeat_ticks,
             store_first=settings.durability != "fsync",
             tells_all=False,
+            beats_in_step=settings.shards > 1,
         )
         replication = design.make_replication(Start(origin.node_id, origin.configuration, stored, raft_settings, rng))
         placing = self._company.placing
@@ -144,19 +145,14 @@ class Group:
         self._eager_ticks = EAGER_TICKS if is_eager else 0
         if replication.configuration.voters == (replication.node_id,) or self._eager_ticks:
             replication.campaign()
-        limits, size = design.replica or ReplicaSettings(), self._company.size
-        if design.replica is None:
-            limits = replace(
-                limits,
-                snapshot_log_bytes=_staggered(settings.snapshot_log_bytes // size, replication.node_id),
-                keep_bytes=limits.keep_bytes // size,
-                max_pending_bytes=limits.max_pending_bytes // size,
-            )
+        log_bytes = _staggered(settings.snapshot_log_bytes, replication.node_id)
+        self._of_node = None if design.replica else replace(ReplicaSettings(), snapshot_log_bytes=log_bytes)
         self._effects.note(
             f"start{self._where()} id={replication.node_id:#x} term={replication.term} entries={len(stored.entries)}"
             f" snapshot={machine.applied_index}"
         )
         self._nonce = rng.getrandbits(62) + 1
+        limits = self._of_node.shared_by(self._company.size) if self._of_node else design.replica or ReplicaSettings()
         return Replica(replication, machine, journal, self, limits, first_context=self._nonce)
 
     # Frames in.
@@ -273,6 +269,11 @@ class Group:
         """Whether the roster does not want this replica, and it is known to be no member of the group any more."""
         return self.following is not None and self.following.is_out(self.standing)
 
+    def share(self, size: int) -> None:
+        """So many groups share the bounds of this node from now on."""
+        if self._of_node is not None:
+            self.replica.rebound(self._of_node.shared_by(size))
+
     def close(self, now_ns: int) -> None:
         """Other nodes hold the group from now on: send its clients there."""
         for key, waiting in self.replica.pending.items():
@@ -338,7 +339,7 @@ class Group:
             if self.tracing is not None:
                 self.tracing.sends(message, len(frame))
             if message.to == BROADCAST:
-                self._effects.publish(frame)
+                self.peers.broadcast(message, frame)
             else:
                 self.peers.send(message.to, frame)
 
@@ -381,7 +382,7 @@ class Group:
 
     def brief(self) -> GroupBrief:
         """The essentials, for the statuses of all groups of this node."""
-        return brief_of(self.number, self.replica.replication, self.peers, self.preferred, self.standing.was_removed)
+        return brief_of(self.number, self.replica.replication, self.peers, self.following, self.standing.was_removed)
 
     def _where(self) -> str:
         """Which group a line of the log is of."""

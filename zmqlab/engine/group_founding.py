@@ -190,9 +190,26 @@ class JoiningCluster(FirstStart):
 
     role = NEWCOMER
 
-    def __init__(self, settings: NodeSettings, effects: Asking, rng: random.Random, own_id: int, life: int) -> None:
-        """``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`)."""
-        super().__init__(settings, effects, rng, own_id, settings.join, max(1, settings.election_ticks // ASKS))
+    def __init__(
+        self,
+        settings: NodeSettings,
+        effects: Asking,
+        rng: random.Random,
+        own_id: int,
+        life: int,
+        named: tuple[str, ...] = (),
+        known_as: int = 0,
+    ) -> None:
+        """
+        Args:
+            life: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
+            named: base endpoints of nodes to ask; by default those that it was told to join.
+            known_as: the identity by which the roster must have this node. 0: it may be that of another one, which had
+                this address before it lost its disk: at a first start the groups need not wait for that.
+        """
+        self._first_named = named or settings.join
+        self._known_as = known_as
+        super().__init__(settings, effects, rng, own_id, self._first_named, max(1, settings.election_ticks // ASKS))
         self.founders = NO_MEMBERS
         """Of the cluster, as it was told."""
         self.roster: Roster | None = None
@@ -235,9 +252,10 @@ class JoiningCluster(FirstStart):
                     tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
                 )
                 self.roster = roster
-                self._named = tuple(dict.fromkeys((*settings.join, *roster.nodes)))
+                self._named = tuple(dict.fromkeys((*self._first_named, *roster.nodes)))
             leads = status.role == "leader" and status.group == GROUP_OF_ROSTER
-            if leads and settings.endpoint in roster.nodes and roster == self.roster:
+            is_as_known = self._known_as in (0, roster.id_at(settings.endpoint))
+            if leads and settings.endpoint in roster.nodes and is_as_known and roster == self.roster:
                 self._decide(NO_MEMBERS)
 
     def _refuse_cluster(self, address: str, status: NodeStatus) -> None:

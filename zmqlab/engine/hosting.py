@@ -47,13 +47,13 @@ class Hosting:
         hosted: Hosted,
         placing: Placing,
         open_group: OpenGroup,
-        joining: JoiningCluster | None,
+        asks: bool,
     ) -> None:
         """
         Args:
             asking: of the node as a whole, beside what its groups ask.
             groups: of the engine.
-            joining: what asks whether the cluster still has this node; None: it is known.
+            asks: whether it is to ask if the cluster still has this node.
         """
         self.hosted = hosted
         """As the journal has it."""
@@ -65,9 +65,20 @@ class Hosting:
         self._rng = rng
         self._groups = groups
         self._open_group = open_group
-        self._joining = joining
+        self._joining = self._make_joining() if asks else None
+        self._asks_at_start = asks
+        """Only another node's word ends this question: this node's own log may be from before it was sent away."""
         self._departing: Departing | None = None
+        self._ticks = 0
         self._is_closing = False
+
+    def _make_joining(self) -> JoiningCluster:
+        """What asks for a place in the roster. A founder was given no nodes to ask, and knows the others."""
+        founders = (at for _, at in self.hosted.founders.addresses)
+        known = dict.fromkeys((*self._settings.peers, *self.placing.roster.nodes, *founders))
+        named = self._settings.join or tuple(known)
+        parts = self._settings, self._asking, self._rng, self.placing.node_id, self._journal.life
+        return JoiningCluster(*parts, named, self.placing.node_id)
 
     @property
     def departs(self) -> bool:
@@ -87,6 +98,8 @@ class Hosting:
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
+        if isinstance(answer, control.StatusAnswer):
+            self.placing.hear_status(answer.status)
         if self._joining is not None:
             self._joining.take(address, answer)
         if self._departing is not None:
@@ -94,6 +107,7 @@ class Hosting:
 
     def tick(self, now_ns: int) -> None:
         """Learn, tell, and follow; see the module."""
+        self._ticks += 1
         placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
         if group is not None:
             replication = group.replica.replication
@@ -107,28 +121,38 @@ class Hosting:
 
     def _ask_to_stay(self, is_leader: bool) -> None:
         """``is_leader``: of group 0, so that it is this node which takes others in."""
-        joining, placing = self._joining, self.placing
+        placing, group = self.placing, self._groups.get(GROUP_OF_ROSTER)
+        if self._joining is None and placing.is_misplaced and not self._is_closing:
+            self._joining = self._make_joining()
+        joining = self._joining
         if joining is None:
             return
-        if self._is_closing or (is_leader and placing.own_address in placing.roster.nodes):
+        is_in = placing.own_address in placing.roster.nodes and not placing.is_misplaced
+        is_needless = not self._asks_at_start and not placing.is_misplaced
+        if self._is_closing or is_needless or (is_leader and is_in):
             joining.end()
         if joining.origin is None:
             joining.tick()
+            if group is not None and group.following is not None:  # it may lead, and asks no other node then
+                group.following.admit(placing.node_id, placing.own_address)
             return
-        self._joining = None
+        self._joining, self._asks_at_start = None, False
         if joining.roster is not None:
             placing.learn(joining.roster)
 
     def _follow(self, now_ns: int) -> None:
         wanted = self.placing.wanted
+        is_in_step = self._ticks % self._settings.heartbeat_ticks == 0
+        """Whether the heartbeats of a group that is opened now will be due with those of the others."""
         for number in wanted:
             if number in self._groups and self._groups[number].is_out:
                 self._groups[number].joining.ask_again(self.placing.roster.places)
-            elif number not in self._groups and not self._is_closing:
+            elif number not in self._groups and is_in_step and not self._is_closing:
                 self._open(number)
         for number in [each for each, group in self._groups.items() if each not in wanted and group.is_out]:
             self._store([each for each in self._groups if each != number])
             self._groups.pop(number).close(now_ns)
+            self._share_bounds()
             self._effects.hear_groups(tuple(self._groups))
 
     def _open(self, number: int) -> None:
@@ -137,7 +161,12 @@ class Hosting:
             self._store([*self._groups, number])
             origin = journal.origin(Origin(self.placing.node_id, NO_MEMBERS))
         self._open_group(number, journal, origin, len(self._groups) + 1, self.placing.roster.places)
+        self._share_bounds()
         self._effects.hear_groups(tuple(self._groups))
+
+    def _share_bounds(self) -> None:
+        for group in self._groups.values():
+            group.share(len(self._groups))
 
     def _store(self, numbers: list[int]) -> None:
         self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)))
@@ -167,5 +196,4 @@ def hosting_of(
     placing = Placing(settings, effects, connections, hosted.founders, own_id, known)
     asking = connections.questions_of(OF_NODE)
     asks = new is None and bool(settings.join)
-    joining = JoiningCluster(settings, asking, rng, own_id, journal.life) if asks else None
-    return Hosting(settings, journal, effects, asking, rng, groups, hosted, placing, open_group, joining)
+    return Hosting(settings, journal, effects, asking, rng, groups, hosted, placing, open_group, asks)

@@ -22,6 +22,15 @@ messages of former members harmless. What no node can say that keeps the rules i
 
 *Connections* go by address, not by member (:class:`Connections`). While two members exchange their addresses, both
 stand at one address for a moment; the connection and the subscription to it stay when one of them leaves it.
+
+*Several groups of a node share frames.* What they send to one peer in the same step of a turn goes there as one frame,
+a BUNDLE, because a message costs its sender, its receiver and ZeroMQ's threads the same whatever is in it. The engine
+says when (:meth:`Connections.flush`): before it stores, and right after it has stored. A frame is handed in when it may
+leave, so no promise is made earlier than it would be alone. Heartbeats of all groups of a node are due in one tick
+(:attr:`zmqlab.raft.RaftSettings.beats_in_step`). They are published, each for itself, if no two of them go to the same
+peer, and else they go into the bundles. But publishing reaches more than the members: also a node that was let go, and
+is to learn of it from the commit of that change. So as long as the commit of the latest members was not published, all
+is published.
 """
 
 from __future__ import annotations
@@ -32,11 +41,12 @@ from zmqlab.endpoints import is_address, parse_endpoint
 from zmqlab.engine.effects import Asking, Effects
 from zmqlab.errors import FrameError
 from zmqlab.raft import Configuration
-from zmqlab.raft.messages import BROADCAST, Message
+from zmqlab.raft.messages import BROADCAST, AppendEntries, Message
 from zmqlab.replica.replication import Replication
 from zmqlab.settings import NodeSettings
+from zmqlab.wire.frames import slices
 from zmqlab.wire.node_status import Member
-from zmqlab.wire.peer import Hello, encode_hello
+from zmqlab.wire.peer import Hello, encode_bundle, encode_hello
 
 HELLOS = 0.8
 """In an election time-out: one every 250 ms with the node's own settings."""
@@ -45,6 +55,9 @@ FIRST_HELLO = 0.25
 MAX_GUESTS = 16
 """Nodes that introduced themselves and are no members, to which a connection is kept; and whose names are kept."""
 MAX_NAME = 32
+BUNDLE_BYTES = 4_096
+"""About so much is sent in one bundle; a larger frame goes alone. To join frames saves what a message costs, and copies
+their bytes."""
 OF_NODE = -1
 """In the place of a group: connections and questions of the node as a whole."""
 
@@ -52,7 +65,13 @@ OF_NODE = -1
 class Connections:
     """The connections of one node, for all its groups: each address once, for as long as any group wants it."""
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, are_shared: bool) -> None:
+        """``are_shared``: between groups. Then frames wait for :meth:`flush`."""
+        self.are_shared = are_shared
+        self._gathered: dict[str, list[bytes]] = {}
+        """By address: frames that may leave."""
+        self._beats: list[tuple[list[str], bytes]] = []
+        """Heartbeats that may leave, and where their hearers are."""
         self._effects = effects
         self._wanted: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
         """Group -> the addresses that it sends to, and those whose broadcasts it hears."""
@@ -66,6 +85,8 @@ class Connections:
         self._wanted[group] = frozenset(connected), frozenset(subscribed)
         wanted = frozenset().union(*(each for each, _ in self._wanted.values()))
         heard = frozenset().union(*(each for _, each in self._wanted.values()))
+        if not self._connected <= wanted:
+            self.flush()
         for address in sorted(self._subscribed - heard):
             self._effects.unsubscribe(address)
         for address in sorted(self._connected - wanted):
@@ -75,6 +96,35 @@ class Connections:
         for address in sorted(heard - self._subscribed):
             self._effects.subscribe(address)
         self._connected, self._subscribed = wanted, heard
+
+    def send(self, address: str, frame: bytes) -> None:
+        """To the node at an address that a group wants to be connected to."""
+        if self.are_shared:
+            self._gathered.setdefault(address, []).append(frame)
+        else:
+            self._effects.send(address, frame)
+
+    def beat(self, addresses: list[str], frame: bytes) -> None:
+        """A heartbeat of one of several groups, for the nodes at ``addresses``."""
+        self._beats.append((addresses, frame))
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._beats:
+            beats, self._beats = self._beats, []
+            hearers = [address for addresses, _ in beats for address in addresses]
+            is_shared = len(set(hearers)) < len(hearers)
+            for addresses, frame in beats:
+                if is_shared:
+                    for address in addresses:
+                        self.send(address, frame)
+                else:
+                    self._effects.publish(frame)
+        if self._gathered:
+            gathered, self._gathered = self._gathered, {}
+            for address, parts in gathered.items():
+                for few in slices(parts, BUNDLE_BYTES):
+                    self._effects.send(address, encode_bundle(few) if len(few) > 1 else few[0])
 
     def questions_of(self, group: int) -> Asking:
         """For ``group`` to ask other nodes, over connections that it shares with the other groups."""
@@ -135,6 +185,8 @@ class Peers:
         self._member_at: dict[str, int] = {}
         """The same the other way round."""
         self._members: frozenset[int] = frozenset()
+        self._published_commit = 0
+        """All who subscribe to this node were told of the commit of the group's log up to here."""
         self._claimed: dict[int, str] = {}
         """Other members that last said of themselves that they are elsewhere than the configuration says, and where."""
         self._guests: dict[int, str] = {}
@@ -200,7 +252,18 @@ class Peers:
     def send(self, node_id: int, frame: bytes) -> None:
         """To a member or a guest; lost if its address is not known."""
         for address in self._routes.get(node_id, ()):
-            self._effects.send(address, frame)
+            self._connections.send(address, frame)
+
+    def broadcast(self, message: Message, frame: bytes) -> None:
+        """To all members, and to all others who subscribe to this node; a heartbeat perhaps to the members alone."""
+        if self._connections.are_shared and isinstance(message, AppendEntries):
+            replication = self._replication
+            if not message.entries and replication.configuration_index <= self._published_commit:
+                hearers = [at for follower in replication.followers for at in self._routes.get(follower, ())]
+                self._connections.beat(hearers, frame)
+                return
+            self._published_commit = message.commit_index
+        self._effects.publish(frame)
 
     def is_only_at(self, node_id: int, address: str) -> bool:
         """Whether frames for a member or a guest go to ``address`` and nowhere else.

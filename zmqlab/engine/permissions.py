@@ -60,6 +60,7 @@ NEEDED: dict[int | type[control.Query], Role] = {
     frames.FORWARD: Role.MEMBER,
     frames.HELLO: Role.MEMBER,
     frames.ROSTER: Role.MEMBER,
+    frames.BUNDLE: Role.MEMBER,
 }
 """A frame's type, or a query's -> the lowest role that may send it. Members send theirs at the peer port, whose door
 lets in members alone."""

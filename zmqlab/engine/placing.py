@@ -18,16 +18,26 @@ lets the others go, one after the other; if it must go itself, it hands leadersh
 its members never has fewer voters than the roster wants for it. Two changes that cross do no harm: members that are
 wanted are there before any other goes.
 
+*A precaution.* What is committed says who votes, and not who still runs. So a leader lets a member go only when each
+voter that the roster wants has gone on answering it for an election time-out. That is no agreement: such a voter may
+die in the next moment. Then the group has a voter less than it is to have, as after any death. It only rules out that a
+leader gives up a copy for one that it could know to be dead, as one that has died right after it was promoted. Where a
+place stays silent, the group keeps its old members, and its leader says for whom it waits (:attr:`Following.awaited`).
+
 *When a replica is closed.* A node closes its replica of a group when the roster it knows does not have it there *and*
 it is known to be no member, by a change that is committed: its own log says so, or the leader's word that is not older
-than this node's log. (With none of the log it may have been taken in as a learner just now, whose copy counts for
-nothing: the leader lets it go.) The journal of the group stays on disk. With it the node is the same member, with its
-votes, if it gets the group again; without it, it would have to be another one.
+than this node's log. A log without members says nothing. The journal of the group stays on disk. With it the node is
+the same member, with its votes, if it gets the group again; without it, it would have to be another one.
 
-Left out: a node that has moved to another address. It stays a member of its groups, but the roster has it where it was.
+*A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than
+the roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
+groups then notes the address, as a group alone does. The same goes for a node that has lost its disk: it is another
+one at its place, and the roster notes its identity.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Standing
@@ -38,12 +48,16 @@ from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, Replication
 from zmqlab.replica.replication import MAX_MEMBERS
 from zmqlab.settings import NodeSettings
+from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.peer import RosterNews, decode_roster, encode_roster
 
 TELLS = 0.8
 """In an election time-out: how often a node tells the roster, every 250 ms with the node's own settings."""
 LOOKS = 2
 """In an election time-out: how often a leader looks whether a member must go."""
+AWAITED_TIMEOUTS = 25
+"""In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken
+in takes two or three, and a node that catches up answers all the time."""
 GROUP_OF_ROSTER = 0
 
 
@@ -60,9 +74,8 @@ class Placing:
         known: Roster | None = None,
     ) -> None:
         """``known``: what this node was told at its first start."""
-        self.roster = Roster.of_founders(
-            [at for _, at in founders.addresses], settings.shards, settings.replication_factor
-        )
+        ids = {at: founder for founder, at in founders.addresses}
+        self.roster = Roster.of_founders(list(ids), settings.shards, settings.replication_factor, ids)
         """The newest version that is known to be committed."""
         self.node_id = node_id
         self.copies = settings.replication_factor
@@ -100,6 +113,13 @@ class Placing:
             raise FrameError(f"{news.sender:#x} tells the roster of another cluster")
         self.learn(news.roster)
 
+    def hear_status(self, status: NodeStatus) -> None:
+        """A node that was asked for its status tells. A node that was away while others came and went may be unknown to
+        those that tell of themselves; it asks for statuses when it hears no leader."""
+        cluster = sum(founder for founder, _ in status.founders) % (1 << 64)
+        if status.roster and cluster == self._cluster:
+            self.learn(Roster.decode(status.roster))
+
     def tick(self) -> None:
         """Tell it when it is time. Version 0 is known to all."""
         self._ticks += 1
@@ -108,6 +128,29 @@ class Placing:
             for place in self.roster.places:
                 if place != self.own_address:
                     self._effects.send(place, frame)
+
+    def note_awaited(self, group: int, places: Sequence[str]) -> None:
+        """A group that this node leads waits for the nodes at ``places``, or for none any more."""
+        said = f"group {group} has all the members that the roster wants, or they answer"
+        if places:
+            said = (
+                f"group {group} keeps its old members and waits for {', '.join(places)}, where the roster wants a"
+                " member and none answers: start that node again, or take it out of the cluster with zmqlab remove"
+            )
+        self._effects.note(said, is_warning=bool(places))
+
+    @property
+    def is_misplaced(self) -> bool:
+        """Whether the roster has this node at another address, or has another node at this one: it must be told. A node
+        that it does not have at all asks for its place at its start, and not while it runs: it may have been sent away.
+        """
+        roster, own = self.roster, self.own_address
+        return roster.address_of(self.node_id) != own and (own in roster.nodes or self.has_moved)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the roster has this node at another address."""
+        return self.roster.address_of(self.node_id) not in ("", self.own_address)
 
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
@@ -131,6 +174,14 @@ class Following:
         self._placing = placing
         self._replication = replication
         self._look_ticks = max(1, replication.election_ticks // LOOKS)
+        self._silent_since: dict[str, int] = {}
+        """Of a leader: where the roster wants a member, and none answers -> the tick at which that was seen first."""
+        self._places: tuple[str, ...] = ()
+        self._complete_since = 0
+        """Of a leader: the tick since when a voter is at each of ``_places``, where the roster wants them, and all of
+        these answer; 0: they do not."""
+        self._told: tuple[str, ...] = ()
+        """For whom the log says that the group waits."""
 
     @property
     def preferred(self) -> str:
@@ -138,16 +189,28 @@ class Following:
         return next(iter(self._placing.places_in(self._number)), "")
 
     def is_away(self) -> bool:
-        """Whether the roster has this node in other groups alone: it asks this one only whether it was let go."""
+        """Whether the roster does not want this node in the group, wherever it is. It asks only if it was let go."""
         placing = self._placing
-        own, roster = placing.own_address, placing.roster
-        return bool(roster.version) and own in roster.nodes and own not in placing.places_in(self._number)
+        is_here = placing.own_address in placing.places_in(self._number)
+        return bool(placing.roster.version) and not is_here and not placing.has_moved
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Of a leader: where the nodes are to be for which its group waits, and which have said nothing for so long
+        (:data:`AWAITED_TIMEOUTS`) that a person should know. Its old members stay until they answer, or until the
+        roster is without them."""
+        now, patience = self._replication.ticks, AWAITED_TIMEOUTS * self._replication.election_ticks
+        return tuple(place for place, since in self._silent_since.items() if now - since >= patience)
 
     def tick(self) -> None:
         """Let a member go that is to go, if it is time."""
         replication = self._replication
-        if replication.role is not Role.LEADER or replication.ticks % self._look_ticks or not self._roster.version:
+        if replication.role is not Role.LEADER or not self._roster.version:
+            self._silent_since, self._told, self._complete_since = {}, (), 0
             return
+        if replication.ticks % self._look_ticks:
+            return
+        self._look_who_answers()
         configuration = replication.configuration
         if replication.commit_index < replication.configuration_index:
             return
@@ -155,7 +218,7 @@ class Following:
         learners = [member for member in surplus if member in configuration.learners]
         if learners:
             replication.remove_member(learners[0])
-        elif surplus and self._all_vote():
+        elif surplus and self._is_complete():
             first = min(surplus, key=lambda member: member == replication.node_id)
             if first != replication.node_id:
                 replication.remove_member(first)
@@ -165,9 +228,11 @@ class Following:
     def admit(self, node_id: int, address: str) -> Change | None:
         """A node at ``address`` asks to be taken in; None: it may be, as far as the roster goes."""
         replication, roster = self._replication, self._roster
-        if replication.role is not Role.LEADER or node_id in replication.configuration.members:
+        if replication.role is not Role.LEADER:
             return None
-        if address in self._placing.places_in(self._number):
+        if self._number == GROUP_OF_ROSTER and (change := self._have_follow(node_id, address)) is not None:
+            return change
+        if node_id in replication.configuration.members or address in self._placing.places_in(self._number):
             return None
         if self._number != GROUP_OF_ROSTER or address in roster.nodes:
             return Change.UNDER_WAY
@@ -179,7 +244,17 @@ class Following:
         copies = self._placing.copies or len(latest.nodes) + 1
         if copies * len(latest.groups) <= len(latest.nodes):
             return Change.TOO_FEW_COPIES
-        return self._propose(latest.with_node(address, self._placing.copies))
+        return self._propose(latest.with_node(address, self._placing.copies, node_id))
+
+    def _have_follow(self, node_id: int, address: str) -> Change | None:
+        """Have the roster follow a node that has moved, or that has lost its disk and is another one. None: no need."""
+        latest = self._latest()
+        former = latest.address_of(node_id)
+        if former == address or not (former or address in latest.nodes):
+            return None
+        change = self._propose(latest.moved(node_id, address) if former else latest.identified(node_id, address))
+        in_need = node_id in self._replication.configuration.members or address in self._placing.places_in(self._number)
+        return None if in_need else change
 
     def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, the node there is to leave the cluster.
@@ -195,14 +270,16 @@ class Following:
             return None
         if self._is_wanted(node_id):
             return Change.UNDER_WAY if asks_itself else Change.PLACED
-        return None if node_id in replication.configuration.learners or self._all_vote() else Change.UNDER_WAY
+        return None if node_id in replication.configuration.learners or self._is_complete() else Change.UNDER_WAY
 
     def is_out(self, standing: Standing) -> bool:
-        """Whether it is known that this node is no member, by a change that is committed."""
+        """Whether it is known that this node is no member, by a change that is committed.
+
+        A log that has no members yet says nothing: the node may have been taken in since.
+        """
         replication = self._replication
-        in_effect = replication.configuration_index
-        is_committed = replication.commit_index >= in_effect
-        if is_committed and replication.node_id not in replication.configuration.members:
+        in_effect, members = replication.configuration_index, replication.configuration.members
+        if members and replication.commit_index >= in_effect and replication.node_id not in members:
             return True
         return standing.let_go_at >= max(1, in_effect)
 
@@ -233,11 +310,43 @@ class Following:
         address = dict(self._replication.configuration.addresses).get(member, "")
         return not address or address in self._placing.places_in(self._number)
 
-    def _all_vote(self) -> bool:
-        """Whether a voter is at each place where the roster wants one."""
-        configuration = self._replication.configuration
-        there = {address for member, address in configuration.addresses if member in configuration.voters}
-        return there.issuperset(self._placing.places_in(self._number))
+    def _is_complete(self) -> bool:
+        """Whether a voter is at each place where the roster wants one, and has answered for an election time-out."""
+        voters, replication = self._at(self._replication.configuration.voters), self._replication
+        is_lasting = self._complete_since and replication.ticks - self._complete_since >= replication.election_ticks
+        places = self._placing.places_in(self._number)
+        return bool(is_lasting) and all(self._answers(voters.get(place, 0)) for place in places)
+
+    def _answers(self, member: int) -> bool:
+        """Whether a member has answered within an election time-out, as for CheckQuorum; this leader itself has."""
+        replication = self._replication
+        if member == replication.node_id:
+            return True
+        progress = replication.followers.get(member)
+        if progress is None or not progress.acked_round:
+            return False
+        return replication.ticks - progress.heard_at < replication.election_ticks
+
+    def _look_who_answers(self) -> None:
+        """Note since when all are there, or which nodes the group waits for; tell the log of those that are silent for
+        long."""
+        configuration, places = self._replication.configuration, self._placing.places_in(self._number)
+        members, voters = self._at(configuration.members), self._at(configuration.voters)
+        is_placed = all(map(self._is_wanted, configuration.members)) and voters.keys() >= set(places)
+        silent = [place for place in places if not self._answers(members.get(place, 0))]
+        awaited = () if is_placed else silent
+        self._silent_since = {place: self._silent_since.get(place, self._replication.ticks) for place in awaited}
+        is_complete = not silent and voters.keys() >= set(places)
+        since = self._complete_since if places == self._places else 0
+        self._places, self._complete_since = places, (since or self._replication.ticks) if is_complete else 0
+        if self.awaited != self._told:
+            self._told = self.awaited
+            self._placing.note_awaited(self._number, self._told)
+
+    def _at(self, members: Iterable[int]) -> dict[str, int]:
+        """Address -> which of these members is there."""
+        at = dict(self._replication.configuration.addresses)
+        return {at[member]: member for member in members if member in at}
 
     def _member_at(self, address: str) -> int:
         return next((member for member, at in self._replication.configuration.addresses if at == address), 0)

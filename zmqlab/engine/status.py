@@ -12,6 +12,7 @@ from itertools import islice
 
 from zmqlab.engine.effects import Vitals
 from zmqlab.engine.peers import Peers
+from zmqlab.engine.placing import Following
 from zmqlab.histogram import Histogram
 from zmqlab.market.types import Command, symbol_name
 from zmqlab.raft import Role
@@ -117,7 +118,13 @@ def status_of(
     )
 
 
-def brief_of(number: int, replication: Replication, peers: Peers, preferred: str, was_removed: bool) -> GroupBrief:
+def brief_of(
+    number: int,
+    replication: Replication,
+    peers: Peers,
+    following: Following | None,
+    was_removed: bool,
+) -> GroupBrief:
     """The essentials of one group here."""
     return GroupBrief(
         number=number,
@@ -125,8 +132,9 @@ def brief_of(number: int, replication: Replication, peers: Peers, preferred: str
         term=replication.term,
         leader_id=replication.leader_id,
         leader_endpoint=peers.address_of(replication.leader_id),
-        preferred_endpoint=preferred,
+        preferred_endpoint=following.preferred if following is not None else "",
         members=peers.addresses(),
+        awaited=list(following.awaited) if following is not None else [],
     )
 
 

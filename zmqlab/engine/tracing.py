@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from zmqlab.raft import Ready, Role
+from zmqlab.raft.append_entries import NO_ROUND
 from zmqlab.raft.messages import (
     AppendEntries,
     AppendEntriesResponse,
@@ -170,6 +171,10 @@ class Tracing:
         entries = message.entries
         traced = self._traced_in(entries)
         if not traced and (entries or not self._buffer.heartbeats):
+            return
+        if message.round == NO_ROUND:  # a notice: what it tells is committed tells it from the next one
+            told = min(message.commit_index, message.prev_index)
+            self._add(TraceKind.APPEND_ENTRIES, direction, peer, message.term, last_index=told, size=size)
             return
         _remember(self._rounds, (message.term, message.round), None)
         client, number = next(filter(any, traced), NO_REQUEST)

@@ -47,7 +47,7 @@ STOP_GRACE_S = 3.0
 POLL_S = 0.01
 REOPEN_POLL_S = 0.2  # a node whose owner was killed ends within a turn; a shell wakes one that was paused
 ANSWER_TIMEOUT_S = 0.04
-"""Short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
+"""At first: short, so that a node that just came up is asked again soon. It answers in well under a millisecond."""
 SIGNALS = {-number.value: number.name for number in signal.Signals}
 """A process' exit status -> the name of the signal that ended it."""
 QUIET_ENDS = (-signal.SIGKILL, -signal.SIGTERM, 0)
@@ -228,8 +228,9 @@ class Fleet:
 
     def await_answer(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when a node that was started answers a question, whatever its role. Raises NodeError."""
-        deadline = time.monotonic() + timeout_s
-        while not self._answers([self.settings(name)]):
+        began = time.monotonic()
+        deadline = began + timeout_s
+        while not self._answers([self.settings(name)], _patience_s(began)):
             self.raise_if_ended(name)
             if time.monotonic() > deadline:
                 raise NodeStartFailed(f"{name} did not answer within {timeout_s:g} s: its log is {self.log_path(name)}")
@@ -248,10 +249,11 @@ class Fleet:
         raise type(error)(f"{name} ended with status {status} before it was ready: {reason}")
 
     def _await_cluster(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        began = time.monotonic()
+        deadline = began + START_TIMEOUT_S
         waiting = dict(self._settings)
         while True:
-            for name, status in self._answers(waiting.values()).items():
+            for name, status in self._answers(waiting.values(), _patience_s(began)).items():
                 if is_ready(status):
                     del waiting[name]
             for name in self.names:
@@ -265,12 +267,12 @@ class Fleet:
                 )
             time.sleep(POLL_S)
 
-    def _answers(self, nodes: Iterable[NodeSettings]) -> dict[str, NodeStatus]:
+    def _answers(self, nodes: Iterable[NodeSettings], timeout_s: float) -> dict[str, NodeStatus]:
         """What those of these nodes say that answer under their own name, by name."""
         by_endpoint = {settings.client_endpoint: settings for settings in nodes}
         return {
             status.name: status
-            for endpoint, status in ask.statuses(by_endpoint, ANSWER_TIMEOUT_S).items()
+            for endpoint, status in ask.statuses(by_endpoint, timeout_s).items()
             if (status.name, status.cluster) == (by_endpoint[endpoint].name, by_endpoint[endpoint].cluster)
         }
 
@@ -366,6 +368,12 @@ class Fleet:
             self._feed.forget(name)
             text = " ".join([SIGNALS.get(status, f"exit status {status}"), *process.error_text().splitlines()[-1:]])
             self._feed.note(LabEvent.DIED, name, text, getattr(process, "ended_ns", 0))
+
+
+def _patience_s(began_s: float) -> float:
+    """How long to wait for an answer of nodes that have been starting since then: on a machine that others want as well
+    a handshake takes longer, and each question makes a connection of its own."""
+    return max(ANSWER_TIMEOUT_S, (time.monotonic() - began_s) / 10)
 
 
 def _own_key(folder: Path | None) -> keys.Credentials | None:

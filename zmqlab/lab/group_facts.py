@@ -43,6 +43,8 @@ class GroupFacts:
     """0: no node has told of it yet."""
     up: int
     """Of the voters, those that run, as far as is known."""
+    awaited: tuple[str, ...] = ()
+    """The nodes for which it keeps old members, by its leader's word: base endpoints where none answers."""
 
     @property
     def spare(self) -> int:
@@ -71,7 +73,9 @@ def group_of_statuses(
     if not all(voters):  # the node has not heard all names yet
         voters = list(told)
     leader = leader_of({name: status for name, status in told.items() if name in up and name in heard})
-    return GroupFacts(number, leader or "", len(voters), sum(name in up for name in voters))
+    briefs = told[leader].groups if leader else []
+    awaited = tuple(place for brief in briefs if brief.number == number for place in brief.awaited)
+    return GroupFacts(number, leader or "", len(voters), sum(name in up for name in voters), awaited)
 
 
 def said_of_leaders(groups: Sequence[GroupFacts]) -> str:
@@ -88,6 +92,11 @@ def findings_of_groups(groups: Sequence[GroupFacts]) -> Iterable[Finding]:
     leaderless = [each.number for each in groups if not each.leader and not each.is_out and each.voters]
     if leaderless:
         yield Finding(f"{_named(leaderless)} {_has(leaderless)} no leader")
+    for place in dict.fromkeys(place for each in groups for place in each.awaited):
+        waiting = [each.number for each in groups if place in each.awaited]
+        at = place.removeprefix("tcp://")
+        waits = "waits" if len(waiting) == 1 else "wait"
+        yield Finding(f"{_named(waiting)} {waits} for a node at {at}, which is silent", advice=f"start or remove {at}")
 
 
 def findings_of_clients(

@@ -1,9 +1,10 @@
 """Messages put together from traces: sent here at this time, received there at that time, or not seen again.
 
 Two processes tell of one message: one that it went out, the other that it came in (:mod:`zmqlab.wire.traces`). A
-:class:`Matcher` finds what belongs together. Its key is what the message says of itself: its kind, its sender, its
-term and round, or the request that it carries. If one key was sent several times, as a vote that is asked for again, an
-arrival belongs to the latest one that was sent before it. A broadcast is one message for each other member.
+:class:`Matcher` finds what belongs together. Its key is what the message says of itself: its kind, its sender, its term
+and round (of a notice of a commit, which has none, what is committed), or the request that it carries. If one key was
+sent several times, as a vote that is asked for again, an arrival belongs to the latest one that was sent before it. A
+broadcast is one message for each other member.
 
 *What is not seen again.* An arrival may be missing because the message is lost or late, because the receiver is not
 traced or has died, or because its TRACE frame is lost. Only in the first case may a picture say so. So a matcher keeps
@@ -217,4 +218,5 @@ def _key(sender: Process, record: TraceRecord) -> _Key:
     """What both ends of a message say of it alike. A client may not know the node, nor a node the client."""
     if record.kind in _OF_REQUESTS:
         return record.kind, record.client, record.number
-    return record.kind, sender, record.term, record.round, record.first_index
+    told = 0 if record.round else record.last_index  # a notice of a commit has no round
+    return record.kind, sender, record.term, record.round, record.first_index, told

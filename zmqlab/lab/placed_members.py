@@ -50,13 +50,22 @@ class Placed(NamedTuple):
             leader = max(leaders, key=lambda brief: brief.term)
             learning = [at for at in places if at in self.told and (at not in briefs or briefs[at].role not in VOTING)]
             if sorted(leader.members) != sorted(places):
-                return f"group {group} is at {_listed(leader.members)}, and is to be at {_listed(places)}"
+                said = f"group {group} is at {_listed(leader.members)}, and is to be at {_listed(places)}"
+                return said + waits_for(leader)
             if learning:
                 return f"{_listed(learning)} does not vote in group {group} yet"
         return ""
 
     def _briefs(self, group: int) -> Iterable[tuple[str, GroupBrief]]:
         return ((at, each) for at, status in self.told.items() for each in status.groups if each.number == group)
+
+
+def waits_for(leader: GroupBrief) -> str:
+    """What else a message says of a group whose leader waits for nodes that are silent; empty if it waits for none."""
+    if not leader.awaited:
+        return ""
+    silent = _listed(leader.awaited)
+    return f", but no node answers at {silent}: start it again, or take it out (zmqlab remove {silent})"
 
 
 def _listed(places: Iterable[str]) -> str:

@@ -186,6 +186,6 @@ def _brings(record: TraceRecord, indexes: Iterable[int], key: Key) -> bool:
     """Whether the entries that a record concerns have one of ``indexes``, or its request is ``key``."""
     first, last = record.first_index, record.last_index
     for index in indexes:  # no any(): this is asked of thousands of records at a time
-        if first <= index <= last:
+        if 0 < first <= index <= last:
             return True
     return (record.client, record.number) == key

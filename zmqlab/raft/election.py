@@ -243,8 +243,8 @@ def step_down_if_removed(raft: RaftState) -> None:
 def start_transfer(raft: RaftState, target: int) -> bool:
     """Begin to hand leadership to the voter ``target``. Returns whether the transfer was begun or goes on.
 
-    A transfer to another voter is carried on until it is given up (:func:`tick_transfer`). Its target may have been told
-    to campaign, and of two that campaign at once often none is elected: the group would wait for an election time-out.
+    A transfer to another voter is carried on until it is given up (:func:`tick_transfer`). Its target may have been
+    told to campaign. Of two that campaign at once often none is elected: the group would wait for an election time-out.
     """
     if raft.role is not LEADER or target == raft.node_id or target not in raft.configuration.voters:
         return False
@@ -341,7 +341,7 @@ def become_leader(raft: RaftState) -> None:
     leave_role(raft)
     raft.role = LEADER
     raft.leader_id = raft.node_id
-    raft.heartbeat_elapsed = 0
+    raft.heartbeat_elapsed = raft.ticks % raft.settings.heartbeat_ticks if raft.settings.beats_in_step else 0
     next_index = raft.log.last_index + 1
     for member in raft.configuration.members:
         if member != raft.node_id:

@@ -55,6 +55,9 @@ class RaftSettings:
     tells_all: bool = True
     """Whether a leader tells each commit at once to all followers that can't count it. False: at once only to those
     for which :meth:`~zmqlab.raft.core.Raft.await_commit` was called, to the others with the next message."""
+    beats_in_step: bool = False
+    """Whether a leader counts the ticks to its first heartbeat from the node's start, and not from its election. So
+    those of several groups of a node, which start together, are due in the same tick."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

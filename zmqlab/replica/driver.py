@@ -7,7 +7,7 @@ group implements it (:mod:`zmqlab.engine.group`). Nothing is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from zmqlab.raft import Ready
@@ -79,3 +79,12 @@ class ReplicaSettings:
     """The shortest pause before a request goes to the leader again: its frame may have been lost on the way."""
     forward_bytes: int = 1_048_576
     """Of the requests in one FORWARD frame: a quarter of what a peer accepts."""
+
+    def shared_by(self, groups: int) -> ReplicaSettings:
+        """The share of one of so many groups of a node: what takes memory is bounded for all of them together."""
+        return replace(
+            self,
+            snapshot_log_bytes=self.snapshot_log_bytes // groups,
+            keep_bytes=self.keep_bytes // groups,
+            max_pending_bytes=self.max_pending_bytes // groups,
+        )

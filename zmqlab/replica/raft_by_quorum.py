@@ -276,8 +276,8 @@ class Members:
     def hand_over(self, target: int = NOBODY) -> bool:
         """Begin to transfer leadership to ``target``, or to the voter that has most of the log.
 
-        False: not possible, or not to ``target`` while a transfer to another goes on. Without a target, one that goes on
-        is what is wanted.
+        False: not possible, or not to ``target`` while a transfer to another goes on. Without a target, one that goes
+        on is what is wanted.
         """
         raft = self._raft
         if raft.role is not LEADER:

@@ -118,12 +118,13 @@ class Replica:
         """How long answers take: a moving mean, in ticks."""
         self._held: list[Held] = []
         self._reads = WaitingReads(first_context)
-        limits = SnapshotSettings(
-            log_bytes=settings.snapshot_log_bytes,
-            keep_bytes=settings.keep_bytes,
-            slice_bytes=settings.snapshot_slice_bytes,
-        )
-        self._snapshotting = Snapshotting(machine, replication, journal, limits)
+        self._snapshotting = Snapshotting(machine, replication, journal, _of_snapshots(settings))
+
+    def rebound(self, settings: ReplicaSettings) -> None:
+        """Other bounds hold from now on. What exceeds them stays: a request that was taken is answered, and the log
+        shrinks by the next snapshot."""
+        self.settings = settings
+        self._snapshotting.settings = _of_snapshots(settings)
 
     @property
     def snapshots_total(self) -> int:
@@ -238,6 +239,7 @@ class Replica:
         while not more and (ready := self.take_ready()) is not None:
             if must_store(ready):
                 self.store(ready)
+            self.send_stored(ready)
             more = self.follow_up(ready)
         return self.end_turn() or more
 
@@ -253,8 +255,8 @@ class Replica:
     def take_ready(self) -> Ready | None:
         """What is to be done next, without what promises nothing about the disk: that is done. None: nothing.
 
-        What is to be stored (:func:`must_store`) goes to :meth:`store`, and all of it to :meth:`follow_up` once that is
-        in the journal.
+        What is to be stored (:func:`must_store`) goes to :meth:`store`, and all of it to :meth:`send_stored` and then
+        to :meth:`follow_up` once that is in the journal.
         """
         replication = self.replication
         if not replication.is_ready():
@@ -271,14 +273,17 @@ class Replica:
         """Put into the journal what ``ready`` has for it. Raises JournalFull."""
         self.journal.store(ready.hard_state, ready.entries, ready.snapshot)
 
-    def follow_up(self, ready: Ready) -> bool:
-        """What may happen once ``ready`` is stored; returns whether there is more, for another turn."""
+    def send_stored(self, ready: Ready) -> None:
+        """Send what promises that ``ready`` is stored, once it is."""
         if self.steps is not None and must_store(ready):
             self.steps.stored(ready)
-        if ready.snapshot is not None:
-            self._settle_pending()
         if ready.send_stored:
             self._driver.send(ready.send_stored)
+
+    def follow_up(self, ready: Ready) -> bool:
+        """All else that follows once ``ready`` is stored; returns whether there is more, for another turn."""
+        if ready.snapshot is not None:
+            self._settle_pending()
         if ready.committed:
             if self.steps is not None:
                 self.steps.committed(ready.committed)
@@ -418,6 +423,14 @@ class Replica:
             self._held = [held for held in self._held if held.log_index > answerable_index]
             self.answered += [held.received_ns for held in due]
             self._driver.answer([(held.route, held.body) for held in due])
+
+
+def _of_snapshots(settings: ReplicaSettings) -> SnapshotSettings:
+    return SnapshotSettings(
+        log_bytes=settings.snapshot_log_bytes,
+        keep_bytes=settings.keep_bytes,
+        slice_bytes=settings.snapshot_slice_bytes,
+    )
 
 
 def must_store(ready: Ready) -> bool:

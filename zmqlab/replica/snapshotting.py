@@ -114,7 +114,8 @@ class Snapshotting:
         self._machine = machine
         self._replication = replication
         self._journal = journal
-        self._settings = settings
+        self.settings = settings
+        """May be replaced between two turns."""
         self._rows = -(-settings.slice_bytes // ORDER.size)
         self._making: _Making | None = None
         self._receiving: _Receiving | None = None
@@ -144,7 +145,7 @@ class Snapshotting:
     # Making.
 
     def _is_due(self) -> bool:
-        return self.applied_bytes >= self._settings.log_bytes and self._may_begin()
+        return self.applied_bytes >= self.settings.log_bytes and self._may_begin()
 
     def _may_begin(self) -> bool:
         if self._making is not None or self._is_receiving():
@@ -160,7 +161,7 @@ class Snapshotting:
         self._making = _Making(head, self._machine.freeze(self._rows))
 
     def _make_some(self, making: _Making) -> None:
-        head, left = making.head, self._settings.slice_bytes
+        head, left = making.head, self.settings.slice_bytes
         for piece in making.slices:
             making.data.write(piece)
             self._journal.stage_snapshot(head.index, head.term, piece)
@@ -187,8 +188,8 @@ class Snapshotting:
         log_entries = replication.last_index - replication.first_index + 1
         mean_bytes = max(1, replication.log_bytes // max(1, log_entries))
         sent = [each.snapshot.index for each in replication.followers.values() if each.snapshot is not None]
-        needed = min(index - min(sent, default=index), TRANSFER_LOGS * self._settings.log_bytes // mean_bytes)
-        return min(entries, max(needed, self._settings.keep_bytes // mean_bytes))
+        needed = min(index - min(sent, default=index), TRANSFER_LOGS * self.settings.log_bytes // mean_bytes)
+        return min(entries, max(needed, self.settings.keep_bytes // mean_bytes))
 
     # Receiving.
 
@@ -233,7 +234,7 @@ class Snapshotting:
     def _give_up_making(self) -> None:
         if self._making is not None:
             self._making = None
-            self.applied_bytes = max(self.applied_bytes, self._settings.log_bytes)  # it is due again
+            self.applied_bytes = max(self.applied_bytes, self.settings.log_bytes)  # it is due again
 
     def write_ahead(self) -> None:
         """Hand what was received to the journal."""
@@ -275,7 +276,7 @@ class Snapshotting:
         return self._hashing
 
     def _hash_some(self, hashing: _Hashing) -> None:
-        left = self._settings.slice_bytes
+        left = self.settings.slice_bytes
         for piece in hashing.slices:
             hashing.digest.update(piece)
             left -= len(piece)

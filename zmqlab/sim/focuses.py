@@ -31,7 +31,7 @@ WITH_SHARDS = (
 (:meth:`~zmqlab.sim.placed_operator.PlacedOperator.may_lose`)."""
 MEMBERS_STAY = 0.5
 """Share of the runs with shards in which no node comes or goes."""
-MOVES_OF_SHARDS = ("add", "remove", "replace")
+MOVES_OF_SHARDS = ("add", "remove", "replace", "move", "exchange", "kill_newcomer")
 """What the operator may do in the others."""
 MAY_BE_BUSY = ("", "snapshots", "sessions", "outage")
 
@@ -64,6 +64,7 @@ def _with_shards(rng: random.Random, plan: Plan, settings: SimSettings) -> Plan:
     sharded = replace(
         plan,
         shards=rng.choice((2, 3, 4, 6)),
+        raft=replace(plan.raft, beats_in_step=True),
         node_count=nodes,
         replication_factor=copies if 0 < copies < nodes else 0,
         balance_timeouts=rng.choice((1, 1, 2, 5)),

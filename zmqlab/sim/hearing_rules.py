@@ -12,9 +12,9 @@
   them, or with ``tells_all`` off to those that wait for it, as far as they have accepted its log;
 * *removal*: a leader removes a voter only if it has heard a majority of the voters that stay, in its own term. A leader
   that was elected just now does not know who is alive;
-* *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader tells
-  two nodes only if it has given the first one up, an election time-out after that transfer began (3.10): of two that
-  campaign at once often none is elected;
+* *transfer*: a node campaigns as if a leader wanted it only if a leader of the term before has told it to. A leader
+  tells two nodes only if it has given the first one up, an election time-out after that transfer began (3.10): of two
+  that campaign at once often none is elected;
 * *endings*: a node that forgets its leader because a connection has closed is a voter, and has not done so within five
   election time-outs: a process that cuts connections again and again must not have an election each time.
 
@@ -138,9 +138,9 @@ class Hearing:
                 f"it has heard only {heard} in term {raft.term}"
             )
 
-    def in_reach(self, raft: Raft, voters: list[int]) -> list[int]:
-        """Those of ``voters`` that this leader has heard within an election time-out."""
-        since = raft.ticks - raft.settings.election_ticks
+    def in_reach(self, raft: Raft, voters: list[int], timeouts: int = 1) -> list[int]:
+        """Those of ``voters`` that this leader has heard within so many election time-outs."""
+        since = raft.ticks - timeouts * raft.settings.election_ticks
         ticks = self._offices[raft.node_id, raft.term].ticks
         return [voter for voter in voters if voter == raft.node_id or ticks.get(voter, since) > since]
 
@@ -169,7 +169,7 @@ class Claims:
         self._copies = copies
         self._claims: dict[int, _Claim] = {}
         """Follower -> the furthest claim that it has heard in its newest term."""
-        self._told = 0
+        self.told = 0
         """The highest index that any leader has said to be committed."""
         self._told_all = 0
         """The same without notices, which go to one follower."""
@@ -187,12 +187,12 @@ class Claims:
 
     def installs(self, message: InstallSnapshot) -> None:
         """A leader sends a snapshot: what it covers is committed."""
-        self._told = max(self._told, message.snapshot_index)
+        self.told = max(self.told, message.snapshot_index)
         self._told_all = max(self._told_all, message.snapshot_index)
 
     def sent(self, message: AppendEntries) -> None:
         """A message leaves a leader. It may have lost its office since, and its log; then its disk says more by now."""
-        self._told = max(self._told, message.commit_index)
+        self.told = max(self.told, message.commit_index)
         if message.round == NO_ROUND:
             self._noticed[message.sender, message.to] = message.term, min(message.commit_index, message.prev_index)
         else:
@@ -232,7 +232,7 @@ class Claims:
     def _rises(self, raft: Raft) -> None:
         """By counting, if no leader has told of it."""
         index, term = raft.commit_index, raft.log.term_at(raft.commit_index)
-        if index > self._told and term is not None and term < self._terms.get(raft.node_id, 0):
+        if index > self.told and term is not None and term < self._terms.get(raft.node_id, 0):
             raise Violation(
                 f"commit rule: node {raft.node_id} has counted the copies of {index} in term {raft.term}, "
                 f"but that is an entry of term {term}"

@@ -301,9 +301,9 @@ class Process(Seated):
         """It will start at another address."""
         if self.world.listening.get(self.address) is self:
             del self.world.listening[self.address]
-        host, _ = parse_endpoint(address)
-        join = tuple(other for other in self.settings.join if other != address)
-        self.settings = replace(self.settings, bind=host, join=join or (self.address,))
+        join, peers = (tuple(filter(address.__ne__, named)) for named in (self.settings.join, self.settings.peers))
+        join = join if join or peers else (self.address,)
+        self.settings = replace(self.settings, bind=parse_endpoint(address)[0], join=join, peers=peers)
         self.address = self.settings.endpoint
 
     def join(self, members: Iterable[str]) -> None:

@@ -184,9 +184,13 @@ class Duties:
         pending, settings = self._replica.pending, self._replica.settings
         waiting = sum(len(each.frame) for each in pending.values())
         is_full = len(pending) >= settings.max_pending or waiting + len(frame) > settings.max_pending_bytes
-        committed = max(self._process.world.ledger.last_index, self._replica.replication.commit_index)
+        world = self._process.world
+        told = (
+            world.causes.claims.told if world.causes is not None else 0
+        )  # by a leader that ended before it applied it
+        committed = max(world.ledger.last_index, self._replica.replication.commit_index, told)
         behind = committed - self._replica.machine.applied_index
-        is_behind = 2 * behind > settings.max_behind  # a leader that has ended may have known of more commits
+        is_behind = 2 * behind > settings.max_behind
         if response.status == client_wire.ResponseStatus.BUSY and not (is_full or is_behind):
             raise Violation(
                 f"busy: node {self._process.node_id} refuses {len(frame)} bytes as too many, "

@@ -1,9 +1,10 @@
-"""The operator of a cluster with shards: adds and removes whole nodes, and replaces those that have lost their disks.
+"""The operator of a cluster with shards: adds, removes and moves whole nodes, and replaces those that have lost their
+disks. Now and then a node that it adds is killed while it is taken in.
 
 What it asks for is one roster (:mod:`zmqlab.engine.placing`), at the leader of group 0; each group follows by itself.
 So an addition is reached when the new node votes in each group that the roster gives it, and a removal when no group
 has the node any more. Only then it is switched off. A node that has lost its disk comes back at its address, as another
-member of the same groups, and no person asks for that.
+member of the same groups, and no person asks for that. So it is with a node that comes back at another address.
 
 A journal may be lost only while nothing else goes on, and if each group keeps a majority without it.
 """
@@ -68,6 +69,28 @@ class PlacedOperator(Operator):
         copies = self._world.plan.replication_factor
         if not copies or copies * self._world.plan.shards > len(self.members) + self.wishes:
             super()._add()
+
+    def _kill_newcomer(self) -> None:
+        """The node that came last ends while it is taken in, and is back later."""
+        coming = [self._world.processes[goal.node_id] for goal in self._goals if goal.is_addition]
+        if coming and coming[-1].engine is not None and not coming[-1].is_gone:
+            coming[-1].crash("while it is taken in")
+            self._world.at(self._gap_us(), self._start_again, coming[-1])
+
+    def _start_again(self, process: Process) -> None:
+        if process.engine is None and not process.is_gone:
+            process.start()
+
+    def _pick_movable(self) -> Process | None:
+        """Any node may come back elsewhere: founders too."""
+        movable = [each for each in self._world.running() if each.node_id in self.members and not each.is_closing]
+        return self._rng.choice(movable) if movable else None
+
+    def _is_settled(self) -> bool:
+        """Whether all is where it shall be, no node is about to leave, and none is down."""
+        members = [self._world.processes[member] for member in self.members]
+        is_quiet = not self._goals and all(each.replica is not None and not each.is_closing for each in members)
+        return is_quiet and not self.misplaced()
 
     def lost(self, process: Process) -> None:
         """A process has lost its journal: another node comes to its place, which the roster has still."""

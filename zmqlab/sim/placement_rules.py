@@ -6,6 +6,10 @@ the first node knows it, it is on the disks of a majority.
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
 nothing.) The roster may have changed just now, so that of the two newest versions the one that wants less counts.
+
+*No copy given up for a dead one.* A leader lets a voter go that still has its journal, and whose place the roster gives
+to another, only if all voters that the roster wants have answered it. One that has been silent for two election
+time-outs is known to be dead, or cut off.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zmqlab.placement import Roster
-from zmqlab.raft import Configuration
+from zmqlab.raft import Configuration, Raft
+from zmqlab.raft.messages import Entry
 from zmqlab.sim.checkers import Violation
 
 if TYPE_CHECKING:
     from zmqlab.sim.node_process import Process
     from zmqlab.sim.world import World
+
+SILENT_TIMEOUTS = 2
 
 
 class PlacementRules:
@@ -58,6 +65,23 @@ class PlacementRules:
             raise Violation(
                 f"voters: group {world.group} lets node {gone[0]} go, which has its journal, and keeps the voters "
                 f"{after.voters}, of {wanted} that the roster wants"
+            )
+
+    def lets_go(self, world: World, roster: Roster, raft: Raft, entry: Entry) -> None:
+        """A leader that knows this roster has stored a change of its group's members."""
+        if raft.configurations.oldest_index >= entry.index or world.causes is None:
+            return
+        before, after = raft.configurations.at(entry.index - 1), Configuration.decode(entry.data)
+        places, at = roster.groups[world.group], dict(before.addresses)
+        gone = [voter for voter in before.voters if voter not in after.members and at.get(voter) not in places]
+        wanted = [voter for voter in after.voters if at.get(voter) in places]
+        silent = [
+            voter for voter in wanted if voter not in world.causes.hearing.in_reach(raft, wanted, SILENT_TIMEOUTS)
+        ]
+        if silent and gone and not world.processes[gone[0]].is_gone:
+            raise Violation(
+                f"voters: node {raft.node_id} lets node {gone[0]} of group {world.group} go, though {silent} are to"
+                " take over and have not answered for two election time-outs"
             )
 
     def _is_one(self, roster: Roster, who: str) -> None:

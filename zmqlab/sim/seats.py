@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zmqlab.engine import Engine, Group
 from zmqlab.engine.group_founding import founded
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.raft.state import LEADER
 from zmqlab.replica import Origin, RaftByQuorum, Replica
@@ -73,6 +74,13 @@ class Seat:
         """Whether it runs and leads this group."""
         return self.replica is not None and self.replica.replication.role is LEADER
 
+    @property
+    def roster(self) -> Roster:
+        """As its process knows it. Of one that runs."""
+        hosting = self.process.engine.hosting if self.process.engine is not None else None
+        assert hosting is not None
+        return hosting.placing.roster
+
     def opened(self, replica: Replica, duties: Duties) -> None:
         """The engine has opened this group."""
         self.replica, self.duties = replica, duties
@@ -100,8 +108,7 @@ class Seat:
     def closes(self) -> None:
         """The process closes this replica, and goes on. Another node may have the group only if this one is let go.
 
-        A learner may close it: it counts for nothing, and a node that has none of the log yet can't know that it was
-        taken in just now.
+        A learner may close it: it counts for nothing, and the leader's last word may be older than its admission.
         """
         (index, newest), causes = self.world.configurations.history[-1], self.world.causes
         is_in = self.process.node_id in newest.voters

@@ -60,6 +60,30 @@ SHARD_MUTATIONS = (
         SHARDS,
     ),
     Mutation(
+        "what answers of all groups promise sent before it is stored",
+        engine.Engine._turn_of_groups,
+        (
+            (
+                "        for group, ready in due:\n            group.replica.send_stored(ready)\n        flush()\n",
+                "        flush()\n",
+            ),
+            (
+                "        flush()\n        to_store",
+                "        for group, ready in due:\n            group.replica.send_stored(ready)\n"
+                "        flush()\n        to_store",
+            ),
+        ),
+        200,
+        SHARDS,
+    ),
+    Mutation(
+        "of frames that came as one only the first handed on",
+        engine.Engine._hand_to_group,
+        (("in decode_bundle(frame):", "in decode_bundle(frame)[:1]:"),),
+        20,
+        SHARDS,
+    ),
+    Mutation(
         "a replica closed before its group has let it go",
         placing.Following.is_out,
         (("return standing.let_go_at >= max(1, in_effect)", "return True"),),
@@ -69,8 +93,15 @@ SHARD_MUTATIONS = (
     Mutation(
         "a member let go before the one in its place votes",
         placing.Following.tick,
-        (("elif surplus and self._all_vote():", "elif surplus:"),),
+        (("elif surplus and self._is_complete():", "elif surplus:"),),
         20,
+        SHARDS,
+    ),
+    Mutation(
+        "a member let go for one that has died since it was promoted",
+        placing.Following._is_complete,
+        (("bool(is_lasting) and ", ""), ("self._answers(voters.get(place, 0))", "place in voters")),
+        60,
         SHARDS,
     ),
     Mutation(

@@ -145,8 +145,12 @@ class Watcher:
             prev_term = self._process.raft.log.term_at(entries[0].index - 1)
             assert prev_term is not None, "entries are stored without a gap"
             world.logs.saw(prev_term, entries)
-            if self._process.leads and any(entry.kind == CONFIGURATION for entry in entries):
+            changes = [entry for entry in entries if entry.kind == CONFIGURATION]
+            if changes and self._process.leads:
                 world.on_change(self._process)
+                if world.placed is not None:
+                    roster = cast("Seat", self._process).roster
+                    world.placed.lets_go(world, roster, self._process.raft, changes[-1])
 
     def _note_stored(self, hard_state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         self._process.world.note(

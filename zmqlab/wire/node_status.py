@@ -151,6 +151,9 @@ class GroupBrief(msgspec.Struct, kw_only=True):
     """The base endpoint of the member that should lead this group; empty: none should more than the others."""
     members: list[str] = []
     """The base endpoints of the members."""
+    awaited: list[str] = []
+    """Of the leader: base endpoints where the roster wants a member, and none has answered for five seconds. The group
+    keeps its old members for that long."""
 
 
 class Member(msgspec.Struct, kw_only=True):

@@ -1,8 +1,8 @@
-"""The frames between nodes: Raft messages, forwarded requests and HELLO, as bytes and back.
+"""The frames between nodes: Raft messages, forwarded requests, HELLO and bundles of them, as bytes and back.
 
 Each message type has one fixed-width ``struct`` layout, little-endian, right after the frame's header. The messages
-that carry bytes of any length (AppendEntries, InstallSnapshot, FORWARD, HELLO) append them and state their lengths.
-Decoding checks every length against the frame, trusts no count beyond the bytes that came with it, and raises
+that carry bytes of any length (AppendEntries, InstallSnapshot, FORWARD, HELLO, BUNDLE) append them and state their
+lengths. Decoding checks every length against the frame, trusts no count beyond the bytes that came with it, and raises
 :class:`~zmqlab.errors.FrameError`. It also refuses messages that Raft takes for impossible, such as terms that fall
 along a log, and addresses that no node can connect to.
 
@@ -50,7 +50,7 @@ _SNAPSHOT_RESPONSE = struct.Struct("<QQQQQQ?")  # sender to term round snapshot_
 _TIMEOUT_NOW = struct.Struct("<QQQ")  # sender to term
 _READ_INDEX = struct.Struct("<QQQQ")  # sender to term context
 _READ_INDEX_RESPONSE = struct.Struct("<QQQQQ")  # sender to term context index
-_FORWARD = struct.Struct("<QI")  # sender request_count
+_FORWARD = struct.Struct("<QI")  # sender request_count, then each with its length; a BUNDLE of frames is the same
 _LENGTH = struct.Struct("<I")
 _ROSTER = struct.Struct("<QQHH")  # sender cluster address_bytes roster_bytes, then address, then roster
 _HELLO = struct.Struct("<QQBHH")  # sender to is_closing address_bytes name_bytes, then address, then name
@@ -223,18 +223,45 @@ def decode_forward(frame: bytes) -> tuple[int, list[bytes]]:
     Raises:
         FrameError: it is cut short, or holds another number of requests than it says.
     """
+    return _parts(frame, "a forwarded batch", "requests")
+
+
+def _parts(frame: bytes, name: str, of_what: str) -> tuple[int, list[bytes]]:
+    """The sender, and what follows with a length before each. Raises FrameError."""
     try:
         sender, count = _FORWARD.unpack_from(frame, HEADER_BYTES)
-        requests, offset = [], HEADER_BYTES + _FORWARD.size
+        parts, offset = [], HEADER_BYTES + _FORWARD.size
         while offset < len(frame):
             (size,) = _LENGTH.unpack_from(frame, offset)
             offset += _LENGTH.size + size
-            requests.append(frame[offset - size : offset])
+            parts.append(frame[offset - size : offset])
     except struct.error as error:
-        raise FrameError(f"a forwarded batch is cut short: {error}") from None
-    if offset != len(frame) or count != len(requests):
-        raise FrameError(f"a forwarded batch of {len(frame)} bytes says that it holds {count} requests, and does not")
-    return sender, requests
+        raise FrameError(f"{name} is cut short: {error}") from None
+    if offset != len(frame) or count != len(parts):
+        raise FrameError(f"{name} of {len(frame)} bytes says that it holds {count} {of_what}, and does not")
+    return sender, parts
+
+
+def encode_bundle(parts: Sequence[bytes]) -> bytes:
+    """A BUNDLE frame: whole frames of one node, of any of its groups, for one peer. At least one of them."""
+    joined = [header(frames.BUNDLE), _FORWARD.pack(sender_of(parts[0]), len(parts))]
+    for part in parts:
+        joined.append(_LENGTH.pack(len(part)))
+        joined.append(part)
+    return b"".join(joined)
+
+
+def decode_bundle(frame: bytes) -> list[bytes]:
+    """The frames in a BUNDLE frame, in their order. What they hold is not parsed yet.
+
+    Raises:
+        FrameError: it is cut short, holds another number of frames than it says, or one of another sender, or a bundle.
+    """
+    sender, parts = _parts(frame, "a bundle", "frames")
+    for part in parts:
+        if sender_of(part) != sender or part[3] == frames.BUNDLE:
+            raise FrameError(f"a bundle of {sender:#x} holds a bundle, or a frame of another sender")
+    return parts
 
 
 class Hello(NamedTuple):

@@ -136,13 +136,15 @@ class TraceRecord(msgspec.Struct, array_like=True, frozen=True):
     first_index: int = 0
     """The first entry that the message brings or the step concerns; 0: none."""
     last_index: int = 0
-    """The last one. Of an answer to a client: where its request stands in the log."""
+    """The last one. Of an answer to a client: where its request stands in the log. Of an AppendEntries without a round,
+    which is a notice: up to where its receiver may take the log for committed."""
     client: int = 0
     """The session of the request; of several requests in a message: of the first one that is traced. 0: none."""
     number: int = 0
     """The number of that request."""
     round: int = 0
-    """Of an AppendEntries, a chunk of a snapshot, and the answers to them: what tells one from the next."""
+    """Of an AppendEntries, a chunk of a snapshot, and the answers to them: what tells one from the next. 0: a notice of
+    a commit, which is not answered."""
     accepted: bool = True
     """Of an answer: whether it says yes. Of an answer to a client: whether its request was applied."""
     size: int = 0

@@ -7,6 +7,7 @@ one load against it (``load_once.py``) and counts the processor time of both sid
 
 - ``echo``: a bare pyzmq ROUTER that answers at once.
 - ``pipeline``: nodes with Raft and journal, whose books do nothing.
+- ``stamped``: nodes that note when each step of their turns begins and ends (``stamped_node.py``).
 - ``cluster``: nodes. ``cluster+keys``: nodes that encrypt all traffic and let in only who has a key.
 """
 
@@ -88,7 +89,7 @@ class Running:
     @property
     def is_cluster(self) -> bool:
         """Whether its processes are nodes, which answer questions about their state."""
-        return self.kind.partition("+")[0] in ("cluster", "pipeline")
+        return self.kind.partition("+")[0] in ("cluster", "pipeline", "stamped")
 
     def cpu_s(self) -> float:
         """CPU seconds of all processes of the target together since they began."""
@@ -207,7 +208,7 @@ def running(
     """Start a target; it is ready inside the block, and ends with it.
 
     Args:
-        kind: ``echo``, ``pipeline``, ``cluster`` or ``cluster+keys``.
+        kind: ``echo``, ``pipeline``, ``stamped``, ``cluster`` or ``cluster+keys``.
         nodes: how many processes; an echo is one.
         tree: the checkout that is run.
         durability: of the nodes.
@@ -255,6 +256,8 @@ def command_line(
     if kind == "echo":
         return [sys.executable, bare_node, "echo", str(ports[0])]
     start = [bare_node, "pipeline"] if kind == "pipeline" else ["-P", "-m", "zmqlab.node"]
+    if kind == "stamped":
+        start = [str(tree / "benchmarks" / "stamped_node.py")]
     peers = ",".join(f"tcp://127.0.0.1:{port}" for port in ports if port != ports[number])
     flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", folder, "--watch-stdin"]
     flags += ["--peers", peers] if peers else []

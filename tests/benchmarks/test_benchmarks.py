@@ -67,6 +67,16 @@ def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> 
 
 @pytest.mark.long
 @pytest.mark.process
+def test_the_timeline_has_the_steps_of_both_ways() -> None:
+    done = run("timeline", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    steps = {(row[0].split(",")[0], row[1]) for row in rows(done)}
+    assert {("leader", "store"), ("leader", "publish"), ("follower", "store"), ("follower", "send to a peer")} <= steps
+    assert {("leader", "answer"), ("follower", "answer")} <= steps, "through the leader, and through a follower"
+
+
+@pytest.mark.long
+@pytest.mark.process
 def test_growth_with_the_depth_fills_the_books_first() -> None:
     done = run("growth", "depth", "--values", "3000", "--rounds", "1", "--seconds", "0.3", "--rate", "1000")
     assert done.returncode == 0, done.stderr
@@ -79,7 +89,7 @@ def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
     done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert ["verdict", "passed"] in rows(done)
-    assert [row[0] for row in rows(done)][-2:] == ["node0", "load process"]
+    assert {row[0] for row in rows(done)[-3:]} == {"node0", "journals of all nodes", "load process"}
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ from zmqlab.errors import JournalMismatch
 from zmqlab.market.types import Command, CommandKind, OrderType, Side, TimeInForce, symbol_code
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.placement import group_of, place
+from zmqlab.raft.messages import BROADCAST, AppendEntries
 from zmqlab.replica import Change, Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
@@ -269,6 +270,22 @@ def test_the_commit_of_a_change_of_members_is_published_and_not_only_told_to_the
     in_its_log = cluster.groups(gone)[group].replica.replication
     assert gone_id not in in_its_log.configuration.members
     assert in_its_log.commit_index >= index
+
+
+def test_a_heartbeat_for_which_no_address_is_known_is_published() -> None:
+    """One of a node that does not lead: another replication may send it."""
+    cluster = founded(ticks=300)
+    (busy,) = (number for number, groups in Counter(cluster.leaders()).items() if groups == 2)
+    follows = next(group for group, leader in enumerate(cluster.leaders()) if leader != busy)
+    group = cluster.groups(busy)[follows]
+    node_id, index = group.replica.replication.node_id, group.replica.replication.commit_index
+    group.peers._published_commit = index
+    published: list[bytes] = []
+    cluster.watch = lambda number, effects: published.extend(effects.published if number == busy else ())
+    for _ in range(4):
+        group.send([AppendEntries(node_id, BROADCAST, 1, index, 1, index, 1, ())])
+        cluster.step(1)
+    assert sum(beats_of(frame) == [follows] for frame in published if frame[3] == frames.APPEND_ENTRIES) == 4
 
 
 def test_what_answers_of_several_groups_promise_is_stored_before_they_leave_together() -> None:

@@ -290,7 +290,6 @@ class Standing:
         """
         self._effects = effects
         self._replication = replication
-        self._places = places
         self._own_address = own_address
         self._nonce = nonce
         self._seeds = tuple(seeds)

@@ -260,8 +260,9 @@ class Peers:
             replication = self._replication
             if not message.entries and replication.configuration_index <= self._published_commit:
                 hearers = [at for follower in replication.followers for at in self._routes.get(follower, ())]
-                self._connections.beat(hearers, frame)
-                return
+                if hearers:  # else this node does not lead, or does not know where its followers are
+                    self._connections.beat(hearers, frame)
+                    return
             self._published_commit = message.commit_index
         self._effects.publish(frame)
 

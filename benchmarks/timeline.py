@@ -1,0 +1,122 @@
+"""Where the microseconds of one order go: when each step of each process begins, and how long it takes.
+
+    python benchmarks/timeline.py [--nodes 3] [--rounds 10]
+
+One order at a time, through the leader and through a follower. Each node notes its steps (``stamped_node.py``), by the
+clock that all processes of a machine share. The table has medians over all orders, in the order of the beginnings; a
+step that fewer than half of the orders have is left out. A turn begins where ``wait`` returns. The turns of a process
+are counted from the moment the client sends; what it still does for the order before is among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+
+from machine import line
+from one_order import IN_A_ROW, Bounce, Session
+from tables import markdown
+from targets import running
+
+from zmqlab.client.bare_client import BareClient
+
+Stamps = list[tuple[int, str, bool]]
+Order = tuple[int, int]
+"""When it was sent, and when its answer was there."""
+Key = tuple[str, int, str, int]
+"""Process, turn, step, and which one of its kind in the turn."""
+
+
+def timed(session: Session | Bounce) -> Order:
+    """One question."""
+    began_ns = time.monotonic_ns()
+    session.ask()
+    return began_ns, time.monotonic_ns()
+
+
+def steps_of(stamps: Stamps, times: list[int], process: str, order: Order) -> dict[Key, tuple[int, int]]:
+    """When each step began after the order was sent, and how long it took, in nanoseconds."""
+    found: dict[Key, tuple[int, int]] = {}
+    open_steps: dict[str, list[tuple[Key, int]]] = defaultdict(list)
+    turn = 0
+    seen: dict[str, int] = defaultdict(int)
+    sent_ns, answered_ns = order
+    for at_ns, step, is_end in stamps[bisect_left(times, sent_ns) : bisect_right(times, answered_ns)]:
+        if step == "wait":
+            if is_end:
+                turn += 1
+                seen.clear()
+                found[process, turn, "woken", 1] = at_ns - sent_ns, 0
+        elif turn and not is_end:
+            seen[step] += 1
+            open_steps[step].append(((process, turn, step, seen[step]), at_ns))
+        elif turn and open_steps[step]:
+            key, began_ns = open_steps[step].pop()
+            found[key] = began_ns - sent_ns, at_ns - began_ns
+    return found
+
+
+def rows_of(notes: dict[str, Stamps], orders: list[Order]) -> list[list[str]]:
+    """The table of one way."""
+    collected: dict[Key, list[tuple[int, int]]] = defaultdict(list)
+    for process, stamps in notes.items():
+        times = [at_ns for at_ns, _, _ in stamps]
+        for order in orders:
+            for key, step in steps_of(stamps, times, process, order).items():
+                collected[key].append(step)
+    often = {key: steps for key, steps in collected.items() if 2 * len(steps) > len(orders)}
+    rows = []
+    for (process, turn, step, _), steps in often.items():
+        began_us, took_us = (statistics.median(step[place] for step in steps) / 1e3 for place in (0, 1))
+        if step == "woken" or took_us >= 1.5:  # the others found nothing to do
+            rows.append(
+                (began_us, [f"{process}, turn {turn}", step, f"{began_us:.0f}", f"{took_us:.0f}" if took_us else ""])
+            )
+    return [row for _, row in sorted(rows)]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=10, help=f"of {IN_A_ROW} orders each way")
+    arguments = parser.parse_args()
+    about = line()
+    ways: dict[str, list[Order]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ZMQLAB_STAMPS"] = folder
+        with running("stamped", arguments.nodes) as target, ExitStack() as stack:
+            roles = {status.port + 2: (status.pid, status.role) for status in target.statuses()}
+            found = [(endpoint, *roles[int(endpoint.rpartition(":")[2])]) for endpoint in target.endpoints]
+            found.sort(key=lambda each: each[2] != "leader")
+            asked: dict[str, Session | Bounce] = {"bare": Bounce(stack)}
+            for name, (endpoint, _, _) in zip(("the leader", "a follower"), found, strict=False):
+                asked[name] = Session(stack.enter_context(BareClient({"node": endpoint})), "node")
+            for round_ in range(arguments.rounds + 1):
+                for name, session in asked.items():
+                    orders = [timed(session) for _ in range(IN_A_ROW)]
+                    if round_:  # the first one warms up
+                        ways[name] += orders
+        names = ["leader", "follower", *(f"other {number}" for number in range(1, arguments.nodes - 1))]
+        notes = {
+            name: json.loads((Path(folder) / f"{pid}.json").read_text())
+            for name, (_, pid, _) in zip(names, found, strict=True)
+        }
+    medians = {name: statistics.median(end - began for began, end in orders) / 1e3 for name, orders in ways.items()}
+    print(f"{about}.\nMedians of {len(ways['bare'])} orders each way, {arguments.nodes} nodes.")
+    print(f"A bare round trip takes {medians['bare']:.0f} µs.")
+    for name in list(asked)[1:]:
+        print(f"\nThrough {name}: {medians[name]:.0f} µs.\n")
+        print(markdown(["process", "step", "begins at, µs", "takes, µs"], rows_of(notes, ways[name]), text=2))
+
+
+if __name__ == "__main__":
+    main()

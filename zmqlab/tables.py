@@ -214,7 +214,7 @@ class StatusTable(Sequence[NodeState]):
             briefs = [brief for status in told for brief in status.groups if brief.number == number]
             newest = max(briefs, key=lambda each: (each.term, bool(each.leader_endpoint)), default=None)
             if newest is None:
-                rows.append((number, *("-",) * (len(GROUP_HEAD) - 1)))
+                rows.append((number, "not known", "-", "held by nodes that were not asked, or did not answer"))
                 continue
             members = ", ".join(sorted(names.get(each, each) for each in newest.members))
             leader = names.get(newest.leader_endpoint, newest.leader_endpoint) or "-"

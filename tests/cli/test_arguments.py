@@ -74,6 +74,8 @@ NODES = "tcp://localhost:5002"
         ("run kill-the-leader --seed -1", "Invalid value for '--seed'"),
         ("sweep --rates 1k,fast", "'fast' is not a rate"),
         ("sweep --rates max", "--rates says max: name numbers"),
+        ("sweep --shards 0", "shards is 0"),
+        ("sweep --nodes 3 --replication-factor 2", "every node holds the one group: say shards, too"),
         ("sweep --step soon", "'soon' is not a duration"),
         ("torture --nodes 2", "nodes is 2: it must be from 3 to 9"),
         ("torture --faults kill,flood", "no fault is called 'flood'"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from tests.cli.readings import FIGURES, a_snapshot, some_readings
-from zmqlab.cli.live_view import Columns, Tick, figures_of, node_rows, one_line, screen
+from tests.lab.test_groups import NODES, PLACED, status_in
+from zmqlab.cli.live_view import Columns, NodeRow, Tick, figures_of, node_rows, one_line, screen
 from zmqlab.cli.styled_lines import Span, apart, bars, labelled, plain, round_up, shortened, wrapped
 from zmqlab.lab.service_facts import NodeFacts
 
@@ -105,6 +107,15 @@ def test_a_line_in_place_of_a_screen() -> None:
     assert "38.2 s     10,012 orders/s  p50    1.90 ms  p99    4.10 ms  acknowledged 381,204" in line
     assert "node0:leader/3 node1:dead node2:follower/3" in line
     assert one_line(some_readings(0, figures=None, doing="starting")) == "starting"
+
+
+def test_a_line_says_of_several_groups_how_many_each_node_leads() -> None:
+    """It called each node the leader, in term 0."""
+    rows = [NodeRow(name, "leader", status_in(name, 0)) for name in NODES[:1]]
+    led = sum(members[0] == NODES[0] for members in PLACED.values())
+    line = one_line(replace(some_readings(0), nodes=rows))
+    assert f"node0:leads {led}" in line
+    assert "node0:leader" not in line
 
 
 # -- bars ----------------------------------------------------------------------------------------------------------

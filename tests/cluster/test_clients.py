@@ -28,10 +28,9 @@ def test_ten_clients_while_nodes_come_and_go(tmp_path: Path) -> None:
             cluster.remove(name)
 
         def answered_by_the_new_one() -> int:
-            said = load.newest
-            return (
-                dict(zip(said.endpoints, said.orders_by_node, strict=True)).get(cluster.endpoints[-1], 0) if said else 0
-            )
+            assert load.newest is not None
+            by_endpoint = dict(zip(load.newest.endpoints, load.newest.orders_by_node, strict=True))
+            return by_endpoint.get(cluster.endpoints[-1], 0)
 
         assert wait_for(lambda: answered_by_the_new_one() > 200), "it has its share"
         load.stop()

@@ -111,6 +111,7 @@ class Machine:
         assert self._outer is not None
         deadline = time.monotonic() + 60
         while not (children := psutil.Process(self._outer.pid).children()):
+            assert self._outer.poll() is None, f"the process of {self.name} has ended"
             assert time.monotonic() < deadline, f"{self.name} has no process"
             time.sleep(0.01)
         return children[0].pid

@@ -11,7 +11,7 @@ from tests.engine.shard_cluster import ShardCluster, endpoint
 from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
-from zmqlab.replica import MemoryJournal, ReplicaSettings
+from zmqlab.replica import MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.wire import control
 
 SHARDS = 4
@@ -334,6 +334,41 @@ def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     cluster.step_until(lambda: set(cluster.groups(2)) == held[4] and set(cluster.groups(4)) == held[2])
     cluster.step_until(cluster.is_placed)
     assert len(cluster.roster().nodes) == 5
+
+
+def test_a_member_that_has_lost_its_address_and_is_not_wanted_any_more_is_let_go() -> None:
+    """It was left alone for ever: it does not say where it is, as the roster has it in other groups alone."""
+    cluster = grown()
+    own_id, group = cluster.running[4].engine.hosting.placing.node_id, min(cluster.groups(4))  # type: ignore[union-attr]
+    cluster.stop(4)
+    leader = leading(cluster, group)
+    leader.propose_configuration(leader.configuration.with_address(own_id, ""))
+    cluster.step(60)
+    cluster.dismiss(4)
+    cluster.step_until(cluster.is_placed)
+    cluster.step_until(lambda: own_id not in leading(cluster, group).configuration.members)
+
+
+def leading(cluster: ShardCluster, group: int) -> RaftByQuorum:
+    cluster.step_until(lambda: cluster.leader(group) is not None)
+    number = cluster.leader(group)
+    assert number is not None
+    replication = cluster.groups(number)[group].replica.replication
+    assert isinstance(replication, RaftByQuorum)
+    return replication
+
+
+def test_a_node_that_leaves_before_the_roster_has_followed_it_takes_its_place_out() -> None:
+    """It looked for its new address in the roster, and took itself for gone."""
+    cluster = founded()
+    cluster.join(3, leave=True, drain_ms=60_000)
+    cluster.step_until(lambda: cluster.roster().version == 1 and cluster.is_placed())
+    moved(cluster, 3, MOVED, leave=True, drain_ms=60_000)
+    leaving = cluster.running[MOVED]
+    cluster.terminate(MOVED)
+    cluster.step_until(lambda: leaving.engine.is_over)
+    cluster.stop(MOVED)
+    assert cluster.roster().nodes == tuple(endpoint(number) for number in range(3))
 
 
 def test_a_node_that_lost_its_disk_and_moves_later_keeps_its_place() -> None:

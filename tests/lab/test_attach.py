@@ -18,7 +18,7 @@ from zmqlab import Cluster, LoadClient
 from zmqlab.errors import ClusterError, NotLetIn, RequestTimeout, SettingsError
 from zmqlab.keys import Keyring, Role, is_known, make_private
 from zmqlab.lab.events import spans_of
-from zmqlab.lab.external_host import OUTSIDE, AttachedFleet, ExternalHost
+from zmqlab.lab.external_host import OUTSIDE, AttachedFleet, ExternalHost, members_told
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_table import FaultTable
 from zmqlab.lab.feed import MetricsFeed
@@ -143,6 +143,54 @@ def test_old_news_of_the_members_change_nothing(outside: Outside) -> None:
     assert len(outside.fleet.names) == 4
 
 
+def in_groups(**groups: list[int]) -> list[list[NodeStatus]]:
+    """What the members of each group say; a group is the numbers of its members, the most advanced one first."""
+    return [
+        [
+            said(number, [member(each) for each in numbers], group=group, shards=len(groups), commit_index=9 - place)
+            for place, number in enumerate(numbers)
+        ]
+        for group, numbers in enumerate(groups.values())
+    ]
+
+
+def test_with_shards_the_nodes_are_the_members_of_all_groups() -> None:
+    """By the members of one group most nodes would have been missing."""
+    told = in_groups(a=[1, 2], b=[2, 3], c=[4, 1])
+    assert sorted(each.name for each in members_told(told)) == ["node1", "node2", "node3", "node4"]
+    told[1][0].members[1] = member(3, name="")
+    assert sorted(each.name for each in members_told(told)) == ["node1", "node2", "node3", "node4"], "another knows it"
+    told[1][1].members[1] = member(3, name="")
+    assert "" in [each.name for each in members_told(told)], "nameless for a moment: it is waited for"
+
+
+def test_a_node_that_has_moved_is_shown_where_it_speaks() -> None:
+    """One group may not have followed yet, and names its old place; without its disk it is another member of the same
+    name. Nothing was followed any more then."""
+    told = in_groups(a=[1, 2], b=[1, 2])
+    moved = member(2, host="127.0.0.7")
+    told[1] = [said(2, [member(1), moved], group=1, shards=2, address=moved.endpoint, commit_index=9)]
+    assert {each.name: each.host for each in members_told(told)} == {"node1": "127.0.0.1", "node2": "127.0.0.7"}
+
+
+def test_with_shards_members_of_any_group_are_followed(outside: Outside) -> None:
+    outside.fleet.plan = NodePlan(cluster="attached", run_dir=Path(), shards=2)
+    for status in (each for told in in_groups(a=[1, 2], b=[3, 4]) for each in told):
+        outside.feed._take_status(status)
+    outside.fleet.notice_deaths()
+    assert outside.fleet.names == ("node1", "node2", "node3", "node4")
+
+
+def test_with_shards_a_group_that_is_closed_is_no_restart(outside: Outside) -> None:
+    """A node's figures are of its first group. That of the next one was told a little earlier."""
+    outside.fleet.plan = NodePlan(cluster="attached", run_dir=Path(), shards=2)
+    outside.say(2, uptime_ms=90_000, shards=2)
+    outside.say(2, uptime_ms=89_900, shards=2)
+    assert outside.told == []
+    outside.say(2, uptime_ms=400, shards=2)
+    assert outside.told == [("restarted", "node2")]
+
+
 def test_events_are_placed_by_the_clock_of_their_machine(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     def statuses(endpoints: list[str], timeout_s: float) -> dict[str, NodeStatus]:
         ahead_ns = 2_000_000_000 if endpoints == ["tcp://127.0.0.1:5202"] else 0
@@ -189,7 +237,7 @@ def test_refuses_what_names_no_node(endpoints: Any) -> None:
 class Theirs:
     """Nodes as processes of someone else: this lab knows nothing of them."""
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
+    def __init__(self, folder: Path, count: int = 3, **settings: Any) -> None:
         self.keys = folder / "keys"
         Keyring.new().save(self.keys)
         ports = free_base_ports(count)
@@ -204,6 +252,7 @@ class Theirs:
                 keys=self.keys,
                 allow_faults=number != 2,
                 watch_stdin=True,
+                **settings,
             )
             for number, port in enumerate(ports)
         }
@@ -249,13 +298,6 @@ CANT: dict[str, Callable[[Cluster, str], object]] = {
 }
 
 
-def test_nodes_with_shards_are_not_attached_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All orders would have gone to group 0, and most nodes would have been missing."""
-    monkeypatch.setattr(ExternalHost, "look", lambda _: said(1, [member(1), member(2)], shards=4))
-    with pytest.raises(ClusterError, match=r"share 4 Raft groups.*LoadClient, and use zmqlab status"):
-        Cluster.attach(["tcp://127.0.0.1:5102"])
-
-
 @pytest.mark.process
 def test_attached_to_loaded_harmed_judged_and_let_go(theirs: Theirs, tmp_path: Path) -> None:
     with Cluster.attach(theirs.endpoints[:1], keys=theirs.keys) as cluster:
@@ -294,6 +336,40 @@ def test_attached_to_loaded_harmed_judged_and_let_go(theirs: Theirs, tmp_path: P
         assert theirs.processes["node2"].poll() is None, "out of the group, and its process goes on"
     assert all(process.poll() is None for process in theirs.processes.values()), "let go"
     assert not is_known(theirs.settings["node0"].endpoint), "and its key is shown there no longer"
+
+
+@pytest.mark.process
+def test_with_shards_attached_to_loaded_harmed_and_judged_in_each_group(tmp_path: Path) -> None:
+    theirs = Theirs(tmp_path, 4, shards=4, replication_factor=3)
+    try:
+        with Cluster.attach(theirs.endpoints[1:2], keys=theirs.keys) as cluster:
+            assert cluster.nodes == ("node0", "node1", "node2", "node3"), "of all groups, by the word of one node"
+            assert wait_for(lambda: len(cluster.running) == 4 and all(cluster.leaders.values()), 10)
+            assert repr(cluster).endswith("4 of 4 nodes are heard, 4 of 4 groups have a leader>")
+            with pytest.raises(ClusterError, match=re.escape(OUTSIDE)):
+                cluster.change(durability="fsync")
+            with LoadClient(cluster, rate=300, duration=None) as load:
+                load.start()
+                cluster.partition(["node0"], ["node1"])
+                cluster.heal()
+                (group, leader) = next((group, name) for group, name in cluster.leaders.items() if name != "node3")
+                heir = next(name for name in cluster.feed.newest(group) if name != leader)
+                cluster.transfer(heir, group=group)
+                theirs.kill("node3")
+                assert wait_for(lambda: "node3" not in cluster.running, 5)
+                theirs.start("node3")
+                assert wait_for(lambda: "node3" in cluster.running, 10)
+                load.stop()
+                result = load.wait(30)
+            assert result.verdict.ok, result
+            assert sorted(result.verdict.groups) == [0, 1, 2, 3]
+            assert all(each["acknowledged"] for each in result.as_dict()["groups"]), "orders went to each group"
+            assert ("node3", "restarted") in [(each.node, each.kind) for each in cluster.events]
+            cluster.remove("node3")
+            assert cluster.nodes == ("node0", "node1", "node2")
+        assert all(process.poll() is None for process in theirs.processes.values()), "let go"
+    finally:
+        theirs.close()
 
 
 @pytest.mark.process

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from tests.lab.test_service_status import NOW, load, node, status
 from zmqlab import Cluster, LoadClient
-from zmqlab.errors import SettingsError
+from zmqlab.client import ask
+from zmqlab.errors import ClusterError, RequestRefused, SettingsError
 from zmqlab.lab.consistency import said_of_groups, strip_of_statuses
 from zmqlab.lab.events import PLAIN_MARKS, group_named_in, naming_its_group
 from zmqlab.lab.fleet import is_ready
 from zmqlab.lab.group_facts import GroupFacts, findings_of_clients, findings_of_groups, group_of_statuses
+from zmqlab.lab.node_plan import NodePlan
 from zmqlab.lab.published import Mismatch, Published, over_groups
+from zmqlab.lab.scaling import Scaling
+from zmqlab.lab.scaling_by_hand import ScalingByHand
 from zmqlab.lab.service_facts import Facts
 from zmqlab.lab.service_status import Level, service_status
 from zmqlab.load.load_messages import GroupShare
 from zmqlab.placement import place
 from zmqlab.tables import NodeState, StatusTable
+from zmqlab.wire import control
 from zmqlab.wire.control import Event, EventKind
 from zmqlab.wire.node_status import GroupBrief, Member, NodeStatus
 
@@ -209,6 +216,13 @@ def test_the_table_says_who_holds_and_leads_which_group() -> None:
     assert [str(row[3]).split(", ") for row in rows] == [sorted(members) for members in PLACED.values()]
 
 
+def test_of_a_group_that_no_asked_node_holds_the_table_does_not_say_that_it_has_no_leader() -> None:
+    alone = StatusTable(table().nodes[:1])
+    held = [group for group, members in PLACED.items() if NODES[0] in members]
+    leaders = {row[0]: row[1] for row in alone.group_rows()}
+    assert [group for group, leader in leaders.items() if leader != "not known"] == held
+
+
 def test_with_one_group_the_table_is_as_it_was() -> None:
     text = StatusTable((NodeState("node0", "tcp://127.0.0.1:5002", "running", status("node0")),)).text()
     assert "chain hash" in text
@@ -231,6 +245,8 @@ def test_an_election_says_of_which_group() -> None:
     assert group_named_in(event) == ""
     told = msgspec.structs.replace(event, text="after 0.2 s")
     assert naming_its_group(told).text == "group 5: after 0.2 s"
+    as_logged = msgspec.structs.replace(event, text="node1 is leader in term 3 group=5")
+    assert naming_its_group(as_logged).text == "group 5: node1 is leader in term 3", "it stood there twice"
 
 
 def test_states_are_compared_group_by_group() -> None:
@@ -243,6 +259,42 @@ def test_states_are_compared_group_by_group() -> None:
     )
     assert said_of_groups({0: strip("a", "a"), 1: strip("b", "c")}).startswith("in group 1 the nodes have parted")
     assert said_of_groups({0: strip("a", "a"), 1: strip("b")}).startswith("in 1 of 2 groups")
+
+
+def test_leadership_is_handed_to_a_node_in_the_groups_that_it_holds() -> None:
+    """The panel's button was for group 0 alone: with a node that does not hold it, it failed after five seconds."""
+    plan = NodePlan(cluster="lab", run_dir=Path(), shards=8)
+    found = published()
+    feed, fleet = SimpleNamespace(newest=found.newest), SimpleNamespace(plan=plan)
+    scaling = Scaling(cast(Any, fleet), cast(Any, feed))
+    held = [group for group, members in PLACED.items() if "node0" in members]
+    other = next(group for group in PLACED if group not in held)
+    assert scaling.to_lead("node0", None) == held
+    assert scaling.to_lead("node0", held[1]) == [held[1]]
+    with pytest.raises(ClusterError, match=f"node0 holds no replica of group {other}.* group={held[0]} or {held[1]}"):
+        scaling.to_lead("node0", other)
+    with pytest.raises(SettingsError, match="group is 8"):
+        scaling.to_lead("node0", 8)
+    fleet.plan = NodePlan(cluster="lab", run_dir=Path())
+    assert scaling.to_lead("node0", None) == scaling.to_lead("node0", 0) == [0]
+
+
+def test_a_node_that_does_not_hold_the_group_is_not_said_to_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`zmqlab book` with one node of three asked whether it runs, though it had answered."""
+    refusal = control.ErrorAnswer(1, control.ErrorCode.NO_GROUP, "not here")
+    monkeypatch.setattr(ask, "ask_all", lambda endpoints, *_, **__: dict.fromkeys(endpoints, refusal))
+    with pytest.raises(RequestRefused, match=r"tcp://127.0.0.1:5002 does not hold group 2: name all nodes"):
+        ask.ask_any(
+            ["tcp://127.0.0.1:5002"], lambda: control.StatusQuery(1), control.StatusAnswer, timeout_s=0.05, group=2
+        )
+
+
+def test_no_node_is_started_by_hand_that_would_hold_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was started, and was not taken in until the time was up."""
+    few = msgspec.structs.replace(status_in("node0", 0), shards=3, replication_factor=2)
+    monkeypatch.setattr(ask, "statuses", lambda *_: {"tcp://127.0.0.1:5002": few})
+    with pytest.raises(SettingsError, match="7 nodes are more than the 6 copies of groups"):
+        ScalingByHand(["tcp://127.0.0.1:5002"], tmp_path, print).scale(7)
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

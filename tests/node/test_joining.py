@@ -222,7 +222,8 @@ def test_two_members_that_exchange_addresses_hear_every_member(make: Make, pause
     """While their HELLOs came one by one, both stood at one address, and a node ended its only connection to one."""
     group = make(3)
     group.form()
-    one, other = (number for number in range(3) if number != leader_of(group))
+    leader = leader_of(group)
+    one, other = (number for number in range(3) if number != leader)
     calm_ms = max(median_ms(group, number) for number in range(3))
     swap(group, one, other, pause_s)
     statuses = group.until_voters(0, 1, 2)

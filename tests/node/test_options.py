@@ -71,6 +71,18 @@ def test_one_file_names_all_machines_and_each_leaves_itself_out(monkeypatch: pyt
         node_settings({**shared, "join": everyone[:1], "bind": "10.9.0.1"}, {})
 
 
+def test_the_file_of_founders_names_all_of_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With shards all founders are named, and each would have needed a file of its own."""
+    monkeypatch.setattr(options, "_source_towards", lambda address: "10.9.0.2")
+    everyone = tuple(f"tcp://10.9.0.{number}:5000" for number in (1, 2, 3))
+    shared = {"peers": everyone, "insecure": True, "name": "n", "port": 5_000, "shards": 8}
+    found = node_settings({**shared, "bind": "0.0.0.0"}, {})
+    assert (found.host, found.peers) == ("10.9.0.2", (everyone[0], everyone[2]))
+    assert node_settings({**shared, "bind": "10.9.0.3"}, {}).peers == everyone[:2]
+    with pytest.raises(SettingsError, match="leave it out"):
+        node_settings({**shared, "peers": everyone[:1], "bind": "10.9.0.1"}, {})
+
+
 def test_an_address_is_found_where_those_to_join_are_not_known_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

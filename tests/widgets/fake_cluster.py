@@ -106,6 +106,10 @@ class FakeScaling:
     def turn(self, name: str, verb: str) -> AbstractContextManager[None]:
         return self._cluster.fleet.turns.take(name, verb)
 
+    def to_lead(self, name: str, group: int | None) -> Sequence[int]:
+        """There is one group."""
+        return [group or 0]
+
     def check_replaceable(self, name: str) -> None:
         """Every node can be replaced."""
 

@@ -129,7 +129,7 @@ def test_a_burst_does_not_flatten_the_throughput(cluster: FakeCluster, sampler: 
     drawn = models(charts)
     assert 2_000 < drawn["throughput_y"].end <= 5_000, "the axis follows the offered rate"
     burst = drawn["throughput_burst"]
-    assert (burst.visible, burst.text) == (True, "▲ 50,000/s")
+    assert (burst.visible, burst.text) == (True, "▲ 50k/s")
     assert burst.x == sampler.ring.newest(("t",), 2)["t"][0]
     assert (burst.text_align, burst.x_offset) == ("right", -6), "it stands at the right edge, which would cut it off"
     assert burst.y < 0.4 * drawn["throughput_y"].end, "labels of marks stand above"

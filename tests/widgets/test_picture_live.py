@@ -106,7 +106,7 @@ def test_a_kill_is_seen_and_seen_again_in_slow_motion(visit: tuple[LabVisit, psu
     keep(lab, "picture-replay")
     page.get_by_role("button", name="back to live").click()
     lab.execute("cluster.partition(cluster.nodes[:2], cluster.nodes[2:])")
-    page.get_by_role("status").filter(has_text="6 links not whole").wait_for(timeout=15_000)
+    page.get_by_role("status").filter(has_text="links cut").wait_for(timeout=15_000)
     page.wait_for_timeout(2_000)
     keep(lab, "picture-partitioned")
     lab.execute("cluster.stop()")

@@ -60,7 +60,7 @@ def test_what_a_screen_reader_is_told(rig: Rig) -> None:
     rig.turn(2)
     assert labels(page, "nodes")[2] == "node2, dead"
     assert labels(page, "links")[0] == "link of node0 and node1: node0 to node1 cut, back whole"
-    assert page.get_by_role("status").text_content() == "node0 leads, term 1 · node2 dead · 1 link not whole"
+    assert page.get_by_role("status").text_content() == "node0 leads, term 1 · node2 dead · a link not whole"
 
 
 def test_a_node_is_killed_by_keys_alone(rig: Rig) -> None:

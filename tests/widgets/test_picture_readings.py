@@ -12,6 +12,7 @@ import pytest
 from tests.widgets.fake_cluster import MS, FakeCluster, snapshot
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.message_matching import Fate, Message
+from zmqlab.widgets.group_readings import GroupReadings, GroupRow
 from zmqlab.widgets.picture_readings import (
     CLIENT,
     Look,
@@ -135,6 +136,23 @@ def test_the_election_timer_is_told_in_real_time_whatever_the_clock_of_the_node(
     assert timers == [(150, 260), (600, 1_040), (150, 260)]
 
 
+def test_with_several_groups_a_row_says_how_many_a_node_leads(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """The term and the timer that were told were of its first group alone."""
+    cluster.say("node0", role="leader", term=3)
+    cluster.say("node1", election_due_ms=90, election_timeout_ms=200)
+    sampler.turn()
+    rows = [GroupRow(number, leader, 3, {}) for number, leader in enumerate(["node0", "node1", "node0", ""])]
+    sampler._nodes.groups = GroupReadings(rows)
+    readings.sample(time.time_ns())
+    row = {name: column[-1] for name, column in readings.frame(time.time_ns(), "").streams["rows"].newest(1).items()}
+    assert [row[f"look{slot}"] for slot in (0, 1)] == [Look.LEADER, Look.FOLLOWER]
+    assert row["leads0"] == 2
+    assert row["leads1"] == 0, "it is not heard to lead any more"
+    assert all(math.isnan(row[f"{column}0"]) for column in ("term", "due", "timeout"))
+
+
 def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureReadings) -> None:
     cluster.links = {("node0", "node2"): LinkFault(delay_ms=200), ("node1", "gone"): LinkFault(cut=True)}
     cluster.load(acknowledged=512, endpoints=["tcp://127.0.0.1:5102", "tcp://127.0.0.1:9"], connected=[True, True])
@@ -194,9 +212,16 @@ def test_links_of_nodes_that_are_gone_are_not_told() -> None:
     assert links_table({("node0", "node9"): LinkFault(cut=True)}, {"node0": 0})["source"] == []
 
 
+def test_the_rate_of_a_client_is_of_the_last_second() -> None:
+    """Of a tenth it jumped: 1,600/s beside a large figure of 5,075."""
+    recent = [snapshot(acknowledged=orders) for orders in (500, 520, 160)]
+    assert clients_table(recent[-1:], recent, {})["rate"] == ["3,900/s"]
+    assert clients_table(recent[-1:], [*recent, snapshot(acknowledged=9, pid=8)], {})["rate"] == ["3,900/s"]
+
+
 def test_a_client_that_is_left_by_a_node_has_no_line_to_it() -> None:
     client = snapshot(endpoints=["a", "b"], connected=[True, False], acknowledged=0)
-    assert clients_table([client], {"a": 0, "b": 1}) == {"name": ["load"], "rate": ["0/s"], "slots": [[0]]}
+    assert clients_table([client], [client], {"a": 0, "b": 1}) == {"name": ["load"], "rate": ["0/s"], "slots": [[0]]}
 
 
 def test_only_what_happened_in_the_time_that_a_page_keeps_is_told(cluster: FakeCluster) -> None:

@@ -274,6 +274,14 @@ def test_labels(js: JavaScript, look: str, how: str, said: list[str]) -> None:
     assert [each for each in labels if each] == said
 
 
+@pytest.mark.parametrize(("how", "said"), [("long", "leads 3 groups"), ("short", "leads 3")])
+def test_with_several_groups_a_crown_says_how_many_the_node_leads(js: JavaScript, how: str, said: str) -> None:
+    """Every node wore the same crown, and none of them leads all groups."""
+    assert js("labelsOf({look: 'leader', leads: 3}, how, 0)", how=how) == [said]
+    assert js("wordsOfNode({look: 'leader', leads: 1, applied: 0, applied_lag: 0}, 'node1')") == "node1, leads 1 group"
+    assert js("labelsOf({look: 'follower', leads: 0}, how, 0)", how=how)[:1] == (["follower"] if how == "long" else [])
+
+
 def test_a_follower_of_an_older_term_says_so_where_there_is_little_room(js: JavaScript) -> None:
     assert js("labelsOf({look: 'follower', term: 2}, 'short', 3)") == ["term 2"]
 
@@ -291,3 +299,19 @@ def test_a_page_takes_the_columns_from_the_buffer_of_a_stream() -> None:
     assert pushes(columns) == [["a", [1, 2, 3]], ["b", [4, 5, 6]]]
     assert pushes("columnsOf(['a', 'b'], new DataView(new ArrayBuffer(0))).b.length") == 0
     pushes.close()
+
+
+def test_what_is_said_of_links_that_are_not_whole_has_no_number(js: JavaScript) -> None:
+    """The status line counts both ways of a link: it said that four were cut, and the picture two."""
+    links = "linksOf([0, 1, 2].map((slot) => ({slot, look: 'follower'})), links).filter((link) => link.there.bad)"
+    bad = {
+        "source": [0, 1],
+        "target": [1, 0],
+        "cut": [True] * 2,
+        "delay_ms": [0, 0],
+        "loss": [0, 0],
+        "words": ["cut"] * 2,
+    }
+    assert js(f"wordsOfLinks({links})", links=NO_LINKS) == ""
+    assert js(f"wordsOfLinks({links})", links=bad) == "a link cut"
+    assert js(f"wordsOfLinks({links})", links={name: values[:1] for name, values in bad.items()}) == "a link not whole"

@@ -221,7 +221,15 @@ def one_line(readings: Readings) -> str:
 
 
 def _role_of(node: NodeRow) -> str:
-    return f"{node.name}:{node.role}/{node.status.term}" if node.status is not None else f"{node.name}:{node.role}"
+    """The role and the term; of a node with several groups, which has no term, how many it leads."""
+    term = f"/{node.status.term}" if node.status is not None and not node.status.groups else ""
+    return f"{node.name}:{_said_of_role(node)}{term}"
+
+
+def _said_of_role(node: NodeRow) -> str:
+    groups = node.status.groups if node.status is not None else []
+    leads = sum(brief.role == "leader" for brief in groups)
+    return f"leads {leads}" if groups and node.role in ("leader", "follower") else node.role
 
 
 # -- a screen ------------------------------------------------------------------------------------------------------
@@ -365,10 +373,9 @@ def _node_cells(node: NodeRow) -> tuple[object, ...]:
     status = node.status
     if status is None:
         return (node.name, node.role, *("-",) * (len(NODE_HEAD) - 2))
-    leads = sum(brief.role == "leader" for brief in status.groups)
     return (
         node.name,
-        f"leads {leads}" if status.groups and node.role in ("leader", "follower") else node.role,
+        _said_of_role(node),
         status.term or "-",
         f"{status.orders_taken:,}",
         f"{status.applied_index:,}" if not status.groups else "-",

@@ -135,7 +135,7 @@ def quick(
             run_dir=run_dir,
             fresh=fresh and not number,
         )
-        more = _generators(generators) | _node_choice(node_choice)
+        more = _generators(generators) | sent_to(node_choice)
         load = LoadClient(cluster, **offered, **more, seed=seed, fail_if=fail_if)
         about = [nodes_text(nodes, shards), offered_text(load.settings, generators), f"seed {seed}"]
         about += [f"run {number + 1} of {repeat}"] if repeat > 1 else []
@@ -206,7 +206,7 @@ def client(
         metrics_host=bind,
         fail_if=fail_if,
         **_symbols(symbols),
-        **_node_choice(node_choice),
+        **sent_to(node_choice),
         **_generators(generators),
     )
     about = [nodes_text(len(endpoints)), offered_text(load.settings, generators), f"seed {seed}"]
@@ -280,7 +280,7 @@ def _symbols(count: int | None) -> dict[str, Any]:
     return {} if count is None else {"symbols": count}
 
 
-def _node_choice(choice: str | None) -> dict[str, Any]:
+def sent_to(choice: str | None) -> dict[str, Any]:
     """What a load client is told of the nodes that orders go to; nothing: it follows the nodes' shards."""
     return {} if choice is None else {"node_choice": choice}
 

@@ -322,6 +322,10 @@ def book(
     except ValueError as error:
         raise SettingsError(str(error)) from None
     shards = max((each.shards for each in statuses(endpoints, timeout_s, enough=bool).values()), default=1)
+    if shards > 1:  # the nodes that were named may not hold the symbol's group
+        from zmqlab.lab.placed_members import with_all_nodes
+
+        endpoints = with_all_nodes(endpoints)
     answer = ask_any(
         endpoints,
         lambda: BookQuery(nonce=new_nonce(), symbol=symbol, levels=levels, linearizable=not stale),

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from zmqlab.cli.load_commands import ACK_OPTION, KEEP_OPTION, REPLICATION_OPTION, nodes_text
+from zmqlab.cli.load_commands import (
+    ACK_OPTION,
+    FACTOR_OPTION,
+    KEEP_OPTION,
+    NODE_CHOICE_OPTION,
+    REPLICATION_OPTION,
+    SHARDS_OPTION,
+    nodes_text,
+    sent_to,
+)
 from zmqlab.cli.output import JSON_OPTION, PLAIN_OPTION, print_json, print_report, progress_stream
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import parse_duration, parse_rate
@@ -24,6 +33,8 @@ LOWEST, GROWTH, STEPS_MAX = 1_000.0, 1.5, 20
 
 def sweep(
     nodes: int = typer.Option(3, "--nodes", help="How many nodes, 1 to 15."),
+    shards: int = SHARDS_OPTION,
+    replication_factor: int = FACTOR_OPTION,
     rates: str = typer.Option(
         "", "--rates", help="Orders a second, as in 1k,5k,20k.", show_default="from 1k on, each half again as much"
     ),
@@ -32,7 +43,7 @@ def sweep(
     durability: str = typer.Option("os", "--durability", help="os, fsync, or memory."),
     replication: str = REPLICATION_OPTION,
     ack: str = ACK_OPTION,
-    node_choice: str = typer.Option("random", "--node-choice", help="random, round-robin or leader."),
+    node_choice: str | None = NODE_CHOICE_OPTION,
     keep: Path | None = KEEP_OPTION,
     plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
@@ -50,16 +61,18 @@ def sweep(
 
     cluster = Cluster(
         nodes,
+        shards=shards,
+        replication_factor=replication_factor,
         durability=durability,  # type: ignore[arg-type]  # checked by Cluster
         replication=replication,
         ack=ack,  # type: ignore[arg-type]  # checked by Cluster
     )
-    about = [nodes_text(nodes), f"{wanted[0]:,.0f} orders/s and more", f"{step_s:g} s each"]
+    about = [nodes_text(nodes, shards), f"{wanted[0]:,.0f} orders/s and more", f"{step_s:g} s each"]
     advice = "Ctrl-C ends it early, with what was measured"
     live = LiveRun("zmqlab sweep", about, progress_stream(as_json), plain=plain, advice=advice)
     with live, cluster:
         live.watch(cluster.feed, cluster)
-        found = _swept(cluster, wanted, live, step_s=step_s, seed=seed, node_choice=node_choice)
+        found = _swept(cluster, wanted, live, step_s=step_s, seed=seed, **sent_to(node_choice))
         kept = ""
         if keep is not None and found:
             kept = str(KeptSweep.keep(found, keep, cluster, step_s=step_s, ack=ack).folder)

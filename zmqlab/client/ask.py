@@ -82,24 +82,29 @@ def ask_any(
     Raises:
         RequestTimeout: no node answered within ``timeout_s``; NotLetIn if the keys are the reason.
         NoLeader: the last node that answered knew of no leader.
-        RequestRefused: a node said no for another reason; the other nodes would say the same.
+        RequestRefused: a node said no for another reason, and the other nodes would say the same; or the nodes that
+            answered do not hold the group.
     """
     deadline = time.monotonic() + timeout_s
-    no_leader: NoLeader | None = None
+    reason: RequestError | None = None
     while (remaining := deadline - time.monotonic()) > 0:
         for endpoint in endpoints:
             patience = min(patience_s, remaining)
             answer = ask_all([endpoint], lambda _: make_query(), patience, group=group).get(endpoint)
             try:
-                if answer is not None and not _is_elsewhere(answer):
+                if answer is not None and _is_elsewhere(answer):
+                    reason = reason or RequestRefused(
+                        f"{endpoint} does not hold group {group}: name all nodes of the cluster"
+                    )
+                elif answer is not None:
                     return expect(answer, answer_type, endpoint)
             except NoLeader as error:
-                no_leader = error
+                reason = error
             if (remaining := deadline - time.monotonic()) <= 0:
                 break
         time.sleep(min(RETRY_S, max(0.0, deadline - time.monotonic())))
     asked = " and ".join(endpoints)
-    raise no_leader or silence_of(endpoints, f"{asked} did not answer within {timeout_s:g} s: do these nodes run?")
+    raise reason or silence_of(endpoints, f"{asked} did not answer within {timeout_s:g} s: do these nodes run?")
 
 
 def ask_all(

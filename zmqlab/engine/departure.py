@@ -176,7 +176,7 @@ class Departing:
             effects,
             rng,
             settings.election_ticks,
-            lambda nonce: control.RemoveMemberQuery(nonce, placing.node_id, life, placing.own_address),
+            lambda nonce: control.RemoveMemberQuery(nonce, placing.node_id, life, placing.place),
             "does not let this node go for now",
         )
 
@@ -184,7 +184,7 @@ class Departing:
     def is_over(self) -> bool:
         """Whether the roster is without this node, or has no other, or it has taken too long."""
         placing = self._placing
-        return placing.is_last() or placing.own_address not in placing.roster.nodes or self._ticks >= self._ticks_max
+        return placing.is_last() or placing.place not in placing.roster.nodes or self._ticks >= self._ticks_max
 
     def tick(self, following: Following | None) -> None:
         """Ask. ``following``: of group 0, if this node holds it: it may lead."""
@@ -192,7 +192,7 @@ class Departing:
         placing = self._placing
         if self.is_over:
             self._asker.close()
-        elif following is None or following.release(0, placing.own_address, asks_itself=True) is Change.NOT_LEADER:
+        elif following is None or following.release(0, placing.place, asks_itself=True) is Change.NOT_LEADER:
             self._asker.tick(self._ticks, self._targets)
 
     def take(self, address: str, answer: control.Answer) -> None:

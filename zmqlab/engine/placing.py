@@ -152,9 +152,14 @@ class Placing:
         """Whether the roster has this node at another address."""
         return self.roster.address_of(self.node_id) not in ("", self.own_address)
 
+    @property
+    def place(self) -> str:
+        """Where the roster has this node; where it is, if the roster does not know it."""
+        return self.roster.address_of(self.node_id) or self.own_address
+
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
-        return self.roster.nodes == (self.own_address,)
+        return self.roster.nodes == (self.place,)
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -306,9 +311,13 @@ class Following:
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 
     def _is_wanted(self, member: int) -> bool:
-        """Whether a member is where the roster wants one. One that has no address is left alone."""
+        """Whether a member is where the roster wants one.
+
+        One without an address has moved, and another has the one that it had. It will say where it is, and is left
+        alone until then, or until the group has all whom the roster wants without it.
+        """
         address = dict(self._replication.configuration.addresses).get(member, "")
-        return not address or address in self._placing.places_in(self._number)
+        return address in self._placing.places_in(self._number) if address else not self._is_complete()
 
     def _is_complete(self) -> bool:
         """Whether a voter is at each place where the roster wants one, and has answered for an election time-out."""

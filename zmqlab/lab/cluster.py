@@ -105,7 +105,7 @@ class Cluster(FaultVerbs):
         check_count(nodes)
         check_shards(nodes, shards, replication_factor)
         self.shards = shards
-        """How many Raft groups share the symbols."""
+        """How many Raft groups share the symbols; of nodes that were attached to, as they say."""
         self.name = f"lab-{secrets.token_hex(3)}"
         self._folder = RunFolder(require_path("run_dir", run_dir) if run_dir is not None else None, keep, fresh)
         self._count = nodes
@@ -152,7 +152,7 @@ class Cluster(FaultVerbs):
 
         Raises:
             RequestTimeout: no node answers; NotLetIn if the key is the reason.
-            ClusterError: the nodes that answer belong to no cluster yet, or have shards.
+            ClusterError: the nodes that answer belong to no cluster yet.
             SettingsError: they are no endpoints, or there is no such key.
         """
         return cls(host=ExternalHost(endpoints, keys), ack=ack, run_dir=run_dir).start()
@@ -173,7 +173,7 @@ class Cluster(FaultVerbs):
                 raise ClusterError("this cluster has been started already: make another Cluster")
             register.replace_earlier()
             self._rooms = rooms = make(self.name, self._count, self._plan, self._host, self._folder)
-            self.name = rooms.name
+            self.name, self.shards = rooms.name, rooms.fleet.plan.shards
             try:
                 register.enter(self, rooms.end)
                 rooms.begin(self._count)
@@ -292,6 +292,7 @@ class Cluster(FaultVerbs):
 
         Raises:
             NoLeader: not within ``timeout_s``.
+            SettingsError: there is no such group.
             ClusterError: the cluster has been stopped.
         """
         return self._started.wait_for_leader(timeout_s, group)

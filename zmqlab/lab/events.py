@@ -168,9 +168,10 @@ def link_of(event: Event) -> str:
 
 
 def naming_its_group(event: Event) -> Event:
-    """The same event of a cluster with several Raft groups: its text begins with its group, as in ``group 3``."""
-    text = f"{OF_GROUP}{event.group}" + (f": {event.text}" if event.text else "")
-    return msgspec.structs.replace(event, text=text)
+    """The same event of a cluster with several Raft groups: its text begins with its group, as in ``group 3``, and does
+    not end with it, as a line of a node's log does."""
+    said = event.text.removesuffix(f" group={event.group}")
+    return msgspec.structs.replace(event, text=f"{OF_GROUP}{event.group}" + (f": {said}" if said else ""))
 
 
 def group_named_in(event: Event) -> str:

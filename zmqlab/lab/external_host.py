@@ -13,7 +13,9 @@ that says who can do it (:data:`OUTSIDE`), and a display keeps its button and di
 
 *Which nodes there are* is what the nodes say: the members of the newest membership
 (:mod:`zmqlab.client.roster`). :class:`AttachedFleet` reads it from the feed, twenty times a second. So nodes that join,
-leave or move are followed, and nothing has to be told here.
+leave or move are followed, and nothing has to be told here. With several Raft groups it is the members of all of them
+(:func:`members_told`), because no node knows more than its own groups' members. Which groups there are is asked once:
+their number stays for good.
 
 *Whether a node runs* can't be known from outside. A node is *heard* or not. One that has published nothing for
 :data:`HEARD_S` is silent: it may be dead, paused, cut off from this process or from all. The fleet calls the nodes that
@@ -33,11 +35,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from zmqlab.client import ask
-from zmqlab.client.roster import newest_of
+from zmqlab.client.roster import newest_of, nodes_told
 from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
 from zmqlab.errors import ClusterError, NotLetIn, SettingsError
 from zmqlab.keys import forget, of_client, trust, trust_clients_ports
@@ -56,6 +60,9 @@ ATTACH_S = 5.0
 ASK_S, POLL_S = 1.0, 0.1
 HEARD_S = 1.0
 """A node publishes ten times a second. After so long without a word it is silent."""
+GROUPS_MS = 500
+"""A node with several groups tells of each ten times a second. When it closes the first, what it told of the next one
+is a little older, and no restart."""
 CLOCK_S = 5.0
 """Between two questions for a node's clock. A disciplined clock parts from another by 75 µs in that time."""
 CLOCK_ANSWER_S = 0.5
@@ -84,7 +91,7 @@ class ExternalHost(Host):
         """What is shown to the nodes; None: what this process shows everywhere."""
 
     def look(self, timeout_s: float = ATTACH_S) -> NodeStatus:
-        """The status of the most advanced node, which names the members.
+        """The status of the most advanced node, which names the members; with several Raft groups, of all of them.
 
         Raises:
             RequestTimeout: no node answers in time; NotLetIn if the key is the reason.
@@ -96,6 +103,8 @@ class ExternalHost(Host):
         while True:
             told = ask.statuses(endpoints, ASK_S)
             newest = newest_of(told.values())
+            if newest is not None and newest.shards > 1:
+                newest = self._with_all_groups(newest, told)
             if newest is not None and len(_places_of(newest.members)) == max(1, len(newest.members)):
                 return newest
             is_late = time.monotonic() > deadline
@@ -110,6 +119,14 @@ class ExternalHost(Host):
                     " attach again"
                 )
             time.sleep(POLL_S)
+
+    def _with_all_groups(self, newest: NodeStatus, told: Mapping[str, NodeStatus]) -> NodeStatus:
+        """The status with the members of all groups as its members: asks each node that is told of."""
+        named = [at for status in told.values() for at in nodes_told(status)]
+        endpoints = list(dict.fromkeys([*told, *named]))
+        trust_clients_ports(named, self.credentials)
+        groups = [ask.statuses_of_group(endpoints, group, ASK_S).values() for group in range(newest.shards)]
+        return replace(newest, members=members_told(groups))
 
     # -- what can't be done from here ------------------------------------------------------------------------
 
@@ -214,9 +231,10 @@ class AttachedFleet(Fleet):
     def notice_deaths(self) -> None:
         """Follow the members, and record which nodes fell silent or came back. The feed's thread calls this."""
         told = self._feed.newest()
-        newest = newest_of(told.values())
-        if newest is not None and newest.members:
-            self._follow_members(newest.members)
+        shards = self.plan.shards
+        members = members_told(self._feed.newest(group if shards > 1 else None).values() for group in range(shards))
+        if members:
+            self._follow_members(members)
         silent_s = self._feed.silent_s()
         for name in self.names:
             status, age_s = told.get(name), silent_s.get(name, HEARD_S)
@@ -288,7 +306,8 @@ class AttachedFleet(Fleet):
                 self._silent.add(name)
                 self._feed.note(LabEvent.SILENT, name, "", time.time_ns() - round(age_s * 1e9))
             return
-        restarted = status.uptime_ms < self._uptimes_ms.get(name, 0)
+        slack_ms = GROUPS_MS if self.plan.shards > 1 else 0
+        restarted = status.uptime_ms + slack_ms < self._uptimes_ms.get(name, 0)
         self._uptimes_ms[name] = status.uptime_ms
         if restarted:
             self._feed.note(LabEvent.RESTARTED, name, f"pid {status.pid}")
@@ -303,6 +322,28 @@ class AttachedFleet(Fleet):
             self.when_back(name)
         except ClusterError:
             return  # it is gone again, or it takes no faults: then it has none
+
+
+def members_told(groups: Iterable[Iterable[NodeStatus]]) -> list[Member]:
+    """The members of all groups, each node once, by the newest status in each group.
+
+    A name that this status does not tell is taken from any other one: the newest may be of a node that has just
+    started, and has not heard all names yet. Of two members of one name that one counts which speaks there: with
+    several groups, a node that comes back elsewhere without its disk is taken in beside its old place.
+
+    Args:
+        groups: for each group its statuses at the nodes that hold it.
+    """
+    statuses = [list(each) for each in groups]
+    names = {each.node_id: each.name for told in statuses for one in told for each in one.members if each.name}
+    newest = [found for told in statuses if (found := newest_of(told)) is not None]
+    members = {
+        each.endpoint: replace(each, name=each.name or names.get(each.node_id, ""))
+        for found in newest
+        for each in found.members
+    }
+    homes = {one.name: one.address for told in statuses for one in told if one.address in members}
+    return [each for at, each in members.items() if homes.get(each.name, at) == at]
 
 
 def _places_of(members: Sequence[Member]) -> dict[str, str]:

@@ -137,7 +137,7 @@ for _kind in (
             Control("kill -9", "SIGKILL", Target.NODE, faults.Kill, danger=True, needs_process=True),
             Control(
                 "kill the leader",
-                "SIGKILL for the node that leads now",
+                "SIGKILL for the node that leads now; with shards, that leads group 0",
                 Target.LEADER,
                 faults.Kill,
                 danger=True,
@@ -221,7 +221,13 @@ for _kind in (
         controls=(
             Control("cut", "the second node hears nothing of the first", Target.LINK, _cut, undo=HEAL),
             Control("isolate", "cut all links of this node", Target.NODE, faults.Isolate, undo=HEAL),
-            Control("isolate the leader", "cut all links of the leader", Target.LEADER, faults.Isolate, undo=HEAL),
+            Control(
+                "isolate the leader",
+                "cut all links of the leader; with shards, of group 0",
+                Target.LEADER,
+                faults.Isolate,
+                undo=HEAL,
+            ),
         ),
         draws=(
             Draw(
@@ -425,7 +431,13 @@ for _kind in (
         name="transfer",
         marks=(Mark(LabEvent.TRANSFER, "{node} is to lead", Sort.CHANGE),),
         controls=(
-            Control("make it lead", "the leader hands over to this node", Target.NODE, faults.Transfer, ("running",)),
+            Control(
+                "make it lead",
+                "the leader hands over to this node; with shards, in each group that the node holds",
+                Target.NODE,
+                lambda name: faults.Transfer(name, group=None),
+                ("running",),
+            ),
         ),
         draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.successors()[0])),),
     ),

@@ -82,7 +82,8 @@ class FaultVerbs:
 
         Raises:
             NoLeader: no node leads, so none can hand over.
-            ClusterError: the node is stopped or paused, or it did not take over in time; the message says why.
+            SettingsError: there is no such group.
+            ClusterError: the node is stopped or paused, holds no replica of the group, or did not take over in time.
         """
         Transfer(name, timeout_s, group).strike(self)
 

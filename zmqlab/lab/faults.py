@@ -37,8 +37,6 @@ from zmqlab.lab.fleet import Fleet, check_count
 from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, TRANSFER_TIMEOUT_S, Scaling
 from zmqlab.wire.fault_queries import LinkFault
 
-SEEN_S = 1.0
-"""How long a new leader's own snapshot may take to arrive: it publishes ten a second."""
 ALL_WHOLE = "all links are whole"
 
 
@@ -254,25 +252,27 @@ class Wipe(OfOneNode):
 
 @dataclass(frozen=True, slots=True)
 class Transfer(OfOneNode):
-    """Leadership of a group is handed to a node that is well. The leader stays there: there is nothing to undo."""
+    """Leadership of a group, or of all groups that a node holds (None), is handed to it. There is nothing to undo."""
 
     node: str
     timeout_s: float = TRANSFER_TIMEOUT_S
-    group: int = 0
+    group: int | None = 0
 
     def check(self, cluster: Breakable) -> None:
         if self.node not in cluster.running:
             cluster.fleet.process(self.node)
         if self.node in cluster.paused:
             raise ClusterError(f"{self.node} is paused and can't lead: cluster.resume({self.node!r}) continues it")
+        cluster.scaling.to_lead(self.node, self.group)
 
     def news(self) -> Iterable[News]:
-        return (News(LabEvent.TRANSFER, self.node, f"{self.node} is to lead"),)
+        return (
+            News(LabEvent.TRANSFER, self.node, f"{self.node} is to lead{f' group {self.group}' * bool(self.group)}"),
+        )
 
     def inflict(self, cluster: Breakable) -> None:
-        cluster.scaling.hand_over(self.node, self.timeout_s, self.group)
-        feed = cluster.feed
-        feed.wait_until(lambda: feed.leader_among(cluster.running, self.group) == self.node, SEEN_S)
+        for group in cluster.scaling.to_lead(self.node, self.group):
+            cluster.scaling.hand_over(self.node, self.timeout_s, group)
 
     def undo(self, cluster: Breakable) -> None:
         """Nothing is left of it."""

@@ -63,9 +63,12 @@ BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES, reconnect_ms=20, reconne
 
 
 class MetricsFeed:
-    """Collects what a cluster publishes. Close it, or use it as a context manager."""
+    """Collects what a cluster publishes. Close it, or use it as a context manager.
 
-    def __init__(self) -> None:
+    ``shards``: how many Raft groups there are, as far as is known before a node has said so.
+    """
+
+    def __init__(self, shards: int = 1) -> None:
         self.clock: Callable[[str], ClockOffset] = lambda _: SAME_CLOCK
         """Tells by a node's name how far the clock of its machine is ahead."""
         self._lock = threading.Lock()
@@ -73,7 +76,7 @@ class MetricsFeed:
         """(``connect`` or ``disconnect``, endpoint) that the thread has still to carry out."""
         self._connected: set[str] = set()
         """Endpoints; only the thread touches it."""
-        self._published = Published()
+        self._published = Published(shards)
         self._events: deque[control.Event] = deque(maxlen=HISTORY_EVENTS)
         self._event_callbacks: list[Callable[[control.Event], None]] = []
         self._trade_callbacks: list[Callable[[control.TradeEvent], None]] = []

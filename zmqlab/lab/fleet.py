@@ -366,7 +366,7 @@ class Fleet:
             if status not in (*QUIET_ENDS, self.foretold.get(name)):
                 self._on_failure()
             self._feed.forget(name)
-            text = " ".join([SIGNALS.get(status, f"exit status {status}"), *process.error_text().splitlines()[-1:]])
+            text = ": ".join([SIGNALS.get(status, f"exit status {status}"), *process.error_text().splitlines()[-1:]])
             self._feed.note(LabEvent.DIED, name, text, getattr(process, "ended_ns", 0))
 
 

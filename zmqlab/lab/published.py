@@ -97,8 +97,8 @@ class _Group:
 class Published:
     """See the module."""
 
-    def __init__(self) -> None:
-        self.shards = 1
+    def __init__(self, shards: int = 1) -> None:
+        self.shards = shards
         """How many groups share the symbols, by the newest status."""
         self.mismatches: deque[Mismatch] = deque(maxlen=MISMATCHES)
         """Every checkpoint at which nodes disagreed."""

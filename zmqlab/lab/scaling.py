@@ -42,9 +42,7 @@ from zmqlab.lab.placed_members import (
     with_all_nodes,
 )
 from zmqlab.lab.turns import MEMBERS
-from zmqlab.settings import (
-    NodeSettings,
-)
+from zmqlab.settings import NodeSettings, require_whole
 from zmqlab.wire import control
 from zmqlab.wire.node_status import Member
 
@@ -56,6 +54,8 @@ REFUSAL_S = 0.5
 """A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
 now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
 POLL_S = 0.02
+SEEN_S = 1.0
+"""How long a new leader's own snapshot may take to arrive: it publishes ten a second."""
 
 
 class Reached(NamedTuple):
@@ -137,10 +137,7 @@ class Scaling:
         and the leader goes last."""
         check_count(count)
         if count > self.nodes_max:
-            raise SettingsError(
-                f"{count} nodes are more than the {self.nodes_max} copies of groups that there are to hold: found a"
-                " cluster with more shards, or with a larger replication factor"
-            )
+            raise SettingsError(no_room(count, self.nodes_max))
         if self._fleet.outside:
             raise ClusterError(f"no size can be set from here: {self._fleet.outside}")
         with self._fleet.turns.take(MEMBERS, "scale"):
@@ -181,8 +178,27 @@ class Scaling:
             new = replace(settings, peers=(), join=self._to_join(name), leader=False)
             self._bring_in(new, LabEvent.RESTARTED, timeout_s)
 
+    def to_lead(self, name: str, group: int | None) -> Sequence[int]:
+        """The groups whose leadership is meant: this one; None: all that ``name`` holds.
+
+        Raises:
+            SettingsError: there is no such group.
+            ClusterError: ``name`` does not hold it.
+        """
+        require_whole("group", group or 0, 0, self._fleet.plan.shards - 1)
+        told = self._feed.newest().get(name)
+        held = [each.number for each in told.groups] if told is not None and self._has_shards else []
+        if group is None:
+            return held or [0]
+        if held and group not in held:
+            raise ClusterError(
+                f"{name} holds no replica of group {group}, and so it can't lead it: group="
+                f"{' or '.join(map(str, held))} can be handed to it"
+            )
+        return [group]
+
     def hand_over(self, name: str, timeout_s: float = TRANSFER_TIMEOUT_S, group: int = 0) -> None:
-        """Have the leader of a group hand leadership to ``name``; returns when ``name`` leads.
+        """Have the leader of a group hand leadership to ``name``; returns when ``name`` leads, and the feed knows it.
 
         Raises:
             NoLeader: no node leads.
@@ -193,6 +209,7 @@ class Scaling:
         while True:
             reached = reach_leader(self._endpoints, deadline, group)
             if reached.endpoint == settings.client_endpoint:
+                self._feed.wait_until(lambda: self._feed.leader_among(self._fleet.running, group) == name, SEEN_S)
                 return
             why_not = _ask_to_transfer(reached, settings.endpoint, group)
             if time.monotonic() > deadline:
@@ -260,6 +277,14 @@ class Scaling:
         """Where the nodes are that run now. Raises ClusterError if the cluster has been stopped: no wait goes on."""
         self._fleet.turns.require_open()
         return [self._fleet.endpoint(name) for name in self._fleet.running]
+
+
+def no_room(count: int, copies: int) -> str:
+    """Why a cluster with shards can't have so many nodes."""
+    return (
+        f"{count} nodes are more than the {copies} copies of groups that there are to hold: found a cluster with more"
+        " shards, or with a larger replication factor"
+    )
 
 
 # -- the leader and its members ----------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from zmqlab.client import ask
 from zmqlab.endpoints import CLIENT_PORT, is_loopback, parse_endpoint
-from zmqlab.errors import ClusterError, start_error
+from zmqlab.errors import ClusterError, SettingsError, start_error
 from zmqlab.keys import Keyring, Role
 from zmqlab.lab import processes
 from zmqlab.lab.fleet import check_count, free_name
 from zmqlab.lab.hosts import LocalHost, start_in_background
 from zmqlab.lab.placed_members import look
-from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, let_go, reach_cluster
+from zmqlab.lab.scaling import CHANGE_TIMEOUT_S, Reached, let_go, no_room, reach_cluster
 from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings
 from zmqlab.wire.node_status import Member
 
@@ -63,6 +63,9 @@ class ScalingByHand:
             NoLeader: no majority runs.
         """
         check_count(count)
+        copies = max((each.shards * each.replication_factor for each in ask.statuses(self._seeds).values()), default=0)
+        if copies and count > copies:
+            raise SettingsError(no_room(count, copies))
         while len(members := self._reach().members) != count:
             if len(members) < count:
                 self._add(members)

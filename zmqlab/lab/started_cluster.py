@@ -27,7 +27,7 @@ from zmqlab.lab.node_plan import KEY_FOLDER, NodePlan
 from zmqlab.lab.register import Ending
 from zmqlab.lab.run_folders import KnownCluster, RunFolder
 from zmqlab.lab.scaling import Scaling
-from zmqlab.settings import NodeSettings
+from zmqlab.settings import NodeSettings, require_whole
 from zmqlab.tables import NodeState, StatusTable
 
 if TYPE_CHECKING:
@@ -90,8 +90,10 @@ class StartedCluster:
 
         Raises:
             NoLeader: not within ``timeout_s``.
+            SettingsError: there is no such group.
             ClusterError: the cluster has been stopped.
         """
+        require_whole("group", group, 0, self.fleet.plan.shards - 1)
         found: list[str] = []
 
         def look() -> bool:
@@ -103,10 +105,10 @@ class StartedCluster:
             run, advice = "run", "cluster.restart(name) starts one"
             if self.fleet.outside:
                 run, advice = "are heard", self.fleet.outside
-            of_group = f" of group {group}" if self.fleet.plan.shards > 1 else ""
+            of_group, members = (f" of group {group}", " of its members") if self.fleet.plan.shards > 1 else ("", "")
             raise NoLeader(
                 f"no leader{of_group} within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)}"
-                f" nodes {run}, and a majority must: {advice}, cluster.status() shows all"
+                f" nodes {run}, and a majority{members} must: {advice}, cluster.status() shows all"
             )
         return found[0]
 
@@ -137,7 +139,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
         folder: of the run.
 
     Raises:
-        ClusterError: another cluster uses the folder, what is in it can't be started, or other nodes have shards.
+        ClusterError: another cluster uses the folder, or what is in it can't be started.
         SettingsError: the folder can't be used, or holds a cluster of another size.
         RequestTimeout: the nodes that are to be attached to do not answer.
     """
@@ -156,7 +158,7 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
 
             targets = Targets(folder.path, name)
             end.also(targets.clear)
-        feed = MetricsFeed()
+        feed = MetricsFeed(plan.shards)
         end.also(feed.close)
 
         def changed(nodes: Iterable[NodeSettings]) -> None:
@@ -180,14 +182,16 @@ def make(name: str, count: int, plan: NodePlan, host: Host, folder: RunFolder) -
 def _attach(plan: NodePlan, host: ExternalHost, folder: RunFolder, end: Ending) -> StartedCluster:
     """The same for nodes that were started elsewhere. What they have in common, they say."""
     seen = host.look()
-    if seen.shards > 1:
-        raise ClusterError(
-            f"these nodes share {seen.shards} Raft groups, and a Cluster that attaches knows one: give their endpoints"
-            " to Client or LoadClient, and use zmqlab status, scale and remove"
-        )
     name = seen.cluster or ATTACHED
-    plan = replace(plan, cluster=name, run_dir=folder.path, replication=seen.replication or plan.replication)
-    feed = MetricsFeed()
+    plan = replace(
+        plan,
+        cluster=name,
+        run_dir=folder.path,
+        replication=seen.replication or plan.replication,
+        shards=seen.shards,
+        replication_factor=seen.replication_factor,
+    )
+    feed = MetricsFeed(seen.shards)
     end.also(feed.close)
     fleet = AttachedFleet(host, feed, plan, seen)
     feed.clock = fleet.clock

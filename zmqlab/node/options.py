@@ -14,9 +14,9 @@ endpoints are one string with commas, or a list in TOML. What is not known is an
 the environment it belongs to another program.
 
 A node that joins finds the rest by itself. Its name is that of the journal that is there, so that a container that was
-made anew around its old volume is the same member; else the machine's name. Its port is 5000. If it listens on all
-addresses, it tells the others the one from which it reaches those that it joins. Its own endpoint may be among those,
-so that one file with all machines is the same on each.
+made anew around its old volume is the same member; else the machine's name. Its port is 5000. If a node listens on all
+addresses, it tells the others the one from which it reaches those that it joins, or founds a cluster with. Its own
+endpoint may be among those, so that one file with all machines is the same on each.
 
 Only ``zmqlab node`` reads the environment. A launcher starts ``python -m zmqlab.node``, with flags alone, so that what
 it asks for is what it gets.
@@ -134,12 +134,14 @@ def _found_by_itself(values: dict[str, Any]) -> dict[str, Any]:
     for name, flag in (("name", "--node"), ("port", "--port")):
         if name not in values:
             raise SettingsError(f"Missing option '{flag}'; only a node that joins (--join) finds it by itself")
-    if values.get("bind") in WILDCARDS and values.get("join") and not values.get("advertise"):
-        values["advertise"] = _own_address(values["join"])
-    if values.get("join"):
+    for named in ("join", "peers"):
+        if not values.get(named):
+            continue
+        if values.get("bind") in WILDCARDS and not values.get("advertise"):
+            values["advertise"] = _own_address(values[named])
         itself = f"tcp://{spelled(values.get('advertise') or values.get('bind') or '')}:{values['port']}"
-        others = tuple(endpoint for endpoint in values["join"] if endpoint != itself)
-        values["join"] = others or values["join"]
+        others = tuple(endpoint for endpoint in values[named] if endpoint != itself)
+        values[named] = others or values[named]
     return values
 
 
@@ -186,8 +188,9 @@ that `--config` (or `ZMQLAB_CONFIG`) names, the default. In the file a setting h
 underscores in place of dashes, as in `election_ticks = 30`. `peers` and `join` are lists, or one string with commas.
 
 A node that joins (`--join`) needs no name and no port. Its name is then the name of the journal that it finds, or else
-the name of the machine; its port is 5000. With `--bind 0.0.0.0` and without `--advertise`, it tells the others the
-address from which it reaches the nodes in `--join`. It may be one of these itself, so that one file fits all machines.
+the name of the machine; its port is 5000. With `--bind 0.0.0.0` and without `--advertise`, a node tells the others the
+address from which it reaches the nodes in `--join` or `--peers`. It may be one of these itself, so that one file fits
+all machines.
 
 | flag | environment | default | meaning |
 | --- | --- | --- | --- |

@@ -243,9 +243,12 @@ class _Run:
             load.start()
         self._began = time.monotonic()
         self._situation.begin()
-        leader = self._cluster.feed.leader_among(self._cluster.running)
+        running = self._cluster.running
+        leads = f"{self._cluster.feed.leader_among(running) or 'none'} leads"
+        if self._cluster.shards > 1:
+            leads = f"{sum(map(bool, self._cluster.leaders.values()))} of {self._cluster.shards} groups have a leader"
         offered = ", ".join(_offered(name, load) for name, load in self._loads.items())
-        self._tell(f"{len(self._cluster.running)} nodes run, {leader or 'none'} leads; {offered}")
+        self._tell(f"{len(running)} nodes run, {leads}; {offered}")
 
     def take_steps(self) -> list[str]:
         """One after the other; what went wrong."""

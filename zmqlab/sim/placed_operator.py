@@ -87,10 +87,11 @@ class PlacedOperator(Operator):
         return self._rng.choice(movable) if movable else None
 
     def _is_settled(self) -> bool:
-        """Whether all is where it shall be, no node is about to leave, and none is down."""
-        members = [self._world.processes[member] for member in self.members]
-        is_quiet = not self._goals and all(each.replica is not None and not each.is_closing for each in members)
-        return is_quiet and not self.misplaced()
+        """Whether the roster has each node where it is, and none is about to come or to go. If one more moved before,
+        the two might look for each other where they were."""
+        processes = [self._world.processes[member] for member in self.members]
+        is_quiet = not self._goals and not any(each.is_closing for each in processes)
+        return is_quiet and sorted(self.roster.nodes) == sorted(each.address for each in processes)
 
     def lost(self, process: Process) -> None:
         """A process has lost its journal: another node comes to its place, which the roster has still."""

@@ -5,7 +5,9 @@ the first node knows it, it is on the disks of a majority.
 
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
-nothing.) The roster may have changed just now, so that of the two newest versions the one that wants less counts.
+nothing. One that has moved is taken for lost if another comes to where it was before the leader has heard of it; it
+comes back when it says where it is.) The roster may have changed just now, so that of the two newest versions the one
+that wants less counts.
 
 *No copy given up for a dead one.* A leader lets a voter go that still has its journal, and whose place the roster gives
 to another, only if all voters that the roster wants have answered it. One that has been silent for two election
@@ -61,7 +63,8 @@ class PlacementRules:
             self._is_one(self._committed[-1], "group 0 has committed")
         gone = [voter for voter in before.voters if voter not in after.members]
         wanted = min((len(roster.groups[world.group]) for roster in self._committed[-2:]), default=0)
-        if gone and not world.processes[gone[0]].is_gone and len(after.voters) < wanted:
+        is_there = gone and world.processes[gone[0]].address == dict(before.addresses).get(gone[0])
+        if is_there and not world.processes[gone[0]].is_gone and len(after.voters) < wanted:
             raise Violation(
                 f"voters: group {world.group} lets node {gone[0]} go, which has its journal, and keeps the voters "
                 f"{after.voters}, of {wanted} that the roster wants"

@@ -250,9 +250,10 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     for (const made of [...replayButtons, playing, slider, live]) made.disabled = seen.ended;
     const leader = seen.nodes.find((node) => node.look === "leader");
     const others = seen.nodes.filter((node) => !["leader", "follower", "learner"].includes(node.look));
-    const said = [leader ? (leader.term ? `${name(leader.slot)} leads, term ${leader.term}` : "the nodes lead groups") : "no node leads",
+    const ofGroups = seen.nodes.filter((node) => node.leads > 0).map((node) => `${name(node.slot)} ${leadsOf(node.leads)}`).join(", ");
+    const said = [ofGroups || (leader ? `${name(leader.slot)} leads, term ${leader.term}` : "no node leads"),
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
-      bad.length ? `${bad.length} ${bad.length === 1 ? "link" : "links"} not whole` : ""].filter(Boolean);
+      wordsOfLinks(bad)].filter(Boolean);
     summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
   }
 

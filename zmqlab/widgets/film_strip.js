@@ -105,7 +105,8 @@ function filmStrip() {
 
     // The same in words, because a phase of 4 ms is a pixel wide.
     const chips = known.map((each) => h("span", { className: "zl-film-chip", title: each.meaning },
-      h("i", { style: { background: HUES[each.place] } }), `${each.name}${each.name === "elected" && leader ? `: ${leader}` : ""} `,
+      h("i", { style: { background: HUES[each.place] } }), each.name,
+      each.name === "elected" && leader ? h("span", { className: "zl-film-who", textContent: `: ${leader}` }) : "", " ",
       h("b", { textContent: `+${spoken(each.to - each.from)}` }), h("span", { className: "zl-faint", textContent: ` at ${spoken(each.to)}` })));
     const open = film.silent_ms !== null && film.done_ms === null && !film.complete;
     if (film.silent_ms !== null && film.done_ms === null && film.complete) chips.push(h("span", { className: "zl-faint",

@@ -27,7 +27,7 @@ from zmqlab.widgets.cluster_controls import agreement, states_of
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import moments_of
 from zmqlab.widgets.palette import node_colour
-from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring
+from zmqlab.widgets.readings import MAX_SLOTS, NodeTrack, Ring, rates_of
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.travelling_messages import KEPT_MS, TravellingMessages
 from zmqlab.wire.control import Event
@@ -75,10 +75,11 @@ _ROLES = {
     "follower": Look.FOLLOWER,
     "learner": Look.LEARNER,
 }
-NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout")
+NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout", "leads")
 """Of each slot, as in ``look3``: the look, the term, the log index that is applied; by how many entries what is stored,
 known as committed and applied is behind the leader's commit index; the election timer in ms of real time: what is left,
-and all. A node counts both by its own clock, whose rate the lab may have changed."""
+and all. A node counts both by its own clock, whose rate the lab may have changed. With several Raft groups it has a
+term and a timer in each, and none is told. ``leads``, how many of them it leads, is told with several groups only."""
 
 
 def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: float) -> Look:
@@ -171,9 +172,11 @@ class PictureReadings:
 
     def _columns(self, name: str, track: NodeTrack, clock_rate: float) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
-        status, behind = track.newest, self._sampler.behind(name)
-        if status is not None:
-            columns |= {"term": status.term, "applied": status.applied_index if self._sampler.groups is None else 0}
+        status, behind, groups = track.newest, self._sampler.behind(name), self._sampler.groups
+        if groups is not None:
+            columns["leads"] = groups.led_by(name) if columns["look"] == Look.LEADER else 0
+        elif status is not None:
+            columns |= {"term": status.term, "applied": status.applied_index}
             columns["due"] = status.election_due_ms / clock_rate
             columns["timeout"] = status.election_timeout_ms / clock_rate
         if status is not None and behind is not None:
@@ -218,7 +221,7 @@ class PictureReadings:
             "colour": [node_colour(slot) for slot in slot_of.values()],
         }
         frame.tables["links"] = links_table(self._cluster.links, slot_of)
-        frame.tables["clients"] = clients_table(self._clients(), self._client_endpoints())
+        frame.tables["clients"] = clients_table(self._clients(), self._recent_frames(), self._client_endpoints())
         frame.tables["hashes"] = self._newest_hashes(slot_of)
         frame.tables["marks"] = marks_table(self._sampler.events, now_ns)
         frame.properties["picture", "caption"] = caption
@@ -230,7 +233,8 @@ class PictureReadings:
         return {each.newest.client_endpoint: each.slot for each in known if each.newest}
 
     def _newest_hashes(self, slot_of: Mapping[str, int]) -> dict[str, list[Any]]:
-        if time.monotonic() - self._hashed_s >= HASH_S:
+        is_due = time.monotonic() - self._hashed_s >= HASH_S
+        if is_due and self._sampler.groups is None:  # a node with several groups has a hash in each
             self._hashed_s = time.monotonic()
             _, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
             told = {name: value for name, value in hashes.items() if name in slot_of and value}
@@ -264,11 +268,19 @@ def links_table(links: Mapping[Link, LinkFault], slot_of: Mapping[str, int]) -> 
     }
 
 
-def clients_table(clients: Iterable[LoadMetrics], slot_at: Mapping[str, int]) -> dict[str, list[Any]]:
-    """The load clients: name, orders acknowledged a second to two digits, and the slots of the nodes that they use."""
+def clients_table(
+    clients: Iterable[LoadMetrics], recent: Sequence[LoadMetrics], slot_at: Mapping[str, int]
+) -> dict[str, list[Any]]:
+    """The load clients: name, orders acknowledged a second, and the slots of the nodes that they use.
+
+    Args:
+        clients: the newest snapshot of each.
+        recent: the snapshots of the last second, from which the rates are, to two digits: they change seldom then.
+        slot_at: where clients reach each node -> its slot.
+    """
     table: dict[str, list[Any]] = {"name": [], "rate": [], "slots": []}
     for each in clients:
-        rate = each.interval.acknowledged / each.interval_s if each.interval_s > 0 else 0.0
+        rate = rates_of(one for one in recent if one.pid == each.pid)["acknowledged"]
         used = [endpoint for endpoint, used in zip(each.endpoints, each.connected, strict=False) if used]
         table["name"].append(each.name)
         table["rate"].append(f"{float(f'{rate:.1e}'):,.0f}/s")

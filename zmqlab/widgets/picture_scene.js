@@ -8,7 +8,7 @@ const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", 
 const KINDS = ["heartbeat", "entries", "stored", "vote asked", "vote given", "vote refused", "snapshot", "order passed on",
   "order", "answer", "hand-over"];
 const CLIENT = 100;               // the first number of a client; a smaller one is a node's slot
-const NODE_COLUMNS = ["look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout"];
+const NODE_COLUMNS = ["look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout", "leads"];
 
 const KEPT_MS = 12_000;           // what a page keeps: the ten seconds of a replay, and some to begin with
 const REPLAYED_MS = 10_000;
@@ -173,6 +173,10 @@ function linksOf(nodes, links) {
   }));
 }
 
+// What is said of the links that are not whole. Without a number: the status line counts both ways of a link.
+const wordsOfLinks = (bad) => !bad.length ? "" :
+  `${bad.length === 1 ? "a link" : "links"} ${bad.every((link) => link.there.cut && link.back.cut) ? "cut" : "not whole"}`;
+
 // What a link is called aloud.
 function wordsOfLink(link, name) {
   const there = link.there.words, back = link.back.words, both = `link of ${name(link.a)} and ${name(link.b)}`;
@@ -184,16 +188,20 @@ const grouped = (value) => Math.round(value).toLocaleString("en");
 
 // What a node is called aloud.
 function wordsOfNode(node, name) {
-  const words = [name, node.look];
+  const words = [name, node.leads ? leadsOf(node.leads) : node.look];
   if (isUp(node.look) && node.term) words.push(`term ${node.term}`);
   if (node.applied > 0) words.push(`applied ${grouped(node.applied)}`);
   if (node.applied_lag >= 1 && node.look !== "leader") words.push(`${grouped(node.applied_lag)} entries behind`);
   return words.join(", ");
 }
 
+// Of a node with several Raft groups: a crown alone would say that it leads all of them.
+const leadsOf = (count) => `leads ${count} ${count === 1 ? "group" : "groups"}`;
+
 // The two lines below a node. Where there is little room, a crown says that it leads, and a follower says its term only
 // if it is not the newest one.
 function labelsOf(node, how, newestTerm) {
+  if (node.leads > 0) return [how === "long" ? leadsOf(node.leads) : `leads ${node.leads}`];
   const says = isUp(node.look) && node.term && (how === "long" || node.look !== "follower" || node.term !== newestTerm);
   const known = how === "short" && ["follower", "leader"].includes(node.look);
   return [known ? "" : node.look, says ? `term ${node.term}` : ""].filter(Boolean);

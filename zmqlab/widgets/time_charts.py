@@ -98,7 +98,7 @@ class Throughput:
             is_new = frame.now_ms - float(columns["t"][highest]) < BURST_MS
             frame.properties[label, "text_align"] = "right" if is_new else "left"
             frame.properties[label, "x_offset"] = -6 if is_new else 6
-            frame.properties[label, "text"] = f"▲ {acknowledged[highest]:,.0f}/s"
+            frame.properties[label, "text"] = f"▲ {acknowledged[highest] / 1_000:.3g}k/s"
 
     def summary(self, sampler: Sampler) -> str:
         row = sampler.ring.newest(("offered", "acknowledged"), 1)

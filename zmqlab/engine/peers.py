@@ -117,7 +117,7 @@ class Connections:
             for addresses, frame in beats:
                 if is_shared:
                     for address in addresses:
-                        self.send(address, frame)
+                        self._gathered.setdefault(address, []).append(frame)
                 else:
                     self._effects.publish(frame)
         if self._gathered:

@@ -73,7 +73,7 @@ SHARD_MUTATIONS = (
                 "        flush()\n        to_store",
             ),
         ),
-        200,
+        20,
         SHARDS,
     ),
     Mutation(

@@ -18,6 +18,7 @@ from tests.widgets.fake_cluster import FakeCluster
 from tests.widgets.picture_rig import Rig
 from zmqlab.widgets.sampler import Sampler
 from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.node_status import GroupBrief
 
 pytestmark = [
     pytest.mark.browser,
@@ -61,6 +62,22 @@ def test_what_a_screen_reader_is_told(rig: Rig) -> None:
     assert labels(page, "nodes")[2] == "node2, dead"
     assert labels(page, "links")[0] == "link of node0 and node1: node0 to node1 cut, back whole"
     assert page.get_by_role("status").text_content() == "node0 leads, term 1 · node2 dead · a link not whole"
+
+
+def publish_groups(cluster: FakeCluster) -> None:
+    for group, leader in enumerate(("node0", "node1", "node0")):
+        for name in cluster.running:
+            role = "leader" if name == leader else "follower"
+            briefs = [GroupBrief(number=number, role=role, term=1, leader_id=1) for number in range(3)]
+            cluster.say(name, group=group, shards=3, groups=briefs, role=role)
+
+
+def test_with_several_groups_a_crown_says_how_many_its_node_leads(rig: Rig) -> None:
+    """Each node that led one of them wore the same crown, and nothing said of how many."""
+    rig.publish = lambda: publish_groups(rig.cluster)
+    rig.turn(3)
+    assert labels(rig.page, "nodes") == ["node0, leads 2 groups", "node1, leads 1 group", "node2, follower"]
+    assert rig.page.get_by_role("status").text_content() == "node0 leads 2 groups, node1 leads 1 group"
 
 
 def test_a_node_is_killed_by_keys_alone(rig: Rig) -> None:

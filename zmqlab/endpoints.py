@@ -81,6 +81,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, port
 
 
+@lru_cache(maxsize=1_024)
 def is_address(text: str) -> bool:
     """Whether ``text``, which another process has sent, is a node's base endpoint as :func:`parse_address` takes it,
     and in its one spelling."""

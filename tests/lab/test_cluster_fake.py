@@ -70,7 +70,10 @@ def test_kill_pause_resume_and_restart_show_in_status_and_events(cluster: Cluste
 
 
 def test_settings_change_one_node_after_the_other_the_leader_last(cluster: Cluster) -> None:
+    """The leader was the first where nothing had been heard of the nodes yet."""
     pids = {name: cluster.pid(name) for name in cluster.nodes}
+    for name in cluster.nodes:
+        cluster.feed.forget(name)
     cluster.change(durability="fsync", reads="local")
     told = {(cluster.fleet.settings(name).durability, cluster.fleet.settings(name).reads) for name in cluster.nodes}
     assert told == {("fsync", "local")}

@@ -38,9 +38,9 @@ pytest.importorskip("nbval", reason="nbval runs the chapters: pip install 'zmqla
 
 pytestmark = pytest.mark.process
 
-CELL_S = 60.0
+CELL_S = 120.0
 """Ends a cell that hangs. On two cores the slowest one takes 5 s; how fast a machine is no test says."""
-CHAPTER_S = 240.0
+CHAPTER_S = 600.0
 """Ends a chapter that hangs. With small figures one takes about 20 s on two cores."""
 LINGER_S = 20.0
 """A node sees the end of its owner at once; a busy machine takes a moment to end it."""

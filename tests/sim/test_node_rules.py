@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from zmqlab.client.roster import Roster
+from zmqlab.client import roster as client_roster
 from zmqlab.engine.effects import Vitals
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import Held, LinkFaults
 from zmqlab.engine.peers import Peers
+from zmqlab.placement import Roster
 from zmqlab.raft import AppendEntries, Configuration, RequestVote, Role
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.replica import Replica
@@ -48,7 +49,7 @@ class Node:
         """Answers, by the keys of their requests."""
         self.votes = False
         self.pending: dict[Any, Any] = {}
-        self.is_out = False
+        self.is_out = self.agreed = False
         limits = SimpleNamespace(
             read_ticks=READ_TICKS, max_pending=MAX_PENDING, max_pending_bytes=MAX_BYTES, max_behind=4
         )
@@ -66,12 +67,19 @@ class Node:
             machine=machine,
             _to_propose=self.to_propose,
         )
-        commitment = SimpleNamespace(is_out=lambda node_id, since: self.is_out, votes=lambda node_id, since: self.votes)
+        commitment = SimpleNamespace(
+            is_out=lambda node_id, since: self.is_out,
+            votes=lambda node_id, since: self.votes,
+            agrees=lambda since, fits: self.agreed,
+        )
         self.world = SimpleNamespace(
+            placed=None,
             ledger=SimpleNamespace(last_index=7),
             configurations=SimpleNamespace(at=lambda index: self.newest if index >= 7 else THREE),
             causes=SimpleNamespace(
-                commitment=commitment, hearing=SimpleNamespace(in_reach=lambda raft, voters: self.in_reach)
+                claims=SimpleNamespace(told=0),
+                commitment=commitment,
+                hearing=SimpleNamespace(in_reach=lambda raft, voters: self.in_reach),
             ),
             processes={node_id: SimpleNamespace(address=f"at {node_id}", newest_life=2) for node_id in (1, 2, 3, 4)},
         )
@@ -244,8 +252,20 @@ def test_a_change_that_is_called_done(query: control.AddMemberQuery | control.Re
     node.replication.configuration_index = 8  # a majority has it, and no node has applied it
     with pytest.raises(Violation, match="word"):
         node.duties.answers(query, control.OkAnswer(1, "done"))
-    node.votes = node.is_out = True
+    node.agreed = True
     node.duties.answers(query, control.OkAnswer(1, "done"))
+
+
+def test_a_node_that_left_the_cluster_may_be_a_member_of_its_group_for_a_while() -> None:
+    node, leaver, other = Node(), "tcp://10.0.0.3:1", "tcp://10.0.0.2:1"
+    node.world.placed = object()
+    node.replication.configuration_index = 7
+    query, done = control.RemoveMemberQuery(1, 3, address=leaver), control.OkAnswer(1, "done")
+    node.newest = Configuration((1, 2, 3), roster=Roster(2, (other,), ((other,),)).encode())
+    node.duties.answers(query, done)
+    node.newest = Configuration((1, 2), roster=Roster(1, (other, leaver), ((other, leaver),)).encode())
+    with pytest.raises(Violation, match="word: node 1 says that the removal of node 3 is done"):
+        node.duties.answers(query, done)
 
 
 def test_a_removal_that_is_refused_for_no_reason() -> None:
@@ -340,7 +360,7 @@ def test_a_query_that_is_never_answered_or_twice() -> None:
 
 def test_what_piles_up() -> None:
     endpoints = [f"tcp://10.0.0.{place}:5002" for place in range(1, 6)]
-    roster = Roster(lambda contact: None, endpoints, nonces=random.Random(1))
+    roster = client_roster.Roster(lambda contact: None, endpoints, nonces=random.Random(1))
     assert list(crowds(roster, 5)) == []
     assert sorted(crowds(roster, 4)) == [
         "Roster.contacts has 5 in it",

@@ -21,6 +21,8 @@ BY_CHECKER = {
     "a session shared by two groups": ("progress",),
     "a hand-over that the next leader is told of at the next tick": ("promptness",),
     "a leader balanced away while it holds uncommitted entries": ("balance",),
+    "what answers of all groups promise sent before it is stored": ("stored before sent",),
+    "of frames that came as one only the first handed on": ("progress",),
     "a replica closed before its group has let it go": ("closing", "progress"),
     "a member let go before the one in its place votes": ("voters",),
     "a member let go for one that has died since it was promoted": ("voters",),

@@ -156,6 +156,8 @@ class Contact:
     """Whether the connection stands, as its owner last said."""
     status: NodeStatus | None = None
     """The latest answer to a status question over the present connection."""
+    is_served: bool = False
+    """Whether the node votes by that answer and knows a leader (:func:`is_served`)."""
     node_id: int = 0
     """The node's id by its own word, kept over disconnections; 0 until it has said so."""
     outstanding: dict[int, OpenRequest] = field(default_factory=dict)
@@ -280,7 +282,7 @@ class Roster:
 
         A node that is known to be elsewhere was kept as a voter under another spelling. It is so no more: it has moved.
         """
-        contact.connected = False
+        contact.connected = contact.is_served = False
         contact.status = None
         if contact.endpoint not in self._voters.values():
             self._unsettled = True
@@ -321,6 +323,7 @@ class Roster:
         contact.node_id = status.node_id
         contact.holds_group = status.group == self._group
         contact.status = status if contact.holds_group else None
+        contact.is_served = contact.holds_group and is_served(status)
         if not contact.holds_group:
             self._hints = nodes_told(status) if not self._voters else ()
             return
@@ -375,7 +378,7 @@ class Roster:
             status = contact.status
             if not contact.connected or not contact.holds_group:
                 continue
-            if status is not None and is_served(status):  # a voter is a member
+            if contact.is_served:  # a voter is a member
                 is_alone = is_unserved = False
                 break
             if status is None or is_member(status):

@@ -336,11 +336,11 @@ class Engine:
         if (start := self._first_start) is not None and start.origin is not None:
             self._first_start = None
             self._open_groups(beginning_of(start, start.origin, self._settings))
-        awake, self._awake = tuple(self._awake.values()), {}
         if self._settings.shards == 1:
             awake = tuple(self.groups.values())
             more = self.groups[ONLY_GROUP].turn() if awake else False
         else:
+            awake, self._awake = tuple(self._awake.values()), {}
             more = self._turn_of_groups(awake)
         self._flush(awake)
         departs = self.hosting is not None and self.hosting.departs

@@ -117,7 +117,7 @@ class Connections:
             for addresses, frame in beats:
                 if is_shared:
                     for address in addresses:
-                        self.send(address, frame)
+                        self._gathered.setdefault(address, []).append(frame)
                 else:
                     self._effects.publish(frame)
         if self._gathered:
@@ -168,7 +168,7 @@ class Peers:
         replication: Replication,
     ) -> None:
         self._group = group
-        self._settings = settings
+        self._own_name, self._own_address = settings.name, settings.endpoint
         self._effects = effects
         self._connections = connections
         self._replication = replication
@@ -225,7 +225,7 @@ class Peers:
 
     def _connect(self) -> None:
         """Be connected to where members and guests are, and say they are."""
-        own_id, own_address = self._replication.node_id, self._settings.endpoint
+        own_id, own_address = self._replication.node_id, self._own_address
         known = self._known()
         former = known.get(own_id, "")
         """Of this node, if it has moved. A member that the log has at this node's address may be there: an exchange."""
@@ -288,7 +288,7 @@ class Peers:
     def _say_hello(self) -> None:
         own_id = self._replication.node_id
         for member in sorted(self._members - {own_id}):
-            hello = Hello(own_id, member, self._settings.endpoint, self._settings.name, self._is_closing)
+            hello = Hello(own_id, member, self._own_address, self._own_name, self._is_closing)
             self.send(member, encode_hello(hello, self._group))
 
     def take_hello(self, hello: Hello) -> None:
@@ -338,8 +338,8 @@ class Peers:
         A leader must know them: two members that exchanged their addresses are each in the other's way.
         """
         own_id = self._replication.node_id
-        own = self._known().get(own_id, self._settings.endpoint)
-        return frozenset(self._claimed) | ({own_id} if own != self._settings.endpoint else set())
+        own = self._known().get(own_id, self._own_address)
+        return frozenset(self._claimed) | ({own_id} if own != self._own_address else set())
 
     # Which frames count.
 

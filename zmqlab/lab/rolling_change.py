@@ -93,7 +93,8 @@ def _check(cluster: StartedCluster, wanted: Mapping[str, Any]) -> None:
 
 
 def _leads(cluster: StartedCluster) -> dict[str, int]:
-    """Node -> how many groups it leads, as nodes last said."""
+    """Node -> how many groups it leads, as nodes last said. A cluster that has just begun has not been heard yet."""
+    cluster.hear_leaders()
     fleet = cluster.fleet
     leaders = [cluster.feed.leader_among(fleet.running, group) for group in range(fleet.plan.shards)]
     return {name: leaders.count(name) for name in fleet.names}

@@ -54,7 +54,7 @@ REFUSAL_S = 0.5
 """A refusal counts when it has been repeated for so long, twice an election time-out: a leader that was elected just
 now has not heard of any follower yet, and refuses every removal, as if it would leave no majority."""
 POLL_S = 0.02
-SEEN_S = 1.0
+SEEN_S = 5.0
 """How long a new leader's own snapshot may take to arrive: it publishes ten a second."""
 
 

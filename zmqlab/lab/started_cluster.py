@@ -75,15 +75,19 @@ class StartedCluster:
                 ]
             )
         self.feed.on_turn(self.fleet.notice_deaths, at_once=True)
-        if (shards := self.fleet.plan.shards) > 1:  # the nodes are ready, and will say so in a tenth of a second
-            running = self.fleet.running
-            self.feed.wait_until(
-                lambda: all(self.feed.leader_among(running, group) for group in range(shards)), HEARD_S
-            )
+        if self.fleet.plan.shards > 1:  # the nodes are ready, and will say so in a tenth of a second
+            self.hear_leaders()
 
     def hear_all(self) -> bool:
         """Wait until the feed has heard each node that runs, for at most :data:`HEARD_S`; whether it has."""
         return self.feed.wait_until(lambda: self.feed.newest().keys() >= set(self.fleet.running), HEARD_S)
+
+    def hear_leaders(self) -> bool:
+        """Wait until the feed has heard a leader of each group, for at most :data:`HEARD_S`; whether it has."""
+        groups = range(self.fleet.plan.shards)
+        return self.feed.wait_until(
+            lambda: all(self.feed.leader_among(self.fleet.running, group) for group in groups), HEARD_S
+        )
 
     def wait_for_leader(self, timeout_s: float, group: int = 0) -> str:
         """The name of the leader among the running nodes, of one of the groups, as soon as there is one.

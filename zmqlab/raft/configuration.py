@@ -99,15 +99,7 @@ class Configuration:
 
     def encode(self) -> bytes:
         """Bytes that are the same for equal configurations."""
-        parts = [_COUNTS.pack(len(self.voters), len(self.learners))]
-        parts.append(struct.pack(f"<{len(self.members)}Q", *self.members))
-        addresses = dict(self.addresses)
-        for member in self.members:
-            address = addresses.get(member, "").encode()
-            parts += (_LENGTH.pack(len(address)), address)
-        if self.roster:
-            parts += (_LENGTH.pack(len(self.roster)), self.roster)
-        return b"".join(parts)
+        return _encoded(self)
 
     @classmethod
     @lru_cache(maxsize=256)
@@ -135,6 +127,21 @@ class Configuration:
         if offset != len(data):
             raise ValueError(f"{len(data)} bytes are not a configuration: it ends at {offset}")
         return cls(ids[:voters], ids[voters:], tuple(addresses), roster)
+
+
+@lru_cache(maxsize=256)
+def _encoded(configuration: Configuration) -> bytes:
+    """A status tells it, and it changes seldom."""
+    members, roster = configuration.members, configuration.roster
+    parts = [_COUNTS.pack(len(configuration.voters), len(configuration.learners))]
+    parts.append(struct.pack(f"<{len(members)}Q", *members))
+    addresses = dict(configuration.addresses)
+    for member in members:
+        address = addresses.get(member, "").encode()
+        parts += (_LENGTH.pack(len(address)), address)
+    if roster:
+        parts += (_LENGTH.pack(len(roster)), roster)
+    return b"".join(parts)
 
 
 def quorum_size(voter_count: int) -> int:

@@ -130,6 +130,8 @@ class Snapshotting:
     def work(self) -> bool:
         """One turn's share of all that is under way; between two turns. Returns whether there is more to do, also for
         the replication: some send on a snapshot that was made."""
+        if not (self._is_under_way() or self.applied_bytes >= self.settings.log_bytes):
+            return False
         made = self.total
         if self._is_due():
             self._begin()
@@ -139,8 +141,11 @@ class Snapshotting:
             self._hash_some(self._hashing)
         if self._let_go and next(self._let_go[0], self) is self:
             del self._let_go[0]
-        has_more = bool(self._making or self._hashing or self._let_go) or self._is_due()
+        has_more = self._is_under_way() or self._is_due()
         return has_more or (self.total > made and self._replication.is_ready())
+
+    def _is_under_way(self) -> bool:
+        return bool(self._making or self._hashing or self._let_go)
 
     # Making.
 

@@ -38,7 +38,8 @@ from zmqlab.engine import Group
 from zmqlab.engine.lifecycle import Joining
 from zmqlab.engine.link_faults import LinkFaults
 from zmqlab.engine.peers import Peers
-from zmqlab.raft import Message, Raft
+from zmqlab.placement import Roster
+from zmqlab.raft import Configuration, Message, Raft
 from zmqlab.raft.messages import BROADCAST
 from zmqlab.raft.state import FOLLOWER, LEADER
 from zmqlab.replica import Replica
@@ -254,17 +255,24 @@ class Duties:
             raise Violation(f"status: node {self._process.node_id} names the members {told}, but has {known}")
 
     def _calls_done(self, query: AddMemberQuery | RemoveMemberQuery) -> None:
-        """By the members in effect, at the index where they were named."""
+        """By the members in effect, at the index where they were named; or by the roster, if the node at an address is
+        to leave a cluster with shards. It may be a member of the group for a while after that."""
         world, node_id, index = self._process.world, query.node_id, self._replica.replication.configuration_index
         if world.causes is None:
             return
         is_addition = isinstance(query, AddMemberQuery)
+
+        def fits(members: Configuration) -> bool:
+            if is_addition:
+                return node_id in members.voters
+            if world.placed is not None and query.address:
+                return not members.roster or query.address not in Roster.decode(members.roster).nodes
+            return node_id not in members.members
+
         if index <= world.ledger.last_index:
-            members = world.configurations.at(index)
-            is_done = node_id in members.voters if is_addition else node_id not in members.members
+            is_done = fits(world.configurations.at(index))
         else:
-            commitment = world.causes.commitment
-            is_done = (commitment.votes if is_addition else commitment.is_out)(node_id, index - 1)
+            is_done = world.causes.commitment.agrees(index - 1, fits)
         if not is_done:
             said = "voting" if is_addition else "removal"
             raise Violation(

@@ -11,13 +11,15 @@ that wants less counts.
 
 *No copy given up for a dead one.* A leader lets a voter go that still has its journal, and whose place the roster gives
 to another, only if all voters that the roster wants have answered it. One that has been silent for two election
-time-outs is known to be dead, or cut off.
+time-outs is known to be dead, or cut off. One that this leader has promoted is not known to be alive before an election
+time-out is over.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zmqlab.engine.engine import MAX_TICKS_PER_TURN
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, Raft
 from zmqlab.raft.messages import Entry
@@ -39,6 +41,8 @@ class PlacementRules:
     def __init__(self) -> None:
         self._known: dict[int, Roster] = {}
         """By version, as the first node knew it."""
+        self._promoted: dict[tuple[int, int, int, int], int] = {}
+        """(group, leader, term, voter) -> the leader's tick when it had stored that this one votes."""
         self._committed: list[Roster] = []
         """As group 0 has them, in order."""
 
@@ -78,13 +82,16 @@ class PlacementRules:
         places, at = roster.groups[world.group], dict(before.addresses)
         gone = [voter for voter in before.voters if voter not in after.members and at.get(voter) not in places]
         wanted = [voter for voter in after.voters if at.get(voter) in places]
-        silent = [
-            voter for voter in wanted if voter not in world.causes.hearing.in_reach(raft, wanted, SILENT_TIMEOUTS)
-        ]
+        office = world.group, raft.node_id, raft.term
+        for voter in set(after.voters) - set(before.voters):
+            self._promoted[*office, voter] = raft.ticks
+        since = raft.ticks - raft.settings.election_ticks + MAX_TICKS_PER_TURN
+        heard = world.causes.hearing.in_reach(raft, wanted, SILENT_TIMEOUTS)
+        silent = [each for each in wanted if each not in heard or self._promoted.get((*office, each), since) > since]
         if silent and gone and not world.processes[gone[0]].is_gone:
             raise Violation(
                 f"voters: node {raft.node_id} lets node {gone[0]} of group {world.group} go, though {silent} are to"
-                " take over and have not answered for two election time-outs"
+                " take over, and have not answered for two election time-outs, or were promoted in this one"
             )
 
     def _is_one(self, roster: Roster, who: str) -> None:

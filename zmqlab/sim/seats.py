@@ -175,7 +175,7 @@ class Seated:
 
     def all_seats(self) -> list[Process]:
         """The same for all groups."""
-        return [self.seat(number) for number in (self.seats if self._worlds else (0,))]
+        return cast("list[Process]", [*self.seats.values()] if self._worlds else [self])
 
     def transfer_leadership(self, target: int) -> bool:
         """Begin to hand over what it leads; False: not possible. No frame asks for it, as a person's would, and so the

@@ -73,7 +73,7 @@ SHARD_MUTATIONS = (
                 "        flush()\n        to_store",
             ),
         ),
-        200,
+        20,
         SHARDS,
     ),
     Mutation(
@@ -101,7 +101,7 @@ SHARD_MUTATIONS = (
         "a member let go for one that has died since it was promoted",
         placing.Following._is_complete,
         (("bool(is_lasting) and ", ""), ("self._answers(voters.get(place, 0))", "place in voters")),
-        60,
+        20,
         SHARDS,
     ),
     Mutation(

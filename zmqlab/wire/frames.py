@@ -15,6 +15,7 @@ frames are the subject of :mod:`~zmqlab.wire.client`, :mod:`~zmqlab.wire.control
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from zmqlab.errors import FrameError
 
@@ -59,6 +60,7 @@ MAX_ANSWER_BYTES = 4_194_304
 """A client must be ready to receive as much: 1,024 reports and their fills, or a piece of the log."""
 
 
+@lru_cache(maxsize=1_024)
 def header(frame_type: int, group: int = 0) -> bytes:
     """The eight bytes that open a frame of ``frame_type``."""
     return HEADER.pack(MAGIC, VERSION, frame_type, group)

@@ -258,8 +258,9 @@ def decode_bundle(frame: bytes) -> list[bytes]:
         FrameError: it is cut short, holds another number of frames than it says, or one of another sender, or a bundle.
     """
     sender, parts = _parts(frame, "a bundle", "frames")
-    for part in parts:
-        if sender_of(part) != sender or part[3] == frames.BUNDLE:
+    sender_bytes = frame[HEADER_BYTES : HEADER_BYTES + _SENDER.size]
+    for part in parts:  # no call for each: nodes without load send each other little else
+        if part[HEADER_BYTES : HEADER_BYTES + _SENDER.size] != sender_bytes or part[3] == frames.BUNDLE:
             raise FrameError(f"a bundle of {sender:#x} holds a bundle, or a frame of another sender")
     return parts
 

@@ -212,13 +212,13 @@ class Roster(NamedTuple):
         swap = {former: address, address: former}
         nodes = tuple(sorted((swap.get(each, each) for each in self.nodes), key=parse_endpoint))
         groups = tuple(tuple(swap.get(each, each) for each in members) for members in self.groups)
-        ids = {swap.get(at, at): each for at, each in self._identities.items()}
+        ids = {swap.get(at, at): each for at, each in self.identities.items()}
         parting = tuple(each for each in self.parting if each != address)
         return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, ids))
 
     def identified(self, node_id: int, address: str) -> Roster:
         """The next version, in which the node at ``address`` is another one, as after the loss of its disk."""
-        ids = _ids_of(self.nodes, {**self._identities, address: node_id})
+        ids = _ids_of(self.nodes, {**self.identities, address: node_id})
         return self._replace(version=self.version + 1, ids=ids)
 
     def _next(
@@ -227,19 +227,20 @@ class Roster(NamedTuple):
         nodes = tuple(sorted(nodes, key=parse_endpoint))
         placement = follow(dict(enumerate(self.groups)), nodes, replication_factor)
         groups = tuple(placement[group] for group in range(len(self.groups)))
-        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, {**self._identities, **ids}))
+        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, {**self.identities, **ids}))
 
     @property
-    def _identities(self) -> dict[str, int]:
+    def identities(self) -> dict[str, int]:
+        """Place -> the node there, as far as it is known."""
         return dict(zip(self.nodes, self.ids, strict=False))
 
     def address_of(self, node_id: int) -> str:
         """Where the node ``node_id`` has its place; empty: it has none, as far as identities are known."""
-        return next((at for at, each in self._identities.items() if each == node_id), "")
+        return next((at for at, each in self.identities.items() if each == node_id), "")
 
     def id_at(self, address: str) -> int:
         """The identity of the node whose place is at ``address``; 0: it is not known."""
-        return self._identities.get(address, 0)
+        return self.identities.get(address, 0)
 
     def held_by(self, address: str) -> tuple[int, ...]:
         """The groups that the node at ``address`` is to hold."""

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.engine.fake_effects import Driven
 from tests.engine.shard_cluster import ShardCluster, endpoint
+from zmqlab.engine.group_founding import AssemblyOfShards
 from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
 from zmqlab.replica import MemoryJournal, RaftByQuorum, ReplicaSettings
+from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
 
 SHARDS = 4
@@ -395,3 +398,33 @@ def test_a_replica_without_a_log_does_not_know_that_it_was_let_go() -> None:
     assert following.is_out(said), "the leader says so"
     replication.configuration, said.let_go_at = Configuration((1, 2, 3)), 0
     assert following.is_out(said), "its log says so"
+
+
+def test_members_are_looked_for_where_the_roster_has_them() -> None:
+    """All members of a group moved at once: none was where its log said, and each had the address of no other."""
+    cluster = founded()
+    hosting = cluster.running[0].engine.hosting
+    other = cluster.running[1].engine.hosting
+    assert hosting is not None
+    assert other is not None
+    own_id = other.placing.node_id
+    hosting.placing.learn(hosting.placing.roster.moved(own_id, endpoint(MOVED)))
+    cluster.step()
+    for group in cluster.groups(0).values():
+        assert group.peers._routes[own_id] == (endpoint(1), endpoint(MOVED))
+
+
+def test_a_founder_without_its_disk_asks_the_nodes_that_came_to_its_groups() -> None:
+    """Those of its groups had moved since the founding. It asked the founders alone, who do not have its groups."""
+    peers = endpoint(1), endpoint(2)
+    settings = NodeSettings(name="node0", port=5_000, peers=peers, shards=4, replication_factor=2)
+    fresh = Driven(settings, MemoryJournal(), is_met=False)
+    start = fresh.engine._first_start
+    assert isinstance(start, AssemblyOfShards)
+    roster = Roster.of_founders([endpoint(0), *peers], 4, 2).with_node(endpoint(3), 2)
+    told: Any = SimpleNamespace(roster=roster.encode(), groups=[])
+    start._come_back(endpoint(1), Configuration((1, 2, 3)), told)
+    fresh.effects.asked.clear()
+    fresh.pass_time(40)
+    assert start.origin is None
+    assert {address for address, _ in fresh.effects.asked} == {*peers, endpoint(3)}

@@ -177,6 +177,8 @@ class AssemblyOfShards(Assembly):
             )
             self.founders, self.roster = founders, roster
             self._decide(NO_MEMBERS)
+        else:  # those with its groups may have come, or have moved, since the founding
+            self._named = tuple(dict.fromkeys((*self._settings.peers, *roster.nodes)))
 
 
 class JoiningCluster(FirstStart):

@@ -69,6 +69,8 @@ class Hosting:
         self._asks_at_start = asks
         """Only another node's word ends this question: this node's own log may be from before it was sent away."""
         self._departing: Departing | None = None
+        self._pointed_out: dict[int, int] = {}
+        """Group -> the version of the roster by which it looks for its members."""
         self._ticks = 0
         self._is_closing = False
 
@@ -118,6 +120,7 @@ class Hosting:
             self._departing.tick(group.following if group is not None else None)
         if placing.roster.version:
             self._follow(now_ns)
+            self._point_out()
 
     def _ask_to_stay(self, is_leader: bool) -> None:
         """``is_leader``: of group 0, so that it is this node which takes others in."""
@@ -140,6 +143,17 @@ class Hosting:
         if joining.roster is not None:
             placing.learn(joining.roster)
 
+    def _point_out(self) -> None:
+        """Have each group look for its members where the roster has them.
+
+        If all members of a group move at once, none is where its log says, and each has the address of no other.
+        """
+        roster = self.placing.roster
+        for number, group in self._groups.items():
+            if self._pointed_out.get(number) != roster.version:
+                self._pointed_out[number] = roster.version
+                group.peers.look_for(roster.identities)
+
     def _follow(self, now_ns: int) -> None:
         wanted = self.placing.wanted
         is_in_step = self._ticks % self._settings.heartbeat_ticks == 0
@@ -152,6 +166,7 @@ class Hosting:
         for number in [each for each, group in self._groups.items() if each not in wanted and group.is_out]:
             self._store([each for each in self._groups if each != number])
             self._groups.pop(number).close(now_ns)
+            self._pointed_out.pop(number, None)
             self._share_bounds()
             self._effects.hear_groups(tuple(self._groups))
 

@@ -189,6 +189,8 @@ class Peers:
         """All who subscribe to this node were told of the commit of the group's log up to here."""
         self._claimed: dict[int, str] = {}
         """Other members that last said of themselves that they are elsewhere than the configuration says, and where."""
+        self._placed: dict[int, str] = {}
+        """Nodes, and where the roster has them; empty without shards."""
         self._guests: dict[int, str] = {}
         """Nodes that are no members and have introduced themselves, and where they are; the latest last."""
         self._routes: dict[int, tuple[str, ...]] = {}
@@ -230,10 +232,11 @@ class Peers:
         former = known.get(own_id, "")
         """Of this node, if it has moved. A member that the log has at this node's address may be there: an exchange."""
         routes: dict[int, tuple[str, ...]] = {}
-        for node_id, address in (*known.items(), *self._claimed.items(), *self._guests.items()):
-            place = former if address == own_address else address
-            if node_id != own_id and place and place != own_address:
-                routes[node_id] = (*routes.get(node_id, ()), place)
+        placed = ((node_id, at) for node_id, at in self._placed.items() if node_id in self._members)
+        for node_id, address in (*known.items(), *self._claimed.items(), *placed, *self._guests.items()):
+            place, so_far = former if address == own_address else address, routes.get(node_id, ())
+            if node_id != own_id and place and place != own_address and place not in so_far:
+                routes[node_id] = (*so_far, place)
         self._routes = routes
         heard = (address for node_id in self._members for address in routes.get(node_id, ()))
         self._connections.want(self._group, (each for route in routes.values() for each in route), heard)
@@ -323,6 +326,11 @@ class Peers:
             if claim:
                 self._claimed[node_id] = claim
             self._connect()
+
+    def look_for(self, places: Mapping[str, int]) -> None:
+        """Base endpoint -> the node there, by the roster of a cluster with shards: members are also sent to there."""
+        self._placed = {node_id: at for at, node_id in places.items()}
+        self._connect()
 
     def _may_change(self) -> bool:
         """Whether connections may change on a node's word now: once a tick, since libzmq gives sockets back late."""

@@ -165,11 +165,11 @@ class PlacedOperator(Operator):
     def reconcile(self) -> None:
         if self._goals:
             return
-        processes, nodes = self._world.processes, self.roster.nodes
+        processes, nodes, listening = self._world.processes, self.roster.nodes, self._world.listening
         wanted = {processes[node_id].address: node_id for node_id in self.members}
         for address in nodes:
-            if address not in wanted:
-                self._goals.append(Goal(self._world.listening[address].node_id, is_addition=False))
+            if address not in wanted and address in listening:  # else the node has moved, and the roster will follow it
+                self._goals.append(Goal(listening[address].node_id, is_addition=False))
         for address, node_id in wanted.items():
             if address not in nodes:
                 self._goals.append(Goal(node_id, is_addition=True))

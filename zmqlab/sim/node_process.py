@@ -298,11 +298,11 @@ class Process(Seated):
             self._turn(self.life)
 
     def move(self, address: str) -> None:
-        """It will start at another address."""
+        """It will start at another address; where its command names that one, its former one stands then."""
         if self.world.listening.get(self.address) is self:
             del self.world.listening[self.address]
-        join, peers = (tuple(filter(address.__ne__, named)) for named in (self.settings.join, self.settings.peers))
-        join = join if join or peers else (self.address,)
+        new = {address: self.address}
+        join, peers = (tuple(new.get(at, at) for at in each) for each in (self.settings.join, self.settings.peers))
         self.settings = replace(self.settings, bind=parse_endpoint(address)[0], join=join, peers=peers)
         self.address = self.settings.endpoint
 

@@ -86,7 +86,7 @@ def test_the_names_of_a_node_become_addresses(monkeypatch: pytest.MonkeyPatch) -
     for bind in ("127.0.0.1", "::1", "[::1]", "localhost"):
         plain = NodeSettings(name="n", port=5_000, bind=bind)
         assert process._with_addresses(plain) == plain
-    monkeypatch.setattr("zmqlab.endpoints.is_loopback", lambda host: host in ("lo", "[::1]"))
+    monkeypatch.setattr("zmqlab.settings.is_loopback", lambda host: host in ("lo", "[::1]"))
     assert process._with_addresses(NodeSettings(name="n", port=5_000, bind="lo")).endpoint == "tcp://[::1]:5000"
 
 

@@ -243,13 +243,14 @@ def test_a_copy_of_a_request_that_the_leader_has_proposed_costs_no_entry() -> No
     assert network.leader.replica.replication.last_index == before + 1, "nor does one that is applied"
 
 
+def telling_those_that_wait(start: Start) -> RaftByQuorum:
+    """No follower can count a commit, and a leader tells only those that wait for it."""
+    return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
+
+
 def test_only_the_node_that_passed_a_request_on_is_told_of_its_commit() -> None:
     """The other one has no client to answer, and learns of it by the next message."""
-
-    def make(start: Start) -> RaftByQuorum:
-        return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
-
-    network = Network(make=make)
+    network = Network(make=telling_those_that_wait)
     client_id = network.open_session(2)
     network.tick(RAFT.heartbeat_ticks)
     network.delivered.clear()
@@ -267,11 +268,7 @@ def test_only_the_node_that_passed_a_request_on_is_told_of_its_commit() -> None:
 
 def test_a_leader_that_is_elected_again_forgets_who_waited_in_its_former_term() -> None:
     """A request of node 2 comes while leadership is handed over, and goes to the next leader."""
-
-    def make(start: Start) -> RaftByQuorum:
-        return RaftByQuorum(start._replace(settings=replace(start.settings, store_first=False, tells_all=False)))
-
-    network = Network(make=make)
+    network = Network(make=telling_those_that_wait)
     client_id = network.open_session(2)
     network.tick(RAFT.heartbeat_ticks)
     assert network.nodes[1].replica.replication.transfer_leadership(3)

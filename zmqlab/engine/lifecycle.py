@@ -308,7 +308,7 @@ class Standing:
         """Ask when it is time, or know without."""
         replication = self._replication
         patient_until = replication.accepted_at + self._interval_ticks
-        if self._is_out():
+        if is_left_out(replication):
             self._note(True, "its own log")
             self.close()
         elif replication.role is LEADER or replication.ticks < patient_until:
@@ -319,13 +319,6 @@ class Standing:
             self._ask_at = replication.ticks + self._interval_ticks
             self.close()
             self._ask()
-
-    def _is_out(self) -> bool:
-        """Whether the log has members, this node is none of them, and that is committed."""
-        replication = self._replication
-        members = replication.configuration.members
-        is_committed = replication.commit_index >= replication.configuration_index
-        return is_committed and bool(members) and replication.node_id not in members
 
     def _ask(self) -> None:
         members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
@@ -362,3 +355,11 @@ class Standing:
         for address in self._asked:
             self._effects.hang_up(address)
         self._asked = []
+
+
+def is_left_out(replication: Replication) -> bool:
+    """Whether the log has members, this node is none of them, and that is committed. A log that has no members yet says
+    nothing: the node may have been taken in since."""
+    members = replication.configuration.members
+    is_committed = replication.commit_index >= replication.configuration_index
+    return is_committed and bool(members) and replication.node_id not in members

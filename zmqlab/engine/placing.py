@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zmqlab.engine.effects import Effects
-from zmqlab.engine.lifecycle import Standing
+from zmqlab.engine.lifecycle import Standing, is_left_out
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.errors import FrameError
 from zmqlab.placement import Roster
@@ -83,7 +83,7 @@ class Placing:
         self._settings = settings
         self._effects = effects
         self._connections = connections
-        self._cluster = sum(node for node, _ in founders.addresses) % (1 << 64)
+        self._cluster = _number_of(founders.addresses)
         self._tell_ticks = max(1, round(settings.election_ticks / TELLS))
         self._ticks = 0
         self._read = b""
@@ -116,8 +116,7 @@ class Placing:
     def hear_status(self, status: NodeStatus) -> None:
         """A node that was asked for its status tells. A node that was away while others came and went may be unknown to
         those that tell of themselves; it asks for statuses when it hears no leader."""
-        cluster = sum(founder for founder, _ in status.founders) % (1 << 64)
-        if status.roster and cluster == self._cluster:
+        if status.roster and _number_of(status.founders) == self._cluster:
             self.learn(Roster.decode(status.roster))
 
     def tick(self) -> None:
@@ -278,13 +277,9 @@ class Following:
         return None if node_id in replication.configuration.learners or self._is_complete() else Change.UNDER_WAY
 
     def is_out(self, standing: Standing) -> bool:
-        """Whether it is known that this node is no member, by a change that is committed.
-
-        A log that has no members yet says nothing: the node may have been taken in since.
-        """
-        replication = self._replication
-        in_effect, members = replication.configuration_index, replication.configuration.members
-        if members and replication.commit_index >= in_effect and replication.node_id not in members:
+        """Whether it is known that this node is no member, by a change that is committed."""
+        in_effect = self._replication.configuration_index
+        if is_left_out(self._replication):
             return True
         return standing.let_go_at >= max(1, in_effect)
 
@@ -359,3 +354,8 @@ class Following:
 
     def _member_at(self, address: str) -> int:
         return next((member for member, at in self._replication.configuration.addresses if at == address), 0)
+
+
+def _number_of(founders: Iterable[tuple[int, str]]) -> int:
+    """By which a cluster is told from others: 64 bits that follow from the identities of its founders."""
+    return sum(founder for founder, _ in founders) % (1 << 64)

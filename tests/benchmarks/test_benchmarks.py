@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -63,6 +64,27 @@ def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> 
     assert run("chart", written, drawn).returncode == 0
     bars = ElementTree.parse(drawn).getroot().findall("{http://www.w3.org/2000/svg}rect")
     assert len(bars) == 3 * 4, "three panels, four candidates"
+
+
+def test_a_step_of_the_timeline_that_ends_after_the_answer_is_counted() -> None:
+    """A node on a busy core may lose it to the client that it has just answered."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        timeline = importlib.import_module("timeline")
+    finally:
+        sys.path.remove(str(FOLDER))
+    stamps = [
+        (0, "wait", False),
+        (10_000, "wait", True),
+        (11_000, "answer", False),
+        (12_000, "status", False),
+        (12_500, "status", True),  # it found nothing to do
+        (40_000, "answer", True),
+    ]
+    assert timeline.rows_of({"leader": timeline.steps_of(stamps)}, [(5_000, 20_000)]) == [
+        ["leader, 1", "woken", "5", ""],
+        ["leader, 1", "answer", "6", "29"],
+    ]
 
 
 @pytest.mark.long

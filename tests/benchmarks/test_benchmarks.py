@@ -107,6 +107,19 @@ def test_growth_with_the_depth_fills_the_books_first() -> None:
 
 @pytest.mark.long
 @pytest.mark.process
+def test_shards_are_compared_with_queues_of_one_length() -> None:
+    sizes = ("--sizes", "1/1/0,1/2/0", "--outstanding", "2,4", "--rounds", "1", "--seconds", "0.3", "--rate", "500")
+    done = run("shards", *sizes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [row[0] for row in rows(done) if row[0].startswith("1 nodes")]
+    assert names == [
+        *(f"1 nodes, {groups}; {queue} requests" for queue in (2, 4) for groups in ("1 group", "2 groups")),
+        *(f"1 nodes, {groups}" for groups in ("1 group", "2 groups")),
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.process
 def test_endurance_ends_with_a_verdict_and_the_memory_of_each_process() -> None:
     done = run("endurance", "--rate", "1000", "--seconds", "2", "--nodes", "1")
     assert done.returncode == 0, done.stdout + done.stderr

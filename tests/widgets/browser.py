@@ -30,7 +30,7 @@ START_TIMEOUT_S = 60
 MARKS = [
     pytest.mark.browser,
     pytest.mark.process,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 

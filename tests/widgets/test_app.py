@@ -116,8 +116,8 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
     leader = page.locator(LEADS).get_attribute("data-node")
     assert page.evaluate(FILLS), "the stage has the whole window, and the chart fills its place"
     page.get_by_role("button", name="kill the leader").click()
-    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=30_000)
-    page.wait_for_selector(f"{LEADS}:not([data-node='{leader}'])", state="attached", timeout=30_000)
+    page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=60_000)
+    page.wait_for_selector(f"{LEADS}:not([data-node='{leader}'])", state="attached", timeout=60_000)
     visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
     keep(visit, "app")
     assert visit.outside == []
@@ -133,7 +133,7 @@ def test_the_panel_as_a_page(app: App, browser: Browser) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_page_that_is_loaded_ten_times_and_left(app: App, browser: Browser) -> None:
     """Each load is a kernel with a cluster of its own. The first page is left before it can say that it leaves, and so
     its kernel ends like that of a browser that died."""

@@ -82,12 +82,12 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
 
     # Run All: charts move, in their data and in their pixels.
     visit.begin("notebook:run-all-cells")
-    visit.await_model("series", "m.data.t.length > 3", timeout_ms=90_000)
-    visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=30_000)
+    visit.await_model("series", "m.data.t.length > 3", timeout_ms=180_000)
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 200", timeout_ms=60_000)
     assert page.evaluate(FAILED) == 0
     charts = page.locator(".zl-live-figures").first
     one = charts.screenshot()
-    seconds_until(lambda: charts.screenshot() != one, 30)
+    seconds_until(lambda: charts.screenshot() != one, 60)
     keep(visit, "load")
 
     # The chapter's own story, to its end: it kills the leader, and starts it again.
@@ -99,13 +99,13 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     assert len(nodes) == 3
     leader = page.locator("tr.zl-leads").get_attribute("data-node")
     page.get_by_role("button", name="kill the leader").click()
-    seconds_until(lambda: len(living(nodes)) < 3, 30)
-    visit.await_model("marks", f"m.data.label.includes('{leader} killed')", timeout_ms=30_000)
+    seconds_until(lambda: len(living(nodes)) < 3, 60)
+    visit.await_model("marks", f"m.data.label.includes('{leader} killed')", timeout_ms=60_000)
     page.wait_for_selector(f"tr.zl-leads:not([data-node='{leader}'])", timeout=60_000)
     page.wait_for_selector(f".zl-card-title:has-text('{leader} killed (it led)')", timeout=60_000)
     page.wait_for_function("() => /\\d ms/.test(document.querySelectorAll('.zl-figure b')[1].textContent)")
     page.wait_for_selector(".zl-film-legend:has-text('elected')")
-    visit.await_model("series", "m.data.acknowledged.at(-1) > 500")
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 200")
     page.wait_for_timeout(1_500)
     keep(visit, "kill")
 
@@ -129,7 +129,7 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     page.wait_for_function("() => !document.querySelector('.zl-cut')", timeout=60_000)
 
     # A pause to look, in the dark: back beyond what is shown otherwise.
-    visit.await_model("series", "m.data.t.length > 330", timeout_ms=40_000)
+    visit.await_model("series", "m.data.t.length > 330", timeout_ms=120_000)
     page.locator(".zl-live-options select").first.select_option("30 s")
     visit.await_model("series", "m.data.t.length < 320")
     visit.command("apputils:change-theme", {"theme": "JupyterLab Dark"})
@@ -147,7 +147,7 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
     visit.command("docmanager:save")
     page.reload()
     visit.await_kernel()
-    visit.await_model("series", "m.data.t.length > 20", timeout_ms=30_000)
+    visit.await_model("series", "m.data.t.length > 20", timeout_ms=60_000)
     newest = visit.model("series", "data.t.at(-1)")
     visit.await_model("series", f"m.data.t.at(-1) > {newest}")
 
@@ -160,7 +160,7 @@ def test_the_panel_from_run_all_to_the_kernels_end(lab: JupyterLab, visit: LabVi
 
     # The kernel restarts: no process is left.
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    seconds_until(lambda: not living(nodes | nodes_of(lab.pid)), 30)
+    seconds_until(lambda: not living(nodes | nodes_of(lab.pid)), 60)
     assert visit.outside == []
     assert visit.errors == []
 
@@ -201,7 +201,7 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
 
     # Run All ends at the last cell, and the stage is in sight beside it; no cell is under it.
     visit.begin("notebook:run-all-cells")
-    visit.await_model("series", "m.data.acknowledged.at(-1) > 500", timeout_ms=90_000)
+    visit.await_model("series", "m.data.acknowledged.at(-1) > 200", timeout_ms=180_000)
     visit.await_cells()
     cards.get_by_text("killed (it led)").wait_for(timeout=60_000)
     now = page.evaluate(BOXES)
@@ -226,7 +226,7 @@ def tell_the_stages_story(server: JupyterLab, visit: LabVisit) -> None:
     nodes = nodes_of(server.pid)
     leader = page.locator(".zl-pop-row.zl-leads").get_attribute("data-node")
     actions.get_by_role("button", name="kill the leader").click()
-    seconds_until(lambda: len(living(nodes)) < 3, 30)
+    seconds_until(lambda: len(living(nodes)) < 3, 60)
     cards.get_by_text(f"{leader} killed (it led)").wait_for(timeout=60_000)
 
     # The menu of a node, on top of everything.
@@ -324,7 +324,7 @@ def test_a_kernel_that_ends_leaves_nothing(small_lab: JupyterLab, browser: Brows
     first = run_cell(visit, small_lab.pid)
     assert len(first) == 4
     visit.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    seconds_until(lambda: is_all_gone(first), 30)
+    seconds_until(lambda: is_all_gone(first), 60)
 
     # The browser's tab is closed. JupyterLab keeps the kernel, and so the cluster goes on until that is shut down.
     visit.await_kernel()
@@ -336,7 +336,7 @@ def test_a_kernel_that_ends_leaves_nothing(small_lab: JupyterLab, browser: Brows
     other.goto(f"{small_lab.url}/lab/workspaces/other")
     other.wait_for_function("() => window.jupyterapp?.serviceManager.isReady")
     other.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
-    seconds_until(lambda: is_all_gone(second), 30)
+    seconds_until(lambda: is_all_gone(second), 60)
     assert not processes_of(small_lab.pid)
     other.close()
 
@@ -411,7 +411,7 @@ def test_what_the_panel_says_when_little_is_known(small_lab: JupyterLab, browser
     assert "run the cells again" in status.inner_text()
     page.wait_for_function(ALL_OLD, timeout=60_000)
     assert page.evaluate(ALL_OFF)
-    seconds_until(lambda: not living(processes), 30)
+    seconds_until(lambda: not living(processes), 60)
     keep(visit, "restarted")
     assert visit.errors == []
     page.close()

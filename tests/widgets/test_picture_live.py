@@ -86,14 +86,14 @@ def kill_the_leader(visit: LabVisit) -> float:
     page.wait_for_selector(f".zl-picture-node[data-look=leader]:not([data-node={leader}])", timeout=60_000)
     node.click()
     page.locator(".zl-menu").get_by_role("button", name="restart").click()
-    page.wait_for_selector(f".zl-picture-node[data-node={leader}][data-look=follower]", timeout=30_000)
+    page.wait_for_selector(f".zl-picture-node[data-node={leader}][data-look=follower]", timeout=60_000)
     return took_ms
 
 
 def test_a_kill_is_seen_and_seen_again_in_slow_motion(visit: tuple[LabVisit, psutil.Process]) -> None:
     lab, kernel = visit
     page = lab.page
-    page.wait_for_selector(".zl-picture-node[data-look=leader]", timeout=30_000)
+    page.wait_for_selector(".zl-picture-node[data-look=leader]", timeout=60_000)
     page.locator(".zl-picture").scroll_into_view_if_needed()
     page.wait_for_timeout(3_000)
     measure(lab, kernel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -65,6 +66,27 @@ def test_compare_takes_turns_and_writes_what_the_chart_draws(tmp_path: Path) -> 
     assert len(bars) == 3 * 4, "three panels, four candidates"
 
 
+def test_a_step_of_the_timeline_that_ends_after_the_answer_is_counted() -> None:
+    """A node on a busy core may lose it to the client that it has just answered."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        timeline = importlib.import_module("timeline")
+    finally:
+        sys.path.remove(str(FOLDER))
+    stamps = [
+        (0, "wait", False),
+        (10_000, "wait", True),
+        (11_000, "answer", False),
+        (12_000, "status", False),
+        (12_500, "status", True),  # it found nothing to do
+        (40_000, "answer", True),
+    ]
+    assert timeline.rows_of({"leader": timeline.steps_of(stamps)}, [(5_000, 20_000)]) == [
+        ["leader, 1", "woken", "5", ""],
+        ["leader, 1", "answer", "6", "29"],
+    ]
+
+
 @pytest.mark.long
 @pytest.mark.process
 def test_the_timeline_has_the_steps_of_both_ways() -> None:
@@ -81,6 +103,19 @@ def test_growth_with_the_depth_fills_the_books_first() -> None:
     done = run("growth", "depth", "--values", "3000", "--rounds", "1", "--seconds", "0.3", "--rate", "1000")
     assert done.returncode == 0, done.stderr
     assert rows(done)[-1][0] == "3,000"
+
+
+@pytest.mark.long
+@pytest.mark.process
+def test_shards_are_compared_with_queues_of_one_length() -> None:
+    sizes = ("--sizes", "1/1/0,1/2/0", "--outstanding", "2,4", "--rounds", "1", "--seconds", "0.3", "--rate", "500")
+    done = run("shards", *sizes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [row[0] for row in rows(done) if row[0].startswith("1 nodes")]
+    assert names == [
+        *(f"1 nodes, {groups}; {queue} requests" for queue in (2, 4) for groups in ("1 group", "2 groups")),
+        *(f"1 nodes, {groups}" for groups in ("1 group", "2 groups")),
+    ]
 
 
 @pytest.mark.long

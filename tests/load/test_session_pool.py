@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -121,6 +122,15 @@ def test_rate_max_with_several(make_nodes: MakeNodes, log: FakeLog) -> None:
     assert result.total.sent == result.total.acknowledged > 1_000
     assert len(set(read_ledger(result.ledger)["client_id"].tolist())) == 3
     ledger_agrees(result, log)
+
+
+def test_rate_max_fills_each_group_as_if_it_were_the_only_one(make_nodes: MakeNodes, log: FakeLog) -> None:
+    (node,) = make_nodes(1)
+    node.lose_requests = 1_000
+    patient = {"timeout_ms": 60_000, "suspicion_ms": 60_000, "drain_ms": 10, "duration_s": 0.2}
+    settings = settings_for([node], shards=4, symbols=64, rate=None, clients=2, closed_requests=3, **patient)
+    result = Generator(settings).run()
+    assert Counter(request.group for request in result.open_requests) == dict.fromkeys(range(4), 2 * 3)
 
 
 def test_each_group_has_a_session_and_gets_its_own_symbols_alone(make_nodes: MakeNodes, log: FakeLog) -> None:

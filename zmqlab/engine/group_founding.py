@@ -146,12 +146,8 @@ class AssemblyOfShards(Assembly):
         self.roster: Roster | None = None
         """The same of the nodes that there are by now."""
 
-    def _meet_status(self, founder: str, status: NodeStatus) -> None:
-        founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
-        if self.own_id in founders.members:
-            self._decide(founders)
-        elif founders.members:
-            self._come_back(founder, founders, status)
+    def _founders_in(self, status: NodeStatus) -> Configuration:
+        return Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
 
     def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
         """Join the groups of the founder that this node was before it lost its disk, if it was one."""

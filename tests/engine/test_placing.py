@@ -339,6 +339,20 @@ def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> N
     cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
 
 
+def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
+    """They waited for a leader that took them in, and without them no group had one."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
+    for start in late:
+        start._decide = lambda founders: None
+    cluster.step(60)
+    for number in (0, 1):
+        cluster.stop(number)
+        cluster.join(number, seeds=[2])
+    cluster.step_until(cluster.is_placed)
+    assert cluster.roster().version == 0
+
+
 def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     cluster = grown(2)
     held = {number: set(cluster.groups(number)) for number in (2, 4)}

@@ -230,7 +230,7 @@ def test_a_forked_child_keeps_no_folder_in_use(temporary: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
-        process.wait(10)
+        process.wait(60)
         assert run_folders.abandoned() == [left]
         assert process.stdin is not None
         process.stdin.close()

@@ -83,17 +83,17 @@ def kill_the_leader(visit: LabVisit) -> float:
     took_ms: float = page.evaluate(CLICK, leader)
     page.wait_for_timeout(500)
     keep(visit, "picture-killed")
-    page.wait_for_selector(f".zl-picture-node[data-look=leader]:not([data-node={leader}])", timeout=15_000)
+    page.wait_for_selector(f".zl-picture-node[data-look=leader]:not([data-node={leader}])", timeout=60_000)
     node.click()
     page.locator(".zl-menu").get_by_role("button", name="restart").click()
-    page.wait_for_selector(f".zl-picture-node[data-node={leader}][data-look=follower]", timeout=30_000)
+    page.wait_for_selector(f".zl-picture-node[data-node={leader}][data-look=follower]", timeout=60_000)
     return took_ms
 
 
 def test_a_kill_is_seen_and_seen_again_in_slow_motion(visit: tuple[LabVisit, psutil.Process]) -> None:
     lab, kernel = visit
     page = lab.page
-    page.wait_for_selector(".zl-picture-node[data-look=leader]", timeout=30_000)
+    page.wait_for_selector(".zl-picture-node[data-look=leader]", timeout=60_000)
     page.locator(".zl-picture").scroll_into_view_if_needed()
     page.wait_for_timeout(3_000)
     measure(lab, kernel)
@@ -106,11 +106,11 @@ def test_a_kill_is_seen_and_seen_again_in_slow_motion(visit: tuple[LabVisit, psu
     keep(lab, "picture-replay")
     page.get_by_role("button", name="back to live").click()
     lab.execute("cluster.partition(cluster.nodes[:2], cluster.nodes[2:])")
-    page.get_by_role("status").filter(has_text="links cut").wait_for(timeout=15_000)
+    page.get_by_role("status").filter(has_text="links cut").wait_for(timeout=60_000)
     page.wait_for_timeout(2_000)
     keep(lab, "picture-partitioned")
     lab.execute("cluster.stop()")
-    page.get_by_text("the cluster has stopped").wait_for(timeout=15_000)
+    page.get_by_text("the cluster has stopped").wait_for(timeout=60_000)
     assert page.locator(".zl-picture-node:not(:disabled)").count() == 0
     assert lab.errors == []
     assert lab.outside == []

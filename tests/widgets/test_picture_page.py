@@ -23,7 +23,7 @@ from zmqlab.wire.node_status import GroupBrief
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.long,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 

@@ -17,7 +17,7 @@ def pytest_configure() -> None:
     """No example has to be quick: on a busy machine any may take long.
 
     A test that starts nodes by hand draws their ports a second before they are bound. Nodes of another worker's test
-    may take them meanwhile, once in some thousand starts. So each worker has ports of its own, and so has all it starts.
+    may take them meanwhile, once in some thousand starts. So each worker has ports of its own, for all that it starts.
 
     A background job ignores SIGINT, and ``nohup`` SIGHUP; so would each process that a test starts and signals.
 

@@ -257,12 +257,12 @@ def test_a_slow_generator_says_so(make_nodes: MakeNodes, monkeypatch: pytest.Mon
 
 def test_the_ledger_is_bounded(make_nodes: MakeNodes) -> None:
     """It kept the first records only: that everything behind them was rolled back could not be seen."""
-    result = Generator(settings_for(make_nodes(1), duration_s=0.3, ledger_limit=20)).run()
+    result = Generator(settings_for(make_nodes(1), duration_s=1.0, ledger_limit=20)).run()
     numbers = read_ledger(result.ledger)["request_number"].tolist()
     assert numbers[:10] == list(range(1, 11))
     assert numbers[10:] == list(range(result.total.requests - len(numbers) + 11, result.total.requests + 1))
     assert 15 < len(numbers) <= 20
-    assert result.unremembered == result.total.requests - len(numbers) > 100
+    assert result.unremembered == result.total.requests - len(numbers) > 20
     assert any("not in the ledger" in warning for warning in LoadReport(result).warnings)
 
 

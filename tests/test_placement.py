@@ -118,6 +118,15 @@ def test_a_node_that_moves_keeps_its_place_and_one_that_was_there_has_the_other(
         assert Roster.decode(each.encode()) == each
 
 
+def test_a_node_that_left_is_known_where_it_is_and_not_where_its_place_was() -> None:
+    """Seed 109: nodes stayed connected to an address at which none was, and not to the node that had to close."""
+    roster = Roster.of_founders(endpoints(5), 6, 3)
+    assert roster.without_node(endpoints(5)[1], 3, "tcp://10.0.0.1:5000").parting == ("tcp://10.0.0.1:5000",)
+    assert roster.without_node(endpoints(5)[1], 3, endpoints(5)[2]).parting == (), (
+        "another one's place: it is told there"
+    )
+
+
 def test_a_roster_tells_who_has_left_by_a_newer_one() -> None:
     """A node that is at the place of one that left may have exchanged its address with that one."""
     ids = {at: 70 + number for number, at in enumerate(endpoints(5))}

@@ -197,10 +197,14 @@ class Roster(NamedTuple):
         parting = tuple(each for each in self.parting if each != address)
         return self._next((*self.nodes, address), parting, replication_factor, {address: node_id})
 
-    def without_node(self, address: str, replication_factor: int) -> Roster:
-        """The next version, with one node less."""
-        parting = (*(each for each in self.parting if each != address), address)[-PARTING_MAX:]
-        return self._next(tuple(each for each in self.nodes if each != address), parting, replication_factor, {})
+    def without_node(self, address: str, replication_factor: int, now_at: str = "") -> Roster:
+        """The next version, with one node less: the one whose place is at ``address``.
+
+        ``now_at``: where it is, if that is elsewhere. Another node may have its place there, and is told then.
+        """
+        left, nodes = now_at or address, tuple(each for each in self.nodes if each != address)
+        parting = (*(each for each in self.parting if each != left), *({left} - {*nodes}))[-PARTING_MAX:]
+        return self._next(nodes, parting, replication_factor, {})
 
     def moved(self, node_id: int, address: str) -> Roster:
         """The next version, in which the node ``node_id`` keeps its place, and that is at ``address``.

@@ -176,7 +176,7 @@ class Departing:
             effects,
             rng,
             settings.election_ticks,
-            lambda nonce: control.RemoveMemberQuery(nonce, placing.node_id, life, placing.place),
+            lambda nonce: control.RemoveMemberQuery(nonce, placing.node_id, life, settings.endpoint),
             "does not let this node go for now",
         )
 
@@ -194,7 +194,7 @@ class Departing:
             self._asker.close()
         elif (
             following is None
-            or following.release(placing.node_id, placing.place, asks_itself=True) is Change.NOT_LEADER
+            or following.release(placing.node_id, placing.own_address, asks_itself=True) is Change.NOT_LEADER
         ):
             self._asker.tick(self._ticks, self._targets)
 

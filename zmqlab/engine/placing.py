@@ -324,7 +324,7 @@ class Following:
         if place in latest.nodes and len(latest.nodes) == 1:
             return Change.LAST_VOTER
         if place in latest.nodes:
-            return self._propose(latest.without_node(place, self._placing.copies))
+            return self._propose(latest.without_node(place, self._placing.copies, address))
         replication = self._replication
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 

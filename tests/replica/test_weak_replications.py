@@ -82,6 +82,21 @@ def test_what_was_taken_back_stays_so_over_another_start(make: type[LeaderAnswer
     network.assert_agreed()
 
 
+@pytest.mark.parametrize("make", [LeaderAnswers, PrimaryBackup])
+def test_the_members_by_what_is_committed_are_known_behind_a_snapshot(make: type[LeaderAnswers]) -> None:
+    """A leader that is cut off takes a node in, answers on, makes a snapshot of it all, and is asked for its status."""
+    network = Network(SMALL_SNAPSHOTS, make)
+    client_id = network.open_session()
+    network.cut_off = {1}
+    replication = network.nodes[1].replica.replication
+    assert isinstance(replication, LeaderAnswers)
+    replication.add_member(4, "")
+    take(network, network.nodes[1], client_id, *range(1, 16))
+    assert replication.snapshot is not None
+    assert replication.commit_index < replication.configuration_index <= replication.snapshot.index
+    assert replication.members_at(replication.commit_index).members == (1, 2, 3)
+
+
 class Anything(LeaderAnswers):
     """A rule that knows no bound."""
 

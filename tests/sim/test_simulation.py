@@ -14,7 +14,10 @@ import pytest
 from zmqlab.errors import SettingsError
 from zmqlab.sim import SimSettings, run
 from zmqlab.sim.focuses import plan_of
+from zmqlab.sim.node_process import Process
 from zmqlab.sim.plan import FOCUSES
+from zmqlab.sim.simulation import Simulation
+from zmqlab.wire.fault_queries import LinkFault
 
 once = cache(run)
 """Outcomes of seeds that more than one test looks at."""
@@ -27,6 +30,10 @@ def failed_once() -> list[tuple[str, int]]:
     lines = SEEDS.read_text().splitlines()
     words = [line.split(maxsplit=1)[0] for line in lines if line and not line.startswith("#")]
     return [(focus, int(seed)) for focus, _, seed in (word.rpartition("/") for word in words)]
+
+
+def three_nodes(seed: int) -> Simulation:
+    return Simulation(seed, SimSettings(nodes=3))
 
 
 @pytest.mark.parametrize("first_seed", range(1, SEEDS_RUN + 1, BLOCK))
@@ -53,6 +60,22 @@ def test_every_size(nodes: int) -> None:
 def test_what_failed_once_does_not_fail_again(focus: str, seed: int) -> None:
     settings = SimSettings(shards=True) if focus == "shards" else SimSettings(focus=focus)
     assert run(seed, settings).failure == ""
+
+
+def test_a_late_question_leaves_no_node_deaf_while_it_is_looked_whether_the_leader_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The operator asked a node to hear its peers badly, and the second copy comes when all has been at rest."""
+    simulation = next(each for each in map(three_nodes, range(1, 200)) if each.plan.probes and each.plan.shards == 1)
+    close_connections = simulation._close_connections
+
+    def close_and_deafen(leader: Process) -> None:
+        close_connections(leader)
+        followers = [each for each in simulation._members() if each is not leader]
+        simulation.operator.tell_links(leader.node_id, [LinkFault(sender=each.address, cut=True) for each in followers])
+
+    monkeypatch.setattr(simulation, "_close_connections", close_and_deafen)
+    simulation.play()
 
 
 def test_the_runs_are_not_idle() -> None:

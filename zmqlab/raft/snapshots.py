@@ -36,7 +36,11 @@ def make(raft: RaftState, data: bytes) -> Snapshot:
 
 
 def compact(raft: RaftState, snapshot: Snapshot, keep_entries: int) -> None:
-    """Keep ``snapshot``, and only ``keep_entries`` of the entries before it. An older snapshot changes nothing."""
+    """Keep ``snapshot``, and only ``keep_entries`` of the entries before it. An older snapshot changes nothing.
+
+    A replication that applies before the commit makes snapshots ahead of it. The members by what is committed stay
+    known then, since a status tells them.
+    """
     if raft.snapshot is not None and snapshot.index <= raft.snapshot.index:
         return
     assert snapshot.index <= raft.applied_index, "a snapshot of what was not applied"
@@ -44,7 +48,7 @@ def compact(raft: RaftState, snapshot: Snapshot, keep_entries: int) -> None:
     assert keep_entries >= 0
     raft.snapshot = snapshot
     raft.log.compact(min(snapshot.index - keep_entries, raft.log.stored_index))
-    raft.configurations.compact(snapshot.index)
+    raft.configurations.compact(min(snapshot.index, raft.commit_index))
 
 
 def send_chunk(raft: RaftState, progress: Progress) -> None:

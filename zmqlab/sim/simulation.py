@@ -386,12 +386,19 @@ class Simulation:
         if cuts:
             others = [node_id for node_id in self._world.processes if node_id != alone]
             self.network.cut |= {(alone, other) for other in others} | {(other, alone) for other in others}
-        self._advance(self.now_us + PROBE_US)
+        self._let_be(PROBE_US)
         self.network.join()
-        self._advance(self.now_us + PROBE_US)
+        self._let_be(PROBE_US)
         if leader.term != term or leader.raft.role is not Role.LEADER:
             raise Violation(f"disruption: node {leader.node_id} led term {term} undisturbed, and does not any more")
         self.tell(f"node {leader.node_id} still leads term {term}")
+
+    def _let_be(self, time_us: int) -> None:
+        """Let time pass, in which no late question of the operator leaves a node deaf."""
+        end_us = self.now_us + time_us
+        while self.now_us < end_us:
+            self.operator.look_after()
+            self._advance(self.now_us + CHECK_US)
 
     def _close_connections(self, leader: Process) -> None:
         """Fewer than a quorum lose their connection to a leader that works, and all lose those to other nodes."""

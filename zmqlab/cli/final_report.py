@@ -133,6 +133,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         *story,
         Said(),
         *(Checked(EXPECTED[each.ok], f"{each.text}: {each.detail}") for each in result.expectations),
+        *(block for head, rows in result.group_tables() for block in (Said(), Rows(head, rows))),
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, ", ".join(result.kept)),
         Said(),

@@ -14,8 +14,9 @@ import pytest
 from zmqlab import Scenario
 from zmqlab.errors import SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
+from zmqlab.scenarios.scenario_conditions import CONDITIONS, events
 from zmqlab.scenarios.scenario_file import KEYS, SHIPPED, find, known_keys, load_keys, shipped
-from zmqlab.scenarios.scenario_steps import CONDITIONS, ROLES, events
+from zmqlab.scenarios.scenario_steps import ROLES
 from zmqlab.scenarios.written import read_yaml
 
 ROOT = Path(__file__).parent.parent.parent
@@ -274,12 +275,14 @@ def test_all_that_is_registered_can_be_written() -> None:
 
 def test_the_examples_on_the_page_are_scenarios(tmp_path: Path) -> None:
     blocks = re.findall(r"```(yaml|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    whole, story, load = (text for language, text in blocks if language == "yaml")
+    whole, story, load, shards = (text for language, text in blocks if language == "yaml")
     assert read(tmp_path, whole).steps[0].name == "kill leader"
     told = read(tmp_path, f"teaches: A story.\nload: {{rate: 100, duration: 5s}}\n{story}expect: []\n")
     assert told.predict is not None
     assert told.steps[0].caption
     assert read(tmp_path, f"teaches: A load.\n{load}expect: []\n").ends_s == 9
+    of_shards = "teaches: A group.\ncluster: {nodes: 3, shards: 4}\nload: {rate: 100, duration: 5s}\n"
+    assert [step.group for step in read(tmp_path, of_shards + shards).steps] == [3, 3]
     program = tmp_path / "handover.py"
     program.write_text(next(text for language, text in blocks if language == "python" and "scenario = {" in text))
     step = Scenario.read(program).steps[0]

@@ -7,17 +7,20 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 
 from tests.client.virtual import status_of
+from tests.widgets.fake_cluster import snapshot
 from zmqlab import Cluster
+from zmqlab.cli.fault_commands import strike_line
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, ClusterError, SettingsError
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.history import read_history
+from zmqlab.load.load_messages import GroupShare, encode_metrics
 from zmqlab.scenarios.nemesis import (
     CHANGES_THE_GROUP,
     Deal,
@@ -30,7 +33,7 @@ from zmqlab.scenarios.nemesis import (
 )
 from zmqlab.scenarios.recovery import trouble_of
 from zmqlab.scenarios.torture import Torture, TortureSettings
-from zmqlab.scenarios.torture_report import Outcome, calm_gap_ms, longest_gap_ms, outcomes
+from zmqlab.scenarios.torture_report import Outcome, TortureResult, calm_gap_ms, longest_gap_ms, outcomes
 from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.node_status import NodeStatus
 
@@ -135,7 +138,7 @@ def strike(began_ms: int, recovered_ms: int, fault: Deal, problem: str = "") -> 
 
 def test_gaps_belong_to_faults_or_to_the_calm_between_them() -> None:
     kill = strike(11, 40, fault_of("kill", "leader"))
-    assert [each.gap_ms for each in outcomes([kill], ACKNOWLEDGED)] == [28.0]
+    assert [each.gap_ms for each in outcomes([kill], {0: ACKNOWLEDGED})] == [28.0]
     assert calm_gap_ms([kill], ACKNOWLEDGED) == 49.0
     assert calm_gap_ms([kill, strike(50, 60, fault_of("kill", "leader"))], ACKNOWLEDGED) == 1.0
     assert calm_gap_ms([], ACKNOWLEDGED[:1]) == 0.0
@@ -146,15 +149,63 @@ def test_a_time_that_no_client_remembers_is_no_gap() -> None:
     kill = strike(41, 60, fault_of("kill", "leader"))
     early = strike(5, 20, fault_of("kill", "leader"))
     forgotten = (41 * MS, 90 * MS)
-    assert [each.gap_ms for each in outcomes([early, kill], ACKNOWLEDGED, [1.0, 7.0], forgotten)] == [28.0, 7.0]
+    assert [each.gap_ms for each in outcomes([early, kill], {0: ACKNOWLEDGED}, [{0: 1.0}, {0: 7.0}], forgotten)] == [
+        28.0,
+        7.0,
+    ]
     assert calm_gap_ms([], ACKNOWLEDGED, forgotten) == 28.0
 
 
 def test_what_makes_a_fault_a_problem() -> None:
-    long_ms = 10_001.0
+    long_ms = {0: 10_001.0}
     assert Outcome(strike(0, 1, fault_of("kill", "leader")), long_ms).problem == "no client was served for 10,001 ms"
     assert not Outcome(strike(0, 1, fault_of("kill-all", "at once")), long_ms).problem
-    assert Outcome(strike(0, 0, fault_of("kill", "leader"), "not recovered"), 1.0).problem == "not recovered"
+    assert Outcome(strike(0, 0, fault_of("kill", "leader"), "not recovered"), {0: 1.0}).problem == "not recovered"
+    of_groups = Outcome(strike(0, 1, fault_of("kill", "leader")), {0: 5.0, 3: 10_001.0})
+    assert of_groups.problem == "no client was served by group 3 for 10,001 ms"
+
+
+def test_with_several_groups_the_gap_of_a_fault_is_that_of_the_group_that_waited_longest() -> None:
+    """While a group elected a leader the others answered, and the gap was that of the whole run: some milliseconds."""
+    waits = np.array([10, 41, 90], np.int64) * MS
+    kill, cut = strike(11, 30, fault_of("kill", "leader")), strike(60, 70, fault_of("partition", "ring"))
+    groups = {0: ACKNOWLEDGED, 3: waits}
+    told = outcomes([kill, cut], groups)
+    assert [dict(each.gaps_ms) for each in told] == [{0: 28.0, 3: 31.0}, {0: 49.0, 3: 49.0}]
+    assert [(each.gap_ms, each.worst_group) for each in told] == [(31.0, 3), (49.0, 0)]
+    assert told[0].as_dict(0)["gaps_ms"] == {"0": 28.0, "3": 31.0}
+    assert "gaps_ms" not in outcomes([kill], {0: ACKNOWLEDGED})[0].as_dict(0)
+    calm = {group: calm_gap_ms([kill, cut], times) for group, times in groups.items()}
+    result = TortureResult({}, cast(Any, None), told, calm, 0)
+    assert [row[:4] for row in result.rows()] == [
+        ("kill leader", 1, "31", "31"),
+        ("partition ring", 1, "49", "49"),
+        ("calm", "-", "-", "1"),
+    ]
+    assert result.group_rows() == [(0, "38", "49", "partition ring", "1"), (3, "40", "49", "partition ring", "0")]
+    alone = TortureResult({}, cast(Any, None), outcomes([kill], {0: ACKNOWLEDGED}), {0: 1.0}, 0)
+    assert alone.group_rows() == []
+
+
+def test_a_group_that_tells_nothing_after_what_is_forgotten_has_no_gap_there() -> None:
+    """Its last acknowledgement may be older than that time: the place of the gap was behind the last one."""
+    forgotten = (41 * MS, 90 * MS)
+    assert calm_gap_ms([], ACKNOWLEDGED[:5], forgotten) == 28.0
+    assert calm_gap_ms([], ACKNOWLEDGED[5:], forgotten) == 1.0
+
+
+def test_what_is_seen_live_of_gaps_is_by_group() -> None:
+    progress = Progress()
+    shares = [GroupShare(group=0, gap_ms=3.0), GroupShare(group=3, gap_ms=210.0)]
+    progress.take(encode_metrics(snapshot(gap_ms=1.0, groups=shares)))
+    progress.take(encode_metrics(snapshot(gap_ms=1.0, groups=[GroupShare(group=0, gap_ms=9.0), shares[1]])))
+    assert (progress.gaps_ms, progress.gap_ms) == ({0: 9.0, 3: 210.0}, 210.0)
+    line = strike_line(strike(0, 40, fault_of("kill", "leader")), progress.gaps_ms)
+    assert "longest gap 210 ms in group 3, recovered" in line
+    progress.reset_gap()
+    progress.take(encode_metrics(snapshot(gap_ms=7.0)))
+    assert (progress.gaps_ms, progress.gap_ms) == ({0: 7.0}, 7.0)
+    assert "longest gap 7 ms, " in strike_line(strike(0, 40, fault_of("kill", "leader")), progress.gaps_ms)
 
 
 class Replaying:

@@ -154,8 +154,14 @@ class FakeCluster:
         self._end()
         self.feed.close()
 
-    def wait_for_leader(self, timeout_s: float = 0.0) -> str:
-        return self.leader
+    def wait_for_leader(self, timeout_s: float = 0.0, group: int | None = 0) -> str:
+        if self.shards == 1:
+            return self.leader
+        return self.feed.leading_most(self.nodes) if group is None else self.feed.leader_among(self.nodes, group)
+
+    @property
+    def leaders(self) -> dict[int, str]:
+        return {group: self.feed.leader_among(self.running, group) for group in range(self.shards)}
 
     def did(self, *action: Any) -> None:
         """Record an action, or fail."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import wait_for
 from tests.widgets.fake_cluster import FakeCluster
-from zmqlab.errors import RequestRefused
+from zmqlab.errors import RequestRefused, SettingsError
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.load.load_messages import LoadCounters
@@ -30,6 +30,8 @@ class Rig:
     def __init__(self, cluster: FakeCluster, sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cluster, self.sampler = cluster, sampler
         self.wishes: list[tuple[float, float]] = []
+        self.groups: list[int | None] = []
+        """The one that each wish turns to."""
         self.refusal: Exception | None = None
         self.threads: set[str] = set()
         monkeypatch.setattr(cluster_picture, "trace", self._trace)
@@ -37,8 +39,11 @@ class Rig:
         self.sent: Sent = []
         self.picture.send = lambda message, buffers=None: self.sent.append((message, buffers))  # type: ignore[method-assign]
 
-    def _trace(self, feed: object, share: float, seconds: float, *, heartbeats: bool, records_per_s: int) -> None:
+    def _trace(
+        self, feed: object, share: float, seconds: float, *, heartbeats: bool, records_per_s: int, group: int | None
+    ) -> None:
         self.threads.add(threading.current_thread().name)
+        self.groups.append(group)
         self.wishes.append((share, seconds))
         if self.refusal is not None:
             raise self.refusal
@@ -104,6 +109,33 @@ def test_what_a_click_did_is_pushed_when_it_is_done(rig: Rig) -> None:
     rig.picture.act("kill -9:node1", end)
     assert wait_for(lambda: len(rig.sent) == 2)
     assert rig.column("look1") == [Look.DEAD]
+
+
+def test_the_group_that_is_shown_is_pushed_whole_and_its_messages_are_sampled(rig: Rig) -> None:
+    for group in range(2):
+        for name in rig.cluster.nodes:
+            rig.cluster.say(name, group=group, shards=2, role="leader" if name == f"node{group}" else "follower")
+    rig.say("ready")
+    rig.turn()
+    assert wait_for(lambda: rig.groups == [None])
+    before = len(rig.sent)
+    rig.picture._on_message(None, {"do": "show", "group": 1}, [])
+    rig.turn()
+    message = rig.sent[before][0]
+    assert message["key"], "rows of another group are no history of this one"
+    assert ("picture", "group", 1) in message["set"]
+    assert (rig.column("look0"), rig.column("look1")) == ([Look.FOLLOWER], [Look.LEADER])
+    assert wait_for(lambda: rig.groups[1:] == [1])
+    rig.picture._asked_s -= 2 * ASK_S
+    rig.turn()
+    assert wait_for(lambda: rig.groups[1:] == [1, None]), "a later choice in another picture stands"
+
+
+def test_a_group_that_is_not_there_is_refused_in_words(rig: Rig) -> None:
+    with pytest.raises(SettingsError, match="group is 3"):
+        rig.picture.do_show(3)
+    rig.picture._on_message(None, {"do": "show", "group": "all"}, [])
+    assert "group is 'all'" in rig.picture._problem
 
 
 def test_nobody_looks(rig: Rig) -> None:

@@ -80,6 +80,51 @@ def test_with_several_groups_a_crown_says_how_many_its_node_leads(rig: Rig) -> N
     assert rig.page.get_by_role("status").text_content() == "node0 leads 2 groups, node1 leads 1 group"
 
 
+def publish_held_groups(cluster: FakeCluster) -> None:
+    """Three groups; node2 does not hold group 1, which node1 leads in term 4."""
+    for group, (leader, holders) in enumerate([("node0", (0, 1, 2)), ("node1", (0, 1)), ("node0", (0, 1, 2))]):
+        for number in holders:
+            role, term = "leader" if leader == f"node{number}" else "follower", 4 if group == 1 else 1
+            held = (0, 1, 2) if number < 2 else (0, 2)
+            briefs = [GroupBrief(number=each, role=role, term=term, leader_id=1) for each in held]
+            cluster.say(f"node{number}", group=group, shards=3, groups=briefs, role=role, term=term)
+
+
+def test_one_group_is_chosen_by_keys_alone_and_all_are_again(rig: Rig) -> None:
+    """With shards the picture was of all groups, and of none could one see terms, timers and logs."""
+    page = rig.page
+    assert page.locator(".zl-picture-choice").is_hidden(), "there is one group"
+    rig.publish = lambda: publish_held_groups(rig.cluster)
+    rig.turn(3)
+    chooser = page.get_by_role("combobox", name="Raft group that is shown")
+    said = ["all 3 groups", "group 0, led by node0", "group 1, led by node1", "group 2, led by node0"]
+    assert chooser.locator("option").all_inner_texts() == said
+    chooser.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    rig.deliver()
+    rig.turn(2)
+    assert chooser.input_value() == "1"
+    assert labels(page, "nodes") == ["node0, follower, term 4", "node1, leader, term 4", "node2, no replica"]
+    assert page.get_by_role("status").text_content() == "node1 leads, term 4"
+    assert "node0" in rig.picture.html()
+    assert "no replica" in rig.picture.html()
+    chooser.focus()
+    page.keyboard.press("Home")
+    rig.deliver()
+    rig.turn(2)
+    assert page.get_by_role("status").text_content() == "node0 leads 2 groups, node1 leads 1 group"
+
+
+def test_in_slow_motion_no_other_group_can_be_chosen(rig: Rig) -> None:
+    """What was kept is of the group that was shown then."""
+    rig.publish = lambda: publish_held_groups(rig.cluster)
+    rig.turn(3)
+    rig.page.get_by_role("button", name="1/10", exact=True).click()
+    rig.turn()
+    assert rig.page.locator(".zl-picture-choice").is_disabled()
+
+
 def test_a_node_is_killed_by_keys_alone(rig: Rig) -> None:
     page = rig.page
     page.locator("[data-node=node0]").focus()

@@ -154,6 +154,62 @@ def test_with_several_groups_a_row_says_how_many_a_node_leads(
     assert all(math.isnan(row[f"{column}0"]) for column in ("term", "due", "timeout"))
 
 
+def say_in_groups(cluster: FakeCluster) -> None:
+    """Three groups. Group 2 is held by node1 and node2; node1 leads it, in term 7, and node2 is far behind there."""
+    for group, (leader, holders, term) in enumerate([("node0", (0, 1), 1), ("node0", (0, 2), 2), ("node1", (1, 2), 7)]):
+        for name in (f"node{number}" for number in holders):
+            known = {"group": group, "shards": 3, "role": "leader" if name == leader else "follower", "term": term}
+            known |= {"commit_index": 900, "last_index": 905, "applied_index": 100 if name == "node2" else 900}
+            cluster.say(name, election_due_ms=90, election_timeout_ms=200, **known)
+
+
+def newest_row(readings: PictureReadings) -> dict[str, float]:
+    readings.sample(time.time_ns())
+    stream = readings.frame(time.time_ns(), "").streams["rows"]
+    return {name: column[-1] for name, column in stream.newest(1).items()}
+
+
+def test_of_one_group_a_row_has_what_the_overview_has_not(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    say_in_groups(cluster)
+    sampler.turn()
+    of_all, of_two = newest_row(readings), newest_row(PictureReadings(cast(Cluster, cluster), sampler, 2))
+    looks = [Look.LEADER, Look.LEADER, Look.BEHIND]
+    assert [of_all[f"look{slot}"] for slot in range(3)] == [Look.LEADER, Look.LEADER, of_all["look2"]]
+    assert [of_two[f"look{slot}"] for slot in range(3)] == [Look.NO_REPLICA, *looks[1:]]
+    assert [of_two[f"term{slot}"] for slot in (1, 2)] == [7, 7]
+    assert (of_two["applied_lag2"], of_two["commit_lag2"], of_two["stored_lag2"]) == (800, 0, -5)
+    assert (of_two["applied1"], of_two["due1"], of_two["timeout1"]) == (900, 90, 200)
+    assert all(math.isnan(of_two[f"{column}0"]) for column in ("term", "applied", "applied_lag", "due", "leads"))
+    assert math.isnan(of_two["leads1"]), "it leads other groups, which are not shown"
+
+
+def test_of_one_group_a_node_that_is_away_is_what_it_is(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    say_in_groups(cluster)
+    sampler.turn()
+    cluster.running = ("node2",)
+    looks = PictureReadings(cast(Cluster, cluster), sampler, 2).look(time.monotonic())
+    assert (looks["node0"], looks["node1"]) == (Look.DEAD, Look.DEAD)
+    cluster.running = cluster.nodes
+    late = PictureReadings(cast(Cluster, cluster), sampler, 2).look(time.monotonic() + 1)
+    assert set(late.values()) == {Look.SILENT}, "whether a silent node holds the group is not known"
+
+
+def test_a_frame_names_the_groups_and_the_one_that_is_shown(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    assert readings.frame(time.time_ns(), "").tables["groups"] == {"number": [], "leader": []}
+    say_in_groups(cluster)
+    sampler.turn()
+    frame = PictureReadings(cast(Cluster, cluster), sampler, 1).frame(time.time_ns(), "")
+    assert frame.tables["groups"] == {"number": [0, 1, 2], "leader": ["node0", "node0", "node1"]}
+    assert frame.properties["picture", "group"] == 1
+    assert readings.frame(time.time_ns(), "").properties["picture", "group"] == -1
+
+
 def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureReadings) -> None:
     cluster.links = {("node0", "node2"): LinkFault(delay_ms=200), ("node1", "gone"): LinkFault(cut=True)}
     cluster.load(acknowledged=512, endpoints=["tcp://127.0.0.1:5102", "tcp://127.0.0.1:9"], connected=[True, True])
@@ -166,7 +222,7 @@ def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureRea
     assert (frame.tables["links"]["source"], frame.tables["links"]["target"]) == ([0], [2])
     assert frame.tables["clients"] == {"name": ["load"], "rate": ["5,100/s"], "slots": [[1]]}
     assert frame.tables["marks"]["label"] == ["node1 killed"]
-    assert frame.properties == {("picture", "caption"): "told"}
+    assert frame.properties == {("picture", "caption"): "told", ("picture", "group"): -1}
 
 
 class Heard:

@@ -282,6 +282,30 @@ def test_with_several_groups_a_crown_says_how_many_the_node_leads(js: JavaScript
     assert js("labelsOf({look: 'follower', leads: 0}, how, 0)", how=how)[:1] == (["follower"] if how == "long" else [])
 
 
+def test_what_is_said_of_leaders_in_one_group_or_in_all(js: JavaScript) -> None:
+    nodes = [{"slot": 0, "look": "follower"}, {"slot": 1, "look": "leader", "term": 7}]
+    said = "wordsOfLeaders(nodes, (slot) => `node${slot}`)"
+    assert js(said, nodes=nodes) == "node1 leads, term 7"
+    assert js(said, nodes=nodes[:1]) == "no node leads"
+    assert js(said, nodes=[{"slot": 0, "look": "leader", "leads": 2}]) == "node0 leads 2 groups"
+
+
+def test_the_groups_that_can_be_chosen(js: JavaScript) -> None:
+    assert js("choicesOfGroups({number: [0, 1], leader: ['node2', '']})") == [
+        ["", "all 2 groups"],
+        ["0", "group 0, led by node2"],
+        ["1", "group 1, led by none"],
+    ]
+
+
+def test_a_node_without_a_replica_has_no_term_no_timer_and_no_links_of_use(js: JavaScript) -> None:
+    node = {"slot": 0, "look": "no replica", "term": None, "due": None, "timeout": None}
+    assert js("labelsOf(node, 'long', 3)", node=node) == ["no replica"]
+    assert js("timerLeft(node, 0)", node=node) is None
+    bad = {"source": [], "target": [], "cut": [], "delay_ms": [], "loss": [], "words": []}
+    assert js("linksOf(nodes, bad)[0].up", nodes=[node, {"slot": 1, "look": "leader"}], bad=bad) is False
+
+
 def test_a_follower_of_an_older_term_says_so_where_there_is_little_room(js: JavaScript) -> None:
     assert js("labelsOf({look: 'follower', term: 2}, 'short', 3)") == ["term 2"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -187,6 +187,7 @@ def torture(
     keep: Path | None = KEEP_OPTION,
     fresh: bool = FRESH_OPTION,
     fail_if: list[str] = FAIL_IF_OPTION,
+    per_group: bool = typer.Option(False, "--per-group", help="With --shards: also the longest gaps of each group."),
     plain: bool = PLAIN_OPTION,
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -229,7 +230,7 @@ def torture(
     else:
         from zmqlab.cli.final_report import of_torture
 
-        print_report(of_torture(result))
+        print_report(of_torture(result, per_group))
     return result.exit_status
 
 
@@ -250,7 +251,7 @@ def _tortured(settings: TortureSettings, stream: TextIO, plain: bool) -> Torture
     )
     run = Torture(
         settings,
-        on_strike=lambda strike, gap_ms: live.tell(strike_line(strike, gap_ms), "bad" if strike.problem else ""),
+        on_strike=lambda strike, gaps_ms: live.tell(strike_line(strike, gaps_ms), "bad" if strike.problem else ""),
         on_start=lambda cluster: live.watch(cluster.feed, cluster),
         on_phase=lambda phase: _follow(live, phase),
     )
@@ -307,9 +308,11 @@ def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> i
     return EXIT_FAILED if totals.failed_seeds else EXIT_OK
 
 
-def strike_line(strike: Strike, gap_ms: float) -> str:
-    """One fault that is over."""
+def strike_line(strike: Strike, gaps_ms: Mapping[int, float]) -> str:
+    """One fault that is over; ``gaps_ms``: the longest gap of each Raft group."""
+    worst = max(gaps_ms, key=gaps_ms.__getitem__, default=0)
+    gap = f"{gaps_ms.get(worst, 0.0):,.0f} ms{f' in group {worst}' if len(gaps_ms) > 1 else ''}"
     deal = strike.deal
     held_s = (strike.lifted_ns - strike.began_ns) / 1e9
     end = strike.problem or f"recovered in {(strike.recovered_ns - strike.lifted_ns) / 1e9:.1f} s"
-    return f"{deal.number}. {deal.name}: {strike.what}, held {held_s:.1f} s, longest gap {gap_ms:,.0f} ms, {end}"
+    return f"{deal.number}. {deal.name}: {strike.what}, held {held_s:.1f} s, longest gap {gap}, {end}"

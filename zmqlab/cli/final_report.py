@@ -106,16 +106,22 @@ def of_load(result: LoadResult, run_dir: str = "", kept: str = "") -> list[Block
     return [Said(), *_of_load(result), *_places(run_dir, kept), _verdict("verdict", result.verdict.outcome, result)]
 
 
-def of_torture(result: TortureResult) -> list[Block]:
-    """Of ``torture``: the load's figures, how long no client was served under each kind of fault, the verdict."""
-    from zmqlab.scenarios.torture_report import HEAD
+def of_torture(result: TortureResult, per_group: bool = False) -> list[Block]:
+    """Of ``torture``: the load's figures, how long no client was served under each kind of fault, the verdict.
 
+    ``per_group``: also how long none was served by each of several Raft groups.
+    """
+    from zmqlab.scenarios.torture_report import GROUP_HEAD, HEAD
+
+    rows = result.group_rows() if per_group else []
+    of_groups: list[Block] = [Rows(GROUP_HEAD, rows), Said()] if rows else []
     return [
         Said(),
         *_of_load(result.load),
         Said(f"{len(result.outcomes)} faults, seed {result.settings.get('seed')}", "title"),
         Rows(HEAD, result.rows()),
         Said(),
+        *of_groups,
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, result.kept),
         _verdict("torture", result.outcome, result.load),
@@ -133,6 +139,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         *story,
         Said(),
         *(Checked(EXPECTED[each.ok], f"{each.text}: {each.detail}") for each in result.expectations),
+        *(block for head, rows in result.group_tables() for block in (Said(), Rows(head, rows))),
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, ", ".join(result.kept)),
         Said(),

@@ -287,8 +287,9 @@ class Cluster(FaultVerbs):
         running = self.running
         return {group: self.feed.leader_among(running, group) for group in range(self.shards)}
 
-    def wait_for_leader(self, timeout_s: float = 5.0, group: int = 0) -> str:
-        """The name of the leader among the running nodes, of one of the groups, as soon as there is one.
+    def wait_for_leader(self, timeout_s: float = 5.0, group: int | None = 0) -> str:
+        """The name of the leader among the running nodes, of one of the groups, as soon as there is one; ``group``
+        None: the node that leads the most groups (of equals the first), as soon as any leads one.
 
         Raises:
             NoLeader: not within ``timeout_s``.

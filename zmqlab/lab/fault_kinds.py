@@ -137,7 +137,7 @@ for _kind in (
             Control("kill -9", "SIGKILL", Target.NODE, faults.Kill, danger=True, needs_process=True),
             Control(
                 "kill the leader",
-                "SIGKILL for the node that leads now; with shards, that leads group 0",
+                "SIGKILL for the node that leads now; with shards, that leads most groups",
                 Target.LEADER,
                 faults.Kill,
                 danger=True,
@@ -223,7 +223,7 @@ for _kind in (
             Control("isolate", "cut all links of this node", Target.NODE, faults.Isolate, undo=HEAL),
             Control(
                 "isolate the leader",
-                "cut all links of the leader; with shards, of group 0",
+                "cut all links of the leader; with shards, of the node that leads most groups",
                 Target.LEADER,
                 faults.Isolate,
                 undo=HEAL,
@@ -439,7 +439,7 @@ for _kind in (
                 ("running",),
             ),
         ),
-        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.successors()[0])),),
+        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.successors()[0], group=aim.group or 0)),),
     ),
 ):
     FAULTS.register(_kind)

@@ -39,29 +39,40 @@ class Aim:
     rng: random.Random
     amount: float
     """In the unit of the :class:`Draw`."""
+    group: int | None = None
+    """With several Raft groups, the one whose leader and members are meant; None: all of them are."""
 
     @property
     def minority(self) -> int:
-        """How many nodes can be missed."""
-        return (len(self.cluster.nodes) - 1) // 2
+        """How many of the :attr:`members` can be missed."""
+        return (len(self.members) - 1) // 2
 
     def leader(self) -> str:
-        """The leader, as soon as there is one; with several Raft groups that of group 0. Raises NoLeader."""
-        return self.cluster.wait_for_leader(LEADER_S)
+        """The leader, as soon as there is one. With several Raft groups it is that of :attr:`group`, or the node that
+        leads the most of them. Raises NoLeader."""
+        return self.cluster.wait_for_leader(LEADER_S, self.group)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The nodes that are meant: all, or those that hold :attr:`group`, as far as is known."""
+        nodes = self.cluster.nodes
+        if self.group is None or self.cluster.feed.shards == 1:
+            return nodes
+        holders = self.cluster.feed.newest(self.group)
+        return tuple(name for name in nodes if name in holders)
 
     def successors(self) -> list[str]:
-        """The nodes that could lead in the leader's place, in random order."""
-        followers, feed = self.followers(), self.cluster.feed
-        return followers if feed.shards == 1 else [name for name in followers if name in feed.newest(0)]
+        """The nodes that could lead one group, :attr:`group` or 0, in its leader's place; in random order."""
+        return Aim(self.cluster, self.rng, self.amount, self.group or 0).followers()
 
     def followers(self) -> list[str]:
-        """All nodes but the leader, in random order."""
+        """All :attr:`members` but the leader, in random order."""
         leader = self.leader()
-        return self._shuffled(name for name in self.cluster.nodes if name != leader)
+        return self._shuffled(name for name in self.members if name != leader)
 
     def everyone(self) -> list[str]:
-        """All nodes, in random order."""
-        return self._shuffled(self.cluster.nodes)
+        """All :attr:`members`, in random order."""
+        return self._shuffled(self.members)
 
     def links(self, *names: str) -> tuple[Link, ...]:
         """The links of these nodes in both directions; without names all links."""
@@ -101,7 +112,8 @@ class Target(StrEnum):
     LINK = "link"
     """Two nodes: the one that speaks, and the one that hears."""
     LEADER = "leader"
-    """Nothing: the leader is meant, whichever node that is at the strike; with several Raft groups that of group 0."""
+    """Nothing: the leader is meant, whichever node that is at the strike; with several Raft groups the node that leads
+    the most of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +185,7 @@ class Control:
                 told = "no such size" if limits is None else f"it must be from {limits.low:g} to {limits.high:g}"
                 raise SettingsError(f"{self.button}: {name} is {value!r}: {told}")
         if self.target is Target.LEADER:
-            names = (cluster.wait_for_leader(LEADER_S),)
+            names = (cluster.wait_for_leader(LEADER_S, None),)
         return self.make(*names, **sizes)
 
 

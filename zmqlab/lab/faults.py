@@ -71,8 +71,8 @@ class Breakable(Protocol):
     def scaling(self) -> Scaling:
         """Changes the members and the leader."""
 
-    def wait_for_leader(self, timeout_s: float) -> str:
-        """The name of the leader."""
+    def wait_for_leader(self, timeout_s: float, group: int | None) -> str:
+        """The name of the leader of a Raft group; None: of the node that leads the most of them."""
 
     def restart(self, name: str) -> None:
         """Start a node again."""

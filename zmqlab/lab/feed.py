@@ -28,7 +28,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import zmq
@@ -161,6 +161,12 @@ class MetricsFeed:
     def leader_among(self, names: Collection[str], group: int = 0) -> str:
         """The node that leads a group, of those named, as they last published; empty if none does."""
         return leader_of({name: status for name, status in self.newest(group).items() if name in names}) or ""
+
+    def leading_most(self, names: Sequence[str]) -> str:
+        """The node that leads the most groups, of those named, as they last published; of equals the one that is named
+        first. Empty if none leads any. With one group it is :meth:`leader_among`."""
+        leaders = [self.leader_among(names, group) for group in range(self.shards)]
+        return max(filter(leaders.count, names), key=leaders.count, default="")
 
     def endpoints_of(self, group: int) -> dict[str, str]:
         """Node -> where clients reach it, of the nodes that hold the group, as they last published."""

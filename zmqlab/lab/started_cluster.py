@@ -89,20 +89,23 @@ class StartedCluster:
             lambda: all(self.feed.leader_among(self.fleet.running, group) for group in groups), HEARD_S
         )
 
-    def wait_for_leader(self, timeout_s: float, group: int = 0) -> str:
-        """The name of the leader among the running nodes, of one of the groups, as soon as there is one.
+    def wait_for_leader(self, timeout_s: float, group: int | None = 0) -> str:
+        """The name of the leader among the running nodes, of one of the groups, as soon as there is one; ``group``
+        None: the node that leads the most groups, as soon as any leads one.
 
         Raises:
             NoLeader: not within ``timeout_s``.
             SettingsError: there is no such group.
             ClusterError: the cluster has been stopped.
         """
-        require_whole("group", group, 0, self.fleet.plan.shards - 1)
+        if group is not None:
+            require_whole("group", group, 0, self.fleet.plan.shards - 1)
         found: list[str] = []
 
         def look() -> bool:
             self.fleet.turns.require_open()
-            found[:] = [self.feed.leader_among(self.fleet.running, group)]
+            running, feed = self.fleet.running, self.feed
+            found[:] = [feed.leading_most(running) if group is None else feed.leader_among(running, group)]
             return bool(found[0])
 
         if not self.feed.wait_until(look, timeout_s):
@@ -110,6 +113,8 @@ class StartedCluster:
             if self.fleet.outside:
                 run, advice = "are heard", self.fleet.outside
             of_group, members = (f" of group {group}", " of its members") if self.fleet.plan.shards > 1 else ("", "")
+            if group is None and of_group:
+                of_group, members = " of any group", " of a group's members"
             raise NoLeader(
                 f"no leader{of_group} within {timeout_s:g} s: {len(self.fleet.running)} of {len(self.fleet.names)}"
                 f" nodes {run}, and a majority{members} must: {advice}, cluster.status() shows all"

@@ -12,7 +12,8 @@ Scenario files, in reading order:
 * :mod:`~zmqlab.scenarios.scenario_file`: reads one and checks all of it; begin here.
 * :mod:`~zmqlab.scenarios.written`: values with their places, so that an error says where it is.
 * :mod:`~zmqlab.scenarios.predictions`: what a class is asked before a scenario is played.
-* :mod:`~zmqlab.scenarios.scenario_steps`: what a step waits for, and what it does.
+* :mod:`~zmqlab.scenarios.scenario_steps`: the run as its steps see it, and what a step does.
+* :mod:`~zmqlab.scenarios.scenario_conditions`: what a step waits for.
 * :mod:`~zmqlab.scenarios.expectations`: what must be so at the end.
 * :mod:`~zmqlab.scenarios.scenario_run`: one run: cluster, loads, steps, verdict, result.
 

@@ -14,6 +14,16 @@ not be; metrics and units are the thresholds' own.
 Where there are several loads, a line is about all of them, or about one whose name stands before it, as in
 ``closed.p99 < 50ms``. A scenario that says nothing of the verdict expects that it passes.
 
+Where there are several Raft groups, some lines can be about one of them, or about those that a fault has *struck* (a
+node that it hit led them at that moment) and about the *others*:
+
+=============================  =====================================================================================
+``group3.gap < 1s``            the longest gap of group 3; likewise ``group3.verdict passed``, ``group3.broken nothing
+                               lost``, and ``group3.term == 1`` and ``group3.members == 3`` by the nodes' word
+``struck.gap > 500ms``         the longest gap of any struck group
+``others.gap < 500ms``         the longest gap of any other group
+=============================  =====================================================================================
+
 An expectation is *met*, *not met*, or *not known*: then nothing was measured for it, and it is not met either.
 """
 
@@ -27,11 +37,13 @@ from typing import NamedTuple, get_args
 from zmqlab.errors import SettingsError
 from zmqlab.judge.promises import Outcome
 from zmqlab.judge.thresholds import METRICS, Threshold, parse_thresholds
-from zmqlab.judge.verdict import LoadResult
+from zmqlab.judge.verdict import LoadResult, Verdict
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.wire.node_status import NodeStatus
 
 PASSES = "verdict passed"
+SCOPE = re.compile(r"group(\d+)|struck|others")
+"""Which of several Raft groups a line is about; a full stop stands behind it."""
 _FORM = re.compile(r"([a-z_0-9.]+)\s*(<=|>=|==|<|>)\s*([0-9]*\.?[0-9]+\s*[a-z%]*)")
 _OPPOSITE = {"==": (">=", "<="), "<": ("<",), "<=": ("<=",), ">": (">",), ">=": (">=",)}
 """A threshold that is crossed in each of these ways means that the expectation is met."""
@@ -54,7 +66,8 @@ class Met(NamedTuple):
     """The figure as it was."""
 
 
-Measure = Callable[[LoadResult], tuple[bool | None, str]]
+Measure = Callable[[LoadResult, Collection[int]], tuple[bool | None, str]]
+"""Given a result, and the numbers of the struck groups: whether it is so, and the figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +79,33 @@ class Expectation:
     """The name of the load that it is about; empty: of all of them."""
     measure: Measure
 
-    def check(self, results: Mapping[str, LoadResult]) -> Met:
-        """Look at the results of a run, by the name of their load."""
-        looked = [(name, *self.measure(results[name])) for name in results if self.load in ("", name)]
+    def check(self, results: Mapping[str, LoadResult], struck: Collection[int] = ()) -> Met:
+        """Look at the results of a run, by the name of their load; ``struck``: the numbers of the struck groups."""
+        looked = [(name, *self.measure(results[name], struck)) for name in results if self.load in ("", name)]
         worst = min((ok for _, ok, _ in looked), key=lambda ok: {False: 0, None: 1, True: 2}[ok], default=None)
         details = [f"{name}: {detail}" if len(looked) > 1 else detail for name, _, detail in looked]
         return Met(self.text, worst, "; ".join(dict.fromkeys(details)) or "no load has a result")
 
 
-def read_expectations(lines: Iterable[Written], loads: Collection[str]) -> tuple[Expectation, ...]:
-    """The expectations that are written like this, about loads of these names.
+def read_expectations(lines: Iterable[Written], loads: Collection[str], shards: int = 1) -> tuple[Expectation, ...]:
+    """The expectations that are written like this, about loads of these names and so many Raft groups.
 
     Raises:
         SettingsError: one can't be read; the message says what can be written.
     """
-    found = [_read(line, loads) for line in lines]
+    found = [_read(line, loads, shards) for line in lines]
     if not any(each.text.partition(".")[2].startswith("verdict") or each.text.startswith("verdict") for each in found):
         found.insert(0, Expectation(PASSES, "", _verdict("passed")))
     return tuple(found)
 
 
-def _read(written: Written, loads: Collection[str]) -> Expectation:
+def _read(written: Written, loads: Collection[str], shards: int) -> Expectation:
     text = written.text()
     name = next((each for each in loads if text.startswith(f"{each}.")), "")
     said = text.removeprefix(f"{name}.") if name else text
+    scope, dot, of_groups = said.partition(".")
+    if dot and SCOPE.fullmatch(scope):
+        return Expectation(text, name, _of_groups(written, scope, of_groups, shards))
     word, _, rest = said.partition(" ")
     if word == "verdict":
         if rest not in get_args(Outcome):
@@ -112,9 +128,11 @@ def _read(written: Written, loads: Collection[str]) -> Expectation:
     return Expectation(text, name, _metric(thresholds))
 
 
-def _verdict(outcome: str) -> Measure:
-    def measure(result: LoadResult) -> tuple[bool | None, str]:
-        verdict = result.verdict
+def _verdict(outcome: str, group: int | None = None) -> Measure:
+    def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
+        verdict = _verdict_of(result, group)
+        if verdict is None:
+            return None, f"the verdict has no group {group}"
         said = [
             f"{check.name}: {check.detail}"
             for check in verdict.checks
@@ -127,9 +145,14 @@ def _verdict(outcome: str) -> Measure:
     return measure
 
 
-def _broken(promise: str) -> Measure:
-    def measure(result: LoadResult) -> tuple[bool | None, str]:
-        checks = {check.name: check for check in result.verdict.checks}
+def _verdict_of(result: LoadResult, group: int | None) -> Verdict | None:
+    return result.verdict if group is None else result.verdict.groups.get(group)
+
+
+def _broken(promise: str, group: int | None = None) -> Measure:
+    def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
+        verdict = _verdict_of(result, group)
+        checks = {check.name: check for check in verdict.checks} if verdict is not None else {}
         if promise not in checks:
             return None, f"the verdict has no promise {promise!r}: {choices(promise, checks)}"
         return checks[promise].ok is False, checks[promise].detail
@@ -138,7 +161,7 @@ def _broken(promise: str) -> Measure:
 
 
 def _metric(thresholds: Sequence[Threshold]) -> Measure:
-    def measure(result: LoadResult) -> tuple[bool | None, str]:
+    def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
         checks = [each.check(result.report, result.elections) for each in thresholds]
         if any(check.ok is None for check in checks):
             return None, checks[0].detail
@@ -150,29 +173,109 @@ def _metric(thresholds: Sequence[Threshold]) -> Measure:
 # -- figures of the nodes ------------------------------------------------------------------------------------------
 
 
+def _terms(node: NodeStatus, group: int | None = None) -> list[int]:
+    """By a node's word: its terms in the groups that it holds, of several, or in one of them."""
+    return [brief.term for brief in node.groups if group in (None, brief.number)]
+
+
 def _members(nodes: Sequence[NodeStatus]) -> int:
     return max((sum(member.voter for member in node.members) for node in nodes if node.role == "leader"), default=0)
 
 
 CLUSTER_FIGURES: Mapping[str, Callable[[Sequence[NodeStatus]], int]] = {
-    "term": lambda nodes: max((node.term for node in nodes), default=0),
+    "term": lambda nodes: max((term for node in nodes for term in (node.term, *_terms(node))), default=0),
     "nodes": len,
     "members": _members,
     "snapshots": lambda nodes: sum(node.snapshots_total for node in nodes),
 }
 """What is read from the nodes that run at the end: the highest term, how many they are, how many members vote by the
-leader's word, how many snapshots they have taken since they were started."""
+leader's word, how many snapshots they have taken since they were started. With several groups the term is the highest
+of any, and members and snapshots are those of group 0: a node's answer tells no more."""
 
 
 def _figure(written: Written, name: str, comparison: str, limit: str) -> Measure:
-    if not limit.strip().isdecimal():
-        raise written.wrong(f"{name!r} is a count: write a whole number in place of {limit.strip()!r}")
+    count = _whole(written, name, limit)
 
-    def measure(result: LoadResult) -> tuple[bool | None, str]:
+    def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
         nodes = [node.status for node in result.nodes if node.status is not None]
         if not nodes:
             return None, "no node answered at the end"
         value = CLUSTER_FIGURES[name](nodes)
-        return _COMPARE[comparison](value, int(limit)), f"{name} {value:,}"
+        return _COMPARE[comparison](value, count), f"{name} {value:,}"
+
+    return measure
+
+
+def _whole(written: Written, name: str, limit: str) -> int:
+    if not limit.strip().isdecimal():
+        raise written.wrong(f"{name!r} is a count: write a whole number in place of {limit.strip()!r}")
+    return int(limit)
+
+
+# -- one of several Raft groups, or some ---------------------------------------------------------------------------
+
+GROUP_FIGURES: Mapping[str, Callable[[int, Sequence[NodeStatus]], int]] = {
+    "term": lambda group, nodes: max((term for node in nodes for term in _terms(node, group)), default=0),
+    "members": lambda group, nodes: max(
+        (len(brief.members) for node in nodes for brief in node.groups if brief.number == group), default=0
+    ),
+}
+"""What is read of one group from the nodes that run at the end: its highest term, how many members it has."""
+
+
+def _of_groups(written: Written, scope: str, said: str, shards: int) -> Measure:
+    """What ``said`` says of the groups that ``scope`` names."""
+    if shards == 1:
+        raise written.wrong(f"the cluster has one Raft group: leave {scope!r} away, or write shards in cluster")
+    number = SCOPE.fullmatch(scope)
+    group = int(number[1]) if number is not None and number[1] else None
+    if group is not None and group >= shards:
+        raise written.wrong(f"there is no group {group}: the last of {shards} is group {shards - 1}")
+    word, _, rest = said.partition(" ")
+    if group is not None and word == "verdict" and rest in get_args(Outcome):
+        return _verdict(rest, group)
+    if group is not None and word == "broken" and rest:
+        return _broken(rest, group)
+    form = _FORM.fullmatch(said.lower())
+    metric, comparison, limit = form.groups() if form is not None else ("", "", "")
+    if metric == "gap":
+        try:
+            (threshold,) = parse_thresholds([f"gap<{limit}"])
+        except SettingsError as error:
+            raise written.wrong(str(error).partition(". Metrics")[0]) from None
+        return _gap(scope, group, comparison, threshold.limit)
+    if group is not None and metric in GROUP_FIGURES:
+        return _group_figure(group, metric, comparison, _whole(written, metric, limit))
+    known = ["gap < 1s"] if group is None else ["gap < 1s", "verdict passed", "broken nothing lost", "term == 1"]
+    raise written.wrong(
+        f"of {scope} nothing is known as {said!r}: write {' or '.join(f'{scope}.{each}' for each in known)}"
+    )
+
+
+def _gap(scope: str, group: int | None, comparison: str, limit_ms: float) -> Measure:
+    def measure(result: LoadResult, struck: Collection[int]) -> tuple[bool | None, str]:
+        meant = [
+            share
+            for share in result.report.result.groups
+            if (share.group == group if group is not None else (share.group in struck) == (scope == "struck"))
+        ]
+        if not struck and group is None:
+            return None, "no fault hit a node that led a group"
+        if not meant:
+            return None, f"no order of the load belongs to {scope}"
+        worst = max(meant, key=lambda share: share.longest_gap_ms)
+        where = f" in group {worst.group}" if group is None else ""
+        return _COMPARE[comparison](worst.longest_gap_ms, limit_ms), f"gap {worst.longest_gap_ms:,.0f} ms{where}"
+
+    return measure
+
+
+def _group_figure(group: int, name: str, comparison: str, count: int) -> Measure:
+    def measure(result: LoadResult, _struck: Collection[int]) -> tuple[bool | None, str]:
+        nodes = [node.status for node in result.nodes if node.status is not None]
+        value = GROUP_FIGURES[name](group, nodes)
+        if not value:
+            return None, f"no node that answered at the end holds group {group}"
+        return _COMPARE[comparison](value, count), f"{name} {value:,}"
 
     return measure

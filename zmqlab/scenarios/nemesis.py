@@ -170,17 +170,23 @@ class Progress:
 
     def __init__(self) -> None:
         self.newest: LoadMetrics | None = None
-        self.gap_ms = 0.0
-        """The longest gap since :meth:`reset_gap`."""
+        self.gaps_ms: dict[int, float] = {}
+        """By Raft group: the longest gap since :meth:`reset_gap`."""
 
     def take(self, frame: bytes) -> None:
         """A frame of a load client."""
-        self.newest = decode_metrics(frame)
-        self.gap_ms = max(self.gap_ms, self.newest.gap_ms)
+        metrics = self.newest = decode_metrics(frame)
+        told = {share.group: share.gap_ms for share in metrics.groups} or {0: metrics.gap_ms}
+        self.gaps_ms = {group: max(self.gaps_ms.get(group, 0.0), gap_ms) for group, gap_ms in told.items()}
 
     def reset_gap(self) -> None:
         """Begin anew."""
-        self.gap_ms = 0.0
+        self.gaps_ms = {}
+
+    @property
+    def gap_ms(self) -> float:
+        """The longest gap of any group since :meth:`reset_gap`."""
+        return max(self.gaps_ms.values(), default=0.0)
 
     @property
     def acknowledged(self) -> int:

@@ -8,6 +8,7 @@ Rules: nothing is changed here, and nothing waited for (:mod:`~zmqlab.scenarios.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 
 from zmqlab.lab.cluster import Cluster
@@ -68,10 +69,11 @@ def trouble_of_groups(cluster: Cluster) -> str:
     return f"far behind: {', '.join(far)}" if far else ""
 
 
-def behind_in_groups(feed: MetricsFeed) -> dict[str, int]:
-    """By node: how many committed entries it has not applied, in the group in which these are most."""
+def behind_in_groups(feed: MetricsFeed, groups: Iterable[int] | None = None) -> dict[str, int]:
+    """By node: how many committed entries it has not applied, in that of the ``groups`` (None: of all) in which these
+    are most."""
     behind: dict[str, int] = {}
-    for group in range(feed.shards):
+    for group in range(feed.shards) if groups is None else groups:
         told = feed.newest(group)
         end = max((status.commit_index for status in told.values()), default=0)
         for name, status in told.items():

@@ -48,9 +48,10 @@ from zmqlab.lab.fleet import MAX_NODES
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.load_settings import FlowMix, LoadSettings
 from zmqlab.scenarios import scenario_steps
-from zmqlab.scenarios.expectations import Expectation, read_expectations
+from zmqlab.scenarios.expectations import SCOPE, Expectation, read_expectations
 from zmqlab.scenarios.predictions import Prediction, read_prediction
-from zmqlab.scenarios.scenario_steps import Action, Condition
+from zmqlab.scenarios.scenario_conditions import Condition, read_condition
+from zmqlab.scenarios.scenario_steps import Action
 from zmqlab.scenarios.written import Source, Written, choices, read_yaml
 from zmqlab.settings import ALIKE, reason_of
 
@@ -92,6 +93,8 @@ class Step:
     """The names of the faults that it undoes."""
     name: str = ""
     """What a later step calls the fault."""
+    group: int | None = None
+    """The Raft group that its condition and its fault are about, of several; None: all."""
     caption: str = ""
     """What a class is told when the step has waited, and before it acts."""
 
@@ -220,8 +223,11 @@ def _scenario(written: Written, name: str) -> Scenario:
     cluster = _cluster(entries.get("cluster"))
     loads = _loads(written, entries)
     ends_s = max(_end_of(cluster, each, entries) for each in loads.items())
-    steps = _Steps(len(Cluster(**cluster).nodes), ends_s).read(entries["steps"].items() if "steps" in entries else [])
-    expect = read_expectations(entries["expect"].items(), loads)
+    planned = Cluster(**cluster)
+    steps = _Steps(len(planned.nodes), ends_s, planned.shards).read(
+        entries["steps"].items() if "steps" in entries else []
+    )
+    expect = read_expectations(entries["expect"].items(), loads, planned.shards)
     teaches = entries["teaches"].text()
     predict = read_prediction(entries["predict"]) if "predict" in entries else None
     return Scenario(
@@ -262,6 +268,10 @@ def _loads(written: Written, entries: Mapping[str, Written]) -> dict[str, dict[s
     for name in loads:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise entries["loads"].wrong(f"a load is called {name!r}: use small letters, digits, - and _")
+        if SCOPE.fullmatch(name):
+            raise entries["loads"].wrong(
+                f"a load is called {name!r}, as groups are in expectations: choose another name"
+            )
     if not loads:
         raise entries["loads"].wrong("there is no load in it")
     return loads
@@ -304,13 +314,15 @@ def _end_of(cluster: Mapping[str, Any], load: tuple[str, Mapping[str, Any]], ent
 WAITS = ("at", "when", "within", "after")
 ACTS = ("fault", "press", "undo", "do")
 OTHERS = ("amount", "node", "link", "for", "repeat", "every", "name")
+GROUP = "group"
 
 
 class _Steps:
     """Reads the steps one after the other, and knows what stood before."""
 
-    def __init__(self, nodes: int, ends_s: float) -> None:
+    def __init__(self, nodes: int, ends_s: float, shards: int) -> None:
         self._count = nodes
+        self._shards = shards
         self._names = tuple(f"node{number}" for number in range(nodes))
         self._ends_s = ends_s
         self._earliest_s = 0.0
@@ -337,7 +349,7 @@ class _Steps:
             for key in (*OTHERS, *scenario_steps.parameters()):
                 if key in entries:
                     raise entries[key].wrong(f"{key} is for a fault: write fault or press beside it")
-        step = self._acting(written, entries, self._waiting(entries))
+        step = self._acting(written, entries, self._waiting(entries) | self._group(entries))
         self._follow(written, step)
         return step
 
@@ -348,10 +360,20 @@ class _Steps:
             raise at.wrong(f"the step before it ends at {self._earliest_s:g} s at the earliest: put them in order")
         return {
             "at_s": at_s,
-            "when": scenario_steps.read_condition(when, self._names) if when is not None else None,
+            "when": read_condition(when, self._names) if when is not None else None,
             "within_s": _duration(entries, "within", WITHIN_S),
             "after_s": _duration(entries, "after", 0.0),
         }
+
+    def _group(self, entries: Mapping[str, Written]) -> dict[str, Any]:
+        written = entries.get(GROUP)
+        if written is None:
+            return {}
+        if self._shards == 1:
+            raise written.wrong("the cluster has one Raft group: leave it away, or write shards in cluster")
+        if not {"when", "fault", "press", "do"}.intersection(entries):
+            raise written.wrong("it is for a condition or a fault: write when, fault or press beside it")
+        return {GROUP: written.whole(0, self._shards - 1)}
 
     def _acting(self, written: Written, entries: Mapping[str, Written], waiting: Mapping[str, Any]) -> Step:
         caption = entries["caption"].text() if "caption" in entries else ""
@@ -424,4 +446,4 @@ def _duration(entries: Mapping[str, Written], key: str, default_s: float) -> flo
 
 def known_keys() -> Collection[str]:
     """All keys of a step, for the page that explains them."""
-    return (*WAITS, *ACTS, *OTHERS, "caption", *scenario_steps.parameters())
+    return (*WAITS, *ACTS, *OTHERS, GROUP, "caption", *scenario_steps.parameters())

@@ -36,9 +36,10 @@ from zmqlab.lab.load_client import LoadClient
 from zmqlab.runs.kept_run import Run, as_word
 from zmqlab.scenarios.expectations import Met
 from zmqlab.scenarios.nemesis import Nemesis
+from zmqlab.scenarios.scenario_conditions import Condition
 from zmqlab.scenarios.scenario_file import Scenario, Step
-from zmqlab.scenarios.scenario_steps import Condition, Served, Situation, undone
-from zmqlab.tables import html_table, text_table
+from zmqlab.scenarios.scenario_steps import Served, Situation, undone
+from zmqlab.tables import GAPS_HEAD, html_table, text_table
 from zmqlab.wire.control import Event
 
 POLL_S = 0.02
@@ -77,6 +78,8 @@ class ScenarioResult:
     """Where logs and journals are, if they were kept."""
     kept: Sequence[str] = field(default_factory=tuple)
     """The folders of the kept runs, one for each load."""
+    struck: Sequence[int] = ()
+    """With several Raft groups: those that a node led when a fault hit it."""
 
     @property
     def ok(self) -> bool:
@@ -104,6 +107,7 @@ class ScenarioResult:
             "loads": {name: result.as_dict() for name, result in self.results.items()},
             "run_dir": self.run_dir or None,
             "kept": list(self.kept),
+            "struck": list(self.struck),
         }
 
     def summary(self) -> str:
@@ -111,6 +115,7 @@ class ScenarioResult:
         return "\n".join(
             [
                 text_table(HEAD, self._rows()),
+                *(f"\n{text_table(head, rows)}" for head, rows in self.group_tables()),
                 *(f"PROBLEM: {problem}" for problem in self.problems),
                 self._title,
                 *([f"logs and journals: {self.run_dir}"] if self.run_dir else []),
@@ -123,9 +128,10 @@ class ScenarioResult:
 
     def _repr_html_(self) -> str:
         story = html_table(("time, s", "what happened"), [(f"{line.at_s:.2f}", line.text) for line in self.story])
+        groups = "".join(html_table(head, rows) for head, rows in self.group_tables())
         problems = "".join(f"<p>PROBLEM: {escape(problem)}</p>" for problem in self.problems)
         return (
-            f"<p>{escape(self.teaches)}</p>{story}{html_table(HEAD, self._rows())}{problems}"
+            f"<p>{escape(self.teaches)}</p>{story}{html_table(HEAD, self._rows())}{groups}{problems}"
             f"<p><b>{escape(self._title)}</b></p>"
         )
 
@@ -137,6 +143,18 @@ class ScenarioResult:
 
     def _rows(self) -> list[tuple[object, ...]]:
         return [(_WORDS[met.ok], met.text, met.detail) for met in self.expectations]
+
+    def group_tables(self) -> list[tuple[Sequence[str], list[tuple[object, ...]]]]:
+        """For each load head and rows of a table, with a row for each of several Raft groups that says whether it was
+        struck; none where there is one group."""
+        return [
+            (
+                (*GAPS_HEAD, f"in {name}" if len(self.results) > 1 else ""),
+                [(*row, "struck" if row[0] in self.struck else "") for row in result.group_rows()],
+            )
+            for name, result in self.results.items()
+            if result.report.result.groups
+        ]
 
 
 def play(
@@ -161,12 +179,13 @@ def play(
         run.begin()
         problems = run.take_steps()
         results = run.judge()
-        expectations = [each.check(results) for each in scenario.expect]
+        struck = tuple(sorted(run.struck))
+        expectations = [each.check(results, struck) for each in scenario.expect]
         what = as_word(scenario.name) or "scenario"
         kept = [] if keep is None else [str(Run.keep(loads[name], keep, what).folder) for name in results]
         where = str(cluster.run_dir)
         result = ScenarioResult(
-            scenario.name, scenario.teaches, seed, run.story, expectations, results, problems, where, kept
+            scenario.name, scenario.teaches, seed, run.story, expectations, results, problems, where, kept, struck
         )
         cluster.keep = not result.ok  # a verdict that fails as expected leaves nothing to look at
         return result if cluster.keep or run_dir is not None else replace(result, run_dir="")
@@ -234,6 +253,11 @@ class _Run:
     # -- the run ---------------------------------------------------------------------------------------------
 
     @property
+    def struck(self) -> set[int]:
+        """See :attr:`Situation.struck <zmqlab.scenarios.scenario_steps.Situation.struck>`."""
+        return self._situation.struck
+
+    @property
     def _is_loaded(self) -> bool:
         return any(load.running for load in self._loads.values())
 
@@ -270,6 +294,7 @@ class _Run:
         return {name: load.wait() for name, load in self._loads.items()}
 
     def _take(self, step: Step, rng: random.Random) -> None:
+        self._situation.group = step.group
         if step.at_s is not None:
             _sleep_until(self._began + step.at_s)
         if step.when is not None:
@@ -297,7 +322,8 @@ class _Run:
         situation, began = self._situation, time.monotonic()
         fault = step.action.make(situation, rng)
         count = f" ({turn + 1} of {step.repeat})" if step.repeat > 1 else ""
-        self._tell(f"{step.action.text}{f': {fault.victims}' if fault.victims else ''}{count}")
+        victims = f": {fault.victims}" if fault.victims else ""
+        self._tell(f"{step.action.text}{victims}{situation.said_of_led(fault)}{count}")
         situation.begin()
         situation.hit(fault)
         fault.strike(self._cluster)

@@ -1,9 +1,7 @@
-"""What a step of a scenario waits for, and what it does.
+"""The run of a scenario as its steps see it (:class:`Situation`), and what a step does.
 
-A *condition* looks at the run and says what it sees, or nothing as long as it does not hold. Every kind of event is a
-condition (``elected``, ``promoted``, ``died node2``): the event has happened since the scenario last did something.
-:data:`CONDITIONS` has the others. An *action* becomes a :class:`~zmqlab.lab.faults.Fault` at the moment of its strike.
-Both are read from :data:`~zmqlab.lab.fault_kinds.FAULTS`:
+An *action* becomes a :class:`~zmqlab.lab.faults.Fault` at the moment of its strike. It is read from
+:data:`~zmqlab.lab.fault_kinds.FAULTS`:
 
 - ``fault: kill leader`` is a draw of torture, by its kind and its name. It chooses its victims by itself.
 - ``press: kill -9`` is a button of the panel, by what it says. Its victims are named beside it.
@@ -12,6 +10,10 @@ So a kind of fault that is registered can be used in scenarios, and nothing is l
 
 Nodes are called ``node0``, ``node1``, ..., or by what they are at the moment of the strike (:data:`ROLES`). Where there
 is a choice, the seed of the scenario makes it, and so two runs choose alike. Which node leads differs from run to run.
+
+With several Raft groups *the leader* is the node that leads the most of them, and a condition is about all of them. A
+step that names a group means its leader, its members and what happens in it. The groups that a node led when a fault
+hit it are *struck* (:attr:`Situation.struck`); expectations compare them with the others.
 """
 
 from __future__ import annotations
@@ -22,18 +24,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from zmqlab.errors import ClusterError, SettingsError
+from zmqlab.errors import ClusterError
 from zmqlab.lab.cluster import Cluster
-from zmqlab.lab.events import LabEvent
 from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Aim, Control, Draw, Target
-from zmqlab.lab.faults import Breakable, Fault, Together
+from zmqlab.lab.faults import Breakable, Fault, Partition, Together
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
 from zmqlab.scenarios.nemesis import PROCEDURES, Deal, Nemesis, Progress
-from zmqlab.scenarios.recovery import NEAR, behind_in_groups
 from zmqlab.scenarios.written import Written, choices
-from zmqlab.settings import parse_duration, parse_rate
-from zmqlab.wire.control import Event, EventKind
+from zmqlab.wire.control import Event
 from zmqlab.wire.node_status import NodeStatus
 
 VICTIM = "victim"
@@ -67,6 +66,12 @@ class Served(Progress):
         """For how long no client has been answered, of those that are owed an answer; 0: one of them is owed none."""
         return min((each.silence_ms for each in self._by_name.values()), default=0.0)
 
+    def of_group(self, group: int) -> tuple[int, float]:
+        """The same of one of several Raft groups: orders acknowledged, and the silence in ms."""
+        shares = [share for each in self._by_name.values() for share in each.groups if share.group == group]
+        acknowledged = sum(share.acknowledged for share in shares)
+        return acknowledged, min((share.silence_ms for share in shares), default=0.0)
+
 
 @dataclass(slots=True)
 class Situation:
@@ -84,6 +89,10 @@ class Situation:
     """And so many orders were acknowledged."""
     held: dict[str, list[Fault]] = field(default_factory=dict)
     """By the name of their step: faults that have struck and were not undone."""
+    group: int | None = None
+    """The Raft group that the step names; None: it names none."""
+    struck: set[int] = field(default_factory=set)
+    """With several Raft groups: those that a node led when a fault hit it."""
 
     def begin(self) -> None:
         """The scenario is about to do something: what happens from here on is news."""
@@ -101,8 +110,25 @@ class Situation:
         return feed.newest().get(name) if heard else None
 
     def hit(self, fault: Fault) -> None:
-        """Remember whom a fault hits. One that is not about nodes leaves the victims as they are."""
+        """A fault is about to strike: remember whom it hits, and what these nodes lead. One that is not about nodes
+        leaves the victims as they are."""
         self.victims = tuple(_nodes_hit(fault)) or self.victims
+        for name in _nodes_cut_off(fault):
+            self.struck.update(self.led_by(name))
+
+    def led_by(self, name: str) -> list[int]:
+        """With several Raft groups: those that a node leads now, as nodes last said."""
+        leaders = self.cluster.leaders if self.cluster.shards > 1 else {}
+        return [group for group, leader in leaders.items() if leader == name]
+
+    def said_of_led(self, fault: Fault) -> str:
+        """Which groups the nodes lead that a fault is about to hit; empty: none, or there is only one group."""
+        led = sorted(group for name in _nodes_cut_off(fault) for group in self.led_by(name))
+        return f", leading group{'s' * (len(led) > 1)} {', '.join(map(str, led))}" if led else ""
+
+    def groups(self) -> Sequence[int]:
+        """What a condition is about: the group that the step names, or all."""
+        return range(self.cluster.shards) if self.group is None else (self.group,)
 
     def named(self, word: str, rng: random.Random) -> list[str]:
         """The nodes that a word means now.
@@ -111,14 +137,14 @@ class Situation:
             NoLeader: the leader is meant, or all others, and there is none.
             ClusterError: it means no node.
         """
-        aim = Aim(self.cluster, rng, 0.0)
+        aim = Aim(self.cluster, rng, 0.0, self.group)
         if word == "leader":
             return [aim.leader()]
         if word in ("follower", "followers"):
             names = [name for name in aim.followers() if name in self.cluster.running]
             found = names[:1] if word == "follower" else names
         elif word == "all":
-            found = list(self.cluster.nodes)
+            found = list(aim.members)
         else:
             found = list(self.victims) if word == VICTIM else [word]
         if not found:
@@ -133,129 +159,11 @@ def _nodes_hit(fault: Fault) -> list[str]:
     return [name] if name else []
 
 
-# -- conditions ----------------------------------------------------------------------------------------------------
-
-Look = Callable[[Situation], str]
-"""What a condition sees, for people; empty as long as it does not hold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that a step waits for."""
-
-    text: str
-    look: Look
-
-
-def _leader(situation: Situation) -> str:
-    return situation.cluster.feed.leader_among(situation.cluster.running)
-
-
-def _recovered(situation: Situation) -> str:
-    """Every node runs, all know one leader, none is far behind, and a client was answered since the last act."""
-    return "" if situation.nemesis.trouble(situation.acknowledged_then) else "every node runs and is near the leader"
-
-
-def _caught_up(names: Sequence[str], situation: Situation) -> str:
-    """These nodes have applied all that is committed but for a few entries."""
-    if situation.cluster.shards > 1:
-        behind = behind_in_groups(situation.cluster.feed)
-        near = all(situation.status(name) is not None and behind.get(name, NEAR + 1) <= NEAR for name in names)
-        return f"{', '.join(names)} in all groups" if near else ""
-    told = {name: situation.status(name) for name in situation.cluster.nodes}
-    end = max((status.commit_index for status in told.values() if status is not None), default=0)
-    for name in names:
-        status = told.get(name)
-        if status is None or end - status.applied_index > NEAR:
-            return ""
-    return f"{', '.join(names)} at index {end:,}"
-
-
-def _needs_snapshot(names: Sequence[str], situation: Situation) -> str:
-    """The leader's log does not reach back to these nodes any more."""
-    leader = situation.status(_leader(situation))
-    for name in names:
-        status = situation.cluster.feed.newest().get(name)
-        if leader is None or status is None or leader.first_index <= status.last_index + 1:
-            return ""
-    return f"{', '.join(names)} ends before the leader's log begins, at index {leader.first_index:,}" if leader else ""
-
-
-def _of_nodes(look: Callable[[Sequence[str], Situation], str]) -> Callable[[str], Look]:
-    def with_word(word: str) -> Look:
-        return lambda situation: look(situation.named(word, random.Random(0)), situation)
-
-    return with_word
-
-
-def _acknowledged(text: str) -> Look:
-    orders = parse_rate(text) or 0.0
-    return lambda each: f"{each.served.acknowledged:,} orders" if each.served.acknowledged >= orders else ""
-
-
-def _silent(text: str) -> Look:
-    most_ms = 1000 * parse_duration(text)
-    return lambda each: f"{each.served.silence_ms:,.0f} ms" if each.served.silence_ms >= most_ms else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of condition."""
-
-    argument: str
-    """What follows its name, as people read it: NODE, COUNT, DURATION, or nothing."""
-    make: Callable[[str], Look]
-
-
-CONDITIONS: Mapping[str, _Kind] = {
-    "leader": _Kind("", lambda _: _leader),
-    "recovered": _Kind("", lambda _: _recovered),
-    "caught_up": _Kind("NODE", _of_nodes(_caught_up)),
-    "needs_snapshot": _Kind("NODE", _of_nodes(_needs_snapshot)),
-    "silent": _Kind("DURATION", _silent),
-    "acknowledged": _Kind("COUNT", _acknowledged),
-}
-"""By name, besides the kinds of event."""
-
-
-def read_condition(written: Written, nodes: Collection[str]) -> Condition:
-    """The condition that is written as ``NAME`` or ``NAME ARGUMENT``, or a function of the situation.
-
-    Raises:
-        SettingsError: there is none of that name, or its argument does not fit.
-    """
-    if callable(written.value):
-        function = written.value
-        return Condition(_name_of(function), lambda situation: "so it is" if function(situation) else "")
-    name, _, argument = written.text().partition(" ")
-    if name in events():
-        if argument:
-            _known_node(written, argument, (*nodes, VICTIM))
-        return Condition(written.text(), lambda situation: _event(situation, name, argument))
-    kind = CONDITIONS.get(name)
-    if kind is None:
-        raise written.wrong(f"nothing to wait for is called {name!r}: {choices(name, (*CONDITIONS, *events()))}")
-    if bool(argument) != bool(kind.argument):
-        raise written.wrong(f"it is {written.text()!r}: write {f'{name} {kind.argument}'.strip()!r}")
-    if kind.argument == "NODE":
-        _known_node(written, argument, (*nodes, VICTIM))
-    try:
-        return Condition(written.text(), kind.make(argument))
-    except SettingsError as error:
-        raise written.wrong(error) from None
-
-
-def events() -> tuple[str, ...]:
-    """All kinds of event: what nodes tell, what the lab tells, and what the registered faults tell beside that."""
-    return tuple(sorted({*map(str, EventKind), *map(str, LabEvent), *FAULTS.marks}))
-
-
-def _event(situation: Situation, kind: str, word: str) -> str:
-    names = situation.named(word, random.Random(0)) if word else ()
-    for event in situation.news():
-        if event.kind == kind and (not names or event.node in names):
-            return f"{event.node or 'the cluster'}{f', term {event.term}' if event.term else ''}"
-    return ""
+def _nodes_cut_off(fault: Fault) -> list[str]:
+    """The nodes that a fault hits, or parts from the largest side of a partition."""
+    if isinstance(fault, Partition):
+        return [name for side in sorted(fault.groups, key=len)[:-1] for name in side]
+    return _nodes_hit(fault)
 
 
 # -- actions -------------------------------------------------------------------------------------------------------
@@ -314,7 +222,7 @@ def drawn(written: Written, amount: Written | None, hold_s: float | None, nodes:
     if draw.aim is None:
         return Action(text, _procedure(kind, draw, size, hold_s), is_held=False)
     aim = draw.aim
-    return Action(text, lambda situation, rng: aim(Aim(situation.cluster, rng, size)))
+    return Action(text, lambda situation, rng: aim(Aim(situation.cluster, rng, size, situation.group)))
 
 
 def _size(written: Written, draw: Draw, amount: Written | None) -> float:
@@ -333,7 +241,8 @@ def _procedure(kind: str, draw: Draw, size: float, hold_s: float | None) -> Call
         deal = Deal(0, kind, draw.name, draw.hold_s[0] if hold_s is None else hold_s, 0.0, size, 0)
 
         def act() -> None:
-            with PROCEDURES[kind, draw.name](situation.nemesis, Aim(situation.cluster, rng, size), deal):
+            aim = Aim(situation.cluster, rng, size, situation.group)
+            with PROCEDURES[kind, draw.name](situation.nemesis, aim, deal):
                 pass
 
         return _Whole(act)
@@ -368,7 +277,7 @@ def pressed(
     if len(victims) != count:
         said = f"write {hint} beside it" if hint else "it chooses the leader by itself"
         raise written.wrong(f"{control.button!r} is for {control.target}: {said}")
-    words = [_known_node(each, each.text(), (*ROLES, *nodes)) for each in victims]
+    words = [known_node(each, each.text(), (*ROLES, *nodes)) for each in victims]
     ranges = {each.name: (each.low, each.high) for each in control.parameters}
     for name, size in sizes.items():
         if name not in ranges:
@@ -390,7 +299,7 @@ def _press(
 
 def called(function: Callable[[Situation], object]) -> Action:
     """The action of a function, in a Python scenario."""
-    return Action(_name_of(function), lambda situation, _: _Whole(lambda: function(situation)), is_held=False)
+    return Action(name_of(function), lambda situation, _: _Whole(lambda: function(situation)), is_held=False)
 
 
 def parameters() -> tuple[str, ...]:
@@ -403,12 +312,12 @@ def undone(faults: Iterable[Fault], cluster: Cluster) -> None:
     Together(tuple(faults)).undo(cluster)
 
 
-def _known_node(written: Written, word: str, known: Collection[str]) -> str:
+def known_node(written: Written, word: str, known: Collection[str]) -> str:
     if word not in known:
         raise written.wrong(f"no node is called {word!r}: {choices(word, known)}")
     return word
 
 
-def _name_of(function: Callable[..., object]) -> str:
+def name_of(function: Callable[..., object]) -> str:
     name = getattr(function, "__name__", "")
     return re.sub("_+", " ", name).strip() if name and name != "<lambda>" else "a function"

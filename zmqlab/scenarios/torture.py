@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.runs.kept_run import Run
 from zmqlab.scenarios import nemesis
 from zmqlab.scenarios.nemesis import Deal, Nemesis, Progress, Strike
-from zmqlab.scenarios.torture_report import CALM, Times, TortureResult, calm_gap_ms, outcomes
+from zmqlab.scenarios.torture_report import CALM, ByGroup, TortureResult, calm_gap_ms, outcomes
 from zmqlab.settings import DEFAULT_REPLICATION, Durability, require_number, require_whole
 
 WARM_UP_S = 1.0
@@ -143,7 +143,7 @@ class TortureState:
     faults: int
     """How many are over."""
     gap_ms: float
-    """The longest gap in the fault under way, or in the last one."""
+    """The longest gap in the fault under way, or in the last one; of the Raft group for which it is longest."""
     so_far: SoFar | None
     """What was lost so far; None: that is not counted yet."""
 
@@ -153,7 +153,8 @@ class Torture:
 
     Args:
         settings: what to do.
-        on_strike: called with each fault when it is over, and with the longest gap in ms as it was seen live.
+        on_strike: called with each fault when it is over, and with the longest gap of each Raft group in ms as it was
+            seen live.
         on_start: called with the cluster when its nodes take orders, before the load begins.
         on_phase: called with each phase when it begins (:attr:`TortureState.phase`).
 
@@ -163,15 +164,15 @@ class Torture:
     def __init__(
         self,
         settings: TortureSettings,
-        on_strike: Callable[[Strike, float], None] | None = None,
+        on_strike: Callable[[Strike, Mapping[int, float]], None] | None = None,
         on_start: Callable[[Cluster], None] = lambda _: None,
         on_phase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.strikes: list[Strike] = []
         self.progress = Progress()
-        self._gaps_seen_ms: list[float] = []
-        """Of each strike, as the load published them."""
+        self._gaps_seen_ms: list[Mapping[int, float]] = []
+        """Of each strike, by Raft group, as the load published them."""
         self._on_strike, self._on_start, self._on_phase = on_strike, on_start, on_phase
         self._phase, self._doing = "starting", ""
         self._began = 0.0
@@ -258,7 +259,7 @@ class Torture:
             ]
             cluster.keep = cluster.keep or bool(problems) or not result.verdict.ok
             where = str(cluster.run_dir) if cluster.keep else ""
-            calm = calm_gap_ms(self.strikes, acknowledged_ns, forgotten_ns)
+            calm = {group: calm_gap_ms(self.strikes, times, forgotten_ns) for group, times in acknowledged_ns.items()}
             return TortureResult(settings.as_dict(), result, struck, calm, start_ns, problems, where, kept)
 
     def _load(self, collector: Collectors) -> LoadClient:
@@ -288,9 +289,9 @@ class Torture:
             self.progress.reset_gap()
             strike = striker.strike(deal)
             self.strikes.append(strike)
-            self._gaps_seen_ms.append(self.progress.gap_ms)
+            self._gaps_seen_ms.append(dict(self.progress.gaps_ms))
             if self._on_strike is not None:
-                self._on_strike(strike, self.progress.gap_ms)
+                self._on_strike(strike, self._gaps_seen_ms[-1])
             if not strike.recovered_ns:
                 break  # a cluster that does not recover proves nothing more
         self._enter("mending")
@@ -315,13 +316,15 @@ class Torture:
         self._on_phase(phase)
 
 
-def _acknowledged(result: LoadResult) -> tuple[Times, tuple[int, int] | None]:
-    """When requests were acknowledged, sorted; and between which of these times others are not remembered."""
+def _acknowledged(result: LoadResult) -> tuple[ByGroup, tuple[int, int] | None]:
+    """When requests were acknowledged, by Raft group; and between which of these times others are not remembered."""
     outcome = result.report.result
-    times = np.sort(read_ledger(outcome.ledger)["completed_ns"])
+    ledger = read_ledger(outcome.ledger)
+    ledger = ledger[np.argsort(ledger["completed_ns"], kind="stable")]
+    times = ledger["completed_ns"]
     first = kept_for_good(LEDGER_MAX)
     forgotten = (int(times[first - 1]), int(times[first])) if outcome.unremembered and len(times) > first else None
-    return times, forgotten
+    return {int(group): times[ledger["group"] == group] for group in np.unique(ledger["group"])}, forgotten
 
 
 def _errors_at_the_client(result: LoadResult) -> list[str]:

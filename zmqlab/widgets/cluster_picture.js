@@ -3,8 +3,8 @@
 // read aloud is elements above the canvas; the canvas itself says nothing to a screen reader.
 
 const FRAME_MS = 33;              // 30 paints a second at most, and none while nothing moves
-const TABLES = ["nodes", "links", "clients", "hashes", "marks"];
-const EMPTY = { nodes: { slot: [], name: [], colour: [] }, hashes: { slot: [], hash: [], agrees: [] }, clients: { name: [], rate: [], slots: [] },
+const TABLES = ["nodes", "links", "clients", "hashes", "marks", "groups"];
+const EMPTY = { groups: { number: [], leader: [] }, nodes: { slot: [], name: [], colour: [] }, hashes: { slot: [], hash: [], agrees: [] }, clients: { name: [], rate: [], slots: [] },
   links: { source: [], target: [], cut: [], delay_ms: [], loss: [], words: [] }, marks: { t: [], label: [] } };
 
 const isDarkPage = () => {
@@ -57,7 +57,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   el.classList.add("zl-picture");
   const history = makeHistory(), view = Math.random().toString(36).slice(2);
   const calm = matchMedia("(prefers-reduced-motion: reduce)"), systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const state = { seq: NaN, offset: -Infinity, waiting: false, saidAt: 0, visible: true, layout: null, pointed: null, replay: null };
+  const state = { seq: NaN, offset: -Infinity, waiting: false, saidAt: 0, visible: true, layout: null, pointed: null, replay: null, group: -1 };
   let travels = [], taken = -Infinity, stories = new Map(), raf = 0, paintedAt = 0, paints = 0, drawn = "", drawnLogs = "";
   const say = (what) => {
     try { model.send({ push: what, view, seq: Number.isNaN(state.seq) ? 0 : state.seq }); } catch { /* The kernel is gone. */ }
@@ -72,7 +72,9 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const summary = h("span", { className: "zl-picture-summary" });
   const replayButtons = [10, 100].map((slow) => h("button", { type: "button", className: "zl-button", textContent: `1/${slow}`,
     title: `the last ten seconds again, ${slow} times slower`, onclick: () => beginReplay(slow) }));
-  const head = h("div", { className: "zl-head" }, h("h4", { textContent: "Cluster" }), summary, h("span", { className: "zl-space" }),
+  // One of several Raft groups, or all. A page's choice goes to the kernel, and what the kernel shows comes back.
+  const chooser = h("select", { className: "zl-picture-choice", hidden: true, onchange: () => send({ do: "show", group: chooser.value === "" ? null : Number(chooser.value) }) });
+  const head = h("div", { className: "zl-head" }, h("h4", { textContent: "Cluster" }), chooser, summary, h("span", { className: "zl-space" }),
     h("span", { className: "zl-faint", textContent: "slow motion", title: "of the last 10 s" }), h("span", { className: "zl-stepper" }, ...replayButtons));
   const told = h("b"), playing = h("button", { type: "button", className: "zl-button" });
   const slider = h("input", { type: "range", min: 0, max: 1000, value: 0 });
@@ -91,6 +93,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   }
   summary.setAttribute("role", "status");
   slider.setAttribute("aria-label", "moment of the replay");
+  chooser.setAttribute("aria-label", "Raft group that is shown");
 
   const nameOf = (slot) => members().get(slot)?.name ?? "?";
   const table = (name) => state.replay ? versionAt(state.replay.versions[name], state.replay.at) ?? history.newest(name) : history.newest(name);
@@ -105,7 +108,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     const known = members(), slots = [...known.keys()], hashes = table("hashes"), clients = table("clients");
     const nodes = slots.map((slot) => nodeAt(streams.rows, row, slot));
     return {
-      nodes, members: known, layout: state.layout, theme: theme(), pointed: state.pointed, still: calm.matches,
+      nodes, members: known, group: state.group, layout: state.layout, theme: theme(), pointed: state.pointed, still: calm.matches,
       busy: new Set(model.get("_busy").flatMap((key) => key.split(":").slice(1))), ended: model.get("_beat") < 0,
       sinceMs: row < 0 || model.get("_beat") < 0 ? 0 : Math.max(0, at - times[row]), links: linksOf(nodes, table("links")), logs: logsOf(nodes),
       clients: clients.name.map((name, index) => ({ name, rate: clients.rate[index], slots: clients.slots[index] })),
@@ -144,7 +147,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (fields !== drawn || moves || state.moved) { drawField(ctx, seen); paintedAt = now; el.dataset.paints = ++paints; }
     state.moved = moves;           // once more after the last one, which takes it away
     drawn = fields;
-    const logs = JSON.stringify([seen.logs, [...seen.hashes], seen.theme.ink]);
+    const logs = JSON.stringify([seen.logs, [...seen.hashes], seen.theme.ink, seen.group]);
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
     el.dataset.seq = state.seq;
@@ -171,10 +174,30 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       arranges ||= name === "nodes" || name === "clients" && value.name.length !== history.newest(name).name.length;
       history.note(name, message.now, value);
     }
-    for (const [, property, value] of message.set) if (property === "caption") caption.textContent = value;
+    for (const [, property, value] of message.set) {
+      if (property === "caption") caption.textContent = value;
+      if (property === "group" && value !== state.group) { state.group = value; travels = []; }
+    }
+    offerGroups();
     if (state.replay) { sayPainted(state, say); return; }
     if (arranges || !state.layout) arrange();
     schedulePaint();
+  }
+
+  // The texts change with each election; the list that a person has opened stays.
+  let offered = "";
+  function offerGroups() {
+    const choices = choicesOfGroups(history.newest("groups")), key = JSON.stringify([choices, state.group]);
+    if (key === offered) return;
+    offered = key;
+    chooser.hidden = choices.length < 3;
+    while (chooser.options.length > choices.length) chooser.remove(choices.length);
+    choices.forEach(([value, text], index) => {
+      if (!chooser.options[index]) chooser.add(new Option());
+      const option = chooser.options[index];
+      if (option.value !== value || option.text !== text) Object.assign(option, { value, text });
+    });
+    chooser.value = state.group < 0 ? "" : String(state.group);
   }
 
   // New live messages begin their way; of a key frame, which may hold old ones, none does.
@@ -231,7 +254,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   let described = "";
   function describe(seen) {
     const name = (slot) => seen.members.get(slot).name, bad = seen.links.filter((link) => link.there.bad || link.back.bad);
-    const key = JSON.stringify([seen.nodes.map((node) => [name(node.slot), node.look, node.term]), bad, Boolean(state.replay), seen.ended]);
+    const key = JSON.stringify([seen.nodes.map((node) => [name(node.slot), node.look, node.term, node.leads]), bad, Boolean(state.replay), seen.ended, seen.group]);
     if (key === described) return;
     described = key;
     for (const node of seen.nodes) {
@@ -248,10 +271,9 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       made.disabled = Boolean(state.replay) || seen.ended;
     }
     for (const made of [...replayButtons, playing, slider, live]) made.disabled = seen.ended;
-    const leader = seen.nodes.find((node) => node.look === "leader");
-    const others = seen.nodes.filter((node) => !["leader", "follower", "learner"].includes(node.look));
-    const ofGroups = seen.nodes.filter((node) => node.leads > 0).map((node) => `${name(node.slot)} ${leadsOf(node.leads)}`).join(", ");
-    const said = [ofGroups || (leader ? `${name(leader.slot)} leads, term ${leader.term}` : "no node leads"),
+    chooser.disabled = Boolean(state.replay) || seen.ended;
+    const others = seen.nodes.filter((node) => !["leader", "follower", "learner", "no replica"].includes(node.look));
+    const said = [wordsOfLeaders(seen.nodes, name),
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       wordsOfLinks(bad)].filter(Boolean);
     summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");
@@ -434,7 +456,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       return h("span", {}, made, text);
     };
     const colour = "#0072B2", node = { applied: 60, applied_lag: 40 };
-    const looks = LOOKS.filter((look) => look !== "starting").map((look) => sample(34, (on) =>
+    const looks = LOOKS.filter((look) => look !== "starting" && (look !== "no replica" || !chooser.hidden)).map((look) => sample(34, (on) =>
       BODIES[look](on, { x: 0, y: look.endsWith("leader") ? 4 : 0, r: look.endsWith("leader") ? 9 : 11, em: 8, colour, theme: paper, node }), look));
     const kinds = KINDS.map((kind) => sample(20, (on) => mark(on, kind, 6, VOTES.has(kind) || kind.startsWith("order") || kind === "answer" ? paper.faint : colour, paper.paper), kind));
     legend.replaceChildren(h("div", { className: "zl-legend" }, ...looks), h("div", { className: "zl-legend" }, ...kinds));

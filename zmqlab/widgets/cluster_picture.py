@@ -14,6 +14,10 @@ holds the page together. The first two know no page, and are tested without one.
 so that cause comes before effect. The caption says so. Nodes, links and logs are shown as they are now. *Slow motion*
 shows the last ten seconds again, from what the page was told, with a sign that it is a replay.
 
+*With several Raft groups* the picture is of all of them, or of the one that a person chooses in it
+(:meth:`ClusterPicture.do_show`): its crown, its terms and timers, its logs and its messages. All pages that show this
+picture show the same group. What was kept for slow motion is of the last choice, and begins anew.
+
 *Samples cost something*, so they are asked for while a page shows the picture, for a few seconds at a time. Asking
 takes up to half a second, and so it has a thread of its own.
 
@@ -34,9 +38,10 @@ from zmqlab.lab.fault_kinds import FAULTS
 from zmqlab.lab.fault_registry import Control
 from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.trace_leases import trace
+from zmqlab.settings import require_whole
 from zmqlab.tables import html_table
 from zmqlab.widgets.cluster_controls import FaultPanel
-from zmqlab.widgets.live_figure import Pushes, page_text
+from zmqlab.widgets.live_figure import Frame, Pushes, page_text
 from zmqlab.widgets.panel import script
 from zmqlab.widgets.picture_readings import PictureReadings
 from zmqlab.widgets.travelling_messages import share_for
@@ -85,6 +90,8 @@ class ClusterPicture(FaultPanel):
         """The share that was asked for last, and whether heartbeats were."""
         self._unsampled = ""
         """Why there are no samples; empty: there are."""
+        self._turns_to: int | None = None
+        """The group whose messages are to be sampled from the next time on; None: the same as before."""
         super().__init__(cluster, interval_s=0.5)
         self._readings = PictureReadings(cluster, self._sampler)
 
@@ -93,14 +100,34 @@ class ClusterPicture(FaultPanel):
         return {"alive": self._sampler.alive, "ended": self._sampler.ended}
 
     def html(self) -> str:
-        """The nodes as a table of words."""
+        """The nodes as a table of words; of the group that is shown."""
         looks = self._readings.look(time.monotonic()) if self._readings is not None else {}
-        newest = {name: track.newest for name, track in self._sampler.nodes.items()}
+        group = self._readings.group if self._readings is not None else None
+        newest = self._sampler.feed.newest(group if self._sampler.groups is not None else None)
         rows = [
             (name, look.name.lower().replace("_", " "), status.term if (status := newest.get(name)) else "-")
             for name, look in looks.items()
         ]
         return html_table(("node", "is", "term"), rows)
+
+    def do_show(self, group: int | None) -> None:
+        """Show one Raft group, of several; None: all of them.
+
+        Messages are traced of one group at a time, for the whole cluster. So they stay those of the last group that was
+        chosen, in any picture or by ``cluster.trace(group=...)``.
+
+        Raises:
+            SettingsError: there is no such group.
+        """
+        if group is not None:
+            require_whole("group", group, 0, max(self._sampler.feed.shards, 1) - 1)
+
+        def change() -> None:
+            self._readings = PictureReadings(self._cluster, self._sampler, group)
+
+        self._pushes.begin_anew(change)
+        self._turns_to, self._asked_s, self._wish = group, float("-inf"), None
+        self.refresh(now=True)
 
     def _own_controls(self) -> list[Control]:
         return list(FAULTS.controls)
@@ -127,8 +154,14 @@ class ClusterPicture(FaultPanel):
         caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
         if self._sampler.feed.shards > 1 and not self._unsampled:
             caption += OF_GROUP.format(group=self._sampler.feed.traces.group, shards=self._sampler.feed.shards)
-        if self._pushes.push(lambda: _taken(readings, now_ns, caption), self.send, news != self._told):
+        if self._pushes.push(lambda: self._taken(now_ns, caption), self.send, news != self._told):
             self._told = news
+
+    def _taken(self, now_ns: int, caption: str) -> Frame:
+        """Called between two choices of a group, so that all of a push is of one."""
+        assert self._readings is not None
+        self._readings.sample(now_ns)
+        return self._readings.frame(now_ns, caption)
 
     def _ask_for_samples(self, readings: PictureReadings) -> None:
         requests_per_s = readings.requests_per_s
@@ -137,14 +170,18 @@ class ClusterPicture(FaultPanel):
         is_due = time.monotonic() - self._asked_s >= (ASK_S if wish == self._wish else ASK_S / 4)
         if is_due and not self._sampler.ended:
             last, self._wish, self._asked_s = self._wish, wish, time.monotonic()
-            arguments = (self._sampler.feed, wish, last if last != wish else None)
+            group, self._turns_to = self._turns_to, None
+            arguments = (self._sampler.feed, wish, last if last != wish else None, group)
             threading.Thread(target=self._ask, args=arguments, name="zmqlab-samples", daemon=True).start()
 
-    def _ask(self, feed: MetricsFeed, wish: tuple[float, bool], last: tuple[float, bool] | None) -> None:
-        """Ask for samples, and no longer for those of before. Runs in a thread of its own."""
+    def _ask(
+        self, feed: MetricsFeed, wish: tuple[float, bool], last: tuple[float, bool] | None, group: int | None
+    ) -> None:
+        """Ask for samples, and no longer for those of before; ``group``: of this one from now on. Runs in a thread of
+        its own."""
         try:
             for (share, heartbeats), seconds in ((wish, LEASE_S), (last, 0.0)) if last else ((wish, LEASE_S),):
-                trace(feed, share, seconds, heartbeats=heartbeats, records_per_s=RECORDS_PER_S)
+                trace(feed, share, seconds, heartbeats=heartbeats, records_per_s=RECORDS_PER_S, group=group)
             self._unsampled = ""
         except ZmqlabError as error:
             self._unsampled = str(error)
@@ -157,8 +194,3 @@ class ClusterPicture(FaultPanel):
             self._pushes.heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
         else:
             super()._on_message(widget, content, buffers)
-
-
-def _taken(readings: PictureReadings, now_ns: int, caption: str) -> Any:
-    readings.sample(now_ns)
-    return readings.frame(now_ns, caption)

@@ -55,6 +55,10 @@ class GroupReadings:
                 commit_lags[name] = max(commit_lags.get(name, 0), end - status.commit_index)
         return cls(rows, commit_lags)
 
+    def in_group(self, number: int) -> tuple[str, Mapping[str, int]]:
+        """The leader of one group, and by how many entries each of its nodes is behind."""
+        return next(((row.leader, row.lags) for row in self.rows if row.number == number), ("", {}))
+
     def led_by(self, name: str) -> int:
         """How many groups a node leads."""
         return sum(row.leader == name for row in self.rows)

@@ -253,6 +253,12 @@ class Pushes:
         with self._lock:
             return self.flow.may_push(self._sequence + 1, time.monotonic() + 1.0, _cells.is_busy())
 
+    def begin_anew(self, change: Callable[[], object]) -> None:
+        """Call ``change``, after which ``make_frame`` gives other things; the next push brings all of them."""
+        with self._lock:
+            change()
+            self.flow.want_key()
+
     def heard(self, view: str, what: str, sequence: int) -> None:
         """A view says one of :data:`STATES`; anything else that it says is ignored."""
         if what in STATES:

@@ -167,7 +167,7 @@ function drawNode(ctx, node, view) {
   const onDisc = node.look === "leader" || node.look === "behind" && node.applied_lag < 1 ? inkOn(colour) : theme.ink;
   const size = Math.min(1.15 * em, 2.9 * r / Math.max(4, name.length));
   write(ctx, name, x, NAME_AT[node.look] ? y + NAME_AT[node.look] * r : y,
-    { size, colour: ["dead", "ended"].includes(node.look) ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
+    { size, colour: ["dead", "ended", "no replica"].includes(node.look) ? theme.faint : onDisc, weight: 700, halo: node.look === "leader" ? "" : theme.paper });
 }
 
 // The words below or beside a node: above all bodies, because a neighbour may stand close.
@@ -179,7 +179,7 @@ function drawLabels(ctx, node, view) {
       colour: row || isCalm(node.look) && !bold ? theme.faint : ["dead", "paused", "silent"].includes(node.look) ? theme.fault : theme.ink }));
 }
 
-const isCalm = (look) => ["follower", "learner", "starting", "ended"].includes(look);
+const isCalm = (look) => ["follower", "learner", "starting", "ended", "no replica"].includes(look);
 const NAME_AT = { candidate: 0.28, paused: 0.68, dead: 0 };
 
 function disc(ctx, x, y, r, fill, line, width, dash = []) {
@@ -250,6 +250,7 @@ const BODIES = {
     drawBadge(ctx, "…", x, y, r, em, theme.faint, theme);
   },
   ended: (ctx, { x, y, r, em, theme }) => disc(ctx, x, y, r - 0.12 * em, theme.paper, theme.line, 0.16 * em),
+  "no replica": (ctx, { x, y, r, em, colour, theme }) => disc(ctx, x, y, 0.8 * r, theme.paper, veil(colour, 0.6), 0.12 * em),
   learner: (ctx, { x, y, r, em, colour, theme, node }) => {
     disc(ctx, x, y, r - 0.1 * em, theme.paper, colour, 0.14 * em);
     fillLevel(ctx, x, y, 0.78 * r, colour, node);
@@ -400,7 +401,7 @@ function drawLogs(ctx, view) {
   const names = 2 * em + Math.max(...[...members.values()].map((each) => ctx.measureText(each.name).width), 0), told = narrow ? 0 : 6.4 * em, chips = (narrow ? 3.6 : 4.4) * em;
   const left = logs.x + names, width = logs.w - names - told - chips - 0.6 * em, top = logs.y + 2 * em;
   ctx.clearRect(logs.x - 2, logs.y - 1, logs.w + 4, logs.h + 2);
-  write(ctx, "logs", logs.x + 0.2 * em, logs.y + 0.9 * em, { size: 1.05 * em, colour: theme.ink, weight: 600, align: "left" });
+  write(ctx, view.group >= 0 ? `group ${view.group}` : "logs", logs.x + 0.2 * em, logs.y + 0.9 * em, { size: 1.05 * em, colour: theme.ink, weight: 600, align: "left" });
   const commitX = left + COMMIT_AT * width, bottom = top + bars.length * logs.row;
   write(ctx, narrow ? `${grouped(span)}` : `${grouped(span)} entries`, left + 0.41 * width, logs.y + 0.9 * em, { size: 0.9 * em, colour: theme.faint });
   Object.assign(ctx, { strokeStyle: theme.line, lineWidth: 1 });
@@ -420,7 +421,7 @@ function drawLogs(ctx, view) {
 function drawBar(ctx, bar, { left, width, y, told, chips, narrow }, view) {
   const { layout, theme, members, hashes } = view, { em, logs } = layout, { colour, name } = members.get(bar.slot);
   const high = 1.15 * em, at = y + (logs.row - high) / 2, middle = y + logs.row / 2;
-  const isStill = ["dead", "paused", "silent", "ended"].includes(bar.look);
+  const isStill = ["dead", "paused", "silent", "ended", "no replica"].includes(bar.look);
   disc(ctx, logs.x + 0.6 * em, middle, 0.38 * em, colour);
   write(ctx, name, logs.x + 1.3 * em, middle, { size: em, colour: isStill ? theme.faint : theme.ink, weight: bar.look === "leader" ? 700 : 500, align: "left" });
   ctx.fillStyle = theme.track;

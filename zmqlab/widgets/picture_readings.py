@@ -8,6 +8,11 @@ as streams, and small tables travel whole when they change. Where things are dra
 process runs; the node's own snapshots say the rest, as long as they come. A node that runs and publishes nothing is
 ``SILENT``, and not what it was before.
 
+*With several Raft groups* there are two pictures. The overview is of all groups: a node that leads any of them wears a
+crown, with their number, and its bar is that of the group in which it is furthest behind. It has no term and no
+election timer, because it has them in each group. The picture of one group shows all of that, of this group; a node
+that does not hold it is ``NO_REPLICA``.
+
 Left out on purpose: the messages that travel (:mod:`~zmqlab.widgets.travelling_messages`).
 """
 
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from itertools import islice
 from typing import Any
@@ -24,6 +30,7 @@ from zmqlab.lab.fault_table import WELL, Link
 from zmqlab.lab.incidents import NS_PER_MS
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.widgets.cluster_controls import agreement, states_of
+from zmqlab.widgets.group_readings import LATE_ENTRIES, GroupReadings
 from zmqlab.widgets.live_figure import Frame, Stream
 from zmqlab.widgets.marks import moments_of
 from zmqlab.widgets.palette import node_colour
@@ -32,6 +39,7 @@ from zmqlab.widgets.sampler import Sampler
 from zmqlab.widgets.travelling_messages import KEPT_MS, TravellingMessages
 from zmqlab.wire.control import Event
 from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wire.node_status import NodeStatus
 
 ROWS_KEPT = 240
 """Twelve seconds of ten rows a second, and as many rows for events between them."""
@@ -66,6 +74,8 @@ class Look(IntEnum):
     """A follower that has not applied what was committed half a second ago: it catches up, or it is cut off."""
     ENDED = 10
     """It has ended with its cluster, which was stopped: it has not failed."""
+    NO_REPLICA = 11
+    """It runs, and does not hold the Raft group that is shown."""
 
 
 _ROLES = {
@@ -78,8 +88,8 @@ _ROLES = {
 NODE_COLUMNS = ("look", "term", "applied", "stored_lag", "commit_lag", "applied_lag", "due", "timeout", "leads")
 """Of each slot, as in ``look3``: the look, the term, the log index that is applied; by how many entries what is stored,
 known as committed and applied is behind the leader's commit index; the election timer in ms of real time: what is left,
-and all. A node counts both by its own clock, whose rate the lab may have changed. With several Raft groups it has a
-term and a timer in each, and none is told. ``leads``, how many of them it leads, is told with several groups only."""
+and all. A node counts both by its own clock, whose rate the lab may have changed. All of it is of the Raft group that
+is shown. Of all of several groups, neither term nor timer is told, and ``leads`` is: how many of them it leads."""
 
 
 def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: float) -> Look:
@@ -107,7 +117,9 @@ def look_of(state: str, track: NodeTrack, leads: bool, is_late: bool, now_s: flo
 class PictureReadings:
     """See the module. The thread of the sampler calls it."""
 
-    def __init__(self, cluster: Cluster, sampler: Sampler) -> None:
+    def __init__(self, cluster: Cluster, sampler: Sampler, group: int | None = None) -> None:
+        """``group``: the one that is shown, of several Raft groups; None: all."""
+        self.group = group
         self._cluster = cluster
         self._sampler = sampler
         self._rows = Ring(("t", *(f"{name}{slot}" for slot in range(MAX_SLOTS) for name in NODE_COLUMNS)), ROWS_KEPT)
@@ -139,12 +151,27 @@ class PictureReadings:
         tracks, groups = self._sampler.nodes, self._sampler.groups
         if self._sampler.ended:
             return {name: Look.DEAD if self.looks.get(name) is Look.DEAD else Look.ENDED for name in tracks}
+        if groups is not None and self.group is not None:
+            return self._look_in(self.group, groups, now_s)
         leaders = {self._sampler.who_leads()} if groups is None else {row.leader for row in groups.rows}
         found = {}
         for name, state in states_of(self._cluster, tracks, ended=False).items():
             behind = self._sampler.behind(name)
             is_late = behind is not None and behind.is_late
             found[name] = self._since_its_start(name, look_of(state, tracks[name], name in leaders, is_late, now_s))
+        return found
+
+    def _look_in(self, group: int, groups: GroupReadings, now_s: float) -> dict[str, Look]:
+        """How each member looks in one of several Raft groups."""
+        told = self._sampler.feed.newest(group)
+        (leader, lags), found = groups.in_group(group), {}
+        for name, state in states_of(self._cluster, self._sampler.nodes, ended=False).items():
+            track, status = self._sampler.nodes[name], told.get(name)
+            holds = status is not None and status.role != "removed"
+            seen = replace(track, newest=status) if holds else track
+            look = look_of(state, seen, name == leader, lags.get(name, 0) > LATE_ENTRIES, now_s)
+            is_well = look not in (Look.DEAD, Look.PAUSED, Look.SILENT, Look.STARTING)
+            found[name] = self._since_its_start(name, Look.NO_REPLICA if is_well and not holds else look)
         return found
 
     def _since_its_start(self, name: str, look: Look) -> Look:
@@ -164,8 +191,12 @@ class PictureReadings:
             self.looks = self.look(time.monotonic())
         self._is_looked = False
         row, suffering = {"t": now_ns / NS_PER_MS}, self._cluster.node_faults
+        told = self._told()
         for name, track in self._sampler.nodes.items():
-            columns = self._columns(name, track, suffering.get(name, WELL).clock_rate)
+            clock_rate = suffering.get(name, WELL).clock_rate
+            columns = (
+                self._columns(name, track, clock_rate) if told is None else self._columns_in(name, told, clock_rate)
+            )
             row |= {f"{column}{track.slot}": value for column, value in columns.items()}
         self._rows.append(row)
         self._messages.take(self._sampler.feed.traces, self._numbers())
@@ -176,13 +207,28 @@ class PictureReadings:
         if groups is not None:
             columns["leads"] = groups.led_by(name) if columns["look"] == Look.LEADER else 0
         elif status is not None:
-            columns |= {"term": status.term, "applied": status.applied_index}
-            columns["due"] = status.election_due_ms / clock_rate
-            columns["timeout"] = status.election_timeout_ms / clock_rate
+            columns |= _in_one_group(status, clock_rate)
         if status is not None and behind is not None:
             columns["commit_lag"], columns["applied_lag"] = round(behind.commit), round(behind.applied)
             columns["stored_lag"] = max(0, round(behind.commit)) - (status.last_index - status.commit_index)
         return columns
+
+    def _columns_in(self, name: str, told: Mapping[str, NodeStatus], clock_rate: float) -> dict[str, float]:
+        """The same of one of several groups; ``told``: its newest status at each node that holds it."""
+        columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
+        status = told.get(name)
+        if status is not None and columns["look"] != Look.NO_REPLICA:
+            end = max(each.commit_index for each in told.values())
+            columns |= _in_one_group(status, clock_rate)
+            columns |= {"commit_lag": end - status.commit_index, "applied_lag": end - status.applied_index}
+            columns["stored_lag"] = end - status.last_index
+        return columns
+
+    def _told(self) -> dict[str, NodeStatus] | None:
+        """What nodes published of the group that is shown; None: all are, or there is one."""
+        if self.group is None or self._sampler.groups is None:
+            return None
+        return self._sampler.feed.newest(self.group)
 
     def _numbers(self) -> dict[str, int]:
         """Name -> number of all nodes and clients that are drawn."""
@@ -224,6 +270,9 @@ class PictureReadings:
         frame.tables["clients"] = clients_table(self._clients(), self._recent_frames(), self._client_endpoints())
         frame.tables["hashes"] = self._newest_hashes(slot_of)
         frame.tables["marks"] = marks_table(self._sampler.events, now_ns)
+        rows = self._sampler.groups.rows if self._sampler.groups is not None else ()
+        frame.tables["groups"] = {"number": [row.number for row in rows], "leader": [row.leader for row in rows]}
+        frame.properties["picture", "group"] = -1 if self.group is None else self.group
         frame.properties["picture", "caption"] = caption
         return frame
 
@@ -234,17 +283,31 @@ class PictureReadings:
 
     def _newest_hashes(self, slot_of: Mapping[str, int]) -> dict[str, list[Any]]:
         is_due = time.monotonic() - self._hashed_s >= HASH_S
-        if is_due and self._sampler.groups is None:  # a node with several groups has a hash in each
+        told = self._told()
+        if is_due and (
+            self._sampler.groups is None or told is not None
+        ):  # a node with several groups has a hash in each
             self._hashed_s = time.monotonic()
-            _, hashes, parted = agreement(self._sampler.feed, set(self._cluster.running))
-            told = {name: value for name, value in hashes.items() if name in slot_of and value}
-            common = not parted and len(set(told.values())) == 1
+            running = set(self._cluster.running).intersection(self._cluster.running if told is None else told)
+            _, hashes, parted = agreement(self._sampler.feed, running, self.group or 0)
+            known = {name: value for name, value in hashes.items() if name in slot_of and value}
+            common = not parted and len(set(known.values())) == 1
             self._hashes = {
-                "slot": [slot_of[name] for name in told],
-                "hash": [value[:8] for value in told.values()],
-                "agrees": [common] * len(told),
+                "slot": [slot_of[name] for name in known],
+                "hash": [value[:8] for value in known.values()],
+                "agrees": [common] * len(known),
             }
         return self._hashes
+
+
+def _in_one_group(status: NodeStatus, clock_rate: float) -> dict[str, float]:
+    """What a node has in each Raft group: term, applied index, election timer."""
+    return {
+        "term": status.term,
+        "applied": status.applied_index,
+        "due": status.election_due_ms / clock_rate,
+        "timeout": status.election_timeout_ms / clock_rate,
+    }
 
 
 def _span_s(frames: Iterable[LoadMetrics]) -> float:

@@ -4,7 +4,7 @@
 
 // As the enumerations Look (picture_readings.py) and Kind (travelling_messages.py), in their order.
 const LOOKS = ["starting", "dead", "paused", "silent", "follower", "candidate", "leader", "old leader", "learner", "behind",
-  "ended"];
+  "ended", "no replica"];
 const KINDS = ["heartbeat", "entries", "stored", "vote asked", "vote given", "vote refused", "snapshot", "order passed on",
   "order", "answer", "hand-over"];
 const CLIENT = 100;               // the first number of a client; a smaller one is a node's slot
@@ -158,7 +158,7 @@ function timerLeft(node, sinceMs) {
 }
 
 const WHOLE = { cut: false, delay: 0, loss: 0, words: "whole", bad: false };
-const isUp = (look) => !["starting", "dead", "ended"].includes(look);
+const isUp = (look) => !["starting", "dead", "ended", "no replica"].includes(look);
 
 // Each pair of nodes: how the link looks there and back, and whether it is of use at all.
 function linksOf(nodes, links) {
@@ -194,6 +194,17 @@ function wordsOfNode(node, name) {
   if (node.applied_lag >= 1 && node.look !== "leader") words.push(`${grouped(node.applied_lag)} entries behind`);
   return words.join(", ");
 }
+
+// What is said of who leads, in one group or in all of them.
+function wordsOfLeaders(nodes, name) {
+  const leader = nodes.find((node) => node.look === "leader");
+  const ofGroups = nodes.filter((node) => node.leads > 0).map((node) => `${name(node.slot)} ${leadsOf(node.leads)}`).join(", ");
+  return ofGroups || (leader ? `${name(leader.slot)} leads, term ${leader.term}` : "no node leads");
+}
+
+// The groups that can be chosen, as a person reads them: `[value, text]`, all of them first.
+const choicesOfGroups = (groups) => [["", `all ${groups.number.length} groups`],
+  ...groups.number.map((number, index) => [String(number), `group ${number}, led by ${groups.leader[index] || "none"}`])];
 
 // Of a node with several Raft groups: a crown alone would say that it leads all of them.
 const leadsOf = (count) => `leads ${count} ${count === 1 ? "group" : "groups"}`;

@@ -207,7 +207,8 @@ class Sockets:
         self._world = process.world
 
     def publish(self, frame: bytes) -> None:
-        self.process.effect("before it publishes")
+        if self.process.crash_in:
+            self.process.effect("before it publishes")
         if frame.startswith(_APPENDS):
             own, address, send = self.process, self.process.address, self._world.network.send
             for process in self._world.reachable():
@@ -215,14 +216,16 @@ class Sockets:
                     send(own.node_id, process.node_id, frame)
 
     def send(self, address: str, frame: bytes) -> None:
-        self.process.effect("before a message")
+        if self.process.crash_in:
+            self.process.effect("before a message")
         assert address in self.connected, f"node {self.process.node_id} sends to {address} without a connection"
         peer = self._world.listening.get(address)
         if peer is not None:
             self._world.network.send(self.process.node_id, peer.node_id, frame)
 
     def reply(self, route: bytes, frame: bytes) -> None:
-        self.process.effect("before an answer")
+        if self.process.crash_in:
+            self.process.effect("before an answer")
         self._world.network.send(self.process.node_id, int.from_bytes(route, "little"), frame)
 
     def connect(self, address: str) -> None:
@@ -250,7 +253,8 @@ class Sockets:
         return tuple(endpoints)
 
     def ask(self, address: str, frame: bytes) -> None:
-        self.process.effect("before a question")
+        if self.process.crash_in:
+            self.process.effect("before a question")
         peer = self._world.listening.get(address)
         if peer is not None:
             self.asked[peer.node_id] = address

@@ -400,7 +400,7 @@ class Process(Seated):
             self._wake_later()
         if self._beginning.told_by:
             self._beginning.took_turn(self.replica.replication.configuration if self.replica else None)
-        for seat in self.all_seats():
+        for seat in self.all_seats() if self._worlds else (self,):
             seat.watcher.took_turn(is_over=not is_more)
         if self.world.placed is not None:
             self.world.placed.knows(self)

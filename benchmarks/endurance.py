@@ -157,7 +157,9 @@ def main() -> int:
     placement = {"shards": arguments.shards, "replication_factor": arguments.replication_factor}
     with Cluster(arguments.nodes, **placement) as cluster, burning(arguments.busy):
         for group in range(arguments.shards):
-            cluster.feed.wait_until(lambda group=group: bool(cluster.feed.leaders(group)), 5.0)  # it may not have heard
+            cluster.feed.wait_until(
+                lambda group=group: bool(cluster.feed.leaders(group)), 60.0
+            )  # it may not have heard
         time.sleep(SETTLE_S * (arguments.shards > 1))
         before = elections(cluster)
         with LoadClient(cluster, rate=arguments.rate, duration=arguments.seconds) as load:

@@ -95,7 +95,7 @@ class Library:
 
 def questions(target: Running, stack: ExitStack) -> dict[str, Question]:
     """What is asked, by its name in the table; the bare round trip first."""
-    statuses = {status.port + 2: status for status in target.statuses()}
+    statuses = {status.port + 2: status for status in target.await_leader()}
     leads = {endpoint: statuses[int(endpoint.rpartition(":")[2])].role == "leader" for endpoint in target.endpoints}
     leader = next(endpoint for endpoint, is_leader in leads.items() if is_leader)
     follower = next((endpoint for endpoint, is_leader in leads.items() if not is_leader), leader)

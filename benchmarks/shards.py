@@ -1,11 +1,11 @@
 """What shards are worth: saturation and CPU per order and node, for several sizes, without and with shards.
 
 All sizes run in one process, one after the other, round after round: a machine that becomes slower is slower for all.
-At saturation a fixed number of orders is kept outstanding (rate "max"); at a rate the loop is open. CPU is what the
-system charged to each node's process while the load ran, over the orders acknowledged: a node pays for each order that
-it holds a copy of, and not for the others.
+At saturation a fixed number of requests is kept outstanding (rate "max"), as many for all groups together as for one;
+at a rate the loop is open. CPU is what the system charged to each node's process while the load ran, over the orders
+acknowledged: a node pays for each order that it holds a copy of, and not for the others.
 
-    python benchmarks/shards.py [--sizes 3/1/0,5/8/3] [--rate 4000] [--seconds 6] [--rounds 3]
+    python benchmarks/shards.py [--sizes 3/1/0,5/8/3] [--outstanding 16,128] [--rate 4000] [--seconds 6] [--rounds 3]
 
 A size is NODES/SHARDS/REPLICATION-FACTOR; factor 0 means that every node holds every group.
 """
@@ -40,6 +40,18 @@ class Size(NamedTuple):
         return said + (f" of {self.replication_factor}" if self.replication_factor else "")
 
 
+class Tried(NamedTuple):
+    """A cluster, and the load that it got."""
+
+    size: Size
+    rate: float | str
+    outstanding: int = 0
+    """Requests at rate "max", of all groups together."""
+
+    def __str__(self) -> str:
+        return str(self.size) + (f"; {self.outstanding} requests" if self.outstanding else "")
+
+
 class Measured(NamedTuple):
     """One run."""
 
@@ -55,12 +67,13 @@ class Measured(NamedTuple):
     ok: bool
 
 
-def run_once(size: Size, rate: float | str, seconds: float) -> Measured:
+def run_once(tried: Tried, seconds: float) -> Measured:
     """One cluster, one load."""
-    nodes, shards, factor = size
+    nodes, shards, factor = tried.size
+    closed = {"closed_requests": max(1, tried.outstanding // shards)} if tried.outstanding else {}
     with Cluster(nodes, shards=shards, replication_factor=factor) as cluster:
         processes = [psutil.Process(cluster.pid(name)) for name in cluster.nodes]
-        with LoadClient(cluster, rate=rate, duration=seconds) as load:
+        with LoadClient(cluster, rate=tried.rate, duration=seconds, **closed) as load:
             before = [sum(process.cpu_times()[:2]) for process in processes]
             load.start()
             while load.running:
@@ -82,18 +95,18 @@ def run_once(size: Size, rate: float | str, seconds: float) -> Measured:
     )
 
 
-def table(found: dict[Size, list[Measured]]) -> str:
+def table(found: dict[Tried, list[Measured]]) -> str:
     """Medians, with the lowest and the highest throughput."""
     head = ("cluster", "orders/s", "lowest to highest", "p50 ms", "p99 ms", "orders a request")
     head = (*head, "CPU µs/order, a node", "all nodes", "client", "verdict")
     rows = []
-    for size, runs in found.items():
+    for tried, runs in found.items():
         rates = [each.orders_per_s for each in runs]
         middle = [median(getattr(each, name) for each in runs) for name in Measured._fields[1:7]]
         p50, p99, *rest = middle
         rows.append(
             (
-                str(size),
+                str(tried),
                 f"{median(rates):,.0f}",
                 f"{min(rates):,.0f} to {max(rates):,.0f}",
                 f"{p50:.2f}",
@@ -114,18 +127,22 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure, print two tables, and fail if a verdict did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=SIZES)
+    parser.add_argument("--outstanding", default="16,128", help="requests at saturation, of all groups together")
     parser.add_argument("--rate", type=float, default=4_000)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(words)
     print(f"{line()}.\n")
     good = True
-    for title, rate in (("Saturation", "max"), (f"At {arguments.rate:,.0f} orders/s", arguments.rate)):
-        found: dict[Size, list[Measured]] = defaultdict(list)
+    sizes, queues = sizes_of(arguments.sizes), map(int, arguments.outstanding.split(","))
+    saturated = [Tried(size, "max", outstanding) for outstanding in queues for size in sizes]
+    open_loop = [Tried(size, arguments.rate) for size in sizes]
+    for title, tries in (("Saturation", saturated), (f"At {arguments.rate:,.0f} orders/s", open_loop)):
+        found: dict[Tried, list[Measured]] = defaultdict(list)
         for number in range(1, arguments.rounds + 1):
-            for size in sizes_of(arguments.sizes):
-                print(f"  round {number}: {size}, {title.lower()}", file=sys.stderr, flush=True)
-                found[size].append(run_once(size, rate, arguments.seconds))
+            for tried in tries:
+                print(f"  round {number}: {tried}, {title.lower()}", file=sys.stderr, flush=True)
+                found[tried].append(run_once(tried, arguments.seconds))
         print(f"{title}\n\n{table(found)}\n", flush=True)
         good = good and all(each.ok for runs in found.values() for each in runs)
     return 0 if good else 1

@@ -35,7 +35,7 @@ from zmqlab.wire.node_status import NodeStatus
 HERE = Path(__file__).resolve().parent
 TREE = HERE.parent
 """This checkout."""
-READY_S = 20.0
+READY_S = 60.0
 LOAD_GRACE_S = 60.0
 """Beyond its duration a load is stuck."""
 END_S = 15.0
@@ -106,16 +106,18 @@ class Running:
         finally:
             keys.use(None)
 
-    def await_leader(self) -> None:
-        """Wait until all nodes know the leader. Raises TimeoutError."""
+    def await_leader(self) -> list[NodeStatus]:
+        """Wait until all nodes answer, know the leader, and one leads; what they say then. Raises TimeoutError."""
         deadline = time.monotonic() + READY_S
         while self.is_cluster:
             told = self.statuses()
-            if len(told) == len(self.endpoints) and all(status.leader_id for status in told):
-                return
+            is_led = all(status.leader_id for status in told) and any(status.role == "leader" for status in told)
+            if len(told) == len(self.endpoints) and is_led:
+                return told
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the {self.kind} of {self.tree} was not ready within {READY_S:g} s")
             time.sleep(0.05)
+        return []
 
     def load(self, rate: float | None, seconds: float, tree: Path | None = None, **settings: Any) -> Load:
         """Load it once.

@@ -4,8 +4,9 @@
 
 One order at a time, through the leader and through a follower. Each node notes its steps (``stamped_node.py``), by the
 clock that all processes of a machine share. The table has medians over all orders, in the order of the beginnings; a
-step that fewer than half of the orders have is left out. A turn begins where ``wait`` returns. The turns of a process
-are counted from the moment the client sends; what it still does for the order before is among them.
+step that fewer than half of the orders have is left out. Steps of a kind are counted in each process from the moment
+the client sends; what it still does for the order before is among them. A step belongs to the order in which it begins,
+even if it ends later: a node that answers may lose its core to the client that it answers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import tempfile
 import time
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,8 +32,12 @@ from zmqlab.client.bare_client import BareClient
 Stamps = list[tuple[int, str, bool]]
 Order = tuple[int, int]
 """When it was sent, and when its answer was there."""
-Key = tuple[str, int, str, int]
-"""Process, turn, step, and which one of its kind in the turn."""
+Step = tuple[int, int, str]
+"""When it began, how long it took, in nanoseconds, and what it is."""
+Key = tuple[str, str, int]
+"""Process, step, and which one of its kind since the order was sent."""
+SHORTEST_NS = 1_500
+"""A step that takes less found nothing to do."""
 
 
 def timed(session: Session | Bounce) -> Order:
@@ -42,43 +47,38 @@ def timed(session: Session | Bounce) -> Order:
     return began_ns, time.monotonic_ns()
 
 
-def steps_of(stamps: Stamps, times: list[int], process: str, order: Order) -> dict[Key, tuple[int, int]]:
-    """When each step began after the order was sent, and how long it took, in nanoseconds."""
-    found: dict[Key, tuple[int, int]] = {}
-    open_steps: dict[str, list[tuple[Key, int]]] = defaultdict(list)
-    turn = 0
-    seen: dict[str, int] = defaultdict(int)
-    sent_ns, answered_ns = order
-    for at_ns, step, is_end in stamps[bisect_left(times, sent_ns) : bisect_right(times, answered_ns)]:
-        if step == "wait":
-            if is_end:
-                turn += 1
-                seen.clear()
-                found[process, turn, "woken", 1] = at_ns - sent_ns, 0
-        elif turn and not is_end:
-            seen[step] += 1
-            open_steps[step].append(((process, turn, step, seen[step]), at_ns))
-        elif turn and open_steps[step]:
-            key, began_ns = open_steps[step].pop()
-            found[key] = began_ns - sent_ns, at_ns - began_ns
-    return found
+def steps_of(stamps: Stamps) -> list[Step]:
+    """What a process did, in the order of the beginnings."""
+    found: list[Step] = []
+    begun: dict[str, list[int]] = defaultdict(list)
+    for at_ns, step, is_end in stamps:
+        if not is_end:
+            begun[step].append(at_ns)
+        elif begun[step]:
+            began_ns = begun[step].pop()
+            if step == "wait":
+                found.append((at_ns, 0, "woken"))
+            elif at_ns - began_ns >= SHORTEST_NS:
+                found.append((began_ns, at_ns - began_ns, step))
+    return sorted(found)
 
 
-def rows_of(notes: dict[str, Stamps], orders: list[Order]) -> list[list[str]]:
+def rows_of(steps: dict[str, list[Step]], orders: list[Order]) -> list[list[str]]:
     """The table of one way."""
     collected: dict[Key, list[tuple[int, int]]] = defaultdict(list)
-    for process, stamps in notes.items():
-        times = [at_ns for at_ns, _, _ in stamps]
-        for order in orders:
-            for key, step in steps_of(stamps, times, process, order).items():
-                collected[key].append(step)
-    often = {key: steps for key, steps in collected.items() if 2 * len(steps) > len(orders)}
+    for process, done in steps.items():
+        times = [began_ns for began_ns, _, _ in done]
+        for sent_ns, answered_ns in orders:
+            seen: Counter[str] = Counter()
+            for began_ns, took_ns, step in done[bisect_left(times, sent_ns) : bisect_right(times, answered_ns)]:
+                seen[step] += 1
+                collected[process, step, seen[step]].append((began_ns - sent_ns, took_ns))
     rows = []
-    for (process, turn, step, _), steps in often.items():
-        began_us, took_us = (statistics.median(step[place] for step in steps) / 1e3 for place in (0, 1))
-        if step == "woken" or took_us >= 1.5:  # the others found nothing to do
+    for (process, step, number), found in collected.items():
+        if 2 * len(found) > len(orders):
+            began_us, took_us = (statistics.median(each[place] for each in found) / 1e3 for place in (0, 1))
             rows.append(
-                (began_us, [f"{process}, turn {turn}", step, f"{began_us:.0f}", f"{took_us:.0f}" if took_us else ""])
+                (began_us, [f"{process}, {number}", step, f"{began_us:.0f}", f"{took_us:.0f}" if took_us else ""])
             )
     return [row for _, row in sorted(rows)]
 
@@ -106,8 +106,8 @@ def main() -> None:
                     if round_:  # the first one warms up
                         ways[name] += orders
         names = ["leader", "follower", *(f"other {number}" for number in range(1, arguments.nodes - 1))]
-        notes = {
-            name: json.loads((Path(folder) / f"{pid}.json").read_text())
+        steps = {
+            name: steps_of(json.loads((Path(folder) / f"{pid}.json").read_text()))
             for name, (_, pid, _) in zip(names, found, strict=True)
         }
     medians = {name: statistics.median(end - began for began, end in orders) / 1e3 for name, orders in ways.items()}
@@ -115,7 +115,7 @@ def main() -> None:
     print(f"A bare round trip takes {medians['bare']:.0f} µs.")
     for name in list(asked)[1:]:
         print(f"\nThrough {name}: {medians[name]:.0f} µs.\n")
-        print(markdown(["process", "step", "begins at, µs", "takes, µs"], rows_of(notes, ways[name]), text=2))
+        print(markdown(["process", "step", "begins at, µs", "takes, µs"], rows_of(steps, ways[name]), text=2))
 
 
 if __name__ == "__main__":

@@ -98,16 +98,16 @@ def test_a_slow_name_server_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> 
     may_answer = threading.Event()
 
     def slowly(host: str) -> tuple[str, ...]:
-        may_answer.wait(10)
+        may_answer.wait(120)
         return known(host)
 
     names = Names(slowly)
     began = time.monotonic()
     assert names.spread(["tcp://node:5000"]) == ()
     assert names.spread(["tcp://node:5000"]) == ()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 60
     may_answer.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := names.spread(["tcp://node:5000"])):
         assert time.monotonic() < deadline
         time.sleep(0.01)

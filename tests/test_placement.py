@@ -118,6 +118,18 @@ def test_a_node_that_moves_keeps_its_place_and_one_that_was_there_has_the_other(
         assert Roster.decode(each.encode()) == each
 
 
+def test_a_roster_tells_who_has_left_by_a_newer_one() -> None:
+    """A node that is at the place of one that left may have exchanged its address with that one."""
+    ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
+    roster = Roster.of_founders(endpoints(5), 6, 3, ids)
+    left = roster.without_node(endpoints(5)[1], 3)
+    assert roster.let_go_by(left) == [71]
+    assert roster.let_go_by(left.moved(74, endpoints(5)[1])) == [71]
+    assert roster.let_go_by(roster.moved(71, endpoints(5)[3])) == []
+    assert roster.let_go_by(roster.identified(99, endpoints(5)[1])) == [], "it has lost its disk"
+    assert Roster.of_founders(endpoints(5), 6, 3).let_go_by(left) == [], "no identity is known"
+
+
 def test_a_roster_without_identities_is_spelled_as_it_always_was() -> None:
     roster = Roster.of_founders(endpoints(2), 1, 1).with_node(endpoints(3)[2], 1)
     data = roster.encode()

@@ -111,7 +111,7 @@ class LogTable(list[LogLine]):
         return html_table(LOG_HEAD, self._rows())
 
 
-def log_of(endpoint: str, from_index: int = 1, timeout_s: float = 2.0) -> LogTable:
+def log_of(endpoint: str, from_index: int = 1, timeout_s: float = 5.0) -> LogTable:
     """Committed entries of the node that listens for clients at ``endpoint``; at most half a megabyte of them.
 
     Raises:

@@ -229,6 +229,14 @@ class Roster(NamedTuple):
         groups = tuple(placement[group] for group in range(len(self.groups)))
         return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, {**self.identities, **ids}))
 
+    def let_go_by(self, newer: Roster) -> list[int]:
+        """The nodes that this version has, and that have left by a ``newer`` one.
+
+        One whose place another node has, which this version does not know, is none of them: it has lost its disk.
+        """
+        left = ((at, each) for at, each in self.identities.items() if each and each not in newer.ids)
+        return [each for at, each in left if at not in newer.nodes or newer.id_at(at) in self.ids]
+
     @property
     def identities(self) -> dict[str, int]:
         """Place -> the node there, as far as it is known."""

@@ -35,7 +35,7 @@ class Terminal:
         if not self.stream.closed:
             self.stream.close()
         os.close(self.slave)
-        self._thread.join(5)
+        self._thread.join(30)
         os.close(self._master)
 
     def resize(self, width: int, height: int) -> None:

@@ -28,14 +28,14 @@ pytest.importorskip("voila", reason="Voilà shows the panel: pip install 'zmqlab
 from tests.jupyter_folders import own_folders
 from zmqlab.lab.hosts import free_base_ports
 
-pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.process, pytest.mark.long, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("zmqlab", "notebooks", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 """What a build needs of the repository."""
 BUILT = shutil.ignore_patterns("*.so", "__pycache__")
 TOKEN = "of-this-test"
-START_S = 90
+START_S = 180
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_a_name_is_looked_up_when_a_client_begins(nodes: list[FakeNode], monkeyp
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (address, 0)) for address in addresses])
     say(nodes, nodes[0], commit_index=5)
     named = nodes[0].endpoint.replace("127.0.0.1", "node0.lan")
-    with Client([named], timeout_s=5) as client:
+    with Client([named], timeout_s=30) as client:
         assert client.endpoints == (named,)
         with pytest.raises(RequestError, match=r"nothing was sent: no address is known for node0\.lan"):
             client.buy("A", 1, 1)
@@ -75,7 +75,7 @@ def test_a_node_that_says_nothing_of_members_changes_nothing(nodes: list[FakeNod
 def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zmqlab.client.order_client.LOOK_S", 0)
     say(nodes, *nodes, commit_index=5)
-    with Client(endpoints(nodes[:2]), timeout_s=3) as client:
+    with Client(endpoints(nodes[:2]), timeout_s=30) as client:
         assert len(client.status()) == 5
         say(nodes[2:], *nodes[2:], commit_index=6)
         for node in nodes[:2]:
@@ -89,7 +89,7 @@ def test_a_client_goes_on_when_all_first_nodes_are_gone(nodes: list[FakeNode], m
 
 def test_sending_orders_finds_the_members_too(nodes: list[FakeNode]) -> None:
     say(nodes, *nodes[:3], commit_index=5)
-    with Client(endpoints(nodes[:1]), timeout_s=3) as client:
+    with Client(endpoints(nodes[:1]), timeout_s=30) as client:
         deadline = 400
         while len(client.endpoints) < 3 and deadline:
             client.buy("AAPL", 5, 100)

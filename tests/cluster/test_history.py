@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from tests.load.test_history import answer_of, check_against_ledger, commands_of
+from tests.waiting import wait_for
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.load_client import LoadClient
 from zmqlab.load.history import BookRead, Command, History, Report, Request, read_history
@@ -23,14 +24,24 @@ pytestmark = pytest.mark.process
 UNKNOWN_ID = 1 << 60
 
 
+def await_orders(load: LoadClient, count: int) -> None:
+    """Until so many more orders are acknowledged, or the load is over."""
+
+    def acknowledged() -> int:
+        return load.newest.total.acknowledged if load.newest is not None else 0
+
+    wanted = acknowledged() + count
+    assert wait_for(lambda: acknowledged() >= wanted or not load.running)
+
+
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     folder = tmp_path_factory.mktemp("history")
     path = folder / "run.jsonl"
     with Cluster(3, run_dir=folder / "cluster") as cluster:
-        load = LoadClient(cluster, rate=1_000, duration="4s", clients=10, symbols=16, history=path, book_reads=20)
+        load = LoadClient(cluster, rate=1_000, duration="15s", clients=10, symbols=16, history=path, book_reads=20)
         load.start()
-        time.sleep(1)
+        await_orders(load, 1_000)
         cluster.kill(cluster.leader)
         time.sleep(0.8)
         cluster.restart(next(name for name in cluster.nodes if name not in cluster.running))
@@ -38,6 +49,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
         time.sleep(0.7)
         for name in cluster.paused:
             cluster.resume(name)
+        await_orders(load, 1_000)
+        load.stop()
         result = load.wait()
         assert result.verdict.ok, result.verdict
     read = read_history(path)

@@ -21,13 +21,11 @@ def test_nodes_come_go_and_lose_a_disk_under_load_and_nothing_is_lost() -> None:
     with Cluster(nodes=3, shards=4, replication_factor=3) as cluster, LoadClient(cluster, rate=300, seed=1) as load:
         load.start()
         cluster.scale(5)
-        assert cluster.feed.wait_until(lambda: sum(map(len, held(cluster).values())) == 12, 10.0)
-        shares = [len(groups) for groups in held(cluster).values()]
-        assert max(shares) - min(shares) <= 1
+        assert cluster.feed.wait_until(lambda: sorted(map(len, held(cluster).values())) == [2, 2, 2, 3, 3], 60.0)
         cluster.scale(3)
-        assert cluster.feed.wait_until(lambda: all(len(groups) == 4 for groups in held(cluster).values()), 10.0)
+        assert cluster.feed.wait_until(lambda: all(len(groups) == 4 for groups in held(cluster).values()), 60.0)
         cluster.wipe(cluster.nodes[1])
-        assert cluster.feed.wait_until(lambda: all(cluster.leaders.values()), 10.0)
+        assert cluster.feed.wait_until(lambda: all(cluster.leaders.values()), 60.0)
         load.stop()
         result = load.wait()
         assert result.verdict is not None
@@ -41,4 +39,4 @@ def test_a_node_is_not_replaced_that_holds_the_only_replica_of_a_group() -> None
             cluster.wipe("node1")
         cluster.remove("node1")
         assert cluster.nodes == ("node0", "node2")
-        assert cluster.feed.wait_until(lambda: all(cluster.leaders.values()), 10.0)
+        assert cluster.feed.wait_until(lambda: all(cluster.leaders.values()), 60.0)

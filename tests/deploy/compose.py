@@ -108,7 +108,7 @@ class Project:
 
     # -- seen from a client within ---------------------------------------------------------------------------
 
-    def ask(self, *question: Any, timeout_s: float = 60) -> Any:
+    def ask(self, *question: Any, timeout_s: float = 120) -> Any:
         """An answer of :mod:`tests.deploy.inside`, which runs in a namespace of its own."""
         if self._asking is None:
             client = self.attach("client")
@@ -134,7 +134,7 @@ class Project:
         said = self.ask("statuses", [node.client for node in self.nodes])
         return {node.id: said[node.client] for node in self.nodes if node.client in said}
 
-    def until(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 60) -> dict[str, Any]:
+    def until(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 120) -> dict[str, Any]:
         """The statuses, once they fulfil ``condition``."""
         deadline = time.monotonic() + timeout_s
         while not condition(statuses := self.statuses()):
@@ -144,7 +144,7 @@ class Project:
             time.sleep(0.05)
         return statuses
 
-    def until_all_vote(self, timeout_s: float = 60) -> dict[str, Any]:
+    def until_all_vote(self, timeout_s: float = 120) -> dict[str, Any]:
         """One leader, and the voters are the nodes that run, where they run, as all of them know."""
         places = {f"{node.address}:5000" for node in self.nodes}
 

@@ -86,7 +86,7 @@ class Machines:
         assert "error" not in answer, answer["error"]
         return answer["is"]
 
-    def until(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 60) -> dict[str, Any]:
+    def until(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 120) -> dict[str, Any]:
         """What the notebook sees, once that fulfils ``condition``."""
         deadline = time.monotonic() + timeout_s
         while not condition(seen := self.ask("seen")):
@@ -94,7 +94,7 @@ class Machines:
             time.sleep(0.05)
         return dict(seen)
 
-    def until_all_are_well(self, timeout_s: float = 60) -> dict[str, Any]:
+    def until_all_are_well(self, timeout_s: float = 120) -> dict[str, Any]:
         """Once all nodes are heard, one leads, and none is behind."""
         return self.until(
             lambda seen: (

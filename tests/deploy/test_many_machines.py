@@ -76,7 +76,7 @@ def laptop(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.mark.long
 @pytest.mark.process
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(900)
 @needs_namespaces
 def test_every_command_of_the_page_does_what_it_says(laptop: Machine, tmp_path: Path) -> None:
     (tmp_path / "page.sh").write_text(script())
@@ -88,7 +88,7 @@ def test_every_command_of_the_page_does_what_it_says(laptop: Machine, tmp_path: 
         laptop.run(
             ["bash", "-x", str(tmp_path / "page.sh")], variables, stdout=said, stderr=said, cwd=tmp_path / "laptop"
         )
-        status = laptop.wait(400)
+        status = laptop.wait(800)
     text = out.read_text()
     assert status == 0, text[-4000:]
     assert len(re.findall(r"verdict.*PASSED|PASSED", text)) >= 4, text[-4000:]

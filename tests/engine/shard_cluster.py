@@ -79,9 +79,9 @@ class ShardCluster:
         self.running[number] = driven
         return driven
 
-    def dismiss(self, number: int) -> list[control.Answer]:
-        """A person asks all nodes that this one leave the cluster; what they say."""
-        query = control.encode(frames.QUERY, control.RemoveMemberQuery(9, 0, address=endpoint(number)))
+    def dismiss(self, number: int, node_id: int = 0) -> list[control.Answer]:
+        """A person asks all nodes that this one leave the cluster, by its identity if that is known; what they say."""
+        query = control.encode(frames.QUERY, control.RemoveMemberQuery(9, node_id, address=endpoint(number)))
         return [control.decode_answer(answer) for each in list(self.running) for answer in self.ask(each, query)]
 
     def roster(self) -> Roster:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.fake_effects import MS, Driven, founder_id
-from zmqlab.engine.first_start import FOUNDER
+from zmqlab import keys
+from zmqlab.engine.first_start import CALLERS_MAX, FOUNDER
 from zmqlab.engine.status import early_status
+from zmqlab.keys import Sender
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
@@ -140,6 +142,49 @@ def test_a_founder_that_was_slow_finds_itself_among_the_members() -> None:
     driven.meet(B, member(A), member(B), member(C))
     (group,) = driven.engine.groups.values()
     assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+
+
+def calls(driven: Driven, node_id: int, address: str) -> None:
+    """The node at ``address`` asks this one to be taken in, and this one asks all whom it asks."""
+    driven.turn(clients=[control.encode(frames.QUERY, control.AddMemberQuery(3, node_id, address, "node1", 2))])
+    driven.effects.asked.clear()
+    driven.pass_time(10)
+
+
+def test_a_founder_asks_one_that_has_decided_and_gone_to_another_address() -> None:
+    """Seeds 60000755 and 60001275 with shards: it looked for that one at its old address, and no group got a leader."""
+    driven = founder()
+    driven.meet(B)
+    calls(driven, ID_B, D)
+    driven.meet(D, member(A), member(B), member(C))
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+    assert driven.effects.questioned == set()
+
+
+def test_a_node_that_was_not_named_does_not_draw_a_founder_into_its_cluster() -> None:
+    driven = founder()
+    calls(driven, 77, D)
+    driven.meet(D, member(A, node_id=99), member(D))
+    driven.meet(D, founders=[(ID_A, A), (ID_B, B), (ID_C, C)])
+    assert not driven.engine.groups
+    assert {address for address, _ in driven.effects.asked} == {B, C, D}
+
+
+def test_a_founder_asks_few_nodes_that_were_not_named() -> None:
+    driven = founder()
+    for port in range(6_000, 6_100):
+        calls(driven, 77, f"tcp://127.0.0.1:{port}")
+    assert len(driven.effects.questioned) == 2 + CALLERS_MAX
+    assert f"tcp://127.0.0.1:{port}" in driven.effects.questioned, "the latest is among them"
+
+
+def test_a_founder_asks_no_node_because_a_trader_says_so() -> None:
+    driven = founder()
+    call = control.encode(frames.QUERY, control.AddMemberQuery(3, ID_B, D, "node1", 2))
+    driven.engine.on_client_frame(b"client", call, Sender(keys.Role.TRADER, "alice", 1))
+    driven.pass_time(10)
+    assert driven.effects.questioned == {B, C}
 
 
 def test_a_founder_that_was_slow_takes_over_committed_members_only() -> None:

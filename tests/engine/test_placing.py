@@ -13,7 +13,7 @@ from zmqlab.engine.group_founding import AssemblyOfShards
 from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
 from zmqlab.raft import Configuration
-from zmqlab.replica import MemoryJournal, RaftByQuorum, ReplicaSettings
+from zmqlab.replica import Change, MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
 
@@ -325,6 +325,34 @@ def test_a_node_at_another_address_keeps_its_place(number: int, copies: int) -> 
     assert set(cluster.roster().nodes) == nodes - {endpoint(number)} | {endpoint(MOVED)}
 
 
+def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> None:
+    """Seed 60000755: the others had not got its last word, and waited for it where it was."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
+    for start in late:
+        start._decide = lambda founders: None
+    cluster.step(60)
+    assert [bool(cluster.groups(number)) for number in range(3)] == [False, False, True]
+    for start in late:
+        del start._decide
+    moved(cluster, 2, MOVED)
+    cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
+
+
+def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
+    """They waited for a leader that took them in, and without them no group had one."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
+    for start in late:
+        start._decide = lambda founders: None
+    cluster.step(60)
+    for number in (0, 1):
+        cluster.stop(number)
+        cluster.join(number, seeds=[2])
+    cluster.step_until(cluster.is_placed)
+    assert cluster.roster().version == 0
+
+
 def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     cluster = grown(2)
     held = {number: set(cluster.groups(number)) for number in (2, 4)}
@@ -337,6 +365,74 @@ def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     cluster.step_until(lambda: set(cluster.groups(2)) == held[4] and set(cluster.groups(4)) == held[2])
     cluster.step_until(cluster.is_placed)
     assert len(cluster.roster().nodes) == 5
+
+
+def identities(cluster: ShardCluster, *numbers: int) -> list[int]:
+    return [cluster.running[number].engine.hosting.placing.node_id for number in numbers]  # type: ignore[union-attr]
+
+
+def of_roster(cluster: ShardCluster) -> Following:
+    """By what the leader of group 0 decides who comes and goes."""
+    leader = cluster.leader(0)
+    assert leader is not None
+    following = cluster.groups(leader)[0].following
+    assert following is not None
+    return following
+
+
+def test_the_node_that_leaves_is_the_one_that_is_named_and_not_the_one_whose_place_is_there() -> None:
+    """Seeds 60000278 and 60001178: two nodes had exchanged their addresses, and one of them was taken out before the
+    roster followed. The other one's place went, and that node asked for no other."""
+    cluster = grown()
+    leaver, other = identities(cluster, 3, 4)
+    following = of_roster(cluster)
+    assert following.release(leaver, endpoint(4), asks_itself=False) is Change.UNDER_WAY
+    assert following.admit(leaver, endpoint(4)) is Change.ADDRESS_TAKEN, "by the log, which is not committed"
+    cluster.step_until(lambda: leaver not in cluster.roster().ids and cluster.is_placed())
+    assert cluster.roster().address_of(other) == endpoint(4)
+    following = of_roster(cluster)
+    for late in range(2):
+        assert following.release(leaver, endpoint(4), asks_itself=False) is Change.DONE, f"late question {late}"
+    assert following.admit(leaver, endpoint(4)) is Change.ADDRESS_TAKEN
+    assert following.admit(other, endpoint(3)) is not Change.ADDRESS_TAKEN, "the other one has really moved"
+
+
+def test_two_nodes_exchange_their_addresses_and_one_of_them_is_taken_out_at_once() -> None:
+    cluster = grown(2)
+    leaver, other = identities(cluster, 2, 4)
+    joined = cluster.running.pop(4).settings.join
+    journal = cluster.journals.pop(4)
+    moved(cluster, 2, 4)
+    cluster.journals[2] = journal
+    cluster.start(2, peers=(), join=tuple(each for each in joined if each != endpoint(2)))
+    for _ in range(60):
+        cluster.dismiss(4, leaver)
+        cluster.step()
+    cluster.step_until(lambda: cluster.roster().address_of(other) == endpoint(2) and cluster.is_placed())
+    assert cluster.groups(4) == {}
+    assert len(cluster.roster().nodes) == 4
+
+
+def test_a_node_that_was_let_go_does_not_take_the_place_that_another_has_at_its_address() -> None:
+    """It took itself for a node that has lost its disk, and the other one for the node that it was before."""
+    cluster = grown()
+    leaver, other = identities(cluster, 3, 4)
+    placing = cluster.running[3].engine.hosting.placing  # type: ignore[union-attr]
+    placing.learn(placing.roster.without_node(endpoint(3), 3).moved(other, endpoint(3)))
+    assert placing.node_id == leaver
+    assert placing.wanted == ()
+    assert placing.place == ""
+    assert not placing.is_misplaced
+
+
+def test_a_member_of_a_group_is_told_of_the_roster_wherever_it_is() -> None:
+    """Seed 60001178: a node was let go at an address that no roster named, and led a group, so it asked nothing."""
+    cluster = founded()
+    placing = cluster.running[0].engine.hosting.placing  # type: ignore[union-attr]
+    told = placing.roster.without_node(endpoint(2), 3)._replace(parting=())
+    placing.learn(told)
+    cluster.step(60)
+    assert cluster.running[2].engine.hosting.placing.roster == told  # type: ignore[union-attr]
 
 
 def test_a_member_that_has_lost_its_address_and_is_not_wanted_any_more_is_let_go() -> None:

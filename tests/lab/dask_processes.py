@@ -16,7 +16,7 @@ from tests.waiting import wait_for
 from zmqlab.lab.hosts import module_environment
 
 IDLE_S = 120
-START_S = 60
+START_S = 180
 
 
 class DaskProcesses:

@@ -186,7 +186,7 @@ def test_a_journal_on_a_machine_that_was_gone_is_not_that_of_a_new_node(client: 
         there.mkdir(exist_ok=True)
         node.signal(signal.SIGKILL)
         node.close()
-        assert node.wait(5) is not None
+        assert node.wait(30) is not None
     host.close(settings.cluster, keep=False)
 
 
@@ -221,7 +221,7 @@ def test_nodes_end_when_their_owner_is_not_heard_of(client: FakeClient, tmp_path
     there = worker_nodes.folder_of("", "c")
     assert (there / "keys" / "allowed").stat().st_mode & 0o077 == 0
     keeper._ticks_left = 1
-    assert wait_for(lambda: not keeper._alive(), 10)
+    assert wait_for(lambda: not keeper._alive())
     (ended, _) = asyncio.run(keeper.hear([running, paused], [], {})).ended
     assert ended.error == "its owner was not heard of for 4 s"
     assert wait_for(lambda: not (there / "keys").exists())
@@ -231,10 +231,14 @@ def test_nodes_end_when_their_owner_is_not_heard_of(client: FakeClient, tmp_path
 
 
 def test_a_lease_that_is_renewed_ends_nothing(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zmqlab.lab.dask_host.LEASE_MIN_S", 0.0)
+    """By each call, of which one comes back after 0.2 s; a busy machine may take half a minute for it."""
     monkeypatch.setattr(worker_nodes, "HEAR_S", 0.2)
-    with Cluster(1, host=host_of(client, lease_s=1.0), keys=False) as cluster:
-        time.sleep(1.6)
+    with Cluster(1, host=host_of(client, lease_s=60.0), keys=False) as cluster:
+        (keeper,) = worker_nodes._keepers.values()
+        whole = round(60.0 / worker_nodes.TICK_S)
+        for _ in range(3):
+            keeper._ticks_left -= whole // 2
+            assert wait_for(lambda: keeper._ticks_left > whole - 5)
         assert cluster.running == ("node0",)
 
 
@@ -319,7 +323,7 @@ def test_keys_travel_sealed_and_only_those_that_a_node_needs(client: FakeClient,
     assert secret not in repr(Sealed(secret)) + str(Sealed(secret))
     node.signal(signal.SIGKILL)
     node.close()
-    assert node.wait(5) is not None
+    assert node.wait(30) is not None
     host.close("c", keep=True)
     assert not there.exists()
 
@@ -377,7 +381,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def test_real_workers(dask: DaskProcesses) -> None:
     """One cluster for all that needs real workers but their death: on each machine a node, keys, faults, evidence."""
     with distributed.Client(dask.address) as client:
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(3, timeout=180)
         with Cluster(3, host=DaskHost(client), keys=True) as cluster:
             assert len({endpoint.rpartition(":")[0] for endpoint in cluster.endpoints}) == len(
                 set(cluster.machines.values())
@@ -407,8 +411,8 @@ import sys, time
 from distributed import Client
 from zmqlab import Cluster, DaskHost, LoadClient
 client = Client(sys.argv[1])
-client.wait_for_workers(3, timeout=60)
-host = DaskHost(client, lease_s=4, folder=sys.argv[2])  # what a crash leaves is the test's
+client.wait_for_workers(3, timeout=180)
+host = DaskHost(client, lease_s=8, folder=sys.argv[2])  # what a crash leaves is the test's
 cluster = Cluster(3, host=host, run_dir=sys.argv[2] + "/run").start()
 load = LoadClient(cluster, rate=200, duration=None, generators=2).start()
 cluster.pause("node1")
@@ -430,14 +434,14 @@ def test_nothing_is_left_running_when_the_owner_is_killed(dask: DaskProcesses, t
         assert owner.stdout.readline() == b"ready\n"
         assert sum(len(children_of(worker)) for worker in dask.workers.values()) >= 5, "three nodes, two generators"
         owner.kill()
-    assert wait_for(lambda: not any(map(children_of, dask.workers.values())), 2 * LEASE_S + 30)
+    assert wait_for(lambda: not any(map(children_of, dask.workers.values())), 80)
 
 
 @pytest.mark.process
 @pytest.mark.long
 def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
     with distributed.Client(dask.address) as client:
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(3, timeout=180)
         host = DaskHost(client, machine=lambda worker: worker.name)
         with Cluster(3, host=host) as cluster, LoadClient(cluster, rate=500, duration=None) as load:
             load.start()
@@ -452,7 +456,7 @@ def test_a_worker_is_killed_under_load(dask: DaskProcesses) -> None:
             assert wait_for(lambda: not any(each.is_running() for each in orphans)), "the pipe was the worker's"
             assert len(cluster.running) == 2, "nothing is repaired behind a person's back"
             dask.start_worker(1)
-            client.wait_for_workers(3, timeout=60)
+            client.wait_for_workers(3, timeout=180)
             cluster.restart(victim)
             load.stop()
             result = load.wait()

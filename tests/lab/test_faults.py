@@ -179,7 +179,8 @@ def test_a_transfer_that_does_not_happen_says_why(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[Cluster]:
-    with Cluster(3) as running:
+    """Patient nodes: a pause of the machine elects no leader."""
+    with Cluster(3, settings={"election_ticks": 100}) as running:
         yield running
 
 

@@ -82,6 +82,20 @@ def test_while_clients_are_not_served_there_is_no_p99() -> None:
     assert seen.p99_before_ms == pytest.approx(2, rel=0.01), "kept, though those snapshots are gone"
 
 
+def test_the_election_that_ends_a_long_silence_belongs_to_its_fault() -> None:
+    """Two of three were dead for 20 s. The one that a person restarted made a majority again."""
+    kill = KILL[:1]
+    back = [event(19_700, "started", "node1"), event(19_900, "elected", "node2"), event(26_000, "elected", "node1")]
+    dark = silence(100, 20_000, since_ms=40)
+    light = [snapshot(time_ns=START + 20_000 * MS, latency_ns=19_000 * MS, gap_ms=19_950.0)]
+    light += [snapshot(time_ns=START + at * MS, latency_ns=2 * MS) for at in range(20_100, 40_000, 100)]
+    incident = measure(kill[0], kill + back, dark + light, led_by("node0"))
+    assert (incident.elected_ms, incident.new_leader) == (19_900, "node2")
+    second = event(15_000, "killed", "node2")
+    assert measure(kill[0], [*kill, second, *back], dark + light, led_by("node0")).elected_ms is None, "the second's"
+    assert measure(kill[0], kill + back[2:], dark + light, led_by("node0")).elected_ms is None, "long after the answers"
+
+
 def test_groups_that_still_wait_are_told_as_such() -> None:
     """Two groups of three had lost their majority. The third one answered, and the card stood at 3 s for ever."""
     answers = [

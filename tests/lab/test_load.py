@@ -110,7 +110,7 @@ def test_a_paused_follower_and_a_changed_rate(cluster: Cluster) -> None:
     assert wait_for(lambda: load.metrics is not None and load.metrics.rate > 1_500)
     cluster.resume(follower)
     load.stop()
-    result = load.wait(20)
+    result = load.wait(60)
     assert result.verdict.ok, result.verdict
 
 
@@ -153,7 +153,7 @@ def test_a_load_process_that_is_killed_is_judged_by_what_it_wrote(cluster: Clust
     assert wait_for(lambda: load.metrics is not None and load.metrics.acknowledged > 2_000)
     assert load._run is not None
     load._run.process.kill()
-    result = load.wait(30)
+    result = load.wait(60)
     assert result.verdict.outcome == "not judged"
     assert "the load process was killed by SIGKILL" in repr(result.verdict)
     assert result.total.acknowledged > 2_000
@@ -188,7 +188,7 @@ def test_a_load_that_another_process_ended_early_does_not_pass(cluster: Cluster)
     load.set_rate(2_000)
     assert wait_for(lambda: load.newest is not None and load.newest.rate == 2_000), "orders go to the process itself"
     load._run.process.terminate()
-    result = load.wait(30)
+    result = load.wait(60)
     assert result.verdict.outcome == "not judged"
     assert "another process told the load to stop" in repr(result.verdict)
     assert not collector._thread.is_alive(), "nothing is collected after the verdict"

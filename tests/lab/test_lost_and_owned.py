@@ -97,7 +97,7 @@ with Cluster(3) as cluster:
 def test_a_forked_child_does_not_own_the_cluster(how: str) -> None:
     """At its end the child removed the folder of the cluster that its parent goes on with."""
     program = [sys.executable, "-W", "ignore", "-c", FORKS.replace("HOW", how)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=180, check=False)
     told, folder, book = done.stdout.splitlines()
     assert "belongs to process" in told
     assert (folder, book) == ("True 3", "[(200, 1, 1)]"), done.stderr

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from zmqlab.client import ask
 from zmqlab.endpoints import client_endpoint_of, parse_endpoint
 from zmqlab.errors import ClusterError
+from zmqlab.lab import scaling
 from zmqlab.lab.placed_members import Placed, all_nodes, look, short_of, wait_until_placed, with_all_nodes
 from zmqlab.placement import Roster
 from zmqlab.tables import NodeState, StatusTable
+from zmqlab.wire import control
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 PLACES = [f"tcp://127.0.0.1:{5_000 + 10 * number}" for number in range(4)]
@@ -113,3 +117,22 @@ def test_it_is_waited_until_the_newest_roster_is_followed(monkeypatch: pytest.Mo
     assert look([]) is None
     with pytest.raises(ClusterError, match="no node tells which nodes"):
         all_nodes([])
+
+
+@pytest.mark.parametrize(("place", "known_as"), [(PLACES[1], 5_010), (PLACES[3], 0)])
+def test_a_node_that_answers_is_removed_by_its_identity(
+    monkeypatch: pytest.MonkeyPatch, place: str, known_as: int
+) -> None:
+    """It may be at another address than the roster has it, and another node may have its place there."""
+    queries: list[control.Query] = []
+
+    def ask_all(endpoints: list[str], make_query: Any, timeout_s: float) -> dict[str, control.Answer]:
+        queries.append(make_query(""))
+        return {endpoints[0]: control.OkAnswer(1, "done")}
+
+    monkeypatch.setattr(ask, "statuses", lambda *_: {client_endpoint_of(at): each for at, each in told(ROSTER).items()})
+    monkeypatch.setattr(ask, "ask_all", ask_all)
+    monkeypatch.setattr(scaling, "reach_leader", lambda *_: SimpleNamespace(endpoint="tcp://127.0.0.1:5002"))
+    monkeypatch.setattr(scaling, "wait_until_placed", lambda *_: None)
+    scaling.remove_node(lambda: ["tcp://127.0.0.1:5002"], place, time.monotonic() + 60)
+    assert [(each.node_id, each.address) for each in queries] == [(known_as, place)]  # type: ignore[union-attr]

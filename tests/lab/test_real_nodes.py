@@ -78,9 +78,9 @@ def test_an_order_without_a_price_takes_what_there_is(client: Client) -> None:
 
 
 def test_status_of_all_nodes(cluster: Cluster, client: Client) -> None:
-    table = client.status()
-    assert {node.name for node in table} == set(cluster.nodes)
-    assert sorted(node.status.role for node in table) == ["follower", "follower", "leader"]
+    assert {node.name for node in client.status()} == set(cluster.nodes)
+    wanted = ["follower", "follower", "leader"]
+    assert wait_for(lambda: sorted(node.status.role if node.status else "" for node in client.status()) == wanted)
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,15 @@ def test_all_die_at_once_and_nothing_is_lost(cluster: Cluster) -> None:
 
 
 def test_without_a_majority_the_outcome_is_unknown_and_nothing_is_sent_later(tmp_path: Path) -> None:
-    with Cluster(2, run_dir=tmp_path) as cluster, cluster.client(timeout_s=1) as client:
+    with Cluster(2, run_dir=tmp_path) as cluster, cluster.client(timeout_s=30) as client:
         client.buy("AAPL", 1, 100)
+        client.timeout_s = 1
         follower = next(name for name in cluster.nodes if name != cluster.leader)
         cluster.kill(follower)
         with pytest.raises((RequestTimeout, NoLeader)):
             client.buy("AAPL", 1, 100)
         cluster.restart(follower)
-        client.timeout_s = 5
+        client.timeout_s = 30
         assert client.buy("OTHER", 1, 100).status is Status.NEW
         client.close()
         with pytest.raises(RequestError, match="closed"):
@@ -173,7 +174,7 @@ def test_a_taken_port_is_named_and_a_cluster_draws_others(tmp_path: Path) -> Non
             Cluster(1, run_dir=tmp_path / "other", host=Drawing(*[base] * 5)).start()
     finally:
         node.signal(signal.SIGKILL)
-        node.wait(5)
+        node.wait(30)
         node.close()
 
 

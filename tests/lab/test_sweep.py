@@ -111,8 +111,8 @@ def test_a_pause_of_the_machine_ends_no_sweep(
 def test_a_real_cluster_is_swept_until_it_gives_up() -> None:
     with Cluster(3) as cluster:
         assert COMFORTABLE_MIN <= comfortable_rate(cluster) <= COMFORTABLE_MAX
-        steps = sweep(cluster, [5_000_000, 200, 100], step_s=0.6, settle_s=0.2)
-        assert [each.rate for each in steps] == [100, 200, 5_000_000]
+        steps = sweep(cluster, [1_000_000, 200, 100], step_s=2.0, settle_s=0.2)
+        assert [each.rate for each in steps] == [100, 200, 1_000_000]
         assert not steps[-1].keeps_up
         assert steps[0].response_time.p50_ms > 0
         assert "<table>" in steps._repr_html_()

@@ -151,7 +151,7 @@ def test_stop_ends_a_verb_that_waits(cluster: Cluster) -> None:
     while len(cluster.nodes) < 3:
         time.sleep(0.01)
     cluster.stop()
-    adding.join(5)
+    adding.join(30)
     assert not adding.is_alive()
     assert STOPPED in errors[0]
     assert processes_of("node2") == []
@@ -167,7 +167,7 @@ def test_a_verb_waits_for_another_one_and_names_it_if_that_takes_too_long() -> N
 
     worker = threading.Thread(target=work)
     worker.start()
-    inside.wait(5)
+    inside.wait(30)
     with turns.take("node2", "kill"):
         pass
     with pytest.raises(ClusterError, match="kill node1: wipe is under way there"), turns.take("node1", "kill"):

@@ -26,7 +26,7 @@ class Node:
         self.endpoint = f"tcp://127.0.0.1:{self._router.bind_to_random_port('tcp://127.0.0.1')}"
 
     def asked(self) -> tuple[bytes, control.BookQuery]:
-        assert self._router.poll(5_000)
+        assert self._router.poll(30_000)
         identity, frame = self._router.recv_multipart()
         query = control.decode_query(frame)
         assert isinstance(query, control.BookQuery)

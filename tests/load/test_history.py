@@ -146,7 +146,7 @@ def test_what_was_never_sent_says_so(make_nodes: MakeNodes, tmp_path: Path) -> N
     (node,) = make_nodes(1)
     settings = settings_for([node])
     with SessionPool(settings.nodes, settings.session) as sessions:
-        sessions.open(2_000)
+        sessions.open(30_000)
         node.kill()
         while sessions.all_connected:
             sessions.poll(5)

@@ -70,7 +70,7 @@ class Parent:
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(5)
+            self.process.wait(PATIENCE_S)
             for pipe in (self.process.stdin, self.process.stderr):
                 assert pipe is not None
                 pipe.close()
@@ -156,7 +156,7 @@ def test_wrong_settings_fail_at_once(make_nodes: MakeNodes, parent: Parent) -> N
     settings = settings_for(make_nodes(1))
     command = command_line(replace(settings, name="x"), *parent.endpoints, parent.folder)
     command[-1] = command[-1].replace('"rate":2000', '"rate":-1')
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert b"rate is -1" in done.stderr
 

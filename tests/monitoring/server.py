@@ -138,7 +138,7 @@ class Prometheus:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self._url + "/-/ready", timeout=5):
+            with urllib.request.urlopen(self._url + "/-/ready", timeout=30):
                 return True
         except OSError:
             return False

@@ -33,7 +33,7 @@ DASHBOARD = DEPLOY / "grafana" / "dashboards" / "zmqlab.json"
 
 
 def promtool(*arguments: str, text: bytes = b"") -> str:
-    done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, cwd=HERE, timeout=20)
+    done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, cwd=HERE, timeout=60)
     said = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, said
     return said

@@ -40,7 +40,7 @@ from zmqlab.wire.node_status import Member, NodeStatus
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()
@@ -144,7 +144,7 @@ def test_pages(endpoint: Endpoint) -> None:
 
 
 def test_a_connection_serves_many_scrapes(endpoint: Endpoint) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=30)) as connection:
         for _ in range(3):
             connection.request("GET", "/metrics")
             assert b"zmqlab_role" in connection.getresponse().read()
@@ -166,7 +166,7 @@ def test_a_connection_serves_many_scrapes(endpoint: Endpoint) -> None:
     ],
 )
 def test_whatever_is_sent_gets_an_answer(endpoint: Endpoint, sent: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=30) as connection:
         connection.sendall(sent)
         with contextlib.suppress(OSError):  # it may have been answered and closed by now
             connection.shutdown(socket.SHUT_WR)
@@ -193,7 +193,7 @@ def test_half_open_connections_keep_no_probe_out(endpoint: Endpoint) -> None:
 
 
 def test_a_scraper_that_has_asked_stays_longer_than_one_that_has_not(endpoint: Endpoint) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)) as scraper:
+    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=30)) as scraper:
         scraper.request("GET", "/metrics")
         scraper.getresponse().read()
         half_open = [socket.create_connection(("127.0.0.1", endpoint.port)) for _ in range(2 * MAX_CONNECTIONS)]

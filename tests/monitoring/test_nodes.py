@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from zmqlab import Cluster
+from zmqlab.lab.hosts import free_base_ports
 
 pytestmark = pytest.mark.process
 
@@ -67,8 +68,9 @@ def test_a_metrics_port_that_is_taken_ends_the_node(tmp_path: Path) -> None:
     with Cluster(1, metrics=True) as cluster:
         assert cluster.targets is not None
         taken = json.loads(cluster.targets.path.read_text())[0]["targets"][0].rpartition(":")[2]
-        command = [sys.executable, "-m", "zmqlab.node", "--node", "late", "--port", "19000", "--metrics-port", taken]
-        done = subprocess.run([*command, "--run-dir", str(tmp_path)], capture_output=True, text=True, timeout=20)
+        port = str(free_base_ports(1)[0])
+        command = [sys.executable, "-m", "zmqlab.node", "--node", "late", "--port", port, "--metrics-port", taken]
+        done = subprocess.run([*command, "--run-dir", str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr.startswith(
         f"zmqlab node late: late can't show its metrics on 127.0.0.1:{taken}: Address already"

@@ -27,7 +27,8 @@ PANELS: dict[str, list[str]] = {
     for panel in DASHBOARD["panels"]
     if panel["type"] != "row"
 }
-RATE = 3_000.0
+RATE = 1_500.0
+"""Each order is a request of its own: a machine half as fast as a small one can do twice as many."""
 FAKES: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "beyond-48-bits": ({"chain": "f" * 31 + "e"}, "", {}),
     "another-chain": ({"chain": "e" + "f" * 31}, "ZmqlabHashMismatch", {"every": "256"}),
@@ -251,11 +252,21 @@ def test_a_hanging_member_lags_and_does_not_answer(lab: Lab) -> None:
 
 def test_an_election_under_load_is_slow(lab: Lab) -> None:
     """Requests that wait for a new leader are one in a hundred, and wait for more than 50 ms."""
-    leader = lab.cluster.leader
-    lab.cluster.pause(leader)
-    lab.prometheus.await_alert("ZmqlabSlow", cluster=lab.cluster.name)
-    lab.cluster.resume(leader)
-    lab.cluster.wait_for_leader()
+
+    def fires_at_the_next_one() -> bool:
+        """An election is over after a moment, and a busy machine may scrape nothing just then."""
+        leader = lab.cluster.leader
+        lab.cluster.pause(leader)
+        try:
+            lab.prometheus.await_alert("ZmqlabSlow", 10, cluster=lab.cluster.name)
+        except AssertionError:
+            return False
+        finally:
+            lab.cluster.resume(leader)
+            lab.cluster.wait_for_leader()
+        return True
+
+    lab.prometheus.wait_until(fires_at_the_next_one, "an election is slow")
     lab.prometheus.await_calm(cluster=lab.cluster.name)
 
 

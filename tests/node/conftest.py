@@ -49,7 +49,7 @@ class LiveNode:
     def _end(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def dealer(self, offset: int, identity: bytes = b"", receive_queue: int = 1_000) -> zmq.Socket[bytes]:
         socket = self.context.socket(zmq.DEALER)

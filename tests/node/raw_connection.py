@@ -16,7 +16,7 @@ class RawConnection:
 
     def __init__(self, port: int, kind: bytes = b"DEALER", is_greeted: bool = True) -> None:
         ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         if is_greeted:
             self._greet(ready)
 

@@ -176,7 +176,7 @@ def test_1200_idle_connections_where_1024_files_may_be_open(tmp_path: Path) -> N
         for _ in range(1_200):
             opened.enter_context(RawConnection(node.port + CLIENT_PORT))
         assert node.request(client_id, 1, BUY).status == client_wire.ResponseStatus.OK
-        with Client([f"tcp://127.0.0.1:{node.port + CLIENT_PORT}"]) as late:
+        with Client([f"tcp://127.0.0.1:{node.port + CLIENT_PORT}"], timeout_s=30) as late:
             assert late.buy("A", 1, 1).order_id
         for offset in range(CLIENT_PORT):
             for _ in range(500):

@@ -26,7 +26,7 @@ from zmqlab.wire.node_status import NodeStatus
 
 pytestmark = pytest.mark.process
 
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 class Group:
@@ -145,7 +145,7 @@ def test_a_seed_without_its_journal_joins_the_cluster_that_there_is(make: Make, 
     group.end(0, signal.SIGKILL)
     for path in sorted((tmp_path / "0" / "data" / "n0").iterdir()):
         path.unlink()
-    group.start(0, "--bootstrap-ms", "500")
+    group.start(0, "--bootstrap-ms", "20000")  # an answer ends that wait; a busy machine has time to give one
     after = ids(group.until_voters(0, 1, 2))
     assert after[0] != before[0]
     assert (after[1], after[2]) == (before[1], before[2])
@@ -216,7 +216,6 @@ def median_ms(group: Group, number: int) -> float:
     return statistics.median(times)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("pause_s", [0.0, 1.0])
 def test_two_members_that_exchange_addresses_hear_every_member(make: Make, pause_s: float) -> None:
     """While their HELLOs came one by one, both stood at one address, and a node ended its only connection to one."""
@@ -231,15 +230,22 @@ def test_two_members_that_exchange_addresses_hear_every_member(make: Make, pause
     group.until(lambda said: len(said) == 3 and all(addresses(each) == wanted for each in said.values()))
     for number in range(3):
         lead(group, number)
-        most_ms = 3 * calm_ms + 10
+        most_ms = max(3 * calm_ms + 10, 50)
         assert soonest_median_ms(group, most_ms) < most_ms, f"a member is deaf to n{number}: 74 ms were seen"
 
 
 def hand_over(group: Group) -> None:
     leader = leader_of(group)
     term = group.until(lambda statuses: leader in statuses)[leader].term
-    ask.ask_one(group.client(leader), TransferQuery(ask.new_nonce(), 0), OkAnswer)
-    group.until(lambda statuses: any(each.role == "leader" and each.term > term for each in statuses.values()))
+
+    def is_done(statuses: dict[int, NodeStatus]) -> bool:
+        if any(each.role == "leader" and each.term > term for each in statuses.values()):
+            return True
+        with suppress(RequestError):  # a leader that was elected just now has heard of no successor yet
+            ask.ask_one(group.client(leader), TransferQuery(ask.new_nonce(), 0), OkAnswer)
+        return False
+
+    group.until(is_done)
 
 
 def test_a_member_that_was_removed_while_it_was_away_comes_back(make: Make) -> None:

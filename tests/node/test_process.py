@@ -101,11 +101,11 @@ def test_a_node_on_ipv6(tmp_path: Path) -> None:
             assert client.buy("A", 1, 1).order_id
             assert client.endpoints == (f"tcp://[::1]:{port + 2}",)
             assert client.book("A").bids == [(1, 1, 1)]
-        with urllib.request.urlopen(f"http://[::1]:{metrics_port}/readyz", timeout=10) as page:
+        with urllib.request.urlopen(f"http://[::1]:{metrics_port}/readyz", timeout=60) as page:
             assert page.status == 200
         assert next(each for each in processes.ps() if each.pid == running.pid).role == "leader"
     finally:
-        running.communicate(timeout=10)
+        running.communicate(timeout=60)
 
 
 def test_a_taken_port_is_status_3_and_names_who_has_it(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_on_one_full_disk_log_and_standard_error_say_why(tmp_path: Path) -> None
             while process.poll() is None:  # at first it is not there yet, and at last it answers no more
                 with suppress(RequestError):
                     client.buy("ACME", 1, 100)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
     why = "No space left on device); 0 MiB are free on that disk. Make room and start the node again"
     assert process.returncode == 5, errors
     assert why in output.splitlines()[-1]
@@ -241,7 +241,7 @@ def test_a_damaged_journal_is_status_6(tmp_path: Path) -> None:
 
 def test_a_node_ends_with_its_standard_input_and_on_sigterm(node: LiveNode) -> None:
     node.process.send_signal(signal.SIGTERM)
-    assert node.process.wait(10) == 0
+    assert node.process.wait(60) == 0
     assert "stop: signal SIGTERM" in (node.run_dir / "logs" / "node0.log").read_text()
 
 

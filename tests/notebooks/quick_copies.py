@@ -1,4 +1,5 @@
-"""Copies of notebooks with smaller figures, so that all chapters together take a few minutes.
+"""Copies of notebooks with smaller figures, so that all chapters together take a few minutes; and with nodes that wait
+longer for their leader where a claim holds only if a pause of a busy machine elects none.
 
 A cell's metadata says what is replaced in it::
 

@@ -29,7 +29,7 @@ def test_a_first_start_that_does_not_believe_a_member(configuration: Configurati
     status = early_status(NodeSettings(name="node2", port=5000, insecure=True), "follower", 2, VITALS)
     status.members = [member]
     answer = control.encode(ANSWER, control.StatusAnswer(5, status))
-    start = SimpleNamespace(has_asked=lambda address, nonce: (address, nonce) == ("at 2", 4))
+    start = SimpleNamespace(callers={}, has_asked=lambda address, nonce: (address, nonce) == ("at 2", 4))
     beginning = Beginning(1, NODE_1)
     beginning.hears(cast(FirstStart, start), "at 2", answer)  # to a question of an earlier life
     assert not beginning.told_by
@@ -50,7 +50,7 @@ def test_with_shards_a_member_without_a_group_of_this_node_need_not_be_believed(
     )  # fmt: skip
     own = {group for group, members in enumerate(Roster.of_founders([at for _, at in founders], 5, 1).groups)
            if settings.endpoint in members}  # fmt: skip
-    start = SimpleNamespace(has_asked=lambda address, nonce: True)
+    start = SimpleNamespace(callers={}, has_asked=lambda address, nonce: True)
 
     def is_told(held: set[int]) -> bool:
         status = early_status(settings, "follower", 2, VITALS)

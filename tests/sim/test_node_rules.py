@@ -263,7 +263,11 @@ def test_a_node_that_left_the_cluster_may_be_a_member_of_its_group_for_a_while()
     query, done = control.RemoveMemberQuery(1, 3, address=leaver), control.OkAnswer(1, "done")
     node.newest = Configuration((1, 2, 3), roster=Roster(2, (other,), ((other,),)).encode())
     node.duties.answers(query, done)
-    node.newest = Configuration((1, 2), roster=Roster(1, (other, leaver), ((other, leaver),)).encode())
+    node.newest = Configuration((1, 2), roster=Roster(1, (other, leaver), ((other, leaver),), ids=(1, 2)).encode())
+    node.duties.answers(query, done)  # node 2 has its place at that address
+    with pytest.raises(Violation, match="word: node 1 says that the removal of node 0 is done"):
+        node.duties.answers(control.RemoveMemberQuery(1, 0, address=leaver), done)
+    node.newest = Configuration((1, 2), roster=Roster(1, (other, leaver), ((other, leaver),), ids=(3, 2)).encode())
     with pytest.raises(Violation, match="word: node 1 says that the removal of node 3 is done"):
         node.duties.answers(query, done)
 

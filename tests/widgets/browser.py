@@ -26,11 +26,13 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
+PATIENCE_MS = 60_000
+"""For what a page is to show: it only ends a test that fails."""
 MARKS = [
     pytest.mark.browser,
     pytest.mark.process,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 
@@ -40,6 +42,7 @@ class Visit:
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
+        page.set_default_timeout(PATIENCE_MS)
         self.outside: list[str] = []
         """Requests that would have left the machine."""
         self.errors: list[str] = []
@@ -51,7 +54,7 @@ class Visit:
         """A value of one of the figures' models, as in ``model("series", "data.t.length")``."""
         return self.page.evaluate(f"() => Bokeh.documents[0].get_model_by_name({name!r}).{path}")
 
-    def await_model(self, name: str, condition: str, timeout_ms: float = 30_000) -> None:
+    def await_model(self, name: str, condition: str, timeout_ms: float = PATIENCE_MS) -> None:
         """Until a condition on a model ``m`` holds."""
         script = (
             f"() => {{ const m = window.Bokeh?.documents[0]?.get_model_by_name({name!r}); return m && ({condition}); }}"

@@ -43,11 +43,11 @@ class LabVisit(Visit):
 
     def await_kernel(self) -> None:
         """Until the kernel is connected and idle."""
-        self.page.wait_for_function(READY, timeout=60_000)
+        self.page.wait_for_function(READY, timeout=120_000)
 
     def await_cells(self) -> None:
         """Until all cells of the notebook have run, none of them in vain: between two cells a kernel is idle, too."""
-        self.page.wait_for_function(CELLS_DONE, timeout=120_000)
+        self.page.wait_for_function(CELLS_DONE, timeout=300_000)
         assert self.page.evaluate(FAILED) == 0
 
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:

@@ -165,7 +165,7 @@ def test_pushes_from_many_threads_are_numbered_without_a_gap(rig: Rig, monkeypat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert [message["seq"] for message, _ in rig.sent] == list(range(1, 201))
 
 

@@ -26,28 +26,28 @@ def controls() -> Iterator[LoadControls]:
 def test_start_stop_judge_and_keep(controls: LoadControls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     controls.do_start()
-    assert wait_for(lambda: controls.load is not None and controls.load.metrics, 30)
+    assert wait_for(lambda: controls.load is not None and controls.load.metrics)
     controls.do_calibrate()
-    assert wait_for(lambda: "a load is running" in controls._problem, 30)
+    assert wait_for(lambda: "a load is running" in controls._problem)
     controls.do_stop()
-    assert wait_for(lambda: controls.result, 30)
+    assert wait_for(lambda: controls.result)
     assert controls.result is not None
     assert controls.result.verdict.ok
     assert controls.make_state()["verdict"]["outcome"] == "passed"
     controls.do_keep()
-    assert wait_for(lambda: controls.make_state()["kept"], 30), controls._problem
+    assert wait_for(lambda: controls.make_state()["kept"]), controls._problem
     [run] = kept_in("runs").runs
     assert run.repetitions[0].judge().as_dict() == controls.result.verdict.as_dict()
     controls.do_keep()
-    assert wait_for(lambda: "there is no judged run to keep" in controls._problem, 30)
+    assert wait_for(lambda: "there is no judged run to keep" in controls._problem)
 
 
 @pytest.mark.long
 def test_what_this_machine_can_do(controls: LoadControls) -> None:
     top = controls.make_state()["rate_max"]
     controls.do_calibrate()
-    assert wait_for(lambda: controls.make_state()["phase"] == "measuring", 30)
-    assert wait_for(lambda: not controls._busy, 30)
+    assert wait_for(lambda: controls.make_state()["phase"] == "measuring")
+    assert wait_for(lambda: not controls._busy)
     state = controls.make_state()
     assert controls._problem == ""
     assert "This machine, with 1 node: about" in state["machine"]

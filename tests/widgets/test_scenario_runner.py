@@ -22,7 +22,7 @@ def test_it_offers_what_is_shipped_and_tells_a_run_as_it_happens(monkeypatch: py
     def run(scenario: Scenario, tell: Any) -> ScenarioResult:
         tell(Line(1.0, "kill <leader>"))
         half_way.set()
-        goes_on.wait(10)
+        goes_on.wait(60)
         return ScenarioResult(scenario.name, scenario.teaches, 1, [], [Met("gap < 1s", True, "gap 3 ms")], {})
 
     monkeypatch.setattr(Scenario, "run", run)
@@ -31,11 +31,11 @@ def test_it_offers_what_is_shipped_and_tells_a_run_as_it_happens(monkeypatch: py
     button._choice.value = "kill-the-leader"
     assert "A leader that dies" in button._teaches.value
     thread = button.run()
-    assert half_way.wait(10)
+    assert half_way.wait(60)
     assert button._button.disabled
     assert "kill &lt;leader&gt;" in button._told.value
     goes_on.set()
-    thread.join(10)
+    thread.join(60)
     assert button.result is not None
     assert "1 of 1 expectations met" in button._told.value
     assert "1 of 1 expectations met" in button._repr_html_()
@@ -56,7 +56,7 @@ def test_what_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr(Scenario, "run", run)
     button = ScenarioRunner("power-cut")
-    button.run().join(10)
+    button.run().join(60)
     assert "power-cut did not run: no ports are free" in button._told.value
     assert not button._button.disabled
     button.close()

@@ -48,7 +48,7 @@ def test_a_question_is_asked_hands_are_counted_and_the_answer_stands_at_the_end(
     assert said == ["1 hand", "2 hands", "", ""]
     shown: list[str] = []
     player._stage.observe(lambda change: shown.append(", ".join(map(repr, change["new"]))), "children")
-    player.play().join(10)
+    player.play().join(60)
     assert player.result is not None
     assert shown == ["ClusterPicture()", ""], "its cluster is to be seen while it is played"
     assert [button.button_style for button in player._choices.children[:4]] == ["", "success", "", ""]
@@ -85,7 +85,7 @@ def test_without_a_question_one_click_plays(monkeypatch: pytest.MonkeyPatch) -> 
     play = player.play
     monkeypatch.setattr(player, "play", lambda: threads.append(play()))
     player._buttons[0].click()
-    threads[0].join(10)
+    threads[0].join(60)
     assert player.result is not None
     assert player._choices.children == ()
     assert any("the &lt;network&gt; breaks" in value for value in seen)

@@ -23,7 +23,7 @@ from zmqlab.wire import client as wire
 from zmqlab.wire import records
 from zmqlab.wire.frames import MAX_ANSWER_BYTES, RESPONSES, parse_header
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 5.0
 BOUNDS = net.SocketBounds(frame_bytes=MAX_ANSWER_BYTES)
 
 

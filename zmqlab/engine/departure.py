@@ -192,7 +192,10 @@ class Departing:
         placing = self._placing
         if self.is_over:
             self._asker.close()
-        elif following is None or following.release(0, placing.place, asks_itself=True) is Change.NOT_LEADER:
+        elif (
+            following is None
+            or following.release(placing.node_id, placing.place, asks_itself=True) is Change.NOT_LEADER
+        ):
             self._asker.tick(self._ticks, self._targets)
 
     def take(self, address: str, answer: control.Answer) -> None:

@@ -237,7 +237,7 @@ class Engine:
         try:
             frame_type, number = frames.parse_header(frame)
             if self._first_start is not None:
-                answer_early(self._first_start, self._settings, self._effects, frame_type, number, route, frame)
+                answer_early(self._first_start, self._settings, self._effects, route, frame, sender)
             elif is_late or not self.clients.active or self.clients.admit(frame, route, sender, self._now_ns):
                 group = self.groups.get(number)
                 if group is not None:

@@ -28,7 +28,9 @@ from collections.abc import Callable, Sequence
 
 from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking, Effects
+from zmqlab.engine.permissions import objection
 from zmqlab.engine.status import early_status
+from zmqlab.keys import Sender
 from zmqlab.raft import Configuration
 from zmqlab.replica import Origin
 from zmqlab.replica.driver import Route
@@ -52,6 +54,8 @@ Founders = tuple[tuple[int, str], ...]
 """Identity and base endpoint of each."""
 NO_MEMBERS = Configuration(())
 """What a node that joins knows."""
+CALLERS_MAX = 16
+"""Nodes that were not named, and are asked because they have asked this one: as many as a group may have, and one."""
 
 
 class FirstStart(ABC):
@@ -88,6 +92,9 @@ class FirstStart(ABC):
         self._ticks = 0
         self._asked: dict[str, str] = {}
         """Address that was asked -> the node at it, as it was named."""
+        self.callers: dict[str, None] = {}
+        """Addresses of nodes that were not named, and that are asked because they have asked this one; the latest last.
+        """
 
     def tick(self) -> None:
         """One tick of time: ask all of them again when it is time."""
@@ -97,8 +104,12 @@ class FirstStart(ABC):
             for name in self._named:
                 for address in self._effects.resolve((name,)):
                     if address != self._settings.endpoint:
+                        self.callers.pop(address, None)
                         self._asked[address] = name
                         self._effects.ask(address, question)
+            for address in self.callers:
+                self._asked[address] = address
+                self._effects.ask(address, question)
         self._ticks += 1
 
     def take(self, address: str, answer: control.Answer) -> None:
@@ -166,6 +177,11 @@ class Assembly(FirstStart):
     its log will tell. A majority of them has the entry that made them the members, so a founder with a shorter log is
     not elected by them. A change that is not committed may be taken back, and then nothing in the log would correct a
     founder that had begun with it.
+
+    The others may be elsewhere by then: a founder that decided alone, as its last answers to the others were lost, may
+    have been started again at another address. It asks the others, where it knows them to be, to be taken in there. So
+    a founder asks whichever node asks that of it (:attr:`callers`). The word of such a node counts only if it names
+    this founder's own identity, which a node of another cluster does not know.
     """
 
     role = FOUNDER
@@ -203,9 +219,25 @@ class Assembly(FirstStart):
         """Whom this founder has met last, itself among them."""
         return ((self.own_id, self._settings.endpoint), *((node_id, at) for _, node_id, at, _ in self._met.values()))
 
+    def hear_of(self, address: str, sender: Sender) -> None:
+        """The node at ``address`` asks to be taken in: it may have founded, and have gone there since."""
+        is_known = address in (*self._asked, self._settings.endpoint)
+        if not is_known and is_address(address) and not objection(control.AddMemberQuery, sender):
+            if len(self.callers) >= CALLERS_MAX:
+                self._forget(next(iter(self.callers)))
+            self.callers[address] = None
+
+    def _forget(self, caller: str) -> None:
+        """Ask it no more, and do not listen to what it still says."""
+        del self.callers[caller]
+        if self._asked.pop(caller, ""):
+            self._effects.hang_up(caller)
+
     def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
         name = self._asked[address]
         if status.node_id == self.own_id:
+            return
+        if address in self.callers and not (status.members and self.own_id in self._founders_in(status).members):
             return
         if status.cluster != self._settings.cluster:
             self._note_stranger(name, f"a node of the cluster {status.cluster!r}, not of {self._settings.cluster!r}")
@@ -227,16 +259,24 @@ class Assembly(FirstStart):
 
     def _meet_status(self, founder: str, status: NodeStatus) -> None:
         """There may be a cluster already: then this node belongs to it, or it must join it."""
-        members = Configuration.decode(status.committed_members) if status.committed_members else NO_MEMBERS
-        if self.own_id in members.members:
-            self._decide(members)
-        elif members.members:
-            self._effects.note(
-                f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
-                " one. It joins as a new member, in the place of the member that had its address",
-                is_warning=True,
-            )
-            self._decide(NO_MEMBERS)
+        founders = self._founders_in(status)
+        if self.own_id in founders.members:
+            self._decide(founders)
+        elif founders.members:
+            self._come_back(founder, founders, status)
+
+    def _founders_in(self, status: NodeStatus) -> Configuration:
+        """Whom a node tells that belongs to a cluster: this node begins with them if it is one of them."""
+        return Configuration.decode(status.committed_members) if status.committed_members else NO_MEMBERS
+
+    def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
+        """There is a cluster, and this node is none of its members: join it."""
+        self._effects.note(
+            f"{founder} belongs to a cluster that does not know this node: its journal was lost, or it never had"
+            " one. It joins as a new member, in the place of the member that had its address",
+            is_warning=True,
+        )
+        self._decide(NO_MEMBERS)
 
     def _note_stranger(self, founder: str, what: str) -> None:
         if founder not in self._strangers:
@@ -279,15 +319,10 @@ class Founding(FirstStart):
 
 
 def answer_early(
-    start: FirstStart,
-    settings: NodeSettings,
-    effects: Effects,
-    frame_type: int,
-    number: int,
-    route: Route,
-    frame: bytes,
+    start: FirstStart, settings: NodeSettings, effects: Effects, route: Route, frame: bytes, sender: Sender
 ) -> None:
     """A frame of a client that came before it is decided what this node is. Raises FrameError."""
+    frame_type, number = frames.parse_header(frame)
     if frame_type == frames.QUERY:
         query = control.decode_query(frame)
         answer: control.Answer
@@ -296,6 +331,8 @@ def answer_early(
             status.founders = list(start.met())
             answer = control.StatusAnswer(query.nonce, status)
         else:
+            if isinstance(start, Assembly) and isinstance(query, control.AddMemberQuery):
+                start.hear_of(query.address, sender)
             code, said = control.ErrorCode.NOT_LEADER, "this node has not found its cluster yet"
             answer = control.ErrorAnswer(query.nonce, code, said)
         effects.reply(route, control.encode(frames.ANSWER, answer, number))

@@ -146,12 +146,8 @@ class AssemblyOfShards(Assembly):
         self.roster: Roster | None = None
         """The same of the nodes that there are by now."""
 
-    def _meet_status(self, founder: str, status: NodeStatus) -> None:
-        founders = Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
-        if self.own_id in founders.members:
-            self._decide(founders)
-        elif founders.members:
-            self._come_back(founder, founders, status)
+    def _founders_in(self, status: NodeStatus) -> Configuration:
+        return Configuration(tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders))
 
     def _come_back(self, founder: str, founders: Configuration, status: NodeStatus) -> None:
         """Join the groups of the founder that this node was before it lost its disk, if it was one."""
@@ -188,6 +184,9 @@ class JoiningCluster(FirstStart):
     the roster has it; the others tell where to ask. Their word, and what this node's own journal says, may be older
     than the version that let the node at this address go: it would stay outside, and ask no more. It asks at each
     start, as a node without shards does that was started with ``--join``: it may have been removed while it was away.
+
+    If it is told that it is one of the founders, it was started again with ``--join`` before it had decided. It founds
+    its groups as the others did, because these may have no majority, and so no leader that takes it in, without it.
     """
 
     role = NEWCOMER
@@ -255,6 +254,9 @@ class JoiningCluster(FirstStart):
                 )
                 self.roster = roster
                 self._named = tuple(dict.fromkeys((*self._first_named, *roster.nodes)))
+            if not self._known_as and self.own_id in self.founders.members:
+                self._decide(self.founders)
+                return
             leads = status.role == "leader" and status.group == GROUP_OF_ROSTER
             is_as_known = self._known_as in (0, roster.id_at(settings.endpoint))
             if leads and settings.endpoint in roster.nodes and is_as_known and roster == self.roster:

@@ -130,9 +130,8 @@ class Hosting:
         joining = self._joining
         if joining is None:
             return
-        is_in = placing.own_address in placing.roster.nodes and not placing.is_misplaced
         is_needless = not self._asks_at_start and not placing.is_misplaced
-        if self._is_closing or is_needless or (is_leader and is_in):
+        if self._is_closing or is_needless or (is_leader and placing.is_in):
             joining.end()
         if joining.origin is None:
             joining.tick()

@@ -80,6 +80,11 @@ class Connections:
         self._asking: dict[str, set[int]] = {}
         """Address -> the groups that ask the node there something."""
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where this node is connected to, for whichever group."""
+        return sorted(self._connected)
+
     def want(self, group: int, connected: Iterable[str], subscribed: Iterable[str]) -> None:
         """``group`` sends to the nodes at ``connected``, and hears those at ``subscribed``, and no others."""
         self._wanted[group] = frozenset(connected), frozenset(subscribed)

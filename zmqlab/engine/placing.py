@@ -8,8 +8,8 @@ different placements. A node acts on *committed* versions alone. Before the firs
 founders placed, which each node works out by itself.
 
 *How a node learns of it.* A member of group 0 reads it in its own log. Every node tells the newest version that it
-knows to all nodes of it, a few times a second (ROSTER), and with its status. Versions count up, and a node takes
-nothing older than what it has.
+knows to all nodes of it, and to all others that are members of its groups still, a few times a second (ROSTER), and
+with its status. Versions count up, and a node takes nothing older than what it has.
 
 *How a group follows* (:class:`Following`). Where the roster has a node that is no member, that node opens the group and
 asks to be taken in (:class:`~zmqlab.engine.lifecycle.Joining`): first as a learner, then as a voter. The leader takes
@@ -32,7 +32,9 @@ the same member, with its votes, if it gets the group again; without it, it woul
 *A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than
 the roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
 groups then notes the address, as a group alone does. The same goes for a node that has lost its disk: it is another
-one at its place, and the roster notes its identity.
+one at its place, and the roster notes its identity. So a person's wish that a node leaves names it by its
+identity, too, where that is known: while two nodes exchange their addresses, each is at the other's place by the
+roster. And a node that was let go takes the place of no other one, although it may be where that one's place is still.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ AWAITED_TIMEOUTS = 25
 """In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken
 in takes two or three, and a node that catches up answers all the time."""
 GROUP_OF_ROSTER = 0
+LET_GO_MAX = 64
+"""Nodes that have left and are known by their identities: several times as many as a cluster has."""
 
 
 class Placing:
@@ -77,6 +81,8 @@ class Placing:
         ids = {at: founder for founder, at in founders.addresses}
         self.roster = Roster.of_founders(list(ids), settings.shards, settings.replication_factor, ids)
         """The newest version that is known to be committed."""
+        self.let_go: dict[int, None] = {}
+        """Nodes that older versions had, as far as this process has known them, and that have left; the latest last."""
         self.node_id = node_id
         self.copies = settings.replication_factor
         self.own_address = settings.endpoint
@@ -94,6 +100,8 @@ class Placing:
     def learn(self, roster: Roster) -> None:
         """A committed version; an old one is ignored."""
         if roster.version > self.roster.version and len(roster.groups) == self._settings.shards:
+            left = (each for each in (*self.let_go, *self.roster.let_go_by(roster)) if each not in roster.ids)
+            self.let_go = dict.fromkeys(list(left)[-LET_GO_MAX:])
             self.roster = roster
             others = [place for place in roster.places if place != self.own_address]
             self._connections.want(OF_NODE, others, ())
@@ -124,9 +132,8 @@ class Placing:
         self._ticks += 1
         if self.roster.version and self._ticks % self._tell_ticks == 0:
             frame = encode_roster(RosterNews(self.node_id, self._cluster, self.own_address, self.roster))
-            for place in self.roster.places:
-                if place != self.own_address:
-                    self._effects.send(place, frame)
+            for address in self._connections.addresses:
+                self._effects.send(address, frame)
 
     def note_awaited(self, group: int, places: Sequence[str]) -> None:
         """A group that this node leads waits for the nodes at ``places``, or for none any more."""
@@ -143,8 +150,12 @@ class Placing:
         """Whether the roster has this node at another address, or has another node at this one: it must be told. A node
         that it does not have at all asks for its place at its start, and not while it runs: it may have been sent away.
         """
-        roster, own = self.roster, self.own_address
-        return roster.address_of(self.node_id) != own and (own in roster.nodes or self.has_moved)
+        return not self.is_in and self.place in self.roster.nodes
+
+    @property
+    def is_in(self) -> bool:
+        """Whether the roster has this node where it is."""
+        return self.roster.address_of(self.node_id) == self.own_address
 
     @property
     def has_moved(self) -> bool:
@@ -153,8 +164,8 @@ class Placing:
 
     @property
     def place(self) -> str:
-        """Where the roster has this node; where it is, if the roster does not know it."""
-        return self.roster.address_of(self.node_id) or self.own_address
+        """Where the roster has this node; where it is, if the roster does not know it; empty if it was let go."""
+        return self.roster.address_of(self.node_id) or ("" if self.node_id in self.let_go else self.own_address)
 
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
@@ -163,7 +174,7 @@ class Placing:
     @property
     def wanted(self) -> tuple[int, ...]:
         """The groups that this node is to hold."""
-        return self.roster.held_by(self.own_address)
+        return self.roster.held_by(self.own_address) if self.node_id not in self.let_go else ()
 
     def places_in(self, group: int) -> tuple[str, ...]:
         """Where the members of a group are to be, the preferred leader first."""
@@ -195,7 +206,7 @@ class Following:
     def is_away(self) -> bool:
         """Whether the roster does not want this node in the group, wherever it is. It asks only if it was let go."""
         placing = self._placing
-        is_here = placing.own_address in placing.places_in(self._number)
+        is_here = self._number in placing.wanted
         return bool(placing.roster.version) and not is_here and not placing.has_moved
 
     @property
@@ -234,6 +245,8 @@ class Following:
         replication, roster = self._replication, self._roster
         if replication.role is not Role.LEADER:
             return None
+        if self._was_let_go(node_id) and self._latest().id_at(address):
+            return Change.ADDRESS_TAKEN
         if self._number == GROUP_OF_ROSTER and (change := self._have_follow(node_id, address)) is not None:
             return change
         if node_id in replication.configuration.members or address in self._placing.places_in(self._number):
@@ -261,7 +274,9 @@ class Following:
         return None if in_need else change
 
     def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
-        """The member ``node_id`` is to be removed, or, with an ``address``, the node there is to leave the cluster.
+        """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.
+
+        If its identity is not known (0), it is the node whose place is at that address that leaves.
 
         None: it may be removed, as far as the roster goes.
         """
@@ -269,7 +284,7 @@ class Following:
         if replication.role is not Role.LEADER:
             return Change.NOT_LEADER if address else None
         if address:
-            return self._dismiss(address)
+            return self._dismiss(node_id, address)
         if node_id not in replication.configuration.members:
             return None
         if self._is_wanted(node_id):
@@ -296,12 +311,20 @@ class Following:
         change = self._replication.set_roster(roster.encode())
         return Change.UNDER_WAY if change is Change.DONE else change
 
-    def _dismiss(self, address: str) -> Change:
+    def _was_let_go(self, node_id: int) -> bool:
+        """Whether it had a place, and has none by what the log of group 0 has, committed or not."""
         latest = self._latest()
-        if address in latest.nodes and len(latest.nodes) == 1:
+        left = (*self._placing.let_go, *self._roster.let_go_by(latest))
+        return node_id in left and node_id not in latest.ids
+
+    def _dismiss(self, node_id: int, address: str) -> Change:
+        latest = self._latest()
+        own = latest.address_of(node_id) if node_id else ""
+        place = own or ("" if self._was_let_go(node_id) else address)
+        if place in latest.nodes and len(latest.nodes) == 1:
             return Change.LAST_VOTER
-        if address in latest.nodes:
-            return self._propose(latest.without_node(address, self._placing.copies))
+        if place in latest.nodes:
+            return self._propose(latest.without_node(place, self._placing.copies))
         replication = self._replication
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 

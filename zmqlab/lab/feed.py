@@ -54,6 +54,8 @@ HISTORY_EVENTS = 2_000
 NS_PER_MS = 1e6
 POLL_MS = 50
 """How often the thread looks at the nodes' processes when nothing is published."""
+GATHER_S = 0.02
+"""So long the thread leaves what comes in: frames of several nodes and load clients then cost one turn."""
 FRAMES_A_TURN = 1_000
 """After so many frames of one socket the thread looks at the other one."""
 LOAD_DOORS = {"load": Role.TRADER}
@@ -298,6 +300,8 @@ class MetricsFeed:
                 self._hear_on_demand(TRADE, bool(self._trade_callbacks))
                 self._hear_on_demand(TRACE, self.trace_leases is not None)
                 ready = dict(poller.poll(POLL_MS))
+                if ready:
+                    time.sleep(GATHER_S)
                 if self._door.socket in ready:
                     self._door.admit()
                 if self._subscriber in ready:

@@ -40,10 +40,11 @@ MAX_NODES = 15
 """More nodes on one machine teach nothing, and only wait for its cores."""
 START_ATTEMPTS = 5
 """How often other ports are drawn when another process takes one between the probe and the node's own bind."""
-START_TIMEOUT_S = 15.0
-"""Ten times what a start takes on a small machine."""
-STOP_GRACE_S = 3.0
-"""After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms)."""
+START_TIMEOUT_S = 40.0
+"""Ten times what a start takes on a small machine with other work."""
+STOP_GRACE_S = 6.0
+"""After a signal that ends a node; then it gets SIGKILL. A node that closes hands over within 2 s (drain_ms), and may
+wait for a core."""
 POLL_S = 0.01
 REOPEN_POLL_S = 0.2  # a node whose owner was killed ends within a turn; a shell wakes one that was paused
 ANSWER_TIMEOUT_S = 0.04

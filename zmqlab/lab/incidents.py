@@ -169,8 +169,10 @@ def faults_of(events: Iterable[Event]) -> list[Event]:
 def measure(fault: Event, events: Iterable[Event], snapshots: Sequence[LoadMetrics], leader_at: LeaderAt) -> Incident:
     """All that can be said of one fault now; arguments as in :meth:`Incidents.follow`."""
     known = sorted(events, key=lambda each: each.time_ns)
-    later = (each.time_ns for each in faults_of(known) if each.time_ns >= fault.time_ns + TOGETHER_NS)
-    end_ns = min(next(later, fault.time_ns + SETTLE_NS), fault.time_ns + SETTLE_NS)  # what follows is the next one's
+    later = (each for each in faults_of(known) if each.time_ns >= fault.time_ns + TOGETHER_NS)
+    next_fault = next(later, None)  # what follows it may be its doing
+    settled_ns = max(fault.time_ns + SETTLE_NS, _silent_until_ns(fault, snapshots))
+    end_ns = settled_ns if next_fault is None else min(next_fault.time_ns, settled_ns)
     after = [event for event in known if fault.time_ns < event.time_ns < end_ns]
     elected = next(filter(is_election, after), None)
     noticed = next((event for event in after if is_campaign(event) and event.node != fault.node), None)
@@ -217,6 +219,11 @@ def _gaps_ms(snapshot: LoadMetrics) -> dict[int, float]:
     return {share.group: share.gap_ms for share in snapshot.groups}
 
 
+def _gap_ms(snapshot: LoadMetrics) -> float:
+    """The longest gap of the interval, of the cluster or of one of its groups."""
+    return max(snapshot.gap_ms, *_gaps_ms(snapshot).values(), 0.0)
+
+
 def _silence_ms(snapshot: LoadMetrics) -> float:
     """How long an answer has been owed, of the cluster or of one of its groups."""
     return max(snapshot.silence_ms, *(share.silence_ms for share in snapshot.groups), 0.0)
@@ -231,13 +238,19 @@ def _during(fault: Event, elected: Event | None, snapshots: Iterable[LoadMetrics
     end_ns = (elected or fault).time_ns + DURING_NS
     during: list[LoadMetrics] = []
     for each in snapshots:
-        gap_ms = max(each.gap_ms, *_gaps_ms(each).values(), 0.0)
+        gap_ms = _gap_ms(each)
         silent_since_ns = each.time_ns - gap_ms * NS_PER_MS
         if each.time_ns > fault.time_ns and silent_since_ns < end_ns:
             during.append(each)
             if gap_ms > UNSERVED_MS:
                 end_ns = max(end_ns, each.time_ns + DURING_NS)
     return during
+
+
+def _silent_until_ns(fault: Event, snapshots: Iterable[LoadMetrics]) -> int:
+    """When the silence ended in which clients were not served; the fault's time, if there was none."""
+    silent = (each.time_ns for each in _during(fault, None, snapshots) if _gap_ms(each) > UNSERVED_MS)
+    return max(silent, default=fault.time_ns)
 
 
 def _p99_ms(snapshots: Iterable[LoadMetrics]) -> float | None:

@@ -63,7 +63,7 @@ from zmqlab.wire import control
 if TYPE_CHECKING:
     from zmqlab.lab.scraping import LoadExporter
 
-START_TIMEOUT_S = 20.0  # longer than a session may take to open (10 s), on top of starting an interpreter
+START_TIMEOUT_S = 40.0  # longer than a session may take to open (10 s), on top of starting an interpreter
 REACH_TIMEOUT_S = 3.0  # far nodes answer within a round trip or two
 OVERTIME_S = 60.0  # beyond its schedule and its drain a load process is stuck
 FIGURES_OVER = 10  # snapshots that the live figures are made of: one second

@@ -360,7 +360,7 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
         endpoints: where clients reach the members, asked for anew at each try.
         node_id: the member that is to go.
         deadline: on the monotonic clock, in seconds.
-        address: with shards: the base endpoint of the node that is to leave the cluster; ``node_id`` counts nothing.
+        address: with shards: the base endpoint of the node that is to leave the cluster; ``node_id`` may be 0 then.
 
     Raises:
         ClusterError: the leader refuses; the message says why.
@@ -395,10 +395,14 @@ def remove_member(endpoints: Callable[[], Sequence[str]], node_id: int, deadline
 def remove_node(endpoints: Callable[[], Sequence[str]], address: str, deadline: float) -> None:
     """With shards: have the node at a base endpoint leave the cluster; returns when other nodes have its replicas.
 
+    If it answers, it is named by its identity, too: the roster may have it at another address still.
+
     Raises:
         ClusterError, RequestRefused, NoLeader: as :func:`remove_member`, or it takes too long.
     """
-    remove_member(endpoints, 0, deadline, address)
+    placed = look(endpoints())
+    status = placed.told.get(address) if placed is not None else None
+    remove_member(endpoints, status.node_id if status is not None else 0, deadline, address)
     wait_until_placed(endpoints, address, False, deadline)
 
 

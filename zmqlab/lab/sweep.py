@@ -32,8 +32,9 @@ HEAD = ("offered/s", "acknowledged/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms",
 
 LOOKS = 2
 """How many times a step is measured with which the cluster does not keep up."""
-SILENCE_S = 5.0
-"""A load client that has published nothing for so long is dead."""
+SILENCE_S = 30.0
+"""A load client that has published nothing for so long is dead. Offered far more than it can draw, it was silent for
+seven seconds on a machine with other work."""
 
 CALIBRATION_S = 0.5
 """How long the calibration of :func:`comfortable_rate` takes."""

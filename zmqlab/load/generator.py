@@ -285,7 +285,7 @@ class Generator:
     def _keep_outstanding(self, now_ns: int) -> None:
         """The closed loop of rate "max": an order's intended time is when it is sent."""
         sessions, size = self._sessions, self.settings.closed_batch
-        most = max(1, self.settings.closed_requests * self.settings.clients // len(self._dealer))
+        most = self.settings.closed_requests * self.settings.clients
         for orders in self._dealer:
             while sessions.pending_of(orders.group) < most and sessions.room_of(orders.group) > 0:
                 if now_ns >= self._schedule.end_ns:

@@ -188,7 +188,8 @@ class LoadSettings:
     drain_ms: float = 5_000.0
     """How long to wait for answers at the end."""
     closed_requests: int = 16
-    """At rate "max": requests outstanding at a time, of each client; with several groups shared evenly among them."""
+    """At rate "max": requests outstanding at a time, of each session: of each client, and where there are several Raft
+    groups, of each client in each of them. So a group has the queue that a cluster of one group has."""
     closed_batch: int = 256
     """At rate "max": orders in each."""
     book_reads: float = 0.0

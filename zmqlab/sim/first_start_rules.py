@@ -2,6 +2,9 @@
 
 * *founding*: a node that is told of a cluster at its first start joins it, and founds no other.
 
+The word of a node that was not named, and was asked because it asked this one, is not looked at: it counts only if it
+has this node among its founders.
+
 With shards a founder that has lost its disk is told by a node that holds one of its groups: no other knows whether the
 group is still to be held at its address (:class:`zmqlab.engine.group_founding.AssemblyOfShards`).
 """
@@ -29,7 +32,7 @@ class Beginning:
     def hears(self, start: FirstStart, address: str, frame: bytes) -> None:
         """An answer comes to one of its questions."""
         answer = decode_answer(frame)
-        if isinstance(answer, StatusAnswer) and start.has_asked(address, answer.nonce):
+        if address not in start.callers and isinstance(answer, StatusAnswer) and start.has_asked(address, answer.nonce):
             self.told_by = self.told_by or (address if self._is_told(answer.status) else "")
 
     def _is_told(self, status: NodeStatus) -> bool:

@@ -266,7 +266,8 @@ class Duties:
             if is_addition:
                 return node_id in members.voters
             if world.placed is not None and query.address:
-                return not members.roster or query.address not in Roster.decode(members.roster).nodes
+                roster = Roster.decode(members.roster) if members.roster else None
+                return roster is None or not (roster.address_of(node_id) if node_id else query.address in roster.nodes)
             return node_id not in members.members
 
         if index <= world.ledger.last_index:

@@ -131,7 +131,7 @@ class PlacedOperator(Operator):
             return
         self._next_nonce += 1
         self._nonces[self._next_nonce] = goal
-        query: control.Query = control.RemoveMemberQuery(self._next_nonce, 0, address=address)
+        query: control.Query = control.RemoveMemberQuery(self._next_nonce, goal.node_id, address=address)
         if goal.is_addition:
             query = control.AddMemberQuery(self._next_nonce, goal.node_id, address)
         self._send(self._rng.choice(targets), query)
@@ -160,16 +160,18 @@ class PlacedOperator(Operator):
         for process in self._world.reachable():
             is_new = process.engine is not None and process.engine.hosting is None
             if is_new and process.node_id in self.members and not self._asks_itself(process.node_id):
-                process.join(self._world.processes[member].address for member in self.members)
+                places = [self._world.processes[member].address for member in self.members]
+                if not {*places} <= {process.address, *process.settings.join}:  # else it was told of them
+                    process.join(places)
 
     def reconcile(self) -> None:
         if self._goals:
             return
-        processes, nodes, listening = self._world.processes, self.roster.nodes, self._world.listening
+        processes, roster = self._world.processes, self.roster
         wanted = {processes[node_id].address: node_id for node_id in self.members}
-        for address in nodes:
-            if address not in wanted and address in listening:  # else the node has moved, and the roster will follow it
-                self._goals.append(Goal(listening[address].node_id, is_addition=False))
+        for address, node_id in roster.identities.items():
+            if address not in wanted and node_id not in self.members:  # a member has moved: the roster will follow it
+                self._goals.append(Goal(node_id, is_addition=False))
         for address, node_id in wanted.items():
-            if address not in nodes:
+            if address not in roster.nodes:
                 self._goals.append(Goal(node_id, is_addition=True))

@@ -164,7 +164,8 @@ class RemoveMemberQuery(msgspec.Struct, tag_field="op", tag="remove_member"):
     """As of :class:`AddMemberQuery`. Refused if that node has asked in a later life."""
     address: str = ""
     """Asked of group 0 of a cluster with shards: the node at this base endpoint leaves the cluster. OK once all groups
-    are to do without it; ``node_id`` is then of no account."""
+    are to do without it. ``node_id`` is its identity, by which it is known if it has just moved; 0: the node is meant
+    whose place is at ``address``."""
 
 
 Query = (

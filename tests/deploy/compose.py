@@ -26,11 +26,12 @@ from tests.deploy.network import ROOT, Machine, Network, environment
 from zmqlab.keys import Keyring
 
 COMPOSE = ROOT / "deploy" / "docker-compose.multi-node.yml"
+COMPOSE_SHARDS = ROOT / "deploy" / "docker-compose.shards.yml"
 
 
-def services() -> dict[str, Any]:
+def services(file: Path = COMPOSE) -> dict[str, Any]:
     """The services as the file describes them."""
-    return dict(yaml.safe_load(COMPOSE.read_text())["services"])
+    return dict(yaml.safe_load(file.read_text())["services"])
 
 
 class Container(Machine):

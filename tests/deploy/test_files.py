@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.deploy.compose import COMPOSE, services
+from tests.deploy.compose import COMPOSE, COMPOSE_SHARDS, services
 from tests.deploy.network import ROOT
 from zmqlab.node.options import PREFIX, SETTINGS, node_settings
 from zmqlab.settings import NodeSettings, parse_duration
@@ -43,12 +43,18 @@ def instructions() -> list[tuple[str, str]]:
 # -- Compose -------------------------------------------------------------------------------------------------
 
 
+FILES = pytest.mark.parametrize("file", [COMPOSE, COMPOSE_SHARDS], ids=lambda file: file.name)
+VARIABLE = re.compile(r"\$\{\w+:-(.*?)\}")
+"""As in ``${RATE:-2000}``, where nothing is given."""
+
+
+@FILES
 @pytest.mark.parametrize("slip", ["", "depend_on", "health_check"])
-def test_compose_fits_the_published_schema(slip: str) -> None:
+def test_compose_fits_the_published_schema(file: Path, slip: str) -> None:
     """The one of the Compose specification, as check-jsonschema carries it."""
     carried = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(carried.read_text())
-    text = COMPOSE.read_text()
+    text = file.read_text()
     if slip:
         text = text.replace({"depend_on": "depends_on", "health_check": "healthcheck"}[slip], slip)
     errors = list(jsonschema.validators.validator_for(schema)(schema).iter_errors(yaml.safe_load(text)))
@@ -67,11 +73,38 @@ def test_compose_itself_takes_the_file() -> None:
             assert volume["type"] != "bind" or Path(volume["source"]).exists(), volume
 
 
-def settings_of(service: str, tmp_path: Path) -> NodeSettings:
-    environment = services()[service]["environment"]
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="no docker-compose here (it checks files without an engine)")
+def test_compose_itself_takes_the_file_with_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDS", "16")
+    command = [str(DOCKER_COMPOSE), "-f", str(COMPOSE_SHARDS), "config", "--format", "json"]
+    made = json.loads(said(*command))["services"]
+    assert {
+        name: each["environment"]["ZMQLAB_SHARDS"] for name, each in made.items() if name not in ("keys", "client")
+    } == (dict.fromkeys(("founder-1", "founder-2", "founder-3", "node"), "16"))
+    assert made["node"]["environment"]["ZMQLAB_REPLICATION_FACTOR"] == "3"
+
+
+def test_with_shards_founders_name_each_other_and_the_others_join(tmp_path: Path) -> None:
+    """A seed founds one group: with shards a node refuses to be one."""
+    founders = {f"founder-{number}" for number in (1, 2, 3)}
+    for name in founders:
+        settings = settings_of(name, tmp_path, COMPOSE_SHARDS)
+        assert set(settings.peers) == {f"tcp://{other}:5000" for other in founders - {name}}
+        assert (settings.name, settings.shards, settings.replication_factor, settings.leave) == (name, 8, 3, False)
+    node = settings_of("node", tmp_path, COMPOSE_SHARDS)
+    assert set(node.join) == {f"tcp://{name}:5000" for name in founders}
+    assert (node.peers, node.shards, node.replication_factor, node.leave) == ((), 8, 3, True)
+    for name in (*founders, "node"):
+        grace_s = parse_duration(services(COMPOSE_SHARDS)[name]["stop_grace_period"])
+        assert 1000 * grace_s > settings_of(name, tmp_path, COMPOSE_SHARDS).drain_ms >= 60_000
+    assert not any("ports" in each for each in services(COMPOSE_SHARDS).values())
+
+
+def settings_of(service: str, tmp_path: Path, file: Path = COMPOSE) -> NodeSettings:
+    environment = services(file)[service]["environment"]
     unknown = {name for name in environment if name.removeprefix(PREFIX).lower() not in SETTINGS}
     assert not unknown
-    values = {name: str(value) for name, value in environment.items()}
+    values = {name: VARIABLE.sub(r"\1", str(value)) for name, value in environment.items()}
     return node_settings({"run_dir": tmp_path, "advertise": "10.0.0.1"}, values)
 
 
@@ -137,15 +170,20 @@ def test_the_unit_hands_over_what_a_node_needs() -> None:
     assert unit_setting("Environment") == "ZMQLAB_KEYS=%d"
 
 
-def test_the_clients_command_is_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("file", "nodes"), [(COMPOSE, "seed, node"), (COMPOSE_SHARDS, "founder-1, founder-2, founder-3")]
+)
+def test_the_clients_command_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path, nodes: str
+) -> None:
     from zmqlab import names
     from zmqlab.cli import run
 
     monkeypatch.setattr(names, "spread", lambda _: ())
     monkeypatch.delenv("ZMQLAB_KEYS", raising=False)
-    command = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", services()["client"]["command"])
+    command = VARIABLE.sub(r"\1", services(file)["client"]["command"])
     assert run(shlex.split(command)) == 2
-    assert "no address is known for seed, node" in capsys.readouterr().err, "all else is right"
+    assert f"no address is known for {nodes}" in capsys.readouterr().err, "all else is right"
 
 
 # -- the image -----------------------------------------------------------------------------------------------
@@ -249,7 +287,8 @@ def test_shell_scripts_parse() -> None:
         said("bash", "-n", str(script))
 
 
-def test_every_anchor_is_used() -> None:
+@FILES
+def test_every_anchor_is_used(file: Path) -> None:
     """A merge key that is misspelled is an error; one that is forgotten is not."""
-    text: Any = COMPOSE.read_text()
+    text: Any = file.read_text()
     assert set(re.findall(r"&([\w-]+)", text)) == set(re.findall(r"<<: \*([\w-]+)", text))

@@ -27,26 +27,41 @@ VERSIONS = ("1.29", "1.34")
 """Of Kubernetes: an old one that still runs, and a new one."""
 
 
+SHARDS = {"shards": 8, "replicationFactor": 3, "replicas": 5, "founders": 5}
+"""The chart's values for ``zmqlab-shards.yaml``."""
+
+
 def documents(*names: str) -> list[dict[str, Any]]:
     return [each for name in names for each in yaml.safe_load_all((MANIFESTS / name).read_text())]
 
 
-def stateful_set() -> dict[str, Any]:
-    return next(each for each in documents("zmqlab.yaml") if each["kind"] == "StatefulSet")
+def stateful_set(file: str = "zmqlab.yaml") -> dict[str, Any]:
+    return next(each for each in documents(file) if each["kind"] == "StatefulSet")
 
 
-def container() -> dict[str, Any]:
-    (found,) = stateful_set()["spec"]["template"]["spec"]["containers"]
+def container(file: str = "zmqlab.yaml") -> dict[str, Any]:
+    (found,) = stateful_set(file)["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
-def told(pod: str, address: str) -> dict[str, str]:
+def told(pod: str, address: str, file: str = "zmqlab.yaml") -> dict[str, str]:
     """The environment of a node's pod, with what Kubernetes fills in."""
     fields = {"metadata.name": pod, "status.podIP": address}
     return {
         each["name"]: str(each["value"]) if "value" in each else fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
-        for each in container()["env"]
+        for each in container(file)["env"]
     }
+
+
+def told_by_its_command(number: int, tmp_path: Path, file: str) -> dict[str, str]:
+    """The environment that the pod's command gives to ``zmqlab node``."""
+    program = tmp_path / "zmqlab"
+    program.write_text("#!/bin/sh\n[ $1 = node ] && env\n")
+    program.chmod(0o755)
+    given = told(f"zmqlab-{number}", "10.1.2.3", file) | {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = [*container(file)["command"], *container(file)["args"]]
+    said = subprocess.run(command, env=given, capture_output=True, text=True, check=True, timeout=10).stdout
+    return {key: value for key, _, value in (line.partition("=") for line in said.splitlines())}
 
 
 # -- the schemas -----------------------------------------------------------------------------------------------------
@@ -55,9 +70,9 @@ def told(pod: str, address: str) -> dict[str, str]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_manifests_fit_the_published_schemas(version: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="the schemas are in the extra [test]").validate
-    kinds = [each["kind"] for each in documents("zmqlab.yaml", "load.yaml")]
-    assert kinds == ["Service", "PodDisruptionBudget", "StatefulSet", "Job"]
-    for each in documents("zmqlab.yaml", "load.yaml"):
+    kinds = [each["kind"] for each in documents("zmqlab.yaml", "load.yaml", "zmqlab-shards.yaml")]
+    assert kinds == ["Service", "PodDisruptionBudget", "StatefulSet", "Job", *kinds[:3]]
+    for each in documents("zmqlab.yaml", "load.yaml", "zmqlab-shards.yaml"):
         validate(each, version, strict=True)
 
 
@@ -102,6 +117,27 @@ def test_the_environment_is_that_of_a_node(tmp_path: Path) -> None:
     assert load["args"][:3] == ["client", "--nodes", f"tcp://{stateful_set()['spec']['serviceName']}:5002"]
 
 
+def test_with_shards_founders_name_each_other_and_later_pods_join(tmp_path: Path) -> None:
+    """The groups are placed on all founders, so that a seed founds none."""
+    file = "zmqlab-shards.yaml"
+    for number in (0, 4):
+        settings = node_settings({"run_dir": tmp_path}, told_by_its_command(number, tmp_path, file))
+        others = [f"tcp://zmqlab-{other}.zmqlab:5000" for other in range(5) if other != number]
+        assert (settings.name, settings.peers, settings.join) == (f"zmqlab-{number}", tuple(others), ())
+        assert (settings.shards, settings.replication_factor, settings.leave) == (8, 3, False)
+    late = node_settings({"run_dir": tmp_path}, told_by_its_command(5, tmp_path, file))
+    assert (late.peers, late.join, late.leave) == ((), ("tcp://zmqlab:5000",), True)
+    assert (late.shards, late.replication_factor) == (8, 3)
+    pod = stateful_set(file)["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] * 1000 > late.drain_ms >= 60_000, "it hands replicas over first"
+
+
+def test_without_shards_the_first_pod_is_the_seed(tmp_path: Path) -> None:
+    first, second = (told_by_its_command(number, tmp_path, "zmqlab.yaml") for number in (0, 1))
+    assert (first["ZMQLAB_BOOTSTRAP_MS"], first.get("ZMQLAB_LEAVE")) == ("5000", None)
+    assert (second.get("ZMQLAB_BOOTSTRAP_MS"), second["ZMQLAB_LEAVE"]) == (None, "true")
+
+
 def test_a_node_starts_with_the_two_files_of_its_secret(tmp_path: Path) -> None:
     """Nodes do not need the operator's key, so the secret has none."""
     Keyring.new().save(tmp_path / "lab-keys")
@@ -131,6 +167,14 @@ def test_the_chart_renders_the_manifests() -> None:
     plain = {(each["kind"], each["metadata"]["name"]): each for each in documents("zmqlab.yaml", "load.yaml")}
     assert rendered({"load": {"enabled": True}}) == plain
     assert rendered() == {key: each for key, each in plain.items() if key[0] != "Job"}
+    of_shards = {(each["kind"], each["metadata"]["name"]): each for each in documents("zmqlab-shards.yaml")}
+    assert rendered(SHARDS) == of_shards
+
+
+def test_the_founders_of_a_release_are_those_of_its_name() -> None:
+    (node,) = rendered(SHARDS | {"founders": 2}, "lab")["StatefulSet", "lab"]["spec"]["template"]["spec"]["containers"]
+    assert "for other in 0 1 ;" in node["args"][0]
+    assert "tcp://lab-$other.lab:5000" in node["args"][0]
 
 
 def test_the_values_of_the_chart_do_what_they_say() -> None:
@@ -174,7 +218,13 @@ def test_the_values_of_the_chart_do_what_they_say() -> None:
     assert job["volumes"][0]["secret"]["secretName"] == "mine"
 
 
-@pytest.mark.parametrize("wrong", [{"replica": 3}, {"replicas": 0}, {"durability": "ram"}, {"env": {"PATH": "/"}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"replica": 3}, {"replicas": 0}, {"durability": "ram"}, {"env": {"PATH": "/"}}),
+        *({"shards": 0}, {"shards": 65}, {"shards": 8, "replicas": 3, "founders": 5}),
+    ],
+)
 def test_the_chart_refuses_values_that_are_none(wrong: dict[str, Any]) -> None:
     helm = pytest.importorskip("helm_python", reason="Helm is in the extra [test], where it has a wheel")
     with pytest.raises(helm.HelmError):
@@ -194,11 +244,11 @@ def test_helm_finds_nothing_to_complain_about() -> None:
 class Pods(Project):
     """Containers that are started as the StatefulSet has them, all behind the one name of the service."""
 
-    def pod(self, number: int, volume: Path | None = None) -> Container:
+    def pod(self, number: int, volume: Path | None = None, file: str = "zmqlab.yaml") -> Container:
         """Start a pod, as a new one or around the volume of the one before, at an address that no pod has had."""
-        pod = self.attach("zmqlab", volume)
-        command = [*container()["command"], *container()["args"]]
-        variables = told(f"zmqlab-{number}", pod.address) | {"ZMQLAB_KEYS": str(self.keys)}
+        pod = self.attach(f"zmqlab zmqlab-{number}.zmqlab", volume)
+        command = [*container(file)["command"], *container(file)["args"]]
+        variables = told(f"zmqlab-{number}", pod.address, file) | {"ZMQLAB_KEYS": str(self.keys)}
         variables |= {"ZMQLAB_RUN_DIR": str(pod.volume), "ZMQLAB_LOG_TO": "stderr"}  # as the image has it
         with (pod.volume / "stderr").open("ab") as stderr:
             pod.run(command, environment(**variables), stdin=subprocess.DEVNULL, stderr=stderr)
@@ -235,6 +285,23 @@ def test_pods_form_a_cluster_move_and_leave(pods: Pods) -> None:
     # Fewer replicas are a smaller group.
     assert pods.stop(three.pop()) == [0]
     assert len(pods.until_all_vote()) == 2
+    result = pods.ask("finish")
+    assert result["ok"], result["verdict"]
+    assert result["failed"] == 0
+
+
+@pytest.mark.long
+@pytest.mark.process
+@needs_namespaces
+def test_pods_with_shards_form_a_cluster_and_one_moves(pods: Pods) -> None:
+    """No founder knows the addresses of those that start after it."""
+    file = "zmqlab-shards.yaml"
+    five = [pods.pod(number, file=file) for number in range(5)]
+    pods.until(lambda statuses: len(statuses) == 5 and all(each["voters"] for each in statuses.values()))
+    pods.ask("load", 500, ["tcp://zmqlab:5002"])
+    assert pods.stop(five[0]) == [0]
+    pods.pod(0, five[0].volume, file)
+    pods.until(lambda statuses: len(statuses) == 5)
     result = pods.ask("finish")
     assert result["ok"], result["verdict"]
     assert result["failed"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_question_is_asked_hands_are_counted_and_the_answer_stands_at_the_end(
     assert [button.button_style for button in player._choices.children[:4]] == ["", "success", "", ""]
     assert "B: only a leader that the two others elect. 2 of 3 said so." in player._caption.value
     assert not player._buttons[0].disabled
+    player.close()
+
+
+@pytest.mark.usefixtures("played")
+def test_a_story_may_have_shards(tmp_path: Path) -> None:
+    """Its steps name groups, and its picture is that of any cluster with several."""
+    file = tmp_path / "one-of-four.yaml"
+    file.write_text(
+        "teaches: A group.\ncluster: {nodes: 3, shards: 4}\nload: {rate: 100, duration: 5s}\n"
+        "predict: {ask: Who waits?, choices: [all clients, those of group 3], right: 2, because: Others lead.}\n"
+        "steps:\n  - {at: 1s, caption: Group 3 loses its leader., fault: kill leader, group: 3, for: 1s}\n"
+        "expect: [group3.gap < 2s]\n"
+    )
+    player = Stories([file])
+    player.choose("one-of-four")
+    player.play().join(10)
+    assert player.result is not None
+    assert "B: those of group 3." in player._caption.value
     player.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -138,6 +139,17 @@ def test_another_nodes_journal_is_status_4(tmp_path: Path) -> None:
     finished = run_node("--node", "node0", "--port", str(port), "--run-dir", str(tmp_path))
     assert finished.returncode == 4
     assert "was written by 'node0 at tcp://127.0.0.1:1'" in one_line(finished)
+
+
+def test_a_founder_of_shards_may_come_back_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a pod does. Its groups follow it; but the journal that it founded with was refused."""
+    written_by: list[str] = []
+    monkeypatch.setattr(process, "LmdbJournal", lambda _folder, *, identity, **_: written_by.append(identity))
+    settings = NodeSettings(name="a", port=5_000, peers=("tcp://10.0.0.2:5000", "tcp://10.0.0.3:5000"))
+    for place in ("tcp://10.0.0.1:5000", "tcp://10.0.0.9:5000"):
+        process._open_journal(dataclasses.replace(settings, shards=8), place)
+        process._open_journal(settings, place)
+    assert written_by == ["a", "a at tcp://10.0.0.1:5000", "a", "a at tcp://10.0.0.9:5000"]
 
 
 def test_no_room_is_status_5(tmp_path: Path) -> None:

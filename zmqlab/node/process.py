@@ -241,7 +241,7 @@ def _open_journal(settings: NodeSettings, place: str) -> Journal:
         return MemoryJournal(settings.journal_retain_bytes)
     return LmdbJournal(
         journals_in(settings.run_dir) / settings.name,
-        identity=settings.name if settings.join else f"{settings.name} at {place}",
+        identity=settings.name if settings.join or settings.shards > 1 else f"{settings.name} at {place}",
         fsync=settings.durability == "fsync",
         retain_bytes=settings.journal_retain_bytes,
         groups_max=settings.shards,

@@ -156,7 +156,7 @@ class Reader:
     def say(self, text: bytes) -> None:
         """Sends it, and waits until it has arrived, without a look at the reading socket."""
         self.dealer.send(text)
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 @pytest.fixture

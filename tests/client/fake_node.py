@@ -139,7 +139,7 @@ class FakeNode:
 
     def _bind(self, socket: zmq.Socket[bytes]) -> None:
         """A socket that :meth:`kill` closed keeps its port until libzmq's reaper has come to it."""
-        give_up = time.monotonic() + 5.0
+        give_up = time.monotonic() + 60.0
         while True:
             try:
                 socket.bind(self.endpoint)

@@ -20,13 +20,13 @@ def connect(nodes: Sequence[FakeNode], **options: Any) -> ConnectedSession:
     """An open session with connections to all of ``nodes``."""
     settings = SessionSettings(**options)
     session = ConnectedSession([node.endpoint for node in nodes], settings, rng=random.Random(1))
-    session.open(timeout_ms=2_000)
+    session.open(timeout_ms=30_000)
     while not all(session.connected):
         session.poll(5)
     return session
 
 
-def collect(session: ConnectedSession, count: int, timeout_s: float = 3.0) -> list[Completion]:
+def collect(session: ConnectedSession, count: int, timeout_s: float = 60.0) -> list[Completion]:
     """The next ``count`` answers."""
     done: list[Completion] = []
     deadline = time.monotonic() + timeout_s
@@ -52,7 +52,7 @@ def submit_to(session: ConnectedSession, index: int, commands: bytes = ONE_ORDER
     return number
 
 
-def poll_until(session: ConnectedSession, condition: Callable[[], bool], timeout_s: float = 4.0) -> None:
+def poll_until(session: ConnectedSession, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Poll until ``condition`` holds; nothing may be answered meanwhile."""
     deadline = time.monotonic() + timeout_s
     while not condition():

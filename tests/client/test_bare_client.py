@@ -61,7 +61,7 @@ def test_a_paused_node_gives_no_answer(cluster: Cluster, bare: BareClient) -> No
             bare.open(follower, timeout_s=0.2)
     finally:
         cluster.resume(follower)
-    answer = bare.receive(follower)
+    answer = bare.receive(follower, 60)
     assert answer is not None
     assert answer.status == "OK"
 
@@ -76,6 +76,7 @@ def test_a_session_that_was_never_opened_is_unknown(bare: BareClient) -> None:
 def test_the_log_and_the_frames_show_themselves(cluster: Cluster, bare: BareClient) -> None:
     frame = bare.request(1, ORDER)
     answer = bare.ask(cluster.leader, frame)
+    assert wait_for(lambda: log_of(cluster.endpoints[0])[-1].log_index >= answer.log_index), "a follower knows it later"
     lines = log_of(cluster.endpoints[0])
     assert lines[0].what.startswith("no-op")
     ours = next(line for line in lines if line.log_index == answer.log_index)

@@ -53,7 +53,7 @@ def test_a_dead_nodes_requests_move_at_once(make_nodes: MakeNodes, log: FakeLog)
     nodes = make_nodes(3)
     with connect(nodes, timeout_ms=5_000, suspicion_ms=5_000) as session:
         nodes[0].paused = True
-        time.sleep(0.03)
+        time.sleep(0.3)
         for _ in range(20):
             submit_to(session, 0)
         assert session.poll(50) == []
@@ -79,7 +79,7 @@ def test_a_paused_node_is_suspected_and_its_late_answers_are_ignored(make_nodes:
     nodes = make_nodes(2)
     with connect(nodes, timeout_ms=5_000, suspicion_ms=60) as session:
         nodes[0].paused = True
-        time.sleep(0.03)
+        time.sleep(0.3)
         for _ in range(10):
             submit_to(session, 0)
         done = collect(session, 10)
@@ -224,7 +224,7 @@ def test_opening_asks_the_next_node_when_one_is_silent(make_nodes: MakeNodes) ->
     nodes = make_nodes(2)
     nodes[0].paused = True
     with ConnectedSession([node.endpoint for node in nodes], SessionSettings(node_choice="round-robin")) as session:
-        assert session.open(timeout_ms=3_000) > 0
+        assert session.open(timeout_ms=30_000) > 0
 
 
 def test_a_slow_cluster_gets_each_request_about_once(make_nodes: MakeNodes, log: FakeLog) -> None:

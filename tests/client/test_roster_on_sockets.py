@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import zmq
 
@@ -92,8 +94,10 @@ def test_a_stale_node_that_is_heard_first_does_not_cut_off_the_others(make_nodes
     nodes[2].kill()
     nodes[0].paused = True
     with ConnectedSession([nodes[3].endpoint, nodes[0].endpoint]) as session:
-        poll_for(session, 1.0)
-        assert session.endpoints == endpoints(nodes[3], nodes[0], nodes[2], nodes[1]), "more, not less"
+        more_not_less = endpoints(nodes[3], nodes[0], nodes[2], nodes[1])
+        poll_until(session, lambda: session.endpoints == more_not_less)
+        poll_for(session, 0.5)
+        assert session.endpoints == more_not_less
         nodes[0].paused = False
         nodes[1].start()
         poll_until(session, lambda: set(session.endpoints) == set(endpoints(*nodes[:3])))
@@ -141,7 +145,7 @@ def test_the_only_connection_stays_until_there_is_another(make_nodes: MakeNodes)
     new.kill()
     old.says(*nodes, commit_index=5)
     with ConnectedSession([old.endpoint]) as session:
-        session.open(timeout_ms=2_000)
+        session.open(timeout_ms=30_000)
         poll_until(session, lambda: session.endpoints == endpoints(old, new))
         new.says(new, commit_index=7)
         old.says(old, new, commit_index=6)
@@ -190,7 +194,7 @@ def test_when_all_known_nodes_are_gone_the_first_ones_are_tried_again(make_nodes
 def test_fallbacks_are_tried_when_no_other_node_is_there(make_nodes: MakeNodes) -> None:
     (node,) = make_nodes(1)
     with ConnectedSession(["tcp://127.0.0.1:1"], fallbacks=[node.endpoint]) as session:
-        assert session.open(timeout_ms=3_000) > 0
+        assert session.open(timeout_ms=30_000) > 0
 
 
 def test_another_spelling_of_an_endpoint_is_the_same_node(make_nodes: MakeNodes) -> None:
@@ -198,7 +202,7 @@ def test_another_spelling_of_an_endpoint_is_the_same_node(make_nodes: MakeNodes)
     all_say(nodes, *nodes, commit_index=5)
     spelled = nodes[0].endpoint.replace("127.0.0.1", "localhost")
     with ConnectedSession([spelled]) as session:
-        session.open(timeout_ms=2_000)
+        session.open(timeout_ms=30_000)
         poll_until(session, lambda: session.endpoints == (spelled, nodes[1].endpoint))
         nodes[0].kill()
         poll_until(session, lambda: not session.connected[0])
@@ -231,7 +235,10 @@ def test_queries_cost_little(make_nodes: MakeNodes) -> None:
     asked: list[int] = []
     for node in nodes:
         node.on_query = lambda: asked.append(1)
+    began_s = time.monotonic()
     with connect(nodes) as session:
         poll_for(session, 2.2)
-    assert 6 <= len(asked) <= 18, "three nodes, once a second and when a connection comes up"
+        poll_until(session, lambda: len(asked) >= 6)
+    took_s = time.monotonic() - began_s
+    assert len(asked) <= 3 * (took_s + 3.8), "three nodes, once a second and when a connection comes up"
     assert isinstance(session.sockets[0], zmq.Socket)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zmqlab.errors import ClusterError
+from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.lab import hosts
 from zmqlab.lab.hosts import LocalNode, end_all
 
@@ -38,6 +38,18 @@ def test_says_what_to_do_when_all_are_taken() -> None:
     every_port = range(hosts.FIRST_PORT, hosts.LAST_PORT)
     with pytest.raises(ClusterError, match="zmqlab reap"):
         hosts.free_base_ports(1, exclude=every_port)
+
+
+def test_a_process_may_draw_from_a_range_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two processes drew from one range they both drew once in some thousand times."""
+    monkeypatch.setattr(hosts, "is_free", lambda base, host: True)  # other processes of this machine use ports, too
+    monkeypatch.setenv(hosts.PORTS_VARIABLE, "21000-21050")
+    assert set(hosts.free_base_ports(3)) < set(range(21_000, 21_050))
+    with pytest.raises(ClusterError, match="between 21000 and 21050"):
+        hosts.free_base_ports(6)
+    monkeypatch.setenv(hosts.PORTS_VARIABLE, "21000")
+    with pytest.raises(SettingsError, match="ZMQLAB_PORTS is '21000': write FIRST-LAST"):
+        hosts.free_base_ports(1)
 
 
 def test_a_process_that_got_sigkill_is_waited_for_without_any_grace(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Cluster]:
     """Patient nodes: where a test says that no leader is elected, a pause of the machine elects none either."""
-    with Cluster(3, settings={"election_ticks": 40}) as running:
+    with Cluster(3, settings={"election_ticks": 80}) as running:
         yield running
 
 
@@ -74,6 +74,7 @@ def test_a_node_cut_off_does_not_disrupt_when_it_is_back(cluster: Cluster) -> No
     term = cluster.status()[leader].status.term
     alone = others(cluster, leader)[0]
     cluster.partition([alone], others(cluster, alone))
+    assert wait_for(lambda: role_of(cluster, alone) == "pre_candidate")
     time.sleep(1.0)
     cluster.heal()
     assert wait_for(lambda: agreed(cluster))

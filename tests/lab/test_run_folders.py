@@ -245,7 +245,7 @@ def test_orders_of_the_first_run_are_there_in_the_second(tmp_path: Path) -> None
         "with cluster.client() as client: client.buy('ACME', 5, 100)\n"
         "cluster.add(); cluster.remove('node1'); print(*cluster.nodes, flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=180, check=False)
     assert done.stdout.split() == [b"node0", b"node2", b"node3"], done.stderr
     with Cluster(3, run_dir=tmp_path) as cluster, cluster.client() as client:
         assert cluster.nodes == ("node0", "node2", "node3")

@@ -43,7 +43,7 @@ class Doors:
         self.frames += (frame for _, frame, _ in self.transport.receive_from_clients(256))
 
     def read_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, [(door.connections, door.ended) for door in map(self.door, range(3))]
             self.read()

@@ -44,7 +44,7 @@ class Pair:
         Where only one end has keys, the end that notices first hangs up. On busy cores that may be the other one for as
         long as the test lasts, and then libzmq does not know why (:mod:`zmqlab.handshakes`).
         """
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             for complaint in self.one.complaints():
                 if said := [each for each in of if complaint.startswith(each)]:
@@ -53,8 +53,8 @@ class Pair:
             self.turn()
 
     def comes(self, send: bytes, to_all: bool) -> list[bytes]:
-        """What the other node hears within two seconds, if one sends this again and again."""
-        deadline = time.monotonic() + 2
+        """What the other node hears first, if one sends this again and again; nothing if that takes a minute."""
+        deadline = time.monotonic() + 60
         heard: list[bytes] = []
         while not heard and time.monotonic() < deadline:
             if to_all:
@@ -107,7 +107,7 @@ def test_the_end_of_a_peer_is_seen_once(pair: Pair) -> None:
     pair.comes(BROADCAST, to_all=True)
     assert pair.other.closed_connections() == []
     pair.one.close()
-    assert closings(pair.other, 10) == [pair.own_address]
+    assert closings(pair.other, 60) == [pair.own_address]
     assert closings(pair.other, 0.2) == []
 
 
@@ -117,7 +117,7 @@ def test_what_came_before_the_end_is_there_when_the_end_is_told(pair: Pair) -> N
         pair.one.publish(BROADCAST)
     pair.comes(frames.header(frames.HELLO), to_all=False)  # by then the fifty have left, too
     pair.one.close()
-    assert closings(pair.other, 10) == [pair.own_address]
+    assert closings(pair.other, 60) == [pair.own_address]
     assert len(list(pair.other.receive_broadcasts(100))) >= 49
 
 
@@ -157,7 +157,7 @@ def test_a_member_that_was_started_without_its_keys_is_reached_when_it_has_them(
         pair.wait_for_complaint(precise, unknown)
         other.close()
         other = pair.other = Transport(right, 1_024)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         heard: list[bytes] = []
         while not heard and time.monotonic() < deadline:
             assert set(one.complaints()) <= {precise}

@@ -96,9 +96,9 @@ def test_all_cores_give_the_same_results_as_one() -> None:
 
 def wait_for_workers(pid: int, count: int) -> None:
     """Until the processes are there: Python itself is rough with an interrupt while it imports."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while sum("spawn_main" in str(child.cmdline()) for child in psutil.Process(pid).children()) < count:
-        assert time.monotonic() < end, "no workers within 30 s"
+        assert time.monotonic() < end, "no workers within two minutes"
         time.sleep(0.05)
     time.sleep(0.2)
 

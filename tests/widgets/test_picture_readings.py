@@ -83,17 +83,18 @@ def readings(cluster: FakeCluster, sampler: Sampler) -> PictureReadings:
 
 
 def test_a_node_that_came_back_starts_until_it_is_heard(
-    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("zmqlab.widgets.readings.STALE_S", 30.0)
     now_s = time.monotonic()
     cluster.running = ("node0", "node1")
     assert readings.look(now_s)["node2"] is Look.DEAD
     cluster.running = cluster.nodes
-    assert readings.look(now_s + 1)["node2"] is Look.STARTING, "what it said before was another life's"
+    assert readings.look(now_s + 31)["node2"] is Look.STARTING, "what it said before was another life's"
     cluster.say("node2", time_ns=time.time_ns() + 1)
     sampler.turn()
     assert readings.look(time.monotonic())["node2"] is Look.FOLLOWER
-    assert readings.look(time.monotonic() + 1)["node2"] is Look.SILENT
+    assert readings.look(time.monotonic() + 31)["node2"] is Look.SILENT
 
 
 def test_a_node_is_behind_that_has_not_applied_what_was_committed_half_a_second_ago(

@@ -176,7 +176,7 @@ def test_a_watcher_that_fails_is_told_of_at_the_end(cluster: FakeCluster) -> Non
     others: list[int] = []
     sampler.on_tick(fail)
     sampler.on_tick(lambda: others.append(1))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(others) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(others) >= 3, "the others go on"

@@ -46,6 +46,7 @@ import time
 import weakref
 from collections.abc import Collection
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
@@ -53,7 +54,7 @@ import zmqlab
 from zmqlab.endpoints import PORTS_PER_NODE, spelled
 from zmqlab.errors import ClusterError
 from zmqlab.keys import PRIVATE_FILE, make_private
-from zmqlab.settings import NodeSettings, journals_in
+from zmqlab.settings import NodeSettings, journals_in, require
 
 if TYPE_CHECKING:
     from zmqlab.lab.load_parts import LoadPart
@@ -63,6 +64,8 @@ STDERR_TAIL_BYTES = 4_096
 """So much of what a node wrote on standard error is read: it writes one line if it can't start."""
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 """Below every system's ephemeral range, and above what well-known services use."""
+PORTS_VARIABLE = "ZMQLAB_PORTS"
+"""Names another range for this process and all that it starts, as in 20000-26000: others draw elsewhere."""
 KILLED_S = 3.0
 """A process that gets SIGKILL is gone as soon as the system has freed its memory; one that waits for a disk stays."""
 METRICS_OFFSET = 3
@@ -424,27 +427,24 @@ def free_base_ports(
 
     Raises:
         ClusterError: there are not that many.
+        SettingsError: :data:`PORTS_VARIABLE` names no range.
     """
-    candidates = [base for base in range(FIRST_PORT, LAST_PORT, PORT_STEP) if base not in exclude]
+    said = os.environ.get(PORTS_VARIABLE, f"{FIRST_PORT}-{LAST_PORT}")
+    first, _, last = said.partition("-")
+    require(first.isdigit() and last.isdigit(), f"{PORTS_VARIABLE} is {said!r}: write FIRST-LAST")
+    candidates = [base for base in range(int(first), int(last), PORT_STEP) if base not in exclude]
     (rng or random.Random()).shuffle(candidates)
-    found: list[int] = []
-    for base in candidates:
-        if len(found) == count:
-            break
-        if is_free(base, host):
-            found.append(base)
+    found = list(islice((base for base in candidates if is_free(base, host)), count))
     if len(found) < count:
         raise ClusterError(
-            f"only {len(found)} of {count} nodes find free ports between {FIRST_PORT} and {LAST_PORT}: "
+            f"only {len(found)} of {count} nodes find free ports between {first} and {last}: "
             "`zmqlab ps` shows what runs, `zmqlab reap` ends what a crash left behind"
         )
     return sorted(found)
 
 
 def _can_bind(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        probe.bind((host, port))
+        return True
+    return False

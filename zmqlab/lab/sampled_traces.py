@@ -49,7 +49,7 @@ SLOWEST = 8
 ELECTIONS = 50
 KEEP_AFTER_NS = 1_000_000_000
 """So long after the answer, or the election, all processes have told what belongs to it."""
-KEEP_EVERY_NS = 500_000_000
+KEEP_EVERY_NS = 1_000_000_000
 """To keep a part takes milliseconds. In a cluster that becomes slower each request would be kept, and meanwhile the
 feed would hear nothing."""
 SETTLE_EVERY_NS = 200_000_000

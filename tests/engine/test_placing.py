@@ -325,6 +325,21 @@ def test_a_node_at_another_address_keeps_its_place(number: int, copies: int) -> 
     assert set(cluster.roster().nodes) == nodes - {endpoint(number)} | {endpoint(MOVED)}
 
 
+def test_a_node_that_moves_when_those_that_it_named_have_left_keeps_its_place() -> None:
+    """It asked them alone, for ever, although it knew others."""
+    cluster = ShardCluster(3, 6, 1)
+    cluster.step(60)
+    for number, seeds in ((3, None), (4, [2])):
+        cluster.join(number, seeds=seeds)
+        cluster.step_until(lambda version=number - 2: cluster.roster().version == version and cluster.is_placed())
+    cluster.dismiss(2)
+    cluster.step_until(lambda: cluster.roster().version == 3 and cluster.is_placed())
+    cluster.stop(2)
+    assert 0 not in cluster.groups(4), "a member of group 0 asks its leader in any case"
+    moved(cluster, 4, MOVED)
+    cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
+
+
 def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> None:
     """Seed 60000755: the others had not got its last word, and waited for it where it was."""
     cluster = ShardCluster(3, SHARDS, 3)

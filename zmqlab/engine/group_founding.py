@@ -25,7 +25,7 @@ taken in. Which groups it holds may change from then on, with the roster.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zmqlab.engine.effects import Asking
@@ -219,8 +219,12 @@ class JoiningCluster(FirstStart):
         self._said = ""
         """Why it was refused last."""
 
-    def tick(self) -> None:
-        """Ask all whether this node is in, and the one that leads group 0 to take it in."""
+    def tick(self, known: Sequence[str] = ()) -> None:
+        """Ask all whether this node is in, and the one that leads group 0 to take it in.
+
+        ``known``: base endpoints of nodes that this node knows of otherwise; they are asked, too.
+        """
+        self._named = tuple(dict.fromkeys((*self._named, *known)))
         rounds = self._rounds
         super().tick()
         if self._rounds > rounds:

@@ -75,10 +75,9 @@ class Hosting:
         self._is_closing = False
 
     def _make_joining(self) -> JoiningCluster:
-        """What asks for a place in the roster. A founder was given no nodes to ask, and knows the others."""
+        """What asks for a place in the roster: those that the command names, who may have left, and the founders."""
         founders = (at for _, at in self.hosted.founders.addresses)
-        known = dict.fromkeys((*self._settings.peers, *self.placing.roster.nodes, *founders))
-        named = self._settings.join or tuple(known)
+        named = tuple(dict.fromkeys((*self._settings.join, *self._settings.peers, *founders)))
         parts = self._settings, self._asking, self._rng, self.placing.node_id, self._journal.life
         return JoiningCluster(*parts, named, self.placing.node_id)
 
@@ -134,7 +133,7 @@ class Hosting:
         if self._is_closing or is_needless or (is_leader and placing.is_in):
             joining.end()
         if joining.origin is None:
-            joining.tick()
+            joining.tick(placing.roster.nodes)
             if group is not None and group.following is not None:  # it may lead, and asks no other node then
                 group.following.admit(placing.node_id, placing.own_address)
             return

@@ -63,7 +63,7 @@ def test_a_story_may_have_shards(tmp_path: Path) -> None:
     file = tmp_path / "one-of-four.yaml"
     file.write_text(
         "teaches: A group.\ncluster: {nodes: 3, shards: 4}\nload: {rate: 100, duration: 5s}\n"
-        "predict: {ask: Who waits?, choices: [all clients, those of group 3], right: 2, because: Others lead.}\n"
+        "predict: {ask: Who waits, choices: [all clients, those of group 3], right: 2, because: Others lead.}\n"
         "steps:\n  - {at: 1s, caption: Group 3 loses its leader., fault: kill leader, group: 3, for: 1s}\n"
         "expect: [group3.gap < 2s]\n"
     )

@@ -9,6 +9,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances as all_widgets
 
 from tests.widgets.fake_cluster import FakeCluster
+from zmqlab.errors import SettingsError
 from zmqlab.scenarios.expectations import Met
 from zmqlab.scenarios.predictions import Show
 from zmqlab.scenarios.scenario_file import Scenario, stories
@@ -107,3 +108,13 @@ def test_a_show_without_hands_tells_what_is_right() -> None:
     assert prediction is not None
     assert Show(prediction).result().startswith("B: no, it has forgotten")
     assert "said so" not in Show(prediction).result()
+
+
+def test_a_file_that_is_wrong_leaves_nothing_half_made(tmp_path: Path) -> None:
+    """The widget that was being made was closed later on, and failed for want of its parts: an error of no cause."""
+    file = tmp_path / "wrong.yaml"
+    file.write_text("teaches: [")
+    made = Stories.__new__(Stories)
+    with pytest.raises(SettingsError, match="it is not YAML"):
+        Stories.__init__(made, [file])
+    made.close()

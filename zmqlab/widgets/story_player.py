@@ -110,8 +110,9 @@ class Stories(ipywidgets.VBox):
 
     def close(self) -> None:
         """Take it from the page; a story that is played goes on to its end."""
-        self._offer([])
-        self._show(None)
+        if self._open:  # empty while it is not whole, as when a file is wrong
+            self._offer([])
+            self._show(None)
         for part in self._open:
             part.close()
             close_rest(part)

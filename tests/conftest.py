@@ -9,9 +9,6 @@ import hypothesis
 
 from zmqlab.lab.hosts import FIRST_PORT, LAST_PORT, PORTS_VARIABLE
 
-SLICES = 8
-"""Of the ports. Workers beyond so many share them."""
-
 
 def pytest_configure() -> None:
     """No example has to be quick: on a busy machine any may take long.
@@ -24,8 +21,8 @@ def pytest_configure() -> None:
     A handler is not inherited: those processes have the signals' default actions.
     """
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        size = (LAST_PORT - FIRST_PORT) // SLICES
-        first = FIRST_PORT + size * (int(worker.removeprefix("gw")) % SLICES)
+        size = (LAST_PORT - FIRST_PORT) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = FIRST_PORT + size * int(worker.removeprefix("gw"))
         os.environ[PORTS_VARIABLE] = f"{first}-{first + size}"
     hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     hypothesis.settings.load_profile("busy")

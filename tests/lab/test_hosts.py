@@ -40,6 +40,21 @@ def test_says_what_to_do_when_all_are_taken() -> None:
         hosts.free_base_ports(1, exclude=every_port)
 
 
+def test_a_port_whose_connections_have_just_been_closed_is_free() -> None:
+    """The system keeps such connections for a minute (TIME_WAIT). A few hundred clusters a minute used up all ports."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        base = listener.getsockname()[1]
+        listener.listen()
+        with socket.create_connection(("127.0.0.1", base)) as client:
+            accepted, _ = listener.accept()
+            accepted.close()  # who closes first keeps the connection
+            client.recv(1)
+        assert not hosts._can_bind("127.0.0.1", base), "it listens"
+    assert hosts._can_bind("127.0.0.1", base)
+
+
 def test_a_process_may_draw_from_a_range_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What two processes drew from one range they both drew once in some thousand times."""
     monkeypatch.setattr(hosts, "is_free", lambda base, host: True)  # other processes of this machine use ports, too

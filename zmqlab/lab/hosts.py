@@ -444,7 +444,7 @@ def free_base_ports(
 
 
 def _can_bind(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-        probe.bind((host, port))
+    """As a node does: a port is free whose connections have been closed a moment ago (TIME_WAIT)."""
+    with contextlib.suppress(OSError), socket.create_server((host, port)):
         return True
     return False

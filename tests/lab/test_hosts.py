@@ -22,8 +22,7 @@ def test_draws_different_free_triples_below_the_ephemeral_range() -> None:
 @pytest.mark.parametrize("offset", [0, 1, 2])
 def test_one_taken_port_spoils_the_triple(offset: int) -> None:
     base = hosts.free_base_ports(1)[0]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", base + offset))
+    with socket.create_server(("127.0.0.1", base + offset)):
         assert not hosts.is_free(base)
     assert hosts.is_free(base)
 

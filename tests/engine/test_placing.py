@@ -340,13 +340,19 @@ def test_a_node_that_moves_when_those_that_it_named_have_left_keeps_its_place() 
     cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
 
 
-def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> None:
-    """Seed 60000755: the others had not got its last word, and waited for it where it was."""
-    cluster = ShardCluster(3, SHARDS, 3)
+def with_founders_that_wait(cluster: ShardCluster) -> list[Any]:
+    """Founders 0 and 1 miss the last word that they need, for as long as these have ``_decide``; the others found."""
     late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
     for start in late:
         start._decide = lambda founders: None
     cluster.step(60)
+    return late
+
+
+def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> None:
+    """Seed 60000755: the others had not got its last word, and waited for it where it was."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late = with_founders_that_wait(cluster)
     assert [bool(cluster.groups(number)) for number in range(3)] == [False, False, True]
     for start in late:
         del start._decide
@@ -357,10 +363,7 @@ def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> N
 def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
     """They waited for a leader that took them in, and without them no group had one."""
     cluster = ShardCluster(3, SHARDS, 3)
-    late: list[Any] = [cluster.running[number].engine._first_start for number in (0, 1)]
-    for start in late:
-        start._decide = lambda founders: None
-    cluster.step(60)
+    with_founders_that_wait(cluster)
     for number in (0, 1):
         cluster.stop(number)
         cluster.join(number, seeds=[2])

@@ -7,105 +7,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.judge.test_thresholds import FAILED, NOT_JUDGED, PASSED, result
-from tests.widgets.fake_cluster import FakeCluster, snapshot
+from tests.scenarios.virtual_run import Moments, MortalCluster, steps_taken
+from tests.widgets.fake_cluster import snapshot
 from zmqlab import Scenario
 from zmqlab.cli import run as zmqlab
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_USAGE
 from zmqlab.judge.verdict import LoadResult, Verdict
 from zmqlab.load.load_messages import encode_metrics
 from zmqlab.runs.kept_run import Run
-from zmqlab.scenarios import scenario_run
 from zmqlab.scenarios.expectations import Met, read_expectations
 from zmqlab.scenarios.scenario_file import shipped
-from zmqlab.scenarios.scenario_run import Line, ScenarioResult, _Run
-from zmqlab.scenarios.scenario_steps import Served, Situation
+from zmqlab.scenarios.scenario_run import Line, ScenarioResult
+from zmqlab.scenarios.scenario_steps import Situation
 from zmqlab.scenarios.written import Source, Written
 from zmqlab.tables import NodeState, StatusTable
 
 QUICK = ("kill-the-leader", "power-cut")
 """One that passes and one that must fail; the others take their time in ``make test-long``."""
-
-
-class Moments:
-    """Stands for the module ``time``: sleeping passes the time, and what was planned happens meanwhile."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self._plans: list[tuple[float, Callable[[], object]]] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        until = self.now + seconds
-        while self._plans and self._plans[0][0] <= until:
-            self.now, happen = self._plans.pop(0)
-            happen()
-        self.now = until
-
-    def plan(self, at_s: float, happen: Callable[[], object]) -> None:
-        self._plans.append((100.0 + at_s, happen))
-        self._plans.sort(key=lambda plan: plan[0])
-
-
-class MortalCluster(FakeCluster):
-    """A cluster without processes whose nodes die, come back, and tell when."""
-
-    def __init__(self, time: Moments) -> None:
-        super().__init__()
-        self._time = time
-        self.told: list[tuple[float, str, str]] = []
-        """When, what, and to whom."""
-
-    def did(self, *action: Any) -> None:
-        what, name = action[0], str(action[1])
-        self.told.append((round(self._time.now - 100, 3), what, name))
-        if what == "SIGKILL":
-            self.running = tuple(each for each in self.running if each != name)
-        if what == "restart":
-            self.running = tuple(sorted({*self.running, name}))
-        super().did(*action)
-
-    def status(self) -> StatusTable:
-        newest = self.feed.newest()
-        return StatusTable(tuple(NodeState(name, "", "running", newest.get(name)) for name in self.running))
-
-
-class Running:
-    """Stands for a load client that runs until it is stopped."""
-
-    def __init__(self, time: Moments, ends_s: float) -> None:
-        self._time = time
-        self._ends = 100 + ends_s
-        self.settings = SimpleNamespace(rate=1_000.0, stages=(), duration_s=ends_s)
-
-    def start(self) -> None:
-        """It has begun."""
-
-    def stop(self) -> None:
-        self._ends = self._time.now
-
-    @property
-    def running(self) -> bool:
-        return self._time.now < self._ends
-
-    def wait(self) -> LoadResult:
-        return result([])
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Moments:
-    moments = Moments()
-    monkeypatch.setattr(scenario_run, "time", moments)
-    return moments
 
 
 @pytest.fixture
@@ -115,21 +40,8 @@ def cluster(time: Moments) -> Iterator[MortalCluster]:
     made.stop()
 
 
-def taken(cluster: MortalCluster, time: Moments, *steps: Mapping[str, Any], seed: int = 1) -> tuple[_Run, list[str]]:
-    """The steps, taken; and what went wrong."""
-    values = {"teaches": "x.", "load": {"duration": "20s"}, "steps": steps, "expect": ["verdict passed"]}
-    served = Served()
-    cluster.feed.on_load_frame(served.take, at_once=True)
-    loads = {"load": Running(time, 20)}
-    run = _Run(Scenario.of(values), cluster, loads, served, lambda _: None, seed)  # type: ignore[arg-type]
-    cluster.feed.on_event(run.hear, at_once=True)
-    run.begin()
-    problems = run.take_steps()
-    return run, problems
-
-
 def test_steps_are_taken_at_their_moments_one_after_the_other(cluster: MortalCluster, time: Moments) -> None:
-    run, problems = taken(
+    run, problems = steps_taken(
         cluster,
         time,
         {"at": "1s", "press": "kill -9", "node": "node1"},
@@ -155,7 +67,7 @@ def test_a_condition_is_waited_for_and_then_the_delay(cluster: MortalCluster, ti
     """Three seconds after the first election behind the fault; the election before it does not count."""
     time.plan(0.5, lambda: cluster.happen("elected", "node0", term=1))
     time.plan(2.01, lambda: cluster.happen("elected", "node2", term=2))
-    run, problems = taken(
+    run, problems = steps_taken(
         cluster,
         time,
         {"at": "1s", "fault": "kill leader"},
@@ -179,12 +91,12 @@ def test_what_no_step_asked_for_is_told_and_differing_states_once(cluster: Morta
         (2.0, "hash_mismatch", "at 512"),
     ]:
         time.plan(at_s, lambda kind=kind, text=text: cluster.happen(kind, "node1", text=text))  # type: ignore[misc]
-    run, _ = taken(cluster, time, {"at": "3s", "press": "kill -9", "node": "node0"})
+    run, _ = steps_taken(cluster, time, {"at": "3s", "press": "kill -9", "node": "node0"})
     assert [line.text for line in run.story[1:]] == ["at 256", "node1 died: SIGSEGV", "kill -9: node0"]
 
 
 def test_what_does_not_come_within_its_bound_is_a_problem(cluster: MortalCluster, time: Moments) -> None:
-    run, problems = taken(
+    run, problems = steps_taken(
         cluster,
         time,
         {"at": "1s", "fault": "kill leader"},
@@ -200,13 +112,13 @@ def test_what_does_not_come_within_its_bound_is_a_problem(cluster: MortalCluster
 
 def test_a_fault_that_can_not_strike_is_a_problem(cluster: MortalCluster, time: Moments) -> None:
     cluster.broken = True
-    _, problems = taken(cluster, time, {"press": "kill -9", "node": "node1"})
+    _, problems = steps_taken(cluster, time, {"press": "kill -9", "node": "node1"})
     assert problems == ["step 1: node1 is not running: cluster.restart('node1') starts it"]
 
 
 def test_repeats_begin_at_even_distances(cluster: MortalCluster, time: Moments) -> None:
     step = {"at": "1s", "press": "kill -9", "node": "node2", "for": "200ms", "repeat": 3, "every": "1s"}
-    run, problems = taken(cluster, time, step)
+    run, problems = steps_taken(cluster, time, step)
     assert problems == []
     assert [(at, what) for at, what, _ in cluster.told] == [
         (1.0, "SIGKILL"),
@@ -221,7 +133,7 @@ def test_repeats_begin_at_even_distances(cluster: MortalCluster, time: Moments) 
 
 def test_a_late_step_acts_at_once(cluster: MortalCluster, time: Moments) -> None:
     time.plan(4.0, lambda: cluster.happen("promoted", "node1"))
-    _, problems = taken(
+    _, problems = steps_taken(
         cluster, time, {"when": "promoted node1"}, {"at": "2s", "press": "kill -9", "node": "victim", "name": "x"}
     )
     assert problems == ["step 2: there is no victim now: node0, node1, node2 run"]
@@ -230,7 +142,7 @@ def test_a_late_step_acts_at_once(cluster: MortalCluster, time: Moments) -> None
 
 def test_roles_are_what_nodes_are_at_the_moment_of_the_strike(cluster: MortalCluster, time: Moments) -> None:
     time.plan(2.0, lambda: setattr(cluster, "leader", "node1"))
-    _, problems = taken(
+    _, problems = steps_taken(
         cluster,
         time,
         {"at": "1s", "press": "kill -9", "node": "leader"},
@@ -248,7 +160,7 @@ def test_roles_are_what_nodes_are_at_the_moment_of_the_strike(cluster: MortalClu
 def test_a_seed_always_chooses_the_same_follower(cluster: MortalCluster, time: Moments, seed: int) -> None:
     step = {"press": "pause", "node": "follower"}
     for _ in range(2):
-        taken(cluster, time, step, seed=seed)
+        steps_taken(cluster, time, step, seed=seed)
     (_, _, one), (_, _, other) = cluster.told
     assert one == other in ("node1", "node2")
 
@@ -257,7 +169,9 @@ def test_functions_of_a_python_scenario(cluster: MortalCluster, time: Moments) -
     def at_four(situation: Situation) -> bool:
         return time.now >= 104
 
-    run, problems = taken(cluster, time, {"when": at_four, "do": lambda situation: situation.cluster.restart("node2")})
+    run, problems = steps_taken(
+        cluster, time, {"when": at_four, "do": lambda situation: situation.cluster.restart("node2")}
+    )
     assert problems == []
     assert [(what, name) for _, what, name in cluster.told] == [("restart", "node2")]
     assert [line.text for line in run.story[1:]] == [run.story[1].text, "a function"]
@@ -295,7 +209,7 @@ def test_each_condition_holds_when_it_does_and_not_before(
 
     time.plan(1.0, lambda: tell(before))
     time.plan(3.0, lambda: tell(then))
-    run, problems = taken(cluster, time, {"when": condition})
+    run, problems = steps_taken(cluster, time, {"when": condition})
     assert problems == []
     assert run.story[-1].at_s == pytest.approx(3.0, abs=0.03), run.story
 

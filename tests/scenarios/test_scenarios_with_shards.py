@@ -16,7 +16,7 @@ import pytest
 
 from tests.client.virtual import status_of
 from tests.judge.test_thresholds import outcome, result
-from tests.scenarios.test_scenario_runs import Moments, MortalCluster, Running
+from tests.scenarios.virtual_run import Moments, MortalCluster, steps_taken
 from tests.widgets.fake_cluster import snapshot
 from zmqlab import Scenario
 from zmqlab.cli.final_report import lines_of, of_scenario
@@ -29,10 +29,8 @@ from zmqlab.lab.feed import MetricsFeed
 from zmqlab.lab.started_cluster import StartedCluster
 from zmqlab.load.load_messages import GroupShare, encode_metrics
 from zmqlab.load.load_report import LoadReport
-from zmqlab.scenarios import scenario_run
 from zmqlab.scenarios.expectations import Met, read_expectations
 from zmqlab.scenarios.scenario_run import ScenarioResult, _Run
-from zmqlab.scenarios.scenario_steps import Served
 from zmqlab.scenarios.written import Source, Written
 from zmqlab.tables import NodeState, StatusTable
 from zmqlab.wire.control import Event
@@ -53,13 +51,6 @@ def say(cluster: MortalCluster, group: int, leader: str, **fields: Any) -> None:
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Moments:
-    moments = Moments()
-    monkeypatch.setattr(scenario_run, "time", moments)
-    return moments
-
-
-@pytest.fixture
 def cluster(time: Moments) -> Iterator[MortalCluster]:
     made = MortalCluster(time)
     made.shards = SHARDS
@@ -70,20 +61,9 @@ def cluster(time: Moments) -> Iterator[MortalCluster]:
 
 
 def taken(cluster: MortalCluster, time: Moments, *steps: Mapping[str, Any]) -> tuple[_Run, list[str]]:
-    """The steps, taken; and what went wrong."""
-    values = {
-        "teaches": "x.",
-        "cluster": {"nodes": 3, "shards": SHARDS, "replication_factor": 2},
-        "load": {"duration": "20s"},
-        "steps": steps,
-        "expect": ["verdict passed"],
-    }
-    served = Served()
-    cluster.feed.on_load_frame(served.take, at_once=True)
-    run = _Run(Scenario.of(values), cluster, {"load": Running(time, 20)}, served, lambda _: None, 1)  # type: ignore[arg-type, dict-item]
-    cluster.feed.on_event(run.hear, at_once=True)
-    run.begin()
-    return run, run.take_steps()
+    """The steps of a scenario with shards, taken; and what went wrong."""
+    planned = {"nodes": 3, "shards": SHARDS, "replication_factor": 2}
+    return steps_taken(cluster, time, *steps, cluster=planned)
 
 
 # -- who the leader is ---------------------------------------------------------------------------------------------

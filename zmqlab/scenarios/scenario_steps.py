@@ -113,18 +113,18 @@ class Situation:
         """A fault is about to strike: remember whom it hits, and what these nodes lead. One that is not about nodes
         leaves the victims as they are."""
         self.victims = tuple(_nodes_hit(fault)) or self.victims
-        for name in _nodes_cut_off(fault):
-            self.struck.update(self.led_by(name))
-
-    def led_by(self, name: str) -> list[int]:
-        """With several Raft groups: those that a node leads now, as nodes last said."""
-        leaders = self.cluster.leaders if self.cluster.shards > 1 else {}
-        return [group for group, leader in leaders.items() if leader == name]
+        self.struck.update(self._led_by_those_hit(fault))
 
     def said_of_led(self, fault: Fault) -> str:
         """Which groups the nodes lead that a fault is about to hit; empty: none, or there is only one group."""
-        led = sorted(group for name in _nodes_cut_off(fault) for group in self.led_by(name))
+        led = self._led_by_those_hit(fault)
         return f", leading group{'s' * (len(led) > 1)} {', '.join(map(str, led))}" if led else ""
+
+    def _led_by_those_hit(self, fault: Fault) -> list[int]:
+        """With several Raft groups: those that the nodes that it hits lead now, as nodes last said, in their order."""
+        leaders = self.cluster.leaders if self.cluster.shards > 1 else {}
+        hit = _nodes_cut_off(fault)
+        return [group for group, leader in leaders.items() if leader in hit]
 
     def groups(self) -> Sequence[int]:
         """What a condition is about: the group that the step names, or all."""

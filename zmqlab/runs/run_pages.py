@@ -20,14 +20,8 @@ from zmqlab.load.load_report import text_of_ms
 from zmqlab.runs.kept_files import NS_PER_S, SecondRow
 from zmqlab.runs.kept_run import Repetition, Run, Spread
 from zmqlab.runs.page_shell import in_notebook, page
-from zmqlab.runs.run_charts import (
-    Backdrop,
-    Curve,
-    Line,
-    Stripe,
-    percentile_chart,
-    time_chart,
-)
+from zmqlab.runs.run_bands import is_silence
+from zmqlab.runs.run_charts import Backdrop, Curve, Line, Stripe, percentile_chart, time_chart
 from zmqlab.runs.trace_diagrams import Diagram
 from zmqlab.tables import clock, html_table
 
@@ -218,7 +212,7 @@ def backdrop(each: Repetition) -> Backdrop:
         start, stop = (span.start_ns - began_ns) / NS_PER_S, end
         if span.end_ns is not None:
             stop = (span.end_ns - began_ns) / NS_PER_S
-        style = "silent" if span.label == "no answer" else "band"
+        style = "silent" if is_silence(span) else "band"
         stripes.append(Stripe(max(start, 0.0), min(stop, end), span.label, style))
     return Backdrop(end, lines, stripes)
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.judge.run_history import FakeNode, History, small_run
-from tests.judge.test_verdict import failed
+from tests.judge.run_history import FakeNode, History, failed, small_run
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.judge import log_collector as module

@@ -59,6 +59,8 @@ NODES = "tcp://localhost:5002"
         (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
         (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
         (f"client --nodes {NODES} --symbols 0", "symbols"),
+        ("quick --generators 0", "Invalid value for '--generators'"),
+        ("quick --generators 65", "generators is 65: it must be a whole number from 0 to 64"),
         ("quick --repeat 0", "Invalid value for '--repeat'"),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),
         ("report", "Missing argument 'RUN'"),

@@ -1,4 +1,5 @@
-"""What a benchmark runs on, in one line: a figure without it can't be compared with another. And who else wants it.
+"""What a benchmark runs on, in one line: a figure without it can't be compared with another. Also the CPU time that
+processes have taken, and processes that want all of it.
 
 A Python that was built without profile-guided optimisation (PGO) costs 10 % more CPU, so the line says how this one was
 built, as far as ``sysconfig`` knows. Debian's Python has PGO, and its ``sysconfig`` does not say so.
@@ -13,8 +14,10 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import psutil
 
 from zmqlab.machine_facts import these_versions, this_machine
 
@@ -27,6 +30,12 @@ def optimisations() -> str:
     said = " ".join(str(sysconfig.get_config_var(name)) for name in _SAID_IN)
     traces = {"PGO": ("--enable-optimizations", "-fprofile-use"), "LTO": ("--with-lto", "-flto")}
     return " + ".join(name for name, marks in traces.items() if any(mark in said for mark in marks)) or "none"
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds of all these processes together since they began, user and system."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ from zmqlab.load.run_record import RunRecord
 from zmqlab.load.schedule import NEVER_NS, Schedule
 from zmqlab.load.session_pool import SessionPool, expect_descriptors
 from zmqlab.names import known_endpoints, numeric
+from zmqlab.settings import MAX_RATE
 from zmqlab.wire.client import MAX_COMMANDS_PER_REQUEST
 
 NS_PER_MS = 1_000_000
@@ -133,8 +134,8 @@ class Generator:
         """
         if self.settings.rate is None:
             raise SettingsError('at rate "max" there is no rate to set: start with a number')
-        if not 0 <= rate <= 10_000_000:
-            raise SettingsError(f"rate is {rate!r}: it must be from 0 to 10,000,000 orders a second")
+        if not 0 <= rate <= MAX_RATE:
+            raise SettingsError(f"rate is {rate!r}: it must be from 0 to {MAX_RATE:,} orders a second")
         self._steered += 1
         self._rate_asked = rate
 

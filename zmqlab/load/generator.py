@@ -97,7 +97,7 @@ class Generator:
         """The latest :meth:`set_rate` that the loop has not followed yet."""
         self._dealer = Dealer(settings)
         self.record = RunRecord(settings.ledger_limit, folder)
-        groups = [each.group for each in self._dealer]
+        groups = self._dealer.numbers
         self._tally = Tally(self.record.ledger, groups if settings.shards > 1 else ())
         self._waits = settings.ack != "none"
         self._pace = Pace(settings.batch_interval_ms, len(groups))
@@ -155,12 +155,12 @@ class Generator:
         """
         settings = self.settings
         nodes = numeric(known_endpoints(settings.nodes))
-        groups = [each.group for each in self._dealer]
+        groups = self._dealer.numbers
         expect_descriptors(settings.clients, len(nodes), len(groups))
         pool = SessionPool(nodes, settings.session, clients=settings.clients, groups=groups, seed=settings.seed)
         with pool as self._sessions:
-            if self.settings.history is not None:
-                self._history = HistoryWriter(self.settings.history, self.settings, self._sessions.endpoints)
+            if settings.history is not None:
+                self._history = HistoryWriter(settings.history, settings, pool.endpoints)
             self._open()
             self._await_connections()
             self._begin()
@@ -304,11 +304,15 @@ class Generator:
         request = self._sessions.submit(commands, Sent(commands, intended_ns, orders.group), orders.group)
         if request.attempts:
             held_back_until_ns = max(self._held_back_until_ns, orders.held_back_until_ns)
-            self._tally.sent(intended_ns, now_ns, held_back_until_ns)
-            if not self._waits:
-                self._tally.unwaited(intended_ns, now_ns)
+            self._count_sent(intended_ns, now_ns, held_back_until_ns)
         else:
             self._unsent.append(request)
+
+    def _count_sent(self, intended_ns: Ints, sent_ns: int, held_back_until_ns: int) -> None:
+        """Orders were handed to a socket. Where no answer is waited for, nothing more will be known of them."""
+        self._tally.sent(intended_ns, sent_ns, held_back_until_ns)
+        if not self._waits:
+            self._tally.unwaited(intended_ns, sent_ns)
 
     def _patience_ms(self) -> float:
         """How long to wait for answers: until the next order may be sent, or something else is to be done."""
@@ -367,9 +371,7 @@ class Generator:
         unsent, self._unsent = self._unsent, []
         for request in unsent:
             if request.attempts:
-                self._tally.sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
-                if not self._waits:
-                    self._tally.unwaited(request.token.intended_ns, request.first_sent_ns)
+                self._count_sent(request.token.intended_ns, request.first_sent_ns, request.first_sent_ns)
             else:
                 self._unsent.append(request)
         late_ns = now_ns - LATE_NS

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import random
 
-from zmqlab.raft import (
-    AppendEntriesResponse,
-    Configuration,
-    HardState,
-    Raft,
-    RaftSettings,
-    RequestVoteResponse,
-    Role,
-)
+from zmqlab.raft import AppendEntriesResponse, Configuration, HardState, Raft, RaftSettings, RequestVoteResponse, Role
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.replica import StateMachine
 from zmqlab.settings import SessionLimits

@@ -9,14 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.sim.causes import LIMITS, NO_OP, THREE, Story, answers, change, no_op
-from zmqlab.raft import (
-    AppendEntries,
-    Configuration,
-    HardState,
-    InstallSnapshot,
-    Raft,
-    Snapshot,
-)
+from zmqlab.raft import AppendEntries, Configuration, HardState, InstallSnapshot, Raft, Snapshot
 from zmqlab.raft.messages import Entry
 from zmqlab.replica import Replica, StateMachine
 from zmqlab.sim.checkers import Violation

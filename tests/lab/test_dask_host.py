@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.dask_processes import address_in
 from tests.waiting import wait_for
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.keys import ALLOWED, Keyring, make_private
@@ -346,6 +348,15 @@ def test_an_offset_is_believed_beyond_its_uncertainty() -> None:
     near.take(1_000 * MS, Reply(None, None, 1_011 * MS, 1_011 * MS), 1_020 * MS)
     assert near.offset().offset_ns == 0, "1 ms, known within 10 ms, may be none"
     assert near.offset().uncertainty_ns >= 11 * MS
+
+
+def test_a_scheduler_that_is_writing_where_it_is_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    file.touch()
+    writer = threading.Timer(0.05, file.write_text, ['{"address": "tcp://127.0.0.1:8786"}'])
+    writer.start()
+    assert address_in(file) == "tcp://127.0.0.1:8786"
+    writer.join()
 
 
 def test_a_worker_shows_itself() -> None:

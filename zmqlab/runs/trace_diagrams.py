@@ -23,7 +23,7 @@ from zmqlab.lab.events import LabEvent
 from zmqlab.lab.message_matching import Fate, Message, Process, Step
 from zmqlab.lab.sampled_traces import Traces
 from zmqlab.lab.traced_parts import Part
-from zmqlab.runs.lamport_drawing import STYLE, Arrow, Drawing, Life, Mark, Scale, svg
+from zmqlab.runs.lamport_drawing import STYLE, US_PER_MS, Arrow, Drawing, Life, Mark, Scale, svg
 from zmqlab.runs.page_shell import in_notebook, page, write_page
 from zmqlab.runs.run_charts import WIDTHS_PX
 from zmqlab.tables import clock, text_table
@@ -31,14 +31,14 @@ from zmqlab.tables import clock, text_table
 HEIGHT_PX = 560
 """What all moments together should take, if they were spread evenly."""
 STEP_PX, PAUSE_PX = 15.0, 80.0
-BEFORE_S = 1.0
+BEFORE_NS = 1_000_000_000
 """What the lab did so long before an election is shown with it: a leader is missed within 0.2 s of its end."""
 SOLE_CLIENT = ""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NS_PER_US = 1_000
-US_PER_MS = 1_000
 _WORDS = {"follower": "follows", "pre_candidate": "misses its leader", "candidate": "campaigns", "leader": "leads"}
 _ENDS = (LabEvent.KILLED, LabEvent.DIED, LabEvent.TERMINATED)
+_DONE_TO_NODES = (*_ENDS, LabEvent.PAUSED, LabEvent.RESUMED, LabEvent.STARTED, LabEvent.RESTARTED)
 _KEYS = {
     "order": (("the order", "c1"), ("log", "c0"), ("acknowledgements", "c6")),
     "election": (("votes", "c2"), ("log", "c0"), ("acknowledgements", "c6")),
@@ -145,17 +145,19 @@ class Diagram:
 
     def _belongs(self, event: Happening) -> bool:
         """Whether something that the lab did is a part of an election's story."""
-        since_s = (event.time_ns - self.part.start_wall_ns) / 1e9
-        is_fault = event.kind in {*_ENDS, LabEvent.PAUSED, LabEvent.RESUMED, LabEvent.STARTED, LabEvent.RESTARTED}
-        return not self._is_order and is_fault and bool(event.node) and -BEFORE_S <= since_s <= self._length_s()
-
-    def _length_s(self) -> float:
-        return max((each.time_ns for each in self.part.steps), default=self.part.start_ns) / 1e9 - (
-            self.part.start_ns / 1e9
-        )
+        if self._is_order or not event.node or event.kind not in _DONE_TO_NODES:
+            return False
+        since_ns = event.time_ns - self.part.start_wall_ns
+        last_ns = max((each.time_ns for each in self.part.steps), default=self.part.start_ns)
+        return -BEFORE_NS <= since_ns <= last_ns - self.part.start_ns
 
     def _us(self, time_ns: int) -> float:
         return (time_ns - self._start_ns) / NS_PER_US
+
+    def _sent_us(self, message: Message) -> float:
+        """When it was sent; if that was not seen, when it arrived."""
+        seen_ns = message.received_ns if message.sent_ns is None else message.sent_ns
+        return self._us(seen_ns or 0)
 
     def _event_us(self, event: Happening) -> float:
         return self._us(self.part.start_ns + event.time_ns - self.part.start_wall_ns)
@@ -216,8 +218,7 @@ class Diagram:
         return state
 
     def _arrow(self, each: Message, column_of: dict[Process, int]) -> Arrow:
-        sent_ns = each.sent_ns if each.sent_ns is not None else each.received_ns
-        sent_us = self._us(sent_ns or 0)
+        sent_us = self._sent_us(each)
         arrives_us = self._us(each.received_ns) if each.received_ns is not None else None
         is_lost = each.fate is Fate.MISSING or self._is_down(each.to, sent_us)
         places = column_of[_place(each.sender)], column_of[_place(each.to)]
@@ -257,8 +258,7 @@ class Diagram:
     def _lines(self) -> Iterator[tuple[float, str]]:
         """All that is known, for a terminal."""
         for each in self.part.messages:
-            sent_ns = each.sent_ns if each.sent_ns is not None else each.received_ns
-            yield self._us(sent_ns or 0), self._of_message(each, each.fate is Fate.MISSING)
+            yield self._sent_us(each), self._of_message(each, each.fate is Fate.MISSING)
         for step in self.part.steps:
             said = next((mark.said for mark in self._marks(step, {step.node: 0})), _WORDS.get(step.kind, step.kind))
             yield self._us(step.time_ns), f"{self._name_of(step.node)} {said}"

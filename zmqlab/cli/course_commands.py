@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from zmqlab.cli.output import JSON_OPTION, print_json
+from zmqlab.errors import EXIT_OK, SettingsError
 
 FILE_ARGUMENT = typer.Argument(None, help="The file with your code.", metavar="FILE")
 PICTURE_OPTION = typer.Option(
@@ -30,12 +31,11 @@ def grade(
     """
     from zmqlab.course.grading import grade_as_dict, grade_file
     from zmqlab.course.labs import LABS, find_lab
-    from zmqlab.errors import SettingsError
     from zmqlab.runs.page_shell import write_page
 
     if not lab:
         typer.echo("\n".join(f"{each.number}  {each.name:8}{each.asks}" for each in LABS))
-        return 0
+        return EXIT_OK
     find_lab(lab)
     if solution is None:
         raise SettingsError(f"name the file with your code, as in zmqlab grade {lab} my_{lab}.py")

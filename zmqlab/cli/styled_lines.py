@@ -36,6 +36,8 @@ LEVELS = " ▁▂▃▄▅▆▇█"
 NOTHING = "·"
 """A value of zero: it was measured, and there was nothing. A blank stands for what was not measured."""
 GAP = "  "
+NARROW = 12
+"""A text is not indented so far that less than this is left for it."""
 
 
 class Span(NamedTuple):
@@ -79,10 +81,6 @@ def wrapped(text: str, width: int, hang: int = 0) -> list[str]:
         text, max(1, width), subsequent_indent=" " * hang, break_on_hyphens=False, replace_whitespace=False
     )
     return lines or [""]
-
-
-NARROW = 12
-"""A text is not indented so far that less than this is left for it."""
 
 
 def labelled(label: Span, text: Span, width: int, column: int) -> list[Line]:

@@ -27,8 +27,6 @@ PAUSE_MIN_NS = 200_000
 """Between two requests, so that the generator, which needs 0.1 to 0.2 ms of CPU for one, does not fill a core."""
 PAUSE_MAX_NS = 2_000_000
 """The pause while answers take longer: the loop is open, and does not wait for them."""
-
-
 PAUSE_MAX_OF_GROUPS_NS = 4_000_000
 """The same where requests of several groups leave together: below :data:`zmqlab.load.measurement.LATE_NS`."""
 

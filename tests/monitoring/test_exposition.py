@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -375,14 +374,6 @@ def test_the_role_is_one_of_all() -> None:
         "learner": 0,
         "removed": 0,
     }
-
-
-def test_the_settings_reach_the_process(tmp_path: Path) -> None:
-    from zmqlab.lab.hosts import node_arguments
-    from zmqlab.node.__main__ import parse_arguments
-
-    settings = NodeSettings(name="node0", port=5_000, metrics_port=5_003, run_dir=tmp_path)
-    assert parse_arguments(node_arguments(settings)) == settings
 
 
 def test_with_several_groups_their_series_have_a_label_and_those_of_the_node_have_none() -> None:

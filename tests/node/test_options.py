@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import pytest
 
 from zmqlab.errors import SettingsError
+from zmqlab.lab.hosts import node_arguments
 from zmqlab.node import options
+from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.options import node_settings
+from zmqlab.settings import NodeSettings
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "settings.md"
 FLAGS = {"name": "node0", "port": 5_000}
@@ -136,3 +140,38 @@ def test_a_variable_is_named_where_it_is_wrong() -> None:
 
 def test_the_page_of_all_settings_is_up_to_date() -> None:
     assert PAGE.read_text() == options.settings_page(), "python -m zmqlab.node.options > docs/settings.md"
+
+
+def test_a_launcher_hands_over_every_setting() -> None:
+    """Some exclude others, so there are two nodes."""
+    common = {"name": "n", "port": 5_000, "run_dir": Path("/run"), "cluster": "c", "owner": 7, "watch_stdin": True}
+    ticks = {"tick_ms": 20, "election_ticks": 30, "heartbeat_ticks": 5, "drain_ms": 1, "snapshot_log_bytes": 4_096}
+    logs = {"log_level": "debug", "log_format": "json", "log_to": "stderr", "metrics_port": 6_000}
+    founder = NodeSettings(
+        **common,
+        **ticks,
+        peers=("tcp://127.0.0.1:5100", "tcp://[::1]:5200"),
+        leader=True,
+        keys=Path("/keys"),
+        shards=4,
+        replication_factor=2,
+        durability="fsync",
+        replication="leader-ack",
+        journal_retain_bytes=0,
+    )
+    newcomer = NodeSettings(
+        **common,
+        **logs,
+        join=("tcp://127.0.0.1:5100",),
+        bootstrap_ms=100,
+        leave=True,
+        bind="0.0.0.0",
+        advertise="10.0.0.5",
+        insecure=True,
+        allow_faults=True,
+        reads="local",
+    )
+    for settings in (founder, newcomer):
+        assert parse_arguments(node_arguments(settings)) == settings
+    both = zip(fields(NodeSettings), astuple(founder), astuple(newcomer), strict=True)
+    assert [each.name for each, one, other in both if each.default == one == other] == [], "these were not handed over"

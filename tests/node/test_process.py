@@ -23,7 +23,6 @@ from zmqlab.errors import JournalDenied, RequestError
 from zmqlab.lab import processes
 from zmqlab.lab.hosts import free_base_ports
 from zmqlab.node import process
-from zmqlab.node.__main__ import parse_arguments
 from zmqlab.node.lmdb_journal import LmdbJournal
 from zmqlab.raft.messages import Entry, EntryKind
 from zmqlab.settings import NodeSettings
@@ -63,14 +62,6 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments: list[str], words: 
     finished = run_node(*arguments)
     assert finished.returncode == 2
     assert words in one_line(finished)
-
-
-def test_settings_come_from_flags() -> None:
-    flags = "--node n --port 5000 --peers tcp://localhost:5100 --leader --durability fsync --tick-ms 20"
-    expected = NodeSettings(
-        name="n", port=5_000, peers=("tcp://127.0.0.1:5100",), leader=True, durability="fsync", tick_ms=20
-    )
-    assert parse_arguments(flags.split()) == expected
 
 
 def test_a_name_of_this_node_without_an_address_is_one_line_and_status_2(tmp_path: Path) -> None:

@@ -1,59 +1,44 @@
-"""``python -m zmqlab.node``: a node without the command line's libraries, for launchers that want a fast start."""
+"""``python -m zmqlab.node``: a node without the command line's libraries, for launchers that want a fast start.
+
+Its flags are those of ``zmqlab node``: one for each field of :class:`~zmqlab.settings.NodeSettings`. Nothing else is
+read, neither the environment nor a file.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import SettingsError
-from zmqlab.settings import DEFAULT_REPLICATION, Durability, LogFormat, LogLevel, LogTo, NodeSettings, Reads
+from zmqlab.settings import NodeSettings
 
 
 def parse_arguments(arguments: list[str]) -> NodeSettings:
     """Settings from flags; see ``zmqlab node --help`` for what each means. Raises SettingsError, or SystemExit 2."""
     parser = argparse.ArgumentParser(prog="python -m zmqlab.node", description="Run one node.")
-    parser.add_argument("--node", required=True, dest="name")
-    parser.add_argument("--port", required=True, type=int)
-    parser.add_argument("--peers", default="")
-    parser.add_argument("--join", default="")
-    parser.add_argument("--leader", action="store_true")
-    parser.add_argument("--leave", action="store_true")
-    parser.add_argument("--run-dir", type=Path, default=Path())
-    parser.add_argument("--bind", default="127.0.0.1")
-    parser.add_argument("--advertise", default="")
-    parser.add_argument("--keys", type=Path)
-    parser.add_argument("--insecure", action="store_true")
-    parser.add_argument("--durability", default="os", choices=get_args(Durability))
-    parser.add_argument("--replication", default=DEFAULT_REPLICATION)
-    parser.add_argument("--cluster", default="")
-    parser.add_argument("--owner", type=int, default=0)
-    parser.add_argument("--watch-stdin", action="store_true")
-    parser.add_argument("--allow-faults", action="store_true")
-    parser.add_argument("--reads", default="linearizable", choices=get_args(Reads))
-    parser.add_argument("--metrics-port", type=int, default=0)
-    parser.add_argument("--log-level", default="info", choices=get_args(LogLevel))
-    parser.add_argument("--log-format", default="text", choices=get_args(LogFormat))
-    parser.add_argument("--log-to", default="file", choices=get_args(LogTo))
-    defaults = NodeSettings(name="defaults", port=1)
-    for name in (
-        "tick_ms",
-        "election_ticks",
-        "heartbeat_ticks",
-        "snapshot_log_bytes",
-        "journal_retain_bytes",
-        "drain_ms",
-        "bootstrap_ms",
-        "shards",
-        "replication_factor",
-    ):
-        parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
-    values = vars(parser.parse_args(arguments))
-    for name in ("peers", "join"):
-        values[name] = parse_endpoints(values[name])
-    return NodeSettings(**values)
+    kinds = get_type_hints(NodeSettings)
+    for each in fields(NodeSettings):
+        flag = "--node" if each.name == "name" else f"--{each.name.replace('_', '-')}"
+        required = each.default is MISSING and each.default_factory is MISSING
+        parser.add_argument(
+            flag, dest=each.name, required=required, default=argparse.SUPPRESS, **_how(kinds[each.name])
+        )
+    return NodeSettings(**vars(parser.parse_args(arguments)))
+
+
+def _how(kind: Any) -> dict[str, Any]:
+    """How a setting of this type is read. What is not given is left to the settings."""
+    if kind is bool:
+        return {"action": "store_true"}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is tuple:
+        return {"type": parse_endpoints}
+    return {"type": Path if kind in (Path, Path | None) else kind}
 
 
 def main() -> int:

@@ -129,6 +129,10 @@ def _scaled(aim: Aim, direction: int) -> Fault:
     return faults.Scale(min(count + direction * round(aim.amount), aim.cluster.scaling.nodes_max), count)
 
 
+def _handed_over(aim: Aim) -> Fault:
+    return faults.Transfer(aim.successors()[0], group=aim.group or 0)
+
+
 for _kind in (
     FaultKind(
         name="kill",
@@ -416,15 +420,15 @@ for _kind in (
             ),
         ),
         draws=(
-            Draw("leader", (0.0, 0.0), lambda aim: faults.Wipe(aim.leader())),
-            Draw("follower", (0.0, 0.0), lambda aim: faults.Wipe(aim.followers()[0])),
+            Draw("leader", (0.0, 0.0), lambda aim: faults.Wipe(aim.leader()), asks_leader=True),
+            Draw("follower", (0.0, 0.0), lambda aim: faults.Wipe(aim.followers()[0]), asks_leader=True),
         ),
     ),
     FaultKind(
         name="scale",
         draws=(
-            Draw("up", (1.0, 3.0), lambda aim: _scaled(aim, 1), (1, 2)),
-            Draw("down", (1.0, 3.0), lambda aim: _scaled(aim, -1), (1, 1)),
+            Draw("up", (1.0, 3.0), lambda aim: _scaled(aim, 1), (1, 2), asks_leader=True),
+            Draw("down", (1.0, 3.0), lambda aim: _scaled(aim, -1), (1, 1), asks_leader=True),
         ),
     ),
     FaultKind(
@@ -439,7 +443,7 @@ for _kind in (
                 ("running",),
             ),
         ),
-        draws=(Draw("follower", (0.1, 0.5), lambda aim: faults.Transfer(aim.successors()[0], group=aim.group or 0)),),
+        draws=(Draw("follower", (0.1, 0.5), _handed_over, asks_leader=True),),
     ),
 ):
     FAULTS.register(_kind)

@@ -100,6 +100,8 @@ class Draw:
     """The smallest cluster that it makes sense in."""
     is_total: bool = False
     """Whether no client can be served while it lasts."""
+    asks_leader: bool = False
+    """Whether a leader must take members in, let them go, or hand over for it: impossible where no node leads."""
 
 
 # -- how people start it -------------------------------------------------------------------------------------------

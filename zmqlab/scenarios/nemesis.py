@@ -56,20 +56,11 @@ FAULTS.register(
         name="mixed",
         draws=(
             Draw("loss, leader killed", (0.5, 2.0), amount=(0.02, 0.15)),
-            Draw("delay, follower wiped", (0.5, 2.0), amount=(2, 20)),
-            Draw("scale up, leader killed", (0.5, 2.0), amount=(0.0, 0.6)),
+            Draw("delay, follower wiped", (0.5, 2.0), amount=(2, 20), asks_leader=True),
+            Draw("scale up, leader killed", (0.5, 2.0), amount=(0.0, 0.6), asks_leader=True),
         ),
     )
 )
-
-
-CHANGES_THE_GROUP = frozenset(
-    (
-        *(("wipe", "leader"), ("wipe", "follower"), ("scale", "up"), ("scale", "down"), ("transfer", "follower")),
-        *(("mixed", "delay, follower wiped"), ("mixed", "scale up, leader killed")),
-    )
-)
-"""(kind, draw): what changes members, or the leader, by asking the leader for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +113,7 @@ def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = 
         seed: decides everything.
         nodes: how many the cluster has.
         wanted: only these kinds; none named means all.
-        replication: by which the nodes copy the log. Where no node leads, no fault is dealt that changes the group.
+        replication: by which the nodes copy the log. Where no node leads, no fault is dealt that asks a leader.
 
     Raises:
         SettingsError: there is no such kind, or a cluster of so many nodes can't be tortured.
@@ -132,7 +123,7 @@ def deals(seed: int, nodes: int, wanted: Iterable[str] = (), replication: str = 
         raise SettingsError(f"nodes is {nodes}: it must be from {MIN_NODES} to {MAX_NODES}, or one death is too many")
     possible = {names: draw for names, draw in FAULTS.draws.items() if names[0] in named and draw.nodes <= nodes}
     if not has_leader(replication):
-        possible = {names: draw for names, draw in possible.items() if names not in CHANGES_THE_GROUP}
+        possible = {names: draw for names, draw in possible.items() if not draw.asks_leader}
     if not possible:
         raise SettingsError(f"replication {replication} has no leader that could do that: choose other faults")
     deck = [(kind, draw) for (kind, _), draw in possible.items()]

@@ -21,6 +21,7 @@ from zmqlab.cli.output import (
 from zmqlab.endpoints import is_loopback
 from zmqlab.errors import EXIT_FAILED, EXIT_NOT_JUDGED, EXIT_OK, EXIT_THRESHOLD, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
@@ -247,7 +248,7 @@ def watched_to_its_end(load: LoadClient, live: LiveRun, traced: float = 0.0) -> 
 
 def nodes_text(count: int, shards: int = 1) -> str:
     """How many nodes, for people."""
-    said = "1 node" if count == 1 else f"{count} nodes"
+    said = counted(count, "node")
     return said if shards == 1 else f"{said}, {shards} shards"
 
 

@@ -41,6 +41,7 @@ from zmqlab.scenarios.scenario_file import Scenario, Step
 from zmqlab.scenarios.scenario_steps import Served, Situation, undone
 from zmqlab.tables import GAPS_HEAD, html_table, text_table
 from zmqlab.wire.control import Event
+from zmqlab.wording import counted
 
 POLL_S = 0.02
 """How often a condition is looked at: an election takes ten times as long."""
@@ -272,7 +273,7 @@ class _Run:
         if self._cluster.shards > 1:
             leads = f"{sum(map(bool, self._cluster.leaders.values()))} of {self._cluster.shards} groups have a leader"
         offered = ", ".join(_offered(name, load) for name, load in self._loads.items())
-        self._tell(f"{len(running)} nodes run, {leads}; {offered}")
+        self._tell(f"{counted(len(running), 'node runs', 'nodes run')}, {leads}; {offered}")
 
     def take_steps(self) -> list[str]:
         """One after the other; what went wrong."""

@@ -26,6 +26,7 @@ import time
 from typing import NamedTuple
 
 import psutil
+from machine import unwind_at_sigterm
 
 from zmqlab import Cluster, LoadClient
 from zmqlab.load.load_messages import LoadMetrics, decode_metrics
@@ -187,6 +188,7 @@ def main() -> int:
     parser.add_argument("--scrapes", type=float, default=10.0, help="scrapes a second of each node")
     parser.add_argument("--scrape", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     if arguments.scrape:
         return scrape(arguments.scrape.split(","), 1 / arguments.scrapes)
     if os.getloadavg()[0] > BUSY_LOAD:

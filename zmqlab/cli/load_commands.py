@@ -46,9 +46,21 @@ STAGES_OPTION = typer.Option(
 DURATION_OPTION = typer.Option(
     "", "--duration", help="How long to send, as in 10s or 2m.", show_default="10s, or until the last stage"
 )
+
+
+def _expect_room(folder: Path | None) -> Path | None:
+    """The folder in which runs are to be kept. Raises SettingsError before anything runs for nothing."""
+    if folder is not None:
+        from zmqlab.runs.kept_run import expect_room
+
+        expect_room(folder)
+    return folder
+
+
 KEEP_OPTION = typer.Option(
     None,
     "--keep",
+    callback=_expect_room,
     help="Keep the run: figures, events, histograms and evidence go to a new folder in DIR. zmqlab report shows it.",
     metavar="DIR",
 )

@@ -373,6 +373,12 @@ def written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
+def expect_room(parent: Path) -> None:
+    """Raise SettingsError if no run can be kept in ``parent``; it is made if it is missing."""
+    with written_to(parent, lambda _: None):
+        pass
+
+
 def renamed(new: Path, names: Iterable[Path]) -> Path:
     """Give ``new`` the first of the names that is free."""
     for path in names:

@@ -65,6 +65,8 @@ KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the
         (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
         (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
         (f"client --nodes {NODES} --symbols 0", "symbols"),
+        ("quick --generators 0", "Invalid value for '--generators': it must be at least 1"),
+        ("quick --generators 65", "generators is 65: it must be a whole number from 0 to 64"),
         ("quick --repeat 0", "Invalid value for '--repeat': it must be at least 1 (zmqlab quick --help explains)"),
         *((f"{command} --keep /proc/kept", "the run can't be kept in /proc/kept: ") for command in KEEPERS),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),

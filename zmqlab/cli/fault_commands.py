@@ -19,6 +19,7 @@ import typer
 from zmqlab.cli.load_commands import (
     FACTOR_OPTION,
     FRESH_OPTION,
+    HISTORY_OPTION,
     KEEP_OPTION,
     REPLICATION_OPTION,
     RUN_DIR_OPTION,
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 FOCUSES = "figure-8, members, ahead, snapshots, crashes, reads, moves, forwards, sessions or outage."
 NONE: frozenset[Any] = frozenset()
 """Events of the cluster that are told beside the story of a scenario, which tells them itself."""
-
-HISTORY_OPTION = typer.Option(None, "--history", help="Write all operations there, as lines of JSON.", metavar="FILE")
 
 
 def sim(

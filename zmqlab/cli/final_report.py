@@ -132,9 +132,6 @@ def of_torture(result: TortureResult, per_group: bool = False) -> list[Block]:
 def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
     """Of ``run``: the story, unless it has been told already; what was expected, and what was."""
     story = [Figure(f"{line.at_s:7.2f} s", line.text) for line in result.story] if with_story else []
-    met = sum(each.ok is True for each in result.expectations)
-    said = "as expected" if result.ok else "NOT AS EXPECTED"
-    title = f"{result.name}: {said}, {met} of {len(result.expectations)} expectations met, seed {result.seed}"
     style = "good" if result.ok else "bad" if result.exit_status == 1 else "warn"
     return [
         *story,
@@ -144,7 +141,7 @@ def of_scenario(result: ScenarioResult, with_story: bool) -> list[Block]:
         *(Said(f"PROBLEM: {problem}", "bad") for problem in result.problems),
         *_places(result.run_dir, ", ".join(result.kept)),
         Said(),
-        Said(title, style),
+        Said(result.title, style),
     ]
 
 

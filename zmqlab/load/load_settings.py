@@ -258,6 +258,14 @@ class LoadSettings:
             waits=self.ack != "none",
         )
 
+    @property
+    def rate_text(self) -> str:
+        """What is offered, for people."""
+        if self.stages:
+            rates = [stage.rate for stage in self.stages]
+            return f"{min(rates):,.0f} to {max(rates):,.0f} orders/s"
+        return "as much as it can" if self.rate is None else f"{self.rate:,.0f} orders/s"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an endless duration becomes None."""
         return asdict(self) | {"duration_s": None if math.isinf(self.duration_s) else self.duration_s}

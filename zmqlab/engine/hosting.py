@@ -4,9 +4,9 @@ What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`
 it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be taken in,
 and closes one that the roster does not give it and that has let it go. Both are stored before they count.
 
-Here is also what a node asks of its cluster as a whole: to have it again (:class:`~zmqlab.engine.group_founding
-.JoiningCluster`), at each start with ``--join``; and to do without it (:class:`~zmqlab.engine.departure.Departing`), at
-an end with ``--leave``.
+A client that asks for a group which others hold is told so here. Here is also what a node asks of its cluster as a
+whole: to have it again (:class:`~zmqlab.engine.group_founding.JoiningCluster`), at each start with ``--join``; and to
+do without it (:class:`~zmqlab.engine.departure.Departing`), at an end with ``--leave``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ from zmqlab.engine.group_founding import Beginning, JoiningCluster
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
+from zmqlab.keys import Sender
 from zmqlab.raft import Role
 from zmqlab.replica import Hosted, Journal, Origin
+from zmqlab.replica.driver import Route
+from zmqlab.replica.replica import request_key
 from zmqlab.settings import NodeSettings
-from zmqlab.wire import control
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 OpenGroup = Callable[[int, Journal, Origin, int, tuple[str, ...]], None]
@@ -185,7 +190,29 @@ class Hosting:
         self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)))
         self._journal.host(self.hosted)
 
-    def status(self) -> NodeStatus:
+    def answer_elsewhere(
+        self, frame_type: int, number: int, route: Route, frame: bytes, now_ns: int, sender: Sender
+    ) -> None:
+        """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
+
+        What concerns the whole node is answered by the first of its groups.
+        """
+        if frame_type != frames.QUERY:
+            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.ELSEWHERE)
+            self._effects.reply(route, client_wire.encode_responses([body], number))
+            return
+        query = control.decode_query(frame)
+        if isinstance(query, control.StatusQuery) and not self._groups:
+            answer = control.StatusAnswer(query.nonce, self._status())
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+        elif isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery) and self._groups:
+            next(iter(self._groups.values())).on_client_frame(frame_type, route, frame, now_ns, sender)
+        else:
+            said = f"this node does not hold group {number}: ask one that a status names"
+            refused = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
+            self._effects.reply(route, control.encode(frames.ANSWER, refused, number))
+
+    def _status(self) -> NodeStatus:
         """Of a node that holds no group."""
         status = early_status(self._settings, REMOVED, self.placing.node_id, self._effects.vitals())
         status.founders = list(self.hosted.founders.addresses)

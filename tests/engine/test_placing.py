@@ -360,6 +360,39 @@ def test_founders_follow_one_that_decided_alone_and_is_at_another_address() -> N
     cluster.step_until(lambda: endpoint(MOVED) in cluster.roster().nodes and cluster.is_placed())
 
 
+def test_a_founder_that_was_away_finds_the_others_where_the_roster_has_them() -> None:
+    """The others founded with it while it died, and were started again at other addresses. It asked for them where they
+    had been, and did not listen to them."""
+    cluster = ShardCluster(3, SHARDS, 3)
+    late: Any = cluster.running[0].engine._first_start
+    late._decide = lambda founders: None
+    cluster.step(60)
+    assert [bool(cluster.groups(number)) for number in range(3)] == [False, True, True]
+    cluster.stop(0)
+    for number in (1, 2):
+        moved(cluster, number, MOVED + number)
+        cluster.step_until(lambda version=number: cluster.roster().version == version)
+        cluster.step(100)  # the groups note it, too
+    cluster.start(0)
+    cluster.step_until(cluster.is_placed)
+    assert len(cluster.roster().nodes) == 3
+
+
+def test_a_node_whose_only_seed_ended_before_it_said_so_is_told_by_the_others_that_it_is_in() -> None:
+    """It asked the seed alone, for ever, while the roster had it and its groups waited for it."""
+    cluster = founded()
+    seed = cluster.leader(0)
+    assert seed is not None
+    coming: Any = cluster.join(3, seeds=[seed]).engine
+    coming.on_answer = lambda address, frame: None
+    cluster.step_until(lambda: cluster.roster().version == 1)
+    cluster.step(60)
+    assert not coming.groups
+    del coming.on_answer
+    cluster.stop(seed)
+    cluster.step_until(lambda: set(coming.groups) == set(cluster.roster().held_by(endpoint(3))))
+
+
 def test_founders_that_are_told_to_join_before_they_have_decided_found_their_groups() -> None:
     """They waited for a leader that took them in, and without them no group had one."""
     cluster = ShardCluster(3, SHARDS, 3)

@@ -18,7 +18,8 @@ journal, in the order in which they must happen; a crash may fall between any tw
 but it does not rush either: at most ``MAX_TICKS_PER_TURN`` ticks pass between two looks at what the peers have sent.
 
 *A first start.* A founder, a seed, or a node that joins shards has no group until it is decided what it is
-(:mod:`zmqlab.engine.first_start`). Until then it answers questions for its status, refuses requests, hears no peer.
+(:mod:`zmqlab.engine.first_start`). Until then it answers questions for its status, and refuses requests. From peers it
+learns only where they are.
 """
 
 from __future__ import annotations
@@ -179,12 +180,11 @@ class Engine:
 
     def on_peer_frame(self, frame: bytes) -> None:
         """A frame that a peer published, or sent to this node alone."""
-        if self._first_start is not None:
-            return
         try:
-            if self.links.active and not self.links.admit(frame, self._now_ns):
-                return
-            self._hand_to_group(frame)
+            if self._first_start is not None:
+                self._first_start.hear(frame)
+            elif not self.links.active or self.links.admit(frame, self._now_ns):
+                self._hand_to_group(frame)
         except FrameError as error:
             self._count_bad("a peer", error)
 

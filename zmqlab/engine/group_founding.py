@@ -132,7 +132,8 @@ def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | Non
 
 
 def _hosted(settings: NodeSettings, new: Beginning) -> Hosted:
-    return Hosted(settings.shards, settings.replication_factor, tuple(new.groups), new.founders)
+    roster = new.roster.encode() if new.roster is not None and new.roster.version else b""
+    return Hosted(settings.shards, settings.replication_factor, tuple(new.groups), new.founders, roster)
 
 
 def _expect_shards(settings: NodeSettings, hosted: Hosted | None) -> None:

@@ -1,8 +1,11 @@
 """Which groups a node of a cluster with shards holds: opened and closed as the roster has it.
 
-What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`), and a later start opens that. While
-it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be taken in,
-and closes one that the roster does not give it and that has let it go. Both are stored before they count.
+What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`), and a later start opens that. With it
+stands the newest roster that the node knew. Without it a node that is started again would know no others but the
+founders, where they were, and the members that its logs name; and all of these may have moved or left.
+
+While it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be
+taken in, and closes one that the roster does not give it and that has let it go. Both are stored before they count.
 
 A client that asks for a group which others hold is told so here. Here is also what a node asks of its cluster as a
 whole: to have it again (:class:`~zmqlab.engine.group_founding.JoiningCluster`), at each start with ``--join``; and to
@@ -24,6 +27,7 @@ from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
 from zmqlab.keys import Sender
+from zmqlab.placement import Roster
 from zmqlab.raft import Role
 from zmqlab.replica import Hosted, Journal, Origin
 from zmqlab.replica.driver import Route
@@ -62,6 +66,8 @@ class Hosting:
         """
         self.hosted = hosted
         """As the journal has it."""
+        self._stored = placing.roster
+        """The roster in it, or that of the founders."""
         self.placing = placing
         self._settings = settings
         self._journal = journal
@@ -123,6 +129,8 @@ class Hosting:
         if self._departing is not None:
             self._departing.tick(group.following if group is not None else None)
         if placing.roster.version:
+            if placing.roster is not self._stored:
+                self._store([*self._groups])
             self._follow(now_ns)
             self._point_out()
 
@@ -187,7 +195,8 @@ class Hosting:
             group.share(len(self._groups))
 
     def _store(self, numbers: list[int]) -> None:
-        self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)))
+        self._stored = self.placing.roster
+        self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)), roster=self._stored.encode())
         self._journal.host(self.hosted)
 
     def answer_elsewhere(
@@ -232,7 +241,8 @@ def hosting_of(
     open_group: OpenGroup,
 ) -> Hosting:
     """Of a node that knows what it is; ``new``: since just now."""
-    own_id, known = (new.node_id, new.roster) if new is not None else (journal.draw(0), None)
+    own_id = new.node_id if new is not None else journal.draw(0)
+    known = Roster.decode(hosted.roster) if hosted.roster else None
     placing = Placing(settings, effects, connections, hosted.founders, own_id, known)
     asking = connections.questions_of(OF_NODE)
     asks = new is None and bool(settings.join)

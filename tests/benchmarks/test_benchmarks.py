@@ -214,7 +214,7 @@ def test_rivals_leave_nothing_behind(number: signal.Signals, tmp_path: Path, mon
 def test_a_benchmark_that_starts_nodes_unwinds_when_it_is_told_to_end(path: Path) -> None:
     """At SIGTERM Python ends at once: folders of nodes stayed in the temporary folder."""
     source = path.read_text()
-    starts_nodes = re.search(r"(?<!def )\b(Cluster|running|members)\(", source)
+    starts_nodes = '__name__ == "__main__"' in source and re.search(r"(?<!def )\b(Cluster|running|members)\(", source)
     assert not starts_nodes or "unwind_at_sigterm()" in source
 
 

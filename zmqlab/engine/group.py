@@ -103,10 +103,10 @@ class Group:
         self.following = Following(number, placing, replication) if placing is not None else None
         """How the members follow the roster; None: the cluster has no shards."""
         asking = connections.questions_of(number)
-        self.joining = Joining(
-            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
-        )
         places = (lambda: placing.roster.places) if placing is not None else tuple
+        self.joining = Joining(
+            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number, places
+        )
         self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number, places)
         is_last = placing.is_last if placing is not None else None
         leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None

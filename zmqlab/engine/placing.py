@@ -61,8 +61,6 @@ AWAITED_TIMEOUTS = 25
 """In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken
 in takes two or three, and a node that catches up answers all the time."""
 GROUP_OF_ROSTER = 0
-LET_GO_MAX = 64
-"""Nodes that have left and are known by their identities: several times as many as a cluster has."""
 
 
 class Placing:
@@ -77,12 +75,10 @@ class Placing:
         node_id: int,
         known: Roster | None = None,
     ) -> None:
-        """``known``: what this node was told at its first start."""
+        """``known``: the newest version that this node knew before."""
         ids = {at: founder for founder, at in founders.addresses}
         self.roster = Roster.of_founders(list(ids), settings.shards, settings.replication_factor, ids)
         """The newest version that is known to be committed."""
-        self.let_go: dict[int, None] = {}
-        """Nodes that older versions had, as far as this process has known them, and that have left; the latest last."""
         self.node_id = node_id
         self.copies = settings.replication_factor
         self.own_address = settings.endpoint
@@ -100,8 +96,6 @@ class Placing:
     def learn(self, roster: Roster) -> None:
         """A committed version; an old one is ignored."""
         if roster.version > self.roster.version and len(roster.groups) == self._settings.shards:
-            left = (each for each in (*self.let_go, *self.roster.let_go_by(roster)) if each not in roster.ids)
-            self.let_go = dict.fromkeys(list(left)[-LET_GO_MAX:])
             self.roster = roster
             others = [place for place in roster.places if place != self.own_address]
             self._connections.want(OF_NODE, others, ())
@@ -165,7 +159,7 @@ class Placing:
     @property
     def place(self) -> str:
         """Where the roster has this node; where it is, if the roster does not know it; empty if it was let go."""
-        return self.roster.address_of(self.node_id) or ("" if self.node_id in self.let_go else self.own_address)
+        return self.roster.place_of(self.node_id, self.own_address)
 
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
@@ -174,7 +168,7 @@ class Placing:
     @property
     def wanted(self) -> tuple[int, ...]:
         """The groups that this node is to hold."""
-        return self.roster.held_by(self.own_address) if self.node_id not in self.let_go else ()
+        return self.roster.held_by(self.own_address) if self.node_id not in self.roster.left else ()
 
     def places_in(self, group: int) -> tuple[str, ...]:
         """Where the members of a group are to be, the preferred leader first."""
@@ -313,9 +307,7 @@ class Following:
 
     def _was_let_go(self, node_id: int) -> bool:
         """Whether it had a place, and has none by what the log of group 0 has, committed or not."""
-        latest = self._latest()
-        left = (*self._placing.let_go, *self._roster.let_go_by(latest))
-        return node_id in left and node_id not in latest.ids
+        return node_id in self._latest().left
 
     def _dismiss(self, node_id: int, address: str) -> Change:
         latest = self._latest()

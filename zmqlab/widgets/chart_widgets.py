@@ -74,7 +74,7 @@ class LiveCharts(LiveFigure):
         enlarge(layout, scale)
         if fills:
             fill_place(layout)
-        super().__init__(layout, toolbar=toolbar)
+        super().__init__(layout, toolbar=toolbar, sampler=self._sampler)
         self._unregister = self._sampler.on_tick(self._tick)
 
     def static(self, theme: ThemeName = "light") -> UIElement:

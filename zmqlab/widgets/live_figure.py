@@ -53,8 +53,10 @@ from bokeh.embed import json_item
 from bokeh.models import UIElement
 from ipywidgets import widget_serialization
 
+from zmqlab.widgets.courier import Courier, box_with
 from zmqlab.widgets.palette import style_sheet, themed
 from zmqlab.widgets.readings import Column
+from zmqlab.widgets.sampler import Sampler
 
 HERE = Path(__file__).parent
 HISTORY_KEPT = 1_200
@@ -352,6 +354,7 @@ class LiveFigure(anywidget.AnyWidget):
     Args:
         layout: the figures.
         toolbar: what stands above them: ``{key, kind: "select" | "toggle", label, value, options}`` each.
+        sampler: in whose ticks it is refreshed; its pushes travel with those of others (:mod:`zmqlab.widgets.courier`).
     """
 
     _esm = page_text("age.js") + page_text("pushes.js") + page_text("mark_labels.js") + page_text("live_figure.js")
@@ -360,16 +363,24 @@ class LiveFigure(anywidget.AnyWidget):
     _item = traitlets.Dict().tag(sync=True)
     _themes = traitlets.Dict().tag(sync=True)
     _toolbar = traitlets.List().tag(sync=True)
+    _courier = traitlets.Instance(Courier, allow_none=True).tag(sync=True, **widget_serialization)
+    _box = traitlets.Int().tag(sync=True)
+    """With the courier; 0: there is none."""
     _problem = traitlets.Unicode().tag(sync=True)
     """The error that stands above the figures; empty: none."""
     _ended = traitlets.Bool().tag(sync=True)
     """Nothing more will come. Until then a page that hears nothing for a while says that its figures are old."""
 
-    def __init__(self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, layout: UIElement, *, toolbar: Sequence[Mapping[str, Any]] = (), sampler: Sampler | None = None
+    ) -> None:
         self._lock = threading.RLock()
         """A page may set an option while the notebook does."""
         self._pushes = Pushes()
+        courier, box = box_with(sampler, self._pushes.heard) if sampler is not None else (None, 0)
         super().__init__(
+            _courier=courier,
+            _box=box,
             _library=bokeh_library(),
             _item=json_item(layout),
             _themes={"light": themed(layout, "light"), "dark": themed(layout, "dark")},
@@ -381,6 +392,8 @@ class LiveFigure(anywidget.AnyWidget):
         """Take the figures from the page."""
         super().close()
         close_rest(self)
+        if self._courier is not None:
+            self._courier.close_box(self._box)
 
     @property
     def watched(self) -> bool:
@@ -389,7 +402,13 @@ class LiveFigure(anywidget.AnyWidget):
 
     def refresh(self, make_frame: Callable[[], Frame], news: bool = False) -> bool:
         """As :meth:`Pushes.push`."""
-        return self._pushes.push(make_frame, self.send, news)
+        return self._pushes.push(make_frame, self._post, news)
+
+    def _post(self, message: dict[str, Any], buffers: list[bytes]) -> None:
+        if self._courier is None:
+            self.send(message, buffers)
+        else:
+            self._courier.post(self._box, self.send, message, buffers)
 
     def set_option(self, key: str, value: Any) -> None:
         """Change the value of something in the toolbar; a page does it, or the notebook."""

@@ -12,7 +12,7 @@ from tests.engine.shard_cluster import ShardCluster, endpoint
 from zmqlab.engine.group_founding import AssemblyOfShards
 from zmqlab.engine.placing import Following
 from zmqlab.placement import Roster
-from zmqlab.raft import Configuration
+from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Change, MemoryJournal, RaftByQuorum, ReplicaSettings
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import control
@@ -413,7 +413,10 @@ def test_two_nodes_that_exchange_their_addresses_keep_their_places() -> None:
     moved(cluster, 2, 4)
     cluster.journals[2] = journal
     cluster.start(2, peers=(), join=tuple(each for each in joined if each != endpoint(2)))
-    cluster.step_until(lambda: set(cluster.groups(2)) == held[4] and set(cluster.groups(4)) == held[2])
+    for _ in range(200):
+        cluster.step()
+        assert set(cluster.groups(2)) == held[4], "it opens no replica of the other one's groups meanwhile"
+        assert set(cluster.groups(4)) == held[2]
     cluster.step_until(cluster.is_placed)
     assert len(cluster.roster().nodes) == 5
 
@@ -533,6 +536,59 @@ def test_two_nodes_exchange_their_addresses_and_one_of_them_is_taken_out_at_once
     cluster.step_until(lambda: cluster.roster().address_of(other) == endpoint(2) and cluster.is_placed())
     assert cluster.groups(4) == {}
     assert len(cluster.roster().nodes) == 4
+
+
+X, Y, Z = 7, 8, 9
+"""X and Y have exchanged their addresses; Z leads a group of all three."""
+
+
+def exchanged(voters: tuple[int, ...], learners: tuple[int, ...]) -> tuple[Following, list[int]]:
+    """Of Z, which leads a group of X and Z. The roster has followed the exchange, and the group's log has not. In the
+    list are members that it lets go."""
+    places = {endpoint(number): node_id for number, node_id in enumerate((X, Y, Z))}
+    roster = Roster.of_founders(list(places), 3, 2, places).moved(X, endpoint(1))
+    group = next(number for number in range(3) if endpoint(0) not in roster.groups[number])
+    gone: list[int] = []
+    followers = {each: SimpleNamespace(acked_round=1, heard_at=100) for each in (X, Y)}
+    configuration = Configuration(voters, learners, tuple((each, at) for at, each in places.items()))
+    replication: Any = SimpleNamespace(node_id=Z, role=Role.LEADER, followers=followers, remove_member=gone.append)
+    replication.ticks, replication.election_ticks = 100, 20
+    replication.configuration, replication.configuration_index, replication.commit_index = configuration, 9, 9
+    placing: Any = SimpleNamespace(
+        roster=roster, places_in=roster.groups.__getitem__, note_awaited=lambda *_: None, copies=2
+    )
+    return Following(group, placing, replication), gone
+
+
+def test_a_member_that_has_moved_is_wanted_where_its_place_is() -> None:
+    """It went by the address in the group's log, where the roster has another node by then: a learner was let go, and
+    began anew."""
+    following, gone = exchanged(voters=(Z,), learners=(X,))
+    following.tick()
+    assert gone == []
+    assert following.release(X, "", asks_itself=False) is Change.PLACED
+    following, gone = exchanged(voters=(X, Z), learners=())
+    assert following.preferred_member == (X if following.preferred == endpoint(1) else Z)
+
+
+def test_a_member_is_let_go_whose_place_is_elsewhere_though_its_address_is_wanted() -> None:
+    """The other one stood, by the group's log, where X is now: it was taken for the member that is wanted there."""
+    following, gone = exchanged(voters=(X, Y, Z), learners=())
+    for _ in range(5):
+        following.tick()
+        following._replication.ticks += 20  # type: ignore[misc]
+        for progress in following._replication.followers.values():
+            progress.heard_at += 20
+    assert set(gone) == {Y}
+
+
+def test_a_node_is_not_taken_in_where_its_place_is_not() -> None:
+    """X was at Y's address, and a group of Y took it in, before the roster followed the exchange."""
+    following, _ = exchanged(voters=(Z,), learners=())
+    assert following.admit(X, endpoint(0)) is Change.UNDER_WAY
+    assert following.admit(X, endpoint(1)) is None
+    assert following.admit(Y, endpoint(1)) is Change.UNDER_WAY, "it is not heard yet that it has moved"
+    assert following.admit(99, endpoint(1)) is None, "one that has lost its disk"
 
 
 def test_a_node_that_was_let_go_does_not_take_the_place_that_another_has_at_its_address() -> None:

@@ -316,7 +316,7 @@ def test_the_report_reads_well_and_exports(make_nodes: MakeNodes, tmp_path: Path
         ({"rate": -5}, "rate is -5"),
         ({"rate": "fast"}, "rate is 'fast'"),
         ({"duration_s": 0}, "duration_s"),
-        ({"node_choice": "nearest"}, "node choice"),
+        ({"node_choice": "nearest"}, "node_choice"),
         ({"arrivals": "bursts"}, "arrivals"),
         ({"mix": {"passive": "many"}}, "share passive"),
         ({"mix": {"nonsense": 1}}, "do not fit"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from zmqlab.errors import SettingsError
 from zmqlab.lab.hosts import METRICS_OFFSET, Place
@@ -20,6 +20,7 @@ from zmqlab.settings import (
     LogLevel,
     NodeSettings,
     require_alike,
+    require_choice,
     require_whole,
 )
 from zmqlab.wording import counted
@@ -52,9 +53,8 @@ class NodePlan:
 
     def __post_init__(self) -> None:
         require_alike(self.more)
-        for name, choices in (("durability", get_args(Durability)), ("log_level", get_args(LogLevel))):
-            if (value := getattr(self, name)) not in choices:
-                raise SettingsError(f"{name} is {value!r}: choose {', '.join(choices)}")
+        require_choice("durability", self.durability, Durability)
+        require_choice("log_level", self.log_level, LogLevel)
         REPLICATIONS.expect(self.replication)
 
     @property

@@ -98,6 +98,11 @@ class Dealer:
     def __len__(self) -> int:
         return len(self.groups)
 
+    @property
+    def numbers(self) -> list[int]:
+        """Of the groups, at the nodes."""
+        return [each.group for each in self.groups]
+
     def of(self, group: int) -> GroupOrders:
         """The group of this number."""
         return self._by_number[group]

@@ -249,7 +249,7 @@ def fill(layout: UIElement, frame: Frame) -> None:
     """Give the models of ``layout`` what ``frame`` shows, as the JavaScript of a page does."""
     named = {model.name: model for model in layout.references() if isinstance(getattr(model, "name", None), str)}
     for name, stream in frame.streams.items():
-        rows = dict(stream.newest(None))
+        rows = dict(zip(stream.names, stream.newest(None), strict=True))
         unknown = np.full(len(rows["t"]), np.nan)
         named[name].data = dict.fromkeys(named[name].data, unknown) | rows
         for part in (model for other, model in named.items() if other.startswith(f"{name}/")):

@@ -165,7 +165,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     state.offset = message.key ? message.now - performance.now() : Math.max(state.offset - 0.05, message.now - performance.now());
     let buffer = 0;
     for (const [name, columns] of message.streams) {
-      const added = columnsOf(columns, buffers[buffer++]);
+      const added = columnsOf(columns ?? Object.keys(history.streams[name]), buffers[buffer++]);
       history.append(name, added, message.key, message.now - KEPT_MS);
       if (name === "messages") take(added, message.key);
     }

@@ -245,7 +245,7 @@ async function render({ model, el }) {
     state.now = message.now;
     let buffer = 0;
     for (const [source, columns, keep] of message.streams) {
-      const next = {}, fresh = columnsOf(columns, buffers[buffer++]);
+      const next = {}, fresh = columnsOf(columns ?? Object.keys(data[source]), buffers[buffer++]);
       for (const [column, added] of Object.entries(fresh)) {
         next[column] = message.key ? added : tail(data[source][column], added, keep);
       }

@@ -4,7 +4,7 @@ One thin anywidget, :class:`LiveFigure`. The page gets BokehJS from the installe
 neither the network nor a port of its own. It gets the figure as a bokeh JSON item, and from then on messages with a
 sequence number::
 
-    {seq, key, now, streams: [[source, [column, ...], rows kept], ...], tables: {source: {column: [...]}},
+    {seq, key, now, streams: [[source, [column, ...] or null, rows kept], ...], tables: {source: {column: [...]}},
      set: [[model name, property, value], ...]}     and one binary buffer for each stream,
     its columns one after the other
 
@@ -12,7 +12,8 @@ sequence number::
   ``NAME/...`` is a *part* of stream ``NAME``: the page fills it with the columns that both have, if all of them came.
 - A *table* is a small source that travels whole when it has changed.
 - *set* lists properties of named models: ranges, labels, visibility.
-- A *key frame* carries all of it. A page that misses a number asks for a key frame, and waits for it.
+- A *key frame* carries all of it, and the names of the columns, which stay until the next one. A page that misses a
+  number asks for a key frame, and waits for it.
 
 **When a push goes out** is decided by :class:`Flow`: at most ten times a second, less often for a slow page, and not at
 all for a hidden one. A page says that it is there, that it has painted a push, that it is hidden, that it leaves. The
@@ -47,7 +48,6 @@ from typing import Any
 import anywidget
 import bokeh
 import ipywidgets
-import numpy as np
 import traitlets
 from bokeh.embed import json_item
 from bokeh.models import UIElement
@@ -91,8 +91,8 @@ class Stream:
     """Rows that it ever had."""
     names: tuple[str, ...]
     """Its columns, in the order in which they travel."""
-    newest: Callable[[int | None], Mapping[str, Column]]
-    """The last so many rows, or with None all that are kept, by column."""
+    newest: Callable[[int | None], Column]
+    """The last so many rows, or with None all that are kept: one array, with a line for each column."""
 
 
 @dataclass(slots=True)
@@ -111,12 +111,12 @@ class Frame:
 
 def _message(frame: Frame, before: Frame | None) -> tuple[dict[str, Any], list[bytes]]:
     """The message, and its buffers, that brings a page from ``before`` to ``frame``; None: the page has nothing yet."""
-    streams: list[tuple[str, tuple[str, ...], int]] = []
+    streams: list[tuple[str, tuple[str, ...] | None, int]] = []
     buffers: list[bytes] = []
     for name, stream in frame.streams.items():
         rows = stream.newest(None if before is None else stream.total - before.streams[name].total)
-        buffers.append(np.concatenate([rows[column] for column in stream.names]).astype("<f8", copy=False).tobytes())
-        streams.append((name, stream.names, HISTORY_KEPT))
+        buffers.append(rows.astype("<f8", copy=False).tobytes())
+        streams.append((name, stream.names if before is None else None, HISTORY_KEPT))
     old_tables = {} if before is None else before.tables
     old_properties = {} if before is None else before.properties
     tables = {name: table for name, table in frame.tables.items() if old_tables.get(name) != table}
@@ -217,14 +217,17 @@ class _CellWatch:
 
     def is_busy(self) -> bool:
         """Whether a cell runs now. The first call in a kernel comes from a cell, and starts watching."""
+        if self._shell is None:
+            self._watch_shell()
+        return self._busy
+
+    def _watch_shell(self) -> None:
         ipython = sys.modules.get("IPython")  # not imported for this: without it there are no cells
-        shell = ipython.get_ipython() if ipython is not None else None
-        if shell is not None and self._shell is not shell:
-            self._shell = shell
+        self._shell = shell = ipython.get_ipython() if ipython is not None else None
+        if shell is not None:
             self._busy = bool(getattr(shell, "kernel", None))
             shell.events.register("pre_execute", self._begin)
             shell.events.register("post_execute", self._end)
-        return self._busy
 
     def _begin(self) -> None:
         self._busy = True

@@ -129,9 +129,8 @@ class Sampler:
         return self._nodes.groups
 
     def behind(self, name: str) -> Behind | None:
-        """How far a member is behind; None if it has told nothing, or is no member."""
-        track = self.nodes.get(name)
-        return None if track is None else self._nodes.behind(track, time.monotonic())
+        """How far a member was behind in the last row; None if it has told nothing, or is no member."""
+        return self._nodes.behinds.get(name)
 
     @property
     def load(self) -> LoadMetrics | None:

@@ -33,6 +33,7 @@ from zmqlab.market import (
     Trade,
     symbol_code,
 )
+from zmqlab.market.types import Depth
 
 ACME = "ACME"
 BUY, SELL = Side.BUY, Side.SELL
@@ -630,3 +631,8 @@ def test_the_tape_holds_the_last_64_trades_oldest_first(market: Market) -> None:
 def test_a_symbol_s_code_is_its_characters(market: Market) -> None:
     assert symbol_code("A.B-C_12").to_bytes(8, "little") == b"A.B-C_12"
     assert market.order(BUY, 1, 1, symbol="A.B-C_12").status is Status.NEW
+
+
+def test_a_book_with_one_side_has_no_spread_to_name() -> None:
+    assert repr(Depth("ACME", [(100, 5, 1)], [(103, 2, 1)])).startswith("ACME (spread 3)\n")
+    assert repr(Depth("ACME", [(100, 5, 1)], [])).startswith("ACME\n")

@@ -163,7 +163,7 @@ def nothing_twice(
         if node.orders_applied != expected:
             return Check(name, False, f"{node.name} applied {node.orders_applied:,} orders, the log says {expected:,}")
     copies = sum(map(len, log.copies.values()))
-    return Check(name, True, f"{expected:,} orders applied on every node; {copies:,} retries had no effect")
+    return Check(name, True, f"{expected:,} orders applied on every node; {_counted(copies, 'retry')} had no effect")
 
 
 def majority_told(told: int, voters: int, unknown: int, last_index: int) -> Check:
@@ -272,7 +272,9 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str
         if len(set(values.values())) > 1:
             return Check(name, False, f"{what} differs at index {nodes[0].log_index}: {_hashes(values)}")
     return Check(
-        name, True, f"{len(nodes)} nodes, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}"
+        name,
+        True,
+        f"{_counted(len(nodes), 'node')}, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}",
     )
 
 
@@ -384,7 +386,7 @@ def one_leader(leaders: Mapping[int, Collection[str]]) -> Check:
     if crowded:
         term, names = min(crowded.items())
         return Check(name, False, f"in term {term} {' and '.join(sorted(names))} led")
-    return Check(name, True, f"leaders seen in {len(leaders)} terms")
+    return Check(name, True, f"leaders seen in {_counted(len(leaders), 'term')}")
 
 
 def _requests(acknowledgements: Sequence[Acknowledgement]) -> str:
@@ -417,3 +419,9 @@ def outcome_of(checks: Iterable[Check]) -> Outcome:
     if False in kept:
         return "failed"
     return "not judged" if None in kept or not kept else "passed"
+
+
+def _counted(count: int, noun: str) -> str:
+    """``1 retry``, ``2 retries``, ``0 terms``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"

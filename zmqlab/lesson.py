@@ -5,8 +5,8 @@ take a few minutes. What a chapter claims and checks stays the same. The smaller
 cells, where no reader meets them (``tests/notebooks/quick_copies.py``). What is not in a cell, such as a grader, reads
 ``ZMQLAB_QUICK=1``.
 
-:func:`anatomy` shows the fields of a frame, :func:`log_of` the log as a node holds it. Both show what the wire layer has
-decoded, and decide nothing.
+:func:`anatomy` shows the fields of a frame, :func:`log_of` the log as a node holds it. Both show what the wire layer
+has decoded, and decide nothing.
 """
 
 from __future__ import annotations

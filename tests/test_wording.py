@@ -15,7 +15,8 @@ def test_a_count_agrees_with_its_noun(count, said):
 
 
 def test_a_plural_of_its_own():
-    assert [counted(count, "entry", "entries") for count in (1, 2)] == ["1 entry", "2 entries"]
+    assert [counted(count, "log entry") for count in (1, 2)] == ["1 log entry", "2 log entries"]
+    assert [counted(count, "node runs", "nodes run") for count in (1, 2)] == ["1 node runs", "2 nodes run"]
 
 
 def test_a_verb_agrees_with_its_subject():

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """``1 order``, ``2,345 orders``; ``many`` where the plural is not ``one`` with an s."""
-    return f"{count:,} {agreeing(count, one, many or f'{one}s')}"
+    """``1 order``, ``2 entries``, ``2,345 orders``; ``many`` where the plural ends neither in s nor in ies."""
+    plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{count:,} {agreeing(count, one, many or plural)}"
 
 
 def agreeing(count: int, one: str, many: str) -> str:

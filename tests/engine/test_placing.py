@@ -394,8 +394,8 @@ def test_a_node_whose_only_seed_ended_before_it_said_so_is_told_by_the_others_th
 
 
 def test_a_node_comes_while_the_leader_that_takes_it_in_is_let_go_itself() -> None:
-    """The leader of group 0 stays until the newcomer votes there. The newcomer asked it no more whether it is in, as the
-    roster was without it, and no other node says so (found by ``zmqlab.sim``, seed 71002824 with shards)."""
+    """The leader of group 0 stays until the newcomer votes there. The newcomer asked it no more whether it is in, as
+    the roster was without it, and no other node says so (found by ``zmqlab.sim``, seed 71002824 with shards)."""
     cluster = founded(copies=0)
     leaving = cluster.leader(0)
     assert leaving is not None

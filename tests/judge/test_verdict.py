@@ -167,6 +167,8 @@ def test_two_leaders_in_one_term_fail_it(run: History, nodes: list[FakeNode]) ->
     endpoints = [node.endpoint for node in nodes]
     honest = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1"}})
     assert honest.ok
+    assert "leaders seen in 2 terms" in repr(honest)
+    assert "leaders seen in 1 term\n" in repr(judge(endpoints, run.acknowledgements, leaders={1: {"node0"}}))
     verdict = judge(endpoints, run.acknowledgements, leaders={1: {"node0"}, 2: {"node1", "node2"}})
     assert failed(verdict) == {"one leader a term"}
     assert "in term 2 node1 and node2 led" in repr(verdict)

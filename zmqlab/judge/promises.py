@@ -167,7 +167,7 @@ def nothing_twice(
             return Check(
                 name, False, f"{node.name} applied {node.orders_applied:,} of the log's {counted(expected, 'order')}"
             )
-    copies = counted(sum(map(len, log.copies.values())), "retry", "retries")
+    copies = counted(sum(map(len, log.copies.values())), "retry")
     return Check(name, True, f"{counted(expected, 'order')} applied on every node; {copies} had no effect")
 
 
@@ -278,7 +278,9 @@ def nodes_agree(nodes: Sequence[NodeEvidence], mismatches: int = 0, parting: str
         if len(set(values.values())) > 1:
             return Check(name, False, f"{what} differs at index {nodes[0].log_index}: {_hashes(values)}")
     return Check(
-        name, True, f"{len(nodes)} nodes, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}"
+        name,
+        True,
+        f"{counted(len(nodes), 'node')}, state hash {nodes[0].state_hash[:12]} at index {nodes[0].log_index:,}",
     )
 
 
@@ -379,7 +381,7 @@ def one_log(conflicts: Sequence[object], compared: int) -> Check:
     """Every node that was asked for a committed entry, at any time, gave the same one."""
     name = "one log"
     if conflicts:
-        entries = counted(len(conflicts), "committed entry", "committed entries")
+        entries = counted(len(conflicts), "committed entry")
         return Check(name, False, f"{entries} unlike on two nodes: {conflicts[0]}")
     return Check(name, True, f"{compared:,} committed entries were read more than once, from several nodes, and agreed")
 

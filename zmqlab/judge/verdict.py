@@ -324,7 +324,7 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         )
     books = [read.key for read in taken.reads or ()]
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=books)
-    entries = counted(len(log.entries), "log entry", "log entries")
+    entries = counted(len(log.entries), "log entry")
     return Verdict(
         (complete, *_from_the_log(taken, replayed, watched, last_index)),
         f"{_remembered(taken)}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
@@ -434,4 +434,4 @@ def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem
             )
             detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
-    return Check(name, True, counted(len(log.entries), "entry", "entries"))
+    return Check(name, True, counted(len(log.entries), "entry"))

@@ -104,5 +104,5 @@ def check_shards(nodes: int, shards: int, replication_factor: int) -> None:
             f"replication_factor is {replication_factor}, and every node holds the one group: say shards, too"
         )
     if replication_factor and shards * replication_factor < nodes:
-        copies = f"{counted(shards, 'shard')}, {counted(replication_factor, 'copy', 'copies')} each"
+        copies = f"{counted(shards, 'shard')}, {counted(replication_factor, 'copy')} each"
         raise SettingsError(f"{copies}, are too few for {nodes} nodes")

@@ -302,7 +302,7 @@ def _of_nodes(facts: Facts) -> Iterable[Finding]:
     for each in (each for each in behind if each.name in facts.voters):
         assert each.status is not None
         since_ns = facts.time_of(each.name, (LabEvent.RESTARTED, LabEvent.RESUMED, LabEvent.ADDED))
-        yield Finding(f"{each.name} catches up, {counted(each.status.lag, 'entry', 'entries')} to apply", since_ns)
+        yield Finding(f"{each.name} catches up, {counted(each.status.lag, 'entry')} to apply", since_ns)
 
 
 def _is_silent(facts: Facts, node: NodeFacts) -> bool:

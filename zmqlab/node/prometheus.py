@@ -309,5 +309,5 @@ def why_not_ready(view: View) -> str:
     if not status.leader_id:
         return f"no leader known in term {status.term}"
     if status.lag > READY_LAG_ENTRIES:
-        return f"{counted(status.lag, 'entry', 'entries')} behind"
+        return f"{counted(status.lag, 'entry')} behind"
     return ""

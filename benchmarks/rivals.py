@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -220,7 +219,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="beginnings of names, with commas")
     parser.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, so that all servers end
+    machine.unwind_at_sigterm()
     rates = [float(rate) for rate in arguments.rate.split(",")]
     print(f"{machine.line()}.")
     rivals = chosen(arguments.only)

@@ -24,7 +24,7 @@ import time
 from functools import partial
 
 import psutil
-from machine import cpu_s
+from machine import cpu_s, unwind_at_sigterm
 from windows import SETTLE_S, Windows, in_turn, report
 
 from zmqlab import Cluster, LoadClient
@@ -116,6 +116,7 @@ def main() -> int:
     parser.add_argument("--scrapes", type=float, default=10.0, help="scrapes a second of each node")
     parser.add_argument("--scrape", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    unwind_at_sigterm()
     if arguments.scrape:
         return scrape(arguments.scrape.split(","), 1 / arguments.scrapes)
     if os.getloadavg()[0] > BUSY_LOAD:

@@ -20,7 +20,7 @@ from statistics import median
 from typing import NamedTuple
 
 import psutil
-from machine import cpu_s, line
+from machine import cpu_s, line, unwind_at_sigterm
 from tables import markdown
 
 from zmqlab import Cluster, LoadClient
@@ -132,6 +132,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(words)
+    unwind_at_sigterm()
     print(f"{line()}.\n")
     good = True
     sizes, queues = sizes_of(arguments.sizes), map(int, arguments.outstanding.split(","))

@@ -1,6 +1,7 @@
 """What a benchmark loads: an echo, nodes without books, or a cluster; of this checkout or of another one.
 
-``running`` starts the processes of a target on loopback, with a temporary folder, and ends them. ``Running.load`` runs
+``running`` starts the processes of a target on loopback, with a temporary run folder, and ends them. (If the benchmark
+is killed outright, its nodes end by themselves, and `zmqlab reap` removes the folder.) ``Running.load`` runs
 one load against it (``load_once.py``) and counts the processor time of both sides. Every process gets the
 ``PYTHONPATH`` of the checkout that is measured. To compare this one with an older commit:
 ``git worktree add ../old COMMIT``.
@@ -19,7 +20,6 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +31,7 @@ from machine import cpu_s
 from zmqlab import keys
 from zmqlab.client import ask
 from zmqlab.lab.hosts import free_base_ports
+from zmqlab.lab.run_folders import RunFolder
 from zmqlab.wire.node_status import NodeStatus
 
 HERE = Path(__file__).resolve().parent
@@ -216,16 +217,20 @@ def running(
     Raises:
         TimeoutError: the nodes were not ready in time.
     """
-    with tempfile.TemporaryDirectory(prefix="zmqlab-benchmark-") as folder, contextlib.ExitStack() as stack:
+    run_folder = RunFolder(None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(run_folder.leave)
+        run_folder.open()
+        folder = run_folder.path
         ports = free_base_ports(1 if kind == "echo" else nodes)
         if kind.endswith(KEYS):
-            keys.Keyring.new().save(Path(folder) / "keys")
+            keys.Keyring.new().save(folder / "keys")
             options = [*options, "--keys", f"{folder}/keys"]
         options = [*options, "--durability", durability]
         commands = [command_line(kind, tree, number, ports, folder, options) for number in range(len(ports))]
         processes = [stack.enter_context(started(command, environment(tree))) for command in commands]
         endpoints = [f"tcp://127.0.0.1:{port + 2}" for port in ports]
-        target = Running(kind, tree, endpoints, [process.pid for process in processes], Path(folder))
+        target = Running(kind, tree, endpoints, [process.pid for process in processes], folder)
         target.await_leader()
         time.sleep(SETTLE_S)
         yield target
@@ -248,7 +253,7 @@ def started(command: Sequence[str], env: dict[str, str] | None = None) -> Iterat
 
 
 def command_line(
-    kind: str, tree: Path, number: int, ports: Sequence[int], folder: str, options: Sequence[str]
+    kind: str, tree: Path, number: int, ports: Sequence[int], folder: Path, options: Sequence[str]
 ) -> list[str]:
     """The command that starts one process of a target."""
     bare_node = str(tree / "benchmarks" / "bare_node.py")
@@ -258,6 +263,6 @@ def command_line(
     if kind == "stamped":
         start = [str(tree / "benchmarks" / "stamped_node.py")]
     peers = ",".join(f"tcp://127.0.0.1:{port}" for port in ports if port != ports[number])
-    flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", folder, "--watch-stdin"]
+    flags = ["--node", f"node{number}", "--port", str(ports[number]), "--run-dir", str(folder), "--watch-stdin"]
     flags += ["--peers", peers] if peers else []
     return [sys.executable, *start, *flags, *(["--leader"] if number == 0 else []), *options]

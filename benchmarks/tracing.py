@@ -15,6 +15,7 @@ import random
 import sys
 import time
 
+from machine import unwind_at_sigterm
 from windows import Windows, in_turn, report
 
 from zmqlab import Cluster, LoadClient
@@ -69,6 +70,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10_000, help="orders a second of the run at a fixed rate")
     parser.add_argument("--share", type=float, default=0.01, help="of the requests")
     given = parser.parse_args()
+    unwind_at_sigterm()
     none, some, all_of_them = alone(0.0), alone(given.share), alone(1.0)
     print(
         f"an AppendEntries of {ENTRIES} requests: {some:.2f} us with {given.share:.0%} traced,"

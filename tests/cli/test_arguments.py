@@ -15,15 +15,21 @@ from zmqlab.cli import run
 from zmqlab.lab import processes
 
 NODES = "tcp://localhost:5002"
+KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the-leader")
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("nonsense", "No such command 'nonsense'"),
+        ("nonsense", "No such command 'nonsense'. (zmqlab --help explains)"),
         ("--nonsense", "No such option"),
         ("quick --nodes 0", "nodes is 0: it must be a whole number from 1 to 15"),
-        ("quick --nodes three", "Invalid value for '--nodes'"),
+        (
+            "quick --nodes three",
+            "Invalid value for '--nodes': it must be a whole number (zmqlab quick --help explains)",
+        ),
+        ("quick --trace much", "Invalid value for '--trace': it must be a number (zmqlab quick"),
+        ("client --metrics-port 70000", "Invalid value for '--metrics-port': it must be at most 65535 (zmqlab client"),
         ("quick --rate fast", "'fast' is not a rate"),
         ("quick --rate -5", "'-5' is not a rate"),
         ("quick --duration 0s", "'0s' is not a duration above zero"),
@@ -59,9 +65,10 @@ NODES = "tcp://localhost:5002"
         (f"client --nodes {NODES} --rate 0", "'0' is not a rate"),
         (f"client --nodes {NODES} --duration soon", "'soon' is not a duration"),
         (f"client --nodes {NODES} --symbols 0", "symbols"),
-        ("quick --generators 0", "Invalid value for '--generators'"),
+        ("quick --generators 0", "Invalid value for '--generators': it must be at least 1"),
         ("quick --generators 65", "generators is 65: it must be a whole number from 0 to 64"),
-        ("quick --repeat 0", "Invalid value for '--repeat'"),
+        ("quick --repeat 0", "Invalid value for '--repeat': it must be at least 1 (zmqlab quick --help explains)"),
+        *((f"{command} --keep /proc/kept", "the run can't be kept in /proc/kept: ") for command in KEEPERS),
         ("runs nowhere", "nowhere is no folder: name the one that was given as --keep"),
         ("report", "Missing argument 'RUN'"),
         ("status --nodes ,", "names no node"),

@@ -9,6 +9,7 @@ import pytest
 
 from tests.market.market import ACME, ANN, BUY, FOK, GTC, IOC, LARGEST, MARKET, SELL, Market, outcome, rejected
 from zmqlab.market import Fill, Reason, Status, TimeInForce, Trade
+from zmqlab.market.types import Depth
 
 # Priority and price.
 
@@ -204,3 +205,8 @@ def test_the_tape_holds_the_last_64_trades_oldest_first(market: Market) -> None:
     tape = market.exchange.trades(ACME)
     assert [trade.taker_order_id for trade in tape] == list(range(8, 72))
     assert {trade.maker_order_id for trade in tape} == {1}
+
+
+def test_a_book_with_one_side_has_no_spread_to_name() -> None:
+    assert repr(Depth("ACME", [(100, 5, 1)], [(103, 2, 1)])).startswith("ACME (spread 3)\n")
+    assert repr(Depth("ACME", [(100, 5, 1)], [])).startswith("ACME\n")

@@ -38,6 +38,7 @@ from zmqlab.cli.output import (
 )
 from zmqlab.errors import EXIT_FAILED, EXIT_OK, SettingsError
 from zmqlab.settings import DEFAULT_REPLICATION, parse_duration, parse_rate
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.cli.terminal import LiveRun
@@ -276,7 +277,7 @@ def _follow(live: LiveRun, phase: str) -> None:
 
 
 def _counters(state: TortureState) -> list[str]:
-    return [f"{state.faults} {'fault' if state.faults == 1 else 'faults'} over", f"last gap {state.gap_ms:,.0f} ms"]
+    return [f"{counted(state.faults, 'fault')} over", f"last gap {state.gap_ms:,.0f} ms"]
 
 
 def _try_many(first_seed: int, runs: int, settings: SimSettings, jobs: int) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from zmqlab.cli.styled_lines import Line, Span, as_lines, labelled, wrapped
 from zmqlab.tables import text_table
+from zmqlab.wording import counted
 
 if TYPE_CHECKING:
     from zmqlab.judge.verdict import LoadResult
@@ -118,7 +119,7 @@ def of_torture(result: TortureResult, per_group: bool = False) -> list[Block]:
     return [
         Said(),
         *_of_load(result.load),
-        Said(f"{len(result.outcomes)} faults, seed {result.settings.get('seed')}", "title"),
+        Said(f"{counted(len(result.outcomes), 'fault')}, seed {result.settings.get('seed')}", "title"),
         Rows(HEAD, result.rows()),
         Said(),
         *of_groups,
@@ -205,6 +206,6 @@ def _places(run_dir: str, kept: str) -> list[Block]:
 def _verdict(what: str, outcome: str, load: LoadResult) -> Said:
     """The last line. A threshold that was crossed breaks no promise, and is told beside it."""
     crossed = sum(check.ok is False for check in load.thresholds)
-    count = "1 threshold was" if crossed == 1 else f"{crossed} thresholds were"
+    count = counted(crossed, "threshold was", "thresholds were")
     style = "warn" if crossed and outcome == "passed" else OUTCOMES[outcome]
     return Said(f"{what}: {outcome.upper()}" + (f", but {count} crossed" if crossed else ""), style)

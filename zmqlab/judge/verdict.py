@@ -36,6 +36,7 @@ from zmqlab.load.load_report import LatencySummary, LoadReport
 from zmqlab.replica.replications import REPLICATIONS
 from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import GAPS_HEAD, HOLDS_HEAD, StatusTable, html_table, text_table
+from zmqlab.wording import counted
 
 MAX_REPLAYED_COMMANDS = 1_000_000
 """Some ten seconds of the naive book's time."""
@@ -323,10 +324,11 @@ def _verdict_on(taken: RunEvidence, max_replayed_commands: int, max_replay_s: fl
         )
     books = [read.key for read in taken.reads or ()]
     replayed = replay(log.entries, max_replayed_commands, max_s=max_replay_s, books=books)
+    entries = counted(len(log.entries), "log entry")
     return Verdict(
         (complete, *_from_the_log(taken, replayed, watched, last_index)),
-        f"{_remembered(taken)}; {len(log.entries):,} log entries; {replayed.commands_replayed:,} of "
-        f"{replayed.commands_applied:,} commands replayed on the naive book",
+        f"{_remembered(taken)}; {entries}; {replayed.commands_replayed:,} of {replayed.commands_applied:,} commands"
+        " replayed on the naive book",
         nodes,
         (replayed.commands_replayed, replayed.commands_applied),
     )
@@ -372,7 +374,7 @@ def _over_groups(name: str, verdicts: Mapping[int, Verdict]) -> Check:
     for ok in (False, None):
         bad = [f"group {group}: {check.detail}" for group, check in told.items() if check.ok is ok]
         if bad:
-            more = [f"and {len(bad) - GROUPS_SHOWN} more groups"] if len(bad) > GROUPS_SHOWN else []
+            more = [f"and {counted(len(bad) - GROUPS_SHOWN, 'more group')}"] if len(bad) > GROUPS_SHOWN else []
             requests = tuple(each for check in told.values() for each in check.requests)
             return Check(name, ok, "; ".join([*bad[:GROUPS_SHOWN], *more]), requests)
     first = min(told)
@@ -432,4 +434,4 @@ def _log_complete(log: LogPiece, last_index: int, allow_compacted: bool, problem
             )
             detail += ". Judge what is left with --allow-compacted (allow_compacted=True), or begin on a new cluster"
         return Check(name, allow_compacted or None, detail + (": allowed" if allow_compacted else ""))
-    return Check(name, True, f"{len(log.entries):,} entries")
+    return Check(name, True, counted(len(log.entries), "entry"))

@@ -23,6 +23,7 @@ from zmqlab.settings import (
     require_choice,
     require_whole,
 )
+from zmqlab.wording import counted
 
 KEY_FOLDER = "keys"
 """In the run folder."""
@@ -103,4 +104,5 @@ def check_shards(nodes: int, shards: int, replication_factor: int) -> None:
             f"replication_factor is {replication_factor}, and every node holds the one group: say shards, too"
         )
     if replication_factor and shards * replication_factor < nodes:
-        raise SettingsError(f"{shards} shards, {replication_factor} copies each, are too few for {nodes} nodes")
+        copies = f"{counted(shards, 'shard')}, {counted(replication_factor, 'copy')} each"
+        raise SettingsError(f"{copies}, are too few for {nodes} nodes")

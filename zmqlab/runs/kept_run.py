@@ -381,6 +381,12 @@ def _written_to(parent: Path, fill: Callable[[Path], None]) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
+def expect_room(parent: Path) -> None:
+    """Raise SettingsError if no run can be kept in ``parent``; it is made if it is missing."""
+    with _written_to(parent, lambda _: None):
+        pass
+
+
 def _renamed(new: Path, names: Iterable[Path]) -> Path:
     """Give ``new`` the first of the names that is free."""
     for path in names:

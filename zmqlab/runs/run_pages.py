@@ -314,7 +314,7 @@ def signed_table(rows: Iterable[tuple[tuple[str, str], str, str]]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], style: str = "") -> str:
     """A table that scrolls by itself if the page is narrow."""
-    text = html_table(head, rows) if head else html_table((), rows).replace("<thead><tr></tr></thead>", "")
+    text = html_table(head, rows, aligned=False).replace("<thead><tr></tr></thead>", "")
     return f'<div class="scroll {style}">{text}</div>'
 
 

@@ -41,6 +41,7 @@ from zmqlab.scenarios.scenario_file import Scenario, Step
 from zmqlab.scenarios.scenario_steps import Served, Situation, undone
 from zmqlab.tables import GAPS_HEAD, html_table, text_table
 from zmqlab.wire.control import Event
+from zmqlab.wording import counted
 
 POLL_S = 0.02
 """How often a condition is looked at: an election takes ten times as long."""
@@ -274,7 +275,7 @@ class _Run:
             leads = f"{sum(map(bool, self._cluster.leaders.values()))} of {self._cluster.shards} groups have a leader"
         told = {name: load.settings for name, load in self._loads.items()}
         offered = ", ".join(f"{name} offers {each.rate_text} for {each.duration_s:g} s" for name, each in told.items())
-        self._tell(f"{len(running)} nodes run, {leads}; {offered}")
+        self._tell(f"{counted(len(running), 'node runs', 'nodes run')}, {leads}; {offered}")
 
     def take_steps(self) -> list[str]:
         """One after the other; what went wrong."""

@@ -28,3 +28,4 @@ def test_a_verb_agrees_with_its_subject():
 )
 def test_a_list(names, said):
     assert joined(names) == said
+    assert joined(names, "or") == said.replace("and", "or")

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from zmqlab.endpoints import CLIENT_PORT, PORTS_PER_NODE, client_endpoint, is_loopback, parse_endpoint, spelled
 from zmqlab.errors import SettingsError
+from zmqlab.wording import joined
 
 Durability = Literal["os", "fsync", "memory"]
 """``os``: the journal survives the death of every process. ``fsync``: also a power cut. ``memory``: nothing."""
@@ -111,7 +112,7 @@ def require_choice(name: str, value: object, choices: Any) -> None:
     """Raise SettingsError unless ``value`` is one of the words of ``choices``, a ``Literal``."""
     words = get_args(choices)
     if value not in words:
-        raise SettingsError(f"{name} is {value!r}: choose {', '.join(words[:-1])} or {words[-1]}")
+        raise SettingsError(f"{name} is {value!r}: choose {joined(words, 'or')}")
 
 
 def require_path(name: str, value: object) -> Path:

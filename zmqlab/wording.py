@@ -19,6 +19,6 @@ def agreeing(count: int, one: str, many: str) -> str:
     return one if count == 1 else many
 
 
-def joined(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``; empty without names."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; empty without names. ``word``: before the last of them."""
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zmqlab.wording import agreeing, counted, joined
+from zmqlab.wording import agreeing, counted, joined, numbered
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,10 @@ def test_a_count_agrees_with_its_noun(count, said):
 def test_a_plural_of_its_own():
     assert [counted(count, "log entry") for count in (1, 2)] == ["1 log entry", "2 log entries"]
     assert [counted(count, "node runs", "nodes run") for count in (1, 2)] == ["1 node runs", "2 nodes run"]
+
+
+def test_numbers_agree_with_their_noun():
+    assert [numbered("group", numbers) for numbers in ([3], [1, 2])] == ["group 3", "groups 1, 2"]
 
 
 def test_a_verb_agrees_with_its_subject():

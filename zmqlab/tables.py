@@ -17,6 +17,7 @@ import msgspec
 
 from zmqlab.wire import control
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import numbered
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
 HOLDS_HEAD = ("node", "state", "holds", "leads", "knows no leader of", "pid", "memory")
@@ -264,9 +265,8 @@ class StatusTable(Sequence[NodeState]):
         for place, number in ((place, brief.number) for brief in briefs for place in brief.awaited):
             waiting.setdefault(place.removeprefix("tcp://"), set()).add(number)
         return [
-            f"no node answers at {place}, which is to hold group{'s' if len(numbers) > 1 else ''} "
-            f"{', '.join(map(str, sorted(numbers)))}: the old members stay until then. Start it again, or take it out"
-            f" of the cluster with zmqlab remove {place}"
+            f"no node answers at {place}, which is to hold {numbered('group', sorted(numbers))}: the old members stay"
+            f" until then. Start it again, or take it out of the cluster with zmqlab remove {place}"
             for place, numbers in sorted(waiting.items())
         ]
 

@@ -1,4 +1,4 @@
-"""Words for a person: a count with its noun, a list of names, a verb that agrees with its subject.
+"""Words for a person: a count with its noun, a list of names or numbers, a verb that agrees with its subject.
 
 Every message says ``1 order`` and ``2,345 orders``, never ``1 orders``.
 """
@@ -17,6 +17,11 @@ def counted(count: int, one: str, many: str = "") -> str:
 def agreeing(count: int, one: str, many: str) -> str:
     """The word that goes with ``count``: ``is`` or ``are``."""
     return one if count == 1 else many
+
+
+def numbered(one: str, numbers: Sequence[int]) -> str:
+    """``group 3``, ``groups 1, 2``; the plural ends in s."""
+    return f"{agreeing(len(numbers), one, f'{one}s')} {', '.join(map(str, numbers))}"
 
 
 def joined(names: Sequence[str], word: str = "and") -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from zmqlab.client.roster import leader_of, newest_of
 from zmqlab.load.load_messages import LoadMetrics
 from zmqlab.wire.node_status import NodeStatus
-from zmqlab.wording import agreeing
+from zmqlab.wording import agreeing, numbered
 
 SHOWN = 4
 """Groups that are named; of more only the count is told."""
@@ -124,7 +124,7 @@ def findings_of_clients(
 def _named(numbers: Sequence[int]) -> str:
     if len(numbers) > SHOWN:
         return f"{len(numbers)} groups"
-    return f"group{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    return numbered("group", numbers)
 
 
 def _has(numbers: Sequence[int]) -> str:

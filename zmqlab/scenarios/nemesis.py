@@ -39,6 +39,7 @@ from zmqlab.scenarios.recovery import behind_in, behind_in_groups, has_leader, t
 from zmqlab.settings import DEFAULT_REPLICATION
 from zmqlab.tables import StatusTable
 from zmqlab.wire.fault_queries import LinkFault
+from zmqlab.wording import numbered
 
 MAX_NODES = 9
 """The rest of the 15 that a cluster may have is room to scale up."""
@@ -296,7 +297,7 @@ class Nemesis:
         if self._progress.acknowledged <= acknowledged_before:
             return "the client is not answered"
         waiting = self._progress.waiting_groups
-        return f"the client is not answered by group {', '.join(map(str, waiting))}" if waiting else ""
+        return f"the client is not answered by {numbered('group', waiting)}" if waiting else ""
 
     def _behind(self, table: StatusTable) -> dict[str, int]:
         return behind_in(table) if self._cluster.shards == 1 else behind_in_groups(self._cluster.feed)

@@ -34,6 +34,7 @@ from zmqlab.scenarios.nemesis import PROCEDURES, Deal, Nemesis, Progress
 from zmqlab.scenarios.written import Written, choices
 from zmqlab.wire.control import Event
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import numbered
 
 VICTIM = "victim"
 """The node, or the nodes, that the last fault hit."""
@@ -118,7 +119,7 @@ class Situation:
     def said_of_led(self, fault: Fault) -> str:
         """Which groups the nodes lead that a fault is about to hit; empty: none, or there is only one group."""
         led = self._led_by_those_hit(fault)
-        return f", leading group{'s' * (len(led) > 1)} {', '.join(map(str, led))}" if led else ""
+        return f", leading {numbered('group', led)}" if led else ""
 
     def _led_by_those_hit(self, fault: Fault) -> list[int]:
         """With several Raft groups: those that the nodes that it hits lead now, as nodes last said, in their order."""

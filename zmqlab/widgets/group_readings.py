@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from zmqlab.client.roster import leader_of
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import numbered
 
 LEAD_COLUMNS = ("led", "lead_low", "lead_top")
 """Of each slot: how many groups its node leads, and from where to where its part of the stack reaches."""
@@ -81,5 +82,5 @@ class GroupReadings:
         """In words: who leads how many groups, and which have no leader."""
         names = sorted({row.leader for row in self.rows} - {""})
         led = ", ".join(f"{name} leads {self.led_by(name)}" for name in names) or "no node leads"
-        without = [str(row.number) for row in self.rows if not row.leader]
-        return led + (f"; no leader: group{'s' * (len(without) > 1)} {', '.join(without)}" if without else "")
+        without = [row.number for row in self.rows if not row.leader]
+        return led + (f"; no leader: {numbered('group', without)}" if without else "")

@@ -120,6 +120,12 @@ class RunFolder:
         self._keep = keep
         self._mark()
 
+    @property
+    def left_over(self) -> Path | None:
+        """A temporary folder that stays when its run has ended; None: there is none, or a person has named it."""
+        is_here = self._is_temporary and self._lock is None and self._path is not None and self._path.is_dir()
+        return self._path if is_here else None
+
     def keep_evidence(self) -> None:
         """Something went wrong: a person will want to read the logs."""
         self.keep = True

@@ -1,5 +1,5 @@
-"""What a benchmark runs on, in one line: a figure without it can't be compared with another. And who else wants it, and
-how a benchmark ends that is told to.
+"""What a benchmark runs on, in one line: a figure without it can't be compared with another. Also the CPU time that
+processes have taken, processes that want all of it, and how a benchmark ends that is told to.
 
 A Python that was built without profile-guided optimisation (PGO) costs 10 % more CPU, so the line says how this one was
 built, as far as ``sysconfig`` knows. Debian's Python has PGO, and its ``sysconfig`` does not say so.
@@ -15,8 +15,10 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import psutil
 
 from zmqlab.machine_facts import these_versions, this_machine
 
@@ -37,6 +39,12 @@ def unwind_at_sigterm() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
             signal.signal(number, lambda *_: sys.exit(1))
+
+
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """CPU seconds of all these processes together since they began, user and system."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 @contextlib.contextmanager

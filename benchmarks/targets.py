@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from machine import cpu_s
 
 from zmqlab import keys
 from zmqlab.client import ask
@@ -92,11 +93,6 @@ class Running:
         """Whether its processes are nodes, which answer questions about their state."""
         return self.kind.partition("+")[0] in ("cluster", "pipeline", "stamped")
 
-    def cpu_s(self) -> float:
-        """CPU seconds of all processes of the target together since they began."""
-        times = [process.cpu_times() for process in self.processes]
-        return float(sum(each.user + each.system for each in times))
-
     def statuses(self) -> list[NodeStatus]:
         """What the nodes say of themselves; nothing for an echo."""
         if not self.is_cluster:
@@ -131,11 +127,12 @@ class Running:
         """
         values = {"nodes": self.endpoints, "rate": rate, "duration_s": seconds, **settings}
         command = [sys.executable, str(HERE / "load_once.py"), json.dumps(values), *([self.keys] if self.keys else [])]
-        told, (spent_s, turns) = run_load(command, tree or self.tree, seconds, lambda: (self.cpu_s(), self._turns()))
+        told, (spent_s, turns) = run_load(command, tree or self.tree, seconds, self._counters)
         return figures_of(told, rate, spent_s, turns)
 
-    def _turns(self) -> float:
-        return sum(status.turns_total for status in self.statuses())
+    def _counters(self) -> tuple[float, float]:
+        """CPU seconds of all processes, and turns of all nodes, since they began."""
+        return cpu_s(self.processes), sum(status.turns_total for status in self.statuses())
 
 
 def run_load(

@@ -115,6 +115,11 @@ def clock(time_ns: int) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest_ns // 1_000_000:03d}"
 
 
+def date_and_time(time_ns: int) -> str:
+    """The local date and time of day, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ns / 1e9))
+
+
 def _is_number(cell: str) -> bool:
     return cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit() or cell in ("", "-")
 

@@ -60,8 +60,8 @@ class Rig:
 
     def column(self, name: str) -> list[float]:
         """Of the rows of the last push."""
-        message, buffers = self.sent[-1]
-        _, names, _ = message["streams"][0]
+        names = next(message["streams"][0][1] for message, _ in reversed(self.sent) if message["key"])
+        _, buffers = self.sent[-1]
         return np.frombuffer(buffers[0], "<f8").reshape(len(names), -1)[names.index(name)].tolist()
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from zmqlab.wire import control
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wording import agreeing, counted
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
 HOLDS_HEAD = ("node", "state", "holds", "leads", "knows no leader of", "pid", "memory")
@@ -265,7 +266,7 @@ class StatusTable(Sequence[NodeState]):
         needed = voters // 2 + 1
         if self.shards > 1 or not voters or len(told) >= needed or any(status.leader_id for status in told):
             return []
-        answer = "1 node answers" if len(told) == 1 else f"{len(told)} nodes answer"
+        answer = f"{counted(len(told), 'node')} {agreeing(len(told), 'answers', 'answer')}"
         return [f"no node leads: {answer}, and a majority of {voters} is {needed}. Start another one"]
 
     def waits(self) -> list[str]:

@@ -30,6 +30,7 @@ import typer
 from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.settings import reason_of
+from zmqlab.wording import counted
 
 PACKAGE = Path(__file__).parents[1]
 BUILT_IN = PACKAGE / "chapters"
@@ -147,7 +148,7 @@ class Copied(NamedTuple):
     same: int
 
     def __str__(self) -> str:
-        said = [f"{self.new} file{'' if self.new == 1 else 's'} new"] if self.new else []
+        said = [f"{counted(self.new, 'file')} new"] if self.new else []
         said += [f"{self.kept} that you have changed left as they are"] if self.kept else []
         return ", ".join(said) or "all files as they are"
 

@@ -181,8 +181,7 @@ class Cluster(FaultVerbs):
             except BaseException as error:
                 self.keep = self.keep or isinstance(error, ZmqlabError)  # then the logs say why
                 rooms.end()
-                if isinstance(error, ZmqlabError) and (kept := self._folder.left_over):
-                    error.args = (f"{error}. Its logs are in {kept}",)
+                self._folder.name_in(error)
                 raise
         return self
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.monitoring.fakes import a_status
 from zmqlab.tables import NodeState, StatusTable, html_table, text_table
+from zmqlab.wire.node_status import Member
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,28 @@ def test_which_exchange_matches_orders(exchanges: list[str], said: str) -> None:
         states.append(NodeState(f"node{number}", "tcp://127.0.0.1:5002", "running", status))
     states.append(NodeState("gone", "tcp://127.0.0.1:5102", "silent"))
     assert StatusTable(tuple(states)).exchange == said
+
+
+def test_a_lost_majority_is_named_with_the_members_that_are_silent() -> None:
+    """At 80 columns the endpoint of a dead node was broken into two lines, and nothing said why none led."""
+    status = a_status()
+    status.name, status.role, status.leader_id, status.shards = "node0", "pre_candidate", 0, 1
+    status.members = [
+        Member(node_id=number + 1, name=f"node{number}", host="127.0.0.1", port=5_000 + 100 * number)
+        for number in range(3)
+    ]
+    endpoints = [f"tcp://127.0.0.1:{port}" for port in (5_002, 5_102, 5_202)]
+    said = StatusTable.of_answers(endpoints, {endpoints[0]: status}).text(80).splitlines()
+    assert [line.split()[:3] for line in said[-4:-1]] == [
+        ["node0", "running", "pre_candidate"],
+        ["node1", "silent", "-"],
+        ["node2", "silent", "-"],
+    ]
+    assert said[-1] == "no node leads: 1 node answers, and a majority of 3 is 2. Start another one"
+    second = msgspec.structs.replace(status, name="node1")
+    table = StatusTable.of_answers(endpoints, {endpoints[0]: status, endpoints[1]: second})
+    assert "no node leads" not in table.text(), "an election may go on"
+    assert "no node leads" not in StatusTable.of_answers(endpoints, {}).text(), "that is not known"
 
 
 HEAD = ("fault", "times", "gap median ms", "recovery worst s")

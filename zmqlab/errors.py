@@ -34,6 +34,9 @@ failure* is one of the classes here; its message says what happened and what to 
 
 from __future__ import annotations
 
+import os
+import traceback
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 """The command ran and its answer is no: a verdict that fails, a node that died."""
@@ -49,6 +52,15 @@ class ZmqlabError(Exception):
     """The root of all operating failures."""
 
     exit_status = EXIT_FAILED
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the line of the cell, and what happened. The way through this package says nothing to a
+        reader of a notebook. Where no cell is concerned it is the whole traceback."""
+        frames = traceback.extract_tb(self.__traceback__)
+        cells = [frame for frame in frames if not os.path.exists(frame.filename)]  # a cell is no file
+        if not cells:
+            return traceback.format_exception(self)
+        return [f"line {cells[-1].lineno} of the cell: {cells[-1].line}", f"{type(self).__name__}: {self}"]
 
 
 class SettingsError(ZmqlabError):

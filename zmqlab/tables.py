@@ -17,7 +17,7 @@ import msgspec
 
 from zmqlab.wire import control
 from zmqlab.wire.node_status import NodeStatus
-from zmqlab.wording import numbered
+from zmqlab.wording import agreeing, counted, numbered
 
 STATUS_HEAD = ("node", "state", "role", "term", "leader", "commit", "applied", "lag", "hash at", "chain hash")
 HOLDS_HEAD = ("node", "state", "holds", "leads", "knows no leader of", "pid", "memory")
@@ -181,14 +181,16 @@ class StatusTable(Sequence[NodeState]):
         answers: Mapping[str, NodeStatus],
         refusals: Mapping[str, str] = MappingProxyType({}),
     ) -> StatusTable:
-        """A row for each endpoint. Of a node that gave no answer the endpoint stands for its name: it is ``refused`` if
-        ``refusals`` says why, or else ``silent``."""
+        """A row for each endpoint. A node that gave no answer has the name by which another member knows it, or else
+        its endpoint; it is ``refused`` if ``refusals`` says why, or else ``silent``."""
+        known = [member for status in answers.values() for member in status.members if member.name]
+        names = {member.client_endpoint: member.name for member in known}
 
         def state_of(endpoint: str) -> NodeState:
             if endpoint in answers:
                 return NodeState(answers[endpoint].name, endpoint, "running", answers[endpoint])
             why = refusals.get(endpoint, "")
-            return NodeState(endpoint, endpoint, "refused" if why else "silent", why=why)
+            return NodeState(names.get(endpoint, endpoint), endpoint, "refused" if why else "silent", why=why)
 
         return cls(tuple(map(state_of, endpoints)))
 
@@ -254,8 +256,18 @@ class StatusTable(Sequence[NodeState]):
         return [node.row(names) for node in self.nodes]
 
     def _reasons(self) -> list[str]:
-        """Why nodes are ``refused``, and for which nodes groups wait; a sentence each."""
-        return [*(node.why for node in self.nodes if node.why), *self.waits()]
+        """Why nodes are ``refused``, why none leads, and for which nodes groups wait; a sentence each."""
+        return [*(node.why for node in self.nodes if node.why), *self._why_not_led(), *self.waits()]
+
+    def _why_not_led(self) -> list[str]:
+        """Of one Raft group: a sentence if a majority of its voters is not there to elect a leader; otherwise none."""
+        told = [node.status for node in self.nodes if node.status is not None]
+        voters = max((sum(member.voter for member in status.members) for status in told), default=0)
+        needed = voters // 2 + 1
+        if self.shards > 1 or not voters or len(told) >= needed or any(status.leader_id for status in told):
+            return []
+        answer = f"{counted(len(told), 'node')} {agreeing(len(told), 'answers', 'answer')}"
+        return [f"no node leads: {answer}, and a majority of {voters} is {needed}. Start another one"]
 
     def waits(self) -> list[str]:
         """For each silent node that groups wait for (:attr:`~zmqlab.wire.node_status.GroupBrief.awaited`) a sentence
@@ -271,7 +283,7 @@ class StatusTable(Sequence[NodeState]):
         ]
 
     def text(self, width: int | None = None) -> str:
-        """The table, no wider than ``width``; then why nodes are ``refused``, and which nodes are waited for."""
+        """The table, no wider than ``width``; then a sentence for each thing that keeps nodes from working."""
         tables = "\n\n".join(text_table(head, rows, width) for head, rows in self._tables())
         return "\n".join([tables, *self._reasons()])
 

@@ -95,6 +95,8 @@ KEEPERS = ("quick", f"client --nodes {NODES}", "sweep", "torture", "run kill-the
         ("torture --replication broadcast --faults wipe", "broadcast has no leader that could do that"),
         ("sim --trace .", "--trace '.' can't be written: Is a directory"),
         ("sim --trace nowhere/trace.json", "can't be written: No such file or directory"),
+        ("lab chapters", "lab takes no 'chapters': --to DIR says where your copy of the chapters is"),
+        ("demo chapters", "demo takes no 'chapters': it shows the panel, and no other page"),
         ("ps --loud", "No such option: --loud"),
         ("reap --loud", "No such option: --loud"),
     ],

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from zmqlab.endpoints import CLIENT_PORT, parse_endpoint
-from zmqlab.errors import ClusterError, PortInUse, SettingsError, ZmqlabError
+from zmqlab.errors import ClusterError, NodeError, PortInUse, SettingsError, ZmqlabError
 from zmqlab.lab import fleet, hosts, run_folders
 from zmqlab.lab.cluster import Cluster
 from zmqlab.lab.hosts import LocalHost
@@ -185,6 +185,18 @@ def test_a_start_that_failed_before_there_was_a_log_keeps_no_empty_folder(
     with pytest.raises(ZmqlabError):
         fake(None).start()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_start_that_failed_names_the_folder_with_its_logs(temporary: Path, tmp_path: Path) -> None:
+    """It was kept, and the person was not told: it stayed in the temporary folder for ever."""
+    fails = LocalHost([sys.executable, "-c", "raise SystemExit('zmqlab node: no')"])
+    with pytest.raises(NodeError) as raised:
+        Cluster(1, host=fails, keys=False).start()
+    (left,) = temporary.iterdir()
+    assert str(raised.value).endswith(f"zmqlab node: no. Its logs are in {left}")
+    assert (left / "logs" / "node0.stderr").is_file()
+    with pytest.raises(NodeError, match=r"zmqlab node: no$"):
+        Cluster(1, run_dir=tmp_path / "named", host=fails, keys=False).start()
 
 
 # -- what crashes left -----------------------------------------------------------------------------------------------

@@ -231,6 +231,8 @@ def status(
         typer.echo(f"state: {_agreement([each.status for each in table if each.status], endpoints)}")
         if table.exchange:
             typer.echo(f"exchange: {table.exchange}")
+        if not any(each.status or each.why for each in table):
+            typer.echo("no node answers: do they run, and is each port their base port + 2?")
     return EXIT_OK if all(each.status for each in table) else EXIT_FAILED
 
 
@@ -272,7 +274,7 @@ def scale(
     if as_json:
         print_json([{"name": each.name, "endpoint": each.client_endpoint} for each in members])
     else:
-        typer.echo("--nodes " + ",".join(each.client_endpoint for each in members))
+        typer.echo("clients reach all members with --nodes " + ",".join(each.client_endpoint for each in members))
     return EXIT_OK
 
 

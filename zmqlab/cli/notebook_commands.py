@@ -30,6 +30,7 @@ import typer
 from zmqlab.endpoints import parse_endpoints
 from zmqlab.errors import ClusterError, SettingsError
 from zmqlab.settings import reason_of
+from zmqlab.wording import counted
 
 PACKAGE = Path(__file__).parents[1]
 BUILT_IN = PACKAGE / "chapters"
@@ -82,6 +83,7 @@ def lab(
 
     Other options, such as --port 8900, are handed to JupyterLab. Needs the extra: pip install 'zmqlab[lab]'.
     """
+    _expect_options(context.args, "lab", "--to DIR says where your copy of the chapters is")
     _require("JupyterLab", NEEDED)
     copied = copy_chapters(source_folder(), to)
     typer.echo(f"{copied} in {to}", err=True)
@@ -104,6 +106,7 @@ def demo(
     The page loads nothing from the internet. Who opens it needs the token in the address that is printed. Other
     options, such as --port 8900, are handed to Voilà. Needs the extra: pip install 'zmqlab[lab]'.
     """
+    _expect_options(context.args, "demo", "it shows the panel, and no other page")
     _require("Voilà", ("voila", *NEEDED))
     notebooks = source_folder() / NOTEBOOKS
     variables = {"JUPYTER_PATH": os.pathsep.join(_paths(notebooks, "JUPYTER_PATH"))}
@@ -116,6 +119,12 @@ def demo(
         *(["--no-browser"] if no_browser else []),
     ]
     _become(arguments + context.args, variables)
+
+
+def _expect_options(rest: Sequence[str], command: str, advice: str) -> None:
+    """Raise SettingsError if what is to be handed to a server does not begin with an option."""
+    if rest and not rest[0].startswith("-"):
+        raise SettingsError(f"{command} takes no {rest[0]!r}: {advice}")
 
 
 def source_folder() -> Path:
@@ -139,7 +148,7 @@ class Copied(NamedTuple):
     same: int
 
     def __str__(self) -> str:
-        said = [f"{self.new} files new"] if self.new else []
+        said = [f"{counted(self.new, 'file')} new"] if self.new else []
         said += [f"{self.kept} that you have changed left as they are"] if self.kept else []
         return ", ".join(said) or "all files as they are"
 

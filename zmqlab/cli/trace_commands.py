@@ -45,6 +45,7 @@ def trace(
     with MetricsFeed() as feed:
         _listen(feed, endpoints)
         traces = ask_for_traces(feed, share, seconds, group=group)
+        typer.echo(f"tracing for {seconds:g} s", err=True)
         time.sleep(seconds)
         shown = [Diagram(part, feed.events()) for part in (*traces.slowest()[:1], *traces.elections())]
         _tell(traces, len(shown))

@@ -27,6 +27,7 @@ from zmqlab.raft.state import RaftState
 from zmqlab.replica import RaftByQuorum
 from zmqlab.replica.replication import Replication, Start
 from zmqlab.sim.checkers import Violation
+from zmqlab.wording import counted
 
 # -- the vote rule -------------------------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ def _expect_in_sync(raft: RaftByQuorum, index: int) -> None:
             ago = raft.ticks - progress.heard_at
             raise Violation(
                 f"in sync: leader {raft.node_id} calls {index} done, but node {voter}, which answered"
-                f" {ago} tick{'' if ago == 1 else 's'} ago, has stored only {progress.match_index}"
+                f" {counted(ago, 'tick')} ago, has stored only {progress.match_index}"
             )
 
 

@@ -181,6 +181,7 @@ class Cluster(FaultVerbs):
             except BaseException as error:
                 self.keep = self.keep or isinstance(error, ZmqlabError)  # then the logs say why
                 rooms.end()
+                self._folder.name_in(error)
                 raise
         return self
 

@@ -34,7 +34,7 @@ from typing import IO
 
 import msgspec
 
-from zmqlab.errors import ClusterError, NodeError, SettingsError
+from zmqlab.errors import ClusterError, NodeError, SettingsError, ZmqlabError
 from zmqlab.keys import make_private
 from zmqlab.lab.hosts import keep_to_this_process
 from zmqlab.settings import DEFAULT_REPLICATION, NodeSettings, journals_in, reason_of
@@ -119,6 +119,13 @@ class RunFolder:
     def keep(self, keep: bool) -> None:
         self._keep = keep
         self._mark()
+
+    def name_in(self, error: BaseException) -> None:
+        """The run has ended with ``error``: say there where its logs are, if the folder stays and no person has named
+        it."""
+        stays = self._is_temporary and self._path is not None and self._path.is_dir()
+        if stays and isinstance(error, ZmqlabError):
+            error.args = (f"{error}. Its logs are in {self._path}",)
 
     def keep_evidence(self) -> None:
         """Something went wrong: a person will want to read the logs."""

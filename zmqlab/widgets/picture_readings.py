@@ -137,6 +137,11 @@ class PictureReadings:
         """The load clients' snapshots of a second, and as of which of the sampler's rows."""
 
     @property
+    def is_traced(self) -> bool:
+        """Whether messages of what is shown are sampled: of one group they are only while that one is traced."""
+        return self.group in (None, self._sampler.feed.traces.group) or self._sampler.feed.shards == 1
+
+    @property
     def requests_per_s(self) -> float:
         """What the load clients get answered, in requests; over the last second."""
         recent = self._recent_frames()
@@ -202,7 +207,7 @@ class PictureReadings:
             )
             row |= {f"{column}{track.slot}": value for column, value in columns.items()}
         self._rows.append(row)
-        self._messages.take(self._sampler.feed.traces, self._numbers())
+        self._messages.take(self._sampler.feed.traces, self._numbers(), self.group)
 
     def _columns(self, name: str, track: NodeTrack, clock_rate: float) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
@@ -281,6 +286,7 @@ class PictureReadings:
         rows = self._sampler.groups.rows if self._sampler.groups is not None else ()
         frame.tables["groups"] = {"number": [row.number for row in rows], "leader": [row.leader for row in rows]}
         frame.properties["picture", "group"] = -1 if self.group is None else self.group
+        frame.properties["picture", "is_traced"] = self.is_traced
         frame.properties["picture", "caption"] = caption
         return frame
 

@@ -1,10 +1,13 @@
 """A long load: memory of each process, disk of all, needless elections, latency over the whole time, and the verdict.
 
 Memory and disk are flat if the slope of their second half is near zero: in the first half books and caches fill, and
-journals grow up to what they retain. A leader that takes over is a needless election where no node is harmed. With
-``--busy 2`` other processes want both cores all the time; a follower that waits for a core too long would take its
-leader for dead. With ``--kill-every 30`` a leader is killed by SIGKILL every 30 s, that of each group in turn, and
-started again 5 s later.
+journals grow up to what they retain. A process's memory is what it has allocated. The pages of files that it has mapped
+stand in a row of their own: LMDB maps a journal of hundreds of MiB, and the system keeps as many of its pages resident
+as it has room for, and drops them when memory is wanted.
+
+A leader that takes over is a needless election where no node is harmed. With ``--busy 2`` other processes want both
+cores all the time; a follower that waits for a core too long would take its leader for dead. With ``--kill-every 30`` a
+leader is killed by SIGKILL every 30 s, that of each group in turn, and started again 5 s later.
 
     python benchmarks/endurance.py --rate 50000 --seconds 600             memory
     python benchmarks/endurance.py --rate 5000 --seconds 600              elections in peace
@@ -34,6 +37,7 @@ MIB = 1 << 20
 SAMPLES = 120
 """Of each process, over the whole time: enough for a slope."""
 LOAD = "load process"
+MAPPED = "mapped pages of files, all nodes"
 DISK = "journals of all nodes"
 DOWN_S = 5.0
 """How long a killed node stays down."""
@@ -89,10 +93,15 @@ def watch(cluster: Cluster, load: LoadClient, seconds: float, killer: Killer) ->
         pids = {name: cluster.pid(name) for name in cluster.running}
         if load.newest is not None:
             pids[LOAD] = load.newest.pid
+        mapped = 0
         for name, pid in pids.items():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if rss := psutil.Process(pid).memory_info().rss:  # 0: it has just ended
-                    samples[name].append((time.monotonic() - began, rss / MIB))
+                memory = psutil.Process(pid).memory_info()
+                of_files = getattr(memory, "shared", 0)  # macOS does not tell
+                if memory.rss:  # 0: it has just ended
+                    samples[name].append((time.monotonic() - began, (memory.rss - of_files) / MIB))
+                    mapped += of_files * (name != LOAD)
+        samples[MAPPED].append((time.monotonic() - began, mapped / MIB))
         samples[DISK].append((time.monotonic() - began, on_disk(cluster.run_dir) / MIB))
         tell(load, count)
     killer.end()

@@ -223,6 +223,21 @@ def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureRea
     assert frame.properties == {("picture", name): value for name, value in told.items()}
 
 
+def test_marks_grow_old_also_while_nothing_happens(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """The table is made anew only for other events, and for a mark that a page keeps no longer."""
+    cluster.happen("killed", "node1")
+    sampler.turn()
+    now_ns = time.time_ns()
+    assert readings.frame(now_ns, "").tables["marks"]["label"] == ["node1 killed"]
+    assert readings.frame(now_ns + SECOND, "").tables["marks"] is readings.frame(now_ns, "").tables["marks"]
+    cluster.happen("restarted", "node1")
+    sampler.turn()
+    assert len(readings.frame(now_ns, "").tables["marks"]["label"]) == 2
+    assert readings.frame(now_ns + 13 * SECOND, "").tables["marks"]["label"] == []
+
+
 class Heard:
     """A load client's snapshot that is looked at while another one comes."""
 

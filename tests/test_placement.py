@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from zmqlab.placement import PARTING_MAX, Roster, follow, group_of, place
+from zmqlab.placement import LEFT_MAX, PARTING_MAX, Roster, follow, group_of, place
 
 SIZES = [
     (nodes, shards, copies) for nodes in range(1, 10) for shards in (1, 2, 3, 7, 8, 16) for copies in (0, 1, 2, 3, 5)
@@ -127,16 +127,29 @@ def test_a_node_that_left_is_known_where_it_is_and_not_where_its_place_was() -> 
     )
 
 
-def test_a_roster_tells_who_has_left_by_a_newer_one() -> None:
-    """A node that is at the place of one that left may have exchanged its address with that one."""
+def test_a_roster_knows_who_was_let_go_until_they_come_back() -> None:
     ids = {at: 70 + number for number, at in enumerate(endpoints(5))}
     roster = Roster.of_founders(endpoints(5), 6, 3, ids)
     left = roster.without_node(endpoints(5)[1], 3)
-    assert roster.let_go_by(left) == [71]
-    assert roster.let_go_by(left.moved(74, endpoints(5)[1])) == [71]
-    assert roster.let_go_by(roster.moved(71, endpoints(5)[3])) == []
-    assert roster.let_go_by(roster.identified(99, endpoints(5)[1])) == [], "it has lost its disk"
-    assert Roster.of_founders(endpoints(5), 6, 3).let_go_by(left) == [], "no identity is known"
+    assert left.left == (71,)
+    taken = left.moved(74, endpoints(5)[1])
+    assert taken.left == (71,), "another one is at its place now"
+    assert [taken.place_of(each, endpoints(5)[1]) for each in (71, 74, 99)] == ["", endpoints(5)[1], endpoints(5)[1]]
+    assert left.with_node(endpoints(6)[5], 3, 71).left == (), "it is back, elsewhere"
+    assert left.identified(71, endpoints(5)[2]).left == (), "it has taken the place of one that lost its disk"
+    assert roster.moved(71, endpoints(5)[3]).left == ()
+    assert roster.identified(99, endpoints(5)[1]).left == (), "the other one has lost its disk"
+    assert Roster.of_founders(endpoints(5), 6, 3).without_node(endpoints(5)[1], 3).left == (), "no identity is known"
+    for each in (left, taken, left.without_node(endpoints(5)[0], 3)):
+        assert Roster.decode(each.encode()) == each
+
+
+def test_a_roster_knows_as_many_that_left_as_will_be_asked_for() -> None:
+    roster = Roster.of_founders(endpoints(1), 4, 3, {endpoints(1)[0]: 7})
+    for number in range(100, 200):
+        roster = roster.with_node(endpoints(2)[1], 3, number).without_node(endpoints(2)[1], 3)
+    assert roster.left == tuple(range(200 - LEFT_MAX, 200))
+    assert Roster.decode(roster.encode()) == roster
 
 
 def test_a_roster_without_identities_is_spelled_as_it_always_was() -> None:
@@ -169,6 +182,10 @@ def test_a_roster_knows_the_last_nodes_that_left() -> None:
         ),
         *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7,8]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[-7]]'),
         *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[7]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[8,8]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[0]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],["8"]]'),
+        *(b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[8],[9]]', b'[1,["tcp://1.2.3.4:5"],[[0]],[],[],[-8]]'),
+        b'[1,["tcp://1.2.3.4:5"],[[0]],[],[7],[%s]]' % b",".join(b"%d" % each for each in range(8, 73)),
         *(b'[1,["tcp://1.2.3.4:5"],[[0,0]],[]]', b'[1,["tcp://1.2.3.4:6","tcp://1.2.3.4:5"],[[0]],[]]'),
         b"[1,[%s],[[0]],[]]" % b",".join(b'"tcp://1.2.3.4:%d"' % port for port in range(5_000, 5_016)),
         *(b'[1,["tcp://1.2.3.4:5"],[[7]],[]]', b'[1,["tcp://1.2.3.4:5"],[[0]],["x"]]', b"\xff", b"[" * 9_000),

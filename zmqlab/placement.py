@@ -49,6 +49,8 @@ _FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 _SHIFT = 33
 PARTING_MAX = 4
 """Nodes that have left last and may still hold replicas. One leaves after the other, so that more are not needed."""
+LEFT_MAX = 64
+"""Nodes that have left and are known by their identities: several times as many as a cluster has."""
 
 
 def group_of(symbol: str, shards: int) -> int:
@@ -178,6 +180,9 @@ class Roster(NamedTuple):
     ids: tuple[int, ...] = ()
     """The identity of each of ``nodes``, 0 where it is not known; empty: none is. By it a node that has moved keeps its
     place."""
+    left: tuple[int, ...] = ()
+    """The identities of nodes that were let go and have not come back, at most :data:`LEFT_MAX`, the newest last; none
+    of ``ids``. By it a node that was let go takes no other one's place."""
 
     @classmethod
     def of_founders(
@@ -202,9 +207,11 @@ class Roster(NamedTuple):
 
         ``now_at``: where it is, if that is elsewhere. Another node may have its place there, and is told then.
         """
-        left, nodes = now_at or address, tuple(each for each in self.nodes if each != address)
-        parting = (*(each for each in self.parting if each != left), *({left} - {*nodes}))[-PARTING_MAX:]
-        return self._next(nodes, parting, replication_factor, {})
+        is_at, nodes = now_at or address, tuple(each for each in self.nodes if each != address)
+        parting = (*(each for each in self.parting if each != is_at), *({is_at} - {*nodes}))[-PARTING_MAX:]
+        gone = self.id_at(address)
+        left = (*self.left, gone)[-LEFT_MAX:] if gone else self.left
+        return self._replace(left=left)._next(nodes, parting, replication_factor, {})
 
     def moved(self, node_id: int, address: str) -> Roster:
         """The next version, in which the node ``node_id`` keeps its place, and that is at ``address``.
@@ -218,12 +225,13 @@ class Roster(NamedTuple):
         groups = tuple(tuple(swap.get(each, each) for each in members) for members in self.groups)
         ids = {swap.get(at, at): each for at, each in self.identities.items()}
         parting = tuple(each for each in self.parting if each != address)
-        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, ids))
+        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, ids), self.left)
 
     def identified(self, node_id: int, address: str) -> Roster:
         """The next version, in which the node at ``address`` is another one, as after the loss of its disk."""
         ids = _ids_of(self.nodes, {**self.identities, address: node_id})
-        return self._replace(version=self.version + 1, ids=ids)
+        left = tuple(each for each in self.left if each != node_id)
+        return self._replace(version=self.version + 1, ids=ids, left=left)
 
     def _next(
         self, nodes: Sequence[str], parting: tuple[str, ...], replication_factor: int, ids: Mapping[str, int]
@@ -231,15 +239,9 @@ class Roster(NamedTuple):
         nodes = tuple(sorted(nodes, key=parse_endpoint))
         placement = follow(dict(enumerate(self.groups)), nodes, replication_factor)
         groups = tuple(placement[group] for group in range(len(self.groups)))
-        return Roster(self.version + 1, nodes, groups, parting, _ids_of(nodes, {**self.identities, **ids}))
-
-    def let_go_by(self, newer: Roster) -> list[int]:
-        """The nodes that this version has, and that have left by a ``newer`` one.
-
-        One whose place another node has, which this version does not know, is none of them: it has lost its disk.
-        """
-        left = ((at, each) for at, each in self.identities.items() if each and each not in newer.ids)
-        return [each for at, each in left if at not in newer.nodes or newer.id_at(at) in self.ids]
+        known = _ids_of(nodes, {**self.identities, **ids})
+        left = tuple(each for each in self.left if each not in known)
+        return Roster(self.version + 1, nodes, groups, parting, known, left)
 
     @property
     def identities(self) -> dict[str, int]:
@@ -249,6 +251,11 @@ class Roster(NamedTuple):
     def address_of(self, node_id: int) -> str:
         """Where the node ``node_id`` has its place; empty: it has none, as far as identities are known."""
         return next((at for at, each in self.identities.items() if each == node_id), "")
+
+    def place_of(self, node_id: int, address: str) -> str:
+        """Where the node ``node_id``, which is at ``address``, has its place: there, if this version does not know it;
+        empty if it was let go."""
+        return self.address_of(node_id) or ("" if node_id in self.left else address)
 
     def id_at(self, address: str) -> int:
         """The identity of the node whose place is at ``address``; 0: it is not known."""
@@ -266,7 +273,8 @@ class Roster(NamedTuple):
     def encode(self) -> bytes:
         """Bytes that are the same for equal rosters: JSON, in which a node of a group is its place in ``nodes``."""
         groups = [[self.nodes.index(member) for member in members] for members in self.groups]
-        parts = [self.version, self.nodes, groups, self.parting, *([self.ids] if self.ids else [])]
+        known = (self.ids, self.left) if self.left else (self.ids,) if self.ids else ()
+        parts = [self.version, self.nodes, groups, self.parting, *known]
         return json.dumps(parts, separators=(",", ":")).encode()
 
     @classmethod
@@ -277,18 +285,18 @@ class Roster(NamedTuple):
             ValueError: these bytes are no roster.
         """
         try:
-            version, nodes, groups, parting, *ids = json.loads(data)
+            version, nodes, groups, parting, *known = json.loads(data)
             members = tuple(tuple(nodes[at] for at in each) for each in groups)
-            roster = cls(version, tuple(nodes), members, tuple(parting), *map(tuple, ids))
+            roster = cls(version, tuple(nodes), members, tuple(parting), *map(tuple, known))
             if type(version) is not int or not 0 <= version < 1 << 63 or not all(map(is_address, roster.places)):
                 raise ValueError("its version or an address is none")
             in_order = sorted(set(roster.nodes), key=parse_endpoint)
             if not 0 < len(nodes) <= MAX_COPIES or list(roster.nodes) != in_order or len(roster.parting) > PARTING_MAX:
                 raise ValueError("its nodes are too few, too many or out of order")
-            known = [each for each in roster.ids if each]
-            if len(roster.ids) not in (0, len(nodes)) or len(set(known)) < len(known) or len(ids) > (roster.ids != ()):
-                raise ValueError("its identities are not one for each node")
-            if not all(type(each) is int and 0 <= each < 1 << 64 for each in roster.ids):
+            known = [*(each for each in roster.ids if each), *roster.left]
+            if len(roster.ids) not in (0, len(nodes)) or len(set(known)) < len(known) or len(roster.left) > LEFT_MAX:
+                raise ValueError("its identities are not one for each node, or too many have left")
+            if not all(type(each) is int and 0 <= each < 1 << 64 for each in (*roster.ids, *known)) or not all(known):
                 raise ValueError("an identity is none")
             if not 0 < len(groups) <= MAX_SHARDS or not all(0 < len({*each}) == len(each) for each in roster.groups):
                 raise ValueError("a group has no member, or has one twice")

@@ -9,12 +9,14 @@ from zmqlab import keys
 from zmqlab.engine.first_start import CALLERS_MAX, FOUNDER
 from zmqlab.engine.status import early_status
 from zmqlab.keys import Sender
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, Role
 from zmqlab.replica import Journal, MemoryJournal
 from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import Member
+from zmqlab.wire.peer import Hello, RosterNews, encode_bundle, encode_hello, encode_roster
 
 A, B, C, D = "tcp://127.0.0.1:5000", "tcp://127.0.0.1:5100", "tcp://127.0.0.1:5200", "tcp://127.0.0.1:5300"
 ID_A, ID_B, ID_C = map(founder_id, (A, B, C))
@@ -160,6 +162,43 @@ def test_a_founder_asks_one_that_has_decided_and_gone_to_another_address() -> No
     (group,) = driven.engine.groups.values()
     assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
     assert driven.effects.questioned == set()
+
+
+def hello(sender: int, to: int, address: str) -> bytes:
+    return encode_hello(Hello(sender, to, address, "node1"), 0)
+
+
+def told(*ids: int, at: str) -> bytes:
+    """A ROSTER frame of the node at ``at``: the cluster has these nodes."""
+    places = {f"tcp://127.0.0.1:{6_000 + number}": node_id for number, node_id in enumerate(ids)}
+    return encode_roster(RosterNews(ids[0], 9, at, Roster.of_founders(list(places), 2, 1, places)))
+
+
+INTRODUCTIONS = [hello(ID_B, ID_A, D), encode_bundle([hello(ID_B, ID_A, D), hello(ID_B, ID_A, D)])]
+INTRODUCTIONS += [told(ID_B, ID_A, at=D), encode_bundle([told(ID_B, ID_A, at=D), hello(ID_B, ID_A, D)])]
+
+
+@pytest.mark.parametrize("frame", INTRODUCTIONS, ids=["hello", "hellos", "roster", "both"])
+def test_a_founder_asks_one_that_introduces_itself(frame: bytes) -> None:
+    """B and C have founded with it while it died, and both are at other addresses since. It heard them, at the address
+    that they know, and looked for them at the old ones for ever."""
+    driven = founder()
+    driven.turn(peers=[frame])
+    driven.effects.asked.clear()
+    driven.pass_time(10)
+    driven.meet(D, member(A), member(B), member(C))
+    (group,) = driven.engine.groups.values()
+    assert group.replica.replication.configuration.voters == (ID_A, ID_B, ID_C)
+    assert driven.effects.questioned == set()
+
+
+def test_a_founder_asks_no_node_whose_frame_does_not_name_it() -> None:
+    driven = founder()
+    strange = [hello(ID_B, 77, D), told(ID_B, 77, at=D), encode_bundle([told(ID_B, at=D)] * 2), hello(ID_B, ID_A, A)]
+    driven.turn(peers=[*strange, b"nonsense", strange[0][:-1]])
+    driven.pass_time(10)
+    assert driven.effects.questioned == {B, C}
+    assert sum("bad frame" in note for note in driven.effects.notes) == 2
 
 
 def test_a_node_that_was_not_named_does_not_draw_a_founder_into_its_cluster() -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.judge.run_history import FakeNode, History, small_run
-from tests.judge.test_verdict import failed
+from tests.judge.run_history import FakeNode, History, failed, small_run
 from tests.waiting import wait_for
 from zmqlab import Cluster, LoadClient
 from zmqlab.judge import log_collector as module
@@ -204,8 +203,8 @@ def test_a_node_is_asked_again_at_once_only_if_there_is_more(
 ) -> None:
     """Under load there is always something new: it asked eight times in a row, each time for old entries as well."""
     asked: list[str] = []
-    honest = module.ask.ask_one
-    monkeypatch.setattr(module.ask, "ask_one", lambda *arguments: asked.append("") or honest(*arguments))
+    honest = module.ask_for_log
+    monkeypatch.setattr(module, "ask_for_log", lambda *arguments: asked.append("") or honest(*arguments))
     collector = LogCollector(Watched(endpoints(nodes)))
     collector._look()
     assert len(asked) == 1

@@ -8,13 +8,24 @@ from collections.abc import Callable
 import pytest
 
 from zmqlab.errors import JournalCorrupt, JournalFull
+from zmqlab.placement import Roster
 from zmqlab.raft import Configuration, HardState, Snapshot
 from zmqlab.raft.messages import Entry, EntryKind
-from zmqlab.replica import Origin, StoredState
+from zmqlab.replica import Hosted, Origin, StoredState
 from zmqlab.sim.disk import Disk, DiskJournal
 
 THREE = Configuration((1, 2, 3))
 ENTRIES = [Entry(index, 1, EntryKind.DATA, b"%d" % index) for index in range(1, 6)]
+
+
+def test_what_a_node_of_shards_holds_and_knows_is_there_after_a_restart() -> None:
+    known = Roster.of_founders(["tcp://10.0.0.1:5000", "tcp://10.0.0.2:5000"], 3, 1).encode()
+    first = Hosted(3, 1, (0, 2), THREE)
+    disk = Disk(True, lambda what: None)
+    assert journal_on(disk).hosted(first) == first
+    assert journal_on(disk).hosted(None) == first
+    journal_on(disk).host(first._replace(groups=(2,), roster=known))
+    assert journal_on(disk).hosted(None) == Hosted(3, 1, (2,), THREE, known)
 
 
 class Unlucky(random.Random):

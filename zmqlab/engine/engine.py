@@ -18,7 +18,8 @@ journal, in the order in which they must happen; a crash may fall between any tw
 but it does not rush either: at most ``MAX_TICKS_PER_TURN`` ticks pass between two looks at what the peers have sent.
 
 *A first start.* A founder, a seed, or a node that joins shards has no group until it is decided what it is
-(:mod:`zmqlab.engine.first_start`). Until then it answers questions for its status, refuses requests, hears no peer.
+(:mod:`zmqlab.engine.first_start`). Until then it answers questions for its status, and refuses requests. From peers it
+learns only where they are.
 """
 
 from __future__ import annotations
@@ -31,16 +32,9 @@ from itertools import islice
 from zmqlab.engine.answers import refusal_of
 from zmqlab.engine.design import Company, Design, Faults
 from zmqlab.engine.effects import Effects
-from zmqlab.engine.first_start import Assembly, FirstStart, answer_early, first_start
+from zmqlab.engine.first_start import FirstStart, answer_early
 from zmqlab.engine.group import Group
-from zmqlab.engine.group_founding import (
-    ONLY_GROUP,
-    AssemblyOfShards,
-    Beginning,
-    JoiningCluster,
-    beginning_of,
-    open_journals,
-)
+from zmqlab.engine.group_founding import ONLY_GROUP, Beginning, beginning_of, open_journals, what_begins
 from zmqlab.engine.hosting import Hosting, hosting_of
 from zmqlab.engine.link_faults import ClientFaults, Held, LinkFaults
 from zmqlab.engine.peers import Connections
@@ -49,11 +43,10 @@ from zmqlab.errors import Forbidden, FrameError
 from zmqlab.keys import ANYONE, Sender
 from zmqlab.replica import Journal, Origin
 from zmqlab.replica.driver import Route
-from zmqlab.replica.replica import must_store, request_key
+from zmqlab.replica.replica import must_store
 from zmqlab.settings import NodeSettings
-from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
-from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaults, NodeFaultsQuery
+from zmqlab.wire.fault_queries import NodeFaults
 from zmqlab.wire.node_status import GroupBrief
 from zmqlab.wire.peer import decode_bundle
 
@@ -134,13 +127,7 @@ class Engine:
         if not journal.is_new:
             self._open_groups(None)
             return
-        own_id = journal.draw(draw_id())
-        assembly = Assembly if settings.shards == 1 else AssemblyOfShards
-        start: FirstStart | Origin
-        if settings.shards > 1 and settings.join:
-            start = JoiningCluster(settings, effects, rng, own_id, journal.life)
-        else:
-            start = first_start(settings, effects, rng, own_id, assembly)
+        start = what_begins(settings, effects, rng, journal.draw(draw_id()), journal.life)
         if isinstance(start, Origin):
             self._open_groups(beginning_of(start, start, settings))
         else:
@@ -193,12 +180,11 @@ class Engine:
 
     def on_peer_frame(self, frame: bytes) -> None:
         """A frame that a peer published, or sent to this node alone."""
-        if self._first_start is not None:
-            return
         try:
-            if self.links.active and not self.links.admit(frame, self._now_ns):
-                return
-            self._hand_to_group(frame)
+            if self._first_start is not None:
+                self._first_start.hear(frame)
+            elif not self.links.active or self.links.admit(frame, self._now_ns):
+                self._hand_to_group(frame)
         except FrameError as error:
             self._count_bad("a peer", error)
 
@@ -243,8 +229,8 @@ class Engine:
                 if group is not None:
                     self._awake[number] = group
                     group.on_client_frame(frame_type, route, frame, self._now_ns, sender)
-                elif number < self._settings.shards:
-                    self._answer_elsewhere(frame_type, number, route, frame, sender)
+                elif self.hosting is not None and number < self._settings.shards:
+                    self.hosting.answer_elsewhere(frame_type, number, route, frame, self._now_ns, sender)
                 else:
                     raise FrameError(f"there is no group {number} here")
         except Forbidden as error:
@@ -293,26 +279,6 @@ class Engine:
 
     def _wake_all(self) -> None:
         self._awake = dict(self.groups)
-
-    def _answer_elsewhere(self, frame_type: int, number: int, route: Route, frame: bytes, sender: Sender) -> None:
-        """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
-
-        What concerns the whole node is answered by the first of its groups.
-        """
-        if frame_type != frames.QUERY:
-            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.ELSEWHERE)
-            self._effects.reply(route, client_wire.encode_responses([body], number))
-            return
-        query = control.decode_query(frame)
-        if isinstance(query, control.StatusQuery) and not self.groups and self.hosting is not None:
-            answer = control.StatusAnswer(query.nonce, self.hosting.status())
-            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
-        elif isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery) and self.groups:
-            next(iter(self.groups.values())).on_client_frame(frame_type, route, frame, self._now_ns, sender)
-        else:
-            said = f"this node does not hold group {number}: ask one that a status names"
-            refused = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
-            self._effects.reply(route, control.encode(frames.ANSWER, refused, number))
 
     def _address_of(self, node_id: int) -> str:
         """The base endpoint of a member of any group; empty for any other node."""

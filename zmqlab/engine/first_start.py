@@ -15,6 +15,11 @@ told of it. A node that comes back without its journal is another node, and can 
 All ask all nodes that they were told of (:class:`~zmqlab.wire.control.StatusQuery`), again and again. A node that has
 not decided answers nothing but this question; it counts for no majority.
 
+Those that it was told of may have moved or left by then, while others know it: two founders have founded with it, and
+are at other addresses since; or it was taken into a cluster with shards, and the one node that it asks was ended before
+it said so. Those others say where they are (HELLO, ROSTER), several times a second, and it asks them, too. Such a frame
+counts only if it names this node's identity, which a node of another cluster does not know.
+
 Why a seed, and not ``--bootstrap-expect N``, where N equal nodes agree to begin? With more than N started at once, two
 disjoint sets of N can each see themselves as complete, and there are two clusters. Founders are named one by one, and
 of seeds there is one that decides.
@@ -24,7 +29,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from zmqlab.endpoints import is_address
 from zmqlab.engine.effects import Asking, Effects
@@ -39,6 +44,7 @@ from zmqlab.settings import NodeSettings
 from zmqlab.wire import client as client_wire
 from zmqlab.wire import control, frames
 from zmqlab.wire.node_status import NodeStatus
+from zmqlab.wire.peer import decode_bundle, decode_hello, decode_roster
 
 ASKS = 6
 """Rounds of an assembly's questions in an election time-out: one every 50 ms with the node's own settings."""
@@ -55,7 +61,7 @@ Founders = tuple[tuple[int, str], ...]
 NO_MEMBERS = Configuration(())
 """What a node that joins knows."""
 CALLERS_MAX = 16
-"""Nodes that were not named, and are asked because they have asked this one: as many as a group may have, and one."""
+"""Nodes that were not named, and are asked because they have called this one: as many as a group may have, and one."""
 
 
 class FirstStart(ABC):
@@ -93,8 +99,8 @@ class FirstStart(ABC):
         self._asked: dict[str, str] = {}
         """Address that was asked -> the node at it, as it was named."""
         self.callers: dict[str, None] = {}
-        """Addresses of nodes that were not named, and that are asked because they have asked this one; the latest last.
-        """
+        """Addresses of nodes that were not named, and that are asked because they have called this one; the latest
+        last."""
 
     def tick(self) -> None:
         """One tick of time: ask all of them again when it is time."""
@@ -111,6 +117,24 @@ class FirstStart(ABC):
                 self._asked[address] = address
                 self._effects.ask(address, question)
         self._ticks += 1
+
+    def hear(self, frame: bytes) -> None:
+        """A frame of a peer: one that knows this node's identity may tell where it is. Raises FrameError."""
+        for address in _callers_in(frame, self.own_id):
+            self._call_back(address)
+
+    def _call_back(self, address: str) -> None:
+        """Ask the node at ``address``, too, from the next round on."""
+        if address not in (*self._asked, self._settings.endpoint):
+            if len(self.callers) >= CALLERS_MAX:
+                self._forget(next(iter(self.callers)))
+            self.callers[address] = None
+
+    def _forget(self, caller: str) -> None:
+        """Ask it no more, and do not listen to what it still says."""
+        del self.callers[caller]
+        if self._asked.pop(caller, ""):
+            self._effects.hang_up(caller)
 
     def take(self, address: str, answer: control.Answer) -> None:
         """An answer from the node at ``address``."""
@@ -180,8 +204,8 @@ class Assembly(FirstStart):
 
     The others may be elsewhere by then: a founder that decided alone, as its last answers to the others were lost, may
     have been started again at another address. It asks the others, where it knows them to be, to be taken in there. So
-    a founder asks whichever node asks that of it (:attr:`callers`). The word of such a node counts only if it names
-    this founder's own identity, which a node of another cluster does not know.
+    a founder asks whichever node asks that of it, as it asks those whose frames name it (:attr:`callers`). The word of
+    any of them counts only if it names this founder's own identity.
     """
 
     role = FOUNDER
@@ -221,17 +245,8 @@ class Assembly(FirstStart):
 
     def hear_of(self, address: str, sender: Sender) -> None:
         """The node at ``address`` asks to be taken in: it may have founded, and have gone there since."""
-        is_known = address in (*self._asked, self._settings.endpoint)
-        if not is_known and is_address(address) and not objection(control.AddMemberQuery, sender):
-            if len(self.callers) >= CALLERS_MAX:
-                self._forget(next(iter(self.callers)))
-            self.callers[address] = None
-
-    def _forget(self, caller: str) -> None:
-        """Ask it no more, and do not listen to what it still says."""
-        del self.callers[caller]
-        if self._asked.pop(caller, ""):
-            self._effects.hang_up(caller)
+        if is_address(address) and not objection(control.AddMemberQuery, sender):
+            self._call_back(address)
 
     def _meet(self, address: str, status: NodeStatus, asked_in: int) -> None:
         name = self._asked[address]
@@ -316,6 +331,22 @@ class Founding(FirstStart):
         if status.members:
             self._effects.note(f"{address} belongs to a cluster: this node joins it")
             self._decide(NO_MEMBERS)
+
+
+def _callers_in(frame: bytes, own_id: int) -> Iterator[str]:
+    """Where nodes are that introduce themselves to ``own_id``, or have it in their roster. Raises FrameError."""
+    frame_type, _ = frames.parse_header(frame)
+    if frame_type == frames.BUNDLE:
+        for part in decode_bundle(frame):
+            yield from _callers_in(part, own_id)
+    elif frame_type == frames.HELLO:
+        hello = decode_hello(frame)
+        if hello.to == own_id:
+            yield hello.address
+    elif frame_type == frames.ROSTER:
+        news = decode_roster(frame)
+        if own_id in news.roster.ids:
+            yield news.address
 
 
 def answer_early(

@@ -103,17 +103,15 @@ class Group:
         self.following = Following(number, placing, replication) if placing is not None else None
         """How the members follow the roster; None: the cluster has no shards."""
         asking = connections.questions_of(number)
-        self.joining = Joining(
-            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number
-        )
         places = (lambda: placing.roster.places) if placing is not None else tuple
+        self.joining = Joining(
+            settings, asking, rng, replication, lambda: self.peers.elsewhere, seeds, journal.life, number, places
+        )
         self.standing = Standing(asking, replication, settings.endpoint, self._nonce, seeds, number, places)
         is_last = placing.is_last if placing is not None else None
         leaving = Leaving(asking, rng, replication, journal.life, number, is_last) if settings.leave else None
         patience = design.balance_timeouts
-        self.balance = Balance(
-            self.replica, lambda: self.peers.member_at(self.preferred), self.peers.is_closing, patience
-        )
+        self.balance = Balance(self.replica, lambda: self.preferred_member, self.peers.is_closing, patience)
         self.closing = Closing(self.replica, drain_ticks(settings), leaving)
         if settings.reads != "linearizable":
             effects.note("reads are local: a client may get a stale book where it asks for the newest", is_warning=True)
@@ -260,9 +258,9 @@ class Group:
                 replication.campaign()
 
     @property
-    def preferred(self) -> str:
-        """The address of the member that should lead; empty: none more than the others."""
-        return self.following.preferred if self.following is not None else ""
+    def preferred_member(self) -> int:
+        """The member that should lead; 0: none more than the others."""
+        return self.following.preferred_member if self.following is not None else 0
 
     @property
     def is_out(self) -> bool:

@@ -28,8 +28,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from zmqlab.engine.effects import Asking
-from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart
+from zmqlab.engine.effects import Asking, Effects
+from zmqlab.engine.first_start import ASKS, NEWCOMER, NO_MEMBERS, Assembly, FirstStart, first_start
 from zmqlab.engine.placing import GROUP_OF_ROSTER
 from zmqlab.errors import JournalMismatch
 from zmqlab.placement import Roster
@@ -83,6 +83,20 @@ class Beginning(NamedTuple):
     """What a node that is no founder was told of the nodes that there are."""
 
 
+def what_begins(
+    settings: NodeSettings, effects: Effects, rng: random.Random, own_id: int, life: int
+) -> FirstStart | Origin:
+    """What a node without a journal has to find out; or what it is, if there is nothing to find out.
+
+    ``life``: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
+    """
+    if settings.shards == 1:
+        return first_start(settings, effects, rng, own_id, Assembly)
+    if settings.join:
+        return JoiningCluster(settings, effects, rng, own_id, life)
+    return first_start(settings, effects, rng, own_id, AssemblyOfShards)
+
+
 class Opened(NamedTuple):
     """A node's groups, as its journal has them."""
 
@@ -118,7 +132,8 @@ def open_journals(journal: Journal, settings: NodeSettings, new: Beginning | Non
 
 
 def _hosted(settings: NodeSettings, new: Beginning) -> Hosted:
-    return Hosted(settings.shards, settings.replication_factor, tuple(new.groups), new.founders)
+    roster = new.roster.encode() if new.roster is not None and new.roster.version else b""
+    return Hosted(settings.shards, settings.replication_factor, tuple(new.groups), new.founders, roster)
 
 
 def _expect_shards(settings: NodeSettings, hosted: Hosted | None) -> None:
@@ -174,7 +189,7 @@ class AssemblyOfShards(Assembly):
             self.founders, self.roster = founders, roster
             self._decide(NO_MEMBERS)
         else:  # those with its groups may have come, or have moved, since the founding
-            self._named = tuple(dict.fromkeys((*self._settings.peers, *roster.nodes)))
+            self._named = tuple(dict.fromkeys((*self._settings.peers, *roster.places)))
 
 
 class JoiningCluster(FirstStart):
@@ -257,7 +272,7 @@ class JoiningCluster(FirstStart):
                     tuple(node_id for node_id, _ in status.founders), addresses=tuple(status.founders)
                 )
                 self.roster = roster
-                self._named = tuple(dict.fromkeys((*self._first_named, *roster.nodes)))
+                self._named = tuple(dict.fromkeys((*self._first_named, *roster.places)))
             if not self._known_as and self.own_id in self.founders.members:
                 self._decide(self.founders)
                 return

@@ -1,12 +1,15 @@
 """Which groups a node of a cluster with shards holds: opened and closed as the roster has it.
 
-What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`), and a later start opens that. While
-it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be taken in,
-and closes one that the roster does not give it and that has let it go. Both are stored before they count.
+What a node holds stands in its journal (:class:`~zmqlab.replica.journal.Hosted`), and a later start opens that. With it
+stands the newest roster that the node knew. Without it a node that is started again would know no others but the
+founders, where they were, and the members that its logs name; and all of these may have moved or left.
 
-Here is also what a node asks of its cluster as a whole: to have it again (:class:`~zmqlab.engine.group_founding
-.JoiningCluster`), at each start with ``--join``; and to do without it (:class:`~zmqlab.engine.departure.Departing`), at
-an end with ``--leave``.
+While it runs, it opens a group that the roster gives it (:mod:`~zmqlab.engine.placing`), as a member that is to be
+taken in, and closes one that the roster does not give it and that has let it go. Both are stored before they count.
+
+A client that asks for a group which others hold is told so here. Here is also what a node asks of its cluster as a
+whole: to have it again (:class:`~zmqlab.engine.group_founding.JoiningCluster`), at each start with ``--join``; and to
+do without it (:class:`~zmqlab.engine.departure.Departing`), at an end with ``--leave``.
 """
 
 from __future__ import annotations
@@ -23,10 +26,16 @@ from zmqlab.engine.group_founding import Beginning, JoiningCluster
 from zmqlab.engine.peers import OF_NODE, Connections
 from zmqlab.engine.placing import GROUP_OF_ROSTER, Placing
 from zmqlab.engine.status import REMOVED, early_status
+from zmqlab.keys import Sender
+from zmqlab.placement import Roster
 from zmqlab.raft import Role
 from zmqlab.replica import Hosted, Journal, Origin
+from zmqlab.replica.driver import Route
+from zmqlab.replica.replica import request_key
 from zmqlab.settings import NodeSettings
-from zmqlab.wire import control
+from zmqlab.wire import client as client_wire
+from zmqlab.wire import control, frames
+from zmqlab.wire.fault_queries import LinkFaultsQuery, NodeFaultsQuery
 from zmqlab.wire.node_status import GroupBrief, NodeStatus
 
 OpenGroup = Callable[[int, Journal, Origin, int, tuple[str, ...]], None]
@@ -57,6 +66,8 @@ class Hosting:
         """
         self.hosted = hosted
         """As the journal has it."""
+        self._stored = placing.roster
+        """The roster in it, or that of the founders."""
         self.placing = placing
         self._settings = settings
         self._journal = journal
@@ -118,6 +129,8 @@ class Hosting:
         if self._departing is not None:
             self._departing.tick(group.following if group is not None else None)
         if placing.roster.version:
+            if placing.roster is not self._stored:
+                self._store([*self._groups])
             self._follow(now_ns)
             self._point_out()
 
@@ -133,7 +146,7 @@ class Hosting:
         if self._is_closing or is_needless or (is_leader and placing.is_in):
             joining.end()
         if joining.origin is None:
-            joining.tick(placing.roster.nodes)
+            joining.tick(placing.roster.places)
             if group is not None and group.following is not None:  # it may lead, and asks no other node then
                 group.following.admit(placing.node_id, placing.own_address)
             return
@@ -182,10 +195,33 @@ class Hosting:
             group.share(len(self._groups))
 
     def _store(self, numbers: list[int]) -> None:
-        self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)))
+        self._stored = self.placing.roster
+        self.hosted = self.hosted._replace(groups=tuple(sorted(numbers)), roster=self._stored.encode())
         self._journal.host(self.hosted)
 
-    def status(self) -> NodeStatus:
+    def answer_elsewhere(
+        self, frame_type: int, number: int, route: Route, frame: bytes, now_ns: int, sender: Sender
+    ) -> None:
+        """A frame of a client for a group that other nodes hold. Raises FrameError, Forbidden.
+
+        What concerns the whole node is answered by the first of its groups.
+        """
+        if frame_type != frames.QUERY:
+            body = client_wire.encode_response(*request_key(frame), 0, client_wire.ResponseStatus.ELSEWHERE)
+            self._effects.reply(route, client_wire.encode_responses([body], number))
+            return
+        query = control.decode_query(frame)
+        if isinstance(query, control.StatusQuery) and not self._groups:
+            answer = control.StatusAnswer(query.nonce, self._status())
+            self._effects.reply(route, control.encode(frames.ANSWER, answer, number))
+        elif isinstance(query, control.StatusQuery | LinkFaultsQuery | NodeFaultsQuery) and self._groups:
+            next(iter(self._groups.values())).on_client_frame(frame_type, route, frame, now_ns, sender)
+        else:
+            said = f"this node does not hold group {number}: ask one that a status names"
+            refused = control.ErrorAnswer(query.nonce, control.ErrorCode.NO_GROUP, said)
+            self._effects.reply(route, control.encode(frames.ANSWER, refused, number))
+
+    def _status(self) -> NodeStatus:
         """Of a node that holds no group."""
         status = early_status(self._settings, REMOVED, self.placing.node_id, self._effects.vitals())
         status.founders = list(self.hosted.founders.addresses)
@@ -205,7 +241,8 @@ def hosting_of(
     open_group: OpenGroup,
 ) -> Hosting:
     """Of a node that knows what it is; ``new``: since just now."""
-    own_id, known = (new.node_id, new.roster) if new is not None else (journal.draw(0), None)
+    own_id = new.node_id if new is not None else journal.draw(0)
+    known = Roster.decode(hosted.roster) if hosted.roster else None
     placing = Placing(settings, effects, connections, hosted.founders, own_id, known)
     asking = connections.questions_of(OF_NODE)
     asks = new is None and bool(settings.join)

@@ -142,9 +142,10 @@ class Asker:
 class Joining:
     """Asks to be taken in, or to be moved.
 
-    It asks the nodes that were named with ``--join``, all addresses of each name, and the members that its log names.
-    From there on everything is Raft: the leader appends a configuration with this node as a learner, sends it the log,
-    and promotes it when it has caught up. So also
+    It asks the nodes that were named with ``--join``, all addresses of each name, the members that its log names, and
+    with shards all nodes of the roster: the members of a group may all have come while this node was away. From there
+    on everything is Raft: the leader appends a configuration with this node as a learner, sends it the log, and
+    promotes it when it has caught up. So also
 
     - a member that was started again *at another address*, so that the others learn where it is. Where no node leads,
       the nodes that are asked note the new address for the time being (:meth:`zmqlab.engine.peers.Peers.note_address`):
@@ -169,18 +170,21 @@ class Joining:
         seeds: Sequence[str],
         life: int,
         group: int = 0,
+        places: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """
         Args:
             elsewhere: the members that are not where the configuration says (:attr:`Peers.elsewhere`).
             seeds: base endpoints of nodes that it may ask first; none for a node that founded its cluster.
             life: counts this node's starts (:attr:`zmqlab.replica.Journal.life`).
+            places: the base endpoints of the roster; none without shards.
         """
         self._replication = replication
         self._elsewhere = elsewhere
         self._effects = effects
         self._own_address = settings.endpoint
         self._seeds = tuple(seeds)
+        self._places = places
         self._began_at = replication.last_index
         """What the log told up to here may be old."""
         self.was_in = False
@@ -245,13 +249,14 @@ class Joining:
         return wanted
 
     def _targets(self) -> list[str]:
-        """The nodes that were named, then those that the log knows; never this node.
+        """The nodes that were named, then those that the log knows, then those of the roster; never this node.
 
         Where the log has this node, if that is elsewhere, another member may be by now: they exchanged their addresses.
         """
         members = [address for _, address in self._replication.configuration.addresses if is_address(address)]
         named = self._effects.resolve(self._seeds) if self._seeds else ()
-        return [target for target in dict.fromkeys([*named, *members]) if target != self._own_address]
+        known = dict.fromkeys([*named, *members, *self._places()])
+        return [target for target in known if target != self._own_address]
 
 
 class Standing:

@@ -187,8 +187,6 @@ class Peers:
         """The configuration that ``_addresses`` are of."""
         self._addresses: dict[int, str] = {}
         """In the order of the addresses."""
-        self._member_at: dict[str, int] = {}
-        """The same the other way round."""
         self._members: frozenset[int] = frozenset()
         self._published_commit = 0
         """All who subscribe to this node were told of the commit of the group's log up to here."""
@@ -254,7 +252,6 @@ class Peers:
             self._known_by = configuration
             known = [(node_id, at) for node_id, at in configuration.addresses if is_address(at)]
             self._addresses = dict(sorted(known, key=lambda pair: parse_endpoint(pair[1])))
-            self._member_at = {at: node_id for node_id, at in reversed(self._addresses.items())}
         return self._addresses
 
     def send(self, node_id: int, frame: bytes) -> None:
@@ -386,11 +383,6 @@ class Peers:
     def address_of(self, node_id: int) -> str:
         """The base endpoint of a member; empty for any other node."""
         return self._claimed.get(node_id) or self._known().get(node_id, "")
-
-    def member_at(self, address: str) -> int:
-        """The member at a base endpoint, by the configuration; 0: there is none."""
-        self._known()
-        return self._member_at.get(address, 0)
 
     def is_closing(self, node_id: int) -> bool:
         """Whether another member has said that it is about to end."""

@@ -29,17 +29,18 @@ it is known to be no member, by a change that is committed: its own log says so,
 than this node's log. A log without members says nothing. The journal of the group stays on disk. With it the node is
 the same member, with its votes, if it gets the group again; without it, it would have to be another one.
 
-*A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than
-the roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
-groups then notes the address, as a group alone does. The same goes for a node that has lost its disk: it is another
-one at its place, and the roster notes its identity. So a person's wish that a node leaves names it by its
-identity, too, where that is known: while two nodes exchange their addresses, each is at the other's place by the
+*A node at another address.* The roster knows its nodes by their identities. A node that finds itself elsewhere than the
+roster has it asks the leader of group 0, which proposes a version with the node's place at its address; each of its
+groups then notes the address, as a group alone does. Until then its place is where the roster has it: it holds the
+groups of that place, and a group that wants a member there wants this one. The same goes for a node that has lost its
+disk: it is another one at its place, and the roster notes its identity. So a person's wish that a node leaves names it
+by its identity, too, where that is known: while two nodes exchange their addresses, each is at the other's place by the
 roster. And a node that was let go takes the place of no other one, although it may be where that one's place is still.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from zmqlab.engine.effects import Effects
 from zmqlab.engine.lifecycle import Standing, is_left_out
@@ -61,8 +62,6 @@ AWAITED_TIMEOUTS = 25
 """In election time-outs, five seconds by default: a leader that has waited for a node for so long says so. To be taken
 in takes two or three, and a node that catches up answers all the time."""
 GROUP_OF_ROSTER = 0
-LET_GO_MAX = 64
-"""Nodes that have left and are known by their identities: several times as many as a cluster has."""
 
 
 class Placing:
@@ -77,12 +76,10 @@ class Placing:
         node_id: int,
         known: Roster | None = None,
     ) -> None:
-        """``known``: what this node was told at its first start."""
+        """``known``: the newest version that this node knew before."""
         ids = {at: founder for founder, at in founders.addresses}
         self.roster = Roster.of_founders(list(ids), settings.shards, settings.replication_factor, ids)
         """The newest version that is known to be committed."""
-        self.let_go: dict[int, None] = {}
-        """Nodes that older versions had, as far as this process has known them, and that have left; the latest last."""
         self.node_id = node_id
         self.copies = settings.replication_factor
         self.own_address = settings.endpoint
@@ -100,8 +97,6 @@ class Placing:
     def learn(self, roster: Roster) -> None:
         """A committed version; an old one is ignored."""
         if roster.version > self.roster.version and len(roster.groups) == self._settings.shards:
-            left = (each for each in (*self.let_go, *self.roster.let_go_by(roster)) if each not in roster.ids)
-            self.let_go = dict.fromkeys(list(left)[-LET_GO_MAX:])
             self.roster = roster
             others = [place for place in roster.places if place != self.own_address]
             self._connections.want(OF_NODE, others, ())
@@ -165,7 +160,7 @@ class Placing:
     @property
     def place(self) -> str:
         """Where the roster has this node; where it is, if the roster does not know it; empty if it was let go."""
-        return self.roster.address_of(self.node_id) or ("" if self.node_id in self.let_go else self.own_address)
+        return self.roster.place_of(self.node_id, self.own_address)
 
     def is_last(self) -> bool:
         """Whether the cluster has no other node."""
@@ -173,8 +168,8 @@ class Placing:
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """The groups that this node is to hold."""
-        return self.roster.held_by(self.own_address) if self.node_id not in self.let_go else ()
+        """The groups that this node is to hold, wherever it is."""
+        return self.roster.held_by(self.place)
 
     def places_in(self, group: int) -> tuple[str, ...]:
         """Where the members of a group are to be, the preferred leader first."""
@@ -197,11 +192,23 @@ class Following:
         these answer; 0: they do not."""
         self._told: tuple[str, ...] = ()
         """For whom the log says that the group waits."""
+        self._placed_by: tuple[Configuration, Roster] | None = None
+        """The members and the roster that the next two follow from."""
+        self._place_of: dict[int, str] = {}
+        """Member -> where it has its place, wherever it is; empty: it has none, or has not said where it is."""
+        self._member_at: dict[str, int] = {}
+        """Place -> the member whose it is."""
 
     @property
     def preferred(self) -> str:
         """The address of the member that should lead; empty: none more than the others."""
         return next(iter(self._placing.places_in(self._number)), "")
+
+    @property
+    def preferred_member(self) -> int:
+        """The member that should lead: the one whose place that is, wherever it is; 0: there is none."""
+        self._place_members()
+        return self._member_at.get(self.preferred, 0)
 
     def is_away(self) -> bool:
         """Whether the roster does not want this node in the group, wherever it is. It asks only if it was let go."""
@@ -237,7 +244,7 @@ class Following:
             first = min(surplus, key=lambda member: member == replication.node_id)
             if first != replication.node_id:
                 replication.remove_member(first)
-            elif not replication.hand_over(self._member_at(self.preferred)):
+            elif not replication.hand_over(self.preferred_member):
                 replication.hand_over()
 
     def admit(self, node_id: int, address: str) -> Change | None:
@@ -249,7 +256,7 @@ class Following:
             return Change.ADDRESS_TAKEN
         if self._number == GROUP_OF_ROSTER and (change := self._have_follow(node_id, address)) is not None:
             return change
-        if node_id in replication.configuration.members or address in self._placing.places_in(self._number):
+        if self._is_due(node_id, address):
             return None
         if self._number != GROUP_OF_ROSTER or address in roster.nodes:
             return Change.UNDER_WAY
@@ -270,8 +277,16 @@ class Following:
         if former == address or not (former or address in latest.nodes):
             return None
         change = self._propose(latest.moved(node_id, address) if former else latest.identified(node_id, address))
-        in_need = node_id in self._replication.configuration.members or address in self._placing.places_in(self._number)
-        return None if in_need else change
+        return None if self._is_due(node_id, address) else change
+
+    def _is_due(self, node_id: int, address: str) -> bool:
+        """Whether the group may take in a node at ``address``, or has it and may note where it is.
+
+        One whose place is elsewhere by the roster waits until that follows it: at its address may be another's place.
+        """
+        is_placed = address in self._placing.places_in(self._number)
+        is_its_own = self._roster.place_of(node_id, address) == address
+        return node_id in self._replication.configuration.members or (is_placed and is_its_own)
 
     def release(self, node_id: int, address: str, asks_itself: bool) -> Change | None:
         """The member ``node_id`` is to be removed, or, with an ``address``, to leave the cluster.
@@ -313,9 +328,7 @@ class Following:
 
     def _was_let_go(self, node_id: int) -> bool:
         """Whether it had a place, and has none by what the log of group 0 has, committed or not."""
-        latest = self._latest()
-        left = (*self._placing.let_go, *self._roster.let_go_by(latest))
-        return node_id in left and node_id not in latest.ids
+        return node_id in self._latest().left
 
     def _dismiss(self, node_id: int, address: str) -> Change:
         latest = self._latest()
@@ -329,13 +342,16 @@ class Following:
         return Change.DONE if replication.commit_index >= replication.configuration_index else Change.UNDER_WAY
 
     def _is_wanted(self, member: int) -> bool:
-        """Whether a member is where the roster wants one.
+        """Whether a member's place is one where the roster wants a member; it may be elsewhere for now.
 
-        One without an address has moved, and another has the one that it had. It will say where it is, and is left
-        alone until then, or until the group has all whom the roster wants without it.
+        One that the roster does not know, and that has no address, has moved, and another has the one that it had. It
+        will say where it is, and is left alone until then, or until the group has all whom the roster wants without it.
         """
-        address = dict(self._replication.configuration.addresses).get(member, "")
-        return address in self._placing.places_in(self._number) if address else not self._is_complete()
+        self._place_members()
+        place = self._place_of.get(member, "")
+        if not place and member not in self._roster.left:
+            return not self._is_complete()
+        return place in self._placing.places_in(self._number)
 
     def _is_complete(self) -> bool:
         """Whether a voter is at each place where the roster wants one, and has answered for an election time-out."""
@@ -370,13 +386,24 @@ class Following:
             self._told = self.awaited
             self._placing.note_awaited(self._number, self._told)
 
-    def _at(self, members: Iterable[int]) -> dict[str, int]:
-        """Address -> which of these members is there."""
-        at = dict(self._replication.configuration.addresses)
-        return {at[member]: member for member in members if member in at}
+    def _at(self, members: Collection[int]) -> dict[str, int]:
+        """Place -> which of these members has it."""
+        self._place_members()
+        return {place: member for place, member in self._member_at.items() if member in members}
 
-    def _member_at(self, address: str) -> int:
-        return next((member for member, at in self._replication.configuration.addresses if at == address), 0)
+    def _place_members(self) -> None:
+        """Work out whose place is where, if the members or the roster have changed.
+
+        Two have one place if one of them has come there without its disk. The one that is there counts.
+        """
+        configuration, roster = self._replication.configuration, self._roster
+        if self._placed_by is not None and self._placed_by[0] is configuration and self._placed_by[1] is roster:
+            return
+        self._placed_by = configuration, roster
+        at = dict(configuration.addresses)
+        self._place_of = {member: roster.place_of(member, at.get(member, "")) for member in configuration.members}
+        is_there = sorted(self._place_of, key=lambda member: self._place_of[member] == at.get(member))
+        self._member_at = {self._place_of[member]: member for member in is_there if self._place_of[member]}
 
 
 def _number_of(founders: Iterable[tuple[int, str]]) -> int:

@@ -30,10 +30,9 @@ from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol, overload
 
-from zmqlab.client import ask
 from zmqlab.errors import ZmqlabError
+from zmqlab.judge.evidence import ask_for_log
 from zmqlab.judge.replay import LogEntry
-from zmqlab.wire import control
 
 COLLECT_POLL_S = 0.25
 """Between two questions during a run."""
@@ -288,14 +287,14 @@ class LogCollector:
         """Ask a node for the next entries; whether it had any."""
         if self.full:
             return False
-        query = control.LogQuery(ask.new_nonce(), self.log.index_before_end(OVERLAP, PIECE_BYTES // 4), PIECE_BYTES)
+        from_index = self.log.index_before_end(OVERLAP, PIECE_BYTES // 4)
         try:
-            answer = ask.ask_one(endpoint, query, control.LogAnswer, COLLECT_TIMEOUT_S, self._group)
+            piece = ask_for_log(endpoint, from_index, PIECE_BYTES, COLLECT_TIMEOUT_S, self._group)
         except ZmqlabError:
             return False  # another node will answer, or this one later
-        self._first_of[endpoint] = answer.first_index
-        self._more = sum(len(data) for *_, data in answer.entries) > PIECE_BYTES // 2
-        return self.take(list(map(LogEntry._make, answer.entries)), endpoint)
+        self._first_of[endpoint] = piece.first_index
+        self._more = sum(len(entry.data) for entry in piece.entries) > PIECE_BYTES // 2
+        return self.take(piece.entries, endpoint)
 
     def take(self, entries: Sequence[LogEntry], endpoint: str) -> bool:
         """Compare the entries that are known and keep those that follow; whether any followed."""

@@ -36,6 +36,7 @@ from zmqlab.lab.traced_parts import Key, Material, Order, Part, Seen
 from zmqlab.wire.client import Response
 from zmqlab.wire.node_status import NodeStatus
 from zmqlab.wire.traces import Trace, TraceKind, TraceRecord, is_sampled
+from zmqlab.wording import counted
 
 RECORDS = 50_000
 """Kept: some 20 MB; 25 s of five nodes at the bound that is asked for by default, minutes at a usual share."""
@@ -122,8 +123,9 @@ class Traces:
 
     def __repr__(self) -> str:
         with self._lock:
-            count, orders, elections = len(self._records), len(self._orders), len(self._elections_seen())
-        return f"<Traces{self.where}: {count:,} records, {orders:,} requests answered, {elections} elections>"
+            records, orders = counted(len(self._records), "record"), counted(len(self._orders), "request")
+            elections = counted(len(self._elections_seen()), "election")
+        return f"<Traces{self.where}: {records}, {orders} answered, {elections}>"
 
     @property
     def where(self) -> str:

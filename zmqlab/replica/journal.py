@@ -45,6 +45,9 @@ class Hosted(NamedTuple):
     groups: tuple[int, ...]
     founders: Configuration
     """Of the whole cluster, whichever groups each holds."""
+    roster: bytes = b""
+    """The newest :class:`~zmqlab.placement.Roster` that this node knew to be committed, encoded; empty: there was none
+    but that of the founders."""
 
 
 @dataclass(slots=True)
@@ -90,8 +93,8 @@ class Journal(Protocol):
         ...
 
     def host(self, hosted: Hosted) -> None:
-        """From now on this node holds these groups. The journal of a group that it holds no more stays as it is: with
-        it the node is the same member, should it get the group again. Raises JournalFull."""
+        """From now on this node holds these groups, and knows this roster. The journal of a group that it holds no more
+        stays as it is: with it the node is the same member, should it get the group again. Raises JournalFull."""
         ...
 
     def group(self, number: int) -> Journal:

@@ -49,11 +49,10 @@ from zmqlab.replica.sealed_records import (
 PART_BYTES = 262_144
 """Of a part of a snapshot: writing one takes some 0.5 ms."""
 FORGET_AT_ONCE = 512
-"""How many old entries one transaction deletes, at most: that takes some 0.3 ms, and as long again to check the pages
-that they are on. No turn is held up."""
+"""Old entries that one transaction deletes, at most: some 0.3 ms, and as long again to check their pages."""
 
 _INDEX = struct.Struct(">Q")
-_HOSTED_RECORD = struct.Struct("<HHH")  # shards replication_factor group_count, then the groups as u16, then founders
+_HOSTED_RECORD = struct.Struct("<HHH")  # shards replication_factor group_count, groups as u16, founders with roster
 _DRAWN_BYTES = CHECKSUM_BYTES + _INDEX.size
 """Of an origin that is only an identity yet: it is not decided what else the node is."""
 _HARD_STATE, _IDENTITY, _FIRST_INDEX, _ORIGIN, _LIFE = b"hard_state", b"identity", b"first_index", b"origin", b"life"
@@ -250,7 +249,8 @@ class RecordJournal:
     def host(self, hosted: Hosted) -> None:
         """See the interface. Raises JournalFull."""
         fixed = _HOSTED_RECORD.pack(hosted.shards, hosted.replication_factor, len(hosted.groups))
-        record = seal(fixed, struct.pack(f"<{len(hosted.groups)}H", *hosted.groups), hosted.founders.encode())
+        founders = replace(hosted.founders, roster=hosted.roster)
+        record = seal(fixed, struct.pack(f"<{len(hosted.groups)}H", *hosted.groups), founders.encode())
         with self._store.write() as writing:
             writing.put_meta(_HOSTED, record)
         self._share(hosted)
@@ -379,7 +379,8 @@ class RecordJournal:
 def _hosted(body: bytes) -> Hosted:
     shards, copies, count = _HOSTED_RECORD.unpack_from(body)
     groups = struct.unpack_from(f"<{count}H", body, _HOSTED_RECORD.size)
-    return Hosted(shards, copies, groups, Configuration.decode(body[_HOSTED_RECORD.size + 2 * count :]))
+    founders = Configuration.decode(body[_HOSTED_RECORD.size + 2 * count :])
+    return Hosted(shards, copies, groups, replace(founders, roster=b""), founders.roster)
 
 
 def _check_names(view: Reading) -> None:

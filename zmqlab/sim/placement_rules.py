@@ -9,10 +9,10 @@ nothing. One that has moved is taken for lost if another comes to where it was b
 comes back when it says where it is.) The roster may have changed just now, so that of the two newest versions the one
 that wants less counts.
 
-*No copy given up for a dead one.* A leader lets a voter go that still has its journal, and whose place the roster gives
-to another, only if all voters that the roster wants have answered it. One that has been silent for two election
-time-outs is known to be dead, or cut off. One that this leader has promoted is not known to be alive before an election
-time-out is over.
+*No copy given up for a dead one.* A leader lets a voter go that still has its journal, and that the roster does not
+have in the group, wherever it is, only if all voters that the roster wants have answered it. One that has been silent
+for two election time-outs is known to be dead, or cut off. One that this leader has promoted is not known to be alive
+before an election time-out is over.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ class PlacementRules:
             return
         before, after = raft.configurations.at(entry.index - 1), Configuration.decode(entry.data)
         places, at = roster.groups[world.group], dict(before.addresses)
-        gone = [voter for voter in before.voters if voter not in after.members and at.get(voter) not in places]
-        wanted = [voter for voter in after.voters if at.get(voter) in places]
+        place_of = {each: roster.place_of(each, at.get(each, "")) for each in (*before.members, *after.members)}
+        gone = [voter for voter in before.voters if voter not in after.members and place_of[voter] not in places]
+        wanted = [voter for voter in after.voters if place_of[voter] in places]
         office = world.group, raft.node_id, raft.term
         for voter in set(after.voters) - set(before.voters):
             self._promoted[*office, voter] = raft.ticks

@@ -102,6 +102,9 @@ class LiveCharts(LiveFigure):
         ):
             self._told = marks
 
+    def _push_last(self) -> None:
+        self._tick()
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_html(super()._repr_mimebundle_(**kwargs), self._repr_html_())
 

@@ -217,5 +217,7 @@ class ClusterPicture(FaultPanel):
     def _on_message(self, widget: object, content: Mapping[str, Any], buffers: object) -> None:
         if "push" in content:
             self._pushes.heard(str(content.get("view")), str(content["push"]), int(content.get("seq", 0)))
+            if self._sampler.ended:  # no later turn will push what this page lacks
+                self._push()
         else:
             super()._on_message(widget, content, buffers)

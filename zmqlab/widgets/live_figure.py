@@ -429,6 +429,12 @@ class LiveFigure(anywidget.AnyWidget):
                 self.set_option(content["key"], content.get("value"))
         else:
             self._pushes.heard(str(content.get("view")), str(said), int(content.get("seq", 0)))
+            if self._ended:
+                self._push_last()
+
+    def _push_last(self) -> None:
+        """A page has spoken, and nothing new will come any more: what it lacks, it lacks for good unless it is pushed
+        now. The page may have been hidden while most of it happened."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"  # no address, so that a test of a notebook can compare it

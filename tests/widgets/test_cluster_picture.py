@@ -131,6 +131,31 @@ def test_the_group_that_is_shown_is_pushed_whole_and_its_messages_are_sampled(ri
     assert wait_for(lambda: rig.groups[1:] == [1, None]), "a later choice in another picture stands"
 
 
+def test_a_picture_of_a_group_that_is_not_traced_says_so_and_can_have_it_traced(rig: Rig) -> None:
+    """Two pictures of one cluster share the group whose messages are sampled; one showed the other's messages."""
+    for group in range(2):
+        for name in rig.cluster.nodes:
+            rig.cluster.say(name, group=group, shards=2)
+    rig.say("ready")
+    rig.picture.do_show(1)
+    rig.turn()
+    told = {name: value for message, _ in rig.sent for _, name, value in message["set"]}
+    assert told["is_traced"] is False
+    assert told["caption"] == "No messages are shown: those of group 0 are sampled now, one group at a time."
+    assert wait_for(lambda: rig.groups[-1:] == [1])
+    rig.cluster.feed.traces.turn_to(1)
+    rig.turn()
+    assert ("picture", "is_traced", True) in rig.sent[-1][0]["set"]
+    assert "Samples of group 1's real frames" in str(rig.sent[-1][0]["set"])
+    rig.cluster.feed.traces.turn_to(0)  # as another picture has it
+    rig.turn()
+    assert ("picture", "is_traced", False) in rig.sent[-1][0]["set"]
+    before = len(rig.groups)
+    rig.picture._on_message(None, {"do": "sample"}, [])
+    rig.turn()
+    assert wait_for(lambda: rig.groups[before:] == [1])
+
+
 def test_a_group_that_is_not_there_is_refused_in_words(rig: Rig) -> None:
     with pytest.raises(SettingsError, match="group is 3"):
         rig.picture.do_show(3)

@@ -219,7 +219,23 @@ def test_the_tables(cluster: FakeCluster, sampler: Sampler, readings: PictureRea
     assert (frame.tables["links"]["source"], frame.tables["links"]["target"]) == ([0], [2])
     assert frame.tables["clients"] == {"name": ["load"], "rate": ["5,100/s"], "slots": [[1]]}
     assert frame.tables["marks"]["label"] == ["node1 killed"]
-    assert frame.properties == {("picture", "caption"): "told", ("picture", "group"): -1}
+    told = {"caption": "told", "group": -1, "is_traced": True}
+    assert frame.properties == {("picture", name): value for name, value in told.items()}
+
+
+def test_marks_grow_old_also_while_nothing_happens(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """The table is made anew only for other events, and for a mark that a page keeps no longer."""
+    cluster.happen("killed", "node1")
+    sampler.turn()
+    now_ns = time.time_ns()
+    assert readings.frame(now_ns, "").tables["marks"]["label"] == ["node1 killed"]
+    assert readings.frame(now_ns + SECOND, "").tables["marks"] is readings.frame(now_ns, "").tables["marks"]
+    cluster.happen("restarted", "node1")
+    sampler.turn()
+    assert len(readings.frame(now_ns, "").tables["marks"]["label"]) == 2
+    assert readings.frame(now_ns + 13 * SECOND, "").tables["marks"]["label"] == []
 
 
 class Heard:
@@ -402,6 +418,25 @@ def test_messages_wait_until_both_ends_can_be_known_and_leave_in_the_order_of_th
     assert rows[0]["sent"] == pytest.approx(traces.wall_ns(old) / MS)
     assert rows[0]["received"] - rows[0]["sent"] == pytest.approx(1, abs=0.01)
     assert len(told(readings)) == 2, "the third is too young, and no message is told twice"
+
+
+def test_messages_of_another_group_do_not_travel_in_the_picture_of_one(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings
+) -> None:
+    """Of two pictures of a cluster, one showed its own group's nodes and the other one's messages."""
+    say_in_groups(cluster)
+    sampler.turn()
+    of_one, old = PictureReadings(cast(Any, cluster), sampler, 1), time.monotonic_ns() - 2 * HOLD_NS
+    traces = cluster.feed.traces
+    traces._tell([message(sent_ns=old, first_index=9)])
+    assert len(told(readings)) == 1, "the picture of all groups shows those of the one that is traced"
+    assert told(of_one) == []
+    assert (readings.is_traced, of_one.is_traced) == (True, False)
+    traces.turn_to(1)
+    traces._names |= {1: "node0", 2: "node1", 3: "node2"}
+    traces._tell([message(sent_ns=old, first_index=9)])
+    assert len(told(of_one)) == 1
+    assert of_one.is_traced
 
 
 def test_a_lost_message_has_no_arrival_and_one_of_unknown_fate_is_not_told(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zmqlab.histogram import Histogram
-from zmqlab.widgets.readings import NS_PER_MS, PERCENTS, MovingPercentiles, Ring
+from zmqlab.widgets.readings import NS_PER_MS, PERCENTS, TABLES_KEPT, MovingPercentiles, Ring
 
 
 @given(st.integers(1, 7), st.lists(st.integers(0, 5), max_size=12))
@@ -67,3 +67,18 @@ def test_another_run_begins_empty() -> None:
     moving.add({"5": 1}, 5)
     moving.clear()
     assert all(map(math.isnan, moving.figures_ms()))
+
+
+def test_a_table_has_a_line_for_each_column() -> None:
+    ring = Ring(("t", "y"), 100)
+    for number in range(5):
+        ring.append({"t": float(number), "y": 10.0 * number})
+    assert ring.table(("y", "t"), 2).tolist() == [[30.0, 40.0], [3.0, 4.0]]
+    assert ring.table(("t",)).tolist() == [ring.newest(["t"])["t"].tolist()]
+    assert ring.table(("t",), 0).shape == (1, 0)
+    before = ring.table(("t",), 1)
+    ring.append({"t": 9.0})
+    assert before.tolist() == [[4.0]], "a copy"
+    for number in range(TABLES_KEPT + 2):
+        assert ring.table(("t",) * (number + 1), 1).shape == (number + 1, 1)
+    assert len(ring._tables) <= TABLES_KEPT

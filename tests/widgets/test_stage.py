@@ -42,7 +42,7 @@ def test_a_stage_has_all_parts_of_the_panel(lab: Lab) -> None:
     (stage,) = lab.children
     assert isinstance(stage, Stage)
     places = {"status", "figures", "picture", "chart", "cards", "actions"}
-    tabbed = {name for _, names in TABS for name in names}
+    tabbed = {name for _, names in TABS for name in names} - {"groups"}
     assert set(stage._parts) == places | tabbed
     assert set(lab._parts) <= set(stage._parts.values())
     assert stage._base_px == 18
@@ -51,6 +51,16 @@ def test_a_stage_has_all_parts_of_the_panel(lab: Lab) -> None:
     assert "node2" in html["text/html"]
     lab.close()
     assert not [each for each in (stage, *stage._parts.values()) if each.comm is not None]
+
+
+def test_the_stage_of_a_cluster_with_shards_has_the_table_of_groups(cluster: FakeCluster, sampler: Sampler) -> None:
+    """The panel had it, and the stage did not."""
+    cluster.shards = 3
+    lab = Lab(cast(Cluster, cluster), layout="stage")
+    (stage,) = lab.children
+    assert stage._parts["groups"] is lab.groups
+    assert stage._tabs[0] == {"label": "nodes", "parts": ["nodes", "groups", "consistency"]}
+    lab.close()
 
 
 def test_a_layout_that_there_is_not(cluster: FakeCluster, sampler: Sampler) -> None:

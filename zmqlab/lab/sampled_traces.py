@@ -73,6 +73,8 @@ class News(NamedTuple):
     """Of these, how many were not kept until this look."""
     dropped: int
     """Records that processes had no room for, since they are traced."""
+    group: int = 0
+    """The Raft group that all of it is of."""
 
 
 @dataclass(slots=True)
@@ -262,10 +264,10 @@ class Traces:
             self._settle(time.monotonic_ns())
             wanted = max(0, self._news_total - sequence)
             news = list(islice(reversed(self._news), wanted))[::-1]  # ten times a second, and most are old
-            total, dropped = self._news_total, sum(self._dropped.values())
+            total, dropped, group = self._news_total, sum(self._dropped.values()), self.group
         messages = [each for each in news if isinstance(each, Message)]
         steps = [each for each in news if isinstance(each, Step)]
-        return News(total, messages, steps, wanted - len(news), dropped)
+        return News(total, messages, steps, wanted - len(news), dropped, group)
 
     def name_of(self, process: Process) -> str:
         """The name of a node, or of a client; empty for one that is not known."""

@@ -94,7 +94,8 @@ class LiveCharts(LiveFigure):
         """Runs in the sampler's thread."""
         if self._sampler.error is not None and not self._problem:
             self._problem = f"These charts have stopped: {self._sampler.error!r}"
-        self._ended = self._sampler.ended
+        if self._sampler.ended:
+            self._ended = True
         marks = self._sampler.timeline.marks[-1:]
         if self.refresh(
             lambda: frame_of(self._scene, self._charts, self._sampler, self.options()), marks != self._told

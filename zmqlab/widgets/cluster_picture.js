@@ -81,9 +81,10 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const live = h("button", { type: "button", className: "zl-button zl-main", textContent: "back to live" });
   const bar = h("div", { className: "zl-replay", hidden: true }, told, playing, slider, live);
   const caption = h("span", { className: "zl-faint" });
+  const sampling = h("button", { type: "button", className: "zl-button", hidden: true, onclick: () => send({ do: "sample" }) });
   const shapes = h("span", { className: "zl-picture-shapes", tabIndex: 0, textContent: "what the shapes mean" });
   const legend = h("div", { className: "zl-picture-legend", hidden: true });
-  el.append(head, bar, field, h("div", { className: "zl-picture-foot" }, caption, shapes), legend);
+  el.append(head, bar, field, h("div", { className: "zl-picture-foot" }, caption, sampling, shapes), legend);
   shapes.setAttribute("role", "button");
   canvas.setAttribute("aria-hidden", "true");
   for (const [group, name] of [[nodeGroup, "nodes"], [linkGroup, "links"]]) {
@@ -175,7 +176,8 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       history.note(name, message.now, value);
     }
     for (const [, property, value] of message.set) {
-      if (property === "caption") caption.textContent = value;
+      if (property === "caption") caption.textContent = caption.title = chooser.title = value;
+      if (property === "is_traced") sampling.hidden = value;
       if (property === "group" && value !== state.group) { state.group = value; travels = []; }
     }
     offerGroups();
@@ -198,6 +200,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       if (option.value !== value || option.text !== text) Object.assign(option, { value, text });
     });
     chooser.value = state.group < 0 ? "" : String(state.group);
+    sampling.textContent = `show messages of group ${state.group}`;
   }
 
   // New live messages begin their way; of a key frame, which may hold old ones, none does.
@@ -273,7 +276,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     for (const made of [...replayButtons, playing, slider, live]) made.disabled = seen.ended;
     chooser.disabled = Boolean(state.replay) || seen.ended;
     const others = seen.nodes.filter((node) => !["leader", "follower", "learner", "no replica"].includes(node.look));
-    const said = [wordsOfLeaders(seen.nodes, name),
+    const said = [wordsOfLeaders(seen.nodes, name, history.newest("groups").number.length),
       ...others.map((node) => `${name(node.slot)} ${node.look}`),
       wordsOfLinks(bad)].filter(Boolean);
     summary.textContent = seen.ended ? "the cluster has stopped" : said.join(" · ");

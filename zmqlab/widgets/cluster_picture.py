@@ -61,7 +61,8 @@ begins, and the share of its requests does not fit yet."""
 IDLE_REQUESTS_PER_S = 20.0
 """Below, heartbeats are sampled, too. Under load a leader sends empty messages all the time."""
 SAMPLED = "Real processes. Samples of their real frames travel, slowed down."
-OF_GROUP = " They are of group {group}, one of {shards}."
+OF_GROUP = "Samples of group {group}'s real frames travel, slowed down; one group is sampled at a time."
+OF_OTHER = "No messages are shown: those of group {group} are sampled now, one group at a time."
 NOT_SAMPLED = "Real processes. Their frames are not sampled: {why}"
 
 _log = logging.getLogger(__name__)
@@ -128,8 +129,9 @@ class ClusterPicture(FaultPanel):
     def do_show(self, group: int | None) -> None:
         """Show one Raft group, of several; None: all of them.
 
-        Messages are traced of one group at a time, for the whole cluster. So they stay those of the last group that was
-        chosen, in any picture or by ``cluster.trace(group=...)``.
+        Messages are traced of one group at a time, for the whole cluster: of the one that was chosen last, in any
+        picture or by ``cluster.trace(group=...)``. A picture of another group shows none, says so, and has a button
+        (:meth:`do_sample`). That of all groups shows those of the traced one.
 
         Raises:
             SettingsError: there is no such group.
@@ -143,6 +145,11 @@ class ClusterPicture(FaultPanel):
         self._pushes.begin_anew(change)
         self._turns_to, self._asked_s, self._wish = group, float("-inf"), None
         self.refresh(now=True)
+
+    def do_sample(self) -> None:
+        """Have the messages of the group that is shown traced, and no longer those of another one."""
+        if self._readings is not None:
+            self._turns_to, self._asked_s, self._wish = self._readings.group, float("-inf"), None
 
     def _own_controls(self) -> list[Control]:
         return list(FAULTS.controls)
@@ -168,7 +175,7 @@ class ClusterPicture(FaultPanel):
         now_ns = time.time_ns()
         caption = NOT_SAMPLED.format(why=self._unsampled) if self._unsampled else SAMPLED
         if self._sampler.feed.shards > 1 and not self._unsampled:
-            caption += OF_GROUP.format(group=self._sampler.feed.traces.group, shards=self._sampler.feed.shards)
+            caption = (OF_GROUP if readings.is_traced else OF_OTHER).format(group=self._sampler.feed.traces.group)
         if self._pushes.push(lambda: self._taken(now_ns, caption), self._post, news != self._told):
             self._told = news
 

@@ -28,13 +28,13 @@ from zmqlab.widgets.status_line import StatusLine
 
 LayoutName = Literal["panel", "stage"]
 TABS = (
-    ("nodes", ("nodes", "consistency")),
+    ("nodes", ("nodes", "groups", "consistency")),
     ("load", ("load",)),
     ("links", ("links",)),
     ("charts and book", ("charts",)),
     ("events", ("events",)),
 )
-"""What the stage has behind its tabs."""
+"""What the stage has behind its tabs; ``groups`` where there are several."""
 TITLE = "A cluster, live"
 
 
@@ -111,7 +111,9 @@ class Lab(ipywidgets.VBox):
         parts |= {"cards": self.cards, "actions": actions}
         tabbed = {"nodes": self.nodes, "consistency": self.consistency, "load": self.load, "links": self.links}
         tabbed |= {"charts": self.charts, "events": self.events}
-        stage = Stage(parts | tabbed, TABS, title or TITLE, base_px)
+        tabbed |= {} if self.groups is None else {"groups": self.groups}
+        tabs = [(label, [name for name in names if name in tabbed]) for label, names in TABS]
+        stage = Stage(parts | tabbed, tabs, title or TITLE, base_px)
         self._inner = (stage, figures, actions, chart)
         return [stage]
 

@@ -200,10 +200,12 @@ const BODIES = {
     disc(ctx, x, y, r, theme.paper);
     disc(ctx, x, y, r - 0.12 * em, veil(colour, 0.22), colour, 0.24 * em);
   },
-  leader: (ctx, { x, y, r, em, colour, theme }) => {
+  leader: (ctx, { x, y, r, em, colour, theme, node }) => {
     disc(ctx, x, y, r + 0.42 * em, theme.paper, colour, 0.2 * em);
     disc(ctx, x, y, r, colour);
-    drawCrown(ctx, x, y - r - 0.75 * em, 0.92 * r, theme.ink, theme.ink, em);
+    const width = Math.max(0.92 * r, node.leads > 0 ? 1.7 * em : 0), foot = y - r - 0.75 * em;
+    drawCrown(ctx, x, foot, width, theme.ink, theme.ink, em);
+    if (node.leads > 0) write(ctx, node.leads, x, foot - 0.26 * width, { size: 0.95 * em, colour: theme.paper, weight: 700 });
   },
   "old leader": (ctx, { x, y, r, em, colour, theme }) => {
     disc(ctx, x, y, r, theme.paper);

@@ -129,12 +129,21 @@ class PictureReadings:
         """Nodes that have not been heard since their process ended."""
         self._hashes: dict[str, list[Any]] = {"slot": [], "hash": [], "agrees": []}
         self._hashed_s = float("-inf")
+        self._marked: tuple[Sequence[Event], dict[str, list[Any]]] | None = None
+        """The table of marks, and the events that it is of."""
         self.looks: dict[str, Look] = {}
         """How each node looks, as of the last row."""
         self._is_looked = False
         """Whether ``looks`` are newer than the last row."""
+        self._members: tuple[dict[str, int], tuple[str, ...], dict[str, list[Any]]] = ({}, ("t",), nodes_table({}))
+        """The members with their slots, and what follows from that: the columns of a page, and its table of nodes."""
         self._recent: tuple[int, list[LoadMetrics]] = (-1, [])
         """The load clients' snapshots of a second, and as of which of the sampler's rows."""
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether messages of what is shown are sampled: of one group they are only while that one is traced."""
+        return self.group in (None, self._sampler.feed.traces.group) or self._sampler.feed.shards == 1
 
     @property
     def requests_per_s(self) -> float:
@@ -202,7 +211,7 @@ class PictureReadings:
             )
             row |= {f"{column}{track.slot}": value for column, value in columns.items()}
         self._rows.append(row)
-        self._messages.take(self._sampler.feed.traces, self._numbers())
+        self._messages.take(self._sampler.feed.traces, self._numbers(), self.group)
 
     def _columns(self, name: str, track: NodeTrack, clock_rate: float) -> dict[str, float]:
         columns: dict[str, float] = {"look": self.looks.get(name, Look.STARTING)}
@@ -264,25 +273,34 @@ class PictureReadings:
     def frame(self, now_ns: int, caption: str) -> Frame:
         """All that the page is to know. ``now_ns``: wall clock; ``caption``: what stands below the picture."""
         frame = Frame(now_ns / NS_PER_MS)
-        slots = sorted(track.slot for track in self._sampler.nodes.values())
-        columns = ("t", *(f"{name}{slot}" for slot in slots for name in NODE_COLUMNS))
+        slot_of = {name: track.slot for name, track in self._sampler.nodes.items()}
+        if slot_of != self._members[0]:
+            columns = ("t", *(f"{name}{slot}" for slot in sorted(slot_of.values()) for name in NODE_COLUMNS))
+            self._members = slot_of, columns, nodes_table(slot_of)
+        _, columns, frame.tables["nodes"] = self._members
         frame.streams["rows"] = Stream(self._rows.total, columns, partial(self._rows.table, columns))
         frame.streams["messages"] = self._messages.stream()
-        slot_of = {name: track.slot for name, track in self._sampler.nodes.items()}
-        frame.tables["nodes"] = {
-            "slot": list(slot_of.values()),
-            "name": list(slot_of),
-            "colour": [node_colour(slot) for slot in slot_of.values()],
-        }
         frame.tables["links"] = links_table(self._cluster.links, slot_of)
         frame.tables["clients"] = clients_table(self._clients(), self._recent_frames(), self._client_endpoints())
         frame.tables["hashes"] = self._newest_hashes(slot_of)
-        frame.tables["marks"] = marks_table(self._sampler.events, now_ns)
+        frame.tables["marks"] = self._marks(now_ns)
         rows = self._sampler.groups.rows if self._sampler.groups is not None else ()
         frame.tables["groups"] = {"number": [row.number for row in rows], "leader": [row.leader for row in rows]}
         frame.properties["picture", "group"] = -1 if self.group is None else self.group
+        frame.properties["picture", "is_traced"] = self.is_traced
         frame.properties["picture", "caption"] = caption
         return frame
+
+    def _marks(self, now_ns: int) -> dict[str, list[Any]]:
+        """The table of marks, which changes when there are other events and when the oldest mark is old."""
+        events, known = self._sampler.events, self._marked
+        if (
+            known is None
+            or known[0] is not events
+            or (known[1]["t"] and known[1]["t"][0] < now_ns / NS_PER_MS - KEPT_MS)
+        ):
+            self._marked = known = events, marks_table(events, now_ns)
+        return known[1]
 
     def _client_endpoints(self) -> dict[str, int]:
         """Where clients reach each node -> its slot."""
@@ -324,6 +342,12 @@ def _span_s(frames: Iterable[LoadMetrics]) -> float:
     for each in frames:
         spans[each.pid] = spans.get(each.pid, 0.0) + each.interval_s
     return max(spans.values(), default=0.0)
+
+
+def nodes_table(slot_of: Mapping[str, int]) -> dict[str, list[Any]]:
+    """The members, by their slots."""
+    slots = list(slot_of.values())
+    return {"slot": slots, "name": list(slot_of), "colour": [node_colour(slot) for slot in slots]}
 
 
 def links_table(links: Mapping[Link, LinkFault], slot_of: Mapping[str, int]) -> dict[str, list[Any]]:

@@ -195,10 +195,13 @@ function wordsOfNode(node, name) {
   return words.join(", ");
 }
 
-// What is said of who leads, in one group or in all of them.
-function wordsOfLeaders(nodes, name) {
-  const leader = nodes.find((node) => node.look === "leader");
-  const ofGroups = nodes.filter((node) => node.leads > 0).map((node) => `${name(node.slot)} ${leadsOf(node.leads)}`).join(", ");
+// What is said of who leads, in one group or in all `count` of them. More than two leaders are counted: their names do not
+// fit above a picture, and each crown has its number.
+function wordsOfLeaders(nodes, name, count = 0) {
+  const leader = nodes.find((node) => node.look === "leader"), leaders = nodes.filter((node) => node.leads > 0);
+  const led = leaders.reduce((sum, node) => sum + node.leads, 0);
+  const ofGroups = leaders.length > 2 ? `${leaders.length} nodes lead ${led < count ? `${led} of ${count}` : led} groups` :
+    leaders.map((node) => `${name(node.slot)} ${leadsOf(node.leads)}`).join(", ");
   return ofGroups || (leader ? `${name(leader.slot)} leads, term ${leader.term}` : "no node leads");
 }
 
@@ -209,12 +212,12 @@ const choicesOfGroups = (groups) => [["", `all ${groups.number.length} groups`],
 // Of a node with several Raft groups: a crown alone would say that it leads all of them.
 const leadsOf = (count) => `leads ${count} ${count === 1 ? "group" : "groups"}`;
 
-// The two lines below a node. Where there is little room, a crown says that it leads, and a follower says its term only
-// if it is not the newest one.
+// The two lines below a node. Where there is little room, a crown says that it leads, and of how many groups; a follower
+// says its term only if it is not the newest one; and the shape alone says that a node has no replica.
 function labelsOf(node, how, newestTerm) {
-  if (node.leads > 0) return [how === "long" ? leadsOf(node.leads) : `leads ${node.leads}`];
+  if (node.leads > 0) return how === "long" ? [leadsOf(node.leads)] : [];
   const says = isUp(node.look) && node.term && (how === "long" || node.look !== "follower" || node.term !== newestTerm);
-  const known = how === "short" && ["follower", "leader"].includes(node.look);
+  const known = how === "short" && ["follower", "leader", "no replica"].includes(node.look);
   return [known ? "" : node.look, says ? `term ${node.term}` : ""].filter(Boolean);
 }
 

@@ -62,6 +62,8 @@ LOAD_FRAMES = 600
 """A minute of a load client's snapshots, for the fault cards."""
 LATE_NS = 500_000_000
 """A node that is so far behind catches up: a busy machine delays an entry by less."""
+TABLES_KEPT = 16
+"""Each widget asks for its own columns, and for others when the members change."""
 COMMITS_KEPT = 60
 """Six seconds of the leader's commit index; no node that counts as fresh published earlier."""
 
@@ -94,6 +96,8 @@ class Ring:
         self._end = 0
         """Where the next row goes, 0 to 2 * ``capacity``. The rows before it, at most ``capacity`` of them, are
         kept."""
+        self._tables: dict[tuple[str, ...], npt.NDArray[np.intp]] = {}
+        """Where the columns stand that are asked for as tables, by their names."""
         self._total = 0
         """Rows ever appended; never below the number of rows that are kept."""
         self._lock = threading.Lock()
@@ -127,8 +131,14 @@ class Ring:
 
     def table(self, names: Sequence[str], count: int | None = None) -> Column:
         """The same as one array, with a line for each of ``names``."""
+        names = tuple(names)
+        places = self._tables.get(names)
+        if places is None:
+            if len(self._tables) >= TABLES_KEPT:
+                self._tables.clear()
+            places = self._tables[names] = np.array([self._place[name] for name in names], np.intp)
         with self._lock:
-            return self._values[[self._place[name] for name in names], self._start_of(count) : self._end]
+            return self._values[places, self._start_of(count) : self._end]
 
     def _start_of(self, count: int | None) -> int:
         kept = min(self._total, self._capacity)

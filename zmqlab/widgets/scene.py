@@ -94,6 +94,8 @@ class Scene:
         self._hovers: list[tuple[HoverTool, list[tuple[str, str]], str, str]] = []
         self._shown: tuple[dict[int, str] | None, dict[tuple[str, str], Any]] = (None, {})
         """Members by slot, and what the models say of them. Members change much less often than frames."""
+        self._columns: tuple[tuple[int, ...] | None, tuple[str, ...]] = (None, ())
+        """The slots of the members, and the columns that the charts need for them."""
         self._time_figures: list[figure] = []
         self._tops: dict[str, float] = {}
 
@@ -284,8 +286,11 @@ class Scene:
 
     def names(self, sampler: Sampler) -> tuple[str, ...]:
         """The columns that the charts need for the members of now."""
-        slots = sorted(track.slot for track in sampler.nodes.values())
-        return (*self._names, *(f"{prefix}{slot}" for prefix in self._node_names for slot in slots))
+        slots = tuple(sorted([track.slot for track in sampler.nodes.values()]))
+        if slots != self._columns[0]:
+            names = (*self._names, *(f"{prefix}{slot}" for prefix in self._node_names for slot in slots))
+            self._columns = slots, names
+        return self._columns[1]
 
     def _show_nodes(self, frame: Frame, sampler: Sampler) -> None:
         present = {track.slot: name for name, track in sampler.nodes.items()}

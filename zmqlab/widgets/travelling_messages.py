@@ -188,12 +188,13 @@ class _Waiting:
     """For the next look at the traces."""
     messages: list[Message] = field(default_factory=list)
 
-    def take(self, traces: Traces, now_ns: int) -> list[Message]:
+    def take(self, traces: Traces, now_ns: int, group: int | None) -> list[Message]:
         """Those that leave now, in the order in which they were sent. ``now_ns``: monotonic."""
         news = traces.since(self.sequence)
         self.sequence = news.sequence
         oldest_ns = now_ns - KEPT_MS * NS_PER_MS
-        self.messages += [each for each in news.messages if each.sent_ns is not None and each.sent_ns > oldest_ns]
+        told = news.messages if group in (None, news.group) else []
+        self.messages += [each for each in told if each.sent_ns is not None and each.sent_ns > oldest_ns]
         due = [each for each in self.messages if each.sent_ns is not None and each.sent_ns <= now_ns - HOLD_NS]
         self.messages = [each for each in self.messages if each.sent_ns is None or each.sent_ns > now_ns - HOLD_NS]
         return sorted(due, key=lambda each: each.sent_ns or 0)
@@ -207,14 +208,16 @@ class TravellingMessages:
         self._waiting = _Waiting()
         self._stories = Stories()
 
-    def take(self, traces: Traces, numbers: Mapping[str, int]) -> None:
+    def take(self, traces: Traces, numbers: Mapping[str, int], group: int | None = None) -> None:
         """Add the messages that leave now.
 
         Args:
             traces: of the cluster's feed.
             numbers: the name of each node and client that is drawn -> its number.
+            group: only messages of this Raft group travel, whichever is traced; None: of any.
         """
-        known = [each for each in self._waiting.take(traces, time.monotonic_ns()) if each.fate is not Fate.UNKNOWN]
+        told = self._waiting.take(traces, time.monotonic_ns(), group)
+        known = [each for each in told if each.fate is not Fate.UNKNOWN]
         drawn = [(each, kind) for each in known if (kind := kind_of(each)) is not None]
         ends = {end for each, _ in drawn for end in (each.sender, each.to)}
         number_of = {end: numbers.get(traces.name_of(end)) for end in ends}

@@ -1,7 +1,13 @@
 """What must hold while the nodes of a cluster with shards come and go: one roster, and no group short of voters.
 
+A node's *place* is where the roster has its identity, wherever it is. One that the roster does not know has its place
+where it is.
+
 *One roster.* Each version has one content, whichever node knows it, and it is the one that group 0 has committed. When
 the first node knows it, it is on the disks of a majority.
+
+*No replica in another's place.* While it runs, a node opens only groups that the roster gives to its place. Two that
+exchange their addresses do not take over each other's groups.
 
 *No group short of voters.* A voter that still has its journal is removed only if as many voters stay as the roster
 wants for the group. (One that has lost its journal is in the way of the one that comes to its place, and counts for
@@ -45,6 +51,8 @@ class PlacementRules:
         """(group, leader, term, voter) -> the leader's tick when it had stored that this one votes."""
         self._committed: list[Roster] = []
         """As group 0 has them, in order."""
+        self._holds: dict[int, tuple[int, set[int]]] = {}
+        """Node -> its life, and the groups that it held in it when its last turn was over."""
 
     def knows(self, process: Process) -> None:
         """A node's turn is over."""
@@ -55,6 +63,16 @@ class PlacementRules:
         if roster.version and roster.version not in self._known and not self._is_agreed(roster.encode()):
             raise Violation(f"roster: node {process.node_id} follows version {roster.version}, which is not agreed on")
         self._is_one(roster, f"node {process.node_id} knows")
+        self._opens(process, roster)
+
+    def _opens(self, process: Process, roster: Roster) -> None:
+        held = {group.number for group in process.own_groups()}
+        life, before = self._holds.get(process.node_id, (0, held))
+        self._holds[process.node_id] = process.life, held
+        given = roster.held_by(_place(roster, process.node_id, process.address))
+        strange = sorted(held - before - set(given)) if life == process.life else []
+        if strange:
+            raise Violation(f"places: node {process.node_id} opens groups {strange}, and its place has {given}")
 
     def _is_agreed(self, roster: bytes) -> bool:
         causes = self.group_0.causes
@@ -80,7 +98,7 @@ class PlacementRules:
             return
         before, after = raft.configurations.at(entry.index - 1), Configuration.decode(entry.data)
         places, at = roster.groups[world.group], dict(before.addresses)
-        place_of = {each: roster.place_of(each, at.get(each, "")) for each in (*before.members, *after.members)}
+        place_of = {each: _place(roster, each, at.get(each, "")) for each in (*before.members, *after.members)}
         gone = [voter for voter in before.voters if voter not in after.members and place_of[voter] not in places]
         wanted = [voter for voter in after.voters if place_of[voter] in places]
         office = world.group, raft.node_id, raft.term
@@ -99,3 +117,8 @@ class PlacementRules:
         known = self._known.setdefault(roster.version, roster)
         if known != roster:
             raise Violation(f"roster: {who} version {roster.version} as {roster}, which was {known}")
+
+
+def _place(roster: Roster, node_id: int, address: str) -> str:
+    """Of a node that is at ``address``."""
+    return roster.address_of(node_id) or address

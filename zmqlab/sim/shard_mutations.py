@@ -3,11 +3,12 @@
 What a group does alone is planted elsewhere (:mod:`~zmqlab.sim.mutations`, :mod:`~zmqlab.sim.node_mutations`), and is
 the same with shards. These are the bugs of the seam between groups: a frame, a session and a leader that go to the
 wrong one, and a transaction that is not one. And they are the bugs of nodes that come and go: a replica that is closed
-or let go too early, and a roster that was never agreed on.
+or let go too early, a roster that was never agreed on, and a node that takes another one's groups.
 """
 
 from __future__ import annotations
 
+from zmqlab import placement
 from zmqlab.client import session
 from zmqlab.engine import engine, group, hosting, leader_balance, placing
 from zmqlab.sim import disk
@@ -109,6 +110,13 @@ SHARD_MUTATIONS = (
         hosting.Hosting.tick,
         (("replication.members_at(replication.commit_index).roster", "replication.configuration.roster"),),
         40,
+        SHARDS,
+    ),
+    Mutation(
+        "a node that takes the groups of the place where it is for its own",
+        placement.Roster.place_of,
+        (("return self", 'return (address if address in self.nodes else "") or self'),),
+        120,
         SHARDS,
     ),
 )

@@ -92,7 +92,7 @@ test-soak: $(VENV)/.installed-test
 
 # PATH makes the kernel and the nodes run this environment's Python, whatever Python the shell has.
 lab: $(VENV)/.installed-lab
-	$(SAY) "JupyterLab starts. Your browser opens chapter 1; if it does not, open the address below. Ctrl-C ends it."
+	$(SAY) "JupyterLab starts. Your browser opens chapter 1; if it does not, open the address below. Ctrl-C twice ends it."
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/01_start_a_cluster.ipynb $(LAB_ARGS)
 

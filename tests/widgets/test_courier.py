@@ -172,11 +172,11 @@ PAGE = """(() => {
         const model = Object.assign(emitter(), { get: (name) => ({ _box: box, _courier: "IPY_MODEL_7" })[name],
             widget_manager: { get_model: async (name) => name === "7" ? courier : null } });
         const made = { model, taken: [], said: [], state: { seq: NaN, saidAt: -1e9 } };
-        made.pushes = hearPushes(model, (message, buffers) => {
+        made.pushes = hearPushes(model, `view of ${box}`, (message, buffers) => {
             made.state.seq = message.seq;
             made.taken.push([message.seq, buffers]);
         });
-        made.paint = () => made.pushes.painted(made.state, `view of ${box}`, (what) => made.said.push(what));
+        made.paint = () => made.pushes.painted(made.state, (what) => made.said.push(what));
         return made;
     };
     globalThis.page = { courier, one: widget(1), other: widget(2), alone: widget(0) };
@@ -217,6 +217,18 @@ def test_a_page_says_once_what_all_its_figures_have_painted(js: JavaScript) -> N
     js("page.one.paint()")
     assert js("page.courier.sent[1].painted") == [[2, "view of 2", 9], [1, "view of 1", 4]]
     assert js("[page.one.said, page.other.said]") == [[], []]
+
+
+def test_a_view_that_has_gone_is_not_brought_back_by_what_it_painted(js: JavaScript) -> None:
+    """What a view has painted waits for its half second. Told after the view had gone, it made a view that no page has,
+    and for a minute its widget was pushed twice a second."""
+    js("performance = { now: () => page.at }")
+    js("page.at = 1000")
+    js("page.courier.call('msg:custom', {parts: [[1, 0, {seq: 3}], [2, 0, {seq: 8}]]}, [])")
+    js("[page.one.paint(), page.other.paint(), page.other.pushes.close()]")
+    js("page.at = 1600")
+    js("page.one.paint()")
+    assert js("page.courier.sent[1].painted") == [[1, "view of 1", 3]]
 
 
 def test_a_widget_without_a_courier_speaks_for_itself(js: JavaScript) -> None:

@@ -238,6 +238,18 @@ def test_marks_grow_old_also_while_nothing_happens(
     assert readings.frame(now_ns + 13 * SECOND, "").tables["marks"]["label"] == []
 
 
+def test_a_client_that_tells_nothing_is_gone_from_the_picture_of_a_cluster_that_has_stopped(
+    cluster: FakeCluster, sampler: Sampler, readings: PictureReadings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.load(acknowledged=512)
+    sampler.turn()
+    assert readings.frame(time.time_ns(), "").tables["clients"]["name"] == ["load"]
+    cluster.stop()
+    later_ns = time.time_ns() + 2 * SECOND
+    monkeypatch.setattr(time, "time_ns", lambda: later_ns)
+    assert readings.frame(later_ns, "").tables["clients"]["name"] == []
+
+
 class Heard:
     """A load client's snapshot that is looked at while another one comes."""
 

@@ -152,7 +152,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
     if (logs !== drawnLogs) { drawLogs(ctx, seen); drawnLogs = logs; }
     describe(seen);
     el.dataset.seq = state.seq;
-    pushes.painted(state, view, say);
+    pushes.painted(state, say);
     const runs = seen.nodes.some((node, index) => timers[index] > 0 && node.timeout - node.due > HEARD_MS);
     if (moves || state.moved || travels.length || state.replay?.playing || (runs && !seen.ended)) schedulePaint();
   }
@@ -181,7 +181,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       if (property === "group" && value !== state.group) { state.group = value; travels = []; }
     }
     offerGroups();
-    if (state.replay) { pushes.painted(state, view, say); return; }
+    if (state.replay) { pushes.painted(state, say); return; }
     if (arranges || !state.layout) arrange();
     schedulePaint();
   }
@@ -273,7 +273,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
       made.setAttribute("aria-label", wordsOfLink(link, name));
       made.disabled = Boolean(state.replay) || seen.ended;
     }
-    for (const made of [...replayButtons, playing, slider, live]) made.disabled = seen.ended;
+    for (const made of [...replayButtons, playing, slider, live, sampling]) made.disabled = seen.ended;
     chooser.disabled = Boolean(state.replay) || seen.ended;
     const others = seen.nodes.filter((node) => !["leader", "follower", "learner", "no replica"].includes(node.look));
     const said = [wordsOfLeaders(seen.nodes, name, history.newest("groups").number.length),
@@ -487,7 +487,7 @@ export default panel(({ model, el, age, button, faultButton, undoButton, sliders
   const retheme = () => { el.classList.toggle("zl-dark", isDarkPage()); if (!legend.hidden) fillLegend(); schedulePaint(); };
   const themes = new MutationObserver(retheme), sizes = new ResizeObserver(() => arrange());
   const leave = () => say("gone");
-  const pushes = hearPushes(model, onMessage);
+  const pushes = hearPushes(model, view, onMessage);
   model.on("change:_busy", schedulePaint);
   model.on("change:_beat", schedulePaint);
   document.addEventListener("visibilitychange", look);

@@ -234,7 +234,7 @@ async function render({ model, el }) {
     for (const source of dirty) show(source);
     dirty.clear();
     el.dataset.seq = state.seq;
-    pushes.painted(state, view, say);
+    pushes.painted(state, say);
   }
   const schedule = () => (painting ||= requestAnimationFrame(paint));
 
@@ -287,7 +287,7 @@ async function render({ model, el }) {
   showProblem();
   const age = watchAge(model, el, () => state.visible && !state.paused && !model.get("_ended"));
   model.on("change:_problem", showProblem);
-  const pushes = hearPushes(model, onMessage);
+  const pushes = hearPushes(model, view, onMessage);
   model.on("change:_toolbar", schedule);
 
   const library = await model.widget_manager.get_model(model.get("_library").replace("IPY_MODEL_", ""));

@@ -253,7 +253,7 @@ class PictureReadings:
         The sampler's thread may add some meanwhile, so one call copies them: no other thread runs until it ends.
         """
         row = self._sampler.ring.total
-        if self._recent[0] != row:
+        if self._recent[0] != row or self._sampler.ended:  # no more rows come, and what clients told grows old
             newest = list(islice(reversed(self._sampler.load_frames), CLIENTS_MAX * FRAMES_A_S))
             oldest_ns = time.time_ns() - CLIENT_STALE_S * 1e9
             self._recent = row, [each for each in newest if each.time_ns >= oldest_ns]

@@ -29,14 +29,16 @@ function partsOf(box, { parts = [] }, buffers) {
     .filter(({ to }) => to === box);
 }
 
-// Hear the pushes of a widget: those that come alone, and its parts of what its courier brings. `take(message, buffers)`
-// is called with each. `begun` is done when nothing is missed any more: whether the widget is still on the page then.
-function hearPushes(model, take) {
+// Hear the pushes of a widget for one view: those that come alone, and its parts of what its courier brings.
+// `take(message, buffers)` is called with each. `begun` is done when nothing is missed any more: whether the widget is
+// still on the page then.
+function hearPushes(model, view, take) {
   const box = model.get("_box");
   let courier = null, over = false;
   const open = (content, buffers) => { for (const part of partsOf(box, content, buffers)) take(part.message, part.buffers); };
   const begin = async () => {
-    const found = box ? await model.widget_manager.get_model(model.get("_courier").replace("IPY_MODEL_", "")) : null;
+    const name = box ? model.get("_courier").replace("IPY_MODEL_", "") : "";
+    const found = name ? await model.widget_manager.get_model(name).catch(() => null) : null;
     if (over) return false;
     courier = found;
     courier?.on("msg:custom", open);
@@ -46,7 +48,7 @@ function hearPushes(model, take) {
   return {
     begun: begin(),
     // The kernel is told twice a second what was painted: by this widget, or by all that share the courier.
-    painted: (state, view, say) => {
+    painted: (state, say) => {
       const told = courier ? courier.zmqlabPainted ??= { saidAt: 0, boxes: new Map() } : state;
       courier && told.boxes.set(view, [box, view, state.seq]);
       if (performance.now() - told.saidAt < PAINTED_MS) return;
@@ -59,6 +61,7 @@ function hearPushes(model, take) {
       over = true;
       model.off("msg:custom", take);
       courier?.off("msg:custom", open);
+      courier?.zmqlabPainted?.boxes.delete(view);    // told later, it would bring back a view that has gone
     },
   };
 }
